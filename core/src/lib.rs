@@ -1,0 +1,6 @@
+//! (to come)
+#![forbid(unsafe_code)]
+
+mod time;
+
+pub use time::Time;
