@@ -1,0 +1,412 @@
+//! Whole frames on their way into a byte stream.
+
+/// Capacity above this is given back when the queue runs empty.
+const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
+
+/// A queue of frames that is written as bytes and remembers where each frame ends.
+///
+/// A stream takes any number of bytes at a time, and may end in the middle of a frame. The queue keeps a frame
+/// until its last byte is written, so that after [`rewind`](Self::rewind) the next stream gets it again from its first
+/// byte: a packet that was cut in the middle is sent again whole, a packet that was written is gone (SPEC.txt,
+/// "Missed packets").
+///
+/// All frames lie in one contiguous buffer, so one write takes as many as the stream has room for. Every operation is
+/// O(1) amortised over the bytes that pass through; taking all of [`output`](Self::output) never looks at single frames.
+/// An empty queue that was never used, or that was [`release`](Self::release)d, owns no heap memory.
+///
+/// The queue sets no bound; its owner asks [`packets`](Self::packets) and [`held_bytes`](Self::held_bytes) before it
+/// pushes.
+#[derive(Debug, Default)]
+pub struct FrameQueue {
+    /// Frames one after another; bytes before `head` are dead.
+    buffer: Vec<u8>,
+    /// Where the oldest frame that is not fully written begins.
+    head: usize,
+    /// Where the unwritten bytes begin; at `head` or inside its frame.
+    written: usize,
+    /// Frames that begin at or after `head`.
+    packets: usize,
+}
+
+impl FrameQueue {
+    /// An empty queue without heap memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        FrameQueue {
+            buffer: Vec::new(),
+            head: 0,
+            written: 0,
+            packets: 0,
+        }
+    }
+
+    /// Appends one frame: `header` followed by `body`, of which the first four bytes are the length of all the others.
+    ///
+    /// # Panics
+    /// When the length field does not say what was given: every later boundary would be wrong.
+    pub fn push_frame(&mut self, header: &[u8], body: &[u8]) {
+        let frame_bytes = header.len() + body.len();
+        self.make_room(frame_bytes);
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(header);
+        self.buffer.extend_from_slice(body);
+        assert!(frame_bytes >= 4, "a frame has a length field");
+        assert_eq!(
+            self.frame_end(start),
+            self.buffer.len(),
+            "a frame's length field covers it exactly"
+        );
+        self.packets += 1;
+    }
+
+    /// Frames not fully written.
+    #[must_use]
+    pub const fn packets(&self) -> usize {
+        self.packets
+    }
+
+    /// Bytes not yet written: the length of [`output`](Self::output).
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
+    /// Bytes of all frames not fully written, the written part of a half-written one included.
+    ///
+    /// This is what a bound should look at: [`rewind`](Self::rewind) does not change it.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.buffer.len() - self.head
+    }
+
+    /// Heap memory owned, in bytes.
+    #[must_use]
+    pub const fn capacity_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Whether no frame waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.packets == 0
+    }
+
+    /// The unwritten bytes, contiguous.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.buffer[self.written..]
+    }
+
+    /// The stream took the first `n` bytes of [`output`](Self::output).
+    ///
+    /// # Panics
+    /// When `n` is more than [`bytes`](Self::bytes).
+    pub fn advance(&mut self, n: usize) {
+        assert!(
+            n <= self.bytes(),
+            "no more bytes can be written than were offered"
+        );
+        self.written += n;
+        if self.written == self.buffer.len() {
+            // The last byte of the buffer is the last of a frame, so nothing is half-written.
+            return self.clear();
+        }
+        let mut end = self.frame_end(self.head);
+        while end <= self.written {
+            self.head = end;
+            self.packets -= 1;
+            end = self.frame_end(end);
+        }
+        // At least as many bytes died as are moved, hence O(1) for each byte.
+        if self.head > self.buffer.len() / 2 {
+            self.compact();
+        }
+    }
+
+    /// The stream is gone: the written part of a half-written frame counts as unwritten again.
+    pub fn rewind(&mut self) {
+        self.written = self.head;
+    }
+
+    /// Whether the oldest frame is half-written, so that nothing else may be written to this stream before its rest.
+    #[must_use]
+    pub const fn mid_frame(&self) -> bool {
+        self.written > self.head
+    }
+
+    /// Drops every frame.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.head = 0;
+        self.written = 0;
+        self.packets = 0;
+        if self.buffer.capacity() > KEPT_CAPACITY_BYTES {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Gives all heap memory back if the queue is empty; for owners that turn idle.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Where the frame that begins at `start` ends.
+    fn frame_end(&self, start: usize) -> usize {
+        let length = self.buffer[start..]
+            .first_chunk()
+            .expect("push_frame appends nothing shorter than a length field");
+        start + 4 + u32::from_le_bytes(*length) as usize
+    }
+
+    /// Makes room for `additional` bytes: out of the dead ones if half of the buffer is, else by growing.
+    fn make_room(&mut self, additional: usize) {
+        if self.buffer.capacity() - self.buffer.len() < additional
+            && self.head >= self.buffer.len() / 2
+        {
+            self.compact();
+        }
+        self.buffer.reserve(additional);
+    }
+
+    /// Moves the living bytes to the front, and gives capacity back when little of it is in use.
+    fn compact(&mut self) {
+        self.buffer.copy_within(self.head.., 0);
+        self.buffer.truncate(self.buffer.len() - self.head);
+        self.written -= self.head;
+        self.head = 0;
+        if self.buffer.capacity() > KEPT_CAPACITY_BYTES
+            && self.buffer.len() < self.buffer.capacity() / 4
+        {
+            self.buffer.shrink_to(self.buffer.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn push(queue: &mut FrameQueue, body: &[u8]) {
+        queue.push_frame(&(body.len() as u32).to_le_bytes(), body);
+    }
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32).to_le_bytes()[..], body].concat()
+    }
+
+    #[test]
+    fn a_new_queue_owns_nothing_and_offers_nothing() {
+        let queue = FrameQueue::new();
+        assert_eq!(
+            (
+                queue.packets(),
+                queue.bytes(),
+                queue.held_bytes(),
+                queue.capacity_bytes()
+            ),
+            (0, 0, 0, 0)
+        );
+        assert!(queue.is_empty() && !queue.mid_frame() && queue.output().is_empty());
+    }
+
+    #[test]
+    fn the_header_may_be_longer_than_the_length_field_or_part_of_the_body() {
+        let mut queue = FrameQueue::new();
+        queue.push_frame(&[5, 0, 0, 0, b'i', b'd'], b"abc");
+        queue.push_frame(&[], &frame(b"whole"));
+        queue.push_frame(&[0; 4], &[]);
+        assert_eq!(
+            queue.output(),
+            [&frame(b"idabc")[..], &frame(b"whole"), &frame(b"")].concat()
+        );
+        assert_eq!(queue.packets(), 3);
+    }
+
+    #[test]
+    fn a_half_written_frame_comes_again_whole_and_a_written_one_does_not() {
+        let mut queue = FrameQueue::new();
+        push(&mut queue, b"one");
+        push(&mut queue, b"two");
+        queue.advance(7 + 5);
+        assert_eq!(
+            (
+                queue.packets(),
+                queue.bytes(),
+                queue.held_bytes(),
+                queue.mid_frame()
+            ),
+            (1, 2, 7, true)
+        );
+        queue.rewind();
+        assert_eq!(
+            (
+                queue.packets(),
+                queue.bytes(),
+                queue.held_bytes(),
+                queue.mid_frame()
+            ),
+            (1, 7, 7, false)
+        );
+        assert_eq!(queue.output(), frame(b"two"));
+        queue.rewind();
+        assert_eq!(
+            queue.output(),
+            frame(b"two"),
+            "a second rewind changes nothing"
+        );
+    }
+
+    #[test]
+    fn a_write_that_ends_at_a_boundary_is_not_mid_frame() {
+        let mut queue = FrameQueue::new();
+        push(&mut queue, b"one");
+        push(&mut queue, b"");
+        push(&mut queue, b"two");
+        queue.advance(7);
+        assert_eq!((queue.packets(), queue.mid_frame()), (2, false));
+        queue.advance(4);
+        assert_eq!((queue.packets(), queue.mid_frame()), (1, false));
+        queue.advance(0);
+        assert_eq!(queue.output(), frame(b"two"));
+    }
+
+    #[test]
+    fn a_drained_queue_keeps_a_little_memory_and_gives_back_more() {
+        let mut queue = FrameQueue::new();
+        push(&mut queue, &[7; 1_000]);
+        queue.advance(queue.bytes());
+        assert!(
+            (1_004..=KEPT_CAPACITY_BYTES).contains(&queue.capacity_bytes()),
+            "steady state allocates nothing"
+        );
+        queue.release();
+        assert_eq!(queue.capacity_bytes(), 0);
+
+        push(&mut queue, &[7; 1 << 20]);
+        queue.release();
+        assert_eq!(
+            queue.bytes(),
+            4 + (1 << 20),
+            "release takes nothing from a queue in use"
+        );
+        queue.advance(queue.bytes());
+        assert_eq!(queue.capacity_bytes(), 0);
+    }
+
+    #[test]
+    fn a_queue_that_never_runs_empty_gives_memory_back_too() {
+        let mut queue = FrameQueue::new();
+        for _ in 0..1_024 {
+            push(&mut queue, &[7; 1_020]);
+        }
+        assert!(queue.capacity_bytes() >= 1 << 20);
+        while queue.packets() > 2 {
+            queue.advance(1_000);
+        }
+        assert!(
+            queue.capacity_bytes() <= KEPT_CAPACITY_BYTES,
+            "{} bytes kept",
+            queue.capacity_bytes()
+        );
+    }
+
+    #[test]
+    fn a_long_run_at_a_constant_fill_does_not_grow() {
+        let mut queue = FrameQueue::new();
+        for _ in 0..8 {
+            push(&mut queue, &[7; 96]);
+        }
+        for _ in 0..10_000 {
+            push(&mut queue, &[7; 96]);
+            queue.advance(100);
+        }
+        assert_eq!(queue.packets(), 8);
+        assert!(
+            queue.capacity_bytes() <= 4_096,
+            "{} bytes for 800",
+            queue.capacity_bytes()
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "no more bytes can be written")]
+    fn writing_more_than_was_offered_is_a_fault_of_the_caller() {
+        let mut queue = FrameQueue::new();
+        push(&mut queue, b"x");
+        queue.advance(6);
+    }
+
+    #[test]
+    #[should_panic(expected = "covers it exactly")]
+    fn a_wrong_length_field_is_a_fault_of_the_caller() {
+        FrameQueue::new().push_frame(&[4, 0, 0, 0], b"abc");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Vec<u8>),
+        /// Write this fraction of what is offered, in 1/255.
+        Advance(u8),
+        Rewind,
+        Clear,
+        Release,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Step::Push),
+            6 => any::<u8>().prop_map(Step::Advance),
+            2 => Just(Step::Rewind),
+            1 => Just(Step::Clear),
+            1 => Just(Step::Release),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_behaves_as_a_list_of_frames(steps in proptest::collection::vec(step(), 0..200)) {
+            let mut queue = FrameQueue::new();
+            let mut frames: VecDeque<Vec<u8>> = VecDeque::new();
+            let mut written_of_head = 0;
+            for step in steps {
+                match step {
+                    Step::Push(body) => {
+                        push(&mut queue, &body);
+                        frames.push_back(frame(&body));
+                    }
+                    Step::Advance(fraction) => {
+                        let n = queue.bytes() * usize::from(fraction) / 255;
+                        queue.advance(n);
+                        written_of_head += n;
+                        while frames.front().is_some_and(|frame| frame.len() <= written_of_head) {
+                            written_of_head -= frames.pop_front().map_or(0, |frame| frame.len());
+                        }
+                    }
+                    Step::Rewind => {
+                        queue.rewind();
+                        written_of_head = 0;
+                    }
+                    Step::Clear => {
+                        queue.clear();
+                        frames.clear();
+                        written_of_head = 0;
+                    }
+                    Step::Release => queue.release(),
+                }
+                let held: Vec<u8> = frames.iter().flatten().copied().collect();
+                prop_assert_eq!(queue.output(), &held[written_of_head..]);
+                prop_assert_eq!(queue.packets(), frames.len());
+                prop_assert_eq!(queue.is_empty(), frames.is_empty());
+                prop_assert_eq!(queue.bytes(), held.len() - written_of_head);
+                prop_assert_eq!(queue.held_bytes(), held.len());
+                prop_assert_eq!(queue.mid_frame(), written_of_head > 0);
+            }
+        }
+    }
+}
