@@ -1,0 +1,70 @@
+//! What a runtime lends to the drivers: streams, a listener, a connector and a clock.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use voltlane_core::Time;
+
+/// A connected byte stream.
+///
+/// The contract is that of `Future`: `Pending` says that the waker of `cx` is registered and will be woken, any other
+/// answer says that nothing is registered. One waker for each direction is kept, the one of the latest call.
+///
+/// The drivers go on polling after a successful read until they get `Pending`, so that the waker is registered. That
+/// must be cheap: after a read that did not fill its buffer an implementation should not ask the kernel again, but
+/// register the waker and answer `Pending` (the runtime tells it if more has arrived meanwhile). The same holds for a
+/// write that did not take all. A `Pending` for no reason is harmless as long as the waker is woken.
+pub trait Stream: Unpin + Send + 'static {
+    /// Reads into `buf`, which is not empty. `Ok(0)` is the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes from `bufs` in order, of which at least one is not empty; says how many bytes were taken in all.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>])
+    -> Poll<io::Result<usize>>;
+
+    /// Ends the sending half (a FIN) once everything written before is on its way. Reading goes on.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends the stream at once, what is unsent is thrown away: a RST where the transport has one.
+    fn abort(self)
+    where
+        Self: Sized,
+    {
+        drop(self);
+    }
+}
+
+/// A source of accepted streams. The drivers take listeners, they never bind.
+pub trait Listener: Unpin + Send + 'static {
+    /// What is accepted.
+    type Stream: Stream;
+
+    /// Accepts one connection and says where it comes from.
+    fn poll_accept(&mut self, cx: &mut Context<'_>)
+    -> Poll<io::Result<(Self::Stream, SocketAddr)>>;
+}
+
+/// An attempt to connect, as [`Connector::connect`] returns it. Dropping it gives the attempt up.
+pub type Connect<S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send>>;
+
+/// Opens streams to one place.
+pub trait Connector: Unpin + Send + 'static {
+    /// What is opened.
+    type Stream: Stream;
+
+    /// Begins an attempt. A name is resolved anew at every attempt.
+    fn connect(&mut self) -> Connect<Self::Stream>;
+}
+
+/// A monotonic clock with one alarm. The simulator's is virtual.
+pub trait Timer: Unpin + Send + 'static {
+    /// The time now. Its origin is the timer's own: times of different timers do not compare.
+    fn now(&self) -> Time;
+
+    /// Ready once `at` has come; until then the waker of `cx` is registered. Only the latest call counts. Being woken
+    /// early is harmless.
+    fn poll_until(&mut self, cx: &mut Context<'_>, at: Time) -> Poll<()>;
+}
