@@ -56,7 +56,7 @@ fn uniform_up_to(ceiling: Duration, rng: &mut ChaCha20Rng) -> Duration {
     let ceiling_nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
     // The high word of a 64 x 64 bit product: uniform to one part in 2^64 / ceiling, without a loop.
     let product = u128::from(rng.next_u64()) * (u128::from(ceiling_nanos) + 1);
-    Duration::from_nanos((product >> 64) as u64)
+    Duration::from_nanos(u64::try_from(product >> 64).unwrap_or(ceiling_nanos))
 }
 
 #[cfg(test)]

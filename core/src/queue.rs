@@ -94,7 +94,9 @@ impl FrameQueue {
     /// The unwritten bytes, contiguous.
     #[must_use]
     pub fn output(&self) -> &[u8] {
-        &self.buffer[self.written..]
+        self.buffer
+            .get(self.written..)
+            .expect("never more was written than is held")
     }
 
     /// The stream took the first `n` bytes of [`output`](Self::output).
@@ -154,8 +156,10 @@ impl FrameQueue {
 
     /// Where the frame that begins at `start` ends.
     fn frame_end(&self, start: usize) -> usize {
-        let length = self.buffer[start..]
-            .first_chunk()
+        let length = self
+            .buffer
+            .get(start..)
+            .and_then(<[u8]>::first_chunk)
             .expect("push_frame appends nothing shorter than a length field");
         start + 4 + u32::from_le_bytes(*length) as usize
     }
