@@ -1,10 +1,27 @@
-//! (to come)
+//! The Voltlane edge, and the client's and the backend's side of it, as pure state machines.
+//!
+//! Nothing in this crate opens a socket, reads a clock, spawns a thread or draws ambient randomness: bytes, [`Time`]
+//! and seeds are arguments, and what is to be written is taken by the caller. The same seed and the same calls give
+//! the same bytes.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
+// Bytes of a peer must not be able to panic: whatever could is refused here, and an `expect` says why it holds.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::panic
+    )
+)]
 
 mod backoff;
+mod id;
 mod queue;
 mod time;
 
 pub use backoff::Backoff;
+pub use id::{ClientId, ClientIds, ShardId};
 pub use queue::FrameQueue;
 pub use time::Time;
