@@ -20,6 +20,7 @@ mod backoff;
 mod id;
 mod queue;
 mod time;
+pub mod wire;
 
 pub use backoff::Backoff;
 pub use id::{ClientId, ClientIds, ShardId};

@@ -1,0 +1,96 @@
+//! The packets of the backend link: `client id: u64` little-endian, `flag: u8`, data. (SPEC section 5)
+
+use super::frame::{LENGTH_BYTES, length_of};
+use crate::ClientId;
+
+/// Bytes of a tagged body before its data: the client id and the flag.
+pub const TAG_BYTES: usize = 9;
+
+const ID_BYTES: usize = 8;
+
+/// What a tagged packet says about its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Flag {
+    /// Both ways: a packet of the client or for it, unchanged.
+    Data = 0,
+    /// Edge to backend: the client is gone for good. The data is the reason in UTF-8.
+    Failure = 1,
+    /// Backend to edge: end this client now. No data.
+    Kick = 2,
+    /// Edge to backend: the client is back after a reconnect. No data.
+    Resumed = 3,
+}
+
+/// One tagged packet, borrowing its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tagged<'a> {
+    /// The client it is about.
+    pub id: ClientId,
+    /// What it says.
+    pub flag: Flag,
+    /// The bytes after the flag. Whether the flag allows any is for the reader to judge.
+    pub data: &'a [u8],
+}
+
+/// A body on the backend link that is no tagged packet. The frames after it are still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TaggedError {
+    /// Shorter than [`TAG_BYTES`].
+    #[error("tagged packet of {length} bytes, at least {TAG_BYTES} needed")]
+    TooShort {
+        /// Bytes of the body.
+        length: usize,
+    },
+    /// A flag that version 2 does not have.
+    #[error("unknown flag {flag:#04x} for client {id}")]
+    UnknownFlag {
+        /// The client named.
+        id: ClientId,
+        /// The flag found.
+        flag: u8,
+    },
+}
+
+impl<'a> Tagged<'a> {
+    /// Reads the body of a frame.
+    ///
+    /// # Errors
+    /// [`TaggedError::TooShort`] under nine bytes, [`TaggedError::UnknownFlag`] above flag 3.
+    #[inline]
+    pub fn decode(body: &'a [u8]) -> Result<Self, TaggedError> {
+        let Some((id, [flag, data @ ..])) = body.split_first_chunk::<ID_BYTES>() else {
+            return Err(TaggedError::TooShort { length: body.len() });
+        };
+        let id = ClientId::from_u64(u64::from_le_bytes(*id));
+        let flag = match *flag {
+            0 => Flag::Data,
+            1 => Flag::Failure,
+            2 => Flag::Kick,
+            3 => Flag::Resumed,
+            flag => return Err(TaggedError::UnknownFlag { id, flag }),
+        };
+        Ok(Self { id, flag, data })
+    }
+
+    /// Appends the whole frame, length included, to `out`.
+    ///
+    /// # Panics
+    /// If the data is longer than a `u32` can say; every limit on what is sent is far below.
+    #[inline]
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let length = length_of(self.data.len().saturating_add(TAG_BYTES)).to_le_bytes();
+        let id = self.id.as_u64().to_le_bytes();
+        out.reserve(self.encoded_len());
+        out.extend_from_slice(&length);
+        out.extend_from_slice(&id);
+        out.push(self.flag as u8);
+        out.extend_from_slice(self.data);
+    }
+
+    /// Bytes that [`encode`](Self::encode) appends.
+    #[inline]
+    pub fn encoded_len(&self) -> usize {
+        self.data.len().saturating_add(LENGTH_BYTES + TAG_BYTES)
+    }
+}
