@@ -18,6 +18,7 @@
 
 mod backoff;
 mod id;
+pub mod keys;
 mod queue;
 mod time;
 pub mod wire;
