@@ -1,0 +1,38 @@
+//! The trace hash: what a run did, in 64 bits.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+
+/// A hash over the canonical form of everything that went into the machine and came out of it.
+///
+/// Fixed key, fixed widths, no pointers, no `Debug` text, no map order: equal for equal runs in every process and
+/// every build.
+#[derive(Clone)]
+pub struct TraceHash(SipHasher13);
+
+impl Default for TraceHash {
+    fn default() -> Self {
+        TraceHash(SipHasher13::new_with_keys(
+            0x566f_6c74_6c61_6e65,
+            0x7369_6d20_7472_6163,
+        ))
+    }
+}
+
+impl TraceHash {
+    /// Adds one event: when, what kind, about whom, and its bytes.
+    pub fn add(&mut self, at_nanos: u64, kind: u8, number: u64, bytes: &[u8]) {
+        self.0.write(&at_nanos.to_le_bytes());
+        self.0.write(&[kind]);
+        self.0.write(&number.to_le_bytes());
+        self.0.write(&(bytes.len() as u64).to_le_bytes());
+        self.0.write(bytes);
+    }
+
+    /// The hash of everything added so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! Payloads that describe themselves: one look at a packet says whose it is, which one, and whether it is whole.
+//!
+//! ```text
+//! direction u8 | owner u32 | conn u32 | seq u32 | length u32 | fill, each byte a hash of all that and its place
+//! ```
+//! Integers are little-endian. A payload shorter than the header is its beginning, and says that much.
+
+/// Bytes of a whole header.
+pub const HEADER_BYTES: usize = 17;
+
+/// Which way a payload was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a client to the backend.
+    Up,
+    /// From the backend to a client.
+    Down,
+}
+
+/// What a payload says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Which way it was sent.
+    pub direction: Direction,
+    /// The client that sent it, or for which it is meant.
+    pub owner: u32,
+    /// The sender's connection or link generation.
+    pub conn: u32,
+    /// Its place in the sender's sequence, from 0.
+    pub seq: u32,
+}
+
+/// Why a payload does not read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// It is too short to carry a header: only its length can be checked.
+    #[error("too short for a label")]
+    Short,
+    /// The length that it states is not the length that it has.
+    #[error("states {stated} bytes, has {actual}")]
+    Length {
+        /// As written by the sender.
+        stated: u32,
+        /// As received.
+        actual: usize,
+    },
+    /// A byte is not the one that was sent.
+    #[error("byte {0} was altered")]
+    Altered(usize),
+}
+
+/// The payload of `length` bytes for `label`.
+#[must_use]
+pub fn encode(label: Label, length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(length.max(HEADER_BYTES));
+    out.push(match label.direction {
+        Direction::Up => b'u',
+        Direction::Down => b'd',
+    });
+    for field in [label.owner, label.conn, label.seq, length as u32] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
+    for place in HEADER_BYTES..length {
+        out.push(fill(label, place));
+    }
+    out.truncate(length);
+    out
+}
+
+/// Reads a payload and checks every byte of it.
+///
+/// # Errors
+/// What does not hold, the first of it.
+pub fn decode(data: &[u8]) -> Result<Label, PayloadError> {
+    let header = data.get(..HEADER_BYTES).ok_or(PayloadError::Short)?;
+    let field = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let direction = match header[0] {
+        b'u' => Direction::Up,
+        b'd' => Direction::Down,
+        _ => return Err(PayloadError::Altered(0)),
+    };
+    let label = Label {
+        direction,
+        owner: field(1),
+        conn: field(5),
+        seq: field(9),
+    };
+    if field(13) as usize != data.len() {
+        return Err(PayloadError::Length {
+            stated: field(13),
+            actual: data.len(),
+        });
+    }
+    match (HEADER_BYTES..data.len()).find(|&place| data[place] != fill(label, place)) {
+        Some(place) => Err(PayloadError::Altered(place)),
+        None => Ok(label),
+    }
+}
+
+fn fill(label: Label, place: usize) -> u8 {
+    let mut h = u64::from(label.owner)
+        ^ (u64::from(label.seq) << 32)
+        ^ (u64::from(label.conn) << 16)
+        ^ place as u64;
+    h = h.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (h >> 56) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_altered_byte_and_length_is_seen() {
+        let label = Label {
+            direction: Direction::Up,
+            owner: 3,
+            conn: 9,
+            seq: 70_000,
+        };
+        let data = encode(label, 80);
+        assert_eq!(decode(&data), Ok(label));
+        for place in 0..data.len() {
+            let mut bad = data.clone();
+            bad[place] ^= 0x10;
+            assert_ne!(decode(&bad), Ok(label), "byte {place}");
+        }
+        assert_eq!(
+            decode(&data[..79]),
+            Err(PayloadError::Length {
+                stated: 80,
+                actual: 79
+            })
+        );
+        assert_eq!(decode(&data[..5]), Err(PayloadError::Short));
+        assert_eq!(encode(label, 0), b"");
+    }
+}

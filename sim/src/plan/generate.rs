@@ -1,0 +1,376 @@
+//! Swarm: each seed draws its own small world, so that over many seeds every mix of faults and limits is met.
+
+use super::{Action, Attempt, Drop, Join, Op, Options, Plan};
+use crate::rng::Rng;
+
+/// The plan of `seed`.
+#[must_use]
+pub fn generate(seed: u64) -> Plan {
+    let mut rng = Rng::fork(seed, "plan", 0);
+    let options = draw_options(seed, &mut rng);
+    let mut ops = Vec::new();
+    let mut swarm = Swarm::draw(&options, &mut rng);
+    let mut at_us = 0;
+    for client in 0..options.clients as usize {
+        ops.push(Op {
+            at_us,
+            action: Action::Connect {
+                client,
+                join: Join::Normal,
+            },
+        });
+        at_us += rng.below(20_000);
+    }
+    let wanted = ops.len() + rng.between(15, 90) as usize;
+    while ops.len() < wanted {
+        at_us += rng.between(swarm.gap_us.0, swarm.gap_us.1);
+        if rng.chance(swarm.long_gap_percent) {
+            at_us += 1_000 * rng.log_between(50, swarm.longest_wait_ms);
+        }
+        let action = match swarm.partner.take() {
+            Some(action) => action,
+            None => swarm.draw_action(&mut rng),
+        };
+        if rng.chance(swarm.chain_percent) {
+            swarm.partner = swarm.natural_partner(&action, &mut rng);
+        }
+        ops.push(Op { at_us, action });
+    }
+    Plan { options, ops }
+}
+
+fn draw_options(seed: u64, rng: &mut Rng) -> Options {
+    let crowd = rng.chance(2);
+    let small_queues = rng.chance(60);
+    let stale_timeout_ms = rng.log_between(100, 60_000);
+    let socket = [1 << 9, 1 << 11, 1 << 13, 1 << 16];
+    Options {
+        seed,
+        clients: if crowd {
+            rng.between(64, 256)
+        } else {
+            rng.between(1, 8)
+        },
+        delay_max_us: rng.pick(&[0, 2_000, 20_000, 200_000]),
+        read_chunk: rng.pick(&[1, 7, 64, 0, 0, 0]),
+        write_chunk: rng.pick(&[1, 7, 64, 0, 0, 0]),
+        client_socket_bytes: rng.pick(&socket),
+        link_socket_bytes: rng.pick(&socket),
+        tick_us: 0,
+        handshake_timeout_ms: rng.log_between(300, 10_000),
+        frame_timeout_ms: rng.log_between(300, 20_000),
+        write_timeout_ms: rng.log_between(300, 20_000),
+        stale_timeout_ms,
+        reap_interval_ms: rng.log_between(10, 15_000),
+        max_stale_clients: if rng.chance(20) {
+            rng.between(0, 3)
+        } else {
+            65_535
+        },
+        missed_packets: rng.pick(&[0, 1, 2, 5, 50, 1_000]),
+        client_queue_packets: if small_queues {
+            rng.pick(&[1, 2, 8, 64])
+        } else {
+            8_192
+        },
+        client_queue_bytes: if small_queues {
+            rng.pick(&[256, 4_096, 65_536])
+        } else {
+            1_048_576
+        },
+        link_queue_packets: if small_queues {
+            rng.pick(&[1, 2, 8, 64])
+        } else {
+            32_768
+        },
+        max_up_bytes: if rng.chance(30) {
+            rng.pick(&[64, 400])
+        } else {
+            1_048_576
+        },
+        max_down_bytes: if rng.chance(30) {
+            rng.pick(&[64, 400])
+        } else {
+            8_388_608
+        },
+        closing_packets: rng.between(1, 4),
+    }
+}
+
+/// What this seed is about.
+struct Swarm {
+    /// Kinds that are on, with their weights.
+    kinds: Vec<(Kind, u64)>,
+    total: u64,
+    clients: u64,
+    /// One favourite client gets a share of everything, so that things happen to the same one.
+    favourite_percent: u64,
+    gap_us: (u64, u64),
+    long_gap_percent: u64,
+    longest_wait_ms: u64,
+    chain_percent: u64,
+    burst_max: u64,
+    bytes_max: u64,
+    big_percent: u64,
+    max_up_bytes: u64,
+    max_down_bytes: u64,
+    partner: Option<Action>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connect,
+    OddConnect,
+    Send,
+    Drop,
+    Stall,
+    Unstall,
+    Resume,
+    Attempt,
+    Half,
+    TooLong,
+    BackendSend,
+    Kick,
+    KickUnknown,
+    SendUnknown,
+    KickWithData,
+    ShortFrame,
+    BadFlag,
+    BackendTooLong,
+    LinkDrop,
+    LinkHalf,
+    Refuse,
+    Accept,
+    BackendStall,
+    BackendUnstall,
+    Pause,
+}
+
+/// Each kind with the percentage of seeds in which it is on, and its largest weight.
+const KINDS: &[(Kind, u64, u64)] = &[
+    (Kind::Connect, 50, 30),
+    (Kind::OddConnect, 70, 60),
+    (Kind::Send, 100, 100),
+    (Kind::Drop, 90, 100),
+    (Kind::Stall, 50, 40),
+    (Kind::Unstall, 50, 40),
+    (Kind::Resume, 100, 100),
+    (Kind::Attempt, 60, 60),
+    (Kind::Half, 30, 30),
+    (Kind::TooLong, 30, 30),
+    (Kind::BackendSend, 100, 100),
+    (Kind::Kick, 50, 40),
+    (Kind::KickUnknown, 20, 20),
+    (Kind::SendUnknown, 20, 20),
+    (Kind::KickWithData, 20, 20),
+    (Kind::ShortFrame, 30, 20),
+    (Kind::BadFlag, 30, 20),
+    (Kind::BackendTooLong, 20, 15),
+    (Kind::LinkDrop, 50, 40),
+    (Kind::LinkHalf, 20, 15),
+    (Kind::Refuse, 30, 20),
+    (Kind::Accept, 50, 40),
+    (Kind::BackendStall, 40, 30),
+    (Kind::BackendUnstall, 50, 40),
+    (Kind::Pause, 30, 20),
+];
+
+impl Swarm {
+    fn draw(options: &Options, rng: &mut Rng) -> Swarm {
+        let mut kinds = Vec::new();
+        for &(kind, percent, weight_max) in KINDS {
+            if rng.chance(percent) {
+                kinds.push((kind, rng.between(1, weight_max)));
+            }
+        }
+        let gap_max = 1_000 * rng.log_between(2, 200);
+        Swarm {
+            total: kinds.iter().map(|(_, weight)| weight).sum(),
+            kinds,
+            clients: options.clients,
+            favourite_percent: rng.below(90),
+            gap_us: (0, gap_max),
+            long_gap_percent: rng.pick(&[0, 3, 10]),
+            longest_wait_ms: (options.stale_timeout_ms * 2).clamp(60, 30_000),
+            chain_percent: rng.below(100),
+            burst_max: rng.log_between(1, 24),
+            bytes_max: rng.pick(&[48, 300, 300, 3_000]),
+            big_percent: rng.pick(&[0, 0, 5]),
+            max_up_bytes: options.max_up_bytes,
+            max_down_bytes: options.max_down_bytes,
+            partner: None,
+        }
+    }
+
+    fn client(&self, rng: &mut Rng) -> usize {
+        if rng.chance(self.favourite_percent) {
+            0
+        } else {
+            rng.below(self.clients) as usize
+        }
+    }
+
+    fn bytes(&self, rng: &mut Rng, max: u64) -> u64 {
+        match () {
+            () if rng.chance(self.big_percent) => rng.log_between(1_000, 60_000).min(max),
+            () if rng.chance(3) => max.min(4_000),
+            () if rng.chance(5) => 0,
+            () => rng.between(0, self.bytes_max.min(max)),
+        }
+    }
+
+    fn draw_action(&self, rng: &mut Rng) -> Action {
+        let mut left = rng.below(self.total);
+        for &(kind, weight) in &self.kinds {
+            if left < weight {
+                return self.action(kind, rng);
+            }
+            left -= weight;
+        }
+        self.action(Kind::Send, rng)
+    }
+
+    fn action(&self, kind: Kind, rng: &mut Rng) -> Action {
+        let client = self.client(rng);
+        let count = rng.between(1, self.burst_max);
+        match kind {
+            Kind::Connect => Action::Connect {
+                client,
+                join: Join::Normal,
+            },
+            Kind::OddConnect => Action::Connect {
+                client,
+                join: rng.pick(Join::ALL),
+            },
+            Kind::Send => Action::Send {
+                client,
+                count,
+                bytes: self.bytes(rng, self.max_up_bytes),
+            },
+            Kind::Drop => Action::Drop {
+                client,
+                how: rng.pick(Drop::ALL),
+            },
+            Kind::Stall => Action::Stall { client },
+            Kind::Unstall => Action::Unstall { client },
+            Kind::Resume => Action::Resume { client },
+            Kind::Attempt => Action::Attempt {
+                client,
+                how: rng.pick(Attempt::ALL),
+            },
+            Kind::Half => Action::Half { client },
+            Kind::TooLong => Action::TooLong { client },
+            Kind::BackendSend => Action::BackendSend {
+                client,
+                count,
+                bytes: self.bytes(rng, self.max_down_bytes),
+            },
+            Kind::Kick => Action::Kick { client },
+            Kind::KickUnknown => Action::KickUnknown {},
+            Kind::SendUnknown => Action::SendUnknown {},
+            Kind::KickWithData => Action::KickWithData { client },
+            Kind::ShortFrame => Action::ShortFrame {
+                bytes: rng.below(9),
+            },
+            Kind::BadFlag => Action::BadFlag {
+                client,
+                flag: rng.pick(&[1, 3, 4, 0x80, 0xff]),
+            },
+            Kind::BackendTooLong => Action::BackendTooLong {},
+            Kind::LinkDrop => Action::LinkDrop {
+                how: rng.pick(Drop::ALL),
+            },
+            Kind::LinkHalf => Action::LinkHalf { client },
+            Kind::Refuse => Action::Refuse {},
+            Kind::Accept => Action::Accept {},
+            Kind::BackendStall => Action::BackendStall {},
+            Kind::BackendUnstall => Action::BackendUnstall {},
+            Kind::Pause => Action::Pause {
+                ms: rng.log_between(1, 3_000),
+            },
+        }
+    }
+
+    /// What the world would often do next to the same client: this is where the bugs are.
+    fn natural_partner(&self, action: &Action, rng: &mut Rng) -> Option<Action> {
+        let count = rng.between(1, self.burst_max);
+        Some(match *action {
+            Action::Connect { client, .. } => Action::Send {
+                client,
+                count,
+                bytes: self.bytes(rng, self.max_up_bytes),
+            },
+            Action::Drop { client, .. } => match rng.below(5) {
+                0 => Action::Kick { client },
+                1 | 2 => Action::BackendSend {
+                    client,
+                    count,
+                    bytes: self.bytes(rng, self.max_down_bytes),
+                },
+                3 => Action::Attempt {
+                    client,
+                    how: rng.pick(Attempt::ALL),
+                },
+                _ => Action::Resume { client },
+            },
+            Action::BackendSend { client, .. } => match rng.below(3) {
+                0 => Action::Drop {
+                    client,
+                    how: rng.pick(Drop::ALL),
+                },
+                _ => Action::Resume { client },
+            },
+            Action::Attempt { client, .. } => match rng.below(3) {
+                0 => Action::Attempt {
+                    client,
+                    how: rng.pick(Attempt::ALL),
+                },
+                1 => Action::BackendSend {
+                    client,
+                    count,
+                    bytes: self.bytes(rng, self.max_down_bytes),
+                },
+                _ => Action::Resume { client },
+            },
+            Action::Resume { client } => match rng.below(5) {
+                0 => Action::Resume { client },
+                1 => Action::Drop {
+                    client,
+                    how: rng.pick(Drop::ALL),
+                },
+                2 => Action::BackendSend {
+                    client,
+                    count,
+                    bytes: self.bytes(rng, self.max_down_bytes),
+                },
+                3 => Action::Kick { client },
+                _ => Action::Send {
+                    client,
+                    count,
+                    bytes: self.bytes(rng, self.max_up_bytes),
+                },
+            },
+            Action::Stall { client } => Action::BackendSend {
+                client,
+                count: 24,
+                bytes: self.bytes_max,
+            },
+            Action::LinkDrop { .. } | Action::Refuse {} | Action::BackendStall {} => Action::Send {
+                client: self.client(rng),
+                count,
+                bytes: self.bytes(rng, self.max_up_bytes),
+            },
+            Action::Send { client, .. } => Action::Drop {
+                client,
+                how: rng.pick(Drop::ALL),
+            },
+            Action::Half { client } => Action::Resume { client },
+            Action::Kick { client } => Action::Send {
+                client,
+                count,
+                bytes: self.bytes(rng, self.max_up_bytes),
+            },
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! The simulator's only source of chance: a small generator that is seeded, forked by purpose, and never the system's.
+
+/// SplitMix64: enough quality to draw faults with, and the same stream on every platform.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator for `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    /// A generator for one purpose of a run.
+    ///
+    /// Every pipe, client and connection has its own: an operation taken out of a plan by the shrinker must not change
+    /// what all the others draw.
+    #[must_use]
+    pub fn fork(seed: u64, purpose: &str, number: u64) -> Rng {
+        let mut mixed = Rng(seed ^ 0x9e6c_63d0_876a_4f13);
+        for byte in purpose.bytes() {
+            mixed.0 = mixed.next() ^ u64::from(byte);
+        }
+        mixed.0 = mixed.next() ^ number;
+        Rng(mixed.next())
+    }
+
+    /// The next 64 bits.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 for a bound of 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 {
+            0
+        } else {
+            ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        }
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// True with `percent` chances in a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of `choices`, which must not be empty.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// A number from `low` to `high` whose logarithm is uniform: small and large ones are equally worth trying.
+    pub fn log_between(&mut self, low: u64, high: u64) -> u64 {
+        let (low_bits, high_bits) = ((low.max(1) as f64).ln(), (high.max(1) as f64).ln());
+        let unit = self.below(1 << 32) as f64 / (1u64 << 32) as f64;
+        ((low_bits + (high_bits - low_bits) * unit).exp() as u64).clamp(low, high)
+    }
+
+    /// Fills `out` with chance.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let bytes = self.next().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_have_streams_of_their_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for purpose in ["pipe", "client", "plan"] {
+            for number in 0..100 {
+                assert!(seen.insert(Rng::fork(7, purpose, number).next()));
+            }
+        }
+    }
+
+    #[test]
+    fn draws_stay_in_their_bounds() {
+        let mut rng = Rng::new(1);
+        for _ in 0..10_000 {
+            assert!((3..=9).contains(&rng.between(3, 9)));
+            assert!((2..=200_000).contains(&rng.log_between(2, 200_000)));
+        }
+    }
+}
