@@ -1,0 +1,177 @@
+//! TCP: tokio's sockets as the drivers' streams, listener and connector.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpSocket;
+use voltlane_driver::{Connect, Connector, Listener, Stream};
+
+/// How many connections the kernel may hold that were not accepted yet: a storm of reconnects fits.
+const BACKLOG: u32 = 4_096;
+
+/// A TCP connection over IPv4 or IPv6, without Nagle's delay.
+#[derive(Debug)]
+pub struct TcpStream(tokio::net::TcpStream);
+
+impl TcpStream {
+    /// Opens a connection to `address`, `host:port`; a name's addresses are tried in turn.
+    ///
+    /// # Errors
+    /// What the resolver said, or what the last address tried did.
+    pub async fn connect(address: &str) -> io::Result<TcpStream> {
+        let mut last = None;
+        for candidate in resolve(address).await? {
+            match tokio::net::TcpStream::connect(candidate).await {
+                Ok(stream) => return Ok(TcpStream::from(stream)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| no_address(address)))
+    }
+}
+
+impl From<tokio::net::TcpStream> for TcpStream {
+    fn from(stream: tokio::net::TcpStream) -> Self {
+        // Fails only on a socket that is dead already, which the first read will say.
+        let _ = stream.set_nodelay(true);
+        TcpStream(stream)
+    }
+}
+
+impl Stream for TcpStream {
+    // After a short read or write tokio clears the readiness of the socket by itself, so that the poll which registers
+    // the waker makes no system call.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match bufs {
+            [one] => Pin::new(&mut self.0).poll_write(cx, one),
+            many => Pin::new(&mut self.0).poll_write_vectored(cx, many),
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn abort(self) {
+        // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
+        let _ = self.0.set_zero_linger();
+    }
+}
+
+/// A TCP listener.
+#[derive(Debug)]
+pub struct TcpListener(tokio::net::TcpListener);
+
+impl TcpListener {
+    /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
+    ///
+    /// # Errors
+    /// What the resolver said, or what the last address tried did.
+    pub async fn bind(address: &str) -> io::Result<TcpListener> {
+        let mut last = None;
+        for candidate in resolve(address).await? {
+            match listen(candidate) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| no_address(address)))
+    }
+
+    /// The address at which it listens.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl From<tokio::net::TcpListener> for TcpListener {
+    fn from(listener: tokio::net::TcpListener) -> Self {
+        TcpListener(listener)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let (stream, source) = ready!(self.0.poll_accept(cx))?;
+        Poll::Ready(Ok((stream.into(), source)))
+    }
+}
+
+/// Connects to one address, `host:port`.
+#[derive(Debug, Clone)]
+pub struct TcpConnector {
+    address: String,
+}
+
+impl TcpConnector {
+    /// Connects to `address`, `ip:port` or `host:port`, which is looked at, and a name resolved, at each attempt.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        TcpConnector {
+            address: address.into(),
+        }
+    }
+}
+
+impl Connector for TcpConnector {
+    type Stream = TcpStream;
+
+    fn connect(&mut self) -> Connect<TcpStream> {
+        let address = self.address.clone();
+        Box::pin(async move { TcpStream::connect(&address).await })
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(TcpListener(socket.listen(BACKLOG)?))
+}
+
+/// The addresses of `host:port`. The last colon splits, so `::1:42000` is good as well as `[::1]:42000`.
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let bad = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{address}` is not of the form host:port"),
+        )
+    };
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+fn no_address(address: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("`{address}` has no address"),
+    )
+}
