@@ -44,9 +44,9 @@ impl FrameReader {
     /// # Errors
     /// [`FrameTooLong`] as soon as the four bytes of a length above `max_body` are there.
     #[inline]
-    pub fn next_frame<'a>(
+    pub fn next_frame<'a, 'input: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'input [u8],
         max_body: u32,
     ) -> Result<Option<&'a [u8]>, FrameTooLong> {
         if self.buffer.is_empty()
@@ -114,9 +114,9 @@ impl FrameReader {
 
     /// `next_frame` where bytes are held, or the input ends within a frame.
     #[inline(never)]
-    fn next_cut_frame<'a>(
+    fn next_cut_frame<'a, 'input: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'input [u8],
         max_body: u32,
     ) -> Result<Option<&'a [u8]>, FrameTooLong> {
         if self.held().is_empty() && !self.buffer.is_empty() {
@@ -214,4 +214,33 @@ pub fn encode_frame(body: &[u8], out: &mut Vec<u8>) {
 #[inline]
 pub(super) fn length_of(body_bytes: usize) -> u32 {
     u32::try_from(body_bytes).expect("bodies are bounded far below 4 GiB before they are encoded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u32 = 1024;
+
+    fn frames(bodies: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for body in bodies {
+            encode_frame(body, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn frames_whole_in_the_input_are_lent_without_a_copy() {
+        let bytes = frames(&[b"one", b"", b"three"]);
+        let mut reader = FrameReader::default();
+        let mut input = bytes.as_slice();
+        let mut lent = Vec::new();
+        while let Some(body) = reader.next_frame(&mut input, MAX).unwrap() {
+            assert!(body.is_empty() || bytes.as_ptr_range().contains(&body.as_ptr()));
+            lent.push(body.to_vec());
+        }
+        assert_eq!(lent, [b"one".as_slice(), b"", b"three"]);
+        assert_eq!((reader.buffered_bytes(), reader.memory_bytes()), (0, 0));
+    }
 }
