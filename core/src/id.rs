@@ -133,3 +133,119 @@ impl fmt::Debug for ClientIds {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: u64 = (1 << SEQUENCE_BITS) - 1;
+
+    fn ids() -> ClientIds {
+        ClientIds::new(ShardId::new(0xa5), *b"a key of 16 byte")
+    }
+
+    /// Undoes [`ClientIds::permute`].
+    fn invert(ids: &ClientIds, permuted: u64) -> u64 {
+        let (mut left, mut right) = (permuted >> HALF_BITS, permuted & HALF_MASK);
+        for round in (0..ROUNDS).rev() {
+            (left, right) = (right ^ ids.round(round, left), left);
+        }
+        (left << HALF_BITS) | right
+    }
+
+    #[test]
+    fn a_million_ids_differ_and_keep_their_shard() {
+        let mut issued: Vec<ClientId> = ids().take(1_000_000).collect();
+        assert!(issued.iter().all(|id| id.shard() == ShardId::new(0xa5)));
+        issued.sort_unstable();
+        issued.dedup();
+        assert_eq!(issued.len(), 1_000_000);
+    }
+
+    #[test]
+    fn the_permutation_has_an_inverse_within_56_bits() {
+        let ids = ids();
+        let edges = [0, 1, HALF_MASK, HALF_MASK + 1, LAST - 1, LAST];
+        let spread = (0..10_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8);
+        for sequence in (0..10_000).chain(edges).chain(spread) {
+            let permuted = ids.permute(sequence);
+            assert!(permuted <= LAST, "{permuted:#x}");
+            assert_eq!(invert(&ids, permuted), sequence);
+        }
+    }
+
+    #[test]
+    fn an_id_tells_nothing_of_the_next() {
+        let issued: Vec<u64> = ids().take(10_000).map(ClientId::as_u64).collect();
+        for (id, next) in issued.iter().zip(&issued[1..]) {
+            assert!(
+                id.abs_diff(*next) > 1 << 32,
+                "{id:#x} and {next:#x} are neighbours"
+            );
+        }
+        // Each bit of the sequence changes half the bits of the id: none is carried through.
+        for bit in 0..SEQUENCE_BITS {
+            let ones = issued.iter().filter(|id| *id >> bit & 1 == 1).count();
+            let flips = issued
+                .iter()
+                .zip(&issued[1..])
+                .filter(|(id, next)| (*id ^ *next) >> bit & 1 == 1)
+                .count();
+            assert!(
+                (4_700..5_300).contains(&ones),
+                "bit {bit} is set {ones} times in 10,000"
+            );
+            assert!(
+                (4_700..5_300).contains(&flips),
+                "bit {bit} changes {flips} times in 10,000"
+            );
+        }
+    }
+
+    #[test]
+    fn another_key_gives_other_ids_and_the_same_key_the_same() {
+        let other = ClientIds::new(ShardId::new(0xa5), *b"a key of 16 bytf");
+        assert!(
+            ids()
+                .zip(other)
+                .take(1_000)
+                .all(|(one, other)| one != other)
+        );
+        assert!(
+            ids()
+                .zip(ids())
+                .take(1_000)
+                .all(|(one, other)| one == other)
+        );
+    }
+
+    #[test]
+    fn the_ids_end_rather_than_repeat() {
+        let mut ids = ids();
+        ids.issued = LAST;
+        let last = ids.permute(LAST);
+        assert_eq!(ids.next().map(|id| id.as_u64() & LAST), Some(last));
+        assert_eq!(ids.next(), None);
+        assert_eq!(ids.next(), None);
+    }
+
+    #[test]
+    fn ids_are_shown_and_their_source_is_not() {
+        let id = ClientId::from_u64(0x0102_0304_0506_0708);
+        assert_eq!(
+            (id.to_string(), format!("{id:?}")),
+            (
+                "0102030405060708".into(),
+                "ClientId(0102030405060708)".into()
+            )
+        );
+        assert_eq!(
+            (id.shard().as_u8(), id.as_u64()),
+            (1, 0x0102_0304_0506_0708)
+        );
+        assert_eq!(
+            format!("{:?}", ids()),
+            "ClientIds { shard: ShardId(165), .. }"
+        );
+    }
+}

@@ -230,6 +230,17 @@ mod tests {
         out
     }
 
+    /// What one call makes of `input`, and how much of it is left.
+    fn read(
+        reader: &mut FrameReader,
+        mut input: &[u8],
+    ) -> (Result<Option<Vec<u8>>, FrameTooLong>, usize) {
+        let body = reader
+            .next_frame(&mut input, MAX)
+            .map(|body| body.map(<[u8]>::to_vec));
+        (body, input.len())
+    }
+
     #[test]
     fn frames_whole_in_the_input_are_lent_without_a_copy() {
         let bytes = frames(&[b"one", b"", b"three"]);
@@ -242,5 +253,183 @@ mod tests {
         }
         assert_eq!(lent, [b"one".as_slice(), b"", b"three"]);
         assert_eq!((reader.buffered_bytes(), reader.memory_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_cut_frame_is_kept_and_finished() {
+        let bytes = frames(&[b"first", b"second"]);
+        let mut reader = FrameReader::default();
+        assert_eq!(read(&mut reader, &bytes[..6]), (Ok(None), 0));
+        assert_eq!((reader.buffered_bytes(), reader.is_mid_frame()), (6, true));
+        // Only what the first frame lacks is taken.
+        assert_eq!(
+            read(&mut reader, &bytes[6..]),
+            (Ok(Some(b"first".to_vec())), 10)
+        );
+        assert_eq!((reader.buffered_bytes(), reader.is_mid_frame()), (0, false));
+        assert_eq!(
+            read(&mut reader, &bytes[9..]),
+            (Ok(Some(b"second".to_vec())), 0)
+        );
+    }
+
+    #[test]
+    fn lengths_up_to_the_limit_are_taken() {
+        for length in [0, 1, MAX - 1, MAX] {
+            let body = vec![7; length as usize];
+            assert_eq!(
+                read(&mut FrameReader::default(), &frames(&[&body])),
+                (Ok(Some(body)), 0)
+            );
+        }
+    }
+
+    #[test]
+    fn lengths_above_the_limit_fail_before_the_body_and_for_good() {
+        for length in [MAX + 1, 1 << 31, u32::MAX] {
+            let failed = Err(FrameTooLong { length, max: MAX });
+            for cut in 0..LENGTH_BYTES {
+                let mut reader = FrameReader::default();
+                let announced = length.to_le_bytes();
+                let (before, after) = announced.split_at(cut);
+                assert_eq!(read(&mut reader, before).0, Ok(None));
+                assert_eq!(
+                    reader.peek_frame(after, MAX),
+                    Err(FrameTooLong { length, max: MAX })
+                );
+                assert_eq!(read(&mut reader, after).0, failed, "cut at {cut}");
+                assert_eq!(
+                    read(&mut reader, &frames(&[b"good"])).0,
+                    failed,
+                    "it stays failed"
+                );
+                assert_eq!(
+                    reader.peek_frame(b"", MAX),
+                    Err(FrameTooLong { length, max: MAX })
+                );
+                assert!(reader.memory_bytes() <= 8);
+                reader.clear();
+                assert_eq!(
+                    read(&mut reader, &frames(&[b"good"])).0,
+                    Ok(Some(b"good".to_vec()))
+                );
+            }
+        }
+        let longest = FrameReader::default().peek_frame(&u32::MAX.to_le_bytes(), u32::MAX);
+        assert_eq!(
+            longest,
+            Ok(None),
+            "the largest length is no error where it is allowed"
+        );
+    }
+
+    #[test]
+    fn what_is_held_comes_before_later_input() {
+        let bytes = frames(&[b"one", b"two", b"three"]);
+        let mut reader = FrameReader::default();
+        assert_eq!(read(&mut reader, &bytes[..3]), (Ok(None), 0));
+        reader.hold(&bytes[3..9]);
+        assert!(!reader.is_mid_frame(), "a whole frame waits for us");
+        reader.hold(b"");
+        reader.hold(&bytes[9..17]);
+        assert_eq!(reader.buffered_bytes(), 17);
+        assert_eq!(read(&mut reader, b""), (Ok(Some(b"one".to_vec())), 0));
+        assert_eq!(reader.buffered_bytes(), 10);
+        reader.hold(&bytes[17..20]);
+        assert_eq!(
+            read(&mut reader, &bytes[20..]),
+            (Ok(Some(b"two".to_vec())), 3)
+        );
+        assert!(reader.is_mid_frame());
+        assert_eq!(
+            read(&mut reader, &bytes[20..]),
+            (Ok(Some(b"three".to_vec())), 0)
+        );
+        assert_eq!(read(&mut reader, b""), (Ok(None), 0));
+        assert_eq!(reader.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn peeking_tells_the_next_whole_frame_and_takes_nothing() {
+        let bytes = frames(&[b"four", b""]);
+        for held in 0..=bytes.len() {
+            for given in held..=bytes.len() {
+                let mut reader = FrameReader::default();
+                reader.hold(&bytes[..held]);
+                let whole = (given >= 8).then_some(4);
+                assert_eq!(
+                    reader.peek_frame(&bytes[held..given], MAX),
+                    Ok(whole),
+                    "{held} {given}"
+                );
+                assert_eq!(reader.buffered_bytes(), held);
+            }
+        }
+        assert_eq!(
+            FrameReader::default().peek_frame(&bytes[8..], MAX),
+            Ok(Some(0))
+        );
+    }
+
+    #[test]
+    fn memory_follows_the_bytes_received_and_not_the_length_announced() {
+        let length: u32 = 1 << 20;
+        let mut reader = FrameReader::default();
+        let mut input = length.to_le_bytes().to_vec();
+        input.resize(LENGTH_BYTES + length as usize - 1, 1);
+        let (mut growths, mut memory) = (0, 0);
+        for received in 1..=input.len() {
+            let mut byte = &input[received - 1..received];
+            assert_eq!(reader.next_frame(&mut byte, length), Ok(None));
+            assert!(
+                reader.memory_bytes() <= received + received.min(GROWTH_BYTES.max(received / 8))
+            );
+            growths += usize::from(reader.memory_bytes() != memory);
+            memory = reader.memory_bytes();
+        }
+        assert!(growths < 50, "a byte at a time, it grew {growths} times");
+        assert!(memory <= LENGTH_BYTES + length as usize);
+        assert_eq!(
+            reader
+                .next_frame(&mut &[1][..], length)
+                .unwrap()
+                .map(<[u8]>::len),
+            Some(length as usize)
+        );
+        assert_eq!(reader.next_frame(&mut &[][..], length), Ok(None));
+        assert_eq!(reader.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn a_small_buffer_serves_one_cut_frame_after_another_and_a_large_one_is_given_back() {
+        let small = frames(&[&[1; 64], &[2; 64], &[3; 64]]);
+        let mut reader = FrameReader::default();
+        assert_eq!(read(&mut reader, &small[..67]), (Ok(None), 0));
+        let memory = reader.memory_bytes();
+        assert_eq!(
+            read(&mut reader, &small[67..135]),
+            (Ok(Some(vec![1; 64])), 67)
+        );
+        assert_eq!(read(&mut reader, &small[68..135]), (Ok(None), 0));
+        assert_eq!(reader.memory_bytes(), memory, "no second allocation");
+
+        let large = frames(&[&[1; KEPT_CAPACITY_BYTES], b"next"]);
+        let mut reader = FrameReader::default();
+        let mut input = large.as_slice();
+        reader.hold(&input[..KEPT_CAPACITY_BYTES]);
+        input = &input[KEPT_CAPACITY_BYTES..];
+        assert!(reader.next_frame(&mut input, u32::MAX).unwrap().is_some());
+        assert_eq!(
+            reader.next_frame(&mut input, u32::MAX),
+            Ok(Some(b"next".as_slice()))
+        );
+        assert_eq!(reader.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn encoding_appends() {
+        let mut out = b"before".to_vec();
+        encode_frame(b"body", &mut out);
+        assert_eq!(out, b"before\x04\0\0\0body");
     }
 }

@@ -208,3 +208,172 @@ fn write_integer(value: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&value.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body_of(packet: &Handshake<'_>) -> Vec<u8> {
+        let mut frame = b"before".to_vec();
+        packet.encode(&mut frame);
+        let body = frame.split_off(b"before".len() + LENGTH_BYTES);
+        let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+        assert_eq!(frame, [b"before".as_slice(), &length].concat());
+        body
+    }
+
+    /// One of each, with the integers at the edges of their forms and byte strings of a one and a three byte length.
+    fn samples(bytes: &[u8]) -> Vec<Handshake<'_>> {
+        let mut samples = vec![Handshake::Ping];
+        for length in [0, 1, 33, 250, 251, 300] {
+            let bytes = &bytes[..length];
+            samples.extend([
+                Handshake::PubKey(bytes),
+                Handshake::Challenge(bytes),
+                Handshake::ChallengeResponse(bytes),
+            ]);
+        }
+        for number in [
+            0,
+            1,
+            250,
+            251,
+            255,
+            0xffff,
+            0x1_0000,
+            0xffff_ffff,
+            0x1_0000_0000,
+            u64::MAX,
+        ] {
+            samples.push(Handshake::ClientId(ClientId::from_u64(number)));
+            samples.extend(u32::try_from(number).map(Handshake::ProtocolVersion));
+        }
+        samples
+    }
+
+    #[test]
+    fn every_packet_reads_back() {
+        for packet in samples(&[9; 300]) {
+            assert_eq!(Handshake::decode(&body_of(&packet)), Ok(packet));
+        }
+    }
+
+    #[test]
+    fn a_packet_cut_anywhere_is_truncated() {
+        for packet in samples(&[9; 300]) {
+            let body = body_of(&packet);
+            for end in 0..body.len() {
+                assert_eq!(
+                    Handshake::decode(&body[..end]),
+                    Err(HandshakeError::Truncated),
+                    "{packet:?} {end}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_last_field_are_refused() {
+        for packet in samples(&[9; 300]) {
+            for length in [1, 2, 100] {
+                let body = [body_of(&packet), vec![0; length]].concat();
+                assert_eq!(
+                    Handshake::decode(&body),
+                    Err(HandshakeError::TrailingBytes { length }),
+                    "{packet:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn integers_in_a_longer_form_are_refused() {
+        let not_shortest = |value| Err(HandshakeError::NotShortest { value });
+        for (value, marker) in [
+            (0_u64, 251),
+            (250, 251),
+            (0, 252),
+            (0xffff, 252),
+            (0, 253),
+            (0xffff_ffff, 253),
+        ] {
+            let width = 1 << (marker - 250);
+            let integer = [&[marker], &value.to_le_bytes()[..width]].concat();
+            for variant in [1, 2, 3, 4, 5] {
+                let body = [&[variant], integer.as_slice()].concat();
+                assert_eq!(Handshake::decode(&body), not_shortest(value), "{body:?}");
+            }
+            assert_eq!(
+                Handshake::decode(&integer),
+                not_shortest(value),
+                "as the variant number"
+            );
+        }
+    }
+
+    #[test]
+    fn integers_above_their_field_are_refused() {
+        let beyond = 1_u64 << 32;
+        let error = Err(HandshakeError::IntegerTooLarge {
+            value: beyond,
+            max: u32::MAX.into(),
+        });
+        let integer = [&[253], beyond.to_le_bytes().as_slice()].concat();
+        assert_eq!(
+            Handshake::decode(&[&[1], integer.as_slice()].concat()),
+            error
+        );
+        assert_eq!(Handshake::decode(&integer), error, "as the variant number");
+    }
+
+    #[test]
+    fn a_byte_string_longer_than_its_body_is_truncated() {
+        for integer in [
+            [&[253], u64::MAX.to_le_bytes().as_slice()].concat(),
+            vec![251, 0, 2],
+            vec![4],
+        ] {
+            for variant in [2, 4, 5] {
+                let body = [&[variant], integer.as_slice(), &[1, 2, 3]].concat();
+                assert_eq!(
+                    Handshake::decode(&body),
+                    Err(HandshakeError::Truncated),
+                    "{body:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unused_markers_are_refused() {
+        for marker in [254, 255] {
+            let error = Err(HandshakeError::UnknownMarker { marker });
+            assert_eq!(Handshake::decode(&[marker]), error);
+            for variant in 1..=5 {
+                assert_eq!(
+                    Handshake::decode(&[&[variant, marker], [0; 16].as_slice()].concat()),
+                    error
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_variants_are_refused() {
+        for variant in 6..=250 {
+            let error = Err(HandshakeError::UnknownVariant {
+                variant: variant.into(),
+            });
+            assert_eq!(Handshake::decode(&[variant]), error);
+        }
+        assert_eq!(
+            Handshake::decode(&[251, 251, 0]),
+            Err(HandshakeError::UnknownVariant { variant: 251 })
+        );
+        let largest = [&[252], u32::MAX.to_le_bytes().as_slice()].concat();
+        assert_eq!(
+            Handshake::decode(&largest),
+            Err(HandshakeError::UnknownVariant { variant: u32::MAX })
+        );
+    }
+}

@@ -94,3 +94,63 @@ impl<'a> Tagged<'a> {
         self.data.len().saturating_add(LENGTH_BYTES + TAG_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: ClientId = ClientId::from_u64(0x0807_0605_0403_0201);
+    const BODY: [u8; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 0];
+
+    #[test]
+    fn bodies_under_nine_bytes_are_too_short_and_nine_make_an_empty_packet() {
+        for length in 0..TAG_BYTES {
+            assert_eq!(
+                Tagged::decode(&BODY[..length]),
+                Err(TaggedError::TooShort { length })
+            );
+        }
+        assert_eq!(
+            Tagged::decode(&BODY),
+            Ok(Tagged {
+                id: ID,
+                flag: Flag::Data,
+                data: b""
+            })
+        );
+    }
+
+    #[test]
+    fn four_flags_are_known() {
+        let known = [Flag::Data, Flag::Failure, Flag::Kick, Flag::Resumed];
+        for flag in 0..=u8::MAX {
+            let mut body = BODY;
+            body[8] = flag;
+            let expected = match known.get(usize::from(flag)) {
+                Some(&flag) => Ok(Tagged {
+                    id: ID,
+                    flag,
+                    data: b"",
+                }),
+                None => Err(TaggedError::UnknownFlag { id: ID, flag }),
+            };
+            assert_eq!(Tagged::decode(&body), expected);
+        }
+    }
+
+    #[test]
+    fn encoding_appends_a_whole_frame() {
+        let packet = Tagged {
+            id: ID,
+            flag: Flag::Failure,
+            data: b"gone",
+        };
+        let mut out = b"before".to_vec();
+        packet.encode(&mut out);
+        assert_eq!(
+            out,
+            b"before\x0d\0\0\0\x01\x02\x03\x04\x05\x06\x07\x08\x01gone"
+        );
+        assert_eq!(packet.encoded_len(), out.len() - b"before".len());
+    }
+}

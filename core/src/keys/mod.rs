@@ -1,0 +1,12 @@
+//! Keys, key agreement and sealed values. (SPEC section 6)
+//!
+//! Secrets are wiped when dropped, never shown by `Debug`, and have no `==`: what must be compared is compared in
+//! constant time.
+
+mod nonce;
+mod pair;
+mod shared;
+
+pub use nonce::{NONCE_BYTES, NonceMint};
+pub use pair::{KeyError, KeyPair, PublicKey};
+pub use shared::{CHALLENGE_BYTES, OpenError, SEALED_CHALLENGE_BYTES, SEALED_OVERHEAD, SharedKey};

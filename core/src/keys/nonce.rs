@@ -1,0 +1,106 @@
+//! Nonces that the edge recognises as its own.
+
+use core::fmt;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
+use siphasher::sip::SipHasher24;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 24;
+
+const RANDOM_BYTES: usize = 16;
+
+/// Makes nonces that their maker, and nobody else, can tell from others.
+///
+/// A nonce is 16 random bytes and the SipHash-2-4 of these under a secret key. The edge seals challenges under such
+/// nonces and refuses answers that bear one: they were sealed by the edge and only sent back. Nothing has to be
+/// remembered for that. Another's nonce is taken for an own one once in 2^64.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct NonceMint {
+    key: [u8; 16],
+}
+
+impl NonceMint {
+    /// A mint under `key`, which is to be drawn anew for each run.
+    #[must_use]
+    pub const fn new(key: [u8; 16]) -> Self {
+        Self { key }
+    }
+
+    /// Draws a nonce.
+    #[must_use]
+    pub fn mint(&self, rng: &mut ChaCha20Rng) -> [u8; NONCE_BYTES] {
+        let mut random = [0; RANDOM_BYTES];
+        rng.fill_bytes(&mut random);
+        let mut nonce = [0; NONCE_BYTES];
+        for (to, from) in nonce
+            .iter_mut()
+            .zip(random.into_iter().chain(self.mark(&random)))
+        {
+            *to = from;
+        }
+        nonce
+    }
+
+    /// Whether this mint made `nonce`. Takes the same time for all of them.
+    #[must_use]
+    pub fn is_own(&self, nonce: &[u8; NONCE_BYTES]) -> bool {
+        let (random, mark) = nonce.split_at(RANDOM_BYTES);
+        self.mark(random).ct_eq(mark).into()
+    }
+
+    fn mark(&self, random: &[u8]) -> [u8; 8] {
+        SipHasher24::new_with_key(&self.key)
+            .hash(random)
+            .to_le_bytes()
+    }
+}
+
+impl fmt::Debug for NonceMint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NonceMint").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_mint_knows_its_own_nonces_and_no_others() {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let (mint, other) = (NonceMint::new([2; 16]), NonceMint::new([3; 16]));
+        for _ in 0..100 {
+            let nonce = mint.mint(&mut rng);
+            assert!(mint.is_own(&nonce));
+            assert!(!other.is_own(&nonce));
+            for bit in 0..NONCE_BYTES * 8 {
+                let mut altered = nonce;
+                altered[bit / 8] ^= 1 << (bit % 8);
+                assert!(!mint.is_own(&altered), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_nonce_is_another() {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let mint = NonceMint::new([2; 16]);
+        let mut nonces: Vec<_> = (0..10_000).map(|_| mint.mint(&mut rng)).collect();
+        nonces.sort_unstable();
+        nonces.dedup();
+        assert_eq!(nonces.len(), 10_000);
+    }
+
+    #[test]
+    fn the_key_is_wiped_and_not_shown() {
+        fn wiped_on_drop<T: ZeroizeOnDrop>() {}
+        wiped_on_drop::<NonceMint>();
+        assert_eq!(format!("{:?}", NonceMint::new([2; 16])), "NonceMint { .. }");
+    }
+}
