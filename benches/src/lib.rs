@@ -1,1 +1,9 @@
-//! (to come)
+//! What Voltlane costs, measured: the yardstick [`bare`], the [`load`] tool, and the criterion benches of the core beside
+//! this crate in `benches/`. Nothing here ships.
+#![forbid(unsafe_code)]
+
+pub mod bare;
+pub mod cli;
+pub mod load;
+pub mod report;
+pub mod wire;

@@ -1,0 +1,234 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::load::program::{Program, StartError};
+use crate::load::{self, LoadError, Options, Scenario, process};
+use crate::{bare, report};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "benches",
+    about = "Voltlane's yardstick, load tool and comparison. Loopback only."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The bare epoll forwarder: near the least that the kernel allows
+    Bare {
+        /// Where clients connect
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The backend
+        #[arg(long)]
+        backend: SocketAddr,
+    },
+    /// One kind of load against one program after the other
+    Load(LoadArgs),
+}
+
+#[derive(Debug, Args)]
+struct LoadArgs {
+    #[command(flatten)]
+    common: Common,
+    /// What to load, several times or separated by commas: direct, bare, voltlane, voltlane-smol, haproxy, nginx, or the
+    /// path of a binary
+    #[arg(
+        long = "program",
+        global = true,
+        value_delimiter = ',',
+        default_value = "direct,bare,voltlane"
+    )]
+    programs: Vec<Program>,
+    #[command(subcommand)]
+    scenario: ScenarioArgs,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// For how long each is measured
+    #[arg(long, global = true, default_value_t = 3)]
+    seconds: u64,
+    /// Print JSON in place of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// Let the scheduler choose the CPUs; otherwise the load has the first and the program the others
+    #[arg(long, global = true)]
+    no_pin: bool,
+    /// A connserver.toml for the programs that read one
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Loopback addresses (127.0.x.y) that the clients come from
+    #[arg(long, global = true, default_value_t = 1)]
+    sources: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum ScenarioArgs {
+    /// Closed loop: every client has so many packets on their way
+    Echo {
+        #[arg(long, default_value_t = 100)]
+        clients: usize,
+        #[arg(long, default_value_t = 1)]
+        in_flight: usize,
+        #[arg(long, default_value_t = 64, value_parser = size)]
+        size: usize,
+    },
+    /// Fixed rate, latency from the time at which a packet was due
+    Rate {
+        #[arg(long, default_value_t = 1000)]
+        clients: usize,
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        per_second: u64,
+        #[arg(long, default_value_t = 64, value_parser = size)]
+        size: usize,
+    },
+    /// The backend writes to the clients in turn
+    FanOut {
+        #[arg(long, default_value_t = 1000)]
+        clients: usize,
+        #[arg(long, default_value_t = 4)]
+        in_flight: usize,
+        #[arg(long, default_value_t = 64, value_parser = size)]
+        size: usize,
+    },
+    /// New sessions, one after the other
+    Joins {
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+    },
+    /// Sessions that drop and come back, one after the other
+    Reconnects {
+        #[arg(long, default_value_t = 1000)]
+        clients: usize,
+    },
+    /// Memory of silent clients
+    Idle {
+        #[arg(long, default_value_t = 9000)]
+        clients: usize,
+    },
+}
+
+impl From<&ScenarioArgs> for Scenario {
+    fn from(args: &ScenarioArgs) -> Self {
+        match *args {
+            ScenarioArgs::Echo {
+                clients,
+                in_flight,
+                size,
+            } => Self::Echo {
+                clients,
+                in_flight,
+                size,
+            },
+            ScenarioArgs::Rate {
+                clients,
+                per_second,
+                size,
+            } => Self::Rate {
+                clients,
+                per_second,
+                size,
+            },
+            ScenarioArgs::FanOut {
+                clients,
+                in_flight,
+                size,
+            } => Self::FanOut {
+                clients,
+                in_flight,
+                size,
+            },
+            ScenarioArgs::Joins { clients } => Self::Joins { clients },
+            ScenarioArgs::Reconnects { clients } => Self::Reconnects { clients },
+            ScenarioArgs::Idle { clients } => Self::Idle { clients },
+        }
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let bounds = load::payload::HEADER_BYTES..=1 << 20;
+    match text.parse() {
+        Ok(size) if bounds.contains(&size) => Ok(size),
+        _ => Err(format!(
+            "a size is {} to {} bytes",
+            bounds.start(),
+            bounds.end()
+        )),
+    }
+}
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Bare { listen, backend } => bare::run(listen, backend).map_err(LoadError::from),
+        Command::Load(args) => run_load(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
+    let options = args.common.options()?;
+    let scenario = Scenario::from(&args.scenario);
+    let mut rows = Vec::new();
+    for program in &args.programs {
+        let result = match load::run(program, &scenario, &options) {
+            // Not there or not able is a line in the table; anything else is a fault.
+            Err(
+                error @ (LoadError::Start(StartError::NotInstalled(_))
+                | LoadError::NotApplicable(_)),
+            ) => Err(error.to_string()),
+            other => Ok(other?),
+        };
+        rows.push((program.clone(), result));
+    }
+    if args.common.json {
+        println!("{}", report::json(&scenario.to_string(), &rows));
+    } else {
+        println!("{scenario}\n{}", report::table(&rows));
+    }
+    Ok(())
+}
+
+impl Common {
+    /// Prepares this process and says how the runs go.
+    fn options(&self) -> Result<Options, LoadError> {
+        process::raise_descriptor_limit();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let pinned = !self.no_pin && cpus > 1;
+        if pinned {
+            process::pin(std::process::id(), &[0])?;
+        }
+        Ok(Options {
+            measure: Duration::from_secs(self.seconds.clamp(1, 600)),
+            warm_up: Duration::from_millis(500),
+            config: self
+                .config
+                .as_ref()
+                .map(std::fs::read_to_string)
+                .transpose()?
+                .unwrap_or_default(),
+            program_cpus: if pinned {
+                (1..cpus).collect()
+            } else {
+                Vec::new()
+            },
+            sources: self.sources.clamp(1, 60_000),
+        })
+    }
+}

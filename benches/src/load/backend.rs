@@ -1,0 +1,377 @@
+//! The backend of the load tool: a thread that accepts the program under test (one tagged link) or, behind plain proxies, one
+//! connection for each client, and echoes, fans out, or stands still.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::payload::{Clock, Head};
+use crate::wire;
+
+const LISTENER: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX - 2);
+const READ_BYTES: usize = 256 * 1024;
+/// Above it a connection is not read until the other side takes what is waiting for it.
+const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the backend does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Sends back what comes, on a tagged link.
+    Echo,
+    /// Sends back what comes, byte for byte, on any number of plain connections.
+    EchoPlain,
+    /// Takes one packet of each client as its introduction, then, once let go, writes to all of them in turn.
+    FanOut {
+        /// Bytes of a packet.
+        size: usize,
+        /// Packets that are on their way at most.
+        window: u64,
+    },
+}
+
+/// The running backend. Stops when dropped.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where it accepts.
+    pub address: SocketAddr,
+    /// What both sides see.
+    pub shared: Arc<Shared>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// What the backend's thread and the one that measures tell each other.
+#[derive(Debug)]
+pub struct Shared {
+    /// Connections that are open at the moment.
+    pub links: AtomicUsize,
+    /// Clients that introduced themselves for the fan-out.
+    pub introduced: AtomicUsize,
+    /// Sessions that ended, by the program's word.
+    pub failed: AtomicU64,
+    /// Sessions that came back, by the program's word.
+    pub resumed: AtomicU64,
+    /// Packets that the clients have taken: what opens the window of the fan-out.
+    taken: AtomicU64,
+    fan_out: AtomicBool,
+    stalled: AtomicBool,
+    stop: AtomicBool,
+    window: u64,
+    waker: Waker,
+}
+
+impl Shared {
+    /// Lets the fan-out begin or end.
+    pub fn set_fan_out(&self, on: bool) {
+        self.fan_out.store(on, Relaxed);
+        self.wake();
+    }
+
+    /// Stops or goes on reading. What is already read is still answered.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Relaxed);
+        self.wake();
+    }
+
+    /// Clients have taken that many more packets.
+    pub fn add_taken(&self, packets: u64) {
+        let step = (self.window / 4).max(1);
+        let before = self.taken.fetch_add(packets, Relaxed);
+        if before / step != (before + packets) / step {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.waker
+            .wake()
+            .expect("an eventfd of our own takes a wake-up");
+    }
+}
+
+impl Backend {
+    /// Starts a backend on a free loopback port.
+    pub fn start(job: Job, clock: Clock) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            links: AtomicUsize::new(0),
+            introduced: AtomicUsize::new(0),
+            failed: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            fan_out: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            window: if let Job::FanOut { window, .. } = job {
+                window
+            } else {
+                u64::MAX
+            },
+            waker,
+        });
+        let worker = Worker {
+            poll,
+            listener,
+            job,
+            clock,
+            shared: Arc::clone(&shared),
+            links: Vec::new(),
+            again: Vec::new(),
+            read: vec![0; READ_BYTES].into_boxed_slice(),
+            known: HashSet::new(),
+            ids: Vec::new(),
+            round: 0,
+            next: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("backend".into())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            address,
+            shared,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        self.shared.wake();
+        if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
+            eprintln!("backend of the load tool: {error}");
+        }
+    }
+}
+
+struct Link {
+    stream: TcpStream,
+    partial: wire::Partial,
+    out: Vec<u8>,
+    waits_for_room: bool,
+}
+
+struct Worker {
+    poll: Poll,
+    listener: TcpListener,
+    job: Job,
+    clock: Clock,
+    shared: Arc<Shared>,
+    links: Vec<Option<Link>>,
+    /// Links that may have more to read without epoll saying so.
+    again: Vec<usize>,
+    read: Box<[u8]>,
+    known: HashSet<u64>,
+    ids: Vec<u64>,
+    /// Of the fan-out: the number of the next packet, and the index of the client that gets it.
+    round: u64,
+    next: usize,
+}
+
+impl Worker {
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while !self.shared.stop.load(Relaxed) {
+            let stalled = self.shared.stalled.load(Relaxed);
+            let at_once = (!self.again.is_empty() && !stalled).then_some(std::time::Duration::ZERO);
+            match self.poll.poll(&mut events, at_once) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let mut again = std::mem::take(&mut self.again);
+            for event in events.iter() {
+                match event.token() {
+                    LISTENER => self.accept()?,
+                    WAKER => {}
+                    Token(slot) => self.link_event(slot, event, &mut again),
+                }
+            }
+            if stalled {
+                self.again = again;
+                continue;
+            }
+            again.sort_unstable();
+            again.dedup();
+            for slot in again {
+                self.serve(slot);
+            }
+            if self.shared.fan_out.load(Relaxed) {
+                self.fan_out();
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let (mut stream, _) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            let slot = self
+                .links
+                .iter()
+                .rposition(Option::is_none)
+                .unwrap_or(self.links.len());
+            self.poll
+                .registry()
+                .register(&mut stream, Token(slot), Interest::READABLE)?;
+            let link = Link {
+                stream,
+                partial: wire::Partial::default(),
+                out: Vec::new(),
+                waits_for_room: false,
+            };
+            if slot == self.links.len() {
+                self.links.push(Some(link));
+            } else {
+                self.links[slot] = Some(link);
+            }
+            self.shared.links.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn link_event(&mut self, slot: usize, event: &Event, ready: &mut Vec<usize>) {
+        if event.is_writable()
+            && let Some(Some(link)) = self.links.get_mut(slot)
+        {
+            link.waits_for_room = false;
+            let _ =
+                self.poll
+                    .registry()
+                    .reregister(&mut link.stream, Token(slot), Interest::READABLE);
+        }
+        ready.push(slot);
+    }
+
+    fn serve(&mut self, slot: usize) {
+        self.write(slot);
+        if self.read(slot) {
+            self.write(slot);
+        }
+    }
+
+    /// Reads once and does the job with it. False where there was nothing.
+    fn read(&mut self, slot: usize) -> bool {
+        let Some(link) = self.links[slot].as_mut() else {
+            return false;
+        };
+        if link.out.len() > MAX_PENDING_BYTES {
+            // Room for what is pending is an event, which serves this link again.
+            return false;
+        }
+        let read = match link.stream.read(&mut self.read) {
+            Ok(0) => return self.drop_link(slot),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => return self.drop_link(slot),
+        };
+        if read == self.read.len() {
+            self.again.push(slot);
+        }
+        let bytes = &self.read[..read];
+        let Link { partial, out, .. } = link;
+        match self.job {
+            Job::EchoPlain => out.extend_from_slice(bytes),
+            Job::Echo => partial.frames(bytes, |body| match body.get(8) {
+                Some(&wire::FLAG_DATA) => wire::put_frame(out, body),
+                Some(&wire::FLAG_FAILURE) => drop(self.shared.failed.fetch_add(1, Relaxed)),
+                Some(&wire::FLAG_RESUMED) => drop(self.shared.resumed.fetch_add(1, Relaxed)),
+                _ => {}
+            }),
+            Job::FanOut { .. } => partial.frames(bytes, |body| {
+                if let Some((id, wire::FLAG_DATA, _)) = wire::split_tag(body)
+                    && self.known.insert(id)
+                {
+                    self.ids.push(id);
+                    self.shared.introduced.fetch_add(1, Relaxed);
+                }
+            }),
+        }
+        true
+    }
+
+    /// Writes once.
+    fn write(&mut self, slot: usize) {
+        let Some(link) = self.links[slot].as_mut() else {
+            return;
+        };
+        if link.out.is_empty() || link.waits_for_room {
+            return;
+        }
+        match link.stream.write(&link.out) {
+            Ok(written) if written == link.out.len() => {
+                link.out.clear();
+                return;
+            }
+            Ok(written) => drop(link.out.drain(..written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                self.drop_link(slot);
+                return;
+            }
+        }
+        link.waits_for_room = true;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let _ = self
+            .poll
+            .registry()
+            .reregister(&mut link.stream, Token(slot), both);
+    }
+
+    /// Writes to the clients in turn while the window is open. The link that they came by is the only one.
+    fn fan_out(&mut self) {
+        let Job::FanOut { size, window } = self.job else {
+            return;
+        };
+        let Some(slot) = self.links.iter().position(Option::is_some) else {
+            return;
+        };
+        if self.ids.is_empty() {
+            return;
+        }
+        let sent = self.round * self.ids.len() as u64 + self.next as u64;
+        let room = (self.shared.taken.load(Relaxed) + window).saturating_sub(sent);
+        let due = self.clock.now();
+        let Some(link) = self.links[slot].as_mut() else {
+            return;
+        };
+        let mut data = Vec::with_capacity(size);
+        for _ in 0..room {
+            data.clear();
+            Head {
+                number: self.round,
+                due,
+            }
+            .put(&mut data, size);
+            wire::put_tagged(&mut link.out, self.ids[self.next], wire::FLAG_DATA, &data);
+            self.next += 1;
+            if self.next == self.ids.len() {
+                self.next = 0;
+                self.round += 1;
+            }
+        }
+        self.write(slot);
+    }
+
+    /// False, for whoever says with it that nothing was read.
+    fn drop_link(&mut self, slot: usize) -> bool {
+        self.links[slot] = None;
+        self.shared.links.fetch_sub(1, Relaxed);
+        false
+    }
+}

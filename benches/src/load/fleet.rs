@@ -1,0 +1,441 @@
+//! The clients of the load tool: any number of them on one thread and one epoll, in plain bytes or in version 2.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::keys::Keys;
+use super::payload::Clock;
+use crate::wire::{self, EdgeSays};
+
+const TIMER: Token = Token(usize::MAX - 1);
+const READ_BYTES: usize = 256 * 1024;
+/// Connections that are on their way at most: more would overflow the listener's backlog and measure TCP's retries.
+const MAX_CONNECTING: usize = 64;
+
+/// What a client says on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// Frames from the first byte: behind a plain proxy.
+    Plain,
+    /// The handshake of version 2, then frames.
+    V2,
+}
+
+/// What happened to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Its session is established, or is again.
+    Ready,
+    /// A packet came.
+    Packet(&'a [u8]),
+    /// The connection is gone, and not because the client closed it.
+    Closed,
+}
+
+/// What a client does once its event is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Goes on.
+    Stay,
+    /// Closes and joins as a new client.
+    Rejoin,
+    /// Closes and comes back as the same client.
+    Resume,
+    /// Closes for good.
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Closed,
+    Waiting,
+    Connecting,
+    AwaitEdgeKey,
+    AwaitId,
+    AwaitChallenge,
+    AwaitPing,
+    Ready,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its place in the fleet.
+    pub index: usize,
+    /// Set by who handles an event.
+    pub next: Next,
+    /// Number of its next packet.
+    pub sends: u64,
+    /// Number of the packet that it expects next.
+    pub expects: u64,
+    /// When its present connection was begun.
+    pub begun: Duration,
+    /// Its id, in version 2.
+    pub id: u64,
+    /// What it writes once its events are handled: frames.
+    pub out: Vec<u8>,
+    stream: Option<TcpStream>,
+    stage: Stage,
+    resume: bool,
+    partial: wire::Partial,
+    blocked: bool,
+}
+
+impl Client {
+    /// True while its session is established on a connection.
+    pub fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+}
+
+/// Clients of one program.
+#[derive(Debug)]
+pub struct Fleet {
+    /// All of them.
+    pub clients: Vec<Client>,
+    /// Connections that were refused or broke.
+    pub broken: u64,
+    address: SocketAddr,
+    speech: Speech,
+    sources: u32,
+    clock: Clock,
+    keys: Keys,
+    poll: Poll,
+    timer: OwnedFd,
+    read: Box<[u8]>,
+    waiting: Vec<usize>,
+    connecting: usize,
+    unread: Vec<usize>,
+}
+
+impl Fleet {
+    /// No clients yet. They come from that many loopback addresses in turn.
+    pub fn new(
+        address: SocketAddr,
+        speech: Speech,
+        sources: u32,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        Ok(Self {
+            clients: Vec::new(),
+            broken: 0,
+            address,
+            speech,
+            sources: sources.max(1),
+            clock,
+            keys: Keys::new(),
+            poll,
+            timer,
+            read: vec![0; READ_BYTES].into_boxed_slice(),
+            waiting: Vec::new(),
+            connecting: 0,
+            unread: Vec::new(),
+        })
+    }
+
+    /// Adds clients, which connect as fast as the other side takes them.
+    pub fn add(&mut self, count: usize) {
+        let from = self.clients.len();
+        self.clients
+            .extend((from..from + count).map(|index| Client {
+                index,
+                next: Next::Stay,
+                sends: 0,
+                expects: 0,
+                begun: Duration::ZERO,
+                id: 0,
+                out: Vec::new(),
+                stream: None,
+                stage: Stage::Waiting,
+                resume: false,
+                partial: wire::Partial::default(),
+                blocked: false,
+            }));
+        self.waiting.extend((from..from + count).rev());
+    }
+
+    /// Clients whose session is established.
+    pub fn ready(&self) -> usize {
+        self.clients
+            .iter()
+            .filter(|client| client.is_ready())
+            .count()
+    }
+
+    /// One turn of the loop: waits for events until `until` (by the clock), reads every client that has something once,
+    /// tells `on`, and writes to each once.
+    pub fn turn(
+        &mut self,
+        until: Duration,
+        on: &mut impl FnMut(&mut Client, Event<'_>),
+    ) -> io::Result<()> {
+        self.connect_waiting()?;
+        let mut events = Events::with_capacity(1024);
+        let at_once = !self.unread.is_empty();
+        if !at_once {
+            self.arm(until)?;
+        }
+        match self
+            .poll
+            .poll(&mut events, at_once.then_some(Duration::ZERO))
+        {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for index in std::mem::take(&mut self.unread) {
+            self.serve(index, on)?;
+        }
+        for event in events.iter() {
+            let Token(index) = event.token();
+            if event.token() == TIMER {
+                continue;
+            }
+            if event.is_writable() {
+                self.writable(index, on);
+            }
+            if event.is_readable() {
+                self.serve(index, on)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what a client has in `out` and does what its `next` says. For whoever acts without an event.
+    pub fn flush(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
+        let client = &mut self.clients[index];
+        if let Some(stream) = &mut client.stream
+            && !client.out.is_empty()
+            && !client.blocked
+            && client.stage != Stage::Connecting
+        {
+            match stream.write(&client.out) {
+                Ok(written) if written == client.out.len() => client.out.clear(),
+                Ok(written) => {
+                    client.out.drain(..written);
+                    client.blocked = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.blocked = true,
+                Err(_) => return self.break_off(index, on),
+            }
+        }
+        self.follow(index);
+    }
+
+    fn follow(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let next = std::mem::replace(&mut client.next, Next::Stay);
+        if next == Next::Stay {
+            return;
+        }
+        if !matches!(client.stage, Stage::Closed | Stage::Waiting | Stage::Ready) {
+            self.connecting -= 1;
+        }
+        client.stream = None;
+        client.out.clear();
+        client.partial.clear();
+        client.blocked = false;
+        client.stage = Stage::Closed;
+        client.resume = next == Next::Resume;
+        if next != Next::Leave {
+            client.stage = Stage::Waiting;
+            self.waiting.push(index);
+        }
+    }
+
+    fn connect_waiting(&mut self) -> io::Result<()> {
+        while self.connecting < MAX_CONNECTING
+            && let Some(index) = self.waiting.pop()
+        {
+            if self.clients[index].stage != Stage::Waiting {
+                continue;
+            }
+            let mut stream = connect(self.address, source(index, self.sources))?;
+            self.poll.registry().register(
+                &mut stream,
+                Token(index),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
+            let client = &mut self.clients[index];
+            client.stream = Some(stream);
+            client.stage = Stage::Connecting;
+            client.begun = self.clock.now();
+            self.connecting += 1;
+        }
+        Ok(())
+    }
+
+    fn writable(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
+        let client = &mut self.clients[index];
+        client.blocked = false;
+        if client.stage == Stage::Connecting
+            && let Some(stream) = &client.stream
+        {
+            if !matches!(stream.take_error(), Ok(None)) {
+                return self.break_off(index, on);
+            }
+            if self.speech == Speech::Plain {
+                client.stage = Stage::Ready;
+                self.connecting -= 1;
+                on(client, Event::Ready);
+            } else {
+                client.stage = Stage::AwaitEdgeKey;
+                client.out.extend_from_slice(&wire::VERSION_FRAME);
+            }
+        }
+        self.flush(index, on);
+    }
+
+    fn serve(
+        &mut self,
+        index: usize,
+        on: &mut impl FnMut(&mut Client, Event<'_>),
+    ) -> io::Result<()> {
+        let Self {
+            clients,
+            read: buffer,
+            keys,
+            connecting,
+            ..
+        } = self;
+        let client = &mut clients[index];
+        let Some(stream) = &mut client.stream else {
+            return Ok(());
+        };
+        let read = match stream.read(buffer) {
+            Ok(0) => 0,
+            Ok(read) => read,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                ) =>
+            {
+                return Ok(());
+            }
+            Err(_) => 0,
+        };
+        if read == 0 {
+            self.break_off(index, on);
+            return Ok(());
+        }
+        if read == buffer.len() {
+            self.unread.push(index);
+        }
+        let mut partial = std::mem::take(&mut client.partial);
+        partial.frames(&buffer[..read], |body| {
+            if client.stage == Stage::Ready {
+                return on(client, Event::Packet(body));
+            }
+            shake(client, body, keys);
+            if client.stage == Stage::Ready {
+                *connecting -= 1;
+                on(client, Event::Ready);
+            }
+        });
+        client.partial = partial;
+        self.flush(index, on);
+        Ok(())
+    }
+
+    fn break_off(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
+        self.broken += 1;
+        let client = &mut self.clients[index];
+        client.next = Next::Leave;
+        on(client, Event::Closed);
+        self.follow(index);
+    }
+
+    fn arm(&self, until: Duration) -> io::Result<()> {
+        // Zero would disarm it.
+        let wait = until
+            .saturating_sub(self.clock.now())
+            .max(Duration::from_nanos(1));
+        let nothing = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let value = Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        let spec = Itimerspec {
+            it_interval: nothing,
+            it_value: value,
+        };
+        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;
+        Ok(())
+    }
+}
+
+/// One step of the handshake. Anything that does not belong there leaves the client where it is, and it is found missing.
+fn shake(client: &mut Client, body: &[u8], keys: &mut Keys) {
+    match (client.stage, EdgeSays::decode(body)) {
+        (Stage::AwaitEdgeKey, Some(EdgeSays::PubKey(key))) if client.resume => {
+            keys.note_edge(key);
+            wire::put_client_id(&mut client.out, client.id);
+            client.stage = Stage::AwaitChallenge;
+        }
+        (Stage::AwaitEdgeKey, Some(EdgeSays::PubKey(key))) => {
+            keys.note_edge(key);
+            wire::put_pub_key(&mut client.out, keys.public(client.index));
+            client.stage = Stage::AwaitId;
+        }
+        (Stage::AwaitId, Some(EdgeSays::ClientId(id))) => {
+            client.id = id;
+            client.stage = Stage::Ready;
+        }
+        (Stage::AwaitChallenge, Some(EdgeSays::Challenge(sealed))) => {
+            if let Some(response) = keys.respond(client.index, sealed) {
+                wire::put_challenge_response(&mut client.out, &response);
+                client.out.extend_from_slice(&wire::PING_FRAME);
+                client.stage = Stage::AwaitPing;
+            }
+        }
+        (Stage::AwaitPing, Some(EdgeSays::Ping)) => client.stage = Stage::Ready,
+        _ => {}
+    }
+}
+
+/// 127.0.x.y for the client, where there is more than one source; the kernel's choice otherwise.
+fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
+    if sources == 1 {
+        return None;
+    }
+    let nth = 2 + index as u32 % sources;
+    Some(Ipv4Addr::from_bits(
+        Ipv4Addr::new(127, 0, 0, 0).to_bits() + nth,
+    ))
+}
+
+fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}

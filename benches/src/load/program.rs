@@ -1,0 +1,367 @@
+//! The programs under test: how each is started, told its addresses, watched and ended.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::process;
+
+const START_WITHIN: Duration = Duration::from_secs(10);
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// What can be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// No program: clients connect to the backend.
+    Direct,
+    /// The bare epoll forwarder of this crate.
+    Bare,
+    /// The tokio binary, from beside this one.
+    Voltlane,
+    /// The smol binary, from beside this one.
+    VoltlaneSmol,
+    /// HAProxy in tcp mode, one thread.
+    Haproxy,
+    /// nginx with its stream module, one worker.
+    Nginx,
+    /// Another binary that takes `run --config F --listen A --master A`.
+    Path(PathBuf),
+}
+
+impl Program {
+    /// The built-in ones, in the order of the tables.
+    pub const BUILT_IN: [Self; 6] = [
+        Self::Direct,
+        Self::Bare,
+        Self::Voltlane,
+        Self::VoltlaneSmol,
+        Self::Haproxy,
+        Self::Nginx,
+    ];
+
+    /// True where each client keeps a plain connection of its own up to the backend: nothing is framed or tagged for it.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Direct | Self::Haproxy | Self::Nginx)
+    }
+
+    /// True where a client can come back as the same client.
+    pub fn resumes(&self) -> bool {
+        !self.is_plain() && *self != Self::Bare
+    }
+
+    fn binary(&self) -> Result<PathBuf, StartError> {
+        let own = std::env::current_exe()?;
+        let found = match self {
+            Self::Direct | Self::Bare => Some(own),
+            Self::Voltlane | Self::VoltlaneSmol => beside(&own, &self.to_string()),
+            Self::Haproxy | Self::Nginx => on_path(&self.to_string()),
+            Self::Path(path) => Some(path.clone()),
+        };
+        found
+            .filter(|path| path.is_file())
+            .ok_or_else(|| StartError::NotInstalled(self.clone()))
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str("direct"),
+            Self::Bare => f.write_str("bare"),
+            Self::Voltlane => f.write_str("voltlane"),
+            Self::VoltlaneSmol => f.write_str("voltlane-smol"),
+            Self::Haproxy => f.write_str("haproxy"),
+            Self::Nginx => f.write_str("nginx"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Program {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let built_in = Self::BUILT_IN
+            .into_iter()
+            .find(|program| program.to_string() == name);
+        match built_in {
+            Some(program) => Ok(program),
+            None if name.contains('/') => Ok(Self::Path(name.into())),
+            None => Err(format!(
+                "{name} is neither a path nor one of {}",
+                Self::BUILT_IN.map(|p| p.to_string()).join(", ")
+            )),
+        }
+    }
+}
+
+/// Why a program could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The binary is not on this machine.
+    #[error("{}", not_installed(.0))]
+    NotInstalled(Program),
+    /// It ended before it served.
+    #[error("{0} ended at once: {1}")]
+    Ended(Program, std::process::ExitStatus),
+    /// It does not accept clients.
+    #[error("{0} accepts no client within {START_WITHIN:?}")]
+    NotServing(Program),
+    /// The machine refused something.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn not_installed(program: &Program) -> String {
+    match program {
+        Program::Voltlane => {
+            "voltlane is not built: cargo build --release -p voltlane-tokio".into()
+        }
+        Program::VoltlaneSmol => {
+            "voltlane-smol is not built: cargo build --release -p voltlane-smol".into()
+        }
+        other => format!("{other} is not installed"),
+    }
+}
+
+/// How to start a program.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Address of the backend, which accepts already.
+    pub backend: SocketAddr,
+    /// Lines of `connserver.toml` for those that read it; empty for the defaults.
+    pub config: String,
+    /// CPUs that the program may run on; empty for all.
+    pub cpus: Vec<usize>,
+    /// Limit of open descriptors of the program, where it is to be lower than that of the load tool.
+    pub max_descriptors: Option<u64>,
+}
+
+/// A program that serves. Ended, by its pid, when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    child: Option<Child>,
+    directory: Option<PathBuf>,
+}
+
+impl Running {
+    /// Starts `program` and waits until it accepts.
+    pub fn start(program: &Program, launch: &Launch) -> Result<Self, StartError> {
+        let binary = program.binary()?;
+        if *program == Program::Direct {
+            return Ok(Self {
+                address: launch.backend,
+                child: None,
+                directory: None,
+            });
+        }
+        let address = free_address()?;
+        let directory = temporary_directory(address.port())?;
+        let mut command = command(program, &binary, address, launch, &directory)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr_file(&directory)?)
+            .spawn()?;
+        let pid = child.id();
+        let mut running = Self {
+            address,
+            child: Some(child),
+            directory: Some(directory),
+        };
+        if !launch.cpus.is_empty() {
+            process::pin(pid, &launch.cpus)?;
+        }
+        running.wait_until_serving(program)?;
+        if !launch.cpus.is_empty() {
+            process::pin(pid, &launch.cpus)?;
+        }
+        Ok(running)
+    }
+
+    /// The process, where there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// True while the process has not ended by itself.
+    pub fn is_alive(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// What the program wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        let path = self
+            .directory
+            .as_ref()
+            .map(|directory| directory.join("stderr"));
+        path.and_then(|path| std::fs::read_to_string(path).ok())
+            .unwrap_or_default()
+    }
+
+    fn wait_until_serving(&mut self, program: &Program) -> Result<(), StartError> {
+        let until = Instant::now() + START_WITHIN;
+        while Instant::now() < until {
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().transpose())
+                .transpose()?
+            {
+                eprint!("{}", self.stderr());
+                return Err(StartError::Ended(program.clone(), status));
+            }
+            if TcpStream::connect(self.address).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(StartError::NotServing(program.clone()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            end(child);
+        }
+        if let Some(directory) = &self.directory {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+/// Asks with SIGTERM first, so that a program's own shutdown is exercised, then insists.
+fn end(child: &mut Child) {
+    if let Some(pid) = Pid::from_raw(child.id() as i32)
+        && matches!(child.try_wait(), Ok(None))
+    {
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+    let until = Instant::now() + END_WITHIN;
+    while Instant::now() < until {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn command(
+    program: &Program,
+    binary: &Path,
+    listen: SocketAddr,
+    launch: &Launch,
+    directory: &Path,
+) -> io::Result<Command> {
+    let backend = launch.backend;
+    let mut command = match launch.max_descriptors {
+        None => Command::new(binary),
+        Some(limit) => {
+            // It becomes the program: the pid stays the same.
+            let mut prlimit = Command::new("prlimit");
+            prlimit.arg(format!("--nofile={limit}:{limit}")).arg(binary);
+            prlimit
+        }
+    };
+    command.current_dir(directory);
+    match program {
+        Program::Direct => unreachable!("direct starts nothing"),
+        Program::Bare => {
+            command.args([
+                "bare",
+                "--listen",
+                &listen.to_string(),
+                "--backend",
+                &backend.to_string(),
+            ]);
+        }
+        Program::Haproxy => {
+            let path = directory.join("haproxy.cfg");
+            std::fs::write(&path, haproxy_config(listen, backend))?;
+            command.arg("-db").arg("-f").arg(path);
+        }
+        Program::Nginx => {
+            let path = directory.join("nginx.conf");
+            std::fs::write(&path, nginx_config(listen, backend, directory))?;
+            command.arg("-p").arg(directory).arg("-c").arg(path);
+        }
+        Program::Voltlane | Program::VoltlaneSmol | Program::Path(_) => {
+            let path = directory.join("connserver.toml");
+            std::fs::write(&path, &launch.config)?;
+            command.arg("run").arg("--config").arg(path);
+            command.args([
+                "--listen",
+                &listen.to_string(),
+                "--master",
+                &backend.to_string(),
+            ]);
+        }
+    }
+    Ok(command)
+}
+
+fn haproxy_config(listen: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "global\n  nbthread 1\n  maxconn 9000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  \
+         timeout server 5m\nlisten edge\n  bind {listen} backlog 4096\n  server backend {backend}\n"
+    )
+}
+
+fn nginx_config(listen: SocketAddr, backend: SocketAddr, directory: &Path) -> String {
+    // Debian builds the stream module as a shared object; other builds have it within.
+    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    let load = if Path::new(module).exists() {
+        format!("load_module {module};\n")
+    } else {
+        String::new()
+    };
+    let directory = directory.display();
+    format!(
+        "{load}daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\nerror_log stderr crit;\n\
+         events {{ worker_connections 19000; }}\nstream {{\n  server {{ listen {listen} backlog=4096; \
+         proxy_pass {backend}; tcp_nodelay on; proxy_timeout 5m; }}\n}}\n"
+    )
+}
+
+/// A loopback address that nobody listens on at the moment.
+pub fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn temporary_directory(port: u16) -> io::Result<PathBuf> {
+    let directory =
+        std::env::temp_dir().join(format!("voltlane-benches-{}-{port}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
+fn stderr_file(directory: &Path) -> io::Result<std::fs::File> {
+    std::fs::File::create(directory.join("stderr"))
+}
+
+fn beside(own: &Path, name: &str) -> Option<PathBuf> {
+    Some(own.parent()?.join(name))
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    // Daemons live in sbin, which is not on everybody's path.
+    let everywhere =
+        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    everywhere
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}

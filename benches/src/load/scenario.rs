@@ -1,0 +1,301 @@
+//! The kinds of load.
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::backend::Job;
+use super::fleet::{Client, Event, Next};
+use super::meter::{Meter, Outcome, Snapshot};
+use super::payload::Head;
+use super::program::Program;
+use super::{Bench, LoadError, process};
+
+/// How long memory is given to come to rest before it is read.
+const SETTLE: Duration = Duration::from_secs(2);
+const ECHO_WITHIN: Duration = Duration::from_secs(10);
+
+/// A kind of load with its sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Each client has so many packets on their way at any time: a closed loop.
+    Echo {
+        /// Clients.
+        clients: usize,
+        /// Packets of each that are on their way.
+        in_flight: usize,
+        /// Bytes of a packet.
+        size: usize,
+    },
+    /// So many packets a second, spread over the clients, whether or not the earlier ones came back.
+    Rate {
+        /// Clients.
+        clients: usize,
+        /// Packets a second, of all together.
+        per_second: u64,
+        /// Bytes of a packet.
+        size: usize,
+    },
+    /// The backend writes to the clients in turn.
+    FanOut {
+        /// Clients.
+        clients: usize,
+        /// Packets of each that are on their way at most.
+        in_flight: usize,
+        /// Bytes of a packet.
+        size: usize,
+    },
+    /// Clients join, leave and join as new ones.
+    Joins {
+        /// Clients at the same time.
+        clients: usize,
+    },
+    /// Clients close and come back as the same ones.
+    Reconnects {
+        /// Clients that take turns at it.
+        clients: usize,
+    },
+    /// Clients that said one thing and are silent since.
+    Idle {
+        /// Clients.
+        clients: usize,
+    },
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Echo {
+                clients,
+                in_flight,
+                size,
+            } => {
+                write!(
+                    f,
+                    "echo: {clients} clients, {in_flight} in flight each, {size} bytes"
+                )
+            }
+            Self::Rate {
+                clients,
+                per_second,
+                size,
+            } => {
+                write!(
+                    f,
+                    "rate: {per_second} packets/s over {clients} clients, {size} bytes"
+                )
+            }
+            Self::FanOut {
+                clients,
+                in_flight,
+                size,
+            } => {
+                write!(
+                    f,
+                    "fan-out: to {clients} clients in turn, {in_flight} in flight each, {size} bytes"
+                )
+            }
+            Self::Joins { clients } => write!(f, "joins: {clients} at a time"),
+            Self::Reconnects { clients } => write!(f, "reconnects: {clients} clients in turn"),
+            Self::Idle { clients } => write!(f, "idle: {clients} clients"),
+        }
+    }
+}
+
+impl Scenario {
+    /// Whether the program has what this measures.
+    pub fn suits(&self, program: &Program) -> bool {
+        match self {
+            Self::Echo { .. } | Self::Rate { .. } => true,
+            Self::FanOut { .. } | Self::Joins { .. } => !program.is_plain(),
+            Self::Idle { .. } => *program != Program::Direct,
+            Self::Reconnects { .. } => program.resumes(),
+        }
+    }
+
+    pub(super) fn job(&self, program: &Program) -> Job {
+        match *self {
+            Self::FanOut {
+                clients,
+                in_flight,
+                size,
+            } => Job::FanOut {
+                size,
+                window: (clients * in_flight) as u64,
+            },
+            _ if program.is_plain() => Job::EchoPlain,
+            _ => Job::Echo,
+        }
+    }
+
+    pub(super) fn run(&self, bench: &mut Bench) -> Result<Outcome, LoadError> {
+        match *self {
+            Self::Echo {
+                clients,
+                in_flight,
+                size,
+            } => echo(bench, clients, in_flight, size),
+            Self::Rate {
+                clients,
+                per_second,
+                size,
+            } => rate(bench, clients, per_second, size),
+            Self::FanOut { clients, size, .. } => fan_out(bench, clients, size),
+            Self::Joins { clients } => joins(bench, clients),
+            Self::Reconnects { clients } => reconnects(bench, clients),
+            Self::Idle { clients } => idle(bench, clients),
+        }
+    }
+}
+
+fn echo(
+    bench: &mut Bench,
+    clients: usize,
+    in_flight: usize,
+    size: usize,
+) -> Result<Outcome, LoadError> {
+    bench.connect(clients)?;
+    let clock = bench.clock;
+    for index in 0..clients {
+        let client = &mut bench.fleet.clients[index];
+        (0..in_flight).for_each(|_| send(client, clock.now(), size));
+        bench.fleet.flush(index, &mut |_, _| {});
+    }
+    bench.measure(&mut |meter, client, event| {
+        if let Event::Packet(packet) = event {
+            meter.packet(client, packet);
+            send(client, clock.now(), size);
+        }
+    })
+}
+
+fn rate(
+    bench: &mut Bench,
+    clients: usize,
+    per_second: u64,
+    size: usize,
+) -> Result<Outcome, LoadError> {
+    bench.connect(clients)?;
+    let mut meter = Meter::new(bench.clock);
+    let every = Duration::from_secs(1) / u32::try_from(per_second.max(1)).unwrap_or(u32::MAX);
+    let begin = bench.clock.now();
+    let record_from = begin + bench.options.warm_up;
+    let end = record_from + bench.options.measure;
+    let mut start = None;
+    let mut due = begin;
+    let mut turn = 0;
+    while bench.clock.now() < end {
+        if start.is_none() && bench.clock.now() >= record_from {
+            start = Some(Snapshot::take(bench.clock, bench.pid())?);
+            meter.recording = true;
+        }
+        while due <= bench.clock.now() {
+            send(&mut bench.fleet.clients[turn], due, size);
+            bench.fleet.flush(turn, &mut |_, _| {});
+            turn = (turn + 1) % clients;
+            due += every;
+        }
+        bench.fleet.turn(due.min(end), &mut |client, event| {
+            if let Event::Packet(packet) = event {
+                meter.packet(client, packet);
+            }
+        })?;
+    }
+    let end = Snapshot::take(bench.clock, bench.pid())?;
+    Ok(Outcome::between(start.unwrap_or(end), end, meter))
+}
+
+fn fan_out(bench: &mut Bench, clients: usize, size: usize) -> Result<Outcome, LoadError> {
+    bench.connect(clients)?;
+    let clock = bench.clock;
+    for index in 0..clients {
+        send(&mut bench.fleet.clients[index], clock.now(), size);
+        bench.fleet.flush(index, &mut |_, _| {});
+    }
+    let until = clock.now() + ECHO_WITHIN;
+    let shared = std::sync::Arc::clone(&bench.backend.shared);
+    while shared.introduced.load(Relaxed) < clients {
+        if clock.now() > until {
+            let ready = shared.introduced.load(Relaxed);
+            return Err(LoadError::NotReady {
+                ready,
+                clients,
+                within: ECHO_WITHIN,
+            });
+        }
+        bench.turn_for(Duration::from_millis(10), &mut |_, _| {})?;
+    }
+    shared.set_fan_out(true);
+    let outcome = bench.measure(&mut |meter, client, event| {
+        if let Event::Packet(packet) = event {
+            meter.packet(client, packet);
+            shared.add_taken(1);
+        }
+    });
+    shared.set_fan_out(false);
+    outcome
+}
+
+fn joins(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
+    bench.fleet.add(clients);
+    bench.measure(&mut |meter, client, event| {
+        if event == Event::Ready {
+            meter.operation(client.begun);
+            client.next = Next::Rejoin;
+        }
+    })
+}
+
+fn reconnects(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
+    bench.connect(clients)?;
+    for index in 0..clients {
+        bench.fleet.clients[index].next = Next::Resume;
+        bench.fleet.flush(index, &mut |_, _| {});
+    }
+    bench.measure(&mut |meter, client, event| {
+        if event == Event::Ready {
+            meter.operation(client.begun);
+            client.next = Next::Resume;
+        }
+    })
+}
+
+fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
+    let Some(pid) = bench.pid() else {
+        return Err(LoadError::NotApplicable(Program::Direct));
+    };
+    bench.turn_for(SETTLE, &mut |_, _| {})?;
+    let before = process::memory(pid)?.resident;
+    let start = Snapshot::take(bench.clock, Some(pid))?;
+    bench.connect(clients)?;
+    let mut meter = Meter::new(bench.clock);
+    meter.recording = true;
+    let until = bench.clock.now() + ECHO_WITHIN + Duration::from_millis(clients as u64);
+    for index in 0..clients {
+        send(&mut bench.fleet.clients[index], bench.clock.now(), 64);
+        bench.fleet.flush(index, &mut |_, _| {});
+        // One at a time: what is measured is what a silent client holds, not what a burst of all leaves behind.
+        while bench.fleet.clients[index].expects == 0 && bench.clock.now() < until {
+            bench.fleet.turn(until, &mut |client, event| {
+                if let Event::Packet(packet) = event {
+                    meter.packet(client, packet);
+                }
+            })?;
+        }
+    }
+    bench.turn_for(SETTLE, &mut |_, _| {})?;
+    let grown = process::memory(pid)?.resident.saturating_sub(before);
+    let mut outcome = Outcome::between(start, Snapshot::take(bench.clock, Some(pid))?, meter);
+    outcome.idle_bytes = Some(grown as f64 / clients as f64);
+    Ok(outcome)
+}
+
+/// Puts the client's next packet into its output.
+fn send(client: &mut Client, due: Duration, size: usize) {
+    Head {
+        number: client.sends,
+        due,
+    }
+    .put_frame(&mut client.out, size);
+    client.sends += 1;
+}
