@@ -38,6 +38,12 @@ impl Backoff {
         }
     }
 
+    /// The longest delay.
+    #[must_use]
+    pub const fn max(&self) -> Duration {
+        self.max
+    }
+
     /// Draws the delay before the next attempt, and doubles the upper end of the one after it.
     pub fn next_delay(&mut self, rng: &mut ChaCha20Rng) -> Duration {
         let delay = uniform_up_to(self.ceiling, rng);

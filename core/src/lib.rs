@@ -17,9 +17,12 @@
 )]
 
 mod backoff;
+mod deadlines;
+pub mod edge;
 mod id;
 pub mod keys;
 mod queue;
+mod slab;
 mod time;
 pub mod wire;
 

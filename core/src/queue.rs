@@ -154,6 +154,26 @@ impl FrameQueue {
         }
     }
 
+    /// How long the oldest frame is, its length field included.
+    #[must_use]
+    pub fn next_frame_bytes(&self) -> Option<usize> {
+        (!self.is_empty()).then(|| self.frame_end(self.head) - self.head)
+    }
+
+    /// Takes the memory of `buffer` for the frames to come, if the queue has none of its own.
+    pub fn adopt(&mut self, mut buffer: Vec<u8>) {
+        if self.buffer.capacity() == 0 {
+            buffer.clear();
+            self.buffer = buffer;
+        }
+    }
+
+    /// Gives the memory of an empty queue away, for another one to [`adopt`](Self::adopt).
+    #[must_use]
+    pub fn surrender(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.buffer.capacity() > 0).then(|| std::mem::take(&mut self.buffer))
+    }
+
     /// Where the frame that begins at `start` ends.
     fn frame_end(&self, start: usize) -> usize {
         let length = self

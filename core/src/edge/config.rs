@@ -1,0 +1,126 @@
+//! What an edge is told at its start: bounds, times, the shard.
+
+use core::time::Duration;
+
+use crate::id::ShardId;
+
+/// Everything that the edge machine can be told. [`Default`] gives the documented defaults (SPEC appendix "Constants and defaults").
+///
+/// The machine takes any values: a bound of 0 means what its documentation says, and none makes it panic. What makes no sense
+/// together is refused where the operator wrote it, before a machine is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EdgeConfig {
+    /// Which of the process's machines this is; it stands in every client id that it gives out.
+    pub shard: ShardId,
+    /// The clients' side.
+    pub clients: ClientsConfig,
+    /// The backend's side.
+    pub master: MasterConfig,
+    /// What stands between a stranger and the machine's memory and time.
+    pub limits: LimitsConfig,
+}
+
+/// The clients' side of an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientsConfig {
+    /// Packets that may wait for one connected client. One more ends its session ("send queue full").
+    pub channel_capacity: usize,
+    /// Bytes of frames that may wait for one connected client; an empty queue takes any one packet.
+    pub channel_bytes: usize,
+    /// How long a dropped client may come back. 0: not at all.
+    pub stale_timeout: Duration,
+    /// How often expired sessions are looked for. 0: each at its own time.
+    pub stale_reap_interval: Duration,
+    /// Sessions that may be away at one time; beyond it the longest gone ends. 0: none may be away.
+    pub max_stale_clients: usize,
+    /// Packets kept for a client that is away. 0: none, and a packet for it ends its session ("client is away").
+    pub missed_packets_buffer_size: usize,
+    /// Bytes of frames kept for a client that is away; an empty queue takes any one packet.
+    pub missed_packets_buffer_bytes: usize,
+    /// The largest body of a packet from a client, in bytes.
+    pub max_frame_bytes: u32,
+    /// How long a client may take nothing while something waits for it. 0: for ever.
+    pub write_timeout: Duration,
+    /// How long a frame may take from its first byte to its last. 0: for ever.
+    pub frame_timeout: Duration,
+}
+
+impl Default for ClientsConfig {
+    fn default() -> Self {
+        ClientsConfig {
+            channel_capacity: 8192,
+            channel_bytes: 1 << 20,
+            stale_timeout: Duration::from_secs(300),
+            stale_reap_interval: Duration::from_secs(15),
+            max_stale_clients: 65_535,
+            missed_packets_buffer_size: 0,
+            missed_packets_buffer_bytes: 1 << 20,
+            max_frame_bytes: 1 << 20,
+            write_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The backend's side of an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterConfig {
+    /// Packets that may wait for the backend; at least 1. Beyond it clients are read no further.
+    pub channel_capacity: usize,
+    /// Bytes of frames that may wait for the backend; an empty queue takes any one packet.
+    pub channel_bytes: usize,
+    /// The largest body of a packet to a client, in bytes. A longer frame loses the link.
+    pub max_frame_bytes: u32,
+    /// The first pause between two attempts to reach the backend.
+    pub reconnect_min: Duration,
+    /// The longest pause between two attempts to reach the backend.
+    pub reconnect_max: Duration,
+    /// How long one attempt may take.
+    pub connect_timeout: Duration,
+    /// Whether a backend that comes (back) is told every session as if it had just returned (SPEC "Announcing").
+    pub announce_all: bool,
+}
+
+impl Default for MasterConfig {
+    fn default() -> Self {
+        MasterConfig {
+            channel_capacity: 32_768,
+            channel_bytes: 32 << 20,
+            max_frame_bytes: 8 << 20,
+            reconnect_min: Duration::from_millis(100),
+            reconnect_max: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            announce_all: false,
+        }
+    }
+}
+
+/// What stands between a stranger and the machine's memory and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Connections at one time, in any state.
+    pub max_connections: usize,
+    /// Connections at one time that are not established yet.
+    pub max_half_open: usize,
+    /// Sessions at one time, connected or away.
+    pub max_sessions: usize,
+    /// From accept to established. 0: for ever.
+    pub handshake_timeout: Duration,
+    /// Bytes that a client may send before it is established.
+    pub handshake_max_bytes: usize,
+    /// Challenges that may be open for one session; the next one takes the place of an older one. At least 1.
+    pub challenges_per_session: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig {
+            max_connections: 1 << 20,
+            max_half_open: 1024,
+            max_sessions: 1 << 21,
+            handshake_timeout: Duration::from_secs(5),
+            handshake_max_bytes: 512,
+            challenges_per_session: 4,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One accepted connection and what it is in the middle of.
+
+use core::net::IpAddr;
+
+use zeroize::Zeroizing;
+
+use crate::deadlines::{Deadlines, Timer};
+use crate::id::ClientId;
+use crate::keys::CHALLENGE_BYTES;
+use crate::queue::FrameQueue;
+use crate::slab::{Key, Slab};
+use crate::wire::frame::FrameReader;
+
+/// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnKey(pub(super) Key);
+
+impl ConnKey {
+    /// A small dense number, unique among living connections: the index for the adapter's own table.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0.index as usize
+    }
+}
+
+/// How the adapter is to close a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseKind {
+    /// After what was written: FIN.
+    Graceful,
+    /// At once; what the kernel still holds may be thrown away: RST where the transport has it.
+    Abort,
+}
+
+/// Why a transport connection is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer ended its direction in order.
+    Eof,
+    /// The transport failed: reset, unreachable, timed out, never connected.
+    Error,
+    /// The adapter closed it because the machine asked.
+    ByEdge,
+}
+
+/// The states of a connection (SPEC "Connection states").
+///
+/// ```text
+/// accepted ─► Version ─► Key ──PubKey──────────────────────────────────────► Established
+///                         └─ClientId─► Reply ─► Response ─proof─► Ping ─Ping─►     │
+///                                                   └─proof, too many takeovers─► Takeover ─► Ping
+/// any ── violation, deadline, replaced, ended ─► Closing        Established ── kick ─► Draining ─► Closing
+/// ```
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not the client of a session yet.
+    Handshake(Step),
+    /// The one connection of the session at this index.
+    Established { session: u32 },
+    /// Its session was kicked: what was queued is written, then it closes.
+    Draining(Box<FrameQueue>),
+    /// The adapter is to close it; nothing is read or written any more.
+    Closing(CloseKind),
+}
+
+/// What a handshake waits for.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The client's ProtocolVersion.
+    Version,
+    /// The client's PubKey (a new session) or ClientId (a claim).
+    Key,
+    /// The moment at which the challenge goes out. Nothing is read.
+    Reply(Box<Claim>),
+    /// The client's ChallengeResponse.
+    Response(Box<Claim>),
+    /// Proven, but its session changed hands too often lately. Nothing is read.
+    Takeover(ClientId),
+    /// Proven and the connection of the session at this index; the client's Ping completes it.
+    Ping { session: u32 },
+}
+
+impl Step {
+    /// Whether the connection is not read while it is in this step.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self, Step::Reply(_) | Step::Takeover(_))
+    }
+}
+
+/// An id that a connection says it had, and the challenge made for it.
+pub(super) struct Claim {
+    pub(super) id: ClientId,
+    /// Whether this challenge may still be answered. False for a decoy: the id is unknown, or newer challenges took its place.
+    pub(super) live: bool,
+    pub(super) plain: Zeroizing<[u8; CHALLENGE_BYTES]>,
+    pub(super) sealed: Vec<u8>,
+}
+
+impl core::fmt::Debug for Claim {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Claim")
+            .field("id", &self.id)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) state: State,
+    /// The unfinished frame, and frames that wait for room on the link.
+    pub(super) reader: FrameReader,
+    /// Handshake frames not yet written; they go before the session's queue.
+    pub(super) control: Vec<u8>,
+    /// Bytes that came before it was established.
+    pub(super) handshake_bytes: usize,
+    pub(super) source: IpAddr,
+    pub(super) read_timer: Timer,
+    pub(super) write_timer: Timer,
+    pub(super) step_timer: Timer,
+    /// Whether it stands in the ready list.
+    pub(super) ready: bool,
+}
+
+impl Conn {
+    pub(super) fn new(source: IpAddr) -> Self {
+        Conn {
+            state: State::Handshake(Step::Version),
+            reader: FrameReader::default(),
+            control: Vec::new(),
+            handshake_bytes: 0,
+            source,
+            read_timer: Timer::default(),
+            write_timer: Timer::default(),
+            step_timer: Timer::default(),
+            ready: false,
+        }
+    }
+
+    /// The session that this connection is the connection of.
+    pub(super) fn session(&self) -> Option<u32> {
+        match self.state {
+            State::Established { session } | State::Handshake(Step::Ping { session }) => {
+                Some(session)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Kinds of read timers: how long a handshake, or else a frame, may take.
+pub(super) mod read {
+    pub(in super::super) const HANDSHAKE: u8 = 0;
+    pub(in super::super) const FRAME: u8 = 1;
+}
+
+/// The one kind of write timer: how long a client may take nothing.
+pub(super) const STALLED: u8 = 0;
+
+/// Kinds of step timers.
+pub(super) mod step {
+    pub(in super::super) const REPLY: u8 = 0;
+    pub(in super::super) const TAKEOVER: u8 = 1;
+    pub(in super::super) const DRAIN: u8 = 2;
+}
+
+/// All connections with their timers.
+#[derive(Debug)]
+pub(super) struct Conns {
+    pub(super) slab: Slab<Conn>,
+    pub(super) reads: Deadlines<Conn, 2>,
+    pub(super) writes: Deadlines<Conn, 1>,
+    pub(super) steps: Deadlines<Conn, 3>,
+    /// How many are in [`State::Handshake`].
+    pub(super) half_open: usize,
+}
+
+impl Conns {
+    pub(super) fn new() -> Self {
+        Conns {
+            slab: Slab::default(),
+            reads: Deadlines::new(|conn| &mut conn.read_timer),
+            writes: Deadlines::new(|conn| &mut conn.write_timer),
+            steps: Deadlines::new(|conn| &mut conn.step_timer),
+            half_open: 0,
+        }
+    }
+
+    pub(super) fn disarm_all(&mut self, index: u32) {
+        self.reads.disarm(&mut self.slab, index);
+        self.writes.disarm(&mut self.slab, index);
+        self.steps.disarm(&mut self.slab, index);
+    }
+}

@@ -1,0 +1,172 @@
+//! Backend → clients (SPEC "Backend link").
+//!
+//! The link is never held up for one client: a client whose queue is full loses its session, nobody else notices.
+
+use core::mem;
+
+use crate::id::ClientId;
+use crate::time::Time;
+use crate::wire::frame::LENGTH_BYTES;
+use crate::wire::tagged::{Flag, TAG_BYTES, Tagged};
+
+use super::Edge;
+use super::conn::{STALLED, State};
+use super::counters::EndReason;
+use super::session::Place;
+
+/// Buffers kept for queues that fill again.
+const MAX_SPARE_BUFFERS: usize = 256;
+/// The largest buffer kept.
+const MAX_SPARE_BYTES: usize = 64 * 1024;
+
+impl Edge {
+    /// Bytes from the backend.
+    pub(super) fn handle_backend_bytes(&mut self, now: Time, bytes: &[u8]) {
+        // A frame is an id and a flag longer than the largest packet. `u32::MAX` stands for "no bound but the format's".
+        let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+        let max_body = self.config.master.max_frame_bytes.saturating_add(tag_bytes);
+        // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
+        let mut reader = mem::take(&mut self.link.reader);
+        let mut input = bytes;
+        loop {
+            match reader.next_frame(&mut input, max_body) {
+                Ok(Some(body)) => self.handle_backend_packet(now, body),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the backend's framing is lost; the link is opened anew");
+                    self.counters.link_violations += 1;
+                    self.link.wants_close = true;
+                    break;
+                }
+            }
+        }
+        self.link.reader = reader;
+    }
+
+    fn handle_backend_packet(&mut self, now: Time, body: &[u8]) {
+        match Tagged::decode(body) {
+            Ok(Tagged {
+                id,
+                flag: Flag::Data,
+                data,
+            }) => self.deliver(now, id, data),
+            Ok(Tagged {
+                id,
+                flag: Flag::Kick,
+                data: [],
+            }) => match self.sessions.lookup(id) {
+                Some(session) => self.end_session(now, session, EndReason::Kicked),
+                None => self.tell_unknown(now, id),
+            },
+            Ok(Tagged {
+                flag: Flag::Kick | Flag::Failure | Flag::Resumed,
+                ..
+            })
+            | Err(_) => {
+                self.counters.malformed_down += 1;
+            }
+        }
+    }
+
+    /// A packet for one client goes into its session's queue, or ends the session.
+    #[inline]
+    fn deliver(&mut self, now: Time, id: ClientId, data: &[u8]) {
+        let Some(index) = self.sessions.lookup(id) else {
+            return self.tell_unknown(now, id);
+        };
+        let Some(session) = self.sessions.slab.at_mut(index) else {
+            return;
+        };
+        let clients = &self.config.clients;
+        let (max_packets, max_bytes, overflow) = match session.place {
+            Place::Attached(_) => (
+                clients.channel_capacity,
+                clients.channel_bytes,
+                EndReason::SendQueueFull,
+            ),
+            _ if clients.missed_packets_buffer_size == 0 => (0, 0, EndReason::ClientAway),
+            _ => (
+                clients.missed_packets_buffer_size,
+                clients.missed_packets_buffer_bytes,
+                EndReason::MissedPacketsFull,
+            ),
+        };
+        let queue = &mut session.queue;
+        let frame_bytes = LENGTH_BYTES + data.len();
+        let fits = queue.packets() < max_packets
+            && (queue.is_empty() || queue.held_bytes().saturating_add(frame_bytes) <= max_bytes);
+        if !fits {
+            return self.end_session(now, index, overflow);
+        }
+        if queue.capacity_bytes() == 0
+            && let Some(buffer) = self.spare.pop()
+        {
+            queue.adopt(buffer);
+        }
+        // The link's bound on a body is a u32, and this is a part of one.
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        queue.push_frame(&length.to_le_bytes(), data);
+        self.counters.packets_down += 1;
+        if let Place::Attached(conn) = session.place {
+            self.watch_writes(now, conn);
+        }
+    }
+
+    /// Something waits for the client at `index`: it is to be written, and must take something in time.
+    #[inline]
+    pub(super) fn watch_writes(&mut self, now: Time, index: u32) {
+        let Some(conn) = self.conns.slab.at(index) else {
+            return;
+        };
+        if !matches!(conn.state, State::Established { .. }) {
+            return;
+        }
+        if !conn.write_timer.is_armed() && !self.config.clients.write_timeout.is_zero() {
+            self.conns
+                .writes
+                .arm(&mut self.conns.slab, index, STALLED, now);
+        }
+        self.mark_ready(index);
+    }
+
+    /// The client at `index` took `bytes` bytes.
+    #[inline]
+    pub(super) fn written(&mut self, now: Time, index: u32, bytes: usize) {
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        let control = bytes.min(conn.control.len());
+        if control > 0 {
+            conn.control.drain(..control);
+            if conn.control.is_empty() {
+                conn.control = Vec::new();
+            }
+        }
+        let queue = match &mut conn.state {
+            State::Established { session } => match self.sessions.slab.at_mut(*session) {
+                Some(session) => &mut session.queue,
+                None => return,
+            },
+            State::Draining(queue) => queue,
+            State::Handshake(_) | State::Closing(_) => return,
+        };
+        // An adapter that says more than was offered has a bug; what was offered is all that can be gone.
+        queue.advance((bytes - control).min(queue.bytes()));
+        if queue.is_empty() {
+            if let Some(buffer) = queue.surrender()
+                && self.spare.len() < MAX_SPARE_BUFFERS
+                && buffer.capacity() <= MAX_SPARE_BYTES
+            {
+                self.spare.push(buffer);
+            }
+            if matches!(conn.state, State::Draining(_)) && conn.control.is_empty() {
+                return self.finish_draining(index);
+            }
+            self.conns.writes.disarm(&mut self.conns.slab, index);
+        } else if bytes > 0 && conn.write_timer.is_armed() {
+            self.conns
+                .writes
+                .arm(&mut self.conns.slab, index, STALLED, now);
+        }
+    }
+}

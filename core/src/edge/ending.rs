@@ -1,0 +1,186 @@
+//! How connections and sessions end.
+
+use core::mem;
+
+use crate::time::Time;
+use crate::wire::tagged::Flag;
+
+use super::Edge;
+use super::conn::{CloseKind, State, Step, step};
+use super::counters::{CloseReason, EndReason};
+use super::session::{Place, STALE};
+
+impl Edge {
+    /// The edge ends the connection at `index`; a session that it is the connection of is kept.
+    pub(super) fn close_conn(
+        &mut self,
+        now: Time,
+        index: u32,
+        kind: CloseKind,
+        reason: CloseReason,
+    ) {
+        let Some(conn) = self.conns.slab.at(index) else {
+            return;
+        };
+        if matches!(conn.state, State::Closing(_)) {
+            return;
+        }
+        if let Some(session) = conn.session() {
+            self.detach(now, index, session);
+        }
+        self.begin_closing(index, kind, reason);
+    }
+
+    /// The connection at `index` is the connection of no session any more: the adapter is to close it.
+    fn begin_closing(&mut self, index: u32, kind: CloseKind, reason: CloseReason) {
+        self.forget_claim(index);
+        self.conns.disarm_all(index);
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        if matches!(conn.state, State::Closing(_)) {
+            return;
+        }
+        if matches!(conn.state, State::Handshake(_)) {
+            self.conns.half_open -= 1;
+        }
+        conn.state = State::Closing(kind);
+        conn.reader.clear();
+        conn.control = Vec::new();
+        if let Some(count) = self.counters.closed.get_mut(reason as usize) {
+            *count += 1;
+        }
+        tracing::debug!(conn = index, ?reason, "closing");
+        self.mark_ready(index);
+    }
+
+    /// The transport of the connection at `index` is gone: nothing of it remains, a session that it is the connection of is kept.
+    pub(super) fn remove_conn(&mut self, now: Time, index: u32) {
+        let Some(conn) = self.conns.slab.at(index) else {
+            return;
+        };
+        if let Some(session) = conn.session() {
+            self.detach(now, index, session);
+        }
+        self.forget_claim(index);
+        self.conns.disarm_all(index);
+        if let Some(conn) = self.conns.slab.remove(index)
+            && matches!(conn.state, State::Handshake(_))
+        {
+            self.conns.half_open -= 1;
+        }
+    }
+
+    /// The session's client is away from now on, if it may be.
+    fn detach(&mut self, now: Time, index: u32, session: u32) {
+        self.keep_held_frames(index, session);
+        let clients = &self.config.clients;
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return;
+        };
+        entry.place = Place::Away;
+        // What was half-written is sent again whole.
+        entry.queue.rewind();
+        let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
+        self.counters.dropped += 1;
+        self.sessions
+            .stale
+            .arm(&mut self.sessions.slab, session, STALE, now);
+        if clients.stale_timeout.is_zero() {
+            self.end_session(now, session, EndReason::Expired);
+        } else if packets > 0 && clients.missed_packets_buffer_size == 0 {
+            self.end_session(now, session, EndReason::ClientAway);
+        } else if packets > 1
+            && (packets > clients.missed_packets_buffer_size
+                || bytes > clients.missed_packets_buffer_bytes)
+        {
+            self.end_session(now, session, EndReason::MissedPacketsFull);
+        } else if self.sessions.stale.len(STALE) > clients.max_stale_clients
+            && let Some((longest_gone, _)) = self.sessions.stale.first(STALE)
+        {
+            self.end_session(now, longest_gone, EndReason::TooManyStale);
+        }
+    }
+
+    /// A newer connection was proven to be the session's client: the old one ends, all that it had not taken goes to the new one.
+    pub(super) fn replace_conn(&mut self, _now: Time, old: u32, session: u32) {
+        self.keep_held_frames(old, session);
+        if let Some(entry) = self.sessions.slab.at_mut(session) {
+            entry.queue.rewind();
+        }
+        self.begin_closing(old, CloseKind::Abort, CloseReason::Replaced);
+    }
+
+    /// The session ends for good: its id means nothing from now on, and the backend hears why, once, after all that the client said.
+    pub(super) fn end_session(&mut self, now: Time, session: u32, reason: EndReason) {
+        let Some(entry) = self.sessions.slab.at(session) else {
+            return;
+        };
+        let (id, place) = (entry.id, entry.place);
+        if let Place::Attached(index) = place {
+            self.keep_held_frames(index, session);
+        }
+        self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
+        self.sessions.spend_id(id);
+        self.sessions.stale.disarm(&mut self.sessions.slab, session);
+        if let Some(count) = self.counters.ended.get_mut(reason as usize) {
+            *count += 1;
+        }
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return;
+        };
+        entry.place = Place::Ended;
+        entry.shared = None;
+        let queue = mem::take(&mut entry.queue);
+        if !entry.waiting {
+            self.sessions.free(session);
+        }
+        tracing::debug!(%id, reason = reason.text(), "session ended");
+        let Place::Attached(index) = place else {
+            return;
+        };
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        let established = matches!(conn.state, State::Established { .. });
+        let pending = !conn.control.is_empty() || !queue.is_empty();
+        if reason == EndReason::Kicked && established && pending {
+            conn.state = State::Draining(Box::new(queue));
+            self.conns.disarm_all(index);
+            self.conns
+                .steps
+                .arm(&mut self.conns.slab, index, step::DRAIN, now);
+            self.mark_ready(index);
+        } else {
+            // Who was told to go may hear all that was sent; who takes nothing is not waited for.
+            let kind = if reason == EndReason::Kicked {
+                CloseKind::Graceful
+            } else {
+                CloseKind::Abort
+            };
+            self.begin_closing(index, kind, CloseReason::SessionEnded);
+        }
+    }
+
+    /// A kicked client took all that was queued for it.
+    pub(super) fn finish_draining(&mut self, index: u32) {
+        self.begin_closing(index, CloseKind::Graceful, CloseReason::SessionEnded);
+    }
+
+    /// A kicked client did not take what was queued for it in time.
+    pub(super) fn abort_draining(&mut self, index: u32) {
+        self.begin_closing(index, CloseKind::Abort, CloseReason::SessionEnded);
+    }
+
+    /// A shutdown has nothing to hand over to who is not established.
+    pub(super) fn close_half_open(&mut self, now: Time) {
+        for index in 0..self.conns.slab.end() {
+            if let Some(conn) = self.conns.slab.at(index)
+                && matches!(conn.state, State::Handshake(_))
+                && !matches!(conn.state, State::Handshake(Step::Ping { .. }))
+            {
+                self.close_conn(now, index, CloseKind::Graceful, CloseReason::Shutdown);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! From an accepted connection to a new session (SPEC "Client link: new session").
+
+use core::mem;
+
+use crate::keys::PublicKey;
+use crate::time::Time;
+use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
+
+use super::Edge;
+use super::conn::{CloseKind, State, Step};
+use super::counters::CloseReason;
+
+/// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
+/// two bytes before it.
+const MAX_HANDSHAKE_BODY_BYTES: u32 = 128;
+
+impl Edge {
+    /// Bytes from a connection that is not established, or what it sent while it was not to be heard.
+    pub(super) fn handle_handshake_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        conn.handshake_bytes = conn.handshake_bytes.saturating_add(bytes.len());
+        // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
+        let mut reader = mem::take(&mut conn.reader);
+        let mut input = bytes;
+        let outcome = loop {
+            match self.conns.slab.at(index).map(|conn| &conn.state) {
+                Some(State::Handshake(step)) if !step.is_paused() => {}
+                _ => break Ok(()),
+            }
+            match reader.next_frame(&mut input, MAX_HANDSHAKE_BODY_BYTES) {
+                Ok(Some(body)) => {
+                    match self.handle_handshake_packet(now, index, Handshake::decode(body)) {
+                        Ok(()) => {}
+                        Err(reason) => break Err(reason),
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(_) => break Err(CloseReason::FrameTooLong),
+            }
+        };
+        if let Err(reason) = outcome {
+            return self.close_conn(now, index, CloseKind::Graceful, reason);
+        }
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        conn.reader = reader;
+        match &conn.state {
+            State::Established { session } => {
+                let session = *session;
+                self.forward(now, index, session, input);
+            }
+            State::Handshake(step) if step.is_paused() => conn.reader.hold(input),
+            State::Handshake(_) => {
+                if conn.handshake_bytes >= self.config.limits.handshake_max_bytes {
+                    self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadHandshake);
+                }
+            }
+            State::Draining(_) | State::Closing(_) => {}
+        }
+    }
+
+    /// The transition table of a handshake: what each packet does at each step.
+    fn handle_handshake_packet(
+        &mut self,
+        now: Time,
+        index: u32,
+        packet: Result<Handshake<'_>, HandshakeError>,
+    ) -> Result<(), CloseReason> {
+        let packet = packet.map_err(|_| CloseReason::BadHandshake)?;
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return Ok(());
+        };
+        let State::Handshake(step) = &mut conn.state else {
+            return Ok(());
+        };
+        match (step, packet) {
+            (Step::Version, Handshake::ProtocolVersion(PROTOCOL_VERSION)) => {
+                conn.state = State::Handshake(Step::Key);
+                conn.control.extend_from_slice(&self.greeting);
+                self.mark_ready(index);
+                Ok(())
+            }
+            (Step::Version, Handshake::ProtocolVersion(_)) => Err(CloseReason::BadVersion),
+            (Step::Key, Handshake::PubKey(point)) => {
+                let key = PublicKey::from_sec1(point).map_err(|_| CloseReason::BadKey)?;
+                self.join(now, index, key)
+            }
+            (Step::Key, Handshake::ClientId(id)) => {
+                self.handle_claim(now, index, id);
+                Ok(())
+            }
+            (Step::Response(_), Handshake::ChallengeResponse(sealed)) => {
+                self.handle_response(now, index, sealed)
+            }
+            (Step::Ping { session }, Handshake::Ping) => {
+                let session = *session;
+                self.complete_resume(now, index, session);
+                Ok(())
+            }
+            _ => Err(CloseReason::BadHandshake),
+        }
+    }
+
+    /// A new session for the connection at `index`.
+    fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
+        if self.sessions.slab.len() >= self.config.limits.max_sessions {
+            return Err(CloseReason::TooManySessions);
+        }
+        let id = self.ids.next().ok_or(CloseReason::TooManySessions)?;
+        let session = self
+            .sessions
+            .insert(id, key, index, now)
+            .ok_or(CloseReason::TooManySessions)?;
+        self.counters.joined += 1;
+        self.establish(index, session, Handshake::ClientId(id));
+        tracing::debug!(conn = index, %id, "joined");
+        Ok(())
+    }
+
+    /// The connection at `index` speaks for the session from now on; `last` closes the handshake.
+    pub(super) fn establish(&mut self, index: u32, session: u32, last: Handshake<'_>) {
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        last.encode(&mut conn.control);
+        conn.state = State::Established { session };
+        self.conns.half_open -= 1;
+        self.conns.reads.disarm(&mut self.conns.slab, index);
+        self.mark_ready(index);
+    }
+}

@@ -1,0 +1,127 @@
+//! The backend link: whether it is there, when to try again, and what waits for it.
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::backoff::Backoff;
+use crate::id::ClientId;
+use crate::queue::FrameQueue;
+use crate::time::Time;
+use crate::wire::frame::{FrameReader, LENGTH_BYTES};
+use crate::wire::tagged::{Flag, TAG_BYTES};
+
+use super::config::MasterConfig;
+
+/// Bytes before the data of a tagged packet: length, id, flag.
+pub(super) const TAG_HEADER_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
+
+/// The states of the link (SPEC "Link states").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkState {
+    /// Nobody is there; the next attempt is due at `retry_at`.
+    Down { retry_at: Time },
+    /// An attempt is under way since then.
+    Connecting { since: Time },
+    /// There is a backend since then.
+    Up { since: Time },
+}
+
+/// The link to the backend.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) state: LinkState,
+    pub(super) reader: FrameReader,
+    /// Framing is lost, or an attempt takes too long: the adapter is to drop the stream.
+    pub(super) wants_close: bool,
+    /// Whole tagged frames on their way to the backend.
+    pub(super) queue: FrameQueue,
+    /// Announcements go before everything in `queue`; the walk over the sessions has come to this index.
+    pub(super) announced_to: Option<u32>,
+    pub(super) announcements: FrameQueue,
+    backoff: Backoff,
+    max_packets: usize,
+    max_bytes: usize,
+}
+
+impl Link {
+    pub(super) fn new(config: &MasterConfig) -> Self {
+        Link {
+            state: LinkState::Down {
+                retry_at: Time::ZERO,
+            },
+            reader: FrameReader::default(),
+            wants_close: false,
+            queue: FrameQueue::new(),
+            announced_to: None,
+            announcements: FrameQueue::new(),
+            backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
+            max_packets: config.channel_capacity.max(1),
+            max_bytes: config.channel_bytes,
+        }
+    }
+
+    /// Whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
+    #[inline]
+    pub(super) fn has_room(&self, data_bytes: usize) -> bool {
+        let bytes = data_bytes + TAG_HEADER_BYTES;
+        self.queue.is_empty()
+            || (self.queue.packets() < self.max_packets
+                && self.queue.held_bytes().saturating_add(bytes) <= self.max_bytes)
+    }
+
+    /// Appends a tagged packet.
+    #[inline]
+    pub(super) fn push(&mut self, id: ClientId, flag: Flag, data: &[u8]) {
+        self.queue
+            .push_frame(&tag_header(id, flag, data.len()), data);
+    }
+
+    /// The stream is gone or was never there: back to `Down`, the next attempt after a pause.
+    pub(super) fn close(&mut self, now: Time, rng: &mut ChaCha20Rng) {
+        if let LinkState::Up { since } = self.state {
+            // A backend that takes a connection and drops it at once has not earned a quick attempt.
+            if now.since(since) >= self.backoff.max() {
+                self.backoff.reset();
+            }
+        }
+        self.state = LinkState::Down {
+            retry_at: now + self.backoff.next_delay(rng),
+        };
+        self.wants_close = false;
+        self.reader = FrameReader::default();
+        self.queue.rewind();
+        self.announced_to = None;
+        self.announcements = FrameQueue::new();
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, LinkState::Up { .. })
+    }
+
+    /// Moves the oldest frame of `backlog` to the queue if it has room; how many bytes it was.
+    pub(super) fn take_from(&mut self, backlog: &mut FrameQueue) -> Option<usize> {
+        let bytes = backlog.output();
+        let length = u32::from_le_bytes(*bytes.first_chunk::<{ LENGTH_BYTES }>()?) as usize;
+        let frame = bytes.get(..LENGTH_BYTES + length)?;
+        if !self.has_room(length.saturating_sub(TAG_BYTES)) {
+            return None;
+        }
+        self.queue.push_frame(frame, &[]);
+        let taken = frame.len();
+        backlog.advance(taken);
+        Some(taken)
+    }
+}
+
+/// The first 13 bytes of a tagged packet (SPEC "Tagged packets").
+#[inline]
+pub(super) fn tag_header(id: ClientId, flag: Flag, data_bytes: usize) -> [u8; TAG_HEADER_BYTES] {
+    // A body is at most what a frame reader let through, far below 2³²; a longer one would be our own error.
+    let length = u32::try_from(data_bytes + TAG_BYTES).unwrap_or(u32::MAX);
+    let mut header = [0; TAG_HEADER_BYTES];
+    let (length_bytes, rest) = header.split_at_mut(LENGTH_BYTES);
+    length_bytes.copy_from_slice(&length.to_le_bytes());
+    let (id_bytes, flag_byte) = rest.split_at_mut(8);
+    id_bytes.copy_from_slice(&id.as_u64().to_le_bytes());
+    flag_byte.fill(flag as u8);
+    header
+}

@@ -1,0 +1,443 @@
+//! The edge: many client connections become one framed stream to the backend (SPEC.txt).
+//!
+//! [`Edge`] is a pure state machine. It owns no socket, clock, thread or source of randomness: the adapter tells it what happened,
+//! with the time, and asks what is to be done.
+//!
+//! | file | what stands there |
+//! | --- | --- |
+//! | `mod.rs` | the machine's face towards its adapter |
+//! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
+//! | `handshake.rs`, `resume.rs` | from an accepted connection to a session |
+//! | `uplink.rs` | clients → backend, waiting for room |
+//! | `downlink.rs` | backend → clients |
+//! | `ending.rs` | how connections and sessions end |
+//! | `timeouts.rs` | deadlines |
+
+mod config;
+mod conn;
+mod counters;
+mod downlink;
+mod ending;
+mod handshake;
+mod limits;
+mod link;
+mod resume;
+mod session;
+mod timeouts;
+mod uplink;
+
+#[cfg(test)]
+mod tests;
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::id::ClientIds;
+use crate::keys::{KeyPair, NonceMint, SharedKey};
+use crate::time::Time;
+use crate::wire::handshake::Handshake;
+
+pub use config::{ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig};
+pub use conn::{CloseKind, Closed, ConnKey};
+pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
+pub use resume::RESUME_REPLY_DELAY;
+pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
+
+use conn::{Conn, Conns, State};
+use limits::Bucket;
+use link::{Link, LinkState};
+use session::Sessions;
+
+/// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The edge machine of one shard.
+///
+/// # Contract
+///
+/// - Every `handle_*` takes the time. Time never goes back: an earlier time counts as the latest one seen.
+/// - After any `handle_*` the adapter takes [`poll_client`](Edge::poll_client) until it is empty, and for each connection writes
+///   [`client_output`](Edge::client_output), reads again if [`read_budget`](Edge::read_budget) allows, and closes it if
+///   [`client_close`](Edge::client_close) says so. A connection is handed out once, until something about it changes again.
+/// - It writes [`link_output`](Edge::link_output) when the link takes bytes, as much as it takes, and looks at
+///   [`link_wants_connect`](Edge::link_wants_connect) and [`link_wants_close`](Edge::link_wants_close) once a turn.
+/// - It calls [`handle_timeout`](Edge::handle_timeout) at [`poll_timeout`](Edge::poll_timeout) or soon after.
+/// - A call that is not due, and a [`ConnKey`] whose connection is gone, are harmless.
+/// - Backpressure: what the adapter does not write stays here within the bounds of the configuration, and what the machine does not
+///   want to read stays with the kernel and so with the peer.
+///
+/// Output is lent, not filled into the caller's buffer: a stream takes any part of it, and what it did not take must stay in order
+/// and be sent again whole on another connection. So the queue is the one copy of a payload.
+#[derive(Debug)]
+pub struct Edge {
+    config: EdgeConfig,
+    keys: KeyPair,
+    /// Our PubKey packet, framed: the same for every client.
+    greeting: Vec<u8>,
+    rng: ChaCha20Rng,
+    ids: ClientIds,
+    mint: NonceMint,
+    /// Seals the challenges of claims that cannot be proven.
+    decoy: SharedKey,
+    now: Time,
+    conns: Conns,
+    sessions: Sessions,
+    link: Link,
+    /// Sessions in line for room on the link, by index. At most one entry for each session.
+    waiting: VecDeque<u32>,
+    /// Connections about which something changed. At most one entry for each.
+    ready: VecDeque<ConnKey>,
+    /// Buffers of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
+    spare: Vec<Vec<u8>>,
+    unknown_notices: Bucket,
+    shutdown_at: Option<Time>,
+    counters: Counters,
+}
+
+impl Edge {
+    /// A machine with nothing in it. `keys` is the edge's identity towards its clients and must outlive every session; `seed` is the
+    /// source of all its randomness and must be secret and different at every start.
+    #[must_use]
+    pub fn new(config: EdgeConfig, keys: KeyPair, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut draw = || {
+            let mut key = [0; 16];
+            rng.fill_bytes(&mut key);
+            key
+        };
+        let ids = ClientIds::new(config.shard, draw());
+        let mint = NonceMint::new(draw());
+        let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
+        let mut greeting = Vec::new();
+        Handshake::PubKey(keys.public().as_bytes()).encode(&mut greeting);
+        Edge {
+            link: Link::new(&config.master),
+            config,
+            keys,
+            greeting,
+            rng,
+            ids,
+            mint,
+            decoy,
+            now: Time::ZERO,
+            conns: Conns::new(),
+            sessions: Sessions::new(),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+            unknown_notices: Bucket::full(Time::ZERO),
+            shutdown_at: None,
+            counters: Counters::default(),
+        }
+    }
+
+    // ---- client connections
+
+    /// A client connected from `source`. On `Err` the adapter drops the socket; nothing remains here.
+    ///
+    /// # Errors
+    /// When a bound on connections is reached, or the edge shuts down.
+    pub fn handle_accepted(&mut self, now: Time, source: IpAddr) -> Result<ConnKey, Rejected> {
+        let now = self.advance(now);
+        match self.admit(source) {
+            Ok(key) => {
+                self.counters.accepted += 1;
+                self.conns.half_open += 1;
+                if !self.config.limits.handshake_timeout.is_zero() {
+                    self.conns.reads.arm(
+                        &mut self.conns.slab,
+                        key.0.index,
+                        conn::read::HANDSHAKE,
+                        now,
+                    );
+                }
+                Ok(key)
+            }
+            Err(rejected) => {
+                if let Some(count) = self.counters.rejected.get_mut(rejected as usize) {
+                    *count += 1;
+                }
+                Err(rejected)
+            }
+        }
+    }
+
+    fn admit(&mut self, source: IpAddr) -> Result<ConnKey, Rejected> {
+        let limits = &self.config.limits;
+        if self.shutdown_at.is_some() {
+            return Err(Rejected::Shutdown);
+        }
+        if self.conns.slab.len() >= limits.max_connections {
+            return Err(Rejected::TooManyConnections);
+        }
+        if self.conns.half_open >= limits.max_half_open {
+            return Err(Rejected::TooManyHalfOpen);
+        }
+        self.conns
+            .slab
+            .insert(Conn::new(source))
+            .map(ConnKey)
+            .ok_or(Rejected::TooManyConnections)
+    }
+
+    /// How many bytes to read from this client at most now. 0: do not read it until it is handed out again.
+    #[inline]
+    #[must_use]
+    pub fn read_budget(&self, conn: ConnKey) -> usize {
+        let Some(conn) = self.conns.slab.find(conn.0) else {
+            return 0;
+        };
+        match &conn.state {
+            _ if self.shutdown_at.is_some() => 0,
+            State::Established { session } => match self.sessions.slab.at(*session) {
+                Some(session) if !session.waiting => READ_BYTES,
+                _ => 0,
+            },
+            State::Handshake(step) if step.is_paused() => 0,
+            State::Handshake(_) => self
+                .config
+                .limits
+                .handshake_max_bytes
+                .saturating_sub(conn.handshake_bytes),
+            // It is read on so that its end is seen; what it says is thrown away.
+            State::Draining(_) => READ_BYTES,
+            State::Closing(_) => 0,
+        }
+    }
+
+    /// The client sent `bytes`.
+    pub fn handle_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
+        let now = self.advance(now);
+        let Some(connection) = self.conns.slab.find(conn.0) else {
+            return;
+        };
+        self.counters.client_bytes_in += bytes.len() as u64;
+        match connection.state {
+            State::Established { session } => self.forward(now, conn.0.index, session, bytes),
+            State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
+            State::Draining(_) | State::Closing(_) => {}
+        }
+    }
+
+    /// The client's connection is no more; `conn` is dead from now on.
+    pub fn handle_client_closed(&mut self, now: Time, conn: ConnKey, cause: Closed) {
+        let now = self.advance(now);
+        if self.conns.slab.contains(conn.0) {
+            tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
+            self.remove_conn(now, conn.0.index);
+        }
+    }
+
+    /// What is to be written to this client now, in this order; both parts may be empty.
+    #[inline]
+    #[must_use]
+    pub fn client_output(&self, conn: ConnKey) -> [&[u8]; 2] {
+        let Some(conn) = self.conns.slab.find(conn.0) else {
+            return [&[], &[]];
+        };
+        let queued = match &conn.state {
+            State::Established { session } => self
+                .sessions
+                .slab
+                .at(*session)
+                .map_or(&[][..], |s| s.queue.output()),
+            State::Draining(queue) => queue.output(),
+            State::Handshake(_) => &[],
+            State::Closing(_) => return [&[], &[]],
+        };
+        [&conn.control, queued]
+    }
+
+    /// The client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).
+    pub fn handle_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
+        let now = self.advance(now);
+        if self.conns.slab.contains(conn.0) {
+            self.counters.client_bytes_out += bytes as u64;
+            self.written(now, conn.0.index, bytes);
+        }
+    }
+
+    /// Whether the adapter is to close this connection now, and how. It then calls
+    /// [`handle_client_closed`](Edge::handle_client_closed) with [`Closed::ByEdge`].
+    #[inline]
+    #[must_use]
+    pub fn client_close(&self, conn: ConnKey) -> Option<CloseKind> {
+        match self.conns.slab.find(conn.0)?.state {
+            State::Closing(kind) => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// A connection whose output, read budget or close changed.
+    #[inline]
+    pub fn poll_client(&mut self) -> Option<ConnKey> {
+        while let Some(key) = self.ready.pop_front() {
+            if self.conns.slab.contains(key.0) {
+                if let Some(conn) = self.conns.slab.at_mut(key.0.index) {
+                    conn.ready = false;
+                }
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    // ---- the backend link
+
+    /// Whether the adapter is to open a stream to the backend now.
+    #[must_use]
+    pub fn link_wants_connect(&self, now: Time) -> bool {
+        matches!(self.link.state, LinkState::Down { retry_at } if retry_at <= now.max(self.now))
+    }
+
+    /// The adapter began to open a stream to the backend.
+    pub fn handle_link_connecting(&mut self, now: Time) {
+        let now = self.advance(now);
+        if let LinkState::Down { .. } = self.link.state {
+            self.link.state = LinkState::Connecting { since: now };
+        }
+    }
+
+    /// The stream to the backend is open.
+    pub fn handle_link_connected(&mut self, now: Time) {
+        let now = self.advance(now);
+        if !self.link.is_up() {
+            self.link.state = LinkState::Up { since: now };
+            self.link.wants_close = false;
+            self.counters.link_up += 1;
+            tracing::info!("the backend is there");
+            self.begin_announcing();
+        }
+    }
+
+    /// The stream to the backend is no more, or could not be opened.
+    pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
+        let now = self.advance(now);
+        if !matches!(self.link.state, LinkState::Down { .. }) {
+            let was_up = self.link.is_up();
+            self.counters.link_down += 1;
+            self.link.close(now, &mut self.rng);
+            if was_up {
+                tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
+            } else {
+                tracing::debug!(?cause, "the backend could not be reached");
+            }
+        }
+    }
+
+    /// Whether the adapter is to drop the stream to the backend (or the attempt at one) now. It then calls
+    /// [`handle_link_closed`](Edge::handle_link_closed) with [`Closed::ByEdge`].
+    #[must_use]
+    pub fn link_wants_close(&self) -> bool {
+        self.link.wants_close
+    }
+
+    /// How many bytes to read from the backend at most now. The backend is never held up for one client's sake.
+    #[must_use]
+    pub fn link_read_budget(&self) -> usize {
+        if self.link.is_up() && !self.link.wants_close {
+            READ_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// The backend sent `bytes`.
+    pub fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
+        let now = self.advance(now);
+        if self.link.is_up() && !self.link.wants_close {
+            self.counters.link_bytes_in += bytes.len() as u64;
+            self.handle_backend_bytes(now, bytes);
+        }
+    }
+
+    /// What is to be written to the backend now, in this order; both parts may be empty.
+    #[inline]
+    #[must_use]
+    pub fn link_output(&self) -> [&[u8]; 2] {
+        if !self.link.is_up() || self.link.wants_close {
+            return [&[], &[]];
+        }
+        let queued = if self.link.announced_to.is_some() {
+            &[]
+        } else {
+            self.link.queue.output()
+        };
+        [self.link.announcements.output(), queued]
+    }
+
+    /// The backend's transport took the first `bytes` bytes of [`link_output`](Edge::link_output).
+    pub fn handle_link_written(&mut self, now: Time, bytes: usize) {
+        let now = self.advance(now);
+        if self.link.is_up() {
+            self.counters.link_bytes_out += bytes as u64;
+            self.link_written(now, bytes);
+        }
+    }
+
+    // ---- the end
+
+    /// Stop in order: no new clients, nothing more is read from clients, what is queued is handed over. It takes `within` at most.
+    pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        let now = self.advance(now);
+        if self.shutdown_at.is_none() {
+            self.shutdown_at = Some(now + within);
+            self.close_half_open(now);
+        }
+    }
+
+    /// Whether a shutdown was asked for and all is handed over, or its time is up.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.shutdown_at.is_some_and(|at| {
+            at <= self.now
+                || (self.link.queue.is_empty()
+                    && self.waiting.is_empty()
+                    && self.conns.writes.len(conn::STALLED) == 0)
+        })
+    }
+
+    /// Sums since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is there now.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            connections: self.conns.slab.len(),
+            half_open: self.conns.half_open,
+            sessions: self.sessions.slab.len(),
+            stale: self.sessions.stale.len(session::STALE),
+            waiting: self.waiting.len(),
+            link_packets: self.link.queue.packets(),
+            link_bytes: self.link.queue.held_bytes(),
+            link_is_up: self.link.is_up(),
+        }
+    }
+
+    /// Time never goes back.
+    #[inline]
+    fn advance(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    /// Something about the connection at `index` changed.
+    #[inline]
+    fn mark_ready(&mut self, index: u32) {
+        if let Some(key) = self.conns.slab.key_at(index)
+            && let Some(conn) = self.conns.slab.at_mut(index)
+            && !conn.ready
+        {
+            conn.ready = true;
+            self.ready.push_back(ConnKey(key));
+        }
+    }
+}

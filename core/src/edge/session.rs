@@ -1,0 +1,131 @@
+//! Sessions: the identities that outlive their connections.
+
+use hashbrown::HashTable;
+
+use crate::deadlines::{Deadlines, Timer};
+use crate::id::ClientId;
+use crate::keys::{PublicKey, SharedKey};
+use crate::queue::FrameQueue;
+use crate::slab::{Key, Slab};
+use crate::time::Time;
+
+use super::limits::Bucket;
+
+/// Where a session's client is (SPEC "Session states").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the connection with this index.
+    Attached(u32),
+    /// Away; the stale timer says since when.
+    Away,
+    /// Nowhere any more: only its last words to the backend still wait for room. Its id means nothing.
+    Ended,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: ClientId,
+    pub(super) place: Place,
+    pub(super) public_key: PublicKey,
+    /// Agreed at the first claim, kept for the later ones.
+    pub(super) shared: Option<Box<SharedKey>>,
+    /// What the backend sent and the client has not taken. It belongs to the session, so a new connection goes on with it.
+    pub(super) queue: FrameQueue,
+    /// Tagged frames that have not found room on the link. Usually none.
+    pub(super) backlog: FrameQueue,
+    /// Whether it stands in line for room on the link. Its connection is not read meanwhile.
+    pub(super) waiting: bool,
+    /// Bytes that it may still send in its turn (deficit round robin).
+    pub(super) deficit: usize,
+    pub(super) stale_timer: Timer,
+    /// Connections that hold an open challenge for it, oldest first.
+    pub(super) claims: Vec<Key>,
+    /// Takeovers of a live connection.
+    pub(super) takeovers: Bucket,
+}
+
+/// All sessions, by index and by id.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    pub(super) slab: Slab<Session>,
+    by_id: HashTable<(u64, u32)>,
+    pub(super) stale: Deadlines<Session, 1>,
+}
+
+/// The one kind of stale timer.
+pub(super) const STALE: u8 = 0;
+
+/// Ids are the output of a keyed permutation, and only our own stand in the table: their bits are as good as any hash, and nobody
+/// outside can choose them to collide. Rotated because the top byte, where the table takes its tags from, is the shard's number.
+#[inline]
+fn hash(id: u64) -> u64 {
+    id.rotate_left(29)
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Sessions {
+            slab: Slab::default(),
+            by_id: HashTable::new(),
+            stale: Deadlines::new(|s| &mut s.stale_timer),
+        }
+    }
+
+    /// The index of the session with this id, unless it has ended.
+    #[inline]
+    pub(super) fn lookup(&self, id: ClientId) -> Option<u32> {
+        self.by_id
+            .find(hash(id.as_u64()), |entry| entry.0 == id.as_u64())
+            .map(|entry| entry.1)
+    }
+
+    /// A session at the connection `conn`.
+    pub(super) fn insert(
+        &mut self,
+        id: ClientId,
+        public_key: PublicKey,
+        conn: u32,
+        now: Time,
+    ) -> Option<u32> {
+        let key = self.slab.insert(Session {
+            id,
+            place: Place::Attached(conn),
+            public_key,
+            shared: None,
+            queue: FrameQueue::new(),
+            backlog: FrameQueue::new(),
+            waiting: false,
+            deficit: 0,
+            stale_timer: Timer::default(),
+            claims: Vec::new(),
+            takeovers: Bucket::full(now),
+        })?;
+        self.by_id
+            .insert_unique(hash(id.as_u64()), (id.as_u64(), key.index), |entry| {
+                hash(entry.0)
+            });
+        Some(key.index)
+    }
+
+    /// From now on the id means nothing; the entry stays until [`free`](Self::free).
+    pub(super) fn spend_id(&mut self, id: ClientId) {
+        if let Ok(entry) = self
+            .by_id
+            .find_entry(hash(id.as_u64()), |entry| entry.0 == id.as_u64())
+        {
+            entry.remove();
+        }
+        // The table grows with a storm of clients; it gives its memory back when they are gone.
+        if self.by_id.capacity() > 1024 && self.by_id.len() < self.by_id.capacity() / 8 {
+            self.by_id
+                .shrink_to(self.by_id.len() * 2, |entry| hash(entry.0));
+        }
+    }
+
+    /// Frees the entry of a session that has ended.
+    pub(super) fn free(&mut self, index: u32) {
+        self.stale.disarm(&mut self.slab, index);
+        self.slab.remove(index);
+    }
+}

@@ -1,0 +1,256 @@
+//! The backend goes and comes back, is slow, says nonsense; clients are slow.
+
+use super::*;
+
+#[test]
+fn packets_wait_for_the_backend_and_the_one_cut_in_the_middle_goes_again_whole() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.send(one.conn, b"gone");
+    world.send(one.conn, b"cut");
+    let output = world.edge.link_output().concat();
+    world.edge.handle_link_written(world.now, output.len() - 1);
+    world.edge.handle_link_closed(world.now, Closed::Error);
+    assert!(!world.edge.link_wants_connect(world.now) || world.edge.poll_timeout().is_some());
+    world.send(one.conn, b"waits");
+    assert_eq!(world.edge.link_output().concat(), b"");
+    world.now = world.now + Duration::from_secs(5);
+    world.backend_comes();
+    assert_eq!(
+        world.backend_hears(),
+        [data(one.id, "cut"), data(one.id, "waits")]
+    );
+}
+
+#[test]
+fn a_full_link_stops_reading_and_loses_nothing() {
+    let mut world = World::new(|config| config.master.channel_capacity = 2);
+    let (loud, quiet) = (world.join(), world.join());
+    let mut burst = Vec::new();
+    for n in 0..5u8 {
+        encode_frame(&[b'0' + n], &mut burst);
+    }
+    world.edge.handle_client_bytes(world.now, loud.conn, &burst);
+    assert_eq!(world.edge.gauges().link_packets, 2, "exactly the bound");
+    assert_eq!(world.edge.read_budget(loud.conn), 0);
+    world.send(quiet.conn, b"q");
+    assert_eq!(world.edge.read_budget(quiet.conn), 0);
+    let heard = world.backend_hears();
+    let texts: Vec<&str> = heard.iter().map(|(_, _, text)| text.as_str()).collect();
+    assert_eq!(texts, ["0", "1", "2", "3", "4", "q"]);
+    assert!(world.edge.read_budget(loud.conn) > 0 && world.edge.read_budget(quiet.conn) > 0);
+}
+
+#[test]
+fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
+    let mut world = World::new(|config| {
+        config.master.channel_capacity = 1;
+        config.clients.stale_timeout = Duration::ZERO;
+    });
+    let one = world.join();
+    let mut burst = Vec::new();
+    for body in [&b"a"[..], b"b", b"c"] {
+        encode_frame(body, &mut burst);
+    }
+    burst.extend_from_slice(&[8, 0, 0, 0, b'h']);
+    world.edge.handle_client_bytes(world.now, one.conn, &burst);
+    world.leave(one.conn);
+    assert_eq!(world.edge.gauges().sessions, 1, "its last words wait");
+    let expected = [
+        data(one.id, "a"),
+        data(one.id, "b"),
+        data(one.id, "c"),
+        failure(one.id, "expired"),
+    ];
+    assert_eq!(world.backend_hears(), expected);
+    assert_eq!(world.edge.gauges().sessions, 0);
+}
+
+#[test]
+fn room_that_comes_back_is_shared_fairly() {
+    let mut world = World::new(|config| config.master.channel_bytes = 64 * 1024);
+    let (loud, quiet) = (world.join(), world.join());
+    let mut burst = Vec::new();
+    while burst.len() < 60 * 1024 {
+        encode_frame(&[b'l'; 1000], &mut burst);
+    }
+    world.edge.handle_client_bytes(world.now, loud.conn, &burst);
+    world.edge.handle_client_bytes(world.now, loud.conn, &burst);
+    world.send(quiet.conn, b"q");
+    // One link's worth of room: the loud one's turn is over when it used its quantum, the quiet one is next.
+    let mut before_quiet = 0;
+    'turns: for _ in 0..10 {
+        let bytes = world.edge.link_output().concat();
+        world.edge.handle_link_written(world.now, bytes.len());
+        for body in bodies(&bytes) {
+            if Tagged::decode(&body).unwrap().id == quiet.id {
+                break 'turns;
+            }
+            before_quiet += body.len();
+        }
+    }
+    assert!(
+        before_quiet <= 128 * 1024,
+        "{before_quiet} bytes of the loud one went first"
+    );
+}
+
+#[test]
+fn a_client_queue_is_bounded_exactly_and_only_it_fails() {
+    let mut world = World::new(|config| config.clients.channel_capacity = 3);
+    let (slow, other) = (world.join(), world.join());
+    for _ in 0..3 {
+        world.backend_says(slow.id, Flag::Data, b"x");
+    }
+    assert!(world.backend_hears().is_empty());
+    world.backend_says(slow.id, Flag::Data, b"x");
+    assert_eq!(world.backend_hears(), [failure(slow.id, "send queue full")]);
+    assert_eq!(world.edge.client_close(slow.conn), Some(CloseKind::Abort));
+    world.backend_says(other.id, Flag::Data, b"y");
+    assert_eq!(world.hear(other.conn), [b"y"]);
+}
+
+#[test]
+fn an_empty_queue_takes_any_one_packet() {
+    let mut world = World::new(|config| config.clients.channel_bytes = 10);
+    let one = world.join();
+    world.backend_says(one.id, Flag::Data, &[1; 100]);
+    assert_eq!(world.hear(one.conn), [[1; 100]]);
+    world.backend_says(one.id, Flag::Data, b"123456");
+    world.backend_says(one.id, Flag::Data, b"");
+    assert_eq!(world.backend_hears(), [failure(one.id, "send queue full")]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_fails_in_time_and_one_that_takes_a_little_does_not() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.backend_says(one.id, Flag::Data, b"0123456789");
+    for _ in 0..3 {
+        world.wait(Duration::from_secs(9));
+        world.edge.handle_client_written(world.now, one.conn, 1);
+    }
+    world.wait(Duration::from_secs(10) - Duration::from_nanos(1));
+    assert!(world.backend_hears().is_empty());
+    world.wait(Duration::from_nanos(1));
+    assert_eq!(world.backend_hears(), [failure(one.id, "write timed out")]);
+}
+
+#[test]
+fn a_frame_that_never_ends_closes_its_connection_and_keeps_the_session() {
+    let mut world = World::new(|_| {});
+    let mut one = world.join();
+    world
+        .edge
+        .handle_client_bytes(world.now, one.conn, &[10, 0, 0, 0]);
+    for _ in 0..9 {
+        world.wait(Duration::from_secs(1));
+        world.edge.handle_client_bytes(world.now, one.conn, b"x");
+    }
+    assert!(!world.is_closed(one.conn));
+    world.wait(Duration::from_secs(1));
+    assert!(world.is_closed(one.conn));
+    assert_eq!(world.come_back(&mut one), [ping()]);
+}
+
+#[test]
+fn a_frame_is_refused_by_its_length_alone() {
+    let mut world = World::new(|_| {});
+    for length in [(1u32 << 20) + 1, 1 << 31, u32::MAX] {
+        let one = world.join();
+        world
+            .edge
+            .handle_client_bytes(world.now, one.conn, &length.to_le_bytes());
+        assert!(world.is_closed(one.conn));
+    }
+    let one = world.join();
+    world
+        .edge
+        .handle_client_bytes(world.now, one.conn, &(1u32 << 20).to_le_bytes());
+    assert!(!world.is_closed(one.conn));
+}
+
+#[test]
+fn nonsense_from_the_backend_is_counted_and_the_link_stays_unless_framing_is_lost() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    let mut bytes = Vec::new();
+    for body_bytes in 0..9 {
+        encode_frame(&vec![0; body_bytes], &mut bytes);
+    }
+    let with_flag =
+        |flag: u8, data: &[u8]| [&one.id.as_u64().to_le_bytes()[..], &[flag], data].concat();
+    for body in [
+        with_flag(4, b""),
+        with_flag(0xff, b"x"),
+        with_flag(1, b"no"),
+        with_flag(3, b""),
+        with_flag(2, b"x"),
+    ] {
+        encode_frame(&body, &mut bytes);
+    }
+    world.edge.handle_link_bytes(world.now, &bytes);
+    assert_eq!(world.edge.counters().malformed_down, 9 + 5);
+    assert!(!world.edge.link_wants_close() && world.backend_hears().is_empty());
+    world.backend_says(one.id, Flag::Data, b"");
+    assert_eq!(world.hear(one.conn), [b""]);
+    world
+        .edge
+        .handle_link_bytes(world.now, &((8 << 20) + 9 + 1u32).to_le_bytes());
+    assert!(world.edge.link_wants_close());
+}
+
+#[test]
+fn unknown_ids_are_answered_at_a_bounded_rate() {
+    let mut world = World::new(|_| {});
+    for n in 0..5000 {
+        world.backend_says(ClientId::from_u64(n), Flag::Data, b"?");
+    }
+    assert_eq!(world.backend_hears().len(), 1000);
+    assert_eq!(world.edge.counters().unknown_client, 5000);
+}
+
+#[test]
+fn announcing_comes_before_everything_else() {
+    let mut world = World::new(|config| config.master.announce_all = true);
+    let (one, two) = (world.join(), world.join());
+    world.leave(two.conn);
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.send(one.conn, b"waited");
+    world.backend_says(two.id, Flag::Data, b"ignored: there is no link");
+    world.now = world.now + Duration::from_secs(1);
+    world.backend_comes();
+    let back = |id| (id, Flag::Resumed, String::new());
+    assert_eq!(
+        world.backend_hears(),
+        [back(one.id), back(two.id), data(one.id, "waited")]
+    );
+}
+
+#[test]
+fn a_shutdown_is_finished_when_all_is_handed_over_or_its_time_is_up() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    let half_open = world.accept();
+    world.send(one.conn, b"last");
+    world
+        .edge
+        .handle_shutdown(world.now, Duration::from_secs(5));
+    assert!(world.is_closed(half_open));
+    assert_eq!(world.edge.read_budget(one.conn), 0);
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::Shutdown)
+    );
+    assert!(!world.edge.is_finished());
+    assert_eq!(world.backend_hears(), [data(one.id, "last")]);
+    assert!(world.edge.is_finished());
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.backend_says(one.id, Flag::Data, b"never taken");
+    world
+        .edge
+        .handle_shutdown(world.now, Duration::from_secs(5));
+    world.wait(Duration::from_secs(5));
+    assert!(world.edge.is_finished());
+}

@@ -1,0 +1,199 @@
+//! The machine through its face: a small world in which each call is one event.
+
+mod links;
+mod sessions;
+
+use super::*;
+use crate::id::ClientId;
+use crate::keys::CHALLENGE_BYTES;
+use crate::wire::frame::{FrameReader, encode_frame};
+use crate::wire::tagged::{Flag, Tagged};
+
+const SOURCE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
+const NO_BOUND: u32 = u32::MAX;
+
+/// A client's side as the tests need it: its keys, and what it knows of its session.
+struct Member {
+    keys: KeyPair,
+    id: ClientId,
+    conn: ConnKey,
+}
+
+struct World {
+    edge: Edge,
+    edge_keys: KeyPair,
+    now: Time,
+    rng: ChaCha20Rng,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut EdgeConfig)) -> Self {
+        let mut config = EdgeConfig::default();
+        change(&mut config);
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let keys = KeyPair::generate(&mut rng);
+        let edge_keys = KeyPair::from_bytes(&keys.to_bytes()).unwrap();
+        let mut world = World {
+            edge: Edge::new(config, keys, [9; 32]),
+            edge_keys,
+            now: Time::ZERO,
+            rng,
+        };
+        world.backend_comes();
+        world
+    }
+
+    fn backend_comes(&mut self) {
+        assert!(self.edge.link_wants_connect(self.now));
+        self.edge.handle_link_connecting(self.now);
+        self.edge.handle_link_connected(self.now);
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while let Some(due) = self.edge.poll_timeout().filter(|due| due.at <= until) {
+            if due.reason == DeadlineReason::LinkRetry {
+                break;
+            }
+            self.now = self.now.max(due.at);
+            while self.edge.poll_client().is_some() {}
+            self.edge.handle_timeout(self.now);
+        }
+        self.now = until;
+        self.edge.handle_timeout(self.now);
+    }
+
+    fn accept(&mut self) -> ConnKey {
+        self.edge.handle_accepted(self.now, SOURCE).unwrap()
+    }
+
+    fn say(&mut self, conn: ConnKey, packet: Handshake<'_>) {
+        let mut bytes = Vec::new();
+        packet.encode(&mut bytes);
+        self.edge.handle_client_bytes(self.now, conn, &bytes);
+    }
+
+    /// All that the edge has for this connection, as bodies.
+    fn hear(&mut self, conn: ConnKey) -> Vec<Vec<u8>> {
+        let bytes = self.edge.client_output(conn).concat();
+        self.edge.handle_client_written(self.now, conn, bytes.len());
+        bodies(&bytes)
+    }
+
+    fn join(&mut self) -> Member {
+        let conn = self.accept();
+        let keys = KeyPair::generate(&mut self.rng);
+        self.say(conn, Handshake::ProtocolVersion(2));
+        self.say(conn, Handshake::PubKey(keys.public().as_bytes()));
+        let heard = self.hear(conn);
+        assert_eq!(
+            Handshake::decode(&heard[0]),
+            Ok(Handshake::PubKey(self.edge_keys.public().as_bytes()))
+        );
+        let Ok(Handshake::ClientId(id)) = Handshake::decode(&heard[1]) else {
+            panic!("no id in {heard:?}")
+        };
+        Member { keys, id, conn }
+    }
+
+    /// A connection that claims `id`, up to the sealed challenge that it got.
+    fn claim(&mut self, id: ClientId) -> (ConnKey, Vec<u8>) {
+        let conn = self.accept();
+        self.say(conn, Handshake::ProtocolVersion(2));
+        self.say(conn, Handshake::ClientId(id));
+        assert_eq!(
+            self.edge.read_budget(conn),
+            0,
+            "nothing is heard before the challenge is out"
+        );
+        self.wait(RESUME_REPLY_DELAY);
+        let heard = self.hear(conn);
+        let Ok(Handshake::Challenge(sealed)) = Handshake::decode(&heard[1]) else {
+            panic!("no challenge in {heard:?}")
+        };
+        (conn, sealed.to_vec())
+    }
+
+    /// The right answer of the holder of `keys` to a challenge.
+    fn answer(&mut self, keys: &KeyPair, sealed: &[u8]) -> Vec<u8> {
+        let shared = keys.agree(&self.edge_keys.public());
+        let plain = shared.open(sealed).unwrap();
+        assert_eq!(plain.len(), CHALLENGE_BYTES);
+        let mut nonce = [0; 24];
+        self.rng.fill_bytes(&mut nonce);
+        let mut answer = Vec::new();
+        shared.seal_with_nonce(&plain, &nonce, &mut answer);
+        answer
+    }
+
+    /// Comes back as `member` at a new connection; what it hears first, the closing Ping included.
+    fn come_back(&mut self, member: &mut Member) -> Vec<Vec<u8>> {
+        let (conn, sealed) = self.claim(member.id);
+        let answer = self.answer(&member.keys, &sealed);
+        self.say(conn, Handshake::ChallengeResponse(&answer));
+        self.say(conn, Handshake::Ping);
+        member.conn = conn;
+        self.hear(conn)
+    }
+
+    fn send(&mut self, conn: ConnKey, body: &[u8]) {
+        let mut bytes = Vec::new();
+        encode_frame(body, &mut bytes);
+        self.edge.handle_client_bytes(self.now, conn, &bytes);
+    }
+
+    fn leave(&mut self, conn: ConnKey) {
+        self.edge.handle_client_closed(self.now, conn, Closed::Eof);
+    }
+
+    fn backend_says(&mut self, id: ClientId, flag: Flag, data: &[u8]) {
+        let mut bytes = Vec::new();
+        Tagged { id, flag, data }.encode(&mut bytes);
+        self.edge.handle_link_bytes(self.now, &bytes);
+    }
+
+    /// All that the edge has for the backend: id, flag, data as text.
+    fn backend_hears(&mut self) -> Vec<(ClientId, Flag, String)> {
+        let mut heard = Vec::new();
+        loop {
+            let bytes = self.edge.link_output().concat();
+            if bytes.is_empty() {
+                return heard;
+            }
+            self.edge.handle_link_written(self.now, bytes.len());
+            heard.extend(bodies(&bytes).iter().map(|body| {
+                let tagged = Tagged::decode(body).unwrap();
+                (
+                    tagged.id,
+                    tagged.flag,
+                    String::from_utf8_lossy(tagged.data).into_owned(),
+                )
+            }));
+        }
+    }
+
+    fn is_closed(&self, conn: ConnKey) -> bool {
+        self.edge.client_close(conn).is_some()
+    }
+}
+
+fn bodies(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let (mut reader, mut input, mut bodies) = (FrameReader::default(), bytes, Vec::new());
+    while let Some(body) = reader.next_frame(&mut input, NO_BOUND).unwrap() {
+        bodies.push(body.to_vec());
+    }
+    assert!(!reader.is_mid_frame(), "whole frames only");
+    bodies
+}
+
+fn data(id: ClientId, text: &str) -> (ClientId, Flag, String) {
+    (id, Flag::Data, text.to_owned())
+}
+
+fn failure(id: ClientId, text: &str) -> (ClientId, Flag, String) {
+    (id, Flag::Failure, text.to_owned())
+}
+
+fn ping() -> Vec<u8> {
+    vec![0]
+}

@@ -1,0 +1,329 @@
+//! Clients → backend: tagging, and the line in which sessions wait for room (SPEC "Backpressure").
+//!
+//! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its
+//! client, which is read no further and gets in line. Room that comes back is given out by deficit round robin, in bytes: a client
+//! that sends as fast as it can gets no more of it than any other that waits.
+
+use core::time::Duration;
+
+use crate::slab::Slab;
+use crate::time::Time;
+use crate::wire::frame::{FrameReader, FrameTooLong};
+use crate::wire::tagged::Flag;
+
+use super::Edge;
+use super::conn::{CloseKind, Conn, State, read};
+use super::counters::{CloseReason, UNKNOWN_CLIENT};
+use super::link::{Link, TAG_HEADER_BYTES, tag_header};
+use super::session::{Place, Session};
+use crate::id::ClientId;
+
+/// Bytes that one session may put on the link in its turn when others wait too.
+const QUANTUM_BYTES: usize = 64 * 1024;
+
+/// Announcements made at a time, so that a link with very many sessions needs no very large buffer.
+const ANNOUNCEMENTS_AT_ONCE: usize = 4096;
+
+/// Answers to packets for unknown ids: so many at once, then one in each interval. The rest are counted only.
+const UNKNOWN_NOTICE_BURST: u32 = 1000;
+/// See [`UNKNOWN_NOTICE_BURST`].
+const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How far a session came.
+enum Served {
+    /// Nothing of it waits any more.
+    All,
+    /// Its turn is over.
+    Turn,
+    /// The link is full.
+    Full,
+    /// Its client sent a frame that is too long.
+    Violation,
+}
+
+/// Puts whole frames of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one; how far it came,
+/// and how many packets it was. Starts no frame that has no room.
+#[inline]
+fn pass_on(
+    reader: &mut FrameReader,
+    input: &mut &[u8],
+    link: &mut Link,
+    id: ClientId,
+    max_body: u32,
+    mut allowance: Option<&mut usize>,
+) -> (Served, u64) {
+    let mut packets = 0;
+    loop {
+        // While even the longest frame has room there is no need to look at a frame's length before it is taken.
+        if allowance.is_some() || !link.has_room(max_body as usize) {
+            match reader.peek_frame(input, max_body) {
+                Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
+                Ok(Some(length)) => {
+                    if let Some(left) = &mut allowance {
+                        match left.checked_sub(length + TAG_HEADER_BYTES) {
+                            Some(less) => **left = less,
+                            None => return (Served::Turn, packets),
+                        }
+                    }
+                }
+                Ok(None) => {}
+                Err(FrameTooLong { .. }) => return (Served::Violation, packets),
+            }
+        }
+        match reader.next_frame(input, max_body) {
+            Ok(Some(body)) => link.push(id, Flag::Data, body),
+            Ok(None) => return (Served::All, packets),
+            Err(FrameTooLong { .. }) => return (Served::Violation, packets),
+        }
+        packets += 1;
+    }
+}
+
+/// Watches how long an unfinished frame takes, from its first byte. `anew` when a frame was finished since the timer was armed.
+#[inline]
+fn watch_frame(edge: &mut Edge, now: Time, index: u32, anew: bool) {
+    let Some(conn) = edge.conns.slab.at(index) else {
+        return;
+    };
+    let unfinished = conn.reader.is_mid_frame();
+    if unfinished
+        && (anew || !conn.read_timer.is_armed())
+        && !edge.config.clients.frame_timeout.is_zero()
+    {
+        edge.conns
+            .reads
+            .arm(&mut edge.conns.slab, index, read::FRAME, now);
+    } else if !unfinished && conn.read_timer.is_armed() {
+        edge.conns.reads.disarm(&mut edge.conns.slab, index);
+    }
+}
+
+impl Edge {
+    /// Bytes from the connection of an established session.
+    pub(super) fn forward(&mut self, now: Time, index: u32, session: u32, bytes: &[u8]) {
+        let (Some(conn), Some(entry)) = (
+            self.conns.slab.at_mut(index),
+            self.sessions.slab.at_mut(session),
+        ) else {
+            return;
+        };
+        if entry.waiting {
+            return conn.reader.hold(bytes);
+        }
+        let mut input = bytes;
+        let max_body = self.config.clients.max_frame_bytes;
+        let (served, packets) = pass_on(
+            &mut conn.reader,
+            &mut input,
+            &mut self.link,
+            entry.id,
+            max_body,
+            None,
+        );
+        self.counters.packets_up += packets;
+        match served {
+            Served::Full | Served::Turn => {
+                conn.reader.hold(input);
+                self.conns.reads.disarm(&mut self.conns.slab, index);
+                self.wait_for_room(session);
+            }
+            Served::All => watch_frame(self, now, index, packets > 0),
+            Served::Violation => {
+                self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTooLong)
+            }
+        }
+    }
+
+    /// The session gets in line.
+    fn wait_for_room(&mut self, session: u32) {
+        if let Some(entry) = self.sessions.slab.at_mut(session)
+            && !entry.waiting
+        {
+            entry.waiting = true;
+            entry.deficit = QUANTUM_BYTES;
+            self.waiting.push_back(session);
+        }
+    }
+
+    /// Room came back: the line moves on.
+    fn serve_line(&mut self, now: Time) {
+        while let Some(&session) = self.waiting.front() {
+            match self.serve(session) {
+                Served::Full => return,
+                Served::Turn => {
+                    self.waiting.rotate_left(1);
+                    if let Some(entry) = self.sessions.slab.at_mut(session) {
+                        entry.deficit += QUANTUM_BYTES;
+                    }
+                }
+                served @ (Served::All | Served::Violation) => {
+                    self.waiting.pop_front();
+                    let Some(entry) = self.sessions.slab.at_mut(session) else {
+                        continue;
+                    };
+                    entry.waiting = false;
+                    match (entry.place, served) {
+                        (Place::Ended, _) => self.sessions.free(session),
+                        (Place::Away, _) => {}
+                        (Place::Attached(index), Served::Violation) => {
+                            self.close_conn(
+                                now,
+                                index,
+                                CloseKind::Graceful,
+                                CloseReason::FrameTooLong,
+                            );
+                        }
+                        (Place::Attached(index), _) => {
+                            // A connection that is still to send its closing Ping is watched as a handshake.
+                            if self
+                                .conns
+                                .slab
+                                .at(index)
+                                .is_some_and(|c| matches!(c.state, State::Established { .. }))
+                            {
+                                watch_frame(self, now, index, true);
+                                self.mark_ready(index);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if self.waiting.capacity() > 1024 {
+            self.waiting.shrink_to(0);
+        }
+    }
+
+    /// One turn of the session at the head of the line.
+    fn serve(&mut self, session: u32) -> Served {
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return Served::All;
+        };
+        while let Some(frame_bytes) = entry.backlog.next_frame_bytes() {
+            if frame_bytes > entry.deficit {
+                return Served::Turn;
+            }
+            match self.link.take_from(&mut entry.backlog) {
+                Some(taken) => entry.deficit -= taken,
+                None => return Served::Full,
+            }
+        }
+        entry.backlog.release();
+        let Place::Attached(index) = entry.place else {
+            return Served::All;
+        };
+        let Some(Conn {
+            state: State::Established { .. },
+            reader,
+            ..
+        }) = self.conns.slab.at_mut(index)
+        else {
+            return Served::All;
+        };
+        let max_body = self.config.clients.max_frame_bytes;
+        let (served, packets) = pass_on(
+            reader,
+            &mut &[][..],
+            &mut self.link,
+            entry.id,
+            max_body,
+            Some(&mut entry.deficit),
+        );
+        self.counters.packets_up += packets;
+        served
+    }
+
+    /// The whole frames that the connection at `index` brought and that found no room stay with its session, before anything that the
+    /// session says later. The unfinished frame is dropped with the connection.
+    pub(super) fn keep_held_frames(&mut self, index: u32, session: u32) {
+        let (Some(conn), Some(entry)) = (
+            self.conns.slab.at_mut(index),
+            self.sessions.slab.at_mut(session),
+        ) else {
+            return;
+        };
+        if entry.waiting {
+            let max_body = self.config.clients.max_frame_bytes;
+            while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
+                entry
+                    .backlog
+                    .push_frame(&tag_header(entry.id, Flag::Data, body.len()), body);
+                self.counters.packets_up += 1;
+            }
+        }
+        conn.reader.clear();
+    }
+
+    /// Tells the backend something about the session, after all that it has said so far.
+    pub(super) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return;
+        };
+        if !entry.waiting && self.link.has_room(data.len()) {
+            self.link.push(entry.id, flag, data);
+        } else {
+            entry
+                .backlog
+                .push_frame(&tag_header(entry.id, flag, data.len()), data);
+            self.wait_for_room(session);
+        }
+    }
+
+    /// A packet came for an id that means nothing: the backend hears so, at a bounded rate, and if there is room.
+    pub(super) fn tell_unknown(&mut self, now: Time, id: ClientId) {
+        self.counters.unknown_client += 1;
+        let due = self
+            .unknown_notices
+            .take(now, UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL);
+        if due && self.link.has_room(UNKNOWN_CLIENT.len()) {
+            self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
+        }
+    }
+
+    /// The backend's transport took `bytes` bytes.
+    pub(super) fn link_written(&mut self, now: Time, bytes: usize) {
+        let announced = bytes.min(self.link.announcements.bytes());
+        self.link.announcements.advance(announced);
+        self.link.queue.advance(bytes - announced);
+        if self.link.announcements.is_empty() {
+            self.announce_more();
+        }
+        self.serve_line(now);
+    }
+
+    /// A backend came: with `announce_all` it hears 0x03 for every session there is, before anything else.
+    pub(super) fn begin_announcing(&mut self) {
+        if self.config.master.announce_all {
+            self.link.announced_to = Some(0);
+            self.announce_more();
+        }
+    }
+
+    /// The next part of the walk over the sessions. One that begins behind it needs no announcement: its data says the same, later.
+    fn announce_more(&mut self) {
+        let Some(from) = self.link.announced_to else {
+            return;
+        };
+        let end = self.sessions.slab.end();
+        let mut index = from;
+        while index < end && self.link.announcements.packets() < ANNOUNCEMENTS_AT_ONCE {
+            if let Some(session) = live(&self.sessions.slab, index) {
+                self.link
+                    .announcements
+                    .push_frame(&tag_header(session.id, Flag::Resumed, 0), &[]);
+            }
+            index += 1;
+        }
+        let finished = self.link.announcements.is_empty();
+        self.link.announced_to = if finished { None } else { Some(index) };
+        if finished {
+            self.link.announcements.release();
+        }
+    }
+}
+
+fn live(sessions: &Slab<Session>, index: u32) -> Option<&Session> {
+    sessions
+        .at(index)
+        .filter(|session| session.place != Place::Ended)
+}
