@@ -77,7 +77,7 @@ pub struct MasterConfig {
     pub reconnect_max: Duration,
     /// How long one attempt may take.
     pub connect_timeout: Duration,
-    /// Whether a backend that comes (back) is told every session as if it had just returned (SPEC "Announcing").
+    /// Whether a backend that comes (back) is told of every connected session as if it had just returned (SPEC 7.7).
     pub announce_all: bool,
 }
 

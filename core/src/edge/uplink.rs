@@ -6,7 +6,6 @@
 
 use core::time::Duration;
 
-use crate::slab::Slab;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, FrameTooLong};
 use crate::wire::tagged::Flag;
@@ -15,7 +14,7 @@ use super::Edge;
 use super::conn::{CloseKind, Conn, State, read};
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
 use super::link::{Link, TAG_HEADER_BYTES, tag_header};
-use super::session::{Place, Session};
+use super::session::Place;
 use crate::id::ClientId;
 
 /// Bytes that one session may put on the link in its turn when others wait too.
@@ -291,7 +290,7 @@ impl Edge {
         self.serve_line(now);
     }
 
-    /// A backend came: with `announce_all` it hears 0x03 for every session there is, before anything else.
+    /// A backend came: with `announce_all` it hears 0x03 for every session whose client is connected, before anything else.
     pub(super) fn begin_announcing(&mut self) {
         if self.config.master.announce_all {
             self.link.announced_to = Some(0);
@@ -307,7 +306,9 @@ impl Edge {
         let end = self.sessions.slab.end();
         let mut index = from;
         while index < end && self.link.announcements.packets() < ANNOUNCEMENTS_AT_ONCE {
-            if let Some(session) = live(&self.sessions.slab, index) {
+            if let Some(session) = self.sessions.slab.at(index)
+                && matches!(session.place, Place::Attached(_))
+            {
                 self.link
                     .announcements
                     .push_frame(&tag_header(session.id, Flag::Resumed, 0), &[]);
@@ -320,10 +321,4 @@ impl Edge {
             self.link.announcements.release();
         }
     }
-}
-
-fn live(sessions: &Slab<Session>, index: u32) -> Option<&Session> {
-    sessions
-        .at(index)
-        .filter(|session| session.place != Place::Ended)
 }

@@ -223,7 +223,8 @@ fn announcing_comes_before_everything_else() {
     let back = |id| (id, Flag::Resumed, String::new());
     assert_eq!(
         world.backend_hears(),
-        [back(one.id), back(two.id), data(one.id, "waited")]
+        [back(one.id), data(one.id, "waited")],
+        "who is away is not announced"
     );
 }
 
