@@ -1,1 +1,12 @@
-//! (to come)
+//! Voltlane on smol.
+//!
+//! The machines are in `voltlane-core`, the drivers in `voltlane-driver`; this crate lends them the sockets and the
+//! clock of async-io, smol's reactor. There is no tokio below it.
+#![forbid(unsafe_code)]
+
+mod net;
+mod resolve;
+mod timer;
+
+pub use net::{TcpConnector, TcpListener, TcpStream};
+pub use timer::Timer;

@@ -131,6 +131,12 @@ impl TcpConnector {
     }
 }
 
+impl From<String> for TcpConnector {
+    fn from(address: String) -> Self {
+        TcpConnector { address }
+    }
+}
+
 impl Connector for TcpConnector {
     type Stream = TcpStream;
 

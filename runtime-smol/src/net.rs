@@ -1,0 +1,215 @@
+//! TCP: async-io's sockets as the drivers' streams, listener and connector.
+
+use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_io::Async;
+use socket2::{Domain, SockRef, Socket, Type};
+use voltlane_driver::{Connect, Connector, Listener, Stream};
+
+use crate::resolve::resolve;
+
+/// How many connections the kernel may hold that were not accepted yet: a storm of reconnects fits.
+const BACKLOG: i32 = 4_096;
+
+/// A TCP connection over IPv4 or IPv6, without Nagle's delay.
+#[derive(Debug)]
+pub struct TcpStream {
+    io: Async<std::net::TcpStream>,
+    /// The last read left nothing in the socket: wait before the next.
+    drained: bool,
+    /// The last write left no room in the socket: wait before the next.
+    full: bool,
+}
+
+impl TcpStream {
+    /// Opens a connection to `address`, `host:port`; a name's addresses are tried in turn.
+    ///
+    /// # Errors
+    /// What the resolver said, or what the last address tried did.
+    pub async fn connect(address: &str) -> io::Result<TcpStream> {
+        let mut last = None;
+        for candidate in resolve(address).await? {
+            match Async::<std::net::TcpStream>::connect(candidate).await {
+                Ok(stream) => return Ok(TcpStream::from(stream)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| no_address(address)))
+    }
+}
+
+impl From<Async<std::net::TcpStream>> for TcpStream {
+    fn from(io: Async<std::net::TcpStream>) -> Self {
+        // Fails only on a socket that is dead already, which the first read will say.
+        let _ = io.get_ref().set_nodelay(true);
+        TcpStream {
+            io,
+            drained: false,
+            full: false,
+        }
+    }
+}
+
+impl Stream for TcpStream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if self.drained {
+                ready!(self.io.poll_readable(cx))?;
+                self.drained = false;
+            }
+            match self.io.get_ref().read(buf) {
+                Ok(read) => {
+                    // The next poll registers the waker without a read that would find nothing: if more has come by
+                    // then, the reactor says so at once.
+                    self.drained = read < buf.len();
+                    return Poll::Ready(Ok(read));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if self.full {
+                ready!(self.io.poll_writable(cx))?;
+                self.full = false;
+            }
+            let written = match bufs {
+                [one] => self.io.get_ref().write(one),
+                many => self.io.get_ref().write_vectored(many),
+            };
+            match written {
+                Ok(written) => {
+                    self.full = written < bufs.iter().map(|buf| buf.len()).sum();
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.full = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.io.get_ref().shutdown(Shutdown::Write))
+    }
+
+    fn abort(self) {
+        // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
+        let _ = SockRef::from(self.io.get_ref()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A TCP listener.
+#[derive(Debug)]
+pub struct TcpListener(Async<std::net::TcpListener>);
+
+impl TcpListener {
+    /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
+    ///
+    /// # Errors
+    /// What the resolver said, or what the last address tried did.
+    pub async fn bind(address: &str) -> io::Result<TcpListener> {
+        let mut last = None;
+        for candidate in resolve(address).await? {
+            match listen(candidate) {
+                Ok(listener) => return Ok(TcpListener(listener)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| no_address(address)))
+    }
+
+    /// The address at which it listens.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.get_ref().local_addr()
+    }
+}
+
+impl From<Async<std::net::TcpListener>> for TcpListener {
+    fn from(listener: Async<std::net::TcpListener>) -> Self {
+        TcpListener(listener)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        loop {
+            match self.0.get_ref().accept() {
+                Ok((stream, source)) => {
+                    let mut stream = TcpStream::from(Async::new(stream)?);
+                    // Mostly true, and found out by the reactor rather than by a read.
+                    stream.drained = true;
+                    return Poll::Ready(Ok((stream, source)));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.0.poll_readable(cx))?
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+/// Connects to one address, `host:port`.
+#[derive(Debug, Clone)]
+pub struct TcpConnector {
+    address: String,
+}
+
+impl TcpConnector {
+    /// Connects to `address`, `ip:port` or `host:port`, which is looked at, and a name resolved, at each attempt.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        TcpConnector {
+            address: address.into(),
+        }
+    }
+}
+
+impl From<String> for TcpConnector {
+    fn from(address: String) -> Self {
+        TcpConnector { address }
+    }
+}
+
+impl Connector for TcpConnector {
+    type Stream = TcpStream;
+
+    fn connect(&mut self) -> Connect<TcpStream> {
+        let address = self.address.clone();
+        Box::pin(async move { TcpStream::connect(&address).await })
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<Async<std::net::TcpListener>> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Async::new(socket.into())
+}
+
+fn no_address(address: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("`{address}` has no address"),
+    )
+}

@@ -1,0 +1,62 @@
+//! Names to addresses, without a pool of threads: a name is looked up at most once for each attempt to connect.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread;
+
+/// The addresses of `host:port`. The last colon splits, so `::1:42000` is good as well as `[::1]:42000`. An address
+/// that needs no resolver is taken as it is; a name is looked up on a thread of its own, which ends with that.
+pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let bad = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{address}` is not of the form host:port"),
+        )
+    };
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    look_up(host.to_owned(), port).await
+}
+
+#[derive(Default)]
+struct Answer {
+    result: Option<io::Result<Vec<SocketAddr>>>,
+    waker: Option<Waker>,
+}
+
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let answer = Arc::new(Mutex::new(Answer::default()));
+    let asked = Arc::clone(&answer);
+    thread::Builder::new()
+        .name("resolver".into())
+        .spawn(move || {
+            let result = (host.as_str(), port)
+                .to_socket_addrs()
+                .map(Iterator::collect);
+            let waker = {
+                let mut answer = asked.lock().unwrap_or_else(PoisonError::into_inner);
+                answer.result = Some(result);
+                answer.waker.take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        })?;
+    poll_fn(move |cx| {
+        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                answer.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,96 @@
+//! The clock.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use voltlane_core::Time;
+
+/// The monotonic clock of the system with one alarm. Its origin is the moment at which it was made.
+///
+/// Deadlines that move forward, as those of an idle timer do with each packet, cost nothing: the alarm that is set
+/// goes off early and is set anew then.
+#[derive(Debug)]
+pub struct Timer {
+    origin: Instant,
+    alarm: async_io::Timer,
+    /// What the alarm is set to; `None` when it went off or was never set.
+    set_to: Option<Instant>,
+}
+
+impl Timer {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Timer {
+            origin: Instant::now(),
+            alarm: async_io::Timer::never(),
+            set_to: None,
+        }
+    }
+}
+
+impl Default for Timer {
+    fn default() -> Self {
+        Timer::new()
+    }
+}
+
+impl voltlane_driver::Timer for Timer {
+    fn now(&self) -> Time {
+        let nanos = self.origin.elapsed().as_nanos();
+        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn poll_until(&mut self, cx: &mut Context<'_>, at: Time) -> Poll<()> {
+        // Beyond what an Instant can hold is beyond the life of any process.
+        let Some(at) = self.origin.checked_add(at.since(Time::ZERO)) else {
+            return Poll::Pending;
+        };
+        loop {
+            if Instant::now() >= at {
+                return Poll::Ready(());
+            }
+            if self.set_to.is_none_or(|set_to| set_to > at) {
+                self.alarm.set_at(at);
+                self.set_to = Some(at);
+            }
+            ready!(Pin::new(&mut self.alarm).poll(cx));
+            self.set_to = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use voltlane_driver::Timer as _;
+
+    use super::*;
+
+    #[test]
+    fn an_alarm_goes_off_at_its_time_however_it_was_moved() {
+        async_io::block_on(async {
+            let mut timer = Timer::new();
+            let start = timer.now();
+            for millis in [500, 20, 30, 30, 10] {
+                let at = start + Duration::from_millis(millis);
+                assert!(
+                    poll_fn(|cx| Poll::Ready(timer.poll_until(cx, at)))
+                        .await
+                        .is_pending()
+                );
+            }
+            for millis in [40, 50, 45] {
+                let at = start + Duration::from_millis(millis);
+                poll_fn(|cx| timer.poll_until(cx, at)).await;
+                assert!(timer.now() >= at);
+            }
+            let never = poll_fn(|cx| Poll::Ready(timer.poll_until(cx, Time::MAX))).await;
+            assert!(never.is_pending());
+        });
+    }
+}
