@@ -2,6 +2,7 @@
 
 mod links;
 mod sessions;
+mod states;
 
 use super::*;
 use crate::id::ClientId;
