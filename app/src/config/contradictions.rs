@@ -1,0 +1,152 @@
+//! Values that are good each by itself and cannot be right together.
+
+use super::keys::Settings;
+use super::load::Build;
+use super::problem::{Origin, Problem};
+
+/// Length, client id and flag before every packet on the link to the backend (SPEC section 7).
+const LINK_HEADER_BYTES: u64 = 13;
+
+/// The keys that are compared, and what is wrong with them if something is.
+type Rule = (&'static [&'static str], fn(&Settings) -> Option<String>);
+
+const RULES: &[Rule] = &[
+    (
+        &[
+            "clients.missed_packets_buffer_size",
+            "clients.channel_capacity",
+        ],
+        |settings| {
+            let (missed, capacity) = (
+                settings.clients.missed_packets_buffer_size,
+                settings.clients.channel_capacity,
+            );
+            (missed > capacity).then(|| {
+            format!("clients.missed_packets_buffer_size ({missed}) is above clients.channel_capacity ({capacity}): \
+                     what was missed has to fit into the client's queue; the capacity is better at least {}",
+                    u64::from(missed) * 2)
+        })
+        },
+    ),
+    (
+        &[
+            "clients.missed_packets_buffer_bytes",
+            "clients.channel_bytes",
+            "clients.missed_packets_buffer_size",
+        ],
+        |settings| {
+            let (missed, queue) = (
+                settings.clients.missed_packets_buffer_bytes,
+                settings.clients.channel_bytes,
+            );
+            (settings.clients.missed_packets_buffer_size > 0 && missed > queue).then(|| {
+                format!("clients.missed_packets_buffer_bytes ({missed}) is above clients.channel_bytes ({queue}): \
+                         what was missed has to fit into the client's queue")
+            })
+        },
+    ),
+    (
+        &["clients.max_frame_bytes", "master.channel_bytes"],
+        |settings| {
+            let (frame, queue) = (
+                settings.clients.max_frame_bytes,
+                settings.master.channel_bytes,
+            );
+            let on_link = u64::from(frame) + LINK_HEADER_BYTES;
+            (on_link > queue).then(|| {
+            format!("clients.max_frame_bytes ({frame}) and its header make {on_link} bytes, more than \
+                     master.channel_bytes ({queue}): such a packet could never be handed on")
+        })
+        },
+    ),
+    (&["listener.address", "master.address"], |settings| {
+        (settings.listener.address == settings.master.address).then(|| {
+            format!("listener.address and master.address are both {}: the edge would be its own backend",
+                    settings.master.address)
+        })
+    }),
+    (
+        &[
+            "limits.max_connections",
+            "clients.channel_bytes",
+            "clients.max_frame_bytes",
+            "clients.max_stale_clients",
+            "clients.missed_packets_buffer_bytes",
+            "clients.missed_packets_buffer_size",
+            "master.channel_bytes",
+            "master.max_frame_bytes",
+        ],
+        |settings| {
+            let WorstCase {
+                clients,
+                away,
+                link,
+            } = WorstCase::of(settings);
+            let (total, most) = (clients.unwrap_or(0) + away + link, isize::MAX as u128);
+            (total > most).then(|| {
+                format!("the queues and buffers of limits.max_connections ({}) and clients.max_stale_clients ({}) clients \
+                     and of the backend come to {total} bytes in the worst case; a process can address {most}",
+                    settings.limits.max_connections, settings.clients.max_stale_clients)
+            })
+        },
+    ),
+];
+
+/// Adds a problem for every rule that is broken, unless one of its keys is in question anyway.
+pub(super) fn check(build: &mut Build) {
+    for (paths, broken) in RULES {
+        if !paths.iter().all(|path| build.is_sound(path)) {
+            continue;
+        }
+        let Some(message) = broken(&build.settings) else {
+            continue;
+        };
+        // The one to be named is the first that somebody set: the others are only what it collides with.
+        let path = paths
+            .iter()
+            .find(|path| build.origin(path) != Origin::Default)
+            .unwrap_or(&paths[0]);
+        build.problem(Problem {
+            origin: build.origin(path),
+            written: None,
+            value: None,
+            message,
+        });
+    }
+}
+
+/// What the limits allow to be held at once, in bytes, if every queue of its kind is full. The sums cannot overflow:
+/// every count is at most 2^24 and every size at most 2^40.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorstCase {
+    /// All connected clients: their queue and a packet that is coming in. `None`: their number is not limited here.
+    pub clients: Option<u128>,
+    /// All clients that are away: what they missed.
+    pub away: u128,
+    /// The link to the backend: its queue and a packet that is coming in.
+    pub link: u128,
+}
+
+impl WorstCase {
+    /// The worst case of these settings.
+    #[must_use]
+    pub fn of(settings: &Settings) -> WorstCase {
+        let Settings {
+            clients,
+            master,
+            limits,
+            ..
+        } = settings;
+        let of_client = u128::from(clients.channel_bytes) + u128::from(clients.max_frame_bytes);
+        let of_away = match clients.missed_packets_buffer_size {
+            0 => 0,
+            _ => u128::from(clients.missed_packets_buffer_bytes),
+        };
+        WorstCase {
+            clients: (limits.max_connections > 0)
+                .then(|| u128::from(limits.max_connections) * of_client),
+            away: u128::from(clients.max_stale_clients) * of_away,
+            link: u128::from(master.channel_bytes) + u128::from(master.max_frame_bytes),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The TOML file: every value to its key, every slip to its line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{Key, SECTIONS, Section};
+use super::load::Build;
+use super::problem::{Origin, Problem};
+use super::suggest;
+use super::value::Raw;
+
+/// How the parser says that a key or a section is there twice.
+const DUPLICATE: &str = "duplicate key";
+
+/// Reads a whole file into `build`.
+pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) {
+    let text = match text_of(bytes) {
+        Ok(text) => text,
+        Err(Unreadable { line, message }) => {
+            let origin = Origin::File {
+                name: name.to_owned(),
+                line,
+            };
+            build.problem(Problem::of_file(origin, message));
+            return;
+        }
+    };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let line_starts = text
+        .bytes()
+        .enumerate()
+        .filter(|&(_, byte)| byte == b'\n')
+        .map(|(at, _)| at + 1);
+    let line_starts = std::iter::once(0).chain(line_starts).collect();
+    let mut file = File {
+        name,
+        text,
+        build,
+        line_starts,
+        broken_lines: BTreeMap::new(),
+    };
+    for error in errors {
+        // One problem for a line is enough: the others follow from the first.
+        let line = error.span().map_or(0, |span| file.line(span.start));
+        file.broken_lines
+            .entry(line)
+            .or_insert_with(|| Some(error.message().to_owned()));
+    }
+    file.root(document.get_ref());
+    file.report_broken_lines();
+}
+
+/// Why bytes are no text.
+pub(super) struct Unreadable {
+    /// The line, from 1; 0 if the whole is meant.
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+/// UTF-8, with or without the mark that some editors put before it.
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err(Unreadable {
+            line: 0,
+            message: "this is UTF-16; save it as UTF-8".into(),
+        });
+    }
+    let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| Unreadable {
+        line: 1 + bytes[..error.valid_up_to()]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count(),
+        message: "not UTF-8 text".into(),
+    })
+}
+
+struct File<'a> {
+    name: &'a str,
+    text: &'a str,
+    build: &'a mut Build,
+    /// The offset of the first byte of every line.
+    line_starts: Vec<usize>,
+    /// What the parser says of lines that are not TOML; `None` once a problem with the line is reported.
+    broken_lines: BTreeMap<usize, Option<String>>,
+}
+
+impl File<'_> {
+    fn root(&mut self, root: &DeTable<'_>) {
+        for (name, value) in root {
+            let section = SECTIONS
+                .iter()
+                .find(|section| section.name == name.get_ref());
+            match (section, value.get_ref()) {
+                (Some(section), DeValue::Table(table)) => self.section(section, table),
+                (Some(section), _) => {
+                    let message = format!(
+                        "is a section: write [{}], and its keys below it",
+                        section.name
+                    );
+                    self.wrong(section.name, name.span(), None, message);
+                }
+                (None, _) => self.unknown(name.get_ref(), name.span(), value),
+            }
+        }
+    }
+
+    fn section(&mut self, section: &Section, table: &DeTable<'_>) {
+        for (name, value) in table {
+            match section.keys.iter().find(|key| key.name() == name.get_ref()) {
+                Some(key) => self.known(key, name.span(), value),
+                None => self.unknown(
+                    &format!("{}.{}", section.name, name.get_ref()),
+                    name.span(),
+                    value,
+                ),
+            }
+        }
+    }
+
+    fn known(&mut self, key: &Key, span: Range<usize>, value: &Spanned<DeValue<'_>>) {
+        let line = self.line(span.start);
+        let Some(complaint) = self.broken_lines.get_mut(&line) else {
+            let shown = self.source(value);
+            self.build.assign(
+                key.path,
+                Raw::Toml(value.get_ref()),
+                self.origin(line),
+                key.path,
+                shown,
+            );
+            return;
+        };
+        // What the parser made of a broken value is its own guess.
+        self.build.spoil(key.path);
+        if complaint
+            .as_deref()
+            .is_some_and(|complaint| complaint != DUPLICATE)
+        {
+            *complaint = None;
+            let source = self.source_line(line);
+            let value = source
+                .split_once('=')
+                .map(|(_, value)| value.trim())
+                .filter(|value| !value.is_empty());
+            let hint = if value.is_some() {
+                "as written it is not TOML"
+            } else {
+                "the value is missing"
+            };
+            self.build.problem(Problem {
+                origin: self.origin(line),
+                written: Some(key.path.to_owned()),
+                value: value.map(str::to_owned),
+                message: format!("{hint}; must be {}", key.expected()),
+            });
+        }
+    }
+
+    /// The lines that are not TOML and about which nothing better is known than what the parser says.
+    fn report_broken_lines(&mut self) {
+        for (line, complaint) in std::mem::take(&mut self.broken_lines) {
+            let Some(complaint) = complaint else { continue };
+            let source = if line == 0 {
+                String::new()
+            } else {
+                self.source_line(line)
+            };
+            self.build.problem(Problem {
+                origin: self.origin(line),
+                written: (!source.is_empty()).then_some(source),
+                value: None,
+                message: match complaint.as_str() {
+                    DUPLICATE => "this is set a second time".to_owned(),
+                    other => format!("not TOML: {other}"),
+                },
+            });
+        }
+    }
+
+    /// Names every unknown key below `value`, or the section itself when it has none.
+    fn unknown(&mut self, path: &str, key: Range<usize>, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            // The remains of a line that is not TOML look like this.
+            DeValue::Table(table) if table.is_empty() && !self.broken_lines.is_empty() => {}
+            DeValue::Table(table) if table.is_empty() => {
+                let sections: Vec<_> = SECTIONS
+                    .iter()
+                    .map(|section| format!("[{}]", section.name))
+                    .collect();
+                let message = format!("unknown section; there are {}", sections.join(", "));
+                self.wrong(path, key, None, message);
+            }
+            DeValue::Table(table) => {
+                for (name, value) in table {
+                    self.unknown(&format!("{path}.{}", name.get_ref()), name.span(), value);
+                }
+            }
+            _ => {
+                let message = format!("unknown key{}", suggest::for_path(path));
+                self.wrong(path, key, Some(value), message);
+            }
+        }
+    }
+
+    fn wrong(
+        &mut self,
+        path: &str,
+        key: Range<usize>,
+        value: Option<&Spanned<DeValue<'_>>>,
+        message: String,
+    ) {
+        let line = self.line(key.start);
+        if self.broken_lines.contains_key(&line) {
+            return;
+        }
+        let value = value.map(|value| self.source(value));
+        self.build.problem(Problem {
+            origin: self.origin(line),
+            written: Some(path.to_owned()),
+            value,
+            message,
+        });
+    }
+
+    fn origin(&self, line: usize) -> Origin {
+        Origin::File {
+            name: self.name.to_owned(),
+            line,
+        }
+    }
+
+    /// The line of a byte, from 1.
+    fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset)
+    }
+
+    /// The text of a line, counted from 1.
+    fn source_line(&self, line: usize) -> String {
+        self.text[self.line_starts[line - 1]..]
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    }
+
+    /// A value as it is written in the file.
+    fn source(&self, value: &Spanned<DeValue<'_>>) -> String {
+        self.text.get(value.span()).unwrap_or_default().to_owned()
+    }
+}

@@ -1,0 +1,191 @@
+//! What the loader needs from the disk and from the process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::load::{Argument, Loaded, Sources};
+use super::problem::{Origin, Problem, Problems};
+use super::render::default_file;
+
+/// The file that is read when none is named, in the working directory.
+pub const DEFAULT_FILE: &str = "connserver.toml";
+
+/// No configuration is larger; what is, is another file.
+const MAX_FILE_BYTES: u64 = 256 << 10;
+
+/// What to do when the configuration file does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenMissing {
+    /// Write it, with a comment on every key, then go on with it.
+    Write,
+    /// Write nothing. The defaults hold, unless the file was named.
+    Leave,
+}
+
+/// What happened on the way to a configuration and is worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The file was missing and is there now.
+    Wrote(PathBuf),
+    /// The file is missing, and that was to be left so.
+    NotThere(PathBuf),
+    /// The file is missing and could not be written; the defaults hold.
+    CouldNotWrite(PathBuf, String),
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Note::Wrote(path) => write!(
+                f,
+                "{} was missing: written, with the defaults",
+                path.display()
+            ),
+            Note::NotThere(path) => write!(f, "{} is missing: the defaults hold", path.display()),
+            Note::CouldNotWrite(path, error) => {
+                write!(
+                    f,
+                    "{} is missing and cannot be written ({error}): the defaults hold",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+/// Loads the configuration of this process: `config`, or [`DEFAULT_FILE`]; `.env` in `directory`; the environment;
+/// `arguments`. Relative paths start from `directory`.
+///
+/// # Errors
+/// Everything that is wrong with any of them, as [`Loaded::from_sources`] does, and a file that cannot be read.
+pub fn load(
+    directory: &Path,
+    config: Option<&Path>,
+    when_missing: WhenMissing,
+    arguments: Vec<Argument>,
+) -> Result<(Loaded, Option<Note>), Problems> {
+    let named = config.is_some();
+    let shown = config.unwrap_or(Path::new(DEFAULT_FILE));
+    let path = directory.join(shown);
+    let name = shown.display().to_string();
+    let mut problems = Vec::new();
+    let mut note = None;
+    let whole = || Origin::File {
+        name: name.clone(),
+        line: 0,
+    };
+
+    let mut file = read(&path).unwrap_or_else(|message| {
+        problems.push(Problem::of_file(whole(), message));
+        Some(Vec::new())
+    });
+    if file.is_none() {
+        match when_missing {
+            WhenMissing::Leave if named => {
+                problems.push(Problem::of_file(whole(), "there is no such file"))
+            }
+            WhenMissing::Leave => note = Some(Note::NotThere(shown.to_owned())),
+            WhenMissing::Write => match write_new(&path, &default_file()) {
+                Ok(()) => {
+                    note = Some(Note::Wrote(shown.to_owned()));
+                    file = Some(default_file().into_bytes());
+                }
+                Err(error) if named => {
+                    problems.push(Problem::of_file(
+                        whole(),
+                        format!("does not exist and cannot be written: {error}"),
+                    ));
+                }
+                Err(error) => note = Some(Note::CouldNotWrite(shown.to_owned(), error.to_string())),
+            },
+        }
+    }
+    let dotenv_path = directory.join(".env");
+    // A directory of that name is a Python environment more often than not.
+    let dotenv = if dotenv_path.is_dir() {
+        Ok(None)
+    } else {
+        read(&dotenv_path)
+    }
+    .unwrap_or_else(|message| {
+        let origin = Origin::DotEnv {
+            variable: String::new(),
+            line: 0,
+        };
+        problems.push(Problem::of_file(origin, message));
+        None
+    });
+
+    let file = file.map(|bytes| (name.clone(), bytes));
+    let sources = Sources {
+        file,
+        dotenv,
+        environment: std::env::vars_os().collect(),
+        arguments,
+    };
+    let loaded = Loaded::from_sources(&sources)
+        .inspect_err(|others| problems.extend(others.iter().cloned()));
+    Problems::none_or(problems)?;
+    Ok((loaded?, note))
+}
+
+/// The bytes of a file, or `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Err("this is a directory".into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::read_link(path) {
+                Ok(target) => Err(format!(
+                    "this is a link to {}, which does not exist",
+                    target.display()
+                )),
+                Err(_) => Ok(None),
+            };
+        }
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    }
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => Err(format!(
+            "larger than {} KiB, so this is no configuration",
+            MAX_FILE_BYTES >> 10
+        )),
+        Ok(_) => Ok(Some(bytes)),
+    }
+}
+
+/// Writes a file that is not there yet: whole or not at all, also when the power fails. A file that somebody else put
+/// there in the meantime stays.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temporary_name = std::ffi::OsString::from(".");
+    temporary_name.push(file_name);
+    temporary_name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = directory.join(temporary_name);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            match fs::hard_link(&temporary, path) {
+                Ok(()) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                // A file system without hard links.
+                Err(_) => fs::rename(&temporary, path),
+            }
+        });
+    // It has its name now, or it is of no use; after a rename it is not there any more.
+    let _ = fs::remove_file(&temporary);
+    written
+}

@@ -1,0 +1,258 @@
+//! The table of every key. To add one, write its entry below: comment, name, type, default, what is allowed. The
+//! structs, the commented default file, the parser, the environment variables, `check`, the suggestions and the table of
+//! the README all come from it.
+
+use std::path::PathBuf;
+
+use super::address::Address;
+use super::value::{Announce, LogLevel, Raw, Value};
+
+/// One key of the configuration.
+pub struct Key {
+    /// Section and name: `clients.channel_capacity`.
+    pub path: &'static str,
+    /// What it means, line by line, as it stands above the key in the default file.
+    pub comment: &'static [&'static str],
+    section: &'static str,
+    apply: fn(&mut Settings, Raw<'_>) -> Result<(), String>,
+    show: fn(&Settings) -> String,
+    expected: fn(&str) -> String,
+}
+
+/// One `[section]` of the file.
+pub struct Section {
+    /// Its name, without brackets.
+    pub name: &'static str,
+    /// What it is about.
+    pub comment: &'static [&'static str],
+    /// Its keys, in the order of the file.
+    pub keys: &'static [Key],
+}
+
+impl Key {
+    /// The name without the section: `channel_capacity`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        &self.path[self.section.len() + 1..]
+    }
+
+    /// The environment variable: `VOLTLANE_CLIENTS_CHANNEL_CAPACITY`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!(
+            "{VARIABLE_PREFIX}{}",
+            self.path.replace('.', "_").to_ascii_uppercase()
+        )
+    }
+
+    /// What a value must be, as it follows "must be".
+    #[must_use]
+    pub fn expected(&self) -> String {
+        (self.expected)(match self.unit() {
+            Some(Unit::Seconds) => "of seconds",
+            Some(Unit::Bytes) => "of bytes",
+            None => "",
+        })
+    }
+
+    /// The value in `settings`, as TOML.
+    #[must_use]
+    pub fn show(&self, settings: &Settings) -> String {
+        (self.show)(settings)
+    }
+
+    /// The unit that the name says.
+    #[must_use]
+    pub(super) fn unit(&self) -> Option<Unit> {
+        if self.path.ends_with("_secs") {
+            Some(Unit::Seconds)
+        } else if self.path.ends_with("_bytes") {
+            Some(Unit::Bytes)
+        } else {
+            None
+        }
+    }
+
+    /// Sets the value, or says what would be right.
+    pub(super) fn apply(&self, settings: &mut Settings, raw: Raw<'_>) -> Result<(), String> {
+        (self.apply)(settings, raw).map_err(|hint| {
+            let then = if hint.is_empty() { "" } else { "; " };
+            format!("{hint}{then}must be {}", self.expected())
+        })
+    }
+}
+
+/// What a number counts; the suffix of the key says it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    Seconds,
+    Bytes,
+}
+
+/// What every variable of ours begins with.
+pub const VARIABLE_PREFIX: &str = "VOLTLANE_";
+
+/// Every key with its index, in the order of the file.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])+
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])+ $key:ident: $Type:ty = $default:expr, $allowed:expr; )+
+        }
+    )+) => {
+        /// Every value that is in effect, section by section as in the file.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Settings { $( $(#[doc = $about])+ pub $section: $Section, )+ }
+
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section { $( $(#[doc = $doc])+ pub $key: $Type, )+ }
+
+            impl Default for $Section {
+                fn default() -> $Section {
+                    $Section { $( $key: $default, )+ }
+                }
+            }
+        )+
+
+        /// The whole table.
+        pub static SECTIONS: &[Section] = &[ $( Section {
+            name: stringify!($section),
+            comment: &[$($about),+],
+            keys: &[ $( Key {
+                path: concat!(stringify!($section), ".", stringify!($key)),
+                comment: &[$($doc),+],
+                section: stringify!($section),
+                apply: |settings, raw| {
+                    settings.$section.$key = <$Type as Value>::read(raw, &$allowed)?;
+                    Ok(())
+                },
+                show: |settings| settings.$section.$key.show(),
+                expected: |unit| <$Type as Value>::expected(&$allowed, unit),
+            }, )+ ],
+        }, )+ ];
+    };
+}
+
+/// Packets in a queue, sessions, connections: no count is larger.
+const MAX_COUNT: u32 = 1 << 24;
+/// The largest frame that can be allowed: 1 GiB.
+const MAX_FRAME: u32 = 1 << 30;
+/// The largest queue: 1 TiB.
+const MAX_QUEUE: u64 = 1 << 40;
+/// The longest time that one step may take: an hour.
+const HOUR: u32 = 3_600;
+
+settings! {
+    /// The process.
+    general: General {
+        /// How much is logged, to standard error. Debug tells every change of state, Trace every packet.
+        log_level: LogLevel = LogLevel::Info, ();
+        /// File that holds the edge's private key, made with mode 0600 when it is missing, so that clients recognise the
+        /// edge after a restart. Empty: a new key at every start.
+        key_file: Option<PathBuf> = None, ();
+        /// How long an orderly end may take to hand over what is queued. 0: it does not wait.
+        shutdown_timeout_secs: u32 = 5, 0..=HOUR;
+    }
+
+    /// Where clients come in.
+    listener: Listener {
+        /// Address to listen on. Port 0: any free port, which the log names.
+        address: Address = Address::loopback(42000), 0..=u16::MAX;
+    }
+
+    /// The backend, and the one stream to it that carries every client.
+    master: Master {
+        /// The backend's address. A name is resolved anew at every attempt.
+        address: Address = Address::loopback(42001), 1..=u16::MAX;
+        /// Packets that may wait for the backend. When it is full, clients are read more slowly; nothing is dropped.
+        channel_capacity: u32 = 32_768, 1..=MAX_COUNT;
+        /// The same bound in bytes.
+        channel_bytes: u64 = 32 << 20, 4_096..=MAX_QUEUE;
+        /// Largest packet that the backend may send. Published clients take no more than 8 MiB.
+        max_frame_bytes: u32 = 8 << 20, 1..=MAX_FRAME;
+        /// What the backend is told when its link is opened again. "none": nothing; "all": every connected client
+        /// (0x03) and every client that ended meanwhile (0x01).
+        announce: Announce = Announce::None, ();
+        /// Whether a backend that cannot be reached at the start ends the process with an error. false: the edge serves
+        /// and keeps trying.
+        required_at_start: bool = false, ();
+    }
+
+    /// Clients: their queues, and what becomes of one that drops.
+    clients: Clients {
+        /// Packets that may wait for one client. One more, and that client fails.
+        channel_capacity: u32 = 8_192, 1..=MAX_COUNT;
+        /// The same bound in bytes.
+        channel_bytes: u64 = 1 << 20, 4_096..=MAX_QUEUE;
+        /// Largest packet that a client may send. Published backends take no more than 8 MiB.
+        max_frame_bytes: u32 = 1 << 20, 1..=MAX_FRAME;
+        /// How long a dropped client may come back. 0: not at all.
+        stale_timeout_secs: u32 = 300, 0..=31_536_000;
+        /// How often expired clients are looked for.
+        stale_reap_interval_secs: u32 = 15, 1..=HOUR;
+        /// Dropped clients that are kept. Beyond it the longest-gone are failed first. 0: none is kept.
+        max_stale_clients: u32 = 65_535, 0..=MAX_COUNT;
+        /// Packets that are kept for a client that is away and sent when it is back. 0: none; a packet for a client that
+        /// is away fails that client at once. Leave room for live packets: channel_capacity at least twice this.
+        missed_packets_buffer_size: u32 = 0, 0..=MAX_COUNT;
+        /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0.
+        missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
+        /// How long writing to a client may make no progress before it is dropped.
+        write_timeout_secs: u32 = 10, 1..=HOUR;
+        /// How long a packet may take from its first to its last byte.
+        frame_timeout_secs: u32 = 10, 1..=HOUR;
+    }
+
+    /// What one stranger, and all of them together, may cost.
+    limits: Limits {
+        /// How long a new connection may take until it is a client, in all.
+        handshake_timeout_secs: u32 = 5, 1..=HOUR;
+        /// Connections that may be in their handshake at once.
+        max_half_open: u32 = 1_024, 1..=MAX_COUNT;
+        /// Bytes that a connection may send before it is a client. The longest handshake takes 103.
+        handshake_max_bytes: u32 = 512, 128..=65_536;
+        /// Challenges that may be open at once for one session that somebody claims.
+        challenges_per_session: u32 = 4, 1..=1_024;
+        /// Connections at once. 0: as many as the process may have descriptors, less a reserve.
+        max_connections: u32 = 0, 0..=MAX_COUNT;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_variables_are_unique_and_well_formed() {
+        let mut seen = std::collections::BTreeSet::new();
+        for key in keys() {
+            assert!(seen.insert(key.path.to_owned()), "{}", key.path);
+            assert!(seen.insert(key.variable()), "{}", key.variable());
+            assert!(
+                key.path.ends_with(&format!(".{}", key.name())),
+                "{}",
+                key.path
+            );
+            assert!(
+                key.comment
+                    .iter()
+                    .all(|line| line.starts_with(' ') && line.len() < 118),
+                "{}",
+                key.path
+            );
+        }
+        let variable = keys()
+            .find(|key| key.path == "clients.stale_timeout_secs")
+            .map(Key::variable);
+        assert_eq!(
+            variable.as_deref(),
+            Some("VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS")
+        );
+    }
+}

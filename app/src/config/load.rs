@@ -1,0 +1,169 @@
+//! From all the places that a value can come from to the one that is in effect. Pure: what is read from the disk and
+//! from the process is handed in.
+
+use std::ffi::OsString;
+
+use super::keys::{Key, Settings, keys};
+use super::problem::{Origin, Problem, Problems};
+use super::value::Raw;
+use super::{contradictions, document, variables};
+
+/// What a configuration is made of, from the weakest to the strongest.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file's name as it shall be printed, and what is in it. `None`: there is none.
+    pub file: Option<(String, Vec<u8>)>,
+    /// What is in `.env`. Variables that do not begin with `VOLTLANE_` are not looked at.
+    pub dotenv: Option<Vec<u8>>,
+    /// The environment of the process. Variables that do not begin with `VOLTLANE_` are not looked at.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Values of the command line.
+    pub arguments: Vec<Argument>,
+}
+
+/// A value of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// The option: `--listen`.
+    pub option: &'static str,
+    /// The key that it sets: `listener.address`.
+    pub path: &'static str,
+    /// What was written.
+    pub value: String,
+}
+
+/// A configuration without a fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The values.
+    pub settings: Settings,
+    /// Where they come from, in the order of [`keys`].
+    origins: Vec<Origin>,
+}
+
+impl Loaded {
+    /// Merges `sources`.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them, also a value that a stronger one would have replaced, and values that
+    /// contradict each other.
+    pub fn from_sources(sources: &Sources) -> Result<Loaded, Problems> {
+        let mut build = Build::default();
+        if let Some((name, bytes)) = &sources.file {
+            document::read(name, bytes, &mut build);
+        }
+        if let Some(bytes) = &sources.dotenv {
+            variables::read_dotenv(bytes, &mut build);
+        }
+        variables::read_environment(&sources.environment, &mut build);
+        for Argument {
+            option,
+            path,
+            value,
+        } in &sources.arguments
+        {
+            let shown = super::value::quoted(value);
+            build.assign(
+                path,
+                Raw::Text(value),
+                Origin::Argument { option },
+                option,
+                shown,
+            );
+        }
+        contradictions::check(&mut build);
+        Problems::none_or(build.problems)?;
+        Ok(Loaded {
+            settings: build.settings,
+            origins: build.origins,
+        })
+    }
+
+    /// Every key with the place that its value comes from.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static Key, &Origin)> {
+        keys().zip(&self.origins)
+    }
+
+    /// Where the value of `path` comes from; `None` if there is no such key.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> Option<&Origin> {
+        self.entries()
+            .find(|(key, _)| key.path == path)
+            .map(|(_, origin)| origin)
+    }
+}
+
+/// A configuration in the making.
+pub(super) struct Build {
+    pub(super) settings: Settings,
+    pub(super) origins: Vec<Origin>,
+    problems: Vec<Problem>,
+    /// Keys of which some value was refused, so that what is in effect is not what anybody meant.
+    spoilt: Vec<bool>,
+}
+
+impl Default for Build {
+    fn default() -> Build {
+        let count = keys().count();
+        let (origins, spoilt) = (vec![Origin::Default; count], vec![false; count]);
+        Build {
+            settings: Settings::default(),
+            origins,
+            problems: Vec::new(),
+            spoilt,
+        }
+    }
+}
+
+impl Build {
+    /// Sets the key `path` and remembers where from; `written` and `shown` are what a problem names.
+    pub(super) fn assign(
+        &mut self,
+        path: &str,
+        raw: Raw<'_>,
+        origin: Origin,
+        written: &str,
+        shown: String,
+    ) {
+        let Some((index, key)) = find(path) else {
+            unreachable!("{path} is looked up in the table before it is assigned");
+        };
+        match key.apply(&mut self.settings, raw) {
+            Ok(()) => self.origins[index] = origin,
+            Err(message) => {
+                self.spoilt[index] = true;
+                self.problem(Problem {
+                    origin,
+                    written: Some(written.to_owned()),
+                    value: Some(shown),
+                    message,
+                });
+            }
+        }
+    }
+
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// The key was set, but nobody knows to what.
+    pub(super) fn spoil(&mut self, path: &str) {
+        if let Some((index, _)) = find(path) {
+            self.spoilt[index] = true;
+        }
+    }
+
+    /// Whether the value of `path` is what somebody meant.
+    pub(super) fn is_sound(&self, path: &str) -> bool {
+        find(path).is_some_and(|(index, _)| !self.spoilt[index])
+    }
+
+    /// Where the value of `path` comes from.
+    pub(super) fn origin(&self, path: &str) -> Origin {
+        find(path).map_or(Origin::Default, |(index, _)| self.origins[index].clone())
+    }
+}
+
+fn find(path: &str) -> Option<(usize, &'static Key)> {
+    keys().enumerate().find(|(_, key)| key.path == path)
+}

@@ -1,0 +1,28 @@
+//! The configuration: `connserver.toml`, `.env`, environment and command line, made into [`Settings`].
+//!
+//! The table of every key is in `keys.rs`, and everything else comes from it. [`Loaded::from_sources`] is pure; [`load`]
+//! is what reads the disk and the environment for it. Both report every fault at once, with its place.
+
+mod address;
+mod contradictions;
+mod document;
+mod files;
+mod keys;
+mod load;
+mod problem;
+mod render;
+mod suggest;
+mod value;
+mod variables;
+
+pub use address::{Address, AddressError};
+pub use contradictions::WorstCase;
+pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
+pub use keys::{
+    Clients, General, Key, Limits, Listener, Master, SECTIONS, Section, Settings, VARIABLE_PREFIX,
+    keys,
+};
+pub use load::{Argument, Loaded, Sources};
+pub use problem::{Origin, Problem, Problems};
+pub use render::{default_file, markdown_table};
+pub use value::{Announce, LogLevel};

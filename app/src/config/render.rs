@@ -1,0 +1,151 @@
+//! The table of keys as text: the default file, what `check` prints, the table of the README.
+
+use super::contradictions::WorstCase;
+use super::keys::{Key, SECTIONS, Settings, Unit, keys};
+use super::load::Loaded;
+use super::problem::Origin;
+
+/// The file that is written when there is none: every key with its default and a comment.
+#[must_use]
+pub fn default_file() -> String {
+    let defaults = Settings::default();
+    let mut out = String::from(
+        "# The configuration of a Voltlane edge. A key that is left out has the default that stands here.\n\
+         # Every key is an environment variable as well: VOLTLANE_ and the section and the key in capitals, as in\n\
+         # VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS. The command line wins over the environment, that over a file .env in\n\
+         # the working directory, and that over this file. The command `check` shows what is in effect.\n",
+    );
+    for section in SECTIONS {
+        out.push('\n');
+        for line in section.comment {
+            out.push_str(&format!("#{line}\n"));
+        }
+        out.push_str(&format!("[{}]\n", section.name));
+        for key in section.keys {
+            out.push('\n');
+            for line in key.comment {
+                out.push_str(&format!("#{line}\n"));
+            }
+            out.push_str(&format!("# Must be {}.\n", key.expected()));
+            out.push_str(&format!(
+                "{} = {}{}\n",
+                key.name(),
+                key.show(&defaults),
+                in_mib(key, &defaults)
+            ));
+        }
+    }
+    out
+}
+
+/// Every key, its default and its meaning, as a table in Markdown.
+#[must_use]
+pub fn markdown_table() -> String {
+    let defaults = Settings::default();
+    let mut out = String::from("| key | default | meaning |\n| --- | --- | --- |\n");
+    for key in keys() {
+        let comment = key.comment.concat();
+        out.push_str(&format!(
+            "| `{}` | `{}` | {} |\n",
+            key.path,
+            key.show(&defaults),
+            comment.trim()
+        ));
+    }
+    out
+}
+
+impl Loaded {
+    /// Every key with its value and where it comes from, as TOML; then what the limits come to.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let defaults = Settings::default();
+        let assignments: Vec<_> = keys()
+            .map(|key| format!("{} = {}", key.path, key.show(&self.settings)))
+            .collect();
+        let width = assignments
+            .iter()
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0);
+        let mut out = String::new();
+        let mut section = "";
+        for ((key, origin), assignment) in self.entries().zip(&assignments) {
+            let this = key.path.split('.').next().unwrap_or_default();
+            if !section.is_empty() && section != this {
+                out.push('\n');
+            }
+            section = this;
+            let default = key.show(&defaults);
+            let changed = match origin {
+                Origin::Default => String::new(),
+                _ if default == key.show(&self.settings) => String::new(),
+                _ => format!(", default {default}"),
+            };
+            let gap = " ".repeat(width - assignment.chars().count());
+            out.push_str(&format!("{assignment}{gap}  # {origin}{changed}\n"));
+        }
+        out.push_str(&self.describe_worst_case());
+        out
+    }
+
+    fn describe_worst_case(&self) -> String {
+        let WorstCase {
+            clients,
+            away,
+            link,
+        } = WorstCase::of(&self.settings);
+        let clients = clients.map_or_else(
+            || {
+                let of_one = self.settings.clients.channel_bytes
+                    + u64::from(self.settings.clients.max_frame_bytes);
+                format!("{} for each connected client", bytes(of_one.into()))
+            },
+            |all| {
+                format!(
+                    "{} for {} connected clients",
+                    bytes(all),
+                    self.settings.limits.max_connections
+                )
+            },
+        );
+        let away = match away {
+            0 => "nothing for clients that are away".to_owned(),
+            all => format!(
+                "{} for {} clients that are away",
+                bytes(all),
+                self.settings.clients.max_stale_clients
+            ),
+        };
+        format!(
+            "\n# At most, with every queue full: {clients}, {away}, {} for the backend.\n",
+            bytes(link)
+        )
+    }
+}
+
+/// A comment that says a number of bytes in a larger unit, if that is a whole number.
+fn in_mib(key: &Key, settings: &Settings) -> String {
+    match (key.unit(), key.show(settings).parse::<u128>()) {
+        (Some(Unit::Bytes), Ok(count)) if count >= 1024 && count % 1024 == 0 => {
+            format!(" # {}", bytes(count))
+        }
+        _ => String::new(),
+    }
+}
+
+/// A size for people: `32 MiB`.
+fn bytes(count: u128) -> String {
+    let mut value = count;
+    let mut rest = 0;
+    for unit in ["bytes", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024 || unit == "TiB" {
+            return match rest * 10 / 1024 {
+                0 => format!("{value} {unit}"),
+                tenths => format!("{value}.{tenths} {unit}"),
+            };
+        }
+        (value, rest) = (value / 1024, value % 1024);
+    }
+    unreachable!("the last unit returns")
+}
