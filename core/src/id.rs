@@ -1,4 +1,4 @@
-//! Client ids: unique for a run, not guessable, and naming the shard that holds the session. (SPEC section 4)
+//! Client ids: unique for a run, not guessable, and naming the shard that holds the session. (SPEC section 9.1)
 
 use core::fmt;
 use core::hash::Hasher as _;
@@ -172,6 +172,18 @@ mod tests {
             assert!(permuted <= LAST, "{permuted:#x}");
             assert_eq!(invert(&ids, permuted), sequence);
         }
+    }
+
+    #[test]
+    fn ids_are_the_permutation_of_a_count() {
+        let permuted = |ids: ClientIds| (0..).map(move |sequence| ids.permute(sequence));
+        assert!(
+            ids()
+                .map(|id| id.as_u64() & LAST)
+                .zip(permuted(ids()))
+                .take(1_000)
+                .all(|(id, same)| id == same)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Nonces that the edge recognises as its own.
+//! Nonces that the edge recognises as its own. (SPEC section 5.2)
 
 use core::fmt;
 
@@ -85,6 +85,16 @@ mod tests {
                 assert!(!mint.is_own(&altered), "bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn the_mark_is_siphash_2_4_little_endian() {
+        // The 17th of the vectors in the reference implementation: 16 bytes counting up under a key counting up.
+        let counting: [u8; 16] = core::array::from_fn(|at| at as u8);
+        let mut nonce = [0; NONCE_BYTES];
+        nonce[..16].copy_from_slice(&counting);
+        nonce[16..].copy_from_slice(&[0xdb, 0x9b, 0xc2, 0x57, 0x7f, 0xcc, 0x2a, 0x3f]);
+        assert!(NonceMint::new(counting).is_own(&nonce));
     }
 
     #[test]

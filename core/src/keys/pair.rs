@@ -58,7 +58,10 @@ impl KeyPair {
     /// The private key, to be kept secret.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.private.to_bytes().into())
+        let scalar = Zeroizing::new(self.private.to_bytes());
+        let mut bytes = Zeroizing::new([0; 32]);
+        bytes.copy_from_slice(&scalar);
+        bytes
     }
 
     /// The public key.

@@ -88,7 +88,7 @@ impl SharedKey {
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&self.0.into())
+        XChaCha20Poly1305::new((&self.0).into())
     }
 }
 
@@ -128,6 +128,14 @@ mod tests {
                 published("hkdf_sha256_key")
             );
         }
+    }
+
+    #[test]
+    fn a_point_sent_back_to_its_owner_makes_a_key_of_its_own() {
+        let (server, client) = pairs();
+        let own = server.agree(&server.public());
+        assert_ne!(own.0, server.agree(&client.public()).0);
+        assert_ne!(own.0, client.agree(&server.public()).0);
     }
 
     #[test]

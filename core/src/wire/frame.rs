@@ -1,4 +1,4 @@
-//! Framing, the same on both links: `length: u32` little-endian, then that many bytes of body.
+//! Framing, the same on both links: `length: u32` little-endian, then that many bytes of body. (SPEC section 2)
 
 use core::mem;
 
@@ -28,7 +28,8 @@ pub struct FrameTooLong {
 /// (or one eighth, if that is more) above them, and none at all once [`next_frame`](Self::next_frame) has returned
 /// `None` with nothing left over.
 ///
-/// After [`FrameTooLong`] the reader stays failed: it says so again until [`clear`](Self::clear).
+/// After [`FrameTooLong`] no next frame can be found, and the reader stays failed: it says so again until
+/// [`clear`](Self::clear).
 #[derive(Debug, Default)]
 pub struct FrameReader {
     buffer: Vec<u8>,
@@ -75,6 +76,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`FrameTooLong`] like `next_frame`.
+    #[inline]
     pub fn peek_frame(&self, input: &[u8], max_body: u32) -> Result<Option<usize>, FrameTooLong> {
         let Some(length) = self.peek_length(input, max_body)? else {
             return Ok(None);
@@ -150,15 +152,13 @@ impl FrameReader {
     }
 
     /// The length of the next frame's body, if its four bytes are there.
+    #[inline]
     fn peek_length(&self, input: &[u8], max: u32) -> Result<Option<usize>, FrameTooLong> {
-        let mut bytes = [0; LENGTH_BYTES];
-        let mut source = self.held().iter().chain(input);
-        for byte in &mut bytes {
-            let Some(next) = source.next() else {
-                return Ok(None);
-            };
-            *byte = *next;
-        }
+        let held = self.held();
+        let first = if held.is_empty() { input } else { held };
+        let Some(bytes) = first.first_chunk().copied().or_else(|| join(held, input)) else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(bytes);
         if length > max {
             Err(FrameTooLong { length, max })
@@ -197,6 +197,17 @@ impl FrameReader {
             self.buffer.clear();
         }
     }
+}
+
+/// The length whose bytes are partly held and partly in the input.
+#[cold]
+fn join(held: &[u8], input: &[u8]) -> Option<[u8; LENGTH_BYTES]> {
+    let mut bytes = [0; LENGTH_BYTES];
+    let mut source = held.iter().chain(input);
+    for byte in &mut bytes {
+        *byte = *source.next()?;
+    }
+    Some(bytes)
 }
 
 /// Appends `body` to `out` as a frame.

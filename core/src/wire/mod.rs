@@ -1,7 +1,7 @@
 //! The wire format, version 2: framing, the handshake of the client link, the tagged packets of the backend link.
 //!
 //! Decoders borrow from the bytes given and never allocate by what a length promises; encoders append to a buffer of
-//! the caller. (SPEC sections 3 to 5)
+//! the caller.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod frame;

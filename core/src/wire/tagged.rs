@@ -1,4 +1,4 @@
-//! The packets of the backend link: `client id: u64` little-endian, `flag: u8`, data. (SPEC section 5)
+//! The packets of the backend link: `client id: u64` little-endian, `flag: u8`, data. (SPEC section 7.1)
 
 use super::frame::{LENGTH_BYTES, length_of};
 use crate::ClientId;
@@ -8,7 +8,7 @@ pub const TAG_BYTES: usize = 9;
 
 const ID_BYTES: usize = 8;
 
-/// What a tagged packet says about its client.
+/// What a tagged packet says about its client. (SPEC section 7.2)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Flag {
