@@ -5,7 +5,7 @@ use core::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 
-/// Capped exponential backoff with full jitter (SPEC.txt, "Connecting again").
+/// Capped exponential backoff with full jitter (SPEC 4.6, 7.6).
 ///
 /// The n-th delay since the last [`reset`](Self::reset) is drawn uniformly from zero to `min * 2^n`, never above `max`.
 /// Full jitter spreads thousands of clients that lost the same edge in the same instant over the whole window;

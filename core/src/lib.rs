@@ -17,6 +17,7 @@
 )]
 
 mod backoff;
+pub mod client;
 mod deadlines;
 pub mod edge;
 mod id;

@@ -1,5 +1,7 @@
 //! Whole frames on their way into a byte stream.
 
+use core::fmt;
+
 /// Capacity above this is given back when the queue runs empty.
 const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
 
@@ -7,8 +9,8 @@ const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
 ///
 /// A stream takes any number of bytes at a time, and may end in the middle of a frame. The queue keeps a frame
 /// until its last byte is written, so that after [`rewind`](Self::rewind) the next stream gets it again from its first
-/// byte: a packet that was cut in the middle is sent again whole, a packet that was written is gone (SPEC.txt,
-/// "Missed packets").
+/// byte: a packet that was cut in the middle is sent again whole, a packet that was written is gone (SPEC
+/// 1.4, 7.6).
 ///
 /// All frames lie in one contiguous buffer, so one write takes as many as the stream has room for. Every operation is
 /// O(1) amortised over the bytes that pass through; taking all of [`output`](Self::output) never looks at single frames.
@@ -16,7 +18,7 @@ const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
 ///
 /// The queue sets no bound; its owner asks [`packets`](Self::packets) and [`held_bytes`](Self::held_bytes) before it
 /// pushes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FrameQueue {
     /// Frames one after another; bytes before `head` are dead.
     buffer: Vec<u8>,
@@ -205,6 +207,17 @@ impl FrameQueue {
         {
             self.buffer.shrink_to(self.buffer.len() * 2);
         }
+    }
+}
+
+impl fmt::Debug for FrameQueue {
+    /// Figures only: the bytes are somebody's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameQueue")
+            .field("packets", &self.packets)
+            .field("bytes", &self.bytes())
+            .field("mid_frame", &self.mid_frame())
+            .finish_non_exhaustive()
     }
 }
 

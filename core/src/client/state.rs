@@ -1,0 +1,59 @@
+//! Where a client is.
+
+use super::Refusal;
+
+/// Where a [`Client`](super::Client) is. (SPEC 4.2, 4.3, 4.6)
+///
+/// ```text
+///                     time            connected            PubKey (no session yet)
+///      +--> Waiting --------> Connecting ------> AwaitKey -------------------------> AwaitId
+///      |                                            |  \                                | ClientId
+///      |                    PubKey (same as before) |   \ PubKey (another)              v  "Connected"
+///      |                                            v    \                         Established
+///      |                                  AwaitChallenge  \                             ^  "Resumed"
+///      |                                            |      \                            | Ping
+///      |                     Challenge (it opens)   +-------\----------------------> AwaitPing
+///      |                                                     \                          | end of stream
+///      |  transport gone   wrong packet, timeout,             v  transport gone         v
+///      +-- (any state) <-- Closing <-- drop_connection        Closing ------------> Refused --> start_over: Waiting
+/// ```
+///
+/// In `AwaitKey`, `AwaitId`, `AwaitChallenge` and `AwaitPing` exactly one packet is right, and every other one is a
+/// [`Violation`](super::Violation) that closes the connection. The transport may go in any state: the client is then
+/// `Waiting`, with the one exception shown, an end of stream where the edge owed its Ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No transport; the backoff runs.
+    Waiting,
+    /// The adapter is to open a transport.
+    Connecting,
+    /// The version was sent; the edge's public key is next.
+    AwaitKey,
+    /// A new session: our public key was sent; our id is next.
+    AwaitId,
+    /// A session to resume: its id was sent; the challenge is next.
+    AwaitChallenge,
+    /// The proof was sent; the edge's Ping is next.
+    AwaitPing,
+    /// Frames are application data, both ways.
+    Established,
+    /// The adapter is to close the transport, or to give up opening it.
+    Closing,
+    /// The session does not go on.
+    Refused(Refusal),
+}
+
+impl State {
+    /// Whether frames are handshake packets.
+    pub(super) const fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            State::AwaitKey | State::AwaitId | State::AwaitChallenge | State::AwaitPing
+        )
+    }
+
+    /// Whether there is a transport, or may be.
+    pub(super) const fn has_transport(self) -> bool {
+        !matches!(self, State::Waiting | State::Refused(_))
+    }
+}
