@@ -295,7 +295,7 @@ fn command(
         }
         Program::Nginx => {
             let path = directory.join("nginx.conf");
-            std::fs::write(&path, nginx_config(listen, backend, directory))?;
+            std::fs::write(&path, nginx_config(binary, listen, backend, directory))?;
             command.arg("-p").arg(directory).arg("-c").arg(path);
         }
         Program::Voltlane | Program::VoltlaneSmol | Program::Path(_) => {
@@ -320,19 +320,25 @@ fn haproxy_config(listen: SocketAddr, backend: SocketAddr) -> String {
     )
 }
 
-fn nginx_config(listen: SocketAddr, backend: SocketAddr, directory: &Path) -> String {
-    // Debian builds the stream module as a shared object; other builds have it within.
-    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let load = if Path::new(module).exists() {
-        format!("load_module {module};\n")
-    } else {
-        String::new()
-    };
+fn nginx_config(
+    binary: &Path,
+    listen: SocketAddr,
+    backend: SocketAddr,
+    directory: &Path,
+) -> String {
+    // Debian builds the stream module as a shared object, /usr/lib beside /usr/sbin; other builds have it within.
+    let module = binary
+        .parent()
+        .map(|sbin| sbin.join("../lib/nginx/modules/ngx_stream_module.so"));
+    let load = module
+        .filter(|path| path.exists())
+        .map(|path| format!("load_module {};\n", path.display()));
+    let load = load.unwrap_or_default();
     let directory = directory.display();
     format!(
-        "{load}daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\nerror_log stderr crit;\n\
-         events {{ worker_connections 19000; }}\nstream {{\n  server {{ listen {listen} backlog=4096; \
-         proxy_pass {backend}; tcp_nodelay on; proxy_timeout 5m; }}\n}}\n"
+        "{load}daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\n\
+         error_log stderr crit;\nevents {{ worker_connections 19000; }}\nstream {{\n  server {{ \
+         listen {listen} backlog=4096; proxy_pass {backend}; tcp_nodelay on; proxy_timeout 5m; }}\n}}\n"
     )
 }
 
