@@ -1,0 +1,74 @@
+//! In steady state the core moves packets without touching the heap. Counted by an allocator that stands before the
+//! system's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use benches::work;
+
+struct Counting;
+
+thread_local! {
+    /// Of this thread alone: the other tests have theirs.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+}
+
+// SAFETY: every call goes on to the system's allocator as it came; counting touches no memory of the caller.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise about `layout` is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout, because all of them do.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as in `dealloc`, and the caller's promise about `size` is handed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Steps after which every buffer has found its size.
+const WARM_UP: usize = 20;
+const STEPS: usize = 50;
+
+#[test]
+fn packets_are_moved_without_allocation() {
+    let steady: Vec<_> = work::kinds()
+        .into_iter()
+        .filter(|kind| !kind.allocates)
+        .collect();
+    assert!(!steady.is_empty());
+    for kind in steady {
+        let mut work = kind.prepare();
+        (0..WARM_UP).for_each(|_| work.step());
+        let before = ALLOCATIONS.get();
+        (0..STEPS).for_each(|_| work.step());
+        let made = ALLOCATIONS.get() - before;
+        assert_eq!(
+            made,
+            0,
+            "{kind}: {made} allocations for {} packets",
+            STEPS as u64 * work.packets
+        );
+    }
+}
+
+#[test]
+fn the_count_counts() {
+    let before = ALLOCATIONS.get();
+    std::hint::black_box(vec![1_u8; 100]);
+    assert!(ALLOCATIONS.get() > before);
+}
