@@ -4,8 +4,10 @@ use super::keys::Settings;
 use super::load::Build;
 use super::problem::{Origin, Problem};
 
+/// The length before every packet (SPEC section 3).
+const LENGTH_BYTES: u128 = 4;
 /// Length, client id and flag before every packet on the link to the backend (SPEC section 7).
-const LINK_HEADER_BYTES: u64 = 13;
+const LINK_HEADER_BYTES: u128 = 13;
 
 /// The keys that are compared, and what is wrong with them if something is.
 type Rule = (&'static [&'static str], fn(&Settings) -> Option<String>);
@@ -45,20 +47,6 @@ const RULES: &[Rule] = &[
             })
         },
     ),
-    (
-        &["clients.max_frame_bytes", "master.channel_bytes"],
-        |settings| {
-            let (frame, queue) = (
-                settings.clients.max_frame_bytes,
-                settings.master.channel_bytes,
-            );
-            let on_link = u64::from(frame) + LINK_HEADER_BYTES;
-            (on_link > queue).then(|| {
-            format!("clients.max_frame_bytes ({frame}) and its header make {on_link} bytes, more than \
-                     master.channel_bytes ({queue}): such a packet could never be handed on")
-        })
-        },
-    ),
     (&["listener.address", "master.address"], |settings| {
         (settings.listener.address == settings.master.address).then(|| {
             format!("listener.address and master.address are both {}: the edge would be its own backend",
@@ -81,6 +69,7 @@ const RULES: &[Rule] = &[
                 clients,
                 away,
                 link,
+                ..
             } = WorstCase::of(settings);
             let (total, most) = (clients.unwrap_or(0) + away + link, isize::MAX as u128);
             (total > most).then(|| {
@@ -119,7 +108,9 @@ pub(super) fn check(build: &mut Build) {
 /// every count is at most 2^24 and every size at most 2^40.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorstCase {
-    /// All connected clients: their queue and a packet that is coming in. `None`: their number is not limited here.
+    /// One connected client: its queue and a packet that is coming in.
+    pub client: u128,
+    /// All connected clients. `None`: their number is not limited here.
     pub clients: Option<u128>,
     /// All clients that are away: what they missed.
     pub away: u128,
@@ -128,7 +119,7 @@ pub struct WorstCase {
 }
 
 impl WorstCase {
-    /// The worst case of these settings.
+    /// The worst case of these settings. An empty queue takes any one packet, so a queue is as large as that at least.
     #[must_use]
     pub fn of(settings: &Settings) -> WorstCase {
         let Settings {
@@ -137,16 +128,20 @@ impl WorstCase {
             limits,
             ..
         } = settings;
-        let of_client = u128::from(clients.channel_bytes) + u128::from(clients.max_frame_bytes);
+        let up = u128::from(clients.max_frame_bytes);
+        let down = u128::from(master.max_frame_bytes) + LENGTH_BYTES;
+        let client = down.max(clients.channel_bytes.into()) + up + LENGTH_BYTES;
         let of_away = match clients.missed_packets_buffer_size {
             0 => 0,
-            _ => u128::from(clients.missed_packets_buffer_bytes),
+            _ => down.max(clients.missed_packets_buffer_bytes.into()),
         };
+        let link_queue = u128::from(master.channel_bytes).max(up + LINK_HEADER_BYTES);
         WorstCase {
+            client,
             clients: (limits.max_connections > 0)
-                .then(|| u128::from(limits.max_connections) * of_client),
+                .then(|| u128::from(limits.max_connections) * client),
             away: u128::from(clients.max_stale_clients) * of_away,
-            link: u128::from(master.channel_bytes) + u128::from(master.max_frame_bytes),
+            link: link_queue + u128::from(master.max_frame_bytes) + LINK_HEADER_BYTES,
         }
     }
 }

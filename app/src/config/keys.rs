@@ -172,7 +172,7 @@ settings! {
         address: Address = Address::loopback(42001), 1..=u16::MAX;
         /// Packets that may wait for the backend. When it is full, clients are read more slowly; nothing is dropped.
         channel_capacity: u32 = 32_768, 1..=MAX_COUNT;
-        /// The same bound in bytes.
+        /// The same bound in bytes; an empty queue takes any one packet.
         channel_bytes: u64 = 32 << 20, 4_096..=MAX_QUEUE;
         /// Largest packet that the backend may send. Published clients take no more than 8 MiB.
         max_frame_bytes: u32 = 8 << 20, 1..=MAX_FRAME;
@@ -188,14 +188,14 @@ settings! {
     clients: Clients {
         /// Packets that may wait for one client. One more, and that client fails.
         channel_capacity: u32 = 8_192, 1..=MAX_COUNT;
-        /// The same bound in bytes.
+        /// The same bound in bytes; an empty queue takes any one packet.
         channel_bytes: u64 = 1 << 20, 4_096..=MAX_QUEUE;
         /// Largest packet that a client may send. Published backends take no more than 8 MiB.
         max_frame_bytes: u32 = 1 << 20, 1..=MAX_FRAME;
         /// How long a dropped client may come back. 0: not at all.
         stale_timeout_secs: u32 = 300, 0..=31_536_000;
-        /// How often expired clients are looked for.
-        stale_reap_interval_secs: u32 = 15, 1..=HOUR;
+        /// How often expired clients are looked for. 0: each goes at its own time.
+        stale_reap_interval_secs: u32 = 15, 0..=HOUR;
         /// Dropped clients that are kept. Beyond it the longest-gone are failed first. 0: none is kept.
         max_stale_clients: u32 = 65_535, 0..=MAX_COUNT;
         /// Packets that are kept for a client that is away and sent when it is back. 0: none; a packet for a client that
@@ -203,16 +203,16 @@ settings! {
         missed_packets_buffer_size: u32 = 0, 0..=MAX_COUNT;
         /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
-        /// How long writing to a client may make no progress before it is dropped.
-        write_timeout_secs: u32 = 10, 1..=HOUR;
-        /// How long a packet may take from its first to its last byte.
-        frame_timeout_secs: u32 = 10, 1..=HOUR;
+        /// How long writing to a client may make no progress before it is dropped. 0: for ever.
+        write_timeout_secs: u32 = 10, 0..=HOUR;
+        /// How long a packet may take from its first to its last byte. 0: for ever.
+        frame_timeout_secs: u32 = 10, 0..=HOUR;
     }
 
     /// What one stranger, and all of them together, may cost.
     limits: Limits {
-        /// How long a new connection may take until it is a client, in all.
-        handshake_timeout_secs: u32 = 5, 1..=HOUR;
+        /// How long a new connection may take until it is a client, in all. 0: for ever.
+        handshake_timeout_secs: u32 = 5, 0..=HOUR;
         /// Connections that may be in their handshake at once.
         max_half_open: u32 = 1_024, 1..=MAX_COUNT;
         /// Bytes that a connection may send before it is a client. The longest handshake takes 103.

@@ -6,6 +6,7 @@
 mod address;
 mod contradictions;
 mod document;
+mod edge;
 mod files;
 mod keys;
 mod load;

@@ -91,16 +91,13 @@ impl Loaded {
 
     fn describe_worst_case(&self) -> String {
         let WorstCase {
+            client,
             clients,
             away,
             link,
         } = WorstCase::of(&self.settings);
         let clients = clients.map_or_else(
-            || {
-                let of_one = self.settings.clients.channel_bytes
-                    + u64::from(self.settings.clients.max_frame_bytes);
-                format!("{} for each connected client", bytes(of_one.into()))
-            },
+            || format!("{} for each connected client", bytes(client)),
             |all| {
                 format!(
                     "{} for {} connected clients",

@@ -1,0 +1,140 @@
+//! The settings as the edge machine takes them.
+
+use std::time::Duration;
+
+use voltlane_core::edge::{ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig};
+
+use super::keys::Settings;
+use super::value::Announce;
+
+/// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+impl Settings {
+    /// The configuration of an edge machine. `descriptor_limit` is how many descriptors the process may have, if that is
+    /// known; `limits.max_connections = 0` is derived from it.
+    #[must_use]
+    pub fn edge_config(&self, descriptor_limit: Option<u64>) -> EdgeConfig {
+        let defaults = EdgeConfig::default();
+        let Settings {
+            clients,
+            master,
+            limits,
+            ..
+        } = self;
+        let max_connections = match (limits.max_connections, descriptor_limit) {
+            (0, None) => defaults.limits.max_connections,
+            (0, Some(descriptors)) => size(descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1)),
+            (given, _) => size(given.into()),
+        };
+        EdgeConfig {
+            clients: ClientsConfig {
+                channel_capacity: size(clients.channel_capacity.into()),
+                channel_bytes: size(clients.channel_bytes),
+                stale_timeout: seconds(clients.stale_timeout_secs),
+                stale_reap_interval: seconds(clients.stale_reap_interval_secs),
+                max_stale_clients: size(clients.max_stale_clients.into()),
+                missed_packets_buffer_size: size(clients.missed_packets_buffer_size.into()),
+                missed_packets_buffer_bytes: size(clients.missed_packets_buffer_bytes),
+                max_frame_bytes: clients.max_frame_bytes,
+                write_timeout: seconds(clients.write_timeout_secs),
+                frame_timeout: seconds(clients.frame_timeout_secs),
+            },
+            master: MasterConfig {
+                channel_capacity: size(master.channel_capacity.into()),
+                channel_bytes: size(master.channel_bytes),
+                max_frame_bytes: master.max_frame_bytes,
+                announce_all: master.announce == Announce::All,
+                ..defaults.master
+            },
+            limits: LimitsConfig {
+                max_connections,
+                max_half_open: size(limits.max_half_open.into()),
+                max_sessions: max_connections
+                    .saturating_add(size(clients.max_stale_clients.into())),
+                handshake_timeout: seconds(limits.handshake_timeout_secs),
+                handshake_max_bytes: size(limits.handshake_max_bytes.into()),
+                challenges_per_session: size(limits.challenges_per_session.into()),
+            },
+            ..defaults
+        }
+    }
+}
+
+/// What does not fit into the addresses of a small machine is no bound there.
+fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults are written in the table of keys and in the core; both say the same.
+    #[test]
+    fn the_defaults_are_the_defaults_of_the_machine() {
+        let mut machine = EdgeConfig::default();
+        machine.limits.max_sessions =
+            machine.limits.max_connections + machine.clients.max_stale_clients;
+        assert_eq!(Settings::default().edge_config(None), machine);
+    }
+
+    #[test]
+    fn connections_follow_the_descriptors_unless_they_are_given() {
+        let mut settings = Settings::default();
+        let connections =
+            |settings: &Settings, limit| settings.edge_config(limit).limits.max_connections;
+        assert_eq!(connections(&settings, Some(1024)), 960);
+        assert_eq!(connections(&settings, Some(65)), 1);
+        assert_eq!(connections(&settings, Some(0)), 1);
+        assert_eq!(connections(&settings, Some(u64::MAX)), usize::MAX - 64);
+        settings.limits.max_connections = 10;
+        assert_eq!(connections(&settings, Some(1024)), 10);
+        assert_eq!(connections(&settings, None), 10);
+    }
+
+    #[test]
+    fn each_value_goes_to_its_place() {
+        let mut settings = Settings::default();
+        settings.clients.stale_timeout_secs = 1;
+        settings.clients.stale_reap_interval_secs = 2;
+        settings.clients.write_timeout_secs = 3;
+        settings.clients.frame_timeout_secs = 4;
+        settings.limits.handshake_timeout_secs = 5;
+        settings.clients.channel_capacity = 6;
+        settings.clients.channel_bytes = 7;
+        settings.master.channel_capacity = 8;
+        settings.master.channel_bytes = 9;
+        settings.clients.max_frame_bytes = 10;
+        settings.master.max_frame_bytes = 11;
+        settings.master.announce = Announce::All;
+        let config = settings.edge_config(None);
+        let times = [
+            config.clients.stale_timeout,
+            config.clients.stale_reap_interval,
+            config.clients.write_timeout,
+            config.clients.frame_timeout,
+            config.limits.handshake_timeout,
+        ];
+        assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3, 4, 5]);
+        let queues = [
+            config.clients.channel_capacity,
+            config.clients.channel_bytes,
+            config.master.channel_capacity,
+            config.master.channel_bytes,
+        ];
+        assert_eq!(queues, [6, 7, 8, 9]);
+        assert_eq!(
+            (
+                config.clients.max_frame_bytes,
+                config.master.max_frame_bytes
+            ),
+            (10, 11)
+        );
+        assert!(config.master.announce_all);
+    }
+}
