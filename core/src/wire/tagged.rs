@@ -5,6 +5,8 @@ use crate::ClientId;
 
 /// Bytes of a tagged body before its data: the client id and the flag.
 pub const TAG_BYTES: usize = 9;
+/// Bytes of a tagged packet's frame before its data: what a packet costs on the link.
+pub const HEADER_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 
 const ID_BYTES: usize = 8;
 
@@ -79,19 +81,42 @@ impl<'a> Tagged<'a> {
     /// If the data is longer than a `u32` can say; every limit on what is sent is far below.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let length = length_of(self.data.len().saturating_add(TAG_BYTES)).to_le_bytes();
-        let id = self.id.as_u64().to_le_bytes();
         out.reserve(self.encoded_len());
-        out.extend_from_slice(&length);
-        out.extend_from_slice(&id);
-        out.push(self.flag as u8);
+        out.extend_from_slice(&self.header());
         out.extend_from_slice(self.data);
+    }
+
+    /// All of the frame but its data: length, id, flag. For those who copy the data to its place themselves.
+    ///
+    /// # Panics
+    /// Like [`encode`](Self::encode).
+    #[inline]
+    #[must_use]
+    pub fn header(&self) -> [u8; HEADER_BYTES] {
+        let length = length_of(self.data.len().saturating_add(TAG_BYTES));
+        let [l0, l1, l2, l3] = length.to_le_bytes();
+        let [i0, i1, i2, i3, i4, i5, i6, i7] = self.id.as_u64().to_le_bytes();
+        [
+            l0,
+            l1,
+            l2,
+            l3,
+            i0,
+            i1,
+            i2,
+            i3,
+            i4,
+            i5,
+            i6,
+            i7,
+            self.flag as u8,
+        ]
     }
 
     /// Bytes that [`encode`](Self::encode) appends.
     #[inline]
     pub fn encoded_len(&self) -> usize {
-        self.data.len().saturating_add(LENGTH_BYTES + TAG_BYTES)
+        self.data.len().saturating_add(HEADER_BYTES)
     }
 }
 
