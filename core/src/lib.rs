@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod backend;
 mod backoff;
 pub mod client;
 mod deadlines;
