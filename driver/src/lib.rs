@@ -8,6 +8,11 @@
 //! Nothing here binds an address, reads a clock or starts a task.
 #![forbid(unsafe_code)]
 
+mod accept;
+mod edge;
+mod io;
 mod transport;
+mod waker;
 
+pub use edge::{EdgeDriver, EdgeHandle};
 pub use transport::{Connect, Connector, Listener, Stream, Timer};

@@ -1,0 +1,226 @@
+//! The clients' streams: reading, writing and closing them for the edge.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tracing::trace;
+use voltlane_core::Time;
+use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge};
+
+use super::work::Work;
+use crate::Stream;
+use crate::io::{Written, write_once};
+use crate::waker::{SourceWaker, Token};
+
+/// Reads of one client in one turn: the second is the one that registers the waker.
+const READS_PER_TURN: usize = 2;
+/// Writes to one client in one turn: the first takes all, or the second registers the waker.
+const WRITES_PER_TURN: usize = 3;
+
+/// How long a stream is kept after its FIN went out. Closed at once, with bytes of the peer unread or still on their
+/// way, the system would answer them with a RST that can overtake what the peer has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+/// How many streams linger; beyond it the oldest goes early.
+const LINGERING_MAX: usize = 256;
+
+struct Client<S> {
+    key: ConnKey,
+    stream: S,
+    source: Arc<SourceWaker>,
+    waker: Waker,
+    /// The edge wanted no bytes when the stream was last looked at, so its waker is not registered for reading.
+    read_paused: bool,
+    /// A write waits for the waker.
+    write_blocked: bool,
+    /// Writing failed. What the client sent before that is read yet.
+    write_failed: bool,
+}
+
+/// The table of streams, by [`ConnKey::index`], which is each one's token as well.
+pub(super) struct Clients<S> {
+    table: Vec<Option<Client<S>>>,
+    lingering: VecDeque<(Time, S)>,
+}
+
+impl<S: Stream> Clients<S> {
+    pub(super) fn new() -> Self {
+        Clients {
+            table: Vec::new(),
+            lingering: VecDeque::new(),
+        }
+    }
+
+    /// Takes a stream that was accepted; it is read in the next turn.
+    pub(super) fn insert(&mut self, key: ConnKey, stream: S, work: &mut Work) {
+        let index = key.index();
+        let token = Token::try_from(index)
+            .expect("connections are bounded by descriptors, which are 31 bits");
+        let source = SourceWaker::new(token, work.ready());
+        let waker = Waker::from(Arc::clone(&source));
+        if self.table.len() <= index {
+            self.table.resize_with(index + 1, || None);
+        }
+        work.queue(&source, token);
+        self.table[index] = Some(Client {
+            key,
+            stream,
+            source,
+            waker,
+            read_paused: false,
+            write_blocked: false,
+            write_failed: false,
+        });
+    }
+
+    /// Serves a client whose token was woken or queued: reads it once, and notes a write that may get on.
+    pub(super) fn handle_ready(
+        &mut self,
+        token: Token,
+        edge: &mut Edge,
+        now: Time,
+        buffer: &mut [u8],
+        work: &mut Work,
+    ) {
+        let index = token as usize;
+        let Some(Some(client)) = self.table.get_mut(index) else {
+            return;
+        };
+        client.source.serve();
+        if std::mem::take(&mut client.write_blocked) {
+            work.unblocked.push(client.key);
+        }
+        let cx = &mut Context::from_waker(&client.waker);
+        for _ in 0..READS_PER_TURN {
+            let budget = edge.read_budget(client.key).min(buffer.len());
+            client.read_paused = budget == 0;
+            if client.read_paused {
+                return;
+            }
+            let cause = match client.stream.poll_read(cx, &mut buffer[..budget]) {
+                Poll::Pending if client.write_failed => Closed::Error,
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => Closed::Eof,
+                Poll::Ready(Ok(read)) => {
+                    edge.handle_client_bytes(now, client.key, &buffer[..read]);
+                    if read == budget {
+                        // There may be more, which waits until the others had their turn.
+                        break;
+                    }
+                    continue;
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => break,
+                Poll::Ready(Err(error)) => {
+                    trace!(%error, "a client's stream broke");
+                    Closed::Error
+                }
+            };
+            edge.handle_client_closed(now, client.key, cause);
+            self.table[index] = None;
+            return;
+        }
+        work.queue(&client.source, token);
+    }
+
+    /// Serves a client that the edge has something for: output, an end, or the wish for more bytes.
+    pub(super) fn serve(&mut self, key: ConnKey, edge: &mut Edge, now: Time, work: &mut Work) {
+        let index = key.index();
+        let Some(Some(client)) = self.table.get_mut(index) else {
+            return;
+        };
+        if client.key != key {
+            return;
+        }
+        if let Some(kind) = edge.client_close(key) {
+            if let Some(client) = self.table[index].take() {
+                self.close(client, kind, now);
+            }
+            edge.handle_client_closed(now, key, Closed::ByEdge);
+            return;
+        }
+        let cx = &mut Context::from_waker(&client.waker);
+        for attempt in 0.. {
+            if client.write_blocked || client.write_failed {
+                break;
+            }
+            if attempt == WRITES_PER_TURN {
+                work.unblocked.push(key);
+                break;
+            }
+            match write_once(&mut client.stream, cx, edge.client_output(key)) {
+                Written::Nothing => break,
+                Written::Blocked => client.write_blocked = true,
+                Written::Bytes(bytes) => edge.handle_client_written(now, key, bytes),
+                Written::Failed(error) => {
+                    trace!(%error, "a client's stream broke");
+                    client.write_failed = true;
+                }
+            }
+        }
+        let wants_bytes = edge.read_budget(key) > 0;
+        if client.write_failed && !wants_bytes {
+            edge.handle_client_closed(now, key, Closed::Error);
+            self.table[index] = None;
+        } else if client.write_failed || (client.read_paused && wants_bytes) {
+            client.read_paused = false;
+            work.queue(
+                &client.source,
+                Token::try_from(index).expect("checked when it was inserted"),
+            );
+        }
+    }
+
+    /// Closes every stream in order.
+    pub(super) fn close_all(&mut self, edge: &mut Edge, now: Time) {
+        for index in 0..self.table.len() {
+            if let Some(client) = self.table[index].take() {
+                let key = client.key;
+                self.close(client, CloseKind::Graceful, now);
+                edge.handle_client_closed(now, key, Closed::ByEdge);
+            }
+        }
+    }
+
+    /// When the oldest lingering stream is to go.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.lingering.front().map(|(until, _)| *until)
+    }
+
+    /// Drops streams that lingered long enough.
+    pub(super) fn handle_time(&mut self, now: Time) {
+        while self
+            .lingering
+            .front()
+            .is_some_and(|(until, _)| *until <= now)
+        {
+            self.lingering.pop_front();
+        }
+    }
+
+    /// Drops all streams that linger, having read what they hold so that their end is not a RST if it can be helped.
+    pub(super) fn finish(&mut self, buffer: &mut [u8]) {
+        for (_, mut stream) in self.lingering.drain(..) {
+            let _ = stream.poll_read(&mut Context::from_waker(Waker::noop()), buffer);
+        }
+    }
+
+    fn close(&mut self, client: Client<S>, kind: CloseKind, now: Time) {
+        let Client {
+            mut stream, waker, ..
+        } = client;
+        match kind {
+            CloseKind::Abort => stream.abort(),
+            CloseKind::Graceful => {
+                if let Poll::Ready(Err(_)) = stream.poll_close(&mut Context::from_waker(&waker)) {
+                    return;
+                }
+                if self.lingering.len() == LINGERING_MAX {
+                    self.lingering.pop_front();
+                }
+                self.lingering.push_back((now + LINGER, stream));
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The driver of an edge: one future that owns the machine and everything it serves.
+
+mod clients;
+mod link;
+mod work;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tracing::{debug, info};
+use voltlane_core::Time;
+use voltlane_core::edge::Edge;
+
+use self::clients::Clients;
+use self::link::Link;
+use self::work::{HANDLE, LINK, LISTENER, TIMER, Work};
+use crate::accept::Acceptor;
+use crate::waker::SourceWaker;
+use crate::{Connector, Listener, Timer};
+
+/// Bytes read at once, into the one buffer that all streams share.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Clients read in one turn, before the backend is written to.
+const CLIENTS_PER_TURN: usize = 512;
+/// Clients written to in one turn.
+const WRITES_PER_TURN: usize = 1_024;
+/// Connections accepted in one turn: old work goes before new.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Turns before the task yields to others.
+const TURNS_PER_POLL: usize = 4;
+/// How long the backend may take to close the link after the edge did.
+const LINK_CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Serves an [`Edge`]: accepts clients from a listener, keeps the link to the backend, moves the bytes.
+///
+/// It is a future, to be run as one task, and ends after [`EdgeHandle::shutdown`]. It decides nothing: who is let in,
+/// who is read, what is written and when to close is asked of the [`Edge`]. Each poll takes turns of a fixed order:
+///
+/// 1. every client that was woken is read once (up to 512, the others wait for the next turn);
+/// 2. the link is read; 3. time is handled; 4. new clients are accepted (up to 64);
+/// 5. the link is dialled or dropped, and written to, once for all that came in;
+/// 6. every client with something to say is written to, once, or closed.
+///
+/// So the cost of a turn depends on who is ready, not on who is connected, and one client's flood holds the others up
+/// by one read. An idle client costs its stream and about 100 bytes.
+///
+/// Its streams must not be throttled per task, as tokio's cooperative budget does: a task that serves a thousand
+/// streams would starve. See `voltlane_tokio::serve`.
+pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
+    edge: Edge,
+    clients: Clients<L::Stream>,
+    link: Link<C>,
+    acceptor: Option<Acceptor<L>>,
+    accept_source: Arc<SourceWaker>,
+    accept_waker: Waker,
+    /// The listener may have a connection; else it waits for its waker.
+    acceptable: bool,
+    timer: T,
+    timer_source: Arc<SourceWaker>,
+    timer_waker: Waker,
+    /// The deadline that the timer's waker is registered for.
+    armed: Option<Time>,
+    work: Work,
+    /// The edge has more clients to be served than a turn takes.
+    more_to_serve: bool,
+    handle: EdgeHandle,
+    handle_source: Arc<SourceWaker>,
+    /// The edge is finished; the link is closing until then.
+    finishing: Option<Time>,
+    buffer: Box<[u8]>,
+}
+
+/// Asks an [`EdgeDriver`] to end. Cheap to clone; outliving the driver is harmless.
+#[derive(Clone)]
+pub struct EdgeHandle {
+    request: Arc<Mutex<Option<Duration>>>,
+    waker: Waker,
+}
+
+impl EdgeHandle {
+    /// Ends the edge in order: nothing more is accepted or read from clients, what is queued is handed over within
+    /// `within`, all is closed, and the driver's future completes. Asked again, the edge is told again.
+    pub fn shutdown(&self, within: Duration) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(within);
+        self.waker.wake_by_ref();
+    }
+
+    fn take(&self) -> Option<Duration> {
+        self.request
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
+    /// A driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
+    pub fn new(edge: Edge, listener: L, connector: C, timer: T) -> Self {
+        let work = Work::new();
+        let accept_source = SourceWaker::new(LISTENER, work.ready());
+        let timer_source = SourceWaker::new(TIMER, work.ready());
+        let handle_source = SourceWaker::new(HANDLE, work.ready());
+        EdgeDriver {
+            edge,
+            clients: Clients::new(),
+            link: Link::new(connector, LINK, work.ready()),
+            acceptor: Some(Acceptor::new(listener)),
+            accept_waker: Waker::from(Arc::clone(&accept_source)),
+            accept_source,
+            acceptable: true,
+            timer,
+            timer_waker: Waker::from(Arc::clone(&timer_source)),
+            timer_source,
+            armed: None,
+            work,
+            more_to_serve: false,
+            handle: EdgeHandle {
+                request: Arc::default(),
+                waker: Waker::from(Arc::clone(&handle_source)),
+            },
+            handle_source,
+            finishing: None,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// The way to end it.
+    #[must_use]
+    pub fn handle(&self) -> EdgeHandle {
+        self.handle.clone()
+    }
+
+    /// The machine, for its counters.
+    #[must_use]
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    fn turn(&mut self, now: Time) {
+        for _ in 0..self.work.waiting().min(CLIENTS_PER_TURN) {
+            let Some(token) = self.work.next_client() else {
+                break;
+            };
+            self.clients
+                .handle_ready(token, &mut self.edge, now, &mut self.buffer, &mut self.work);
+        }
+        self.link.read(&mut self.edge, now, &mut self.buffer);
+        if self
+            .edge
+            .poll_timeout()
+            .is_some_and(|deadline| deadline.at <= now)
+        {
+            self.edge.handle_timeout(now);
+        }
+        self.clients.handle_time(now);
+        self.accept(now);
+        self.link.drive(&mut self.edge, now);
+        self.link.write(&mut self.edge, now);
+        self.serve_clients(now);
+    }
+
+    /// Takes note of what was woken.
+    fn collect(&mut self, now: Time) {
+        let (mut link, mut listener, mut timer, mut handle) = (false, false, false, false);
+        self.work.collect(|token| match token {
+            LINK => link = true,
+            LISTENER => listener = true,
+            TIMER => timer = true,
+            _ => handle = true,
+        });
+        if link {
+            self.link.handle_woken();
+        }
+        if listener {
+            self.accept_source.serve();
+            self.acceptable = true;
+        }
+        if timer {
+            self.timer_source.serve();
+            self.armed = None;
+        }
+        if handle {
+            self.handle_source.serve();
+            if let Some(within) = self.handle.take() {
+                info!(?within, "shutting down");
+                self.acceptor = None;
+                self.edge.handle_shutdown(now, within);
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Time) {
+        let Some(acceptor) = &mut self.acceptor else {
+            return;
+        };
+        if acceptor.rests_until().is_some_and(|until| until <= now) {
+            self.acceptable = true;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.acceptable {
+                return;
+            }
+            match acceptor.poll_accept(&mut Context::from_waker(&self.accept_waker), now) {
+                Poll::Pending => self.acceptable = false,
+                Poll::Ready((stream, source)) => {
+                    match self.edge.handle_accepted(now, source.ip()) {
+                        Ok(key) => self.clients.insert(key, stream, &mut self.work),
+                        Err(rejected) => debug!(%source, ?rejected, "connection turned away"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves each client that the edge lists, and those whose blocked writes may get on.
+    fn serve_clients(&mut self, now: Time) {
+        // Served clients may be put back: those wait for the next turn.
+        let unblocked = self.work.unblocked.len();
+        for at in 0..unblocked {
+            let key = self.work.unblocked[at];
+            self.clients.serve(key, &mut self.edge, now, &mut self.work);
+        }
+        self.work.unblocked.drain(..unblocked);
+        self.more_to_serve = false;
+        for served in 0.. {
+            if served == WRITES_PER_TURN {
+                self.more_to_serve = true;
+                return;
+            }
+            let Some(key) = self.edge.poll_client() else {
+                return;
+            };
+            self.clients.serve(key, &mut self.edge, now, &mut self.work);
+        }
+    }
+
+    /// Whether another turn would get on without being woken.
+    fn has_work(&self, now: Time) -> bool {
+        if self.finishing.is_some() {
+            return false;
+        }
+        !self.work.is_empty()
+            || self.more_to_serve
+            || (self.acceptable && self.acceptor.is_some())
+            || self.link.has_work(&self.edge, now)
+    }
+
+    /// Sets the alarm; ready if its time has come already.
+    fn poll_alarm(&mut self) -> Poll<()> {
+        let deadlines = [
+            self.edge.poll_timeout().map(|deadline| deadline.at),
+            self.acceptor.as_ref().and_then(Acceptor::rests_until),
+            self.clients.next_deadline(),
+            self.finishing,
+        ];
+        let Some(at) = deadlines.into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        if self.armed == Some(at) {
+            return Poll::Pending;
+        }
+        self.armed = Some(at);
+        self.timer
+            .poll_until(&mut Context::from_waker(&self.timer_waker), at)
+    }
+
+    /// Closes everything once the edge is finished; ready when the backend has closed too, or has taken too long.
+    fn poll_finish(&mut self, now: Time) -> Poll<()> {
+        let until = match self.finishing {
+            Some(until) => until,
+            None => {
+                self.clients.close_all(&mut self.edge, now);
+                *self.finishing.insert(now + LINK_CLOSE_WITHIN)
+            }
+        };
+        if self.link.poll_close(&mut self.buffer).is_pending() && now < until {
+            return Poll::Pending;
+        }
+        self.clients.finish(&mut self.buffer);
+        Poll::Ready(())
+    }
+}
+
+impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.work.register(cx.waker());
+        for _ in 0..TURNS_PER_POLL {
+            let now = this.timer.now();
+            this.collect(now);
+            if this.finishing.is_none() {
+                this.turn(now);
+            }
+            if this.edge.is_finished() && this.poll_finish(now).is_ready() {
+                return Poll::Ready(());
+            }
+            if !this.has_work(now) {
+                if this.poll_alarm().is_pending() {
+                    return Poll::Pending;
+                }
+                this.armed = None;
+            }
+        }
+        // There is more to do, but others want their turn as well.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

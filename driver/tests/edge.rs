@@ -1,0 +1,503 @@
+//! The driver of an edge, over streams in memory and in virtual time.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use support::{
+    BackendPeer, Chaos, ClientPeer, MemoryConnector, MemoryListener, Place, Stats, TestTimer, World,
+};
+use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_core::keys::KeyPair;
+use voltlane_core::wire::tagged::Flag;
+use voltlane_driver::{EdgeDriver, EdgeHandle, Stream as _};
+
+type Driver = EdgeDriver<MemoryListener, MemoryConnector, TestTimer>;
+
+const CAPACITY: usize = 64 * 1024;
+const CUT: Chaos = Chaos {
+    seed: 0x5eed,
+    max_bytes: 700,
+    pending_one_in: 3,
+};
+
+/// An edge, the place where its clients dial and the place where it dials its backend.
+struct Setup {
+    world: World,
+    clients: Place,
+    backend: Place,
+    handle: EdgeHandle,
+    /// How often the driver was polled.
+    polls: Rc<Cell<usize>>,
+    /// Whether its future completed.
+    done: Rc<Cell<bool>>,
+}
+
+fn setup(config: EdgeConfig, chaos: Chaos) -> Setup {
+    let mut world = World::default();
+    let (clients, backend) = (Place::default(), Place::default());
+    let edge = Edge::new(
+        config,
+        KeyPair::from_bytes(&[3; 32]).expect("a key"),
+        [9; 32],
+    );
+    let connector = MemoryConnector {
+        place: backend.clone(),
+        capacity: CAPACITY,
+        chaos,
+    };
+    let mut driver: Driver = EdgeDriver::new(
+        edge,
+        MemoryListener(clients.clone()),
+        connector,
+        world.clock.timer(),
+    );
+    let handle = driver.handle();
+    let (polls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+    let (counted, ended) = (Rc::clone(&polls), Rc::clone(&done));
+    world.spawn(async move {
+        poll_fn(|cx| {
+            counted.set(counted.get() + 1);
+            Pin::new(&mut driver).poll(cx)
+        })
+        .await;
+        ended.set(true);
+    });
+    Setup {
+        world,
+        clients,
+        backend,
+        handle,
+        polls,
+        done,
+    }
+}
+
+/// Lets everything else run until it waits: time passes only then.
+async fn settle(clock: &support::Clock) {
+    clock.sleep(Duration::from_millis(1)).await;
+}
+
+#[test]
+fn every_byte_arrives_however_the_streams_cut_and_stall() {
+    const CLIENTS: usize = 20;
+    const PACKETS: usize = 40;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), CUT);
+    let mut listener = MemoryListener(backend);
+    world.spawn(async move { BackendPeer::accept(&mut listener).await.echo().await });
+    let finished = Rc::new(Cell::new(0));
+    for seed in 1..=CLIENTS {
+        let stream = clients.dial(
+            3_000,
+            Chaos {
+                seed: seed as u64 * 77,
+                ..CUT
+            },
+        );
+        let finished = Rc::clone(&finished);
+        world.spawn(async move {
+            let mut client = ClientPeer::join(stream).await.expect("joined");
+            for number in 0..PACKETS {
+                // From nothing to several times what a stream holds.
+                let packet = vec![(seed + number) as u8; number * number * 7 % 9_000];
+                client.send(&packet).await.expect("sent");
+                assert_eq!(client.recv().await.expect("received"), Some(packet));
+            }
+            finished.set(finished.get() + 1);
+        });
+    }
+    let clock = world.clock.clone();
+    world.run(async {
+        while finished.get() < CLIENTS {
+            clock.sleep(Duration::from_millis(1)).await;
+            assert!(
+                clock.now().as_nanos() < 60_000_000_000,
+                "{} of {CLIENTS} are done",
+                finished.get()
+            );
+        }
+    });
+}
+
+#[test]
+fn a_turn_reads_the_ready_ones_once_and_writes_once_for_all() {
+    const CLIENTS: usize = 100;
+    const ACTIVE: usize = 30;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        polls,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut peers = Vec::new();
+        let mut edge_ends = Vec::new();
+        for _ in 0..CLIENTS {
+            let stream = clients.dial(CAPACITY, Chaos::NONE);
+            edge_ends.push(Arc::clone(stream.peer_stats()));
+            peers.push(ClientPeer::join(stream).await.expect("joined"));
+        }
+        settle(&clock).await;
+        let count = |stats: &Arc<Stats>| {
+            (
+                stats.reads.load(Ordering::Relaxed),
+                stats.writes.load(Ordering::Relaxed),
+            )
+        };
+        let before: Vec<_> = edge_ends.iter().map(count).collect();
+        let link_writes = link
+            .frames
+            .stream
+            .peer_stats()
+            .writes
+            .load(Ordering::Relaxed);
+        let polls_before = polls.get();
+
+        for peer in &mut peers[..ACTIVE] {
+            peer.send(b"ping").await.expect("sent");
+        }
+        settle(&clock).await;
+        let mut ids = Vec::new();
+        for _ in 0..ACTIVE {
+            ids.push(link.recv().await.expect("received").expect("a packet").0);
+        }
+        assert_eq!(
+            link.frames
+                .stream
+                .peer_stats()
+                .writes
+                .load(Ordering::Relaxed)
+                - link_writes,
+            1
+        );
+        // One read with the packet, one that registers the waker; who sent nothing is not touched.
+        for (at, stats) in edge_ends.iter().enumerate() {
+            let reads = if at < ACTIVE { 2 } else { 0 };
+            assert_eq!(
+                count(stats),
+                (before[at].0 + reads, before[at].1),
+                "client {at}"
+            );
+        }
+
+        for id in ids {
+            link.send(id, Flag::Data, b"one").await.expect("sent");
+            link.send(id, Flag::Data, b"two").await.expect("sent");
+        }
+        settle(&clock).await;
+        for (at, stats) in edge_ends.iter().enumerate() {
+            assert_eq!(
+                count(stats).1 - before[at].1,
+                usize::from(at < ACTIVE),
+                "both packets in one write"
+            );
+        }
+        for peer in &mut peers[..ACTIVE] {
+            assert_eq!(
+                peer.recv().await.expect("received").as_deref(),
+                Some(&b"one"[..])
+            );
+            assert_eq!(
+                peer.recv().await.expect("received").as_deref(),
+                Some(&b"two"[..])
+            );
+        }
+        assert!(
+            polls.get() - polls_before <= 4,
+            "the driver was polled {} times",
+            polls.get() - polls_before
+        );
+    });
+}
+
+#[test]
+fn a_driver_that_waits_for_nothing_does_nothing() {
+    let Setup {
+        mut world,
+        clients,
+        polls,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let clock = world.clock.clone();
+    world.run(async {
+        settle(&clock).await;
+        let (polled, accepts) = (polls.get(), clients.accept_calls());
+        for _ in 0..50 {
+            settle(&clock).await;
+        }
+        assert_eq!(polls.get(), polled);
+        assert_eq!(clients.accept_calls(), accepts);
+    });
+}
+
+#[test]
+fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
+    let mut config = EdgeConfig::default();
+    config.master.channel_capacity = 4;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(config, CUT);
+    backend.refuse(true);
+    let sent = Rc::new(Cell::new(0_u32));
+    for seed in 1..=3 {
+        let stream = clients.dial(500, Chaos { seed, ..CUT });
+        let sent = Rc::clone(&sent);
+        world.spawn(async move {
+            let mut client = ClientPeer::join(stream).await.expect("joined");
+            for number in 0..50_u32 {
+                client
+                    .send(&[&number.to_le_bytes()[..], &[0; 100]].concat())
+                    .await
+                    .expect("sent");
+                sent.set(sent.get() + 1);
+            }
+            // Stays: an end of the connection would be another story.
+            std::future::pending::<()>().await;
+        });
+    }
+    let clock = world.clock.clone();
+    world.run(async {
+        clock.sleep(Duration::from_secs(8)).await;
+        assert!(
+            sent.get() < 60,
+            "{} packets went nowhere: clients are read though the link is full",
+            sent.get()
+        );
+        backend.refuse(false);
+        let mut link = BackendPeer::accept(&mut MemoryListener(backend.clone())).await;
+        let mut next = std::collections::BTreeMap::new();
+        for _ in 0..150 {
+            let (id, flag, data) = link.recv().await.expect("received").expect("a packet");
+            assert_eq!(flag, Flag::Data);
+            let expected: &mut u32 = next.entry(id).or_default();
+            assert_eq!(data[..4], expected.to_le_bytes(), "in order, once");
+            *expected += 1;
+        }
+        assert_eq!(next.into_values().collect::<Vec<_>>(), [50, 50, 50]);
+    });
+}
+
+#[test]
+fn a_lost_link_is_dialled_again_and_clients_stay() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    world.run(async {
+        let mut client = None;
+        for round in 0..5_u8 {
+            let mut link = BackendPeer::accept(&mut listener).await;
+            let client = match &mut client {
+                Some(client) => client,
+                empty => empty.insert(
+                    ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+                        .await
+                        .expect("joined"),
+                ),
+            };
+            client.send(&[round]).await.expect("sent");
+            assert_eq!(
+                link.recv().await.expect("received"),
+                Some((client.id, Flag::Data, vec![round]))
+            );
+            // By turns in order and by force.
+            if round % 2 == 0 {
+                drop(link)
+            } else {
+                link.frames.stream.abort()
+            }
+        }
+    });
+}
+
+#[test]
+fn an_accept_that_fails_rests_and_goes_on() {
+    let Setup {
+        mut world,
+        clients,
+        polls,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let clock = world.clock.clone();
+    world.run(async {
+        settle(&clock).await;
+        let (polled, accepts, start) = (polls.get(), clients.accept_calls(), clock.now());
+        for _ in 0..10 {
+            clients.fail(io::Error::from_raw_os_error(24));
+        }
+        // Died in the backlog: no reason to rest.
+        clients.fail(io::ErrorKind::ConnectionAborted.into());
+        ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined in the end");
+        // 10, 20, 40, .. 640 ms, then 1 s each.
+        assert_eq!(clock.now().since(start).as_millis(), 1_270 + 3 * 1_000);
+        assert!(
+            clients.accept_calls() - accepts <= 14,
+            "{} calls",
+            clients.accept_calls() - accepts
+        );
+        assert!(polls.get() - polled <= 20, "{} polls", polls.get() - polled);
+    });
+}
+
+#[test]
+fn who_leaves_is_gone_and_the_place_serves_the_next() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        for round in 0..20_u8 {
+            let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+                .await
+                .expect("joined");
+            client.send(&[round]).await.expect("sent");
+            // What was sent before the end counts, however it ends.
+            if round % 2 == 0 {
+                drop(client)
+            } else {
+                poll_fn(|cx| client.frames.stream.poll_close(cx))
+                    .await
+                    .expect("closed")
+            }
+            assert_eq!(
+                link.recv().await.expect("received").expect("a packet").2,
+                [round]
+            );
+        }
+    });
+}
+
+#[test]
+fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), CUT);
+    let mut listener = MemoryListener(backend);
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        link.send(client.id, Flag::Data, b"bye")
+            .await
+            .expect("sent");
+        link.send(client.id, Flag::Kick, b"").await.expect("sent");
+        assert_eq!(
+            client.recv().await.expect("received").as_deref(),
+            Some(&b"bye"[..])
+        );
+        assert_eq!(client.recv().await.expect("in order"), None);
+        assert_eq!(
+            link.recv().await.expect("received"),
+            Some((client.id, Flag::Failure, b"kicked".to_vec()))
+        );
+    });
+}
+
+#[test]
+fn a_shutdown_hands_over_what_is_queued_and_ends() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        handle,
+        done,
+        ..
+    } = setup(EdgeConfig::default(), CUT);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    let got = Rc::new(RefCell::new(Vec::new()));
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        link.send(client.id, Flag::Data, &[1; 20_000])
+            .await
+            .expect("sent");
+        for number in 0..100_u8 {
+            client.send(&[number; 300]).await.expect("sent");
+        }
+        settle(&clock).await;
+        handle.shutdown(Duration::from_secs(5));
+        while let Some((_, _, data)) = link.recv().await.expect("in order") {
+            got.borrow_mut().push(data[0]);
+        }
+        drop(link);
+        assert_eq!(
+            client
+                .recv()
+                .await
+                .expect("received")
+                .map(|data| data.len()),
+            Some(20_000)
+        );
+        assert_eq!(client.recv().await.expect("in order"), None);
+        while !done.get() {
+            settle(&clock).await;
+        }
+        assert_eq!(*got.borrow(), (0..100).collect::<Vec<_>>());
+        assert!(clock.now().as_nanos() < 1_000_000_000, "it need not wait");
+    });
+}
+
+#[test]
+fn a_shutdown_ends_even_if_nobody_takes_anything() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        handle,
+        done,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        for _ in 0..3 {
+            client.send(&[0; CAPACITY]).await.expect("sent");
+        }
+        let asked = clock.now();
+        handle.shutdown(Duration::from_secs(2));
+        while !done.get() {
+            clock.sleep(Duration::from_millis(100)).await;
+            assert!(clock.now().since(asked) <= Duration::from_secs(4));
+        }
+        drop((link, client));
+    });
+}

@@ -1,0 +1,294 @@
+//! Streams in memory.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use voltlane_driver::{Connect, Connector, Listener, Stream};
+
+/// One direction.
+#[derive(Default)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    capacity: usize,
+    /// The writer is done: the end follows the bytes.
+    closed: bool,
+    /// The reader is gone, or the writer reset: nothing passes any more.
+    broken: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Pipe {
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// How a stream misbehaves, within its contract.
+#[derive(Clone, Copy)]
+pub struct Chaos {
+    /// Seed of its own dice.
+    pub seed: u64,
+    /// The most that one call takes or gives.
+    pub max_bytes: usize,
+    /// One call in so many is `Pending` for no reason; 0: none.
+    pub pending_one_in: u64,
+}
+
+impl Chaos {
+    pub const NONE: Chaos = Chaos {
+        seed: 1,
+        max_bytes: usize::MAX,
+        pending_one_in: 0,
+    };
+
+    fn roll(&mut self) -> u64 {
+        // xorshift64: good enough to be odd, and the same every time.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed
+    }
+
+    fn stalls(&mut self) -> bool {
+        self.pending_one_in > 0 && self.roll().is_multiple_of(self.pending_one_in)
+    }
+
+    fn cut(&mut self, length: usize) -> usize {
+        if self.max_bytes == usize::MAX {
+            length
+        } else {
+            length.min(1 + self.roll() as usize % self.max_bytes)
+        }
+    }
+}
+
+/// Calls that a stream got.
+#[derive(Default)]
+pub struct Stats {
+    pub reads: AtomicUsize,
+    pub writes: AtomicUsize,
+}
+
+pub struct MemoryStream {
+    incoming: Arc<Mutex<Pipe>>,
+    outgoing: Arc<Mutex<Pipe>>,
+    chaos: Chaos,
+    stats: Arc<Stats>,
+    peer_stats: Arc<Stats>,
+}
+
+impl MemoryStream {
+    /// The calls that the other end got.
+    pub fn peer_stats(&self) -> &Arc<Stats> {
+        &self.peer_stats
+    }
+}
+
+/// Two ends of one stream, each direction holding `capacity` bytes.
+pub fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
+    let pipe = || {
+        Arc::new(Mutex::new(Pipe {
+            capacity,
+            ..Pipe::default()
+        }))
+    };
+    let (a, b) = (pipe(), pipe());
+    let (near, far) = (Arc::<Stats>::default(), Arc::<Stats>::default());
+    let end = |incoming: &Arc<_>,
+               outgoing: &Arc<_>,
+               stats: &Arc<Stats>,
+               peer_stats: &Arc<Stats>,
+               seed| MemoryStream {
+        incoming: Arc::clone(incoming),
+        outgoing: Arc::clone(outgoing),
+        chaos: Chaos { seed, ..chaos },
+        stats: Arc::clone(stats),
+        peer_stats: Arc::clone(peer_stats),
+    };
+    (
+        end(&a, &b, &near, &far, chaos.seed),
+        end(&b, &a, &far, &near, chaos.seed.wrapping_mul(31) | 1),
+    )
+}
+
+impl Stream for MemoryStream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.stats.reads.fetch_add(1, Ordering::Relaxed);
+        assert!(!buf.is_empty(), "a read of nothing");
+        if self.chaos.stalls() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut pipe = self.incoming.lock().expect("not poisoned");
+        if pipe.bytes.is_empty() {
+            if pipe.broken {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            if pipe.closed {
+                return Poll::Ready(Ok(0));
+            }
+            pipe.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let length = self.chaos.cut(pipe.bytes.len().min(buf.len()));
+        for (to, from) in buf.iter_mut().zip(pipe.bytes.drain(..length)) {
+            *to = from;
+        }
+        if let Some(writer) = pipe.writer.take() {
+            writer.wake();
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stats.writes.fetch_add(1, Ordering::Relaxed);
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        assert!(length > 0, "a write of nothing");
+        if self.chaos.stalls() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut pipe = self.outgoing.lock().expect("not poisoned");
+        if pipe.broken || pipe.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let room = pipe.capacity - pipe.bytes.len();
+        if room == 0 {
+            pipe.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let length = self.chaos.cut(length.min(room));
+        let bytes = bufs.iter().flat_map(|buf| buf.iter().copied()).take(length);
+        pipe.bytes.extend(bytes);
+        if let Some(reader) = pipe.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut pipe = self.outgoing.lock().expect("not poisoned");
+        pipe.closed = true;
+        pipe.wake();
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(self) {
+        let mut pipe = self.outgoing.lock().expect("not poisoned");
+        pipe.broken = true;
+        pipe.bytes.clear();
+        pipe.wake();
+    }
+}
+
+impl Drop for MemoryStream {
+    fn drop(&mut self) {
+        let mut outgoing = self.outgoing.lock().expect("not poisoned");
+        outgoing.closed = true;
+        outgoing.wake();
+        drop(outgoing);
+        let mut incoming = self.incoming.lock().expect("not poisoned");
+        incoming.broken = true;
+        incoming.wake();
+    }
+}
+
+/// Where connections are made: one side dials, the other accepts.
+#[derive(Clone, Default)]
+pub struct Place(Arc<Mutex<Backlog>>);
+
+#[derive(Default)]
+struct Backlog {
+    waiting: VecDeque<io::Result<MemoryStream>>,
+    acceptor: Option<Waker>,
+    accept_calls: usize,
+    refuses: bool,
+}
+
+impl Place {
+    /// Connects; the other end waits to be accepted.
+    pub fn dial(&self, capacity: usize, chaos: Chaos) -> MemoryStream {
+        let (near, far) = pair(capacity, chaos);
+        self.push(Ok(far));
+        near
+    }
+
+    /// The next accept fails so.
+    pub fn fail(&self, error: io::Error) {
+        self.push(Err(error));
+    }
+
+    /// Whether connectors are refused here.
+    pub fn refuse(&self, refuses: bool) {
+        self.0.lock().expect("not poisoned").refuses = refuses;
+    }
+
+    pub fn accept_calls(&self) -> usize {
+        self.0.lock().expect("not poisoned").accept_calls
+    }
+
+    fn push(&self, incoming: io::Result<MemoryStream>) {
+        let mut backlog = self.0.lock().expect("not poisoned");
+        backlog.waiting.push_back(incoming);
+        if let Some(acceptor) = backlog.acceptor.take() {
+            acceptor.wake();
+        }
+    }
+}
+
+pub struct MemoryListener(pub Place);
+
+impl Listener for MemoryListener {
+    type Stream = MemoryStream;
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(MemoryStream, SocketAddr)>> {
+        let mut backlog = self.0.0.lock().expect("not poisoned");
+        backlog.accept_calls += 1;
+        match backlog.waiting.pop_front() {
+            Some(incoming) => {
+                Poll::Ready(incoming.map(|stream| (stream, SocketAddr::from(([127, 0, 0, 1], 1)))))
+            }
+            None => {
+                backlog.acceptor = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+pub struct MemoryConnector {
+    pub place: Place,
+    pub capacity: usize,
+    pub chaos: Chaos,
+}
+
+impl Connector for MemoryConnector {
+    type Stream = MemoryStream;
+
+    fn connect(&mut self) -> Connect<MemoryStream> {
+        let refuses = self.place.0.lock().expect("not poisoned").refuses;
+        let result = if refuses {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        } else {
+            Ok(self.place.dial(self.capacity, self.chaos))
+        };
+        Box::pin(async move { result })
+    }
+}

@@ -1,0 +1,137 @@
+//! The other sides of an edge, spoken byte by byte.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+
+use voltlane_core::ClientId;
+use voltlane_core::keys::KeyPair;
+use voltlane_core::wire::frame::{FrameReader, encode_frame};
+use voltlane_core::wire::handshake::{Handshake, PROTOCOL_VERSION};
+use voltlane_core::wire::tagged::{Flag, Tagged};
+use voltlane_driver::{Listener, Stream};
+
+use super::{MemoryListener, MemoryStream};
+
+const MAX_BODY: u32 = 8 << 20;
+
+/// A stream of frames.
+pub struct Frames {
+    pub stream: MemoryStream,
+    reader: FrameReader,
+    read: Vec<u8>,
+}
+
+impl Frames {
+    fn new(stream: MemoryStream) -> Self {
+        Frames {
+            stream,
+            reader: FrameReader::default(),
+            read: Vec::new(),
+        }
+    }
+
+    pub async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = poll_fn(|cx| self.stream.poll_write(cx, &[IoSlice::new(bytes)])).await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// The next body; `None` at the end of the stream.
+    pub async fn body(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let mut input = &self.read[..];
+            let length = input.len();
+            let body = self
+                .reader
+                .next_frame(&mut input, MAX_BODY)
+                .expect("in bounds")
+                .map(<[u8]>::to_vec);
+            let taken = length - input.len();
+            self.read.drain(..taken);
+            if body.is_some() {
+                return Ok(body);
+            }
+            let mut buf = [0; 4096];
+            match poll_fn(|cx| self.stream.poll_read(cx, &mut buf)).await? {
+                0 => return Ok(None),
+                read => self.read.extend(&buf[..read]),
+            }
+        }
+    }
+}
+
+/// A client that has joined.
+pub struct ClientPeer {
+    pub frames: Frames,
+    pub id: ClientId,
+}
+
+impl ClientPeer {
+    pub async fn join(stream: MemoryStream) -> io::Result<ClientPeer> {
+        let mut frames = Frames::new(stream);
+        let keys = KeyPair::from_bytes(&[7; 32]).expect("a key");
+        let mut hello = Vec::new();
+        Handshake::ProtocolVersion(PROTOCOL_VERSION).encode(&mut hello);
+        frames.write(&hello).await?;
+        frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        hello.clear();
+        Handshake::PubKey(keys.public().as_bytes()).encode(&mut hello);
+        frames.write(&hello).await?;
+        let body = frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let Ok(Handshake::ClientId(id)) = Handshake::decode(&body) else {
+            panic!("{body:?} is no id")
+        };
+        Ok(ClientPeer { frames, id })
+    }
+
+    pub async fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::new();
+        encode_frame(data, &mut frame);
+        self.frames.write(&frame).await
+    }
+
+    pub async fn recv(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.frames.body().await
+    }
+}
+
+/// A backend with one link.
+pub struct BackendPeer {
+    pub frames: Frames,
+}
+
+impl BackendPeer {
+    pub async fn accept(listener: &mut MemoryListener) -> BackendPeer {
+        let (stream, _) = poll_fn(|cx| listener.poll_accept(cx))
+            .await
+            .expect("an edge");
+        BackendPeer {
+            frames: Frames::new(stream),
+        }
+    }
+
+    pub async fn send(&mut self, id: ClientId, flag: Flag, data: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::new();
+        Tagged { id, flag, data }.encode(&mut frame);
+        self.frames.write(&frame).await
+    }
+
+    pub async fn recv(&mut self) -> io::Result<Option<(ClientId, Flag, Vec<u8>)>> {
+        let body = self.frames.body().await?;
+        Ok(body.map(|body| {
+            let Tagged { id, flag, data } = Tagged::decode(&body).expect("a tagged packet");
+            (id, flag, data.to_vec())
+        }))
+    }
+
+    /// Sends back what comes, until the link ends.
+    pub async fn echo(mut self) {
+        while let Ok(Some((id, flag, data))) = self.recv().await {
+            if flag == Flag::Data && self.send(id, Flag::Data, &data).await.is_err() {
+                return;
+            }
+        }
+    }
+}
