@@ -1,6 +1,9 @@
 //! What an edge is told at its start: bounds, times, the shard.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
 
@@ -100,8 +103,23 @@ impl Default for MasterConfig {
 pub struct LimitsConfig {
     /// Connections at one time, in any state.
     pub max_connections: usize,
-    /// Connections at one time that are not established yet.
+    /// Connections at one time that are not established yet. 0: any number.
+    ///
+    /// Three quarters of them may be strangers that have not said what they want; when those are full, the one that has been silent
+    /// for longest makes room for the next. The rest is for those who come back.
     pub max_half_open: usize,
+    /// Connections taken in a second, of all sources together. 0: any number.
+    pub accept_rate: u32,
+    /// Connections that may come at once before `accept_rate` holds.
+    pub accept_burst: u32,
+    /// What becomes of connections beyond the limits on all together (`accept_rate`, `max_half_open`).
+    pub enforce_accepts: Enforce,
+    /// What one source may do.
+    pub sources: SourceLimits,
+    /// What becomes of connections beyond [`sources`](Self::sources).
+    pub enforce_sources: Enforce,
+    /// Networks that the limits on sources do not hold for.
+    pub exempt: Vec<IpNet>,
     /// Sessions at one time, connected or away.
     pub max_sessions: usize,
     /// From accept to established. 0: for ever.
@@ -117,10 +135,66 @@ impl Default for LimitsConfig {
         LimitsConfig {
             max_connections: 1 << 20,
             max_half_open: 1024,
+            accept_rate: 2000,
+            accept_burst: 4000,
+            enforce_accepts: Enforce::On,
+            sources: SourceLimits::default(),
+            enforce_sources: Enforce::On,
+            exempt: loopback(),
             max_sessions: 1 << 21,
             handshake_timeout: Duration::from_secs(5),
             handshake_max_bytes: 512,
             challenges_per_session: 4,
         }
     }
+}
+
+/// Whether a group of limits holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforce {
+    /// What is beyond a limit is refused.
+    #[default]
+    On,
+    /// What is beyond a limit is counted as refused, and taken.
+    Report,
+    /// There are no such limits.
+    Off,
+}
+
+/// What one source (an IPv4 address, an IPv6 /64) may do. For each number 0 means: any number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// Connections at one time.
+    pub connections: usize,
+    /// Connections at one time from a wider network: an IPv6 /48.
+    pub wide_connections: usize,
+    /// Connections taken in a second.
+    pub rate: u32,
+    /// Connections that may come at once before `rate` holds.
+    pub burst: u32,
+    /// Whether a source that sends nonsense is refused for a while.
+    pub penalties: bool,
+    /// Sources remembered at one time. Beyond it the wider network stands for them (for IPv4 the /24), then nothing does.
+    pub table_size: usize,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        SourceLimits {
+            connections: 256,
+            wide_connections: 1024,
+            rate: 50,
+            burst: 200,
+            penalties: true,
+            table_size: 131_072,
+        }
+    }
+}
+
+/// The networks that are exempt unless the operator says otherwise: this machine.
+fn loopback() -> Vec<IpNet> {
+    vec![
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+    ]
 }

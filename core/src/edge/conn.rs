@@ -11,6 +11,8 @@ use crate::queue::FrameQueue;
 use crate::slab::{Key, Slab};
 use crate::wire::frame::FrameReader;
 
+use super::sources::Admission;
+
 /// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnKey(pub(super) Key);
@@ -116,6 +118,8 @@ pub(super) struct Conn {
     /// Bytes that came before it was established.
     pub(super) handshake_bytes: usize,
     pub(super) source: IpAddr,
+    /// Where it is counted.
+    pub(super) admission: Admission,
     pub(super) read_timer: Timer,
     pub(super) write_timer: Timer,
     pub(super) step_timer: Timer,
@@ -124,13 +128,14 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(source: IpAddr) -> Self {
+    pub(super) fn new(source: IpAddr, admission: Admission) -> Self {
         Conn {
             state: State::Handshake(Step::Version),
             reader: FrameReader::default(),
             control: Vec::new(),
             handshake_bytes: 0,
             source,
+            admission,
             read_timer: Timer::default(),
             write_timer: Timer::default(),
             step_timer: Timer::default(),
@@ -163,6 +168,8 @@ pub(super) mod step {
     pub(in super::super) const REPLY: u8 = 0;
     pub(in super::super) const TAKEOVER: u8 = 1;
     pub(in super::super) const DRAIN: u8 = 2;
+    /// Not a deadline: the order in which those came that have not said what they want.
+    pub(in super::super) const STRANGER: u8 = 3;
 }
 
 /// All connections with their timers.
@@ -171,7 +178,7 @@ pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
     pub(super) reads: Deadlines<Conn, 2>,
     pub(super) writes: Deadlines<Conn, 1>,
-    pub(super) steps: Deadlines<Conn, 3>,
+    pub(super) steps: Deadlines<Conn, 4>,
     /// How many are in [`State::Handshake`].
     pub(super) half_open: usize,
 }

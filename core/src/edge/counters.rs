@@ -72,13 +72,15 @@ pub enum CloseReason {
     SessionEnded,
     /// No more sessions can be kept.
     TooManySessions,
+    /// It had been silent for longest when a newer one needed its place.
+    MadeRoom,
     /// The edge shuts down.
     Shutdown,
 }
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 11] = [
+    pub const ALL: [CloseReason; 12] = [
         CloseReason::FrameTooLong,
         CloseReason::BadHandshake,
         CloseReason::BadVersion,
@@ -89,6 +91,7 @@ impl CloseReason {
         CloseReason::Replaced,
         CloseReason::SessionEnded,
         CloseReason::TooManySessions,
+        CloseReason::MadeRoom,
         CloseReason::Shutdown,
     ];
 }
@@ -96,23 +99,39 @@ impl CloseReason {
 /// Why a new connection is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Rejected {
-    /// `max_connections` are there.
-    #[error("too many connections")]
-    TooManyConnections,
-    /// `max_half_open` are not established yet.
-    #[error("too many connections that are not established yet")]
-    TooManyHalfOpen,
     /// The edge shuts down.
     #[error("shutting down")]
     Shutdown,
+    /// `max_connections` are there.
+    #[error("too many connections")]
+    TooManyConnections,
+    /// More than `accept_rate` came.
+    #[error("too many new connections a second")]
+    TooFast,
+    /// `sources.connections` are there from its source, or `sources.wide_connections` from the network around it.
+    #[error("too many connections from one source")]
+    SourceTooMany,
+    /// More than `sources.rate` came from its source.
+    #[error("too many new connections a second from one source")]
+    SourceTooFast,
+    /// Its source sent too much nonsense lately.
+    #[error("the source is in the penalty box")]
+    SourcePenalty,
+    /// `max_half_open` are not established yet, and all of them are coming back.
+    #[error("too many connections that are not established yet")]
+    TooManyHalfOpen,
 }
 
 impl Rejected {
     /// All reasons, in the order of [`Counters::rejected`].
-    pub const ALL: [Rejected; 3] = [
-        Rejected::TooManyConnections,
-        Rejected::TooManyHalfOpen,
+    pub const ALL: [Rejected; 7] = [
         Rejected::Shutdown,
+        Rejected::TooManyConnections,
+        Rejected::TooFast,
+        Rejected::SourceTooMany,
+        Rejected::SourceTooFast,
+        Rejected::SourcePenalty,
+        Rejected::TooManyHalfOpen,
     ];
 }
 
@@ -121,7 +140,7 @@ impl Rejected {
 pub struct Counters {
     /// Connections taken.
     pub accepted: u64,
-    /// Connections not taken, by [`Rejected::ALL`].
+    /// Connections beyond a limit, by [`Rejected::ALL`]; where the limit is only reported, they were taken all the same.
     pub rejected: [u64; Rejected::ALL.len()],
     /// Connections closed by the edge, by [`CloseReason::ALL`].
     pub closed: [u64; CloseReason::ALL.len()],
@@ -170,6 +189,8 @@ pub struct Gauges {
     pub connections: usize,
     /// Connections that are not established yet.
     pub half_open: usize,
+    /// Sources remembered.
+    pub sources: usize,
     /// Sessions, connected or away, and ended ones whose last words still wait for the backend.
     pub sessions: usize,
     /// Sessions whose client is away.

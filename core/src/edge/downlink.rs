@@ -160,7 +160,7 @@ impl Edge {
                 self.spare.push(buffer);
             }
             if matches!(conn.state, State::Draining(_)) && conn.control.is_empty() {
-                return self.finish_draining(index);
+                return self.finish_draining(now, index);
             }
             self.conns.writes.disarm(&mut self.conns.slab, index);
         } else if bytes > 0 && conn.write_timer.is_armed() {

@@ -28,11 +28,11 @@ impl Edge {
         if let Some(session) = conn.session() {
             self.detach(now, index, session);
         }
-        self.begin_closing(index, kind, reason);
+        self.begin_closing(now, index, kind, reason);
     }
 
     /// The connection at `index` is the connection of no session any more: the adapter is to close it.
-    fn begin_closing(&mut self, index: u32, kind: CloseKind, reason: CloseReason) {
+    fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
         self.forget_claim(index);
         self.conns.disarm_all(index);
         let Some(conn) = self.conns.slab.at_mut(index) else {
@@ -50,6 +50,7 @@ impl Edge {
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
         }
+        self.punish(now, index, reason);
         tracing::debug!(conn = index, ?reason, "closing");
         self.mark_ready(index);
     }
@@ -64,9 +65,11 @@ impl Edge {
         }
         self.forget_claim(index);
         self.conns.disarm_all(index);
-        if let Some(conn) = self.conns.slab.remove(index)
-            && matches!(conn.state, State::Handshake(_))
-        {
+        let Some(conn) = self.conns.slab.remove(index) else {
+            return;
+        };
+        self.sources.release(now, conn.admission);
+        if matches!(conn.state, State::Handshake(_)) {
             self.conns.half_open -= 1;
         }
     }
@@ -103,12 +106,12 @@ impl Edge {
     }
 
     /// A newer connection was proven to be the session's client: the old one ends, all that it had not taken goes to the new one.
-    pub(super) fn replace_conn(&mut self, _now: Time, old: u32, session: u32) {
+    pub(super) fn replace_conn(&mut self, now: Time, old: u32, session: u32) {
         self.keep_held_frames(old, session);
         if let Some(entry) = self.sessions.slab.at_mut(session) {
             entry.queue.rewind();
         }
-        self.begin_closing(old, CloseKind::Abort, CloseReason::Replaced);
+        self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
     }
 
     /// The session ends for good: its id means nothing from now on, and the backend hears why, once, after all that the client said.
@@ -158,18 +161,18 @@ impl Edge {
             } else {
                 CloseKind::Abort
             };
-            self.begin_closing(index, kind, CloseReason::SessionEnded);
+            self.begin_closing(now, index, kind, CloseReason::SessionEnded);
         }
     }
 
     /// A kicked client took all that was queued for it.
-    pub(super) fn finish_draining(&mut self, index: u32) {
-        self.begin_closing(index, CloseKind::Graceful, CloseReason::SessionEnded);
+    pub(super) fn finish_draining(&mut self, now: Time, index: u32) {
+        self.begin_closing(now, index, CloseKind::Graceful, CloseReason::SessionEnded);
     }
 
     /// A kicked client did not take what was queued for it in time.
-    pub(super) fn abort_draining(&mut self, index: u32) {
-        self.begin_closing(index, CloseKind::Abort, CloseReason::SessionEnded);
+    pub(super) fn abort_draining(&mut self, now: Time, index: u32) {
+        self.begin_closing(now, index, CloseKind::Abort, CloseReason::SessionEnded);
     }
 
     /// A shutdown has nothing to hand over to who is not established.

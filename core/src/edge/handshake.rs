@@ -129,6 +129,7 @@ impl Edge {
         conn.state = State::Established { session };
         self.conns.half_open -= 1;
         self.conns.reads.disarm(&mut self.conns.slab, index);
+        self.conns.steps.disarm(&mut self.conns.slab, index);
         self.mark_ready(index);
     }
 }

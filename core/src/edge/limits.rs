@@ -40,6 +40,11 @@ impl Bucket {
         self.taken += 1;
         true
     }
+
+    /// Whether every token has come back.
+    pub(super) fn is_full(&self, now: Time, every: Duration) -> bool {
+        now.since(self.updated) >= every.saturating_mul(self.taken)
+    }
 }
 
 #[cfg(test)]

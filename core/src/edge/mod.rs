@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's face towards its adapter |
 //! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
+//! | `admission.rs`, `sources.rs`, `limits.rs` | who is let in |
 //! | `handshake.rs`, `resume.rs` | from an accepted connection to a session |
 //! | `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
 //! | `timeouts.rs` | deadlines |
 
+mod admission;
 mod config;
 mod conn;
 mod counters;
@@ -23,6 +25,7 @@ mod limits;
 mod link;
 mod resume;
 mod session;
+mod sources;
 mod timeouts;
 mod uplink;
 
@@ -41,16 +44,17 @@ use crate::keys::{KeyPair, NonceMint, SharedKey};
 use crate::time::Time;
 use crate::wire::handshake::Handshake;
 
-pub use config::{ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig};
+pub use config::{ClientsConfig, EdgeConfig, Enforce, LimitsConfig, MasterConfig, SourceLimits};
 pub use conn::{CloseKind, Closed, ConnKey};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
-use conn::{Conn, Conns, State};
+use conn::{Conns, State};
 use limits::Bucket;
 use link::{Link, LinkState};
 use session::Sessions;
+use sources::Sources;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
@@ -86,6 +90,8 @@ pub struct Edge {
     now: Time,
     conns: Conns,
     sessions: Sessions,
+    sources: Sources,
+    accepts: Bucket,
     link: Link,
     /// Sessions in line for room on the link, by index. At most one entry for each session.
     waiting: VecDeque<u32>,
@@ -111,6 +117,7 @@ impl Edge {
         };
         let ids = ClientIds::new(config.shard, draw());
         let mint = NonceMint::new(draw());
+        let source_key = draw();
         let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
         let mut greeting = Vec::new();
         Handshake::PubKey(keys.public().as_bytes()).encode(&mut greeting);
@@ -126,6 +133,8 @@ impl Edge {
             now: Time::ZERO,
             conns: Conns::new(),
             sessions: Sessions::new(),
+            sources: Sources::new(source_key),
+            accepts: Bucket::full(Time::ZERO),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
@@ -140,48 +149,10 @@ impl Edge {
     /// A client connected from `source`. On `Err` the adapter drops the socket; nothing remains here.
     ///
     /// # Errors
-    /// When a bound on connections is reached, or the edge shuts down.
+    /// When a limit on connections is reached, or the edge shuts down.
     pub fn handle_accepted(&mut self, now: Time, source: IpAddr) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
-        match self.admit(source) {
-            Ok(key) => {
-                self.counters.accepted += 1;
-                self.conns.half_open += 1;
-                if !self.config.limits.handshake_timeout.is_zero() {
-                    self.conns.reads.arm(
-                        &mut self.conns.slab,
-                        key.0.index,
-                        conn::read::HANDSHAKE,
-                        now,
-                    );
-                }
-                Ok(key)
-            }
-            Err(rejected) => {
-                if let Some(count) = self.counters.rejected.get_mut(rejected as usize) {
-                    *count += 1;
-                }
-                Err(rejected)
-            }
-        }
-    }
-
-    fn admit(&mut self, source: IpAddr) -> Result<ConnKey, Rejected> {
-        let limits = &self.config.limits;
-        if self.shutdown_at.is_some() {
-            return Err(Rejected::Shutdown);
-        }
-        if self.conns.slab.len() >= limits.max_connections {
-            return Err(Rejected::TooManyConnections);
-        }
-        if self.conns.half_open >= limits.max_half_open {
-            return Err(Rejected::TooManyHalfOpen);
-        }
-        self.conns
-            .slab
-            .insert(Conn::new(source))
-            .map(ConnKey)
-            .ok_or(Rejected::TooManyConnections)
+        self.admit(now, source)
     }
 
     /// How many bytes to read from this client at most now. 0: do not read it until it is handed out again.
@@ -413,6 +384,7 @@ impl Edge {
         Gauges {
             connections: self.conns.slab.len(),
             half_open: self.conns.half_open,
+            sources: self.sources.len(),
             sessions: self.sessions.slab.len(),
             stale: self.sessions.stale.len(session::STALE),
             waiting: self.waiting.len(),

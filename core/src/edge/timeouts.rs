@@ -136,7 +136,7 @@ impl Edge {
             self.retry_takeover(now, index);
         }
         while let Some(index) = due(self.conns.steps.first(step::DRAIN), KICK_DRAIN_TIMEOUT, now) {
-            self.abort_draining(index);
+            self.abort_draining(now, index);
         }
         while let Some(index) = due(
             self.conns.reads.first(read::HANDSHAKE),

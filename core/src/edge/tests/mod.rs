@@ -1,5 +1,6 @@
 //! The machine through its face: a small world in which each call is one event.
 
+mod admission;
 mod links;
 mod sessions;
 mod states;

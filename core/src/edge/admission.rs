@@ -1,0 +1,142 @@
+//! Who is let in, cheapest check first (SPEC "Limits on sources"). All of it costs a table lookup and logs nothing.
+
+use core::net::IpAddr;
+
+use crate::time::Time;
+
+use super::Edge;
+use super::config::Enforce;
+use super::conn::{CloseKind, Conn, ConnKey, read, step};
+use super::counters::{CloseReason, Rejected};
+use super::sources::{Admission, Offence, Refusal, interval};
+
+impl Edge {
+    pub(super) fn admit(&mut self, now: Time, source: IpAddr) -> Result<ConnKey, Rejected> {
+        if self.shutdown_at.is_some() {
+            return self.reject(Rejected::Shutdown);
+        }
+        let limits = &self.config.limits;
+        if self.conns.slab.len() >= limits.max_connections {
+            return self.reject(Rejected::TooManyConnections);
+        }
+        let in_pace = limits.enforce_accepts == Enforce::Off
+            || limits.accept_rate == 0
+            || self
+                .accepts
+                .take(now, limits.accept_burst, interval(limits.accept_rate));
+        if !in_pace {
+            self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
+        }
+        let admission = self.admit_source(now, source)?;
+        if let Err(rejected) = self.make_room_for_stranger(now) {
+            self.sources.release(now, admission);
+            return Err(rejected);
+        }
+        let Some(key) = self.conns.slab.insert(Conn::new(source, admission)) else {
+            self.sources.release(now, admission);
+            return self.reject(Rejected::TooManyConnections);
+        };
+        self.counters.accepted += 1;
+        self.conns.half_open += 1;
+        self.conns
+            .steps
+            .arm(&mut self.conns.slab, key.index, step::STRANGER, now);
+        if !self.config.limits.handshake_timeout.is_zero() {
+            self.conns
+                .reads
+                .arm(&mut self.conns.slab, key.index, read::HANDSHAKE, now);
+        }
+        Ok(ConnKey(key))
+    }
+
+    fn admit_source(&mut self, now: Time, source: IpAddr) -> Result<Admission, Rejected> {
+        let limits = &self.config.limits;
+        let exempt = limits
+            .exempt
+            .iter()
+            .any(|network| network.contains(&source.to_canonical()));
+        if exempt || limits.enforce_sources == Enforce::Off {
+            return Ok(Admission::EXEMPT);
+        }
+        self.sources.forget_idle(now, &limits.sources);
+        match self.sources.admit(now, source, &limits.sources) {
+            Ok(admission) => Ok(admission),
+            Err(refusal) => {
+                let rejected = match refusal {
+                    Refusal::TooMany => Rejected::SourceTooMany,
+                    Refusal::TooFast => Rejected::SourceTooFast,
+                    Refusal::Penalty => Rejected::SourcePenalty,
+                };
+                self.beyond(limits.enforce_sources, rejected)?;
+                Ok(self
+                    .sources
+                    .admit_anyway(now, source, &self.config.limits.sources))
+            }
+        }
+    }
+
+    /// Connections that have not said what they want hold at most three quarters of the half-open places, so that those who come
+    /// back find one. The stranger that has been silent for longest makes room: who speaks is through in a round trip, who is silent
+    /// on purpose is the oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.)
+    fn make_room_for_stranger(&mut self, now: Time) -> Result<(), Rejected> {
+        let limits = &self.config.limits;
+        let max = limits.max_half_open;
+        if limits.enforce_accepts == Enforce::Off || max == 0 {
+            return Ok(());
+        }
+        let full = self.conns.half_open >= max;
+        if !full
+            && self.conns.steps.len(step::STRANGER) < max.div_ceil(4).saturating_mul(3).min(max)
+        {
+            return Ok(());
+        }
+        if limits.enforce_accepts == Enforce::Report {
+            return self.beyond(Enforce::Report, Rejected::TooManyHalfOpen);
+        }
+        match self.conns.steps.first(step::STRANGER) {
+            Some((silent, _)) => {
+                self.close_conn(now, silent, CloseKind::Abort, CloseReason::MadeRoom);
+                Ok(())
+            }
+            None => self.beyond(Enforce::On, Rejected::TooManyHalfOpen),
+        }
+    }
+
+    /// Counts what is beyond a limit, and refuses it if the limit is enforced.
+    fn beyond(&mut self, enforce: Enforce, rejected: Rejected) -> Result<(), Rejected> {
+        let refused = self.reject(rejected);
+        if enforce == Enforce::On {
+            refused
+        } else {
+            Ok(())
+        }
+    }
+
+    fn reject<T>(&mut self, rejected: Rejected) -> Result<T, Rejected> {
+        if let Some(count) = self.counters.rejected.get_mut(rejected as usize) {
+            *count += 1;
+        }
+        Err(rejected)
+    }
+
+    /// Why the edge closed the connection at `index` is held against its source, if it says something about the source.
+    pub(super) fn punish(&mut self, now: Time, index: u32, reason: CloseReason) {
+        let offence = match reason {
+            CloseReason::FrameTooLong
+            | CloseReason::BadHandshake
+            | CloseReason::BadVersion
+            | CloseReason::BadKey
+            | CloseReason::FrameTimeout => Offence::BadFrame,
+            CloseReason::BadProof => Offence::BadProof,
+            CloseReason::HandshakeTimeout => Offence::TimedOut,
+            CloseReason::Replaced
+            | CloseReason::SessionEnded
+            | CloseReason::TooManySessions
+            | CloseReason::MadeRoom
+            | CloseReason::Shutdown => return,
+        };
+        if let Some(conn) = self.conns.slab.at(index) {
+            self.sources.punish(now, conn.admission, offence);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Who is let in.
+
+use super::*;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn rejected(world: &World, reason: Rejected) -> u64 {
+    world.edge.counters().rejected[reason as usize]
+}
+
+#[test]
+fn the_stranger_that_was_silent_for_longest_makes_room_and_a_quarter_is_for_those_who_come_back() {
+    let mut world = World::new(|config| config.limits.max_half_open = 8);
+    let member = world.join();
+    let strangers: Vec<ConnKey> = (0..6).map(|_| world.accept()).collect();
+    assert!(strangers.iter().all(|&conn| !world.is_closed(conn)));
+    let seventh = world.accept();
+    assert!(world.is_closed(strangers[0]), "the oldest");
+    assert!(strangers[1..].iter().all(|&conn| !world.is_closed(conn)));
+    // Two of them turn out to be coming back: their places are taken by strangers again, up to all eight.
+    for conn in [strangers[1], strangers[2]] {
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::ClientId(member.id));
+    }
+    world.accept();
+    world.accept();
+    assert_eq!(world.edge.gauges().half_open, 8);
+    assert!(!world.is_closed(seventh) && !world.is_closed(strangers[3]));
+    world.accept();
+    assert!(world.is_closed(strangers[3]));
+    assert_eq!(world.edge.gauges().half_open, 8);
+}
+
+#[test]
+fn when_all_half_open_places_are_taken_by_those_who_come_back_nobody_is_let_in() {
+    let mut world = World::new(|config| config.limits.max_half_open = 2);
+    let member = world.join();
+    for _ in 0..2 {
+        let conn = world.accept();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::ClientId(member.id));
+    }
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::TooManyHalfOpen)
+    );
+}
+
+#[test]
+fn connections_are_bounded_exactly() {
+    let mut world = World::new(|config| config.limits.max_connections = 2);
+    let first = world.join();
+    world.accept();
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::TooManyConnections)
+    );
+    world.leave(first.conn);
+    world.accept();
+}
+
+#[test]
+fn all_together_are_paced() {
+    let mut world = World::new(|config| {
+        config.limits.accept_rate = 10;
+        config.limits.accept_burst = 20;
+        config.limits.max_half_open = 0;
+        config.limits.enforce_sources = Enforce::Off;
+    });
+    let taken = |world: &mut World| {
+        (0..50)
+            .filter(|_| world.edge.handle_accepted(world.now, SOURCE).is_ok())
+            .count()
+    };
+    assert_eq!(taken(&mut world), 20);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(taken(&mut world), 10);
+    assert_eq!(rejected(&world, Rejected::TooFast), 30 + 40);
+}
+
+#[test]
+fn one_source_is_bounded_and_exempt_networks_are_not() {
+    let mut world = World::new(|config| {
+        config.limits.sources.connections = 3;
+        config.limits.sources.rate = 0;
+    });
+    let first = world.join();
+    world.join();
+    world.join();
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::SourceTooMany)
+    );
+    world.leave(first.conn);
+    world.join();
+    for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        for _ in 0..10 {
+            assert!(
+                world.edge.handle_accepted(world.now, ip(loopback)).is_ok(),
+                "{loopback}"
+            );
+        }
+    }
+    assert!(
+        world
+            .edge
+            .handle_accepted(world.now, ip("192.0.2.2"))
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_source_of_nonsense_waits_in_the_penalty_box() {
+    let mut world = World::new(|_| {});
+    for _ in 0..2 {
+        let conn = world.accept();
+        world
+            .edge
+            .handle_client_bytes(world.now, conn, b"GET / HTTP/1.1");
+        assert!(world.is_closed(conn));
+    }
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::SourcePenalty)
+    );
+    assert!(
+        world
+            .edge
+            .handle_accepted(world.now, ip("192.0.2.200"))
+            .is_ok(),
+        "its neighbour is not"
+    );
+    world.wait(Duration::from_secs(6));
+    world.join();
+}
+
+#[test]
+fn in_report_mode_the_counters_move_and_nobody_is_refused() {
+    let limits = |enforce| {
+        move |config: &mut EdgeConfig| {
+            config.limits.enforce_accepts = enforce;
+            config.limits.enforce_sources = enforce;
+            config.limits.accept_burst = 5;
+            config.limits.sources.connections = 3;
+            config.limits.max_half_open = 4;
+        }
+    };
+    for (enforce, counted) in [(Enforce::Report, true), (Enforce::Off, false)] {
+        let mut world = World::new(limits(enforce));
+        let conns: Vec<ConnKey> = (0..10).map(|_| world.accept()).collect();
+        assert!(
+            conns.iter().all(|&conn| !world.is_closed(conn)),
+            "{enforce:?}"
+        );
+        for reason in [
+            Rejected::TooFast,
+            Rejected::SourceTooMany,
+            Rejected::TooManyHalfOpen,
+        ] {
+            assert_eq!(
+                rejected(&world, reason) > 0,
+                counted,
+                "{enforce:?} {reason:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_memory_of_sources_goes_with_them() {
+    let mut world = World::new(|_| {});
+    for n in 0..200u8 {
+        let conn = world
+            .edge
+            .handle_accepted(world.now, ip(&format!("198.51.100.{n}")))
+            .unwrap();
+        world.leave(conn);
+    }
+    assert_eq!(world.edge.gauges().sources, 200);
+    world.wait(Duration::from_secs(600));
+    for _ in 0..60 {
+        let conn = world.accept();
+        world.leave(conn);
+    }
+    assert_eq!(world.edge.gauges().sources, 1);
+}
