@@ -1,6 +1,7 @@
 //! The core's work in repeatable steps, without sockets: the same steps are timed by criterion (`cargo bench`), watched for
 //! allocations (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
 
+mod edge;
 mod wire;
 
 use std::fmt;
@@ -82,5 +83,7 @@ impl fmt::Display for Kind {
 
 /// All kinds.
 pub fn kinds() -> Vec<Kind> {
-    wire::kinds()
+    let mut kinds = wire::kinds();
+    kinds.extend(edge::kinds());
+    kinds
 }
