@@ -1,4 +1,12 @@
 //! What the binaries of Voltlane share and that needs no runtime: configuration, arguments, logging, `check`.
+//!
+//! A binary is [`main_with`] and a function that runs a [`Task`] on a runtime.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+mod entry;
+pub mod logging;
+mod text;
+
+pub use entry::{EXIT_USAGE, Task, main_with};

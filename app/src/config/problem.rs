@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::text::excerpt;
+
+/// Characters that are shown of what somebody wrote.
+const SHOWN: usize = 80;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -83,10 +88,10 @@ impl fmt::Display for Problem {
             Origin::Argument { .. } => f.write_str("command line")?,
         }
         if let Some(written) = &self.written {
-            write!(f, ": {}", excerpt(written))?;
+            write!(f, ": {}", excerpt(written, SHOWN))?;
         }
         if let Some(value) = &self.value {
-            write!(f, " = {}", excerpt(value))?;
+            write!(f, " = {}", excerpt(value, SHOWN))?;
         }
         write!(f, ": {}", self.message)
     }
@@ -131,21 +136,3 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
-
-/// At most 80 characters of a text that somebody else wrote, on one line, nothing in it for a terminal to obey.
-fn excerpt(text: &str) -> String {
-    const SHOWN: usize = 80;
-    let mut out = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == SHOWN {
-            out.push('…');
-            break;
-        }
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}

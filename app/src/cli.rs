@@ -1,0 +1,299 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{Address, Argument};
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Run(ConfigArgs),
+    /// Say whether the configuration is good, and what it is.
+    Check(ConfigArgs),
+    /// Show it all in one process.
+    Demo(DemoArgs),
+    /// Be a client, with lines for packets.
+    Connect(ConnectArgs),
+    /// Be a backend that sends everything back.
+    Echo(EchoArgs),
+}
+
+/// Where the configuration is, and what goes before it.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigArgs {
+    /// Configuration file [default: connserver.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on, before what the configuration says
+    // Not parsed here: the loader reports it together with everything else that is wrong.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Address of the backend, before what the configuration says
+    #[arg(long, value_name = "ADDR")]
+    pub master: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The values that go before every other source.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<Argument> {
+        let given = [
+            ("--listen", "listener.address", &self.listen),
+            ("--master", "master.address", &self.master),
+        ];
+        let given = given.into_iter();
+        given
+            .filter_map(|(option, path, value)| {
+                Some(Argument {
+                    option,
+                    path,
+                    value: value.clone()?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// How the demonstration goes.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DemoArgs {
+    /// End after this many seconds [default: at Ctrl-C]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub secs: Option<u32>,
+}
+
+/// Where a client connects to.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ConnectArgs {
+    /// Address of the edge
+    #[arg(value_name = "ADDR", value_parser = connectable)]
+    pub address: Address,
+}
+
+/// Where a backend waits for its edge.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct EchoArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:42001")]
+    pub listen: Address,
+}
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "An edge server: many clients, one stream to the backend, and nobody lost over a dropped connection"
+)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    run: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Serve; the same as no command at all
+    Run(ConfigArgs),
+    /// Show an edge, a backend and clients in this process, one of which keeps dropping
+    Demo(DemoArgs),
+    /// Be a client: each line of standard input is a packet, /drop cuts the connection
+    Connect(ConnectArgs),
+    /// Be a backend that sends every packet back
+    Echo(EchoArgs),
+    /// Say whether the configuration is good, and where each value comes from
+    Check(ConfigArgs),
+}
+
+/// Reads a command line; its first word, the path of the program, is not looked at.
+///
+/// # Errors
+/// What clap says of a wrong command line. Help and version are errors too, with exit code 0.
+pub fn parse(
+    program: &'static str,
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<Command, clap::Error> {
+    let mut command = Cli::command().name(program).bin_name(program);
+    let matches = command.try_get_matches_from_mut(words)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok(match cli.command {
+        None => Command::Run(cli.run),
+        Some(Sub::Run(args)) => Command::Run(args),
+        Some(Sub::Check(args)) => Command::Check(args),
+        Some(Sub::Demo(args)) => Command::Demo(args),
+        Some(Sub::Connect(args)) => Command::Connect(args),
+        Some(Sub::Echo(args)) => Command::Echo(args),
+    })
+}
+
+fn connectable(text: &str) -> Result<Address, String> {
+    let address: Address = text.parse().map_err(|error| format!("{error}"))?;
+    if address.port() == 0 {
+        Err("port 0 cannot be connected to".into())
+    } else {
+        Ok(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Command, clap::Error> {
+        parse(
+            "voltlane-smol",
+            std::iter::once("x")
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    fn good(line: &str) -> Command {
+        words(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    #[test]
+    fn no_command_is_run() {
+        assert_eq!(good(""), Command::Run(ConfigArgs::default()));
+        assert_eq!(good("run"), good(""));
+        let args = "--config a.toml --listen [::1]:1 --master nonsense";
+        assert_eq!(good(args), good(&format!("run {args}")));
+        let Command::Run(run) = good(args) else {
+            panic!("not run")
+        };
+        assert_eq!(run.config, Some(PathBuf::from("a.toml")));
+        let paths: Vec<_> = run
+            .arguments()
+            .into_iter()
+            .map(|argument| (argument.path, argument.value))
+            .collect();
+        let expected = [
+            ("listener.address", "[::1]:1"),
+            ("master.address", "nonsense"),
+        ];
+        assert_eq!(
+            paths,
+            expected.map(|(path, value)| (path, value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn every_command() {
+        assert_eq!(good("demo"), Command::Demo(DemoArgs { secs: None }));
+        assert_eq!(
+            good("demo --secs 3"),
+            Command::Demo(DemoArgs { secs: Some(3) })
+        );
+        assert_eq!(
+            good("connect ::1:5"),
+            Command::Connect(ConnectArgs {
+                address: "[::1]:5".parse().unwrap()
+            })
+        );
+        assert_eq!(
+            good("echo"),
+            Command::Echo(EchoArgs {
+                listen: Address::loopback(42001)
+            })
+        );
+        assert_eq!(
+            good("echo --listen a:0"),
+            Command::Echo(EchoArgs {
+                listen: "a:0".parse().unwrap()
+            })
+        );
+        assert_eq!(good("check"), Command::Check(ConfigArgs::default()));
+        let config = Some(PathBuf::from("f"));
+        assert_eq!(
+            good("check --config f"),
+            Command::Check(ConfigArgs {
+                config,
+                ..ConfigArgs::default()
+            })
+        );
+    }
+
+    #[test]
+    fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
+        for (line, says) in [
+            ("serve", "unrecognized subcommand 'serve'"),
+            ("chek", "a similar subcommand exists: 'check'"),
+            ("--lisen a:1", "a similar argument exists: '--listen'"),
+            ("--config", "a value is required for '--config <FILE>'"),
+            ("--config=", "a value is required for '--config <FILE>'"),
+            ("--listen a:1 --listen b:1", "cannot be used multiple times"),
+            (
+                "--listen a:1 demo",
+                "the subcommand 'demo' cannot be used with '--listen <ADDR>'",
+            ),
+            ("demo --secs 0", "0 is not in 1..=4294967295"),
+            ("demo --secs -1", "unexpected argument '-1' found"),
+            ("demo --secs 1.5", "invalid value '1.5' for '--secs <N>'"),
+            (
+                "demo --secs 99999999999",
+                "99999999999 is not in 1..=4294967295",
+            ),
+            ("demo now", "unexpected argument 'now' found"),
+            ("connect", "<ADDR>"),
+            (
+                "connect localhost",
+                "invalid value 'localhost' for '<ADDR>': the port is missing",
+            ),
+            ("connect a:0", "port 0 cannot be connected to"),
+            ("connect a:1 b:2", "unexpected argument 'b:2' found"),
+            (
+                "echo --listen 5",
+                "invalid value '5' for '--listen <ADDR>': the port is missing",
+            ),
+            (
+                "check --master",
+                "a value is required for '--master <ADDR>'",
+            ),
+        ] {
+            let error = words(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            let text = error.to_string();
+            assert!(text.contains(says), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_name_the_binary_and_end_with_0() {
+        for (line, says) in [
+            ("--help", "Usage: voltlane-smol [OPTIONS]"),
+            ("-h", "check    Say whether the configuration is good"),
+            ("check --help", "Usage: voltlane-smol check [OPTIONS]"),
+            (
+                "--version",
+                concat!("voltlane-smol ", env!("CARGO_PKG_VERSION")),
+            ),
+        ] {
+            let text = words(line).expect_err(line);
+            assert_eq!(text.exit_code(), 0, "{line}");
+            assert!(text.to_string().contains(says), "{line}: {text}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn arguments_that_are_not_utf8() {
+        use std::os::unix::ffi::OsStringExt;
+        let bad = || OsString::from_vec(vec![b'a', 0xFF]);
+        let error =
+            parse("voltlane", ["x".into(), "--listen".into(), bad()]).expect_err("not UTF-8");
+        assert_eq!(error.exit_code(), 2);
+        // A path may be any bytes.
+        let command = parse("voltlane", ["x".into(), "--config".into(), bad()]).expect("any path");
+        assert_eq!(
+            command,
+            Command::Run(ConfigArgs {
+                config: Some(bad().into()),
+                ..ConfigArgs::default()
+            })
+        );
+    }
+}

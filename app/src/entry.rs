@@ -1,0 +1,245 @@
+//! The way from the start of a process to its task, the same for every binary.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{self, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
+use crate::config::{self, LogLevel, Note, Problems, Settings, WhenMissing};
+use crate::logging;
+
+/// What is left to do for a runtime, once arguments and configuration are known to be good.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Serve with these settings.
+    Run(Box<Settings>),
+    /// Show it all in one process.
+    Demo(DemoArgs),
+    /// Be a client.
+    Connect(ConnectArgs),
+    /// Be a backend that sends everything back.
+    Echo(EchoArgs),
+}
+
+/// Exit code for wrong arguments or a wrong configuration.
+pub const EXIT_USAGE: u8 = 2;
+
+/// The whole of a binary but its runtime: reads the command line and, for `run` and `check`, the configuration, begins to
+/// log, and hands over to `runner`. `check` needs no runtime and is done here. `program` is the name of the binary.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use voltlane_app::{Task, main_with};
+///
+/// fn main() -> ExitCode {
+///     main_with("voltlane", |task| match task {
+///         Task::Run(settings) => {
+///             tracing::info!("would listen on {}", settings.listener.address);
+///             ExitCode::SUCCESS
+///         }
+///         _ => ExitCode::FAILURE,
+///     })
+/// }
+/// ```
+pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -> ExitCode {
+    match prepare(program, std::env::args_os(), Path::new(".")) {
+        Err(ending) => ending.end(),
+        Ok((task, note)) => {
+            logging::start(task.log_level());
+            match note {
+                Some(note @ Note::CouldNotWrite(..)) => tracing::warn!("{note}"),
+                Some(note) => tracing::info!("{note}"),
+                None => {}
+            }
+            runner(task)
+        }
+    }
+}
+
+impl Task {
+    /// Only a server has a configuration; what a person looks at while it runs logs what goes wrong.
+    fn log_level(&self) -> LogLevel {
+        match self {
+            Task::Run(settings) => settings.general.log_level,
+            Task::Echo(_) => LogLevel::Info,
+            Task::Demo(_) | Task::Connect(_) => LogLevel::Warn,
+        }
+    }
+}
+
+/// The last words of a process that has nothing more to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ending {
+    /// 0: what was asked for, on standard output. Else what is wrong, on standard error.
+    code: u8,
+    text: String,
+}
+
+impl Ending {
+    fn end(self) -> ExitCode {
+        // Output that nobody reads is no error.
+        let _ = match self.code {
+            0 => std::io::stdout().write_all(self.text.as_bytes()),
+            _ => std::io::stderr().write_all(self.text.as_bytes()),
+        };
+        ExitCode::from(self.code)
+    }
+
+    fn refusal(program: &str, so: &str, problems: &Problems) -> Ending {
+        let count = problems.iter().count();
+        let plural = if count == 1 { "" } else { "s" };
+        let text =
+            format!("{program}: {count} problem{plural} in the configuration, {so}:\n{problems}\n");
+        Ending {
+            code: EXIT_USAGE,
+            text,
+        }
+    }
+}
+
+/// Everything up to the task, or to the end if there is none. `.env` and relative paths are those of `directory`.
+fn prepare(
+    program: &'static str,
+    words: impl IntoIterator<Item = OsString>,
+    directory: &Path,
+) -> Result<(Task, Option<Note>), Ending> {
+    let command = cli::parse(program, words).map_err(|error| {
+        let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+        Ending {
+            code,
+            text: error.to_string(),
+        }
+    })?;
+    let load = |args: &ConfigArgs, missing| {
+        config::load(directory, args.config.as_deref(), missing, args.arguments())
+    };
+    match command {
+        Command::Demo(args) => Ok((Task::Demo(args), None)),
+        Command::Connect(args) => Ok((Task::Connect(args), None)),
+        Command::Echo(args) => Ok((Task::Echo(args), None)),
+        Command::Run(args) => match load(&args, WhenMissing::Write) {
+            Ok((loaded, note)) => Ok((Task::Run(Box::new(loaded.settings)), note)),
+            Err(problems) => Err(Ending::refusal(program, "nothing was started", &problems)),
+        },
+        Command::Check(args) => Err(match load(&args, WhenMissing::Leave) {
+            Ok((loaded, note)) => {
+                let file = args
+                    .config
+                    .as_deref()
+                    .unwrap_or(Path::new(config::DEFAULT_FILE));
+                let about =
+                    note.map_or_else(|| file.display().to_string(), |note| note.to_string());
+                Ending {
+                    code: 0,
+                    text: format!("# Good: {about}\n\n{}", loaded.describe()),
+                }
+            }
+            Err(problems) => Ending::refusal(program, "an edge would not start", &problems),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A directory that no test writes to.
+    fn elsewhere() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+    }
+
+    fn prepare_line(line: &str) -> Result<(Task, Option<Note>), Ending> {
+        let words = std::iter::once("x").chain(line.split_whitespace());
+        prepare("voltlane", words.map(OsString::from), &elsewhere())
+    }
+
+    fn ending(line: &str) -> Ending {
+        prepare_line(line).expect_err(line)
+    }
+
+    #[test]
+    fn check_prints_what_is_in_effect_and_ends_with_0() {
+        let Ending { code, text } = ending("check --listen ::1:5");
+        assert_eq!(code, 0, "{text}");
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "# Good: connserver.toml is missing: the defaults hold"
+        );
+        let listen = "listener.address = \"[::1]:5\" # from --listen, default \"127.0.0.1:42000\"";
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(lines.iter().any(|line| words(line) == listen), "{text}");
+        let Ending { code, text } = ending("check --config default.toml");
+        assert_eq!(code, 0, "{text}");
+        assert!(text.starts_with("# Good: default.toml\n\n"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_configuration_ends_run_and_check_with_2() {
+        let wrong = "--config default.toml --listen x --master y";
+        let address =
+            "must be an address such as \"127.0.0.1:42000\", \"[::1]:42000\" or \"name:42000\"";
+        let problems = format!(
+            "command line: --listen = \"x\": the port is missing; {address}\n\
+             command line: --master = \"y\": the port is missing; {address}\n"
+        );
+        let expected = |so: &str| Ending {
+            code: 2,
+            text: format!("voltlane: 2 problems in the configuration, {so}:\n{problems}"),
+        };
+        assert_eq!(
+            ending(&format!("run {wrong}")),
+            expected("nothing was started")
+        );
+        assert_eq!(ending(wrong), expected("nothing was started"));
+        assert_eq!(
+            ending(&format!("check {wrong}")),
+            expected("an edge would not start")
+        );
+        let one = ending("check --config no-such.toml");
+        let says = "voltlane: 1 problem in the configuration, an edge would not start:\n\
+                    no-such.toml: there is no such file\n";
+        assert_eq!(
+            one,
+            Ending {
+                code: 2,
+                text: says.to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn a_wrong_command_line_ends_with_2_and_help_with_0() {
+        assert_eq!(ending("bogus").code, 2);
+        assert_eq!(ending("--help").code, 0);
+        assert_eq!(
+            ending("--version").text,
+            concat!("voltlane ", env!("CARGO_PKG_VERSION"), "\n")
+        );
+    }
+
+    #[test]
+    fn what_needs_a_runtime_is_handed_over() {
+        let (task, note) =
+            prepare_line("run --config default.toml --listen 127.0.0.1:0").expect("good");
+        let Task::Run(settings) = &task else {
+            panic!("{task:?}")
+        };
+        assert_eq!(settings.listener.address.to_string(), "127.0.0.1:0");
+        assert_eq!((task.log_level(), note), (LogLevel::Info, None));
+        for (line, level) in [
+            ("demo --secs 1", LogLevel::Warn),
+            ("connect a:1", LogLevel::Warn),
+            ("echo", LogLevel::Info),
+        ] {
+            assert_eq!(
+                prepare_line(line).expect(line).0.log_level(),
+                level,
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Log lines on standard error.
+//!
+//! What a stranger can cause is bounded: of each kind, that is of each place in the code, one line a second is written,
+//! after a burst of [`BURST`], and the next one that is written counts those that were not. It holds for lines at Info and
+//! above; who asks for Debug or Trace gets every line. Values are printed without control characters.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+mod kinds;
+
+pub use kinds::BURST;
+use kinds::Kinds;
+
+use crate::config::LogLevel;
+use crate::text::{Printable, excerpt};
+
+/// Begins to log to standard error, for the whole process. A second call changes nothing.
+pub fn start(level: LogLevel) {
+    let begin = Instant::now();
+    let stderr = io::stderr();
+    let colours =
+        stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let subscriber = subscriber(
+        level,
+        || Lossy(io::stderr()),
+        colours,
+        move || begin.elapsed(),
+    );
+    // Fails only if there is one already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The same to any writer, and with any clock.
+fn subscriber<W>(
+    level: LogLevel,
+    writer: W,
+    colours: bool,
+    clock: impl Fn() -> Duration + Send + Sync + 'static,
+) -> impl Subscriber
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let level = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let fields = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(Printable(writer), "{value:?}"),
+        name => write!(Printable(writer), "{name}={value:?}"),
+    });
+    tracing_subscriber::fmt()
+        // It would complain to the very stream that is closed, with a macro that panics then.
+        .log_internal_errors(false)
+        .with_max_level(level)
+        .with_ansi(colours)
+        .fmt_fields(fields.delimited(" "))
+        .event_format(Lines {
+            kinds: Mutex::new(Kinds::default()),
+            clock,
+        })
+        .with_writer(writer)
+        .finish()
+}
+
+/// A stream that takes everything: when nobody reads the log or the disk is full, the service goes on.
+struct Lossy<W>(W);
+
+impl<W: io::Write> io::Write for Lossy<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+/// One line for one event: time, level, spans, fields.
+struct Lines<C> {
+    kinds: Mutex<Kinds>,
+    clock: C,
+}
+
+impl<S, N, C> FormatEvent<S, N> for Lines<C>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    C: Fn() -> Duration,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        let is_ours = metadata.target().starts_with("voltlane");
+        let left_out = if *metadata.level() > Level::INFO {
+            // The crates below tell their every step at these levels.
+            if !is_ours {
+                return Ok(());
+            }
+            0
+        } else {
+            // Counts stay right whatever a panic elsewhere interrupted.
+            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = (self.clock)();
+            let admitted = kinds.admit(metadata.callsite(), now, || Message::of(event));
+            for (message, count) in kinds.take_overdue(now) {
+                begin_line(&mut writer, Level::INFO)?;
+                writeln!(writer, "{count} more like \"{message}\" were left out")?;
+            }
+            match admitted {
+                Some(left_out) => left_out,
+                None => return Ok(()),
+            }
+        };
+        begin_line(&mut writer, *metadata.level())?;
+        for span in context
+            .event_scope()
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            write!(writer, "{}", span.name())?;
+            if let Some(fields) = span
+                .extensions()
+                .get::<FormattedFields<N>>()
+                .filter(|fields| !fields.is_empty())
+            {
+                write!(writer, "{{{fields}}}")?;
+            }
+            writer.write_str(": ")?;
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        if left_out > 0 {
+            write!(writer, " ({left_out} more like this were left out)")?;
+        }
+        writeln!(writer)
+    }
+}
+
+fn begin_line(writer: &mut Writer<'_>, level: Level) -> fmt::Result {
+    SystemTime.format_time(writer)?;
+    let colour = match level {
+        Level::ERROR => "31",
+        Level::WARN => "33",
+        Level::INFO => "32",
+        Level::DEBUG => "34",
+        Level::TRACE => "35",
+    };
+    if writer.has_ansi_escapes() {
+        write!(writer, " \x1b[{colour}m{level:>5}\x1b[0m ")
+    } else {
+        write!(writer, " {level:>5} ")
+    }
+}
+
+/// The message of an event, without its fields.
+#[derive(Default)]
+struct Message(String);
+
+impl Message {
+    fn of(event: &Event<'_>) -> String {
+        let mut message = Message::default();
+        event.record(&mut message);
+        excerpt(&message.0, 80)
+    }
+}
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A log in memory, and a clock that the test moves.
+    #[derive(Clone, Default)]
+    struct Log {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        millis: Arc<AtomicU64>,
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.bytes
+                .lock()
+                .expect("no test panics with the lock")
+                .extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn with(&self, level: LogLevel, test: impl FnOnce()) {
+            let (writer, clock) = (self.clone(), self.clone());
+            let clock = move || Duration::from_millis(clock.millis.load(Ordering::Relaxed));
+            tracing::subscriber::with_default(
+                subscriber(level, move || writer.clone(), false, clock),
+                test,
+            );
+        }
+
+        fn set_millis(&self, millis: u64) {
+            self.millis.store(millis, Ordering::Relaxed);
+        }
+
+        /// The lines since the last call, without their times.
+        fn lines(&self) -> Vec<String> {
+            let bytes =
+                std::mem::take(&mut *self.bytes.lock().expect("no test panics with the lock"));
+            let text = String::from_utf8(bytes).expect("a log is text");
+            text.lines()
+                .map(|line| {
+                    line.split_once(' ')
+                        .expect("a time")
+                        .1
+                        .trim_start()
+                        .to_owned()
+                })
+                .collect()
+        }
+    }
+
+    fn flood(lines: usize) {
+        for number in 0..lines {
+            tracing::info!(number, "refused");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_is_one_line_a_second_after_a_burst() {
+        let log = Log::default();
+        log.with(LogLevel::Info, || {
+            flood(1000);
+            let lines = log.lines();
+            assert_eq!(lines.len(), BURST as usize);
+            assert_eq!(lines[0], "INFO refused number=0");
+            log.set_millis(999);
+            flood(1);
+            assert_eq!(log.lines(), [""; 0]);
+            log.set_millis(1_000);
+            flood(5);
+            assert_eq!(
+                log.lines(),
+                ["INFO refused number=0 (981 more like this were left out)"]
+            );
+            for second in 2..10 {
+                log.set_millis(second * 1_000);
+                flood(10);
+                assert_eq!(log.lines().len(), 1, "second {second}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_by_the_next_line_of_any_kind() {
+        let log = Log::default();
+        log.with(LogLevel::Info, || {
+            flood(25);
+            log.lines();
+            log.set_millis(1_500);
+            tracing::warn!("another");
+            assert_eq!(log.lines(), ["WARN another"], "the flood may go on");
+            log.set_millis(2_000);
+            tracing::warn!("another");
+            assert_eq!(
+                log.lines(),
+                ["INFO 5 more like \"refused\" were left out", "WARN another"]
+            );
+            tracing::warn!("another");
+            assert_eq!(log.lines(), ["WARN another"], "told once");
+        });
+    }
+
+    #[test]
+    fn after_a_quiet_time_the_burst_is_whole_again() {
+        let log = Log::default();
+        log.with(LogLevel::Info, || {
+            flood(20);
+            log.set_millis(20_000);
+            log.lines();
+            flood(30);
+            assert_eq!(log.lines().len(), BURST as usize);
+        });
+    }
+
+    #[test]
+    fn kinds_do_not_share_a_limit() {
+        let log = Log::default();
+        log.with(LogLevel::Info, || {
+            flood(1000);
+            log.lines();
+            tracing::error!("something else");
+            assert_eq!(log.lines(), ["ERROR something else"]);
+        });
+    }
+
+    #[test]
+    fn debug_and_trace_are_whole_and_only_ours() {
+        let log = Log::default();
+        log.with(LogLevel::Trace, || {
+            for _ in 0..100 {
+                tracing::trace!("packet");
+            }
+            tracing::debug!(target: "mio::poll", "theirs");
+            tracing::warn!(target: "mio::poll", "theirs, and of weight");
+        });
+        let lines = log.lines();
+        assert_eq!(lines.len(), 101);
+        assert_eq!(lines[100], "WARN theirs, and of weight");
+    }
+
+    #[test]
+    fn each_level_writes_itself_and_what_is_graver() {
+        let levels = [
+            LogLevel::Off,
+            LogLevel::Error,
+            LogLevel::Warn,
+            LogLevel::Info,
+            LogLevel::Debug,
+            LogLevel::Trace,
+        ];
+        for (count, level) in levels.into_iter().enumerate() {
+            let log = Log::default();
+            log.with(level, || {
+                tracing::error!("e");
+                tracing::warn!("w");
+                tracing::info!("i");
+                tracing::debug!("d");
+                tracing::trace!("t");
+            });
+            let expected = ["ERROR e", "WARN w", "INFO i", "DEBUG d", "TRACE t"];
+            assert_eq!(log.lines(), expected[..count], "{level}");
+        }
+    }
+
+    #[test]
+    fn what_a_peer_wrote_stays_on_its_line_and_commands_no_terminal() {
+        let log = Log::default();
+        let evil = "x\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\r";
+        log.with(LogLevel::Info, || {
+            let span = tracing::info_span!("client", name = %evil);
+            span.in_scope(|| tracing::info!(plain = evil, shown = %evil, "said {evil}"));
+        });
+        let escaped = "x\\n2026-01-01T00:00:00Z ERROR forged\\u{1b}[2J\\r";
+        let line = format!(
+            "INFO client{{name={escaped}}}: said {escaped} plain=\"{escaped}\" shown={escaped}"
+        );
+        assert_eq!(log.lines(), [line]);
+    }
+
+    /// G10: nobody reads the log any more, or the disk is full.
+    #[test]
+    fn a_writer_that_fails_is_no_matter() {
+        struct Broken;
+        impl io::Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let subscriber = subscriber(LogLevel::Info, || Lossy(Broken), false, || Duration::ZERO);
+        tracing::subscriber::with_default(subscriber, || tracing::info!("into the void"));
+        assert!(io::Write::write_all(&mut Lossy(Broken), b"x").is_ok());
+        assert!(io::Write::flush(&mut Lossy(Broken)).is_ok());
+    }
+}
