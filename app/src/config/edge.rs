@@ -55,6 +55,7 @@ impl Settings {
                 handshake_timeout: seconds(limits.handshake_timeout_secs),
                 handshake_max_bytes: size(limits.handshake_max_bytes.into()),
                 challenges_per_session: size(limits.challenges_per_session.into()),
+                ..defaults.limits
             },
             ..defaults
         }
