@@ -6,7 +6,7 @@ use core::time::Duration;
 pub const MAX_HANDSHAKE_BODY_BYTES: u32 = 128;
 /// Challenges in a row that were not sealed for this client, after which its session counts as unknown to the edge.
 ///
-/// More than one, since an edge may answer so while too many strangers claim this client's id.
+/// More than one, since the next attempt may come to another edge of the same key, which has the session.
 pub const MAX_UNPROVABLE_CHALLENGES: u32 = 3;
 
 /// The bounds of a [`Client`](super::Client).

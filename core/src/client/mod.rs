@@ -44,6 +44,30 @@ use session::{Failure, Session};
 /// Packets arrive whole and in order. A packet that the transport took in part when it ended is sent again whole on the
 /// next connection; what it took entirely is not sent again, and may be lost with it (version 2 acknowledges nothing).
 /// Packets wait while there is no connection and leave only once the edge has confirmed who this client is. (SPEC 4.6)
+///
+/// # Example
+/// The part of a turn that moves bytes, over a blocking stream:
+/// ```
+/// use std::io::{self, Read, Write};
+/// use voltlane_core::Time;
+/// use voltlane_core::client::{Client, Closed};
+///
+/// fn exchange(client: &mut Client, now: Time, stream: &mut (impl Read + Write)) -> io::Result<()> {
+///     let written = stream.write(client.output())?;
+///     client.handle_written(now, written);
+///     let mut buffer = [0; 4096];
+///     match stream.read(&mut buffer)? {
+///         0 => client.handle_closed(now, Closed::Eof),
+///         n => {
+///             let mut input = &buffer[..n];
+///             while let Some(event) = client.handle_bytes(now, &mut input) {
+///                 println!("{event:?}");
+///             }
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Client {
     config: ClientConfig,
     rng: ChaCha20Rng,

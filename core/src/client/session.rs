@@ -193,8 +193,8 @@ impl Session {
             .expect("AwaitChallenge follows a claim of an identity only");
         let prover = prover.get_or_insert_with(|| Prover::new(keys, edge_key));
         let Some(response) = prover.answer(sealed, rng) else {
-            // It is sealed for another or for nobody, which is how an edge answers for an id that it does not know.
-            // Somebody in between can do so too, so ask again before the session is given up.
+            // It is sealed for another or for nobody, which is how an edge answers for an id that it does not know
+            // (SPEC 5.1). Another edge of the same key may know it, so ask again before the session is given up.
             self.unprovable_challenges += 1;
             return Err(match self.unprovable_challenges {
                 MAX_UNPROVABLE_CHALLENGES.. => Failure::Refused(Refusal::UnknownOrExpired),
