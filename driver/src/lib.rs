@@ -1,7 +1,8 @@
 //! Drives the machines of `voltlane-core` over any stream: the part that every runtime shares.
 //!
-//! The core decides; this crate moves bytes. It is generic over four small traits of polling, [`Stream`], [`Listener`],
-//! [`Connector`] and [`Timer`], and uses nothing of any runtime: `voltlane-tokio` and `voltlane-smol` implement the
+//! The core decides; this crate moves bytes. [`EdgeDriver`] serves an edge, [`Client`] and [`Backend`] are the
+//! libraries. All are generic over four small traits of polling, [`Stream`], [`Listener`],
+//! [`Connector`] and [`Timer`], and use nothing of any runtime: `voltlane-tokio` and `voltlane-smol` implement the
 //! traits for real sockets and clocks, the simulator for turmoil's. So the code that ships is the code that is
 //! simulated.
 //!
@@ -9,10 +10,15 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod backend;
+pub mod client;
 mod edge;
+mod inbox;
 mod io;
 mod transport;
 mod waker;
 
+pub use backend::Backend;
+pub use client::Client;
 pub use edge::{EdgeDriver, EdgeHandle};
 pub use transport::{Connect, Connector, Listener, Stream, Timer};

@@ -1,18 +1,16 @@
 //! The clients' streams: reading, writing and closing them for the edge.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tracing::trace;
 use voltlane_core::Time;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge};
 
 use super::work::Work;
 use crate::Stream;
-use crate::io::{Written, write_once};
+use crate::io::{Channel, Read, Written};
 use crate::waker::{SourceWaker, Token};
 
 /// Reads of one client in one turn: the second is the one that registers the waker.
@@ -28,21 +26,19 @@ const LINGERING_MAX: usize = 256;
 
 struct Client<S> {
     key: ConnKey,
-    stream: S,
+    channel: Channel<S>,
     source: Arc<SourceWaker>,
     waker: Waker,
     /// The edge wanted no bytes when the stream was last looked at, so its waker is not registered for reading.
     read_paused: bool,
     /// A write waits for the waker.
     write_blocked: bool,
-    /// Writing failed. What the client sent before that is read yet.
-    write_failed: bool,
 }
 
 /// The table of streams, by [`ConnKey::index`], which is each one's token as well.
 pub(super) struct Clients<S> {
     table: Vec<Option<Client<S>>>,
-    lingering: VecDeque<(Time, S)>,
+    lingering: VecDeque<(Time, Channel<S>)>,
 }
 
 impl<S: Stream> Clients<S> {
@@ -66,12 +62,11 @@ impl<S: Stream> Clients<S> {
         work.queue(&source, token);
         self.table[index] = Some(Client {
             key,
-            stream,
+            channel: Channel::new(stream),
             source,
             waker,
             read_paused: false,
             write_blocked: false,
-            write_failed: false,
         });
     }
 
@@ -99,22 +94,17 @@ impl<S: Stream> Clients<S> {
             if client.read_paused {
                 return;
             }
-            let cause = match client.stream.poll_read(cx, &mut buffer[..budget]) {
-                Poll::Pending if client.write_failed => Closed::Error,
-                Poll::Pending => return,
-                Poll::Ready(Ok(0)) => Closed::Eof,
-                Poll::Ready(Ok(read)) => {
-                    edge.handle_client_bytes(now, client.key, &buffer[..read]);
-                    if read == budget {
+            let cause = match client.channel.read(cx, &mut buffer[..budget]) {
+                Read::Blocked => return,
+                Read::Eof => Closed::Eof,
+                Read::Failed => Closed::Error,
+                Read::Bytes(bytes) => {
+                    edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
+                    if bytes == budget {
                         // There may be more, which waits until the others had their turn.
                         break;
                     }
                     continue;
-                }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => break,
-                Poll::Ready(Err(error)) => {
-                    trace!(%error, "a client's stream broke");
-                    Closed::Error
                 }
             };
             edge.handle_client_closed(now, client.key, cause);
@@ -142,28 +132,25 @@ impl<S: Stream> Clients<S> {
         }
         let cx = &mut Context::from_waker(&client.waker);
         for attempt in 0.. {
-            if client.write_blocked || client.write_failed {
+            if client.write_blocked {
                 break;
             }
             if attempt == WRITES_PER_TURN {
                 work.unblocked.push(key);
                 break;
             }
-            match write_once(&mut client.stream, cx, edge.client_output(key)) {
-                Written::Nothing => break,
+            match client.channel.write(cx, edge.client_output(key)) {
+                Written::Nothing | Written::Failed => break,
                 Written::Blocked => client.write_blocked = true,
                 Written::Bytes(bytes) => edge.handle_client_written(now, key, bytes),
-                Written::Failed(error) => {
-                    trace!(%error, "a client's stream broke");
-                    client.write_failed = true;
-                }
             }
         }
         let wants_bytes = edge.read_budget(key) > 0;
-        if client.write_failed && !wants_bytes {
+        let failed = client.channel.write_failed();
+        if failed && !wants_bytes {
             edge.handle_client_closed(now, key, Closed::Error);
             self.table[index] = None;
-        } else if client.write_failed || (client.read_paused && wants_bytes) {
+        } else if failed || (client.read_paused && wants_bytes) {
             client.read_paused = false;
             work.queue(
                 &client.source,
@@ -201,25 +188,25 @@ impl<S: Stream> Clients<S> {
 
     /// Drops all streams that linger, having read what they hold so that their end is not a RST if it can be helped.
     pub(super) fn finish(&mut self, buffer: &mut [u8]) {
-        for (_, mut stream) in self.lingering.drain(..) {
-            let _ = stream.poll_read(&mut Context::from_waker(Waker::noop()), buffer);
+        for (_, mut channel) in self.lingering.drain(..) {
+            let _ = channel.read(&mut Context::from_waker(Waker::noop()), buffer);
         }
     }
 
     fn close(&mut self, client: Client<S>, kind: CloseKind, now: Time) {
         let Client {
-            mut stream, waker, ..
+            mut channel, waker, ..
         } = client;
         match kind {
-            CloseKind::Abort => stream.abort(),
+            CloseKind::Abort => channel.abort(),
             CloseKind::Graceful => {
-                if let Poll::Ready(Err(_)) = stream.poll_close(&mut Context::from_waker(&waker)) {
+                if !channel.close(&mut Context::from_waker(&waker)) {
                     return;
                 }
                 if self.lingering.len() == LINGERING_MAX {
                     self.lingering.pop_front();
                 }
-                self.lingering.push_back((now + LINGER, stream));
+                self.lingering.push_back((now + LINGER, channel));
             }
         }
     }

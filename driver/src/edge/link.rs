@@ -7,9 +7,9 @@ use tracing::{debug, warn};
 use voltlane_core::Time;
 use voltlane_core::edge::{Closed, Edge};
 
-use crate::io::{Written, write_once};
+use crate::io::{Channel, Read, Written};
 use crate::waker::{ReadyList, SourceWaker, Token};
-use crate::{Connect, Connector, Stream};
+use crate::{Connect, Connector};
 
 /// Reads in one turn: more wait for the next, after the clients had theirs.
 const READS_PER_TURN: usize = 4;
@@ -20,7 +20,7 @@ const WRITES_PER_TURN: usize = 4;
 enum State<S> {
     Down,
     Connecting(Connect<S>),
-    Up(S),
+    Up(Channel<S>),
 }
 
 /// The link, without any policy: when to dial and when to give up is asked of the [`Edge`].
@@ -33,8 +33,6 @@ pub(super) struct Link<C: Connector> {
     readable: bool,
     /// A write may get on; else it waits for its waker.
     writable: bool,
-    /// Writing failed. What the backend sent before that is read yet.
-    write_failed: bool,
     /// The first failure of an outage is a warning, those that follow are not.
     warned: bool,
 }
@@ -50,7 +48,6 @@ impl<C: Connector> Link<C> {
             waker,
             readable: false,
             writable: false,
-            write_failed: false,
             warned: false,
         }
     }
@@ -67,10 +64,10 @@ impl<C: Connector> Link<C> {
         match &self.state {
             State::Down => edge.link_wants_connect(now),
             State::Connecting(_) => self.readable || edge.link_wants_close(),
-            State::Up(_) => {
+            State::Up(channel) => {
                 (self.readable && edge.link_read_budget() > 0)
                     || (self.writable
-                        && !self.write_failed
+                        && !channel.write_failed()
                         && edge.link_output().iter().any(|part| !part.is_empty()))
                     || edge.link_wants_close()
             }
@@ -80,8 +77,8 @@ impl<C: Connector> Link<C> {
     /// Dials when the edge wants it, and gives up or drops the stream when the edge wants that.
     pub(super) fn drive(&mut self, edge: &mut Edge, now: Time) {
         if edge.link_wants_close() && !matches!(self.state, State::Down) {
-            if let State::Up(stream) = std::mem::replace(&mut self.state, State::Down) {
-                stream.abort();
+            if let State::Up(channel) = std::mem::replace(&mut self.state, State::Down) {
+                channel.abort();
             }
             edge.handle_link_closed(now, Closed::ByEdge);
         }
@@ -96,10 +93,9 @@ impl<C: Connector> Link<C> {
             match attempt.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                 Poll::Pending => self.readable = false,
                 Poll::Ready(Ok(stream)) => {
-                    self.state = State::Up(stream);
+                    self.state = State::Up(Channel::new(stream));
                     self.readable = true;
                     self.writable = true;
-                    self.write_failed = false;
                     self.warned = false;
                     edge.handle_link_connected(now);
                 }
@@ -119,22 +115,18 @@ impl<C: Connector> Link<C> {
     /// Reads what has come, within the edge's budget.
     pub(super) fn read(&mut self, edge: &mut Edge, now: Time, buffer: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
-            let State::Up(stream) = &mut self.state else {
+            let State::Up(channel) = &mut self.state else {
                 return;
             };
             let budget = edge.link_read_budget().min(buffer.len());
             if !self.readable || budget == 0 {
                 return;
             }
-            match stream.poll_read(&mut Context::from_waker(&self.waker), &mut buffer[..budget]) {
-                Poll::Pending if self.write_failed => self.lose(edge, now, Closed::Error),
-                Poll::Pending => self.readable = false,
-                Poll::Ready(Ok(0)) => self.lose(edge, now, Closed::Eof),
-                Poll::Ready(Ok(read)) => edge.handle_link_bytes(now, &buffer[..read]),
-                Poll::Ready(Err(error)) => {
-                    debug!(%error, "the link to the backend broke");
-                    self.lose(edge, now, Closed::Error);
-                }
+            match channel.read(&mut Context::from_waker(&self.waker), &mut buffer[..budget]) {
+                Read::Blocked => self.readable = false,
+                Read::Bytes(bytes) => edge.handle_link_bytes(now, &buffer[..bytes]),
+                Read::Eof => self.lose(edge, now, Closed::Eof),
+                Read::Failed => self.lose(edge, now, Closed::Error),
             }
         }
     }
@@ -142,48 +134,27 @@ impl<C: Connector> Link<C> {
     /// Writes what the edge has for the backend.
     pub(super) fn write(&mut self, edge: &mut Edge, now: Time) {
         for _ in 0..WRITES_PER_TURN {
-            let State::Up(stream) = &mut self.state else {
+            let State::Up(channel) = &mut self.state else {
                 return;
             };
-            if !self.writable || self.write_failed {
+            if !self.writable {
                 return;
             }
-            match write_once(
-                stream,
-                &mut Context::from_waker(&self.waker),
-                edge.link_output(),
-            ) {
+            match channel.write(&mut Context::from_waker(&self.waker), edge.link_output()) {
                 Written::Nothing => return,
                 Written::Blocked => self.writable = false,
                 Written::Bytes(bytes) => edge.handle_link_written(now, bytes),
-                Written::Failed(error) => {
-                    debug!(%error, "the link to the backend broke");
-                    self.write_failed = true;
-                    self.readable = true;
-                }
+                Written::Failed => self.readable = true,
             }
         }
     }
 
-    /// Ends the sending half once the edge is finished. What the backend still sends is thrown away, until it has
-    /// closed as well: a socket closed with bytes unread would reset the link under the last of our own.
-    pub(super) fn poll_close(&mut self, buffer: &mut [u8]) -> Poll<()> {
-        let State::Up(stream) = &mut self.state else {
+    /// Ends the stream in order once the edge is finished; the caller bounds the wait.
+    pub(super) fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()> {
+        let State::Up(channel) = &mut self.state else {
             return Poll::Ready(());
         };
-        let cx = &mut Context::from_waker(&self.waker);
-        if let Poll::Ready(Err(_)) = stream.poll_close(cx) {
-            return Poll::Ready(());
-        }
-        for _ in 0..READS_PER_TURN {
-            match stream.poll_read(cx, buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-        self.waker.wake_by_ref();
-        Poll::Pending
+        channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
     }
 
     fn lose(&mut self, edge: &mut Edge, now: Time, cause: Closed) {

@@ -276,7 +276,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
                 *self.finishing.insert(now + LINK_CLOSE_WITHIN)
             }
         };
-        if self.link.poll_close(&mut self.buffer).is_pending() && now < until {
+        if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {
             return Poll::Pending;
         }
         self.clients.finish(&mut self.buffer);

@@ -35,17 +35,17 @@ impl Pipe {
 
 /// How a stream misbehaves, within its contract.
 #[derive(Clone, Copy)]
-pub struct Chaos {
+pub(crate) struct Chaos {
     /// Seed of its own dice.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The most that one call takes or gives.
-    pub max_bytes: usize,
+    pub(crate) max_bytes: usize,
     /// One call in so many is `Pending` for no reason; 0: none.
-    pub pending_one_in: u64,
+    pub(crate) pending_one_in: u64,
 }
 
 impl Chaos {
-    pub const NONE: Chaos = Chaos {
+    pub(crate) const NONE: Chaos = Chaos {
         seed: 1,
         max_bytes: usize::MAX,
         pending_one_in: 0,
@@ -74,12 +74,12 @@ impl Chaos {
 
 /// Calls that a stream got.
 #[derive(Default)]
-pub struct Stats {
-    pub reads: AtomicUsize,
-    pub writes: AtomicUsize,
+pub(crate) struct Stats {
+    pub(crate) reads: AtomicUsize,
+    pub(crate) writes: AtomicUsize,
 }
 
-pub struct MemoryStream {
+pub(crate) struct MemoryStream {
     incoming: Arc<Mutex<Pipe>>,
     outgoing: Arc<Mutex<Pipe>>,
     chaos: Chaos,
@@ -89,13 +89,13 @@ pub struct MemoryStream {
 
 impl MemoryStream {
     /// The calls that the other end got.
-    pub fn peer_stats(&self) -> &Arc<Stats> {
+    pub(crate) fn peer_stats(&self) -> &Arc<Stats> {
         &self.peer_stats
     }
 }
 
 /// Two ends of one stream, each direction holding `capacity` bytes.
-pub fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
+fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
     let pipe = || {
         Arc::new(Mutex::new(Pipe {
             capacity,
@@ -209,7 +209,7 @@ impl Drop for MemoryStream {
 
 /// Where connections are made: one side dials, the other accepts.
 #[derive(Clone, Default)]
-pub struct Place(Arc<Mutex<Backlog>>);
+pub(crate) struct Place(Arc<Mutex<Backlog>>);
 
 #[derive(Default)]
 struct Backlog {
@@ -221,23 +221,23 @@ struct Backlog {
 
 impl Place {
     /// Connects; the other end waits to be accepted.
-    pub fn dial(&self, capacity: usize, chaos: Chaos) -> MemoryStream {
+    pub(crate) fn dial(&self, capacity: usize, chaos: Chaos) -> MemoryStream {
         let (near, far) = pair(capacity, chaos);
         self.push(Ok(far));
         near
     }
 
     /// The next accept fails so.
-    pub fn fail(&self, error: io::Error) {
+    pub(crate) fn fail(&self, error: io::Error) {
         self.push(Err(error));
     }
 
     /// Whether connectors are refused here.
-    pub fn refuse(&self, refuses: bool) {
+    pub(crate) fn refuse(&self, refuses: bool) {
         self.0.lock().expect("not poisoned").refuses = refuses;
     }
 
-    pub fn accept_calls(&self) -> usize {
+    pub(crate) fn accept_calls(&self) -> usize {
         self.0.lock().expect("not poisoned").accept_calls
     }
 
@@ -250,7 +250,7 @@ impl Place {
     }
 }
 
-pub struct MemoryListener(pub Place);
+pub(crate) struct MemoryListener(pub(crate) Place);
 
 impl Listener for MemoryListener {
     type Stream = MemoryStream;
@@ -273,10 +273,10 @@ impl Listener for MemoryListener {
     }
 }
 
-pub struct MemoryConnector {
-    pub place: Place,
-    pub capacity: usize,
-    pub chaos: Chaos,
+pub(crate) struct MemoryConnector {
+    pub(crate) place: Place,
+    pub(crate) capacity: usize,
+    pub(crate) chaos: Chaos,
 }
 
 impl Connector for MemoryConnector {

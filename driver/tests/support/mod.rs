@@ -1,11 +1,11 @@
 //! A world in memory for the drivers: streams that cut and stall, a listener, a connector, a clock that runs only when
 //! nothing else does, and the executor that turns it.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
 mod memory;
 mod peer;
 mod world;
 
-pub use memory::{Chaos, MemoryConnector, MemoryListener, MemoryStream, Place, Stats, pair};
-pub use peer::{BackendPeer, ClientPeer};
-pub use world::{Clock, TestTimer, World};
+pub(crate) use memory::{Chaos, MemoryConnector, MemoryListener, MemoryStream, Place, Stats};
+pub(crate) use peer::{BackendPeer, ClientPeer};
+pub(crate) use world::{Clock, TestTimer, World};

@@ -15,8 +15,8 @@ use super::{MemoryListener, MemoryStream};
 const MAX_BODY: u32 = 8 << 20;
 
 /// A stream of frames.
-pub struct Frames {
-    pub stream: MemoryStream,
+pub(crate) struct Frames {
+    pub(crate) stream: MemoryStream,
     reader: FrameReader,
     read: Vec<u8>,
 }
@@ -30,7 +30,7 @@ impl Frames {
         }
     }
 
-    pub async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = poll_fn(|cx| self.stream.poll_write(cx, &[IoSlice::new(bytes)])).await?;
             bytes = &bytes[written..];
@@ -39,7 +39,7 @@ impl Frames {
     }
 
     /// The next body; `None` at the end of the stream.
-    pub async fn body(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) async fn body(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let mut input = &self.read[..];
             let length = input.len();
@@ -63,13 +63,13 @@ impl Frames {
 }
 
 /// A client that has joined.
-pub struct ClientPeer {
-    pub frames: Frames,
-    pub id: ClientId,
+pub(crate) struct ClientPeer {
+    pub(crate) frames: Frames,
+    pub(crate) id: ClientId,
 }
 
 impl ClientPeer {
-    pub async fn join(stream: MemoryStream) -> io::Result<ClientPeer> {
+    pub(crate) async fn join(stream: MemoryStream) -> io::Result<ClientPeer> {
         let mut frames = Frames::new(stream);
         let keys = KeyPair::from_bytes(&[7; 32]).expect("a key");
         let mut hello = Vec::new();
@@ -86,24 +86,24 @@ impl ClientPeer {
         Ok(ClientPeer { frames, id })
     }
 
-    pub async fn send(&mut self, data: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, data: &[u8]) -> io::Result<()> {
         let mut frame = Vec::new();
         encode_frame(data, &mut frame);
         self.frames.write(&frame).await
     }
 
-    pub async fn recv(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) async fn recv(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.frames.body().await
     }
 }
 
 /// A backend with one link.
-pub struct BackendPeer {
-    pub frames: Frames,
+pub(crate) struct BackendPeer {
+    pub(crate) frames: Frames,
 }
 
 impl BackendPeer {
-    pub async fn accept(listener: &mut MemoryListener) -> BackendPeer {
+    pub(crate) async fn accept(listener: &mut MemoryListener) -> BackendPeer {
         let (stream, _) = poll_fn(|cx| listener.poll_accept(cx))
             .await
             .expect("an edge");
@@ -112,13 +112,13 @@ impl BackendPeer {
         }
     }
 
-    pub async fn send(&mut self, id: ClientId, flag: Flag, data: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, id: ClientId, flag: Flag, data: &[u8]) -> io::Result<()> {
         let mut frame = Vec::new();
         Tagged { id, flag, data }.encode(&mut frame);
         self.frames.write(&frame).await
     }
 
-    pub async fn recv(&mut self) -> io::Result<Option<(ClientId, Flag, Vec<u8>)>> {
+    pub(crate) async fn recv(&mut self) -> io::Result<Option<(ClientId, Flag, Vec<u8>)>> {
         let body = self.frames.body().await?;
         Ok(body.map(|body| {
             let Tagged { id, flag, data } = Tagged::decode(&body).expect("a tagged packet");
@@ -127,7 +127,7 @@ impl BackendPeer {
     }
 
     /// Sends back what comes, until the link ends.
-    pub async fn echo(mut self) {
+    pub(crate) async fn echo(mut self) {
         while let Ok(Some((id, flag, data))) = self.recv().await {
             if flag == Flag::Data && self.send(id, Flag::Data, &data).await.is_err() {
                 return;

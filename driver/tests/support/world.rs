@@ -15,7 +15,7 @@ const STEPS_MAX: usize = 2_000_000;
 
 /// Virtual time.
 #[derive(Clone, Default)]
-pub struct Clock(Arc<Mutex<Alarms>>);
+pub(crate) struct Clock(Arc<Mutex<Alarms>>);
 
 #[derive(Default)]
 struct Alarms {
@@ -25,11 +25,11 @@ struct Alarms {
 }
 
 impl Clock {
-    pub fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         self.0.lock().expect("not poisoned").now
     }
 
-    pub fn timer(&self) -> TestTimer {
+    pub(crate) fn timer(&self) -> TestTimer {
         let mut alarms = self.0.lock().expect("not poisoned");
         alarms.set.push(None);
         TestTimer {
@@ -38,7 +38,7 @@ impl Clock {
         }
     }
 
-    pub async fn sleep(&self, duration: Duration) {
+    pub(crate) async fn sleep(&self, duration: Duration) {
         let mut timer = self.timer();
         let at = self.now() + duration;
         std::future::poll_fn(|cx| timer.poll_until(cx, at)).await;
@@ -62,7 +62,7 @@ impl Clock {
     }
 }
 
-pub struct TestTimer {
+pub(crate) struct TestTimer {
     clock: Clock,
     index: usize,
 }
@@ -91,8 +91,8 @@ impl Drop for TestTimer {
 
 /// Runs futures side by side, each only when it was woken. Time passes only when all of them wait.
 #[derive(Default)]
-pub struct World {
-    pub clock: Clock,
+pub(crate) struct World {
+    pub(crate) clock: Clock,
     tasks: Vec<Task>,
 }
 
@@ -121,7 +121,7 @@ impl Wake for Flag {
 
 impl World {
     /// Runs beside what is run later. That it ends is no failure.
-    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+    pub(crate) fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
         self.tasks.push(Task {
             future: Box::pin(future),
             woken: Flag::raised(),
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// Runs until `main` is done.
-    pub fn run<T>(&mut self, main: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(&mut self, main: impl Future<Output = T>) -> T {
         let mut main = std::pin::pin!(main);
         let main_woken = Flag::raised();
         let main_waker = Waker::from(Arc::clone(&main_woken));

@@ -1,0 +1,362 @@
+//! The backend library: one stream of packets, each with the id of its client.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tracing::{debug, warn};
+use voltlane_core::ClientId;
+use voltlane_core::backend as machine;
+
+pub use voltlane_core::backend::{BackendConfig, SendError};
+
+use crate::accept::Acceptor;
+use crate::inbox::{Inbox, Weigh};
+use crate::io::{Channel, Read, Written};
+use crate::{Listener, Timer};
+
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Steps in one poll before the task yields to others.
+const STEPS_PER_POLL: usize = 128;
+
+/// What a [`Backend`] tells its application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An edge is there. What the backend knows of its clients from an earlier link stays true.
+    EdgeConnected {
+        /// Where it connected from.
+        address: SocketAddr,
+    },
+    /// The edge is not there. Its clients stay with it, and what is sent to them waits for its next link.
+    EdgeLost,
+    /// A packet of a client. The first one of an id is all that says that the client is there.
+    Packet {
+        /// Whose.
+        id: ClientId,
+        /// The client's bytes, unchanged; there may be none.
+        data: Vec<u8>,
+    },
+    /// The client is back after a reconnect.
+    Resumed {
+        /// Who.
+        id: ClientId,
+    },
+    /// The client is gone for good, or was never there. Nothing more comes from it, and its id does not come again.
+    Failed {
+        /// Who.
+        id: ClientId,
+        /// Why, for people and logs.
+        reason: String,
+    },
+}
+
+impl Weigh for Event {
+    fn packet_bytes(&self) -> usize {
+        match self {
+            Event::Packet { data, .. } => data.len(),
+            Event::Failed { reason, .. } => reason.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The backend of one edge.
+///
+/// There is no task in the background: accepting, reading and writing happen inside [`recv`](Self::recv),
+/// [`send`](Self::send) and [`flush`](Self::flush), so one of them, mostly `recv`, should be waited on. All three are
+/// safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an event is returned once.
+///
+/// One edge is served at a time. An edge that connects while another link is up takes its place, since an edge dials
+/// anew only when it has given its last link up, whether that end has been heard of here or not. What had arrived on the
+/// old link comes first. So the port of a backend is to be reachable by its edge alone.
+pub struct Backend<L: Listener, T: Timer> {
+    machine: machine::Backend,
+    acceptor: Acceptor<L>,
+    timer: T,
+    link: Option<Channel<L::Stream>>,
+    /// An edge that waits until the link before its own is read.
+    successor: Option<(L::Stream, SocketAddr)>,
+    buffer: Box<[u8]>,
+    /// The part of the buffer that the machine has not taken yet.
+    unread: Range<usize>,
+    /// What came while a send waited for room.
+    inbox: Inbox<Event>,
+}
+
+impl<L: Listener, T: Timer + Default> Backend<L, T> {
+    /// A backend for the edge that connects to `listener`, with the default bounds.
+    #[must_use]
+    pub fn new(listener: L) -> Self {
+        Self::with_config(BackendConfig::default(), listener, T::default())
+    }
+}
+
+impl<L: Listener, T: Timer> Backend<L, T> {
+    /// A backend with bounds of its own. The timer is for the times when nothing can be accepted.
+    #[must_use]
+    pub fn with_config(config: BackendConfig, listener: L, timer: T) -> Self {
+        Backend {
+            machine: machine::Backend::new(config),
+            acceptor: Acceptor::new(listener),
+            timer,
+            link: None,
+            successor: None,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            unread: 0..0,
+            inbox: Inbox::new(),
+        }
+    }
+
+    /// Waits for what happens next. Writes what was sent meanwhile.
+    pub async fn recv(&mut self) -> Event {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`recv`](Self::recv), to be polled.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        match self.inbox.pop() {
+            Some(event) => Poll::Ready(event),
+            None => self.poll_step(cx, true),
+        }
+    }
+
+    /// Queues a packet for a client; waits where the queue is full, until there is room. Without an edge packets wait in
+    /// the queue. The queue is written by whatever is waited on next: many packets leave in one write.
+    ///
+    /// For a client that has ended meanwhile this is no error: [`Event::Failed`] says so, or has said it.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`].
+    pub async fn send(&mut self, id: ClientId, data: &[u8]) -> Result<(), SendError> {
+        poll_fn(|cx| self.poll_queue(cx, |machine| machine.send(id, data))).await
+    }
+
+    /// As [`send`](Self::send), but where the queue is full it says so at once.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`], [`SendError::QueueFull`].
+    pub fn try_send(&mut self, id: ClientId, data: &[u8]) -> Result<(), SendError> {
+        self.machine.send(id, data)
+    }
+
+    /// Ends a client for good: what is queued for it may still reach it, then its connection ends, it cannot come back,
+    /// and [`Event::Failed`] says so. Waits as [`send`](Self::send) does.
+    pub async fn kick(&mut self, id: ClientId) {
+        // A kick is never too long, and a full queue is waited for.
+        let _ = poll_fn(|cx| self.poll_queue(cx, |machine| machine.kick(id))).await;
+    }
+
+    /// Waits until the edge's stream has taken all that was queued; without an edge, until there is one.
+    pub async fn flush(&mut self) {
+        poll_fn(|cx| {
+            loop {
+                if self.machine.queued_packets() == 0 {
+                    return Poll::Ready(());
+                }
+                if self.poll_into_inbox(cx).is_pending() && self.machine.queued_packets() > 0 {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Writes what is queued, if there is an edge and as far as it goes within `within`, and ends the link in order.
+    pub async fn close(mut self, within: Duration) {
+        let until = self.timer.now() + within;
+        poll_fn(|cx| {
+            if self.timer.poll_until(cx, until).is_ready() {
+                return Poll::Ready(());
+            }
+            while self.write(cx) {}
+            let Some(channel) = &mut self.link else {
+                return Poll::Ready(());
+            };
+            if !self.machine.output().is_empty() && !channel.write_failed() {
+                return Poll::Pending;
+            }
+            channel.poll_finish(cx, &mut self.buffer)
+        })
+        .await;
+    }
+
+    /// Whether an edge is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Packets that wait to be written.
+    #[must_use]
+    pub fn queued_packets(&self) -> usize {
+        self.machine.queued_packets()
+    }
+
+    fn poll_queue(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut queue: impl FnMut(&mut machine::Backend) -> Result<(), SendError>,
+    ) -> Poll<Result<(), SendError>> {
+        loop {
+            match queue(&mut self.machine) {
+                Err(SendError::QueueFull) => {}
+                done => return Poll::Ready(done),
+            }
+            if self.poll_into_inbox(cx).is_pending() {
+                // The step may have made room without an event.
+                return match queue(&mut self.machine) {
+                    Err(SendError::QueueFull) => Poll::Pending,
+                    done => Poll::Ready(done),
+                };
+            }
+        }
+    }
+
+    /// A step while a send waits: what happens is kept for `recv`.
+    fn poll_into_inbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let has_room = self.inbox.has_room();
+        self.poll_step(cx, has_room)
+            .map(|event| self.inbox.push(event))
+    }
+
+    /// Does what there is to do until something happens. Packets are read only `with_packets`.
+    fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Event> {
+        for _ in 0..STEPS_PER_POLL {
+            // A link that takes no more writes is read to its end, wherever that leads.
+            let may_read = with_packets || self.link.as_ref().is_some_and(Channel::write_failed);
+            if may_read && !self.unread.is_empty() {
+                if let Some(event) = self.take_event() {
+                    return Poll::Ready(event);
+                }
+                continue;
+            }
+            let wrote = self.write(cx);
+            let mut step = self.read(cx, may_read);
+            if matches!(step, Step::Idle) {
+                step = self.accept(cx, may_read);
+            }
+            match step {
+                Step::Event(event) => return Poll::Ready(event),
+                Step::Progress => continue,
+                Step::Idle if wrote => continue,
+                Step::Idle => {}
+            }
+            match self.acceptor.rests_until() {
+                Some(at) if self.timer.poll_until(cx, at).is_ready() => {}
+                _ => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The next event of what was read.
+    fn take_event(&mut self) -> Option<Event> {
+        let mut input = &self.buffer[self.unread.clone()];
+        let event = match self.machine.handle_bytes(&mut input) {
+            Ok(Some(event)) => event,
+            Ok(None) => {
+                self.unread = 0..0;
+                return None;
+            }
+            Err(error) => {
+                warn!(%error, "the link to the edge is of no use any more");
+                if let Some(channel) = self.link.take() {
+                    channel.abort();
+                }
+                return Some(self.lose());
+            }
+        };
+        let event = match event {
+            machine::Event::Packet { id, data } => Some(Event::Packet {
+                id,
+                data: data.to_vec(),
+            }),
+            machine::Event::Resumed { id } => Some(Event::Resumed { id }),
+            machine::Event::Failed { id, reason } => Some(Event::Failed {
+                id,
+                reason: reason.into_owned(),
+            }),
+            machine::Event::Fault(fault) => {
+                debug!(%fault, "a frame of the edge was dropped");
+                None
+            }
+        };
+        self.unread.start = self.unread.end - input.len();
+        event
+    }
+
+    /// Accepts the edge, or one that takes the place of the link that is up, once that has nothing more to read.
+    fn accept(&mut self, cx: &mut Context<'_>, may_read: bool) -> Step {
+        if let Poll::Ready(accepted) = self.acceptor.poll_accept(cx, self.timer.now()) {
+            // In the place of one that still waited: that was given up in turn.
+            self.successor = Some(accepted);
+            if self.link.is_some() {
+                // The last packets of the old link may have come meanwhile.
+                return Step::Progress;
+            }
+        }
+        if self.link.is_some() {
+            return if may_read && self.successor.is_some() {
+                Step::Event(self.lose())
+            } else {
+                Step::Idle
+            };
+        }
+        let Some((stream, address)) = self.successor.take() else {
+            return Step::Idle;
+        };
+        self.link = Some(Channel::new(stream));
+        Step::Event(Event::EdgeConnected { address })
+    }
+
+    /// Writes once. True if something changed.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(channel) = &mut self.link else {
+            return false;
+        };
+        match channel.write(cx, [self.machine.output(), &[]]) {
+            Written::Nothing | Written::Blocked => false,
+            Written::Failed => true,
+            Written::Bytes(bytes) => {
+                self.machine.handle_written(bytes);
+                true
+            }
+        }
+    }
+
+    /// Reads once.
+    fn read(&mut self, cx: &mut Context<'_>, may_read: bool) -> Step {
+        let Some(channel) = &mut self.link else {
+            return Step::Idle;
+        };
+        if !may_read {
+            return Step::Idle;
+        }
+        match channel.read(cx, &mut self.buffer) {
+            Read::Blocked => Step::Idle,
+            Read::Bytes(bytes) => {
+                self.unread = 0..bytes;
+                Step::Progress
+            }
+            Read::Eof | Read::Failed => Step::Event(self.lose()),
+        }
+    }
+
+    fn lose(&mut self) -> Event {
+        self.link = None;
+        self.unread = 0..0;
+        self.machine.handle_closed();
+        Event::EdgeLost
+    }
+}
+
+/// What a step led to.
+enum Step {
+    Idle,
+    Progress,
+    Event(Event),
+}
