@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::load::program::{Program, StartError};
 use crate::load::{self, LoadError, Options, Scenario, process};
-use crate::{bare, report};
+use crate::{bare, compare, report};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -34,6 +34,26 @@ enum Command {
     },
     /// One kind of load against one program after the other
     Load(LoadArgs),
+    /// All programs under all kinds of load, in turn, with ratios to the bare forwarder
+    Compare(CompareArgs),
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Several times or separated by commas; the default is all that are built in
+    #[arg(long = "program", value_delimiter = ',', default_values_t = Program::BUILT_IN)]
+    programs: Vec<Program>,
+    /// How often each is measured; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+    /// Only the rows whose title has this in it
+    #[arg(long)]
+    only: Option<String>,
+    /// Where to draw the picture
+    #[arg(long)]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +192,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Bare { listen, backend } => bare::run(listen, backend).map_err(LoadError::from),
         Command::Load(args) => run_load(&args),
+        Command::Compare(args) => run_compare(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -201,6 +222,26 @@ fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
         println!("{}", report::json(&scenario.to_string(), &rows));
     } else {
         println!("{scenario}\n{}", report::table(&rows));
+    }
+    Ok(())
+}
+
+fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
+    let options = args.common.options()?;
+    let mut rows = compare::rows::all();
+    rows.retain(|row| {
+        args.only
+            .as_ref()
+            .is_none_or(|part| row.title.contains(part.as_str()))
+    });
+    let comparison = compare::run(&args.programs, &rows, args.rounds.into(), &options)?;
+    if args.common.json {
+        println!("{}", comparison.json());
+    } else {
+        print!("{}", comparison.table());
+    }
+    if let Some(path) = &args.svg {
+        std::fs::write(path, compare::svg::draw(&comparison))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 pub mod bare;
 pub mod cli;
+pub mod compare;
 pub mod load;
 pub mod report;
 pub mod wire;

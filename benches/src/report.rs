@@ -125,3 +125,39 @@ pub fn align(lines: &[Vec<String>]) -> String {
     }
     out
 }
+
+/// Lines of cells as a Markdown table, the first line its head, padded so that it reads well as plain text.
+pub fn markdown(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for (nth, line) in lines.iter().enumerate() {
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(out, "| {cell}{} ", " ".repeat(width - cell.chars().count()));
+        }
+        out += "|\n";
+        if nth == 0 {
+            widths
+                .iter()
+                .for_each(|width| out += &format!("| {} ", "-".repeat(*width)));
+            out += "|\n";
+        }
+    }
+    out
+}
+
+/// Three digits that count.
+pub fn figure(value: f64) -> String {
+    match value {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}

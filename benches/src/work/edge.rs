@@ -7,7 +7,9 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use voltlane_core::Time;
-use voltlane_core::edge::{ClientsConfig, Closed, ConnKey, Edge, EdgeConfig, RESUME_REPLY_DELAY};
+use voltlane_core::edge::{
+    ClientsConfig, Closed, ConnKey, Edge, EdgeConfig, LimitsConfig, RESUME_REPLY_DELAY,
+};
 use voltlane_core::keys::KeyPair;
 
 use super::{Kind, SIZES, Work};
@@ -34,6 +36,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     }
     kinds.push(Kind::allocating("join", 1, join));
     kinds.push(Kind::allocating("resume", 1, resume));
+    kinds.push(Kind::allocating("join-and-first-resume", 1, first_resume));
     kinds
 }
 
@@ -110,6 +113,21 @@ fn join(_: usize) -> Work {
     })
 }
 
+/// A client joins, goes and comes back for the first time: with the key agreement, which the session remembers afterwards.
+fn first_resume(_: usize) -> Work {
+    let mut rig = Rig::new(0);
+    Work::new(1, move || {
+        rig.pass_time();
+        rig.join();
+        rig.resume(0);
+        rig.take_link_output();
+        let client = rig.clients.pop().expect("it is back");
+        rig.edge
+            .handle_client_closed(rig.now, client.conn, Closed::Eof);
+        rig.take_client_output();
+    })
+}
+
 /// A client goes and comes back, with every check. What the client computes (one open, one seal) is in it.
 fn resume(_: usize) -> Work {
     let mut rig = Rig::new(1);
@@ -139,14 +157,18 @@ impl Rig {
     fn new(clients: usize) -> Self {
         let mut rng = ChaCha20Rng::from_seed([5; 32]);
         let keys = KeyPair::generate(&mut rng);
-        // Sessions that went are seen off within the steps, not piled up.
-        let clients_config = ClientsConfig {
-            stale_timeout: Duration::from_millis(500),
-            stale_reap_interval: Duration::from_millis(100),
-            ..ClientsConfig::default()
-        };
         let config = EdgeConfig {
-            clients: clients_config,
+            // Sessions that went are seen off within the steps, not piled up.
+            clients: ClientsConfig {
+                stale_timeout: Duration::from_millis(500),
+                stale_reap_interval: Duration::from_millis(100),
+                ..ClientsConfig::default()
+            },
+            // The steps come faster than any pace that would be allowed.
+            limits: LimitsConfig {
+                accept_rate: 0,
+                ..LimitsConfig::default()
+            },
             ..EdgeConfig::default()
         };
         let edge = Edge::new(config, keys, [6; 32]);

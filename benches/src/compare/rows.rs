@@ -1,0 +1,175 @@
+//! The rows of the comparison: what is loaded, which figure counts, and what ours must reach.
+
+use std::fmt;
+
+use crate::load::Scenario;
+use crate::load::meter::Outcome;
+use crate::load::program::Program;
+
+/// Which figure of a run counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// CPU microseconds of the program for one packet.
+    CpuPerPacket,
+    /// CPU microseconds of the program for one session.
+    CpuPerSession,
+    /// Resident bytes for each silent client.
+    IdleBytes,
+    /// The 99th percentile of the latency, from the time at which a packet was due.
+    P99,
+}
+
+impl Metric {
+    /// The figure, where the run has it.
+    pub fn of(self, outcome: &Outcome) -> Option<f64> {
+        match self {
+            Self::CpuPerPacket | Self::CpuPerSession => outcome.cpu_micros(),
+            Self::IdleBytes => outcome.idle_bytes,
+            Self::P99 => Some(outcome.latency_millis(0.99)),
+        }
+    }
+
+    /// Its unit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::CpuPerPacket => "CPU µs/packet",
+            Self::CpuPerSession => "CPU µs",
+            Self::IdleBytes => "bytes/client",
+            Self::P99 => "p99 ms",
+        }
+    }
+}
+
+/// What ours must reach.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goal {
+    /// So many times the yardstick at most.
+    TimesBare(f64),
+    /// So many times the tokio binary at most.
+    TimesTokio(f64),
+    /// A figure at most.
+    AtMost(f64),
+    /// Less than another program.
+    Under(Program),
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimesBare(times) => write!(f, "≤ {times} × bare"),
+            Self::TimesTokio(times) => write!(f, "≤ {times} × voltlane"),
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+            Self::Under(program) => write!(f, "< {program}"),
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// For the head of its line.
+    pub title: &'static str,
+    /// The load.
+    pub scenario: Scenario,
+    /// The figure.
+    pub metric: Metric,
+    tokio: Vec<Goal>,
+    smol: Goal,
+}
+
+impl Row {
+    /// What a program must reach here.
+    pub fn goals(&self, program: &Program) -> &[Goal] {
+        match program {
+            Program::Voltlane => &self.tokio,
+            Program::VoltlaneSmol => std::slice::from_ref(&self.smol),
+            _ => &[],
+        }
+    }
+}
+
+/// All rows.
+pub fn all() -> Vec<Row> {
+    let row = |title, scenario, metric, goal| Row {
+        title,
+        scenario,
+        metric,
+        tokio: vec![goal],
+        smol: Goal::TimesTokio(1.2),
+    };
+    let echo = |clients, in_flight, size| Scenario::Echo {
+        clients,
+        in_flight,
+        size,
+    };
+    let mut batched = row(
+        "100 clients, 16 in flight",
+        echo(100, 16, 64),
+        Metric::CpuPerPacket,
+        Goal::TimesBare(1.3),
+    );
+    batched.tokio.push(Goal::Under(Program::Haproxy));
+    let mut idle = row(
+        "an idle client",
+        Scenario::Idle { clients: 9000 },
+        Metric::IdleBytes,
+        Goal::AtMost(1024.0),
+    );
+    idle.smol = Goal::AtMost(768.0);
+    let fan_out = Scenario::FanOut {
+        clients: 1000,
+        in_flight: 4,
+        size: 64,
+    };
+    let rate = Scenario::Rate {
+        clients: 1000,
+        per_second: 20_000,
+        size: 64,
+    };
+    vec![
+        row(
+            "100 clients, 1 in flight",
+            echo(100, 1, 64),
+            Metric::CpuPerPacket,
+            Goal::TimesBare(1.15),
+        ),
+        row(
+            "1,000 clients, 1 in flight",
+            echo(1000, 1, 64),
+            Metric::CpuPerPacket,
+            Goal::TimesBare(1.15),
+        ),
+        batched,
+        row(
+            "50 clients, 16 KiB, 4 in flight",
+            echo(50, 4, 16 << 10),
+            Metric::CpuPerPacket,
+            Goal::TimesBare(1.15),
+        ),
+        row(
+            "backend to 1,000 clients in turn",
+            fan_out,
+            Metric::CpuPerPacket,
+            Goal::TimesBare(1.3),
+        ),
+        row(
+            "a new session",
+            Scenario::Joins { clients: 64 },
+            Metric::CpuPerSession,
+            Goal::TimesBare(1.2),
+        ),
+        row(
+            "a reconnect",
+            Scenario::Reconnects { clients: 1000 },
+            Metric::CpuPerSession,
+            Goal::AtMost(120.0),
+        ),
+        idle,
+        row(
+            "20,000 packets/s over 1,000 clients",
+            rate,
+            Metric::P99,
+            Goal::TimesBare(1.5),
+        ),
+    ]
+}

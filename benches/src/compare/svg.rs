@@ -1,0 +1,101 @@
+//! The picture of a comparison: for each row, a bar for each program, all to the scale of that row.
+
+use std::fmt::Write;
+
+use super::{Comparison, Measured};
+use crate::load::program::Program;
+use crate::report;
+
+const WIDTH: u32 = 900;
+const LEFT: u32 = 130;
+const BAR: u32 = 16;
+const GAP: u32 = 4;
+const TITLE: u32 = 34;
+/// Room on the right for the figure behind the longest bar.
+const RIGHT: u32 = 150;
+
+/// Draws it. Readable on a light page and on a dark one.
+pub fn draw(comparison: &Comparison) -> String {
+    let height: u32 = 20
+        + comparison
+            .measured
+            .iter()
+            .map(|measured| height(comparison, measured))
+            .sum::<u32>();
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+         font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n"
+    );
+    let mut y = 0;
+    for measured in &comparison.measured {
+        draw_row(&mut out, comparison, measured, y);
+        y += self::height(comparison, measured);
+    }
+    out += "</svg>\n";
+    out
+}
+
+fn bars<'a>(
+    comparison: &'a Comparison,
+    measured: &'a Measured,
+) -> impl Iterator<Item = (&'a Program, f64)> {
+    comparison
+        .programs
+        .iter()
+        .zip(&measured.figures)
+        .filter_map(|(program, figure)| Some((program, (*figure)?)))
+}
+
+fn height(comparison: &Comparison, measured: &Measured) -> u32 {
+    TITLE + bars(comparison, measured).count() as u32 * (BAR + GAP) + GAP
+}
+
+fn draw_row(out: &mut String, comparison: &Comparison, measured: &Measured, top: u32) {
+    let title = escape(measured.row.title);
+    let unit = measured.row.metric.unit();
+    let _ = writeln!(
+        out,
+        "<text x=\"12\" y=\"{}\" font-weight=\"bold\" fill=\"#222\">{title} <tspan font-weight=\"normal\" \
+         fill=\"#666\">{unit}, less is better</tspan></text>",
+        top + 24
+    );
+    let most = bars(comparison, measured)
+        .map(|(_, figure)| figure)
+        .fold(f64::MIN_POSITIVE, f64::max);
+    let bare = comparison.yardstick(measured);
+    for (nth, (program, figure)) in bars(comparison, measured).enumerate() {
+        let y = top + TITLE + nth as u32 * (BAR + GAP);
+        let width = (figure / most * f64::from(WIDTH - LEFT - RIGHT)).max(1.0);
+        let times = bare.map_or(String::new(), |bare| {
+            format!(" · {:.2} × bare", figure / bare)
+        });
+        let _ = writeln!(
+            out,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#222\">{}</text><rect x=\"{LEFT}\" y=\"{y}\" \
+             width=\"{width:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{}\"/><text x=\"{:.1}\" y=\"{}\" \
+             fill=\"#222\">{}{times}</text>",
+            LEFT - 8,
+            y + 12,
+            escape(&super::short(program)),
+            colour(program),
+            f64::from(LEFT) + width + 6.0,
+            y + 12,
+            report::figure(figure),
+        );
+    }
+}
+
+fn colour(program: &Program) -> &'static str {
+    match program {
+        Program::Voltlane => "#2463c9",
+        Program::VoltlaneSmol => "#6d9ae6",
+        Program::Bare => "#444",
+        _ => "#b5b5b5",
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
