@@ -337,6 +337,23 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_adopted_without_what_was_in_it_and_only_where_there_is_none() {
+        let mut queue = FrameQueue::new();
+        queue.adopt(vec![9; 100]);
+        assert_eq!(
+            (queue.packets(), queue.bytes(), queue.capacity_bytes()),
+            (0, 0, 100)
+        );
+        push(&mut queue, b"kept");
+        assert_eq!(queue.surrender(), None);
+        queue.adopt(Vec::with_capacity(1_000));
+        assert_eq!(
+            (queue.output(), queue.capacity_bytes()),
+            (&frame(b"kept")[..], 100)
+        );
+    }
+
+    #[test]
     fn a_queue_that_never_runs_empty_gives_memory_back_too() {
         let mut queue = FrameQueue::new();
         for _ in 0..1_024 {
@@ -393,6 +410,8 @@ mod tests {
         Rewind,
         Clear,
         Release,
+        /// To another queue and back, or nothing where frames wait.
+        HandMemoryOn,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -402,6 +421,7 @@ mod tests {
             2 => Just(Step::Rewind),
             1 => Just(Step::Clear),
             1 => Just(Step::Release),
+            1 => Just(Step::HandMemoryOn),
         ]
     }
 
@@ -435,6 +455,16 @@ mod tests {
                         written_of_head = 0;
                     }
                     Step::Release => queue.release(),
+                    Step::HandMemoryOn => {
+                        let capacity = queue.capacity_bytes();
+                        if let Some(buffer) = queue.surrender() {
+                            prop_assert_eq!((buffer.capacity(), queue.capacity_bytes()), (capacity, 0));
+                            queue.adopt(buffer);
+                            prop_assert_eq!(queue.capacity_bytes(), capacity);
+                        } else {
+                            prop_assert!(capacity == 0 || !frames.is_empty());
+                        }
+                    }
                 }
                 let held: Vec<u8> = frames.iter().flatten().copied().collect();
                 prop_assert_eq!(queue.output(), &held[written_of_head..]);
@@ -443,6 +473,7 @@ mod tests {
                 prop_assert_eq!(queue.bytes(), held.len() - written_of_head);
                 prop_assert_eq!(queue.held_bytes(), held.len());
                 prop_assert_eq!(queue.mid_frame(), written_of_head > 0);
+                prop_assert_eq!(queue.next_frame_bytes(), frames.front().map(Vec::len));
             }
         }
     }
