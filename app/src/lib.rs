@@ -5,8 +5,10 @@
 
 pub mod cli;
 pub mod config;
+mod descriptors;
 mod entry;
 pub mod logging;
 mod text;
 
+pub use descriptors::raise_descriptor_limit;
 pub use entry::{EXIT_USAGE, Task, main_with};

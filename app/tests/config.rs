@@ -122,9 +122,9 @@ fn the_default_file_is_as_it_was_last_read() {
 fn every_key_can_be_set_from_the_environment_and_from_dotenv() {
     for key in keys() {
         let value = key.show(&Settings::default());
-        let bare = value.trim_matches('"');
+        let bare = value.trim_matches(['"', '[', ']']).replace("\", \"", ",");
         let variable = key.variable();
-        let environment = vec![(OsString::from(&variable), OsString::from(bare))];
+        let environment = vec![(OsString::from(&variable), OsString::from(&bare))];
         let sources = Sources {
             environment,
             ..Sources::default()
@@ -138,7 +138,7 @@ fn every_key_can_be_set_from_the_environment_and_from_dotenv() {
         );
         assert_eq!(loaded.settings, Settings::default());
 
-        let dotenv = Some(format!("{variable}={value}\n").into_bytes());
+        let dotenv = Some(format!("{variable}='{bare}'\n").into_bytes());
         let sources = Sources {
             dotenv,
             ..Sources::default()

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use voltlane_core::edge::{ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig};
+use voltlane_core::edge::{
+    self, ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig, SourceLimits,
+};
 
-use super::keys::Settings;
-use super::value::Announce;
+use super::keys::{MAX_COUNT, Settings};
+use super::value::{Announce, Enforce};
 
 /// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -24,7 +26,10 @@ impl Settings {
         } = self;
         let max_connections = match (limits.max_connections, descriptor_limit) {
             (0, None) => defaults.limits.max_connections,
-            (0, Some(descriptors)) => size(descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1)),
+            (0, Some(descriptors)) => {
+                let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+                size(left.clamp(1, MAX_COUNT.into()))
+            }
             (given, _) => size(given.into()),
         };
         EdgeConfig {
@@ -55,10 +60,30 @@ impl Settings {
                 handshake_timeout: seconds(limits.handshake_timeout_secs),
                 handshake_max_bytes: size(limits.handshake_max_bytes.into()),
                 challenges_per_session: size(limits.challenges_per_session.into()),
-                ..defaults.limits
+                accept_rate: limits.accept_rate,
+                accept_burst: limits.accept_burst,
+                enforce_accepts: enforce(limits.enforce_accepts),
+                sources: SourceLimits {
+                    connections: size(limits.source_connections.into()),
+                    wide_connections: size(limits.source_wide_connections.into()),
+                    rate: limits.source_rate,
+                    burst: limits.source_burst,
+                    penalties: limits.source_penalties,
+                    table_size: size(limits.source_table_size.into()),
+                },
+                enforce_sources: enforce(limits.enforce_sources),
+                exempt: limits.exempt.0.clone(),
             },
             ..defaults
         }
+    }
+}
+
+fn enforce(enforce: Enforce) -> edge::Enforce {
+    match enforce {
+        Enforce::On => edge::Enforce::On,
+        Enforce::Report => edge::Enforce::Report,
+        Enforce::Off => edge::Enforce::Off,
     }
 }
 
@@ -74,6 +99,7 @@ fn seconds(count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Networks;
 
     /// The defaults are written in the table of keys and in the core; both say the same.
     #[test]
@@ -92,7 +118,7 @@ mod tests {
         assert_eq!(connections(&settings, Some(1024)), 960);
         assert_eq!(connections(&settings, Some(65)), 1);
         assert_eq!(connections(&settings, Some(0)), 1);
-        assert_eq!(connections(&settings, Some(u64::MAX)), usize::MAX - 64);
+        assert_eq!(connections(&settings, Some(u64::MAX)), 1 << 24);
         settings.limits.max_connections = 10;
         assert_eq!(connections(&settings, Some(1024)), 10);
         assert_eq!(connections(&settings, None), 10);
@@ -113,6 +139,17 @@ mod tests {
         settings.clients.max_frame_bytes = 10;
         settings.master.max_frame_bytes = 11;
         settings.master.announce = Announce::All;
+        settings.limits.accept_rate = 12;
+        settings.limits.accept_burst = 13;
+        settings.limits.source_connections = 14;
+        settings.limits.source_wide_connections = 15;
+        settings.limits.source_rate = 16;
+        settings.limits.source_burst = 17;
+        settings.limits.source_table_size = 18;
+        settings.limits.enforce_accepts = Enforce::Report;
+        settings.limits.enforce_sources = Enforce::Off;
+        settings.limits.source_penalties = false;
+        settings.limits.exempt = Networks::default();
         let config = settings.edge_config(None);
         let times = [
             config.clients.stale_timeout,
@@ -137,5 +174,29 @@ mod tests {
             (10, 11)
         );
         assert!(config.master.announce_all);
+        let limits = config.limits;
+        let sources = &limits.sources;
+        assert_eq!(
+            [
+                limits.accept_rate,
+                limits.accept_burst,
+                sources.rate,
+                sources.burst
+            ],
+            [12, 13, 16, 17]
+        );
+        assert_eq!(
+            [
+                sources.connections,
+                sources.wide_connections,
+                sources.table_size
+            ],
+            [14, 15, 18]
+        );
+        assert_eq!(
+            [limits.enforce_accepts, limits.enforce_sources],
+            [edge::Enforce::Report, edge::Enforce::Off]
+        );
+        assert!(!sources.penalties && limits.exempt.is_empty());
     }
 }

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use super::address::Address;
-use super::value::{Announce, LogLevel, Raw, Value};
+use super::networks::Networks;
+use super::value::{Announce, Enforce, LogLevel, Raw, Value};
 
 /// One key of the configuration.
 pub struct Key {
@@ -140,7 +141,7 @@ macro_rules! settings {
 }
 
 /// Packets in a queue, sessions, connections: no count is larger.
-const MAX_COUNT: u32 = 1 << 24;
+pub(super) const MAX_COUNT: u32 = 1 << 24;
 /// The largest frame that can be allowed: 1 GiB.
 const MAX_FRAME: u32 = 1 << 30;
 /// The largest queue: 1 TiB.
@@ -213,14 +214,37 @@ settings! {
     limits: Limits {
         /// How long a new connection may take until it is a client, in all. 0: for ever.
         handshake_timeout_secs: u32 = 5, 0..=HOUR;
-        /// Connections that may be in their handshake at once.
-        max_half_open: u32 = 1_024, 1..=MAX_COUNT;
+        /// Connections that may be in their handshake at once; a quarter is kept for clients that come back. 0: any number.
+        max_half_open: u32 = 1_024, 0..=MAX_COUNT;
         /// Bytes that a connection may send before it is a client. The longest handshake takes 103.
         handshake_max_bytes: u32 = 512, 128..=65_536;
         /// Challenges that may be open at once for one session that somebody claims.
         challenges_per_session: u32 = 4, 1..=1_024;
         /// Connections at once. 0: as many as the process may have descriptors, less a reserve.
         max_connections: u32 = 0, 0..=MAX_COUNT;
+        /// New connections a second, of all sources together. 0: any number.
+        accept_rate: u32 = 2_000, 0..=MAX_COUNT;
+        /// New connections that may come at once before accept_rate holds.
+        accept_burst: u32 = 4_000, 1..=MAX_COUNT;
+        /// Whether accept_rate and max_half_open hold. "on": what is beyond is refused; "report": it is counted and taken;
+        /// "off": neither.
+        enforce_accepts: Enforce = Enforce::On, ();
+        /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0: any number.
+        source_connections: u32 = 256, 0..=MAX_COUNT;
+        /// Connections at once from one IPv6 /48. 0: any number.
+        source_wide_connections: u32 = 1_024, 0..=MAX_COUNT;
+        /// New connections a second from one source. 0: any number.
+        source_rate: u32 = 50, 0..=MAX_COUNT;
+        /// New connections that may come at once from one source before source_rate holds.
+        source_burst: u32 = 200, 1..=MAX_COUNT;
+        /// Whether a source that sends nonsense, fails its proof or lets handshakes time out is refused for a while.
+        source_penalties: bool = true, ();
+        /// Sources that are remembered at once. Beyond it wider networks stand for them.
+        source_table_size: u32 = 131_072, 1..=MAX_COUNT;
+        /// Whether the limits on one source hold, as enforce_accepts says for all together.
+        enforce_sources: Enforce = Enforce::On, ();
+        /// Networks that the limits on one source do not hold for. In a variable: separated by commas.
+        exempt: Networks = Networks::loopback(), ();
     }
 }
 

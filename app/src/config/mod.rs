@@ -10,6 +10,7 @@ mod edge;
 mod files;
 mod keys;
 mod load;
+mod networks;
 mod problem;
 mod render;
 mod suggest;
@@ -24,6 +25,7 @@ pub use keys::{
     keys,
 };
 pub use load::{Argument, Loaded, Sources};
+pub use networks::Networks;
 pub use problem::{Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};
-pub use value::{Announce, LogLevel};
+pub use value::{Announce, Enforce, LogLevel};

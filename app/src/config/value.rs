@@ -206,6 +206,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether a group of limits holds.
+    Enforce {
+        /// What is beyond a limit is refused.
+        On = "on",
+        /// What is beyond a limit is counted as refused, and taken.
+        Report = "report",
+        /// There are no such limits.
+        Off = "off",
+    }
+}
+
 /// A text as a TOML basic string.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -222,7 +234,7 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-fn text_of(raw: Raw<'_>) -> Result<&str, String> {
+pub(super) fn text_of(raw: Raw<'_>) -> Result<&str, String> {
     match raw {
         Raw::Toml(DeValue::String(text)) => Ok(text),
         Raw::Toml(other) => Err(found(other)),
@@ -231,7 +243,7 @@ fn text_of(raw: Raw<'_>) -> Result<&str, String> {
 }
 
 /// The hint for a value of another type.
-fn found(value: &DeValue<'_>) -> String {
+pub(super) fn found(value: &DeValue<'_>) -> String {
     let found = match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",
