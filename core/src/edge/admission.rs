@@ -132,6 +132,7 @@ impl Edge {
             CloseReason::Replaced
             | CloseReason::SessionEnded
             | CloseReason::TooManySessions
+            | CloseReason::Memory
             | CloseReason::MadeRoom
             | CloseReason::Shutdown => return,
         };

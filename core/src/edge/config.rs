@@ -120,6 +120,11 @@ pub struct LimitsConfig {
     pub enforce_sources: Enforce,
     /// Networks that the limits on sources do not hold for.
     pub exempt: Vec<IpNet>,
+    /// Bytes that may wait in the machine in all. 0: any number. From 80 % on the byte bounds of clients shrink to a quarter, from
+    /// 90 % on no session begins, from 95 % on the largest queues fail.
+    pub max_memory_bytes: usize,
+    /// Whether `max_memory_bytes` holds.
+    pub enforce_memory: Enforce,
     /// Sessions at one time, connected or away.
     pub max_sessions: usize,
     /// From accept to established. 0: for ever.
@@ -141,6 +146,8 @@ impl Default for LimitsConfig {
             sources: SourceLimits::default(),
             enforce_sources: Enforce::On,
             exempt: loopback(),
+            max_memory_bytes: 0,
+            enforce_memory: Enforce::On,
             max_sessions: 1 << 21,
             handshake_timeout: Duration::from_secs(5),
             handshake_max_bytes: 512,
@@ -168,6 +175,8 @@ pub struct SourceLimits {
     pub connections: usize,
     /// Connections at one time from a wider network: an IPv6 /48.
     pub wide_connections: usize,
+    /// Sessions of one source that may be away at one time; one more ends ("too many stale clients").
+    pub stale_sessions: usize,
     /// Connections taken in a second.
     pub rate: u32,
     /// Connections that may come at once before `rate` holds.
@@ -183,6 +192,7 @@ impl Default for SourceLimits {
         SourceLimits {
             connections: 256,
             wide_connections: 1024,
+            stale_sessions: 256,
             rate: 50,
             burst: 200,
             penalties: true,

@@ -11,6 +11,7 @@ use crate::queue::FrameQueue;
 use crate::slab::{Key, Slab};
 use crate::wire::frame::FrameReader;
 
+use super::memory::Holding;
 use super::sources::Admission;
 
 /// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
@@ -123,6 +124,7 @@ pub(super) struct Conn {
     pub(super) read_timer: Timer,
     pub(super) write_timer: Timer,
     pub(super) step_timer: Timer,
+    pub(super) holding: Holding,
     /// Whether it stands in the ready list.
     pub(super) ready: bool,
 }
@@ -139,6 +141,7 @@ impl Conn {
             read_timer: Timer::default(),
             write_timer: Timer::default(),
             step_timer: Timer::default(),
+            holding: Holding::default(),
             ready: false,
         }
     }

@@ -15,13 +15,15 @@ pub enum EndReason {
     WriteTimedOut,
     /// The backend said so.
     Kicked,
-    /// More clients than `max_stale_clients` were away, and it was the longest gone.
+    /// More clients than `max_stale_clients` were away, or more of its source than `sources.stale_sessions`.
     TooManyStale,
+    /// The machine holds nearly as much as it may, and this session held most.
+    MemoryLimit,
 }
 
 impl EndReason {
     /// All reasons, in the order of [`Counters::ended`].
-    pub const ALL: [EndReason; 7] = [
+    pub const ALL: [EndReason; 8] = [
         EndReason::Expired,
         EndReason::MissedPacketsFull,
         EndReason::ClientAway,
@@ -29,6 +31,7 @@ impl EndReason {
         EndReason::WriteTimedOut,
         EndReason::Kicked,
         EndReason::TooManyStale,
+        EndReason::MemoryLimit,
     ];
 
     /// The text for the backend.
@@ -42,6 +45,7 @@ impl EndReason {
             EndReason::WriteTimedOut => "write timed out",
             EndReason::Kicked => "kicked",
             EndReason::TooManyStale => "too many stale clients",
+            EndReason::MemoryLimit => "memory limit",
         }
     }
 }
@@ -72,6 +76,8 @@ pub enum CloseReason {
     SessionEnded,
     /// No more sessions can be kept.
     TooManySessions,
+    /// The machine holds nearly as much as it may.
+    Memory,
     /// It had been silent for longest when a newer one needed its place.
     MadeRoom,
     /// The edge shuts down.
@@ -80,7 +86,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         CloseReason::FrameTooLong,
         CloseReason::BadHandshake,
         CloseReason::BadVersion,
@@ -91,6 +97,7 @@ impl CloseReason {
         CloseReason::Replaced,
         CloseReason::SessionEnded,
         CloseReason::TooManySessions,
+        CloseReason::Memory,
         CloseReason::MadeRoom,
         CloseReason::Shutdown,
     ];
@@ -170,6 +177,8 @@ pub struct Counters {
     pub unknown_client: u64,
     /// Packets of the backend's that say nothing sensible: too short, unknown or misplaced flag, a kick with data.
     pub malformed_down: u64,
+    /// Times that more than 95 % of `max_memory_bytes` was held.
+    pub memory_over: u64,
     /// Times that the link came up.
     pub link_up: u64,
     /// Times that the link was lost or an attempt failed.
@@ -201,6 +210,8 @@ pub struct Gauges {
     pub link_packets: usize,
     /// Bytes that wait for the backend.
     pub link_bytes: usize,
+    /// Bytes that wait anywhere.
+    pub held_bytes: usize,
     /// Whether there is a backend.
     pub link_is_up: bool,
 }

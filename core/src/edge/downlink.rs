@@ -74,20 +74,24 @@ impl Edge {
         let Some(index) = self.sessions.lookup(id) else {
             return self.tell_unknown(now, id);
         };
+        let clients = &self.config.clients;
+        let (attached_bytes, away_bytes) = (
+            self.squeezed(clients.channel_bytes),
+            self.squeezed(clients.missed_packets_buffer_bytes),
+        );
         let Some(session) = self.sessions.slab.at_mut(index) else {
             return;
         };
-        let clients = &self.config.clients;
         let (max_packets, max_bytes, overflow) = match session.place {
             Place::Attached(_) => (
                 clients.channel_capacity,
-                clients.channel_bytes,
+                attached_bytes,
                 EndReason::SendQueueFull,
             ),
             _ if clients.missed_packets_buffer_size == 0 => (0, 0, EndReason::ClientAway),
             _ => (
                 clients.missed_packets_buffer_size,
-                clients.missed_packets_buffer_bytes,
+                away_bytes,
                 EndReason::MissedPacketsFull,
             ),
         };
@@ -106,10 +110,13 @@ impl Edge {
         // The link's bound on a body is a u32, and this is a part of one.
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         queue.push_frame(&length.to_le_bytes(), data);
+        session.exchanged = true;
         self.counters.packets_down += 1;
         if let Place::Attached(conn) = session.place {
             self.watch_writes(now, conn);
         }
+        self.account.recount_session(&mut self.sessions.slab, index);
+        self.relieve(now);
     }
 
     /// Something waits for the client at `index`: it is to be written, and must take something in time.
@@ -132,6 +139,16 @@ impl Edge {
     /// The client at `index` took `bytes` bytes.
     #[inline]
     pub(super) fn written(&mut self, now: Time, index: u32, bytes: usize) {
+        self.take_written(now, index, bytes);
+        self.account.recount_conn(&mut self.conns.slab, index);
+        if let Some(session) = self.conns.slab.at(index).and_then(|conn| conn.session()) {
+            self.account
+                .recount_session(&mut self.sessions.slab, session);
+        }
+    }
+
+    #[inline]
+    fn take_written(&mut self, now: Time, index: u32, bytes: usize) {
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
         };

@@ -6,9 +6,11 @@ use crate::time::Time;
 use crate::wire::tagged::Flag;
 
 use super::Edge;
+use super::config::Enforce;
 use super::conn::{CloseKind, State, Step, step};
 use super::counters::{CloseReason, EndReason};
-use super::session::{Place, STALE};
+use super::session::{Place, STALE, STALE_UNUSED};
+use super::sources::Admission;
 
 impl Edge {
     /// The edge ends the connection at `index`; a session that it is the connection of is kept.
@@ -47,6 +49,7 @@ impl Edge {
         conn.state = State::Closing(kind);
         conn.reader.clear();
         conn.control = Vec::new();
+        self.account.recount_conn(&mut self.conns.slab, index);
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
         }
@@ -65,6 +68,7 @@ impl Edge {
         }
         self.forget_claim(index);
         self.conns.disarm_all(index);
+        self.account.forget_conn(&mut self.conns.slab, index);
         let Some(conn) = self.conns.slab.remove(index) else {
             return;
         };
@@ -77,7 +81,13 @@ impl Edge {
     /// The session's client is away from now on, if it may be.
     fn detach(&mut self, now: Time, index: u32, session: u32) {
         self.keep_held_frames(index, session);
+        let source = self
+            .conns
+            .slab
+            .at(index)
+            .map_or(Admission::EXEMPT, |conn| conn.admission);
         let clients = &self.config.clients;
+        let limits = &self.config.limits;
         let Some(entry) = self.sessions.slab.at_mut(session) else {
             return;
         };
@@ -86,23 +96,53 @@ impl Edge {
         entry.queue.rewind();
         let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
         self.counters.dropped += 1;
+        let kind = if entry.exchanged { STALE } else { STALE_UNUSED };
         self.sessions
             .stale
-            .arm(&mut self.sessions.slab, session, STALE, now);
+            .arm(&mut self.sessions.slab, session, kind, now);
         if clients.stale_timeout.is_zero() {
-            self.end_session(now, session, EndReason::Expired);
-        } else if packets > 0 && clients.missed_packets_buffer_size == 0 {
-            self.end_session(now, session, EndReason::ClientAway);
-        } else if packets > 1
-            && (packets > clients.missed_packets_buffer_size
-                || bytes > clients.missed_packets_buffer_bytes)
-        {
-            self.end_session(now, session, EndReason::MissedPacketsFull);
-        } else if self.sessions.stale.len(STALE) > clients.max_stale_clients
-            && let Some((longest_gone, _)) = self.sessions.stale.first(STALE)
-        {
-            self.end_session(now, longest_gone, EndReason::TooManyStale);
+            return self.end_session(now, session, EndReason::Expired);
         }
+        if packets > 0 && clients.missed_packets_buffer_size == 0 {
+            return self.end_session(now, session, EndReason::ClientAway);
+        }
+        let too_many = packets > clients.missed_packets_buffer_size;
+        if packets > 0 && (too_many || (packets > 1 && bytes > clients.missed_packets_buffer_bytes))
+        {
+            return self.end_session(now, session, EndReason::MissedPacketsFull);
+        }
+        let max_of_source = if limits.enforce_sources == Enforce::On {
+            limits.sources.stale_sessions
+        } else {
+            0
+        };
+        if !self.sources.admit_stale(source, max_of_source) {
+            return self.end_session(now, session, EndReason::TooManyStale);
+        }
+        if let Some(entry) = self.sessions.slab.at_mut(session) {
+            entry.stale_source = source;
+        }
+        if self.sessions.away() > clients.max_stale_clients
+            && let Some(least_missed) = self.sessions.least_missed()
+        {
+            self.end_session(now, least_missed, EndReason::TooManyStale);
+        }
+    }
+
+    /// The session is not away any more: its client is back, or it ends.
+    pub(super) fn end_absence(&mut self, now: Time, session: u32) {
+        self.sessions.stale.disarm(&mut self.sessions.slab, session);
+        if let Some(entry) = self.sessions.slab.at_mut(session) {
+            let source = mem::replace(&mut entry.stale_source, Admission::EXEMPT);
+            self.sources.release_stale(now, source);
+        }
+    }
+
+    /// The entry of a session that has ended is not needed any more.
+    pub(super) fn free_session(&mut self, session: u32) {
+        self.account
+            .forget_session(&mut self.sessions.slab, session);
+        self.sessions.slab.remove(session);
     }
 
     /// A newer connection was proven to be the session's client: the old one ends, all that it had not taken goes to the new one.
@@ -120,12 +160,15 @@ impl Edge {
             return;
         };
         let (id, place) = (entry.id, entry.place);
+        if place == Place::Ended {
+            return;
+        }
         if let Place::Attached(index) = place {
             self.keep_held_frames(index, session);
         }
         self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
         self.sessions.spend_id(id);
-        self.sessions.stale.disarm(&mut self.sessions.slab, session);
+        self.end_absence(now, session);
         if let Some(count) = self.counters.ended.get_mut(reason as usize) {
             *count += 1;
         }
@@ -135,8 +178,11 @@ impl Edge {
         entry.place = Place::Ended;
         entry.shared = None;
         let queue = mem::take(&mut entry.queue);
-        if !entry.waiting {
-            self.sessions.free(session);
+        let freed = !entry.waiting;
+        self.account
+            .recount_session(&mut self.sessions.slab, session);
+        if freed {
+            self.free_session(session);
         }
         tracing::debug!(%id, reason = reason.text(), "session ended");
         let Place::Attached(index) = place else {
@@ -149,6 +195,7 @@ impl Edge {
         let pending = !conn.control.is_empty() || !queue.is_empty();
         if reason == EndReason::Kicked && established && pending {
             conn.state = State::Draining(Box::new(queue));
+            self.account.recount_conn(&mut self.conns.slab, index);
             self.conns.disarm_all(index);
             self.conns
                 .steps

@@ -9,6 +9,7 @@ use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
 use super::Edge;
 use super::conn::{CloseKind, State, Step};
 use super::counters::CloseReason;
+use super::memory::Pressure;
 
 /// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
 /// two bytes before it.
@@ -108,6 +109,9 @@ impl Edge {
     fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
         if self.sessions.slab.len() >= self.config.limits.max_sessions {
             return Err(CloseReason::TooManySessions);
+        }
+        if self.pressure() >= Pressure::Full {
+            return Err(CloseReason::Memory);
         }
         let id = self.ids.next().ok_or(CloseReason::TooManySessions)?;
         let session = self

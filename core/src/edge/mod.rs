@@ -9,6 +9,7 @@
 //! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
 //! | `admission.rs`, `sources.rs`, `limits.rs` | who is let in |
 //! | `handshake.rs`, `resume.rs` | from an accepted connection to a session |
+//! | `memory.rs` | the account of what waits |
 //! | `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
@@ -23,6 +24,7 @@ mod ending;
 mod handshake;
 mod limits;
 mod link;
+mod memory;
 mod resume;
 mod session;
 mod sources;
@@ -53,6 +55,7 @@ pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 use conn::{Conns, State};
 use limits::Bucket;
 use link::{Link, LinkState};
+use memory::Account;
 use session::Sessions;
 use sources::Sources;
 
@@ -92,6 +95,7 @@ pub struct Edge {
     sessions: Sessions,
     sources: Sources,
     accepts: Bucket,
+    account: Account,
     link: Link,
     /// Sessions in line for room on the link, by index. At most one entry for each session.
     waiting: VecDeque<u32>,
@@ -123,6 +127,7 @@ impl Edge {
         Handshake::PubKey(keys.public().as_bytes()).encode(&mut greeting);
         Edge {
             link: Link::new(&config.master),
+            account: Account::new(config.limits.max_memory_bytes),
             config,
             keys,
             greeting,
@@ -165,7 +170,7 @@ impl Edge {
         match &conn.state {
             _ if self.shutdown_at.is_some() => 0,
             State::Established { session } => match self.sessions.slab.at(*session) {
-                Some(session) if !session.waiting => READ_BYTES,
+                Some(session) if !session.waiting => self.squeezed(READ_BYTES),
                 _ => 0,
             },
             State::Handshake(step) if step.is_paused() => 0,
@@ -190,8 +195,11 @@ impl Edge {
         match connection.state {
             State::Established { session } => self.forward(now, conn.0.index, session, bytes),
             State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
-            State::Draining(_) | State::Closing(_) => {}
+            State::Draining(_) | State::Closing(_) => return,
         }
+        self.account
+            .recount_conn(&mut self.conns.slab, conn.0.index);
+        self.relieve(now);
     }
 
     /// The client's connection is no more; `conn` is dead from now on.
@@ -386,10 +394,11 @@ impl Edge {
             half_open: self.conns.half_open,
             sources: self.sources.len(),
             sessions: self.sessions.slab.len(),
-            stale: self.sessions.stale.len(session::STALE),
+            stale: self.sessions.away(),
             waiting: self.waiting.len(),
             link_packets: self.link.queue.packets(),
             link_bytes: self.link.queue.held_bytes(),
+            held_bytes: self.held_bytes(),
             link_is_up: self.link.is_up(),
         }
     }

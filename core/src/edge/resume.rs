@@ -152,6 +152,7 @@ impl Edge {
                 self.counters.challenges += 1;
                 self.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
+                self.account.recount_conn(&mut self.conns.slab, index);
             }
             other => conn.state = other,
         }
@@ -215,7 +216,7 @@ impl Edge {
             self.counters.takeovers += 1;
             self.replace_conn(now, old, session);
         }
-        self.sessions.stale.disarm(&mut self.sessions.slab, session);
+        self.end_absence(now, session);
         if let Some(entry) = self.sessions.slab.at_mut(session) {
             entry.place = Place::Attached(index);
         }
@@ -237,6 +238,7 @@ impl Edge {
                 self.resume(now, index, session);
                 self.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
+                self.account.recount_conn(&mut self.conns.slab, index);
             }
             None => self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadProof),
         }

@@ -10,6 +10,8 @@ use crate::slab::{Key, Slab};
 use crate::time::Time;
 
 use super::limits::Bucket;
+use super::memory::Holding;
+use super::sources::Admission;
 
 /// Where a session's client is (SPEC "Session states").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,11 @@ pub(super) struct Session {
     pub(super) stale_timer: Timer,
     /// Connections that hold an open challenge for it, oldest first.
     pub(super) claims: Vec<Key>,
+    pub(super) holding: Holding,
+    /// Whether a packet ever went up or down: the others are the first to make room.
+    pub(super) exchanged: bool,
+    /// Where it is counted while it is away.
+    pub(super) stale_source: Admission,
     /// Takeovers of a live connection.
     pub(super) takeovers: Bucket,
 }
@@ -50,11 +57,13 @@ pub(super) struct Session {
 pub(super) struct Sessions {
     pub(super) slab: Slab<Session>,
     by_id: HashTable<(u64, u32)>,
-    pub(super) stale: Deadlines<Session, 1>,
+    pub(super) stale: Deadlines<Session, 2>,
 }
 
-/// The one kind of stale timer.
+/// Kinds of stale timers: sessions that exchanged a packet, and those that never did.
 pub(super) const STALE: u8 = 0;
+/// See [`STALE`].
+pub(super) const STALE_UNUSED: u8 = 1;
 
 /// Ids are the output of a keyed permutation, and only our own stand in the table: their bits are as good as any hash, and nobody
 /// outside can choose them to collide. Rotated because the top byte, where the table takes its tags from, is the shard's number.
@@ -99,6 +108,9 @@ impl Sessions {
             deficit: 0,
             stale_timer: Timer::default(),
             claims: Vec::new(),
+            holding: Holding::default(),
+            exchanged: false,
+            stale_source: Admission::EXEMPT,
             takeovers: Bucket::full(now),
         })?;
         self.by_id
@@ -123,9 +135,22 @@ impl Sessions {
         }
     }
 
-    /// Frees the entry of a session that has ended.
-    pub(super) fn free(&mut self, index: u32) {
-        self.stale.disarm(&mut self.slab, index);
-        self.slab.remove(index);
+    /// How many are away.
+    pub(super) fn away(&self) -> usize {
+        self.stale.len(STALE) + self.stale.len(STALE_UNUSED)
+    }
+
+    /// The one that goes when too many are away: one that never exchanged a packet, else any; the longest gone.
+    pub(super) fn least_missed(&self) -> Option<u32> {
+        let unused = self.stale.first(STALE_UNUSED);
+        unused
+            .or_else(|| self.stale.first(STALE))
+            .map(|(index, _)| index)
+    }
+
+    /// Since when the longest gone is away.
+    pub(super) fn longest_gone(&self) -> Option<(u32, Time)> {
+        let kinds = [self.stale.first(STALE), self.stale.first(STALE_UNUSED)];
+        kinds.into_iter().flatten().min_by_key(|&(_, since)| since)
     }
 }

@@ -135,6 +135,8 @@ impl Admission {
 struct Source {
     prefix: Prefix,
     connections: u32,
+    /// Sessions away whose last connection came from here.
+    stale: u32,
     rate: Bucket,
     /// The penalty ends here; decay is the passing of time.
     penalty_until: Time,
@@ -216,8 +218,28 @@ impl Sources {
                 continue;
             };
             source.connections = source.connections.saturating_sub(1);
-            if source.connections == 0 {
+            if source.is_unused() {
                 self.idle.arm(&mut self.slab, index, IDLE, now);
+            }
+        }
+    }
+
+    /// Counts a session that is away from now on, if `max` (0: any number) allows.
+    pub(super) fn admit_stale(&mut self, admission: Admission, max: usize) -> bool {
+        let Some(source) = self.slab.at_mut(admission.narrow) else {
+            return true;
+        };
+        let fits = max == 0 || (source.stale as usize) < max;
+        source.stale += u32::from(fits);
+        fits
+    }
+
+    /// A session that was counted in as away is not away any more.
+    pub(super) fn release_stale(&mut self, now: Time, admission: Admission) {
+        if let Some(source) = self.slab.at_mut(admission.narrow) {
+            source.stale = source.stale.saturating_sub(1);
+            if source.is_unused() {
+                self.idle.arm(&mut self.slab, admission.narrow, IDLE, now);
             }
         }
     }
@@ -289,6 +311,7 @@ impl Sources {
         let key = self.slab.insert(Source {
             prefix,
             connections: 0,
+            stale: 0,
             rate: Bucket::full(now),
             penalty_until: Time::ZERO,
             idle_timer: Timer::default(),
@@ -356,9 +379,14 @@ impl Source {
         Ok(())
     }
 
+    /// Whether neither a connection nor a session that is away counts here.
+    fn is_unused(&self) -> bool {
+        self.connections == 0 && self.stale == 0
+    }
+
     /// Whether forgetting it would forgive nothing.
     fn is_blank(&self, now: Time, limits: &SourceLimits) -> bool {
-        self.connections == 0
+        self.is_unused()
             && self.penalty_until <= now
             && (limits.rate == 0 || self.rate.is_full(now, interval(limits.rate)))
     }
@@ -378,6 +406,7 @@ mod tests {
     const LIMITS: SourceLimits = SourceLimits {
         connections: 3,
         wide_connections: 5,
+        stale_sessions: 2,
         rate: 2,
         burst: 4,
         penalties: true,

@@ -9,7 +9,7 @@ use super::conn::{CloseKind, STALLED, State, read, step};
 use super::counters::{CloseReason, EndReason};
 use super::link::LinkState;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
-use super::session::{STALE, Session};
+use super::session::Session;
 
 /// How long a kicked client has to take what was queued for it.
 pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ impl Edge {
 
     /// The first reaper's tick at which the longest-gone session has expired.
     fn next_reap(&self) -> Option<Time> {
-        let (_, since) = self.sessions.stale.first(STALE)?;
+        let (_, since) = self.sessions.longest_gone()?;
         let expires_at = since + self.config.clients.stale_timeout;
         let interval_nanos = u64::try_from(self.config.clients.stale_reap_interval.as_nanos())
             .unwrap_or(u64::MAX)
@@ -184,7 +184,7 @@ impl Edge {
     /// Ends what has expired; sessions that have not are not looked at.
     fn reap(&mut self, now: Time) {
         let stale_timeout = self.config.clients.stale_timeout;
-        while let Some(session) = due(self.sessions.stale.first(STALE), stale_timeout, now) {
+        while let Some(session) = due(self.sessions.longest_gone(), stale_timeout, now) {
             self.end_session(now, session, EndReason::Expired);
         }
     }

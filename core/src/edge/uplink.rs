@@ -120,6 +120,7 @@ impl Edge {
             None,
         );
         self.counters.packets_up += packets;
+        entry.exchanged |= packets > 0;
         match served {
             Served::Full | Served::Turn => {
                 conn.reader.hold(input);
@@ -147,7 +148,13 @@ impl Edge {
     /// Room came back: the line moves on.
     fn serve_line(&mut self, now: Time) {
         while let Some(&session) = self.waiting.front() {
-            match self.serve(session) {
+            let served = self.serve(session);
+            self.account
+                .recount_session(&mut self.sessions.slab, session);
+            if let Some(Place::Attached(index)) = self.sessions.slab.at(session).map(|s| s.place) {
+                self.account.recount_conn(&mut self.conns.slab, index);
+            }
+            match served {
                 Served::Full => return,
                 Served::Turn => {
                     self.waiting.rotate_left(1);
@@ -162,7 +169,7 @@ impl Edge {
                     };
                     entry.waiting = false;
                     match (entry.place, served) {
-                        (Place::Ended, _) => self.sessions.free(session),
+                        (Place::Ended, _) => self.free_session(session),
                         (Place::Away, _) => {}
                         (Place::Attached(index), Served::Violation) => {
                             self.close_conn(
@@ -229,6 +236,7 @@ impl Edge {
             Some(&mut entry.deficit),
         );
         self.counters.packets_up += packets;
+        entry.exchanged |= packets > 0;
         served
     }
 
@@ -251,6 +259,9 @@ impl Edge {
             }
         }
         conn.reader.clear();
+        self.account.recount_conn(&mut self.conns.slab, index);
+        self.account
+            .recount_session(&mut self.sessions.slab, session);
     }
 
     /// Tells the backend something about the session, after all that it has said so far.
@@ -264,6 +275,8 @@ impl Edge {
             entry
                 .backlog
                 .push_frame(&tag_header(entry.id, flag, data.len()), data);
+            self.account
+                .recount_session(&mut self.sessions.slab, session);
             self.wait_for_room(session);
         }
     }

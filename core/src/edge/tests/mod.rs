@@ -2,6 +2,7 @@
 
 mod admission;
 mod links;
+mod memory;
 mod sessions;
 mod states;
 
@@ -77,6 +78,7 @@ impl World {
 
     /// All that the edge has for this connection, as bodies.
     fn hear(&mut self, conn: ConnKey) -> Vec<Vec<u8>> {
+        self.edge.audit();
         let bytes = self.edge.client_output(conn).concat();
         self.edge.handle_client_written(self.now, conn, bytes.len());
         bodies(&bytes)
@@ -158,6 +160,7 @@ impl World {
     fn backend_hears(&mut self) -> Vec<(ClientId, Flag, String)> {
         let mut heard = Vec::new();
         loop {
+            self.edge.audit();
             let bytes = self.edge.link_output().concat();
             if bytes.is_empty() {
                 return heard;

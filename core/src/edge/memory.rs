@@ -1,0 +1,274 @@
+//! One account of memory: every byte that waits is counted where it is held (SPEC "Memory").
+//!
+//! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in; those
+//! are given back when they run empty, and at most double what is counted.
+
+use crate::deadlines::{Deadlines, Timer};
+use crate::slab::Slab;
+use crate::time::Time;
+
+use super::Edge;
+use super::config::Enforce;
+use super::conn::{CloseKind, Conn, State};
+use super::counters::{CloseReason, EndReason};
+use super::session::Session;
+
+/// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
+const SMALLEST_CLASS_BYTES: usize = 1024;
+/// Powers of two from [`SMALLEST_CLASS_BYTES`] up; the last class has no upper end.
+const CLASSES: usize = 14;
+
+/// How much of the memory that may be used is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pressure {
+    /// Under 80 %.
+    None,
+    /// From 80 %: bounds of clients shrink to a quarter.
+    Tight,
+    /// From 90 %: no new sessions.
+    Full,
+    /// From 95 %: the largest fail first.
+    Over,
+}
+
+/// What one connection or session holds, and its place among holders of about as much.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holding {
+    bytes: usize,
+    class: Timer,
+}
+
+/// Holders by size: constant time to move, and to find a largest one (within a factor of two).
+#[derive(Debug)]
+pub(super) struct BySize<T>(Deadlines<T, CLASSES>);
+
+impl<T> BySize<T> {
+    fn new(field: fn(&mut T) -> &mut Timer) -> Self {
+        BySize(Deadlines::new(field))
+    }
+
+    fn update(&mut self, slab: &mut Slab<T>, index: u32, before: usize, after: usize) {
+        match (class_of(before), class_of(after)) {
+            (before, after) if before == after => {}
+            (_, Some(class)) => self.0.arm(slab, index, class, Time::ZERO),
+            (_, None) => self.0.disarm(slab, index),
+        }
+    }
+
+    fn largest(&self) -> Option<(u8, u32)> {
+        let classes = u8::try_from(CLASSES).unwrap_or(u8::MAX);
+        (0..classes)
+            .rev()
+            .find_map(|class| self.0.first(class).map(|(index, _)| (class, index)))
+    }
+}
+
+fn class_of(bytes: usize) -> Option<u8> {
+    let ratio = bytes / SMALLEST_CLASS_BYTES;
+    let class = ratio.checked_ilog2()?;
+    u8::try_from(class.min(CLASSES as u32 - 1)).ok()
+}
+
+/// The account.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// Bytes held by connections and sessions; the link's are added when asked.
+    counted: usize,
+    /// Where [`Pressure`] rises a step.
+    steps: [usize; 3],
+    conns: BySize<Conn>,
+    sessions: BySize<Session>,
+}
+
+impl Account {
+    /// `max_bytes` of 0: any number.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        let max_bytes = if max_bytes == 0 {
+            usize::MAX
+        } else {
+            max_bytes
+        };
+        Account {
+            counted: 0,
+            steps: [80, 90, 95]
+                .map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100),
+            conns: BySize::new(|conn| &mut conn.holding.class),
+            sessions: BySize::new(|session| &mut session.holding.class),
+        }
+    }
+
+    #[inline]
+    fn level(&self, held_bytes: usize) -> Pressure {
+        let [tight, full, over] = self.steps;
+        match held_bytes {
+            bytes if bytes < tight => Pressure::None,
+            bytes if bytes < full => Pressure::Tight,
+            bytes if bytes < over => Pressure::Full,
+            _ => Pressure::Over,
+        }
+    }
+
+    /// What the connection at `index` holds may have changed.
+    #[inline]
+    pub(super) fn recount_conn(&mut self, slab: &mut Slab<Conn>, index: u32) {
+        let Some(conn) = slab.at_mut(index) else {
+            return;
+        };
+        let draining = if let State::Draining(queue) = &conn.state {
+            queue.held_bytes()
+        } else {
+            0
+        };
+        let after = conn.reader.buffered_bytes() + conn.control.len() + draining;
+        let before = core::mem::replace(&mut conn.holding.bytes, after);
+        if before != after {
+            self.counted = self.counted - before + after;
+            self.conns.update(slab, index, before, after);
+        }
+    }
+
+    /// What the session at `index` holds may have changed.
+    #[inline]
+    pub(super) fn recount_session(&mut self, slab: &mut Slab<Session>, index: u32) {
+        let Some(session) = slab.at_mut(index) else {
+            return;
+        };
+        let after = session.queue.held_bytes() + session.backlog.held_bytes();
+        let before = core::mem::replace(&mut session.holding.bytes, after);
+        if before != after {
+            self.counted = self.counted - before + after;
+            self.sessions.update(slab, index, before, after);
+        }
+    }
+
+    /// The connection at `index` is about to leave the table.
+    pub(super) fn forget_conn(&mut self, slab: &mut Slab<Conn>, index: u32) {
+        self.conns.0.disarm(slab, index);
+        if let Some(conn) = slab.at_mut(index) {
+            self.counted -= core::mem::take(&mut conn.holding.bytes);
+        }
+    }
+
+    /// The session at `index` is about to leave the table.
+    pub(super) fn forget_session(&mut self, slab: &mut Slab<Session>, index: u32) {
+        self.sessions.0.disarm(slab, index);
+        if let Some(session) = slab.at_mut(index) {
+            self.counted -= core::mem::take(&mut session.holding.bytes);
+        }
+    }
+}
+
+impl Edge {
+    /// Bytes that wait, anywhere in the machine.
+    #[must_use]
+    pub(super) fn held_bytes(&self) -> usize {
+        let link = &self.link;
+        self.account.counted
+            + link.queue.held_bytes()
+            + link.announcements.held_bytes()
+            + link.reader.buffered_bytes()
+    }
+
+    #[inline]
+    pub(super) fn pressure(&self) -> Pressure {
+        if self.config.limits.enforce_memory == Enforce::On {
+            self.account.level(self.held_bytes())
+        } else {
+            Pressure::None
+        }
+    }
+
+    /// A byte bound of a client's, as it holds now.
+    #[inline]
+    pub(super) fn squeezed(&self, bound: usize) -> usize {
+        if self.pressure() >= Pressure::Tight {
+            bound / 4
+        } else {
+            bound
+        }
+    }
+
+    /// From 95 % on the largest fail until there is room again. Each step frees at least half of what the largest one holds.
+    #[inline]
+    pub(super) fn relieve(&mut self, now: Time) {
+        if self.config.limits.enforce_memory == Enforce::Report {
+            let over = self.account.level(self.held_bytes()) == Pressure::Over;
+            self.counters.memory_over += u64::from(over);
+            return;
+        }
+        while self.pressure() == Pressure::Over {
+            self.counters.memory_over += 1;
+            let (conn, session) = (
+                self.account.conns.largest(),
+                self.account.sessions.largest(),
+            );
+            match (conn, session) {
+                // A session's queue can be told to the backend; of equals it goes first.
+                (Some((class, index)), other) if other.is_none_or(|(theirs, _)| class > theirs) => {
+                    self.close_conn(now, index, CloseKind::Abort, CloseReason::Memory);
+                }
+                (_, Some((_, index))) => {
+                    if !self.end_session_for_memory(now, index) {
+                        return;
+                    }
+                }
+                // What is left is the link's, which has a bound of its own, and crumbs.
+                _ => return,
+            }
+        }
+    }
+
+    /// False when nothing could be freed: the session has ended before, and what it holds are its last words.
+    fn end_session_for_memory(&mut self, now: Time, index: u32) -> bool {
+        let before = self.held_bytes();
+        self.end_session(now, index, EndReason::MemoryLimit);
+        self.held_bytes() < before
+    }
+}
+
+#[cfg(test)]
+impl Edge {
+    /// The account is what a walk over everything finds.
+    pub(super) fn audit(&self) {
+        let conns = (0..self.conns.slab.end()).filter_map(|index| self.conns.slab.at(index));
+        let sessions =
+            (0..self.sessions.slab.end()).filter_map(|index| self.sessions.slab.at(index));
+        let of_conns: usize = conns
+            .map(|conn| {
+                let draining = if let State::Draining(queue) = &conn.state {
+                    queue.held_bytes()
+                } else {
+                    0
+                };
+                conn.reader.buffered_bytes() + conn.control.len() + draining
+            })
+            .sum();
+        let of_sessions: usize = sessions
+            .map(|s| s.queue.held_bytes() + s.backlog.held_bytes())
+            .sum();
+        assert_eq!(self.account.counted, of_conns + of_sessions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_powers_of_two() {
+        let classes: Vec<_> = [0, 1023, 1024, 2047, 2048, 1 << 20, 1 << 23, usize::MAX]
+            .map(class_of)
+            .into();
+        let expected = [
+            None,
+            None,
+            Some(0),
+            Some(0),
+            Some(1),
+            Some(10),
+            Some(13),
+            Some(13),
+        ];
+        assert_eq!(classes, expected);
+    }
+}

@@ -1,0 +1,155 @@
+//! What the machine holds, and what it does when that becomes too much.
+
+use super::*;
+use crate::edge::memory::Pressure;
+
+const MAX: usize = 1 << 20;
+
+fn bounded() -> World {
+    World::new(|config| {
+        config.limits.max_memory_bytes = MAX;
+        config.clients.missed_packets_buffer_size = 10_000;
+        config.limits.enforce_sources = Enforce::Off;
+    })
+}
+
+/// Brings what is held to exactly `percent` of the bound, in the queues of members that do not read.
+fn fill(world: &mut World, members: &[Member], percent: usize) {
+    let share = MAX / 100 * percent / members.len();
+    for member in members {
+        world.backend_says(member.id, Flag::Data, &vec![0; share - 4]);
+    }
+}
+
+#[test]
+fn nothing_is_held_when_nothing_waits() {
+    let mut world = bounded();
+    let one = world.join();
+    world
+        .edge
+        .handle_client_bytes(world.now, one.conn, &[9, 0, 0, 0, 1]);
+    assert_eq!(world.edge.gauges().held_bytes, 5);
+    world.edge.handle_client_bytes(world.now, one.conn, &[2; 8]);
+    world.backend_says(one.id, Flag::Data, b"12345678");
+    assert_eq!(world.edge.gauges().held_bytes, 13 + 9 + 12);
+    world.backend_hears();
+    world.hear(one.conn);
+    assert_eq!(world.edge.gauges().held_bytes, 0);
+}
+
+#[test]
+fn from_80_percent_the_bounds_of_clients_shrink_to_a_quarter() {
+    let mut world = bounded();
+    let members: Vec<Member> = (0..8).map(|_| world.join()).collect();
+    let victim = world.join();
+    fill(&mut world, &members, 79);
+    world.backend_says(victim.id, Flag::Data, b"1");
+    world.backend_says(victim.id, Flag::Data, &[0; 100]);
+    assert_eq!(world.edge.read_budget(victim.conn), 64 * 1024);
+    let gone = world.join();
+    world.backend_says(gone.id, Flag::Data, &vec![0; MAX / 100]);
+    assert_eq!(world.edge.pressure(), Pressure::Tight);
+    assert_eq!(world.edge.read_budget(victim.conn), 16 * 1024);
+    assert!(world.backend_hears().is_empty());
+    // A quarter of 1 MiB would take it; what is queued for this one is more than that.
+    world.backend_says(members[0].id, Flag::Data, &vec![0; 160 * 1024]);
+    assert_eq!(
+        world.backend_hears(),
+        [failure(members[0].id, "send queue full")]
+    );
+}
+
+#[test]
+fn from_90_percent_no_session_begins_but_clients_come_back() {
+    let mut world = bounded();
+    let members: Vec<Member> = (0..8).map(|_| world.join()).collect();
+    let mut one = world.join();
+    fill(&mut world, &members, 91);
+    let conn = world.accept();
+    let key = KeyPair::generate(&mut world.rng).public();
+    world.say(conn, Handshake::ProtocolVersion(2));
+    world.say(conn, Handshake::PubKey(key.as_bytes()));
+    assert!(world.is_closed(conn));
+    assert_eq!(world.come_back(&mut one), [ping()]);
+}
+
+#[test]
+fn from_95_percent_the_largest_fail_first() {
+    let mut world = bounded();
+    let members: Vec<Member> = (0..8).map(|_| world.join()).collect();
+    let large = world.join();
+    world.backend_says(large.id, Flag::Data, &vec![0; 300 * 1024]);
+    fill(&mut world, &members, 65);
+    assert!(world.backend_hears().is_empty());
+    world.backend_says(members[0].id, Flag::Data, b"one more");
+    world.backend_says(members[1].id, Flag::Data, &vec![0; 8 * 1024]);
+    assert_eq!(world.backend_hears(), [failure(large.id, "memory limit")]);
+    assert_eq!(world.edge.client_close(large.conn), Some(CloseKind::Abort));
+    assert_eq!(world.edge.pressure(), Pressure::None);
+}
+
+#[test]
+fn unfinished_frames_count_as_well() {
+    let mut world = World::new(|config| {
+        config.limits.max_memory_bytes = 100 * 1024;
+        config.limits.enforce_sources = Enforce::Off;
+    });
+    let members: Vec<Member> = (0..10).map(|_| world.join()).collect();
+    for member in &members {
+        let mut bytes = (1u32 << 20).to_le_bytes().to_vec();
+        bytes.resize(world.edge.read_budget(member.conn).min(20 * 1024), 0);
+        world
+            .edge
+            .handle_client_bytes(world.now, member.conn, &bytes);
+        assert!(world.edge.gauges().held_bytes < 100 * 1024);
+    }
+    assert!(members.iter().any(|member| world.is_closed(member.conn)));
+    world.edge.audit();
+}
+
+#[test]
+fn in_report_mode_pressure_is_counted_only() {
+    let mut world = World::new(|config| {
+        config.limits.max_memory_bytes = 1000;
+        config.limits.enforce_memory = Enforce::Report;
+    });
+    let one = world.join();
+    world.backend_says(one.id, Flag::Data, &[0; 2000]);
+    assert!(world.edge.counters().memory_over > 0);
+    assert_eq!(world.hear(one.conn).len(), 1);
+}
+
+#[test]
+fn a_source_may_have_so_many_sessions_away() {
+    let mut world = World::new(|config| config.limits.sources.stale_sessions = 2);
+    let mut members: Vec<Member> = (0..4).map(|_| world.join()).collect();
+    for member in &members[..3] {
+        world.leave(member.conn);
+    }
+    assert_eq!(
+        world.backend_hears(),
+        [failure(members[2].id, "too many stale clients")]
+    );
+    assert_eq!(world.come_back(&mut members[0]), [ping()]);
+    world.leave(members[3].conn);
+    assert_eq!(
+        world.backend_hears(),
+        [(members[0].id, Flag::Resumed, String::new())]
+    );
+    assert_eq!(world.edge.gauges().stale, 2);
+}
+
+#[test]
+fn sessions_that_never_exchanged_a_packet_make_room_first() {
+    let mut world = World::new(|config| config.clients.max_stale_clients = 2);
+    let members: Vec<Member> = (0..3).map(|_| world.join()).collect();
+    world.send(members[0].conn, b"hello");
+    world.backend_hears();
+    for member in &members {
+        world.leave(member.conn);
+    }
+    assert_eq!(
+        world.backend_hears(),
+        [failure(members[1].id, "too many stale clients")]
+    );
+}
