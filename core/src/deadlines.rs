@@ -35,6 +35,12 @@ impl Timer {
         self.since
     }
 
+    /// Whether it runs as one of `kind`.
+    #[inline]
+    pub(crate) fn is(&self, kind: u8) -> bool {
+        self.kind == kind
+    }
+
     /// Whether it runs.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {

@@ -129,7 +129,9 @@ impl Edge {
             | CloseReason::FrameTimeout => Offence::BadFrame,
             CloseReason::BadProof => Offence::BadProof,
             CloseReason::HandshakeTimeout => Offence::TimedOut,
-            CloseReason::Replaced
+            CloseReason::IdleTimeout
+            | CloseReason::TooFast
+            | CloseReason::Replaced
             | CloseReason::SessionEnded
             | CloseReason::TooManySessions
             | CloseReason::Memory

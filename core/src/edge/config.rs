@@ -46,6 +46,12 @@ pub struct ClientsConfig {
     pub write_timeout: Duration,
     /// How long a frame may take from its first byte to its last. 0: for ever.
     pub frame_timeout: Duration,
+    /// How long a client may say nothing. 0: for ever.
+    pub idle_timeout: Duration,
+    /// How fast one client may send.
+    pub pace: PaceLimits,
+    /// What becomes of a client that sends faster.
+    pub enforce_pace: Enforce,
 }
 
 impl Default for ClientsConfig {
@@ -61,6 +67,9 @@ impl Default for ClientsConfig {
             max_frame_bytes: 1 << 20,
             write_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::ZERO,
+            pace: PaceLimits::default(),
+            enforce_pace: Enforce::On,
         }
     }
 }
@@ -197,6 +206,33 @@ impl Default for SourceLimits {
             burst: 200,
             penalties: true,
             table_size: 131_072,
+        }
+    }
+}
+
+/// How fast one client may send. It is read more slowly first, and closed when it has been over its limit for `patience`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaceLimits {
+    /// Frames in a second. 0: any number.
+    pub frames: u32,
+    /// Frames that may come at once.
+    pub frames_burst: u32,
+    /// Bytes in a second. 0: any number.
+    pub bytes: u32,
+    /// Bytes that may come at once.
+    pub bytes_burst: u32,
+    /// How long a client may stay over its limit. 0: for ever.
+    pub patience: Duration,
+}
+
+impl Default for PaceLimits {
+    fn default() -> Self {
+        PaceLimits {
+            frames: 0,
+            frames_burst: 1000,
+            bytes: 0,
+            bytes_burst: 256 * 1024,
+            patience: Duration::from_secs(5),
         }
     }
 }

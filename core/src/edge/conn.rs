@@ -6,11 +6,12 @@ use zeroize::Zeroizing;
 
 use crate::deadlines::{Deadlines, Timer};
 use crate::id::ClientId;
-use crate::keys::CHALLENGE_BYTES;
+use crate::keys::{CHALLENGE_BYTES, PublicKey};
 use crate::queue::FrameQueue;
 use crate::slab::{Key, Slab};
 use crate::wire::frame::FrameReader;
 
+use super::limits::Pace;
 use super::memory::Holding;
 use super::sources::Admission;
 
@@ -73,6 +74,8 @@ pub(super) enum Step {
     Version,
     /// The client's PubKey (a new session) or ClientId (a claim).
     Key,
+    /// Its turn to begin a session while very many clients come back. Nothing is read.
+    Join(Box<PublicKey>),
     /// The moment at which the challenge goes out. Nothing is read.
     Reply(Box<Claim>),
     /// The client's ChallengeResponse.
@@ -86,7 +89,7 @@ pub(super) enum Step {
 impl Step {
     /// Whether the connection is not read while it is in this step.
     pub(super) fn is_paused(&self) -> bool {
-        matches!(self, Step::Reply(_) | Step::Takeover(_))
+        matches!(self, Step::Join(_) | Step::Reply(_) | Step::Takeover(_))
     }
 }
 
@@ -125,6 +128,8 @@ pub(super) struct Conn {
     pub(super) write_timer: Timer,
     pub(super) step_timer: Timer,
     pub(super) holding: Holding,
+    /// How fast it sent lately, where that is limited.
+    pub(super) pace: Option<Box<Pace>>,
     /// Whether it stands in the ready list.
     pub(super) ready: bool,
 }
@@ -142,6 +147,7 @@ impl Conn {
             write_timer: Timer::default(),
             step_timer: Timer::default(),
             holding: Holding::default(),
+            pace: None,
             ready: false,
         }
     }
@@ -157,10 +163,11 @@ impl Conn {
     }
 }
 
-/// Kinds of read timers: how long a handshake, or else a frame, may take.
+/// Kinds of read timers: how long a handshake, a frame, or silence may last.
 pub(super) mod read {
     pub(in super::super) const HANDSHAKE: u8 = 0;
     pub(in super::super) const FRAME: u8 = 1;
+    pub(in super::super) const IDLE: u8 = 2;
 }
 
 /// The one kind of write timer: how long a client may take nothing.
@@ -173,15 +180,18 @@ pub(super) mod step {
     pub(in super::super) const DRAIN: u8 = 2;
     /// Not a deadline: the order in which those came that have not said what they want.
     pub(in super::super) const STRANGER: u8 = 3;
+    /// An established client is not read until it is within its pace again.
+    pub(in super::super) const PACED: u8 = 4;
+    pub(in super::super) const JOIN: u8 = 5;
 }
 
 /// All connections with their timers.
 #[derive(Debug)]
 pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
-    pub(super) reads: Deadlines<Conn, 2>,
+    pub(super) reads: Deadlines<Conn, 3>,
     pub(super) writes: Deadlines<Conn, 1>,
-    pub(super) steps: Deadlines<Conn, 4>,
+    pub(super) steps: Deadlines<Conn, 6>,
     /// How many are in [`State::Handshake`].
     pub(super) half_open: usize,
 }

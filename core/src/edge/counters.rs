@@ -70,6 +70,10 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// A frame took too long from its first byte to its last.
     FrameTimeout,
+    /// It said nothing for too long.
+    IdleTimeout,
+    /// It sent faster than it may for too long.
+    TooFast,
     /// Its session goes on at a newer connection.
     Replaced,
     /// Its session ended.
@@ -86,7 +90,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 13] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::FrameTooLong,
         CloseReason::BadHandshake,
         CloseReason::BadVersion,
@@ -94,6 +98,8 @@ impl CloseReason {
         CloseReason::BadProof,
         CloseReason::HandshakeTimeout,
         CloseReason::FrameTimeout,
+        CloseReason::IdleTimeout,
+        CloseReason::TooFast,
         CloseReason::Replaced,
         CloseReason::SessionEnded,
         CloseReason::TooManySessions,
@@ -169,6 +175,10 @@ pub struct Counters {
     pub client_bytes_in: u64,
     /// Bytes written to clients.
     pub client_bytes_out: u64,
+    /// Times that a client sent faster than it may.
+    pub paced: u64,
+    /// Newcomers that waited because many clients came back.
+    pub joins_paced: u64,
     /// Packets from clients put on the link.
     pub packets_up: u64,
     /// Packets from the backend put into a client's queue.

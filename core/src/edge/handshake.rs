@@ -7,7 +7,8 @@ use crate::time::Time;
 use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
 
 use super::Edge;
-use super::conn::{CloseKind, State, Step};
+use super::config::Enforce;
+use super::conn::{CloseKind, State, Step, step};
 use super::counters::CloseReason;
 use super::memory::Pressure;
 
@@ -107,6 +108,17 @@ impl Edge {
 
     /// A new session for the connection at `index`.
     fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
+        let enforced = self.config.limits.enforce_accepts == Enforce::On;
+        if !self.storm.admits_join(now) {
+            self.counters.joins_paced += 1;
+            if enforced && let Some(conn) = self.conns.slab.at_mut(index) {
+                conn.state = State::Handshake(Step::Join(Box::new(key)));
+                self.conns
+                    .steps
+                    .arm(&mut self.conns.slab, index, step::JOIN, now);
+                return Ok(());
+            }
+        }
         if self.sessions.slab.len() >= self.config.limits.max_sessions {
             return Err(CloseReason::TooManySessions);
         }
@@ -122,6 +134,23 @@ impl Edge {
         self.establish(index, session, Handshake::ClientId(id));
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
+    }
+
+    /// A newcomer that had to wait tries again.
+    pub(super) fn retry_join(&mut self, now: Time, index: u32) {
+        let Some(State::Handshake(Step::Join(key))) =
+            self.conns.slab.at(index).map(|conn| &conn.state)
+        else {
+            return;
+        };
+        let key = **key;
+        match self.join(now, index, key) {
+            Ok(()) => {
+                self.handle_handshake_bytes(now, index, &[]);
+                self.account.recount_conn(&mut self.conns.slab, index);
+            }
+            Err(reason) => self.close_conn(now, index, CloseKind::Graceful, reason),
+        }
     }
 
     /// The connection at `index` speaks for the session from now on; `last` closes the handshake.

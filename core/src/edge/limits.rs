@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use crate::time::Time;
 
+use super::config::PaceLimits;
+
 /// A token bucket without its rate: whoever asks says how many tokens it holds and how long one takes to come back, so that an
 /// idle bucket costs 12 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,135 @@ impl Bucket {
     }
 }
 
+/// A rate whose spending may run into debt: what a read brought is taken whole, and the next read waits until it is paid for.
+///
+/// Kept as the time at which the whole burst is in hand again, as GCRA does (ITU-T I.371).
+#[derive(Clone, Copy, Debug)]
+struct Meter {
+    full_at: Time,
+}
+
+impl Meter {
+    /// Spends `amount` at `rate` a second with `burst` in hand; whether it is in debt now.
+    fn spend(&mut self, now: Time, amount: u64, rate: u32, burst: u32) -> bool {
+        if rate != 0 {
+            self.full_at = self.full_at.max(now) + lasting(amount, rate);
+        }
+        self.is_in_debt(now, rate, burst)
+    }
+
+    fn is_in_debt(&self, now: Time, rate: u32, burst: u32) -> bool {
+        rate != 0 && self.full_at.since(now) > lasting(u64::from(burst), rate)
+    }
+}
+
+/// How long `amount` takes at `rate` a second.
+fn lasting(amount: u64, rate: u32) -> Duration {
+    Duration::from_nanos(amount.saturating_mul(1_000_000_000) / u64::from(rate).max(1))
+}
+
+/// How fast a client sent lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    frames: Meter,
+    bytes: Meter,
+    /// Since when every read found it over its limit.
+    over_since: Option<Time>,
+}
+
+impl Pace {
+    pub(super) fn new(now: Time) -> Self {
+        Pace {
+            frames: Meter { full_at: now },
+            bytes: Meter { full_at: now },
+            over_since: None,
+        }
+    }
+
+    /// A read brought so much; whether the client is to wait now.
+    pub(super) fn spend(
+        &mut self,
+        now: Time,
+        frames: u64,
+        bytes: u64,
+        limits: &PaceLimits,
+    ) -> bool {
+        let too_many = self
+            .frames
+            .spend(now, frames, limits.frames, limits.frames_burst);
+        let too_much = self
+            .bytes
+            .spend(now, bytes, limits.bytes, limits.bytes_burst);
+        let over = too_many || too_much;
+        self.over_since = if over {
+            self.over_since.or(Some(now))
+        } else {
+            None
+        };
+        over
+    }
+
+    /// Whether all is paid for.
+    pub(super) fn is_paid(&self, now: Time, limits: &PaceLimits) -> bool {
+        !self
+            .frames
+            .is_in_debt(now, limits.frames, limits.frames_burst)
+            && !self.bytes.is_in_debt(now, limits.bytes, limits.bytes_burst)
+    }
+
+    /// Whether it has been over its limit for `patience`.
+    pub(super) fn is_too_long(&self, now: Time, patience: Duration) -> bool {
+        !patience.is_zero()
+            && self
+                .over_since
+                .is_some_and(|since| now.since(since) >= patience)
+    }
+}
+
+/// How many newcomers may begin while clients come back in numbers: one for four of those.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Storm {
+    window: Time,
+    resumes: u32,
+    resumes_before: u32,
+    joins: u32,
+}
+
+/// The span over which reconnects and newcomers are compared, and how long a newcomer waits at a time.
+pub(super) const STORM_WINDOW: Duration = Duration::from_millis(100);
+/// From so many reconnects in a window on newcomers are paced; so that strangers, who cannot reconnect, cannot hold them up.
+const STORM_FROM: u32 = 16;
+
+impl Storm {
+    fn advance(&mut self, now: Time) {
+        let passed = now.since(self.window);
+        if passed >= STORM_WINDOW {
+            let recent = passed < STORM_WINDOW * 2;
+            *self = Storm {
+                window: now,
+                resumes: 0,
+                resumes_before: if recent { self.resumes } else { 0 },
+                joins: 0,
+            };
+        }
+    }
+
+    /// A client came back.
+    pub(super) fn resumed(&mut self, now: Time) {
+        self.advance(now);
+        self.resumes = self.resumes.saturating_add(1);
+    }
+
+    /// Whether a newcomer may begin now.
+    pub(super) fn admits_join(&mut self, now: Time) -> bool {
+        self.advance(now);
+        let resumes = self.resumes.max(self.resumes_before);
+        let admitted = resumes < STORM_FROM || self.joins < resumes / 4;
+        self.joins = self.joins.saturating_add(u32::from(admitted));
+        admitted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +198,45 @@ mod tests {
         assert_eq!(taken(&mut bucket, 4_000), 1, "half a token was kept");
         assert_eq!(taken(&mut bucket, 1_000_000), 10);
         assert!(!bucket.take(Time::MAX, 0, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_meter_runs_into_debt_and_out_of_it() {
+        let limits = PaceLimits {
+            frames: 10,
+            frames_burst: 20,
+            ..PaceLimits::default()
+        };
+        let mut pace = Pace::new(Time::ZERO);
+        let at = |millis: u64| Time::from_millis(millis);
+        assert!(!pace.spend(at(0), 20, 0, &limits), "the burst");
+        assert!(pace.spend(at(0), 1, 0, &limits));
+        assert!(!pace.is_paid(at(99), &limits) && pace.is_paid(at(100), &limits));
+        assert!(!pace.spend(at(200), 1, 0, &limits));
+        assert!(pace.spend(at(200), 100, 0, &limits));
+        assert!(!pace.is_paid(at(10_199), &limits) && pace.is_paid(at(10_200), &limits));
+        assert!(pace.is_too_long(at(5_200), Duration::from_secs(5)));
+        assert!(!pace.is_too_long(at(5_199), Duration::from_secs(5)));
+        assert!(
+            !pace.spend(at(100_000), 20, u64::MAX, &limits),
+            "bytes are not limited"
+        );
+    }
+
+    #[test]
+    fn in_a_storm_there_is_one_newcomer_for_four_that_come_back() {
+        let mut storm = Storm::default();
+        let joins = |storm: &mut Storm, now| (0..100).filter(|_| storm.admits_join(now)).count();
+        let at = Time::from_millis;
+        for _ in 0..15 {
+            storm.resumed(at(1000));
+        }
+        assert_eq!(joins(&mut storm, at(1000)), 100);
+        for _ in 0..40 {
+            storm.resumed(at(1100));
+        }
+        assert_eq!(joins(&mut storm, at(1150)), 10);
+        assert_eq!(joins(&mut storm, at(1200)), 10, "the window before counts");
+        assert_eq!(joins(&mut storm, at(1500)), 100);
     }
 }

@@ -46,14 +46,16 @@ use crate::keys::{KeyPair, NonceMint, SharedKey};
 use crate::time::Time;
 use crate::wire::handshake::Handshake;
 
-pub use config::{ClientsConfig, EdgeConfig, Enforce, LimitsConfig, MasterConfig, SourceLimits};
+pub use config::{
+    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, MasterConfig, PaceLimits, SourceLimits,
+};
 pub use conn::{CloseKind, Closed, ConnKey};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
 use conn::{Conns, State};
-use limits::Bucket;
+use limits::{Bucket, Storm};
 use link::{Link, LinkState};
 use memory::Account;
 use session::Sessions;
@@ -61,6 +63,9 @@ use sources::Sources;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
+
+/// The same for a client whose pace is limited: small, so that what it owes after one read stays small.
+const PACED_READ_BYTES: usize = 4 * 1024;
 
 /// The edge machine of one shard.
 ///
@@ -95,6 +100,7 @@ pub struct Edge {
     sessions: Sessions,
     sources: Sources,
     accepts: Bucket,
+    storm: Storm,
     account: Account,
     link: Link,
     /// Sessions in line for room on the link, by index. At most one entry for each session.
@@ -140,6 +146,7 @@ impl Edge {
             sessions: Sessions::new(),
             sources: Sources::new(source_key),
             accepts: Bucket::full(Time::ZERO),
+            storm: Storm::default(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
@@ -169,9 +176,12 @@ impl Edge {
         };
         match &conn.state {
             _ if self.shutdown_at.is_some() => 0,
+            // Its pace.
+            State::Established { .. } if conn.step_timer.is_armed() => 0,
             State::Established { session } => match self.sessions.slab.at(*session) {
-                Some(session) if !session.waiting => self.squeezed(READ_BYTES),
-                _ => 0,
+                Some(session) if session.waiting => 0,
+                Some(_) if conn.pace.is_some() => PACED_READ_BYTES,
+                _ => self.squeezed(READ_BYTES),
             },
             State::Handshake(step) if step.is_paused() => 0,
             State::Handshake(_) => self

@@ -250,6 +250,7 @@ impl Edge {
             return;
         };
         self.counters.resumed += 1;
+        self.storm.resumed(now);
         self.tell_backend(session, Flag::Resumed, &[]);
         self.establish(index, session, Handshake::Ping);
         if self

@@ -7,12 +7,16 @@ use crate::time::Time;
 use super::Edge;
 use super::conn::{CloseKind, STALLED, State, read, step};
 use super::counters::{CloseReason, EndReason};
+use super::limits::STORM_WINDOW;
 use super::link::LinkState;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use super::session::Session;
 
 /// How long a kicked client has to take what was queued for it.
 pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a client that sent too fast is looked at.
+const PACE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// When the machine wants to be called next, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,12 @@ pub enum DeadlineReason {
     Handshake,
     /// An unfinished frame must be whole.
     Frame,
+    /// A client must have said something.
+    Idle,
+    /// A client that sent too fast is looked at again.
+    Pace,
+    /// A newcomer that had to wait tries again.
+    Join,
     /// A client must have taken something.
     Write,
     /// A challenge goes out.
@@ -72,6 +82,18 @@ impl Edge {
             (
                 since(conns.reads.first(read::FRAME), clients.frame_timeout),
                 DeadlineReason::Frame,
+            ),
+            (
+                since(conns.reads.first(read::IDLE), clients.idle_timeout),
+                DeadlineReason::Idle,
+            ),
+            (
+                since(conns.steps.first(step::PACED), PACE_INTERVAL),
+                DeadlineReason::Pace,
+            ),
+            (
+                since(conns.steps.first(step::JOIN), STORM_WINDOW),
+                DeadlineReason::Join,
             ),
             (
                 since(conns.writes.first(STALLED), clients.write_timeout),
@@ -127,6 +149,13 @@ impl Edge {
             self.conns.steps.disarm(&mut self.conns.slab, index);
             self.send_challenge(now, index);
         }
+        // Who comes back goes first.
+        while let Some(index) = due(self.conns.steps.first(step::JOIN), STORM_WINDOW, now) {
+            self.retry_join(now, index);
+        }
+        while let Some(index) = due(self.conns.steps.first(step::PACED), PACE_INTERVAL, now) {
+            self.check_pace(now, index);
+        }
         // Each entry taken is disarmed or armed anew from `now`, and so not due again: the loop ends.
         while let Some(index) = due(
             self.conns.steps.first(step::TAKEOVER),
@@ -147,6 +176,10 @@ impl Edge {
         }
         while let Some(index) = due(self.conns.reads.first(read::FRAME), frame_timeout, now) {
             self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTimeout);
+        }
+        let idle_timeout = self.config.clients.idle_timeout;
+        while let Some(index) = due(self.conns.reads.first(read::IDLE), idle_timeout, now) {
+            self.close_conn(now, index, CloseKind::Graceful, CloseReason::IdleTimeout);
         }
         while let Some(index) = due(self.conns.writes.first(STALLED), write_timeout, now) {
             self.conns.writes.disarm(&mut self.conns.slab, index);

@@ -11,8 +11,10 @@ use crate::wire::frame::{FrameReader, FrameTooLong};
 use crate::wire::tagged::Flag;
 
 use super::Edge;
-use super::conn::{CloseKind, Conn, State, read};
+use super::config::Enforce;
+use super::conn::{CloseKind, Conn, State, read, step};
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
+use super::limits::Pace;
 use super::link::{Link, TAG_HEADER_BYTES, tag_header};
 use super::session::Place;
 use crate::id::ClientId;
@@ -78,25 +80,6 @@ fn pass_on(
     }
 }
 
-/// Watches how long an unfinished frame takes, from its first byte. `anew` when a frame was finished since the timer was armed.
-#[inline]
-fn watch_frame(edge: &mut Edge, now: Time, index: u32, anew: bool) {
-    let Some(conn) = edge.conns.slab.at(index) else {
-        return;
-    };
-    let unfinished = conn.reader.is_mid_frame();
-    if unfinished
-        && (anew || !conn.read_timer.is_armed())
-        && !edge.config.clients.frame_timeout.is_zero()
-    {
-        edge.conns
-            .reads
-            .arm(&mut edge.conns.slab, index, read::FRAME, now);
-    } else if !unfinished && conn.read_timer.is_armed() {
-        edge.conns.reads.disarm(&mut edge.conns.slab, index);
-    }
-}
-
 impl Edge {
     /// Bytes from the connection of an established session.
     pub(super) fn forward(&mut self, now: Time, index: u32, session: u32, bytes: &[u8]) {
@@ -127,10 +110,81 @@ impl Edge {
                 self.conns.reads.disarm(&mut self.conns.slab, index);
                 self.wait_for_room(session);
             }
-            Served::All => watch_frame(self, now, index, packets > 0),
+            Served::All => {
+                self.watch_reads(now, index, packets > 0);
+                self.pace(now, index, packets, bytes.len());
+            }
             Served::Violation => {
                 self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTooLong)
             }
+        }
+    }
+
+    /// Watches how long an unfinished frame takes, from its first byte, or else silence. `anew` when a frame was finished since.
+    #[inline]
+    fn watch_reads(&mut self, now: Time, index: u32, anew: bool) {
+        let Some(conn) = self.conns.slab.at(index) else {
+            return;
+        };
+        let clients = &self.config.clients;
+        if conn.reader.is_mid_frame() {
+            let running = !anew && conn.read_timer.is(read::FRAME);
+            if !running && !clients.frame_timeout.is_zero() {
+                self.conns
+                    .reads
+                    .arm(&mut self.conns.slab, index, read::FRAME, now);
+            }
+        } else if !clients.idle_timeout.is_zero() {
+            self.conns
+                .reads
+                .arm(&mut self.conns.slab, index, read::IDLE, now);
+        } else if conn.read_timer.is_armed() {
+            self.conns.reads.disarm(&mut self.conns.slab, index);
+        }
+    }
+
+    /// What a read brought is held against the client's pace.
+    #[inline]
+    fn pace(&mut self, now: Time, index: u32, packets: u64, bytes: usize) {
+        let clients = &self.config.clients;
+        let limits = &clients.pace;
+        if (limits.frames == 0 && limits.bytes == 0) || clients.enforce_pace == Enforce::Off {
+            return;
+        }
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        let pace = conn.pace.get_or_insert_with(|| Box::new(Pace::new(now)));
+        if pace.spend(now, packets, bytes as u64, limits) {
+            self.counters.paced += 1;
+            if clients.enforce_pace == Enforce::On {
+                self.conns
+                    .steps
+                    .arm(&mut self.conns.slab, index, step::PACED, now);
+            }
+        }
+    }
+
+    /// A client that was over its pace is looked at again.
+    pub(super) fn check_pace(&mut self, now: Time, index: u32) {
+        let limits = &self.config.clients.pace;
+        let Some(pace) = self
+            .conns
+            .slab
+            .at(index)
+            .and_then(|conn| conn.pace.as_deref())
+        else {
+            return;
+        };
+        if pace.is_paid(now, limits) {
+            self.conns.steps.disarm(&mut self.conns.slab, index);
+            self.mark_ready(index);
+        } else if pace.is_too_long(now, limits.patience) {
+            self.close_conn(now, index, CloseKind::Graceful, CloseReason::TooFast);
+        } else {
+            self.conns
+                .steps
+                .arm(&mut self.conns.slab, index, step::PACED, now);
         }
     }
 
@@ -187,7 +241,7 @@ impl Edge {
                                 .at(index)
                                 .is_some_and(|c| matches!(c.state, State::Established { .. }))
                             {
-                                watch_frame(self, now, index, true);
+                                self.watch_reads(now, index, true);
                                 self.mark_ready(index);
                             }
                         }

@@ -3,6 +3,7 @@
 mod admission;
 mod links;
 mod memory;
+mod pace;
 mod sessions;
 mod states;
 

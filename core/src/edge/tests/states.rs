@@ -180,6 +180,7 @@ fn connection_name(scene: &Scene) -> String {
     match &conn.state {
         State::Handshake(Step::Version) => "VERSION".to_owned(),
         State::Handshake(Step::Key) => "KEY-OR-ID".to_owned(),
+        State::Handshake(Step::Join(_)) => "JOIN".to_owned(),
         State::Handshake(Step::Reply(_)) => "DELAY".to_owned(),
         State::Handshake(Step::Response(_)) => "RESPONSE".to_owned(),
         State::Handshake(Step::Takeover(_)) => "WAIT".to_owned(),

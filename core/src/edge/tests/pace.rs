@@ -1,0 +1,146 @@
+//! How fast and how long: clients that send too fast, that say nothing, that come in a storm.
+
+use super::*;
+
+fn frames(count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        encode_frame(b"x", &mut bytes);
+    }
+    bytes
+}
+
+fn closed(world: &World, reason: CloseReason) -> u64 {
+    world.edge.counters().closed[reason as usize]
+}
+
+fn paced(enforce: Enforce) -> World {
+    World::new(|config| {
+        config.clients.pace.frames = 100;
+        config.clients.pace.frames_burst = 200;
+        config.clients.enforce_pace = enforce;
+    })
+}
+
+#[test]
+fn a_client_over_its_pace_is_read_less_and_loses_nothing() {
+    let mut world = paced(Enforce::On);
+    let one = world.join();
+    world
+        .edge
+        .handle_client_bytes(world.now, one.conn, &frames(200));
+    assert!(world.edge.read_budget(one.conn) > 0, "at the burst");
+    world
+        .edge
+        .handle_client_bytes(world.now, one.conn, &frames(50));
+    assert_eq!(world.edge.read_budget(one.conn), 0, "one beyond");
+    assert_eq!(world.backend_hears().len(), 250);
+    world.wait(Duration::from_millis(499));
+    assert_eq!(world.edge.read_budget(one.conn), 0);
+    world.wait(Duration::from_millis(1));
+    assert!(world.edge.read_budget(one.conn) > 0);
+    assert_eq!(
+        world.edge.poll_client(),
+        Some(one.conn),
+        "the adapter is told"
+    );
+}
+
+#[test]
+fn a_client_that_stays_over_its_pace_is_closed_and_its_session_kept() {
+    let mut world = paced(Enforce::On);
+    let mut one = world.join();
+    let mut sent = 0;
+    while !world.is_closed(one.conn) && sent < 2000 {
+        if world.edge.read_budget(one.conn) > 0 {
+            world
+                .edge
+                .handle_client_bytes(world.now, one.conn, &frames(201));
+            sent += 201;
+        }
+        world.wait(Duration::from_millis(100));
+        world.backend_hears();
+    }
+    assert_eq!(closed(&world, CloseReason::TooFast), 1);
+    assert!(
+        world.now >= Time::from_millis(5000),
+        "not before its patience is over"
+    );
+    assert_eq!(world.come_back(&mut one), [ping()]);
+}
+
+#[test]
+fn in_report_mode_a_fast_client_is_counted_only() {
+    let mut world = paced(Enforce::Report);
+    let one = world.join();
+    world
+        .edge
+        .handle_client_bytes(world.now, one.conn, &frames(500));
+    assert!(world.edge.read_budget(one.conn) > 0);
+    assert_eq!(world.edge.counters().paced, 1);
+}
+
+#[test]
+fn silence_ends_a_connection_where_that_is_wanted() {
+    let mut world = World::new(|config| config.clients.idle_timeout = Duration::from_secs(30));
+    let mut one = world.join();
+    world.send(one.conn, b"hello");
+    world.wait(Duration::from_secs(20));
+    world.send(one.conn, b"still here");
+    world.wait(Duration::from_secs(30) - Duration::from_nanos(1));
+    assert!(!world.is_closed(one.conn));
+    world.wait(Duration::from_nanos(1));
+    assert_eq!(closed(&world, CloseReason::IdleTimeout), 1);
+    assert_eq!(world.come_back(&mut one), [ping()]);
+    world.wait(Duration::from_secs(30));
+    assert_eq!(
+        closed(&world, CloseReason::IdleTimeout),
+        2,
+        "from the first moment on"
+    );
+    let two = world.join();
+    world.wait(Duration::from_secs(30));
+    assert!(
+        world.is_closed(two.conn),
+        "also one that never said anything"
+    );
+}
+
+#[test]
+fn in_a_storm_newcomers_wait_for_those_who_come_back() {
+    let mut world = World::new(|config| config.limits.enforce_sources = Enforce::Off);
+    let mut members: Vec<Member> = (0..40).map(|_| world.join()).collect();
+    world.wait(Duration::from_secs(1));
+    let mut waiting = Vec::new();
+    for member in &mut members {
+        // All within one window: the claim waits for its answer, the clock does not move in between.
+        let conn = world.accept();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::ClientId(member.id));
+        waiting.push(conn);
+    }
+    world.wait(RESUME_REPLY_DELAY);
+    for (member, conn) in members.iter().zip(waiting) {
+        let heard = world.hear(conn);
+        let Ok(Handshake::Challenge(sealed)) = Handshake::decode(&heard[1]) else {
+            panic!("{heard:?}")
+        };
+        let answer = world.answer(&member.keys, sealed);
+        world.say(conn, Handshake::ChallengeResponse(&answer));
+        world.say(conn, Handshake::Ping);
+    }
+    let newcomers: Vec<ConnKey> = (0..20).map(|_| world.accept()).collect();
+    let key = KeyPair::generate(&mut world.rng).public();
+    for &conn in &newcomers {
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::PubKey(key.as_bytes()));
+    }
+    assert_eq!(world.edge.counters().joined - 40, 10, "one for four");
+    world.wait(Duration::from_millis(400));
+    assert_eq!(
+        world.edge.counters().joined - 40,
+        20,
+        "the others soon after"
+    );
+    assert!(newcomers.iter().all(|&conn| !world.is_closed(conn)));
+}
