@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::instructions::CountError;
 use crate::load::program::{Program, StartError};
 use crate::load::{self, LoadError, Options, Scenario, process};
-use crate::{bare, compare, report};
+use crate::{bare, compare, instructions, report};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -36,6 +38,28 @@ enum Command {
     Load(LoadArgs),
     /// All programs under all kinds of load, in turn, with ratios to the bare forwarder
     Compare(CompareArgs),
+    /// Instructions per packet of the core's work, counted under callgrind
+    Instructions(InstructionsArgs),
+    /// Does the steps of one kind of work: what is run under a profiler
+    Steps {
+        /// Its name, such as up/64
+        kind: String,
+        /// How many
+        steps: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+struct InstructionsArgs {
+    /// Only the kinds whose name has this in it
+    #[arg(default_value = "")]
+    part: String,
+    /// Fails where a count is more than 2 % above the one in this file
+    #[arg(long)]
+    check: Option<PathBuf>,
+    /// Writes the counts to this file
+    #[arg(long)]
+    write: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -189,10 +213,15 @@ fn size(text: &str) -> Result<usize, String> {
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Bare { listen, backend } => bare::run(listen, backend).map_err(LoadError::from),
-        Command::Load(args) => run_load(&args),
-        Command::Compare(args) => run_compare(&args),
+    let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
+        Command::Bare { listen, backend } => bare::run(listen, backend).map_err(Into::into),
+        Command::Load(args) => run_load(&args).map_err(Into::into),
+        Command::Compare(args) => run_compare(&args).map_err(Into::into),
+        Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
+        Command::Steps { kind, steps } => match instructions::run_steps(&kind, steps) {
+            true => Ok(()),
+            false => Err(format!("there is no work named {kind}").into()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -224,6 +253,16 @@ fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
         println!("{scenario}\n{}", report::table(&rows));
     }
     Ok(())
+}
+
+fn run_instructions(args: &InstructionsArgs) -> Result<(), CountError> {
+    let counts = instructions::count(&args.part)?;
+    if let Some(path) = &args.write {
+        instructions::write(&counts, path)?;
+    }
+    args.check
+        .as_ref()
+        .map_or(Ok(()), |path| instructions::check(&counts, path))
 }
 
 fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {

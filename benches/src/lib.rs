@@ -5,6 +5,7 @@
 pub mod bare;
 pub mod cli;
 pub mod compare;
+pub mod instructions;
 pub mod load;
 pub mod report;
 pub mod wire;

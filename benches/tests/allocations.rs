@@ -41,27 +41,22 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// Steps after which every buffer has found its size.
-const WARM_UP: usize = 20;
-const STEPS: usize = 50;
+const WARM_UP: u64 = 200;
+const STEPS: u64 = 50;
 
 #[test]
-fn packets_are_moved_without_allocation() {
-    let steady: Vec<_> = work::kinds()
-        .into_iter()
-        .filter(|kind| !kind.allocates)
-        .collect();
-    assert!(!steady.is_empty());
-    for kind in steady {
+fn no_work_allocates_more_than_it_says() {
+    for kind in work::kinds() {
         let mut work = kind.prepare();
         (0..WARM_UP).for_each(|_| work.step());
         let before = ALLOCATIONS.get();
         (0..STEPS).for_each(|_| work.step());
         let made = ALLOCATIONS.get() - before;
-        assert_eq!(
-            made,
-            0,
-            "{kind}: {made} allocations for {} packets",
-            STEPS as u64 * work.packets
+        let allowed = STEPS * kind.allocations;
+        let packets = work.packets;
+        assert!(
+            made <= allowed,
+            "{kind}: {made} allocations in {STEPS} steps of {packets} packets, {allowed} allowed"
         );
     }
 }

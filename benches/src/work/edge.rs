@@ -34,9 +34,14 @@ pub(super) fn kinds() -> Vec<Kind> {
     for sessions in [ACTIVE, 10_000, 100_000] {
         kinds.push(Kind::new("echo-beside-idle", sessions, echo_beside_idle));
     }
-    kinds.push(Kind::allocating("join", 1, join));
-    kinds.push(Kind::allocating("resume", 1, resume));
-    kinds.push(Kind::allocating("join-and-first-resume", 1, first_resume));
+    kinds.push(Kind::allocating("join", 1, 3, join));
+    kinds.push(Kind::allocating("resume", 1, 10, resume));
+    kinds.push(Kind::allocating(
+        "join-and-first-resume",
+        1,
+        14,
+        first_resume,
+    ));
     kinds
 }
 
@@ -160,8 +165,8 @@ impl Rig {
         let config = EdgeConfig {
             // Sessions that went are seen off within the steps, not piled up.
             clients: ClientsConfig {
-                stale_timeout: Duration::from_millis(500),
-                stale_reap_interval: Duration::from_millis(100),
+                stale_timeout: Duration::from_millis(10),
+                stale_reap_interval: Duration::from_millis(2),
                 ..ClientsConfig::default()
             },
             // The steps come faster than any pace that would be allowed.

@@ -45,26 +45,26 @@ pub struct Kind {
     pub name: &'static str,
     /// Bytes of a packet's payload, or the size of whatever the name says.
     pub size: usize,
-    /// Whether a step in steady state may allocate at all.
-    pub allocates: bool,
+    /// Allocations that a step in steady state may make.
+    pub allocations: u64,
     prepare: fn(usize) -> Work,
 }
 
 impl Kind {
     const fn new(name: &'static str, size: usize, prepare: fn(usize) -> Work) -> Self {
-        Self {
-            name,
-            size,
-            allocates: false,
-            prepare,
-        }
+        Self::allocating(name, size, 0, prepare)
     }
 
-    const fn allocating(name: &'static str, size: usize, prepare: fn(usize) -> Work) -> Self {
+    const fn allocating(
+        name: &'static str,
+        size: usize,
+        allocations: u64,
+        prepare: fn(usize) -> Work,
+    ) -> Self {
         Self {
             name,
             size,
-            allocates: true,
+            allocations,
             prepare,
         }
     }

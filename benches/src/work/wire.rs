@@ -27,10 +27,11 @@ pub(super) fn kinds() -> Vec<Kind> {
     }
     kinds.push(Kind::new("queue-cut", 64, queue_cut));
     kinds.push(Kind::new("handshake-decode", 33, handshake_decode));
-    kinds.push(Kind::allocating("key-agreement", 32, key_agreement));
+    kinds.push(Kind::new("key-agreement", 32, key_agreement));
     kinds.push(Kind::allocating(
         "seal-and-open",
         CHALLENGE_BYTES,
+        1,
         seal_and_open,
     ));
     kinds
