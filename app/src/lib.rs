@@ -6,7 +6,9 @@
 pub mod cli;
 pub mod config;
 mod descriptors;
+mod disk;
 mod entry;
+pub mod key_file;
 pub mod logging;
 mod text;
 

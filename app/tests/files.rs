@@ -236,19 +236,15 @@ fn g1_33_a_path_through_a_file() {
 
 #[test]
 fn g1_34_the_defaults_hold_where_nothing_can_be_written() {
-    // Not by permission, which the superuser does not know: the temporary file's name is taken.
+    // Not by permission, which the superuser does not know.
     let directory = Directory::new("read-only");
-    fs::create_dir(
-        directory
-            .0
-            .join(format!(".connserver.toml.{}.tmp", std::process::id())),
-    )
-    .expect("made");
-    let (loaded, note) = directory.run(None).expect("the defaults are good");
+    let gone = directory.0.join("gone");
+    let run =
+        |config: Option<&str>| load(&gone, config.map(Path::new), WhenMissing::Write, Vec::new());
+    let (loaded, note) = run(None).expect("the defaults are good");
     assert_eq!(loaded.settings, Settings::default());
     assert!(matches!(note, Some(Note::CouldNotWrite(..))), "{note:?}");
-    let problems = directory
-        .run(Some("connserver.toml"))
+    let problems = run(Some("connserver.toml"))
         .expect_err("it was named")
         .to_string();
     assert!(

@@ -1,18 +1,21 @@
 //! What the loader needs from the disk and from the process.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::load::{Argument, Loaded, Sources};
 use super::problem::{Origin, Problem, Problems};
 use super::render::default_file;
+use super::value::quoted;
+use crate::disk::{self, Readers};
+use crate::key_file;
 
 /// The file that is read when none is named, in the working directory.
 pub const DEFAULT_FILE: &str = "connserver.toml";
 
 /// No configuration is larger; what is, is another file.
-const MAX_FILE_BYTES: u64 = 256 << 10;
+const MAX_FILE_BYTES: usize = 256 << 10;
 
 /// What to do when the configuration file does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,19 +89,23 @@ pub fn load(
                 problems.push(Problem::of_file(whole(), "there is no such file"))
             }
             WhenMissing::Leave => note = Some(Note::NotThere(shown.to_owned())),
-            WhenMissing::Write => match write_new(&path, &default_file()) {
-                Ok(()) => {
-                    note = Some(Note::Wrote(shown.to_owned()));
-                    file = Some(default_file().into_bytes());
+            WhenMissing::Write => {
+                match disk::write_new(&path, default_file().as_bytes(), Readers::Usual) {
+                    Ok(()) => {
+                        note = Some(Note::Wrote(shown.to_owned()));
+                        file = Some(default_file().into_bytes());
+                    }
+                    Err(error) if named => {
+                        problems.push(Problem::of_file(
+                            whole(),
+                            format!("does not exist and cannot be written: {error}"),
+                        ));
+                    }
+                    Err(error) => {
+                        note = Some(Note::CouldNotWrite(shown.to_owned(), error.to_string()))
+                    }
                 }
-                Err(error) if named => {
-                    problems.push(Problem::of_file(
-                        whole(),
-                        format!("does not exist and cannot be written: {error}"),
-                    ));
-                }
-                Err(error) => note = Some(Note::CouldNotWrite(shown.to_owned(), error.to_string())),
-            },
+            }
         }
     }
     let dotenv_path = directory.join(".env");
@@ -124,10 +131,26 @@ pub fn load(
         environment: std::env::vars_os().collect(),
         arguments,
     };
-    let loaded = Loaded::from_sources(&sources)
-        .inspect_err(|others| problems.extend(others.iter().cloned()));
+    let loaded = Loaded::from_sources(&sources);
+    match &loaded {
+        Ok(loaded) => problems.extend(problem_of_key_file(directory, loaded)),
+        Err(others) => problems.extend(others.iter().cloned()),
+    }
     Problems::none_or(problems)?;
     Ok((loaded?, note))
+}
+
+/// What is wrong with the file of the key, if it is there: better known now than by clients that are refused.
+fn problem_of_key_file(directory: &Path, loaded: &Loaded) -> Option<Problem> {
+    const KEY: &str = "general.key_file";
+    let path = loaded.settings.general.key_file.as_ref()?;
+    let error = key_file::read_key(&directory.join(path)).err()?;
+    Some(Problem {
+        origin: loaded.origin(KEY).cloned()?,
+        written: Some(KEY.to_owned()),
+        value: Some(quoted(&path.to_string_lossy())),
+        message: error.to_string(),
+    })
 }
 
 /// The bytes of a file, or `None` if there is none.
@@ -147,45 +170,12 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
         Err(error) => return Err(format!("cannot be read: {error}")),
     }
     let mut bytes = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
+    match disk::read_at_most(MAX_FILE_BYTES, path, &mut bytes) {
         Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => Err(format!(
+        Ok(false) => Err(format!(
             "larger than {} KiB, so this is no configuration",
             MAX_FILE_BYTES >> 10
         )),
-        Ok(_) => Ok(Some(bytes)),
+        Ok(true) => Ok(Some(bytes)),
     }
-}
-
-/// Writes a file that is not there yet: whole or not at all, also when the power fails. A file that somebody else put
-/// there in the meantime stays.
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(file_name);
-    temporary_name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = directory.join(temporary_name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            match fs::hard_link(&temporary, path) {
-                Ok(()) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                // A file system without hard links.
-                Err(_) => fs::rename(&temporary, path),
-            }
-        });
-    // It has its name now, or it is of no use; after a rename it is not there any more.
-    let _ = fs::remove_file(&temporary);
-    written
 }

@@ -1,0 +1,78 @@
+//! Files that are read with a bound and written whole.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Files that this process has begun to write.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Reads a file of at most `most` bytes into `bytes`; `false` if there is more, and then `bytes` is of no use.
+pub(crate) fn read_at_most(most: usize, path: &Path, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path)?.take(more).read_to_end(bytes)?;
+    Ok(bytes.len() <= most)
+}
+
+/// Who may read a file that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Whom the user's mask lets.
+    Usual,
+    /// The owner alone.
+    Owner,
+}
+
+/// Writes a file that is not there yet: whole or not at all, also when the power fails. A file that somebody else put
+/// there in the meantime stays.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // A name that nobody else has, nor a process that ended in the middle: in a container all have the same number.
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let count = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let mut temporary_name = OsString::from(".");
+    temporary_name.push(file_name);
+    temporary_name.push(format!(
+        ".{}-{}-{count}.tmp",
+        std::process::id(),
+        since_epoch.as_nanos()
+    ));
+    let temporary = directory.join(temporary_name);
+
+    let mut file = create(&temporary, readers)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| {
+            match fs::hard_link(&temporary, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                // A file system without hard links.
+                Err(_) => fs::rename(&temporary, path),
+                Ok(()) => Ok(()),
+            }
+        });
+    // It has its name now, or it is of no use; after a rename it is not there any more.
+    let _ = fs::remove_file(&temporary);
+    written
+}
+
+fn create(path: &Path, readers: Readers) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if readers == Readers::Owner {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = readers;
+    options.open(path)
+}

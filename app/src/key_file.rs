@@ -1,0 +1,151 @@
+//! The file that holds the edge's private key, so that clients recognise the edge after a restart.
+//!
+//! It is text: lines that begin with `#`, and one line `secp256k1` and the key in 64 hexadecimal digits. A file that is
+//! there and not as it should be is never replaced: clients would take the edge for another one.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use voltlane_core::keys::KeyPair;
+use zeroize::Zeroizing;
+
+use crate::disk::{self, Readers};
+
+const ALGORITHM: &str = "secp256k1";
+
+/// The file that is written has about 200 bytes.
+const MAX_FILE_BYTES: usize = 1_024;
+
+/// Why there is no key. It never says anything of what is in the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFileError {
+    /// The system says no.
+    #[error("{path}: cannot be read: {reason}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The system says no.
+    #[error("{path}: does not exist and cannot be written: {reason}", path = path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Others can read the file, so the key is theirs as well.
+    #[error("{path}: others may read it (mode {mode:04o}); make it mode 0600", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Truncated, of another algorithm, another kind of file.
+    #[error("{path}: there is no {ALGORITHM} key in it as an edge writes it", path = path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The key in the file `path`, or the one that `make` makes: kept in `path` when that file is missing, and forgotten at the
+/// end of the process when there is no `path`.
+///
+/// # Errors
+/// The file cannot be read or written, may be read by others, or holds something else. It is left as it is.
+pub fn load_or_make_key(
+    path: Option<&Path>,
+    make: impl FnOnce() -> KeyPair,
+) -> Result<KeyPair, KeyFileError> {
+    let Some(path) = path else { return Ok(make()) };
+    if let Some(key) = read_key(path)? {
+        return Ok(key);
+    }
+    let unwritable = |reason: String| KeyFileError::Unwritable {
+        path: path.to_owned(),
+        reason,
+    };
+    disk::write_new(path, text_of(&make()).as_bytes(), Readers::Owner)
+        .map_err(|error| unwritable(error.to_string()))?;
+    // What counts is what is in the file: another process may have been faster.
+    read_key(path)?.ok_or_else(|| unwritable("it is not there after it was written".into()))
+}
+
+/// The key in the file `path`; `None` if there is no such file.
+///
+/// # Errors
+/// The file cannot be read, may be read by others, or holds something else.
+pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
+    let unreadable = |error: std::io::Error| {
+        let (path, reason) = (path.to_owned(), error.to_string());
+        KeyFileError::Unreadable { path, reason }
+    };
+    match std::fs::metadata(path) {
+        // A link to nowhere is there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => {
+            return Ok(None);
+        }
+        Err(error) => return Err(unreadable(error)),
+        #[cfg(unix)]
+        Ok(metadata) => {
+            use std::os::unix::fs::MetadataExt;
+            let mode = metadata.mode() & 0o777;
+            if metadata.is_file() && mode & 0o077 != 0 {
+                return Err(KeyFileError::Exposed {
+                    path: path.to_owned(),
+                    mode,
+                });
+            }
+        }
+        #[cfg(not(unix))]
+        Ok(_) => {}
+    }
+    // With room for all of it: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_FILE_BYTES));
+    let is_whole = disk::read_at_most(MAX_FILE_BYTES, path, &mut bytes).map_err(unreadable)?;
+    let key = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|_| is_whole)
+        .and_then(key_in);
+    key.map(Some).ok_or_else(|| KeyFileError::NotAKey {
+        path: path.to_owned(),
+    })
+}
+
+fn text_of(key: &KeyPair) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_BYTES));
+    text.push_str("# The private key of a Voltlane edge. Who has it can pose as the edge. Keep it, and keep it secret.\n");
+    text.push_str(ALGORITHM);
+    text.push(' ');
+    for byte in key.to_bytes().iter() {
+        // Writing to a String never fails.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('\n');
+    text
+}
+
+fn key_in(text: &str) -> Option<KeyPair> {
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let digits = lines
+        .next()?
+        .strip_prefix(ALGORITHM)?
+        .strip_prefix(' ')?
+        .trim_start()
+        .as_bytes();
+    if digits.len() != 64 || lines.next().is_some() {
+        return None;
+    }
+    let mut bytes = Zeroizing::new([0; 32]);
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |index: usize| char::from(pair[index]).to_digit(16);
+        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+    }
+    KeyPair::from_bytes(&bytes).ok()
+}
