@@ -17,6 +17,7 @@ use super::session::Session;
 const SMALLEST_CLASS_BYTES: usize = 1024;
 /// Powers of two from [`SMALLEST_CLASS_BYTES`] up; the last class has no upper end.
 const CLASSES: usize = 14;
+const LAST_CLASS: u8 = 13;
 
 /// How much of the memory that may be used is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,8 +57,7 @@ impl<T> BySize<T> {
     }
 
     fn largest(&self) -> Option<(u8, u32)> {
-        let classes = u8::try_from(CLASSES).unwrap_or(u8::MAX);
-        (0..classes)
+        (0..=LAST_CLASS)
             .rev()
             .find_map(|class| self.0.first(class).map(|(index, _)| (class, index)))
     }
@@ -66,7 +66,7 @@ impl<T> BySize<T> {
 fn class_of(bytes: usize) -> Option<u8> {
     let ratio = bytes / SMALLEST_CLASS_BYTES;
     let class = ratio.checked_ilog2()?;
-    u8::try_from(class.min(CLASSES as u32 - 1)).ok()
+    Some(u8::try_from(class).map_or(LAST_CLASS, |class| class.min(LAST_CLASS)))
 }
 
 /// The account.
