@@ -1,16 +1,20 @@
-//! What the binaries of Voltlane share and that needs no runtime: configuration, arguments, logging, `check`.
+//! What the binaries of Voltlane share, which is all but the runtime: configuration, arguments, logging, the commands.
 //!
-//! A binary is [`main_with`] and a function that runs a [`Task`] on a runtime.
+//! A binary is [`main`] with its [`Runtime`].
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod commands;
 pub mod config;
 mod descriptors;
 mod disk;
 mod entry;
 pub mod key_file;
 pub mod logging;
+mod runtime;
 mod text;
 
+pub use commands::main;
 pub use descriptors::raise_descriptor_limit;
 pub use entry::{EXIT_USAGE, Task, main_with};
+pub use runtime::Runtime;

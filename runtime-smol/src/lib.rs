@@ -6,7 +6,9 @@
 
 mod net;
 mod resolve;
+mod runtime;
 mod timer;
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
+pub use runtime::Smol;
 pub use timer::Timer;

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod net;
+mod runtime;
 mod timer;
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
+pub use runtime::Tokio;
 pub use timer::Timer;

@@ -1,0 +1,116 @@
+//! `run`: serve.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tracing::{error, info};
+use voltlane_core::edge::Edge;
+use voltlane_core::keys::KeyPair;
+use voltlane_driver::{Connect, Connector, EdgeDriver};
+use zeroize::Zeroizing;
+
+use super::signals;
+use crate::config::Settings;
+use crate::key_file::load_or_make_key;
+use crate::{Runtime, raise_descriptor_limit};
+
+/// Serves until SIGINT or SIGTERM.
+pub(super) fn run<R: Runtime>(settings: Settings) -> ExitCode {
+    let served = R::block_on(serve::<R>(settings))
+        .unwrap_or_else(|error| Err(format!("the runtime cannot start: {error}")));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve<R: Runtime>(settings: Settings) -> Result<(), String> {
+    let mut stop =
+        signals::stop().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
+        .map_err(|error| error.to_string())?;
+    let edge = Edge::new(
+        settings.edge_config(raise_descriptor_limit()),
+        keys,
+        *random(),
+    );
+
+    let listen = settings.listener.address.to_string();
+    let (listener, address) = R::bind(listen.clone())
+        .await
+        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let mut backend = FirstThen {
+        first: None,
+        later: R::Connector::from(settings.master.address.to_string()),
+    };
+    if settings.master.required_at_start {
+        let problem = |error| {
+            format!(
+                "the backend {} cannot be reached: {error}",
+                settings.master.address
+            )
+        };
+        backend.first = Some(backend.later.connect().await.map_err(problem)?);
+    }
+
+    let mut driver = pin!(EdgeDriver::new(
+        edge,
+        listener,
+        backend,
+        R::Timer::default()
+    ));
+    let handle = driver.handle();
+    // Tests and scripts that let the system choose the port read it here.
+    info!(%address, master = %settings.master.address, "listening");
+    let within = Duration::from_secs(settings.general.shutdown_timeout_secs.into());
+    let mut stopping = false;
+    poll_fn(|cx| {
+        if !stopping && pin!(&mut stop).poll(cx).is_ready() {
+            stopping = true;
+            handle.shutdown(within);
+        }
+        driver.as_mut().poll(cx)
+    })
+    .await;
+    info!("ended");
+    Ok(())
+}
+
+/// A connector that was asked once before.
+struct FirstThen<C: Connector> {
+    first: Option<C::Stream>,
+    later: C,
+}
+
+impl<C: Connector> Connector for FirstThen<C> {
+    type Stream = C::Stream;
+
+    fn connect(&mut self) -> Connect<C::Stream> {
+        match self.first.take() {
+            Some(stream) => Box::pin(std::future::ready(Ok(stream))),
+            None => self.later.connect(),
+        }
+    }
+}
+
+/// A key pair that nobody else has.
+fn make_key() -> KeyPair {
+    loop {
+        // Out of the range of keys once in 2^128 draws.
+        if let Ok(keys) = KeyPair::from_bytes(&random()) {
+            return keys;
+        }
+    }
+}
+
+/// 32 bytes of the system's randomness, without which nothing can be kept secret.
+fn random() -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice()).expect("the system has randomness");
+    bytes
+}

@@ -1,0 +1,31 @@
+//! What a binary brings along.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use voltlane_driver::{Connector, Listener, Timer};
+
+/// A runtime: its sockets, its clock, and a way to run one future to its end.
+pub trait Runtime: 'static {
+    /// Accepts streams.
+    type Listener: Listener;
+    /// Opens streams to an address, `host:port`.
+    type Connector: Connector + From<String>;
+    /// Tells the time.
+    type Timer: Timer + Default;
+
+    /// Listens at `address`, `host:port`, and says at which address that is in the end.
+    fn bind(
+        address: String,
+    ) -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
+
+    /// Runs a future to its end on this thread, and everything that it needs of the runtime. The future serves many
+    /// streams and must not be throttled.
+    ///
+    /// # Errors
+    /// When the runtime cannot be started.
+    fn block_on<T: Send + 'static>(
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> io::Result<T>;
+}

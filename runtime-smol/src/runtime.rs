@@ -1,0 +1,31 @@
+//! smol as the runtime of the binary.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use voltlane_app::Runtime;
+
+use crate::{TcpConnector, TcpListener, Timer};
+
+/// One thread, and its reactor.
+#[derive(Debug)]
+pub struct Smol;
+
+impl Runtime for Smol {
+    type Listener = TcpListener;
+    type Connector = TcpConnector;
+    type Timer = Timer;
+
+    async fn bind(address: String) -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind(&address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    fn block_on<T: Send + 'static>(
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> io::Result<T> {
+        Ok(async_io::block_on(future))
+    }
+}
