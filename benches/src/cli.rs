@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::instructions::CountError;
-use crate::load::program::{Program, StartError};
-use crate::load::{self, LoadError, Options, Scenario, process};
+use crate::load::program::{CONFIG, Program, StartError};
+use crate::load::{self, LoadError, Options, Scenario, process, scale};
 use crate::{bare, compare, instructions, report};
 
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ enum Command {
     Load(LoadArgs),
     /// All programs under all kinds of load, in turn, with ratios to the bare forwarder
     Compare(CompareArgs),
+    /// As many clients as the machine has descriptors for, a few of them active; all cut at once, all back
+    Scale(ScaleArgs),
     /// Instructions per packet of the core's work, counted under callgrind
     Instructions(InstructionsArgs),
     /// Does the steps of one kind of work: what is run under a profiler
@@ -47,6 +49,25 @@ enum Command {
         /// How many
         steps: u64,
     },
+}
+
+#[derive(Debug, Args)]
+struct ScaleArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Several times or separated by commas
+    #[arg(
+        long = "program",
+        value_delimiter = ',',
+        default_value = "bare,voltlane"
+    )]
+    programs: Vec<Program>,
+    /// Clients in all; no more than descriptors allow, here and in the program
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    clients: u32,
+    /// Clients that send
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    active: u32,
 }
 
 #[derive(Debug, Args)]
@@ -217,6 +238,7 @@ pub fn main() -> ExitCode {
         Command::Bare { listen, backend } => bare::run(listen, backend).map_err(Into::into),
         Command::Load(args) => run_load(&args).map_err(Into::into),
         Command::Compare(args) => run_compare(&args).map_err(Into::into),
+        Command::Scale(args) => run_scale(&args).map_err(Into::into),
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
         Command::Steps { kind, steps } => match instructions::run_steps(&kind, steps) {
             true => Ok(()),
@@ -251,6 +273,29 @@ fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
         println!("{}", report::json(&scenario.to_string(), &rows));
     } else {
         println!("{scenario}\n{}", report::table(&rows));
+    }
+    Ok(())
+}
+
+fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
+    let options = args.common.options()?;
+    // Some are for the listener, the link, the event loop, the standard streams and the like.
+    let room = process::raise_descriptor_limit().saturating_sub(200) as usize;
+    let clients = (args.clients as usize).min(room);
+    if clients < args.clients as usize {
+        eprintln!("the limit of open descriptors allows {clients} clients");
+    }
+    let mut reports = Vec::new();
+    for program in &args.programs {
+        reports.push((
+            program.clone(),
+            scale::run(program, clients, args.active as usize, &options)?,
+        ));
+    }
+    if args.common.json {
+        println!("{}", scale::json(&reports));
+    } else {
+        print!("{}", scale::table(&reports));
     }
     Ok(())
 }
@@ -302,7 +347,7 @@ impl Common {
                 .as_ref()
                 .map(std::fs::read_to_string)
                 .transpose()?
-                .unwrap_or_default(),
+                .unwrap_or_else(|| CONFIG.into()),
             program_cpus: if pinned {
                 (1..cpus).collect()
             } else {

@@ -17,7 +17,8 @@ use crate::wire::{self, EdgeSays};
 
 const TIMER: Token = Token(usize::MAX - 1);
 const READ_BYTES: usize = 256 * 1024;
-/// Connections that are on their way at most: more would overflow the listener's backlog and measure TCP's retries.
+/// Connections that are on their way at most, unless said otherwise: many more would overflow the listener's backlog and
+/// measure TCP's retries.
 const MAX_CONNECTING: usize = 64;
 
 /// What a client says on its connection.
@@ -103,6 +104,8 @@ pub struct Fleet {
     pub clients: Vec<Client>,
     /// Connections that were refused or broke.
     pub broken: u64,
+    /// Connections that are on their way at most.
+    pub max_connecting: usize,
     address: SocketAddr,
     speech: Speech,
     sources: u32,
@@ -132,6 +135,7 @@ impl Fleet {
         Ok(Self {
             clients: Vec::new(),
             broken: 0,
+            max_connecting: MAX_CONNECTING,
             address,
             speech,
             sources: sources.max(1),
@@ -256,7 +260,7 @@ impl Fleet {
     }
 
     fn connect_waiting(&mut self) -> io::Result<()> {
-        while self.connecting < MAX_CONNECTING
+        while self.connecting < self.max_connecting
             && let Some(index) = self.waiting.pop()
         {
             if self.clients[index].stage != Stage::Waiting {

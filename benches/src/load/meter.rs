@@ -76,6 +76,16 @@ impl Snapshot {
             cpu: pid.map(process::cpu_time).transpose()?,
         })
     }
+
+    /// Time from this to a later one.
+    pub fn time_until(self, later: Self) -> Duration {
+        later.at - self.at
+    }
+
+    /// CPU time used from this to a later one.
+    pub fn cpu_until(self, later: Self) -> Option<CpuTime> {
+        self.cpu.zip(later.cpu).map(|(start, end)| end.since(start))
+    }
 }
 
 /// The result of one run.
@@ -104,8 +114,8 @@ impl Outcome {
     pub fn between(start: Snapshot, end: Snapshot, meter: Meter) -> Self {
         Self {
             operations: meter.operations,
-            elapsed: end.at - start.at,
-            cpu: start.cpu.zip(end.cpu).map(|(start, end)| end.since(start)),
+            elapsed: start.time_until(end),
+            cpu: start.cpu_until(end),
             memory: None,
             idle_bytes: None,
             wrong: meter.wrong,

@@ -7,6 +7,7 @@ pub mod meter;
 pub mod payload;
 pub mod process;
 pub mod program;
+pub mod scale;
 mod scenario;
 
 use std::io;
@@ -152,6 +153,11 @@ impl Bench {
     /// Adds clients and waits until all are ready.
     pub fn connect(&mut self, clients: usize) -> Result<(), LoadError> {
         self.fleet.add(clients);
+        self.await_ready()
+    }
+
+    /// Waits until all clients are ready.
+    pub fn await_ready(&mut self) -> Result<(), LoadError> {
         let all = self.fleet.clients.len();
         let within = Duration::from_secs(10) + Duration::from_millis(all as u64);
         let until = self.clock.now() + within;

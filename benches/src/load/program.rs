@@ -130,6 +130,10 @@ fn not_installed(program: &Program) -> String {
     }
 }
 
+/// Lines of `connserver.toml` under which ours are measured where nothing else is said: the defaults, but for the pace at which
+/// connections are taken, which is what the load tool would measure otherwise.
+pub const CONFIG: &str = "[limits]\naccept_rate = 0\n";
+
 /// How to start a program.
 #[derive(Clone, Debug)]
 pub struct Launch {

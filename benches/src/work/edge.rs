@@ -21,6 +21,8 @@ const ACTIVE: usize = 100;
 /// Packets of each client in a burst.
 const BURST: usize = 16;
 const BATCH_BYTES: usize = 32 * 1024;
+/// From one turn to the next.
+const TURN: Duration = Duration::from_micros(100);
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) fn kinds() -> Vec<Kind> {
@@ -122,7 +124,8 @@ fn join(_: usize) -> Work {
 fn first_resume(_: usize) -> Work {
     let mut rig = Rig::new(0);
     Work::new(1, move || {
-        rig.pass_time();
+        // Slowly enough that it is no storm of reconnects, in which newcomers wait.
+        rig.pass(Duration::from_millis(10));
         rig.join();
         rig.resume(0);
         rig.take_link_output();
@@ -190,9 +193,13 @@ impl Rig {
         rig
     }
 
-    /// A turn of the driver begins: 100 µs later, with whatever is due.
+    /// A turn of the driver begins, with whatever is due.
     fn pass_time(&mut self) {
-        self.now = self.now + Duration::from_micros(100);
+        self.pass(TURN);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
         self.meet_deadlines();
     }
 
