@@ -7,12 +7,9 @@ use crate::id::ClientId;
 use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
-use crate::wire::tagged::{Flag, TAG_BYTES};
+use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 
 use super::config::MasterConfig;
-
-/// Bytes before the data of a tagged packet: length, id, flag.
-pub(super) const TAG_HEADER_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 
 /// The states of the link (SPEC "Link states").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +59,7 @@ impl Link {
     /// Whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
     #[inline]
     pub(super) fn has_room(&self, data_bytes: usize) -> bool {
-        let bytes = data_bytes + TAG_HEADER_BYTES;
+        let bytes = data_bytes + HEADER_BYTES;
         self.queue.is_empty()
             || (self.queue.packets() < self.max_packets
                 && self.queue.held_bytes().saturating_add(bytes) <= self.max_bytes)
@@ -71,8 +68,7 @@ impl Link {
     /// Appends a tagged packet.
     #[inline]
     pub(super) fn push(&mut self, id: ClientId, flag: Flag, data: &[u8]) {
-        self.queue
-            .push_frame(&tag_header(id, flag, data.len()), data);
+        push_tagged(&mut self.queue, id, flag, data);
     }
 
     /// The stream is gone or was never there: back to `Down`, the next attempt after a pause.
@@ -112,16 +108,8 @@ impl Link {
     }
 }
 
-/// The first 13 bytes of a tagged packet (SPEC "Tagged packets").
+/// Appends a tagged packet to a queue; its data is copied once.
 #[inline]
-pub(super) fn tag_header(id: ClientId, flag: Flag, data_bytes: usize) -> [u8; TAG_HEADER_BYTES] {
-    // A body is at most what a frame reader let through, far below 2³²; a longer one would be our own error.
-    let length = u32::try_from(data_bytes + TAG_BYTES).unwrap_or(u32::MAX);
-    let mut header = [0; TAG_HEADER_BYTES];
-    let (length_bytes, rest) = header.split_at_mut(LENGTH_BYTES);
-    length_bytes.copy_from_slice(&length.to_le_bytes());
-    let (id_bytes, flag_byte) = rest.split_at_mut(8);
-    id_bytes.copy_from_slice(&id.as_u64().to_le_bytes());
-    flag_byte.fill(flag as u8);
-    header
+pub(super) fn push_tagged(queue: &mut FrameQueue, id: ClientId, flag: Flag, data: &[u8]) {
+    queue.push_frame(&Tagged { id, flag, data }.header(), data);
 }

@@ -8,14 +8,14 @@ use core::time::Duration;
 
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, FrameTooLong};
-use crate::wire::tagged::Flag;
+use crate::wire::tagged::{Flag, HEADER_BYTES};
 
 use super::Edge;
 use super::config::Enforce;
 use super::conn::{CloseKind, Conn, State, read, step};
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
 use super::limits::Pace;
-use super::link::{Link, TAG_HEADER_BYTES, tag_header};
+use super::link::{Link, push_tagged};
 use super::session::Place;
 use crate::id::ClientId;
 
@@ -61,7 +61,7 @@ fn pass_on(
                 Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
                 Ok(Some(length)) => {
                     if let Some(left) = &mut allowance {
-                        match left.checked_sub(length + TAG_HEADER_BYTES) {
+                        match left.checked_sub(length + HEADER_BYTES) {
                             Some(less) => **left = less,
                             None => return (Served::Turn, packets),
                         }
@@ -306,9 +306,7 @@ impl Edge {
         if entry.waiting {
             let max_body = self.config.clients.max_frame_bytes;
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
-                entry
-                    .backlog
-                    .push_frame(&tag_header(entry.id, Flag::Data, body.len()), body);
+                push_tagged(&mut entry.backlog, entry.id, Flag::Data, body);
                 self.counters.packets_up += 1;
             }
         }
@@ -326,9 +324,7 @@ impl Edge {
         if !entry.waiting && self.link.has_room(data.len()) {
             self.link.push(entry.id, flag, data);
         } else {
-            entry
-                .backlog
-                .push_frame(&tag_header(entry.id, flag, data.len()), data);
+            push_tagged(&mut entry.backlog, entry.id, flag, data);
             self.account
                 .recount_session(&mut self.sessions.slab, session);
             self.wait_for_room(session);
@@ -376,9 +372,7 @@ impl Edge {
             if let Some(session) = self.sessions.slab.at(index)
                 && matches!(session.place, Place::Attached(_))
             {
-                self.link
-                    .announcements
-                    .push_frame(&tag_header(session.id, Flag::Resumed, 0), &[]);
+                push_tagged(&mut self.link.announcements, session.id, Flag::Resumed, &[]);
             }
             index += 1;
         }
