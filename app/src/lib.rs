@@ -6,15 +6,15 @@
 pub mod cli;
 mod commands;
 pub mod config;
-mod descriptors;
 mod disk;
 mod entry;
 pub mod key_file;
 pub mod logging;
+mod resources;
 mod runtime;
 mod text;
 
 pub use commands::main;
-pub use descriptors::raise_descriptor_limit;
 pub use entry::{EXIT_USAGE, Task, main_with};
+pub use resources::Resources;
 pub use runtime::Runtime;

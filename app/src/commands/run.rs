@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::signals;
 use crate::config::Settings;
 use crate::key_file::load_or_make_key;
-use crate::{Runtime, raise_descriptor_limit};
+use crate::{Resources, Runtime};
 
 /// Serves until SIGINT or SIGTERM.
 pub(super) fn run<R: Runtime>(settings: Settings) -> ExitCode {
@@ -35,7 +35,7 @@ async fn serve<R: Runtime>(settings: Settings) -> Result<(), String> {
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     let edge = Edge::new(
-        settings.edge_config(raise_descriptor_limit()),
+        settings.edge_config(Resources::raise_and_measure()),
         keys,
         *random(),
     );

@@ -55,6 +55,23 @@ const RULES: &[Rule] = &[
     }),
     (
         &[
+            "limits.max_memory_bytes",
+            "master.channel_bytes",
+            "master.max_frame_bytes",
+            "clients.channel_bytes",
+            "clients.max_frame_bytes",
+        ],
+        |settings| {
+            let WorstCase { client, link, .. } = WorstCase::of(settings);
+            let (most, needed) = (settings.limits.max_memory_bytes, client + link);
+            (most > 0 && u128::from(most) < needed).then(|| {
+                format!("limits.max_memory_bytes ({most}) is less than the {needed} bytes that the queues and buffers of the \
+                         backend and of a single client may hold")
+            })
+        },
+    ),
+    (
+        &[
             "limits.max_connections",
             "clients.channel_bytes",
             "clients.max_frame_bytes",

@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 use voltlane_core::edge::{
-    self, ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig, SourceLimits,
+    self, ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig, PaceLimits, SourceLimits,
 };
 
 use super::keys::{MAX_COUNT, Settings};
 use super::value::{Announce, Enforce};
+use crate::resources::Resources;
 
 /// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 impl Settings {
-    /// The configuration of an edge machine. `descriptor_limit` is how many descriptors the process may have, if that is
-    /// known; `limits.max_connections = 0` is derived from it.
+    /// The configuration of an edge machine. What is 0 and derived from `resources` stays at the machine's own default where
+    /// they are not known.
     #[must_use]
-    pub fn edge_config(&self, descriptor_limit: Option<u64>) -> EdgeConfig {
+    // A limit that the machine has and that has no key yet keeps its default.
+    #[allow(clippy::needless_update)]
+    pub fn edge_config(&self, resources: Resources) -> EdgeConfig {
         let defaults = EdgeConfig::default();
         let Settings {
             clients,
@@ -24,13 +27,18 @@ impl Settings {
             limits,
             ..
         } = self;
-        let max_connections = match (limits.max_connections, descriptor_limit) {
+        let max_connections = match (limits.max_connections, resources.descriptors) {
             (0, None) => defaults.limits.max_connections,
             (0, Some(descriptors)) => {
                 let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
                 size(left.clamp(1, MAX_COUNT.into()))
             }
             (given, _) => size(given.into()),
+        };
+        let max_memory_bytes = match (limits.max_memory_bytes, resources.memory_bytes) {
+            (0, None) => defaults.limits.max_memory_bytes,
+            (0, Some(memory)) => size(memory / 2),
+            (given, _) => size(given),
         };
         EdgeConfig {
             clients: ClientsConfig {
@@ -44,6 +52,16 @@ impl Settings {
                 max_frame_bytes: clients.max_frame_bytes,
                 write_timeout: seconds(clients.write_timeout_secs),
                 frame_timeout: seconds(clients.frame_timeout_secs),
+                idle_timeout: seconds(clients.idle_timeout_secs),
+                pace: PaceLimits {
+                    frames: clients.pace_packets_per_sec,
+                    frames_burst: clients.pace_packets_burst,
+                    bytes: clients.pace_bytes_per_sec,
+                    bytes_burst: clients.pace_burst_bytes,
+                    patience: seconds(clients.pace_patience_secs),
+                },
+                enforce_pace: enforce(clients.enforce_pace),
+                ..defaults.clients
             },
             master: MasterConfig {
                 channel_capacity: size(master.channel_capacity.into()),
@@ -68,11 +86,16 @@ impl Settings {
                     wide_connections: size(limits.source_wide_connections.into()),
                     rate: limits.source_rate,
                     burst: limits.source_burst,
+                    stale_sessions: size(limits.source_stale_clients.into()),
                     penalties: limits.source_penalties,
                     table_size: size(limits.source_table_size.into()),
+                    ..defaults.limits.sources
                 },
                 enforce_sources: enforce(limits.enforce_sources),
                 exempt: limits.exempt.0.clone(),
+                max_memory_bytes,
+                enforce_memory: enforce(limits.enforce_memory),
+                ..defaults.limits
             },
             ..defaults
         }
@@ -107,14 +130,24 @@ mod tests {
         let mut machine = EdgeConfig::default();
         machine.limits.max_sessions =
             machine.limits.max_connections + machine.clients.max_stale_clients;
-        assert_eq!(Settings::default().edge_config(None), machine);
+        assert_eq!(
+            Settings::default().edge_config(Resources::default()),
+            machine
+        );
     }
 
     #[test]
     fn connections_follow_the_descriptors_unless_they_are_given() {
         let mut settings = Settings::default();
-        let connections =
-            |settings: &Settings, limit| settings.edge_config(limit).limits.max_connections;
+        let connections = |settings: &Settings, limit| {
+            settings
+                .edge_config(Resources {
+                    descriptors: limit,
+                    memory_bytes: None,
+                })
+                .limits
+                .max_connections
+        };
         assert_eq!(connections(&settings, Some(1024)), 960);
         assert_eq!(connections(&settings, Some(65)), 1);
         assert_eq!(connections(&settings, Some(0)), 1);
@@ -122,6 +155,24 @@ mod tests {
         settings.limits.max_connections = 10;
         assert_eq!(connections(&settings, Some(1024)), 10);
         assert_eq!(connections(&settings, None), 10);
+    }
+
+    #[test]
+    fn the_bound_of_memory_is_half_of_it_unless_it_is_given() {
+        let mut settings = Settings::default();
+        let bound = |settings: &Settings, memory_bytes| {
+            settings
+                .edge_config(Resources {
+                    descriptors: None,
+                    memory_bytes,
+                })
+                .limits
+                .max_memory_bytes
+        };
+        assert_eq!(bound(&settings, Some(1 << 30)), 1 << 29);
+        settings.limits.max_memory_bytes = 77;
+        assert_eq!(bound(&settings, Some(1 << 30)), 77);
+        assert_eq!(bound(&settings, None), 77);
     }
 
     #[test]
@@ -149,8 +200,17 @@ mod tests {
         settings.limits.enforce_accepts = Enforce::Report;
         settings.limits.enforce_sources = Enforce::Off;
         settings.limits.source_penalties = false;
+        settings.limits.source_stale_clients = 19;
+        settings.clients.pace_packets_per_sec = 20;
+        settings.clients.pace_packets_burst = 21;
+        settings.clients.pace_bytes_per_sec = 22;
+        settings.clients.pace_burst_bytes = 23;
+        settings.clients.pace_patience_secs = 24;
+        settings.clients.idle_timeout_secs = 25;
+        settings.clients.enforce_pace = Enforce::Off;
+        settings.limits.enforce_memory = Enforce::Report;
         settings.limits.exempt = Networks::default();
-        let config = settings.edge_config(None);
+        let config = settings.edge_config(Resources::default());
         let times = [
             config.clients.stale_timeout,
             config.clients.stale_reap_interval,
@@ -196,6 +256,20 @@ mod tests {
         assert_eq!(
             [limits.enforce_accepts, limits.enforce_sources],
             [edge::Enforce::Report, edge::Enforce::Off]
+        );
+        assert_eq!(sources.stale_sessions, 19);
+        let pace = config.clients.pace;
+        assert_eq!(
+            [pace.frames, pace.frames_burst, pace.bytes, pace.bytes_burst],
+            [20, 21, 22, 23]
+        );
+        assert_eq!(
+            [pace.patience, config.clients.idle_timeout].map(|time| time.as_secs()),
+            [24, 25]
+        );
+        assert_eq!(
+            [config.clients.enforce_pace, limits.enforce_memory],
+            [edge::Enforce::Off, edge::Enforce::Report]
         );
         assert!(!sources.penalties && limits.exempt.is_empty());
     }

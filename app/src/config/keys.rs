@@ -208,6 +208,20 @@ settings! {
         write_timeout_secs: u32 = 10, 0..=HOUR;
         /// How long a packet may take from its first to its last byte. 0: for ever.
         frame_timeout_secs: u32 = 10, 0..=HOUR;
+        /// How long a client may say nothing before it is dropped. 0: for ever.
+        idle_timeout_secs: u32 = 0, 0..=86_400;
+        /// Packets a second that one client may send; a game may want 500. 0: any number. It is read more slowly first.
+        pace_packets_per_sec: u32 = 0, 0..=MAX_COUNT;
+        /// Packets that may come at once before pace_packets_per_sec holds.
+        pace_packets_burst: u32 = 1_000, 1..=MAX_COUNT;
+        /// Bytes a second that one client may send; a game may want 262144. 0: any number.
+        pace_bytes_per_sec: u32 = 0, 0..=MAX_FRAME;
+        /// Bytes that may come at once before pace_bytes_per_sec holds.
+        pace_burst_bytes: u32 = 256 << 10, 1..=MAX_FRAME;
+        /// How long a client may be over its pace before it is dropped. 0: for ever.
+        pace_patience_secs: u32 = 5, 0..=HOUR;
+        /// Whether the pace holds. "on": who is faster is slowed down and dropped; "report": it is counted; "off": neither.
+        enforce_pace: Enforce = Enforce::On, ();
     }
 
     /// What one stranger, and all of them together, may cost.
@@ -237,6 +251,8 @@ settings! {
         source_rate: u32 = 50, 0..=MAX_COUNT;
         /// New connections that may come at once from one source before source_rate holds.
         source_burst: u32 = 200, 1..=MAX_COUNT;
+        /// Dropped clients of one source that are kept; one more is failed. 0: any number.
+        source_stale_clients: u32 = 256, 0..=MAX_COUNT;
         /// Whether a source that sends nonsense, fails its proof or lets handshakes time out is refused for a while.
         source_penalties: bool = true, ();
         /// Sources that are remembered at once. Beyond it wider networks stand for them.
@@ -245,6 +261,11 @@ settings! {
         enforce_sources: Enforce = Enforce::On, ();
         /// Networks that the limits on one source do not hold for. In a variable: separated by commas.
         exempt: Networks = Networks::loopback(), ();
+        /// Bytes that all queues and buffers together may hold. At 80 % the queues of clients shrink, at 90 % newcomers are
+        /// refused, at 95 % the largest queues fail. 0: half of the memory that the process may use.
+        max_memory_bytes: u64 = 0, 0..=MAX_QUEUE;
+        /// Whether max_memory_bytes holds, as enforce_accepts says for connections.
+        enforce_memory: Enforce = Enforce::On, ();
     }
 }
 

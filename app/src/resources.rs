@@ -1,0 +1,164 @@
+//! What the system gives to this process.
+
+use std::fs;
+use std::path::Path;
+
+/// How much the process may have; `None` where there is no limit or no way to know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Open descriptors.
+    pub descriptors: Option<u64>,
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Resources {
+    /// Raises the limit of descriptors as far as it goes without privileges, and says what there is then.
+    ///
+    /// Systems begin with a low limit for the sake of old programs that use `select`; nothing here does.
+    #[must_use]
+    pub fn raise_and_measure() -> Resources {
+        Resources {
+            descriptors: raise_descriptors(),
+            memory_bytes: memory_bytes(Path::new("/")),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn raise_descriptors() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    // On failure the old limit holds, which is what is read next.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: before.maximum,
+            ..before
+        },
+    );
+    getrlimit(Resource::Nofile).current
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() -> Option<u64> {
+    None
+}
+
+/// The memory of the machine, or of the control group that holds the process if that is less. `root` is `/`.
+fn memory_bytes(root: &Path) -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+    let machine = read("proc/meminfo").as_deref().and_then(total_memory);
+    let own_group = read("proc/self/cgroup")
+        .as_deref()
+        .and_then(unified_group)
+        .unwrap_or_default();
+    // A group has no more than any of those that hold it. In a container its own is the root, or not to be seen.
+    let groups = Path::new(&own_group).ancestors().filter_map(|group| {
+        let path = Path::new("sys/fs/cgroup").join(group).join("memory.max");
+        read(path.to_str()?)
+    });
+    let version_1 = read("sys/fs/cgroup/memory/memory.limit_in_bytes");
+    // Without a limit the text is "max", which is no number.
+    let of_groups = groups
+        .chain(version_1)
+        .filter_map(|text| text.trim().parse().ok());
+    of_groups.chain(machine).min()
+}
+
+/// `MemTotal` of `/proc/meminfo`, in bytes.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+/// The path of the process's control group (version 2), relative to where they are mounted.
+fn unified_group(groups: &str) -> Option<String> {
+    groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root with these files; the memory that they say; no trace.
+    fn memory_with(name: &str, files: &[(&str, &str)]) -> Option<u64> {
+        let root =
+            std::env::temp_dir().join(format!("voltlane-resources-{name}-{}", std::process::id()));
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().expect("a file is in a directory"))
+                .expect("it can be made");
+            fs::write(path, text).expect("a file can be written");
+        }
+        let memory = memory_bytes(&root);
+        let _ = fs::remove_dir_all(&root);
+        memory
+    }
+
+    const MEMINFO: (&str, &str) = (
+        "proc/meminfo",
+        "MemTotal:        8000 kB\nMemFree:         1 kB\n",
+    );
+
+    #[test]
+    fn the_memory_is_that_of_the_machine_or_of_the_tightest_group() {
+        assert_eq!(memory_with("none", &[]), None);
+        assert_eq!(
+            memory_with("odd", &[("proc/meminfo", "MemTotal: lots\n")]),
+            None
+        );
+        assert_eq!(memory_with("machine", &[MEMINFO]), Some(8_192_000));
+        let own = ("proc/self/cgroup", "0::/system.slice/edge.service\n");
+        let max = |group: &'static str, text: &'static str| (group, text);
+        let service = "sys/fs/cgroup/system.slice/edge.service/memory.max";
+        let slice = "sys/fs/cgroup/system.slice/memory.max";
+        assert_eq!(
+            memory_with("service", &[MEMINFO, own, max(service, "4096\n")]),
+            Some(4_096)
+        );
+        let files = [MEMINFO, own, max(service, "max\n"), max(slice, "5000\n")];
+        assert_eq!(memory_with("slice", &files), Some(5_000));
+        assert_eq!(
+            memory_with("unlimited", &[MEMINFO, own, max(service, "max\n")]),
+            Some(8_192_000)
+        );
+        let container = [
+            MEMINFO,
+            ("proc/self/cgroup", "0::/\n"),
+            max("sys/fs/cgroup/memory.max", "6000\n"),
+        ];
+        assert_eq!(memory_with("container", &container), Some(6_000));
+        let version_1 = [
+            MEMINFO,
+            (
+                "sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+            ),
+        ];
+        assert_eq!(memory_with("version-1", &version_1), Some(8_192_000));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_has_memory_and_all_the_descriptors_it_may_have() {
+        use rustix::process::{Resource, getrlimit};
+        let resources = Resources::raise_and_measure();
+        assert!(
+            resources.memory_bytes.is_some_and(|bytes| bytes > 1 << 20),
+            "{resources:?}"
+        );
+        assert_eq!(resources.descriptors, getrlimit(Resource::Nofile).maximum);
+        assert_eq!(resources, Resources::raise_and_measure());
+    }
+}
