@@ -62,6 +62,12 @@ impl Frames {
         Ok(Some(body))
     }
 
+    /// The bytes held that belong to no whole frame taken yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// Bytes held that belong to no whole frame taken yet.
     #[must_use]
     pub fn held(&self) -> usize {

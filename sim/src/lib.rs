@@ -1,8 +1,11 @@
 //! The simulator of Voltlane: every fault replayable by seed.
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod codec;
+pub mod engine;
 pub mod hash;
+pub mod model;
 pub mod payload;
 pub mod plan;
 pub mod rng;

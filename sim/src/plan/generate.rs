@@ -43,6 +43,7 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
     let crowd = rng.chance(2);
     let small_queues = rng.chance(60);
     let stale_timeout_ms = rng.log_between(100, 60_000);
+    let delay_max_us = rng.pick(&[0, 2_000, 20_000, 200_000]);
     let socket = [1 << 9, 1 << 11, 1 << 13, 1 << 16];
     Options {
         seed,
@@ -51,13 +52,14 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
         } else {
             rng.between(1, 8)
         },
-        delay_max_us: rng.pick(&[0, 2_000, 20_000, 200_000]),
+        delay_max_us,
         read_chunk: rng.pick(&[1, 7, 64, 0, 0, 0]),
         write_chunk: rng.pick(&[1, 7, 64, 0, 0, 0]),
         client_socket_bytes: rng.pick(&socket),
         link_socket_bytes: rng.pick(&socket),
         tick_us: 0,
-        handshake_timeout_ms: rng.log_between(300, 10_000),
+        // A handshake takes up to six times the delay; there must be time for an honest one.
+        handshake_timeout_ms: rng.log_between(300, 10_000) + delay_max_us / 125,
         frame_timeout_ms: rng.log_between(300, 20_000),
         write_timeout_ms: rng.log_between(300, 20_000),
         stale_timeout_ms,
@@ -68,6 +70,11 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
             65_535
         },
         missed_packets: rng.pick(&[0, 1, 2, 5, 50, 1_000]),
+        missed_bytes: if small_queues {
+            rng.pick(&[256, 4_096, 65_536])
+        } else {
+            1_048_576
+        },
         client_queue_packets: if small_queues {
             rng.pick(&[1, 2, 8, 64])
         } else {
@@ -82,6 +89,11 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
             rng.pick(&[1, 2, 8, 64])
         } else {
             32_768
+        },
+        link_queue_bytes: if small_queues {
+            rng.pick(&[256, 4_096, 65_536])
+        } else {
+            33_554_432
         },
         max_up_bytes: if rng.chance(30) {
             rng.pick(&[64, 400])

@@ -93,12 +93,16 @@ options! {
     max_stale_clients = 65_535;
     /// Packets kept for a client that is away.
     missed_packets = 0;
+    /// Bytes kept for a client that is away.
+    missed_bytes = 1_048_576;
     /// Packets waiting for one client.
     client_queue_packets = 8_192;
     /// Bytes waiting for one client.
     client_queue_bytes = 1_048_576;
     /// Packets waiting for the backend.
     link_queue_packets = 32_768;
+    /// Bytes waiting for the backend.
+    link_queue_bytes = 33_554_432;
     /// Longest body from a client.
     max_up_bytes = 1_048_576;
     /// Longest data from the backend.

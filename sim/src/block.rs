@@ -1,0 +1,142 @@
+//! Blocks of seeds on all cores, and what a block must have met.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::{self, Outcome};
+use crate::model::Violation;
+use crate::plan::generate;
+
+/// A seed whose run broke a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The rule.
+    pub violation: Violation,
+}
+
+/// What a block of seeds came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Failures, the lowest seed first.
+    pub failures: Vec<Failure>,
+    /// In how many seeds each thing happened.
+    pub reached: BTreeMap<String, u64>,
+    /// Virtual time of all runs.
+    pub simulated: Duration,
+    /// Calls of the edge in all runs.
+    pub steps: u64,
+}
+
+impl Report {
+    fn add(&mut self, seed: u64, outcome: Outcome) {
+        self.seeds += 1;
+        self.simulated += Duration::from_nanos(outcome.nanos);
+        self.steps += outcome.steps;
+        for (name, count) in outcome.reach.entries() {
+            *self.reached.entry(name).or_default() += u64::from(count > 0);
+        }
+        if let Some(violation) = outcome.violation {
+            self.failures.push(Failure { seed, violation });
+        }
+    }
+
+    fn merge(&mut self, other: Report) {
+        self.seeds += other.seeds;
+        self.simulated += other.simulated;
+        self.steps += other.steps;
+        for (name, count) in other.reached {
+            *self.reached.entry(name).or_default() += count;
+        }
+        self.failures.extend(other.failures);
+        self.failures.sort_by_key(|failure| failure.seed);
+    }
+
+    /// The share of seeds in which `name` happened, in percent.
+    #[must_use]
+    pub fn percent(&self, name: &str) -> f64 {
+        let count = self.reached.get(name).copied().unwrap_or(0);
+        100.0 * count as f64 / self.seeds.max(1) as f64
+    }
+}
+
+/// When a block is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// At this instant of real time, if any.
+    pub at: Option<Instant>,
+    /// At the first failure.
+    pub at_failure: bool,
+}
+
+/// Runs `seeds` on `threads` threads; `progress` is told the number of seeds done, now and then.
+pub fn run(seeds: Range<u64>, threads: usize, stop: Stop, progress: impl Fn(u64) + Sync) -> Report {
+    let next = AtomicU64::new(seeds.start);
+    let enough = AtomicBool::new(false);
+    let total = Mutex::new(Report::default());
+    let work = || {
+        let mut report = Report::default();
+        while !enough.load(Ordering::Relaxed) && stop.at.is_none_or(|at| Instant::now() < at) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            report.add(seed, engine::run(&generate(seed)));
+            if stop.at_failure && !report.failures.is_empty() {
+                enough.store(true, Ordering::Relaxed);
+            }
+            if seed.is_multiple_of(64) {
+                progress(seed - seeds.start);
+            }
+        }
+        total
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .merge(report);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads that a block may use: all cores.
+#[must_use]
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// In what share of a block's seeds each thing must happen, in percent.
+pub const GATES: &[(&str, f64)] = &[
+    ("resumed", 30.0),
+    ("replayed", 10.0),
+    ("takeover", 25.0),
+    ("takeover waited", 1.0),
+    ("refused", 25.0),
+    ("handshake timeout", 50.0),
+    ("frame timeout", 5.0),
+    ("link lost", 30.0),
+    ("link cut", 5.0),
+    ("link full", 10.0),
+    ("packet down cut", 5.0),
+    ("malformed from the backend", 5.0),
+    ("link reset for a length", 5.0),
+    ("handshake violation", 5.0),
+    ("data violation", 5.0),
+    ("ended: expired", 25.0),
+    ("ended: kicked", 25.0),
+    ("ended: send queue full", 5.0),
+    ("ended: missed packet buffer full", 5.0),
+    ("ended: client is away", 5.0),
+    ("ended: write timed out", 5.0),
+    ("ended: too many stale clients", 5.0),
+    ("ended: for want of room", 25.0),
+];

@@ -1,0 +1,456 @@
+//! The adapter's part: reads, writes and closes exactly as the contract of the edge machine has it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use voltlane_core::edge::Closed;
+
+use super::host::time;
+use super::{Event, Lane, LinkConn, Mark, Rng, World};
+use crate::engine::pipe::{End, Pipe};
+use crate::model::{Ended, View};
+
+/// Kinds of events in the trace hash.
+mod kind {
+    pub(super) const ACCEPTED: u8 = 1;
+    pub(super) const CLIENT_BYTES: u8 = 2;
+    pub(super) const CLIENT_CLOSED: u8 = 3;
+    pub(super) const CLIENT_WRITTEN: u8 = 4;
+    pub(super) const LINK_CONNECTED: u8 = 5;
+    pub(super) const LINK_CLOSED: u8 = 6;
+    pub(super) const LINK_BYTES: u8 = 7;
+    pub(super) const LINK_WRITTEN: u8 = 8;
+    pub(super) const TIME: u8 = 9;
+    pub(super) const LINK_CONNECTING: u8 = 10;
+}
+
+/// Turns of serving at one instant, for each connection; more is a loop without an end.
+const TURNS: usize = 100_000;
+
+impl World<'_> {
+    /// After every call of the edge: compare, and note whom to serve.
+    fn finish_step(&mut self) {
+        self.steps += 1;
+        let mut touched = Vec::new();
+        let most = 4 * self.conns.len() + 64;
+        while let Some(key) = self.host.edge.poll_client() {
+            touched.extend(self.host.number(key));
+            if touched.len() > most {
+                return self.model.fail(
+                    "A2",
+                    "-",
+                    "poll_client does not come to an end".to_string(),
+                );
+            }
+        }
+        self.check_told(&touched);
+        self.model.check(&self.host, &touched);
+        self.ready.extend(touched.into_iter().map(Some));
+        self.ready.push_back(None);
+    }
+
+    /// A connection with something to do that nobody is waiting for would never be served.
+    fn check_told(&mut self, touched: &[u32]) {
+        let waits = |conn: &u32| {
+            let state = &self.conns[*conn as usize];
+            let output = self.host.output(*conn).iter().any(|part| !part.is_empty());
+            let told = touched.contains(conn)
+                || self.serving == Some(*conn)
+                || self.ready.contains(&Some(*conn));
+            state.open && !told && (self.host.close(*conn).is_some() || (output && !state.blocked))
+        };
+        if let Some(conn) = self.model.changed().into_iter().find(waits) {
+            self.model.fail(
+                "A1",
+                "-",
+                format!("conn {conn} has output or is to be closed, and poll_client is silent"),
+            );
+        }
+    }
+
+    pub(super) fn serve_all(&mut self) {
+        let mut turns = 0;
+        while let Some(next) = self.ready.pop_front() {
+            match next {
+                Some(conn) => {
+                    self.serving = next;
+                    self.serve(conn);
+                    self.serving = None;
+                }
+                None => self.serve_link(),
+            }
+            turns += 1;
+            if turns > TURNS * (1 + self.conns.len()) {
+                self.model
+                    .fail("A2", "-", "serving does not come to an end".to_string());
+            }
+            if self.is_over() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn tell_time(&mut self) {
+        let now = self.now;
+        self.hash.add(now, kind::TIME, 0, &[]);
+        let reason = self.host.edge.poll_timeout();
+        self.note(Lane::Edge, Lane::Edge, Mark::Time, || {
+            format!("time: {:?}", reason.map(|due| due.reason))
+        });
+        self.model.time(now);
+        self.host.edge.handle_timeout(time(now));
+        self.finish_step();
+    }
+
+    /// After everything that is due at an instant was served, nothing may ask for the same instant again.
+    pub(super) fn check_served(&mut self) {
+        let now = self.now;
+        if let Some(due) = self
+            .host
+            .edge
+            .poll_timeout()
+            .filter(|due| due.at.as_nanos() <= now)
+        {
+            self.model.fail(
+                "T5",
+                "11",
+                format!("told the time {now}, the edge asks for {due:?} again"),
+            );
+        }
+    }
+
+    pub(super) fn accept(&mut self, conn: u32) {
+        let now = self.now;
+        self.hash.add(now, kind::ACCEPTED, conn.into(), &[]);
+        let source = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
+        self.model.accepted(now, conn);
+        let lane = self.lane(conn);
+        self.note(lane, Lane::Edge, Mark::Connection, || {
+            format!("connection {conn}")
+        });
+        match self.host.edge.handle_accepted(time(now), source) {
+            Ok(key) => {
+                self.host.insert(conn, key);
+                self.conns[conn as usize].open = true;
+                self.finish_step();
+                self.ready.push_back(Some(conn));
+            }
+            Err(rejected) => self.model.fail(
+                "S15",
+                "4.5(d)",
+                format!("conn {conn} is rejected: {rejected}"),
+            ),
+        }
+    }
+
+    fn serve(&mut self, conn: u32) {
+        let place = conn as usize;
+        if !self.conns[place].open {
+            return;
+        }
+        if let Some(abrupt) = self.host.close(conn) {
+            return self.close_conn(conn, abrupt);
+        }
+        if self.write_client(conn) || self.is_over() {
+            // Something was written: the edge has changed, so this connection is looked at again.
+            return self.ready.push_back(Some(conn));
+        }
+        self.read_client(conn);
+    }
+
+    /// True when bytes were written.
+    fn write_client(&mut self, conn: u32) -> bool {
+        let (now, place) = (self.now, conn as usize);
+        let chunk = self.plan.options.write_chunk as usize;
+        let state = &mut self.conns[place];
+        let output = self.host.output(conn);
+        let waiting = output[0].len() + output[1].len();
+        if waiting == 0 || state.blocked {
+            return false;
+        }
+        let most = if chunk == 0 { usize::MAX } else { chunk };
+        let count = waiting.min(state.down.room()).min(most);
+        if count == 0 {
+            state.blocked = true;
+            return false;
+        }
+        let bytes: Vec<u8> = output
+            .iter()
+            .copied()
+            .flatten()
+            .take(count)
+            .copied()
+            .collect();
+        let mut arrivals = Vec::new();
+        state.down.write(now, &bytes, &mut arrivals);
+        // A transport that takes some bytes now and the rest a little later: what is between must be seen by nobody.
+        if count < waiting && chunk > 0 && state.rng.chance(30) {
+            state.blocked = true;
+            let later = now + state.rng.below(3_000_000);
+            self.at(later, Event::Writable(conn));
+        }
+        for at in arrivals {
+            self.at(at, Event::ToClient(conn));
+        }
+        self.hash
+            .add(now, kind::CLIENT_WRITTEN, conn.into(), &bytes);
+        let lane = self.lane(conn);
+        self.note(Lane::Edge, lane, Mark::Packet, || {
+            format!("writes {count} of {waiting} bytes to connection {conn}")
+        });
+        self.model.client_written(now, conn, &bytes);
+        if let Some(key) = self.host.key(conn) {
+            self.host.edge.handle_client_written(time(now), key, count);
+        }
+        self.finish_step();
+        true
+    }
+
+    fn read_client(&mut self, conn: u32) {
+        let (now, place) = (self.now, conn as usize);
+        let state = &mut self.conns[place];
+        state.up.advance(now);
+        if state.up.is_reset(now) {
+            return self.conn_closed(conn, Closed::Error);
+        }
+        let Some(key) = self.host.key(conn) else {
+            return;
+        };
+        let budget = self.host.edge.read_budget(key);
+        if budget == 0 {
+            return;
+        }
+        if state.up.readable() > 0 {
+            let chunk = self.plan.options.read_chunk as usize;
+            let bytes = state.up.read(if chunk == 0 {
+                budget
+            } else {
+                budget.min(chunk)
+            });
+            self.hash.add(now, kind::CLIENT_BYTES, conn.into(), &bytes);
+            let lane = self.lane(conn);
+            self.note(lane, Lane::Edge, Mark::Packet, || {
+                format!("{} bytes on connection {conn}", bytes.len())
+            });
+            self.model.client_bytes(now, conn, &bytes);
+            self.host.edge.handle_client_bytes(time(now), key, &bytes);
+            self.finish_step();
+            self.pump(conn);
+            self.ready.push_back(Some(conn));
+        } else if state.up.ended(now) == Some(End::Fin) {
+            self.conn_closed(conn, Closed::Eof);
+        }
+    }
+
+    /// The transport of a connection has ended by itself.
+    pub(super) fn conn_closed(&mut self, conn: u32, cause: Closed) {
+        let now = self.now;
+        let Some(key) = self
+            .host
+            .key(conn)
+            .filter(|_| self.conns[conn as usize].open)
+        else {
+            return;
+        };
+        self.conns[conn as usize].open = false;
+        self.hash.add(
+            now,
+            kind::CLIENT_CLOSED,
+            conn.into(),
+            &[u8::from(cause == Closed::Eof)],
+        );
+        let lane = self.lane(conn);
+        self.note(lane, Lane::Edge, Mark::Connection, || {
+            format!("connection {conn} ends: {cause:?}")
+        });
+        self.model.client_closed(now, conn, Ended::ByPeer);
+        self.host.edge.handle_client_closed(time(now), key, cause);
+        self.host.remove(conn);
+        self.finish_step();
+        self.edge_end_closed(conn, End::Fin);
+    }
+
+    fn close_conn(&mut self, conn: u32, abrupt: bool) {
+        let now = self.now;
+        let Some(key) = self.host.key(conn) else {
+            return;
+        };
+        self.conns[conn as usize].open = false;
+        self.hash.add(
+            now,
+            kind::CLIENT_CLOSED,
+            conn.into(),
+            &[2 + u8::from(abrupt)],
+        );
+        let lane = self.lane(conn);
+        self.note(Lane::Edge, lane, Mark::Connection, || {
+            format!(
+                "closes connection {conn}{}",
+                if abrupt { " abruptly" } else { "" }
+            )
+        });
+        self.model.client_closed(now, conn, Ended::ByEdge);
+        self.host
+            .edge
+            .handle_client_closed(time(now), key, Closed::ByEdge);
+        self.host.remove(conn);
+        self.finish_step();
+        self.edge_end_closed(conn, if abrupt { End::Rst } else { End::Fin });
+    }
+
+    fn edge_end_closed(&mut self, conn: u32, end: End) {
+        let now = self.now;
+        let state = &mut self.conns[conn as usize];
+        state.up.discard();
+        if let Some(at) = state.down.end(now, end) {
+            self.at(at, Event::ToClient(conn));
+        }
+    }
+
+    // The link.
+
+    pub(super) fn look_at_link(&mut self) {
+        let now = self.now;
+        if self.link.is_some() || self.dialing || !self.host.edge.link_wants_connect(time(now)) {
+            return;
+        }
+        self.dialing = true;
+        self.generation += 1;
+        self.hash
+            .add(now, kind::LINK_CONNECTING, self.generation.into(), &[]);
+        self.host.edge.handle_link_connecting(time(now));
+        self.finish_step();
+        let delay = self.rng.below(self.plan.options.delay_max_us * 1_000 + 1);
+        self.at(now + delay, Event::LinkDialed(self.generation));
+    }
+
+    pub(super) fn link_dialed(&mut self, generation: u32) {
+        let (now, options) = (self.now, &self.plan.options);
+        self.dialing = false;
+        if self.backend.refuses {
+            self.note(Lane::Backend, Lane::Edge, Mark::Connection, || {
+                "refuses".to_string()
+            });
+            return self.link_lost(Closed::Error);
+        }
+        let pipe = |name| {
+            let rng = Rng::fork(options.seed, name, generation.into());
+            Pipe::new(options.link_socket_bytes, options.delay_max_us, rng)
+        };
+        let (up, down) = (pipe("link-up"), pipe("link-down"));
+        self.link = Some(LinkConn {
+            generation,
+            up,
+            down,
+            blocked: false,
+            silent: false,
+        });
+        self.backend.connected();
+        self.hash
+            .add(now, kind::LINK_CONNECTED, generation.into(), &[]);
+        self.note(Lane::Edge, Lane::Backend, Mark::Connection, || {
+            format!("link {generation} is up")
+        });
+        self.model.link_connected(now);
+        self.host.edge.handle_link_connected(time(now));
+        self.finish_step();
+    }
+
+    fn serve_link(&mut self) {
+        self.look_at_link();
+        let (now, chunk) = (self.now, self.plan.options.read_chunk as usize);
+        if self.link.is_some() && self.host.edge.link_wants_close() {
+            return self.drop_link_from_edge();
+        }
+        if self.write_link() {
+            return;
+        }
+        let Some(link) = &mut self.link else { return };
+        link.down.advance(now);
+        if link.down.is_reset(now) {
+            return self.link_lost(Closed::Error);
+        }
+        let budget = self.host.edge.link_read_budget();
+        if budget > 0 && link.down.readable() > 0 {
+            let bytes = link.down.read(if chunk == 0 {
+                budget
+            } else {
+                budget.min(chunk * 8)
+            });
+            self.hash.add(now, kind::LINK_BYTES, 0, &bytes);
+            self.note(Lane::Backend, Lane::Edge, Mark::Packet, || {
+                format!("{} bytes on the link", bytes.len())
+            });
+            self.model.link_bytes(now, &bytes);
+            self.host.edge.handle_link_bytes(time(now), &bytes);
+            self.finish_step();
+            self.pump_backend();
+        } else if link.down.ended(now) == Some(End::Fin) {
+            self.link_lost(Closed::Eof);
+        }
+    }
+
+    /// True when bytes were written.
+    fn write_link(&mut self) -> bool {
+        let (now, chunk) = (self.now, self.plan.options.write_chunk as usize);
+        let Some(link) = self.link.as_mut().filter(|link| !link.blocked) else {
+            return false;
+        };
+        let output = self.host.edge.link_output();
+        let waiting = output[0].len() + output[1].len();
+        if waiting == 0 {
+            return false;
+        }
+        let count =
+            waiting
+                .min(link.up.room())
+                .min(if chunk == 0 { usize::MAX } else { chunk * 8 });
+        if count == 0 {
+            link.blocked = true;
+            return false;
+        }
+        let bytes: Vec<u8> = output
+            .iter()
+            .copied()
+            .flatten()
+            .take(count)
+            .copied()
+            .collect();
+        let mut arrivals = Vec::new();
+        link.up.write(now, &bytes, &mut arrivals);
+        let generation = link.generation;
+        for at in arrivals {
+            self.at(at, Event::LinkToBackend(generation));
+        }
+        self.hash.add(now, kind::LINK_WRITTEN, 0, &bytes);
+        self.note(Lane::Edge, Lane::Backend, Mark::Packet, || {
+            format!("writes {count} of {waiting} bytes")
+        });
+        self.model.link_written(now, &bytes);
+        self.host.edge.handle_link_written(time(now), count);
+        self.finish_step();
+        true
+    }
+
+    fn drop_link_from_edge(&mut self) {
+        self.note(Lane::Edge, Lane::Backend, Mark::Connection, || {
+            "resets the link".to_string()
+        });
+        self.link_lost(Closed::ByEdge);
+    }
+
+    /// The link, or an attempt at it, is over.
+    pub(super) fn link_lost(&mut self, cause: Closed) {
+        let now = self.now;
+        if self.link.take().is_some() {
+            self.note(Lane::Edge, Lane::Backend, Mark::Connection, || {
+                format!("the link is lost: {cause:?}")
+            });
+            self.backend.disconnected();
+        }
+        self.hash
+            .add(now, kind::LINK_CLOSED, 0, &[u8::from(cause == Closed::Eof)]);
+        self.model.link_closed(now);
+        self.host.edge.handle_link_closed(time(now), cause);
+        self.finish_step();
+    }
+}

@@ -1,0 +1,326 @@
+//! Simulated clients: what the operations of a plan make them do, and what they do by themselves.
+
+use voltlane_core::edge::Closed;
+
+use super::identity::STRANGER;
+use super::peer::{Outcome, Stage};
+use super::{Conn, Drop, End, Event, Join, Lane, Mark, Peer, Pipe, Rng, Role, World};
+use crate::codec::frame;
+use crate::payload::{self, Direction, Label};
+use crate::plan::Attempt;
+
+/// Between two bytes of a slow client.
+const DRIP: u64 = 40_000_000;
+/// How long a network takes to give up a connection whose peer is gone, and in how many of a hundred cases it does.
+const GIVE_UP: u64 = 20_000_000_000;
+const GIVE_UP_PERCENT: u64 = 50;
+
+/// One simulated client across its connections.
+#[derive(Default)]
+pub(super) struct Client {
+    /// Number of its session's key pair.
+    pub(super) identity: usize,
+    /// Its session's id, once it knows it.
+    pub(super) sid: Option<u64>,
+    /// Its latest connection.
+    pub(super) conn: Option<u32>,
+    pub(super) stalled: bool,
+    /// Packets sent, and received, over all its sessions.
+    pub(super) sent: u32,
+    pub(super) received: u64,
+    /// The last response that was good.
+    old_response: Option<Vec<u8>>,
+    /// Number of bogus packets aimed at it by the backend, and of packets sent to it.
+    pub(super) sent_down: u32,
+}
+
+impl World<'_> {
+    pub(super) fn lane(&self, conn: u32) -> Lane {
+        Lane::Client(self.conns[conn as usize].peer.client as u32)
+    }
+
+    fn open(&mut self, peer: Peer) -> u32 {
+        let conn = self.conns.len() as u32;
+        let options = &self.plan.options;
+        let pipe = |name| {
+            let rng = Rng::fork(options.seed, name, conn.into());
+            Pipe::new(options.client_socket_bytes, options.delay_max_us, rng)
+        };
+        let (up, down) = (pipe("up"), pipe("down"));
+        let mut rng = Rng::fork(options.seed, "conn", conn.into());
+        let accepted = self.now + rng.below(options.delay_max_us * 1_000 + 1);
+        self.conns.push(Conn {
+            peer,
+            up,
+            down,
+            open: false,
+            blocked: false,
+            rng,
+        });
+        self.at(accepted, Event::Accept(conn));
+        let state = &mut self.conns[conn as usize];
+        state.peer.start();
+        let leaves_at_once =
+            state.peer.stage == Stage::Deaf && state.peer.outbox.is_empty() && state.rng.chance(20);
+        self.pump(conn);
+        if leaves_at_once {
+            self.leave(conn, End::Fin);
+        }
+        conn
+    }
+
+    pub(super) fn connect(&mut self, client: usize, join: Join) {
+        let identity = self.next_identity;
+        self.next_identity += 1;
+        let rng = self.peer_rng();
+        let peer = Peer::new(Role::Join(join), client, identity, 0, rng);
+        self.model
+            .note_key(&super::identity::identity(identity).public());
+        let conn = self.open(peer);
+        let state = &mut self.clients[client];
+        (state.identity, state.sid, state.conn) = (identity, None, Some(conn));
+    }
+
+    pub(super) fn resume(&mut self, client: usize) {
+        let Some(sid) = self.clients[client].sid else {
+            return self.connect(client, Join::Normal);
+        };
+        let peer = Peer::new(
+            Role::Resume,
+            client,
+            self.clients[client].identity,
+            sid,
+            self.peer_rng(),
+        );
+        let conn = self.open(peer);
+        self.clients[client].conn = Some(conn);
+    }
+
+    pub(super) fn attempt(&mut self, client: usize, how: Attempt) {
+        let state = &self.clients[client];
+        let Some(sid) = state.sid else { return };
+        // Who does not have the session's key opens nothing: a key pair of its own stands for that.
+        let identity = match how {
+            Attempt::Altered | Attempt::NoPing => state.identity,
+            _ => STRANGER,
+        };
+        let old = state.old_response.clone();
+        let claim = if how == Attempt::Unknown {
+            sid ^ 0x5555
+        } else {
+            sid
+        };
+        let peer = Peer::new(Role::Attempt(how), client, identity, claim, self.peer_rng());
+        self.open(peer.with_old_response(old));
+    }
+
+    fn peer_rng(&self) -> Rng {
+        Rng::fork(self.plan.options.seed, "peer", self.conns.len() as u64)
+    }
+
+    /// The client's latest connection, if it still means something.
+    fn usable(&mut self, client: usize) -> Option<(u32, &mut Conn)> {
+        let conn = self.clients[client].conn?;
+        let state = &mut self.conns[conn as usize];
+        (!state.peer.gone && !state.peer.broken).then_some((conn, state))
+    }
+
+    pub(super) fn client_sends(&mut self, client: usize, count: u64, bytes: usize) {
+        let first = self.clients[client].sent;
+        let Some((conn, state)) = self.usable(client) else {
+            return;
+        };
+        for seq in (first..).take(count as usize) {
+            let label = Label {
+                direction: Direction::Up,
+                owner: client as u32,
+                conn,
+                seq,
+            };
+            state.peer.send(&frame(&payload::encode(label, bytes)));
+        }
+        self.clients[client].sent += count as u32;
+        self.pump(conn);
+    }
+
+    pub(super) fn client_half(&mut self, client: usize) {
+        let Some((conn, state)) = self
+            .usable(client)
+            .filter(|(_, state)| state.peer.stage == Stage::Established)
+        else {
+            return;
+        };
+        let whole = frame(&[9; 40]);
+        let cut = 1 + state.rng.below(whole.len() as u64 - 1) as usize;
+        state.peer.send(&whole[..cut]);
+        state.peer.broken = true;
+        self.pump(conn);
+    }
+
+    pub(super) fn client_too_long(&mut self, client: usize) {
+        let length = self.plan.options.max_up_bytes as u32 + 1;
+        let Some((conn, state)) = self.usable(client) else {
+            return;
+        };
+        state.peer.send(&length.to_le_bytes());
+        state.peer.broken = true;
+        self.pump(conn);
+    }
+
+    pub(super) fn client_drops(&mut self, client: usize, how: Drop) {
+        let Some(conn) = self.clients[client].conn else {
+            return;
+        };
+        match how {
+            Drop::Fin => self.leave(conn, End::Fin),
+            Drop::Rst => self.leave(conn, End::Rst),
+            Drop::Silent => self.fall_silent(conn),
+        }
+    }
+
+    pub(super) fn unstall(&mut self, client: usize) {
+        self.clients[client].stalled = false;
+        for conn in 0..self.conns.len() {
+            if self.conns[conn].peer.client == client && !self.conns[conn].peer.gone {
+                self.reach_client(conn as u32);
+            }
+        }
+    }
+
+    /// The client's end of `conn` is closed.
+    pub(super) fn leave(&mut self, conn: u32, end: End) {
+        let now = self.now;
+        let state = &mut self.conns[conn as usize];
+        if std::mem::replace(&mut state.peer.gone, true) {
+            return;
+        }
+        state.peer.outbox.clear();
+        state.peer.later.clear();
+        state.down.discard();
+        let at = state.up.end(now, end);
+        let blocked = state.blocked;
+        if let Some(at) = at {
+            self.at(at, Event::ToEdge(conn));
+        }
+        if blocked {
+            self.at(now, Event::Writable(conn));
+        }
+    }
+
+    fn fall_silent(&mut self, conn: u32) {
+        let state = &mut self.conns[conn as usize];
+        if std::mem::replace(&mut state.peer.gone, true) {
+            return;
+        }
+        state.peer.outbox.clear();
+        state.up.go_silent();
+        state.down.go_silent();
+        if state.rng.chance(GIVE_UP_PERCENT) {
+            self.at(self.now + GIVE_UP, Event::GiveUp(conn));
+        }
+    }
+
+    pub(super) fn give_up(&mut self, conn: u32) {
+        self.conn_closed(conn, Closed::Error);
+    }
+
+    /// Hands the transport what it takes of what the client wants to send.
+    pub(super) fn pump(&mut self, conn: u32) {
+        let now = self.now;
+        let state = &mut self.conns[conn as usize];
+        if state.peer.gone || state.peer.outbox.is_empty() {
+            return;
+        }
+        let most = if state.peer.slow { 1 } else { usize::MAX };
+        let count = state.peer.outbox.len().min(state.up.room()).min(most);
+        let bytes: Vec<u8> = state.peer.outbox.drain(..count).collect();
+        let mut arrivals = Vec::new();
+        state.up.write(now, &bytes, &mut arrivals);
+        let drips = state.peer.slow && !state.peer.outbox.is_empty();
+        for at in arrivals {
+            self.at(at, Event::ToEdge(conn));
+        }
+        if drips {
+            self.at(now + DRIP, Event::Drip(conn));
+        }
+    }
+
+    pub(super) fn drip(&mut self, conn: u32) {
+        self.pump(conn);
+    }
+
+    /// Bytes or an end have arrived at the client.
+    pub(super) fn reach_client(&mut self, conn: u32) {
+        let now = self.now;
+        let state = &mut self.conns[conn as usize];
+        let client = state.peer.client;
+        state.down.advance(now);
+        if state.peer.gone || (self.clients[client].stalled && !state.down.is_reset(now)) {
+            return;
+        }
+        let bytes = state.down.read(usize::MAX);
+        let outcomes = state.peer.take(&bytes);
+        if !bytes.is_empty() && state.blocked {
+            self.at(now, Event::Writable(conn));
+        }
+        for outcome in outcomes {
+            self.act(conn, client, outcome);
+        }
+        let state = &self.conns[conn as usize];
+        if !state.peer.gone && state.down.ended(now).is_some() {
+            self.edge_left(conn, client);
+        } else if !state.peer.slow || state.peer.outbox.len() < 3 {
+            self.pump(conn);
+        }
+    }
+
+    fn act(&mut self, conn: u32, client: usize, outcome: Outcome) {
+        let is_latest = self.clients[client].conn == Some(conn);
+        match outcome {
+            Outcome::Joined(sid) if is_latest => self.clients[client].sid = Some(sid),
+            Outcome::Joined(_) | Outcome::Resumed => {}
+            Outcome::GoodResponse(response) => {
+                let claim = self.conns[conn as usize].peer.claim;
+                self.model.note_response(conn, claim, &response);
+                self.clients[client].old_response = Some(response);
+            }
+            Outcome::Leave => self.leave(conn, End::Fin),
+            Outcome::Packet(data) => self.client_received(client, &data),
+            Outcome::Nonsense(text) => {
+                self.model
+                    .fail("S15", "8.2", format!("client of conn {conn}: {text}"))
+            }
+        }
+    }
+
+    fn client_received(&mut self, client: usize, data: &[u8]) {
+        self.clients[client].received += 1;
+        if let Ok(label) = payload::decode(data)
+            && (label.direction, label.owner) != (Direction::Down, client as u32)
+        {
+            self.model.fail(
+                "S2",
+                "1.4(b)",
+                format!("client {client} received {label:?}"),
+            );
+        }
+        self.note(
+            Lane::Client(client as u32),
+            Lane::Client(client as u32),
+            Mark::Packet,
+            || format!("received a packet of {} bytes", data.len()),
+        );
+    }
+
+    /// The edge has closed the connection, and the client has read all before it.
+    fn edge_left(&mut self, conn: u32, client: usize) {
+        let refused = {
+            let peer = &self.conns[conn as usize].peer;
+            peer.role == Role::Resume && peer.stage == Stage::Ping
+        };
+        self.leave(conn, End::Fin);
+        if refused && self.clients[client].conn == Some(conn) {
+            self.clients[client].sid = None;
+        }
+    }
+}

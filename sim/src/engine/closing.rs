@@ -1,0 +1,213 @@
+//! The second phase: the faults are over for a healthy set of clients, and everything must come right for them in a
+//! bounded time. What is outside of it stays as broken as it is.
+
+use voltlane_core::edge::Closed;
+
+use super::peer::Stage;
+use super::{End, Event, Lane, Mark, World};
+use crate::plan::Join;
+
+/// Between two looks.
+const LOOK: u64 = 100_000_000;
+/// Virtual time within which all must be well: the longest pause of the link, handshakes, and packets on slow paths.
+const BOUND: u64 = 90_000_000_000;
+/// Clients that are healthy, in a hundred.
+const HEALTHY_PERCENT: u64 = 80;
+/// Data bytes of the packets of this phase.
+const BYTES: usize = 24;
+
+/// How far the second phase is.
+pub(super) struct Closing {
+    since: u64,
+    targets: Vec<Target>,
+    /// All clients have left; nothing may be left at this instant.
+    empty_at: Option<u64>,
+}
+
+/// One healthy client.
+struct Target {
+    client: usize,
+    /// Packets that went round, up and down.
+    rounds: u64,
+    /// What the backend and the client had received when this round began; none: no round is under way.
+    round: Option<(u64, u64, u32)>,
+}
+
+impl World<'_> {
+    pub(super) fn look_whether_well(&mut self) {
+        match self.closing.take() {
+            None => self.begin_closing(),
+            Some(closing) if closing.empty_at.is_some_and(|at| at <= self.now) => {
+                self.end_run();
+            }
+            Some(closing) if closing.empty_at.is_some() => self.closing = Some(closing),
+            Some(mut closing) => {
+                self.push_on(&mut closing);
+                self.closing = Some(closing);
+            }
+        }
+        if !self.done {
+            self.at(self.now + LOOK, Event::Closing);
+        }
+    }
+
+    fn begin_closing(&mut self) {
+        self.note(Lane::Edge, Lane::Edge, Mark::Fault, || {
+            "the faults are over".to_string()
+        });
+        self.paused_until = 0;
+        self.backend.refuses = false;
+        if self.link.as_ref().is_some_and(|link| link.silent) {
+            self.link_lost(Closed::Error);
+        }
+        self.backend_unstalls();
+        let mut targets = Vec::new();
+        for client in 0..self.clients.len() {
+            if client == 0 || self.rng.chance(HEALTHY_PERCENT) {
+                self.unstall(client);
+                targets.push(Target {
+                    client,
+                    rounds: 0,
+                    round: None,
+                });
+            }
+        }
+        self.closing = Some(Closing {
+            since: self.now,
+            targets,
+            empty_at: None,
+        });
+    }
+
+    fn push_on(&mut self, closing: &mut Closing) {
+        let wanted = self.plan.options.closing_packets;
+        for target in closing
+            .targets
+            .iter_mut()
+            .filter(|target| target.rounds < wanted)
+        {
+            self.push_target(target);
+        }
+        let late = self.now > closing.since + BOUND;
+        match closing.targets.iter().find(|target| target.rounds < wanted) {
+            None => self.leave_all(closing),
+            Some(_) if !late => {}
+            Some(_) if self.link.is_none() => {
+                self.model.fail(
+                    "L1",
+                    "7.6(e)",
+                    "the link does not come up again".to_string(),
+                );
+            }
+            Some(target) => {
+                let attached = self.is_established(target.client);
+                let text = format!(
+                    "client {} is healthy, attached: {attached}, rounds: {}",
+                    target.client, target.rounds
+                );
+                self.model
+                    .fail(if attached { "L3" } else { "L2" }, "1.4", text);
+            }
+        }
+    }
+
+    fn is_established(&self, client: usize) -> bool {
+        self.clients[client].conn.is_some_and(|conn| {
+            let state = &self.conns[conn as usize];
+            state.open
+                && !state.peer.gone
+                && !state.peer.broken
+                && state.peer.stage == Stage::Established
+        })
+    }
+
+    /// A client in a handshake that can still come to something.
+    fn is_trying(&self, client: usize) -> bool {
+        self.clients[client].conn.is_some_and(|conn| {
+            let peer = &self.conns[conn as usize].peer;
+            !peer.gone && !peer.broken && !peer.slow && peer.stage != Stage::Deaf
+        })
+    }
+
+    fn push_target(&mut self, target: &mut Target) {
+        let client = target.client;
+        if !self.is_established(client) {
+            target.round = None;
+            if !self.is_trying(client) {
+                self.start_again(client);
+            }
+            return;
+        }
+        if self.link.is_none() {
+            return;
+        }
+        let received = self
+            .backend
+            .received
+            .get(&(client as u32))
+            .copied()
+            .unwrap_or(0);
+        let generation = self.generation;
+        match target.round {
+            Some((up, down, link)) if link == generation => {
+                if received > up && self.clients[client].received > down {
+                    target.rounds += 1;
+                    target.round = None;
+                }
+            }
+            _ => {
+                target.round = Some((received, self.clients[client].received, generation));
+                self.client_sends(client, 1, BYTES);
+                self.backend_sends(client, BYTES);
+            }
+        }
+    }
+
+    fn start_again(&mut self, client: usize) {
+        if let Some(conn) = self.clients[client].conn {
+            self.leave(conn, End::Rst);
+        }
+        match self.clients[client].sid {
+            Some(_) => self.resume(client),
+            None => self.connect(client, Join::Normal),
+        }
+    }
+
+    /// Everybody goes. From here on nothing but time happens.
+    fn leave_all(&mut self, closing: &mut Closing) {
+        self.note(Lane::Edge, Lane::Edge, Mark::Fault, || {
+            "everybody leaves".to_string()
+        });
+        for client in 0..self.clients.len() {
+            self.unstall(client);
+        }
+        for conn in 0..self.conns.len() as u32 {
+            self.leave(conn, End::Rst);
+            self.at(self.now + 30_000_000_000, Event::GiveUp(conn));
+        }
+        let options = &self.plan.options;
+        let millis = options.stale_timeout_ms + options.reap_interval_ms + 60_000;
+        closing.empty_at = Some(self.now + millis * 1_000_000);
+    }
+
+    fn end_run(&mut self) {
+        self.done = true;
+        self.model.check_end();
+        let gauges = self.host.edge.gauges();
+        let left = [
+            gauges.connections,
+            gauges.half_open,
+            gauges.sessions,
+            gauges.stale,
+            gauges.waiting,
+        ];
+        let left_on_link = [gauges.link_packets, gauges.link_bytes];
+        if left.iter().chain(&left_on_link).any(|left| *left > 0) {
+            self.model.fail(
+                "H2",
+                "8.3(b)",
+                format!("the world is empty, and the edge has {gauges:?}"),
+            );
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The edge under test, with the table that an adapter keeps beside it.
+
+use std::time::Duration;
+
+use voltlane_core::Time;
+use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason};
+
+use super::identity::edge_pair;
+use crate::model::View;
+use crate::plan::Options;
+use crate::rng::Rng;
+
+/// The machine, and the keys of its connections by the simulator's own numbers, which are never used twice.
+pub(crate) struct Host {
+    pub(crate) edge: Edge,
+    keys: Vec<Option<ConnKey>>,
+    /// Number of the connection whose key has this index.
+    numbers: Vec<Option<(ConnKey, u32)>>,
+}
+
+impl Host {
+    pub(crate) fn new(options: &Options) -> Host {
+        let mut seed = [0; 32];
+        Rng::fork(options.seed, "edge", 0).fill(&mut seed);
+        Host {
+            edge: Edge::new(config(options), edge_pair(), seed),
+            keys: Vec::new(),
+            numbers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, conn: u32, key: ConnKey) {
+        let (conn_index, key_index) = (conn as usize, key.index());
+        self.keys
+            .resize((conn_index + 1).max(self.keys.len()), None);
+        self.numbers
+            .resize((key_index + 1).max(self.numbers.len()), None);
+        self.keys[conn_index] = Some(key);
+        self.numbers[key_index] = Some((key, conn));
+    }
+
+    pub(crate) fn remove(&mut self, conn: u32) -> Option<ConnKey> {
+        let key = self.keys.get_mut(conn as usize)?.take()?;
+        if let Some(entry) = self.numbers.get_mut(key.index()) {
+            *entry = None;
+        }
+        Some(key)
+    }
+
+    pub(crate) fn key(&self, conn: u32) -> Option<ConnKey> {
+        self.keys.get(conn as usize).copied().flatten()
+    }
+
+    /// The number of a connection that the edge names.
+    pub(crate) fn number(&self, key: ConnKey) -> Option<u32> {
+        let (known, number) = self.numbers.get(key.index()).copied().flatten()?;
+        (known == key).then_some(number)
+    }
+}
+
+impl View for Host {
+    fn output(&self, conn: u32) -> [&[u8]; 2] {
+        self.key(conn)
+            .map_or([&[], &[]], |key| self.edge.client_output(key))
+    }
+
+    fn close(&self, conn: u32) -> Option<bool> {
+        Some(self.edge.client_close(self.key(conn)?)? == CloseKind::Abort)
+    }
+
+    fn budget(&self, conn: u32) -> usize {
+        self.key(conn).map_or(0, |key| self.edge.read_budget(key))
+    }
+
+    fn link_output(&self) -> [&[u8]; 2] {
+        self.edge.link_output()
+    }
+
+    fn link_wants_close(&self) -> bool {
+        self.edge.link_wants_close()
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.edge
+            .poll_timeout()
+            .map(|deadline| deadline.at.as_nanos())
+    }
+
+    fn expired(&self) -> u64 {
+        let place = EndReason::ALL
+            .iter()
+            .position(|reason| *reason == EndReason::Expired);
+        place.map_or(0, |place| self.edge.counters().ended[place])
+    }
+
+    fn away(&self) -> usize {
+        self.edge.gauges().stale
+    }
+}
+
+pub(crate) fn time(nanos: u64) -> Time {
+    Time::from_nanos(nanos)
+}
+
+fn config(options: &Options) -> EdgeConfig {
+    let millis = Duration::from_millis;
+    let mut config = EdgeConfig::default();
+    let clients = &mut config.clients;
+    clients.channel_capacity = options.client_queue_packets as usize;
+    clients.channel_bytes = options.client_queue_bytes as usize;
+    clients.stale_timeout = millis(options.stale_timeout_ms);
+    clients.stale_reap_interval = millis(options.reap_interval_ms);
+    clients.max_stale_clients = options.max_stale_clients as usize;
+    clients.missed_packets_buffer_size = options.missed_packets as usize;
+    clients.missed_packets_buffer_bytes = options.missed_bytes as usize;
+    clients.max_frame_bytes = options.max_up_bytes as u32;
+    clients.write_timeout = millis(options.write_timeout_ms);
+    clients.frame_timeout = millis(options.frame_timeout_ms);
+    let master = &mut config.master;
+    master.channel_capacity = options.link_queue_packets as usize;
+    master.channel_bytes = options.link_queue_bytes as usize;
+    master.max_frame_bytes = options.max_down_bytes as u32;
+    config.limits.handshake_timeout = millis(options.handshake_timeout_ms);
+    config
+}

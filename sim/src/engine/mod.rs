@@ -1,0 +1,358 @@
+//! The direct engine: the edge machine, simulated clients and a simulated backend on one virtual clock.
+//!
+//! No async, no threads, no real time: a heap of events, byte-granular pipes, and the adapter's part played exactly as
+//! the contract of [`Edge`](voltlane_core::edge::Edge) has it. The model is told each event before the edge and compares
+//! after it.
+
+mod adapter;
+mod backend;
+mod clients;
+mod closing;
+mod host;
+mod identity;
+mod peer;
+mod pipe;
+mod trace;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use trace::{Lane, Mark, Note};
+
+use crate::hash::TraceHash;
+use crate::model::{Model, Reach, Violation};
+use crate::plan::{Action, Drop, Join, Plan};
+use crate::rng::Rng;
+
+use backend::Backend;
+use clients::Client;
+use closing::Closing;
+use host::Host;
+use peer::{Peer, Role};
+use pipe::{End, Pipe};
+
+/// Most events of one run; more is a run that goes in circles.
+const MAX_EVENTS: u64 = 4_000_000;
+
+/// Something that will happen at an instant. The order of declaration is of no importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// An operation of the plan.
+    Op(usize),
+    /// The edge's listener has a connection.
+    Accept(u32),
+    /// Bytes or an end of a client are at the edge.
+    ToEdge(u32),
+    /// The transport of a client takes bytes again.
+    Writable(u32),
+    /// Bytes or an end are at the client.
+    ToClient(u32),
+    /// A slow client sends its next byte.
+    Drip(u32),
+    /// The network gives a silent connection up.
+    GiveUp(u32),
+    /// An attempt to reach the backend is decided.
+    LinkDialed(u32),
+    LinkToEdge(u32),
+    LinkWritable(u32),
+    LinkToBackend(u32),
+    LinkGiveUp(u32),
+    /// Look whether all is well again.
+    Closing,
+}
+
+/// One simulated client connection, both ends.
+struct Conn {
+    peer: Peer,
+    /// From the client to the edge, and back.
+    up: Pipe,
+    down: Pipe,
+    /// The edge has it.
+    open: bool,
+    /// The adapter waits for the transport to take bytes.
+    blocked: bool,
+    rng: Rng,
+}
+
+/// The backend link's transport.
+struct LinkConn {
+    generation: u32,
+    up: Pipe,
+    down: Pipe,
+    blocked: bool,
+    silent: bool,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first rule broken, if one was.
+    pub violation: Option<Violation>,
+    /// The hash of everything that went in and came out.
+    pub hash: u64,
+    /// Virtual time of the whole run.
+    pub nanos: u64,
+    /// Calls of the edge.
+    pub steps: u64,
+    /// What was met on the way.
+    pub reach: Reach,
+    /// What happened, when it was asked for.
+    pub notes: Vec<Note>,
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run(plan: &Plan) -> Outcome {
+    run_with(plan, false)
+}
+
+/// Runs a plan and keeps what happened.
+#[must_use]
+pub fn run_traced(plan: &Plan) -> Outcome {
+    run_with(plan, true)
+}
+
+fn run_with(plan: &Plan, traced: bool) -> Outcome {
+    let mut world = World::new(plan, traced);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default();
+        world.model.fail("H1", "-", format!("panic: {text}"));
+    }
+    world.into_outcome()
+}
+
+/// Everything that there is in a run.
+struct World<'p> {
+    plan: &'p Plan,
+    now: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    event_count: u64,
+    steps: u64,
+    host: Host,
+    model: Model,
+    conns: Vec<Conn>,
+    clients: Vec<Client>,
+    backend: Backend,
+    link: Option<LinkConn>,
+    dialing: bool,
+    generation: u32,
+    /// Connections and, as `None`, the link: what the adapter has still to serve at this instant.
+    ready: VecDeque<Option<u32>>,
+    /// The connection that is being served: the adapter comes back to it by itself.
+    serving: Option<u32>,
+    paused_until: u64,
+    next_identity: usize,
+    closing: Option<Closing>,
+    hash: TraceHash,
+    notes: Option<Vec<Note>>,
+    rng: Rng,
+    done: bool,
+}
+
+impl<'p> World<'p> {
+    fn new(plan: &'p Plan, traced: bool) -> World<'p> {
+        let options = &plan.options;
+        let edge_key = identity::edge_pair().public();
+        let mut world = World {
+            plan,
+            now: 0,
+            events: BinaryHeap::new(),
+            event_count: 0,
+            steps: 0,
+            host: Host::new(options),
+            model: Model::new(options, edge_key.as_bytes()),
+            conns: Vec::new(),
+            clients: (0..options.clients).map(|_| Client::default()).collect(),
+            backend: Backend::default(),
+            link: None,
+            dialing: false,
+            generation: 0,
+            ready: VecDeque::new(),
+            serving: None,
+            paused_until: 0,
+            next_identity: 0,
+            closing: None,
+            hash: TraceHash::default(),
+            notes: traced.then(Vec::new),
+            rng: Rng::fork(options.seed, "world", 0),
+            done: false,
+        };
+        for (number, op) in plan.ops.iter().enumerate() {
+            world.at(op.at_us * 1_000, Event::Op(number));
+        }
+        let last = plan.ops.last().map_or(0, |op| op.at_us * 1_000);
+        world.at(last + 1_000_000, Event::Closing);
+        world
+    }
+
+    fn into_outcome(mut self) -> Outcome {
+        let violation = self.model.violation().cloned();
+        if let Some(violation) = &violation {
+            let text = violation.to_string();
+            self.note(Lane::Edge, Lane::Edge, Mark::Violation, || text);
+        }
+        Outcome {
+            violation,
+            hash: self.hash.value(),
+            nanos: self.now,
+            steps: self.steps,
+            reach: self.model.reach().clone(),
+            notes: self.notes.unwrap_or_default(),
+        }
+    }
+
+    fn note(&mut self, from: Lane, to: Lane, mark: Mark, text: impl FnOnce() -> String) {
+        let at_nanos = self.now;
+        if let Some(notes) = &mut self.notes {
+            notes.push(Note {
+                at_nanos,
+                from,
+                to,
+                mark,
+                text: text(),
+            });
+        }
+    }
+
+    fn at(&mut self, nanos: u64, event: Event) {
+        if nanos == u64::MAX {
+            return;
+        }
+        self.event_count += 1;
+        self.events.push(Reverse((nanos, self.event_count, event)));
+    }
+
+    fn is_over(&self) -> bool {
+        self.done || self.model.violation().is_some()
+    }
+
+    fn run(&mut self) {
+        self.look_at_link();
+        while !self.is_over() {
+            self.model.check_deadline(&self.host);
+            let next_event = self
+                .events
+                .peek()
+                .map_or(u64::MAX, |Reverse((at, _, _))| *at);
+            let due = self.next_timeout();
+            if due <= next_event {
+                if due == u64::MAX {
+                    return self.model.fail(
+                        "A2",
+                        "-",
+                        "nothing is left to happen before the end".to_string(),
+                    );
+                }
+                self.now = self.now.max(due);
+                self.tell_time();
+                self.serve_all();
+                self.check_served();
+            } else if let Some(Reverse((at, _, event))) = self.events.pop() {
+                self.now = self.now.max(at);
+                self.handle(event);
+            }
+            self.serve_all();
+            if self.event_count > MAX_EVENTS {
+                self.model
+                    .fail("A2", "-", "more events than any run needs".to_string());
+            }
+        }
+    }
+
+    /// When the edge is told the time next.
+    fn next_timeout(&self) -> u64 {
+        let due = crate::model::View::deadline(&self.host).unwrap_or(u64::MAX);
+        let tick = self.plan.options.tick_us * 1_000;
+        let ticked = match due.checked_rem(tick) {
+            None | Some(0) => due,
+            Some(past) => due.saturating_add(tick - past),
+        };
+        ticked.max(self.paused_until)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let for_the_edge = !matches!(
+            event,
+            Event::Op(_)
+                | Event::ToClient(_)
+                | Event::Drip(_)
+                | Event::LinkToBackend(_)
+                | Event::Closing
+        );
+        if for_the_edge {
+            if self.now < self.paused_until {
+                return self.at(self.paused_until, event);
+            }
+            if crate::model::View::deadline(&self.host).is_some_and(|due| due <= self.now) {
+                self.tell_time();
+                self.serve_all();
+            }
+        }
+        match event {
+            Event::Op(number) => self.operate(number),
+            Event::Accept(conn) => self.accept(conn),
+            Event::ToEdge(conn) => self.ready.push_back(Some(conn)),
+            Event::Writable(conn) => {
+                self.conns[conn as usize].blocked = false;
+                self.ready.push_back(Some(conn));
+            }
+            Event::ToClient(conn) => self.reach_client(conn),
+            Event::Drip(conn) => self.drip(conn),
+            Event::GiveUp(conn) => self.give_up(conn),
+            Event::LinkDialed(generation) => self.link_dialed(generation),
+            Event::LinkToEdge(generation) | Event::LinkWritable(generation) => {
+                if let Some(link) = self
+                    .link
+                    .as_mut()
+                    .filter(|link| link.generation == generation)
+                {
+                    link.blocked &= !matches!(event, Event::LinkWritable(_));
+                    self.ready.push_back(None);
+                }
+            }
+            Event::LinkToBackend(generation) => self.reach_backend(generation),
+            Event::LinkGiveUp(generation) => self.link_give_up(generation),
+            Event::Closing => self.look_whether_well(),
+        }
+    }
+
+    fn operate(&mut self, number: usize) {
+        let op = &self.plan.ops[number];
+        let lane = match op.action {
+            Action::Connect { client, .. }
+            | Action::Send { client, .. }
+            | Action::Drop { client, .. }
+            | Action::Stall { client }
+            | Action::Unstall { client }
+            | Action::Resume { client }
+            | Action::Attempt { client, .. }
+            | Action::Half { client }
+            | Action::TooLong { client } => Lane::Client(client as u32),
+            Action::Pause { .. } => Lane::Edge,
+            _ => Lane::Backend,
+        };
+        self.note(lane, lane, Mark::Fault, || op.to_string());
+        let known = |client: usize| client < self.clients.len();
+        match op.action {
+            Action::Connect { client, join } if known(client) => self.connect(client, join),
+            Action::Send {
+                client,
+                count,
+                bytes,
+            } if known(client) => self.client_sends(client, count, bytes as usize),
+            Action::Drop { client, how } if known(client) => self.client_drops(client, how),
+            Action::Stall { client } if known(client) => self.clients[client].stalled = true,
+            Action::Unstall { client } if known(client) => self.unstall(client),
+            Action::Resume { client } if known(client) => self.resume(client),
+            Action::Attempt { client, how } if known(client) => self.attempt(client, how),
+            Action::Half { client } if known(client) => self.client_half(client),
+            Action::TooLong { client } if known(client) => self.client_too_long(client),
+            Action::Pause { ms } => self.paused_until = self.now + ms * 1_000_000,
+            ref other => self.backend_operates(other),
+        }
+    }
+}

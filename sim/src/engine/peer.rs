@@ -1,0 +1,275 @@
+//! One simulated client connection seen from the client's end: the script that it follows through the handshake.
+
+use std::collections::VecDeque;
+
+use super::identity::{Identity, STRANGER, identity};
+use crate::codec::{Frames, Hello, frame};
+use crate::plan::{Attempt, Join};
+use crate::rng::Rng;
+
+/// Longest frame that a simulated client takes.
+const MAX_BODY: u32 = 16 << 20;
+
+/// What a connection was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A new session.
+    Join(Join),
+    /// The client coming back.
+    Resume,
+    /// Somebody else trying to.
+    Attempt(Attempt),
+}
+
+/// How far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    EdgeKey,
+    Id,
+    Challenge,
+    Ping,
+    Established,
+    /// It says nothing more and understands nothing more.
+    Deaf,
+}
+
+/// What the world must do, or know, after a script took a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The edge gave this id.
+    Joined(u64),
+    /// The edge took the client back.
+    Resumed,
+    /// A response that was made with the session's key goes out now.
+    GoodResponse(Vec<u8>),
+    /// The script ends its connection here.
+    Leave,
+    /// A packet down.
+    Packet(Vec<u8>),
+    /// The edge said something that no edge says here.
+    Nonsense(String),
+}
+
+/// The client's end of one connection.
+pub(crate) struct Peer {
+    pub(crate) role: Role,
+    pub(crate) stage: Stage,
+    /// The client that this connection belongs to, or is aimed at.
+    pub(crate) client: usize,
+    /// The session's key pair.
+    keys: &'static Identity,
+    /// The id that it claims.
+    pub(crate) claim: u64,
+    /// A response that was good once.
+    old_response: Option<Vec<u8>>,
+    rng: Rng,
+    incoming: Frames,
+    /// Bytes to send that the transport has not taken.
+    pub(crate) outbox: VecDeque<u8>,
+    /// Frames to send once established.
+    pub(crate) later: Vec<u8>,
+    /// One byte at a time.
+    pub(crate) slow: bool,
+    /// Half a frame was sent: nothing after it would mean anything.
+    pub(crate) broken: bool,
+    /// It has closed its end.
+    pub(crate) gone: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(role: Role, client: usize, number: usize, claim: u64, rng: Rng) -> Peer {
+        Peer {
+            role,
+            stage: Stage::EdgeKey,
+            client,
+            keys: identity(number),
+            claim,
+            old_response: None,
+            rng,
+            incoming: Frames::default(),
+            outbox: VecDeque::new(),
+            later: Vec::new(),
+            slow: role == Role::Join(Join::Slow),
+            broken: false,
+            gone: false,
+        }
+    }
+
+    pub(crate) fn with_old_response(mut self, response: Option<Vec<u8>>) -> Peer {
+        self.old_response = response;
+        self
+    }
+
+    /// Its first bytes.
+    pub(crate) fn start(&mut self) {
+        let version = Hello::Version(2).to_frame();
+        let Role::Join(join) = self.role else {
+            return self.say(&version);
+        };
+        match join {
+            Join::Mute => self.deaf(&[]),
+            Join::StallAfterVersion => self.deaf(&version),
+            Join::OldVersion => self.deaf(&Hello::Version(1).to_frame()),
+            Join::NewVersion => self.deaf(&Hello::Version(u32::MAX).to_frame()),
+            Join::VersionTwice => self.deaf(&[version.clone(), version].concat()),
+            Join::DataFirst => self.deaf(&frame(&[7; 20])),
+            Join::Http => self.deaf(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n"),
+            Join::HalfFrame => self.deaf(&version[..3]),
+            Join::Trailing => self.deaf(&frame(&[1, 2, 0])),
+            Join::Normal | Join::Slow | Join::BadKey | Join::GoneAfterKey | Join::Eager => {
+                self.say(&version)
+            }
+        }
+    }
+
+    /// Bytes of the edge.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if self.stage == Stage::Deaf {
+            return outcomes;
+        }
+        self.incoming.push(bytes);
+        while let Ok(Some(body)) = self.incoming.next_body(MAX_BODY) {
+            if self.stage == Stage::Established {
+                outcomes.push(Outcome::Packet(body));
+            } else {
+                self.handshake(&body, &mut outcomes);
+            }
+            if self.stage == Stage::Deaf {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    fn handshake(&mut self, body: &[u8], outcomes: &mut Vec<Outcome>) {
+        match (self.stage, Hello::read(body)) {
+            (Stage::EdgeKey, Some(Hello::PublicKey(_))) => self.edge_key(outcomes),
+            (Stage::Id, Some(Hello::Id(id))) => {
+                self.established();
+                outcomes.push(Outcome::Joined(id));
+            }
+            (Stage::Challenge, Some(Hello::Challenge(sealed))) => self.answer(&sealed, outcomes),
+            (Stage::Ping, Some(Hello::Ping)) => {
+                self.established();
+                outcomes.push(Outcome::Resumed);
+            }
+            (stage, other) => outcomes.push(Outcome::Nonsense(format!(
+                "{other:?} while waiting for {stage:?}"
+            ))),
+        }
+    }
+
+    fn edge_key(&mut self, outcomes: &mut Vec<Outcome>) {
+        let key = Hello::PublicKey(self.keys.public()).to_frame();
+        let claim = Hello::Id(self.claim).to_frame();
+        self.stage = Stage::Challenge;
+        match self.role {
+            Role::Join(Join::BadKey) => {
+                let bad = self.bad_key();
+                self.deaf(&Hello::PublicKey(bad).to_frame());
+            }
+            Role::Join(Join::GoneAfterKey) => {
+                self.deaf(&[]);
+                outcomes.push(Outcome::Leave);
+            }
+            Role::Join(Join::Eager) => {
+                self.stage = Stage::Id;
+                let later = std::mem::take(&mut self.later);
+                self.say(&[key, later].concat());
+            }
+            Role::Join(_) => {
+                self.stage = Stage::Id;
+                self.say(&key);
+            }
+            Role::Attempt(Attempt::Stall) => self.deaf(&claim),
+            Role::Attempt(Attempt::Vanish) => {
+                self.deaf(&claim);
+                outcomes.push(Outcome::Leave);
+            }
+            Role::Attempt(_) | Role::Resume => self.say(&claim),
+        }
+    }
+
+    fn answer(&mut self, sealed: &[u8], outcomes: &mut Vec<Outcome>) {
+        let mut random = [0; 72];
+        self.rng.fill(&mut random);
+        let mut nonce = [0; 24];
+        self.rng.fill(&mut nonce);
+        let opened = self.keys.open(sealed);
+        let genuine = opened.as_ref().map(|plain| self.keys.seal(plain, &nonce));
+        let response = match self.role {
+            Role::Resume | Role::Attempt(Attempt::NoPing) => {
+                genuine.clone().unwrap_or(random.to_vec())
+            }
+            Role::Attempt(Attempt::Echo) => sealed.to_vec(),
+            Role::Attempt(Attempt::Replay) => self.old_response.clone().unwrap_or(random.to_vec()),
+            Role::Attempt(Attempt::Cross) => identity(STRANGER).seal(&random[..32], &nonce),
+            Role::Attempt(Attempt::Altered) => {
+                let mut plain = opened.unwrap_or(random[..32].to_vec());
+                let place = self.rng.below(plain.len() as u64) as usize;
+                plain[place] ^= 1 << self.rng.below(8);
+                self.keys.seal(&plain, &nonce)
+            }
+            Role::Attempt(Attempt::Short) => random[..self.rng.below(72) as usize].to_vec(),
+            Role::Attempt(_) | Role::Join(_) => random.to_vec(),
+        };
+        if genuine.as_ref() == Some(&response) {
+            outcomes.push(Outcome::GoodResponse(response.clone()));
+        }
+        let frame = Hello::Response(response).to_frame();
+        let ping = Hello::Ping.to_frame();
+        self.stage = Stage::Ping;
+        match self.role {
+            Role::Attempt(Attempt::PingOnly) => self.say(&ping),
+            Role::Attempt(Attempt::NoPing) => {
+                self.deaf(&frame);
+                if self.rng.chance(70) {
+                    outcomes.push(Outcome::Leave);
+                }
+            }
+            Role::Resume => {
+                let later = std::mem::take(&mut self.later);
+                self.say(&[frame, ping, later].concat());
+            }
+            _ => self.say(&[frame, ping].concat()),
+        }
+    }
+
+    fn bad_key(&mut self) -> Vec<u8> {
+        let mut key = self.keys.public();
+        match self.rng.below(6) {
+            0 => key.clear(),
+            1 => key.truncate(32),
+            2 => key.push(0),
+            3 => key[0] = 5,
+            4 => key[1..].fill(0xff),
+            _ => key.fill(0),
+        }
+        key
+    }
+
+    fn established(&mut self) {
+        self.stage = Stage::Established;
+        let later = std::mem::take(&mut self.later);
+        self.say(&later);
+    }
+
+    fn deaf(&mut self, bytes: &[u8]) {
+        self.say(bytes);
+        self.stage = Stage::Deaf;
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        self.outbox.extend(bytes);
+    }
+
+    /// Sends frames now, or once established.
+    pub(crate) fn send(&mut self, frames: &[u8]) {
+        match self.stage {
+            Stage::Established => self.say(frames),
+            Stage::Deaf => {}
+            _ => self.later.extend_from_slice(frames),
+        }
+    }
+}

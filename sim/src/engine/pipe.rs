@@ -1,0 +1,216 @@
+//! One direction of a simulated connection: bytes that take time, arrive in pieces, and sometimes never.
+
+use std::collections::VecDeque;
+
+use crate::rng::Rng;
+
+/// How a direction ended, as its reader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Orderly, after the last byte.
+    Fin,
+    /// At once; what was not read is lost.
+    Rst,
+}
+
+/// Bytes under way from one writer to one reader.
+///
+/// Like a kernel's: what is written is held here, up to a capacity, until the reader takes it; order holds; a piece may
+/// be cut in two on the way and pieces that have arrived melt together.
+pub(crate) struct Pipe {
+    capacity: usize,
+    delay_max_us: u64,
+    rng: Rng,
+    under_way: VecDeque<(u64, Vec<u8>)>,
+    under_way_bytes: usize,
+    arrived: VecDeque<u8>,
+    last_arrival: u64,
+    end: Option<(u64, End)>,
+    /// The reader's host is gone: bytes are taken up to the capacity and never arrive.
+    silent: bool,
+    /// The reader has closed: bytes are taken and vanish.
+    discarding: bool,
+}
+
+impl Pipe {
+    pub(crate) fn new(capacity: u64, delay_max_us: u64, rng: Rng) -> Pipe {
+        Pipe {
+            capacity: capacity.max(1) as usize,
+            delay_max_us,
+            rng,
+            under_way: VecDeque::new(),
+            under_way_bytes: 0,
+            arrived: VecDeque::new(),
+            last_arrival: 0,
+            end: None,
+            silent: false,
+            discarding: false,
+        }
+    }
+
+    /// Bytes that a writer may hand over now.
+    pub(crate) fn room(&self) -> usize {
+        match () {
+            () if self.discarding => usize::MAX,
+            () if self.end.is_some() => 0,
+            () => self
+                .capacity
+                .saturating_sub(self.under_way_bytes + self.arrived.len()),
+        }
+    }
+
+    /// Takes bytes, at most [`room`](Self::room) of them; the times of arrival are appended to `arrivals`.
+    pub(crate) fn write(&mut self, now: u64, bytes: &[u8], arrivals: &mut Vec<u64>) {
+        if self.discarding || bytes.is_empty() {
+            return;
+        }
+        self.under_way_bytes += bytes.len();
+        if self.silent {
+            self.under_way.push_back((u64::MAX, bytes.to_vec()));
+            return;
+        }
+        let cut = if self.rng.chance(20) {
+            self.rng.below(bytes.len() as u64) as usize
+        } else {
+            0
+        };
+        for piece in [&bytes[..cut], &bytes[cut..]] {
+            if !piece.is_empty() {
+                let at = self.arrival(now);
+                self.under_way.push_back((at, piece.to_vec()));
+                arrivals.push(at);
+            }
+        }
+    }
+
+    /// Ends the direction from the writer's side; the time at which the reader learns of it.
+    pub(crate) fn end(&mut self, now: u64, end: End) -> Option<u64> {
+        if self.end.is_some() || self.silent {
+            return None;
+        }
+        if end == End::Rst {
+            self.under_way.clear();
+            self.under_way_bytes = 0;
+        }
+        let at = self.arrival(now);
+        self.end = Some((at, end));
+        Some(at)
+    }
+
+    /// Nothing arrives from now on, and nobody says so.
+    pub(crate) fn go_silent(&mut self) {
+        self.silent = true;
+        for (at, _) in &mut self.under_way {
+            *at = u64::MAX;
+        }
+        if self.end.is_some_and(|(at, _)| at > 0) && self.under_way_bytes > 0 {
+            self.end = None;
+        }
+    }
+
+    /// The reader has gone: everything written from now on vanishes.
+    pub(crate) fn discard(&mut self) {
+        self.discarding = true;
+        self.under_way.clear();
+        self.under_way_bytes = 0;
+        self.arrived.clear();
+    }
+
+    /// Lets arrive what is due.
+    pub(crate) fn advance(&mut self, now: u64) {
+        while self.under_way.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, bytes)) = self.under_way.pop_front() {
+                self.under_way_bytes -= bytes.len();
+                self.arrived.extend(bytes);
+            }
+        }
+        if self
+            .end
+            .is_some_and(|(at, end)| at <= now && end == End::Rst)
+        {
+            self.arrived.clear();
+        }
+    }
+
+    /// Bytes that wait for the reader.
+    pub(crate) fn readable(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// Takes at most `most` bytes.
+    pub(crate) fn read(&mut self, most: usize) -> Vec<u8> {
+        let count = most.min(self.arrived.len());
+        self.arrived.drain(..count).collect()
+    }
+
+    /// The end, once the reader has taken everything before it.
+    pub(crate) fn ended(&self, now: u64) -> Option<End> {
+        let (at, end) = self.end?;
+        (at <= now && self.arrived.is_empty() && self.under_way.is_empty()).then_some(end)
+    }
+
+    /// Whether an end that the reader learns of before it has taken all bytes is there (a reset).
+    pub(crate) fn is_reset(&self, now: u64) -> bool {
+        self.end
+            .is_some_and(|(at, end)| at <= now && end == End::Rst)
+    }
+
+    fn arrival(&mut self, now: u64) -> u64 {
+        let delay = if self.delay_max_us == 0 {
+            0
+        } else {
+            self.rng.below(self.delay_max_us * 1_000)
+        };
+        self.last_arrival = self.last_arrival.max(now + delay);
+        self.last_arrival
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_arrive_in_order_within_the_delay_and_the_capacity() {
+        let mut pipe = Pipe::new(1_000, 5_000, Rng::new(3));
+        let sent: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+        let mut arrivals = Vec::new();
+        for piece in sent.chunks(90) {
+            pipe.write(0, piece, &mut arrivals);
+        }
+        assert_eq!(pipe.room(), 0);
+        assert!(arrivals.iter().all(|&at| at < 5_000_000));
+        let mut got = Vec::new();
+        for at in arrivals {
+            pipe.advance(at);
+            got.extend(pipe.read(37));
+        }
+        got.extend(pipe.read(1_000));
+        assert_eq!(got, sent);
+        assert_eq!(pipe.room(), 1_000);
+    }
+
+    #[test]
+    fn a_reset_loses_what_was_not_read_and_a_fin_does_not() {
+        for (end, left) in [(End::Fin, 3), (End::Rst, 0)] {
+            let mut pipe = Pipe::new(10, 0, Rng::new(3));
+            pipe.write(0, b"abc", &mut Vec::new());
+            pipe.advance(1);
+            let at = pipe.end(1, end).expect("the first end");
+            pipe.advance(at);
+            assert_eq!(pipe.readable(), left);
+            pipe.read(10);
+            assert_eq!(pipe.ended(at), Some(end));
+        }
+    }
+
+    #[test]
+    fn a_silent_host_takes_bytes_until_its_peer_is_full() {
+        let mut pipe = Pipe::new(4, 0, Rng::new(3));
+        pipe.go_silent();
+        pipe.write(0, b"abcd", &mut Vec::new());
+        pipe.advance(u64::MAX - 1);
+        assert_eq!((pipe.room(), pipe.readable()), (0, 0));
+        assert_eq!(pipe.end(9, End::Fin), None);
+    }
+}

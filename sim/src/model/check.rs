@@ -1,0 +1,397 @@
+//! After an event: does the edge show what must follow from it, and nothing else?
+
+use super::conn::{Manner, Piece, State};
+use super::{Ended, Model};
+use crate::codec::Hello;
+
+/// What an edge shows of itself after an event.
+pub trait View {
+    /// The first bytes that wait for a connection's transport.
+    fn output(&self, conn: u32) -> [&[u8]; 2];
+    /// Whether the edge wants a connection closed; true within: abruptly.
+    fn close(&self, conn: u32) -> Option<bool>;
+    /// How many bytes of a connection the edge would take.
+    fn budget(&self, conn: u32) -> usize;
+    /// The first bytes that wait for the link.
+    fn link_output(&self) -> [&[u8]; 2];
+    /// Whether the edge wants the link reset.
+    fn link_wants_close(&self) -> bool;
+    /// When the edge wants to be told the time.
+    fn deadline(&self) -> Option<u64>;
+    /// Sessions that the edge has ended as expired so far.
+    fn expired(&self) -> u64;
+    /// Sessions that are away.
+    fn away(&self) -> usize;
+}
+
+/// How much of the waiting bytes is compared at each event; all are compared when the transport takes them.
+const PEEK_BYTES: usize = 160;
+
+impl Model {
+    /// Compares; `touched` are the connections that the edge has told the adapter to serve.
+    pub fn check(&mut self, view: &dyn View, touched: &[u32]) {
+        self.learn_expiries(view);
+        self.learn_waits(view);
+        self.dirty.extend(touched);
+        while let Some(conn) = self.dirty.pop_first() {
+            if self.conns.contains_key(&conn) {
+                self.check_conn(view, conn);
+            }
+        }
+        self.check_link(view);
+        let (away, must) = (view.away(), self.session_counts().1);
+        if away != must {
+            self.fail(
+                "S4",
+                "8.3",
+                format!("{away} sessions are away, {must} must be"),
+            );
+        }
+    }
+
+    /// Before the adapter waits: the edge must have asked to be told the time before the first thing is due.
+    pub fn check_deadline(&mut self, view: &dyn View) {
+        if let Some(due) = self.next_due() {
+            match view.deadline() {
+                Some(at) if at <= due.at => {}
+                other => self.fail(
+                    "T3",
+                    "11",
+                    format!(
+                        "{:?} is due at {}, the edge waits until {other:?}",
+                        due.what, due.at
+                    ),
+                ),
+            }
+        }
+    }
+
+    /// The transport of `conn` took these bytes.
+    pub fn client_written(&mut self, now: u64, conn: u32, bytes: &[u8]) {
+        self.now = now;
+        self.dirty.insert(conn);
+        let Some(state) = self
+            .conns
+            .get_mut(&conn)
+            .filter(|state| state.close.is_none())
+        else {
+            return;
+        };
+        let mut rest = bytes;
+        while let Some(piece) = state.pieces.front().filter(|_| !rest.is_empty()) {
+            let left = &piece.bytes()[state.offset..];
+            let count = left.len().min(rest.len());
+            if left[..count] != rest[..count] {
+                let rule = match piece {
+                    Piece::Data(_) => "S10",
+                    _ => "S16",
+                };
+                let text = format!("conn {conn}: what is written is not what was shown or is next");
+                return self.fail(rule, "1.4(b)", text);
+            }
+            rest = &rest[count..];
+            state.offset += count;
+            if count == left.len() {
+                state.pop();
+            }
+        }
+        if state.is_established() && !bytes.is_empty() {
+            state.write_since = (state.queued_packets > 0).then_some(now);
+        }
+        if !rest.is_empty() {
+            return self.fail(
+                "S15",
+                "8.1(a)",
+                format!("conn {conn}: {} bytes more than there were", rest.len()),
+            );
+        }
+        self.drained(conn);
+    }
+
+    /// When everybody has gone and every time is over: nothing is left.
+    pub fn check_end(&mut self) {
+        let (sessions, conns) = (self.sessions.len(), self.conns.len());
+        if sessions + conns + self.out_packets > 0 {
+            let packets = self.out_packets;
+            let text = format!(
+                "the world is empty, and {sessions} sessions, {conns} connections, {packets} packets are left"
+            );
+            self.fail("H2", "8.3(b)", text);
+        }
+    }
+
+    /// Number of sessions that there must be: (attached, away).
+    #[must_use]
+    pub fn session_counts(&self) -> (usize, usize) {
+        let attached = self
+            .sessions
+            .values()
+            .filter(|session| session.conn.is_some())
+            .count();
+        (attached, self.sessions.len() - attached)
+    }
+
+    /// Whether `sid` is a session that could come back now.
+    #[must_use]
+    pub fn may_resume(&self, sid: u64) -> bool {
+        self.sessions
+            .get(&sid)
+            .is_some_and(|session| session.conn.is_some() || self.now < session.deadline)
+    }
+
+    /// Between a deadline and one reap interval later the edge chooses when a session expires; it tells by its count.
+    fn learn_expiries(&mut self, view: &dyn View) {
+        while view.expired() > self.expired {
+            let now = self.now;
+            let due = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.conn.is_none() && session.deadline <= now);
+            let Some((&sid, _)) = due.min_by_key(|(sid, session)| (session.deadline, **sid)) else {
+                return self.fail(
+                    "T1",
+                    "9.6(c)",
+                    "a session expired before its deadline".to_string(),
+                );
+            };
+            self.expire(sid);
+        }
+        if view.expired() < self.expired {
+            self.fail(
+                "T2",
+                "9.6(c)",
+                "a session is away for longer than its deadline and one reap interval".to_string(),
+            );
+        }
+    }
+
+    /// An edge may, or may not, let a resume wait for the session's line (9.3(e)); what it did shows in who is away,
+    /// and in whether the old connection is closed.
+    fn learn_waits(&mut self, view: &dyn View) {
+        let waiting: Vec<u32> = self
+            .conns
+            .iter()
+            .filter(|(_, state)| state.may_resume)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in waiting {
+            let Some(sid) = self.conns.get(&conn).and_then(|state| state.claim) else {
+                continue;
+            };
+            let Some(session) = self.sessions.get(&sid) else {
+                continue;
+            };
+            let resumed = match session.conn {
+                // Closed for a frame above the bound, the session would be away.
+                Some(old) => view.close(old).is_some() && view.away() == self.session_counts().1,
+                None => view.away() < self.session_counts().1,
+            };
+            if resumed {
+                self.resume(conn, sid);
+                self.parse(conn);
+            }
+        }
+    }
+
+    fn check_conn(&mut self, view: &dyn View, conn: u32) {
+        let joins = self
+            .conns
+            .get(&conn)
+            .is_some_and(|state| state.state == State::Join && state.pieces.is_empty());
+        if joins && view.output(conn).iter().any(|part| !part.is_empty()) {
+            self.begin_session(conn);
+            self.parse(conn);
+        }
+        self.check_close(view, conn);
+        let shown = view.output(conn);
+        if self
+            .conns
+            .get(&conn)
+            .is_none_or(|state| state.close.is_some())
+        {
+            return;
+        }
+        self.learn_pieces(conn, shown);
+        self.check_output(conn, shown);
+        self.check_budget(view, conn);
+    }
+
+    fn check_output(&mut self, conn: u32, shown: [&[u8]; 2]) {
+        let Some(state) = self.conns.get(&conn) else {
+            return;
+        };
+        let (pending, length) = (state.pending(), shown[0].len() + shown[1].len());
+        let mut expected = state.shown().flat_map(Piece::bytes).skip(state.offset);
+        let mut peeked = shown.iter().copied().flatten().take(PEEK_BYTES);
+        let same = peeked.all(|byte| expected.next() == Some(byte));
+        let (rule, seen) = match (state.state, length) {
+            (_, 0) if pending > 0 => ("S16", "nothing waits"),
+            (State::Established | State::Draining, _) if length > pending || !same => {
+                ("S10", "other bytes wait")
+            }
+            _ if length > pending || !same => ("S15", "other bytes wait"),
+            _ => return,
+        };
+        let next = state.shown().next().map(|piece| piece.bytes().len());
+        let text = format!(
+            "conn {conn} ({:?}): {seen} ({length}), {pending} must; the next piece has {next:?} bytes",
+            state.state
+        );
+        drop(expected);
+        self.fail(rule, "8.1(a)", text);
+    }
+
+    fn check_close(&mut self, view: &dyn View, conn: u32) {
+        let Some(state) = self.conns.get(&conn) else {
+            return;
+        };
+        match (state.close, view.close(conn)) {
+            (None, None) => {}
+            (Some(close), Some(abrupt)) => {
+                let right = match close.manner {
+                    Manner::Orderly => !abrupt,
+                    Manner::Abrupt => abrupt,
+                    Manner::Either => true,
+                };
+                if !right {
+                    let text = format!(
+                        "conn {conn} is closed in the wrong manner ({:?}): {}",
+                        close.manner, close.why
+                    );
+                    self.fail("S16", "8.2", text);
+                }
+            }
+            (Some(close), None) => {
+                let rule = if close.why.ends_with("deadline") || close.why == "write timed out" {
+                    "T2"
+                } else {
+                    "S16"
+                };
+                self.fail(
+                    rule,
+                    "8.2",
+                    format!("conn {conn} must be closed: {}", close.why),
+                );
+            }
+            (None, Some(_)) if self.may_close(conn) => {
+                self.close_and_detach(conn, "the edge came to it now")
+            }
+            (None, Some(_)) => {
+                let text = format!("conn {conn} ({:?}) is closed without a cause", state.state);
+                self.fail("S15", "8.2", text);
+            }
+        }
+    }
+
+    /// Whether what the model cannot see exactly would explain that the edge closes `conn` now.
+    fn may_close(&self, conn: u32) -> bool {
+        self.conns.get(&conn).is_some_and(|state| {
+            let timeout = self.limits.frame_timeout;
+            let frame = state
+                .frame
+                .filter(|begun| begun.earliest < begun.latest && timeout > 0);
+            state.hidden_violation
+                || frame.is_some_and(|begun| begun.earliest.saturating_add(timeout) <= self.now)
+        })
+    }
+
+    /// Where the edge chooses bytes, the model takes them over and checks their form.
+    fn learn_pieces(&mut self, conn: u32, shown: [&[u8]; 2]) {
+        let Some(state) = self.conns.get(&conn) else {
+            return;
+        };
+        let unknown = |piece: &Piece| matches!(piece, Piece::AnyId | Piece::AnyChallenge);
+        let Some(place) = state.pieces.iter().position(unknown) else {
+            return;
+        };
+        let before: usize = state
+            .pieces
+            .iter()
+            .take(place)
+            .map(|piece| piece.bytes().len())
+            .sum();
+        let rest: Vec<u8> = shown
+            .concat()
+            .split_off((before - state.offset).min(shown[0].len() + shown[1].len()));
+        let body = rest
+            .first_chunk()
+            .map(|length| u32::from_le_bytes(*length) as usize);
+        let frame = body.and_then(|body| rest.get(..4 + body));
+        let hello = frame.and_then(|frame| Hello::read(&frame[4..]));
+        let wanted_id = state.pieces.get(place) == Some(&Piece::AnyId);
+        let sid = state.sid;
+        match (wanted_id, hello) {
+            (true, Some(Hello::Id(id))) => self.learn_id(sid.unwrap_or_default(), id),
+            (false, Some(Hello::Challenge(sealed))) if sealed.len() == 72 => {}
+            (_, other) => {
+                let what = if wanted_id {
+                    "a ClientId"
+                } else {
+                    "a Challenge of 72 bytes"
+                };
+                return self.fail(
+                    "S16",
+                    "8.2",
+                    format!("conn {conn}: {what} must follow, not {other:?}"),
+                );
+            }
+        }
+        if let (Some(state), Some(frame)) = (self.conns.get_mut(&conn), frame) {
+            state.piece_bytes += frame.len();
+            state.pieces[place] = Piece::Hello(frame.to_vec());
+        }
+    }
+
+    fn check_budget(&mut self, view: &dyn View, conn: u32) {
+        let Some(state) = self.conns.get(&conn) else {
+            return;
+        };
+        let reads = match state.state {
+            // A full link queue may keep an edge from reading anybody.
+            State::Established => {
+                !self.is_uncertain(state.sid.unwrap_or_default()) && self.surely_fits(1)
+            }
+            State::Join | State::Delay | State::Wait | State::Draining => false,
+            State::Version | State::KeyOrId | State::Response | State::Ping => true,
+        };
+        if reads && view.budget(conn) == 0 {
+            let text = format!(
+                "conn {conn} ({:?}) is not read, and nothing of it waits; for the link {} packets of {} bytes wait",
+                state.state, self.out_packets, self.out_bytes
+            );
+            self.fail("L5", "10.4(b)", text);
+        }
+    }
+
+    fn check_link(&mut self, view: &dyn View) {
+        if !self.link.up {
+            return;
+        }
+        if view.link_wants_close() != self.link.must_close {
+            let text = format!("the link must be reset: {}", self.link.must_close);
+            return self.fail(
+                if self.link.must_close { "S16" } else { "S15" },
+                "7.5(c)",
+                text,
+            );
+        }
+        if self.link.must_close {
+            return;
+        }
+        let waiting = view.link_output().iter().any(|part| !part.is_empty());
+        if !waiting {
+            self.check_all_emitted();
+        } else if self.out_packets == 0 {
+            self.fail(
+                "S15",
+                "8.1(a)",
+                "bytes wait for the backend without a cause".to_string(),
+            );
+        }
+    }
+
+    /// A connection that the adapter refused to the peer, or whose key the edge did not give.
+    pub fn not_accepted(&mut self, now: u64, conn: u32) {
+        self.client_closed(now, conn, Ended::ByEdge);
+    }
+}

@@ -1,0 +1,196 @@
+//! One connection as SPEC section 8.2 describes it.
+
+use std::collections::VecDeque;
+
+use crate::codec::Frames;
+
+/// The states of SPEC 8.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Version,
+    KeyOrId,
+    Join,
+    Delay,
+    Response,
+    Wait,
+    Ping,
+    Established,
+    Draining,
+}
+
+/// What a connection's transport is still to be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// A handshake frame whose bytes are known.
+    Hello(Vec<u8>),
+    /// A ClientId frame; the edge chooses the id.
+    AnyId,
+    /// A Challenge frame; the edge chooses what it holds.
+    AnyChallenge,
+    /// A packet down, framed.
+    Data(Vec<u8>),
+}
+
+impl Piece {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Hello(bytes) | Piece::Data(bytes) => bytes,
+            Piece::AnyId | Piece::AnyChallenge => &[],
+        }
+    }
+}
+
+/// How the edge must close a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Orderly,
+    Abrupt,
+    Either,
+}
+
+/// Why, and how, a connection must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Close {
+    pub(super) why: &'static str,
+    pub(super) manner: Manner,
+}
+
+/// Between which instants the current frame's time began to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) earliest: u64,
+    /// `u64::MAX`: it may not count at all, because the edge may not be reading.
+    pub(super) latest: u64,
+}
+
+/// One accepted connection.
+pub(super) struct Conn {
+    pub(super) state: State,
+    pub(super) accepted_at: u64,
+    pub(super) frames: Frames,
+    pub(super) claim: Option<u64>,
+    pub(super) claimed_at: u64,
+    pub(super) wait_until: u64,
+    /// In WAIT: the edge may as well have resumed at once (9.3(e), last sentence).
+    pub(super) may_resume: bool,
+    /// Bytes that the edge took before it was established.
+    pub(super) taken: usize,
+    /// A newer claim has made this connection's challenge void (5.5(a)).
+    pub(super) void: bool,
+    /// The session attached here.
+    pub(super) sid: Option<u64>,
+    pub(super) pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that the transport has taken.
+    pub(super) offset: usize,
+    /// Bytes of all pieces, whole.
+    pub(super) piece_bytes: usize,
+    /// Packets among the pieces, and their bytes: the client queue of 10.2.
+    pub(super) queued_packets: usize,
+    pub(super) queued_bytes: usize,
+    pub(super) close: Option<Close>,
+    /// A frame above the bound, behind packets that wait for the link: the edge sees it when it gets there.
+    pub(super) hidden_violation: bool,
+    pub(super) frame: Option<Begun>,
+    pub(super) write_since: Option<u64>,
+    pub(super) drain_at: u64,
+}
+
+impl Conn {
+    pub(super) fn new(now: u64) -> Conn {
+        Conn {
+            state: State::Version,
+            accepted_at: now,
+            frames: Frames::default(),
+            claim: None,
+            claimed_at: 0,
+            wait_until: 0,
+            may_resume: false,
+            taken: 0,
+            void: false,
+            sid: None,
+            pieces: VecDeque::new(),
+            offset: 0,
+            piece_bytes: 0,
+            queued_packets: 0,
+            queued_bytes: 0,
+            close: None,
+            hidden_violation: false,
+            frame: None,
+            write_since: None,
+            drain_at: 0,
+        }
+    }
+
+    /// Whether bytes of it still mean something.
+    pub(super) fn reads(&self) -> bool {
+        self.close.is_none() && self.state != State::Draining && !self.hidden_violation
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.state == State::Established
+    }
+
+    /// Whether its handshake deadline counts.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.close.is_none() && !matches!(self.state, State::Established | State::Draining)
+    }
+
+    pub(super) fn push(&mut self, piece: Piece) {
+        self.piece_bytes += piece.bytes().len();
+        if let Piece::Data(bytes) = &piece {
+            self.queued_packets += 1;
+            self.queued_bytes += bytes.len();
+        }
+        self.pieces.push_back(piece);
+    }
+
+    pub(super) fn pop(&mut self) {
+        let Some(piece) = self.pieces.pop_front() else {
+            return;
+        };
+        self.offset = 0;
+        self.piece_bytes -= piece.bytes().len();
+        if let Piece::Data(bytes) = &piece {
+            self.queued_packets -= 1;
+            self.queued_bytes -= bytes.len();
+        }
+    }
+
+    /// Bytes that wait for the transport. Between the resume and the client's Ping nothing is written (4.3(g)).
+    pub(super) fn pending(&self) -> usize {
+        let hidden = if self.state == State::Ping {
+            self.queued_bytes
+        } else {
+            0
+        };
+        self.piece_bytes - self.offset - hidden
+    }
+
+    /// The pieces that wait for the transport.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &Piece> {
+        let hide = self.state == State::Ping;
+        self.pieces
+            .iter()
+            .filter(move |piece| !(hide && matches!(piece, Piece::Data(_))))
+    }
+
+    /// Takes the packets out, whole, in order; true with them when the first had been taken in part.
+    pub(super) fn take_packets(&mut self) -> (VecDeque<Vec<u8>>, bool) {
+        let cut = self.offset > 0 && matches!(self.pieces.front(), Some(Piece::Data(_)));
+        let mut packets = VecDeque::new();
+        let mut rest = VecDeque::new();
+        for piece in self.pieces.drain(..) {
+            match piece {
+                Piece::Data(bytes) => packets.push_back(bytes),
+                other => rest.push_back(other),
+            }
+        }
+        self.pieces = rest;
+        self.piece_bytes -= self.queued_bytes;
+        (self.queued_packets, self.queued_bytes) = (0, 0);
+        if cut {
+            self.offset = 0;
+        }
+        (packets, cut)
+    }
+}

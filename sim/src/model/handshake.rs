@@ -1,0 +1,334 @@
+//! Bytes of a client, frame by frame, through the table of SPEC 8.2.
+
+use super::conn::{Begun, Close, Conn, Manner, Piece, State};
+use super::link::What;
+use super::session::Session;
+use super::{
+    CHALLENGES_OPEN, HANDSHAKE_BODY_BYTES, HANDSHAKE_BYTES, Model, STORM_MEMORY, STORM_RESUMES,
+    TAKEOVER_WAIT,
+};
+use crate::codec::{Frames, Hello};
+
+/// Ids that the model makes up for sessions whose id it has not seen yet; the edge's shard is 0, so it makes none.
+pub(super) const PROVISIONAL: u64 = 0xff << 56;
+
+impl Model {
+    /// Takes whole frames of `conn` for as long as its state looks at them.
+    pub(super) fn parse(&mut self, conn: u32) {
+        let mut took_a_frame = false;
+        loop {
+            let Some(state) = self.conns.get_mut(&conn).filter(|state| state.reads()) else {
+                return;
+            };
+            if matches!(state.state, State::Join | State::Delay | State::Wait) {
+                break;
+            }
+            let max = if state.is_established() {
+                self.limits.max_up
+            } else {
+                HANDSHAKE_BODY_BYTES
+            };
+            match state.frames.next_body(max) {
+                Ok(Some(body)) if state.is_established() => {
+                    took_a_frame = true;
+                    let sid = state.sid.unwrap_or_default();
+                    self.packet_up(sid, body);
+                }
+                Ok(Some(body)) => self.handshake_frame(conn, &body),
+                Ok(None) => break,
+                Err(_) if state.is_established() => {
+                    self.too_long(conn);
+                    return;
+                }
+                Err(_) => {
+                    self.give_up(conn, "a length above the bound in the handshake");
+                    return;
+                }
+            }
+        }
+        // SPEC 8.2(c), but not where frames are held: in WAIT they may be what an honest client sent behind its Ping.
+        let holds = |state: &&Conn| matches!(state.state, State::Join | State::Delay | State::Wait);
+        let full =
+            |state: &&Conn| state.is_half_open() && state.taken >= HANDSHAKE_BYTES && !holds(state);
+        if self.conns.get(&conn).filter(full).is_some() {
+            self.give_up(
+                conn,
+                "all bytes of a handshake were taken, and it has not ended",
+            );
+        }
+        self.note_frame_begun(conn, took_a_frame);
+    }
+
+    /// SPEC 11(c): when the time of the frame that is now unfinished began.
+    fn note_frame_begun(&mut self, conn: u32, took_a_frame: bool) {
+        let now = self.now;
+        let Some(sid) = self
+            .conns
+            .get(&conn)
+            .filter(|state| state.is_established())
+            .and_then(|state| state.sid)
+        else {
+            return;
+        };
+        // A full link queue may keep an edge from reading anybody.
+        let unsure = self.is_uncertain(sid) || !self.surely_fits(1);
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        state.frame = match state.frame {
+            _ if state.frames.held() == 0 => None,
+            Some(begun) if !took_a_frame => Some(Begun {
+                latest: if unsure { u64::MAX } else { begun.latest },
+                ..begun
+            }),
+            _ => Some(Begun {
+                earliest: now,
+                latest: if unsure { u64::MAX } else { now },
+            }),
+        };
+    }
+
+    fn handshake_frame(&mut self, conn: u32, body: &[u8]) {
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let Some(hello) = Hello::read(body) else {
+            return self.give_up(conn, "not a handshake packet");
+        };
+        match (state.state, hello) {
+            (State::Version, Hello::Version(2)) => {
+                let key = Hello::PublicKey(self.edge_key.clone()).to_frame();
+                state.push(Piece::Hello(key));
+                state.state = State::KeyOrId;
+            }
+            (State::KeyOrId, Hello::PublicKey(key)) if self.valid_keys.contains(&key) => {
+                // Whether it waits is seen afterwards.
+                state.state = State::Join;
+                if !self.newcomers_may_wait() {
+                    self.begin_session(conn);
+                }
+            }
+            (State::KeyOrId, Hello::Id(id)) => {
+                (state.claim, state.claimed_at, state.state) = (Some(id), self.now, State::Delay);
+                self.open_challenge(conn, id);
+            }
+            (State::Response, Hello::Response(response)) => self.response(conn, &response),
+            (State::Ping, Hello::Ping) => self.closing_ping(conn),
+            _ => self.give_up(conn, "a packet out of turn"),
+        }
+    }
+
+    /// SPEC 10.6(g). Until when newcomers wait after the last resume depends on how many there were.
+    fn newcomers_may_wait(&mut self) -> bool {
+        let now = self.now;
+        self.resumed_at.retain(|at| at + STORM_MEMORY > now);
+        self.resumed_at.len() >= STORM_RESUMES
+    }
+
+    pub(super) fn begin_session(&mut self, conn: u32) {
+        let sid = PROVISIONAL | u64::from(conn);
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        state.push(Piece::AnyId);
+        state.state = State::Established;
+        state.sid = Some(sid);
+        self.sessions.insert(sid, Session::new(conn));
+    }
+
+    /// SPEC 5.5(a).
+    fn open_challenge(&mut self, conn: u32, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.challenges.push_back(conn);
+        if session.challenges.len() > CHALLENGES_OPEN
+            && let Some(oldest) = session.challenges.pop_front()
+            && let Some(oldest) = self.conns.get_mut(&oldest)
+        {
+            oldest.void = true;
+        }
+    }
+
+    /// The reply delay of `conn` is over.
+    pub(super) fn challenge(&mut self, conn: u32) {
+        self.dirty.insert(conn);
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        state.push(Piece::AnyChallenge);
+        state.state = State::Response;
+        self.parse(conn);
+    }
+
+    /// SPEC 5.3, and what an acceptable response leads to.
+    fn response(&mut self, conn: u32, response: &[u8]) {
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let claim = state.claim.unwrap_or_default();
+        let good = self
+            .good_responses
+            .remove(&conn)
+            .is_some_and(|(sid, bytes)| sid == claim && bytes == response);
+        let acceptable = good && !state.void;
+        if let Some(session) = self.sessions.get_mut(&claim) {
+            session.challenges.retain(|open| *open != conn);
+        }
+        if acceptable && self.is_resumable(claim) {
+            self.take_over(conn, claim);
+        } else {
+            self.reach.refused += 1;
+            self.refuse(conn, "a response that is not acceptable");
+        }
+    }
+
+    pub(super) fn is_resumable(&self, sid: u64) -> bool {
+        self.sessions
+            .get(&sid)
+            .is_some_and(|session| session.conn.is_some() || self.now < session.deadline)
+    }
+
+    /// The wait of a takeover is over (entry m).
+    pub(super) fn waited(&mut self, conn: u32) {
+        self.dirty.insert(conn);
+        let claim = self
+            .conns
+            .get(&conn)
+            .and_then(|state| state.claim)
+            .unwrap_or_default();
+        if self.is_resumable(claim) {
+            self.take_over(conn, claim);
+            self.parse(conn);
+        } else {
+            self.refuse(conn, "the claimed session has ended");
+        }
+    }
+
+    /// Entry d: resume, or wait (9.3(e)).
+    fn take_over(&mut self, conn: u32, sid: u64) {
+        let (now, most) = (self.now, self.limits.queue_bytes);
+        // The edge may let it wait for the session's line; whether it does is seen afterwards.
+        let line = self.line_bytes(sid) > most;
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        let no_token = session.conn.is_some() && !session.takeovers.has_token(now);
+        if line || no_token {
+            self.reach.takeover_waited += u64::from(no_token);
+            if let Some(state) = self.conns.get_mut(&conn) {
+                (state.state, state.wait_until, state.may_resume) =
+                    (State::Wait, now + TAKEOVER_WAIT, !no_token);
+            }
+        } else {
+            self.resume(conn, sid);
+        }
+    }
+
+    /// SPEC 4.3(f), 9.2 and 9.3 in one step.
+    pub(super) fn resume(&mut self, conn: u32, sid: u64) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        let old = session.conn.replace(conn);
+        let mut packets = std::mem::take(&mut session.queue);
+        session.carried |= !packets.is_empty();
+        if let Some(old) = old {
+            session.takeovers.take(now);
+            self.reach.takeover += 1;
+            if let Some(state) = self.conns.get_mut(&old) {
+                let cut;
+                (packets, cut) = state.take_packets();
+                self.reach.down_cut += u64::from(cut);
+                state.sid = None;
+            }
+            self.close(old, "its session was resumed elsewhere", Manner::Abrupt);
+        }
+        if let Some(state) = self.conns.get_mut(&conn) {
+            (state.state, state.sid, state.may_resume) = (State::Ping, Some(sid), false);
+            for packet in packets {
+                state.push(Piece::Data(packet));
+            }
+        }
+        self.dirty.insert(conn);
+    }
+
+    /// SPEC 4.3(g).
+    fn closing_ping(&mut self, conn: u32) {
+        let now = self.now;
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        state.state = State::Established;
+        self.resumed_at.push_back(now);
+        self.reach.resumed += 1;
+        self.reach.replayed += u64::from(state.queued_packets > 0);
+        let (packets, _) = state.take_packets();
+        state.push(Piece::Hello(Hello::Ping.to_frame()));
+        state.write_since = (!packets.is_empty()).then_some(now);
+        for packet in packets {
+            state.push(Piece::Data(packet));
+        }
+        if let Some(sid) = state.sid {
+            self.queue_up(sid, What::Resumed);
+        }
+    }
+
+    /// A frame above the bound on an established connection (row "length above limit", entry g).
+    fn too_long(&mut self, conn: u32) {
+        self.reach.data_violation += 1;
+        let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) else {
+            return;
+        };
+        if self.is_uncertain(sid) {
+            if let Some(state) = self.conns.get_mut(&conn) {
+                state.hidden_violation = true;
+            }
+            return;
+        }
+        self.close_and_detach(conn, "a frame above the bound");
+    }
+
+    /// Entry g: close, and the session goes away.
+    pub(super) fn close_and_detach(&mut self, conn: u32, why: &'static str) {
+        let sid = self.conns.get(&conn).and_then(|state| state.sid);
+        self.close(conn, why, Manner::Either);
+        if let Some(sid) = sid {
+            self.detach(sid);
+        }
+    }
+
+    /// Entry X, or g where a session is attached already.
+    pub(super) fn give_up(&mut self, conn: u32, why: &'static str) {
+        if self
+            .conns
+            .get(&conn)
+            .is_some_and(|state| state.sid.is_some())
+        {
+            self.close_and_detach(conn, why);
+        } else {
+            self.refuse(conn, why);
+        }
+    }
+
+    /// Entry X: close without a word; no session is touched.
+    pub(super) fn refuse(&mut self, conn: u32, why: &'static str) {
+        self.reach.handshake_violation += 1;
+        self.close(conn, why, Manner::Orderly);
+    }
+
+    /// The connection must be closed in this step.
+    pub(super) fn close(&mut self, conn: u32, why: &'static str, manner: Manner) {
+        self.dirty.insert(conn);
+        if let Some(state) = self.conns.get_mut(&conn) {
+            state.close.get_or_insert(Close { why, manner });
+            state.frames = Frames::default();
+            if let Some(claim) = state.claim
+                && let Some(session) = self.sessions.get_mut(&claim)
+            {
+                session.challenges.retain(|open| *open != conn);
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The reference model: what SPEC.txt says an edge does, told the same events as the edge.
+//!
+//! It was written from SPEC.txt alone. Before the edge sees an event the model is told it and works out what must
+//! follow; afterwards [`Model::check`] compares that with what the edge shows. An effect without its cause and a cause without
+//! its effect are both violations.
+//!
+//! In one place SPEC leaves the edge a choice that the model cannot see: while the link queue is full, which client's
+//! packet goes next. Packets that may or may not have entered the queue are *uncertain*, and what depends on them is
+//! permitted from the first moment that it can happen and required from the last.
+
+mod check;
+mod conn;
+mod handshake;
+mod link;
+mod session;
+mod violation;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use check::View;
+pub use violation::{RULES, Violation};
+
+use crate::codec::Frames;
+use crate::plan::Options;
+
+use conn::Conn;
+use link::{Item, Link};
+use session::Session;
+
+/// Longest body of a frame before a connection is established (SPEC 2.2).
+const HANDSHAKE_BODY_BYTES: u32 = 128;
+/// Bytes that an edge takes of a connection that is not established (SPEC 8.2(c)).
+const HANDSHAKE_BYTES: usize = 512;
+/// From the claim to the challenge (SPEC 5.1(b)).
+const REPLY_DELAY: u64 = 1_000_000;
+/// From a kick to the end of its connection (SPEC 9.5(a)).
+const DRAIN_TIME: u64 = 1_000_000_000;
+/// Challenges open for one session (SPEC 5.5(a)).
+const CHALLENGES_OPEN: usize = 4;
+/// Takeovers of an attached session before they wait; one comes back, and a waiting one is tried, each second (9.3(e)).
+const TAKEOVERS: u64 = 10;
+const TAKEOVER_WAIT: u64 = 1_000_000_000;
+/// Resumes from which on newcomers may have to wait, and how long this is remembered here (SPEC 10.6(g)).
+const STORM_RESUMES: usize = 16;
+const STORM_MEMORY: u64 = 2_000_000_000;
+/// Answers to packets that name no session, in a second (SPEC 7.4(b)).
+const UNKNOWN_ANSWERS: usize = 1_000;
+
+/// The bounds and times that the edge under test was given.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) handshake_timeout: u64,
+    pub(crate) frame_timeout: u64,
+    pub(crate) write_timeout: u64,
+    pub(crate) stale_timeout: u64,
+    pub(crate) reap_interval: u64,
+    pub(crate) max_stale: usize,
+    pub(crate) missed_packets: usize,
+    pub(crate) missed_bytes: usize,
+    pub(crate) queue_packets: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) link_packets: usize,
+    pub(crate) link_bytes: usize,
+    pub(crate) max_up: u32,
+    pub(crate) max_down: u32,
+}
+
+impl Limits {
+    fn new(options: &Options) -> Limits {
+        let nanos = |millis: u64| millis.saturating_mul(1_000_000);
+        Limits {
+            handshake_timeout: nanos(options.handshake_timeout_ms),
+            frame_timeout: nanos(options.frame_timeout_ms),
+            write_timeout: nanos(options.write_timeout_ms),
+            stale_timeout: nanos(options.stale_timeout_ms),
+            reap_interval: nanos(options.reap_interval_ms),
+            max_stale: options.max_stale_clients as usize,
+            missed_packets: options.missed_packets as usize,
+            missed_bytes: options.missed_bytes as usize,
+            queue_packets: options.client_queue_packets as usize,
+            queue_bytes: options.client_queue_bytes as usize,
+            link_packets: options.link_queue_packets as usize,
+            link_bytes: options.link_queue_bytes as usize,
+            max_up: options.max_up_bytes as u32,
+            max_down: options.max_down_bytes as u32,
+        }
+    }
+}
+
+/// How often the things happened that a block of seeds must reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Resumes, takeovers among them.
+    pub resumed: u64,
+    /// Resumes after which missed packets were sent.
+    pub replayed: u64,
+    /// Resumes of a session whose old connection was alive.
+    pub takeover: u64,
+    /// Takeovers that had to wait.
+    pub takeover_waited: u64,
+    /// Attempts refused after their response.
+    pub refused: u64,
+    /// Handshakes that ran into their deadline.
+    pub handshake_timeout: u64,
+    /// Frames that ran into their deadline.
+    pub frame_timeout: u64,
+    /// Links lost.
+    pub link_lost: u64,
+    /// Packets that were cut by the loss of a link.
+    pub link_cut: u64,
+    /// Packets down that were cut by the end of a connection and kept.
+    pub down_cut: u64,
+    /// Packets up that had to wait for room.
+    pub link_full: u64,
+    /// Frames of the backend that were dropped.
+    pub malformed: u64,
+    /// Frames of the backend that lost the link.
+    pub link_too_long: u64,
+    /// Connections closed for what they sent before they were established.
+    pub handshake_violation: u64,
+    /// Connections closed for a frame above the bound.
+    pub data_violation: u64,
+    /// Sessions that ended, by reason.
+    pub ended: BTreeMap<&'static str, u64>,
+}
+
+impl Reach {
+    /// Everything that is counted, with its name.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, u64)> {
+        let counts = [
+            ("resumed", self.resumed),
+            ("replayed", self.replayed),
+            ("takeover", self.takeover),
+            ("takeover waited", self.takeover_waited),
+            ("refused", self.refused),
+            ("handshake timeout", self.handshake_timeout),
+            ("frame timeout", self.frame_timeout),
+            ("link lost", self.link_lost),
+            ("link cut", self.link_cut),
+            ("link full", self.link_full),
+            ("packet down cut", self.down_cut),
+            ("malformed from the backend", self.malformed),
+            ("link reset for a length", self.link_too_long),
+            ("handshake violation", self.handshake_violation),
+            ("data violation", self.data_violation),
+        ];
+        let full = [
+            "send queue full",
+            "missed packet buffer full",
+            "client is away",
+        ];
+        let no_room = full
+            .iter()
+            .filter_map(|reason| self.ended.get(reason))
+            .sum();
+        let mut entries: Vec<_> = counts
+            .iter()
+            .map(|(name, count)| (name.to_string(), *count))
+            .collect();
+        entries.extend(
+            self.ended
+                .iter()
+                .map(|(reason, count)| (format!("ended: {reason}"), *count)),
+        );
+        entries.push(("ended: for want of room".to_string(), no_room));
+        entries
+    }
+}
+
+/// The model. See the module's documentation.
+pub struct Model {
+    limits: Limits,
+    now: u64,
+    edge_key: Vec<u8>,
+    conns: BTreeMap<u32, Conn>,
+    sessions: BTreeMap<u64, Session>,
+    /// Every id that was issued.
+    issued: BTreeSet<u64>,
+    /// What must still go to the backend, by id, in order.
+    outbox: BTreeMap<u64, VecDeque<Item>>,
+    /// All of `outbox`: never less than what the edge's link queue holds.
+    out_packets: usize,
+    out_bytes: usize,
+    /// Items that may not have entered the link queue.
+    uncertain: usize,
+    link: Link,
+    /// When packets came that name no session, within the last second.
+    unknown_at: VecDeque<u64>,
+    /// When sessions were resumed, lately.
+    resumed_at: VecDeque<u64>,
+    /// Connections to compare after this event.
+    dirty: BTreeSet<u32>,
+    /// Public keys that are points.
+    valid_keys: BTreeSet<Vec<u8>>,
+    /// Responses made by the holder of a session's key to the challenge of one connection: (session, bytes).
+    good_responses: BTreeMap<u32, (u64, Vec<u8>)>,
+    /// Sessions that have ended as expired so far.
+    expired: u64,
+    /// Sessions in the order in which they went away.
+    departures: u64,
+    violation: Option<Violation>,
+    reach: Reach,
+}
+
+/// How a connection's transport ended, for the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By the peer or the network.
+    ByPeer,
+    /// By the adapter, because the edge wanted it.
+    ByEdge,
+}
+
+impl Model {
+    /// A model of an edge that was just started with these options and this public key.
+    #[must_use]
+    pub fn new(options: &Options, edge_key: &[u8]) -> Model {
+        Model {
+            limits: Limits::new(options),
+            now: 0,
+            edge_key: edge_key.to_vec(),
+            conns: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            issued: BTreeSet::new(),
+            outbox: BTreeMap::new(),
+            out_packets: 0,
+            out_bytes: 0,
+            uncertain: 0,
+            link: Link::default(),
+            unknown_at: VecDeque::new(),
+            resumed_at: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            valid_keys: BTreeSet::new(),
+            good_responses: BTreeMap::new(),
+            expired: 0,
+            departures: 0,
+            violation: None,
+            reach: Reach::default(),
+        }
+    }
+
+    /// The first violation, if there was one.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Connections that the last event may have changed.
+    #[must_use]
+    pub fn changed(&self) -> Vec<u32> {
+        self.dirty.iter().copied().collect()
+    }
+
+    /// Notes a violation; the first one stays.
+    pub fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
+        let at_nanos = self.now;
+        self.violation.get_or_insert(Violation {
+            id,
+            section,
+            at_nanos,
+            text,
+        });
+    }
+
+    /// The world says: these bytes are a public key.
+    pub fn note_key(&mut self, key: &[u8]) {
+        self.valid_keys.insert(key.to_vec());
+    }
+
+    /// The world says: this response to the challenge of `conn` was made with the key of session `sid`.
+    pub fn note_response(&mut self, conn: u32, sid: u64, response: &[u8]) {
+        self.good_responses.insert(conn, (sid, response.to_vec()));
+    }
+
+    /// A connection was accepted.
+    pub fn accepted(&mut self, now: u64, conn: u32) {
+        self.now = now;
+        self.conns.insert(conn, Conn::new(now));
+        self.dirty.insert(conn);
+    }
+
+    /// Bytes of a connection are handed to the edge.
+    pub fn client_bytes(&mut self, now: u64, conn: u32, bytes: &[u8]) {
+        self.now = now;
+        self.dirty.insert(conn);
+        let Some(state) = self.conns.get_mut(&conn).filter(|state| state.reads()) else {
+            return;
+        };
+        state.frames.push(bytes);
+        if !state.is_established() {
+            state.taken += bytes.len();
+            let taken = state.taken;
+            if taken > HANDSHAKE_BYTES {
+                self.fail(
+                    "B1",
+                    "8.2(c)",
+                    format!("conn {conn}: the edge took {taken} bytes of an unfinished handshake"),
+                );
+            }
+        }
+        self.parse(conn);
+    }
+
+    /// A connection's transport has ended.
+    pub(crate) fn client_closed(&mut self, now: u64, conn: u32, by: Ended) {
+        self.now = now;
+        if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid)
+            && by == Ended::ByPeer
+        {
+            self.detach(sid);
+        }
+        self.conns.remove(&conn);
+        self.good_responses.remove(&conn);
+        self.dirty.remove(&conn);
+        for session in self.sessions.values_mut() {
+            session.challenges.retain(|open| *open != conn);
+        }
+    }
+
+    /// The link has connected.
+    pub fn link_connected(&mut self, now: u64) {
+        self.now = now;
+        self.link.up = true;
+        self.link.must_close = false;
+        self.link.incoming = Frames::default();
+        self.link.outgoing = Frames::default();
+    }
+
+    /// The link, or an attempt to connect it, has ended.
+    pub fn link_closed(&mut self, now: u64) {
+        self.now = now;
+        if self.link.up {
+            self.reach.link_lost += 1;
+            self.reach.link_cut += u64::from(self.link.outgoing.held() > 0);
+            self.link.cut = self.link.outgoing.rest().to_vec();
+        }
+        self.link.up = false;
+        self.link.must_close = false;
+    }
+
+    /// The edge is told the time: what is due happens.
+    pub fn time(&mut self, now: u64) {
+        self.now = now;
+        while let Some(due) = self.next_due().filter(|due| due.at <= now) {
+            self.fire(due.what);
+        }
+    }
+}

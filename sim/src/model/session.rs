@@ -1,0 +1,306 @@
+//! One session as SPEC sections 8.3 and 9 describe it, and what is due when.
+
+use std::collections::VecDeque;
+
+use super::conn::{Manner, Piece, State};
+use super::link::What;
+use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
+
+/// One identity.
+pub(super) struct Session {
+    /// The connection attached to it.
+    pub(super) conn: Option<u32>,
+    /// Missed packets, framed; empty while attached, the connection holds them then.
+    pub(super) queue: VecDeque<Vec<u8>>,
+    /// While away: its place in the order of going, and until when it may come back.
+    pub(super) departure: u64,
+    pub(super) deadline: u64,
+    /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away is not carried yet.
+    pub(super) carried: bool,
+    /// Connections with an open challenge for it, the oldest first.
+    pub(super) challenges: VecDeque<u32>,
+    pub(super) takeovers: Tokens,
+}
+
+impl Session {
+    pub(super) fn new(conn: u32) -> Session {
+        Session {
+            conn: Some(conn),
+            queue: VecDeque::new(),
+            departure: 0,
+            deadline: 0,
+            carried: false,
+            challenges: VecDeque::new(),
+            takeovers: Tokens::default(),
+        }
+    }
+}
+
+/// The takeovers that a session has left (9.3(e)).
+#[derive(Default)]
+pub(super) struct Tokens {
+    used: u64,
+    since: u64,
+}
+
+impl Tokens {
+    /// One comes back for each whole second since tokens began to be missing.
+    fn refill(&mut self, now: u64) {
+        let back = ((now - self.since) / TAKEOVER_WAIT).min(self.used);
+        self.used -= back;
+        self.since = if self.used == 0 {
+            now
+        } else {
+            self.since + back * TAKEOVER_WAIT
+        };
+    }
+
+    pub(super) fn has_token(&mut self, now: u64) -> bool {
+        self.refill(now);
+        self.used < TAKEOVERS
+    }
+
+    pub(super) fn take(&mut self, now: u64) {
+        self.refill(now);
+        self.used += 1;
+    }
+}
+
+/// Something that time brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    Handshake(u32),
+    Reply(u32),
+    Wait(u32),
+    Frame(u32),
+    Write(u32),
+    Drain(u32),
+    Expiry(u64),
+}
+
+/// The latest instant of something that time brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) at: u64,
+    pub(super) what: Timer,
+}
+
+impl Model {
+    /// What must happen first, if nothing else does.
+    pub(super) fn next_due(&self) -> Option<Due> {
+        let limits = &self.limits;
+        let mut first: Option<Due> = None;
+        let mut offer = |at: u64, what| {
+            if at != u64::MAX && first.is_none_or(|due| at < due.at) {
+                first = Some(Due { at, what });
+            }
+        };
+        for (&conn, state) in self.conns.iter().filter(|(_, state)| state.close.is_none()) {
+            if state.is_half_open() && limits.handshake_timeout > 0 {
+                offer(
+                    state.accepted_at.saturating_add(limits.handshake_timeout),
+                    Timer::Handshake(conn),
+                );
+            }
+            match state.state {
+                State::Delay => offer(state.claimed_at + REPLY_DELAY, Timer::Reply(conn)),
+                State::Wait => offer(state.wait_until, Timer::Wait(conn)),
+                State::Draining => offer(state.drain_at, Timer::Drain(conn)),
+                State::Established => {
+                    if let Some(begun) = state.frame.filter(|_| limits.frame_timeout > 0) {
+                        offer(
+                            begun.latest.saturating_add(limits.frame_timeout),
+                            Timer::Frame(conn),
+                        );
+                    }
+                    if let Some(since) = state.write_since.filter(|_| limits.write_timeout > 0) {
+                        offer(
+                            since.saturating_add(limits.write_timeout),
+                            Timer::Write(conn),
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (&sid, session) in self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.conn.is_none())
+        {
+            offer(
+                session.deadline.saturating_add(limits.reap_interval),
+                Timer::Expiry(sid),
+            );
+        }
+        first
+    }
+
+    /// What is due happens.
+    pub(super) fn fire(&mut self, what: Timer) {
+        match what {
+            Timer::Handshake(conn) => {
+                self.reach.handshake_timeout += 1;
+                if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) {
+                    self.detach(sid);
+                }
+                self.close(conn, "the handshake deadline", Manner::Either);
+            }
+            Timer::Reply(conn) => self.challenge(conn),
+            Timer::Wait(conn) => self.waited(conn),
+            Timer::Frame(conn) => {
+                self.reach.frame_timeout += 1;
+                self.close_and_detach(conn, "the frame deadline");
+            }
+            Timer::Write(conn) => {
+                if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) {
+                    self.end_session(sid, "write timed out");
+                }
+            }
+            Timer::Drain(conn) => self.close(conn, "the drain deadline", Manner::Either),
+            Timer::Expiry(sid) => self.expire(sid),
+        }
+    }
+
+    pub(super) fn expire(&mut self, sid: u64) {
+        self.expired += 1;
+        self.end_session(sid, "expired");
+    }
+
+    /// The connection of `sid` has ended for a reason other than the session's own end (column ATTACHED of 8.3).
+    pub(super) fn detach(&mut self, sid: u64) {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        if let Some(state) = session
+            .conn
+            .take()
+            .and_then(|conn| self.conns.get_mut(&conn))
+        {
+            let cut;
+            (session.queue, cut) = state.take_packets();
+            self.reach.down_cut += u64::from(cut);
+            state.sid = None;
+        }
+        self.departures += 1;
+        session.departure = self.departures;
+        session.deadline = self.now.saturating_add(self.limits.stale_timeout);
+        if self.limits.stale_timeout == 0 {
+            return self.expire(sid);
+        }
+        let Some(session) = self.sessions.get(&sid) else {
+            return;
+        };
+        let (packets, bytes) = (
+            session.queue.len(),
+            session.queue.iter().map(Vec::len).sum::<usize>(),
+        );
+        if self.limits.missed_packets == 0 {
+            if packets > 0 {
+                return self.end_session(sid, "client is away");
+            }
+        } else if packets > self.limits.missed_packets
+            || (bytes > self.limits.missed_bytes && packets > 1)
+        {
+            return self.end_session(sid, "missed packet buffer full");
+        }
+        self.cap_away();
+    }
+
+    /// SPEC 9.7.
+    fn cap_away(&mut self) {
+        let away = || {
+            self.sessions
+                .iter()
+                .filter(|(_, session)| session.conn.is_none())
+        };
+        if away().count() > self.limits.max_stale
+            && let Some((&sid, _)) =
+                away().min_by_key(|(_, session)| (session.carried, session.departure))
+        {
+            self.end_session(sid, "too many stale clients");
+        }
+    }
+
+    /// A packet down for a session that exists.
+    pub(super) fn packet_down(&mut self, sid: u64, data: &[u8]) {
+        let packet = crate::codec::frame(data);
+        let limits = &self.limits;
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        let fits = |packets: usize, bytes: usize, most_packets: usize, most_bytes: usize| {
+            packets == 0 || (packets < most_packets && bytes + packet.len() <= most_bytes)
+        };
+        if let Some(conn) = session.conn {
+            self.dirty.insert(conn);
+            let Some(state) = self.conns.get_mut(&conn) else {
+                return;
+            };
+            if fits(
+                state.queued_packets,
+                state.queued_bytes,
+                limits.queue_packets,
+                limits.queue_bytes,
+            ) {
+                session.carried = true;
+                state.push(Piece::Data(packet));
+                if state.is_established() && state.write_since.is_none() {
+                    state.write_since = Some(self.now);
+                }
+            } else {
+                self.end_session(sid, "send queue full");
+            }
+            return;
+        }
+        if limits.missed_packets == 0 {
+            return self.end_session(sid, "client is away");
+        }
+        let bytes = session.queue.iter().map(Vec::len).sum();
+        if fits(
+            session.queue.len(),
+            bytes,
+            limits.missed_packets,
+            limits.missed_bytes,
+        ) {
+            session.queue.push_back(packet);
+        } else {
+            self.end_session(sid, "missed packet buffer full");
+        }
+    }
+
+    /// SPEC 8.3(b).
+    pub(super) fn end_session(&mut self, sid: u64, reason: &'static str) {
+        let Some(session) = self.sessions.remove(&sid) else {
+            return;
+        };
+        *self.reach.ended.entry(reason).or_default() += 1;
+        if let Some(conn) = session.conn
+            && let Some(state) = self.conns.get_mut(&conn)
+        {
+            self.dirty.insert(conn);
+            state.sid = None;
+            match (reason, state.state) {
+                ("kicked", State::Ping) => self.close(conn, reason, Manner::Either),
+                ("kicked", _) => {
+                    state.state = State::Draining;
+                    state.drain_at = self.now + DRAIN_TIME;
+                    self.drained(conn);
+                }
+                _ => self.close(conn, reason, Manner::Abrupt),
+            }
+        }
+        self.queue_up(sid, What::Failure(reason));
+    }
+
+    /// A connection that drains and has nothing left is closed.
+    pub(super) fn drained(&mut self, conn: u32) {
+        if self
+            .conns
+            .get(&conn)
+            .is_some_and(|state| state.state == State::Draining && state.pieces.is_empty())
+        {
+            self.close(conn, "kicked, and all is written", Manner::Orderly);
+        }
+    }
+}

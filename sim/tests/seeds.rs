@@ -1,0 +1,127 @@
+//! The fixed block of seeds, the committed plans, and a seed or a plan of the caller's choice.
+//!
+//! - `VL_SEEDS=20000 cargo test -p sim` runs a larger block.
+//! - `VL_SEED=17 cargo test -p sim one_seed -- --nocapture` runs one seed and shows what happened.
+//! - `VL_PLAN=FILE cargo test -p sim one_plan -- --nocapture` does the same with a plan.
+
+use std::path::Path;
+
+use sim::block::{self, GATES, Report, Stop};
+use sim::engine;
+use sim::plan::{Plan, generate};
+
+/// Seeds of the block when `VL_SEEDS` does not say otherwise.
+const SEEDS: u64 = 1_000;
+/// A block of this size must reach what the gates say.
+const GATED: u64 = 10_000;
+/// Notes shown of a run that failed.
+const SHOWN_NOTES: usize = 60;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: a number is needed")),
+    )
+}
+
+#[test]
+fn fixed_block_of_seeds() {
+    let seeds = number("VL_SEEDS").unwrap_or(SEEDS);
+    let stop = Stop {
+        at: None,
+        at_failure: false,
+    };
+    let report = block::run(0..seeds, block::threads(), stop, |_| {});
+    print_reach(&report);
+    if let Some(failure) = report.failures.first() {
+        let count = report.failures.len();
+        for failure in report.failures.iter().take(20) {
+            println!("seed {}: {}", failure.seed, failure.violation);
+        }
+        println!(
+            "\nreplay: VL_SEED={} cargo test -p sim one_seed -- --nocapture",
+            failure.seed
+        );
+        panic!(
+            "{count} of {seeds} seeds break a rule; the first: {}",
+            failure.violation
+        );
+    }
+    if seeds >= GATED {
+        let missed: Vec<_> = GATES
+            .iter()
+            .filter(|(name, least)| report.percent(name) < *least)
+            .collect();
+        assert!(
+            missed.is_empty(),
+            "the block does not reach what it must: {missed:?}"
+        );
+    }
+}
+
+fn print_reach(report: &Report) {
+    println!(
+        "{} seeds, {} s simulated, {} calls",
+        report.seeds,
+        report.simulated.as_secs(),
+        report.steps
+    );
+    for (name, least) in GATES {
+        println!(
+            "{:>6.1} % (at least {least} %)  {name}",
+            report.percent(name)
+        );
+    }
+}
+
+#[test]
+fn one_seed() {
+    if let Some(seed) = number("VL_SEED") {
+        run_and_show(&generate(seed), &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn one_plan() {
+    if let Ok(path) = std::env::var("VL_PLAN") {
+        run_and_show(&read(Path::new(&path)), &path);
+    }
+}
+
+#[test]
+fn committed_plans_stay_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    let mut plans: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder of plans is in the repository")
+        .map(|entry| entry.expect("its entries can be read").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "plan")
+        })
+        .collect();
+    plans.sort();
+    assert!(!plans.is_empty());
+    for path in plans {
+        let outcome = engine::run(&read(&path));
+        assert_eq!(outcome.violation, None, "{}", path.display());
+    }
+}
+
+fn read(path: &Path) -> Plan {
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.parse()
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn run_and_show(plan: &Plan, name: &str) {
+    let outcome = engine::run_traced(plan);
+    let skipped = outcome.notes.len().saturating_sub(SHOWN_NOTES);
+    println!("{plan}\n… {skipped} notes …");
+    for note in &outcome.notes[skipped..] {
+        println!("{note}");
+    }
+    println!("hash {:016x}", outcome.hash);
+    assert_eq!(outcome.violation, None, "{name}");
+}
