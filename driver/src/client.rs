@@ -203,24 +203,25 @@ impl<C: Connector, T: Timer> Client<C, T> {
     /// # Errors
     /// [`SendError::Refused`] once the session was refused.
     pub async fn flush(&mut self) -> Result<(), SendError> {
-        poll_fn(|cx| {
-            loop {
-                if let State::Refused(refusal) = self.machine.state() {
-                    return Poll::Ready(Err(refusal.into()));
-                }
-                if self.machine.queued_packets() == 0 {
-                    return Poll::Ready(Ok(()));
-                }
-                if self.poll_into_inbox(cx).is_pending() {
-                    let idle = self.machine.queued_packets() > 0
-                        && !matches!(self.state(), State::Refused(_));
-                    if idle {
-                        return Poll::Pending;
-                    }
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// [`flush`](Self::flush), to be polled.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        loop {
+            if let State::Refused(refusal) = self.machine.state() {
+                return Poll::Ready(Err(refusal.into()));
+            }
+            if self.machine.queued_packets() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if self.poll_into_inbox(cx).is_pending() {
+                let refused = matches!(self.machine.state(), State::Refused(_));
+                if self.machine.queued_packets() > 0 && !refused {
+                    return Poll::Pending;
                 }
             }
-        })
-        .await
+        }
     }
 
     /// Writes what is queued, if there is a connection and as far as it goes within `within`, and ends it in order. The
@@ -265,6 +266,12 @@ impl<C: Connector, T: Timer> Client<C, T> {
     #[must_use]
     pub fn id(&self) -> Option<ClientId> {
         self.machine.id()
+    }
+
+    /// Packets that wait to be written, a half-written one included.
+    #[must_use]
+    pub fn queued_packets(&self) -> usize {
+        self.machine.queued_packets()
     }
 
     /// Where the client is.

@@ -1,9 +1,16 @@
 //! What the binaries do, on any runtime.
 
+mod connect;
+mod demo;
+mod echo;
+mod lines;
 mod run;
 mod signals;
 
 use std::process::ExitCode;
+
+use voltlane_core::keys::KeyPair;
+use zeroize::Zeroizing;
 
 use crate::{Runtime, Task, main_with};
 
@@ -11,6 +18,25 @@ use crate::{Runtime, Task, main_with};
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
         Task::Run(settings) => run::run::<R>(*settings),
-        _ => ExitCode::FAILURE,
+        Task::Connect(args) => connect::run::<R>(&args),
+        Task::Echo(args) => echo::run::<R>(&args),
+        Task::Demo(args) => demo::run::<R>(program, args),
     })
+}
+
+/// A key pair that nobody else has.
+fn make_key() -> KeyPair {
+    loop {
+        // Out of the range of keys once in 2^128 draws.
+        if let Ok(keys) = KeyPair::from_bytes(&random()) {
+            return keys;
+        }
+    }
+}
+
+/// 32 bytes of the system's randomness, without which nothing can be kept secret.
+fn random() -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice()).expect("the system has randomness");
+    bytes
 }

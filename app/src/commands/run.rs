@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use tracing::{error, info};
 use voltlane_core::edge::Edge;
-use voltlane_core::keys::KeyPair;
 use voltlane_driver::{Connect, Connector, EdgeDriver};
-use zeroize::Zeroizing;
 
-use super::signals;
+use super::{make_key, random, signals};
 use crate::config::Settings;
 use crate::key_file::load_or_make_key;
 use crate::{Resources, Runtime};
@@ -96,21 +94,4 @@ impl<C: Connector> Connector for FirstThen<C> {
             None => self.later.connect(),
         }
     }
-}
-
-/// A key pair that nobody else has.
-fn make_key() -> KeyPair {
-    loop {
-        // Out of the range of keys once in 2^128 draws.
-        if let Ok(keys) = KeyPair::from_bytes(&random()) {
-            return keys;
-        }
-    }
-}
-
-/// 32 bytes of the system's randomness, without which nothing can be kept secret.
-fn random() -> Zeroizing<[u8; 32]> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut_slice()).expect("the system has randomness");
-    bytes
 }

@@ -1,0 +1,151 @@
+//! `demo`: an edge, an echo backend and a few clients that keep dropping, in one process, over real sockets.
+
+mod figures;
+mod player;
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IsTerminal, Write};
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use voltlane_core::Time;
+use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_driver::backend::Backend;
+use voltlane_driver::{EdgeDriver, Timer};
+
+use self::figures::{Figures, lock};
+use self::player::Player;
+use super::echo::echo;
+use super::signals::{self, Stop};
+use super::{make_key, random};
+use crate::Runtime;
+use crate::cli::DemoArgs;
+
+const CLIENTS: u32 = 5;
+/// Packets that the edge keeps for a client that is away.
+const MISSED_PACKETS: usize = 1_000;
+/// How often a line of figures comes, for a person and for a pipe.
+const REFRESH_TERMINAL: Duration = Duration::from_millis(250);
+const REFRESH_PIPE: Duration = Duration::from_secs(1);
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Shows it all until Ctrl-C, or for so many seconds. `program` is the name of the binary.
+pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode {
+    let shown = R::block_on(async move { show::<R>(program, args.secs).await });
+    match shown.and_then(|shown| shown) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Nobody looks any more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{program}: the demo cannot go on: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if everything went as it should.
+async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> {
+    let stop = signals::stop()?;
+    let figures = Arc::new(Mutex::new(Figures::default()));
+    let (listener, backend_address) = R::bind("127.0.0.1:0".into()).await?;
+    let backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
+    let (listener, address) = R::bind("127.0.0.1:0".into()).await?;
+    let mut config = EdgeConfig::default();
+    config.clients.missed_packets_buffer_size = MISSED_PACKETS;
+    let edge = Edge::new(config, make_key(), *random());
+    let connector = R::Connector::from(backend_address.to_string());
+    let driver = EdgeDriver::new(edge, listener, connector, R::Timer::default());
+
+    say(&format!(
+        "An edge on {address}, its backend on {backend_address} echoes, {CLIENTS} clients talk and keep dropping.\n\
+         Join them from another terminal:\n\n    \
+         {program} connect {address}\n    \
+         echo hello | {program} connect {address}\n\n"
+    ))?;
+
+    let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
+    for number in 0..CLIENTS {
+        let player = Player::new(
+            R::Connector::from(address.to_string()),
+            number,
+            Arc::clone(&figures),
+        );
+        tasks.push(Box::pin(player.play::<R::Timer>()));
+    }
+    let told = tell(R::Timer::default(), stop, secs, Arc::clone(&figures));
+    beside(tasks, told).await
+}
+
+async fn serve<L: voltlane_driver::Listener, T: Timer>(mut backend: Backend<L, T>) {
+    loop {
+        let event = backend.recv().await;
+        echo(&mut backend, event).await;
+    }
+}
+
+/// Prints figures until the end, and the sum of it all then.
+async fn tell<T: Timer>(
+    mut timer: T,
+    mut stop: Stop,
+    secs: Option<u32>,
+    figures: Arc<Mutex<Figures>>,
+) -> io::Result<bool> {
+    let start = timer.now();
+    let is_terminal = io::stdout().is_terminal();
+    let every = if is_terminal {
+        REFRESH_TERMINAL
+    } else {
+        REFRESH_PIPE
+    };
+    let end = secs.map_or(Time::MAX, |secs| start + Duration::from_secs(secs.into()));
+    let (mut next, mut last) = (start + every, (start, 0));
+    loop {
+        let stopped = poll_fn(|cx| match pin!(&mut stop).poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => timer.poll_until(cx, next.min(end)).map(|()| false),
+        });
+        let stopped = stopped.await;
+        let now = timer.now();
+        let figures = lock(&figures);
+        let rate = figures.packets.saturating_sub(last.1) as f64
+            / now.since(last.0).as_secs_f64().max(0.001);
+        last = (now, figures.packets);
+        let line = figures.line(now.since(start), rate);
+        // A line on a terminal is written over by the next one; \x1b[K clears what a longer one left.
+        say(&if is_terminal {
+            format!("\r{line}\x1b[K")
+        } else {
+            format!("{line}\n")
+        })?;
+        if stopped || now >= end {
+            let lead = if is_terminal { "\n\n" } else { "\n" };
+            say(&format!(
+                "{lead}{}\n",
+                figures.summary(CLIENTS, now.since(start))
+            ))?;
+            return Ok(figures.is_good());
+        }
+        next = next + every;
+    }
+}
+
+/// Runs tasks until `main` is done, all within this one.
+async fn beside<T>(mut tasks: Vec<Task>, main: impl Future<Output = T>) -> T {
+    let mut main = pin!(main);
+    poll_fn(|cx| {
+        tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
+        main.as_mut().poll(cx)
+    })
+    .await
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
