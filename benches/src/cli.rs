@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::instructions::CountError;
 use crate::load::program::{CONFIG, Program, StartError};
 use crate::load::{self, LoadError, Options, Scenario, process, scale};
-use crate::{bare, compare, instructions, report};
+use crate::{attack, bare, compare, instructions, report};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -40,6 +40,8 @@ enum Command {
     Compare(CompareArgs),
     /// As many clients as the machine has descriptors for, a few of them active; all cut at once, all back
     Scale(ScaleArgs),
+    /// Attacks beside a hundred ordinary clients, whose echo must go on
+    Attack(AttackArgs),
     /// Instructions per packet of the core's work, counted under callgrind
     Instructions(InstructionsArgs),
     /// Does the steps of one kind of work: what is run under a profiler
@@ -68,6 +70,17 @@ struct ScaleArgs {
     /// Clients that send
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     active: u32,
+}
+
+#[derive(Debug, Args)]
+struct AttackArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The program under attack
+    #[arg(long, default_value = "voltlane")]
+    program: Program,
+    /// Which attacks; none for all, `list` for their names
+    names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +252,7 @@ pub fn main() -> ExitCode {
         Command::Load(args) => run_load(&args).map_err(Into::into),
         Command::Compare(args) => run_compare(&args).map_err(Into::into),
         Command::Scale(args) => run_scale(&args).map_err(Into::into),
+        Command::Attack(args) => run_attacks(&args),
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
         Command::Steps { kind, steps } => match instructions::run_steps(&kind, steps) {
             true => Ok(()),
@@ -298,6 +312,44 @@ fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
         print!("{}", scale::table(&reports));
     }
     Ok(())
+}
+
+fn run_attacks(args: &AttackArgs) -> Result<(), Box<dyn Error>> {
+    if args.names == ["list"] {
+        attack::kinds::ALL
+            .iter()
+            .for_each(|kind| println!("{}: {}", kind.name, kind.what));
+        return Ok(());
+    }
+    let known = |name: &&String| attack::kinds::ALL.iter().any(|kind| kind.name == **name);
+    if let Some(name) = args.names.iter().find(|name| !known(name)) {
+        return Err(format!("there is no attack named {name}: benches attack list").into());
+    }
+    let mut options = args.common.options()?;
+    if args.common.config.is_none() {
+        options.config = attack::CONFIG.into();
+    }
+    let mut reports = Vec::new();
+    for kind in attack::kinds::ALL
+        .iter()
+        .filter(|kind| args.names.is_empty() || args.names.iter().any(|n| n == kind.name))
+    {
+        eprintln!("{}: {}", kind.name, kind.what);
+        match attack::run(&args.program, kind, &options) {
+            Ok(report) => reports.push(report),
+            Err(error @ LoadError::NotApplicable(_)) => eprintln!("{error}"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if args.common.json {
+        println!("{}", attack::json(&args.program, &reports));
+    } else {
+        print!("{}", attack::table(&reports));
+    }
+    match reports.iter().filter(|report| !report.held()).count() {
+        0 => Ok(()),
+        broken => Err(format!("{broken} of {} attacks did harm", reports.len()).into()),
+    }
 }
 
 fn run_instructions(args: &InstructionsArgs) -> Result<(), CountError> {

@@ -2,6 +2,7 @@
 //! this crate in `benches/`. Nothing here ships.
 #![forbid(unsafe_code)]
 
+pub mod attack;
 pub mod bare;
 pub mod cli;
 pub mod compare;

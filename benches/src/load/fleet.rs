@@ -358,6 +358,7 @@ impl Fleet {
         self.broken += 1;
         let client = &mut self.clients[index];
         client.next = Next::Leave;
+        // Who handles it may have other plans.
         on(client, Event::Closed);
         self.follow(index);
     }
@@ -414,7 +415,7 @@ fn shake(client: &mut Client, body: &[u8], keys: &mut Keys) {
 }
 
 /// 127.0.x.y for the client, where there is more than one source; the kernel's choice otherwise.
-fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
+pub(crate) fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
     if sources == 1 {
         return None;
     }
@@ -424,7 +425,8 @@ fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
     ))
 }
 
-fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+/// Begins a connection, without waiting for it.
+pub(crate) fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

@@ -8,7 +8,7 @@ pub mod payload;
 pub mod process;
 pub mod program;
 pub mod scale;
-mod scenario;
+pub(crate) mod scenario;
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -113,13 +113,23 @@ pub struct Bench {
 impl Bench {
     /// Starts backend and program and waits for the link between them.
     pub fn start(program: &Program, job: Job, options: &Options) -> Result<Self, LoadError> {
+        Self::start_limited(program, job, options, None)
+    }
+
+    /// The same, with a limit of open descriptors for the program.
+    pub fn start_limited(
+        program: &Program,
+        job: Job,
+        options: &Options,
+        max_descriptors: Option<u64>,
+    ) -> Result<Self, LoadError> {
         let clock = Clock::start();
         let backend = Backend::start(job, clock)?;
         let launch = Launch {
             backend: backend.address,
             config: options.config.clone(),
             cpus: options.program_cpus.clone(),
-            max_descriptors: None,
+            max_descriptors,
         };
         let running = Running::start(program, &launch)?;
         let speech = if program.is_plain() {

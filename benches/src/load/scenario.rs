@@ -291,7 +291,7 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
 }
 
 /// Puts the client's next packet into its output.
-pub(super) fn send(client: &mut Client, due: Duration, size: usize) {
+pub(crate) fn send(client: &mut Client, due: Duration, size: usize) {
     Head {
         number: client.sends,
         due,

@@ -1,0 +1,352 @@
+//! The attack suite: a hundred ordinary clients whose echo goes on at a fixed rate, and beside them somebody who means harm.
+
+pub mod kinds;
+mod strangers;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::load::backend::Job;
+use crate::load::fleet::{Event, Fleet, Next, Speech};
+use crate::load::meter::Meter;
+use crate::load::payload::Clock;
+use crate::load::process::{self, Memory};
+use crate::load::program::Program;
+use crate::load::scenario::send;
+use crate::load::{Bench, LoadError, Options};
+use crate::report;
+use kinds::{Kind, Means};
+use strangers::Tally;
+
+/// Lines of `connserver.toml` for an attack: the defaults, but loopback is no friend.
+pub const CONFIG: &str = "[limits]\nexempt = []\n";
+
+const CLIENTS: usize = 100;
+const PER_SECOND: u64 = 2000;
+const SIZE: usize = 64;
+const BEFORE: Duration = Duration::from_secs(2);
+/// Recovery is looked for in windows of this.
+const WINDOW: Duration = Duration::from_millis(100);
+const RECOVER_WITHIN: Duration = Duration::from_secs(10);
+/// Good enough, whatever it was before.
+const GOOD_P99_MILLIS: f64 = 20.0;
+
+/// What an attack did to the ordinary clients and to the program.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which.
+    pub kind: Kind,
+    /// The 99th percentile of the ordinary clients' latency before, milliseconds.
+    pub p99_before: f64,
+    /// The same during the attack.
+    pub p99_during: f64,
+    /// Packets of ordinary clients that never came back, or were not the ones expected.
+    pub lost: u64,
+    /// Ordinary clients that were cut off.
+    pub cut_off: u64,
+    /// From the end of the attack until latency is good again; none if it was not, in ten seconds.
+    pub recovery: Option<Duration>,
+    /// How long a new client takes to join right after the attack; none if it could not in ten seconds.
+    pub newcomer: Option<Duration>,
+    /// Before.
+    pub memory_before: Memory,
+    /// After the recovery.
+    pub memory_after: Memory,
+    /// Connections that the attacker opened.
+    pub opened: u64,
+    /// Connections of the attacker that the program ended.
+    pub ended: u64,
+}
+
+impl Report {
+    /// Whether ordinary clients lost nothing and were served nearly as well as before.
+    pub fn held(&self) -> bool {
+        // No echo comes while the backend reads nothing: then only that nothing is lost counts.
+        let late = self.p99_during > GOOD_P99_MILLIS.max(3.0 * self.p99_before);
+        let late = late && !matches!(self.kind.means, Means::StalledBackend);
+        !late
+            && self.lost == 0
+            && self.cut_off == 0
+            && self.recovery.is_some()
+            && self.newcomer.is_some()
+    }
+}
+
+/// Makes one attack on one program.
+pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, LoadError> {
+    if program.is_plain() || (matches!(kind.means, Means::Reconnects { .. }) && !program.resumes())
+    {
+        return Err(LoadError::NotApplicable(program.clone()));
+    }
+    let mut bench = Bench::start_limited(program, Job::Echo, options, kind.max_descriptors)?;
+    let pid = bench
+        .pid()
+        .ok_or_else(|| LoadError::NotApplicable(program.clone()))?;
+    bench.connect(CLIENTS)?;
+    let mut ordinary = Ordinary {
+        due: bench.clock.now(),
+        turn: 0,
+        wrong: 0,
+    };
+    ordinary.go_on(&mut bench, Duration::from_millis(500))?;
+    let before = ordinary.go_on(&mut bench, BEFORE)?;
+    let memory_before = process::memory(pid)?;
+    let p99 = |meter: &Meter| meter.latency.value_at_quantile(0.99) as f64 / 1e6;
+
+    let attacker = Attacker::start(kind, &bench)?;
+    let during = ordinary.go_on(&mut bench, options.measure)?;
+    let tally = attacker.stop(&bench);
+
+    let good = GOOD_P99_MILLIS.max(2.0 * p99(&before));
+    let end = bench.clock.now();
+    let mut recovery = None;
+    while recovery.is_none() && bench.clock.now() < end + RECOVER_WITHIN {
+        let window = ordinary.go_on(&mut bench, WINDOW)?;
+        if window.operations > 0 && p99(&window) <= good {
+            recovery = Some((bench.clock.now() - end).saturating_sub(WINDOW));
+        }
+    }
+    let newcomer = join_one(&mut bench)?;
+    ordinary.go_on(&mut bench, Duration::from_secs(1))?;
+    let lost = ordinary.finish(&mut bench)?;
+    if !bench.running.is_alive() {
+        return Err(LoadError::Ended {
+            program: program.clone(),
+            stderr: bench.running.stderr(),
+        });
+    }
+    Ok(Report {
+        kind: *kind,
+        p99_before: p99(&before),
+        p99_during: p99(&during),
+        lost,
+        cut_off: bench.fleet.broken,
+        recovery,
+        newcomer,
+        memory_before,
+        memory_after: process::memory(pid)?,
+        opened: tally.opened.load(Relaxed),
+        ended: tally.ended.load(Relaxed),
+    })
+}
+
+/// The traffic of the ordinary clients, which goes on through all phases.
+struct Ordinary {
+    due: Duration,
+    turn: usize,
+    wrong: u64,
+}
+
+impl Ordinary {
+    /// Sends and receives for that long; what was measured meanwhile.
+    fn go_on(&mut self, bench: &mut Bench, time: Duration) -> Result<Meter, LoadError> {
+        let every = Duration::from_secs(1) / PER_SECOND as u32;
+        let mut meter = Meter::new(bench.clock);
+        meter.recording = true;
+        let until = bench.clock.now() + time;
+        while bench.clock.now() < until {
+            while self.due <= bench.clock.now() {
+                send(&mut bench.fleet.clients[self.turn], self.due, SIZE);
+                bench.fleet.flush(self.turn, &mut |_, _| {});
+                self.turn = (self.turn + 1) % CLIENTS;
+                self.due += every;
+            }
+            bench
+                .fleet
+                .turn(self.due.min(until), &mut |client, event| {
+                    if let Event::Packet(packet) = event {
+                        meter.packet(client, packet);
+                    }
+                })?;
+        }
+        self.wrong += meter.wrong;
+        Ok(meter)
+    }
+
+    /// Waits for what is still on its way; how many packets never came or were wrong.
+    fn finish(self, bench: &mut Bench) -> Result<u64, LoadError> {
+        let mut meter = Meter::new(bench.clock);
+        let until = bench.clock.now() + RECOVER_WITHIN;
+        let missing = |bench: &Bench| -> u64 {
+            bench.fleet.clients[..CLIENTS]
+                .iter()
+                .map(|client| client.sends.saturating_sub(client.expects))
+                .sum()
+        };
+        while missing(bench) > 0 && bench.clock.now() < until {
+            bench.turn_for(WINDOW, &mut |client, event| {
+                if let Event::Packet(packet) = event {
+                    meter.packet(client, packet);
+                }
+            })?;
+        }
+        Ok(missing(bench) + self.wrong + meter.wrong)
+    }
+}
+
+/// One more client joins. What the others get meanwhile waits in their sockets for a moment.
+fn join_one(bench: &mut Bench) -> Result<Option<Duration>, LoadError> {
+    let clock = Clock::start();
+    let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
+    fleet.add(1);
+    while fleet.ready() == 0 && clock.now() < RECOVER_WITHIN {
+        fleet.turn(clock.now() + WINDOW, &mut |client, event| {
+            // A newcomer that is turned away tries again, as a client of ours does.
+            if event == Event::Closed {
+                client.next = Next::Rejoin;
+            }
+        })?;
+    }
+    Ok((fleet.ready() == 1).then(|| clock.now()))
+}
+
+/// Whoever attacks, on a thread that gives way to the ordinary clients' one.
+struct Attacker {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Tally>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Attacker {
+    fn start(kind: &Kind, bench: &Bench) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tally = Arc::new(Tally::default());
+        let mut attacker = Self {
+            stop: Arc::clone(&stop),
+            tally: Arc::clone(&tally),
+            thread: None,
+        };
+        let (address, means) = (bench.running.address, kind.means);
+        if let Means::StalledBackend = means {
+            bench.backend.shared.set_stalled(true);
+            return Ok(attacker);
+        }
+        let attack = move || {
+            // On Linux this is the thread's own. Without it the attack would be somewhat harder on the tool itself.
+            let _ = rustix::process::nice(10);
+            match means {
+                Means::Strangers(plan) => strangers::run(&plan, address, &stop, &tally),
+                Means::Reconnects { sessions, sources } => {
+                    storm(address, sessions, sources, &stop, &tally)
+                }
+                Means::StalledBackend => Ok(()),
+            }
+        };
+        attacker.thread = Some(
+            std::thread::Builder::new()
+                .name("attacker".into())
+                .spawn(attack)?,
+        );
+        Ok(attacker)
+    }
+
+    fn stop(mut self, bench: &Bench) -> Arc<Tally> {
+        self.stop.store(true, Relaxed);
+        bench.backend.shared.set_stalled(false);
+        if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
+            eprintln!("the attack broke off: {error}");
+        }
+        self.tally
+    }
+}
+
+/// Sessions that drop and come back until told to stop; those that are turned away try again.
+fn storm(
+    address: SocketAddr,
+    sessions: usize,
+    sources: u32,
+    stop: &AtomicBool,
+    tally: &Tally,
+) -> io::Result<()> {
+    let clock = Clock::start();
+    let mut fleet = Fleet::new(address, Speech::V2, sources, clock)?;
+    fleet.add(sessions);
+    while !stop.load(Relaxed) {
+        fleet.turn(clock.now() + WINDOW, &mut |client, event| match event {
+            Event::Ready => {
+                tally.opened.fetch_add(1, Relaxed);
+                client.next = Next::Resume;
+            }
+            Event::Closed => {
+                tally.ended.fetch_add(1, Relaxed);
+                client.next = if client.id == 0 {
+                    Next::Rejoin
+                } else {
+                    Next::Resume
+                };
+            }
+            Event::Packet(_) => {}
+        })?;
+    }
+    Ok(())
+}
+
+/// A Markdown table, one line for each attack.
+pub fn table(reports: &[Report]) -> String {
+    let head = [
+        "attack",
+        "p99 ms before",
+        "during",
+        "lost",
+        "cut off",
+        "recovery s",
+        "newcomer s",
+        "MiB before",
+        "peak",
+        "after",
+        "opened",
+        "ended",
+        "held",
+    ];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let seconds = |time: Option<Duration>| {
+        time.map_or("never".into(), |time| format!("{:.2}", time.as_secs_f64()))
+    };
+    let mebibytes = |bytes: u64| report::figure(bytes as f64 / f64::from(1 << 20));
+    for report in reports {
+        lines.push(vec![
+            format!("{}: {}", report.kind.name, report.kind.what),
+            report::figure(report.p99_before),
+            report::figure(report.p99_during),
+            report.lost.to_string(),
+            report.cut_off.to_string(),
+            seconds(report.recovery),
+            seconds(report.newcomer),
+            mebibytes(report.memory_before.resident),
+            mebibytes(report.memory_after.peak),
+            mebibytes(report.memory_after.resident),
+            report.opened.to_string(),
+            report.ended.to_string(),
+            if report.held() { "✓" } else { "✗" }.to_owned(),
+        ]);
+    }
+    report::markdown(&lines)
+}
+
+/// The same as JSON.
+pub fn json(program: &Program, reports: &[Report]) -> Value {
+    let reports = reports.iter().map(|report| {
+        json!({
+            "attack": report.kind.name,
+            "p99_millis_before": report.p99_before,
+            "p99_millis_during": report.p99_during,
+            "lost": report.lost,
+            "cut_off": report.cut_off,
+            "recovery_seconds": report.recovery.map(|time| time.as_secs_f64()),
+            "newcomer_seconds": report.newcomer.map(|time| time.as_secs_f64()),
+            "resident_bytes_before": report.memory_before.resident,
+            "peak_resident_bytes": report.memory_after.peak,
+            "resident_bytes_after": report.memory_after.resident,
+            "opened": report.opened,
+            "ended": report.ended,
+            "held": report.held(),
+        })
+    });
+    json!({"program": program.to_string(), "attacks": reports.collect::<Vec<_>>()})
+}

@@ -1,0 +1,220 @@
+//! Connections that do not behave: opened, held, fed and dropped as a plan says, without a session's machine.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::load::fleet;
+use crate::wire;
+
+/// Connections that are looked at in one turn, in rotation.
+const LOOKED_AT: usize = 64;
+const TURN: Duration = Duration::from_millis(2);
+
+/// What a stranger says first.
+#[derive(Clone, Copy, Debug)]
+pub enum First {
+    /// Nothing.
+    Silence,
+    /// A good handshake in one go, without waiting for answers: it becomes a client.
+    Join,
+    /// A good handshake, then this.
+    JoinThen(&'static [u8]),
+    /// A claim to be a client whose id was guessed.
+    GuessedId,
+    /// Random bytes.
+    Random,
+    /// These bytes.
+    Bytes(&'static [u8]),
+}
+
+/// What it does afterwards.
+#[derive(Clone, Copy, Debug)]
+pub enum Then {
+    /// Nothing.
+    Silence,
+    /// One more byte of a greeting at a time.
+    Drip(Duration),
+    /// Frames with so many bytes of body, as fast as they go; what comes back is read or left lying.
+    Pour {
+        /// Bytes of a body.
+        body: usize,
+        /// Whether it reads what comes back.
+        reads: bool,
+    },
+}
+
+/// How strangers come and go.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What each says first.
+    pub first: First,
+    /// What it does afterwards.
+    pub then: Then,
+    /// Loopback addresses that they come from in turn; 1 for one that is not that of the ordinary clients.
+    pub sources: u32,
+    /// Connections at a time; beyond it the oldest goes, or, of those that pour, no more come.
+    pub hold: usize,
+    /// New connections a second.
+    pub per_second: u32,
+    /// Whether they go with a reset.
+    pub reset: bool,
+}
+
+/// What strangers did and met.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Connections that they opened.
+    pub(super) opened: AtomicU64,
+    /// Connections that the other side ended.
+    pub(super) ended: AtomicU64,
+}
+
+struct Stranger {
+    stream: TcpStream,
+    unsaid: Vec<u8>,
+    next_drip: Instant,
+}
+
+/// Does what the plan says until it is told to stop.
+pub(super) fn run(
+    plan: &Plan,
+    address: SocketAddr,
+    stop: &AtomicBool,
+    tally: &Tally,
+) -> io::Result<()> {
+    let mut rng = ChaCha20Rng::from_seed([8; 32]);
+    let mut strangers: VecDeque<Stranger> = VecDeque::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let pours = matches!(plan.then, Then::Pour { .. });
+    let poured = match plan.then {
+        Then::Pour { body, .. } => pour(body),
+        _ => Vec::new(),
+    };
+    let begin = Instant::now();
+    let mut opened = 0;
+    while !stop.load(Relaxed) {
+        let due = (begin.elapsed().as_secs_f64() * f64::from(plan.per_second)) as usize;
+        while opened < due {
+            if strangers.len() >= plan.hold {
+                if pours {
+                    break;
+                }
+                strangers
+                    .pop_front()
+                    .into_iter()
+                    .for_each(|stranger| leave(stranger, plan.reset));
+            }
+            // Two numbers on: past the addresses of the ordinary clients.
+            let source = fleet::source(opened, plan.sources.max(2));
+            opened += 1;
+            let Ok(stream) = fleet::connect(address, source) else {
+                continue;
+            };
+            tally.opened.fetch_add(1, Relaxed);
+            let unsaid = first_words(plan.first, &mut rng);
+            strangers.push_back(Stranger {
+                stream,
+                unsaid,
+                next_drip: Instant::now(),
+            });
+            act(
+                strangers.back_mut().expect("it was just put there"),
+                plan,
+                &poured,
+                &mut buffer,
+            );
+        }
+        for _ in 0..LOOKED_AT.min(strangers.len()) {
+            let Some(mut stranger) = strangers.pop_front() else {
+                break;
+            };
+            if act(&mut stranger, plan, &poured, &mut buffer) {
+                strangers.push_back(stranger);
+            } else {
+                tally.ended.fetch_add(1, Relaxed);
+            }
+        }
+        if !pours {
+            std::thread::sleep(TURN);
+        }
+    }
+    Ok(())
+}
+
+/// One look at one connection. False where it has ended.
+fn act(stranger: &mut Stranger, plan: &Plan, poured: &[u8], buffer: &mut [u8]) -> bool {
+    let reads = !matches!(plan.then, Then::Pour { reads: false, .. });
+    if reads && matches!(stranger.stream.read(buffer), Ok(0)) {
+        return false;
+    }
+    if let Then::Drip(every) = plan.then
+        && stranger.next_drip <= Instant::now()
+    {
+        stranger.next_drip += every;
+        stranger.unsaid.push(wire::VERSION_FRAME[0]);
+    }
+    if stranger.unsaid.is_empty() {
+        stranger.unsaid.extend_from_slice(poured);
+    }
+    if stranger.unsaid.is_empty() {
+        return true;
+    }
+    match stranger.stream.write(&stranger.unsaid) {
+        Ok(written) => drop(stranger.unsaid.drain(..written)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+            ) => {}
+        Err(_) => return false,
+    }
+    true
+}
+
+fn leave(stranger: Stranger, reset: bool) {
+    if reset {
+        // A linger of zero makes the close a reset. If it cannot be set, it is a close like others.
+        let _ = socket2::SockRef::from(&stranger.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+fn first_words(first: First, rng: &mut ChaCha20Rng) -> Vec<u8> {
+    let mut out = Vec::new();
+    match first {
+        First::Silence => {}
+        First::Join | First::JoinThen(_) => {
+            out.extend_from_slice(&wire::VERSION_FRAME);
+            wire::put_pub_key(&mut out, &wire::ANY_KEY);
+            if let First::JoinThen(bytes) = first {
+                out.extend_from_slice(bytes);
+            }
+        }
+        First::GuessedId => {
+            out.extend_from_slice(&wire::VERSION_FRAME);
+            wire::put_client_id(&mut out, rng.next_u64());
+        }
+        First::Random => {
+            out.resize(200, 0);
+            rng.fill_bytes(&mut out);
+        }
+        First::Bytes(bytes) => out.extend_from_slice(bytes),
+    }
+    out
+}
+
+/// Whole frames, at least one, of about a buffer in all.
+fn pour(body: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let frame = vec![0; body];
+    while out.is_empty() || out.len() + body < 16 * 1024 {
+        wire::put_frame(&mut out, &frame);
+    }
+    out
+}
