@@ -6,6 +6,8 @@ pub mod codec;
 pub mod engine;
 pub mod hash;
 pub mod model;
+pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod rng;
+pub mod shrink;

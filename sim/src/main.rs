@@ -1,22 +1,163 @@
-//! The simulator's tool: replays a seed and shows what happened.
+//! The simulator's tool: looks for seeds that break a rule, replays plans, shows runs.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use sim::block::{self, Failure, GATES, Stop};
+use sim::engine::{self, Outcome};
+use sim::plan::{Plan, generate};
+use sim::{page, shrink};
+
+/// The Voltlane simulator.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a plan and shows what happened.
+    Replay {
+        /// A plan file.
+        plan: PathBuf,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Runs the plan of a seed and shows what happened.
+    Seed {
+        /// The seed.
+        seed: u64,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Runs new seeds on all cores until one breaks a rule or the time is over.
+    Hunt {
+        /// Real time to spend.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1_000_000)]
+        from: u64,
+        /// Where plans of failures are written.
+        #[arg(long, default_value = "sim/failures")]
+        into: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Show {
+    /// Writes the run as a page with a sequence diagram, which needs nothing but a browser.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Shrinks a plan that breaks a rule before showing it.
+    #[arg(long)]
+    shrink: bool,
+}
 
 fn main() -> ExitCode {
-    let seed = std::env::args().nth(1).and_then(|seed| seed.parse().ok());
-    let Some(seed) = seed else {
-        eprintln!("usage: sim SEED");
-        return ExitCode::FAILURE;
+    let done = match Arguments::parse().command {
+        Command::Replay { plan, show } => read(&plan).and_then(|plan| replay(plan, &show)),
+        Command::Seed { seed, show } => replay(generate(seed), &show),
+        Command::Hunt {
+            seconds,
+            from,
+            into,
+        } => hunt(Duration::from_secs(seconds), from, &into),
     };
-    let plan = sim::plan::generate(seed);
-    println!("{plan}");
-    let outcome = sim::engine::run_traced(&plan);
-    for note in &outcome.notes {
-        println!("{note}");
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: {error}");
+            ExitCode::from(2)
+        }
     }
-    if outcome.violation.is_some() {
-        ExitCode::FAILURE
+}
+
+fn read(path: &Path) -> Result<Plan, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    text.parse()
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// True when the run broke no rule.
+fn replay(mut plan: Plan, show: &Show) -> Result<bool, String> {
+    let mut outcome = engine::run_traced(&plan);
+    if let Some(violation) = outcome.violation.as_ref().filter(|_| show.shrink) {
+        plan = shrink::shrink(&plan, violation.id, shrink::Budget::default());
+        outcome = engine::run_traced(&plan);
+    }
+    if let Some(path) = &show.html {
+        let page = page::render(&plan, &outcome);
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        println!("{}", path.display());
     } else {
-        ExitCode::SUCCESS
+        print!("{plan}");
+        for note in &outcome.notes {
+            println!("{note}");
+        }
     }
+    println!("{}", summary(&outcome));
+    Ok(outcome.violation.is_none())
+}
+
+fn summary(outcome: &Outcome) -> String {
+    let (seconds, steps, hash) = (outcome.nanos / 1_000_000_000, outcome.steps, outcome.hash);
+    let verdict = outcome
+        .violation
+        .as_ref()
+        .map_or("no rule broken".to_string(), ToString::to_string);
+    format!("{seconds} s simulated, {steps} calls, trace hash {hash:016x}: {verdict}")
+}
+
+fn hunt(time: Duration, from: u64, into: &Path) -> Result<bool, String> {
+    let begun = Instant::now();
+    let bar = ProgressBar::new(time.as_secs());
+    let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {msg}");
+    bar.set_style(style.map_err(|error| error.to_string())?);
+    let stop = Stop {
+        at: Some(begun + time),
+        at_failure: true,
+    };
+    let report = block::run(from..u64::MAX, block::threads(), stop, |seeds| {
+        bar.set_position(begun.elapsed().as_secs());
+        let rate = seeds as f64 / begun.elapsed().as_secs_f64().max(0.001);
+        bar.set_message(format!("{seeds} seeds, {rate:.0}/s"));
+    });
+    bar.finish_and_clear();
+    let real = begun.elapsed().as_secs_f64();
+    let ratio = report.simulated.as_secs_f64() / real;
+    println!(
+        "{} seeds from {from} in {real:.0} s, {ratio:.0} times real time",
+        report.seeds
+    );
+    for (name, _) in GATES {
+        println!("{:>6.1} %  {name}", report.percent(name));
+    }
+    for failure in &report.failures {
+        keep(failure, into)?;
+    }
+    Ok(report.failures.is_empty())
+}
+
+/// Shrinks a failure and writes its plan.
+fn keep(failure: &Failure, into: &Path) -> Result<(), String> {
+    let id = failure.violation.id;
+    let plan = shrink::shrink(&generate(failure.seed), id, shrink::Budget::default());
+    let path = into.join(format!("{id}-{}.plan", failure.seed));
+    let written =
+        std::fs::create_dir_all(into).and_then(|()| std::fs::write(&path, plan.to_string()));
+    written.map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("seed {}: {}", failure.seed, failure.violation);
+    println!(
+        "{} operations are left; replay: cargo run -p sim -- replay {}",
+        plan.ops.len(),
+        path.display()
+    );
+    Ok(())
 }
