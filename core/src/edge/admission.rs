@@ -2,18 +2,25 @@
 
 use core::net::IpAddr;
 
+use ipnet::IpNet;
+
+use crate::proxy::ProxySource;
 use crate::time::Time;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, ConnKey, read, step};
+use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
 use super::counters::{CloseReason, Rejected};
 use super::sources::{Admission, Offence, Refusal, interval};
 
 impl Edge {
-    pub(super) fn admit(&mut self, now: Time, source: IpAddr) -> Result<ConnKey, Rejected> {
+    pub(super) fn admit(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
             return self.reject(Rejected::Shutdown);
+        }
+        let listener = &self.config.listener;
+        if listener.proxy_required && !is_in(&listener.trusted_proxies, peer) {
+            return self.reject(Rejected::UntrustedProxy);
         }
         let limits = &self.config.limits;
         if self.conns.slab.len() >= limits.max_connections {
@@ -27,12 +34,17 @@ impl Edge {
         if !in_pace {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
         }
-        let admission = self.admit_source(now, source)?;
+        let (step, admission) = if self.config.listener.proxy_required {
+            // Whom to count will stand in the header.
+            (Step::Proxy(Box::default()), Admission::EXEMPT)
+        } else {
+            (Step::Version, self.admit_source(now, peer)?)
+        };
         if let Err(rejected) = self.make_room_for_stranger(now) {
             self.sources.release(now, admission);
             return Err(rejected);
         }
-        let Some(key) = self.conns.slab.insert(Conn::new(source, admission)) else {
+        let Some(key) = self.conns.slab.insert(Conn::new(step, peer, admission)) else {
             self.sources.release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
@@ -49,13 +61,42 @@ impl Edge {
         Ok(ConnKey(key))
     }
 
+    /// What the connection at `index` sent while its PROXY header was awaited. When that is whole, its source is counted in, and
+    /// `input` is what the client itself said; until then it is empty.
+    pub(super) fn handle_proxy_header(
+        &mut self,
+        now: Time,
+        index: u32,
+        input: &mut &[u8],
+    ) -> Result<(), CloseReason> {
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return Ok(());
+        };
+        let State::Handshake(Step::Proxy(header)) = &mut conn.state else {
+            return Ok(());
+        };
+        let source = match header.read(input) {
+            Ok(None) => return Ok(()),
+            Ok(Some(ProxySource::Address(source))) => source.ip(),
+            Ok(Some(ProxySource::Local)) => conn.source,
+            Err(error) => {
+                tracing::debug!(conn = index, peer = %conn.source, %error, "bad PROXY header");
+                return Err(CloseReason::BadProxyHeader);
+            }
+        };
+        let admission = self
+            .admit_source(now, source)
+            .map_err(|_| CloseReason::Rejected)?;
+        if let Some(conn) = self.conns.slab.at_mut(index) {
+            (conn.source, conn.admission) = (source, admission);
+            conn.state = State::Handshake(Step::Version);
+        }
+        Ok(())
+    }
+
     fn admit_source(&mut self, now: Time, source: IpAddr) -> Result<Admission, Rejected> {
         let limits = &self.config.limits;
-        let exempt = limits
-            .exempt
-            .iter()
-            .any(|network| network.contains(&source.to_canonical()));
-        if exempt || limits.enforce_sources == Enforce::Off {
+        if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {
             return Ok(Admission::EXEMPT);
         }
         self.sources.forget_idle(now, &limits.sources);
@@ -136,10 +177,19 @@ impl Edge {
             | CloseReason::TooManySessions
             | CloseReason::Memory
             | CloseReason::MadeRoom
+            // Whose fault it is cannot be known: the peer is a proxy, and it named nobody.
+            | CloseReason::BadProxyHeader
+            | CloseReason::Rejected
             | CloseReason::Shutdown => return,
         };
         if let Some(conn) = self.conns.slab.at(index) {
             self.sources.punish(now, conn.admission, offence);
         }
     }
+}
+
+/// Whether `address` is in one of `networks`; an IPv4 address in IPv6 clothes is the IPv4 address.
+fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }

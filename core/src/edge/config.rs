@@ -15,12 +15,23 @@ use crate::id::ShardId;
 pub struct EdgeConfig {
     /// Which of the process's machines this is; it stands in every client id that it gives out.
     pub shard: ShardId,
+    /// What stands between the clients and the listener.
+    pub listener: ListenerConfig,
     /// The clients' side.
     pub clients: ClientsConfig,
     /// The backend's side.
     pub master: MasterConfig,
     /// What stands between a stranger and the machine's memory and time.
     pub limits: LimitsConfig,
+}
+
+/// What stands between the clients and the listener (SPEC 10.7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Whether every connection begins with a PROXY header, whose address is the one that the limits on sources hold for.
+    pub proxy_required: bool,
+    /// The networks that such connections may come from; everyone else is turned away. Without `proxy_required` it means nothing.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The clients' side of an edge.

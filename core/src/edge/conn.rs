@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use crate::deadlines::{Deadlines, Timer};
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, PublicKey};
+use crate::proxy::ProxyHeader;
 use crate::queue::FrameQueue;
 use crate::slab::{Key, Slab};
 use crate::wire::frame::FrameReader;
@@ -50,7 +51,7 @@ pub enum Closed {
 /// The states of a connection (SPEC "Connection states").
 ///
 /// ```text
-/// accepted ─► Version ─► Key ──PubKey──────────────────────────────────────► Established
+/// accepted ─► (Proxy ─►) Version ─► Key ──PubKey──────────────────────────────────────► Established
 ///                         └─ClientId─► Reply ─► Response ─proof─► Ping ─Ping─►     │
 ///                                                   └─proof, too many takeovers─► Takeover ─► Ping
 /// any ── violation, deadline, replaced, ended ─► Closing        Established ── kick ─► Draining ─► Closing
@@ -70,6 +71,8 @@ pub(super) enum State {
 /// What a handshake waits for.
 #[derive(Debug)]
 pub(super) enum Step {
+    /// The header of the proxy before the client.
+    Proxy(Box<ProxyHeader>),
     /// The client's ProtocolVersion.
     Version,
     /// The client's PubKey (a new session) or ClientId (a claim).
@@ -121,6 +124,7 @@ pub(super) struct Conn {
     pub(super) control: Vec<u8>,
     /// Bytes that came before it was established.
     pub(super) handshake_bytes: usize,
+    /// Whom the limits hold for: the peer, or whom its PROXY header names.
     pub(super) source: IpAddr,
     /// Where it is counted.
     pub(super) admission: Admission,
@@ -135,9 +139,9 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(source: IpAddr, admission: Admission) -> Self {
+    pub(super) fn new(step: Step, source: IpAddr, admission: Admission) -> Self {
         Conn {
-            state: State::Handshake(Step::Version),
+            state: State::Handshake(step),
             reader: FrameReader::default(),
             control: Vec::new(),
             handshake_bytes: 0,
@@ -150,6 +154,16 @@ impl Conn {
             pace: None,
             ready: false,
         }
+    }
+
+    /// Bytes that wait in this connection.
+    pub(super) fn held_bytes(&self) -> usize {
+        let of_state = match &self.state {
+            State::Draining(queue) => queue.held_bytes(),
+            State::Handshake(Step::Proxy(header)) => header.held_bytes(),
+            _ => 0,
+        };
+        self.reader.buffered_bytes() + self.control.len() + of_state
     }
 
     /// The session that this connection is the connection of.

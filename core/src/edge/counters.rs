@@ -66,6 +66,10 @@ pub enum CloseReason {
     BadKey,
     /// A claim that was not proven: unknown id, expired session, wrong answer.
     BadProof,
+    /// What stands before its first packet is no PROXY header.
+    BadProxyHeader,
+    /// Its PROXY header gave a source that is beyond a limit; counted in [`Counters::rejected`] as well.
+    Rejected,
     /// Not established in time.
     HandshakeTimeout,
     /// A frame took too long from its first byte to its last.
@@ -90,12 +94,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 17] = [
         CloseReason::FrameTooLong,
         CloseReason::BadHandshake,
         CloseReason::BadVersion,
         CloseReason::BadKey,
         CloseReason::BadProof,
+        CloseReason::BadProxyHeader,
+        CloseReason::Rejected,
         CloseReason::HandshakeTimeout,
         CloseReason::FrameTimeout,
         CloseReason::IdleTimeout,
@@ -115,6 +121,9 @@ pub enum Rejected {
     /// The edge shuts down.
     #[error("shutting down")]
     Shutdown,
+    /// A PROXY header is required, and the peer is none of the proxies that are trusted.
+    #[error("not a trusted proxy")]
+    UntrustedProxy,
     /// `max_connections` are there.
     #[error("too many connections")]
     TooManyConnections,
@@ -137,8 +146,9 @@ pub enum Rejected {
 
 impl Rejected {
     /// All reasons, in the order of [`Counters::rejected`].
-    pub const ALL: [Rejected; 7] = [
+    pub const ALL: [Rejected; 8] = [
         Rejected::Shutdown,
+        Rejected::UntrustedProxy,
         Rejected::TooManyConnections,
         Rejected::TooFast,
         Rejected::SourceTooMany,

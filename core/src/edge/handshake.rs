@@ -19,13 +19,16 @@ const MAX_HANDSHAKE_BODY_BYTES: u32 = 128;
 impl Edge {
     /// Bytes from a connection that is not established, or what it sent while it was not to be heard.
     pub(super) fn handle_handshake_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
+        let mut input = bytes;
+        if let Err(reason) = self.handle_proxy_header(now, index, &mut input) {
+            return self.close_conn(now, index, CloseKind::Graceful, reason);
+        }
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
         };
-        conn.handshake_bytes = conn.handshake_bytes.saturating_add(bytes.len());
+        conn.handshake_bytes = conn.handshake_bytes.saturating_add(input.len());
         // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
         let mut reader = mem::take(&mut conn.reader);
-        let mut input = bytes;
         let outcome = loop {
             match self.conns.slab.at(index).map(|conn| &conn.state) {
                 Some(State::Handshake(step)) if !step.is_paused() => {}

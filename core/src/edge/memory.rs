@@ -9,7 +9,7 @@ use crate::time::Time;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, State};
+use super::conn::{CloseKind, Conn};
 use super::counters::{CloseReason, EndReason};
 use super::session::Session;
 
@@ -114,12 +114,7 @@ impl Account {
         let Some(conn) = slab.at_mut(index) else {
             return;
         };
-        let draining = if let State::Draining(queue) = &conn.state {
-            queue.held_bytes()
-        } else {
-            0
-        };
-        let after = conn.reader.buffered_bytes() + conn.control.len() + draining;
+        let after = conn.held_bytes();
         let before = core::mem::replace(&mut conn.holding.bytes, after);
         if before != after {
             self.counted = self.counted - before + after;
@@ -233,16 +228,7 @@ impl Edge {
         let conns = (0..self.conns.slab.end()).filter_map(|index| self.conns.slab.at(index));
         let sessions =
             (0..self.sessions.slab.end()).filter_map(|index| self.sessions.slab.at(index));
-        let of_conns: usize = conns
-            .map(|conn| {
-                let draining = if let State::Draining(queue) = &conn.state {
-                    queue.held_bytes()
-                } else {
-                    0
-                };
-                conn.reader.buffered_bytes() + conn.control.len() + draining
-            })
-            .sum();
+        let of_conns: usize = conns.map(Conn::held_bytes).sum();
         let of_sessions: usize = sessions
             .map(|s| s.queue.held_bytes() + s.backlog.held_bytes())
             .sum();

@@ -47,7 +47,8 @@ use crate::time::Time;
 use crate::wire::handshake::Handshake;
 
 pub use config::{
-    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, MasterConfig, PaceLimits, SourceLimits,
+    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
+    SourceLimits,
 };
 pub use conn::{CloseKind, Closed, ConnKey};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
@@ -158,13 +159,13 @@ impl Edge {
 
     // ---- client connections
 
-    /// A client connected from `source`. On `Err` the adapter drops the socket; nothing remains here.
+    /// A client, or the proxy before it, connected from `peer`. On `Err` the adapter drops the socket; nothing remains here.
     ///
     /// # Errors
-    /// When a limit on connections is reached, or the edge shuts down.
-    pub fn handle_accepted(&mut self, now: Time, source: IpAddr) -> Result<ConnKey, Rejected> {
+    /// When a limit on connections is reached, `peer` is not a proxy that is trusted where one must be, or the edge shuts down.
+    pub fn handle_accepted(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
-        self.admit(now, source)
+        self.admit(now, peer)
     }
 
     /// How many bytes to read from this client at most now. 0: do not read it until it is handed out again.

@@ -154,6 +154,11 @@ impl ProxyHeader {
         }
     }
 
+    /// Bytes held of a header that is not whole yet.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     fn take(&mut self, byte: u8) -> Result<Progress, ProxyError> {
         let Some(place) = self.held.get_mut(self.held_bytes) else {
             return Err(ProxyError::LineTooLong);

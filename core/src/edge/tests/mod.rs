@@ -4,6 +4,7 @@ mod admission;
 mod links;
 mod memory;
 mod pace;
+mod proxied;
 mod sessions;
 mod states;
 
@@ -28,6 +29,8 @@ struct World {
     edge_keys: KeyPair,
     now: Time,
     rng: ChaCha20Rng,
+    /// What a proxy says before each client does.
+    header: &'static [u8],
 }
 
 impl World {
@@ -42,6 +45,7 @@ impl World {
             edge_keys,
             now: Time::ZERO,
             rng,
+            header: b"",
         };
         world.backend_comes();
         world
@@ -68,7 +72,9 @@ impl World {
     }
 
     fn accept(&mut self) -> ConnKey {
-        self.edge.handle_accepted(self.now, SOURCE).unwrap()
+        let conn = self.edge.handle_accepted(self.now, SOURCE).unwrap();
+        self.edge.handle_client_bytes(self.now, conn, self.header);
+        conn
     }
 
     fn say(&mut self, conn: ConnKey, packet: Handshake<'_>) {
@@ -181,6 +187,12 @@ impl World {
     fn is_closed(&self, conn: ConnKey) -> bool {
         self.edge.client_close(conn).is_some()
     }
+}
+
+/// An edge behind a proxy at [`SOURCE`].
+fn behind_proxy(config: &mut EdgeConfig) {
+    config.listener.proxy_required = true;
+    config.listener.trusted_proxies = vec![SOURCE.into()];
 }
 
 fn bodies(bytes: &[u8]) -> Vec<Vec<u8>> {

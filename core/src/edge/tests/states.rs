@@ -17,7 +17,8 @@ struct Scene {
     answer: Vec<u8>,
 }
 
-const CONNECTION_STATES: [&str; 8] = [
+const CONNECTION_STATES: [&str; 9] = [
+    "PROXY",
     "VERSION",
     "KEY-OR-ID",
     "DELAY",
@@ -29,7 +30,15 @@ const CONNECTION_STATES: [&str; 8] = [
 ];
 
 fn scene(state: &str) -> Scene {
-    let mut world = World::new(|config| config.clients.missed_packets_buffer_size = 4);
+    let mut world = World::new(|config| {
+        config.clients.missed_packets_buffer_size = 4;
+        if state == "PROXY" {
+            behind_proxy(config);
+        }
+    });
+    if state == "PROXY" {
+        world.header = b"PROXY UNKNOWN\r\n";
+    }
     let mut member = world.join();
     let mut answer = Vec::new();
     let conn = match state {
@@ -39,6 +48,7 @@ fn scene(state: &str) -> Scene {
             world.backend_says(member.id, Flag::Kick, b"");
             member.conn
         }
+        "PROXY" => world.edge.handle_accepted(world.now, SOURCE).unwrap(),
         "VERSION" => world.accept(),
         "KEY-OR-ID" | "DELAY" => {
             let conn = world.accept();
@@ -80,7 +90,12 @@ fn frame(scene: &mut Scene, body: &[u8]) {
     scene.world.send(scene.conn, body);
 }
 
-const CONNECTION_EVENTS: [Event; 20] = [
+const CONNECTION_EVENTS: [Event; 21] = [
+    ("PROXY header", |s| {
+        s.world
+            .edge
+            .handle_client_bytes(s.world.now, s.conn, b"PROXY UNKNOWN\r\n")
+    }),
     ("ProtocolVersion(2)", |s| {
         s.world.say(s.conn, Handshake::ProtocolVersion(2))
     }),
@@ -178,6 +193,7 @@ fn connection_name(scene: &Scene) -> String {
         return "gone".to_owned();
     };
     match &conn.state {
+        State::Handshake(Step::Proxy(_)) => "PROXY".to_owned(),
         State::Handshake(Step::Version) => "VERSION".to_owned(),
         State::Handshake(Step::Key) => "KEY-OR-ID".to_owned(),
         State::Handshake(Step::Join(_)) => "JOIN".to_owned(),
