@@ -16,6 +16,10 @@ use crate::wire;
 /// Connections that are looked at in one turn, in rotation.
 const LOOKED_AT: usize = 64;
 const TURN: Duration = Duration::from_millis(2);
+/// Who reads nothing need not be fast: what it harms is what piles up, and the backend is not to be what is measured.
+const UNREAD_TURN: Duration = Duration::from_millis(20);
+/// As little as the kernel gives to who reads nothing.
+const SMALL_BUFFER_BYTES: usize = 2048;
 
 /// What a stranger says first.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +45,7 @@ pub enum Then {
     Silence,
     /// One more byte of a greeting at a time.
     Drip(Duration),
-    /// Frames with so many bytes of body, as fast as they go; what comes back is read or left lying.
+    /// Frames with so many bytes of body, as fast as they go where what comes back is read; steadily where it is left lying.
     Pour {
         /// Bytes of a body.
         body: usize,
@@ -92,6 +96,8 @@ pub(super) fn run(
     let mut rng = ChaCha20Rng::from_seed([8; 32]);
     let mut strangers: VecDeque<Stranger> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
+    let unread = matches!(plan.then, Then::Pour { reads: false, .. });
+    let receive_buffer = unread.then_some(SMALL_BUFFER_BYTES);
     let pours = matches!(plan.then, Then::Pour { .. });
     let poured = match plan.then {
         Then::Pour { body, .. } => pour(body),
@@ -114,7 +120,7 @@ pub(super) fn run(
             // Two numbers on: past the addresses of the ordinary clients.
             let source = fleet::source(opened, plan.sources.max(2));
             opened += 1;
-            let Ok(stream) = fleet::connect(address, source) else {
+            let Ok(stream) = fleet::connect(address, source, receive_buffer) else {
                 continue;
             };
             tally.opened.fetch_add(1, Relaxed);
@@ -141,7 +147,9 @@ pub(super) fn run(
                 tally.ended.fetch_add(1, Relaxed);
             }
         }
-        if !pours {
+        if unread {
+            std::thread::sleep(UNREAD_TURN);
+        } else if !pours {
             std::thread::sleep(TURN);
         }
     }

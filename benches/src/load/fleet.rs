@@ -266,7 +266,7 @@ impl Fleet {
             if self.clients[index].stage != Stage::Waiting {
                 continue;
             }
-            let mut stream = connect(self.address, source(index, self.sources))?;
+            let mut stream = connect(self.address, source(index, self.sources), None)?;
             self.poll.registry().register(
                 &mut stream,
                 Token(index),
@@ -425,13 +425,20 @@ pub(crate) fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
     ))
 }
 
-/// Begins a connection, without waiting for it.
-pub(crate) fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+/// Begins a connection, without waiting for it. A receive buffer of a given size is that of a client that reads little.
+pub(crate) fn connect(
+    address: SocketAddr,
+    source: Option<Ipv4Addr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
