@@ -23,6 +23,7 @@ mod deadlines;
 pub mod edge;
 mod id;
 pub mod keys;
+mod list;
 pub mod proxy;
 mod queue;
 mod slab;

@@ -77,18 +77,23 @@ impl Edge {
         };
         let source = match header.read(input) {
             Ok(None) => return Ok(()),
-            Ok(Some(ProxySource::Address(source))) => source.ip(),
-            Ok(Some(ProxySource::Local)) => conn.source,
+            Ok(Some(ProxySource::Address(source))) => Some(source.ip()),
+            // The proxy speaks for itself.
+            Ok(Some(ProxySource::Local)) => conn.source(),
             Err(error) => {
-                tracing::debug!(conn = index, peer = %conn.source, %error, "bad PROXY header");
+                tracing::debug!(conn = index, peer = ?conn.source(), %error, "bad PROXY header");
                 return Err(CloseReason::BadProxyHeader);
             }
+        };
+        let Some(source) = source else {
+            return Ok(());
         };
         let admission = self
             .admit_source(now, source)
             .map_err(|_| CloseReason::Rejected)?;
         if let Some(conn) = self.conns.slab.at_mut(index) {
-            (conn.source, conn.admission) = (source, admission);
+            conn.set_source(source);
+            conn.admission = admission;
             conn.state = State::Handshake(Step::Version);
         }
         Ok(())

@@ -4,13 +4,14 @@ use core::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use crate::deadlines::{Deadlines, Timer};
+use crate::deadlines::{Deadlines, Timer, timer_of};
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, PublicKey};
 use crate::proxy::ProxyHeader;
 use crate::queue::FrameQueue;
 use crate::slab::{Key, Slab};
 use crate::wire::frame::FrameReader;
+use crate::wire::handshake::Handshake;
 
 use super::limits::Pace;
 use super::memory::Holding;
@@ -114,18 +115,23 @@ impl core::fmt::Debug for Claim {
     }
 }
 
+/// What a connection needs until it is established: apart from it, so that an idle client does not pay for it.
+#[derive(Debug)]
+struct Opening {
+    control: Vec<u8>,
+    taken_bytes: usize,
+    /// Whom the limits hold for: the peer, or whom its PROXY header names.
+    source: IpAddr,
+}
+
 /// One accepted connection.
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) state: State,
     /// The unfinished frame, and frames that wait for room on the link.
     pub(super) reader: FrameReader,
-    /// Handshake frames not yet written; they go before the session's queue.
-    pub(super) control: Vec<u8>,
-    /// Bytes that came before it was established.
-    pub(super) handshake_bytes: usize,
-    /// Whom the limits hold for: the peer, or whom its PROXY header names.
-    pub(super) source: IpAddr,
+    /// What matters until it is established, and its last handshake frame written.
+    opening: Option<Box<Opening>>,
     /// Where it is counted.
     pub(super) admission: Admission,
     pub(super) read_timer: Timer,
@@ -143,9 +149,11 @@ impl Conn {
         Conn {
             state: State::Handshake(step),
             reader: FrameReader::default(),
-            control: Vec::new(),
-            handshake_bytes: 0,
-            source,
+            opening: Some(Box::new(Opening {
+                control: Vec::new(),
+                taken_bytes: 0,
+                source,
+            })),
             admission,
             read_timer: Timer::default(),
             write_timer: Timer::default(),
@@ -163,7 +171,70 @@ impl Conn {
             State::Handshake(Step::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
-        self.reader.buffered_bytes() + self.control.len() + of_state
+        self.reader.buffered_bytes() + self.control().len() + of_state
+    }
+
+    /// Handshake frames not yet written; they go before the session's queue.
+    #[inline]
+    pub(super) fn control(&self) -> &[u8] {
+        self.opening
+            .as_deref()
+            .map_or(&[], |opening| &opening.control)
+    }
+
+    /// Appends a handshake frame.
+    pub(super) fn push_control(&mut self, packet: Handshake<'_>) {
+        if let Some(opening) = &mut self.opening {
+            packet.encode(&mut opening.control);
+        }
+    }
+
+    /// The transport took the first `bytes` bytes of [`control`](Self::control).
+    #[inline]
+    pub(super) fn control_written(&mut self, bytes: usize) {
+        let Some(opening) = &mut self.opening else {
+            return;
+        };
+        opening.control.drain(..bytes.min(opening.control.len()));
+        if opening.control.is_empty() {
+            opening.control = Vec::new();
+            if !matches!(self.state, State::Handshake(_)) {
+                self.opening = None;
+            }
+        }
+    }
+
+    /// Nothing of the handshake matters any more.
+    pub(super) fn forget_opening(&mut self) {
+        self.opening = None;
+    }
+
+    /// Counts bytes taken before it is established; how many there were so far.
+    pub(super) fn count_taken(&mut self, bytes: usize) -> usize {
+        let Some(opening) = &mut self.opening else {
+            return 0;
+        };
+        opening.taken_bytes = opening.taken_bytes.saturating_add(bytes);
+        opening.taken_bytes
+    }
+
+    /// Bytes taken before it was established.
+    pub(super) fn taken_bytes(&self) -> usize {
+        self.opening
+            .as_deref()
+            .map_or(0, |opening| opening.taken_bytes)
+    }
+
+    /// Where it comes from, while it is not established.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.opening.as_deref().map(|opening| opening.source)
+    }
+
+    /// Its PROXY header says where it comes from.
+    pub(super) fn set_source(&mut self, source: IpAddr) {
+        if let Some(opening) = &mut self.opening {
+            opening.source = source;
+        }
     }
 
     /// The session that this connection is the connection of.
@@ -214,9 +285,9 @@ impl Conns {
     pub(super) fn new() -> Self {
         Conns {
             slab: Slab::default(),
-            reads: Deadlines::new(|conn| &mut conn.read_timer),
-            writes: Deadlines::new(|conn| &mut conn.write_timer),
-            steps: Deadlines::new(|conn| &mut conn.step_timer),
+            reads: timer_of!(read_timer),
+            writes: timer_of!(write_timer),
+            steps: timer_of!(step_timer),
             half_open: 0,
         }
     }

@@ -152,13 +152,8 @@ impl Edge {
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
         };
-        let control = bytes.min(conn.control.len());
-        if control > 0 {
-            conn.control.drain(..control);
-            if conn.control.is_empty() {
-                conn.control = Vec::new();
-            }
-        }
+        let control = bytes.min(conn.control().len());
+        conn.control_written(control);
         let queue = match &mut conn.state {
             State::Established { session } => match self.sessions.slab.at_mut(*session) {
                 Some(session) => &mut session.queue,
@@ -176,7 +171,7 @@ impl Edge {
             {
                 self.spare.push(buffer);
             }
-            if matches!(conn.state, State::Draining(_)) && conn.control.is_empty() {
+            if matches!(conn.state, State::Draining(_)) && conn.control().is_empty() {
                 return self.finish_draining(now, index);
             }
             self.conns.writes.disarm(&mut self.conns.slab, index);

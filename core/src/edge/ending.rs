@@ -48,7 +48,7 @@ impl Edge {
         }
         conn.state = State::Closing(kind);
         conn.reader.clear();
-        conn.control = Vec::new();
+        conn.forget_opening();
         self.account.recount_conn(&mut self.conns.slab, index);
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
@@ -192,7 +192,7 @@ impl Edge {
             return;
         };
         let established = matches!(conn.state, State::Established { .. });
-        let pending = !conn.control.is_empty() || !queue.is_empty();
+        let pending = !conn.control().is_empty() || !queue.is_empty();
         if reason == EndReason::Kicked && established && pending {
             conn.state = State::Draining(Box::new(queue));
             self.account.recount_conn(&mut self.conns.slab, index);

@@ -26,7 +26,7 @@ impl Edge {
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
         };
-        conn.handshake_bytes = conn.handshake_bytes.saturating_add(input.len());
+        conn.count_taken(input.len());
         // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
         let mut reader = mem::take(&mut conn.reader);
         let outcome = loop {
@@ -59,7 +59,7 @@ impl Edge {
             }
             State::Handshake(step) if step.is_paused() => conn.reader.hold(input),
             State::Handshake(_) => {
-                if conn.handshake_bytes >= self.config.limits.handshake_max_bytes {
+                if conn.taken_bytes() >= self.config.limits.handshake_max_bytes {
                     self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadHandshake);
                 }
             }
@@ -84,7 +84,7 @@ impl Edge {
         match (step, packet) {
             (Step::Version, Handshake::ProtocolVersion(PROTOCOL_VERSION)) => {
                 conn.state = State::Handshake(Step::Key);
-                conn.control.extend_from_slice(&self.greeting);
+                conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
                 self.mark_ready(index);
                 Ok(())
             }
@@ -161,7 +161,7 @@ impl Edge {
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
         };
-        last.encode(&mut conn.control);
+        conn.push_control(last);
         conn.state = State::Established { session };
         self.conns.half_open -= 1;
         self.conns.reads.disarm(&mut self.conns.slab, index);

@@ -3,7 +3,7 @@
 //! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in; those
 //! are given back when they run empty, and at most double what is counted.
 
-use crate::deadlines::{Deadlines, Timer};
+use crate::list::{Links, Lists};
 use crate::slab::Slab;
 use crate::time::Time;
 
@@ -36,30 +36,30 @@ pub(super) enum Pressure {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Holding {
     bytes: usize,
-    class: Timer,
+    class: Links,
 }
 
 /// Holders by size: constant time to move, and to find a largest one (within a factor of two).
 #[derive(Debug)]
-pub(super) struct BySize<T>(Deadlines<T, CLASSES>);
+pub(super) struct BySize<T>(Lists<T, CLASSES>);
 
 impl<T> BySize<T> {
-    fn new(field: fn(&mut T) -> &mut Timer) -> Self {
-        BySize(Deadlines::new(field))
+    fn new(links: fn(&mut T) -> &mut Links) -> Self {
+        BySize(Lists::new(links))
     }
 
     fn update(&mut self, slab: &mut Slab<T>, index: u32, before: usize, after: usize) {
         match (class_of(before), class_of(after)) {
             (before, after) if before == after => {}
-            (_, Some(class)) => self.0.arm(slab, index, class, Time::ZERO),
-            (_, None) => self.0.disarm(slab, index),
+            (_, Some(class)) => self.0.push_back(slab, index, class),
+            (_, None) => self.0.remove(slab, index),
         }
     }
 
     fn largest(&self) -> Option<(u8, u32)> {
         (0..=LAST_CLASS)
             .rev()
-            .find_map(|class| self.0.first(class).map(|(index, _)| (class, index)))
+            .find_map(|class| self.0.first(class).map(|index| (class, index)))
     }
 }
 
@@ -128,7 +128,7 @@ impl Account {
         let Some(session) = slab.at_mut(index) else {
             return;
         };
-        let after = session.queue.held_bytes() + session.backlog.held_bytes();
+        let after = session.queue.held_bytes() + session.backlog_bytes();
         let before = core::mem::replace(&mut session.holding.bytes, after);
         if before != after {
             self.counted = self.counted - before + after;
@@ -138,7 +138,7 @@ impl Account {
 
     /// The connection at `index` is about to leave the table.
     pub(super) fn forget_conn(&mut self, slab: &mut Slab<Conn>, index: u32) {
-        self.conns.0.disarm(slab, index);
+        self.conns.0.remove(slab, index);
         if let Some(conn) = slab.at_mut(index) {
             self.counted -= core::mem::take(&mut conn.holding.bytes);
         }
@@ -146,7 +146,7 @@ impl Account {
 
     /// The session at `index` is about to leave the table.
     pub(super) fn forget_session(&mut self, slab: &mut Slab<Session>, index: u32) {
-        self.sessions.0.disarm(slab, index);
+        self.sessions.0.remove(slab, index);
         if let Some(session) = slab.at_mut(index) {
             self.counted -= core::mem::take(&mut session.holding.bytes);
         }
@@ -230,7 +230,7 @@ impl Edge {
             (0..self.sessions.slab.end()).filter_map(|index| self.sessions.slab.at(index));
         let of_conns: usize = conns.map(Conn::held_bytes).sum();
         let of_sessions: usize = sessions
-            .map(|s| s.queue.held_bytes() + s.backlog.held_bytes())
+            .map(|s| s.queue.held_bytes() + s.backlog_bytes())
             .sum();
         assert_eq!(self.account.counted, of_conns + of_sessions);
     }

@@ -42,9 +42,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::id::ClientIds;
-use crate::keys::{KeyPair, NonceMint, SharedKey};
+use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 use crate::time::Time;
-use crate::wire::handshake::Handshake;
 
 pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
@@ -89,8 +88,7 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 pub struct Edge {
     config: EdgeConfig,
     keys: KeyPair,
-    /// Our PubKey packet, framed: the same for every client.
-    greeting: Vec<u8>,
+    public_key: PublicKey,
     rng: ChaCha20Rng,
     ids: ClientIds,
     mint: NonceMint,
@@ -130,14 +128,13 @@ impl Edge {
         let mint = NonceMint::new(draw());
         let source_key = draw();
         let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
-        let mut greeting = Vec::new();
-        Handshake::PubKey(keys.public().as_bytes()).encode(&mut greeting);
+        let public_key = keys.public();
         Edge {
             link: Link::new(&config.master),
             account: Account::new(config.limits.max_memory_bytes),
             config,
             keys,
-            greeting,
+            public_key,
             rng,
             ids,
             mint,
@@ -189,7 +186,7 @@ impl Edge {
                 .config
                 .limits
                 .handshake_max_bytes
-                .saturating_sub(conn.handshake_bytes),
+                .saturating_sub(conn.taken_bytes()),
             // It is read on so that its end is seen; what it says is thrown away.
             State::Draining(_) => READ_BYTES,
             State::Closing(_) => 0,
@@ -239,7 +236,7 @@ impl Edge {
             State::Handshake(_) => &[],
             State::Closing(_) => return [&[], &[]],
         };
-        [&conn.control, queued]
+        [conn.control(), queued]
     }
 
     /// The client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).

@@ -10,12 +10,13 @@ use zeroize::Zeroizing;
 
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, SEALED_CHALLENGE_BYTES, SharedKey};
+use crate::slab::Key;
 use crate::time::Time;
 use crate::wire::handshake::Handshake;
 use crate::wire::tagged::Flag;
 
 use super::Edge;
-use super::conn::{Claim, CloseKind, State, Step, step};
+use super::conn::{Claim, CloseKind, Conn, State, Step, step};
 use super::counters::CloseReason;
 use super::session::Place;
 
@@ -92,15 +93,13 @@ impl Edge {
         let Some(entry) = self.sessions.slab.at_mut(session) else {
             return;
         };
-        entry.claims.push(key);
-        if entry.claims.len() <= bound {
+        let claims = &mut entry.rare().claims;
+        claims.push(key);
+        if claims.len() <= bound {
             return;
         }
-        let sources: Vec<_> = entry
-            .claims
-            .iter()
-            .map(|&key| self.conns.slab.find(key).map(|conn| conn.source))
-            .collect();
+        let source = |key: &Key| self.conns.slab.find(*key).and_then(Conn::source);
+        let sources: Vec<_> = claims.iter().map(source).collect();
         let held = |at: &usize| {
             sources
                 .iter()
@@ -111,7 +110,7 @@ impl Edge {
         let Some(victim) = (0..sources.len()).rev().max_by_key(held) else {
             return;
         };
-        let victim = entry.claims.remove(victim);
+        let victim = claims.remove(victim);
         if let Some(conn) = self.conns.slab.at_mut(victim.index)
             && let State::Handshake(Step::Reply(claim) | Step::Response(claim)) = &mut conn.state
         {
@@ -132,10 +131,10 @@ impl Edge {
         if let Some(session) = self.sessions.lookup(claim.id)
             && let Some(session) = self.sessions.slab.at_mut(session)
         {
-            session.claims.retain(|&other| other != key);
-            if session.claims.is_empty() {
-                session.claims = Vec::new();
+            if let Some(rare) = session.rare_if_any() {
+                rare.claims.retain(|&other| other != key);
             }
+            session.trim_rare();
         }
     }
 
@@ -146,7 +145,7 @@ impl Edge {
         };
         match core::mem::replace(&mut conn.state, State::Handshake(Step::Key)) {
             State::Handshake(Step::Reply(mut claim)) => {
-                Handshake::Challenge(&claim.sealed).encode(&mut conn.control);
+                conn.push_control(Handshake::Challenge(&claim.sealed));
                 claim.sealed = Vec::new();
                 conn.state = State::Handshake(Step::Response(claim));
                 self.counters.challenges += 1;
@@ -200,7 +199,7 @@ impl Edge {
         let Some(entry) = self.sessions.slab.at_mut(session) else {
             return;
         };
-        let backlogged = entry.backlog.held_bytes() > self.config.clients.channel_bytes;
+        let backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
         let live = matches!(entry.place, Place::Attached(_));
         if backlogged || (live && !entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)) {
             let id = entry.id;

@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use crate::deadlines::{Deadlines, Timer};
+use crate::deadlines::{Deadlines, Timer, timer_of};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::queue::FrameQueue;
@@ -34,15 +34,9 @@ pub(super) struct Session {
     pub(super) shared: Option<Box<SharedKey>>,
     /// What the backend sent and the client has not taken. It belongs to the session, so a new connection goes on with it.
     pub(super) queue: FrameQueue,
-    /// Tagged frames that have not found room on the link. Usually none.
-    pub(super) backlog: FrameQueue,
     /// Whether it stands in line for room on the link. Its connection is not read meanwhile.
     pub(super) waiting: bool,
-    /// Bytes that it may still send in its turn (deficit round robin).
-    pub(super) deficit: usize,
     pub(super) stale_timer: Timer,
-    /// Connections that hold an open challenge for it, oldest first.
-    pub(super) claims: Vec<Key>,
     pub(super) holding: Holding,
     /// Whether a packet ever went up or down: the others are the first to make room.
     pub(super) exchanged: bool,
@@ -50,13 +44,54 @@ pub(super) struct Session {
     pub(super) stale_source: Admission,
     /// Takeovers of a live connection.
     pub(super) takeovers: Bucket,
+    /// What few sessions have at a time.
+    rare: Option<Box<Rare>>,
+}
+
+/// What a session has only while it waits for room on the link or somebody claims it.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// Tagged frames that have not found room on the link.
+    pub(super) backlog: FrameQueue,
+    /// Bytes that it may still send in its turn (deficit round robin).
+    pub(super) deficit: usize,
+    /// Connections that hold an open challenge for it, oldest first.
+    pub(super) claims: Vec<Key>,
+}
+
+impl Session {
+    /// Makes place for what few sessions have.
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The same, if there is any.
+    pub(super) fn rare_if_any(&mut self) -> Option<&mut Rare> {
+        self.rare.as_deref_mut()
+    }
+
+    /// Gives its memory back when it is not needed.
+    pub(super) fn trim_rare(&mut self) {
+        let waiting = self.waiting;
+        self.rare
+            .take_if(|rare| rare.claims.is_empty() && rare.backlog.is_empty() && !waiting);
+    }
+
+    /// Bytes of frames that have not found room on the link.
+    #[inline]
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.rare
+            .as_deref()
+            .map_or(0, |rare| rare.backlog.held_bytes())
+    }
 }
 
 /// All sessions, by index and by id.
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) slab: Slab<Session>,
-    by_id: HashTable<(u64, u32)>,
+    /// Indexes by the hash of the ids that stand in the slab.
+    by_id: HashTable<u32>,
     pub(super) stale: Deadlines<Session, 2>,
 }
 
@@ -77,16 +112,15 @@ impl Sessions {
         Sessions {
             slab: Slab::default(),
             by_id: HashTable::new(),
-            stale: Deadlines::new(|s| &mut s.stale_timer),
+            stale: timer_of!(stale_timer),
         }
     }
 
     /// The index of the session with this id, unless it has ended.
     #[inline]
     pub(super) fn lookup(&self, id: ClientId) -> Option<u32> {
-        self.by_id
-            .find(hash(id.as_u64()), |entry| entry.0 == id.as_u64())
-            .map(|entry| entry.1)
+        let same = |index: &u32| self.slab.at(*index).is_some_and(|session| session.id == id);
+        self.by_id.find(hash(id.as_u64()), same).copied()
     }
 
     /// A session at the connection `conn`.
@@ -103,35 +137,38 @@ impl Sessions {
             public_key,
             shared: None,
             queue: FrameQueue::new(),
-            backlog: FrameQueue::new(),
             waiting: false,
-            deficit: 0,
             stale_timer: Timer::default(),
-            claims: Vec::new(),
             holding: Holding::default(),
             exchanged: false,
             stale_source: Admission::EXEMPT,
             takeovers: Bucket::full(now),
+            rare: None,
         })?;
+        let slab = &self.slab;
+        let rehash = |index: &u32| {
+            slab.at(*index)
+                .map_or(0, |session| hash(session.id.as_u64()))
+        };
         self.by_id
-            .insert_unique(hash(id.as_u64()), (id.as_u64(), key.index), |entry| {
-                hash(entry.0)
-            });
+            .insert_unique(hash(id.as_u64()), key.index, rehash);
         Some(key.index)
     }
 
-    /// From now on the id means nothing; the entry stays until [`free`](Self::free).
+    /// From now on the id means nothing; the entry stays until it is removed.
     pub(super) fn spend_id(&mut self, id: ClientId) {
-        if let Ok(entry) = self
-            .by_id
-            .find_entry(hash(id.as_u64()), |entry| entry.0 == id.as_u64())
-        {
+        let slab = &self.slab;
+        let same = |index: &u32| slab.at(*index).is_some_and(|session| session.id == id);
+        if let Ok(entry) = self.by_id.find_entry(hash(id.as_u64()), same) {
             entry.remove();
         }
         // The table grows with a storm of clients; it gives its memory back when they are gone.
         if self.by_id.capacity() > 1024 && self.by_id.len() < self.by_id.capacity() / 8 {
-            self.by_id
-                .shrink_to(self.by_id.len() * 2, |entry| hash(entry.0));
+            let rehash = |index: &u32| {
+                slab.at(*index)
+                    .map_or(0, |session| hash(session.id.as_u64()))
+            };
+            self.by_id.shrink_to(self.by_id.len() * 2, rehash);
         }
     }
 

@@ -10,7 +10,7 @@ use core::time::Duration;
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
-use crate::deadlines::{Deadlines, Timer};
+use crate::deadlines::{Deadlines, Timer, timer_of};
 use crate::slab::Slab;
 use crate::time::Time;
 
@@ -168,7 +168,7 @@ impl Sources {
             key,
             slab: Slab::default(),
             by_prefix: HashTable::new(),
-            idle: Deadlines::new(|s| &mut s.idle_timer),
+            idle: timer_of!(idle_timer),
         }
     }
 

@@ -194,7 +194,7 @@ impl Edge {
             && !entry.waiting
         {
             entry.waiting = true;
-            entry.deficit = QUANTUM_BYTES;
+            entry.rare().deficit = QUANTUM_BYTES;
             self.waiting.push_back(session);
         }
     }
@@ -213,7 +213,7 @@ impl Edge {
                 Served::Turn => {
                     self.waiting.rotate_left(1);
                     if let Some(entry) = self.sessions.slab.at_mut(session) {
-                        entry.deficit += QUANTUM_BYTES;
+                        entry.rare().deficit += QUANTUM_BYTES;
                     }
                 }
                 served @ (Served::All | Served::Violation) => {
@@ -222,6 +222,7 @@ impl Edge {
                         continue;
                     };
                     entry.waiting = false;
+                    entry.trim_rare();
                     match (entry.place, served) {
                         (Place::Ended, _) => self.free_session(session),
                         (Place::Away, _) => {}
@@ -259,17 +260,18 @@ impl Edge {
         let Some(entry) = self.sessions.slab.at_mut(session) else {
             return Served::All;
         };
-        while let Some(frame_bytes) = entry.backlog.next_frame_bytes() {
-            if frame_bytes > entry.deficit {
+        let (id, place) = (entry.id, entry.place);
+        let rare = entry.rare();
+        while let Some(frame_bytes) = rare.backlog.next_frame_bytes() {
+            if frame_bytes > rare.deficit {
                 return Served::Turn;
             }
-            match self.link.take_from(&mut entry.backlog) {
-                Some(taken) => entry.deficit -= taken,
+            match self.link.take_from(&mut rare.backlog) {
+                Some(taken) => rare.deficit -= taken,
                 None => return Served::Full,
             }
         }
-        entry.backlog.release();
-        let Place::Attached(index) = entry.place else {
+        let Place::Attached(index) = place else {
             return Served::All;
         };
         let Some(Conn {
@@ -285,9 +287,9 @@ impl Edge {
             reader,
             &mut &[][..],
             &mut self.link,
-            entry.id,
+            id,
             max_body,
-            Some(&mut entry.deficit),
+            Some(&mut rare.deficit),
         );
         self.counters.packets_up += packets;
         entry.exchanged |= packets > 0;
@@ -306,7 +308,8 @@ impl Edge {
         if entry.waiting {
             let max_body = self.config.clients.max_frame_bytes;
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
-                push_tagged(&mut entry.backlog, entry.id, Flag::Data, body);
+                let id = entry.id;
+                push_tagged(&mut entry.rare().backlog, id, Flag::Data, body);
                 self.counters.packets_up += 1;
             }
         }
@@ -324,7 +327,8 @@ impl Edge {
         if !entry.waiting && self.link.has_room(data.len()) {
             self.link.push(entry.id, flag, data);
         } else {
-            push_tagged(&mut entry.backlog, entry.id, flag, data);
+            let id = entry.id;
+            push_tagged(&mut entry.rare().backlog, id, flag, data);
             self.account
                 .recount_session(&mut self.sessions.slab, session);
             self.wait_for_room(session);

@@ -153,3 +153,10 @@ fn sessions_that_never_exchanged_a_packet_make_room_first() {
         [failure(members[1].id, "too many stale clients")]
     );
 }
+
+#[test]
+fn an_idle_client_is_small() {
+    let conn = size_of::<crate::edge::conn::Conn>();
+    let session = size_of::<crate::edge::session::Session>();
+    assert!(conn <= 168 && session <= 208, "{conn} and {session} bytes");
+}

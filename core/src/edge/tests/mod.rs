@@ -12,6 +12,7 @@ use super::*;
 use crate::id::ClientId;
 use crate::keys::CHALLENGE_BYTES;
 use crate::wire::frame::{FrameReader, encode_frame};
+use crate::wire::handshake::Handshake;
 use crate::wire::tagged::{Flag, Tagged};
 
 const SOURCE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));

@@ -1,0 +1,155 @@
+//! Doubly linked lists through the entries of a slab: no allocation, constant time to join, leave and find the first.
+
+use crate::slab::Slab;
+
+const NONE: u32 = u32::MAX;
+const OUT: u8 = u8::MAX;
+
+/// An entry's place in one of the lists of a [`Lists`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    prev: u32,
+    next: u32,
+    list: u8,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Links {
+            prev: NONE,
+            next: NONE,
+            list: OUT,
+        }
+    }
+}
+
+impl Links {
+    /// The list that it is in.
+    #[inline]
+    pub(crate) fn list(&self) -> Option<u8> {
+        (self.list != OUT).then_some(self.list)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    head: u32,
+    tail: u32,
+    len: usize,
+}
+
+const EMPTY: Ends = Ends {
+    head: NONE,
+    tail: NONE,
+    len: 0,
+};
+
+/// `N` lists; an entry is in at most one of them.
+#[derive(Debug)]
+pub(crate) struct Lists<T, const N: usize> {
+    ends: [Ends; N],
+    links: fn(&mut T) -> &mut Links,
+}
+
+impl<T, const N: usize> Lists<T, N> {
+    /// `links` names the place within an entry.
+    pub(crate) fn new(links: fn(&mut T) -> &mut Links) -> Self {
+        Lists {
+            ends: [EMPTY; N],
+            links,
+        }
+    }
+
+    /// How many entries are in `list`.
+    #[inline]
+    pub(crate) fn len(&self, list: u8) -> usize {
+        self.ends.get(usize::from(list)).map_or(0, |ends| ends.len)
+    }
+
+    /// The first of `list`.
+    #[inline]
+    pub(crate) fn first(&self, list: u8) -> Option<u32> {
+        self.ends
+            .get(usize::from(list))
+            .map(|ends| ends.head)
+            .filter(|&head| head != NONE)
+    }
+
+    /// Moves the entry at `index` to the end of `list`.
+    pub(crate) fn push_back(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
+        self.remove(slab, index);
+        let Some(ends) = self.ends.get_mut(usize::from(list)) else {
+            return;
+        };
+        let Some(entry) = slab.at_mut(index) else {
+            return;
+        };
+        *(self.links)(entry) = Links {
+            prev: ends.tail,
+            next: NONE,
+            list,
+        };
+        match slab.at_mut(ends.tail) {
+            Some(last) => (self.links)(last).next = index,
+            None => ends.head = index,
+        }
+        ends.tail = index;
+        ends.len += 1;
+    }
+
+    /// Takes the entry at `index` out of its list; harmless when it is in none.
+    pub(crate) fn remove(&mut self, slab: &mut Slab<T>, index: u32) {
+        let Some(entry) = slab.at_mut(index) else {
+            return;
+        };
+        let links = (self.links)(entry);
+        let Links { prev, next, list } = *links;
+        links.list = OUT;
+        // An entry that is in no list has the one number that no list has.
+        let Some(ends) = self.ends.get_mut(usize::from(list)) else {
+            return;
+        };
+        match slab.at_mut(prev) {
+            Some(before) => (self.links)(before).next = next,
+            None => ends.head = next,
+        }
+        match slab.at_mut(next) {
+            Some(after) => (self.links)(after).prev = prev,
+            None => ends.tail = prev,
+        }
+        ends.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(lists: &mut Lists<Links, 2>, slab: &mut Slab<Links>, list: u8) -> Vec<u32> {
+        let mut seen = Vec::new();
+        while let Some(index) = lists.first(list) {
+            seen.push(index);
+            lists.remove(slab, index);
+        }
+        seen
+    }
+
+    #[test]
+    fn first_in_first_out_whatever_is_taken_out_or_changes_lists() {
+        let mut slab = Slab::default();
+        let mut lists = Lists::new(|links: &mut Links| links);
+        for _ in 0..6 {
+            let key = slab.insert(Links::default()).unwrap();
+            lists.push_back(&mut slab, key.index, 0);
+        }
+        for index in [0, 2, 5, 5] {
+            lists.remove(&mut slab, index);
+        }
+        lists.push_back(&mut slab, 1, 0);
+        lists.push_back(&mut slab, 4, 1);
+        assert_eq!((lists.len(0), lists.len(1)), (2, 1));
+        assert_eq!(drained(&mut lists, &mut slab, 0), [3, 1]);
+        assert_eq!(drained(&mut lists, &mut slab, 1), [4]);
+        assert_eq!((lists.len(0), lists.first(0), lists.len(7)), (0, None, 0));
+    }
+}
