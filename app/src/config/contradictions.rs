@@ -3,6 +3,7 @@
 use super::keys::Settings;
 use super::load::Build;
 use super::problem::{Origin, Problem};
+use super::value::ProxyProtocol;
 
 /// The length before every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
@@ -53,6 +54,15 @@ const RULES: &[Rule] = &[
                     settings.master.address)
         })
     }),
+    (
+        &["listener.proxy_protocol", "listener.trusted_proxies"],
+        |settings| {
+            let listener = &settings.listener;
+            (listener.proxy_protocol == ProxyProtocol::Required && listener.trusted_proxies.0.is_empty()).then(|| {
+            "listener.proxy_protocol is \"required\" and listener.trusted_proxies is empty: nobody could connect".to_owned()
+        })
+        },
+    ),
     (
         &[
             "limits.max_memory_bytes",

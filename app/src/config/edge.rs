@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use voltlane_core::edge::{
-    self, ClientsConfig, EdgeConfig, LimitsConfig, MasterConfig, PaceLimits, SourceLimits,
+    self, ClientsConfig, EdgeConfig, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
+    SourceLimits,
 };
 
 use super::keys::{MAX_COUNT, Settings};
-use super::value::{Announce, Enforce};
+use super::value::{Announce, Enforce, ProxyProtocol};
 use crate::resources::Resources;
 
 /// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
@@ -22,6 +23,7 @@ impl Settings {
     pub fn edge_config(&self, resources: Resources) -> EdgeConfig {
         let defaults = EdgeConfig::default();
         let Settings {
+            listener,
             clients,
             master,
             limits,
@@ -41,6 +43,10 @@ impl Settings {
             (given, _) => size(given),
         };
         EdgeConfig {
+            listener: ListenerConfig {
+                proxy_required: listener.proxy_protocol == ProxyProtocol::Required,
+                trusted_proxies: listener.trusted_proxies.0.clone(),
+            },
             clients: ClientsConfig {
                 channel_capacity: size(clients.channel_capacity.into()),
                 channel_bytes: size(clients.channel_bytes),
@@ -210,6 +216,8 @@ mod tests {
         settings.clients.enforce_pace = Enforce::Off;
         settings.limits.enforce_memory = Enforce::Report;
         settings.limits.exempt = Networks::default();
+        settings.listener.proxy_protocol = ProxyProtocol::Required;
+        settings.listener.trusted_proxies = Networks::loopback();
         let config = settings.edge_config(Resources::default());
         let times = [
             config.clients.stale_timeout,
@@ -234,6 +242,8 @@ mod tests {
             (10, 11)
         );
         assert!(config.master.announce_all);
+        assert!(config.listener.proxy_required);
+        assert_eq!(config.listener.trusted_proxies, Networks::loopback().0);
         let limits = config.limits;
         let sources = &limits.sources;
         assert_eq!(

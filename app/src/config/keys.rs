@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::address::Address;
 use super::networks::Networks;
-use super::value::{Announce, Enforce, LogLevel, Raw, Value};
+use super::value::{Announce, Enforce, LogLevel, ProxyProtocol, Raw, Value};
 
 /// One key of the configuration.
 pub struct Key {
@@ -165,6 +165,11 @@ settings! {
     listener: Listener {
         /// Address to listen on. Port 0: any free port, which the log names.
         address: Address = Address::loopback(42000), 0..=u16::MAX;
+        /// Whether clients come through a proxy that says where they are from. "required": every connection must begin with
+        /// a PROXY header, version 1 or 2, and the limits on sources hold for the address in it; "off": none may.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ();
+        /// Networks that such proxies are in; connections from elsewhere are turned away. In a variable: separated by commas.
+        trusted_proxies: Networks = Networks::default(), ();
     }
 
     /// The backend, and the one stream to it that carries every client.

@@ -28,4 +28,4 @@ pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;
 pub use problem::{Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};
-pub use value::{Announce, Enforce, LogLevel};
+pub use value::{Announce, Enforce, LogLevel, ProxyProtocol};

@@ -207,6 +207,16 @@ choice! {
 }
 
 choice! {
+    /// Whether a proxy stands between the clients and the listener.
+    ProxyProtocol {
+        /// No: a connection's first byte is its client's.
+        Off = "off",
+        /// Yes: every connection begins with a PROXY header.
+        Required = "required",
+    }
+}
+
+choice! {
     /// Whether a group of limits holds.
     Enforce {
         /// What is beyond a limit is refused.
