@@ -1,0 +1,199 @@
+//! A client of the edge that makes every step of the handshake by itself, wrong ones too.
+
+use std::net::SocketAddr;
+
+use voltlane_core::ClientId;
+use voltlane_core::keys::{KeyPair, PublicKey, SharedKey};
+use voltlane_core::wire::handshake::Handshake;
+
+use crate::handshake::{encoded, expect_id, hello, new_keys};
+use crate::{Frames, Incoming, random};
+
+/// Who a client is: what it needs to come back.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The id that the edge gave.
+    pub id: ClientId,
+    /// The client's key pair.
+    pub keys: KeyPair,
+    /// The edge's public key as seen at the first connection.
+    pub edge_key: PublicKey,
+}
+
+impl Session {
+    /// The key that both sides seal under.
+    #[must_use]
+    pub fn shared_key(&self) -> SharedKey {
+        self.keys.agree(&self.edge_key)
+    }
+
+    /// What a challenge holds, sealed anew as the owner of the session would.
+    #[must_use]
+    pub fn response_to(&self, challenge: &[u8]) -> Vec<u8> {
+        let key = self.shared_key();
+        let plain = key.open(challenge).expect("a challenge for this session");
+        let mut sealed = Vec::new();
+        key.seal_with_nonce(&plain, &random(), &mut sealed);
+        sealed
+    }
+
+    /// Claims this session on a new connection.
+    #[must_use]
+    pub fn claim(&self, edge: SocketAddr) -> Challenged {
+        Challenged::claim(Frames::connect(edge), self.id)
+    }
+
+    /// Comes back: the whole reconnect, up to the edge's Ping.
+    #[must_use]
+    pub fn resume(self, edge: SocketAddr) -> Client {
+        self.resume_over(Frames::connect(edge))
+    }
+
+    /// Comes back over a given connection.
+    #[must_use]
+    pub fn resume_over(self, frames: Frames) -> Client {
+        let challenged = Challenged::claim(frames, self.id);
+        let response = self.response_to(&challenged.challenge);
+        let mut frames = challenged.respond(&response);
+        assert_eq!(
+            frames.incoming(),
+            Incoming::Body(vec![0]),
+            "the edge's Ping ends the reconnect"
+        );
+        Client {
+            frames,
+            session: self,
+        }
+    }
+
+    /// Tries to come back, which is refused: the edge ends the connection in order after the response.
+    #[track_caller]
+    pub fn expect_refused(&self, edge: SocketAddr) {
+        let challenged = self.claim(edge);
+        // A decoy does not open; then any answer will do.
+        let response = self
+            .shared_key()
+            .open(&challenged.challenge)
+            .map_or([7; 72].to_vec(), |_| {
+                self.response_to(&challenged.challenge)
+            });
+        challenged.respond(&response).expect_fin();
+    }
+}
+
+/// A connection that has claimed a session and holds the edge's challenge.
+#[derive(Debug)]
+pub struct Challenged {
+    /// The connection.
+    pub frames: Frames,
+    /// What the edge sealed.
+    pub challenge: Vec<u8>,
+}
+
+impl Challenged {
+    /// Claims `id` over a fresh connection.
+    #[must_use]
+    pub fn claim(mut frames: Frames, id: ClientId) -> Challenged {
+        hello(&mut frames);
+        frames.write(&encoded(Handshake::ClientId(id)));
+        let body = frames.body();
+        match Handshake::decode(&body) {
+            Ok(Handshake::Challenge(sealed)) => Challenged {
+                challenge: sealed.to_vec(),
+                frames,
+            },
+            other => panic!("a challenge was expected, not {other:?}"),
+        }
+    }
+
+    /// Sends a response and a Ping in one segment, as clients in the field do.
+    #[must_use]
+    pub fn respond(mut self, response: &[u8]) -> Frames {
+        let mut bytes = encoded(Handshake::ChallengeResponse(response));
+        bytes.extend(encoded(Handshake::Ping));
+        self.frames.write(&bytes);
+        self.frames
+    }
+}
+
+/// A client that has joined or come back.
+#[derive(Debug)]
+pub struct Client {
+    /// The connection, for bytes that a client would not send.
+    pub frames: Frames,
+    /// Who it is.
+    pub session: Session,
+}
+
+impl Client {
+    /// Joins with a new session.
+    #[must_use]
+    pub fn join(edge: SocketAddr) -> Client {
+        Client::join_over(Frames::connect(edge))
+    }
+
+    /// Joins over a given connection.
+    #[must_use]
+    pub fn join_over(mut frames: Frames) -> Client {
+        let edge_key = hello(&mut frames);
+        let keys = new_keys();
+        frames.write(&encoded(Handshake::PubKey(keys.public().as_bytes())));
+        let id = expect_id(&mut frames);
+        Client {
+            frames,
+            session: Session { id, keys, edge_key },
+        }
+    }
+
+    /// The client's id.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        self.session.id
+    }
+
+    /// Sends a packet.
+    pub fn send(&mut self, data: &[u8]) {
+        self.frames.write_frame(data);
+    }
+
+    /// The next packet.
+    #[track_caller]
+    pub fn recv(&mut self) -> Vec<u8> {
+        self.frames.body()
+    }
+
+    /// Waits for a packet that is exactly this.
+    #[track_caller]
+    pub fn expect(&mut self, data: &[u8]) {
+        let received = self.recv();
+        assert!(
+            received == data,
+            "{} bytes were expected, {} other ones came",
+            data.len(),
+            received.len()
+        );
+    }
+
+    /// Ends the connection in order and waits until the edge has done so as well: from here on the session is away.
+    /// Nothing may be under way to the client.
+    #[track_caller]
+    pub fn leave(self) -> Session {
+        let (packets, session) = self.leave_with_packets();
+        assert_eq!(packets.len(), 0, "packets were under way");
+        session
+    }
+
+    /// As [`leave`](Self::leave), with the packets that were under way.
+    pub fn leave_with_packets(mut self) -> (Vec<Vec<u8>>, Session) {
+        self.frames.finish();
+        let (packets, _) = self.frames.rest();
+        (packets, self.session)
+    }
+
+    /// Resets the connection. The edge may not have noticed yet when this returns.
+    #[must_use]
+    pub fn reset(self) -> Session {
+        self.frames.reset();
+        self.session
+    }
+}

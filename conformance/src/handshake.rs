@@ -1,0 +1,58 @@
+//! The steps of a handshake, one by one.
+
+use k256::elliptic_curve::sec1::ToSec1Point;
+use voltlane_core::ClientId;
+use voltlane_core::keys::{KeyPair, PublicKey};
+use voltlane_core::wire::handshake::{Handshake, PROTOCOL_VERSION};
+
+use crate::{Frames, random};
+
+/// The bytes of a frame.
+#[must_use]
+pub fn frame(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).expect("a test sends less than 4 GiB");
+    [&length.to_le_bytes(), body].concat()
+}
+
+/// The frame of a handshake packet.
+#[must_use]
+pub fn encoded(packet: Handshake<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(&mut bytes);
+    bytes
+}
+
+/// Says the version, and takes the edge's key.
+#[track_caller]
+pub fn hello(frames: &mut Frames) -> PublicKey {
+    frames.write(&encoded(Handshake::ProtocolVersion(PROTOCOL_VERSION)));
+    let body = frames.body();
+    match Handshake::decode(&body) {
+        Ok(Handshake::PubKey(point)) => PublicKey::from_sec1(point).expect("a point"),
+        other => panic!("the edge's key was expected, not {other:?}"),
+    }
+}
+
+/// Takes the id of a new session.
+#[track_caller]
+pub fn expect_id(frames: &mut Frames) -> ClientId {
+    let body = frames.body();
+    match Handshake::decode(&body) {
+        Ok(Handshake::ClientId(id)) => id,
+        other => panic!("an id was expected, not {other:?}"),
+    }
+}
+
+/// A key pair that nobody else has.
+#[must_use]
+pub fn new_keys() -> KeyPair {
+    KeyPair::from_bytes(&random()).expect("out of range once in 2^128 draws")
+}
+
+/// The public key of a pair in the longer form of SEC 1.
+#[must_use]
+pub fn uncompressed(keys: &KeyPair) -> [u8; 65] {
+    let key = k256::SecretKey::from_slice(keys.to_bytes().as_slice()).expect("it is one");
+    let point = key.public_key().to_sec1_point(false);
+    point.as_bytes().try_into().expect("65 bytes")
+}

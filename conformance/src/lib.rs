@@ -1,0 +1,30 @@
+//! What the conformance suite is made of: an edge as a child process, and the parties around it, spoken byte by byte.
+//!
+//! The scenarios are in `conformance/scenarios`. Each runtime's crate runs all of them against its own binary
+//! (`tests/conformance.rs` there), so a difference between the binaries is a failure of one of them.
+//!
+//! Nothing here sleeps: what a scenario waits for is an event, and every wait ends after [`PATIENCE`] with a panic that
+//! says what did not come. That something does *not* come is shown by what comes in its place, see [`Rig::fence`].
+#![forbid(unsafe_code)]
+
+mod backend;
+mod client;
+mod edge;
+mod frames;
+pub mod handshake;
+mod payload;
+mod program;
+mod rig;
+
+use std::time::Duration;
+
+pub use backend::{Backend, Link, Packet};
+pub use client::{Challenged, Client, Session};
+pub use edge::Edge;
+pub use frames::{Frames, Incoming};
+pub use payload::{bytes_of, random};
+pub use program::{Directory, Finished, Program};
+pub use rig::Rig;
+
+/// How long anything may take on a busy machine before it counts as not coming.
+pub const PATIENCE: Duration = Duration::from_secs(20);

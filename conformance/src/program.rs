@@ -1,0 +1,164 @@
+//! A program under test, run to its end or kept running.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::{env, fs, io, process};
+
+use crate::PATIENCE;
+
+/// A binary that was built for the tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Program(&'static str);
+
+/// What a program that ended left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// The program at a path, as `env!("CARGO_BIN_EXE_…")` gives it.
+    #[must_use]
+    pub const fn new(path: &'static str) -> Program {
+        Program(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(self) -> &'static Path {
+        Path::new(self.0)
+    }
+
+    /// The name of the program, as its messages have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let stem = self.path().file_stem();
+        stem.and_then(|stem| stem.to_str()).expect("a name")
+    }
+
+    /// A command line in a directory, with nothing of ours in its environment.
+    #[must_use]
+    pub fn command(self, directory: &Directory, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.0);
+        command.args(arguments).current_dir(directory.path());
+        for (name, _) in env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"VOLTLANE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command line to its end.
+    #[must_use]
+    pub fn run(self, directory: &Directory, arguments: &[&str]) -> Finished {
+        finish(self.command(directory, arguments), b"")
+    }
+}
+
+/// Runs a command to its end, with `input` as its standard input. Kills it when it takes too long.
+#[must_use]
+pub(crate) fn finish(mut command: Command, input: &[u8]) -> Finished {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A program that ends before it has read all is no matter.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    let stdout = read_all(child.stdout.take().expect("piped"));
+    let stderr = read_all(child.stderr.take().expect("piped"));
+    let (stdout, stderr) = match (stdout.recv_timeout(PATIENCE), stderr.recv_timeout(PATIENCE)) {
+        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+        _ => {
+            let _ = child.kill();
+            panic!("{command:?} does not end");
+        }
+    };
+    Finished {
+        code: wait(&mut child).code(),
+        stdout,
+        stderr,
+    }
+}
+
+/// The end of a process whose output has ended, so that it is near.
+pub(crate) fn wait(child: &mut Child) -> process::ExitStatus {
+    child.wait().expect("it is our child")
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = from.read_to_end(&mut text);
+        let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+    });
+    receiver
+}
+
+/// A directory of its own, gone when dropped.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes an empty one.
+    #[must_use]
+    #[expect(
+        clippy::new_without_default,
+        reason = "it makes something in the world"
+    )]
+    pub fn new() -> Directory {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("voltlane-conformance-{}-{count}", process::id());
+        let path = env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a new directory");
+        Directory(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where a file in it is.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file in it.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.file(name), contents).expect("a file of our own");
+    }
+
+    /// Reads a file in it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read(&self, name: &str) -> io::Result<String> {
+        fs::read_to_string(self.file(name))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,88 @@
+//! An edge with its backend.
+
+use std::net::SocketAddr;
+
+use crate::{Backend, Client, Edge, Link, Packet, Program, Session};
+
+/// An edge, its backend, and the link between them.
+#[derive(Debug)]
+pub struct Rig {
+    /// The edge.
+    pub edge: Edge,
+    /// Where the edge connects to.
+    pub backend: Backend,
+    /// The link that is up.
+    pub link: Link,
+}
+
+impl Rig {
+    /// Starts an edge with `config` as its configuration file, and waits for its link.
+    #[must_use]
+    pub fn start(program: Program, config: &str) -> Rig {
+        let backend = Backend::bind();
+        let edge = Edge::start(program, backend.address(), config);
+        let link = backend.accept();
+        Rig {
+            edge,
+            backend,
+            link,
+        }
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.edge.address()
+    }
+
+    /// A new client that the backend knows.
+    #[track_caller]
+    pub fn join(&mut self) -> Client {
+        let mut client = Client::join(self.address());
+        client.send(b"here");
+        self.link.expect_data(client.id(), b"here");
+        client
+    }
+
+    /// Brings a session back; the backend hears of it.
+    #[track_caller]
+    pub fn resume(&mut self, session: Session) -> Client {
+        let client = session.resume(self.address());
+        self.link.expect_resumed(client.id());
+        client
+    }
+
+    /// Sends through both ways and back.
+    #[track_caller]
+    pub fn round_trip(&mut self, client: &mut Client, data: &[u8]) {
+        client.send(data);
+        self.link.expect_data(client.id(), data);
+        self.link.send(client.id(), data);
+        client.expect(data);
+    }
+
+    /// Shows that nothing else is on its way to the backend, and that the edge is well: a stranger joins, and its packet
+    /// is the next one on the link.
+    #[track_caller]
+    pub fn fence(&mut self) {
+        let mut client = Client::join(self.address());
+        self.round_trip(&mut client, b"fence");
+        client.leave();
+    }
+
+    /// The packets on the link up to one more of a stranger, which shows that no others are on their way.
+    #[track_caller]
+    pub fn packets_so_far(&mut self) -> Vec<Packet> {
+        let mut client = Client::join(self.address());
+        client.send(b"fence");
+        let mut packets = Vec::new();
+        loop {
+            let packet = self.link.recv();
+            if packet.id == client.id() {
+                client.leave();
+                return packets;
+            }
+            packets.push(packet);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The conformance suite against `voltlane-smol`.
+
+use conformance::Program;
+
+const PROGRAM: Program = Program::new(env!("CARGO_BIN_EXE_voltlane-smol"));
+
+#[path = "../../conformance/scenarios/mod.rs"]
+mod scenarios;

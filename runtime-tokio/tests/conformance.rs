@@ -1,0 +1,8 @@
+//! The conformance suite against `voltlane`.
+
+use conformance::Program;
+
+const PROGRAM: Program = Program::new(env!("CARGO_BIN_EXE_voltlane"));
+
+#[path = "../../conformance/scenarios/mod.rs"]
+mod scenarios;
