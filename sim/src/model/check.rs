@@ -1,6 +1,6 @@
 //! After an event: does the edge show what must follow from it, and nothing else?
 
-use super::conn::{Manner, Piece, State};
+use super::conn::{Conn, Manner, Piece, State};
 use super::{Ended, Model};
 use crate::codec::Hello;
 
@@ -168,12 +168,11 @@ impl Model {
     /// An edge may, or may not, let a resume wait for the session's line (9.3(e)); what it did shows in who is away,
     /// and in whether the old connection is closed.
     fn learn_waits(&mut self, view: &dyn View) {
-        let waiting: Vec<u32> = self
-            .conns
-            .iter()
-            .filter(|(_, state)| state.may_resume)
-            .map(|(conn, _)| *conn)
-            .collect();
+        // It is one choice, made in the step of the response or of the next try.
+        let chose = |(conn, state): (&u32, &mut Conn)| {
+            std::mem::take(&mut state.may_resume).then_some(*conn)
+        };
+        let waiting: Vec<u32> = self.conns.iter_mut().filter_map(chose).collect();
         for conn in waiting {
             let Some(sid) = self.conns.get(&conn).and_then(|state| state.claim) else {
                 continue;

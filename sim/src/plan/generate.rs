@@ -1,5 +1,7 @@
 //! Swarm: each seed draws its own small world, so that over many seeds every mix of faults and limits is met.
 
+use std::collections::VecDeque;
+
 use super::{Action, Attempt, Drop, Join, Op, Options, Plan};
 use crate::rng::Rng;
 
@@ -27,13 +29,15 @@ pub fn generate(seed: u64) -> Plan {
         if rng.chance(swarm.long_gap_percent) {
             at_us += 1_000 * rng.log_between(50, swarm.longest_wait_ms);
         }
-        let action = match swarm.partner.take() {
-            Some(action) => action,
-            None => swarm.draw_action(&mut rng),
-        };
-        if rng.chance(swarm.chain_percent) {
-            swarm.partner = swarm.natural_partner(&action, &mut rng);
+        let action = swarm
+            .next
+            .pop_front()
+            .unwrap_or_else(|| swarm.draw_action(&mut rng));
+        if swarm.next.is_empty() && rng.chance(swarm.chain_percent) {
+            let partners = swarm.natural_partners(&action, &mut rng);
+            swarm.next.extend(partners);
         }
+        at_us += swarm.patience_us(&action, &options, &mut rng);
         ops.push(Op { at_us, action });
     }
     Plan { options, ops }
@@ -60,8 +64,8 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
         tick_us: 0,
         // A handshake takes up to six times the delay; there must be time for an honest one.
         handshake_timeout_ms: rng.log_between(300, 10_000) + delay_max_us / 125,
-        frame_timeout_ms: rng.log_between(300, 20_000),
-        write_timeout_ms: rng.log_between(300, 20_000),
+        frame_timeout_ms: rng.log_between(200, 10_000),
+        write_timeout_ms: rng.log_between(200, 10_000),
         stale_timeout_ms,
         reap_interval_ms: rng.log_between(10, 15_000),
         max_stale_clients: if rng.chance(20) {
@@ -126,7 +130,7 @@ struct Swarm {
     big_percent: u64,
     max_up_bytes: u64,
     max_down_bytes: u64,
-    partner: Option<Action>,
+    next: VecDeque<Action>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,6 +143,7 @@ enum Kind {
     Unstall,
     Resume,
     Attempt,
+    Storm,
     Half,
     TooLong,
     BackendSend,
@@ -168,7 +173,8 @@ const KINDS: &[(Kind, u64, u64)] = &[
     (Kind::Unstall, 50, 40),
     (Kind::Resume, 100, 100),
     (Kind::Attempt, 60, 60),
-    (Kind::Half, 30, 30),
+    (Kind::Storm, 8, 10),
+    (Kind::Half, 30, 40),
     (Kind::TooLong, 30, 30),
     (Kind::BackendSend, 100, 100),
     (Kind::Kick, 50, 40),
@@ -210,7 +216,7 @@ impl Swarm {
             big_percent: rng.pick(&[0, 0, 5]),
             max_up_bytes: options.max_up_bytes,
             max_down_bytes: options.max_down_bytes,
-            partner: None,
+            next: VecDeque::new(),
         }
     }
 
@@ -231,10 +237,15 @@ impl Swarm {
         }
     }
 
-    fn draw_action(&self, rng: &mut Rng) -> Action {
+    fn draw_action(&mut self, rng: &mut Rng) -> Action {
         let mut left = rng.below(self.total);
-        for &(kind, weight) in &self.kinds {
+        for (kind, weight) in self.kinds.clone() {
             if left < weight {
+                if kind == Kind::Storm {
+                    let client = self.client(rng);
+                    self.next
+                        .extend((0..rng.between(5, 24)).map(|_| Action::Resume { client }));
+                }
                 return self.action(kind, rng);
             }
             left -= weight;
@@ -265,11 +276,11 @@ impl Swarm {
             },
             Kind::Stall => Action::Stall { client },
             Kind::Unstall => Action::Unstall { client },
-            Kind::Resume => Action::Resume { client },
             Kind::Attempt => Action::Attempt {
                 client,
                 how: rng.pick(Attempt::ALL),
             },
+            Kind::Resume | Kind::Storm => Action::Resume { client },
             Kind::Half => Action::Half { client },
             Kind::TooLong => Action::TooLong { client },
             Kind::BackendSend => Action::BackendSend {
@@ -303,22 +314,47 @@ impl Swarm {
         }
     }
 
+    /// Sometimes nothing happens until the time of what was just begun is over.
+    fn patience_us(&self, action: &Action, options: &Options, rng: &mut Rng) -> u64 {
+        let millis = match action {
+            _ if !rng.chance(30) => 0,
+            Action::Half { .. } => options.frame_timeout_ms,
+            Action::BackendSend { .. } if rng.chance(20) => options.write_timeout_ms,
+            Action::Connect {
+                join: Join::Mute | Join::HalfFrame | Join::StallAfterVersion,
+                ..
+            } => options.handshake_timeout_ms,
+            _ => 0,
+        };
+        // Only now and then, and not when it is very long: a run is to have many things in it.
+        if millis > 8_000 { 0 } else { millis * 1_100 }
+    }
+
     /// What the world would often do next to the same client: this is where the bugs are.
-    fn natural_partner(&self, action: &Action, rng: &mut Rng) -> Option<Action> {
+    fn natural_partners(&self, action: &Action, rng: &mut Rng) -> Vec<Action> {
         let count = rng.between(1, self.burst_max);
-        Some(match *action {
-            Action::Connect { client, .. } => Action::Send {
+        let up = |rng: &mut Rng, client, count| Action::Send {
+            client,
+            count,
+            bytes: self.bytes(rng, self.max_up_bytes),
+        };
+        let down = |rng: &mut Rng, client, count| {
+            let bytes = self.bytes(rng, self.max_down_bytes);
+            Action::BackendSend {
                 client,
                 count,
-                bytes: self.bytes(rng, self.max_up_bytes),
-            },
+                bytes,
+            }
+        };
+        let drop = |rng: &mut Rng, client| Action::Drop {
+            client,
+            how: rng.pick(Drop::ALL),
+        };
+        let one = match *action {
+            Action::Connect { client, .. } => up(rng, client, count),
             Action::Drop { client, .. } => match rng.below(5) {
                 0 => Action::Kick { client },
-                1 | 2 => Action::BackendSend {
-                    client,
-                    count,
-                    bytes: self.bytes(rng, self.max_down_bytes),
-                },
+                1 | 2 => down(rng, client, count),
                 3 => Action::Attempt {
                     client,
                     how: rng.pick(Attempt::ALL),
@@ -326,10 +362,7 @@ impl Swarm {
                 _ => Action::Resume { client },
             },
             Action::BackendSend { client, .. } => match rng.below(3) {
-                0 => Action::Drop {
-                    client,
-                    how: rng.pick(Drop::ALL),
-                },
+                0 => drop(rng, client),
                 _ => Action::Resume { client },
             },
             Action::Attempt { client, .. } => match rng.below(3) {
@@ -337,52 +370,52 @@ impl Swarm {
                     client,
                     how: rng.pick(Attempt::ALL),
                 },
-                1 => Action::BackendSend {
-                    client,
-                    count,
-                    bytes: self.bytes(rng, self.max_down_bytes),
-                },
+                1 => down(rng, client, count),
                 _ => Action::Resume { client },
             },
             Action::Resume { client } => match rng.below(5) {
                 0 => Action::Resume { client },
-                1 => Action::Drop {
-                    client,
+                1 => drop(rng, client),
+                2 => down(rng, client, count),
+                3 => Action::Kick { client },
+                _ => up(rng, client, count),
+            },
+            Action::Stall { client } => {
+                // One packet larger than the transport waits; many small ones may be too many.
+                if rng.chance(40) {
+                    let bytes = 100_000.min(self.max_down_bytes);
+                    return vec![Action::BackendSend {
+                        client,
+                        count: 1,
+                        bytes,
+                    }];
+                }
+                let mut more = vec![down(rng, client, 24), down(rng, client, 24)];
+                more.extend(rng.chance(50).then(|| drop(rng, client)));
+                return more;
+            }
+            Action::LinkDrop { .. } | Action::Refuse {} => {
+                let client = self.client(rng);
+                up(rng, client, count)
+            }
+            Action::BackendStall {} => {
+                let client = self.client(rng);
+                let mut more = vec![up(rng, client, 24), up(rng, client, 24)];
+                more.extend(rng.chance(50).then(|| Action::LinkDrop {
+                    how: rng.pick(Drop::ALL),
+                }));
+                more.extend(rng.chance(50).then_some(Action::BackendUnstall {}));
+                return more;
+            }
+            Action::Send { client, .. } => match rng.below(4) {
+                0 => Action::LinkDrop {
                     how: rng.pick(Drop::ALL),
                 },
-                2 => Action::BackendSend {
-                    client,
-                    count,
-                    bytes: self.bytes(rng, self.max_down_bytes),
-                },
-                3 => Action::Kick { client },
-                _ => Action::Send {
-                    client,
-                    count,
-                    bytes: self.bytes(rng, self.max_up_bytes),
-                },
+                _ => drop(rng, client),
             },
-            Action::Stall { client } => Action::BackendSend {
-                client,
-                count: 24,
-                bytes: self.bytes_max,
-            },
-            Action::LinkDrop { .. } | Action::Refuse {} | Action::BackendStall {} => Action::Send {
-                client: self.client(rng),
-                count,
-                bytes: self.bytes(rng, self.max_up_bytes),
-            },
-            Action::Send { client, .. } => Action::Drop {
-                client,
-                how: rng.pick(Drop::ALL),
-            },
-            Action::Half { client } => Action::Resume { client },
-            Action::Kick { client } => Action::Send {
-                client,
-                count,
-                bytes: self.bytes(rng, self.max_up_bytes),
-            },
-            _ => return None,
-        })
+            Action::Kick { client } => up(rng, client, count),
+            _ => return Vec::new(),
+        };
+        vec![one]
     }
 }
