@@ -247,20 +247,40 @@ impl Model {
             );
         };
         let id = self.find_sender(&packet);
+        match self.take_item(id, &packet) {
+            Ok(()) => {}
+            Err(expected) => self.blame(&packet, expected),
+        }
+    }
+
+    /// Takes the item that `packet` is out of the line of `id`; else what had to come.
+    ///
+    /// Answers to packets that name no session may be missing, and all of them are alike: one that must come goes first.
+    fn take_item(&mut self, id: u64, packet: &Tagged<'_>) -> Result<(), Option<What>> {
+        let items = self.outbox.entry(id).or_default();
+        let mut found = None;
         let mut expected = None;
-        while let Some(item) = self.outbox.get_mut(&id).and_then(VecDeque::pop_front) {
-            self.out_packets -= 1;
-            self.out_bytes -= item.cost();
-            self.uncertain -= usize::from(!item.sure);
-            if item.is(&packet) {
-                return;
-            }
-            if !item.optional {
-                expected = Some(item.what);
-                break;
+        for (place, item) in items.iter().enumerate() {
+            match (item.is(packet), item.optional) {
+                (true, true) => found = found.or(Some(place)),
+                (true, false) => {
+                    found = Some(place);
+                    break;
+                }
+                (false, true) => {}
+                (false, false) => {
+                    expected = Some(item.what.clone());
+                    break;
+                }
             }
         }
-        self.blame(&packet, expected);
+        let item = found
+            .and_then(|place| items.remove(place))
+            .ok_or(expected)?;
+        self.out_packets -= 1;
+        self.out_bytes -= item.cost();
+        self.uncertain -= usize::from(!item.sure);
+        Ok(())
     }
 
     /// The key of the outbox that `packet` belongs to: its id, or that of a session whose id was never shown.

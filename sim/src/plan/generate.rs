@@ -46,9 +46,15 @@ pub fn generate(seed: u64) -> Plan {
 fn draw_options(seed: u64, rng: &mut Rng) -> Options {
     let crowd = rng.chance(2);
     let small_queues = rng.chance(60);
+    let write_chunk = rng.pick(&[1, 7, 64, 0, 0, 0]);
     let stale_timeout_ms = rng.log_between(100, 60_000);
     let delay_max_us = rng.pick(&[0, 2_000, 20_000, 200_000]);
-    let socket = [1 << 9, 1 << 11, 1 << 13, 1 << 16];
+    // Small windows on slow paths would take longer for what was sent than the second phase of a run lasts.
+    let socket = if delay_max_us > 20_000 {
+        [1 << 13, 1 << 14, 1 << 15, 1 << 16]
+    } else {
+        [1 << 9, 1 << 11, 1 << 13, 1 << 16]
+    };
     Options {
         seed,
         clients: if crowd {
@@ -58,8 +64,12 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
         },
         delay_max_us,
         read_chunk: rng.pick(&[1, 7, 64, 0, 0, 0]),
-        write_chunk: rng.pick(&[1, 7, 64, 0, 0, 0]),
-        client_socket_bytes: rng.pick(&socket),
+        write_chunk,
+        client_socket_bytes: rng.pick(if write_chunk == 0 {
+            &socket
+        } else {
+            &socket[..2]
+        }),
         link_socket_bytes: rng.pick(&socket),
         tick_us: 0,
         // A handshake takes up to six times the delay; there must be time for an honest one.
@@ -130,6 +140,8 @@ struct Swarm {
     big_percent: u64,
     max_up_bytes: u64,
     max_down_bytes: u64,
+    /// A packet that no transport to a client takes whole while that client does not read.
+    heavy_bytes: u64,
     next: VecDeque<Action>,
 }
 
@@ -216,6 +228,7 @@ impl Swarm {
             big_percent: rng.pick(&[0, 0, 5]),
             max_up_bytes: options.max_up_bytes,
             max_down_bytes: options.max_down_bytes,
+            heavy_bytes: (options.client_socket_bytes + 3_000).min(options.max_down_bytes),
             next: VecDeque::new(),
         }
     }
@@ -383,7 +396,7 @@ impl Swarm {
             Action::Stall { client } => {
                 // One packet larger than the transport waits; many small ones may be too many.
                 if rng.chance(40) {
-                    let bytes = 100_000.min(self.max_down_bytes);
+                    let bytes = self.heavy_bytes;
                     return vec![Action::BackendSend {
                         client,
                         count: 1,
