@@ -1,4 +1,4 @@
-//! Who is let in, cheapest check first (SPEC "Limits on sources"). All of it costs a table lookup and logs nothing.
+//! Who is let in, cheapest check first (SPEC 10.6). All of it costs a table lookup and logs nothing.
 
 use core::net::IpAddr;
 

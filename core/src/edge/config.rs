@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
 
-/// Everything that the edge machine can be told. [`Default`] gives the documented defaults (SPEC appendix "Constants and defaults").
+/// Everything that the edge machine can be told. [`Default`] gives the documented defaults (SPEC Appendix A).
 ///
 /// The machine takes any values: a bound of 0 means what its documentation says, and none makes it panic. What makes no sense
 /// together is refused where the operator wrote it, before a machine is made.

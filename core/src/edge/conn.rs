@@ -49,7 +49,7 @@ pub enum Closed {
     ByEdge,
 }
 
-/// The states of a connection (SPEC "Connection states").
+/// The states of a connection (SPEC 8.2).
 ///
 /// ```text
 /// accepted ─► (Proxy ─►) Version ─► Key ──PubKey──────────────────────────────────────► Established

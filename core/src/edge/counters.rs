@@ -1,6 +1,6 @@
 //! What happened so far, as plain numbers.
 
-/// Why a session ended. The text is what the backend reads after 0x01 (SPEC "Failure reasons").
+/// Why a session ended. The text is what the backend reads after 0x01 (SPEC 7.3(d)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndReason {
     /// Its client stayed away longer than `stale_timeout`.

@@ -1,4 +1,4 @@
-//! Backend → clients (SPEC "Backend link").
+//! Backend → clients (SPEC 7, 10.2, 10.3).
 //!
 //! The link is never held up for one client: a client whose queue is full loses its session, nobody else notices.
 

@@ -1,4 +1,4 @@
-//! From an accepted connection to a new session (SPEC "Client link: new session").
+//! From an accepted connection to a new session (SPEC 4.2).
 
 use core::mem;
 

@@ -11,7 +11,7 @@ use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 
 use super::config::MasterConfig;
 
-/// The states of the link (SPEC "Link states").
+/// The states of the link (SPEC 8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkState {
     /// Nobody is there; the next attempt is due at `retry_at`.

@@ -1,4 +1,4 @@
-//! One account of memory: every byte that waits is counted where it is held (SPEC "Memory").
+//! One account of memory: every byte that waits is counted where it is held (SPEC 10.5).
 //!
 //! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in; those
 //! are given back when they run empty, and at most double what is counted.

@@ -1,4 +1,4 @@
-//! Reconnects: claim, challenge, proof, takeover (SPEC "Client link: reconnect").
+//! Reconnects: claim, challenge, proof, takeover (SPEC 4.3, 5, 9.3).
 //!
 //! Nothing about a session changes before its proof: a claim only adds its connection to the session's open challenges.
 

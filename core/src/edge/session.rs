@@ -13,7 +13,7 @@ use super::limits::Bucket;
 use super::memory::Holding;
 use super::sources::Admission;
 
-/// Where a session's client is (SPEC "Session states").
+/// Where a session's client is (SPEC 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// At the connection with this index.

@@ -1,4 +1,4 @@
-//! Where connections come from, and what is held against each source (SPEC "Limits on sources").
+//! Where connections come from, and what is held against each source (SPEC 10.6).
 //!
 //! A source is an IPv4 address or an IPv6 /64: what one subscriber usually has. An IPv6 /48 is a wider source of its own, since one
 //! subscriber may have 65,536 networks of 64 bits. Check and count are one step, so that no two attempts pass on one last place.

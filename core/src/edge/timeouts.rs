@@ -1,4 +1,4 @@
-//! Deadlines: what is due next, and what happens then (SPEC "Timing").
+//! Deadlines: what is due next, and what happens then (SPEC 11).
 
 use core::time::Duration;
 

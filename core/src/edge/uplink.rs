@@ -1,4 +1,4 @@
-//! Clients → backend: tagging, and the line in which sessions wait for room (SPEC "Backpressure").
+//! Clients → backend: tagging, and the line in which sessions wait for room (SPEC 10.4).
 //!
 //! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its
 //! client, which is read no further and gets in line. Room that comes back is given out by deficit round robin, in bytes: a client
