@@ -1,39 +1,51 @@
 //! What happened so far, as plain numbers.
 
-/// Why a session ended. The text is what the backend reads after 0x01 (SPEC 7.3(d)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EndReason {
-    /// Its client stayed away longer than `stale_timeout`.
-    Expired,
-    /// Its client was away, and one packet more than the bounds allow came for it.
-    MissedPacketsFull,
-    /// Its client is away, nothing is kept for such clients, and something was to be.
-    ClientAway,
-    /// One packet more than the bounds allow waited for its connected client.
-    SendQueueFull,
-    /// Its client took nothing for `write_timeout`.
-    WriteTimedOut,
-    /// The backend said so.
-    Kicked,
-    /// More clients than `max_stale_clients` were away, or more of its source than `sources.stale_sessions`.
-    TooManyStale,
-    /// The machine holds nearly as much as it may, and this session held most.
-    MemoryLimit,
+/// An enum of reasons, each with its name; the order is the one in which [`Counters`] counts them.
+macro_rules! reasons {
+    (
+        $(#[$about:meta])*
+        pub enum $Reason:ident { $( $(#[$doc:meta])* $Variant:ident = $name:literal, )+ }
+    ) => {
+        $(#[$about])*
+        pub enum $Reason { $( $(#[$doc])* $Variant, )+ }
+
+        impl $Reason {
+            /// All reasons, in the order in which they are counted.
+            pub const ALL: [$Reason; [$( $name ),+].len()] = [$( $Reason::$Variant ),+];
+
+            /// The reason in small letters, as a label of a metric: `send_queue_full`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( $Reason::$Variant => $name, )+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a session ended. The text is what the backend reads after 0x01 (SPEC 7.3(d)).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum EndReason {
+        /// Its client stayed away longer than `stale_timeout`.
+        Expired = "expired",
+        /// Its client was away, and one packet more than the bounds allow came for it.
+        MissedPacketsFull = "missed_packets_full",
+        /// Its client is away, nothing is kept for such clients, and something was to be.
+        ClientAway = "client_away",
+        /// One packet more than the bounds allow waited for its connected client.
+        SendQueueFull = "send_queue_full",
+        /// Its client took nothing for `write_timeout`.
+        WriteTimedOut = "write_timed_out",
+        /// The backend said so.
+        Kicked = "kicked",
+        /// More clients than `max_stale_clients` were away, or more of its source than `sources.stale_sessions`.
+        TooManyStale = "too_many_stale",
+        /// The machine holds nearly as much as it may, and this session held most.
+        MemoryLimit = "memory_limit",
+    }
 }
 
 impl EndReason {
-    /// All reasons, in the order of [`Counters::ended`].
-    pub const ALL: [EndReason; 8] = [
-        EndReason::Expired,
-        EndReason::MissedPacketsFull,
-        EndReason::ClientAway,
-        EndReason::SendQueueFull,
-        EndReason::WriteTimedOut,
-        EndReason::Kicked,
-        EndReason::TooManyStale,
-        EndReason::MemoryLimit,
-    ];
-
     /// The text for the backend.
     #[must_use]
     pub const fn text(self) -> &'static str {
@@ -53,109 +65,76 @@ impl EndReason {
 /// What the backend reads after 0x01 when it names an id that means nothing.
 pub const UNKNOWN_CLIENT: &str = "unknown client";
 
-/// Why a connection was closed by the edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CloseReason {
-    /// A frame longer than its bound.
-    FrameTooLong,
-    /// A handshake packet that does not decode, or not at this step.
-    BadHandshake,
-    /// Another protocol version than 2.
-    BadVersion,
-    /// A public key that is not a point on the curve.
-    BadKey,
-    /// A claim that was not proven: unknown id, expired session, wrong answer.
-    BadProof,
-    /// What stands before its first packet is no PROXY header.
-    BadProxyHeader,
-    /// Its PROXY header gave a source that is beyond a limit; counted in [`Counters::rejected`] as well.
-    Rejected,
-    /// Not established in time.
-    HandshakeTimeout,
-    /// A frame took too long from its first byte to its last.
-    FrameTimeout,
-    /// It said nothing for too long.
-    IdleTimeout,
-    /// It sent faster than it may for too long.
-    TooFast,
-    /// Its session goes on at a newer connection.
-    Replaced,
-    /// Its session ended.
-    SessionEnded,
-    /// No more sessions can be kept.
-    TooManySessions,
-    /// The machine holds nearly as much as it may.
-    Memory,
-    /// It had been silent for longest when a newer one needed its place.
-    MadeRoom,
-    /// The edge shuts down.
-    Shutdown,
+reasons! {
+    /// Why a connection was closed by the edge.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum CloseReason {
+        /// A frame longer than its bound.
+        FrameTooLong = "frame_too_long",
+        /// A handshake packet that does not decode, or not at this step.
+        BadHandshake = "bad_handshake",
+        /// Another protocol version than 2.
+        BadVersion = "bad_version",
+        /// A public key that is not a point on the curve.
+        BadKey = "bad_key",
+        /// A claim that was not proven: unknown id, expired session, wrong answer.
+        BadProof = "bad_proof",
+        /// What stands before its first packet is no PROXY header.
+        BadProxyHeader = "bad_proxy_header",
+        /// Its PROXY header gave a source that is beyond a limit; counted in [`Counters::rejected`] as well.
+        Rejected = "rejected",
+        /// Not established in time.
+        HandshakeTimeout = "handshake_timeout",
+        /// A frame took too long from its first byte to its last.
+        FrameTimeout = "frame_timeout",
+        /// It said nothing for too long.
+        IdleTimeout = "idle_timeout",
+        /// It sent faster than it may for too long.
+        TooFast = "too_fast",
+        /// Its session goes on at a newer connection.
+        Replaced = "replaced",
+        /// Its session ended.
+        SessionEnded = "session_ended",
+        /// No more sessions can be kept.
+        TooManySessions = "too_many_sessions",
+        /// The machine holds nearly as much as it may.
+        Memory = "memory",
+        /// It had been silent for longest when a newer one needed its place.
+        MadeRoom = "made_room",
+        /// The edge shuts down.
+        Shutdown = "shutdown",
+    }
 }
 
-impl CloseReason {
-    /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 17] = [
-        CloseReason::FrameTooLong,
-        CloseReason::BadHandshake,
-        CloseReason::BadVersion,
-        CloseReason::BadKey,
-        CloseReason::BadProof,
-        CloseReason::BadProxyHeader,
-        CloseReason::Rejected,
-        CloseReason::HandshakeTimeout,
-        CloseReason::FrameTimeout,
-        CloseReason::IdleTimeout,
-        CloseReason::TooFast,
-        CloseReason::Replaced,
-        CloseReason::SessionEnded,
-        CloseReason::TooManySessions,
-        CloseReason::Memory,
-        CloseReason::MadeRoom,
-        CloseReason::Shutdown,
-    ];
-}
-
-/// Why a new connection is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum Rejected {
-    /// The edge shuts down.
-    #[error("shutting down")]
-    Shutdown,
-    /// A PROXY header is required, and the peer is none of the proxies that are trusted.
-    #[error("not a trusted proxy")]
-    UntrustedProxy,
-    /// `max_connections` are there.
-    #[error("too many connections")]
-    TooManyConnections,
-    /// More than `accept_rate` came.
-    #[error("too many new connections a second")]
-    TooFast,
-    /// `sources.connections` are there from its source, or `sources.wide_connections` from the network around it.
-    #[error("too many connections from one source")]
-    SourceTooMany,
-    /// More than `sources.rate` came from its source.
-    #[error("too many new connections a second from one source")]
-    SourceTooFast,
-    /// Its source sent too much nonsense lately.
-    #[error("the source is in the penalty box")]
-    SourcePenalty,
-    /// `max_half_open` are not established yet, and all of them are coming back.
-    #[error("too many connections that are not established yet")]
-    TooManyHalfOpen,
-}
-
-impl Rejected {
-    /// All reasons, in the order of [`Counters::rejected`].
-    pub const ALL: [Rejected; 8] = [
-        Rejected::Shutdown,
-        Rejected::UntrustedProxy,
-        Rejected::TooManyConnections,
-        Rejected::TooFast,
-        Rejected::SourceTooMany,
-        Rejected::SourceTooFast,
-        Rejected::SourcePenalty,
-        Rejected::TooManyHalfOpen,
-    ];
+reasons! {
+    /// Why a new connection is not taken.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+    pub enum Rejected {
+        /// The edge shuts down.
+        #[error("shutting down")]
+        Shutdown = "shutdown",
+        /// A PROXY header is required, and the peer is none of the proxies that are trusted.
+        #[error("not a trusted proxy")]
+        UntrustedProxy = "untrusted_proxy",
+        /// `max_connections` are there.
+        #[error("too many connections")]
+        TooManyConnections = "too_many_connections",
+        /// More than `accept_rate` came.
+        #[error("too many new connections a second")]
+        TooFast = "too_fast",
+        /// `sources.connections` are there from its source, or `sources.wide_connections` from the network around it.
+        #[error("too many connections from one source")]
+        SourceTooMany = "source_too_many",
+        /// More than `sources.rate` came from its source.
+        #[error("too many new connections a second from one source")]
+        SourceTooFast = "source_too_fast",
+        /// Its source sent too much nonsense lately.
+        #[error("the source is in the penalty box")]
+        SourcePenalty = "source_penalty",
+        /// `max_half_open` are not established yet, and all of them are coming back.
+        #[error("too many connections that are not established yet")]
+        TooManyHalfOpen = "too_many_half_open",
+    }
 }
 
 /// Sums since the start of the run, and what is there now. Sums never go down.
