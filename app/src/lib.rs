@@ -10,6 +10,7 @@ mod disk;
 mod entry;
 pub mod key_file;
 pub mod logging;
+pub mod metrics;
 mod resources;
 mod runtime;
 mod text;

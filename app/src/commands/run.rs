@@ -12,6 +12,7 @@ use voltlane_driver::{Connect, Connector, EdgeDriver};
 use super::{make_key, random, signals};
 use crate::config::Settings;
 use crate::key_file::load_or_make_key;
+use crate::metrics::{self, Exchange, Snapshot};
 use crate::{Resources, Runtime};
 
 /// Serves until SIGINT or SIGTERM.
@@ -56,6 +57,15 @@ async fn serve<R: Runtime>(settings: Settings) -> Result<(), String> {
         backend.first = Some(backend.later.connect().await.map_err(problem)?);
     }
 
+    let (metrics, mut asked) = Exchange::new();
+    let metrics = match &settings.metrics.address {
+        None => None,
+        Some(address) => {
+            let started = metrics::Server::start(&address.to_string(), metrics);
+            Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
+        }
+    };
+
     let mut driver = pin!(EdgeDriver::new(
         edge,
         listener,
@@ -65,6 +75,9 @@ async fn serve<R: Runtime>(settings: Settings) -> Result<(), String> {
     let handle = driver.handle();
     // Tests and scripts that let the system choose the port read it here.
     info!(%address, master = %settings.master.address, "listening");
+    if let Some(metrics) = &metrics {
+        info!(address = %metrics.address(), "metrics");
+    }
     let within = Duration::from_secs(settings.general.shutdown_timeout_secs.into());
     let mut stopping = false;
     poll_fn(|cx| {
@@ -72,7 +85,15 @@ async fn serve<R: Runtime>(settings: Settings) -> Result<(), String> {
             stopping = true;
             handle.shutdown(within);
         }
-        driver.as_mut().poll(cx)
+        let polled = driver.as_mut().poll(cx);
+        if metrics.is_some() {
+            asked.answer(cx.waker(), || Snapshot {
+                counters: driver.edge().counters().clone(),
+                gauges: driver.edge().gauges(),
+                is_ending: stopping,
+            });
+        }
+        polled
     })
     .await;
     info!("ended");

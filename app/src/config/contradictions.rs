@@ -54,6 +54,14 @@ const RULES: &[Rule] = &[
                     settings.master.address)
         })
     }),
+    (&["metrics.address", "listener.address"], |settings| {
+        let (metrics, listener) = (
+            settings.metrics.address.as_ref()?,
+            &settings.listener.address,
+        );
+        (metrics == listener && listener.port() != 0)
+            .then(|| format!("metrics.address and listener.address are both {listener}"))
+    }),
     (
         &["listener.proxy_protocol", "listener.trusted_proxies"],
         |settings| {

@@ -272,6 +272,13 @@ settings! {
         /// Whether max_memory_bytes holds, as enforce_accepts says for connections.
         enforce_memory: Enforce = Enforce::On, ();
     }
+
+    /// What an edge counts, for Prometheus, and whether it is well.
+    metrics: Metrics {
+        /// Address to answer HTTP on: /metrics, /healthz (the loop answers) and /readyz (and there is a backend). It shows
+        /// nothing of clients but how many they are; still, keep it inside. Empty: none.
+        address: Option<Address> = None, 0..=u16::MAX;
+    }
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub use address::{Address, AddressError};
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 pub use keys::{
-    Clients, General, Key, Limits, Listener, Master, SECTIONS, Section, Settings, VARIABLE_PREFIX,
-    keys,
+    Clients, General, Key, Limits, Listener, Master, Metrics, SECTIONS, Section, Settings,
+    VARIABLE_PREFIX, keys,
 };
 pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;

@@ -119,6 +119,26 @@ impl Value for Address {
     }
 }
 
+/// An address, or nothing when the text is empty.
+impl Value for Option<Address> {
+    type Allowed = RangeInclusive<u16>;
+
+    fn read(raw: Raw<'_>, allowed: &Self::Allowed) -> Result<Self, String> {
+        if text_of(raw)?.is_empty() {
+            return Ok(None);
+        }
+        Address::read(raw, allowed).map(Some)
+    }
+
+    fn expected(allowed: &Self::Allowed, unit: &str) -> String {
+        format!("{}, or \"\"", Address::expected(allowed, unit))
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| quoted(""), Value::show)
+    }
+}
+
 /// A path, or nothing when the text is empty.
 impl Value for Option<PathBuf> {
     type Allowed = ();

@@ -1,0 +1,160 @@
+//! Question and answer between the thread that serves metrics and the loop that has them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use super::Snapshot;
+
+/// The asking side.
+pub struct Exchange(Arc<Shared>);
+
+/// The side of the loop that is asked.
+pub struct Asked {
+    shared: Arc<Shared>,
+    /// The waker that `shared` has, to tell without a lock whether it is still the right one.
+    registered: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Looked at by the loop in every round; all else is behind the lock.
+    is_wanted: AtomicBool,
+    slot: Mutex<Slot>,
+    answered: Condvar,
+}
+
+#[derive(Default)]
+struct Slot {
+    waker: Option<Waker>,
+    answer: Option<Snapshot>,
+}
+
+impl Shared {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Exchange {
+    /// Both sides of a new exchange.
+    #[must_use]
+    pub fn new() -> (Exchange, Asked) {
+        let shared = Arc::<Shared>::default();
+        let asked = Asked {
+            shared: Arc::clone(&shared),
+            registered: None,
+        };
+        (Exchange(shared), asked)
+    }
+
+    /// Asks, and waits for the answer: `None` when there was none `within` the time, or the loop is gone.
+    #[must_use]
+    pub fn ask(&self, within: Duration) -> Option<Snapshot> {
+        let mut slot = self.0.slot();
+        // The answer to an earlier question that nobody waited for any more is too old.
+        slot.answer = None;
+        self.0.is_wanted.store(true, Ordering::Release);
+        if let Some(waker) = slot.waker.clone() {
+            drop(slot);
+            waker.wake();
+            slot = self.0.slot();
+        }
+        let (mut slot, _) = self
+            .0
+            .answered
+            .wait_timeout_while(slot, within, |slot| slot.answer.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        slot.answer.take()
+    }
+}
+
+impl Asked {
+    /// Answers if there is a question. To be called in every round of the loop whose task has this waker: one look at a flag.
+    pub fn answer(&mut self, waker: &Waker, snapshot: impl FnOnce() -> Snapshot) {
+        if !self
+            .registered
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
+            self.registered = Some(waker.clone());
+            self.shared.slot().waker = Some(waker.clone());
+        }
+        // A question that comes after this look wakes the waker that is registered by now.
+        if self.shared.is_wanted.load(Ordering::Acquire) {
+            self.shared.is_wanted.store(false, Ordering::Release);
+            self.shared.slot().answer = Some(snapshot());
+            self.shared.answered.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+    use std::thread;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn numbered(accepted: u64) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.counters.accepted = accepted;
+        snapshot
+    }
+
+    #[test]
+    fn a_question_wakes_the_loop_and_gets_the_numbers_of_that_moment() {
+        let (exchange, mut asked) = Exchange::new();
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        asked.answer(&waker, || panic!("nobody asked"));
+        for round in 1..=3 {
+            let answer = thread::scope(|scope| {
+                let asking = scope.spawn(|| exchange.ask(LONG));
+                while wakes.0.load(Ordering::SeqCst) < round {
+                    thread::yield_now();
+                }
+                asked.answer(&waker, || numbered(round as u64));
+                asking.join().expect("no panic")
+            });
+            assert_eq!(answer, Some(numbered(round as u64)));
+            asked.answer(&waker, || panic!("nobody asked again"));
+        }
+    }
+
+    #[test]
+    fn a_loop_that_moved_to_another_task_is_woken_there() {
+        let (exchange, mut asked) = Exchange::new();
+        let (first, second) = (Arc::<Wakes>::default(), Arc::<Wakes>::default());
+        asked.answer(&Waker::from(Arc::clone(&first)), Snapshot::default);
+        asked.answer(&Waker::from(Arc::clone(&second)), Snapshot::default);
+        assert_eq!(exchange.ask(Duration::ZERO), None);
+        let wakes = [first, second].map(|wakes| wakes.0.load(Ordering::SeqCst));
+        assert_eq!(wakes, [0, 1]);
+    }
+
+    #[test]
+    fn a_loop_that_does_not_answer_is_not_waited_for_and_its_late_answer_is_thrown_away() {
+        let (exchange, mut asked) = Exchange::new();
+        assert_eq!(exchange.ask(Duration::from_millis(1)), None, "no loop yet");
+        asked.answer(Waker::noop(), || numbered(1));
+        assert_eq!(
+            exchange.ask(Duration::from_millis(1)),
+            None,
+            "the answer was to the question before"
+        );
+    }
+}

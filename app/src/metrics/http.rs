@@ -1,0 +1,170 @@
+//! As much of HTTP/1.1 (RFC 9112) as a scraper and a health check need: one GET for each connection, without a body.
+
+/// The longest head of a request.
+pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// What a head asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request<'a> {
+    /// The path of a GET, without its query.
+    Get(&'a str),
+    /// Some other method.
+    OtherMethod,
+    /// No HTTP/1.
+    Malformed,
+}
+
+/// Reads a head; `None` while its end has not come.
+pub(super) fn read_head(bytes: &[u8]) -> Option<Request<'_>> {
+    // An empty line ends it. Some senders leave out the CR (RFC 9112 2.2).
+    let ends = |line_end: &[u8]| {
+        bytes
+            .windows(line_end.len())
+            .any(|window| window == line_end)
+    };
+    if !ends(b"\r\n\r\n") && !ends(b"\n\n") {
+        return None;
+    }
+    let line = bytes
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    Some(request(line.strip_suffix(b"\r").unwrap_or(line)))
+}
+
+fn request(line: &[u8]) -> Request<'_> {
+    let Ok(line) = str::from_utf8(line) else {
+        return Request::Malformed;
+    };
+    let mut words = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Request::Malformed;
+    };
+    let is_token = !method.is_empty()
+        && method
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !is_token || !matches!(version, "HTTP/1.1" | "HTTP/1.0") || !target.starts_with('/') {
+        return Request::Malformed;
+    }
+    if method == "GET" {
+        Request::Get(target.split('?').next().unwrap_or(target))
+    } else {
+        Request::OtherMethod
+    }
+}
+
+/// An answer, after which the connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Response {
+    pub(super) status: &'static str,
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
+}
+
+impl Response {
+    pub(super) fn text(status: &'static str, body: &str) -> Response {
+        Response {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: format!("{body}\n"),
+        }
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let Response {
+            status,
+            content_type,
+            body,
+        } = self;
+        // A 405 has to say what is allowed (RFC 9110 15.5.6).
+        let allow = if status.starts_with("405") {
+            "Allow: GET\r\n"
+        } else {
+            ""
+        };
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads() {
+        for (head, request) in [
+            ("GET / HTTP/1.1\r\n\r\n", Some(Request::Get("/"))),
+            (
+                "GET /metrics HTTP/1.0\r\n\r\n",
+                Some(Request::Get("/metrics")),
+            ),
+            (
+                "GET /metrics?a=b&c HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
+                Some(Request::Get("/metrics")),
+            ),
+            (
+                "GET /healthz HTTP/1.1\nHost: x\n\n",
+                Some(Request::Get("/healthz")),
+            ),
+            (
+                "GET /metrics HTTP/1.1\r\n\r\nrest",
+                Some(Request::Get("/metrics")),
+            ),
+            (
+                "POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+                Some(Request::OtherMethod),
+            ),
+            ("HEAD / HTTP/1.1\r\n\r\n", Some(Request::OtherMethod)),
+            ("get / HTTP/1.1\r\n\r\n", Some(Request::OtherMethod)),
+            ("GET / HTTP/2.0\r\n\r\n", Some(Request::Malformed)),
+            ("GET  / HTTP/1.1\r\n\r\n", Some(Request::Malformed)),
+            ("GET / HTTP/1.1 \r\n\r\n", Some(Request::Malformed)),
+            ("GET metrics HTTP/1.1\r\n\r\n", Some(Request::Malformed)),
+            (
+                "GET http://x/metrics HTTP/1.1\r\n\r\n",
+                Some(Request::Malformed),
+            ),
+            ("GET /\r\n\r\n", Some(Request::Malformed)),
+            ("\r\n\r\n", Some(Request::Malformed)),
+            ("", None),
+            ("GET / HTTP/1.1", None),
+            ("GET / HTTP/1.1\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: x\r\n", None),
+        ] {
+            assert_eq!(read_head(head.as_bytes()), request, "{head:?}");
+        }
+        assert_eq!(
+            read_head(b"GET /\xff HTTP/1.1\r\n\r\n"),
+            Some(Request::Malformed)
+        );
+        assert_eq!(
+            read_head(b"\x16\x03\x01\x02\0\n\n"),
+            Some(Request::Malformed),
+            "TLS"
+        );
+    }
+
+    #[test]
+    fn an_answer_says_how_long_it_is() {
+        let bytes = Response::text("200 OK", "ok").to_bytes();
+        assert_eq!(
+            String::from_utf8(bytes).expect("text"),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nCache-Control: no-store\r\n\
+             Connection: close\r\n\r\nok\n"
+        );
+        let bytes = Response::text("405 Method Not Allowed", "").to_bytes();
+        assert!(
+            String::from_utf8(bytes)
+                .expect("text")
+                .contains("\r\nAllow: GET\r\n")
+        );
+    }
+}

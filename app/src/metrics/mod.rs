@@ -1,0 +1,32 @@
+//! What an edge counts, for Prometheus; and whether it is well, for whoever restarts it or sends clients to it.
+//!
+//! A thread of its own answers HTTP, so that no runtime is needed and the edge's loop pays for one look at a flag. When a
+//! scraper asks, the loop copies its numbers once, and the thread makes text of them.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `/metrics` | all numbers, in the text format of OpenMetrics 1.0 |
+//! | `/healthz` | 200 when the loop answers within a second, else 503 |
+//! | `/readyz` | 200 when there is a backend and the edge does not end, else 503 and why |
+
+mod exchange;
+mod http;
+mod server;
+mod text;
+
+use voltlane_core::edge::{Counters, Gauges};
+
+pub use exchange::{Asked, Exchange};
+pub use server::Server;
+pub use text::encode;
+
+/// The numbers of an edge at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Sums since the start.
+    pub counters: Counters,
+    /// What is there now.
+    pub gauges: Gauges,
+    /// Whether the edge was asked to end.
+    pub is_ending: bool,
+}

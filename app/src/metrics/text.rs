@@ -1,0 +1,309 @@
+//! Numbers as text. Names follow <https://prometheus.io/docs/practices/naming>; every label is there from the start, and none
+//! holds an address or an id.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use voltlane_core::edge::{CloseReason, EndReason, Rejected};
+
+use super::Snapshot;
+
+/// What [`encode`] makes is of this type.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All numbers of `snapshot` in the text format of OpenMetrics 1.0.
+#[must_use]
+pub fn encode(snapshot: &Snapshot) -> String {
+    let mut registry = Registry::with_prefix("voltlane");
+    registry.register_collector(Box::new(Edge(snapshot.clone())));
+    let mut page = String::with_capacity(16 << 10);
+    // Writing into a string does not fail.
+    let _ = text::encode(&mut page, &registry);
+    page
+}
+
+#[derive(Debug)]
+struct Edge(Snapshot);
+
+impl Collector for Edge {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let Snapshot {
+            counters,
+            gauges,
+            is_ending,
+        } = &self.0;
+        let mut page = Page(encoder);
+
+        page.tell(
+            "build",
+            "The program",
+            [("version", env!("CARGO_PKG_VERSION"))],
+        )?;
+        page.count("accepts", "Connections taken", counters.accepted)?;
+        page.count_each(
+            "rejects",
+            "Connections beyond a limit; where it is only reported they were taken all the same",
+            "reason",
+            Rejected::ALL
+                .map(Rejected::name)
+                .into_iter()
+                .zip(counters.rejected),
+        )?;
+        page.count_each(
+            "closes",
+            "Connections closed by the edge",
+            "reason",
+            CloseReason::ALL
+                .map(CloseReason::name)
+                .into_iter()
+                .zip(counters.closed),
+        )?;
+        page.count("sessions_started", "Sessions begun", counters.joined)?;
+        page.count_each(
+            "sessions_ended",
+            "Sessions ended for good",
+            "reason",
+            EndReason::ALL
+                .map(EndReason::name)
+                .into_iter()
+                .zip(counters.ended),
+        )?;
+        page.count(
+            "sessions_dropped",
+            "Times that a session lost its connection",
+            counters.dropped,
+        )?;
+        page.count(
+            "challenges",
+            "Clients that said they had been here and were asked for the proof",
+            counters.challenges,
+        )?;
+        page.count_each(
+            "reconnects",
+            "Clients that came back, or tried",
+            "result",
+            [
+                ("resumed", counters.resumed),
+                ("refused", counters.closed[CloseReason::BadProof as usize]),
+            ],
+        )?;
+        page.count(
+            "takeovers",
+            "Reconnects that took a session from a connection that looked alive",
+            counters.takeovers,
+        )?;
+        page.count(
+            "key_agreements",
+            "Public-key agreements computed",
+            counters.agreements,
+        )?;
+        page.count(
+            "paced",
+            "Times that a client sent faster than it may",
+            counters.paced,
+        )?;
+        page.count(
+            "joins_paced",
+            "Newcomers that waited while many clients came back",
+            counters.joins_paced,
+        )?;
+        page.count_each(
+            "packets",
+            "Packets of clients put on the link (up), of the backend put into a queue (down)",
+            "direction",
+            [("up", counters.packets_up), ("down", counters.packets_down)],
+        )?;
+        page.count_each(
+            "packets_dropped",
+            "Packets of the backend that went nowhere",
+            "reason",
+            [
+                ("unknown_client", counters.unknown_client),
+                ("malformed", counters.malformed_down),
+            ],
+        )?;
+        page.count_bytes(
+            "client",
+            "Bytes read from clients (in) and written to them (out)",
+            [
+                ("in", counters.client_bytes_in),
+                ("out", counters.client_bytes_out),
+            ],
+        )?;
+        page.count_bytes(
+            "link",
+            "Bytes read from the backend (in) and written to it (out)",
+            [
+                ("in", counters.link_bytes_in),
+                ("out", counters.link_bytes_out),
+            ],
+        )?;
+        page.count_each(
+            "link_changes",
+            "Times that the backend's link came up, and that it was lost or could not be opened",
+            "to",
+            [("up", counters.link_up), ("down", counters.link_down)],
+        )?;
+        page.count(
+            "link_violations",
+            "Times that the backend's framing was lost",
+            counters.link_violations,
+        )?;
+        page.count(
+            "memory_over",
+            "Times that more than 95 % of the memory limit was held",
+            counters.memory_over,
+        )?;
+
+        page.show_each(
+            "connections",
+            "Connections",
+            "state",
+            [
+                ("handshake", gauges.half_open),
+                (
+                    "established",
+                    gauges.connections.saturating_sub(gauges.half_open),
+                ),
+            ],
+        )?;
+        page.show_each(
+            "sessions",
+            "Sessions whose client is connected, and whose client may come back",
+            "state",
+            [
+                ("attached", gauges.sessions.saturating_sub(gauges.stale)),
+                ("away", gauges.stale),
+            ],
+        )?;
+        page.show(
+            "sources",
+            "Sources of connections that are remembered",
+            gauges.sources,
+        )?;
+        page.show(
+            "clients_waiting",
+            "Clients that wait for room on the link",
+            gauges.waiting,
+        )?;
+        page.show(
+            "link_queue_packets",
+            "Packets that wait for the backend",
+            gauges.link_packets,
+        )?;
+        page.show_bytes(
+            "link_queue",
+            "Bytes that wait for the backend",
+            gauges.link_bytes,
+        )?;
+        page.show_bytes("held", "Bytes that wait anywhere", gauges.held_bytes)?;
+        page.show(
+            "link_up",
+            "Whether there is a backend",
+            usize::from(gauges.link_is_up),
+        )?;
+        page.show(
+            "ending",
+            "Whether the edge was asked to end",
+            usize::from(*is_ending),
+        )
+    }
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn tell(&mut self, name: &str, help: &str, labels: [(&str, &str); 1]) -> fmt::Result {
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Info)?;
+        metric.encode_info(&labels)
+    }
+
+    fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
+    fn count_each(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> fmt::Result {
+        self.each(name, help, None, label, values, MetricType::Counter)
+    }
+
+    fn count_bytes(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: [(&'static str, u64); 2],
+    ) -> fmt::Result {
+        self.each(
+            name,
+            help,
+            Some(&Unit::Bytes),
+            "direction",
+            values,
+            MetricType::Counter,
+        )
+    }
+
+    fn show(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value as u64).encode(metric)
+    }
+
+    fn show_bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(value as u64).encode(metric)
+    }
+
+    fn show_each(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, usize)>,
+    ) -> fmt::Result {
+        let values = values
+            .into_iter()
+            .map(|(value_of, value)| (value_of, value as u64));
+        self.each(name, help, None, label, values, MetricType::Gauge)
+    }
+
+    /// One value for each value of a label.
+    fn each(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+        kind: MetricType,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+        for (of, value) in values {
+            let labels = [(label, of)];
+            let metric = family.encode_family(&labels)?;
+            match kind {
+                MetricType::Counter => ConstCounter::new(value).encode(metric)?,
+                _ => ConstGauge::new(value).encode(metric)?,
+            }
+        }
+        Ok(())
+    }
+}

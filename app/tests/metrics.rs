@@ -1,0 +1,408 @@
+//! The metrics page against the rules of its format, and the HTTP server over real sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use voltlane_app::metrics::{Exchange, Server, Snapshot, encode};
+use voltlane_core::edge::{CloseReason, EndReason, Rejected};
+
+/// Every number different, so that none can stand in another's place.
+fn distinct() -> Snapshot {
+    let mut next = 0;
+    let mut one = || {
+        next += 1;
+        next
+    };
+    let mut snapshot = Snapshot::default();
+    let counters = &mut snapshot.counters;
+    counters.accepted = one();
+    counters.rejected = counters.rejected.map(|_| one());
+    counters.closed = counters.closed.map(|_| one());
+    counters.joined = one();
+    counters.ended = counters.ended.map(|_| one());
+    for counter in [
+        &mut counters.challenges,
+        &mut counters.resumed,
+        &mut counters.takeovers,
+        &mut counters.agreements,
+        &mut counters.dropped,
+        &mut counters.client_bytes_in,
+        &mut counters.client_bytes_out,
+        &mut counters.paced,
+        &mut counters.joins_paced,
+        &mut counters.packets_up,
+        &mut counters.packets_down,
+        &mut counters.unknown_client,
+        &mut counters.malformed_down,
+        &mut counters.memory_over,
+        &mut counters.link_up,
+        &mut counters.link_down,
+        &mut counters.link_violations,
+        &mut counters.link_bytes_in,
+        &mut counters.link_bytes_out,
+    ] {
+        *counter = one();
+    }
+    let gauges = &mut snapshot.gauges;
+    gauges.half_open = 1_001;
+    gauges.connections = gauges.half_open + 1_002;
+    gauges.sources = 1_003;
+    gauges.stale = 1_004;
+    gauges.sessions = gauges.stale + 1_005;
+    gauges.waiting = 1_006;
+    gauges.link_packets = 1_007;
+    gauges.link_bytes = 1_008;
+    gauges.held_bytes = 1_009;
+    gauges.link_is_up = true;
+    snapshot
+}
+
+/// `BLESS=1 cargo test -p voltlane-app --test metrics` writes the page anew; read the difference.
+#[test]
+fn the_page_is_as_reviewed() {
+    let page = encode(&distinct());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/metrics.txt");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &page).expect("it can be written");
+    }
+    let reviewed = std::fs::read_to_string(path).expect("it is there");
+    for (line, expected) in page.lines().zip(reviewed.lines()) {
+        assert_eq!(line, expected);
+    }
+    assert_eq!(page, reviewed);
+}
+
+#[test]
+fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
+    let page = encode(&distinct());
+    let Some(body) = page.strip_suffix("# EOF\n") else {
+        panic!("it does not end with # EOF")
+    };
+    let (mut kinds, mut samples, mut values) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let mut family = ("", "");
+    for line in body.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (Some(what), Some(name), Some(rest)) = (words.next(), words.next(), words.next())
+            else {
+                panic!("{line}")
+            };
+            match what {
+                "HELP" => assert!(!rest.is_empty(), "{line}"),
+                "TYPE" => {
+                    assert!(["counter", "gauge", "info"].contains(&rest), "{line}");
+                    assert_eq!(kinds.insert(name, rest), None, "{name} has two types");
+                    family = (name, rest);
+                }
+                "UNIT" => assert!(name.ends_with(&format!("_{rest}")), "{line}"),
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        assert!(
+            samples.insert(line.rsplit_once(' ').expect(line).0),
+            "twice: {line}"
+        );
+        let (series, value) = line.rsplit_once(' ').expect(line);
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let (family_name, kind) = family;
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert_eq!(
+            name,
+            format!("{family_name}{suffix}"),
+            "it stands with its family"
+        );
+        assert!(name.starts_with("voltlane_"), "{line}");
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+            "{line}"
+        );
+        for label in labels
+            .strip_suffix('}')
+            .expect(line)
+            .split(',')
+            .filter(|label| !label.is_empty())
+        {
+            let (key, text) = label.split_once('=').expect(line);
+            assert!(
+                ["reason", "result", "direction", "state", "to", "version"].contains(&key),
+                "{line}"
+            );
+            let text = text
+                .strip_prefix('"')
+                .and_then(|text| text.strip_suffix('"'))
+                .expect(line);
+            assert!(
+                key == "version"
+                    || text
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{line}"
+            );
+        }
+        values.push(value.parse::<u64>().expect(line));
+    }
+    // What is counted in two places: refused proofs are closes, too.
+    let refused = distinct().counters.closed[CloseReason::BadProof as usize];
+    let counted = 20 + Rejected::ALL.len() + CloseReason::ALL.len() + EndReason::ALL.len() + 1;
+    for number in (1..=counted as u64).chain(1_001..=1_009) {
+        let times = values.iter().filter(|&&value| value == number).count();
+        let expected = match number {
+            // The build and the link are 1 as well.
+            1 => 3,
+            _ if number == refused => 2,
+            _ => 1,
+        };
+        assert_eq!(times, expected, "{number}");
+    }
+}
+
+#[test]
+fn every_label_is_there_from_the_start() {
+    let series = |page: String| -> Vec<String> {
+        page.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.rsplit_once(' ').expect("a value").0.to_owned())
+            .collect()
+    };
+    assert_eq!(
+        series(encode(&Snapshot::default())),
+        series(encode(&distinct()))
+    );
+}
+
+/// A server, and a loop that answers it until it is told to stop.
+struct Served {
+    server: Server,
+    is_stuck: Arc<AtomicBool>,
+    ends: Arc<AtomicBool>,
+    edge: Option<JoinHandle<()>>,
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn serve(snapshot: Snapshot) -> Served {
+    let (exchange, mut asked) = Exchange::new();
+    let [is_stuck, ends] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (stuck, end) = (Arc::clone(&is_stuck), Arc::clone(&ends));
+    let edge = thread::spawn(move || {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        while !end.load(Ordering::SeqCst) {
+            if !stuck.load(Ordering::SeqCst) {
+                asked.answer(&waker, || snapshot.clone());
+            }
+            thread::park();
+        }
+    });
+    Served {
+        server: Server::start("127.0.0.1:0", exchange).expect("a free port"),
+        is_stuck,
+        ends,
+        edge: Some(edge),
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        if let Some(edge) = self.edge.take() {
+            edge.thread().unpark();
+            edge.join().expect("no panic");
+        }
+    }
+}
+
+impl Served {
+    fn connect(&self) -> TcpStream {
+        connect(self.server.address())
+    }
+
+    fn get(&self, path: &str) -> (String, String) {
+        self.request(format!("GET {path} HTTP/1.1\r\nHost: edge\r\n\r\n").as_bytes())
+    }
+
+    /// The status and the body of the answer to these bytes.
+    fn request(&self, bytes: &[u8]) -> (String, String) {
+        let mut stream = self.connect();
+        stream.write_all(bytes).expect("it is taken");
+        answer(stream)
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout");
+    stream
+}
+
+fn answer(mut stream: TcpStream) -> (String, String) {
+    let mut text = String::new();
+    stream
+        .read_to_string(&mut text)
+        .expect("an answer and its end");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .expect("a length");
+    assert_eq!(length.parse(), Ok(body.len()));
+    let status = head
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("HTTP/1.1 "))
+        .expect("a status");
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_scraper_gets_the_page() {
+    let served = serve(distinct());
+    for _ in 0..3 {
+        assert_eq!(
+            served.get("/metrics"),
+            ("200 OK".to_owned(), encode(&distinct()))
+        );
+    }
+    let mut stream = served.connect();
+    for byte in b"GET /metrics HTTP/1.1\r\n\r\n" {
+        stream.write_all(&[*byte]).expect("it is taken");
+    }
+    assert_eq!(answer(stream).0, "200 OK", "byte by byte");
+}
+
+#[test]
+fn health_is_an_answer_of_the_loop_and_readiness_is_a_backend_too() {
+    let up = distinct();
+    let mut down = up.clone();
+    down.gauges.link_is_up = false;
+    let mut ending = up.clone();
+    ending.is_ending = true;
+    for (snapshot, ready, says) in [
+        (up, "200 OK", "ok\n"),
+        (down, "503 Service Unavailable", "there is no backend\n"),
+        (ending, "503 Service Unavailable", "the edge ends\n"),
+    ] {
+        let served = serve(snapshot);
+        assert_eq!(
+            served.get("/healthz"),
+            ("200 OK".to_owned(), "ok\n".to_owned())
+        );
+        assert_eq!(served.get("/readyz"), (ready.to_owned(), says.to_owned()));
+    }
+}
+
+#[test]
+fn a_loop_that_is_stuck_is_not_well_and_is_well_again_when_it_goes_on() {
+    let served = serve(distinct());
+    assert_eq!(served.get("/healthz").0, "200 OK");
+    served.is_stuck.store(true, Ordering::SeqCst);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let (status, says) = served.get(path);
+        assert_eq!(
+            (status.as_str(), says.as_str()),
+            ("503 Service Unavailable", "the edge does not answer\n")
+        );
+    }
+    served.is_stuck.store(false, Ordering::SeqCst);
+    assert_eq!(served.get("/healthz").0, "200 OK");
+}
+
+#[test]
+fn what_is_no_such_request_gets_its_status_and_the_next_one_is_served() {
+    let served = serve(distinct());
+    let long = format!("GET /metrics HTTP/1.1\r\nA: {}", "x".repeat(9_000));
+    let body = format!(
+        "POST /metrics HTTP/1.1\r\nContent-Length: 60000\r\n\r\n{}",
+        "x".repeat(60_000)
+    );
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("GET /metrics/ HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("GET /Metrics HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("DELETE /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
+        ("\u{16}\u{3}\u{1}\r\n\r\n", "400 Bad Request"),
+        (long.as_str(), "431 Request Header Fields Too Large"),
+        (body.as_str(), "405 Method Not Allowed"),
+    ] {
+        assert_eq!(
+            served.request(request.as_bytes()).0,
+            status,
+            "{:?}",
+            &request[..20.min(request.len())]
+        );
+    }
+    for cut in ["", "GET /met"] {
+        let mut stream = served.connect();
+        stream.write_all(cut.as_bytes()).expect("it is taken");
+        stream.shutdown(Shutdown::Write).expect("half of it ends");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("an end");
+        assert_eq!(rest, b"", "nobody is there to be answered");
+    }
+    assert_eq!(served.get("/metrics").0, "200 OK");
+}
+
+#[test]
+fn whoever_says_nothing_or_says_it_slowly_holds_up_the_others_for_a_bounded_time() {
+    let served = serve(distinct());
+    let began = Instant::now();
+    let silent = served.connect();
+    assert_eq!(served.get("/metrics").0, "200 OK");
+    assert_eq!(answer(silent).0, "408 Request Timeout");
+    assert!(
+        began.elapsed() >= Duration::from_secs(2),
+        "it was given its time"
+    );
+    // Each byte comes within the time that a single read may take; all of them together do not.
+    let mut slow = served.connect();
+    let mut writer = slow.try_clone().expect("a second handle");
+    let drip = thread::spawn(move || {
+        while writer.write_all(b"x").is_ok() && began.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let mut text = [0; 12];
+    slow.read_exact(&mut text).expect("an answer");
+    assert_eq!(&text, b"HTTP/1.1 408");
+    drop(slow);
+    drip.join().expect("no panic");
+    assert_eq!(served.get("/metrics").0, "200 OK");
+}
+
+#[test]
+fn a_server_that_is_dropped_leaves_its_address() {
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let (exchange, _asked) = Exchange::new();
+        let server = Server::start(&format!("{host}:0"), exchange).expect("a free port");
+        let address = server.address();
+        drop(server);
+        let (exchange, _asked) = Exchange::new();
+        Server::start(&address.to_string(), exchange).expect("the port is free again");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_an_error() {
+    let served = serve(distinct());
+    let (exchange, _asked) = Exchange::new();
+    assert!(Server::start(&served.server.address().to_string(), exchange).is_err());
+}
