@@ -10,9 +10,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use proptest::prelude::*;
-use voltlane_app::config::{
-    Argument, Loaded, Origin, Settings, Sources, default_file, keys, markdown_table,
-};
+use voltlane_app::config::{Argument, Loaded, Origin, Settings, Sources, default_file, keys};
 
 #[test]
 fn keys_and_types() {
@@ -117,27 +115,6 @@ fn the_default_file_is_as_it_was_last_read() {
     }
     let expected = std::fs::read_to_string(&path).expect("the file can be read");
     assert_eq!(default_file(), expected);
-}
-
-/// The README shows every key. With `BLESS=1` what stands between the two marks is written anew.
-#[test]
-fn the_table_of_the_readme_is_the_table_of_keys() {
-    const MARKS: (&str, &str) = ("<!-- keys -->\n", "<!-- /keys -->");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let Ok(readme) = std::fs::read_to_string(&path) else {
-        return;
-    };
-    let parts = readme
-        .split_once(MARKS.0)
-        .and_then(|(before, rest)| Some((before, rest.split_once(MARKS.1)?)));
-    let (before, (table, after)) =
-        parts.expect("README.md has <!-- keys --> and <!-- /keys --> round its table");
-    if std::env::var_os("BLESS").is_some() {
-        let text = [before, MARKS.0, &markdown_table(), MARKS.1, after].concat();
-        std::fs::write(&path, text).expect("README.md can be written");
-    } else {
-        assert_eq!(table, markdown_table());
-    }
 }
 
 /// Every key from every place: its default can be set, and is then known to come from there.
