@@ -13,8 +13,6 @@ use crate::work::{self, Kind};
 
 /// What a count may be above the committed one before it is a regression: 2 %.
 const TOLERANCE: f64 = 0.02;
-/// Below this many sessions a kind is quick enough to set up under callgrind.
-const MAX_SIZE: usize = 20_000;
 const FEW_STEPS: u64 = 20;
 const MANY_STEPS: u64 = 120;
 
@@ -61,9 +59,7 @@ pub fn run_steps(kind: &str, steps: u64) -> bool {
 
 /// Counts all kinds, or those with `part` in their name.
 pub fn count(part: &str) -> Result<Counts, CountError> {
-    let kinds = work::kinds()
-        .into_iter()
-        .filter(|kind| kind.size <= MAX_SIZE);
+    let kinds = work::quick_kinds().into_iter();
     let mut counts = Counts::new();
     for kind in kinds.filter(|kind| kind.to_string().contains(part)) {
         let packets = kind.prepare().packets;

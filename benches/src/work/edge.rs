@@ -36,12 +36,12 @@ pub(super) fn kinds() -> Vec<Kind> {
     for sessions in [ACTIVE, 10_000, 100_000] {
         kinds.push(Kind::new("echo-beside-idle", sessions, echo_beside_idle));
     }
-    kinds.push(Kind::allocating("join", 1, 3, join));
-    kinds.push(Kind::allocating("resume", 1, 10, resume));
+    kinds.push(Kind::allocating("join", 1, 5, join));
+    kinds.push(Kind::allocating("resume", 1, 13, resume));
     kinds.push(Kind::allocating(
         "join-and-first-resume",
         1,
-        14,
+        19,
         first_resume,
     ));
     kinds

@@ -9,6 +9,9 @@ use std::fmt;
 /// Payload sizes of the whole range: a game's input, a chat line, a small document, a map chunk.
 pub const SIZES: [usize; 4] = [16, 64, 1024, 16 * 1024];
 
+/// More sessions than this take a while to set up.
+const MAX_QUICK_SIZE: usize = 20_000;
+
 /// One kind of work. [`step`](Self::step) does the same again at each call.
 pub struct Work {
     /// Packets, or whatever the name says, in one step.
@@ -79,6 +82,13 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.name, self.size)
     }
+}
+
+/// The kinds that are set up quickly, for those who count and need not wait.
+pub fn quick_kinds() -> Vec<Kind> {
+    let mut kinds = kinds();
+    kinds.retain(|kind| kind.size <= MAX_QUICK_SIZE);
+    kinds
 }
 
 /// All kinds.

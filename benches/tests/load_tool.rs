@@ -1,0 +1,102 @@
+//! The load tool against the bare forwarder, as a user starts it: a second of load, and every packet accounted for.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn benches(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_benches"))
+        .args(args)
+        .output()
+        .expect("the binary of this package was built")
+}
+
+/// The figures of the one program that was measured.
+fn load(scenario: &[&str]) -> Value {
+    let mut args = vec![
+        "load",
+        "--program",
+        "bare",
+        "--seconds",
+        "1",
+        "--no-pin",
+        "--json",
+    ];
+    args.extend(scenario);
+    let output = benches(&args);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let json: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    json["programs"][0].clone()
+}
+
+fn assert_moved(figures: &Value) {
+    assert!(figures["operations"].as_u64() > Some(0), "{figures}");
+    assert!(
+        figures["cpu_micros_per_operation"].as_f64() > Some(0.0),
+        "{figures}"
+    );
+    assert_eq!(figures["wrong_packets"], 0, "{figures}");
+    assert_eq!(figures["broken_connections"], 0, "{figures}");
+}
+
+#[test]
+fn echo_comes_back_whole_and_in_order() {
+    assert_moved(&load(&[
+        "echo",
+        "--clients",
+        "20",
+        "--in-flight",
+        "4",
+        "--size",
+        "3000",
+    ]));
+}
+
+#[test]
+fn a_fixed_rate_is_kept() {
+    let figures = load(&["rate", "--clients", "10", "--per-second", "500"]);
+    assert_moved(&figures);
+    let operations = figures["operations"].as_u64().expect("a count");
+    assert!((250..=750).contains(&operations), "{figures}");
+}
+
+#[test]
+fn the_backend_reaches_all_clients_in_turn() {
+    assert_moved(&load(&["fan-out", "--clients", "20"]));
+}
+
+#[test]
+fn clients_join_one_after_the_other() {
+    assert_moved(&load(&["joins", "--clients", "4"]));
+}
+
+#[test]
+fn what_is_not_installed_is_said_and_the_others_are_measured() {
+    let programs = "/nowhere/voltlane,bare";
+    let args = [
+        "load",
+        "--program",
+        programs,
+        "--seconds",
+        "1",
+        "--no-pin",
+        "echo",
+        "--clients",
+        "2",
+    ];
+    let output = benches(&args);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+    assert!(
+        printed.contains("/nowhere/voltlane is not installed"),
+        "{printed}"
+    );
+    assert!(
+        printed.lines().any(|line| line.starts_with("bare ")),
+        "{printed}"
+    );
+}
