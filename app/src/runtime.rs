@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 
-use voltlane_driver::{Connector, Listener, Timer};
+use voltlane_driver::{Connector, Listener, SocketOptions, Timer};
 
 /// A runtime: its sockets, its clock, and a way to run one future to its end.
 pub trait Runtime: 'static {
@@ -18,7 +18,11 @@ pub trait Runtime: 'static {
     /// Listens at `address`, `host:port`, and says at which address that is in the end.
     fn bind(
         address: String,
+        options: SocketOptions,
     ) -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
+
+    /// What opens streams to `address`, `host:port`.
+    fn connector(address: String, options: SocketOptions) -> Self::Connector;
 
     /// Runs a future to its end on this thread, and everything that it needs of the runtime. The future serves many
     /// streams and must not be throttled.

@@ -6,7 +6,8 @@
 //! traits for real sockets and clocks, the simulator for turmoil's. So the code that ships is the code that is
 //! simulated.
 //!
-//! Nothing here binds an address, reads a clock or starts a task.
+//! No driver binds an address, reads a clock or starts a task. What every runtime sets on its sockets stands here too, once:
+//! [`SocketOptions`].
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -15,10 +16,12 @@ pub mod client;
 mod edge;
 mod inbox;
 mod io;
+mod socket;
 mod transport;
 mod waker;
 
 pub use backend::Backend;
 pub use client::Client;
 pub use edge::{EdgeDriver, EdgeHandle};
+pub use socket::SocketOptions;
 pub use transport::{Connect, Connector, Listener, Stream, Timer};

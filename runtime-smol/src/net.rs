@@ -6,13 +6,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_io::Async;
-use socket2::{Domain, SockRef, Socket, Type};
-use voltlane_driver::{Connect, Connector, Listener, Stream};
+use socket2::SockRef;
+use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 use crate::resolve::resolve;
-
-/// How many connections the kernel may hold that were not accepted yet: a storm of reconnects fits.
-const BACKLOG: i32 = 4_096;
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
 #[derive(Debug)]
@@ -30,10 +27,17 @@ impl TcpStream {
     /// # Errors
     /// What the resolver said, or what the last address tried did.
     pub async fn connect(address: &str) -> io::Result<TcpStream> {
+        Self::connect_with(address, SocketOptions::default()).await
+    }
+
+    async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
         let mut last = None;
         for candidate in resolve(address).await? {
             match Async::<std::net::TcpStream>::connect(candidate).await {
-                Ok(stream) => return Ok(TcpStream::from(stream)),
+                Ok(stream) => {
+                    options.apply(&SockRef::from(stream.get_ref()))?;
+                    return Ok(TcpStream::from(stream));
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -42,9 +46,8 @@ impl TcpStream {
 }
 
 impl From<Async<std::net::TcpStream>> for TcpStream {
+    /// A connection with the options that it has; [`SocketOptions::apply`] sets ours.
     fn from(io: Async<std::net::TcpStream>) -> Self {
-        // Fails only on a socket that is dead already, which the first read will say.
-        let _ = io.get_ref().set_nodelay(true);
         TcpStream {
             io,
             drained: false,
@@ -112,7 +115,10 @@ impl Stream for TcpStream {
 
 /// A TCP listener.
 #[derive(Debug)]
-pub struct TcpListener(Async<std::net::TcpListener>);
+pub struct TcpListener {
+    inner: Async<std::net::TcpListener>,
+    options: SocketOptions,
+}
 
 impl TcpListener {
     /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
@@ -120,10 +126,18 @@ impl TcpListener {
     /// # Errors
     /// What the resolver said, or what the last address tried did.
     pub async fn bind(address: &str) -> io::Result<TcpListener> {
+        Self::bind_with(address, SocketOptions::default()).await
+    }
+
+    /// The same, with other options for the connections than the default.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind).
+    pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
         let mut last = None;
         for candidate in resolve(address).await? {
-            match listen(candidate) {
-                Ok(listener) => return Ok(TcpListener(listener)),
+            match options.listen(candidate).and_then(Async::new) {
+                Ok(inner) => return Ok(TcpListener { inner, options }),
                 Err(error) => last = Some(error),
             }
         }
@@ -135,13 +149,7 @@ impl TcpListener {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.get_ref().local_addr()
-    }
-}
-
-impl From<Async<std::net::TcpListener>> for TcpListener {
-    fn from(listener: Async<std::net::TcpListener>) -> Self {
-        TcpListener(listener)
+        self.inner.get_ref().local_addr()
     }
 }
 
@@ -150,15 +158,16 @@ impl Listener for TcpListener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         loop {
-            match self.0.get_ref().accept() {
+            match self.inner.get_ref().accept() {
                 Ok((stream, source)) => {
+                    self.options.apply_to_accepted(&SockRef::from(&stream));
                     let mut stream = TcpStream::from(Async::new(stream)?);
                     // Mostly true, and found out by the reactor rather than by a read.
                     stream.drained = true;
                     return Poll::Ready(Ok((stream, source)));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.0.poll_readable(cx))?
+                    ready!(self.inner.poll_readable(cx))?
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -170,6 +179,7 @@ impl Listener for TcpListener {
 #[derive(Debug, Clone)]
 pub struct TcpConnector {
     address: String,
+    options: SocketOptions,
 }
 
 impl TcpConnector {
@@ -178,13 +188,20 @@ impl TcpConnector {
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {
             address: address.into(),
+            options: SocketOptions::default(),
         }
+    }
+
+    /// The same, with other options than the default.
+    #[must_use]
+    pub fn with_options(self, options: SocketOptions) -> Self {
+        TcpConnector { options, ..self }
     }
 }
 
 impl From<String> for TcpConnector {
     fn from(address: String) -> Self {
-        TcpConnector { address }
+        TcpConnector::new(address)
     }
 }
 
@@ -192,19 +209,9 @@ impl Connector for TcpConnector {
     type Stream = TcpStream;
 
     fn connect(&mut self) -> Connect<TcpStream> {
-        let address = self.address.clone();
-        Box::pin(async move { TcpStream::connect(&address).await })
+        let (address, options) = (self.address.clone(), self.options);
+        Box::pin(async move { TcpStream::connect_with(&address, options).await })
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<Async<std::net::TcpListener>> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Async::new(socket.into())
 }
 
 fn no_address(address: &str) -> io::Error {

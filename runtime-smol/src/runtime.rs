@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use voltlane_app::Runtime;
+use voltlane_driver::SocketOptions;
 
 use crate::{TcpConnector, TcpListener, Timer};
 
@@ -17,10 +18,17 @@ impl Runtime for Smol {
     type Connector = TcpConnector;
     type Timer = Timer;
 
-    async fn bind(address: String) -> io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind(&address).await?;
+    async fn bind(
+        address: String,
+        options: SocketOptions,
+    ) -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind_with(&address, options).await?;
         let address = listener.local_addr()?;
         Ok((listener, address))
+    }
+
+    fn connector(address: String, options: SocketOptions) -> TcpConnector {
+        TcpConnector::new(address).with_options(options)
     }
 
     fn block_on<T: Send + 'static>(

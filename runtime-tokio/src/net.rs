@@ -5,12 +5,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpSocket;
-use voltlane_driver::{Connect, Connector, Listener, Stream};
-
-/// How many connections the kernel may hold that were not accepted yet: a storm of reconnects fits.
-const BACKLOG: u32 = 4_096;
+use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
 #[derive(Debug)]
@@ -22,10 +19,17 @@ impl TcpStream {
     /// # Errors
     /// What the resolver said, or what the last address tried did.
     pub async fn connect(address: &str) -> io::Result<TcpStream> {
+        Self::connect_with(address, SocketOptions::default()).await
+    }
+
+    async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
         let mut last = None;
         for candidate in resolve(address).await? {
             match tokio::net::TcpStream::connect(candidate).await {
-                Ok(stream) => return Ok(TcpStream::from(stream)),
+                Ok(stream) => {
+                    options.apply(&SockRef::from(&stream))?;
+                    return Ok(TcpStream(stream));
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -34,9 +38,8 @@ impl TcpStream {
 }
 
 impl From<tokio::net::TcpStream> for TcpStream {
+    /// A connection with the options that it has; [`SocketOptions::apply`] sets ours.
     fn from(stream: tokio::net::TcpStream) -> Self {
-        // Fails only on a socket that is dead already, which the first read will say.
-        let _ = stream.set_nodelay(true);
         TcpStream(stream)
     }
 }
@@ -73,7 +76,10 @@ impl Stream for TcpStream {
 
 /// A TCP listener.
 #[derive(Debug)]
-pub struct TcpListener(tokio::net::TcpListener);
+pub struct TcpListener {
+    inner: tokio::net::TcpListener,
+    options: SocketOptions,
+}
 
 impl TcpListener {
     /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
@@ -81,10 +87,21 @@ impl TcpListener {
     /// # Errors
     /// What the resolver said, or what the last address tried did.
     pub async fn bind(address: &str) -> io::Result<TcpListener> {
+        Self::bind_with(address, SocketOptions::default()).await
+    }
+
+    /// The same, with other options for the connections than the default.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind).
+    pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
         let mut last = None;
         for candidate in resolve(address).await? {
-            match listen(candidate) {
-                Ok(listener) => return Ok(listener),
+            let listening = options
+                .listen(candidate)
+                .and_then(tokio::net::TcpListener::from_std);
+            match listening {
+                Ok(inner) => return Ok(TcpListener { inner, options }),
                 Err(error) => last = Some(error),
             }
         }
@@ -96,13 +113,7 @@ impl TcpListener {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl From<tokio::net::TcpListener> for TcpListener {
-    fn from(listener: tokio::net::TcpListener) -> Self {
-        TcpListener(listener)
+        self.inner.local_addr()
     }
 }
 
@@ -110,8 +121,9 @@ impl Listener for TcpListener {
     type Stream = TcpStream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let (stream, source) = ready!(self.0.poll_accept(cx))?;
-        Poll::Ready(Ok((stream.into(), source)))
+        let (stream, source) = ready!(self.inner.poll_accept(cx))?;
+        self.options.apply_to_accepted(&SockRef::from(&stream));
+        Poll::Ready(Ok((TcpStream(stream), source)))
     }
 }
 
@@ -119,6 +131,7 @@ impl Listener for TcpListener {
 #[derive(Debug, Clone)]
 pub struct TcpConnector {
     address: String,
+    options: SocketOptions,
 }
 
 impl TcpConnector {
@@ -127,13 +140,20 @@ impl TcpConnector {
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {
             address: address.into(),
+            options: SocketOptions::default(),
         }
+    }
+
+    /// The same, with other options than the default.
+    #[must_use]
+    pub fn with_options(self, options: SocketOptions) -> Self {
+        TcpConnector { options, ..self }
     }
 }
 
 impl From<String> for TcpConnector {
     fn from(address: String) -> Self {
-        TcpConnector { address }
+        TcpConnector::new(address)
     }
 }
 
@@ -141,22 +161,9 @@ impl Connector for TcpConnector {
     type Stream = TcpStream;
 
     fn connect(&mut self) -> Connect<TcpStream> {
-        let address = self.address.clone();
-        Box::pin(async move { TcpStream::connect(&address).await })
+        let (address, options) = (self.address.clone(), self.options);
+        Box::pin(async move { TcpStream::connect_with(&address, options).await })
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(TcpListener(socket.listen(BACKLOG)?))
 }
 
 /// The addresses of `host:port`. The last colon splits, so `::1:42000` is good as well as `[::1]:42000`.

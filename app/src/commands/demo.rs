@@ -14,7 +14,7 @@ use std::time::Duration;
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_driver::backend::Backend;
-use voltlane_driver::{EdgeDriver, Timer};
+use voltlane_driver::{EdgeDriver, SocketOptions, Timer};
 
 use self::figures::{Figures, lock};
 use self::player::Player;
@@ -52,13 +52,14 @@ pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode
 async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> {
     let stop = signals::stop()?;
     let figures = Arc::new(Mutex::new(Figures::default()));
-    let (listener, backend_address) = R::bind("127.0.0.1:0".into()).await?;
+    let (listener, backend_address) =
+        R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
     let backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
-    let (listener, address) = R::bind("127.0.0.1:0".into()).await?;
+    let (listener, address) = R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
     let mut config = EdgeConfig::default();
     config.clients.missed_packets_buffer_size = MISSED_PACKETS;
     let edge = Edge::new(config, make_key(), *random());
-    let connector = R::Connector::from(backend_address.to_string());
+    let connector = R::connector(backend_address.to_string(), SocketOptions::default());
     let driver = EdgeDriver::new(edge, listener, connector, R::Timer::default());
 
     say(&format!(
@@ -71,7 +72,7 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
     let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
     for number in 0..CLIENTS {
         let player = Player::new(
-            R::Connector::from(address.to_string()),
+            R::connector(address.to_string(), SocketOptions::default()),
             number,
             Arc::clone(&figures),
         );

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info};
 use voltlane_driver::backend::{Backend, Event};
-use voltlane_driver::{Listener, Timer};
+use voltlane_driver::{Listener, SocketOptions, Timer};
 
 use super::signals;
 use crate::Runtime;
@@ -23,7 +23,7 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
     let echoed = R::block_on(async move {
         let mut stop =
             signals::stop().map_err(|error| format!("signals cannot be handled: {error}"))?;
-        let (listener, address) = R::bind(listen.clone())
+        let (listener, address) = R::bind(listen.clone(), SocketOptions::of_link())
             .await
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         info!(%address, "waiting for an edge");

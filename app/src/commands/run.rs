@@ -40,12 +40,15 @@ async fn serve<R: Runtime>(settings: Settings) -> Result<(), String> {
     );
 
     let listen = settings.listener.address.to_string();
-    let (listener, address) = R::bind(listen.clone())
+    let (listener, address) = R::bind(listen.clone(), settings.listener_options())
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let mut backend = FirstThen {
         first: None,
-        later: R::Connector::from(settings.master.address.to_string()),
+        later: R::connector(
+            settings.master.address.to_string(),
+            settings.master_options(),
+        ),
     };
     if settings.master.required_at_start {
         let problem = |error| {

@@ -7,6 +7,8 @@ use voltlane_core::edge::{
     SourceLimits,
 };
 
+use voltlane_driver::SocketOptions;
+
 use super::keys::{MAX_COUNT, Settings};
 use super::value::{Announce, Enforce, ProxyProtocol};
 use crate::resources::Resources;
@@ -15,6 +17,30 @@ use crate::resources::Resources;
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 impl Settings {
+    /// The options of clients' sockets.
+    #[must_use]
+    pub fn listener_options(&self) -> SocketOptions {
+        let listener = &self.listener;
+        SocketOptions {
+            backlog: listener.backlog,
+            keep_alive: seconds(listener.keep_alive_secs),
+            user_timeout: seconds(listener.user_timeout_secs),
+            send_buffer_bytes: listener.send_buffer_bytes,
+            receive_buffer_bytes: listener.receive_buffer_bytes,
+            unsent_bytes: listener.unsent_bytes,
+        }
+    }
+
+    /// The options of the backend's socket.
+    #[must_use]
+    pub fn master_options(&self) -> SocketOptions {
+        SocketOptions {
+            keep_alive: seconds(self.master.keep_alive_secs),
+            user_timeout: seconds(self.master.user_timeout_secs),
+            ..SocketOptions::of_link()
+        }
+    }
+
     /// The configuration of an edge machine. What is 0 and derived from `resources` stays at the machine's own default where
     /// they are not known.
     #[must_use]

@@ -146,6 +146,8 @@ pub(super) const MAX_COUNT: u32 = 1 << 24;
 const MAX_FRAME: u32 = 1 << 30;
 /// The largest queue: 1 TiB.
 const MAX_QUEUE: u64 = 1 << 40;
+/// The largest buffer of one socket: 1 GiB.
+const MAX_SOCKET_BUFFER: u32 = 1 << 30;
 /// The longest time that one step may take: an hour.
 const HOUR: u32 = 3_600;
 
@@ -170,6 +172,18 @@ settings! {
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ();
         /// Networks that such proxies are in; connections from elsewhere are turned away. In a variable: separated by commas.
         trusted_proxies: Networks = Networks::default(), ();
+        /// Connections that the system may hold that were not taken yet. It may take fewer (net.core.somaxconn).
+        backlog: u32 = 4_096, 1..=65_535;
+        /// How long a client may be silent before the system asks it for a sign of life. 0: never.
+        keep_alive_secs: u32 = 20, 0..=HOUR;
+        /// How long what was sent to a client may stay without an acknowledgement. 0: as long as the system likes.
+        user_timeout_secs: u32 = 15, 0..=HOUR;
+        /// What the system may hold for one client that was sent. 0: as much as it likes, up to several MiB.
+        send_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
+        /// What the system may hold of one client that was not read yet. 0: as much as it likes, up to several MiB.
+        receive_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
+        /// What the system may hold for one client that is not on the wire yet. 0: as much as send_buffer_bytes.
+        unsent_bytes: u32 = 131_072, 0..=MAX_SOCKET_BUFFER;
     }
 
     /// The backend, and the one stream to it that carries every client.
@@ -188,6 +202,10 @@ settings! {
         /// Whether a backend that cannot be reached at the start ends the process with an error. false: the edge serves
         /// and keeps trying.
         required_at_start: bool = false, ();
+        /// How long the backend may be silent before the system asks it for a sign of life. 0: never.
+        keep_alive_secs: u32 = 20, 0..=HOUR;
+        /// How long what was sent to the backend may stay without an acknowledgement. 0: as long as the system likes.
+        user_timeout_secs: u32 = 15, 0..=HOUR;
     }
 
     /// Clients: their queues, and what becomes of one that drops.

@@ -1,0 +1,160 @@
+//! The options of sockets: what the system buffers, and when it gives a silent peer up.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+
+/// Probes of a silent peer after [`SocketOptions::keep_alive`], and the pause between them.
+const KEEP_ALIVE_PROBES: u32 = 3;
+/// See [`KEEP_ALIVE_PROBES`].
+const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is set on every connection. For each figure 0 leaves it to the system.
+///
+/// The buffers are set on purpose. Left to itself Linux lets the buffer of a connection grow to several megabytes, so that
+/// ten thousand clients that read nothing hold gigabytes of what an edge believes to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Connections that the kernel may hold that were not accepted yet: a storm of reconnects fits.
+    pub backlog: u32,
+    /// How long a peer may be silent before it is asked for a sign of life (TCP keep-alive, RFC 9293 section 3.8.4).
+    pub keep_alive: Duration,
+    /// How long what was sent may stay without an acknowledgement (TCP_USER_TIMEOUT, RFC 5482). Linux only.
+    pub user_timeout: Duration,
+    /// Bytes that the kernel may hold for the peer (SO_SNDBUF).
+    pub send_buffer_bytes: u32,
+    /// Bytes of the peer's that the kernel may hold for us (SO_RCVBUF).
+    pub receive_buffer_bytes: u32,
+    /// Bytes not yet on the wire beyond which a socket takes no more (TCP_NOTSENT_LOWAT): the rest waits where it is
+    /// counted, and is fresh when it is sent. Linux only.
+    pub unsent_bytes: u32,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions {
+            backlog: 4_096,
+            keep_alive: Duration::from_secs(20),
+            user_timeout: Duration::from_secs(15),
+            send_buffer_bytes: 256 * 1024,
+            receive_buffer_bytes: 256 * 1024,
+            unsent_bytes: 128 * 1024,
+        }
+    }
+}
+
+impl SocketOptions {
+    /// Those of the one stream that carries everybody: its buffers are left to the system, which measures the path.
+    #[must_use]
+    pub fn of_link() -> Self {
+        SocketOptions {
+            send_buffer_bytes: 0,
+            receive_buffer_bytes: 0,
+            unsent_bytes: 0,
+            ..SocketOptions::default()
+        }
+    }
+
+    /// Listens at `address`. Accepted connections inherit the options on Linux; elsewhere [`apply`](Self::apply) them.
+    ///
+    /// # Errors
+    /// Those of the system: the address is in use, not of this machine, or not permitted.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        self.apply(&SockRef::from(&socket))?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    }
+
+    /// Sets the options on a socket, and that it sends at once (TCP_NODELAY): packets are collected before they are
+    /// written, so Nagle's algorithm could only delay them.
+    ///
+    /// # Errors
+    /// Those of the system; on a socket that is dead already, for one.
+    pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if !self.keep_alive.is_zero() {
+            let probes = TcpKeepalive::new()
+                .with_time(self.keep_alive)
+                .with_interval(KEEP_ALIVE_PAUSE)
+                .with_retries(KEEP_ALIVE_PROBES);
+            socket.set_tcp_keepalive(&probes)?;
+        }
+        if self.send_buffer_bytes > 0 {
+            socket.set_send_buffer_size(self.send_buffer_bytes as usize)?;
+        }
+        if self.receive_buffer_bytes > 0 {
+            socket.set_recv_buffer_size(self.receive_buffer_bytes as usize)?;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            if !self.user_timeout.is_zero() {
+                socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+            }
+            if self.unsent_bytes > 0 {
+                socket.set_tcp_notsent_lowat(self.unsent_bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an accepted connection did not inherit from its listener.
+    pub fn apply_to_accepted(&self, socket: &SockRef<'_>) {
+        if !cfg!(target_os = "linux") {
+            // Fails only on a socket that is dead already, which the first read will say.
+            let _ = self.apply(socket);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn accepted_connections_inherit_every_option() {
+        let options = SocketOptions {
+            user_timeout: Duration::from_millis(7_000),
+            ..SocketOptions::default()
+        };
+        let listener = options.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), options.keep_alive);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEP_ALIVE_PROBES);
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(options.user_timeout)
+        );
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), options.unsent_bytes);
+        // Linux says twice what was set: the other half is for its own bookkeeping.
+        assert_eq!(socket.send_buffer_size().unwrap(), 512 * 1024);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 512 * 1024);
+    }
+
+    #[test]
+    fn nothing_is_set_where_the_system_is_to_decide() {
+        let options = SocketOptions {
+            keep_alive: Duration::ZERO,
+            user_timeout: Duration::ZERO,
+            ..SocketOptions::of_link()
+        };
+        let listener = options.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let socket = SockRef::from(&listener);
+        assert!(!socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+    }
+}
