@@ -1,10 +1,80 @@
-//! Voltlane on smol.
+//! Voltlane on smol: a client and a backend library, and the edge to embed.
 //!
-//! The machines are in `voltlane-core`, the drivers in `voltlane-driver`; this crate lends them the sockets and the
-//! clock of async-io, smol's reactor. There is no tokio below it.
+//! An edge stands between many clients and one backend. Clients connect to it over TCP; the backend sees one stream of
+//! packets, each with the id of its client. A client that drops comes back by itself as the same client.
 //!
-//! [`Client`] and [`Backend`] are the libraries; the README has a minimal one of each. [`TcpListener`], [`TcpConnector`]
-//! and [`Timer`] are what an [`EdgeDriver`](voltlane_driver::EdgeDriver) needs to serve inside another program.
+//! # A client
+//!
+//! [`Client`] joins, sends, receives and comes back. What it does it does while it is waited on.
+//!
+//! ```no_run
+//! use voltlane_smol::Client;
+//! use voltlane_smol::client::Event;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = Client::connect("127.0.0.1:42000");
+//! client.send(b"hello").await?;
+//! while let Some(event) = client.recv().await {
+//!     match event {
+//!         Event::Packet(data) => println!("{}", String::from_utf8_lossy(&data)),
+//!         Event::Connected { id } | Event::Resumed { id } => println!("here as {id}"),
+//!         Event::Dropped { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
+//!         Event::Refused(refusal) => println!("{refusal}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A backend
+//!
+//! [`Backend`] takes a listener, waits for its edge there, and never sees a client's socket.
+//!
+//! ```no_run
+//! use voltlane_smol::backend::Event;
+//! use voltlane_smol::{Backend, TcpListener};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut backend = Backend::new(TcpListener::bind("127.0.0.1:42001").await?);
+//! loop {
+//!     match backend.recv().await {
+//!         Event::Packet { id, data } => backend.send(id, &data).await?,
+//!         Event::Failed { id, reason } => println!("{id} is gone: {reason}"),
+//!         Event::Resumed { .. } | Event::EdgeConnected { .. } | Event::EdgeLost => {}
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! # An edge
+//!
+//! Mostly an edge is the binary `voltlane-smol`. To have one in a process, give an [`EdgeDriver`] a machine and sockets,
+//! and run it: it is a future.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use voltlane_core::edge::{Edge, EdgeConfig};
+//! use voltlane_core::keys::KeyPair;
+//! use voltlane_smol::{EdgeDriver, TcpConnector, TcpListener, Timer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (private_key, seed) = ([1; 32], [2; 32]);
+//! // `private_key` and `seed` are 32 random bytes each.
+//! let edge = Edge::new(EdgeConfig::default(), KeyPair::from_bytes(&private_key)?, seed);
+//! async_io::block_on(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let driver = EdgeDriver::new(edge, listener, TcpConnector::new("127.0.0.1:42001"), Timer::new());
+//!     let handle = driver.handle();
+//!     // From anywhere, at any time.
+//!     handle.shutdown(Duration::from_secs(5));
+//!     driver.await;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! There is no tokio below any of it.
 #![forbid(unsafe_code)]
 
 mod net;
@@ -12,14 +82,18 @@ mod resolve;
 mod runtime;
 mod timer;
 
+pub use voltlane_core::{ClientId, ShardId};
+pub use voltlane_driver::{EdgeHandle, backend, client};
+
 pub use net::{TcpConnector, TcpListener, TcpStream};
 pub use runtime::Smol;
 pub use timer::Timer;
-pub use voltlane_core::ClientId;
-pub use voltlane_driver::{backend, client};
 
 /// A client of an edge, over TCP.
 pub type Client = client::Client<TcpConnector, Timer>;
 
 /// The backend of an edge, over TCP.
 pub type Backend = backend::Backend<TcpListener, Timer>;
+
+/// An edge, over TCP.
+pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
