@@ -1,6 +1,8 @@
 //! The scenarios, by concern. They run against `crate::PROGRAM`.
 
+mod behind_proxy;
 mod joining;
+mod metrics;
 mod reconnect;
 
 use conformance::Rig;

@@ -1,0 +1,80 @@
+//! An edge behind a proxy that says where clients are from. (SPEC 10.7)
+
+use conformance::{Client, Frames, handshake};
+
+use super::rig;
+
+const BEHIND_LOOPBACK: &str = "listener.proxy_protocol = \"required\"\n\
+                               listener.trusted_proxies = [\"127.0.0.0/8\"]\n\
+                               limits.source_connections = 1\n\
+                               clients.missed_packets_buffer_size = 10\n";
+
+/// 198.51.100.7 port 40000 to 203.0.113.1 port 1, with one extension.
+const BINARY: &[u8] =
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10\xc6\x33\x64\x07\xcb\0\x71\x01\x9c\x40\0\x01\x04\0\x01\xff";
+
+#[test]
+fn a_client_joins_and_comes_back_behind_headers_of_both_versions() {
+    let mut rig = rig(BEHIND_LOOPBACK);
+    let line = b"PROXY TCP4 198.51.100.7 203.0.113.1 40000 1\r\n";
+    let mut frames = Frames::connect(rig.address());
+    frames.write(line);
+    let mut client = Client::join_over(frames);
+    rig.round_trip(&mut client, b"over a line");
+    let session = client.leave();
+    let mut frames = Frames::connect(rig.address());
+    for byte in BINARY {
+        frames.write(&[*byte]);
+    }
+    let mut client = session.resume_over(frames);
+    rig.link.expect_resumed(client.id());
+    rig.round_trip(&mut client, b"over a binary header");
+    rig.edge.stop();
+}
+
+#[test]
+fn limits_hold_for_whom_the_header_names() {
+    let mut rig = rig(BEHIND_LOOPBACK);
+    let from = |source: u8| {
+        let mut frames = Frames::connect(rig.address());
+        frames.write(format!("PROXY TCP4 198.51.100.{source} 203.0.113.1 1 1\r\n").as_bytes());
+        frames
+    };
+    let mut first = Client::join_over(from(1));
+    let mut second = from(1);
+    second.expect_closed();
+    let mut other = Client::join_over(from(2));
+    rig.round_trip(&mut first, b"the first of its source");
+    rig.round_trip(&mut other, b"of another source");
+}
+
+#[test]
+fn what_is_no_header_is_closed_without_a_word() {
+    let rig = rig(BEHIND_LOOPBACK);
+    let hello = handshake::encoded(voltlane_core::wire::handshake::Handshake::ProtocolVersion(
+        2,
+    ));
+    for bytes in [
+        &hello[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"PROXY TCP4 1.2.3.4\r\n",
+    ] {
+        let mut frames = Frames::connect(rig.address());
+        frames.write(bytes);
+        frames.expect_closed();
+    }
+}
+
+#[test]
+fn who_is_no_proxy_is_turned_away_and_a_header_that_nobody_asked_for_is_no_packet() {
+    for config in [
+        "listener.proxy_protocol = \"required\"\nlistener.trusted_proxies = [\"192.0.2.0/24\"]\n",
+        "",
+    ] {
+        let rig = rig(config);
+        let mut frames = Frames::connect(rig.address());
+        // It may be closed before it can be written to.
+        let _ = frames.try_write(b"PROXY TCP4 198.51.100.7 203.0.113.1 40000 1\r\n");
+        frames.expect_closed();
+    }
+}
