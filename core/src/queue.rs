@@ -105,7 +105,17 @@ impl FrameQueue {
     ///
     /// # Panics
     /// When `n` is more than [`bytes`](Self::bytes).
+    #[inline]
     pub fn advance(&mut self, n: usize) {
+        self.advance_keeping(n, KEPT_CAPACITY_BYTES);
+    }
+
+    /// The same for a queue that may keep more memory when it runs empty: one that all clients share would otherwise
+    /// get the same pages from the system and give them back once a turn.
+    ///
+    /// # Panics
+    /// Like [`advance`](Self::advance).
+    pub fn advance_keeping(&mut self, n: usize, kept_capacity_bytes: usize) {
         assert!(
             n <= self.bytes(),
             "no more bytes can be written than were offered"
@@ -113,7 +123,7 @@ impl FrameQueue {
         self.written += n;
         if self.written == self.buffer.len() {
             // The last byte of the buffer is the last of a frame, so nothing is half-written.
-            return self.clear();
+            return self.clear_keeping(kept_capacity_bytes);
         }
         let mut end = self.frame_end(self.head);
         while end <= self.written {
@@ -140,11 +150,15 @@ impl FrameQueue {
 
     /// Drops every frame.
     pub fn clear(&mut self) {
+        self.clear_keeping(KEPT_CAPACITY_BYTES);
+    }
+
+    fn clear_keeping(&mut self, kept_capacity_bytes: usize) {
         self.buffer.clear();
         self.head = 0;
         self.written = 0;
         self.packets = 0;
-        if self.buffer.capacity() > KEPT_CAPACITY_BYTES {
+        if self.buffer.capacity() > kept_capacity_bytes {
             self.buffer = Vec::new();
         }
     }

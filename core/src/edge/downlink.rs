@@ -14,10 +14,34 @@ use super::conn::{STALLED, State};
 use super::counters::EndReason;
 use super::session::Place;
 
-/// Buffers kept for queues that fill again.
-const MAX_SPARE_BUFFERS: usize = 256;
+/// Memory of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    buffers: Vec<Vec<u8>>,
+    /// The sum of their capacities.
+    bytes: usize,
+}
+
+/// All spare memory together.
+const MAX_SPARE_BYTES: usize = 4 << 20;
 /// The largest buffer kept.
-const MAX_SPARE_BYTES: usize = 64 * 1024;
+const MAX_SPARE_BUFFER_BYTES: usize = 128 * 1024;
+
+impl Spare {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        if bytes <= MAX_SPARE_BUFFER_BYTES && self.bytes + bytes <= MAX_SPARE_BYTES {
+            self.bytes += bytes;
+            self.buffers.push(buffer);
+        }
+    }
+}
 
 impl Edge {
     /// Bytes from the backend.
@@ -103,7 +127,7 @@ impl Edge {
             return self.end_session(now, index, overflow);
         }
         if queue.capacity_bytes() == 0
-            && let Some(buffer) = self.spare.pop()
+            && let Some(buffer) = self.spare.take()
         {
             queue.adopt(buffer);
         }
@@ -163,13 +187,11 @@ impl Edge {
             State::Handshake(_) | State::Closing(_) => return,
         };
         // An adapter that says more than was offered has a bug; what was offered is all that can be gone.
-        queue.advance((bytes - control).min(queue.bytes()));
+        let of_queue = (bytes - control).min(queue.bytes());
+        queue.advance_keeping(of_queue, MAX_SPARE_BUFFER_BYTES);
         if queue.is_empty() {
-            if let Some(buffer) = queue.surrender()
-                && self.spare.len() < MAX_SPARE_BUFFERS
-                && buffer.capacity() <= MAX_SPARE_BYTES
-            {
-                self.spare.push(buffer);
+            if let Some(buffer) = queue.surrender() {
+                self.spare.keep(buffer);
             }
             if matches!(conn.state, State::Draining(_)) && conn.control().is_empty() {
                 return self.finish_draining(now, index);
@@ -180,5 +202,23 @@ impl Edge {
                 .writes
                 .arm(&mut self.conns.slab, index, STALLED, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_memory_is_bounded() {
+        let mut spare = Spare::default();
+        spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES + 1));
+        assert_eq!(spare.bytes, 0);
+        for _ in 0..100 {
+            spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES));
+        }
+        assert_eq!(spare.bytes, MAX_SPARE_BYTES);
+        while spare.take().is_some() {}
+        assert_eq!(spare.bytes, 0);
     }
 }

@@ -55,6 +55,7 @@ pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
 use conn::{Conns, State};
+use downlink::Spare;
 use limits::{Bucket, Storm};
 use link::{Link, LinkState};
 use memory::Account;
@@ -106,8 +107,7 @@ pub struct Edge {
     waiting: VecDeque<u32>,
     /// Connections about which something changed. At most one entry for each.
     ready: VecDeque<ConnKey>,
-    /// Buffers of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     unknown_notices: Bucket,
     shutdown_at: Option<Time>,
     counters: Counters,
@@ -147,7 +147,7 @@ impl Edge {
             storm: Storm::default(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             unknown_notices: Bucket::full(Time::ZERO),
             shutdown_at: None,
             counters: Counters::default(),

@@ -22,6 +22,9 @@ use crate::id::ClientId;
 /// Bytes that one session may put on the link in its turn when others wait too.
 const QUANTUM_BYTES: usize = 64 * 1024;
 
+/// Memory that the link's queue keeps when it has drained: what a turn of many clients with large packets fills.
+const KEPT_LINK_BYTES: usize = 1 << 20;
+
 /// Announcements made at a time, so that a link with very many sessions needs no very large buffer.
 const ANNOUNCEMENTS_AT_ONCE: usize = 4096;
 
@@ -350,7 +353,9 @@ impl Edge {
     pub(super) fn link_written(&mut self, now: Time, bytes: usize) {
         let announced = bytes.min(self.link.announcements.bytes());
         self.link.announcements.advance(announced);
-        self.link.queue.advance(bytes - announced);
+        self.link
+            .queue
+            .advance_keeping(bytes - announced, KEPT_LINK_BYTES);
         if self.link.announcements.is_empty() {
             self.announce_more();
         }
