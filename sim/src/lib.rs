@@ -6,6 +6,7 @@ pub mod codec;
 pub mod engine;
 pub mod hash;
 pub mod model;
+pub mod network;
 pub mod page;
 pub mod payload;
 pub mod plan;

@@ -178,21 +178,29 @@ fn escape(text: &str) -> String {
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
 <title>Voltlane, simulated</title><style>
-:root { --ink: #1b2430; --faint: #8b97a5; --line: #cfd7e0; --packet: #1f6feb; --fault: #b45309; --bad: #b91c1c; --good: #15803d }
+:root { --ink: #1b2430; --faint: #8b97a5; --line: #cfd7e0; --packet: #1f6feb; --fault: #b45309; --bad: #b91c1c;
+--good: #15803d }
 body { font: 13px/1.35 system-ui, sans-serif; color: var(--ink); margin: 0 }
 header { padding: 12px 16px } h1 { font-size: 17px; margin: 0 0 6px } header p { margin: 4px 0 }
 .bad { color: var(--bad) } .good { color: var(--good) } .filters label { margin-right: 10px; white-space: nowrap }
 pre { max-height: 40vh; overflow: auto; background: #f5f7f9; padding: 8px }
 table { border-collapse: collapse; width: 100%; table-layout: fixed; min-width: 720px }
-th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid var(--line); padding: 6px 4px; font-weight: 600 }
+th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid var(--line); padding: 6px 4px;
+font-weight: 600 }
 .at { width: 92px; text-align: right; color: var(--faint); font-variant-numeric: tabular-nums; padding: 0 8px }
-td { height: 20px; padding: 0 } td.line { background: linear-gradient(var(--line), var(--line)) center/1px 100% no-repeat }
-td.note { text-align: center; position: relative } td.note span { background: #fff; padding: 0 5px; border-radius: 3px; position: relative }
+td { height: 20px; padding: 0 }
+td.line { background: linear-gradient(var(--line), var(--line)) center/1px 100% no-repeat }
+td.note { text-align: center; position: relative }
+td.note span { background: #fff; padding: 0 5px; border-radius: 3px; position: relative }
+
 td.right, td.left { background: linear-gradient(var(--packet), var(--packet)) center 50%/calc(100% - 24px) 1px no-repeat }
-td.right::after, td.left::before { content: ''; position: absolute; top: 50%; margin-top: -4px; border: 4px solid transparent }
-td.right::after { right: 8px; border-left-color: var(--packet) } td.left::before { left: 8px; border-right-color: var(--packet) }
+td.right::after, td.left::before { content: ''; position: absolute; top: 50%; margin-top: -4px;
+border: 4px solid transparent }
+td.right::after { right: 8px; border-left-color: var(--packet) }
+td.left::before { left: 8px; border-right-color: var(--packet) }
 .packet span { color: var(--packet) } .connection span { font-weight: 600 } .time span { color: var(--faint) }
-.fault span { color: #fff; background: var(--fault) } .violation span { color: #fff; background: var(--bad); font-weight: 600 }
+.fault span { color: #fff; background: var(--fault) }
+.violation span { color: #fff; background: var(--bad); font-weight: 600 }
 tr.violation td { height: 34px } tr.off, tr.kindoff { display: none }
 </style>";
 

@@ -3,7 +3,7 @@
 use sim::engine;
 use sim::plan::{Plan, generate};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 120;
 
 #[test]
 fn a_plan_runs_the_same_way_twice() {

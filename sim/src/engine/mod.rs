@@ -1,8 +1,8 @@
 //! The direct engine: the edge machine, simulated clients and a simulated backend on one virtual clock.
 //!
 //! No async, no threads, no real time: a heap of events, byte-granular pipes, and the adapter's part played exactly as
-//! the contract of [`Edge`](voltlane_core::edge::Edge) has it. The model is told each event before the edge and compares
-//! after it.
+//! the contract of [`Edge`](voltlane_core::edge::Edge) has it. The model is told each event before the edge and
+//! compares after it.
 
 mod adapter;
 mod backend;

@@ -255,7 +255,8 @@ impl Model {
 
     /// Takes the item that `packet` is out of the line of `id`; else what had to come.
     ///
-    /// Answers to packets that name no session may be missing, and all of them are alike: one that must come goes first.
+    /// Answers to packets that name no session may be missing, and all of them are alike: one that must come goes
+    /// first.
     fn take_item(&mut self, id: u64, packet: &Tagged<'_>) -> Result<(), Option<What>> {
         let items = self.outbox.entry(id).or_default();
         let mut found = None;

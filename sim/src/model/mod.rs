@@ -1,8 +1,8 @@
 //! The reference model: what SPEC.txt says an edge does, told the same events as the edge.
 //!
 //! It was written from SPEC.txt alone. Before the edge sees an event the model is told it and works out what must
-//! follow; afterwards [`Model::check`] compares that with what the edge shows. An effect without its cause and a cause without
-//! its effect are both violations.
+//! follow; afterwards [`Model::check`] compares that with what the edge shows. An effect without its cause and a cause
+//! without its effect are both violations.
 //!
 //! In one place SPEC leaves the edge a choice that the model cannot see: while the link queue is full, which client's
 //! packet goes next. Packets that may or may not have entered the queue are *uncertain*, and what depends on them is
