@@ -75,6 +75,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+/// What the README shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 mod net;
 mod runtime;
 mod timer;
