@@ -227,7 +227,7 @@ settings! {
         missed_packets_buffer_size: u32 = 0, 0..=MAX_COUNT;
         /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
-        /// How long writing to a client may make no progress before it is dropped. 0: for ever.
+        /// How long a client may take nothing while something waits for it. Then its session ends. 0: for ever.
         write_timeout_secs: u32 = 10, 0..=HOUR;
         /// How long a packet may take from its first to its last byte. 0: for ever.
         frame_timeout_secs: u32 = 10, 0..=HOUR;

@@ -92,8 +92,11 @@ impl Edge {
         ) else {
             return;
         };
-        if entry.waiting {
-            return conn.reader.hold(bytes);
+        // Who comes when others wait gets in line behind them, or a small packet would always find the room that a large one waits for.
+        if entry.waiting || !self.waiting.is_empty() {
+            conn.reader.hold(bytes);
+            self.conns.reads.disarm(&mut self.conns.slab, index);
+            return self.wait_for_room(session);
         }
         let mut input = bytes;
         let max_body = self.config.clients.max_frame_bytes;
@@ -161,6 +164,8 @@ impl Edge {
         if pace.spend(now, packets, bytes as u64, limits) {
             self.counters.paced += 1;
             if clients.enforce_pace == Enforce::On {
+                // What is not read is not late.
+                self.conns.reads.disarm(&mut self.conns.slab, index);
                 self.conns
                     .steps
                     .arm(&mut self.conns.slab, index, step::PACED, now);
@@ -181,6 +186,7 @@ impl Edge {
         };
         if pace.is_paid(now, limits) {
             self.conns.steps.disarm(&mut self.conns.slab, index);
+            self.watch_reads(now, index, true);
             self.mark_ready(index);
         } else if pace.is_too_long(now, limits.patience) {
             self.close_conn(now, index, CloseKind::Graceful, CloseReason::TooFast);
@@ -327,7 +333,7 @@ impl Edge {
         let Some(entry) = self.sessions.slab.at_mut(session) else {
             return;
         };
-        if !entry.waiting && self.link.has_room(data.len()) {
+        if !entry.waiting && self.waiting.is_empty() && self.link.has_room(data.len()) {
             self.link.push(entry.id, flag, data);
         } else {
             let id = entry.id;

@@ -255,3 +255,25 @@ fn a_shutdown_is_finished_when_all_is_handed_over_or_its_time_is_up() {
     world.wait(Duration::from_secs(5));
     assert!(world.edge.is_finished());
 }
+
+#[test]
+fn a_large_packet_in_line_is_not_passed_by_small_ones() {
+    let mut world = World::new(|config| config.master.channel_bytes = 200);
+    let (large, small) = (world.join(), world.join());
+    world.send(small.conn, &[0; 100]);
+    world.send(large.conn, &[1; 100]);
+    assert_eq!(world.edge.read_budget(large.conn), 0, "it waits");
+    for round in 0..100 {
+        if world.edge.read_budget(small.conn) > 0 {
+            world.send(small.conn, &[0; 7]);
+        }
+        // The backend takes as much as the small packet would need.
+        let bytes = world.edge.link_output().concat().len().min(20);
+        world.edge.handle_link_written(world.now, bytes);
+        if world.edge.read_budget(large.conn) > 0 {
+            assert!(round < 20, "served in round {round}");
+            return;
+        }
+    }
+    panic!("never served");
+}

@@ -146,3 +146,22 @@ fn in_a_storm_newcomers_wait_for_those_who_come_back() {
     );
     assert!(newcomers.iter().all(|&conn| !world.is_closed(conn)));
 }
+
+#[test]
+fn a_frame_is_not_late_while_its_client_waits_for_its_pace() {
+    let mut world = World::new(|config| {
+        config.clients.pace.bytes = 10;
+        config.clients.pace.bytes_burst = 10;
+        config.clients.pace.patience = Duration::ZERO;
+    });
+    let one = world.join();
+    let mut bytes = 300u32.to_le_bytes().to_vec();
+    bytes.extend([0; 196]);
+    world.edge.handle_client_bytes(world.now, one.conn, &bytes);
+    world.wait(Duration::from_secs(15));
+    assert_eq!(world.edge.read_budget(one.conn), 0, "it owes 19 s");
+    world.wait(Duration::from_secs(13));
+    assert!(world.edge.read_budget(one.conn) > 0 && !world.is_closed(one.conn));
+    world.wait(Duration::from_secs(10));
+    assert_eq!(closed(&world, CloseReason::FrameTimeout), 1);
+}
