@@ -93,6 +93,15 @@ impl View for Host {
         place.map_or(0, |place| self.edge.counters().ended[place])
     }
 
+    fn link_budget(&self) -> usize {
+        self.edge.link_read_budget()
+    }
+
+    fn link_queued(&self) -> (usize, usize) {
+        let gauges = self.edge.gauges();
+        (gauges.link_packets, gauges.link_bytes)
+    }
+
     fn away(&self) -> usize {
         self.edge.gauges().stale
     }

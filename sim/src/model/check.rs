@@ -22,6 +22,10 @@ pub trait View {
     fn expired(&self) -> u64;
     /// Sessions that are away.
     fn away(&self) -> usize;
+    /// How many bytes of the backend the edge would take.
+    fn link_budget(&self) -> usize;
+    /// Packets and bytes in the link queue.
+    fn link_queued(&self) -> (usize, usize);
 }
 
 /// How much of the waiting bytes is compared at each event; all are compared when the transport takes them.
@@ -261,10 +265,10 @@ impl Model {
                 }
             }
             (Some(close), None) => {
-                let rule = if close.why.ends_with("deadline") || close.why == "write timed out" {
-                    "T2"
-                } else {
-                    "S16"
+                let rule = match close.why {
+                    "a response that is not acceptable" | "the claimed session has ended" => "S6",
+                    why if why.ends_with("deadline") || why == "write timed out" => "T2",
+                    _ => "S16",
                 };
                 self.fail(
                     rule,
@@ -363,6 +367,12 @@ impl Model {
     }
 
     fn check_link(&mut self, view: &dyn View) {
+        let (packets, bytes) = view.link_queued();
+        let limits = &self.limits;
+        if packets > 1 && (packets > limits.link_packets || bytes > limits.link_bytes) {
+            let text = format!("{packets} packets of {bytes} bytes are in the link queue");
+            self.fail("B4", "10.4(a)", text);
+        }
         if !self.link.up {
             return;
         }
@@ -376,6 +386,9 @@ impl Model {
         }
         if self.link.must_close {
             return;
+        }
+        if view.link_budget() == 0 {
+            self.fail("L5", "10.2(c)", "the backend is not read".to_string());
         }
         let waiting = view.link_output().iter().any(|part| !part.is_empty());
         if !waiting {

@@ -278,10 +278,8 @@ impl Model {
     /// A frame above the bound on an established connection (row "length above limit", entry g).
     fn too_long(&mut self, conn: u32) {
         self.reach.data_violation += 1;
-        let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) else {
-            return;
-        };
-        if self.is_uncertain(sid) {
+        // While anybody waits for the link, this client may be in line as well, and is looked at when its turn comes.
+        if self.uncertain > 0 {
             if let Some(state) = self.conns.get_mut(&conn) {
                 state.hidden_violation = true;
             }
