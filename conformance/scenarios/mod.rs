@@ -1,8 +1,18 @@
 //! The scenarios, by concern. They run against `crate::PROGRAM`.
 
+mod abuse;
+mod attacks;
+mod backend_input;
 mod behind_proxy;
+mod client_input;
+mod commands;
+mod ends;
 mod joining;
+mod keys;
+mod link;
 mod metrics;
+mod missed;
+mod program;
 mod reconnect;
 
 use conformance::Rig;

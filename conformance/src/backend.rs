@@ -38,6 +38,14 @@ impl Backend {
         self.0.local_addr().expect("it is bound")
     }
 
+    /// Lets the kernel keep little of what an edge sends on a link, about `bytes`.
+    pub fn narrow(&self, bytes: usize) {
+        // Accepted connections inherit it.
+        SockRef::from(&self.0)
+            .set_recv_buffer_size(bytes)
+            .expect("a small buffer");
+    }
+
     /// Waits for the edge.
     #[must_use]
     pub fn accept(&self) -> Link {

@@ -95,6 +95,12 @@ impl Challenged {
     #[must_use]
     pub fn claim(mut frames: Frames, id: ClientId) -> Challenged {
         hello(&mut frames);
+        Challenged::claim_after_hello(frames, id)
+    }
+
+    /// Claims `id` over a connection that has got the edge's key.
+    #[must_use]
+    pub fn claim_after_hello(mut frames: Frames, id: ClientId) -> Challenged {
         frames.write(&encoded(Handshake::ClientId(id)));
         let body = frames.body();
         match Handshake::decode(&body) {

@@ -1,16 +1,20 @@
 //! An edge as a child process.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::wait;
 use crate::{Directory, PATIENCE, Program};
+
+/// What a server says with its address once it listens: an edge, an echo backend.
+const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
 
 /// A running edge. Killed when dropped; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
@@ -57,9 +61,7 @@ impl Edge {
     pub fn try_spawn(mut command: Command) -> Result<Edge, String> {
         let mut child = command.spawn().expect("the program starts");
         let log = Log::follow(child.stderr.take().expect("piped"));
-        let Some(line) =
-            log.wait_for(|line| line.contains("listening") && line.contains("address="))
-        else {
+        let Some(line) = log.wait_for(|line| READY.iter().any(|ready| line.contains(ready))) else {
             let _ = child.kill();
             wait(&mut child);
             return Err(log.text());
@@ -97,6 +99,24 @@ impl Edge {
     #[must_use]
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Closes the pipe of its log, as soon as the next line has come.
+    pub fn close_log(&self) {
+        self.log.close();
+    }
+
+    /// Time that it has spent on processors, to a hundredth of a second. (Linux)
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = fs::read_to_string(path).expect("it runs");
+        // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
+        let (_, fields) = text.rsplit_once(')').expect("a name");
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
+        let ticks = ticks().zip(ticks()).map(|(user, system)| user + system);
+        Duration::from_millis(10 * ticks.expect("two numbers"))
     }
 
     /// Sends a signal.
@@ -155,6 +175,8 @@ struct Log(Arc<(Mutex<Lines>, Condvar)>);
 #[derive(Debug, Default)]
 struct Lines {
     lines: Vec<String>,
+    /// Nobody wants more.
+    closed: bool,
     ended: bool,
 }
 
@@ -166,7 +188,11 @@ impl Log {
             let (lines, changed) = &*shared;
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                lines.lock().expect("no panic").lines.push(line);
+                let mut lines = lines.lock().expect("no panic");
+                if lines.closed {
+                    break;
+                }
+                lines.lines.push(line);
                 changed.notify_all();
             }
             lines.lock().expect("no panic").ended = true;
@@ -206,6 +232,10 @@ impl Log {
             let left = until.checked_duration_since(Instant::now())?;
             (lines, _) = changed.wait_timeout(lines, left).expect("no panic");
         }
+    }
+
+    fn close(&self) {
+        self.0.0.lock().expect("no panic").closed = true;
     }
 
     fn text(&self) -> String {

@@ -23,8 +23,9 @@ pub use client::{Challenged, Client, Session};
 pub use edge::Edge;
 pub use frames::{Frames, Incoming};
 pub use payload::{bytes_of, random};
-pub use program::{Directory, Finished, Program};
+pub use program::{Directory, Finished, Program, finish};
 pub use rig::Rig;
+pub use rustix::process::Signal;
 
 /// How long anything may take on a busy machine before it counts as not coming.
 pub const PATIENCE: Duration = Duration::from_secs(20);

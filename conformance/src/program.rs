@@ -62,6 +62,36 @@ impl Program {
         command
     }
 
+    /// The same for a process that may have no more than so many descriptors.
+    #[must_use]
+    pub fn command_with_descriptors(
+        self,
+        descriptors: u32,
+        directory: &Directory,
+        arguments: &[&str],
+    ) -> Command {
+        let program = self.command(directory, arguments);
+        let mut shell = Command::new("sh");
+        shell
+            .args([
+                "-c",
+                &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""),
+            ])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell
+    }
+
     /// Runs a command line to its end.
     #[must_use]
     pub fn run(self, directory: &Directory, arguments: &[&str]) -> Finished {
@@ -70,16 +100,20 @@ impl Program {
 }
 
 /// Runs a command to its end, with `input` as its standard input. Kills it when it takes too long.
+///
+/// # Panics
+/// When it does.
 #[must_use]
-pub(crate) fn finish(mut command: Command, input: &[u8]) -> Finished {
+pub fn finish(mut command: Command, input: &[u8]) -> Finished {
     let mut child = command
         .stdin(Stdio::piped())
         .spawn()
         .expect("the program starts");
     let mut stdin = child.stdin.take().expect("piped");
-    // A program that ends before it has read all is no matter.
-    let _ = stdin.write_all(input);
-    drop(stdin);
+    let input = input.to_vec();
+    // Beside the reading of its output: it may wait for us to take that before it takes more. A program that ends
+    // before it has read all is no matter.
+    thread::spawn(move || stdin.write_all(&input));
     let stdout = read_all(child.stdout.take().expect("piped"));
     let stderr = read_all(child.stderr.take().expect("piped"));
     let (stdout, stderr) = match (stdout.recv_timeout(PATIENCE), stderr.recv_timeout(PATIENCE)) {

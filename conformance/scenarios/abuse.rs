@@ -1,0 +1,166 @@
+//! What one stranger may cost. (SPEC 10.6; loopback is exempt by default, here it is not)
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conformance::handshake::hello;
+use conformance::{Client, Frames, Incoming, PATIENCE};
+
+use super::rig;
+
+/// Loopback is a source like any other.
+const NO_EXEMPTION: &str = "limits.exempt = []\n";
+
+/// Whether the edge takes a new connection, that is answers it.
+fn is_taken(edge: std::net::SocketAddr) -> Option<Frames> {
+    let mut frames = Frames::connect(edge);
+    let hello = [2, 0, 0, 0, 1, 2];
+    // A connection that was turned away may be gone already.
+    let _ = frames.try_write(&hello);
+    matches!(frames.incoming(), Incoming::Body(_)).then_some(frames)
+}
+
+#[test]
+fn connections_of_one_source_are_bounded_even_when_all_come_at_once() {
+    let rig = rig(&format!("{NO_EXEMPTION}limits.source_connections = 5\n"));
+    let address = rig.address();
+    let attempts: Vec<_> = (0..20)
+        .map(|_| thread::spawn(move || is_taken(address)))
+        .collect();
+    let taken: Vec<_> = attempts
+        .into_iter()
+        .filter_map(|attempt| attempt.join().expect("no panic"))
+        .collect();
+    assert_eq!(taken.len(), 5);
+    // The places come back with the connections.
+    for frames in taken {
+        let mut frames = frames;
+        frames.finish();
+        frames.expect_fin();
+    }
+    assert!(is_taken(address).is_some());
+    rig.edge.stop();
+}
+
+#[test]
+fn the_pace_of_one_source_is_bounded_and_recovers() {
+    let rig = rig(&format!(
+        "{NO_EXEMPTION}limits.source_rate = 10\nlimits.source_burst = 5\n"
+    ));
+    let begin = Instant::now();
+    let taken = (0..50)
+        .filter(|_| is_taken(rig.address()).is_some())
+        .count();
+    let most = 6 + 10 * begin.elapsed().as_millis() / 1_000;
+    assert!(
+        taken >= 5 && taken as u128 <= most,
+        "{taken} of at most {most}"
+    );
+    while is_taken(rig.address()).is_none() {
+        assert!(begin.elapsed() < PATIENCE, "it never recovers");
+    }
+}
+
+#[test]
+fn a_source_that_sends_nonsense_is_refused_for_a_while() {
+    let mut rig = rig(NO_EXEMPTION);
+    let mut client = rig.join();
+    // Ten seconds for each bad frame; from fifteen on they act.
+    for _ in 0..3 {
+        let mut frames = Frames::connect(rig.address());
+        let _ = frames.try_write(&[0xff; 8]);
+        frames.expect_closed();
+    }
+    assert!(is_taken(rig.address()).is_none());
+    // Whoever is connected stays so.
+    rig.round_trip(&mut client, b"undisturbed");
+}
+
+#[test]
+fn exempt_networks_are_exempt() {
+    let rig =
+        rig("limits.source_connections = 1\nlimits.source_rate = 1\nlimits.source_burst = 1\n");
+    let taken: Vec<_> = (0..10).filter_map(|_| is_taken(rig.address())).collect();
+    assert_eq!(taken.len(), 10);
+}
+
+#[test]
+fn what_is_only_reported_is_taken() {
+    let rig = rig(&format!(
+        "{NO_EXEMPTION}limits.source_connections = 1\nlimits.enforce_sources = \"report\"\n"
+    ));
+    let taken: Vec<_> = (0..10).filter_map(|_| is_taken(rig.address())).collect();
+    assert_eq!(taken.len(), 10);
+}
+
+/// Strangers that say nothing hold three quarters of the places; who comes back still gets in.
+#[test]
+fn half_open_connections_leave_room_for_those_who_come_back() {
+    let mut rig = rig("limits.max_half_open = 8\n");
+    let session = rig.join().leave();
+    let mut silent: Vec<_> = (0..20).map(|_| Frames::connect(rig.address())).collect();
+    let mut client = rig.resume(session);
+    rig.round_trip(&mut client, b"back");
+    // The one that was silent for longest has made room.
+    silent[0].expect_closed();
+    let mut newcomer = Client::join(rig.address());
+    rig.round_trip(&mut newcomer, b"new");
+}
+
+#[test]
+fn connections_that_never_speak_are_closed_at_the_deadline_and_the_edge_is_as_before() {
+    let mut rig = rig("limits.handshake_timeout_secs = 1\n");
+    let begin = Instant::now();
+    let silent: Vec<_> = (0..500).map(|_| Frames::connect(rig.address())).collect();
+    for mut frames in silent {
+        frames.expect_closed();
+    }
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    rig.fence();
+}
+
+/// Descriptors run out: whoever is connected stays, nobody spins, and when there are descriptors again all is as before.
+#[test]
+fn when_descriptors_run_out_it_neither_falls_nor_spins() {
+    let backend = conformance::Backend::bind();
+    let directory = conformance::Directory::new();
+    directory.write(
+        "connserver.toml",
+        "limits.max_connections = 10_000\nlimits.handshake_timeout_secs = 2\n",
+    );
+    let master = backend.address().to_string();
+    let edge = conformance::Edge::spawn(crate::PROGRAM.command_with_descriptors(
+        48,
+        &directory,
+        &["--listen", "127.0.0.1:0", "--master", &master],
+    ));
+    let mut rig = conformance::Rig {
+        link: backend.accept(),
+        edge,
+        backend,
+    };
+    let mut client = rig.join();
+    let silent: Vec<_> = (0..100).map(|_| Frames::connect(rig.address())).collect();
+    for n in 0..200_u32 {
+        rig.round_trip(&mut client, &n.to_le_bytes());
+    }
+    let busy = rig.edge.cpu_time();
+    let mut last = silent;
+    // The first of them were accepted and time out.
+    last[0].expect_closed();
+    let spent = rig.edge.cpu_time() - busy;
+    assert!(spent < Duration::from_millis(500), "{spent:?} for waiting");
+    drop(last);
+    let mut newcomer = loop {
+        let mut frames = Frames::connect(rig.address());
+        if frames.try_write(&[]).is_ok() {
+            hello(&mut frames);
+            break frames;
+        }
+    };
+    newcomer.finish();
+    newcomer.expect_fin();
+    rig.round_trip(&mut client, b"as before");
+    rig.fence();
+    rig.edge.stop();
+}

@@ -1,0 +1,276 @@
+//! How sessions end, and what the backend hears of it: exactly one notice. (SPEC 7.3, 9.5 to 9.7)
+
+use std::time::{Duration, Instant};
+
+use conformance::{Client, Frames, Incoming, bytes_of, handshake};
+use voltlane_core::ClientId;
+use voltlane_core::wire::handshake::Handshake;
+
+use super::{HEALING, rig};
+
+/// Sessions that are away expire after a second, each at its own time.
+const SHORT: &str = "clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 0\n";
+
+#[test]
+fn a_kick_writes_what_is_queued_and_ends_the_client_for_good() {
+    let mut rig = rig(HEALING);
+    let mut client = rig.join();
+    for n in 0..50 {
+        rig.link.send(client.id(), &bytes_of(n, 10_000));
+    }
+    rig.link.kick(client.id());
+    rig.link.expect_failure(client.id(), "kicked");
+    for n in 0..50 {
+        client.expect(&bytes_of(n, 10_000));
+    }
+    client.frames.expect_fin();
+    client.session.expect_refused(rig.address());
+    rig.fence();
+}
+
+#[test]
+fn what_a_kicked_client_still_sends_is_discarded() {
+    let mut rig = rig("clients.channel_bytes = 67_108_864\n");
+    let mut client = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    client.send(b"here");
+    rig.link.expect_data(client.id(), b"here");
+    // It drains for a while, as the client does not read.
+    for n in 0..20 {
+        rig.link.send(client.id(), &bytes_of(n, 1 << 20));
+    }
+    rig.link.kick(client.id());
+    rig.link.expect_failure(client.id(), "kicked");
+    client.send(b"but");
+    rig.fence();
+    // The drain has a bound: then the connection ends, in whichever way.
+    let (packets, _) = client.frames.rest();
+    for (n, packet) in (0..).zip(packets) {
+        assert!(packet == bytes_of(n, 1 << 20), "{n}");
+    }
+    rig.fence();
+}
+
+#[test]
+fn a_second_kick_finds_nobody() {
+    let mut rig = rig("");
+    let mut client = rig.join();
+    rig.link.kick(client.id());
+    rig.link.kick(client.id());
+    rig.link.expect_failure(client.id(), "kicked");
+    rig.link.expect_failure(client.id(), "unknown client");
+    client.frames.expect_fin();
+    rig.fence();
+}
+
+#[test]
+fn a_client_that_is_away_can_be_kicked() {
+    let mut rig = rig(HEALING);
+    let session = rig.join().leave();
+    rig.link.send(session.id, b"never read");
+    rig.link.kick(session.id);
+    rig.link.expect_failure(session.id, "kicked");
+    session.expect_refused(rig.address());
+    rig.fence();
+}
+
+#[test]
+fn a_kick_in_the_middle_of_an_attempt_refuses_it() {
+    let mut rig = rig(HEALING);
+    let session = rig.join().leave();
+    let challenged = session.claim(rig.address());
+    rig.link.kick(session.id);
+    rig.link.expect_failure(session.id, "kicked");
+    let response = session.response_to(&challenged.challenge);
+    challenged.respond(&response).expect_fin();
+    rig.fence();
+}
+
+#[test]
+fn a_kick_between_the_proof_and_the_ping_ends_it_at_once() {
+    let mut rig = rig(HEALING);
+    let session = rig.join().leave();
+    let mut challenged = session.claim(rig.address());
+    let response = session.response_to(&challenged.challenge);
+    let bytes = handshake::encoded(Handshake::ChallengeResponse(&response));
+    challenged.frames.write(&bytes);
+    rig.link.kick(session.id);
+    rig.link.expect_failure(session.id, "kicked");
+    challenged.frames.expect_closed();
+    session.expect_refused(rig.address());
+    rig.fence();
+}
+
+#[test]
+fn a_kick_of_the_old_connection_is_a_kick_of_the_session() {
+    let mut rig = rig(HEALING);
+    let mut old = rig.join();
+    let mut new = rig.resume(old.session.clone());
+    rig.link.kick(new.id());
+    rig.link.expect_failure(new.id(), "kicked");
+    new.frames.expect_fin();
+    old.frames.expect_closed();
+    rig.fence();
+}
+
+#[test]
+fn packets_and_kicks_for_nobody_are_answered() {
+    let mut rig = rig("");
+    let nobody = ClientId::from_u64(12_345);
+    rig.link.send(nobody, b"is there anybody?");
+    rig.link.expect_failure(nobody, "unknown client");
+    rig.link.kick(nobody);
+    rig.link.expect_failure(nobody, "unknown client");
+    rig.fence();
+}
+
+#[test]
+fn a_client_that_stays_away_expires_not_before_its_time() {
+    let mut rig = rig(&format!("{HEALING}{SHORT}"));
+    let session = rig.join().leave();
+    let begin = Instant::now();
+    rig.link.send(session.id, b"never read");
+    rig.link.expect_failure(session.id, "expired");
+    // The session went away a little before its client heard of it.
+    assert!(begin.elapsed() > Duration::from_millis(900));
+    session.expect_refused(rig.address());
+    rig.link.send(session.id, b"too late");
+    rig.link.expect_failure(session.id, "unknown client");
+    rig.fence();
+}
+
+#[test]
+fn coming_back_takes_the_deadline_away() {
+    let mut rig = rig(SHORT);
+    let session = rig.join().leave();
+    let mut client = rig.resume(session);
+    // Another one that goes away later shows that the time of the first is over.
+    let later = rig.join().leave();
+    rig.link.expect_failure(later.id, "expired");
+    rig.round_trip(&mut client, b"still here");
+}
+
+#[test]
+fn a_stale_timeout_of_0_ends_a_client_with_its_connection() {
+    let mut rig = rig("clients.stale_timeout_secs = 0\n");
+    let session = rig.join().leave();
+    rig.link.expect_failure(session.id, "expired");
+    session.expect_refused(rig.address());
+    rig.fence();
+}
+
+/// The reaper looks only now and then; what has expired cannot be resumed even before it looks.
+#[test]
+fn an_expired_session_is_refused_even_before_it_is_reaped() {
+    let mut rig = rig("clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 3600\n");
+    let session = rig.join().leave();
+    let waits = Frames::connect(rig.address());
+    drop(waits);
+    let begin = Instant::now();
+    let expired = loop {
+        let challenged = session.claim(rig.address());
+        if session.shared_key().open(&challenged.challenge).is_err() {
+            break begin.elapsed();
+        }
+        assert!(begin.elapsed() < conformance::PATIENCE);
+    };
+    assert!(expired > Duration::from_millis(900), "{expired:?}");
+    session.expect_refused(rig.address());
+    rig.fence();
+}
+
+#[test]
+fn of_too_many_that_are_away_the_longest_gone_end() {
+    let mut rig = rig("clients.max_stale_clients = 2\n");
+    let clients: Vec<Client> = (0..4).map(|_| rig.join()).collect();
+    let sessions: Vec<_> = clients.into_iter().map(Client::leave).collect();
+    for session in &sessions[..2] {
+        rig.link
+            .expect_failure(session.id, "too many stale clients");
+        session.expect_refused(rig.address());
+    }
+    for session in sessions.into_iter().skip(2) {
+        let mut client = rig.resume(session);
+        rig.round_trip(&mut client, b"still known");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_fails_and_nobody_else_notices() {
+    let mut rig = rig("clients.channel_bytes = 4_194_304\n");
+    let mut other = rig.join();
+    let mut slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    slow.send(b"here");
+    rig.link.expect_data(slow.id(), b"here");
+    let data = bytes_of(1, 256 * 1024);
+    // The kernel holds some megabytes, the queue four.
+    let failed = (0..200).any(|n| {
+        rig.link.send(slow.id(), &data);
+        let ping = bytes_of(n, 30);
+        rig.link.send(other.id(), &ping);
+        other.expect(&ping);
+        other.send(&ping);
+        let packet = rig.link.recv();
+        if packet.id == other.id() {
+            return false;
+        }
+        assert_eq!(
+            (packet.id, &packet.data[..]),
+            (slow.id(), &b"send queue full"[..])
+        );
+        rig.link.expect_data(other.id(), &ping);
+        true
+    });
+    assert!(failed, "50 MB were queued");
+    slow.frames.rest();
+    slow.session.expect_refused(rig.address());
+    rig.round_trip(&mut other, b"undisturbed");
+    rig.fence();
+}
+
+#[test]
+fn the_queue_of_a_client_is_bounded_in_packets() {
+    let mut rig = rig("clients.channel_capacity = 10\n");
+    let mut slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    slow.send(b"here");
+    rig.link.expect_data(slow.id(), b"here");
+    let mut bytes = Vec::new();
+    for n in 0..200 {
+        let packet = voltlane_core::wire::tagged::Tagged {
+            id: slow.id(),
+            flag: voltlane_core::wire::tagged::Flag::Data,
+            data: &bytes_of(n, 100_000),
+        };
+        packet.encode(&mut bytes);
+    }
+    rig.link.frames.write(&bytes);
+    let packet = rig.link.recv();
+    assert_eq!(packet.data, b"send queue full");
+    slow.session.expect_refused(rig.address());
+}
+
+#[test]
+fn a_client_that_takes_nothing_for_too_long_fails() {
+    let mut rig = rig("clients.write_timeout_secs = 1\nclients.channel_bytes = 67_108_864\n");
+    let slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    for n in 0..30 {
+        rig.link.send(slow.id(), &bytes_of(n, 1 << 20));
+    }
+    rig.link.expect_failure(slow.id(), "write timed out");
+    slow.session.expect_refused(rig.address());
+    rig.fence();
+}
+
+#[test]
+fn a_frame_that_never_ends_costs_the_connection_but_not_the_session() {
+    let mut rig = rig("clients.frame_timeout_secs = 1\n");
+    let mut client = rig.join();
+    let begin = Instant::now();
+    client.frames.write(&[100, 0, 0, 0, 1, 2, 3]);
+    assert!(matches!(
+        client.frames.incoming(),
+        Incoming::Fin { .. } | Incoming::Reset
+    ));
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    let mut client = rig.resume(client.session);
+    rig.round_trip(&mut client, b"whole");
+}

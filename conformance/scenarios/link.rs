@@ -1,0 +1,328 @@
+//! The backend goes away and comes back. (SPEC 7.6, 7.7, 8.4, 10.4)
+
+use std::net::SocketAddr;
+use std::thread;
+
+use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of};
+use voltlane_core::wire::tagged::{Flag, Tagged};
+
+use super::{HEALING, rig};
+
+/// How a backend goes away.
+#[derive(Clone, Copy, Debug)]
+enum Gone {
+    Fin,
+    Reset,
+    /// It ends the link in the middle of a frame of its own.
+    FinInAFrame,
+    /// Its process is gone: nobody listens for a while.
+    Restart,
+}
+
+const WAYS: [Gone; 4] = [Gone::Fin, Gone::Reset, Gone::FinInAFrame, Gone::Restart];
+
+/// Ends the link in this way, and lets `meanwhile` happen before there is a backend again.
+fn lose_link(rig: Rig, how: Gone, meanwhile: impl FnOnce(SocketAddr)) -> Rig {
+    let Rig {
+        edge,
+        backend,
+        mut link,
+    } = rig;
+    let address = edge.address();
+    match how {
+        Gone::Fin => link.frames.finish(),
+        Gone::Reset => link.frames.reset(),
+        Gone::FinInAFrame => {
+            link.frames
+                .write(&[200, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 9]);
+            link.frames.finish();
+        }
+        Gone::Restart => {
+            let place = backend.address();
+            drop((link, backend));
+            meanwhile(address);
+            let backend = Backend::bind_to(place);
+            let link = backend.accept();
+            return Rig {
+                edge,
+                backend,
+                link,
+            };
+        }
+    }
+    meanwhile(address);
+    let link = backend.accept();
+    Rig {
+        edge,
+        backend,
+        link,
+    }
+}
+
+#[test]
+fn clients_stay_join_and_come_back_and_their_packets_wait_in_order() {
+    for how in WAYS {
+        let mut rig = rig(HEALING);
+        let mut stays = rig.join();
+        let away = rig.join().leave();
+        let back = rig.join().leave();
+        let (mut joined, mut resumed) = (None, None);
+        // The edge hears of the end before it hears of these.
+        rig.fence();
+        let mut rig = lose_link(rig, how, |address| {
+            let mut client = Client::join(address);
+            client.send(b"new");
+            joined = Some(client);
+            let mut client = back.clone().resume(address);
+            client.send(b"back");
+            resumed = Some(client);
+        });
+        let (mut joined, mut resumed) = (joined.expect("joined"), resumed.expect("resumed"));
+        for n in 0..100 {
+            stays.send(&bytes_of(n, 100));
+        }
+        let mut expected = 0;
+        let mut others = Vec::new();
+        while expected < 100 || others.len() < 3 {
+            let packet = rig.link.recv();
+            if packet.id == stays.id() {
+                assert_eq!(packet.data, bytes_of(expected, 100), "{how:?} {expected}");
+                expected += 1;
+            } else {
+                others.push((packet.id, packet.flag, packet.data));
+            }
+        }
+        let others_expected = [
+            (joined.id(), Flag::Data, b"new".to_vec()),
+            (resumed.id(), Flag::Resumed, vec![]),
+            (resumed.id(), Flag::Data, b"back".to_vec()),
+        ];
+        assert_eq!(others, others_expected, "{how:?}");
+        for client in [&mut stays, &mut joined, &mut resumed] {
+            rig.round_trip(client, b"as before");
+        }
+        let mut away = rig.resume(away);
+        rig.round_trip(&mut away, b"as before");
+        rig.fence();
+        rig.edge.stop();
+    }
+}
+
+#[test]
+fn a_link_that_flaps_is_opened_again_each_time() {
+    let mut rig = rig("");
+    let mut client = rig.join();
+    for n in 0..4 {
+        rig = lose_link(rig, WAYS[n % 2], |_| {});
+        client.send(b"here");
+        rig.link.expect_data(client.id(), b"here");
+        rig.link.send(client.id(), b"there");
+        client.expect(b"there");
+    }
+}
+
+/// More waits than the link queue holds: what is beyond stays with the clients, and nothing is lost.
+#[test]
+fn a_full_link_queue_slows_clients_and_drops_nothing() {
+    const CLIENTS: u64 = 5;
+    const PACKETS: u64 = 2_000;
+    let rig = rig("master.channel_capacity = 10\nmaster.channel_bytes = 4_096\n");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::join(rig.address())).collect();
+    let ids: Vec<_> = clients.iter().map(Client::id).collect();
+    let mut senders = Vec::new();
+    let mut rig = lose_link(rig, Gone::Restart, |_| {
+        senders = (0..)
+            .zip(clients)
+            .map(|(seed, mut client)| {
+                thread::spawn(move || {
+                    for n in 0..PACKETS {
+                        client.send(&bytes_of(seed << 32 | n, 500));
+                    }
+                    client
+                })
+            })
+            .collect();
+    });
+    let mut next = vec![0; ids.len()];
+    for _ in 0..CLIENTS * PACKETS {
+        let packet = rig.link.recv();
+        let client = ids.iter().position(|&id| id == packet.id).expect("known");
+        let data = bytes_of((client as u64) << 32 | next[client], 500);
+        assert!(packet.data == data, "{} of {client}", next[client]);
+        next[client] += 1;
+    }
+    for sender in senders {
+        let mut client = sender.join().expect("all was taken");
+        rig.round_trip(&mut client, b"and on it goes");
+    }
+}
+
+/// The backend does not read: clients wait, but down everything flows.
+#[test]
+fn a_backend_that_does_not_read_does_not_hold_up_what_it_sends() {
+    let mut rig = rig("master.channel_bytes = 65_536\n");
+    let mut listener = rig.join();
+    let address = rig.address();
+    let mut loud = Client::join(address);
+    let sender = thread::spawn(move || {
+        for n in 0..40 {
+            loud.send(&bytes_of(n, 1 << 20));
+        }
+        loud
+    });
+    for n in 0..1_000 {
+        rig.link.send(listener.id(), &bytes_of(n, 1_000));
+        listener.expect(&bytes_of(n, 1_000));
+    }
+    for n in 0..40 {
+        assert!(rig.link.recv().data == bytes_of(n, 1 << 20), "{n}");
+    }
+    let mut loud = sender.join().expect("all was taken");
+    rig.round_trip(&mut loud, b"and on it goes");
+}
+
+/// The link breaks within a packet: the next one begins with that packet, whole, and goes on in order.
+#[test]
+fn a_packet_cut_with_the_link_is_sent_again_whole() {
+    const PACKETS: u64 = 40;
+    let backend = Backend::bind();
+    backend.narrow(4_096);
+    let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let mut link = backend.accept();
+    let mut client = Client::join(edge.address());
+    let id = client.id();
+    let sender = thread::spawn(move || {
+        for n in 0..PACKETS {
+            client.send(&bytes_of(n, 1 << 20));
+        }
+        client
+    });
+    let mut next = 0;
+    for _ in 0..3 {
+        // Two whole packets and a part of the third have been read.
+        for _ in 0..2 {
+            let packet = link.recv();
+            let got = (next..PACKETS).find(|&n| packet.data == bytes_of(n, 1 << 20));
+            next = got.expect("a whole packet, in order") + 1;
+        }
+        link.frames.reset();
+        link = backend.accept();
+    }
+    let first = link.recv();
+    let got = (next..PACKETS).find(|&n| first.data == bytes_of(n, 1 << 20));
+    for n in got.expect("a whole packet, in order") + 1..PACKETS {
+        let data = bytes_of(n, 1 << 20);
+        assert!(
+            link.recv()
+                == Packet {
+                    id,
+                    flag: Flag::Data,
+                    data
+                },
+            "{n}"
+        );
+    }
+    let client = sender.join().expect("all was taken");
+    client.leave();
+    edge.stop();
+}
+
+#[test]
+fn at_the_first_start_an_edge_serves_without_a_backend() {
+    let backend = Backend::bind();
+    let place = backend.address();
+    drop(backend);
+    let edge = Edge::start(crate::PROGRAM, place, "");
+    let mut client = Client::join(edge.address());
+    client.send(b"early");
+    let backend = Backend::bind_to(place);
+    let mut link = backend.accept();
+    link.expect_data(client.id(), b"early");
+    link.send(client.id(), b"welcome");
+    client.expect(b"welcome");
+    edge.stop();
+}
+
+#[test]
+fn an_edge_that_needs_its_backend_at_the_start_ends_without() {
+    let backend = Backend::bind();
+    let place = backend.address();
+    drop(backend);
+    let directory = Directory::new();
+    directory.write("connserver.toml", "master.required_at_start = true\n");
+    let place = place.to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &place];
+    let finished = crate::PROGRAM.run(&directory, &arguments);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains(&place), "{finished:?}");
+}
+
+#[test]
+fn with_announce_all_a_new_link_begins_with_who_is_connected_and_then_says_who_ended() {
+    let mut rig = rig("master.announce = \"all\"\nclients.stale_timeout_secs = 0\n");
+    let stays = [rig.join(), rig.join(), rig.join()];
+    let silent = Client::join(rig.address());
+    let goes = rig.join();
+    let ended = goes.id();
+    let mut rig = lose_link(rig, Gone::Restart, |_| {
+        goes.leave();
+    });
+    let mut announced: Vec<_> = (0..4)
+        .map(|_| {
+            let packet = rig.link.recv();
+            assert_eq!((packet.flag, &packet.data[..]), (Flag::Resumed, &b""[..]));
+            packet.id
+        })
+        .collect();
+    announced.sort_unstable();
+    let mut connected: Vec<_> = stays.iter().chain([&silent]).map(Client::id).collect();
+    connected.sort_unstable();
+    assert_eq!(announced, connected);
+    rig.link.expect_failure(ended, "expired");
+    rig.fence();
+}
+
+#[test]
+fn by_default_a_new_link_begins_with_what_waited_and_nothing_else() {
+    let mut rig = rig("");
+    let mut client = rig.join();
+    let mut rig = lose_link(rig, Gone::Fin, |_| {});
+    client.send(b"only this");
+    rig.link.expect_data(client.id(), b"only this");
+    rig.fence();
+}
+
+/// A packet that was cut in the edge's own output does not spoil the framing of the next link.
+#[test]
+fn a_half_packet_of_a_lost_link_reaches_no_client() {
+    let mut rig = rig("");
+    let mut client = rig.join();
+    let mut bytes = Vec::new();
+    let packet = Tagged {
+        id: client.id(),
+        flag: Flag::Data,
+        data: &bytes_of(1, 1_000),
+    };
+    packet.encode(&mut bytes);
+    rig.link.frames.write(&bytes[..500]);
+    let mut rig = lose_link(rig, Gone::Fin, |_| {});
+    rig.link.send(client.id(), b"whole");
+    client.expect(b"whole");
+    rig.round_trip(&mut client, b"and on");
+}
+
+#[test]
+fn a_name_is_as_good_as_an_address() {
+    let backend = Backend::bind();
+    let directory = Directory::new();
+    let place = format!("localhost:{}", backend.address().port());
+    let arguments = ["--listen", "localhost:0", "--master", &place];
+    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
+    let mut link = backend.accept();
+    let mut client = Client::join_over(Frames::connect(edge.address()));
+    client.send(b"here");
+    link.expect_data(client.id(), b"here");
+    client.frames.finish();
+    assert_eq!(client.frames.incoming(), Incoming::Fin { unfinished: 0 });
+    edge.stop();
+}

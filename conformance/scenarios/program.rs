@@ -1,0 +1,301 @@
+//! The program around the edge: its files, its arguments, its signals. (PRODUCT: configuration)
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Signal, bytes_of};
+
+use super::rig;
+
+const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[test]
+fn the_first_start_writes_a_configuration_that_the_next_one_reads() {
+    let directory = Directory::new();
+    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &LISTEN));
+    edge.stop();
+    let written = directory.read("connserver.toml").expect("written");
+    for key in [
+        "log_level",
+        "channel_capacity",
+        "stale_timeout_secs",
+        "stale_reap_interval_secs",
+        "max_stale_clients",
+        "missed_packets_buffer_size",
+    ] {
+        assert!(written.contains(key), "{key}:\n{written}");
+    }
+    assert!(written.matches('#').count() > 20, "a comment on every key");
+    let check = crate::PROGRAM.run(&directory, &["check"]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    Edge::spawn(crate::PROGRAM.command(&directory, &LISTEN)).stop();
+    assert_eq!(directory.read("connserver.toml").expect("kept"), written);
+}
+
+#[test]
+fn check_writes_nothing_and_says_what_holds_and_why() {
+    let directory = Directory::new();
+    directory.write("connserver.toml", "clients.channel_capacity = 100\n");
+    directory.write(".env", "VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS=7\n");
+    let mut command = crate::PROGRAM.command(&directory, &["check", "--master", "10.0.0.1:9"]);
+    command.env("VOLTLANE_MASTER_CHANNEL_CAPACITY", "55");
+    let check = conformance::finish(command, b"");
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let line = |part: &str| {
+        let mut lines = check.stdout.lines();
+        let line = lines.find(|line| line.contains(part)).expect(part);
+        line.to_owned()
+    };
+    for (key, value, origin) in [
+        ("clients.channel_capacity", "100", "connserver.toml"),
+        ("clients.stale_timeout_secs", "7", ".env"),
+        (
+            "master.channel_capacity",
+            "55",
+            "VOLTLANE_MASTER_CHANNEL_CAPACITY",
+        ),
+        ("master.address", "10.0.0.1:9", "--master"),
+        ("clients.missed_packets_buffer_size", "0", "default"),
+    ] {
+        let line = line(key);
+        assert!(line.contains(value) && line.contains(origin), "{line}");
+    }
+    assert!(!directory.file("edge.key").exists());
+}
+
+#[test]
+fn arguments_go_before_the_environment_before_dot_env_before_the_file() {
+    let directory = Directory::new();
+    let rows = ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3", "10.0.0.4:4"];
+    directory.write(
+        "connserver.toml",
+        format!("master.address = \"{}\"\n", rows[0]),
+    );
+    let effective = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = crate::PROGRAM.command(&directory, arguments);
+        command.envs(variable.map(|value| ("VOLTLANE_MASTER_ADDRESS", value)));
+        let check = conformance::finish(command, b"");
+        assert_eq!(check.code, Some(0), "{check:?}");
+        let mut lines = check.stdout.lines();
+        let line = lines.find(|line| line.contains("master.address"));
+        line.expect("every key").to_owned()
+    };
+    assert!(effective(&["check"], None).contains(rows[0]));
+    directory.write(".env", format!("VOLTLANE_MASTER_ADDRESS={}\n", rows[1]));
+    assert!(effective(&["check"], None).contains(rows[1]));
+    assert!(effective(&["check"], Some(rows[2])).contains(rows[2]));
+    let line = effective(&["check", "--master", rows[3]], Some(rows[2]));
+    assert!(line.contains(rows[3]), "{line}");
+}
+
+/// All at once, each with its place and what would be right, and nothing starts.
+#[test]
+fn a_wrong_configuration_is_told_whole_and_nothing_starts() {
+    let directory = Directory::new();
+    directory.write(
+        "connserver.toml",
+        "[clients]\nchanel_capacity = 5\nstale_timeout_secs = -1\n[master]\naddress = \"nowhere\"\n",
+    );
+    for arguments in [&["check"][..], &["run"], &[]] {
+        let finished = crate::PROGRAM.run(&directory, arguments);
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        for part in [
+            "connserver.toml:2",
+            "chanel_capacity",
+            "channel_capacity",
+            "connserver.toml:3",
+            "stale_timeout_secs",
+            "-1",
+            "connserver.toml:5",
+            "nowhere",
+        ] {
+            assert!(finished.stderr.contains(part), "{part}: {finished:?}");
+        }
+        assert!(!finished.stderr.contains("listening"), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_no_file_is_refused_by_name() {
+    let directory = Directory::new();
+    fs::create_dir(directory.file("directory")).expect("new");
+    symlink("nowhere", directory.file("dangling")).expect("new");
+    directory.write("latin1", b"# caf\xe9\n");
+    directory.write("toml", "[clients\n");
+    // A file that is merely missing is written; here it cannot be.
+    for name in ["missing/file", "directory", "dangling", "latin1", "toml"] {
+        let listen = ["--listen", "127.0.0.1:0", "--config", name];
+        let finished = crate::PROGRAM.run(&directory, &listen);
+        assert_eq!(finished.code, Some(2), "{name}: {finished:?}");
+        assert!(finished.stderr.contains(name), "{name}: {finished:?}");
+    }
+}
+
+#[test]
+fn wrong_arguments_end_with_2_and_say_which() {
+    let directory = Directory::new();
+    for (arguments, says) in [
+        (&["serve"][..], "serve"),
+        (&["--lisen", "a:1"], "--lisen"),
+        (&["--config"], "--config"),
+        (&["connect"], "ADDR"),
+        (&["connect", "nowhere"], "nowhere"),
+        (&["demo", "--secs", "0"], "--secs"),
+        (&["echo", "--listen", "x"], "--listen"),
+        (&["--listen", "here"], "--listen"),
+        (&["--master", "there"], "--master"),
+    ] {
+        let finished = crate::PROGRAM.run(&directory, arguments);
+        assert_eq!(finished.code, Some(2), "{arguments:?}: {finished:?}");
+        assert!(
+            finished.stderr.contains(says),
+            "{arguments:?}: {finished:?}"
+        );
+        assert_eq!(finished.stdout, "", "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["run", "--help"]] {
+        let finished = crate::PROGRAM.run(&directory, arguments);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert!(
+            finished.stdout.contains(crate::PROGRAM.name()),
+            "{finished:?}"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let finished = crate::PROGRAM.run(&Directory::new(), &["--listen", &address]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains(&address), "{finished:?}");
+}
+
+#[test]
+fn sigint_and_sigterm_end_it_in_order() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut rig = rig("");
+        let mut client = rig.join();
+        let mut unfinished = Frames::connect(rig.address());
+        rig.edge.signal(signal);
+        client.frames.expect_closed();
+        unfinished.expect_closed();
+        assert_eq!(rig.link.try_recv(), None, "no notices about that");
+        rig.edge.expect_end(Some(0));
+    }
+}
+
+#[test]
+fn what_is_queued_is_handed_over_at_the_end() {
+    const PACKETS: u64 = 40;
+    let mut rig = rig("clients.channel_bytes = 67_108_864\n");
+    let mut slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    slow.send(b"here");
+    rig.link.expect_data(slow.id(), b"here");
+    for n in 0..PACKETS {
+        rig.link.send(slow.id(), &bytes_of(n, 500_000));
+    }
+    // Everything is with the edge once it has answered what came after.
+    rig.fence();
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_log("shutting down");
+    for n in 0..PACKETS {
+        slow.expect(&bytes_of(n, 500_000));
+    }
+    slow.frames.expect_fin();
+    rig.edge.expect_end(Some(0));
+}
+
+#[test]
+fn what_waits_for_the_backend_is_handed_over_at_the_end() {
+    const PACKETS: u64 = 20;
+    let backend = Backend::bind();
+    backend.narrow(4_096);
+    let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let mut link = backend.accept();
+    let mut client = Client::join(edge.address());
+    let id = client.id();
+    for n in 0..PACKETS {
+        client.send(&bytes_of(n, 500_000));
+    }
+    // All of it was taken when the edge has heard the end that comes after it.
+    client.frames.finish();
+    client.frames.expect_fin();
+    edge.signal(Signal::TERM);
+    edge.expect_log("shutting down");
+    for n in 0..PACKETS {
+        link.expect_data(id, &bytes_of(n, 500_000));
+    }
+    assert_eq!(link.try_recv(), None);
+    edge.expect_end(Some(0));
+}
+
+/// A client that does not read may hold the end up for its bound only, and a second signal not even so long.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut rig = rig("general.shutdown_timeout_secs = 3600\nclients.channel_bytes = 67_108_864\n");
+    let slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    for n in 0..40 {
+        rig.link.send(slow.id(), &bytes_of(n, 500_000));
+    }
+    rig.fence();
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_log("shutting down");
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_end(Some(143));
+}
+
+#[test]
+fn the_end_has_a_bound() {
+    let mut rig = rig("general.shutdown_timeout_secs = 1\nclients.channel_bytes = 67_108_864\n");
+    let slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    for n in 0..40 {
+        rig.link.send(slow.id(), &bytes_of(n, 500_000));
+    }
+    rig.fence();
+    rig.edge.stop();
+    drop(slow);
+}
+
+/// Even where the edge waits for its backend, or for a handshake.
+#[test]
+fn it_ends_in_order_in_the_middle_of_anything() {
+    let mut rig = rig("");
+    let session = rig.join().leave();
+    let claimed = session.claim(rig.address());
+    let connected = Frames::connect(rig.address());
+    drop((rig.link, rig.backend));
+    rig.edge.expect_log("backend");
+    rig.edge.signal(Signal::TERM);
+    for mut frames in [claimed.frames, connected] {
+        assert!(!matches!(frames.incoming(), Incoming::Body(_)));
+    }
+    rig.edge.expect_end(Some(0));
+}
+
+/// Nobody reads the log any more: the service goes on.
+#[test]
+fn a_closed_log_stops_nothing() {
+    let backend = Backend::bind();
+    let directory = Directory::new();
+    directory.write("connserver.toml", "general.log_level = \"Debug\"\n");
+    let master = backend.address().to_string();
+    let mut command = crate::PROGRAM.command(
+        &directory,
+        &["--listen", "127.0.0.1:0", "--master", &master],
+    );
+    command.stdout(Stdio::null());
+    let edge = Edge::spawn(command);
+    edge.close_log();
+    let mut link = backend.accept();
+    for _ in 0..20 {
+        let mut client = Client::join(edge.address());
+        client.send(b"here");
+        link.expect_data(client.id(), b"here");
+        client.leave();
+    }
+    edge.stop();
+}
