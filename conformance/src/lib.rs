@@ -12,10 +12,13 @@ mod client;
 mod edge;
 mod frames;
 pub mod handshake;
+pub mod libraries;
 mod payload;
 mod program;
+pub mod published;
 mod rig;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use backend::{Backend, Link, Packet};
@@ -26,6 +29,27 @@ pub use payload::{bytes_of, random};
 pub use program::{Directory, Finished, Program, finish};
 pub use rig::Rig;
 pub use rustix::process::Signal;
+pub use voltlane_app::Runtime;
+pub use voltlane_smol::Smol;
+pub use voltlane_tokio::Tokio;
 
 /// How long anything may take on a busy machine before it counts as not coming.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+#[path = "../../runtime-tokio/examples/chat.rs"]
+#[expect(dead_code, reason = "its main is for people")]
+mod chat;
+
+/// Serves the chat of the examples on a free port, which `bound` is told, for ever.
+///
+/// # Panics
+/// When it cannot listen.
+pub fn run_chat(bound: impl FnOnce(SocketAddr) + Send + 'static) {
+    let chat = async move {
+        let place = Tokio::bind("127.0.0.1:0".into(), Default::default()).await;
+        let (listener, address) = place.expect("a free port");
+        bound(address);
+        chat::chat(voltlane_tokio::Backend::new(listener)).await;
+    };
+    Tokio::block_on(chat).expect("a runtime");
+}

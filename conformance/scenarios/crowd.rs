@@ -1,0 +1,76 @@
+//! Very many clients at once.
+
+use std::thread;
+
+use conformance::libraries::{ClientOn, EchoBackend, absorb, all, joined, packet, run_on};
+use conformance::{Edge, Runtime, Smol, Tokio, bytes_of};
+use sha2::{Digest, Sha256};
+use voltlane_driver::client::Client;
+
+const THREADS: u64 = 10;
+const CLIENTS_OF_A_THREAD: u64 = 100;
+const PACKETS: u64 = 10;
+
+#[test]
+fn a_thousand_clients_of_tokio() {
+    a_thousand_clients::<Tokio>();
+}
+
+#[test]
+fn a_thousand_clients_of_smol() {
+    a_thousand_clients::<Smol>();
+}
+
+/// All of them are connected before the first one speaks; then their packets mix, and each hears its own: the digests
+/// of what it sent, of what the backend heard of it, and of what came back are the same.
+fn a_thousand_clients<R: Runtime>() {
+    let _ = voltlane_app::Resources::raise_and_measure();
+    let backend = EchoBackend::start::<R>();
+    let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let address = edge.address().to_string();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let address = address.clone();
+            thread::spawn(move || {
+                run_on::<R, _>(talk::<R>(address, thread * CLIENTS_OF_A_THREAD));
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("each its own");
+    }
+    run_on::<R, _>(async move {
+        let mut client: ClientOn<R> = Client::connect(address);
+        client.send(b"stop").await.expect("short");
+        assert_eq!(packet::<R>(&mut client).await, b"stopped");
+    });
+    backend.events();
+    edge.stop();
+}
+
+async fn talk<R: Runtime>(address: String, first: u64) {
+    let clients = all((0..CLIENTS_OF_A_THREAD).map(|_| {
+        let mut client: ClientOn<R> = Client::connect(address.clone());
+        async move {
+            joined::<R>(&mut client).await;
+            client
+        }
+    }))
+    .await;
+    all((first..).zip(clients).map(|(seed, mut client)| async move {
+        let (mut sent, mut received) = (Sha256::new(), Sha256::new());
+        for n in 0..PACKETS {
+            let data = bytes_of(seed << 16 | n, (seed * 31 + n * 977) as usize % 3_000);
+            client.send(&data).await.expect("not too long");
+            absorb(&mut sent, &data);
+        }
+        for _ in 0..PACKETS {
+            absorb(&mut received, &packet::<R>(&mut client).await);
+        }
+        client.send(b"digest").await.expect("short");
+        let heard = packet::<R>(&mut client).await;
+        let (sent, received) = (sent.finalize(), received.finalize());
+        assert!(sent == received && sent[..] == heard, "client {seed}");
+    }))
+    .await;
+}

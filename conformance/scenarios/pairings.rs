@@ -1,0 +1,278 @@
+//! The libraries of both runtimes, in all four pairings, through this edge.
+
+use conformance::libraries::{ClientOn, EchoBackend, absorb, all, event, joined, packet, run_on};
+use conformance::{Backend, Directory, Edge, Runtime, Smol, Tokio, bytes_of};
+use sha2::{Digest, Sha256};
+use voltlane_driver::backend;
+use voltlane_driver::client::{Client, Event, Refusal, SavedSession};
+
+/// Runs a scenario with every client library on every backend library.
+macro_rules! pairings {
+    ($($(#[$doc:meta])* $scenario:ident;)+) => {$(
+        mod $scenario {
+            use super::{Smol, Tokio};
+
+            $(#[$doc])*
+            #[test]
+            fn tokio_tokio() {
+                super::$scenario::<Tokio, Tokio>();
+            }
+
+            #[test]
+            fn tokio_smol() {
+                super::$scenario::<Tokio, Smol>();
+            }
+
+            #[test]
+            fn smol_tokio() {
+                super::$scenario::<Smol, Tokio>();
+            }
+
+            #[test]
+            fn smol_smol() {
+                super::$scenario::<Smol, Smol>();
+            }
+        }
+    )+};
+}
+
+pairings! {
+    every_client_gets_its_own;
+    clients_that_drop_come_back_by_themselves;
+    a_kicked_client_is_refused_and_may_start_over;
+    a_saved_session_is_the_same_client;
+    clients_outlive_their_backend;
+}
+
+const HEALING: &str = super::HEALING;
+
+/// An edge between a backend of the library and clients.
+fn edge<B: Runtime>() -> (Edge, EchoBackend) {
+    let backend = EchoBackend::start::<B>();
+    let edge = Edge::start(crate::PROGRAM, backend.address(), HEALING);
+    (edge, backend)
+}
+
+/// Ends a backend through a client that is new.
+async fn stop<C: Runtime>(address: String) {
+    let mut client: ClientOn<C> = Client::connect(address);
+    client.send(b"stop").await.expect("short");
+    assert_eq!(packet::<C>(&mut client).await, b"stopped");
+}
+
+/// Twenty clients at once, every size, and a digest of it all at the end.
+fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
+    const SIZES: [usize; 12] = [
+        0,
+        1,
+        2,
+        9,
+        100,
+        1_448,
+        4_096,
+        10_000,
+        65_536,
+        100_000,
+        500_000,
+        1 << 20,
+    ];
+    let (edge, backend) = edge::<B>();
+    let address = edge.address().to_string();
+    run_on::<C, _>(async move {
+        let ids = all((0..20_u64).map(|seed| {
+            let mut client: ClientOn<C> = Client::connect(address.clone());
+            async move {
+                let id = joined::<C>(&mut client).await;
+                let mut sent = Sha256::new();
+                for (n, &size) in (0..).zip(&SIZES[..SIZES.len() - (seed as usize % 4)]) {
+                    let data = bytes_of(seed << 32 | n, size);
+                    client.send(&data).await.expect("not too long");
+                    absorb(&mut sent, &data);
+                    assert!(packet::<C>(&mut client).await == data, "{size}");
+                }
+                client.send(b"digest").await.expect("short");
+                assert_eq!(packet::<C>(&mut client).await, sent.finalize().to_vec());
+                id
+            }
+        }))
+        .await;
+        let mut unique = ids.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), ids.len());
+        stop::<C>(address).await;
+    });
+    backend.events();
+    edge.stop();
+}
+
+/// Numbered packets, and a cut after every few: each client stays who it is, order holds, nothing comes twice.
+fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
+    let (edge, backend) = edge::<B>();
+    let address = edge.address().to_string();
+    let resumed = run_on::<C, _>(async move {
+        let resumed = all((0..5_u64).map(|_| {
+            let mut client: ClientOn<C> = Client::connect(address.clone());
+            async move {
+                let id = joined::<C>(&mut client).await;
+                let (mut resumed, mut last, mut n) = (0, 0_u64, 0_u64);
+                while resumed < 4 {
+                    n += 1;
+                    client.send(&n.to_le_bytes()).await.expect("short");
+                    if n % 5 == 0 {
+                        client.drop_connection();
+                    }
+                    match event::<C>(&mut client).await {
+                        Event::Packet(data) => {
+                            let echoed = u64::from_le_bytes(data.try_into().expect("a number"));
+                            assert!(echoed > last && echoed <= n, "{echoed} after {last}");
+                            last = echoed;
+                        }
+                        Event::Resumed { id: same } => {
+                            assert_eq!(same, id);
+                            resumed += 1;
+                        }
+                        Event::Dropped { .. } => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+                resumed
+            }
+        }))
+        .await;
+        stop::<C>(address).await;
+        resumed.into_iter().sum::<u32>()
+    });
+    let mut heard = 0;
+    for event in backend.events() {
+        match event {
+            backend::Event::Resumed { .. } => heard += 1,
+            backend::Event::EdgeConnected { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, resumed);
+    edge.stop();
+}
+
+fn a_kicked_client_is_refused_and_may_start_over<C: Runtime, B: Runtime>() {
+    let (edge, backend) = edge::<B>();
+    let address = edge.address().to_string();
+    let kicked = run_on::<C, _>(async move {
+        let mut client: ClientOn<C> = Client::connect(address.clone());
+        let id = joined::<C>(&mut client).await;
+        client.send(b"kick").await.expect("short");
+        // The connection ends like any other; coming back is what is refused.
+        assert!(matches!(
+            event::<C>(&mut client).await,
+            Event::Dropped { .. }
+        ));
+        let refused = Event::Refused(Refusal::UnknownOrExpired);
+        loop {
+            match event::<C>(&mut client).await {
+                Event::Dropped { .. } => {}
+                event => break assert_eq!(event, refused),
+            }
+        }
+        assert_eq!(client.recv().await, None);
+        assert!(client.send(b"too late").await.is_err());
+        client.start_over();
+        let fresh = joined::<C>(&mut client).await;
+        assert_ne!(fresh, id);
+        client.send(b"hello").await.expect("short");
+        assert_eq!(packet::<C>(&mut client).await, b"hello");
+        stop::<C>(address).await;
+        id
+    });
+    let reason = "kicked".to_owned();
+    assert!(
+        backend
+            .events()
+            .contains(&backend::Event::Failed { id: kicked, reason })
+    );
+    edge.stop();
+}
+
+fn a_saved_session_is_the_same_client<C: Runtime, B: Runtime>() {
+    let (edge, backend) = edge::<B>();
+    let address = edge.address().to_string();
+    run_on::<C, _>(async move {
+        let mut client: ClientOn<C> = Client::connect(address.clone());
+        let id = joined::<C>(&mut client).await;
+        client.send(b"before").await.expect("short");
+        assert_eq!(packet::<C>(&mut client).await, b"before");
+        let saved = client.saved_session().expect("there is one").to_bytes();
+        // The application was killed.
+        drop(client);
+        let saved = SavedSession::from_bytes(saved.as_slice()).expect("as it was");
+        let mut client: ClientOn<C> = Client::restore(address.clone(), &saved);
+        assert_eq!(event::<C>(&mut client).await, Event::Resumed { id });
+        client.send(b"after").await.expect("short");
+        assert_eq!(packet::<C>(&mut client).await, b"after");
+        stop::<C>(address).await;
+    });
+    backend.events();
+    edge.stop();
+}
+
+/// The backend ends and another one takes its place: clients notice nothing but the wait.
+fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
+    let (edge, backend) = edge::<B>();
+    let place = backend.address();
+    let address = edge.address().to_string();
+    let mut client: ClientOn<C> = Client::connect(address.clone());
+    let client = run_on::<C, _>(async move {
+        joined::<C>(&mut client).await;
+        client.send(b"one").await.expect("short");
+        assert_eq!(packet::<C>(&mut client).await, b"one");
+        stop::<C>(address.clone()).await;
+        client.send(b"two").await.expect("short");
+        client.flush().await.expect("not refused");
+        client.saved_session().expect("there is one")
+    });
+    backend.events();
+    let backend = EchoBackend::start_at::<B>(place.to_string());
+    let address = edge.address().to_string();
+    run_on::<C, _>(async move {
+        let mut client: ClientOn<C> = Client::restore(address.clone(), &client);
+        assert_eq!(packet::<C>(&mut client).await, b"two");
+        stop::<C>(address).await;
+    });
+    backend.events();
+    edge.stop();
+}
+
+/// An edge with another key in the same place is not the one that the client knows, and is told nothing.
+#[test]
+fn another_edge_in_the_same_place_is_refused() {
+    another_edge::<Tokio>();
+    another_edge::<Smol>();
+}
+
+fn another_edge<C: Runtime>() {
+    let backend = Backend::bind();
+    let directory = Directory::new();
+    let start = |listen: &str, config: &str| {
+        directory.write("connserver.toml", config);
+        let master = backend.address().to_string();
+        let arguments = ["--listen", listen, "--master", &master];
+        Edge::spawn(crate::PROGRAM.command(&directory, &arguments))
+    };
+    let edge = start("127.0.0.1:0", "");
+    let address = edge.address().to_string();
+    let mut client: ClientOn<C> = Client::connect(address.clone());
+    let mut client = run_on::<C, _>(async move {
+        joined::<C>(&mut client).await;
+        client.saved_session().expect("there is one")
+    });
+    edge.stop();
+    let edge = start(&address, "");
+    client = run_on::<C, _>(async move {
+        let mut restored: ClientOn<C> = Client::restore(address, &client);
+        let refused = Event::Refused(Refusal::EdgeKeyChanged);
+        assert_eq!(event::<C>(&mut restored).await, refused);
+        client
+    });
+    drop(client);
+    edge.stop();
+}

@@ -1,0 +1,179 @@
+//! Our own client and backend libraries as parties of a scenario, on either runtime.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+
+use sha2::{Digest, Sha256};
+use voltlane_app::Runtime;
+use voltlane_core::{ClientId, Time};
+use voltlane_driver::backend::{Backend, Event};
+use voltlane_driver::client::{self, Client};
+use voltlane_driver::{Listener, SocketOptions, Timer};
+
+use crate::PATIENCE;
+
+/// A client of the library on `R`.
+pub type ClientOn<R> = Client<<R as Runtime>::Connector, <R as Runtime>::Timer>;
+
+/// Runs a future on `R`, on this thread, within the time that anything may take.
+///
+/// # Panics
+/// When it takes longer.
+pub fn run_on<R: Runtime, T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> T {
+    R::block_on(in_time::<R, T>(future)).expect("a runtime")
+}
+
+async fn in_time<R: Runtime, T>(future: impl Future<Output = T>) -> T {
+    let mut timer = R::Timer::default();
+    let until: Time = timer.now() + 2 * PATIENCE;
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => timer
+            .poll_until(cx, until)
+            .map(|()| panic!("nothing happens any more")),
+    })
+    .await
+}
+
+/// Runs futures side by side; gives back what they gave, in their order.
+pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T> + Send>) -> Vec<T> {
+    let mut futures: Vec<Pin<Box<_>>> = futures.into_iter().map(Box::pin).collect();
+    let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (future, done) in futures.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let Poll::Ready(output) = future.as_mut().poll(cx)
+            {
+                *done = Some(output);
+            }
+        }
+        match done.iter().all(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+/// The next event of a client that is not refused.
+pub async fn event<R: Runtime>(client: &mut ClientOn<R>) -> client::Event {
+    client.recv().await.expect("the session goes on")
+}
+
+/// Waits until a new client has joined.
+pub async fn joined<R: Runtime>(client: &mut ClientOn<R>) -> ClientId {
+    match event::<R>(client).await {
+        client::Event::Connected { id } => id,
+        other => panic!("a new session was expected, not {other:?}"),
+    }
+}
+
+/// Waits for a packet, whatever becomes of the connection meanwhile.
+pub async fn packet<R: Runtime>(client: &mut ClientOn<R>) -> Vec<u8> {
+    loop {
+        if let client::Event::Packet(data) = event::<R>(client).await {
+            return data;
+        }
+    }
+}
+
+/// A backend of the library on a thread of its own, which sends packets back and does what some of them say:
+///
+/// - `kick`: the client is kicked,
+/// - `digest`: what was heard of the client before is told as a SHA-256 over lengths and bytes,
+/// - `stop`: the backend ends.
+pub struct EchoBackend {
+    address: SocketAddr,
+    thread: JoinHandle<Vec<Event>>,
+}
+
+impl EchoBackend {
+    /// Listens on a free port.
+    #[must_use]
+    pub fn start<R: Runtime>() -> EchoBackend {
+        EchoBackend::start_at::<R>("127.0.0.1:0".into())
+    }
+
+    /// Listens at a given address.
+    #[must_use]
+    pub fn start_at<R: Runtime>(address: String) -> EchoBackend {
+        let (sender, bound) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let serve = async move {
+                let (listener, address) = R::bind(address, SocketOptions::default())
+                    .await
+                    .expect("a free place");
+                let _ = sender.send(address);
+                serve::<R>(Backend::new(listener)).await
+            };
+            R::block_on(serve).expect("a runtime")
+        });
+        EchoBackend {
+            address: bound.recv_timeout(PATIENCE).expect("it listens"),
+            thread,
+        }
+    }
+
+    /// Where the edge connects to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for its end, which a `stop` has begun; gives back every event that was not a packet, in order.
+    pub fn events(self) -> Vec<Event> {
+        self.thread.join().expect("no panic")
+    }
+}
+
+async fn serve<R: Runtime>(mut backend: Backend<R::Listener, R::Timer>) -> Vec<Event> {
+    let mut digests: BTreeMap<ClientId, Sha256> = BTreeMap::new();
+    let mut events = Vec::new();
+    loop {
+        let (id, data) = match backend.recv().await {
+            Event::Packet { id, data } => (id, data),
+            other => {
+                events.push(other);
+                continue;
+            }
+        };
+        match &data[..] {
+            b"kick" => backend.kick(id).await,
+            b"stop" => {
+                finish(backend, id).await;
+                return events;
+            }
+            b"digest" => {
+                let digest = digests.remove(&id).unwrap_or_default().finalize();
+                backend.send(id, &digest).await.expect("short");
+            }
+            data => {
+                absorb(digests.entry(id).or_default(), data);
+                backend
+                    .send(id, data)
+                    .await
+                    .expect("no longer than it came");
+            }
+        }
+    }
+}
+
+async fn finish<L: Listener, T: Timer>(mut backend: Backend<L, T>, id: ClientId) {
+    backend.send(id, b"stopped").await.expect("short");
+    backend.close(PATIENCE).await;
+}
+
+/// Takes a packet into a digest.
+pub fn absorb(digest: &mut Sha256, data: &[u8]) {
+    digest.update((data.len() as u64).to_le_bytes());
+    digest.update(data);
+}
