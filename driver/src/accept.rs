@@ -18,7 +18,7 @@ const SKIPS_PER_POLL: usize = 16;
 
 /// A listener that never ends and never spins. A connection that died before it was accepted is skipped; when the
 /// system is out of something (descriptors, memory), accepting rests for 10 ms, doubling to 1 s, and one line each 5 s
-/// says why.
+/// says why. When it is out of descriptors, those that wait in the backlog are turned away.
 pub(crate) struct Acceptor<L> {
     listener: L,
     /// How long the next failure rests.
@@ -60,6 +60,9 @@ impl<L: Listener> Acceptor<L> {
                 }
                 Err(error) if died_in_the_backlog(&error) => {}
                 Err(error) => {
+                    if out_of_descriptors(&error) {
+                        self.listener.shed();
+                    }
                     self.rest(now, &error);
                     return Poll::Pending;
                 }
@@ -85,4 +88,103 @@ fn died_in_the_backlog(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | Interrupted
     )
+}
+
+/// EMFILE and ENFILE, which have the same numbers on every Unix; there is no `ErrorKind` for them.
+fn out_of_descriptors(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::Stream;
+
+    struct NoStream;
+
+    impl Stream for NoStream {
+        fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_write(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// Fails with an error number as long as it is told to.
+    struct Failing {
+        error: i32,
+        tried: usize,
+        shed: usize,
+    }
+
+    impl Listener for Failing {
+        type Stream = NoStream;
+
+        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(NoStream, SocketAddr)>> {
+            self.tried += 1;
+            Poll::Ready(match self.error {
+                0 => Ok((NoStream, ([127, 0, 0, 1], 1).into())),
+                error => Err(io::Error::from_raw_os_error(error)),
+            })
+        }
+
+        fn shed(&mut self) {
+            self.shed += 1;
+        }
+    }
+
+    fn acceptor(error: i32) -> Acceptor<Failing> {
+        Acceptor::new(Failing {
+            error,
+            tried: 0,
+            shed: 0,
+        })
+    }
+
+    fn poll(acceptor: &mut Acceptor<Failing>, millis: u64) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        acceptor
+            .poll_accept(cx, Time::from_millis(millis))
+            .is_ready()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_descriptors_it_turns_away_rests_longer_and_longer_and_recovers_within_a_second() {
+        let mut acceptor = acceptor(24);
+        for millis in 0..10_000 {
+            assert!(!poll(&mut acceptor, millis));
+        }
+        // 10, 20, 40 … 640 ms, then each second.
+        assert_eq!(acceptor.listener.tried, 7 + 9);
+        assert_eq!(acceptor.listener.shed, acceptor.listener.tried);
+        acceptor.listener.error = 0;
+        assert!((10_000..=11_000).any(|millis| poll(&mut acceptor, millis)));
+        assert!(poll(&mut acceptor, 11_001), "and goes on at once");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_connection_that_died_in_the_backlog_is_skipped_without_a_rest() {
+        const ECONNABORTED: i32 = if cfg!(target_os = "linux") { 103 } else { 53 };
+        let mut acceptor = acceptor(ECONNABORTED);
+        assert!(!poll(&mut acceptor, 0));
+        assert_eq!((acceptor.rests_until(), acceptor.listener.shed), (None, 0));
+        assert_eq!(
+            acceptor.listener.tried, SKIPS_PER_POLL,
+            "and it does not spin"
+        );
+    }
 }

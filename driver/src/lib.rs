@@ -23,5 +23,5 @@ mod waker;
 pub use backend::Backend;
 pub use client::Client;
 pub use edge::{EdgeDriver, EdgeHandle};
-pub use socket::SocketOptions;
+pub use socket::{SocketOptions, SpareDescriptor};
 pub use transport::{Connect, Connector, Listener, Stream, Timer};

@@ -1,5 +1,6 @@
 //! The options of sockets: what the system buffers, and when it gives a silent peer up.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -114,6 +115,47 @@ impl SocketOptions {
     }
 }
 
+/// A descriptor held back for the moment at which there is none left.
+///
+/// Connections that cannot be accepted would stay in the backlog, and the listener ready: their clients would wait for
+/// nothing. With one descriptor to spare each of them is accepted and closed.
+#[derive(Debug)]
+pub struct SpareDescriptor(Option<File>);
+
+/// Connections turned away in one call.
+const SHED_AT_ONCE: usize = 64;
+
+impl SpareDescriptor {
+    /// Holds a descriptor back.
+    #[must_use]
+    pub fn new() -> Self {
+        SpareDescriptor(any_file())
+    }
+
+    /// Accepts and closes what waits at `listener`, which must not block.
+    pub fn shed(&mut self, listener: &SockRef<'_>) {
+        for _ in 0..SHED_AT_ONCE {
+            drop(self.0.take());
+            let turned_away = listener.accept().is_ok();
+            self.0 = any_file();
+            if !turned_away {
+                return;
+            }
+        }
+    }
+}
+
+impl Default for SpareDescriptor {
+    fn default() -> Self {
+        SpareDescriptor::new()
+    }
+}
+
+/// Something that takes a descriptor and nothing else.
+fn any_file() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::net::TcpStream;
@@ -156,5 +198,22 @@ mod tests {
         let socket = SockRef::from(&listener);
         assert!(!socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+    }
+
+    #[test]
+    fn the_spare_descriptor_turns_away_all_that_wait() {
+        let listener = SocketOptions::default()
+            .listen(([127, 0, 0, 1], 0).into())
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting: Vec<_> = (0..5)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let mut spare = SpareDescriptor::new();
+        spare.shed(&SockRef::from(&listener));
+        for client in &mut waiting {
+            assert_eq!(std::io::Read::read(client, &mut [0]).unwrap(), 0, "closed");
+        }
+        assert!(spare.0.is_some(), "held back again");
     }
 }

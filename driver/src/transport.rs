@@ -45,6 +45,11 @@ pub trait Listener: Unpin + Send + 'static {
     /// Accepts one connection and says where it comes from.
     fn poll_accept(&mut self, cx: &mut Context<'_>)
     -> Poll<io::Result<(Self::Stream, SocketAddr)>>;
+
+    /// The process has no descriptor left for a connection that waits: turns those that wait away, if it can, so that
+    /// their clients learn it at once instead of waiting in the backlog. [`SpareDescriptor`](crate::SpareDescriptor)
+    /// does that for sockets.
+    fn shed(&mut self) {}
 }
 
 /// An attempt to connect, as [`Connector::connect`] returns it. Dropping it gives the attempt up.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_io::Async;
 use socket2::SockRef;
-use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
+use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
 use crate::resolve::resolve;
 
@@ -118,6 +118,7 @@ impl Stream for TcpStream {
 pub struct TcpListener {
     inner: Async<std::net::TcpListener>,
     options: SocketOptions,
+    spare: SpareDescriptor,
 }
 
 impl TcpListener {
@@ -137,7 +138,13 @@ impl TcpListener {
         let mut last = None;
         for candidate in resolve(address).await? {
             match options.listen(candidate).and_then(Async::new) {
-                Ok(inner) => return Ok(TcpListener { inner, options }),
+                Ok(inner) => {
+                    return Ok(TcpListener {
+                        inner,
+                        options,
+                        spare: SpareDescriptor::new(),
+                    });
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -172,6 +179,10 @@ impl Listener for TcpListener {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    fn shed(&mut self) {
+        self.spare.shed(&SockRef::from(self.inner.get_ref()));
     }
 }
 

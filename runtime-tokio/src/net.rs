@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
+use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ impl Stream for TcpStream {
 pub struct TcpListener {
     inner: tokio::net::TcpListener,
     options: SocketOptions,
+    spare: SpareDescriptor,
 }
 
 impl TcpListener {
@@ -101,7 +102,13 @@ impl TcpListener {
                 .listen(candidate)
                 .and_then(tokio::net::TcpListener::from_std);
             match listening {
-                Ok(inner) => return Ok(TcpListener { inner, options }),
+                Ok(inner) => {
+                    return Ok(TcpListener {
+                        inner,
+                        options,
+                        spare: SpareDescriptor::new(),
+                    });
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -124,6 +131,10 @@ impl Listener for TcpListener {
         let (stream, source) = ready!(self.inner.poll_accept(cx))?;
         self.options.apply_to_accepted(&SockRef::from(&stream));
         Poll::Ready(Ok((TcpStream(stream), source)))
+    }
+
+    fn shed(&mut self) {
+        self.spare.shed(&SockRef::from(&self.inner));
     }
 }
 
