@@ -65,8 +65,9 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
     say(&format!(
         "An edge on {address}, its backend on {backend_address} echoes, {CLIENTS} clients talk and keep dropping.\n\
          Join them from another terminal:\n\n    \
-         {program} connect {address}\n    \
-         echo hello | {program} connect {address}\n\n"
+         {command} connect {address}\n    \
+         echo hello | {command} connect {address}\n\n",
+        command = how_it_was_started(program)
     ))?;
 
     let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
@@ -149,4 +150,19 @@ fn say(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// What a person types to start this very program from the same directory: it need not stand in the `PATH`.
+fn how_it_was_started(program: &str) -> String {
+    let path = std::env::current_exe().ok();
+    let here = std::env::current_dir().unwrap_or_default();
+    path.map_or_else(
+        || program.to_owned(),
+        |path| {
+            path.strip_prefix(here)
+                .unwrap_or(&path)
+                .display()
+                .to_string()
+        },
+    )
 }
