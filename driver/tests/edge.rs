@@ -425,6 +425,48 @@ fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
     });
 }
 
+/// A stream that is dropped with bytes unread, or while more come, ends in a RST, under what the client has yet to read.
+#[test]
+fn a_client_that_sends_to_the_end_still_reads_its_last_packets() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        let stats = Arc::clone(client.frames.stream.peer_stats());
+        link.send(client.id, Flag::Data, b"bye")
+            .await
+            .expect("sent");
+        link.send(client.id, Flag::Kick, b"").await.expect("sent");
+        while stats.writes.load(Ordering::Relaxed) < 3 {
+            settle(&clock).await;
+        }
+        for _ in 0..5 {
+            client
+                .send(b"on and on")
+                .await
+                .expect("taken, if only by the system");
+            settle(&clock).await;
+        }
+        assert_eq!(
+            client.recv().await.expect("received").as_deref(),
+            Some(&b"bye"[..])
+        );
+        assert_eq!(client.recv().await.expect("in order"), None);
+        // It is not kept for ever.
+        clock.sleep(Duration::from_secs(2)).await;
+        client.send(b"on and on").await.expect_err("gone");
+    });
+}
+
 #[test]
 fn a_shutdown_hands_over_what_is_queued_and_ends() {
     let Setup {

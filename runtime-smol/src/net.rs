@@ -117,6 +117,8 @@ impl Stream for TcpStream {
 #[derive(Debug)]
 pub struct TcpListener {
     inner: Async<std::net::TcpListener>,
+    /// The last look found nobody: wait before the next.
+    drained: bool,
     options: SocketOptions,
     spare: SpareDescriptor,
 }
@@ -141,6 +143,7 @@ impl TcpListener {
                 Ok(inner) => {
                     return Ok(TcpListener {
                         inner,
+                        drained: false,
                         options,
                         spare: SpareDescriptor::new(),
                     });
@@ -165,6 +168,10 @@ impl Listener for TcpListener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         loop {
+            if self.drained {
+                ready!(self.inner.poll_readable(cx))?;
+                self.drained = false;
+            }
             match self.inner.get_ref().accept() {
                 Ok((stream, source)) => {
                     self.options.apply_to_accepted(&SockRef::from(&stream));
@@ -173,9 +180,7 @@ impl Listener for TcpListener {
                     stream.drained = true;
                     return Poll::Ready(Ok((stream, source)));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.inner.poll_readable(cx))?
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

@@ -21,6 +21,8 @@ const WRITES_PER_TURN: usize = 3;
 /// How long a stream is kept after its FIN went out. Closed at once, with bytes of the peer unread or still on their
 /// way, the system would answer them with a RST that can overtake what the peer has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
+/// Places in the table that are kept for the next clients.
+const KEPT_CAPACITY: usize = 1_024;
 /// How many streams linger; beyond it the oldest goes early.
 const LINGERING_MAX: usize = 256;
 
@@ -108,7 +110,7 @@ impl<S: Stream> Clients<S> {
                 }
             };
             edge.handle_client_closed(now, client.key, cause);
-            self.table[index] = None;
+            self.remove(index);
             return;
         }
         work.queue(&client.source, token);
@@ -124,7 +126,7 @@ impl<S: Stream> Clients<S> {
             return;
         }
         if let Some(kind) = edge.client_close(key) {
-            if let Some(client) = self.table[index].take() {
+            if let Some(client) = self.remove(index) {
                 self.close(client, kind, now);
             }
             edge.handle_client_closed(now, key, Closed::ByEdge);
@@ -149,7 +151,7 @@ impl<S: Stream> Clients<S> {
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
             edge.handle_client_closed(now, key, Closed::Error);
-            self.table[index] = None;
+            self.remove(index);
         } else if failed || (client.read_paused && wants_bytes) {
             client.read_paused = false;
             work.queue(
@@ -191,6 +193,18 @@ impl<S: Stream> Clients<S> {
         for (_, mut channel) in self.lingering.drain(..) {
             let _ = channel.read(&mut Context::from_waker(Waker::noop()), buffer);
         }
+    }
+
+    /// Takes a client out. The table gives its memory back after a crowd has left.
+    fn remove(&mut self, index: usize) -> Option<Client<S>> {
+        let removed = self.table.get_mut(index)?.take();
+        while let Some(None) = self.table.last() {
+            self.table.pop();
+        }
+        if self.table.capacity() > KEPT_CAPACITY.max(4 * self.table.len()) {
+            self.table.shrink_to(2 * self.table.len());
+        }
+        removed
     }
 
     fn close(&mut self, client: Client<S>, kind: CloseKind, now: Time) {

@@ -204,7 +204,13 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
                 return;
             }
             match acceptor.poll_accept(&mut Context::from_waker(&self.accept_waker), now) {
-                Poll::Pending => self.acceptable = false,
+                Poll::Pending => {
+                    self.acceptable = false;
+                    if acceptor.rests_until().is_some() {
+                        // Out of something that they may be holding.
+                        self.clients.finish(&mut self.buffer);
+                    }
+                }
                 Poll::Ready((stream, source)) => {
                     match self.edge.handle_accepted(now, source.ip()) {
                         Ok(key) => self.clients.insert(key, stream, &mut self.work),

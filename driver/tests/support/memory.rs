@@ -23,6 +23,13 @@ struct Pipe {
 }
 
 impl Pipe {
+    /// Ends in a RST, which takes along what was not read yet.
+    fn reset(&mut self) {
+        self.broken = true;
+        self.bytes.clear();
+        self.wake();
+    }
+
     fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()]
             .into_iter()
@@ -164,6 +171,9 @@ impl Stream for MemoryStream {
         }
         let mut pipe = self.outgoing.lock().expect("not poisoned");
         if pipe.broken || pipe.closed {
+            drop(pipe);
+            // What nobody is there to read is answered with a RST.
+            self.incoming.lock().expect("not poisoned").reset();
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let room = pipe.capacity - pipe.bytes.len();
@@ -188,22 +198,25 @@ impl Stream for MemoryStream {
     }
 
     fn abort(self) {
-        let mut pipe = self.outgoing.lock().expect("not poisoned");
-        pipe.broken = true;
-        pipe.bytes.clear();
-        pipe.wake();
+        self.outgoing.lock().expect("not poisoned").reset();
     }
 }
 
 impl Drop for MemoryStream {
     fn drop(&mut self) {
-        let mut outgoing = self.outgoing.lock().expect("not poisoned");
-        outgoing.closed = true;
-        outgoing.wake();
-        drop(outgoing);
         let mut incoming = self.incoming.lock().expect("not poisoned");
+        let unread = !incoming.bytes.is_empty();
         incoming.broken = true;
         incoming.wake();
+        drop(incoming);
+        let mut outgoing = self.outgoing.lock().expect("not poisoned");
+        if unread {
+            // As TCP has it (RFC 1122, 4.2.2.13): what was not read makes the end a RST.
+            outgoing.reset();
+        } else {
+            outgoing.closed = true;
+            outgoing.wake();
+        }
     }
 }
 
