@@ -69,11 +69,14 @@ pub async fn event<R: Runtime>(client: &mut ClientOn<R>) -> client::Event {
     client.recv().await.expect("the session goes on")
 }
 
-/// Waits until a new client has joined.
+/// Waits until a new client has joined. In a crowd an edge may send it away first, to make room for others.
 pub async fn joined<R: Runtime>(client: &mut ClientOn<R>) -> ClientId {
-    match event::<R>(client).await {
-        client::Event::Connected { id } => id,
-        other => panic!("a new session was expected, not {other:?}"),
+    loop {
+        match event::<R>(client).await {
+            client::Event::Connected { id } => return id,
+            client::Event::Dropped { .. } => {}
+            other => panic!("a new session was expected, not {other:?}"),
+        }
     }
 }
 

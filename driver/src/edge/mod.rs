@@ -27,8 +27,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const CLIENTS_PER_TURN: usize = 512;
 /// Clients written to in one turn.
 const WRITES_PER_TURN: usize = 1_024;
-/// Connections accepted in one turn: old work goes before new.
-const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted in one poll: old work goes before new.
+const ACCEPTS_PER_POLL: usize = 64;
 /// Turns before the task yields to others.
 const TURNS_PER_POLL: usize = 4;
 /// How long the backend may take to close the link after the edge did.
@@ -139,7 +139,9 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         &self.edge
     }
 
-    fn turn(&mut self, now: Time) {
+    /// One turn. Clients are accepted in the first one of a poll only: between two polls the runtime finds out who of
+    /// them has spoken, and that counts before those who are yet to come.
+    fn turn(&mut self, now: Time, accepts: bool) {
         for _ in 0..self.work.waiting().min(CLIENTS_PER_TURN) {
             let Some(token) = self.work.next_client() else {
                 break;
@@ -156,7 +158,9 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             self.edge.handle_timeout(now);
         }
         self.clients.handle_time(now);
-        self.accept(now);
+        if accepts {
+            self.accept(now);
+        }
         self.link.drive(&mut self.edge, now);
         self.link.write(&mut self.edge, now);
         self.serve_clients(now);
@@ -199,7 +203,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         if acceptor.rests_until().is_some_and(|until| until <= now) {
             self.acceptable = true;
         }
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..ACCEPTS_PER_POLL {
             if !self.acceptable {
                 return;
             }
@@ -243,15 +247,12 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         }
     }
 
-    /// Whether another turn would get on without being woken.
+    /// Whether another turn would get on without being woken, apart from accepting.
     fn has_work(&self, now: Time) -> bool {
         if self.finishing.is_some() {
             return false;
         }
-        !self.work.is_empty()
-            || self.more_to_serve
-            || (self.acceptable && self.acceptor.is_some())
-            || self.link.has_work(&self.edge, now)
+        !self.work.is_empty() || self.more_to_serve || self.link.has_work(&self.edge, now)
     }
 
     /// Sets the alarm; ready if its time has come already.
@@ -296,16 +297,19 @@ impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.work.register(cx.waker());
-        for _ in 0..TURNS_PER_POLL {
+        for turn in 0..TURNS_PER_POLL {
             let now = this.timer.now();
             this.collect(now);
             if this.finishing.is_none() {
-                this.turn(now);
+                this.turn(now, turn == 0);
             }
             if this.edge.is_finished() && this.poll_finish(now).is_ready() {
                 return Poll::Ready(());
             }
             if !this.has_work(now) {
+                if this.acceptable && this.acceptor.is_some() {
+                    break;
+                }
                 if this.poll_alarm().is_pending() {
                     return Poll::Pending;
                 }
