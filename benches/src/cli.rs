@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::instructions::CountError;
-use crate::load::program::{CONFIG, Program, StartError};
+use crate::load::program::{CONFIG, Program, StartError, become_program};
 use crate::load::{self, LoadError, Options, Scenario, process, scale};
 use crate::{attack, bare, compare, instructions, report};
 
@@ -44,6 +45,19 @@ enum Command {
     Attack(AttackArgs),
     /// Instructions per packet of the core's work, counted under callgrind
     Instructions(InstructionsArgs),
+    /// Becomes a program under test: how the load tool starts them
+    #[command(hide = true)]
+    Become {
+        /// CPUs that it may run on
+        #[arg(long = "cpu")]
+        cpus: Vec<usize>,
+        /// Limit of its open descriptors
+        #[arg(long)]
+        max_descriptors: Option<u64>,
+        /// The program and its arguments
+        #[arg(last = true)]
+        program: Vec<OsString>,
+    },
     /// Does the steps of one kind of work: what is run under a profiler
     Steps {
         /// Its name, such as up/64
@@ -254,6 +268,11 @@ pub fn main() -> ExitCode {
         Command::Scale(args) => run_scale(&args).map_err(Into::into),
         Command::Attack(args) => run_attacks(&args),
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
+        Command::Become {
+            cpus,
+            max_descriptors,
+            program,
+        } => Err(become_program(&cpus, max_descriptors, &program).into()),
         Command::Steps { kind, steps } => match instructions::run_steps(&kind, steps) {
             true => Ok(()),
             false => Err(format!("there is no work named {kind}").into()),
@@ -269,7 +288,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
-    let options = args.common.options()?;
+    let options = args.common.options(CONFIG)?;
     let scenario = Scenario::from(&args.scenario);
     let mut rows = Vec::new();
     for program in &args.programs {
@@ -292,7 +311,7 @@ fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
 }
 
 fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
-    let options = args.common.options()?;
+    let options = args.common.options(&scale::config(args.clients))?;
     // Some are for the listener, the link, the event loop, the standard streams and the like.
     let room = process::raise_descriptor_limit().saturating_sub(200) as usize;
     let clients = (args.clients as usize).min(room);
@@ -325,10 +344,7 @@ fn run_attacks(args: &AttackArgs) -> Result<(), Box<dyn Error>> {
     if let Some(name) = args.names.iter().find(|name| !known(name)) {
         return Err(format!("there is no attack named {name}: benches attack list").into());
     }
-    let mut options = args.common.options()?;
-    if args.common.config.is_none() {
-        options.config = attack::CONFIG.into();
-    }
+    let options = args.common.options(attack::CONFIG)?;
     let mut reports = Vec::new();
     for kind in attack::kinds::ALL
         .iter()
@@ -363,7 +379,7 @@ fn run_instructions(args: &InstructionsArgs) -> Result<(), CountError> {
 }
 
 fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
-    let options = args.common.options()?;
+    let options = args.common.options(CONFIG)?;
     let mut rows = compare::rows::all();
     rows.retain(|row| {
         args.only
@@ -384,7 +400,7 @@ fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
 
 impl Common {
     /// Prepares this process and says how the runs go.
-    fn options(&self) -> Result<Options, LoadError> {
+    fn options(&self, config: &str) -> Result<Options, LoadError> {
         process::raise_descriptor_limit();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let pinned = !self.no_pin && cpus > 1;
@@ -399,7 +415,7 @@ impl Common {
                 .as_ref()
                 .map(std::fs::read_to_string)
                 .transpose()?
-                .unwrap_or_else(|| CONFIG.into()),
+                .unwrap_or_else(|| config.into()),
             program_cpus: if pinned {
                 (1..cpus).collect()
             } else {

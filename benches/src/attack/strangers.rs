@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::load::fleet;
+use crate::load::sources::Sources;
 use crate::wire;
 
 /// Connections that are looked at in one turn, in rotation.
@@ -97,7 +97,10 @@ pub(super) fn run(
     let mut strangers: VecDeque<Stranger> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
     let unread = matches!(plan.then, Then::Pour { reads: false, .. });
-    let receive_buffer = unread.then_some(SMALL_BUFFER_BYTES);
+    let mut sources = Sources::strangers(plan.sources);
+    if unread {
+        sources = sources.with_receive_buffer(SMALL_BUFFER_BYTES);
+    }
     let pours = matches!(plan.then, Then::Pour { .. });
     let poured = match plan.then {
         Then::Pour { body, .. } => pour(body),
@@ -117,10 +120,8 @@ pub(super) fn run(
                     .into_iter()
                     .for_each(|stranger| leave(stranger, plan.reset));
             }
-            // Two numbers on: past the addresses of the ordinary clients.
-            let source = fleet::source(opened, plan.sources.max(2));
             opened += 1;
-            let Ok(stream) = fleet::connect(address, source, receive_buffer) else {
+            let Ok(stream) = sources.connect(address) else {
                 continue;
             };
             tally.opened.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
 //! The clients of the load tool: any number of them on one thread and one epoll, in plain bytes or in version 2.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -9,10 +9,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::keys::Keys;
 use super::payload::Clock;
+use super::sources::Sources;
 use crate::wire::{self, EdgeSays};
 
 const TIMER: Token = Token(usize::MAX - 1);
@@ -108,7 +108,7 @@ pub struct Fleet {
     pub max_connecting: usize,
     address: SocketAddr,
     speech: Speech,
-    sources: u32,
+    sources: Sources,
     clock: Clock,
     keys: Keys,
     poll: Poll,
@@ -138,7 +138,7 @@ impl Fleet {
             max_connecting: MAX_CONNECTING,
             address,
             speech,
-            sources: sources.max(1),
+            sources: Sources::new(sources),
             clock,
             keys: Keys::new(),
             poll,
@@ -266,7 +266,7 @@ impl Fleet {
             if self.clients[index].stage != Stage::Waiting {
                 continue;
             }
-            let mut stream = connect(self.address, source(index, self.sources), None)?;
+            let mut stream = self.sources.connect(self.address)?;
             self.poll.registry().register(
                 &mut stream,
                 Token(index),
@@ -412,43 +412,4 @@ fn shake(client: &mut Client, body: &[u8], keys: &mut Keys) {
         (Stage::AwaitPing, Some(EdgeSays::Ping)) => client.stage = Stage::Ready,
         _ => {}
     }
-}
-
-/// 127.0.x.y for the client, where there is more than one source; the kernel's choice otherwise.
-pub(crate) fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
-    if sources == 1 {
-        return None;
-    }
-    let nth = 2 + index as u32 % sources;
-    Some(Ipv4Addr::from_bits(
-        Ipv4Addr::new(127, 0, 0, 0).to_bits() + nth,
-    ))
-}
-
-/// Begins a connection, without waiting for it. A receive buffer of a given size is that of a client that reads little.
-pub(crate) fn connect(
-    address: SocketAddr,
-    source: Option<Ipv4Addr>,
-    receive_buffer: Option<usize>,
-) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-    }
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
 }

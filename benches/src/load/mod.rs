@@ -9,6 +9,7 @@ pub mod process;
 pub mod program;
 pub mod scale;
 pub(crate) mod scenario;
+pub mod sources;
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;

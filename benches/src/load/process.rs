@@ -104,6 +104,15 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
+/// Lowers the limit of open descriptors of this process, for good.
+pub fn limit_descriptors(limit: u64) -> io::Result<()> {
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
+    };
+    Ok(rustix::process::setrlimit(Resource::Nofile, limit)?)
+}
+
 fn parse_stat(stat: &str) -> Option<(Duration, Duration)> {
     // The name of the program, in brackets, may hold anything; what follows the last bracket is fields 3 and on.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);

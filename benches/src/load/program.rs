@@ -1,8 +1,10 @@
 //! The programs under test: how each is started, told its addresses, watched and ended.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -14,6 +16,9 @@ use super::process;
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// This binary, even if another was built in its place meanwhile.
+const OWN_BINARY: &str = "/proc/self/exe";
 
 /// What can be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +61,11 @@ impl Program {
     }
 
     fn binary(&self) -> Result<PathBuf, StartError> {
-        let own = std::env::current_exe()?;
         let found = match self {
-            Self::Direct | Self::Bare => Some(own),
-            Self::Voltlane | Self::VoltlaneSmol => beside(&own, &self.to_string()),
+            Self::Direct | Self::Bare => Some(OWN_BINARY.into()),
+            Self::Voltlane | Self::VoltlaneSmol => {
+                beside(&std::env::current_exe()?, &self.to_string())
+            }
             Self::Haproxy | Self::Nginx => on_path(&self.to_string()),
             Self::Path(path) => Some(path.clone()),
         };
@@ -175,19 +181,12 @@ impl Running {
             .stdout(Stdio::null())
             .stderr(stderr_file(&directory)?)
             .spawn()?;
-        let pid = child.id();
         let mut running = Self {
             address,
             child: Some(child),
             directory: Some(directory),
         };
-        if !launch.cpus.is_empty() {
-            process::pin(pid, &launch.cpus)?;
-        }
         running.wait_until_serving(program)?;
-        if !launch.cpus.is_empty() {
-            process::pin(pid, &launch.cpus)?;
-        }
         Ok(running)
     }
 
@@ -271,15 +270,16 @@ fn command(
     directory: &Path,
 ) -> io::Result<Command> {
     let backend = launch.backend;
-    let mut command = match launch.max_descriptors {
-        None => Command::new(binary),
-        Some(limit) => {
-            // It becomes the program: the pid stays the same.
-            let mut prlimit = Command::new("prlimit");
-            prlimit.arg(format!("--nofile={limit}:{limit}")).arg(binary);
-            prlimit
-        }
-    };
+    // By way of this very binary, which sets what is to hold for the program and then becomes it: the pid stays the same.
+    let mut command = Command::new(OWN_BINARY);
+    command.arg("become");
+    if let Some(limit) = launch.max_descriptors {
+        command.arg(format!("--max-descriptors={limit}"));
+    }
+    for cpu in &launch.cpus {
+        command.arg(format!("--cpu={cpu}"));
+    }
+    command.arg("--").arg(binary);
     command.current_dir(directory);
     match program {
         Program::Direct => unreachable!("direct starts nothing"),
@@ -344,6 +344,31 @@ fn nginx_config(
          error_log stderr crit;\nevents {{ worker_connections 19000; }}\nstream {{\n  server {{ \
          listen {listen} backlog=4096; proxy_pass {backend}; tcp_nodelay on; proxy_timeout 5m; }}\n}}\n"
     )
+}
+
+/// Sets what is to hold for a program and becomes it. Returns only if that fails.
+///
+/// The program is ended when the load tool dies, however it dies.
+pub fn become_program(
+    cpus: &[usize],
+    max_descriptors: Option<u64>,
+    program: &[OsString],
+) -> io::Error {
+    let prepared = || -> io::Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        if !cpus.is_empty() {
+            process::pin(std::process::id(), cpus)?;
+        }
+        if let Some(limit) = max_descriptors {
+            process::limit_descriptors(limit)?;
+        }
+        Ok(())
+    };
+    match (prepared(), program) {
+        (Err(error), _) => error,
+        (Ok(()), [binary, arguments @ ..]) => Command::new(binary).args(arguments).exec(),
+        (Ok(()), []) => io::Error::new(io::ErrorKind::InvalidInput, "no program was named"),
+    }
 }
 
 /// A loopback address that nobody listens on at the moment.

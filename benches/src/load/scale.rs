@@ -9,7 +9,7 @@ use super::backend::Job;
 use super::fleet::{Event, Next};
 use super::meter::{Outcome, Snapshot};
 use super::process::{self, Memory};
-use super::program::Program;
+use super::program::{CONFIG, Program};
 use super::scenario::send;
 use super::{Bench, LoadError, Options};
 use crate::report;
@@ -19,8 +19,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 const SIZE: usize = 64;
 /// Reconnects that are on their way at a time: a storm, not a procession.
 const STORM: usize = 512;
-/// Clients from one loopback address: well under the ports that it has.
-const CLIENTS_PER_SOURCE: usize = 20_000;
+/// Clients from one loopback address.
+const CLIENTS_PER_SOURCE: usize = 5_000;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -45,6 +45,17 @@ pub struct Report {
     pub back: Memory,
     /// All gone for good and the program at rest.
     pub left: Memory,
+}
+
+/// Lines of `connserver.toml` for it: as for the other loads, but dropped sessions go soon after all could be back.
+pub fn config(clients: u32) -> String {
+    let stale = stale_timeout(clients as usize).as_secs();
+    format!("{CONFIG}[clients]\nstale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\n")
+}
+
+/// Time enough for all to come back.
+fn stale_timeout(clients: usize) -> Duration {
+    Duration::from_secs(10 + clients as u64 / 2000)
 }
 
 /// Runs it. A program whose clients cannot come back gets them as new ones.
@@ -97,7 +108,8 @@ pub fn run(
         bench.fleet.clients[index].next = Next::Leave;
         bench.fleet.flush(index, &mut |_, _| {});
     }
-    settle(&mut bench)?;
+    // Until no session is kept any more.
+    bench.turn_for(stale_timeout(clients) + SETTLE, &mut |_, _| {})?;
     let left = process::memory(pid)?;
     let back_cpu_micros = before
         .cpu_until(after)

@@ -1,0 +1,122 @@
+//! Where connections come from: loopback addresses in turn, each with ports that are given out in order.
+//!
+//! The kernel's own choice of a port becomes a long search when most of an address's ports are taken or in TIME_WAIT, which is
+//! what a load of connections makes of them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use mio::net::TcpStream;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+const FIRST_PORT: u32 = 1024;
+const PORTS: u32 = 65_536 - FIRST_PORT;
+/// The first of the addresses: past 127.0.0.1, where everything else is.
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Ports in a row that somebody else may have.
+const TRIES: usize = 100;
+
+/// Opens connections from so many loopback addresses.
+#[derive(Debug)]
+pub struct Sources {
+    addresses: u32,
+    given: u32,
+    receive_buffer: Option<usize>,
+}
+
+impl Sources {
+    /// With one address, it is 127.0.0.1 and the kernel's choice of a port; with more, 127.0.0.2 and those that follow.
+    pub fn new(addresses: u32) -> Self {
+        // Not where the last run began, whose ports are in TIME_WAIT.
+        Self {
+            addresses,
+            given: std::process::id().wrapping_mul(977) % (1 << 30),
+            receive_buffer: None,
+        }
+    }
+
+    /// Only addresses other than 127.0.0.1, however few.
+    pub fn strangers(addresses: u32) -> Self {
+        Self::new(addresses.max(2))
+    }
+
+    /// Connections take so small a receive buffer: those of clients that read little.
+    pub fn with_receive_buffer(self, bytes: usize) -> Self {
+        Self {
+            receive_buffer: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Begins a connection, without waiting for it.
+    pub fn connect(&mut self, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut taken = io::Error::from(Errno::ADDRINUSE);
+        for _ in 0..TRIES {
+            match self.attempt(address) {
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(&error),
+                        Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)
+                    ) =>
+                {
+                    taken = error;
+                }
+                done => return done,
+            }
+        }
+        Err(taken)
+    }
+
+    fn attempt(&mut self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if self.addresses > 1 {
+            // A port in TIME_WAIT may be bound again.
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from(self.next()).into())?;
+        }
+        match socket.connect(&address.into()) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+            _ => Ok(TcpStream::from_std(socket.into())),
+        }
+    }
+
+    fn next(&mut self) -> SocketAddrV4 {
+        let nth = self.given;
+        self.given = self.given.wrapping_add(1);
+        let address = Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + nth % self.addresses);
+        let port = FIRST_PORT + nth / self.addresses % PORTS;
+        SocketAddrV4::new(
+            address,
+            u16::try_from(port).expect("the ports end at 65,535"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_address_is_given_twice_before_all_ports_are() {
+        let mut sources = Sources::new(3);
+        let given: HashSet<_> = (0..3 * PORTS).map(|_| sources.next()).collect();
+        assert_eq!(given.len(), 3 * PORTS as usize);
+        assert!(
+            given
+                .iter()
+                .all(|address| address.ip().octets() > [127, 0, 0, 1] && address.port() >= 1024)
+        );
+    }
+}
