@@ -1,0 +1,370 @@
+//! The client's side: an edge that follows the protocol, nearly does, or does not; transports that open, take and break as they
+//! like.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use voltlane_core::client::{Client, ClientConfig, Closed, Event, SendError, State};
+use voltlane_core::keys::{CHALLENGE_BYTES, KeyPair, PublicKey, SharedKey};
+use voltlane_core::wire::frame::{FrameReader, encode_frame};
+use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::{ClientId, Time};
+
+use crate::bytes::Bytes;
+use crate::keys::{edge_pair, pair};
+
+const MAX_EVENTS: usize = 400;
+const ANY: u32 = u32::MAX;
+
+/// - What is written on a connection is a handshake and then the packets that were queued, in order, each whole on one connection,
+///   none twice; what waits is exactly what was accepted and not written.
+/// - Packets that come are those that the edge sent on an established connection.
+/// - A session is claimed only from an edge with the key that it began with, and a response opens under that session's key, with
+///   another nonce than its challenge.
+/// - A refusal stays until the application starts over.
+/// - A timer that was served is not due again.
+pub fn client_machine(input: &[u8]) {
+    let mut input = Bytes::new(input);
+    let config = ClientConfig {
+        max_send_bytes: input.one_of(&[100, 0, 16, 1 << 20]),
+        max_receive_bytes: input.one_of(&[100, 0, 16, 1 << 20]),
+        queue_packets: input.one_of(&[8, 0, 1, 1000]),
+        queue_bytes: input.one_of(&[1000, 0, 20, 1 << 20]),
+        ..ClientConfig::default()
+    };
+    let mut world = World {
+        client: Client::new(config.clone(), [0xc1; 32]),
+        config,
+        now: Time::ZERO,
+        queue: VecDeque::new(),
+        edge_key: None,
+        restored: 0,
+        line: None,
+    };
+    for _ in 0..MAX_EVENTS {
+        if input.is_empty() {
+            return;
+        }
+        let before = world.client.state();
+        let may_change = world.event(&mut input);
+        world.settle();
+        assert!(
+            may_change || !matches!(before, State::Refused(_)) || world.client.state() == before,
+            "a refusal stays"
+        );
+    }
+}
+
+struct World {
+    client: Client,
+    config: ClientConfig,
+    now: Time,
+    /// What was accepted and not written.
+    queue: VecDeque<Vec<u8>>,
+    /// The key of the edge that gave the session's id.
+    edge_key: Option<PublicKey>,
+    restored: u8,
+    line: Option<Line>,
+}
+
+/// A transport that is open.
+#[derive(Default)]
+struct Line {
+    /// What the edge has said and the client has not read.
+    inbox: Vec<u8>,
+    /// The frames in what the client has read, to find the edge's key.
+    read: FrameReader,
+    edge_key: Option<PublicKey>,
+    /// The packets in it, once it is established.
+    packets: Option<FrameReader>,
+    written: FrameReader,
+    said: Vec<&'static str>,
+    claimed: Option<ClientId>,
+    challenges: Vec<Challenge>,
+}
+
+/// A challenge of the edge's.
+struct Challenge {
+    key: SharedKey,
+    plain: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl World {
+    /// One event; whether it may end a refusal.
+    fn event(&mut self, input: &mut Bytes<'_>) -> bool {
+        match input.below(16) {
+            0 | 1 => {
+                let millis = input.one_of(&[1, 50, 100, 1_000, 5_000, 10_000]);
+                self.now = self.now + Duration::from_millis(millis);
+                self.client.handle_timeout(self.now);
+                assert!(self.client.poll_timeout().is_none_or(|at| at > self.now));
+            }
+            2 | 3 => self.connect(input),
+            4..=6 => self.edge_answers(input),
+            7 => {
+                let bytes = input.some();
+                if let Some(line) = &mut self.line {
+                    line.inbox.extend_from_slice(bytes);
+                }
+            }
+            8 | 9 => self.read(input),
+            10 => self.write(input),
+            11 => self.send(input),
+            12 => {
+                if self.line.take().is_some() {
+                    self.client
+                        .handle_closed(self.now, input.one_of(&[Closed::Eof, Closed::Error]));
+                }
+            }
+            13 => self.client.drop_connection(),
+            14 => {
+                if matches!(self.client.state(), State::Refused(_)) {
+                    self.queue.clear();
+                    self.edge_key = None;
+                }
+                self.client.start_over();
+                return true;
+            }
+            _ => {
+                self.restore();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn connect(&mut self, input: &mut Bytes<'_>) {
+        if self.line.is_none() && self.client.wants_connect(self.now) {
+            if input.below(8) == 7 {
+                self.client.handle_connect_failed(self.now);
+            } else {
+                self.client.handle_connected(self.now);
+                self.line = Some(Line::default());
+            }
+        }
+    }
+
+    /// What an edge would say now; at times something near it.
+    fn edge_answers(&mut self, input: &mut Bytes<'_>) {
+        let Some(line) = &mut self.line else {
+            return;
+        };
+        let choice = input.byte();
+        let good = choice < 224;
+        let other = KeyPair::from_bytes(&[0x0d; 32])
+            .expect("in the range of keys")
+            .public();
+        let inbox = &mut line.inbox;
+        match self.client.state() {
+            State::AwaitKey => {
+                let key = if good { edge_pair().public() } else { other };
+                Handshake::PubKey(key.as_bytes()).encode(inbox);
+            }
+            State::AwaitId => Handshake::ClientId(ClientId::from_u64(choice.into())).encode(inbox),
+            State::AwaitChallenge => {
+                let length = if good {
+                    CHALLENGE_BYTES
+                } else {
+                    input.below(64)
+                };
+                let plain = vec![choice; length];
+                let known = self
+                    .client
+                    .saved_session()
+                    .map(|saved| keys_of(&saved.to_bytes()[..]));
+                let shared = known.filter(|_| !choice.is_multiple_of(16)).map_or_else(
+                    || pair(0).1.clone(),
+                    |keys| keys.agree(&self.edge_key.unwrap_or(other)),
+                );
+                let mut sealed = Vec::new();
+                shared.seal_with_nonce(&plain, &[choice; 24], &mut sealed);
+                Handshake::Challenge(&sealed).encode(inbox);
+                line.challenges.push(Challenge {
+                    key: shared,
+                    plain,
+                    sealed,
+                });
+            }
+            State::AwaitPing => Handshake::Ping.encode(inbox),
+            _ => encode_frame(&input.some().repeat(1 + usize::from(choice % 8)), inbox),
+        }
+    }
+
+    fn read(&mut self, input: &mut Bytes<'_>) {
+        let Some(line) = &mut self.line else {
+            return;
+        };
+        let length = input.part_of(line.inbox.len());
+        let bytes: Vec<u8> = line.inbox.drain(..length).collect();
+        let mut ours = &bytes[..];
+        while line.edge_key.is_none() {
+            let Ok(Some(body)) = line.read.next_frame(&mut ours, ANY) else {
+                break;
+            };
+            if let Ok(Handshake::PubKey(point)) = Handshake::decode(body) {
+                line.edge_key = PublicKey::from_sec1(point).ok();
+            }
+        }
+        let (mut theirs, mut expected) = (&bytes[..], Vec::new());
+        if let Some(packets) = &mut line.packets {
+            expected = all_packets(packets, theirs, self.config.max_receive_bytes);
+        }
+        let mut got = Vec::new();
+        while let Some(event) = self.client.handle_bytes(self.now, &mut theirs) {
+            match event {
+                Event::Packet(data) => got.push(data.to_vec()),
+                Event::Connected { id } | Event::Resumed { id } => {
+                    let is_resumed = matches!(event, Event::Resumed { .. });
+                    // An edge may answer what the transport has not taken yet.
+                    assert!(is_resumed || line.claimed.is_none());
+                    assert!(line.packets.is_none(), "a connection is established once");
+                    let mut packets = FrameReader::default();
+                    expected = all_packets(&mut packets, theirs, self.config.max_receive_bytes);
+                    line.packets = Some(packets);
+                    if !is_resumed {
+                        self.edge_key = line.edge_key;
+                    }
+                    assert!(self.edge_key.is_some() && self.edge_key == line.edge_key);
+                    assert!(line.claimed.is_none_or(|claimed| claimed == id));
+                    assert_eq!(self.client.id(), Some(id));
+                }
+                other => panic!("{other:?} comes with no bytes"),
+            }
+        }
+        assert!(theirs.is_empty(), "it takes all that it is given");
+        assert_eq!(got, expected);
+    }
+
+    fn write(&mut self, input: &mut Bytes<'_>) {
+        let Some(line) = &mut self.line else {
+            return;
+        };
+        let length = input.part_of(self.client.output().len());
+        let bytes = self.client.output()[..length].to_vec();
+        self.client.handle_written(self.now, length);
+        let mut bytes = &bytes[..];
+        let mut written = core::mem::take(&mut line.written);
+        while let Some(body) = written
+            .next_frame(&mut bytes, ANY)
+            .expect("there is no bound")
+        {
+            line.hear(body, self.edge_key.as_ref(), &mut self.queue);
+        }
+        line.written = written;
+    }
+
+    fn send(&mut self, input: &mut Bytes<'_>) {
+        let data = input.some();
+        let queued: usize = self.queue.iter().map(|packet| 4 + packet.len()).sum();
+        let max = self.client.max_packet_bytes();
+        match self.client.send(data) {
+            Ok(()) => self.queue.push_back(data.to_vec()),
+            Err(SendError::TooLong { length, max: told }) => {
+                assert!(length == data.len() && length > max && told == max)
+            }
+            Err(SendError::QueueFull) => assert!(
+                self.queue.len() >= self.config.queue_packets
+                    || queued + 4 + data.len() > self.config.queue_bytes
+            ),
+            Err(SendError::Refused(refusal)) => {
+                assert_eq!(self.client.state(), State::Refused(refusal))
+            }
+        }
+    }
+
+    /// The application is killed and comes back.
+    fn restore(&mut self) {
+        if let Some(saved) = self.client.saved_session() {
+            self.restored = self.restored.wrapping_add(1);
+            self.client = Client::restore(self.config.clone(), [self.restored; 32], &saved);
+            self.edge_key = Some(*saved.edge_key());
+            self.queue.clear();
+            self.line = None;
+        }
+    }
+
+    /// What an adapter does after every call; and what holds then.
+    fn settle(&mut self) {
+        if self.client.wants_close() {
+            assert_eq!(self.client.output(), b"");
+            self.line = None;
+            self.client.handle_closed(self.now, Closed::Error);
+        }
+        if !matches!(
+            self.client.state(),
+            State::Waiting | State::Connecting | State::Refused(_)
+        ) {
+            assert!(self.line.is_some());
+        }
+        while self.client.poll_event().is_some() {}
+        assert_eq!(self.client.queued_packets(), self.queue.len());
+        let queued: usize = self.queue.iter().map(|packet| 4 + packet.len()).sum();
+        assert_eq!(self.client.queued_bytes(), queued);
+        assert!(queued <= self.config.queue_bytes && self.queue.len() <= self.config.queue_packets);
+    }
+}
+
+impl Line {
+    /// The edge reads a frame of the client's.
+    fn hear(
+        &mut self,
+        body: &[u8],
+        session_edge_key: Option<&PublicKey>,
+        queue: &mut VecDeque<Vec<u8>>,
+    ) {
+        if matches!(
+            self.said[..],
+            ["ProtocolVersion", "PubKey"] | [_, _, _, "Ping"]
+        ) {
+            assert!(
+                self.packets.is_some(),
+                "no packet leaves before the session is confirmed"
+            );
+            assert_eq!(
+                queue.pop_front().as_deref(),
+                Some(body),
+                "packets leave in order"
+            );
+            return;
+        }
+        let packet = Handshake::decode(body).expect("a client speaks the protocol");
+        match (&self.said[..], &packet) {
+            ([], Handshake::ProtocolVersion(2)) | ([_], Handshake::PubKey(_)) => {}
+            ([_], Handshake::ClientId(id)) => {
+                assert!(self.edge_key.is_some() && self.edge_key.as_ref() == session_edge_key);
+                self.claimed = Some(*id);
+            }
+            ([_, "ClientId"], Handshake::ChallengeResponse(sealed)) => {
+                let is_answer = |challenge: &Challenge| {
+                    let opened = challenge.key.open(sealed);
+                    opened.is_ok_and(|plain| {
+                        *plain == challenge.plain && plain.len() == CHALLENGE_BYTES
+                    }) && SharedKey::nonce_of(sealed) != SharedKey::nonce_of(&challenge.sealed)
+                };
+                assert!(
+                    self.challenges.iter().any(is_answer),
+                    "it proves nothing that was not asked"
+                );
+            }
+            ([_, _, "ChallengeResponse"], Handshake::Ping) => {}
+            (said, packet) => panic!("{} after {said:?}", packet.name()),
+        }
+        self.said.push(packet.name());
+    }
+}
+
+/// The packets in `bytes`, up to one that is too long.
+fn all_packets(frames: &mut FrameReader, bytes: &[u8], max_body: u32) -> Vec<Vec<u8>> {
+    let (mut input, mut packets) = (bytes, Vec::new());
+    while let Ok(Some(body)) = frames.next_frame(&mut input, max_body) {
+        packets.push(body.to_vec());
+    }
+    packets
+}
+
+/// The key pair in a saved session: the bytes after version and id.
+fn keys_of(saved: &[u8]) -> KeyPair {
+    let bytes = saved[9..].first_chunk().expect("it is long enough");
+    KeyPair::from_bytes(bytes).expect("it was saved")
+}

@@ -1,0 +1,51 @@
+//! What is fuzzed, as functions of bytes that panic when a rule is broken.
+//!
+//! `fuzz/` runs them under libFuzzer; `cargo test -p fuzz-targets` replays `fuzz/corpus` without it. A target is one entry of
+//! [`TARGETS`], one function here, one file in `fuzz/fuzz_targets` and one directory in `fuzz/corpus`; a test holds them together.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod bytes;
+mod client;
+mod config;
+pub mod edge;
+mod keys;
+mod proxy;
+mod wire;
+
+pub use backend::backend_machine;
+pub use client::client_machine;
+pub use config::config_file;
+pub use edge::edge_machine;
+pub use keys::{public_key, saved_session, sealed_value};
+pub use proxy::proxy_header;
+pub use wire::{frame_reader, handshake_packet, tagged_packet};
+
+/// A function that is fuzzed.
+pub struct Target {
+    /// Its name, as `cargo fuzz run` takes it.
+    pub name: &'static str,
+    /// It panics when a rule is broken.
+    pub run: fn(&[u8]),
+}
+
+macro_rules! targets {
+    ($($name:ident),+ $(,)?) => {
+        /// Every target.
+        pub const TARGETS: &[Target] = &[ $( Target { name: stringify!($name), run: $name } ),+ ];
+    };
+}
+
+targets![
+    backend_machine,
+    client_machine,
+    config_file,
+    edge_machine,
+    frame_reader,
+    handshake_packet,
+    proxy_header,
+    public_key,
+    saved_session,
+    sealed_value,
+    tagged_packet,
+];

@@ -1,0 +1,47 @@
+//! Headers of the PROXY protocol.
+
+use voltlane_core::proxy::{
+    BINARY_PREFIX_BYTES, MAX_BINARY_REST_BYTES, ProxyError, ProxyHeader, ProxySource,
+};
+
+use crate::bytes::in_pieces;
+
+const MAX_BYTES: usize = BINARY_PREFIX_BYTES + MAX_BINARY_REST_BYTES as usize;
+
+/// The first byte chooses the cuts, the rest is the header and what follows it: one outcome for every way to cut, within the
+/// bound, and an address that is read from a line is the same when it is written and read again.
+pub fn proxy_header(input: &[u8]) {
+    let Some((&cuts, stream)) = input.split_first() else {
+        return;
+    };
+    let at_once = read(stream, 0);
+    assert_eq!(read(stream, cuts), at_once);
+    let (outcome, taken) = at_once;
+    assert!(taken <= MAX_BYTES.min(stream.len()));
+    match outcome {
+        Ok(None) => assert!(taken == stream.len() && taken < MAX_BYTES),
+        Ok(Some(ProxySource::Address(source))) => {
+            let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+            let (ip, port) = (source.ip(), source.port());
+            let line = format!("PROXY {family} {ip} {ip} {port} {port}\r\n");
+            assert_eq!(read(line.as_bytes(), cuts), (outcome, line.len()));
+        }
+        Ok(Some(ProxySource::Local)) | Err(_) => {}
+    }
+}
+
+/// The outcome, and how many bytes of `stream` the reader took for it.
+fn read(stream: &[u8], cuts: u8) -> (Result<Option<ProxySource>, ProxyError>, usize) {
+    let (mut reader, mut outcome, mut taken) = (ProxyHeader::default(), Ok(None), 0);
+    in_pieces(stream, cuts, |piece| {
+        let mut left = piece;
+        if outcome == Ok(None) {
+            outcome = reader.read(&mut left);
+            taken += piece.len() - left.len();
+        } else {
+            assert_eq!(reader.read(&mut left), outcome, "an outcome is kept");
+            assert_eq!(left, piece, "and nothing more is taken");
+        }
+    });
+    (outcome, taken)
+}
