@@ -5,6 +5,7 @@ mod attacks;
 mod backend_input;
 mod behind_proxy;
 mod chat;
+mod churn;
 mod client_input;
 mod commands;
 mod crowd;
@@ -23,6 +24,9 @@ use conformance::Rig;
 
 /// A client that comes back finds everything.
 const HEALING: &str = "clients.missed_packets_buffer_size = 4096\n";
+
+/// Figures over HTTP, on a free port.
+const METRICS: &str = "metrics.address = \"127.0.0.1:0\"\n";
 
 /// An edge with its backend, with this configuration.
 fn rig(config: &str) -> Rig {

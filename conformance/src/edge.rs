@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::metrics::Metrics;
 use crate::program::wait;
 use crate::{Directory, PATIENCE, Program};
 
@@ -99,6 +100,34 @@ impl Edge {
     #[must_use]
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Where it answers over HTTP, if its configuration has an address for that.
+    #[must_use]
+    #[track_caller]
+    pub fn metrics_address(&self) -> SocketAddr {
+        let line = self.expect_log("metrics address=");
+        let (_, address) = line.split_once("address=").expect("it was looked for");
+        address.trim().parse().expect("an address")
+    }
+
+    /// What it counts, if its configuration has an address for that.
+    #[must_use]
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(self.metrics_address())
+    }
+
+    /// Bytes of memory that it has. (Linux)
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(path).expect("it runs");
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes = kibibytes.and_then(|number| number.parse::<u64>().ok());
+        1024 * kibibytes.expect("a number of kB")
     }
 
     /// Closes the pipe of its log, as soon as the next line has come.

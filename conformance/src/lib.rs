@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod churn;
 mod client;
 mod edge;
 mod frames;
 pub mod handshake;
 pub mod libraries;
+pub mod metrics;
 mod payload;
 mod program;
 pub mod published;
@@ -25,7 +27,7 @@ pub use backend::{Backend, Link, Packet};
 pub use client::{Challenged, Client, Session};
 pub use edge::Edge;
 pub use frames::{Frames, Incoming};
-pub use payload::{bytes_of, random};
+pub use payload::{Random, bytes_of, random};
 pub use program::{Directory, Finished, Program, finish};
 pub use rig::Rig;
 pub use rustix::process::Signal;

@@ -3,15 +3,12 @@
 /// `length` bytes that tell where they come from: another `seed`, or another place within, and they differ.
 #[must_use]
 pub fn bytes_of(seed: u64, length: usize) -> Vec<u8> {
-    // splitmix64: each word is a function of the seed and its place.
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // Each word is a function of the seed and its place.
+    let mut state = seed.wrapping_mul(GOLDEN);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+        state = state.wrapping_add(GOLDEN);
+        bytes.extend_from_slice(&mix(state).to_le_bytes());
     }
     bytes.truncate(length);
     bytes
@@ -23,4 +20,42 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     bytes
+}
+
+/// A stream of numbers that follows from its seed.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The stream of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// The next number, from 0 up to below `bound`; 0 where there is none.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        mix(self.0) % bound.max(1)
+    }
+
+    /// A size of packets as they are: mostly small, now and then large.
+    pub fn size(&mut self) -> usize {
+        let most = match self.below(50) {
+            0 => 60_000,
+            1..=9 => 3_000,
+            _ => 100,
+        };
+        self.below(most) as usize
+    }
+}
+
+/// 2^64 over the golden ratio: steps of it visit every number. (splitmix64)
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Lets each bit of a number decide over all. (splitmix64)
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }

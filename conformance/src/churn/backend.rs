@@ -1,0 +1,82 @@
+//! The backend of the churn.
+
+use std::collections::BTreeMap;
+
+use voltlane_core::ClientId;
+use voltlane_core::wire::tagged::Flag;
+
+use super::packet::{LAST, Packet, UNASKED};
+use crate::{Link, Random};
+
+/// What the backend heard of one client.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// What its packets said, in the order of their coming.
+    pub(super) packets: Vec<Packet>,
+    /// Packets that were not what they said.
+    pub(super) altered: u64,
+    /// How many packets were sent to it, ..
+    pub(super) sent: u64,
+    /// .. and what they take on its connections, in bytes.
+    pub(super) sent_bytes: u64,
+    /// Returns that were told.
+    pub(super) resumed: u64,
+    /// Why it ended, if it did. It must not.
+    pub(super) ended: Option<String>,
+}
+
+/// Answers every packet, and tells another client now and then, which may be away, until each client has said its last.
+/// By id.
+pub(super) fn serve(mut link: Link, clients: u32, seed: u64) -> BTreeMap<u64, Heard> {
+    let mut random = Random::new(!seed);
+    let mut heard: BTreeMap<u64, Heard> = BTreeMap::new();
+    // Ids and numbers of those that have not said their last.
+    let mut present: Vec<(ClientId, u32)> = Vec::new();
+    let mut left = clients;
+    while left > 0 {
+        let packet = link.recv();
+        let of_client = heard.entry(packet.id.as_u64()).or_default();
+        match packet.flag {
+            Flag::Resumed => of_client.resumed += 1,
+            Flag::Failure => {
+                let reason = String::from_utf8_lossy(&packet.data);
+                of_client.ended = Some(reason.into_owned());
+            }
+            Flag::Kick => of_client.altered += 1,
+            Flag::Data => match Packet::decode(&packet.data) {
+                None => of_client.altered += 1,
+                Some(said) => {
+                    of_client.packets.push(said);
+                    if said.mark == LAST {
+                        present.retain(|&(id, _)| id != packet.id);
+                        left -= 1;
+                        send(&mut link, of_client, packet.id, said.client, LAST, 0);
+                        continue;
+                    }
+                    if of_client.packets.len() == 1 {
+                        present.push((packet.id, said.client));
+                    }
+                    let more = random.size();
+                    let answers = u32::try_from(said.number).expect("fewer packets");
+                    send(&mut link, of_client, packet.id, said.client, answers, more);
+                    let (id, client) = present[random.below(present.len() as u64) as usize];
+                    let other = heard.entry(id.as_u64()).or_default();
+                    send(&mut link, other, id, client, UNASKED, 20);
+                }
+            },
+        }
+    }
+    heard
+}
+
+fn send(link: &mut Link, to: &mut Heard, id: ClientId, client: u32, mark: u32, more: usize) {
+    let packet = Packet {
+        client,
+        mark,
+        number: to.sent,
+    };
+    let bytes = packet.encode(more);
+    link.send(id, &bytes);
+    to.sent += 1;
+    to.sent_bytes += 4 + bytes.len() as u64;
+}

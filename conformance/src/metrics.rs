@@ -1,0 +1,64 @@
+//! What an edge says of itself over HTTP.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::PATIENCE;
+
+/// Asks for a page; the status and the body of the answer.
+///
+/// # Panics
+/// When there is no whole answer.
+#[must_use]
+pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it is taken");
+    let mut text = String::new();
+    stream
+        .read_to_string(&mut text)
+        .expect("an answer and its end");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
+}
+
+/// The figures of an edge at one moment.
+#[derive(Clone, Debug)]
+pub struct Metrics(String);
+
+impl Metrics {
+    /// Asks for them.
+    #[must_use]
+    pub fn of(address: SocketAddr) -> Metrics {
+        let (status, page) = get(address, "/metrics");
+        assert_eq!(status, 200, "{page}");
+        Metrics(page)
+    }
+
+    /// The value of a series, with its labels as they are printed.
+    #[must_use]
+    #[track_caller]
+    pub fn value(&self, series: &str) -> u64 {
+        let mut lines = self.0.lines();
+        let found = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = found.unwrap_or_else(|| panic!("no {series} in\n{}", self.0));
+        value.parse().expect("a whole number")
+    }
+
+    /// The sum over all labels of a series.
+    #[must_use]
+    #[track_caller]
+    pub fn sum(&self, series: &str) -> u64 {
+        let lines = self.0.lines();
+        let of_series = lines.filter_map(|line| line.strip_prefix(series)?.strip_prefix('{'));
+        let values = of_series.map(|line| {
+            let (_, value) = line.rsplit_once(' ').expect("a value");
+            value.parse::<u64>().expect("a whole number")
+        });
+        values.sum()
+    }
+}
