@@ -31,7 +31,7 @@ fn withstand(attack: impl Fn(&mut Rig, &Session)) {
     rig.round_trip(&mut owner, b"undisturbed");
     rig.fence();
     owner.leave();
-    rig.edge.stop();
+    rig.stop();
 }
 
 #[test]

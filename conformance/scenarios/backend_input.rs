@@ -6,7 +6,7 @@ use conformance::{Client, Rig, bytes_of, handshake};
 use voltlane_core::ClientId;
 use voltlane_core::wire::tagged::Flag;
 
-use super::{HEALING, rig};
+use super::{HEALING, METRICS, rig};
 
 /// A body of this flag.
 fn body(id: ClientId, flag: u8, data: &[u8]) -> Vec<u8> {
@@ -23,9 +23,10 @@ fn unimpressed(rig: &mut Rig, client: &mut Client) {
 
 #[test]
 fn malformed_packets_are_dropped_and_the_link_stays() {
-    let mut rig = rig(HEALING);
+    let mut rig = rig(&format!("{HEALING}{METRICS}"));
     let mut client = rig.join();
     let away = rig.join().leave();
+    let mut malformed = 0;
     for id in [client.id(), away.id, ClientId::from_u64(9)] {
         let mut bodies: Vec<_> = (0..=8)
             .map(|length| body(id, 0, b"")[..length].to_vec())
@@ -46,10 +47,13 @@ fn malformed_packets_are_dropped_and_the_link_stays() {
             }
         }
         unimpressed(&mut rig, &mut client);
+        malformed += 2 * bodies.len() as u64;
     }
+    let dropped = "voltlane_packets_dropped_total{reason=\"malformed\"}";
+    assert_eq!(rig.edge.metrics().value(dropped), malformed);
     let mut away = rig.resume(away);
     rig.round_trip(&mut away, b"as before");
-    rig.edge.stop();
+    rig.stop();
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_client_joins_and_comes_back_behind_headers_of_both_versions() {
     let mut client = session.resume_over(frames);
     rig.link.expect_resumed(client.id());
     rig.round_trip(&mut client, b"over a binary header");
-    rig.edge.stop();
+    rig.stop();
 }
 
 #[test]

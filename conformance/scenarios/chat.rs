@@ -45,5 +45,4 @@ fn three_people_chat() {
     bob.send(b"In a tunnel");
     ada.expect(b"Bob: In a tunnel");
     eve.expect(b"Bob: In a tunnel");
-    edge.stop();
 }

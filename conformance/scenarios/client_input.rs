@@ -9,7 +9,7 @@ use conformance::{Client, Frames, Incoming, Rig, Session, bytes_of};
 use voltlane_core::ClientId;
 use voltlane_core::wire::handshake::Handshake;
 
-use super::{HEALING, rig};
+use super::{HEALING, METRICS, rig};
 
 /// Where in a handshake bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -216,13 +216,14 @@ fn untouched(mut rig: Rig, target: Session) {
     client.expect(b"missed");
     rig.round_trip(&mut client, b"as before");
     client.leave();
-    rig.edge.stop();
+    rig.stop();
 }
 
 #[test]
 fn every_wrong_packet_ends_the_connection_without_a_byte() {
-    let mut rig = rig(HEALING);
+    let mut rig = rig(&format!("{HEALING}{METRICS}"));
     let target = target(&mut rig);
+    let mut wrong = 0;
     for (name, bytes, stages) in rows() {
         for &stage in stages {
             let mut frames = at(stage, rig.address(), &target);
@@ -230,8 +231,21 @@ fn every_wrong_packet_ends_the_connection_without_a_byte() {
             let end = frames.incoming();
             let silent = matches!(end, Incoming::Fin { unfinished: 0 } | Incoming::Reset);
             assert!(silent, "{name} at {stage:?}: {end:?}");
+            wrong += 1;
         }
     }
+    let metrics = rig.edge.metrics();
+    let closes = |reason| metrics.value(&format!("voltlane_closes_total{{reason=\"{reason}\"}}"));
+    let bad = [
+        "frame_too_long",
+        "bad_handshake",
+        "bad_version",
+        "bad_key",
+        "bad_proof",
+    ];
+    // Each is counted once, for one of these reasons.
+    assert_eq!(bad.map(closes).iter().sum::<u64>(), wrong);
+    assert_eq!(metrics.sum("voltlane_closes_total"), wrong);
     untouched(rig, target);
 }
 
@@ -423,7 +437,7 @@ fn nobody_is_disturbed_while_others_send_nonsense() {
         }
         noise.join().expect("no panic");
     });
-    rig.edge.stop();
+    rig.stop();
 }
 
 #[test]

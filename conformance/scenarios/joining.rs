@@ -32,7 +32,7 @@ fn packets_of_every_size_pass_both_ways() {
     rig.link.send(client.id(), &largest);
     client.expect(&largest);
     client.leave();
-    rig.edge.stop();
+    rig.stop();
 }
 
 #[test]

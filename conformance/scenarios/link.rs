@@ -104,7 +104,7 @@ fn clients_stay_join_and_come_back_and_their_packets_wait_in_order() {
         let mut away = rig.resume(away);
         rig.round_trip(&mut away, b"as before");
         rig.fence();
-        rig.edge.stop();
+        rig.stop();
     }
 }
 
@@ -224,7 +224,6 @@ fn a_packet_cut_with_the_link_is_sent_again_whole() {
     }
     let client = sender.join().expect("all was taken");
     client.leave();
-    edge.stop();
 }
 
 #[test]
@@ -240,7 +239,6 @@ fn at_the_first_start_an_edge_serves_without_a_backend() {
     link.expect_data(client.id(), b"early");
     link.send(client.id(), b"welcome");
     client.expect(b"welcome");
-    edge.stop();
 }
 
 #[test]
@@ -324,5 +322,4 @@ fn a_name_is_as_good_as_an_address() {
     link.expect_data(client.id(), b"here");
     client.frames.finish();
     assert_eq!(client.frames.incoming(), Incoming::Fin { unfinished: 0 });
-    edge.stop();
 }

@@ -103,7 +103,6 @@ fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
         stop::<C>(address).await;
     });
     backend.events();
-    edge.stop();
 }
 
 /// Numbered packets, and a cut after every few: each client stays who it is, order holds, nothing comes twice.
@@ -152,7 +151,6 @@ fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
         }
     }
     assert_eq!(heard, resumed);
-    edge.stop();
 }
 
 fn a_kicked_client_is_refused_and_may_start_over<C: Runtime, B: Runtime>() {
@@ -190,7 +188,6 @@ fn a_kicked_client_is_refused_and_may_start_over<C: Runtime, B: Runtime>() {
             .events()
             .contains(&backend::Event::Failed { id: kicked, reason })
     );
-    edge.stop();
 }
 
 fn a_saved_session_is_the_same_client<C: Runtime, B: Runtime>() {
@@ -212,34 +209,42 @@ fn a_saved_session_is_the_same_client<C: Runtime, B: Runtime>() {
         stop::<C>(address).await;
     });
     backend.events();
-    edge.stop();
 }
 
 /// The backend ends and another one takes its place: clients notice nothing but the wait.
 fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
     let (edge, backend) = edge::<B>();
-    let place = backend.address();
+    let place = backend.address().to_string();
     let address = edge.address().to_string();
-    let mut client: ClientOn<C> = Client::connect(address.clone());
-    let client = run_on::<C, _>(async move {
-        joined::<C>(&mut client).await;
-        client.send(b"one").await.expect("short");
-        assert_eq!(packet::<C>(&mut client).await, b"one");
-        stop::<C>(address.clone()).await;
-        client.send(b"two").await.expect("short");
-        client.flush().await.expect("not refused");
-        client.saved_session().expect("there is one")
+    let saved = run_on::<C, _>({
+        let address = address.clone();
+        async move {
+            let mut client: ClientOn<C> = Client::connect(address.clone());
+            joined::<C>(&mut client).await;
+            client.send(b"one").await.expect("short");
+            assert_eq!(packet::<C>(&mut client).await, b"one");
+            stop::<C>(address).await;
+            client.saved_session().expect("there is one")
+        }
     });
+    // It ends when the edge has ended the link as well: what is sent from here on waits for the next one.
     backend.events();
-    let backend = EchoBackend::start_at::<B>(place.to_string());
-    let address = edge.address().to_string();
+    let saved = run_on::<C, _>({
+        let address = address.clone();
+        async move {
+            let mut client: ClientOn<C> = Client::restore(address, &saved);
+            client.send(b"two").await.expect("short");
+            client.flush().await.expect("not refused");
+            client.saved_session().expect("there is one")
+        }
+    });
+    let backend = EchoBackend::start_at::<B>(place);
     run_on::<C, _>(async move {
-        let mut client: ClientOn<C> = Client::restore(address.clone(), &client);
+        let mut client: ClientOn<C> = Client::restore(address.clone(), &saved);
         assert_eq!(packet::<C>(&mut client).await, b"two");
         stop::<C>(address).await;
     });
     backend.events();
-    edge.stop();
 }
 
 /// An edge with another key in the same place is not the one that the client knows, and is told nothing.
@@ -265,8 +270,8 @@ fn another_edge<C: Runtime>() {
         joined::<C>(&mut client).await;
         client.saved_session().expect("there is one")
     });
-    edge.stop();
-    let edge = start(&address, "");
+    drop(edge);
+    let _edge = start(&address, "");
     client = run_on::<C, _>(async move {
         let mut restored: ClientOn<C> = Client::restore(address, &client);
         let refused = Event::Refused(Refusal::EdgeKeyChanged);
@@ -274,5 +279,4 @@ fn another_edge<C: Runtime>() {
         client
     });
     drop(client);
-    edge.stop();
 }

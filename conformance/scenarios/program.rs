@@ -256,7 +256,7 @@ fn the_end_has_a_bound() {
         rig.link.send(slow.id(), &bytes_of(n, 500_000));
     }
     rig.fence();
-    rig.edge.stop();
+    rig.stop();
     drop(slow);
 }
 

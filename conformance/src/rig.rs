@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::Signal;
+
 use crate::{Backend, Client, Edge, Link, Packet, Program, Session};
 
 /// An edge, its backend, and the link between them.
@@ -27,6 +29,19 @@ impl Rig {
             backend,
             link,
         }
+    }
+
+    /// Ends the edge in order, with a backend that goes along with it, and checks that it was in good health.
+    #[track_caller]
+    pub fn stop(self) {
+        let Rig {
+            edge,
+            backend,
+            link,
+        } = self;
+        edge.signal(Signal::TERM);
+        drop((link, backend));
+        edge.expect_end(Some(0));
     }
 
     /// Where clients connect to.
