@@ -1,8 +1,10 @@
 //! The backend of a chat: the first line of a client is its name, each further line goes to all others.
 //!
-//!     cargo run --example chat
-//!     cargo run -- run
-//!     cargo run -- connect 127.0.0.1:42000
+//! ```text
+//! cargo run --example chat
+//! cargo run -- run
+//! cargo run -- connect 127.0.0.1:42000
+//! ```
 
 use std::collections::BTreeMap;
 

@@ -107,8 +107,3 @@ pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Tim
 pub async fn serve(driver: EdgeDriver) {
     tokio::task::unconstrained(driver).await;
 }
-
-/// The code in the README compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
