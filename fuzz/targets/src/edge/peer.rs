@@ -137,14 +137,22 @@ impl Peer {
     }
 
     /// Whatever bytes.
-    pub(super) fn babble(&mut self, bytes: &[u8]) {
+    pub(super) fn babble(&mut self, bytes: &[u8], ledger: &mut Ledger) {
         self.outbox.extend_from_slice(bytes);
+        self.lose_track(ledger);
+    }
+
+    /// What follows outside of a session may be a part of the handshake or a packet after it.
+    fn lose_track(&mut self, ledger: &mut Ledger) {
         self.is_clean &= self.member().is_some();
+        if let Stage::Proving { member } = self.stage {
+            ledger.members[member].up = None;
+        }
     }
 
     /// A handshake packet out of its place.
-    pub(super) fn blurt(&mut self, input: &mut Bytes<'_>, ledger: &Ledger) {
-        self.is_clean &= self.member().is_some();
+    pub(super) fn blurt(&mut self, input: &mut Bytes<'_>, ledger: &mut Ledger) {
+        self.lose_track(ledger);
         let some = input.some();
         match input.below(7) {
             0 => self.say(Handshake::Ping),

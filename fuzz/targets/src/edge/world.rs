@@ -80,7 +80,7 @@ impl<'a> World<'a> {
             0 | 1 => self.accept(),
             2..=5 => self.with_peer(|peer, input, ledger| peer.go_on(input, ledger)),
             6 | 7 => self.with_peer(|peer, input, _| peer.send(input)),
-            8 => self.with_peer(|peer, input, _| peer.babble(input.some())),
+            8 => self.with_peer(|peer, input, ledger| peer.babble(input.some(), ledger)),
             9 => self.with_peer(|peer, input, ledger| peer.blurt(input, ledger)),
             10 | 11 => {
                 if let Some(at) = self.some_peer() {
