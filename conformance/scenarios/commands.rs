@@ -1,13 +1,12 @@
-//! The other commands: `echo`, `connect`, `demo`.
+//! What a person does: `echo`, `connect`, `demo`.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
+use std::fs;
 
-use conformance::{Backend, Directory, Edge, Program, finish};
+use conformance::{Directory, Edge, Process, Program, Signal};
 
 const PROGRAM: Program = crate::PROGRAM;
 
-/// An echo backend, and an edge in front of it.
+/// An echo backend, an edge in front of it, and where they run.
 struct Echo {
     echo: Edge,
     edge: Edge,
@@ -15,16 +14,11 @@ struct Echo {
 }
 
 impl Echo {
-    fn start() -> Echo {
+    fn start(config: &str) -> Echo {
         let directory = Directory::new();
         // It names its address like an edge does.
         let echo = Edge::spawn(PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
-        let edge = Edge::start_in(
-            PROGRAM,
-            &directory,
-            echo.address(),
-            "clients.missed_packets_buffer_size = 100\n",
-        );
+        let edge = Edge::start_in(PROGRAM, &directory, echo.address(), config);
         Echo {
             echo,
             edge,
@@ -32,109 +26,166 @@ impl Echo {
         }
     }
 
-    fn stop(self) {
-        self.edge.stop();
-        self.echo.stop();
+    /// A client of the edge.
+    fn connect(&self) -> Process {
+        let address = self.edge.address().to_string();
+        PROGRAM.start(&self.directory, &["connect", &address])
+    }
+
+    /// Ends the edge and starts another one in its place, from the same directory.
+    fn restart(self) -> Echo {
+        let Echo {
+            echo,
+            edge,
+            directory,
+        } = self;
+        let (listen, master) = (edge.address().to_string(), echo.address().to_string());
+        edge.stop();
+        let arguments = ["--listen", &listen, "--master", &master];
+        let edge = Edge::spawn(PROGRAM.command(&directory, &arguments));
+        Echo {
+            echo,
+            edge,
+            directory,
+        }
     }
 }
 
 #[test]
 fn lines_go_out_as_packets_and_come_back_as_lines() {
-    let echo = Echo::start();
-    let address = echo.edge.address().to_string();
-    let connect = PROGRAM.command(&echo.directory, &["connect", &address]);
-    let finished = finish(connect, b"one\n\ntwo words\r\nlast, without an end");
+    let echo = Echo::start("");
+    let mut client = echo.connect();
+    client.feed(b"one\n\ntwo words\r\nlast, without an end");
+    let finished = client.end();
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert_eq!(finished.stdout, "one\n\ntwo words\nlast, without an end\n");
-    assert!(finished.stderr.contains("Connected as "), "{finished:?}");
-    echo.stop();
+    assert!(finished.stderr.starts_with("Connected as "), "{finished:?}");
+    echo.edge.stop();
+    echo.echo.stop();
 }
 
 #[test]
 fn a_long_pipe_comes_back_whole() {
-    let echo = Echo::start();
-    let address = echo.edge.address().to_string();
-    let lines: String = (0..5_000).map(|n| format!("line {n}\n")).collect();
-    let connect = PROGRAM.command(&echo.directory, &["connect", &address]);
-    let finished = finish(connect, lines.as_bytes());
+    let echo = Echo::start("");
+    let lines: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
+    let mut client = echo.connect();
+    client.feed(lines.as_bytes());
+    let finished = client.end();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     assert!(finished.stdout == lines, "{} bytes", finished.stdout.len());
-    echo.stop();
 }
 
 #[test]
-fn drop_cuts_the_connection_and_the_client_comes_back_as_itself() {
-    let echo = Echo::start();
-    let address = echo.edge.address().to_string();
-    let mut command = PROGRAM.command(&echo.directory, &["connect", &address]);
-    let mut connect = command.stdin(Stdio::piped()).spawn().expect("starts");
-    let mut input = connect.stdin.take().expect("piped");
-    let mut output = BufReader::new(connect.stdout.take().expect("piped"));
-    let mut errors = BufReader::new(connect.stderr.take().expect("piped"));
-
-    let connected = line(&mut errors);
-    let id = connected
-        .strip_prefix("Connected as ")
-        .expect("first of all");
-    for round in 0..3 {
-        writeln!(input, "round {round}").expect("it reads");
-        assert_eq!(line(&mut output), format!("round {round}"));
-        writeln!(input, "/drop").expect("it reads");
-        assert!(line(&mut errors).starts_with("Dropped: "));
-        assert_eq!(line(&mut errors), format!("Resumed as {id}"));
+fn a_person_drops_and_comes_back() {
+    let echo = Echo::start(super::HEALING);
+    let mut client = echo.connect();
+    let connected = client.stderr("Connected as ");
+    let id = connected.rsplit(' ').next().expect("an id");
+    for round in 0..5 {
+        client.say(&format!("before {round}"));
+        assert_eq!(client.next_line(), format!("before {round}"));
+        client.say("/drop");
+        client.say(&format!("after {round}"));
+        client.stderr("Dropped: dropped by this client; trying again in ");
+        assert_eq!(client.stderr("Resumed as "), format!("Resumed as {id}"));
+        assert_eq!(client.next_line(), format!("after {round}"));
     }
-    writeln!(input, "after all").expect("it reads");
-    assert_eq!(line(&mut output), "after all");
-    drop(input);
-    assert!(connect.wait().expect("our child").success());
-    echo.stop();
-
-    fn line(from: &mut impl BufRead) -> String {
-        let mut line = String::new();
-        from.read_line(&mut line).expect("text");
-        line.trim_end().to_owned()
-    }
-}
-
-/// With nobody there it tries on, says so, and admits at the end that the packets are lost.
-#[test]
-fn without_an_edge_connect_ends_with_an_error() {
-    let nobody = Backend::bind();
-    let address = nobody.address().to_string();
-    drop(nobody);
-    let directory = Directory::new();
-    let finished = finish(
-        PROGRAM.command(&directory, &["connect", &address]),
-        b"hello\n",
-    );
-    assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert_eq!(finished.stdout, "");
-    assert!(finished.stderr.contains("Dropped: "), "{finished:?}");
-    assert!(finished.stderr.contains("1 packet"), "{finished:?}");
+    let finished = client.end();
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), ""));
 }
 
 #[test]
-fn the_demo_shows_packets_flowing_and_clients_coming_back() {
+fn a_client_finds_its_edge_again_and_an_impostor_is_refused() {
+    let echo = Echo::start("");
+    let mut client = echo.connect();
+    client.stderr("Connected");
+    // Without a key file the next edge in that place has another key.
+    let _other = echo.restart();
+    client.stderr("Dropped: the edge closed the connection");
+    client.stderr("Refused: the edge's public key is not the one");
+    assert_eq!(client.end().code, Some(1));
+}
+
+#[test]
+fn an_edge_that_was_restarted_with_its_key_is_recognised() {
+    let echo = Echo::start("general.key_file = \"edge.key\"\n");
+    let mut client = echo.connect();
+    client.stderr("Connected");
+    // It is the edge, and it knows no sessions of its former life.
+    let _again = echo.restart();
+    client.stderr("Refused: the edge does not know the session");
+    assert_eq!(client.end().code, Some(1));
+}
+
+#[test]
+fn a_client_without_an_edge_says_what_it_could_not_send() {
     let directory = Directory::new();
-    let finished = PROGRAM.run(&directory, &["demo", "--secs", "2"]);
-    assert_eq!(finished.code, Some(0), "{finished:?}");
-    let connect = format!("{} connect 127.0.0.1:", PROGRAM.name());
-    assert!(
-        finished.stdout.matches(&connect).count() == 2,
-        "{finished:?}"
-    );
-    let last = finished.stdout.lines().last().expect("a summary");
-    let number_before = |word: &str| {
-        let before = last.split(word).next().expect("text");
+    let mut client = PROGRAM.start(&directory, &["connect", "127.0.0.1:1"]);
+    client.feed(b"into the void\n");
+    client.stderr("Dropped: could not connect; trying again in ");
+    client.stderr("Ended with 1 packets not sent");
+    let finished = client.end();
+    assert_eq!((finished.code, &*finished.stdout), (Some(1), ""));
+}
+
+#[test]
+fn what_is_too_long_is_said_and_the_rest_goes_on() {
+    let echo = Echo::start("");
+    let mut client = echo.connect();
+    client.say(&"x".repeat((1 << 20) + 1));
+    client.stderr("Not sent: packet of 1048577 bytes, 1048576 allowed");
+    let longest = "y".repeat(1 << 20);
+    client.say(&longest);
+    assert!(client.next_line() == longest);
+    assert_eq!(client.end().code, Some(0));
+}
+
+#[test]
+fn an_echo_backend_outlives_its_edge() {
+    let echo = Echo::start("");
+    echo.echo.expect_log("an edge is there");
+    let echo = echo.restart();
+    echo.echo.expect_log("the edge is gone");
+    let mut client = echo.connect();
+    client.say("hello");
+    assert_eq!(client.next_line(), "hello");
+    drop(client);
+    echo.echo.stop();
+}
+
+#[test]
+fn the_demo_runs_takes_visitors_and_ends_by_itself() {
+    let directory = Directory::new();
+    let mut demo = PROGRAM.start(&directory, &["demo", "--secs", "3"]);
+    let invitation = demo.stdout(" connect ");
+    let (_, address) = invitation.split_once(" connect ").expect("a command");
+    let mut visitor = PROGRAM.start(&directory, &["connect", address]);
+    visitor.say("hello");
+    assert_eq!(visitor.next_line(), "hello");
+    let second = demo.stdout("echo hello | ");
+    assert!(second.ends_with(&format!(" connect {address}")), "{second}");
+    // A pipe gets plain lines.
+    assert!(!demo.stdout("1 s | ").contains('\u{1b}'));
+    let summary = demo.stdout("In 3.0 s 5 clients had ");
+    let number_before = |words: &str| {
+        let before = summary.split(words).next().expect("text");
         let number = before.split_whitespace().next_back().expect("a number");
         number.replace(',', "").parse::<u64>().expect("a number")
     };
-    assert!(number_before(" packets echoed") > 50, "{last}");
-    assert!(number_before(" connections dropped") > 0, "{last}");
-    assert!(
-        !finished.stdout.contains('\u{1b}'),
-        "a pipe gets plain lines"
-    );
-    // It needs no configuration and leaves none.
-    assert!(!directory.file("connserver.toml").exists());
+    assert!(number_before(" packets echoed") > 50, "{summary}");
+    assert!(number_before(" connections dropped") > 0, "{summary}");
+    assert!(!summary.contains("wrong"), "{summary}");
+    assert_eq!(demo.end().code, Some(0));
+}
+
+#[test]
+fn the_demo_ends_with_a_summary_when_it_is_interrupted() {
+    let directory = Directory::new();
+    let mut demo = PROGRAM.start(&directory, &["demo"]);
+    demo.stdout("1 s | ");
+    demo.signal(Signal::INT);
+    demo.stdout("5 clients had ");
+    assert_eq!(demo.end().code, Some(0));
+    let mut left = fs::read_dir(directory.path()).expect("a directory");
+    assert!(left.next().is_none(), "it leaves nothing behind");
 }

@@ -252,7 +252,17 @@ fn an_edge_that_needs_its_backend_at_the_start_ends_without() {
     let arguments = ["--listen", "127.0.0.1:0", "--master", &place];
     let finished = crate::PROGRAM.run(&directory, &arguments);
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stderr.contains(&place), "{finished:?}");
+    let says = format!("the backend {place} cannot be reached: Connection refused");
+    assert!(finished.stderr.contains(&says), "{finished:?}");
+}
+
+/// The connection that showed that it is there is the first link, not one beside it.
+#[test]
+fn a_backend_that_is_needed_and_there_is_connected_to_once() {
+    let mut rig = rig("master.required_at_start = true\n");
+    let mut client = rig.join();
+    rig.round_trip(&mut client, b"over the first link");
+    rig.stop();
 }
 
 #[test]

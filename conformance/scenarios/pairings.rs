@@ -90,6 +90,11 @@ fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
                     absorb(&mut sent, &data);
                     assert!(packet::<C>(&mut client).await == data, "{size}");
                 }
+                let too_long = vec![0; (1 << 20) + 1];
+                client
+                    .send(&too_long)
+                    .await
+                    .expect_err("it is the library's to know");
                 client.send(b"digest").await.expect("short");
                 assert_eq!(packet::<C>(&mut client).await, sent.finalize().to_vec());
                 id

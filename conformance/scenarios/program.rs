@@ -3,9 +3,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
-use std::process::Stdio;
 
-use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Signal, bytes_of};
+use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Process, Signal, bytes_of};
 
 use super::rig;
 
@@ -41,7 +40,7 @@ fn check_writes_nothing_and_says_what_holds_and_why() {
     directory.write(".env", "VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS=7\n");
     let mut command = crate::PROGRAM.command(&directory, &["check", "--master", "10.0.0.1:9"]);
     command.env("VOLTLANE_MASTER_CHANNEL_CAPACITY", "55");
-    let check = conformance::finish(command, b"");
+    let check = Process::start(command).end();
     assert_eq!(check.code, Some(0), "{check:?}");
     let line = |part: &str| {
         let mut lines = check.stdout.lines();
@@ -76,7 +75,7 @@ fn arguments_go_before_the_environment_before_dot_env_before_the_file() {
     let effective = |arguments: &[&str], variable: Option<&str>| {
         let mut command = crate::PROGRAM.command(&directory, arguments);
         command.envs(variable.map(|value| ("VOLTLANE_MASTER_ADDRESS", value)));
-        let check = conformance::finish(command, b"");
+        let check = Process::start(command).end();
         assert_eq!(check.code, Some(0), "{check:?}");
         let mut lines = check.stdout.lines();
         let line = lines.find(|line| line.contains("master.address"));
@@ -169,9 +168,12 @@ fn wrong_arguments_end_with_2_and_say_which() {
 fn an_address_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    let finished = crate::PROGRAM.run(&Directory::new(), &["--listen", &address]);
-    assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stderr.contains(&address), "{finished:?}");
+    for command in ["run", "echo"] {
+        let finished = crate::PROGRAM.run(&Directory::new(), &[command, "--listen", &address]);
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        let says = format!("cannot listen on {address}: Address already in use");
+        assert!(finished.stderr.contains(&says), "{finished:?}");
+    }
 }
 
 #[test]
@@ -283,12 +285,8 @@ fn a_closed_log_stops_nothing() {
     let directory = Directory::new();
     directory.write("connserver.toml", "general.log_level = \"Debug\"\n");
     let master = backend.address().to_string();
-    let mut command = crate::PROGRAM.command(
-        &directory,
-        &["--listen", "127.0.0.1:0", "--master", &master],
-    );
-    command.stdout(Stdio::null());
-    let edge = Edge::spawn(command);
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
+    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
     edge.close_log();
     let mut link = backend.accept();
     for _ in 0..20 {

@@ -1,29 +1,15 @@
-//! A program under test, run to its end or kept running.
+//! A program under test, and the directories that it runs in.
 
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
-use std::thread;
 use std::{env, fs, io, process};
 
-use crate::PATIENCE;
+use crate::{Finished, Process};
 
 /// A binary that was built for the tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Program(&'static str);
-
-/// What a program that ended left behind.
-#[derive(Debug)]
-pub struct Finished {
-    /// Its exit code; `None` if a signal ended it.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
 
 impl Program {
     /// The program at a path, as `env!("CARGO_BIN_EXE_…")` gives it.
@@ -56,10 +42,6 @@ impl Program {
             }
         }
         command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
     }
 
     /// The same for a process that may have no more than so many descriptors.
@@ -79,10 +61,7 @@ impl Program {
             ])
             .arg(program.get_program())
             .args(program.get_args())
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .current_dir(directory.path());
         for (name, value) in program.get_envs() {
             match value {
                 Some(value) => shell.env(name, value),
@@ -92,57 +71,17 @@ impl Program {
         shell
     }
 
-    /// Runs a command line to its end.
+    /// Starts a command line.
+    #[must_use]
+    pub fn start(self, directory: &Directory, arguments: &[&str]) -> Process {
+        Process::start(self.command(directory, arguments))
+    }
+
+    /// Runs a command line to its end, without input.
     #[must_use]
     pub fn run(self, directory: &Directory, arguments: &[&str]) -> Finished {
-        finish(self.command(directory, arguments), b"")
+        self.start(directory, arguments).end()
     }
-}
-
-/// Runs a command to its end, with `input` as its standard input. Kills it when it takes too long.
-///
-/// # Panics
-/// When it does.
-#[must_use]
-pub fn finish(mut command: Command, input: &[u8]) -> Finished {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut stdin = child.stdin.take().expect("piped");
-    let input = input.to_vec();
-    // Beside the reading of its output: it may wait for us to take that before it takes more. A program that ends
-    // before it has read all is no matter.
-    thread::spawn(move || stdin.write_all(&input));
-    let stdout = read_all(child.stdout.take().expect("piped"));
-    let stderr = read_all(child.stderr.take().expect("piped"));
-    let (stdout, stderr) = match (stdout.recv_timeout(PATIENCE), stderr.recv_timeout(PATIENCE)) {
-        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
-        _ => {
-            let _ = child.kill();
-            panic!("{command:?} does not end");
-        }
-    };
-    Finished {
-        code: wait(&mut child).code(),
-        stdout,
-        stderr,
-    }
-}
-
-/// The end of a process whose output has ended, so that it is near.
-pub(crate) fn wait(child: &mut Child) -> process::ExitStatus {
-    child.wait().expect("it is our child")
-}
-
-fn read_all(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = from.read_to_end(&mut text);
-        let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
-    });
-    receiver
 }
 
 /// A directory of its own, gone when dropped.

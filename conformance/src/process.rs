@@ -1,0 +1,179 @@
+//! A program as a child process.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::lines::Lines;
+
+/// A running program, what it says, and what it is told. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Lines,
+    stderr: Lines,
+    /// Lines that were waited for, of each.
+    seen: [usize; 2],
+}
+
+/// What a program that ended left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output that was not waited for before.
+    pub stdout: String,
+    /// Standard error, all of it.
+    pub stderr: String,
+}
+
+impl Process {
+    /// Starts a command.
+    #[must_use]
+    pub fn start(mut command: Command) -> Process {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        Process {
+            stdin: child.stdin.take(),
+            stdout: Lines::follow(child.stdout.take().expect("piped")),
+            stderr: Lines::follow(child.stderr.take().expect("piped")),
+            child,
+            seen: [0; 2],
+        }
+    }
+
+    /// Waits for a line on standard output with `part` in it, after those that were waited for before.
+    #[track_caller]
+    pub fn stdout(&mut self, part: &str) -> String {
+        let found = self
+            .stdout
+            .wait_for(self.seen[0], |line| line.contains(part));
+        let Some((at, line)) = found else {
+            panic!("no line with \"{part}\" on standard output")
+        };
+        self.seen[0] = at + 1;
+        line
+    }
+
+    /// Waits for a line on standard error with `part` in it, after those that were waited for before.
+    #[track_caller]
+    pub fn stderr(&mut self, part: &str) -> String {
+        let found = self
+            .stderr
+            .wait_for(self.seen[1], |line| line.contains(part));
+        let Some((at, line)) = found else {
+            panic!("no line with \"{part}\" on standard error")
+        };
+        self.seen[1] = at + 1;
+        line
+    }
+
+    /// The next line on standard output.
+    #[track_caller]
+    pub fn next_line(&mut self) -> String {
+        self.stdout("")
+    }
+
+    /// Writes a line to standard input.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        writeln!(stdin, "{line}").expect("it reads");
+    }
+
+    /// Writes `input` to standard input and ends that, beside whatever comes out: the program may wait for us to take
+    /// that before it takes more.
+    pub fn feed(&mut self, input: &[u8]) {
+        let mut stdin = self.stdin.take().expect("standard input is open");
+        let input = input.to_vec();
+        // A program that ends before it has read all is no matter.
+        thread::spawn(move || stdin.write_all(&input));
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Ends its standard input and waits for its end.
+    #[track_caller]
+    pub fn end(mut self) -> Finished {
+        self.stdin = None;
+        let in_time = self.stdout.wait_for_end() && self.stderr.wait_for_end();
+        assert!(in_time, "it does not end");
+        // Both pipes have ended, so it has or is about to.
+        let status = self.child.wait().expect("it is our child");
+        Finished {
+            code: status.code(),
+            stdout: self.stdout.text(self.seen[0]),
+            stderr: self.stderr.text(0),
+        }
+    }
+
+    /// Whether it has ended already.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// All that it has said on standard error.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.stderr.text(0)
+    }
+
+    /// Closes the pipe of its standard error, as soon as the next line has come.
+    pub fn close_log(&self) {
+        self.stderr.close();
+    }
+
+    /// The first line on standard error that `matches`, whether it was waited for before or not; `None` if there is none
+    /// before the end, or in time.
+    pub(crate) fn first_line(&self, matches: impl Fn(&str) -> bool) -> Option<String> {
+        self.stderr.wait_for(0, matches).map(|(_, line)| line)
+    }
+
+    /// Time that it has spent on processors, to a hundredth of a second. (Linux)
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let text = self.proc_file("stat");
+        // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
+        let (_, fields) = text.rsplit_once(')').expect("a name");
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
+        let ticks = ticks().zip(ticks()).map(|(user, system)| user + system);
+        Duration::from_millis(10 * ticks.expect("two numbers"))
+    }
+
+    /// Bytes of memory that it has. (Linux)
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let text = self.proc_file("status");
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes = kibibytes.and_then(|number| number.parse::<u64>().ok());
+        1024 * kibibytes.expect("a number of kB")
+    }
+
+    fn proc_file(&self, name: &str) -> String {
+        let path = format!("/proc/{}/{name}", self.child.id());
+        fs::read_to_string(path).expect("it runs")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- standard error of a process\n{}---", self.log());
+        }
+    }
+}
