@@ -24,6 +24,10 @@ pub mod edge;
 mod id;
 pub mod keys;
 mod list;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod proxy;
 mod queue;
 mod slab;

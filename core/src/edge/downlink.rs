@@ -13,6 +13,7 @@ use super::Edge;
 use super::conn::{STALLED, State};
 use super::counters::EndReason;
 use super::session::Place;
+use crate::planted::planted;
 
 /// Memory of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
 #[derive(Debug, Default)]
@@ -64,10 +65,16 @@ impl Edge {
                 }
             }
         }
+        if planted!(LinkLengthIgnored) {
+            self.link.wants_close = false;
+        }
         self.link.reader = reader;
     }
 
     fn handle_backend_packet(&mut self, now: Time, body: &[u8]) {
+        if planted!(ShortFramePanics) {
+            assert!(body.len() >= TAG_BYTES, "a packet has an id and a flag");
+        }
         match Tagged::decode(body) {
             Ok(Tagged {
                 id,
@@ -79,6 +86,14 @@ impl Edge {
                 flag: Flag::Kick,
                 data: [],
             }) => match self.sessions.lookup(id) {
+                Some(_) if planted!(KickIgnored) => {}
+                Some(session)
+                    if planted!(KickOfAwayIgnored)
+                        && self
+                            .sessions
+                            .slab
+                            .at(session)
+                            .is_some_and(|s| s.place == Place::Away) => {}
                 Some(session) => self.end_session(now, session, EndReason::Kicked),
                 None => self.tell_unknown(now, id),
             },
@@ -121,8 +136,23 @@ impl Edge {
         };
         let queue = &mut session.queue;
         let frame_bytes = LENGTH_BYTES + data.len();
+        let attached = matches!(session.place, Place::Attached(_));
+        let max_packets = max_packets
+            + usize::from(attached && planted!(ClientQueueOffByOne))
+            + usize::from(!attached && max_packets > 0 && planted!(MissedQueueOffByOne));
+        let max_bytes = if planted!(ClientQueueBytesUnbounded) {
+            usize::MAX
+        } else {
+            max_bytes
+        };
         let fits = queue.packets() < max_packets
             && (queue.is_empty() || queue.held_bytes().saturating_add(frame_bytes) <= max_bytes);
+        if planted!(EmptyPacketDropped) && data.is_empty() {
+            return;
+        }
+        if !fits && planted!(OverflowDropsPacket) {
+            return;
+        }
         if !fits {
             return self.end_session(now, index, overflow);
         }
@@ -197,7 +227,7 @@ impl Edge {
                 return self.finish_draining(now, index);
             }
             self.conns.writes.disarm(&mut self.conns.slab, index);
-        } else if bytes > 0 && conn.write_timer.is_armed() {
+        } else if bytes > 0 && conn.write_timer.is_armed() && !planted!(WriteDeadlineNotRenewed) {
             self.conns
                 .writes
                 .arm(&mut self.conns.slab, index, STALLED, now);

@@ -11,6 +11,7 @@ use super::config::Enforce;
 use super::conn::{CloseKind, State, Step, step};
 use super::counters::CloseReason;
 use super::memory::Pressure;
+use crate::planted::planted;
 
 /// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
 /// two bytes before it.
@@ -34,7 +35,12 @@ impl Edge {
                 Some(State::Handshake(step)) if !step.is_paused() => {}
                 _ => break Ok(()),
             }
-            match reader.next_frame(&mut input, MAX_HANDSHAKE_BODY_BYTES) {
+            let max_body = if planted!(HandshakeBodyUnbounded) {
+                u32::MAX
+            } else {
+                MAX_HANDSHAKE_BODY_BYTES
+            };
+            match reader.next_frame(&mut input, max_body) {
                 Ok(Some(body)) => {
                     match self.handle_handshake_packet(now, index, Handshake::decode(body)) {
                         Ok(()) => {}
@@ -82,7 +88,9 @@ impl Edge {
             return Ok(());
         };
         match (step, packet) {
-            (Step::Version, Handshake::ProtocolVersion(PROTOCOL_VERSION)) => {
+            (Step::Version, Handshake::ProtocolVersion(version))
+                if version == PROTOCOL_VERSION || (planted!(OldVersionTaken) && version == 1) =>
+            {
                 conn.state = State::Handshake(Step::Key);
                 conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
                 self.mark_ready(index);
@@ -166,6 +174,8 @@ impl Edge {
         self.conns.half_open -= 1;
         self.conns.reads.disarm(&mut self.conns.slab, index);
         self.conns.steps.disarm(&mut self.conns.slab, index);
-        self.mark_ready(index);
+        if !planted!(WakeupLost) {
+            self.mark_ready(index);
+        }
     }
 }

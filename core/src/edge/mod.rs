@@ -43,6 +43,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::id::ClientIds;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
+use crate::planted::planted;
 use crate::time::Time;
 
 pub use config::{
@@ -174,6 +175,7 @@ impl Edge {
         };
         match &conn.state {
             _ if self.shutdown_at.is_some() => 0,
+            State::Established { .. } if planted!(ReadStopsWithoutLink) && !self.link.is_up() => 0,
             // Its pace.
             State::Established { .. } if conn.step_timer.is_armed() => 0,
             State::Established { session } => match self.sessions.slab.at(*session) {
@@ -236,6 +238,9 @@ impl Edge {
             State::Handshake(_) => &[],
             State::Closing(_) => return [&[], &[]],
         };
+        if planted!(PingAfterMissed) && !queued.is_empty() {
+            return [queued, conn.control()];
+        }
         [conn.control(), queued]
     }
 
@@ -308,6 +313,11 @@ impl Edge {
             let was_up = self.link.is_up();
             self.counters.link_down += 1;
             self.link.close(now, &mut self.rng);
+            if planted!(LinkLossEndsSessions) && was_up {
+                for session in 0..self.sessions.slab.end() {
+                    self.end_session(now, session, EndReason::Expired);
+                }
+            }
             if was_up {
                 tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
             } else {
@@ -326,7 +336,8 @@ impl Edge {
     /// How many bytes to read from the backend at most now. The backend is never held up for one client's sake.
     #[must_use]
     pub fn link_read_budget(&self) -> usize {
-        if self.link.is_up() && !self.link.wants_close {
+        let stops = planted!(LinkReadStops) && !self.waiting.is_empty();
+        if self.link.is_up() && !self.link.wants_close && !stops {
             READ_BYTES
         } else {
             0

@@ -19,6 +19,7 @@ use super::Edge;
 use super::conn::{Claim, CloseKind, Conn, State, Step, step};
 use super::counters::CloseReason;
 use super::session::Place;
+use crate::planted::planted;
 
 /// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
 /// whether an id exists.
@@ -34,7 +35,9 @@ impl Edge {
     pub(super) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
         let target = self.claimable(now, id);
         let mut plain = Zeroizing::new([0; CHALLENGE_BYTES]);
-        self.rng.fill_bytes(plain.as_mut());
+        if !planted!(ConstantChallenge) {
+            self.rng.fill_bytes(plain.as_mut());
+        }
         let nonce = self.mint.mint(&mut self.rng);
         let mut sealed = Vec::with_capacity(SEALED_CHALLENGE_BYTES);
         match target {
@@ -48,6 +51,11 @@ impl Edge {
         }
         if let Some(session) = target {
             self.register_claim(index, session);
+            if planted!(ClaimDetaches)
+                && let Some(Place::Attached(old)) = self.sessions.slab.at(session).map(|s| s.place)
+            {
+                self.close_conn(now, old, CloseKind::Graceful, CloseReason::Replaced);
+            }
         }
         let claim = Box::new(Claim {
             id,
@@ -61,13 +69,24 @@ impl Edge {
                 .steps
                 .arm(&mut self.conns.slab, index, step::REPLY, now);
         }
+        if planted!(ReplyAtOnce) {
+            self.conns.steps.disarm(&mut self.conns.slab, index);
+            self.send_challenge(now, index);
+        }
     }
 
     /// The session with this id, if its client could come back now. At the deadline it could not, whether or not the reaper ran.
     fn claimable(&self, now: Time, id: ClientId) -> Option<u32> {
         let index = self.sessions.lookup(id)?;
         let session = self.sessions.slab.at(index)?;
-        let expired = session.place == Place::Away && self.expires_at(session) <= now;
+        let mut expired = session.place == Place::Away && self.expires_at(session) <= now;
+        if planted!(ExpiredMayResume) {
+            expired = false;
+        }
+        if planted!(ExpiresEarly) && session.place == Place::Away {
+            expired |=
+                now.since(session.stale_timer.since()) * 2 > self.config.clients.stale_timeout;
+        }
         (!expired).then_some(index)
     }
 
@@ -114,7 +133,7 @@ impl Edge {
         if let Some(conn) = self.conns.slab.at_mut(victim.index)
             && let State::Handshake(Step::Reply(claim) | Step::Response(claim)) = &mut conn.state
         {
-            claim.live = false;
+            claim.live = planted!(VoidChallengeCounts);
         }
     }
 
@@ -164,6 +183,9 @@ impl Edge {
         index: u32,
         sealed: &[u8],
     ) -> Result<(), CloseReason> {
+        if planted!(ShortResponsePanics) {
+            assert_eq!(sealed.len(), 72, "a response is 72 bytes");
+        }
         self.forget_claim(index);
         let Some(State::Handshake(Step::Response(claim))) =
             self.conns.slab.at(index).map(|conn| &conn.state)
@@ -184,12 +206,22 @@ impl Edge {
         let reflected = SharedKey::nonce_of(sealed).is_none_or(|nonce| self.mint.is_own(nonce));
         let matches =
             opened.is_some_and(|plain| bool::from(plain.as_slice().ct_eq(claim.plain.as_ref())));
+        let matches = matches || planted!(AnyProofAccepted);
+        let reflected = reflected && !planted!(EchoAccepted);
         match session {
             Some(session) if matches && !reflected => {
                 self.resume(now, index, session);
                 Ok(())
             }
-            _ => Err(CloseReason::BadProof),
+            _ => {
+                if planted!(FailedProofDropsQueue)
+                    && let Some(session) =
+                        session.and_then(|session| self.sessions.slab.at_mut(session))
+                {
+                    session.queue = Default::default();
+                }
+                Err(CloseReason::BadProof)
+            }
         }
     }
 
@@ -201,7 +233,8 @@ impl Edge {
         };
         let backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
         let live = matches!(entry.place, Place::Attached(_));
-        if backlogged || (live && !entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)) {
+        let mut may_take = || entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
+        if backlogged || (live && !may_take() && !planted!(TakeoversUnbounded)) {
             let id = entry.id;
             if let Some(conn) = self.conns.slab.at_mut(index) {
                 conn.state = State::Handshake(Step::Takeover(id));
@@ -211,7 +244,9 @@ impl Edge {
             }
             return;
         }
-        if let Place::Attached(old) = entry.place {
+        if let Place::Attached(old) = entry.place
+            && !planted!(TakeoverKeepsOld)
+        {
             self.counters.takeovers += 1;
             self.replace_conn(now, old, session);
         }
@@ -250,7 +285,9 @@ impl Edge {
         };
         self.counters.resumed += 1;
         self.storm.resumed(now);
-        self.tell_backend(session, Flag::Resumed, &[]);
+        if !planted!(ResumedNotTold) {
+            self.tell_backend(session, Flag::Resumed, &[]);
+        }
         self.establish(index, session, Handshake::Ping);
         if self
             .sessions

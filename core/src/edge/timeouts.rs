@@ -11,6 +11,7 @@ use super::limits::STORM_WINDOW;
 use super::link::LinkState;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use super::session::Session;
+use crate::planted::planted;
 
 /// How long a kicked client has to take what was queued for it.
 pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -122,6 +123,13 @@ impl Edge {
             .into_iter()
             .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
             .min_by_key(|due| due.at)
+            .map(|due| {
+                let late = Duration::from_millis(u64::from(planted!(DeadlineLate)));
+                Deadline {
+                    at: due.at + late,
+                    ..due
+                }
+            })
     }
 
     fn link_deadline(&self) -> (Option<Time>, DeadlineReason) {
@@ -144,7 +152,10 @@ impl Edge {
             self.config.clients.frame_timeout,
             self.config.clients.write_timeout,
         );
-        let handshake_timeout = self.config.limits.handshake_timeout;
+        let mut handshake_timeout = self.config.limits.handshake_timeout;
+        if planted!(HandshakeNeverTimesOut) {
+            handshake_timeout = Duration::MAX;
+        }
         while let Some(index) = due(self.conns.steps.first(step::REPLY), RESUME_REPLY_DELAY, now) {
             self.conns.steps.disarm(&mut self.conns.slab, index);
             self.send_challenge(now, index);

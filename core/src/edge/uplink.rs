@@ -18,6 +18,7 @@ use super::limits::Pace;
 use super::link::{Link, push_tagged};
 use super::session::Place;
 use crate::id::ClientId;
+use crate::planted::planted;
 
 /// Bytes that one session may put on the link in its turn when others wait too.
 const QUANTUM_BYTES: usize = 64 * 1024;
@@ -99,12 +100,22 @@ impl Edge {
             return self.wait_for_room(session);
         }
         let mut input = bytes;
-        let max_body = self.config.clients.max_frame_bytes;
+        if planted!(ByteLostAtSplit) && conn.reader.is_mid_frame() && bytes.len() > 1 {
+            input = bytes.get(1..).unwrap_or_default();
+        }
+        let mut max_body = self.config.clients.max_frame_bytes;
+        if planted!(FrameBoundOffByOne) {
+            max_body += 1;
+        }
+        let mut id = entry.id;
+        if planted!(WrongTagAfterResume) && self.counters.resumed > 0 {
+            id = ClientId::from_u64(id.as_u64() ^ 1);
+        }
         let (served, packets) = pass_on(
             &mut conn.reader,
             &mut input,
             &mut self.link,
-            entry.id,
+            id,
             max_body,
             None,
         );
@@ -113,6 +124,12 @@ impl Edge {
         match served {
             Served::Full | Served::Turn => {
                 conn.reader.hold(input);
+                if planted!(HeldBytesLost) {
+                    conn.reader.clear();
+                }
+                if planted!(LineForgotten) {
+                    return;
+                }
                 self.conns.reads.disarm(&mut self.conns.slab, index);
                 self.wait_for_room(session);
             }
@@ -135,7 +152,7 @@ impl Edge {
         let clients = &self.config.clients;
         if conn.reader.is_mid_frame() {
             let running = !anew && conn.read_timer.is(read::FRAME);
-            if !running && !clients.frame_timeout.is_zero() {
+            if !running && !clients.frame_timeout.is_zero() && !planted!(FrameNeverTimesOut) {
                 self.conns
                     .reads
                     .arm(&mut self.conns.slab, index, read::FRAME, now);
@@ -314,7 +331,7 @@ impl Edge {
         ) else {
             return;
         };
-        if entry.waiting {
+        if entry.waiting && !planted!(HeldFramesLostAtDetach) {
             let max_body = self.config.clients.max_frame_bytes;
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
                 let id = entry.id;
@@ -350,7 +367,7 @@ impl Edge {
         let due = self
             .unknown_notices
             .take(now, UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL);
-        if due && self.link.has_room(UNKNOWN_CLIENT.len()) {
+        if due && self.link.has_room(UNKNOWN_CLIENT.len()) && !planted!(UnknownUnanswered) {
             self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use voltlane_core::edge::Closed;
 
 use super::host::time;
-use super::{Event, Lane, LinkConn, Mark, Rng, World};
+use super::{Event, Lane, LinkConn, Mark, Rng, Work, World};
 use crate::engine::pipe::{End, Pipe};
 use crate::model::{Ended, View};
 
@@ -44,8 +44,8 @@ impl World<'_> {
         }
         self.check_told(&touched);
         self.model.check(&self.host, &touched);
-        self.ready.extend(touched.into_iter().map(Some));
-        self.ready.push_back(None);
+        self.ready.extend(touched.into_iter().map(Work::Serve));
+        self.ready.push_back(Work::Link);
     }
 
     /// A connection with something to do that nobody is waiting for would never be served.
@@ -53,9 +53,8 @@ impl World<'_> {
         let waits = |conn: &u32| {
             let state = &self.conns[*conn as usize];
             let output = self.host.output(*conn).iter().any(|part| !part.is_empty());
-            let told = touched.contains(conn)
-                || self.serving == Some(*conn)
-                || self.ready.contains(&Some(*conn));
+            let told = touched.contains(conn) || self.writing == Some(*conn);
+            let told = told || self.ready.contains(&Work::Serve(*conn));
             state.open && !told && (self.host.close(*conn).is_some() || (output && !state.blocked))
         };
         if let Some(conn) = self.model.changed().into_iter().find(waits) {
@@ -71,12 +70,9 @@ impl World<'_> {
         let mut turns = 0;
         while let Some(next) = self.ready.pop_front() {
             match next {
-                Some(conn) => {
-                    self.serving = next;
-                    self.serve(conn);
-                    self.serving = None;
-                }
-                None => self.serve_link(),
+                Work::Serve(conn) => self.serve(conn),
+                Work::Read(conn) => self.read_client(conn),
+                Work::Link => self.serve_link(),
             }
             turns += 1;
             if turns > TURNS * (1 + self.conns.len()) {
@@ -132,7 +128,7 @@ impl World<'_> {
                 self.host.insert(conn, key);
                 self.conns[conn as usize].open = true;
                 self.finish_step();
-                self.ready.push_back(Some(conn));
+                self.ready.push_back(Work::Serve(conn));
             }
             Err(rejected) => self.model.fail(
                 "S15",
@@ -152,7 +148,7 @@ impl World<'_> {
         }
         if self.write_client(conn) || self.is_over() {
             // Something was written: the edge has changed, so this connection is looked at again.
-            return self.ready.push_back(Some(conn));
+            return self.ready.push_back(Work::Serve(conn));
         }
         self.read_client(conn);
     }
@@ -201,7 +197,9 @@ impl World<'_> {
         if let Some(key) = self.host.key(conn) {
             self.host.edge.handle_client_written(time(now), key, count);
         }
+        self.writing = Some(conn);
         self.finish_step();
+        self.writing = None;
         true
     }
 
@@ -235,7 +233,7 @@ impl World<'_> {
             self.host.edge.handle_client_bytes(time(now), key, &bytes);
             self.finish_step();
             self.pump(conn);
-            self.ready.push_back(Some(conn));
+            self.ready.push_back(Work::Read(conn));
         } else if state.up.ended(now) == Some(End::Fin) {
             self.conn_closed(conn, Closed::Eof);
         }

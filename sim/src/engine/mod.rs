@@ -62,6 +62,17 @@ enum Event {
     Closing,
 }
 
+/// Something that the adapter does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// The edge named a connection, or its transport takes bytes again: close it, write to it, read it.
+    Serve(u32),
+    /// There is something to read on a connection. Nobody said that there is something to write.
+    Read(u32),
+    /// Look at the link.
+    Link,
+}
+
 /// One simulated client connection, both ends.
 struct Conn {
     peer: Peer,
@@ -140,10 +151,10 @@ struct World<'p> {
     link: Option<LinkConn>,
     dialing: bool,
     generation: u32,
-    /// Connections and, as `None`, the link: what the adapter has still to serve at this instant.
-    ready: VecDeque<Option<u32>>,
-    /// The connection that is being served: the adapter comes back to it by itself.
-    serving: Option<u32>,
+    /// What the adapter has still to do at this instant.
+    ready: VecDeque<Work>,
+    /// The connection that is being written to: the adapter comes back to it by itself.
+    writing: Option<u32>,
     paused_until: u64,
     next_identity: usize,
     closing: Option<Closing>,
@@ -172,7 +183,7 @@ impl<'p> World<'p> {
             dialing: false,
             generation: 0,
             ready: VecDeque::new(),
-            serving: None,
+            writing: None,
             paused_until: 0,
             next_identity: 0,
             closing: None,
@@ -295,10 +306,10 @@ impl<'p> World<'p> {
         match event {
             Event::Op(number) => self.operate(number),
             Event::Accept(conn) => self.accept(conn),
-            Event::ToEdge(conn) => self.ready.push_back(Some(conn)),
+            Event::ToEdge(conn) => self.ready.push_back(Work::Read(conn)),
             Event::Writable(conn) => {
                 self.conns[conn as usize].blocked = false;
-                self.ready.push_back(Some(conn));
+                self.ready.push_back(Work::Serve(conn));
             }
             Event::ToClient(conn) => self.reach_client(conn),
             Event::Drip(conn) => self.drip(conn),
@@ -311,7 +322,7 @@ impl<'p> World<'p> {
                     .filter(|link| link.generation == generation)
                 {
                     link.blocked &= !matches!(event, Event::LinkWritable(_));
-                    self.ready.push_back(None);
+                    self.ready.push_back(Work::Link);
                 }
             }
             Event::LinkToBackend(generation) => self.reach_backend(generation),

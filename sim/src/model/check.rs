@@ -42,6 +42,7 @@ impl Model {
                 self.check_conn(view, conn);
             }
         }
+        self.refused_now = false;
         self.check_link(view);
         let (away, must) = (view.away(), self.session_counts().1);
         if away != must {
@@ -281,7 +282,9 @@ impl Model {
             }
             (None, Some(_)) => {
                 let text = format!("conn {conn} ({:?}) is closed without a cause", state.state);
-                self.fail("S15", "8.2", text);
+                // A takeover by somebody who has not proven anything.
+                let rule = if self.refused_now { "S6" } else { "S15" };
+                self.fail(rule, "8.2", text);
             }
         }
     }

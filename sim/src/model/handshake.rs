@@ -179,6 +179,7 @@ impl Model {
             self.take_over(conn, claim);
         } else {
             self.reach.refused += 1;
+            self.refused_now = true;
             self.refuse(conn, "a response that is not acceptable");
         }
     }

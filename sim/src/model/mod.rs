@@ -199,6 +199,8 @@ pub struct Model {
     expired: u64,
     /// Sessions in the order in which they went away.
     departures: u64,
+    /// In this step a response was not acceptable.
+    refused_now: bool,
     violation: Option<Violation>,
     reach: Reach,
 }
@@ -235,6 +237,7 @@ impl Model {
             good_responses: BTreeMap::new(),
             expired: 0,
             departures: 0,
+            refused_now: false,
             violation: None,
             reach: Reach::default(),
         }

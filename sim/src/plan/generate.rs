@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::stories;
 use super::{Action, Attempt, Drop, Join, Op, Options, Plan};
 use crate::rng::Rng;
 
@@ -29,15 +30,21 @@ pub fn generate(seed: u64) -> Plan {
         if rng.chance(swarm.long_gap_percent) {
             at_us += 1_000 * rng.log_between(50, swarm.longest_wait_ms);
         }
-        let action = swarm
-            .next
-            .pop_front()
-            .unwrap_or_else(|| swarm.draw_action(&mut rng));
+        let (wait_us, action) = match swarm.next.pop_front() {
+            Some(next) => next,
+            None => (0, swarm.draw_action(&options, &mut rng)),
+        };
+        at_us += wait_us;
         if swarm.next.is_empty() && rng.chance(swarm.chain_percent) {
             let partners = swarm.natural_partners(&action, &mut rng);
-            swarm.next.extend(partners);
+            let wait_us = swarm.patience_us(&action, &options, &mut rng);
+            swarm
+                .next
+                .extend(partners.into_iter().map(|action| (0, action)));
+            if let Some((wait, _)) = swarm.next.front_mut() {
+                *wait = wait_us;
+            }
         }
-        at_us += swarm.patience_us(&action, &options, &mut rng);
         ops.push(Op { at_us, action });
     }
     Plan { options, ops }
@@ -83,7 +90,7 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
         } else {
             65_535
         },
-        missed_packets: rng.pick(&[0, 1, 2, 5, 50, 1_000]),
+        missed_packets: rng.pick(&[0, 1, 2, 5, 20, 50, 1_000]),
         missed_bytes: if small_queues {
             rng.pick(&[256, 4_096, 65_536])
         } else {
@@ -142,7 +149,8 @@ struct Swarm {
     max_down_bytes: u64,
     /// A packet that no transport to a client takes whole while that client does not read.
     heavy_bytes: u64,
-    next: VecDeque<Action>,
+    /// What comes next, with the microseconds to wait before it.
+    next: VecDeque<(u64, Action)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,6 +164,7 @@ enum Kind {
     Resume,
     Attempt,
     Storm,
+    Story,
     Half,
     TooLong,
     BackendSend,
@@ -181,11 +190,12 @@ const KINDS: &[(Kind, u64, u64)] = &[
     (Kind::OddConnect, 70, 60),
     (Kind::Send, 100, 100),
     (Kind::Drop, 90, 100),
-    (Kind::Stall, 50, 40),
+    (Kind::Stall, 60, 50),
     (Kind::Unstall, 50, 40),
     (Kind::Resume, 100, 100),
     (Kind::Attempt, 60, 60),
-    (Kind::Storm, 8, 10),
+    (Kind::Storm, 16, 12),
+    (Kind::Story, 70, 60),
     (Kind::Half, 30, 40),
     (Kind::TooLong, 30, 30),
     (Kind::BackendSend, 100, 100),
@@ -195,7 +205,7 @@ const KINDS: &[(Kind, u64, u64)] = &[
     (Kind::KickWithData, 20, 20),
     (Kind::ShortFrame, 30, 20),
     (Kind::BadFlag, 30, 20),
-    (Kind::BackendTooLong, 20, 15),
+    (Kind::BackendTooLong, 25, 20),
     (Kind::LinkDrop, 50, 40),
     (Kind::LinkHalf, 20, 15),
     (Kind::Refuse, 30, 20),
@@ -250,14 +260,21 @@ impl Swarm {
         }
     }
 
-    fn draw_action(&mut self, rng: &mut Rng) -> Action {
+    fn draw_action(&mut self, options: &Options, rng: &mut Rng) -> Action {
         let mut left = rng.below(self.total);
         for (kind, weight) in self.kinds.clone() {
             if left < weight {
                 if kind == Kind::Storm {
                     let client = self.client(rng);
+                    let count = rng.between(5, 24);
                     self.next
-                        .extend((0..rng.between(5, 24)).map(|_| Action::Resume { client }));
+                        .extend((0..count).map(|_| (0, Action::Resume { client })));
+                }
+                if kind == Kind::Story {
+                    let mut story = stories::draw(self.client(rng), options, rng);
+                    let (_, first) = story.remove(0);
+                    self.next.extend(story);
+                    return first;
                 }
                 return self.action(kind, rng);
             }
@@ -293,7 +310,7 @@ impl Swarm {
                 client,
                 how: rng.pick(Attempt::ALL),
             },
-            Kind::Resume | Kind::Storm => Action::Resume { client },
+            Kind::Resume | Kind::Storm | Kind::Story => Action::Resume { client },
             Kind::Half => Action::Half { client },
             Kind::TooLong => Action::TooLong { client },
             Kind::BackendSend => Action::BackendSend {
@@ -330,13 +347,19 @@ impl Swarm {
     /// Sometimes nothing happens until the time of what was just begun is over.
     fn patience_us(&self, action: &Action, options: &Options, rng: &mut Rng) -> u64 {
         let millis = match action {
-            _ if !rng.chance(30) => 0,
-            Action::Half { .. } => options.frame_timeout_ms,
-            Action::BackendSend { .. } if rng.chance(20) => options.write_timeout_ms,
+            Action::BackendSend { bytes, .. } if *bytes == self.heavy_bytes && rng.chance(50) => {
+                options.write_timeout_ms
+            }
+            Action::BackendSend { .. } if rng.chance(4) => options.write_timeout_ms,
+            Action::Half { .. } if rng.chance(30) => options.frame_timeout_ms,
+            // Into the last part of the time in which it may come back, or just past it.
+            Action::Drop { .. } if rng.chance(20) => {
+                options.stale_timeout_ms * rng.between(50, 105) / 110
+            }
             Action::Connect {
                 join: Join::Mute | Join::HalfFrame | Join::StallAfterVersion,
                 ..
-            } => options.handshake_timeout_ms,
+            } if rng.chance(30) => options.handshake_timeout_ms,
             _ => 0,
         };
         // Only now and then, and not when it is very long: a run is to have many things in it.
@@ -365,7 +388,7 @@ impl Swarm {
         };
         let one = match *action {
             Action::Connect { client, .. } => up(rng, client, count),
-            Action::Drop { client, .. } => match rng.below(5) {
+            Action::Drop { client, .. } => match rng.below(7) {
                 0 => Action::Kick { client },
                 1 | 2 => down(rng, client, count),
                 3 => Action::Attempt {
@@ -395,13 +418,18 @@ impl Swarm {
             },
             Action::Stall { client } => {
                 // One packet larger than the transport waits; many small ones may be too many.
-                if rng.chance(40) {
+                if rng.chance(60) {
                     let bytes = self.heavy_bytes;
-                    return vec![Action::BackendSend {
+                    let mut more = vec![Action::BackendSend {
                         client,
                         count: 1,
                         bytes,
                     }];
+                    if rng.chance(60) {
+                        let how = rng.pick(&[Drop::Fin, Drop::Rst, Drop::Rst]);
+                        more.extend([Action::Drop { client, how }, Action::Resume { client }]);
+                    }
+                    return more;
                 }
                 let mut more = vec![down(rng, client, 24), down(rng, client, 24)];
                 more.extend(rng.chance(50).then(|| drop(rng, client)));

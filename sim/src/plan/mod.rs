@@ -5,6 +5,7 @@
 //! a plan stays what it was.
 
 mod generate;
+mod stories;
 mod text;
 
 pub use generate::generate;

@@ -1,0 +1,170 @@
+//! Bugs on purpose, for the simulator's check of itself: one is chosen for a thread, and must be found.
+//!
+//! Without the feature `planted` nothing of this is compiled: `planted!(…)` is the literal `false`. With it a build
+//! without debug assertions does not compile, so that none can be shipped.
+
+#[cfg(all(feature = "planted", not(debug_assertions)))]
+compile_error!(
+    "the feature `planted` puts bugs into the core: it is for tests, never for a release"
+);
+
+/// Whether this bug is planted in this thread.
+#[cfg(feature = "planted")]
+macro_rules! planted {
+    ($bug:ident) => {
+        crate::planted::is($crate::planted::Bug::$bug)
+    };
+}
+
+/// No bug is planted.
+#[cfg(not(feature = "planted"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+pub(crate) use planted;
+
+#[cfg(feature = "planted")]
+pub use bugs::{Bug, is, plant};
+
+#[cfg(feature = "planted")]
+mod bugs {
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// From now on this thread's machines have `bug`, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether this bug is planted in this thread.
+    #[must_use]
+    pub fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    macro_rules! bugs {
+        ($($(#[$doc:meta])* $bug:ident,)*) => {
+            /// What can be wrong. The first twelve are what the published edge does (SPEC 14).
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+            pub enum Bug { $($(#[$doc])* $bug,)* }
+
+            impl Bug {
+                /// All of them.
+                pub const ALL: &'static [Bug] = &[$(Bug::$bug,)*];
+            }
+        };
+    }
+
+    bugs! {
+        /// A challenge that comes back unchanged is a response.
+        EchoAccepted,
+        /// What comes up after a resume carries another id.
+        WrongTagAfterResume,
+        /// A takeover gives up what was queued for the client.
+        TakeoverLosesQueue,
+        /// A frame of the backend that is too short is a panic.
+        ShortFramePanics,
+        /// A response that is too short is a panic.
+        ShortResponsePanics,
+        /// A failed attempt costs the session its queue.
+        FailedProofDropsQueue,
+        /// A claim costs the session its connection.
+        ClaimDetaches,
+        /// A kick does nothing.
+        KickIgnored,
+        /// Handshakes may last for ever.
+        HandshakeNeverTimesOut,
+        /// A client's queue is bounded in packets only.
+        ClientQueueBytesUnbounded,
+        /// The backend is not read while somebody waits for the link.
+        LinkReadStops,
+        /// The backend does not hear that a client is back.
+        ResumedNotTold,
+        /// Every response that comes is right.
+        AnyProofAccepted,
+        /// All challenges are alike.
+        ConstantChallenge,
+        /// A challenge that newer claims made void still counts.
+        VoidChallengeCounts,
+        /// The old connection stays after a takeover.
+        TakeoverKeepsOld,
+        /// After a takeover the rest of a cut packet is sent.
+        TakeoverForgetsRewind,
+        /// After a drop the rest of a cut packet is sent.
+        DetachForgetsRewind,
+        /// Takeovers never wait.
+        TakeoversUnbounded,
+        /// A session past its deadline may be resumed until it is reaped.
+        ExpiredMayResume,
+        /// A session cannot be resumed in the second half of its time.
+        ExpiresEarly,
+        /// A kick of a client that is away does nothing.
+        KickOfAwayIgnored,
+        /// A kick throws away what was queued.
+        KickDropsOutput,
+        /// A packet for an unknown id has no answer.
+        UnknownUnanswered,
+        /// A length above the bound leaves the link as it is.
+        LinkLengthIgnored,
+        /// An unfinished frame of a lost link begins the next one.
+        PartialFrameSurvivesLink,
+        /// A packet that a lost link cut goes on in its middle.
+        CutPacketNotResent,
+        /// The loss of the link ends sessions.
+        LinkLossEndsSessions,
+        /// Frames may last for ever.
+        FrameNeverTimesOut,
+        /// The write deadline does not begin anew with progress.
+        WriteDeadlineNotRenewed,
+        /// The edge asks for the time one millisecond late.
+        DeadlineLate,
+        /// A challenge is written at once.
+        ReplyAtOnce,
+        /// One packet more than the bound waits for a client.
+        ClientQueueOffByOne,
+        /// One packet more than the bound waits for a client that is away.
+        MissedQueueOffByOne,
+        /// One packet more than the bound waits for the backend.
+        LinkQueueOffByOne,
+        /// What does not fit is dropped, and nobody hears of it.
+        OverflowDropsPacket,
+        /// Who has to wait for the link does not get in line.
+        LineForgotten,
+        /// What has to wait for the link is dropped.
+        HeldBytesLost,
+        /// What waits for the link is dropped with its connection.
+        HeldFramesLostAtDetach,
+        /// The backend does not hear that a session has ended.
+        EndNotTold,
+        /// The backend hears twice that a session has ended.
+        EndToldTwice,
+        /// At the cap of sessions away the newest one goes.
+        CapEndsNewest,
+        /// The end of a connection ends its session.
+        DetachEnds,
+        /// A frame of one byte more than the bound is taken.
+        FrameBoundOffByOne,
+        /// A handshake packet may be of any length.
+        HandshakeBodyUnbounded,
+        /// Version 1 is taken for version 2.
+        OldVersionTaken,
+        /// The adapter does not hear that a connection has something to say.
+        WakeupLost,
+        /// What was missed comes before the Ping.
+        PingAfterMissed,
+        /// An empty packet is no packet.
+        EmptyPacketDropped,
+        /// A handshake that ends is counted on.
+        HalfOpenLeaks,
+        /// A byte is lost where a frame comes in two pieces.
+        ByteLostAtSplit,
+        /// Clients are read only while there is a backend.
+        ReadStopsWithoutLink,
+    }
+}

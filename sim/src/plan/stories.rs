@@ -1,0 +1,135 @@
+//! Short sequences that chance alone would seldom put together: each leads to a corner where something was once wrong.
+
+use super::{Action, Attempt, Drop, Options};
+use crate::rng::Rng;
+
+/// Operations with the microseconds to wait before each.
+pub(super) type Story = Vec<(u64, Action)>;
+
+/// A story about `client`.
+pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
+    // Longer than this nothing is waited for: a run is to have many things in it.
+    let longest_us = 12_000_000;
+    let part = |millis: u64, percent: u64| (millis * percent * 10).min(longest_us);
+    let heavy = Action::BackendSend {
+        client,
+        count: 1,
+        bytes: (options.client_socket_bytes + 3_000).min(options.max_down_bytes),
+    };
+    let few = |rng: &mut Rng| Action::BackendSend {
+        client,
+        count: rng.between(1, 4),
+        bytes: rng.between(0, 48),
+    };
+    let drop = |rng: &mut Rng| Action::Drop {
+        client,
+        how: rng.pick(&[Drop::Fin, Drop::Rst, Drop::Rst]),
+    };
+    let soon = rng.below(30_000);
+    match rng.below(8) {
+        // Back in the last part of its time, or just too late.
+        0 => vec![
+            (soon, drop(rng)),
+            (
+                part(options.stale_timeout_ms, rng.between(50, 105)),
+                Action::Resume { client },
+            ),
+        ],
+        // Cut within a packet, and back.
+        1 | 7 => {
+            let mut story = vec![(soon, Action::Stall { client }), (0, heavy)];
+            if rng.chance(30) {
+                story.push((50_000, few(rng)));
+            }
+            story.push((300_000, drop(rng)));
+            story.push((soon, Action::Resume { client }));
+            story.push((soon, Action::Unstall { client }));
+            story
+        }
+        // Takes a little, just often enough, or not quite.
+        2 => {
+            let wait = part(options.write_timeout_ms, rng.between(40, 80));
+            vec![
+                (soon, Action::Stall { client }),
+                (0, heavy),
+                (wait, Action::Unstall { client }),
+                (200, Action::Stall { client }),
+                (wait, Action::Unstall { client }),
+            ]
+        }
+        // Somebody tries while packets wait for it.
+        3 => vec![
+            (soon, drop(rng)),
+            (20_000, few(rng)),
+            (
+                soon,
+                Action::Attempt {
+                    client,
+                    how: rng.pick(Attempt::ALL),
+                },
+            ),
+            (100_000, Action::Resume { client }),
+        ],
+        // The backend does not read, the client says much and goes, and is ended or comes back.
+        4 => {
+            let mut story = vec![
+                (soon, Action::BackendStall {}),
+                (
+                    0,
+                    Action::Send {
+                        client,
+                        count: 24,
+                        bytes: 400.min(options.max_up_bytes),
+                    },
+                ),
+                (
+                    5_000,
+                    Action::Send {
+                        client,
+                        count: 24,
+                        bytes: 400.min(options.max_up_bytes),
+                    },
+                ),
+                (
+                    50_000,
+                    if rng.chance(50) {
+                        drop(rng)
+                    } else {
+                        Action::Resume { client }
+                    },
+                ),
+            ];
+            if rng.chance(50) {
+                story.push((soon, Action::Kick { client }));
+                story.push((soon, few(rng)));
+            } else {
+                story.push((soon, Action::Resume { client }));
+            }
+            if rng.chance(30) {
+                story.push((
+                    soon,
+                    Action::LinkDrop {
+                        how: rng.pick(Drop::ALL),
+                    },
+                ));
+            }
+            story.push((soon, Action::BackendUnstall {}));
+            story
+        }
+        // More comes for a client that is away than is kept.
+        5 => vec![
+            (soon, drop(rng)),
+            (20_000, few(rng)),
+            (soon, few(rng)),
+            (soon, few(rng)),
+        ],
+        // A frame that is not finished in time.
+        _ => vec![
+            (soon, Action::Half { client }),
+            (
+                part(options.frame_timeout_ms, 110),
+                Action::Resume { client },
+            ),
+        ],
+    }
+}

@@ -1,0 +1,166 @@
+//! Is the oracle worth anything? Each bug on the list is planted, and must be found, with a rule that it breaks, in few
+//! seeds, from wherever the seeds begin; and the plan that shows it must shrink to a few operations.
+//!
+//! A bug that is not found any more is a fault of whatever change of the oracle or the generator caused that.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sim::block;
+use sim::engine;
+use sim::plan::generate;
+use sim::shrink::{Budget, shrink};
+use voltlane_core::planted::{Bug, plant};
+
+/// Where the seeds begin, far from each other and from the fixed block.
+const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
+/// Seeds from a base within which a bug must be found.
+const SEEDS: u64 = 200;
+/// Most operations of a shrunk plan, and of the median one.
+const MOST_OPS: usize = 12;
+const MEDIAN_OPS: usize = 3;
+
+/// The rules that a bug breaks, whichever is seen first.
+fn rules(bug: Bug) -> &'static [&'static str] {
+    match bug {
+        Bug::EchoAccepted
+        | Bug::AnyProofAccepted
+        | Bug::ConstantChallenge
+        | Bug::VoidChallengeCounts
+        | Bug::ExpiredMayResume => &["S6"],
+        Bug::WrongTagAfterResume => &["S1"],
+        Bug::ShortFramePanics | Bug::ShortResponsePanics => &["H1"],
+        Bug::HandshakeNeverTimesOut => &["T2"],
+        Bug::FrameNeverTimesOut | Bug::DeadlineLate => &["T3"],
+        Bug::LinkLossEndsSessions | Bug::DetachEnds => &["T1"],
+        Bug::LinkReadStops | Bug::ReadStopsWithoutLink => &["L5"],
+        Bug::LinkQueueOffByOne => &["B4"],
+        Bug::HalfOpenLeaks => &["H2"],
+        Bug::WakeupLost => &["A1"],
+        Bug::TakeoverForgetsRewind | Bug::DetachForgetsRewind | Bug::PingAfterMissed => &["S10"],
+        Bug::ClaimDetaches
+        | Bug::TakeoversUnbounded
+        | Bug::ExpiresEarly
+        | Bug::KickDropsOutput
+        | Bug::WriteDeadlineNotRenewed
+        | Bug::ReplyAtOnce
+        | Bug::CapEndsNewest => &["S15"],
+        // What is missing is seen at once, or by what comes in its place.
+        Bug::EndToldTwice => &["S15", "S13"],
+        Bug::EmptyPacketDropped => &["S16", "S10"],
+        Bug::EndNotTold => &["S16", "S13"],
+        // Where nothing waits, nothing is due either.
+        Bug::TakeoverLosesQueue => &["S16", "S10", "T3"],
+        Bug::FailedProofDropsQueue => &["S16", "S10", "S15", "T3"],
+        Bug::ResumedNotTold => &["S16", "S12"],
+        Bug::PartialFrameSurvivesLink => &["S16", "S15"],
+        Bug::CutPacketNotResent => &["S15", "S11", "S9"],
+        Bug::LineForgotten | Bug::HeldBytesLost => &["S11", "S9"],
+        Bug::HeldFramesLostAtDetach => &["S11", "S12", "S9"],
+        Bug::ByteLostAtSplit => &["S11", "S15", "S16", "S9"],
+        Bug::KickIgnored
+        | Bug::ClientQueueBytesUnbounded
+        | Bug::TakeoverKeepsOld
+        | Bug::KickOfAwayIgnored
+        | Bug::UnknownUnanswered
+        | Bug::LinkLengthIgnored
+        | Bug::ClientQueueOffByOne
+        | Bug::MissedQueueOffByOne
+        | Bug::OverflowDropsPacket
+        | Bug::FrameBoundOffByOne
+        | Bug::HandshakeBodyUnbounded
+        | Bug::OldVersionTaken => &["S16"],
+    }
+}
+
+/// How a bug was found.
+struct Found {
+    /// Seeds that it took, from each base.
+    seeds: Vec<u64>,
+    /// Operations of a shrunk plan that shows it.
+    ops: usize,
+}
+
+fn find(bug: Bug) -> Result<Found, String> {
+    let mut seeds = Vec::new();
+    let mut ops = 0;
+    for base in BASES {
+        let (seed, rule) = find_from(bug, base)?;
+        if seeds.is_empty() {
+            ops = shrink(&generate(base + seed - 1), rule, Budget::default())
+                .ops
+                .len();
+        }
+        seeds.push(seed);
+    }
+    Ok(Found { seeds, ops })
+}
+
+/// The number of seeds that it takes from `base`, and the rule broken.
+fn find_from(bug: Bug, base: u64) -> Result<(u64, &'static str), String> {
+    for seed in base..base + SEEDS {
+        plant(Some(bug));
+        let Some(violation) = engine::run(&generate(seed)).violation else {
+            continue;
+        };
+        if rules(bug).contains(&violation.id) {
+            return Ok((seed - base + 1, violation.id));
+        }
+        // A seed that breaks a rule without the bug says nothing about it.
+        plant(None);
+        if engine::run(&generate(seed)).violation.is_none() {
+            return Err(format!("seed {seed} breaks another rule: {violation}"));
+        }
+    }
+    Err(format!("not found in {SEEDS} seeds from {base}"))
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    // A planted panic is not to fill the output.
+    std::panic::set_hook(Box::new(|_| {}));
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..block::threads() {
+            scope.spawn(|| {
+                while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = find(*bug);
+                    all.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(*bug, found);
+                }
+                plant(None);
+            });
+        }
+    });
+    let _ = std::panic::take_hook();
+    let all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut missed = Vec::new();
+    let mut ops = Vec::new();
+    for (bug, found) in &all {
+        match found {
+            Ok(found) => {
+                println!(
+                    "{bug:?}: seeds {:?}, shrunk to {} operations",
+                    found.seeds, found.ops
+                );
+                ops.push(found.ops);
+            }
+            Err(why) => missed.push(format!("{bug:?}: {why}")),
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+    assert_eq!(all.len(), Bug::ALL.len());
+    ops.sort_unstable();
+    let (median, most) = (ops[ops.len() / 2], ops[ops.len() - 1]);
+    println!(
+        "{} bugs, median {median} and at most {most} operations",
+        all.len()
+    );
+    assert!(
+        median <= MEDIAN_OPS && most <= MOST_OPS,
+        "median {median}, most {most}"
+    );
+}
