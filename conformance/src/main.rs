@@ -50,10 +50,20 @@ fn main() -> ExitCode {
         edge.display(),
         duration.as_secs()
     );
-    let path = edge
-        .into_os_string()
-        .into_string()
-        .expect("a path in UTF-8");
+    // It runs in a directory of its own.
+    let path = match edge.canonicalize() {
+        Ok(path) => path
+            .into_os_string()
+            .into_string()
+            .expect("a path in UTF-8"),
+        Err(error) => {
+            eprintln!(
+                "{}: {error}; cargo build --release makes it",
+                edge.display()
+            );
+            return ExitCode::from(2);
+        }
+    };
     // For the rest of this process, which is short.
     let report = churn::run(Program::new(path.leak()), plan);
     println!("{report}");
