@@ -336,6 +336,7 @@ impl Edge {
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
                 let id = entry.id;
                 push_tagged(&mut entry.rare().backlog, id, Flag::Data, body);
+                entry.exchanged = true;
                 self.counters.packets_up += 1;
             }
         }
@@ -367,7 +368,9 @@ impl Edge {
         let due = self
             .unknown_notices
             .take(now, UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL);
-        if due && self.link.has_room(UNKNOWN_CLIENT.len()) && !planted!(UnknownUnanswered) {
+        // It must not overtake what the session that had this id still has in line: while anybody waits there is no room.
+        let room = self.waiting.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
+        if due && room && !planted!(UnknownUnanswered) {
             self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
         }
     }

@@ -277,3 +277,26 @@ fn a_large_packet_in_line_is_not_passed_by_small_ones() {
     }
     panic!("never served");
 }
+
+#[test]
+fn an_answer_to_a_packet_for_nobody_does_not_overtake_the_last_words_of_who_had_the_id() {
+    let mut world = World::new(|config| config.master.channel_capacity = 1);
+    let one = world.join();
+    let mut burst = Vec::new();
+    for body in [&b"a"[..], b"b", b"c"] {
+        encode_frame(body, &mut burst);
+    }
+    world.edge.handle_client_bytes(world.now, one.conn, &burst);
+    world.backend_says(one.id, Flag::Kick, b"");
+    world.backend_says(one.id, Flag::Data, b"too late");
+    let expected = [
+        data(one.id, "a"),
+        data(one.id, "b"),
+        data(one.id, "c"),
+        failure(one.id, "kicked"),
+    ];
+    assert_eq!(world.backend_hears(), expected);
+    assert_eq!(world.edge.counters().unknown_client, 1);
+    world.backend_says(one.id, Flag::Data, b"later still");
+    assert_eq!(world.backend_hears(), [failure(one.id, "unknown client")]);
+}

@@ -155,6 +155,24 @@ fn sessions_that_never_exchanged_a_packet_make_room_first() {
 }
 
 #[test]
+fn a_packet_that_waits_in_line_when_its_client_goes_counts_as_exchanged() {
+    let mut world = World::new(|config| {
+        config.clients.max_stale_clients = 1;
+        config.master.channel_capacity = 1;
+    });
+    let (one, two, other) = (world.join(), world.join(), world.join());
+    world.send(other.conn, b"fills the queue");
+    world.send(one.conn, b"waits");
+    world.leave(one.conn);
+    world.leave(two.conn);
+    assert!(
+        world
+            .backend_hears()
+            .contains(&failure(two.id, "too many stale clients"))
+    );
+}
+
+#[test]
 fn an_idle_client_is_small() {
     let conn = size_of::<crate::edge::conn::Conn>();
     let session = size_of::<crate::edge::session::Session>();
