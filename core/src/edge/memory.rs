@@ -11,7 +11,7 @@ use super::Edge;
 use super::config::Enforce;
 use super::conn::{CloseKind, Conn};
 use super::counters::{CloseReason, EndReason};
-use super::session::Session;
+use super::session::{Place, Session};
 
 /// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
 const SMALLEST_CLASS_BYTES: usize = 1024;
@@ -130,9 +130,12 @@ impl Account {
         };
         let after = session.queue.held_bytes() + session.backlog_bytes();
         let before = core::mem::replace(&mut session.holding.bytes, after);
-        if before != after {
+        // The last words of one that has ended cannot be freed: it must not stand before those that can.
+        let ended = session.place == Place::Ended;
+        let freeable = if ended { 0 } else { after };
+        if before != freeable {
             self.counted = self.counted - before + after;
-            self.sessions.update(slab, index, before, after);
+            self.sessions.update(slab, index, before, freeable);
         }
     }
 

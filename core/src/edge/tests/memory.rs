@@ -178,3 +178,28 @@ fn an_idle_client_is_small() {
     let session = size_of::<crate::edge::session::Session>();
     assert!(conn <= 168 && session <= 208, "{conn} and {session} bytes");
 }
+
+#[test]
+fn the_last_words_of_one_that_ended_keep_nobody_else_from_failing() {
+    let mut world = World::new(|config| {
+        config.limits.max_memory_bytes = MAX;
+        config.clients.missed_packets_buffer_size = 10_000;
+        config.limits.enforce_sources = Enforce::Off;
+        config.master.channel_capacity = 1;
+    });
+    let talker = world.join();
+    let members: Vec<Member> = (0..40).map(|_| world.join()).collect();
+    // One packet fills the link, whose backend reads nothing; the next one waits with its client, who is then kicked.
+    world.send(talker.conn, b"fills the link");
+    world.send(talker.conn, &vec![0; 64 * 1024]);
+    world.backend_says(talker.id, Flag::Kick, b"");
+    assert!(world.edge.gauges().held_bytes > 64 * 1024);
+    for member in &members {
+        world.backend_says(member.id, Flag::Data, &vec![0; 30 * 1024]);
+    }
+    assert!(
+        world.edge.gauges().held_bytes < MAX,
+        "{} of {MAX} are held",
+        world.edge.gauges().held_bytes
+    );
+}
