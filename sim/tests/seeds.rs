@@ -11,7 +11,7 @@ use sim::engine;
 use sim::plan::{Plan, generate};
 
 /// Seeds of the block when `VL_SEEDS` does not say otherwise.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 10_000;
 /// A block of this size must reach what the gates say.
 const GATED: u64 = 10_000;
 /// Notes shown of a run that failed.
