@@ -114,23 +114,20 @@ impl Edge {
             return self.tell_unknown(now, id);
         };
         let clients = &self.config.clients;
-        let (attached_bytes, away_bytes) = (
-            self.squeezed(clients.channel_bytes),
-            self.squeezed(clients.missed_packets_buffer_bytes),
-        );
+        let squeezed = self.squeeze();
         let Some(session) = self.sessions.slab.at_mut(index) else {
             return;
         };
         let (max_packets, max_bytes, overflow) = match session.place {
             Place::Attached(_) => (
                 clients.channel_capacity,
-                attached_bytes,
+                squeezed(clients.channel_bytes),
                 EndReason::SendQueueFull,
             ),
             _ if clients.missed_packets_buffer_size == 0 => (0, 0, EndReason::ClientAway),
             _ => (
                 clients.missed_packets_buffer_size,
-                away_bytes,
+                squeezed(clients.missed_packets_buffer_bytes),
                 EndReason::MissedPacketsFull,
             ),
         };

@@ -176,14 +176,15 @@ impl Edge {
         }
     }
 
-    /// A byte bound of a client's, as it holds now.
+    /// What becomes of the byte bounds of clients now; asked once for all bounds that a packet meets.
     #[inline]
-    pub(super) fn squeezed(&self, bound: usize) -> usize {
-        if self.pressure() >= Pressure::Tight {
-            bound / 4
+    pub(super) fn squeeze(&self) -> impl Fn(usize) -> usize + use<> {
+        let divisor = if self.pressure() >= Pressure::Tight {
+            4
         } else {
-            bound
-        }
+            1
+        };
+        move |bound| bound / divisor
     }
 
     /// From 95 % on the largest fail until there is room again. Each step frees at least half of what the largest one holds.

@@ -181,7 +181,7 @@ impl Edge {
             State::Established { session } => match self.sessions.slab.at(*session) {
                 Some(session) if session.waiting => 0,
                 Some(_) if conn.pace.is_some() => PACED_READ_BYTES,
-                _ => self.squeezed(READ_BYTES),
+                _ => self.squeeze()(READ_BYTES),
             },
             State::Handshake(step) if step.is_paused() => 0,
             State::Handshake(_) => self
