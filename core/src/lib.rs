@@ -23,6 +23,7 @@ mod deadlines;
 pub mod edge;
 mod id;
 pub mod keys;
+mod link;
 mod list;
 #[cfg(not(feature = "planted"))]
 mod planted;
@@ -32,6 +33,7 @@ pub mod proxy;
 mod queue;
 mod slab;
 mod time;
+pub mod trunk;
 pub mod wire;
 
 pub use backoff::Backoff;

@@ -41,11 +41,11 @@ impl Edge {
             (Step::Version, self.admit_source(now, peer)?)
         };
         if let Err(rejected) = self.make_room_for_stranger(now) {
-            self.sources.release(now, admission);
+            self.sources.lock().release(now, admission);
             return Err(rejected);
         }
         let Some(key) = self.conns.slab.insert(Conn::new(step, peer, admission)) else {
-            self.sources.release(now, admission);
+            self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
         self.counters.accepted += 1;
@@ -104,8 +104,9 @@ impl Edge {
         if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {
             return Ok(Admission::EXEMPT);
         }
-        self.sources.forget_idle(now, &limits.sources);
-        match self.sources.admit(now, source, &limits.sources) {
+        self.sources.lock().forget_idle(now, &limits.sources);
+        let admitted = self.sources.lock().admit(now, source, &limits.sources);
+        match admitted {
             Ok(admission) => Ok(admission),
             Err(refusal) => {
                 let rejected = match refusal {
@@ -116,6 +117,7 @@ impl Edge {
                 self.beyond(limits.enforce_sources, rejected)?;
                 Ok(self
                     .sources
+                    .lock()
                     .admit_anyway(now, source, &self.config.limits.sources))
             }
         }
@@ -158,7 +160,7 @@ impl Edge {
         }
     }
 
-    fn reject<T>(&mut self, rejected: Rejected) -> Result<T, Rejected> {
+    pub(super) fn reject<T>(&mut self, rejected: Rejected) -> Result<T, Rejected> {
         if let Some(count) = self.counters.rejected.get_mut(rejected as usize) {
             *count += 1;
         }
@@ -188,7 +190,7 @@ impl Edge {
             | CloseReason::Shutdown => return,
         };
         if let Some(conn) = self.conns.slab.at(index) {
-            self.sources.punish(now, conn.admission, offence);
+            self.sources.lock().punish(now, conn.admission, offence);
         }
     }
 }

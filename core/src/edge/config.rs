@@ -15,6 +15,9 @@ use crate::id::ShardId;
 pub struct EdgeConfig {
     /// Which of the process's machines this is; it stands in every client id that it gives out.
     pub shard: ShardId,
+    /// 0: this machine is the whole edge, and its link goes to the backend. Else it is one of so many shards (SPEC 9.9): its link is a
+    /// branch of a [`Trunk`](crate::trunk::Trunk), and a claim of another shard's session is [handed over](super::Handover).
+    pub shards: u8,
     /// What stands between the clients and the listener.
     pub listener: ListenerConfig,
     /// The clients' side.
@@ -23,6 +26,33 @@ pub struct EdgeConfig {
     pub master: MasterConfig,
     /// What stands between a stranger and the machine's memory and time.
     pub limits: LimitsConfig,
+}
+
+impl EdgeConfig {
+    /// The part of one of `shards` machines: of every bound on all clients together an equal part, rounded up; bounds on one client or
+    /// one source stay. Its link never waits: when to dial is the trunk's to know.
+    #[must_use]
+    pub fn for_shard(&self, shard: ShardId, shards: u8) -> EdgeConfig {
+        let mut config = self.clone();
+        config.shard = shard;
+        config.shards = shards;
+        let shards = shards.max(1);
+        let part = |whole: &mut usize| *whole = whole.div_ceil(usize::from(shards));
+        let rate = |whole: &mut u32| *whole = whole.div_ceil(u32::from(shards));
+        part(&mut config.master.channel_capacity);
+        part(&mut config.master.channel_bytes);
+        part(&mut config.clients.max_stale_clients);
+        part(&mut config.limits.max_connections);
+        part(&mut config.limits.max_half_open);
+        part(&mut config.limits.max_sessions);
+        part(&mut config.limits.max_memory_bytes);
+        rate(&mut config.limits.accept_rate);
+        rate(&mut config.limits.accept_burst);
+        config.master.reconnect_min = Duration::ZERO;
+        config.master.reconnect_max = Duration::ZERO;
+        config.master.connect_timeout = Duration::MAX;
+        config
+    }
 }
 
 /// What stands between the clients and the listener (SPEC 10.7).

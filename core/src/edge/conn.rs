@@ -53,6 +53,7 @@ pub enum Closed {
 ///
 /// ```text
 /// accepted ─► (Proxy ─►) Version ─► Key ──PubKey──────────────────────────────────────► Established
+///                         ├─ClientId of another shard─► Elsewhere (─► Reply, there)
 ///                         └─ClientId─► Reply ─► Response ─proof─► Ping ─Ping─►     │
 ///                                                   └─proof, too many takeovers─► Takeover ─► Ping
 /// any ── violation, deadline, replaced, ended ─► Closing        Established ── kick ─► Draining ─► Closing
@@ -80,6 +81,8 @@ pub(super) enum Step {
     Key,
     /// Its turn to begin a session while very many clients come back. Nothing is read.
     Join(Box<PublicKey>),
+    /// The adapter, to hand it to the shard that this id names. Nothing is read.
+    Elsewhere(ClientId),
     /// The moment at which the challenge goes out. Nothing is read.
     Reply(Box<Claim>),
     /// The client's ChallengeResponse.
@@ -93,7 +96,10 @@ pub(super) enum Step {
 impl Step {
     /// Whether the connection is not read while it is in this step.
     pub(super) fn is_paused(&self) -> bool {
-        matches!(self, Step::Join(_) | Step::Reply(_) | Step::Takeover(_))
+        matches!(
+            self,
+            Step::Join(_) | Step::Elsewhere(_) | Step::Reply(_) | Step::Takeover(_)
+        )
     }
 }
 
@@ -216,6 +222,21 @@ impl Conn {
         };
         opening.taken_bytes = opening.taken_bytes.saturating_add(bytes);
         opening.taken_bytes
+    }
+
+    /// The handshake frames not yet written, which go to another shard with it.
+    pub(super) fn take_control(&mut self) -> Vec<u8> {
+        self.opening
+            .as_mut()
+            .map_or_else(Vec::new, |opening| core::mem::take(&mut opening.control))
+    }
+
+    /// Takes over what another shard had still to write, and what it counted.
+    pub(super) fn resume_opening(&mut self, control: Vec<u8>, taken_bytes: usize) {
+        if let Some(opening) = &mut self.opening {
+            opening.control = control;
+            opening.taken_bytes = taken_bytes;
+        }
     }
 
     /// Bytes taken before it was established.

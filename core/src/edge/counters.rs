@@ -156,6 +156,8 @@ pub struct Counters {
     pub resumed: u64,
     /// Reconnects that took the session from a connection that still looked alive.
     pub takeovers: u64,
+    /// Claims handed to another shard with their connections.
+    pub handed_over: u64,
     /// Public-key agreements computed.
     pub agreements: u64,
     /// Times that a session lost its connection and was kept.

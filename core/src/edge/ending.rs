@@ -73,7 +73,7 @@ impl Edge {
         let Some(conn) = self.conns.slab.remove(index) else {
             return;
         };
-        self.sources.release(now, conn.admission);
+        self.sources.lock().release(now, conn.admission);
         if matches!(conn.state, State::Handshake(_)) && !planted!(HalfOpenLeaks) {
             self.conns.half_open -= 1;
         }
@@ -119,7 +119,7 @@ impl Edge {
         } else {
             0
         };
-        if !self.sources.admit_stale(source, max_of_source) {
+        if !self.sources.lock().admit_stale(source, max_of_source) {
             return self.end_session(now, session, EndReason::TooManyStale);
         }
         if let Some(entry) = self.sessions.slab.at_mut(session) {
@@ -140,7 +140,7 @@ impl Edge {
         self.sessions.stale.disarm(&mut self.sessions.slab, session);
         if let Some(entry) = self.sessions.slab.at_mut(session) {
             let source = mem::replace(&mut entry.stale_source, Admission::EXEMPT);
-            self.sources.release_stale(now, source);
+            self.sources.lock().release_stale(now, source);
         }
     }
 

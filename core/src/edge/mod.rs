@@ -6,9 +6,9 @@
 //! | file | what stands there |
 //! | --- | --- |
 //! | `mod.rs` | the machine's face towards its adapter |
-//! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
+//! | `conn.rs`, `session.rs`, `../link.rs` | the three things that have a state |
 //! | `admission.rs`, `sources.rs`, `limits.rs` | who is let in |
-//! | `handshake.rs`, `resume.rs` | from an accepted connection to a session |
+//! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
 //! | `memory.rs` | the account of what waits |
 //! | `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
@@ -21,9 +21,9 @@ mod conn;
 mod counters;
 mod downlink;
 mod ending;
+mod handover;
 mod handshake;
 mod limits;
-mod link;
 mod memory;
 mod resume;
 mod session;
@@ -43,6 +43,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::id::ClientIds;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
+use crate::link::Link;
 use crate::planted::planted;
 use crate::time::Time;
 
@@ -52,16 +53,16 @@ pub use config::{
 };
 pub use conn::{CloseKind, Closed, ConnKey};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
+pub use handover::Handover;
 pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
 use conn::{Conns, State};
 use downlink::Spare;
 use limits::{Bucket, Storm};
-use link::{Link, LinkState};
 use memory::Account;
 use session::Sessions;
-use sources::Sources;
+use sources::SharedSources;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
@@ -99,7 +100,7 @@ pub struct Edge {
     now: Time,
     conns: Conns,
     sessions: Sessions,
-    sources: Sources,
+    sources: SharedSources,
     accepts: Bucket,
     storm: Storm,
     account: Account,
@@ -143,7 +144,7 @@ impl Edge {
             now: Time::ZERO,
             conns: Conns::new(),
             sessions: Sessions::new(),
-            sources: Sources::new(source_key),
+            sources: SharedSources::new(source_key),
             accepts: Bucket::full(Time::ZERO),
             storm: Storm::default(),
             waiting: VecDeque::new(),
@@ -152,6 +153,15 @@ impl Edge {
             unknown_notices: Bucket::full(Time::ZERO),
             shutdown_at: None,
             counters: Counters::default(),
+        }
+    }
+
+    /// The same, as one more shard of the process that `first` is a shard of: they share the table of sources.
+    #[must_use]
+    pub fn beside(first: &Edge, config: EdgeConfig, seed: [u8; 32]) -> Self {
+        Edge {
+            sources: first.sources.clone(),
+            ..Edge::new(config, first.keys.clone(), seed)
         }
     }
 
@@ -283,25 +293,23 @@ impl Edge {
     /// Whether the adapter is to open a stream to the backend now.
     #[must_use]
     pub fn link_wants_connect(&self, now: Time) -> bool {
-        matches!(self.link.state, LinkState::Down { retry_at } if retry_at <= now.max(self.now))
+        self.link.wants_connect(now.max(self.now))
     }
 
     /// The adapter began to open a stream to the backend.
     pub fn handle_link_connecting(&mut self, now: Time) {
         let now = self.advance(now);
-        if let LinkState::Down { .. } = self.link.state {
-            self.link.state = LinkState::Connecting { since: now };
-        }
+        self.link.connecting(now);
     }
 
     /// The stream to the backend is open.
     pub fn handle_link_connected(&mut self, now: Time) {
         let now = self.advance(now);
-        if !self.link.is_up() {
-            self.link.state = LinkState::Up { since: now };
-            self.link.wants_close = false;
+        if self.link.connected(now) {
             self.counters.link_up += 1;
-            tracing::info!("the backend is there");
+            if !self.is_branch() {
+                tracing::info!("the backend is there");
+            }
             self.begin_announcing();
         }
     }
@@ -309,20 +317,22 @@ impl Edge {
     /// The stream to the backend is no more, or could not be opened.
     pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        if !matches!(self.link.state, LinkState::Down { .. }) {
-            let was_up = self.link.is_up();
-            self.counters.link_down += 1;
-            self.link.close(now, &mut self.rng);
-            if planted!(LinkLossEndsSessions) && was_up {
-                for session in 0..self.sessions.slab.end() {
-                    self.end_session(now, session, EndReason::Expired);
-                }
+        let Some(was_up) = self.link.closed(now, &mut self.rng) else {
+            return;
+        };
+        self.counters.link_down += 1;
+        if planted!(LinkLossEndsSessions) && was_up {
+            for session in 0..self.sessions.slab.end() {
+                self.end_session(now, session, EndReason::Expired);
             }
-            if was_up {
-                tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
-            } else {
-                tracing::debug!(?cause, "the backend could not be reached");
-            }
+        }
+        if self.is_branch() {
+            return;
+        }
+        if was_up {
+            tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
+        } else {
+            tracing::debug!(?cause, "the backend could not be reached");
         }
     }
 
@@ -411,7 +421,11 @@ impl Edge {
         Gauges {
             connections: self.conns.slab.len(),
             half_open: self.conns.half_open,
-            sources: self.sources.len(),
+            // One table for all shards, shown once.
+            sources: match self.config.shard.as_u8() {
+                0 => self.sources.lock().len(),
+                _ => 0,
+            },
             sessions: self.sessions.slab.len(),
             stale: self.sessions.away(),
             waiting: self.waiting.len(),
@@ -420,6 +434,11 @@ impl Edge {
             held_bytes: self.held_bytes(),
             link_is_up: self.link.is_up(),
         }
+    }
+
+    /// Whether its link is a branch of a [`Trunk`](crate::trunk::Trunk).
+    fn is_branch(&self) -> bool {
+        self.config.shards > 0
     }
 
     /// Time never goes back.

@@ -33,6 +33,9 @@ pub(super) const TAKEOVER_INTERVAL: Duration = Duration::from_secs(1);
 impl Edge {
     /// The client says that it had `id`. It gets a challenge in every case.
     pub(super) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
+        if self.is_elsewhere(id) {
+            return self.offer_handover(index, id);
+        }
         let target = self.claimable(now, id);
         let mut plain = Zeroizing::new([0; CHALLENGE_BYTES]);
         if !planted!(ConstantChallenge) {

@@ -6,6 +6,7 @@
 use core::hash::Hasher;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -162,8 +163,23 @@ impl core::fmt::Debug for Sources {
     }
 }
 
-impl Sources {
+/// The table that all shards of a process share (SPEC 9.9(g)). It is asked when a connection comes and goes, never for a packet.
+#[derive(Clone, Debug)]
+pub(super) struct SharedSources(Arc<Mutex<Sources>>);
+
+impl SharedSources {
     pub(super) fn new(key: [u8; 16]) -> Self {
+        SharedSources(Arc::new(Mutex::new(Sources::new(key))))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Sources> {
+        // Every call leaves the table whole wherever another thread's panic may have struck.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sources {
+    fn new(key: [u8; 16]) -> Self {
         Sources {
             key,
             slab: Slab::default(),

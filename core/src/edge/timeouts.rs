@@ -8,7 +8,6 @@ use super::Edge;
 use super::conn::{CloseKind, STALLED, State, read, step};
 use super::counters::{CloseReason, EndReason};
 use super::limits::STORM_WINDOW;
-use super::link::LinkState;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use super::session::Session;
 use crate::planted::planted;
@@ -113,7 +112,7 @@ impl Edge {
                 DeadlineReason::Drain,
             ),
             (self.next_reap(), DeadlineReason::Reap),
-            self.link_deadline(),
+            self.link.deadline(),
             (
                 self.shutdown_at.filter(|&at| at > self.now),
                 DeadlineReason::Shutdown,
@@ -130,19 +129,6 @@ impl Edge {
                     ..due
                 }
             })
-    }
-
-    fn link_deadline(&self) -> (Option<Time>, DeadlineReason) {
-        match self.link.state {
-            LinkState::Down { retry_at } => (Some(retry_at), DeadlineReason::LinkRetry),
-            LinkState::Connecting { since } if !self.link.wants_close => (
-                Some(since + self.config.master.connect_timeout),
-                DeadlineReason::LinkConnect,
-            ),
-            LinkState::Connecting { .. } | LinkState::Up { .. } => {
-                (None, DeadlineReason::LinkConnect)
-            }
-        }
     }
 
     /// Time has come to `now`: does what is due, nothing before its time.
@@ -203,11 +189,7 @@ impl Edge {
         if self.next_reap().is_some_and(|at| at <= now) {
             self.reap(now);
         }
-        if let LinkState::Connecting { since } = self.link.state
-            && since + self.config.master.connect_timeout <= now
-        {
-            self.link.wants_close = true;
-        }
+        self.link.handle_timeout(now);
     }
 
     /// The first reaper's tick at which the longest-gone session has expired.

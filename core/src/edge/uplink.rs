@@ -15,10 +15,11 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn, State, read, step};
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
 use super::limits::Pace;
-use super::link::{Link, push_tagged};
 use super::session::Place;
 use crate::id::ClientId;
+use crate::link::{Link, push_tagged};
 use crate::planted::planted;
+use crate::trunk::ANNOUNCED;
 
 /// Bytes that one session may put on the link in its turn when others wait too.
 const QUANTUM_BYTES: usize = 64 * 1024;
@@ -393,6 +394,18 @@ impl Edge {
         if self.config.master.announce_all {
             self.link.announced_to = Some(0);
             self.announce_more();
+        } else {
+            self.end_announcing();
+        }
+    }
+
+    /// All is announced. The trunk learns it by a mark, since it holds back what waits at all shards until then (SPEC 9.9(e)).
+    fn end_announcing(&mut self) {
+        self.link.announced_to = None;
+        if self.is_branch() {
+            self.link.announcements.push_frame(&ANNOUNCED, &[]);
+        } else {
+            self.link.announcements.release();
         }
     }
 
@@ -411,10 +424,10 @@ impl Edge {
             }
             index += 1;
         }
-        let finished = self.link.announcements.is_empty();
-        self.link.announced_to = if finished { None } else { Some(index) };
-        if finished {
-            self.link.announcements.release();
+        if self.link.announcements.is_empty() {
+            self.end_announcing();
+        } else {
+            self.link.announced_to = Some(index);
         }
     }
 }

@@ -193,6 +193,7 @@ fn connection_name(scene: &Scene) -> String {
         return "gone".to_owned();
     };
     match &conn.state {
+        State::Handshake(Step::Elsewhere(_)) => "ELSEWHERE".to_owned(),
         State::Handshake(Step::Proxy(_)) => "PROXY".to_owned(),
         State::Handshake(Step::Version) => "VERSION".to_owned(),
         State::Handshake(Step::Key) => "KEY-OR-ID".to_owned(),

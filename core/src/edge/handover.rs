@@ -1,0 +1,150 @@
+//! A claim of a session at another shard goes there with its connection (SPEC 9.9(c)).
+
+use core::net::IpAddr;
+
+use crate::id::{ClientId, ShardId};
+use crate::slab::Key;
+use crate::time::Time;
+use crate::wire::frame::FrameReader;
+
+use super::Edge;
+use super::config::Enforce;
+use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
+use super::counters::{CloseReason, Rejected};
+use super::sources::Admission;
+
+/// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
+///
+/// Who cannot bring it to its shard gives it back to [`Edge::discard_handover`], or its source stays counted.
+#[derive(Debug)]
+#[must_use = "its source stays counted until it is taken or discarded"]
+pub struct Handover {
+    id: ClientId,
+    source: IpAddr,
+    admission: Admission,
+    /// What the client sent behind its claim.
+    reader: FrameReader,
+    /// Handshake frames that its transport had not taken yet.
+    control: Vec<u8>,
+    taken_bytes: usize,
+}
+
+impl Handover {
+    /// The shard that it is for.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.id.shard()
+    }
+}
+
+impl Edge {
+    /// Whether the id names another shard of this process.
+    pub(super) fn is_elsewhere(&self, id: ClientId) -> bool {
+        let shard = id.shard();
+        shard != self.config.shard && shard.as_u8() < self.config.shards
+    }
+
+    /// The adapter is to take the connection to the shard that `id` names.
+    pub(super) fn offer_handover(&mut self, index: u32, id: ClientId) {
+        if let Some(conn) = self.conns.slab.at_mut(index) {
+            conn.state = State::Handshake(Step::Elsewhere(id));
+            self.conns.steps.disarm(&mut self.conns.slab, index);
+            self.mark_ready(index);
+        }
+    }
+
+    /// The shard that this connection is to be taken to now. The adapter asks it of every connection that it is handed, before
+    /// anything else, and then calls [`take_handover`](Edge::take_handover).
+    #[inline]
+    #[must_use]
+    pub fn client_handover(&self, conn: ConnKey) -> Option<ShardId> {
+        match &self.conns.slab.find(conn.0)?.state {
+            State::Handshake(Step::Elsewhere(id)) => Some(id.shard()),
+            _ => None,
+        }
+    }
+
+    /// Takes the connection out of this shard: `conn` is dead from now on. `None` when it is not to be handed over.
+    pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
+        self.advance(now);
+        let index = conn.0.index;
+        let offered = self.conns.slab.find(conn.0)?;
+        let State::Handshake(Step::Elsewhere(id)) = offered.state else {
+            return None;
+        };
+        let source = offered.source()?;
+        self.conns.disarm_all(index);
+        self.account.forget_conn(&mut self.conns.slab, index);
+        let mut conn = self.conns.slab.remove(index)?;
+        self.conns.half_open -= 1;
+        self.counters.handed_over += 1;
+        Some(Handover {
+            id,
+            source,
+            admission: conn.admission,
+            taken_bytes: conn.taken_bytes(),
+            control: conn.take_control(),
+            reader: conn.reader,
+        })
+    }
+
+    /// A connection from another shard; its stream is the adapter's now. On `Err` the adapter drops it.
+    ///
+    /// # Errors
+    /// When this shard shuts down or has no place for it.
+    pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
+        let now = self.advance(now);
+        let admission = handover.admission;
+        match self.admit_handover(now, handover) {
+            Ok(key) => Ok(ConnKey(key)),
+            Err(rejected) => {
+                self.sources.lock().release(now, admission);
+                self.reject(rejected)
+            }
+        }
+    }
+
+    /// A connection that could not be brought to its shard is no more.
+    pub fn discard_handover(&mut self, now: Time, handover: Handover) {
+        let now = self.advance(now);
+        self.sources.lock().release(now, handover.admission);
+    }
+
+    fn admit_handover(&mut self, now: Time, handover: Handover) -> Result<Key, Rejected> {
+        if self.shutdown_at.is_some() {
+            return Err(Rejected::Shutdown);
+        }
+        let limits = &self.config.limits;
+        if self.conns.slab.len() >= limits.max_connections {
+            return Err(Rejected::TooManyConnections);
+        }
+        // Who comes back finds a place as long as there is a stranger to make room.
+        let full = limits.max_half_open > 0 && self.conns.half_open >= limits.max_half_open;
+        if full && limits.enforce_accepts == Enforce::On {
+            match self.conns.steps.first(step::STRANGER) {
+                Some((silent, _)) => {
+                    self.close_conn(now, silent, CloseKind::Abort, CloseReason::MadeRoom);
+                }
+                None => return Err(Rejected::TooManyHalfOpen),
+            }
+        }
+        let mut conn = Conn::new(Step::Key, handover.source, handover.admission);
+        conn.reader = handover.reader;
+        conn.resume_opening(handover.control, handover.taken_bytes);
+        let key = self
+            .conns
+            .slab
+            .insert(conn)
+            .ok_or(Rejected::TooManyConnections)?;
+        self.conns.half_open += 1;
+        if !self.config.limits.handshake_timeout.is_zero() {
+            self.conns
+                .reads
+                .arm(&mut self.conns.slab, key.index, read::HANDSHAKE, now);
+        }
+        self.handle_claim(now, key.index, handover.id);
+        self.account.recount_conn(&mut self.conns.slab, key.index);
+        self.mark_ready(key.index);
+        Ok(key)
+    }
+}

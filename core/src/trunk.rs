@@ -1,0 +1,496 @@
+//! The trunk: the links of several shards become the one link to the backend (SPEC 9.9).
+//!
+//! ```text
+//! clients ─ Edge (shard 0) ─ branch ─┐
+//! clients ─ Edge (shard 1) ─ branch ─┼─ Trunk ─ link ─ backend
+//! clients ─ Edge (shard n) ─ branch ─┘
+//! ```
+//!
+//! To its shards a trunk is what a backend is, to the backend what an edge is. It knows nothing of sessions: it keeps frames whole,
+//! and brings each frame of the backend's to the shard in its id. A *branch* is a byte stream inside of the process, which is there
+//! as long as the link is: when the link is lost, each shard is told by the end of its branch, what a shard had put on its branch is
+//! kept for the next link, and so nothing is lost between a shard and the trunk.
+
+use core::mem;
+use core::num::NonZeroU8;
+use core::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::edge::{
+    Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig,
+};
+use crate::id::{ClientId, ShardId};
+use crate::keys::KeyPair;
+use crate::link::Link;
+use crate::queue::FrameQueue;
+use crate::time::Time;
+use crate::wire::frame::{FrameReader, LENGTH_BYTES};
+use crate::wire::tagged::TAG_BYTES;
+
+/// What a shard says on its branch when it has announced all that it has to (SPEC 9.9(e)): a frame without a body, which no packet is.
+pub(crate) const ANNOUNCED: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
+
+/// Bytes of frames that wait for the backend, from which on no branch is read. So much is enough for one write.
+const LINK_BYTES: usize = 256 * 1024;
+
+/// Bytes of frames that wait for one shard, from which on the backend is not read.
+const BRANCH_BYTES: usize = 1 << 20;
+
+/// How many bytes are taken from the backend or from a branch in one go.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Memory that a queue keeps when it has drained.
+const KEPT_BYTES: usize = LINK_BYTES;
+
+/// What is between a shard and the trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BranchState {
+    /// Nothing: the shard waits for the link.
+    Closed,
+    /// The link is there, and the shard has not announced all its sessions yet.
+    Announcing,
+    /// Packets go both ways.
+    Open,
+    /// The link is lost. What the shard said before it knew so is kept, its announcements are not.
+    Ending { announcing: bool },
+    /// The shard is no more.
+    Gone,
+}
+
+/// One shard's side of the trunk.
+#[derive(Debug)]
+struct Branch {
+    state: BranchState,
+    /// The shard's unfinished frame.
+    reader: FrameReader,
+    /// The backend's frames for the shard.
+    queue: FrameQueue,
+}
+
+/// The machine between the shards' links and the one to the backend.
+///
+/// # Contract
+///
+/// - Towards the backend its face is that of an [`Edge`](crate::edge::Edge): the same calls in the same order.
+/// - Towards each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its
+///   stream, and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
+///   [`branch_read_budget`](Trunk::branch_read_budget), the branches in turn; it writes [`branch_output`](Trunk::branch_output), and
+///   when [`branch_wants_close`](Trunk::branch_wants_close) it ends its direction, reads until the shard has ended too, and calls
+///   [`handle_branch_closed`](Trunk::handle_branch_closed).
+/// - A shard that has ended for good is told by [`handle_branch_gone`](Trunk::handle_branch_gone).
+///
+/// Bounds: 256 KiB wait for the backend and one read and one frame of each shard beyond it; 1 MiB wait for each shard, and one read and
+/// one frame of the backend's beyond it.
+#[derive(Debug)]
+pub struct Trunk {
+    now: Time,
+    rng: ChaCha20Rng,
+    link: Link,
+    max_body: u32,
+    branches: Box<[Branch]>,
+    shutdown_at: Option<Time>,
+    counters: Counters,
+}
+
+impl Trunk {
+    /// A trunk of so many shards. `seed` is where the pauses between attempts to reach the backend come from.
+    #[must_use]
+    pub fn new(config: &MasterConfig, shards: NonZeroU8, seed: [u8; 32]) -> Self {
+        let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+        let branch = || Branch {
+            state: BranchState::Closed,
+            reader: FrameReader::default(),
+            queue: FrameQueue::new(),
+        };
+        Trunk {
+            now: Time::ZERO,
+            rng: ChaCha20Rng::from_seed(seed),
+            link: Link::new(config),
+            max_body: config.max_frame_bytes.saturating_add(tag_bytes),
+            branches: (0..shards.get()).map(|_| branch()).collect(),
+            shutdown_at: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The machines of a process: so many shards, and their trunk. `config` is that of the whole process, `seed` as for [`Edge::new`].
+    #[must_use]
+    pub fn with_shards(
+        config: &EdgeConfig,
+        keys: &KeyPair,
+        shards: NonZeroU8,
+        seed: [u8; 32],
+    ) -> (Trunk, Vec<Edge>) {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut draw = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let trunk = Trunk::new(&config.master, shards, draw());
+        let mut edges: Vec<Edge> = Vec::with_capacity(usize::from(shards.get()));
+        for shard in 0..shards.get() {
+            let config = config.for_shard(ShardId::new(shard), shards.get());
+            let edge = match edges.first() {
+                None => Edge::new(config, keys.clone(), draw()),
+                Some(first) => Edge::beside(first, config, draw()),
+            };
+            edges.push(edge);
+        }
+        (trunk, edges)
+    }
+
+    // ---- the shards
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.branches.len()
+    }
+
+    /// Whether this shard gets its stream if it dials now: the backend is there, and the last stream is done with.
+    #[must_use]
+    pub fn branch_accepts(&self, shard: ShardId) -> bool {
+        self.link_takes() && self.state(shard) == BranchState::Closed
+    }
+
+    /// The shard has its stream.
+    pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        if self.branch_accepts(shard) {
+            self.set_state(shard, BranchState::Announcing);
+        }
+    }
+
+    /// How many bytes to read from this shard at most now.
+    #[must_use]
+    pub fn branch_read_budget(&self, shard: ShardId) -> usize {
+        let waiting = match self.state(shard) {
+            BranchState::Closed | BranchState::Gone => return 0,
+            // It writes no more than its stream holds: that much finds room, or its end could never be read.
+            BranchState::Ending { .. } => return READ_BYTES,
+            // What waited earlier goes out when all have announced: it must not be in the way of that.
+            BranchState::Announcing => self.link.announcements.held_bytes(),
+            BranchState::Open => self.link.queue.held_bytes(),
+        };
+        if waiting < LINK_BYTES { READ_BYTES } else { 0 }
+    }
+
+    /// The shard sent `bytes`.
+    pub fn handle_branch_bytes(&mut self, now: Time, shard: ShardId, bytes: &[u8]) {
+        self.advance(now);
+        let Some(branch) = self.branches.get_mut(usize::from(shard.as_u8())) else {
+            return;
+        };
+        let mut input = bytes;
+        // A shard keeps its own bounds: any length is good.
+        while let Ok(Some(body)) = branch.reader.next_frame(&mut input, u32::MAX) {
+            let queue = match (branch.state, body) {
+                (BranchState::Announcing, []) => {
+                    branch.state = BranchState::Open;
+                    continue;
+                }
+                (BranchState::Ending { announcing: true }, []) => {
+                    branch.state = BranchState::Ending { announcing: false };
+                    continue;
+                }
+                (BranchState::Announcing, _) => &mut self.link.announcements,
+                (BranchState::Open | BranchState::Ending { announcing: false }, [_, ..]) => {
+                    &mut self.link.queue
+                }
+                _ => continue,
+            };
+            push_body(queue, body);
+        }
+    }
+
+    /// What is to be written to this shard now.
+    #[must_use]
+    pub fn branch_output(&self, shard: ShardId) -> &[u8] {
+        self.branch(shard)
+            .filter(|branch| !matches!(branch.state, BranchState::Closed | BranchState::Gone))
+            .map_or(&[], |branch| branch.queue.output())
+    }
+
+    /// The shard's stream took the first `bytes` bytes of [`branch_output`](Trunk::branch_output).
+    pub fn handle_branch_written(&mut self, now: Time, shard: ShardId, bytes: usize) {
+        self.advance(now);
+        if let Some(branch) = self.branch_mut(shard) {
+            let bytes = bytes.min(branch.queue.bytes());
+            branch.queue.advance_keeping(bytes, KEPT_BYTES);
+        }
+    }
+
+    /// Whether the adapter is to end its direction of this shard's stream: the link is lost, and the shard has all that came before.
+    #[must_use]
+    pub fn branch_wants_close(&self, shard: ShardId) -> bool {
+        self.branch(shard).is_some_and(|branch| {
+            matches!(branch.state, BranchState::Ending { .. }) && branch.queue.is_empty()
+        })
+    }
+
+    /// The shard has ended its direction of its stream, and all of it was read. A frame that it had begun it will send again whole.
+    pub fn handle_branch_closed(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        let lost = matches!(
+            self.state(shard),
+            BranchState::Announcing | BranchState::Open
+        );
+        if lost {
+            // Its next stream would begin with announcements, which have no place in the middle of a link.
+            self.link.wants_close = self.link.is_up();
+        }
+        self.end_branch(shard, BranchState::Closed);
+    }
+
+    /// The shard has ended for good; nothing waits for it any more.
+    pub fn handle_branch_gone(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        self.end_branch(shard, BranchState::Gone);
+    }
+
+    fn end_branch(&mut self, shard: ShardId, state: BranchState) {
+        if let Some(branch) = self.branch_mut(shard)
+            && branch.state != BranchState::Gone
+        {
+            *branch = Branch {
+                state,
+                reader: FrameReader::default(),
+                queue: FrameQueue::new(),
+            };
+        }
+    }
+
+    // ---- the backend link
+
+    /// Like [`Edge::link_wants_connect`](crate::edge::Edge::link_wants_connect).
+    #[must_use]
+    pub fn link_wants_connect(&self, now: Time) -> bool {
+        self.link.wants_connect(now.max(self.now))
+    }
+
+    /// Like [`Edge::handle_link_connecting`](crate::edge::Edge::handle_link_connecting).
+    pub fn handle_link_connecting(&mut self, now: Time) {
+        let now = self.advance(now);
+        self.link.connecting(now);
+    }
+
+    /// Like [`Edge::handle_link_connected`](crate::edge::Edge::handle_link_connected).
+    pub fn handle_link_connected(&mut self, now: Time) {
+        let now = self.advance(now);
+        if self.link.connected(now) {
+            self.counters.link_up += 1;
+            tracing::info!("the backend is there");
+        }
+    }
+
+    /// Like [`Edge::handle_link_closed`](crate::edge::Edge::handle_link_closed).
+    pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
+        let now = self.advance(now);
+        let Some(was_up) = self.link.closed(now, &mut self.rng) else {
+            return;
+        };
+        self.counters.link_down += 1;
+        if !was_up {
+            tracing::debug!(?cause, "the backend could not be reached");
+            return;
+        }
+        tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
+        for branch in &mut self.branches {
+            branch.state = match branch.state {
+                BranchState::Announcing => BranchState::Ending { announcing: true },
+                BranchState::Open => BranchState::Ending { announcing: false },
+                BranchState::Closed => {
+                    // What came for a shard that had not got its stream yet is gone with the link, like what was still on its way.
+                    branch.queue = FrameQueue::new();
+                    BranchState::Closed
+                }
+                other => other,
+            };
+        }
+    }
+
+    /// Like [`Edge::link_wants_close`](crate::edge::Edge::link_wants_close).
+    #[must_use]
+    pub fn link_wants_close(&self) -> bool {
+        self.link.wants_close
+    }
+
+    /// How many bytes to read from the backend at most now: none while a shard is far behind.
+    #[must_use]
+    pub fn link_read_budget(&self) -> usize {
+        let behind = |branch: &Branch| branch.queue.held_bytes() >= BRANCH_BYTES;
+        if self.link_takes() && !self.branches.iter().any(behind) {
+            READ_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// Like [`Edge::handle_link_bytes`](crate::edge::Edge::handle_link_bytes): each frame goes to the shard that its id names.
+    pub fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
+        self.advance(now);
+        if !self.link_takes() {
+            return;
+        }
+        self.counters.link_bytes_in += bytes.len() as u64;
+        let mut input = bytes;
+        // The reader is taken out so that a body may be borrowed from it while it is brought to its shard.
+        let mut reader = mem::take(&mut self.link.reader);
+        loop {
+            match reader.next_frame(&mut input, self.max_body) {
+                Ok(Some(body)) => self.route(body),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the backend's framing is lost; the link is opened anew");
+                    self.counters.link_violations += 1;
+                    self.link.wants_close = true;
+                    break;
+                }
+            }
+        }
+        self.link.reader = reader;
+    }
+
+    /// Brings a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
+    fn route(&mut self, body: &[u8]) {
+        let named = body
+            .first_chunk()
+            .map(|id| ClientId::from_u64(u64::from_le_bytes(*id)).shard())
+            .filter(|shard| usize::from(shard.as_u8()) < self.branches.len())
+            .unwrap_or_default();
+        if let Some(branch) = self.branch_mut(named)
+            && branch.state != BranchState::Gone
+        {
+            push_body(&mut branch.queue, body);
+        }
+    }
+
+    /// Like [`Edge::link_output`](crate::edge::Edge::link_output). What waits is held back until every shard has announced.
+    #[must_use]
+    pub fn link_output(&self) -> [&[u8]; 2] {
+        if !self.link_takes() {
+            return [&[], &[]];
+        }
+        let silent = |branch: &Branch| {
+            matches!(
+                branch.state,
+                BranchState::Closed | BranchState::Announcing | BranchState::Ending { .. }
+            )
+        };
+        let queued = if self.branches.iter().any(silent) {
+            &[]
+        } else {
+            self.link.queue.output()
+        };
+        [self.link.announcements.output(), queued]
+    }
+
+    /// Like [`Edge::handle_link_written`](crate::edge::Edge::handle_link_written).
+    pub fn handle_link_written(&mut self, now: Time, bytes: usize) {
+        self.advance(now);
+        if !self.link.is_up() {
+            return;
+        }
+        self.counters.link_bytes_out += bytes as u64;
+        let announced = bytes.min(self.link.announcements.bytes());
+        self.link.announcements.advance(announced);
+        let queued = (bytes - announced).min(self.link.queue.bytes());
+        self.link.queue.advance_keeping(queued, KEPT_BYTES);
+    }
+
+    // ---- time and the end
+
+    /// Like [`Edge::poll_timeout`](crate::edge::Edge::poll_timeout).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let shutdown = self.shutdown_at.filter(|&at| at > self.now);
+        [self.link.deadline(), (shutdown, DeadlineReason::Shutdown)]
+            .into_iter()
+            .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
+            .min_by_key(|deadline| deadline.at)
+    }
+
+    /// Like [`Edge::handle_timeout`](crate::edge::Edge::handle_timeout).
+    pub fn handle_timeout(&mut self, now: Time) {
+        let now = self.advance(now);
+        self.link.handle_timeout(now);
+    }
+
+    /// The shards end, each on its own: what they say until then is handed over, `within` at most.
+    pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        let now = self.advance(now);
+        self.shutdown_at.get_or_insert(now + within);
+    }
+
+    /// Whether a shutdown was asked for, all shards are gone, and what they said is handed over; or its time is up.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let gone = |branch: &Branch| branch.state == BranchState::Gone;
+        self.shutdown_at.is_some_and(|at| {
+            at <= self.now || (self.link.queue.is_empty() && self.branches.iter().all(gone))
+        })
+    }
+
+    /// Sums since the start: those of the link, all others are 0.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is there now: what waits here, all else is 0.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let for_shards: usize = self
+            .branches
+            .iter()
+            .map(|branch| branch.queue.held_bytes() + branch.reader.buffered_bytes())
+            .sum();
+        let for_backend = self.link.queue.held_bytes() + self.link.announcements.held_bytes();
+        Gauges {
+            link_packets: self.link.queue.packets(),
+            link_bytes: self.link.queue.held_bytes(),
+            held_bytes: for_shards + for_backend + self.link.reader.buffered_bytes(),
+            link_is_up: self.link.is_up(),
+            ..Gauges::default()
+        }
+    }
+
+    fn link_takes(&self) -> bool {
+        self.link.is_up() && !self.link.wants_close
+    }
+
+    fn branch(&self, shard: ShardId) -> Option<&Branch> {
+        self.branches.get(usize::from(shard.as_u8()))
+    }
+
+    fn branch_mut(&mut self, shard: ShardId) -> Option<&mut Branch> {
+        self.branches.get_mut(usize::from(shard.as_u8()))
+    }
+
+    fn state(&self, shard: ShardId) -> BranchState {
+        self.branch(shard)
+            .map_or(BranchState::Gone, |branch| branch.state)
+    }
+
+    fn set_state(&mut self, shard: ShardId, state: BranchState) {
+        if let Some(branch) = self.branch_mut(shard) {
+            branch.state = state;
+        }
+    }
+
+    /// Time never goes back.
+    fn advance(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+}
+
+/// Appends a body that a reader lent, as the frame that it was.
+fn push_body(queue: &mut FrameQueue, body: &[u8]) {
+    // A reader's bodies are as long as four bytes can say.
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    queue.push_frame(&length.to_le_bytes(), body);
+}
