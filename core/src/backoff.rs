@@ -38,6 +38,13 @@ impl Backoff {
         }
     }
 
+    /// Other ends of the range, as for [`new`](Self::new); how far the delays have grown is kept within them.
+    pub fn set_range(&mut self, min: Duration, max: Duration) {
+        let ceiling = self.ceiling;
+        *self = Backoff::new(min, max);
+        self.ceiling = ceiling.clamp(self.min, self.max);
+    }
+
     /// The longest delay.
     #[must_use]
     pub const fn max(&self) -> Duration {
@@ -127,6 +134,23 @@ mod tests {
             assert!(backoff.next_delay(&mut rng) <= MIN);
             backoff.reset();
         }
+    }
+
+    #[test]
+    fn another_range_keeps_how_far_the_delays_have_grown_within_it() {
+        let mut rng = rng(4);
+        let mut backoff = Backoff::new(MIN, MAX);
+        for _ in 0..3 {
+            backoff.next_delay(&mut rng);
+        }
+        backoff.set_range(MIN, MAX * 2);
+        assert_eq!(backoff.ceiling, MIN * 8);
+        backoff.set_range(MIN, MIN * 2);
+        assert_eq!(backoff.ceiling, MIN * 2);
+        backoff.set_range(MAX, MIN);
+        assert_eq!((backoff.ceiling, backoff.max()), (MAX, MAX));
+        backoff.reset();
+        assert_eq!(backoff, Backoff::new(MAX, MIN));
     }
 
     #[test]

@@ -61,6 +61,14 @@ impl Link {
         }
     }
 
+    /// Other bounds and pauses; what is beyond a bound stays, and the pause that runs ends as it was to.
+    pub(super) fn set_bounds(&mut self, config: &MasterConfig) {
+        self.backoff
+            .set_range(config.reconnect_min, config.reconnect_max);
+        self.max_packets = config.channel_capacity.max(1);
+        self.max_bytes = config.channel_bytes;
+    }
+
     /// Whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
     #[inline]
     pub(crate) fn has_room(&self, data_bytes: usize) -> bool {

@@ -83,18 +83,25 @@ pub(super) struct Account {
 impl Account {
     /// `max_bytes` of 0: any number.
     pub(super) fn new(max_bytes: usize) -> Self {
+        let mut account = Account {
+            counted: 0,
+            steps: [0; 3],
+            conns: BySize::new(|conn| &mut conn.holding.class),
+            sessions: BySize::new(|session| &mut session.holding.class),
+        };
+        account.set_bound(max_bytes);
+        account
+    }
+
+    /// From now on `max_bytes` may be used; 0: any number.
+    pub(super) fn set_bound(&mut self, max_bytes: usize) {
         let max_bytes = if max_bytes == 0 {
             usize::MAX
         } else {
             max_bytes
         };
-        Account {
-            counted: 0,
-            steps: [80, 90, 95]
-                .map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100),
-            conns: BySize::new(|conn| &mut conn.holding.class),
-            sessions: BySize::new(|session| &mut session.holding.class),
-        }
+        self.steps =
+            [80, 90, 95].map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100);
     }
 
     #[inline]

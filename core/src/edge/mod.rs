@@ -14,6 +14,7 @@
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
 //! | `timeouts.rs` | deadlines |
+//! | `reconfigure.rs` | another configuration while it runs |
 
 mod admission;
 mod config;
@@ -25,6 +26,7 @@ mod handover;
 mod handshake;
 mod limits;
 mod memory;
+mod reconfigure;
 mod resume;
 mod session;
 mod sources;
@@ -198,7 +200,9 @@ impl Edge {
                 .config
                 .limits
                 .handshake_max_bytes
-                .saturating_sub(conn.taken_bytes()),
+                .saturating_sub(conn.taken_bytes())
+                // Beyond it only where it was larger once: the next byte is what closes it.
+                .max(1),
             // It is read on so that its end is seen; what it says is thrown away.
             State::Draining(_) => READ_BYTES,
             State::Closing(_) => 0,

@@ -146,7 +146,7 @@ impl Edge {
 
     /// Watches how long an unfinished frame takes, from its first byte, or else silence. `anew` when a frame was finished since.
     #[inline]
-    fn watch_reads(&mut self, now: Time, index: u32, anew: bool) {
+    pub(super) fn watch_reads(&mut self, now: Time, index: u32, anew: bool) {
         let Some(conn) = self.conns.slab.at(index) else {
             return;
         };
@@ -227,7 +227,7 @@ impl Edge {
     }
 
     /// Room came back: the line moves on.
-    fn serve_line(&mut self, now: Time) {
+    pub(super) fn serve_line(&mut self, now: Time) {
         while let Some(&session) = self.waiting.front() {
             let served = self.serve(session);
             self.account

@@ -5,6 +5,7 @@ mod links;
 mod memory;
 mod pace;
 mod proxied;
+mod reconfigure;
 mod sessions;
 mod states;
 

@@ -1,0 +1,88 @@
+//! Another configuration while it runs (SPEC 10.8).
+
+use core::mem;
+
+use crate::time::Time;
+
+use super::Edge;
+use super::config::EdgeConfig;
+use super::conn::{STALLED, State, read, step};
+
+impl Edge {
+    /// Takes another configuration, whole, in this step: what was handled before it was handled by the old one, what comes after it by
+    /// the new one. [`EdgeConfig::shard`] is what the machine is, not what it does, and stays.
+    ///
+    /// What is beyond a bound that became smaller stays until the bound is looked at next: a queue, with the next packet for it.
+    /// Deadlines that run count from where they began. It costs a walk over all connections.
+    pub fn handle_config(&mut self, now: Time, config: EdgeConfig) {
+        let now = self.advance(now);
+        let config = EdgeConfig {
+            shard: self.config.shard,
+            ..config
+        };
+        let old = mem::replace(&mut self.config, config);
+        self.account.set_bound(self.config.limits.max_memory_bytes);
+        self.link.set_bounds(&self.config.master);
+        for index in 0..self.conns.slab.end() {
+            self.rearm(now, index, &old);
+        }
+        // There may be more room on the link than before.
+        self.serve_line(now);
+        tracing::debug!("another configuration is in effect");
+    }
+
+    /// The timers of the connection at `index`, where a duration became endless or ceased to be: one that runs out is looked for only
+    /// where its timer was armed. What is still finite needs nothing, since a timer knows when it was armed and not when it ends.
+    fn rearm(&mut self, now: Time, index: u32, old: &EdgeConfig) {
+        let (clients, limits) = (&self.config.clients, &self.config.limits);
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        let session = match conn.state {
+            State::Handshake(_) => {
+                let endless = limits.handshake_timeout.is_zero();
+                if endless {
+                    self.conns.reads.disarm(&mut self.conns.slab, index);
+                } else if !conn.read_timer.is_armed() {
+                    self.conns
+                        .reads
+                        .arm(&mut self.conns.slab, index, read::HANDSHAKE, now);
+                }
+                return;
+            }
+            State::Established { session } => session,
+            State::Draining(_) | State::Closing(_) => return,
+        };
+        if clients.pace != old.clients.pace || clients.enforce_pace != old.clients.enforce_pace {
+            // What it owes was reckoned at other rates.
+            conn.pace = None;
+            if conn.step_timer.is(step::PACED) {
+                self.conns.steps.disarm(&mut self.conns.slab, index);
+                self.mark_ready(index);
+            }
+        }
+        let clients = &self.config.clients;
+        let Some((conn, entry)) = self
+            .conns
+            .slab
+            .at(index)
+            .zip(self.sessions.slab.at(session))
+        else {
+            return;
+        };
+        let (queued, stalled) = (!entry.queue.is_empty(), conn.write_timer.is(STALLED));
+        let runs_on = (conn.read_timer.is(read::FRAME) && !clients.frame_timeout.is_zero())
+            || (conn.read_timer.is(read::IDLE) && !clients.idle_timeout.is_zero());
+        // What is not read is not late.
+        let is_read = !entry.waiting && !conn.step_timer.is_armed();
+        if is_read && !runs_on {
+            self.conns.reads.disarm(&mut self.conns.slab, index);
+            self.watch_reads(now, index, true);
+        }
+        if self.config.clients.write_timeout.is_zero() {
+            self.conns.writes.disarm(&mut self.conns.slab, index);
+        } else if queued && !stalled {
+            self.watch_writes(now, index);
+        }
+    }
+}
