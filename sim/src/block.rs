@@ -108,6 +108,34 @@ pub fn run(seeds: Range<u64>, threads: usize, stop: Stop, progress: impl Fn(u64)
     total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The trace hash of each seed, a line each: equal in every process, build and number of threads.
+#[must_use]
+pub fn hashes_as_text(seeds: Range<u64>, threads: usize) -> String {
+    let next = AtomicU64::new(seeds.start);
+    let all = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            let hash = engine::run(&generate(seed)).hash;
+            all.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(seed, hash);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    all.into_iter()
+        .map(|(seed, hash)| format!("{seed} {hash:016x}\n"))
+        .collect()
+}
+
 /// Threads that a block may use: all cores.
 #[must_use]
 pub fn threads() -> usize {

@@ -34,6 +34,18 @@ enum Command {
         #[command(flatten)]
         show: Show,
     },
+    /// Prints the trace hash of each seed, for comparison with another process or another build.
+    Hashes {
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many.
+        #[arg(long, default_value_t = 32)]
+        seeds: u64,
+        /// Threads to run them on; all cores when it is not said.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
     /// Runs new seeds on all cores until one breaks a rule or the time is over.
     Hunt {
         /// Real time to spend.
@@ -62,6 +74,16 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Replay { plan, show } => read(&plan).and_then(|plan| replay(plan, &show)),
         Command::Seed { seed, show } => replay(generate(seed), &show),
+        Command::Hashes {
+            from,
+            seeds,
+            threads,
+        } => {
+            let threads = threads.unwrap_or_else(block::threads);
+            let seeds = from..from.saturating_add(seeds);
+            print!("{}", block::hashes_as_text(seeds, threads));
+            Ok(true)
+        }
         Command::Hunt {
             seconds,
             from,

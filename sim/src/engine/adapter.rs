@@ -23,6 +23,12 @@ mod kind {
     pub(super) const LINK_CONNECTING: u8 = 10;
 }
 
+/// The first `count` bytes of what an edge shows in two parts.
+fn first_bytes(shown: [&[u8]; 2], count: usize) -> Vec<u8> {
+    let first = shown[0].len().min(count);
+    [&shown[0][..first], &shown[1][..count - first]].concat()
+}
+
 /// Turns of serving at one instant, for each connection; more is a loop without an end.
 const TURNS: usize = 100_000;
 
@@ -57,7 +63,8 @@ impl World<'_> {
             let told = told || self.ready.contains(&Work::Serve(*conn));
             state.open && !told && (self.host.close(*conn).is_some() || (output && !state.blocked))
         };
-        if let Some(conn) = self.model.changed().into_iter().find(waits) {
+        let unserved = self.model.changed().find(waits);
+        if let Some(conn) = unserved {
             self.model.fail(
                 "A1",
                 "-",
@@ -169,13 +176,7 @@ impl World<'_> {
             state.blocked = true;
             return false;
         }
-        let bytes: Vec<u8> = output
-            .iter()
-            .copied()
-            .flatten()
-            .take(count)
-            .copied()
-            .collect();
+        let bytes = first_bytes(output, count);
         let mut arrivals = Vec::new();
         state.down.write(now, &bytes, &mut arrivals);
         // A transport that takes some bytes now and the rest a little later: what is between must be seen by nobody.
@@ -406,13 +407,7 @@ impl World<'_> {
             link.blocked = true;
             return false;
         }
-        let bytes: Vec<u8> = output
-            .iter()
-            .copied()
-            .flatten()
-            .take(count)
-            .copied()
-            .collect();
+        let bytes = first_bytes(output, count);
         let mut arrivals = Vec::new();
         link.up.write(now, &bytes, &mut arrivals);
         let generation = link.generation;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use voltlane_core::edge::Closed;
 
+use super::pipe::take_front;
 use super::{Drop, End, Event, Lane, Mark, World};
 use crate::codec::{self, Frames, Tagged, frame};
 use crate::payload::{self, Direction, Label};
@@ -123,7 +124,7 @@ impl World<'_> {
             return;
         };
         let count = self.backend.outbox.len().min(link.down.room());
-        let bytes: Vec<u8> = self.backend.outbox.drain(..count).collect();
+        let bytes = take_front(&mut self.backend.outbox, count);
         let mut arrivals = Vec::new();
         link.down.write(now, &bytes, &mut arrivals);
         let generation = link.generation;

@@ -4,6 +4,7 @@ use voltlane_core::edge::Closed;
 
 use super::identity::STRANGER;
 use super::peer::{Outcome, Stage};
+use super::pipe::take_front;
 use super::{Conn, Drop, End, Event, Join, Lane, Mark, Peer, Pipe, Rng, Role, World};
 use crate::codec::frame;
 use crate::payload::{self, Direction, Label};
@@ -233,7 +234,7 @@ impl World<'_> {
         }
         let most = if state.peer.slow { 1 } else { usize::MAX };
         let count = state.peer.outbox.len().min(state.up.room()).min(most);
-        let bytes: Vec<u8> = state.peer.outbox.drain(..count).collect();
+        let bytes = take_front(&mut state.peer.outbox, count);
         let mut arrivals = Vec::new();
         state.up.write(now, &bytes, &mut arrivals);
         let drips = state.peer.slow && !state.peer.outbox.is_empty();

@@ -47,7 +47,8 @@ impl World<'_> {
             }
         }
         if !self.done {
-            self.at(self.now + LOOK, Event::Closing);
+            let empty_at = self.closing.as_ref().and_then(|closing| closing.empty_at);
+            self.at(empty_at.unwrap_or(self.now + LOOK), Event::Closing);
         }
     }
 

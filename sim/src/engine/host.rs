@@ -23,7 +23,7 @@ impl Host {
         let mut seed = [0; 32];
         Rng::fork(options.seed, "edge", 0).fill(&mut seed);
         Host {
-            edge: Edge::new(config(options), edge_pair(), seed),
+            edge: Edge::new(config(options), edge_pair().clone(), seed),
             keys: Vec::new(),
             numbers: Vec::new(),
         }

@@ -17,8 +17,9 @@ pub(crate) const STRANGER: usize = usize::MAX - 1;
 static POOL: Mutex<BTreeMap<usize, &'static Identity>> = Mutex::new(BTreeMap::new());
 
 /// The edge's key pair, the same in every run.
-pub(crate) fn edge_pair() -> KeyPair {
-    pair(u64::MAX)
+pub(crate) fn edge_pair() -> &'static KeyPair {
+    static PAIR: OnceLock<KeyPair> = OnceLock::new();
+    PAIR.get_or_init(|| pair(u64::MAX))
 }
 
 /// The key pair number `number`; a run uses each for one session.

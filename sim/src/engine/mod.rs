@@ -162,6 +162,8 @@ struct World<'p> {
     notes: Option<Vec<Note>>,
     rng: Rng,
     done: bool,
+    /// When the edge asks to be told the time, as of the call with this number: nothing but a call can change it.
+    asked: (u64, u64),
 }
 
 impl<'p> World<'p> {
@@ -191,6 +193,7 @@ impl<'p> World<'p> {
             notes: traced.then(Vec::new),
             rng: Rng::fork(options.seed, "world", 0),
             done: false,
+            asked: (u64::MAX, 0),
         };
         for (number, op) in plan.ops.iter().enumerate() {
             world.at(op.at_us * 1_000, Event::Op(number));
@@ -244,7 +247,6 @@ impl<'p> World<'p> {
     fn run(&mut self) {
         self.look_at_link();
         while !self.is_over() {
-            self.model.check_deadline(&self.host);
             let next_event = self
                 .events
                 .peek()
@@ -274,9 +276,19 @@ impl<'p> World<'p> {
         }
     }
 
+    /// When the edge asks to be told the time; compared with the model's view once after every call.
+    fn deadline(&mut self) -> u64 {
+        if self.asked.0 != self.steps {
+            self.model.check_deadline(&self.host);
+            let due = crate::model::View::deadline(&self.host).unwrap_or(u64::MAX);
+            self.asked = (self.steps, due);
+        }
+        self.asked.1
+    }
+
     /// When the edge is told the time next.
-    fn next_timeout(&self) -> u64 {
-        let due = crate::model::View::deadline(&self.host).unwrap_or(u64::MAX);
+    fn next_timeout(&mut self) -> u64 {
+        let due = self.deadline();
         let tick = self.plan.options.tick_us * 1_000;
         let ticked = match due.checked_rem(tick) {
             None | Some(0) => due,
@@ -298,7 +310,7 @@ impl<'p> World<'p> {
             if self.now < self.paused_until {
                 return self.at(self.paused_until, event);
             }
-            if crate::model::View::deadline(&self.host).is_some_and(|due| due <= self.now) {
+            if self.deadline() <= self.now {
                 self.tell_time();
                 self.serve_all();
             }

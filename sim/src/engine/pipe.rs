@@ -139,8 +139,7 @@ impl Pipe {
 
     /// Takes at most `most` bytes.
     pub(crate) fn read(&mut self, most: usize) -> Vec<u8> {
-        let count = most.min(self.arrived.len());
-        self.arrived.drain(..count).collect()
+        take_front(&mut self.arrived, most)
     }
 
     /// The end, once the reader has taken everything before it.
@@ -164,6 +163,16 @@ impl Pipe {
         self.last_arrival = self.last_arrival.max(now + delay);
         self.last_arrival
     }
+}
+
+/// Takes at most `most` bytes off the front, in two copies instead of byte by byte.
+pub(crate) fn take_front(queue: &mut VecDeque<u8>, most: usize) -> Vec<u8> {
+    let count = most.min(queue.len());
+    let (first, second) = queue.as_slices();
+    let cut = count.min(first.len());
+    let taken = [&first[..cut], &second[..count - cut]].concat();
+    queue.drain(..count);
+    taken
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! After an event: does the edge show what must follow from it, and nothing else?
 
-use super::conn::{Conn, Manner, Piece, State};
+use super::conn::{Manner, Piece, State};
 use super::{Ended, Model};
 use crate::codec::Hello;
 
@@ -30,6 +30,35 @@ pub trait View {
 
 /// How much of the waiting bytes is compared at each event; all are compared when the transport takes them.
 const PEEK_BYTES: usize = 160;
+
+/// Whether what is shown, as far as it is looked at, is how `pieces` go on after their first `skipped` bytes.
+fn begins<'a>(
+    shown: [&[u8]; 2],
+    mut pieces: impl Iterator<Item = &'a [u8]>,
+    mut skipped: usize,
+) -> bool {
+    let first = shown[0].len().min(PEEK_BYTES);
+    let second = shown[1].len().min(PEEK_BYTES - first);
+    let mut piece: &[u8] = &[];
+    for mut part in [&shown[0][..first], &shown[1][..second]] {
+        while !part.is_empty() {
+            if piece.is_empty() {
+                let Some(next) = pieces.next() else {
+                    return false;
+                };
+                piece = &next[skipped.min(next.len())..];
+                skipped -= next.len() - piece.len();
+                continue;
+            }
+            let count = part.len().min(piece.len());
+            if part[..count] != piece[..count] {
+                return false;
+            }
+            (part, piece) = (&part[count..], &piece[count..]);
+        }
+    }
+    true
+}
 
 impl Model {
     /// Compares; `touched` are the connections that the edge has told the adapter to serve.
@@ -174,11 +203,16 @@ impl Model {
     /// and in whether the old connection is closed.
     fn learn_waits(&mut self, view: &dyn View) {
         // It is one choice, made in the step of the response or of the next try.
-        let chose = |(conn, state): (&u32, &mut Conn)| {
-            std::mem::take(&mut state.may_resume).then_some(*conn)
-        };
-        let waiting: Vec<u32> = self.conns.iter_mut().filter_map(chose).collect();
-        for conn in waiting {
+        let mut undecided = std::mem::take(&mut self.undecided);
+        undecided.sort_unstable();
+        for conn in undecided {
+            if self
+                .conns
+                .get(&conn)
+                .is_none_or(|state| state.state != State::Wait)
+            {
+                continue;
+            }
             let Some(sid) = self.conns.get(&conn).and_then(|state| state.claim) else {
                 continue;
             };
@@ -225,9 +259,7 @@ impl Model {
             return;
         };
         let (pending, length) = (state.pending(), shown[0].len() + shown[1].len());
-        let mut expected = state.shown().flat_map(Piece::bytes).skip(state.offset);
-        let mut peeked = shown.iter().copied().flatten().take(PEEK_BYTES);
-        let same = peeked.all(|byte| expected.next() == Some(byte));
+        let same = begins(shown, state.shown().map(Piece::bytes), state.offset);
         let (rule, seen) = match (state.state, length) {
             (_, 0) if pending > 0 => ("S16", "nothing waits"),
             (State::Established | State::Draining, _) if length > pending || !same => {
@@ -241,7 +273,6 @@ impl Model {
             "conn {conn} ({:?}): {seen} ({length}), {pending} must; the next piece has {next:?} bytes",
             state.state
         );
-        drop(expected);
         self.fail(rule, "8.1(a)", text);
     }
 

@@ -71,8 +71,6 @@ pub(super) struct Conn {
     pub(super) claim: Option<u64>,
     pub(super) claimed_at: u64,
     pub(super) wait_until: u64,
-    /// In WAIT: the edge may as well have resumed at once (9.3(e), last sentence).
-    pub(super) may_resume: bool,
     /// Bytes that the edge took before it was established.
     pub(super) taken: usize,
     /// A newer claim has made this connection's challenge void (5.5(a)).
@@ -104,7 +102,6 @@ impl Conn {
             claim: None,
             claimed_at: 0,
             wait_until: 0,
-            may_resume: false,
             taken: 0,
             void: false,
             sid: None,

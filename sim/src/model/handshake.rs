@@ -218,9 +218,9 @@ impl Model {
         if line || no_token {
             self.reach.takeover_waited += u64::from(no_token);
             if let Some(state) = self.conns.get_mut(&conn) {
-                (state.state, state.wait_until, state.may_resume) =
-                    (State::Wait, now + TAKEOVER_WAIT, !no_token);
+                (state.state, state.wait_until) = (State::Wait, now + TAKEOVER_WAIT);
             }
+            self.undecided.extend((!no_token).then_some(conn));
         } else {
             self.resume(conn, sid);
         }
@@ -247,7 +247,7 @@ impl Model {
             self.close(old, "its session was resumed elsewhere", Manner::Abrupt);
         }
         if let Some(state) = self.conns.get_mut(&conn) {
-            (state.state, state.sid, state.may_resume) = (State::Ping, Some(sid), false);
+            (state.state, state.sid) = (State::Ping, Some(sid));
             for packet in packets {
                 state.push(Piece::Data(packet));
             }

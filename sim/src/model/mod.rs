@@ -199,6 +199,8 @@ pub struct Model {
     expired: u64,
     /// Sessions in the order in which they went away.
     departures: u64,
+    /// Connections of which this step shows whether they wait for the session's line (9.3(e)).
+    undecided: Vec<u32>,
     /// In this step a response was not acceptable.
     refused_now: bool,
     violation: Option<Violation>,
@@ -237,6 +239,7 @@ impl Model {
             good_responses: BTreeMap::new(),
             expired: 0,
             departures: 0,
+            undecided: Vec::new(),
             refused_now: false,
             violation: None,
             reach: Reach::default(),
@@ -256,9 +259,8 @@ impl Model {
     }
 
     /// Connections that the last event may have changed.
-    #[must_use]
-    pub fn changed(&self) -> Vec<u32> {
-        self.dirty.iter().copied().collect()
+    pub fn changed(&self) -> impl Iterator<Item = u32> + '_ {
+        self.dirty.iter().copied()
     }
 
     /// Notes a violation; the first one stays.
