@@ -1,9 +1,89 @@
-//! The same plan gives the same run: within a process, across threads, and with somebody watching.
+//! The same plan gives the same run: within a process and in another, on any number of threads, in a debug and in a
+//! release build, with somebody watching and with all logs on.
+//!
+//! `sim/golden.txt` holds the trace hashes of the first seeds. A change of the core, the generator or the engine that
+//! changes what happens changes them: that must be meant. `VL_BLESS=1 cargo test -p sim --test determinism` writes the
+//! file anew.
 
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sim::block;
 use sim::engine;
 use sim::plan::{Plan, generate};
 
 const SEEDS: u64 = 120;
+/// Seeds whose hashes are in the repository.
+const GOLDEN_SEEDS: u64 = 32;
+
+#[test]
+fn golden_hashes_stay_what_they_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden.txt");
+    let hashes = block::hashes_as_text(0..GOLDEN_SEEDS, block::threads());
+    if std::env::var_os("VL_BLESS").is_some() {
+        std::fs::write(&path, &hashes).expect("the repository can be written");
+    }
+    let golden = std::fs::read_to_string(&path).expect("golden.txt is in the repository");
+    assert_eq!(
+        hashes, golden,
+        "runs changed; if that is meant: VL_BLESS=1 cargo test -p sim --test determinism"
+    );
+}
+
+#[test]
+fn other_processes_run_the_same_way_on_one_thread_and_on_two() {
+    let hashes = block::hashes_as_text(0..SEEDS, 1);
+    for threads in ["1", "2"] {
+        let other = Command::new(env!("CARGO_BIN_EXE_sim"))
+            .args(["hashes", "--seeds", &SEEDS.to_string()])
+            .args(["--threads", threads])
+            .output()
+            .expect("the simulator's tool runs");
+        assert!(other.status.success());
+        assert_eq!(
+            String::from_utf8_lossy(&other.stdout),
+            hashes,
+            "{threads} threads"
+        );
+    }
+}
+
+#[test]
+fn logs_change_nothing() {
+    let logs = Logs::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer({
+            let logs = logs.clone();
+            move || logs.clone()
+        })
+        .finish();
+    let hash = |seed| engine::run(&generate(seed)).hash;
+    let logged: Vec<_> =
+        tracing::subscriber::with_default(subscriber, || (0..SEEDS).map(hash).collect());
+    assert_eq!(logged, (0..SEEDS).map(hash).collect::<Vec<_>>());
+    let logs = logs.0.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(logs.len() > 100_000, "{} bytes of logs", logs.len());
+}
+
+/// Log lines, kept.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[test]
 fn a_plan_runs_the_same_way_twice() {
