@@ -3,7 +3,9 @@
 //! Arming, disarming and finding the next deadline take constant time, whatever the number of idle clients. A timer costs its
 //! owner 20 bytes and no allocation: the timers of a kind are a list through the entries of a slab.
 
-use crate::list::{Links, Lists};
+use core::marker::PhantomData;
+
+use crate::list::{Linked, Links, Lists};
 use crate::slab::Slab;
 use crate::time::Time;
 
@@ -42,22 +44,36 @@ impl Timer {
     }
 }
 
-/// The armed timers of `KINDS` kinds, each kind oldest first. An entry has one timer here, of one kind at a time.
-#[derive(Debug)]
-pub(crate) struct Deadlines<T, const KINDS: usize> {
-    lists: Lists<T, KINDS>,
-    /// When the first of each kind was armed: kept here so that asking for the next deadline touches no entry.
-    firsts: [Time; KINDS],
-    timer: fn(&mut T) -> &mut Timer,
+/// Names one timer within an entry. A type, not a function, so that the compiler sees through it.
+pub(crate) trait Timed<T> {
+    /// Where it is.
+    fn timer(entry: &mut T) -> &mut Timer;
 }
 
-impl<T, const KINDS: usize> Deadlines<T, KINDS> {
-    /// `timer` and `links` name the timer within an entry, and the links of that timer.
-    pub(crate) fn new(timer: fn(&mut T) -> &mut Timer, links: fn(&mut T) -> &mut Links) -> Self {
+/// The links of the timer that `W` names.
+#[derive(Debug)]
+struct LinksOf<W>(PhantomData<W>);
+
+impl<T, W: Timed<T>> Linked<T> for LinksOf<W> {
+    #[inline]
+    fn links(entry: &mut T) -> &mut Links {
+        &mut W::timer(entry).links
+    }
+}
+
+/// The armed timers of `KINDS` kinds, each kind oldest first. An entry has one timer here, which `W` names, of one kind at a time.
+#[derive(Debug)]
+pub(crate) struct Deadlines<T, W, const KINDS: usize> {
+    lists: Lists<T, LinksOf<W>, KINDS>,
+    /// When the first of each kind was armed: kept here so that asking for the next deadline touches no entry.
+    firsts: [Time; KINDS],
+}
+
+impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
+    pub(crate) fn new() -> Self {
         Deadlines {
-            lists: Lists::new(links),
+            lists: Lists::new(),
             firsts: [Time::ZERO; KINDS],
-            timer,
         }
     }
 
@@ -82,9 +98,13 @@ impl<T, const KINDS: usize> Deadlines<T, KINDS> {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        (self.timer)(entry).set_since(now);
+        W::timer(entry).set_since(now);
         self.lists.push_back(slab, index, kind);
-        self.note_first(slab, kind);
+        if self.lists.first(kind) == Some(index)
+            && let Some(first) = self.firsts.get_mut(usize::from(kind))
+        {
+            *first = now;
+        }
     }
 
     /// Disarms the timer of the entry at `index`; harmless when it does not run.
@@ -93,11 +113,14 @@ impl<T, const KINDS: usize> Deadlines<T, KINDS> {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        let Some(kind) = (self.timer)(entry).links.list() else {
+        let Some(kind) = W::timer(entry).links.list() else {
             return;
         };
+        let was_first = self.lists.first(kind) == Some(index);
         self.lists.remove(slab, index);
-        self.note_first(slab, kind);
+        if was_first {
+            self.note_first(slab, kind);
+        }
     }
 
     fn note_first(&mut self, slab: &mut Slab<T>, kind: u8) {
@@ -105,27 +128,8 @@ impl<T, const KINDS: usize> Deadlines<T, KINDS> {
             && let Some(entry) = slab.at_mut(first)
             && let Some(since) = self.firsts.get_mut(usize::from(kind))
         {
-            *since = (self.timer)(entry).since();
+            *since = W::timer(entry).since();
         }
-    }
-}
-
-/// Names a timer within an entry, for [`Deadlines::new`].
-macro_rules! timer_of {
-    ($($field:ident).+) => {
-        $crate::deadlines::Deadlines::new(
-            |entry| &mut entry.$($field).+,
-            |entry| entry.$($field).+.links_mut(),
-        )
-    };
-}
-pub(crate) use timer_of;
-
-impl Timer {
-    /// Its place in the list of its kind.
-    #[inline]
-    pub(crate) fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
     }
 }
 
@@ -138,10 +142,19 @@ mod tests {
         timer: Timer,
     }
 
+    #[derive(Debug)]
+    struct ItsTimer;
+
+    impl Timed<Entry> for ItsTimer {
+        fn timer(entry: &mut Entry) -> &mut Timer {
+            &mut entry.timer
+        }
+    }
+
     #[test]
     fn the_first_to_be_armed_is_the_first_to_end_and_says_since_when() {
         let mut slab = Slab::default();
-        let mut timers: Deadlines<Entry, 2> = timer_of!(timer);
+        let mut timers: Deadlines<Entry, ItsTimer, 2> = Deadlines::new();
         for n in 1..=4 {
             let key = slab.insert(Entry::default()).unwrap();
             timers.arm(&mut slab, key.index, 0, Time::from_millis(n));

@@ -1,5 +1,7 @@
 //! Doubly linked lists through the entries of a slab: no allocation, constant time to join, leave and find the first.
 
+use core::marker::PhantomData;
+
 use crate::slab::Slab;
 
 const NONE: u32 = u32::MAX;
@@ -44,19 +46,24 @@ const EMPTY: Ends = Ends {
     len: 0,
 };
 
-/// `N` lists; an entry is in at most one of them.
-#[derive(Debug)]
-pub(crate) struct Lists<T, const N: usize> {
-    ends: [Ends; N],
-    links: fn(&mut T) -> &mut Links,
+/// Names the links of one kind of lists within an entry. A type, not a function, so that the compiler sees through it.
+pub(crate) trait Linked<T> {
+    /// Where they are.
+    fn links(entry: &mut T) -> &mut Links;
 }
 
-impl<T, const N: usize> Lists<T, N> {
-    /// `links` names the place within an entry.
-    pub(crate) fn new(links: fn(&mut T) -> &mut Links) -> Self {
+/// `N` lists through the [`Linked`] links `L`; an entry is in at most one of them.
+#[derive(Debug)]
+pub(crate) struct Lists<T, L, const N: usize> {
+    ends: [Ends; N],
+    links: PhantomData<fn(T) -> L>,
+}
+
+impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
+    pub(crate) fn new() -> Self {
         Lists {
             ends: [EMPTY; N],
-            links,
+            links: PhantomData,
         }
     }
 
@@ -76,6 +83,7 @@ impl<T, const N: usize> Lists<T, N> {
     }
 
     /// Moves the entry at `index` to the end of `list`.
+    #[inline]
     pub(crate) fn push_back(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
         self.remove(slab, index);
         let Some(ends) = self.ends.get_mut(usize::from(list)) else {
@@ -84,13 +92,13 @@ impl<T, const N: usize> Lists<T, N> {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        *(self.links)(entry) = Links {
+        *L::links(entry) = Links {
             prev: ends.tail,
             next: NONE,
             list,
         };
         match slab.at_mut(ends.tail) {
-            Some(last) => (self.links)(last).next = index,
+            Some(last) => L::links(last).next = index,
             None => ends.head = index,
         }
         ends.tail = index;
@@ -98,11 +106,12 @@ impl<T, const N: usize> Lists<T, N> {
     }
 
     /// Takes the entry at `index` out of its list; harmless when it is in none.
+    #[inline]
     pub(crate) fn remove(&mut self, slab: &mut Slab<T>, index: u32) {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        let links = (self.links)(entry);
+        let links = L::links(entry);
         let Links { prev, next, list } = *links;
         links.list = OUT;
         // An entry that is in no list has the one number that no list has.
@@ -110,11 +119,11 @@ impl<T, const N: usize> Lists<T, N> {
             return;
         };
         match slab.at_mut(prev) {
-            Some(before) => (self.links)(before).next = next,
+            Some(before) => L::links(before).next = next,
             None => ends.head = next,
         }
         match slab.at_mut(next) {
-            Some(after) => (self.links)(after).prev = prev,
+            Some(after) => L::links(after).prev = prev,
             None => ends.tail = prev,
         }
         ends.len -= 1;
@@ -125,7 +134,16 @@ impl<T, const N: usize> Lists<T, N> {
 mod tests {
     use super::*;
 
-    fn drained(lists: &mut Lists<Links, 2>, slab: &mut Slab<Links>, list: u8) -> Vec<u32> {
+    #[derive(Debug)]
+    struct Itself;
+
+    impl Linked<Links> for Itself {
+        fn links(entry: &mut Links) -> &mut Links {
+            entry
+        }
+    }
+
+    fn drained(lists: &mut Lists<Links, Itself, 2>, slab: &mut Slab<Links>, list: u8) -> Vec<u32> {
         let mut seen = Vec::new();
         while let Some(index) = lists.first(list) {
             seen.push(index);
@@ -137,7 +155,7 @@ mod tests {
     #[test]
     fn first_in_first_out_whatever_is_taken_out_or_changes_lists() {
         let mut slab = Slab::default();
-        let mut lists = Lists::new(|links: &mut Links| links);
+        let mut lists = Lists::<Links, Itself, 2>::new();
         for _ in 0..6 {
             let key = slab.insert(Links::default()).unwrap();
             lists.push_back(&mut slab, key.index, 0);

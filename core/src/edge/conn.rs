@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use crate::deadlines::{Deadlines, Timer, timer_of};
+use crate::deadlines::{Deadlines, Timed, Timer};
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, PublicKey};
 use crate::proxy::ProxyHeader;
@@ -291,13 +291,46 @@ pub(super) mod step {
     pub(in super::super) const JOIN: u8 = 5;
 }
 
+/// [`Conn::read_timer`].
+#[derive(Debug)]
+pub(super) struct ReadTimer;
+
+impl Timed<Conn> for ReadTimer {
+    #[inline]
+    fn timer(entry: &mut Conn) -> &mut Timer {
+        &mut entry.read_timer
+    }
+}
+
+/// [`Conn::write_timer`].
+#[derive(Debug)]
+pub(super) struct WriteTimer;
+
+impl Timed<Conn> for WriteTimer {
+    #[inline]
+    fn timer(entry: &mut Conn) -> &mut Timer {
+        &mut entry.write_timer
+    }
+}
+
+/// [`Conn::step_timer`].
+#[derive(Debug)]
+pub(super) struct StepTimer;
+
+impl Timed<Conn> for StepTimer {
+    #[inline]
+    fn timer(entry: &mut Conn) -> &mut Timer {
+        &mut entry.step_timer
+    }
+}
+
 /// All connections with their timers.
 #[derive(Debug)]
 pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
-    pub(super) reads: Deadlines<Conn, 3>,
-    pub(super) writes: Deadlines<Conn, 1>,
-    pub(super) steps: Deadlines<Conn, 6>,
+    pub(super) reads: Deadlines<Conn, ReadTimer, 3>,
+    pub(super) writes: Deadlines<Conn, WriteTimer, 1>,
+    pub(super) steps: Deadlines<Conn, StepTimer, 6>,
     /// How many are in [`State::Handshake`].
     pub(super) half_open: usize,
 }
@@ -306,9 +339,9 @@ impl Conns {
     pub(super) fn new() -> Self {
         Conns {
             slab: Slab::default(),
-            reads: timer_of!(read_timer),
-            writes: timer_of!(write_timer),
-            steps: timer_of!(step_timer),
+            reads: Deadlines::new(),
+            writes: Deadlines::new(),
+            steps: Deadlines::new(),
             half_open: 0,
         }
     }

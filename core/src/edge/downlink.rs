@@ -12,8 +12,18 @@ use crate::wire::tagged::{Flag, TAG_BYTES, Tagged};
 use super::Edge;
 use super::conn::{STALLED, State};
 use super::counters::EndReason;
+use super::memory::{Pressure, squeezed_by};
 use super::session::Place;
 use crate::planted::planted;
+
+/// What became of a packet of the backend's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is in its session's queue, and that is all.
+    Queued,
+    /// Anything else.
+    Other,
+}
 
 /// Memory of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
 #[derive(Debug, Default)]
@@ -53,9 +63,15 @@ impl Edge {
         // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
         let mut reader = mem::take(&mut self.link.reader);
         let mut input = bytes;
+        // Packets into queues add no more than what was read. Whatever else happens may, and is followed by another look.
+        let mut calm = self.is_calm_for(reader.buffered_bytes() + input.len());
         loop {
             match reader.next_frame(&mut input, max_body) {
-                Ok(Some(body)) => self.handle_backend_packet(now, body),
+                Ok(Some(body)) => {
+                    if self.handle_backend_packet(now, body, calm) == Outcome::Other {
+                        calm = self.is_calm_for(input.len());
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "the backend's framing is lost; the link is opened anew");
@@ -71,7 +87,9 @@ impl Edge {
         self.link.reader = reader;
     }
 
-    fn handle_backend_packet(&mut self, now: Time, body: &[u8]) {
+    /// `calm`: with this packet in a queue no bound of memory is near (SPEC 10.5).
+    #[inline]
+    fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
         if planted!(ShortFramePanics) {
             assert!(body.len() >= TAG_BYTES, "a packet has an id and a flag");
         }
@@ -80,7 +98,7 @@ impl Edge {
                 id,
                 flag: Flag::Data,
                 data,
-            }) => self.deliver(now, id, data),
+            }) => return self.deliver(now, id, data, calm),
             Ok(Tagged {
                 id,
                 flag: Flag::Kick,
@@ -105,18 +123,24 @@ impl Edge {
                 self.counters.malformed_down += 1;
             }
         }
+        Outcome::Other
     }
 
     /// A packet for one client goes into its session's queue, or ends the session.
     #[inline]
-    fn deliver(&mut self, now: Time, id: ClientId, data: &[u8]) {
+    fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
         let Some(index) = self.sessions.lookup(id) else {
-            return self.tell_unknown(now, id);
+            self.tell_unknown(now, id);
+            return Outcome::Other;
         };
+        let squeezed = squeezed_by(if calm {
+            Pressure::None
+        } else {
+            self.pressure()
+        });
         let clients = &self.config.clients;
-        let squeezed = self.squeeze();
         let Some(session) = self.sessions.slab.at_mut(index) else {
-            return;
+            return Outcome::Other;
         };
         let (max_packets, max_bytes, overflow) = match session.place {
             Place::Attached(_) => (
@@ -145,13 +169,14 @@ impl Edge {
         let fits = queue.packets() < max_packets
             && (queue.is_empty() || queue.held_bytes().saturating_add(frame_bytes) <= max_bytes);
         if planted!(EmptyPacketDropped) && data.is_empty() {
-            return;
+            return Outcome::Other;
         }
         if !fits && planted!(OverflowDropsPacket) {
-            return;
+            return Outcome::Other;
         }
         if !fits {
-            return self.end_session(now, index, overflow);
+            self.end_session(now, index, overflow);
+            return Outcome::Other;
         }
         if queue.capacity_bytes() == 0
             && let Some(buffer) = self.spare.take()
@@ -166,8 +191,12 @@ impl Edge {
         if let Place::Attached(conn) = session.place {
             self.watch_writes(now, conn);
         }
-        self.account.recount_session(&mut self.sessions.slab, index);
-        self.relieve(now);
+        self.account
+            .grow_session(&mut self.sessions.slab, index, frame_bytes);
+        if !calm {
+            self.relieve(now);
+        }
+        Outcome::Queued
     }
 
     /// Something waits for the client at `index`: it is to be written, and must take something in time.
@@ -190,41 +219,65 @@ impl Edge {
     /// The client at `index` took `bytes` bytes.
     #[inline]
     pub(super) fn written(&mut self, now: Time, index: u32, bytes: usize) {
-        self.take_written(now, index, bytes);
-        self.account.recount_conn(&mut self.conns.slab, index);
-        if let Some(session) = self.conns.slab.at(index).and_then(|conn| conn.session()) {
-            self.account
-                .recount_session(&mut self.sessions.slab, session);
-        }
-    }
-
-    #[inline]
-    fn take_written(&mut self, now: Time, index: u32, bytes: usize) {
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
         };
         let control = bytes.min(conn.control().len());
-        conn.control_written(control);
-        let queue = match &mut conn.state {
-            State::Established { session } => match self.sessions.slab.at_mut(*session) {
-                Some(session) => &mut session.queue,
-                None => return,
-            },
-            State::Draining(queue) => queue,
-            State::Handshake(_) | State::Closing(_) => return,
+        if control > 0 {
+            conn.control_written(control);
+            self.account.recount_conn(&mut self.conns.slab, index);
+        }
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
         };
+        let bytes = bytes - control;
+        match &mut conn.state {
+            State::Established { session } => {
+                let session = *session;
+                self.session_written(index, session, bytes);
+                if (bytes > 0 || control > 0) && !planted!(WriteDeadlineNotRenewed) {
+                    self.renew_write_deadline(now, index);
+                }
+            }
+            State::Draining(queue) => {
+                queue.advance(bytes.min(queue.bytes()));
+                let finished = queue.is_empty() && conn.control().is_empty();
+                self.account.recount_conn(&mut self.conns.slab, index);
+                if finished {
+                    self.finish_draining(now, index);
+                }
+            }
+            State::Handshake(_) | State::Closing(_) => {}
+        }
+    }
+
+    /// The client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
+    #[inline]
+    fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return;
+        };
+        let queue = &mut entry.queue;
+        let before = queue.held_bytes();
         // An adapter that says more than was offered has a bug; what was offered is all that can be gone.
-        let of_queue = (bytes - control).min(queue.bytes());
-        queue.advance_keeping(of_queue, MAX_SPARE_BUFFER_BYTES);
-        if queue.is_empty() {
-            if let Some(buffer) = queue.surrender() {
-                self.spare.keep(buffer);
-            }
-            if matches!(conn.state, State::Draining(_)) && conn.control().is_empty() {
-                return self.finish_draining(now, index);
-            }
+        queue.advance_keeping(bytes.min(queue.bytes()), MAX_SPARE_BUFFER_BYTES);
+        let gone = before - queue.held_bytes();
+        let drained = queue.is_empty();
+        if let Some(buffer) = queue.surrender() {
+            self.spare.keep(buffer);
+        }
+        self.account
+            .shrink_session(&mut self.sessions.slab, session, gone);
+        if drained {
             self.conns.writes.disarm(&mut self.conns.slab, index);
-        } else if bytes > 0 && conn.write_timer.is_armed() && !planted!(WriteDeadlineNotRenewed) {
+        }
+    }
+
+    /// The client at `index` took something, and is to take more.
+    #[inline]
+    fn renew_write_deadline(&mut self, now: Time, index: u32) {
+        let conn = self.conns.slab.at(index);
+        if conn.is_some_and(|conn| conn.write_timer.is_armed()) {
             self.conns
                 .writes
                 .arm(&mut self.conns.slab, index, STALLED, now);

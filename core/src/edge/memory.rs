@@ -3,7 +3,7 @@
 //! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in; those
 //! are given back when they run empty, and at most double what is counted.
 
-use crate::list::{Links, Lists};
+use crate::list::{Linked, Links, Lists};
 use crate::slab::Slab;
 use crate::time::Time;
 
@@ -32,6 +32,13 @@ pub(super) enum Pressure {
     Over,
 }
 
+/// What becomes of the byte bounds of clients.
+#[inline]
+pub(super) fn squeezed_by(pressure: Pressure) -> impl Fn(usize) -> usize {
+    let shift = if pressure >= Pressure::Tight { 2 } else { 0 };
+    move |bound| bound >> shift
+}
+
 /// What one connection or session holds, and its place among holders of about as much.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Holding {
@@ -41,13 +48,30 @@ pub(super) struct Holding {
 
 /// Holders by size: constant time to move, and to find a largest one (within a factor of two).
 #[derive(Debug)]
-pub(super) struct BySize<T>(Lists<T, CLASSES>);
+pub(super) struct BySize<T>(Lists<T, SizeClass, CLASSES>);
 
-impl<T> BySize<T> {
-    fn new(links: fn(&mut T) -> &mut Links) -> Self {
-        BySize(Lists::new(links))
+/// The links of [`BySize`].
+#[derive(Debug)]
+pub(super) struct SizeClass;
+
+impl Linked<Conn> for SizeClass {
+    #[inline]
+    fn links(conn: &mut Conn) -> &mut Links {
+        &mut conn.holding.class
     }
+}
 
+impl Linked<Session> for SizeClass {
+    #[inline]
+    fn links(session: &mut Session) -> &mut Links {
+        &mut session.holding.class
+    }
+}
+
+impl<T> BySize<T>
+where
+    SizeClass: Linked<T>,
+{
     fn update(&mut self, slab: &mut Slab<T>, index: u32, before: usize, after: usize) {
         match (class_of(before), class_of(after)) {
             (before, after) if before == after => {}
@@ -86,8 +110,8 @@ impl Account {
         let mut account = Account {
             counted: 0,
             steps: [0; 3],
-            conns: BySize::new(|conn| &mut conn.holding.class),
-            sessions: BySize::new(|session| &mut session.holding.class),
+            conns: BySize(Lists::new()),
+            sessions: BySize(Lists::new()),
         };
         account.set_bound(max_bytes);
         account
@@ -104,6 +128,7 @@ impl Account {
             [80, 90, 95].map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100);
     }
 
+    /// Asked for every packet: one comparison while there is room.
     #[inline]
     fn level(&self, held_bytes: usize) -> Pressure {
         let [tight, full, over] = self.steps;
@@ -118,31 +143,64 @@ impl Account {
     /// What the connection at `index` holds may have changed.
     #[inline]
     pub(super) fn recount_conn(&mut self, slab: &mut Slab<Conn>, index: u32) {
-        let Some(conn) = slab.at_mut(index) else {
-            return;
-        };
-        let after = conn.held_bytes();
-        let before = core::mem::replace(&mut conn.holding.bytes, after);
-        if before != after {
-            self.counted = self.counted - before + after;
-            self.conns.update(slab, index, before, after);
+        if let Some(conn) = slab.at_mut(index) {
+            let after = conn.held_bytes();
+            let before = core::mem::replace(&mut conn.holding.bytes, after);
+            if before != after {
+                self.conn_changed(slab, index, before, after);
+            }
         }
     }
 
+    /// Apart from the rest: few reads end within a frame.
+    #[inline(never)]
+    fn conn_changed(&mut self, slab: &mut Slab<Conn>, index: u32, before: usize, after: usize) {
+        self.counted = self.counted - before + after;
+        self.conns.update(slab, index, before, after);
+    }
+
     /// What the session at `index` holds may have changed.
-    #[inline]
     pub(super) fn recount_session(&mut self, slab: &mut Slab<Session>, index: u32) {
         let Some(session) = slab.at_mut(index) else {
             return;
         };
         let after = session.queue.held_bytes() + session.backlog_bytes();
         let before = core::mem::replace(&mut session.holding.bytes, after);
-        // The last words of one that has ended cannot be freed: it must not stand before those that can.
-        let ended = session.place == Place::Ended;
-        let freeable = if ended { 0 } else { after };
-        if before != freeable {
-            self.counted = self.counted - before + after;
-            self.sessions.update(slab, index, before, freeable);
+        self.counted = self.counted - before + after;
+        if session.place == Place::Ended {
+            // The last words of one that has ended cannot be freed: it must not stand before those that can.
+            self.sessions.0.remove(slab, index);
+        } else {
+            self.sessions.update(slab, index, before, after);
+        }
+    }
+
+    /// The queue of the session at `index`, which has not ended, holds so many bytes more: [`recount_session`](Self::recount_session)
+    /// for the path that every packet takes.
+    #[inline]
+    pub(super) fn grow_session(&mut self, slab: &mut Slab<Session>, index: u32, bytes: usize) {
+        if let Some(session) = slab.at_mut(index) {
+            let before = session.holding.bytes;
+            let after = before + bytes;
+            session.holding.bytes = after;
+            self.counted += bytes;
+            if after >= SMALLEST_CLASS_BYTES {
+                self.sessions.update(slab, index, before, after);
+            }
+        }
+    }
+
+    /// The same for so many bytes less.
+    #[inline]
+    pub(super) fn shrink_session(&mut self, slab: &mut Slab<Session>, index: u32, bytes: usize) {
+        if let Some(session) = slab.at_mut(index) {
+            let before = session.holding.bytes;
+            let after = before - bytes;
+            session.holding.bytes = after;
+            self.counted -= bytes;
+            if before >= SMALLEST_CLASS_BYTES {
+                self.sessions.update(slab, index, before, after);
+            }
         }
     }
 
@@ -165,6 +223,7 @@ impl Account {
 
 impl Edge {
     /// Bytes that wait, anywhere in the machine.
+    #[inline]
     #[must_use]
     pub(super) fn held_bytes(&self) -> usize {
         let link = &self.link;
@@ -176,30 +235,37 @@ impl Edge {
 
     #[inline]
     pub(super) fn pressure(&self) -> Pressure {
-        if self.config.limits.enforce_memory == Enforce::On {
-            self.account.level(self.held_bytes())
-        } else {
-            Pressure::None
+        match self.account.level(self.held_bytes()) {
+            Pressure::None => Pressure::None,
+            level if self.config.limits.enforce_memory == Enforce::On => level,
+            _ => Pressure::None,
         }
+    }
+
+    /// Whether nothing that depends on the pressure can happen while no more than `bytes` are added to what is held.
+    #[inline]
+    pub(super) fn is_calm_for(&self, bytes: usize) -> bool {
+        self.account.level(self.held_bytes().saturating_add(bytes)) == Pressure::None
     }
 
     /// What becomes of the byte bounds of clients now; asked once for all bounds that a packet meets.
     #[inline]
     pub(super) fn squeeze(&self) -> impl Fn(usize) -> usize + use<> {
-        let divisor = if self.pressure() >= Pressure::Tight {
-            4
-        } else {
-            1
-        };
-        move |bound| bound / divisor
+        squeezed_by(self.pressure())
     }
 
     /// From 95 % on the largest fail until there is room again. Each step frees at least half of what the largest one holds.
     #[inline]
     pub(super) fn relieve(&mut self, now: Time) {
+        if self.account.level(self.held_bytes()) == Pressure::Over {
+            self.end_largest(now);
+        }
+    }
+
+    #[cold]
+    fn end_largest(&mut self, now: Time) {
         if self.config.limits.enforce_memory == Enforce::Report {
-            let over = self.account.level(self.held_bytes()) == Pressure::Over;
-            self.counters.memory_over += u64::from(over);
+            self.counters.memory_over += 1;
             return;
         }
         while self.pressure() == Pressure::Over {

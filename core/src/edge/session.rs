@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use crate::deadlines::{Deadlines, Timer, timer_of};
+use crate::deadlines::{Deadlines, Timed, Timer};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::queue::FrameQueue;
@@ -86,13 +86,24 @@ impl Session {
     }
 }
 
+/// [`Session::stale_timer`].
+#[derive(Debug)]
+pub(super) struct StaleTimer;
+
+impl Timed<Session> for StaleTimer {
+    #[inline]
+    fn timer(entry: &mut Session) -> &mut Timer {
+        &mut entry.stale_timer
+    }
+}
+
 /// All sessions, by index and by id.
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) slab: Slab<Session>,
     /// Indexes by the hash of the ids that stand in the slab.
     by_id: HashTable<u32>,
-    pub(super) stale: Deadlines<Session, 2>,
+    pub(super) stale: Deadlines<Session, StaleTimer, 2>,
 }
 
 /// Kinds of stale timers: sessions that exchanged a packet, and those that never did.
@@ -112,7 +123,7 @@ impl Sessions {
         Sessions {
             slab: Slab::default(),
             by_id: HashTable::new(),
-            stale: timer_of!(stale_timer),
+            stale: Deadlines::new(),
         }
     }
 

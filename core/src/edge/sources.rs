@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
-use crate::deadlines::{Deadlines, Timer, timer_of};
+use crate::deadlines::{Deadlines, Timed, Timer};
 use crate::slab::Slab;
 use crate::time::Time;
 
@@ -147,12 +147,22 @@ struct Source {
 
 const IDLE: u8 = 0;
 
+/// [`Source::idle_timer`].
+#[derive(Debug)]
+struct IdleTimer;
+
+impl Timed<Source> for IdleTimer {
+    fn timer(entry: &mut Source) -> &mut Timer {
+        &mut entry.idle_timer
+    }
+}
+
 /// The table of sources. Its size is bounded, its hash is keyed: nobody outside can make it slow or large.
 pub(super) struct Sources {
     key: [u8; 16],
     slab: Slab<Source>,
     by_prefix: HashTable<u32>,
-    idle: Deadlines<Source, 1>,
+    idle: Deadlines<Source, IdleTimer, 1>,
 }
 
 impl core::fmt::Debug for Sources {
@@ -184,7 +194,7 @@ impl Sources {
             key,
             slab: Slab::default(),
             by_prefix: HashTable::new(),
-            idle: timer_of!(idle_timer),
+            idle: Deadlines::new(),
         }
     }
 

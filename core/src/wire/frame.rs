@@ -50,14 +50,18 @@ impl FrameReader {
         input: &mut &'input [u8],
         max_body: u32,
     ) -> Result<Option<&'a [u8]>, FrameTooLong> {
-        if self.buffer.is_empty()
-            && let Some((length, rest)) = input.split_first_chunk::<LENGTH_BYTES>()
-            && let length = u32::from_le_bytes(*length)
-            && length <= max_body
-            && let Some((body, rest)) = rest.split_at_checked(length as usize)
-        {
-            *input = rest;
-            return Ok(Some(body));
+        if self.buffer.is_empty() {
+            if let Some((length, rest)) = input.split_first_chunk::<LENGTH_BYTES>()
+                && let length = u32::from_le_bytes(*length)
+                && length <= max_body
+                && let Some((body, rest)) = rest.split_at_checked(length as usize)
+            {
+                *input = rest;
+                return Ok(Some(body));
+            }
+            if input.is_empty() && self.buffer.capacity() == 0 {
+                return Ok(None);
+            }
         }
         self.next_cut_frame(input, max_body)
     }

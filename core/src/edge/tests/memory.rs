@@ -203,3 +203,49 @@ fn the_last_words_of_one_that_ended_keep_nobody_else_from_failing() {
         world.edge.gauges().held_bytes
     );
 }
+
+/// Whether many packets come in one read of the link or each in its own: the same sessions end, for the same reasons.
+#[test]
+fn one_read_of_the_link_does_what_a_read_for_each_packet_does() {
+    for percent in (40..=96).step_by(4) {
+        let run = |at_once: bool| {
+            let mut world = World::new(|config| {
+                config.limits.max_memory_bytes = MAX;
+                config.limits.enforce_sources = Enforce::Off;
+                config.master.channel_capacity = 1;
+            });
+            let talkers: Vec<Member> = (0..4).map(|_| world.join()).collect();
+            let members: Vec<Member> = (0..8).map(|_| world.join()).collect();
+            // The link takes one packet. Of the others' empty ones, 4 bytes each, 13 are held once they have ended.
+            world.send(talkers[0].conn, b"fills the link");
+            for talker in &talkers[1..] {
+                let frames = [0; 64 * 1024];
+                world
+                    .edge
+                    .handle_client_bytes(world.now, talker.conn, &frames);
+            }
+            fill(&mut world, &members, percent - 20);
+            let mut packets = Vec::new();
+            let mut say = |id, flag, data: &[u8]| {
+                let mut bytes = Vec::new();
+                Tagged { id, flag, data }.encode(&mut bytes);
+                packets.push(bytes);
+            };
+            for (member, talker) in members.iter().zip(&talkers) {
+                say(member.id, Flag::Data, &[0; 4 * 1024]);
+                say(talker.id, Flag::Kick, b"");
+                say(talker.id, Flag::Data, b"too late");
+            }
+            if at_once {
+                packets = vec![packets.concat()];
+            }
+            for bytes in packets {
+                world.edge.handle_link_bytes(world.now, &bytes);
+            }
+            let gauges = world.edge.gauges();
+            world.edge.audit();
+            (gauges, world.edge.counters().ended, world.backend_hears())
+        };
+        assert_eq!(run(true), run(false), "from {percent} %");
+    }
+}
