@@ -98,7 +98,6 @@ impl Trunk {
     /// A trunk of so many shards. `seed` is where the pauses between attempts to reach the backend come from.
     #[must_use]
     pub fn new(config: &MasterConfig, shards: NonZeroU8, seed: [u8; 32]) -> Self {
-        let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
         let branch = || Branch {
             state: BranchState::Closed,
             reader: FrameReader::default(),
@@ -108,7 +107,7 @@ impl Trunk {
             now: Time::ZERO,
             rng: ChaCha20Rng::from_seed(seed),
             link: Link::new(config),
-            max_body: config.max_frame_bytes.saturating_add(tag_bytes),
+            max_body: longest_body(config),
             branches: (0..shards.get()).map(|_| branch()).collect(),
             shutdown_at: None,
             counters: Counters::default(),
@@ -169,11 +168,13 @@ impl Trunk {
     pub fn branch_read_budget(&self, shard: ShardId) -> usize {
         let waiting = match self.state(shard) {
             BranchState::Closed | BranchState::Gone => return 0,
-            // It writes no more than its stream holds: that much finds room, or its end could never be read.
-            BranchState::Ending { .. } => return READ_BYTES,
+            // It is about to read the end of its stream, and writes nothing from then on. What it wrote before must find room, or its
+            // own end could never be read.
+            BranchState::Ending { .. } if self.branch_wants_close(shard) => return READ_BYTES,
+            BranchState::Ending { announcing: true } => return READ_BYTES,
             // What waited earlier goes out when all have announced: it must not be in the way of that.
             BranchState::Announcing => self.link.announcements.held_bytes(),
-            BranchState::Open => self.link.queue.held_bytes(),
+            BranchState::Open | BranchState::Ending { .. } => self.link.queue.held_bytes(),
         };
         if waiting < LINK_BYTES { READ_BYTES } else { 0 }
     }
@@ -181,7 +182,11 @@ impl Trunk {
     /// The shard sent `bytes`.
     pub fn handle_branch_bytes(&mut self, now: Time, shard: ShardId, bytes: &[u8]) {
         self.advance(now);
-        let Some(branch) = self.branches.get_mut(usize::from(shard.as_u8())) else {
+        let Some(branch) = self
+            .branches
+            .get_mut(usize::from(shard.as_u8()))
+            .filter(|branch| !matches!(branch.state, BranchState::Closed | BranchState::Gone))
+        else {
             return;
         };
         let mut input = bytes;
@@ -302,11 +307,7 @@ impl Trunk {
             branch.state = match branch.state {
                 BranchState::Announcing => BranchState::Ending { announcing: true },
                 BranchState::Open => BranchState::Ending { announcing: false },
-                BranchState::Closed => {
-                    // What came for a shard that had not got its stream yet is gone with the link, like what was still on its way.
-                    branch.queue = FrameQueue::new();
-                    BranchState::Closed
-                }
+                // What came for a shard that had not got its stream yet waits for its next one.
                 other => other,
             };
         }
@@ -318,10 +319,14 @@ impl Trunk {
         self.link.wants_close
     }
 
-    /// How many bytes to read from the backend at most now: none while a shard is far behind.
+    /// How many bytes to read from the backend at most now: none while a shard is far behind, or has not ended its stream of the link
+    /// before, which nothing of this link may follow.
     #[must_use]
     pub fn link_read_budget(&self) -> usize {
-        let behind = |branch: &Branch| branch.queue.held_bytes() >= BRANCH_BYTES;
+        let behind = |branch: &Branch| {
+            matches!(branch.state, BranchState::Ending { .. })
+                || branch.queue.held_bytes() >= BRANCH_BYTES
+        };
         if self.link_takes() && !self.branches.iter().any(behind) {
             READ_BYTES
         } else {
@@ -419,6 +424,13 @@ impl Trunk {
         self.link.handle_timeout(now);
     }
 
+    /// Takes another configuration, in this step (SPEC 10.8): the pauses and the longest frame.
+    pub fn handle_config(&mut self, now: Time, config: &MasterConfig) {
+        self.advance(now);
+        self.link.set_bounds(config);
+        self.max_body = longest_body(config);
+    }
+
     /// The shards end, each on its own: what they say until then is handed over, `within` at most.
     pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
         let now = self.advance(now);
@@ -486,6 +498,12 @@ impl Trunk {
         self.now = self.now.max(now);
         self.now
     }
+}
+
+/// The longest frame of the backend's: an id and a flag longer than the largest packet.
+fn longest_body(config: &MasterConfig) -> u32 {
+    let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+    config.max_frame_bytes.saturating_add(tag_bytes)
 }
 
 /// Appends a body that a reader lent, as the frame that it was.

@@ -10,7 +10,7 @@ use super::conn::{STALLED, State, read, step};
 
 impl Edge {
     /// Takes another configuration, whole, in this step: what was handled before it was handled by the old one, what comes after it by
-    /// the new one. [`EdgeConfig::shard`] is what the machine is, not what it does, and stays.
+    /// the new one. [`EdgeConfig::shard`] and [`EdgeConfig::shards`] are what the machine is, not what it does, and stay.
     ///
     /// What is beyond a bound that became smaller stays until the bound is looked at next: a queue, with the next packet for it.
     /// Deadlines that run count from where they began. It costs a walk over all connections.
@@ -18,6 +18,7 @@ impl Edge {
         let now = self.advance(now);
         let config = EdgeConfig {
             shard: self.config.shard,
+            shards: self.config.shards,
             ..config
         };
         let old = mem::replace(&mut self.config, config);

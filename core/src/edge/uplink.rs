@@ -366,9 +366,13 @@ impl Edge {
     /// A packet came for an id that means nothing: the backend hears so, at a bounded rate, and if there is room.
     pub(super) fn tell_unknown(&mut self, now: Time, id: ClientId) {
         self.counters.unknown_client += 1;
-        let due = self
-            .unknown_notices
-            .take(now, UNKNOWN_NOTICE_BURST, UNKNOWN_NOTICE_INTERVAL);
+        // The bound is the process's, and each shard has its part of it.
+        let shards = u32::from(self.config.shards.max(1));
+        let due = self.unknown_notices.take(
+            now,
+            UNKNOWN_NOTICE_BURST.div_ceil(shards),
+            UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
+        );
         // It must not overtake what the session that had this id still has in line: while anybody waits there is no room.
         let room = self.waiting.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
         if due && room && !planted!(UnknownUnanswered) {

@@ -1,0 +1,136 @@
+//! The trunk between scripted shards and a scripted backend. (SPEC 9.9)
+
+mod down;
+mod life;
+mod parts;
+mod up;
+
+use core::num::NonZeroU8;
+
+use voltlane_core::edge::{Closed, DeadlineReason, MasterConfig};
+use voltlane_core::trunk::Trunk;
+use voltlane_core::wire::frame::{FrameReader, encode_frame};
+use voltlane_core::{ShardId, Time};
+
+const A: ShardId = ShardId::new(0);
+const B: ShardId = ShardId::new(1);
+const C: ShardId = ShardId::new(2);
+/// What a shard says when it has announced all that it has to.
+const MARK: [u8; 4] = [0; 4];
+/// From here on no shard is read, and the backend is not.
+const LINK_BYTES: usize = 256 * 1024;
+const BRANCH_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 64 * 1024;
+
+/// A trunk at an instant.
+struct Rig {
+    trunk: Trunk,
+    now: Time,
+}
+
+fn frame(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_frame(body, &mut out);
+    out
+}
+
+/// A tagged packet of data, of a client at this shard.
+fn packet(shard: ShardId, data: &[u8]) -> Vec<u8> {
+    frame(&[&[7, 7, 7, 7, 7, 7, 7, shard.as_u8(), 0][..], data].concat())
+}
+
+/// A tagged packet that is a whole frame of so many bytes.
+fn packet_of(shard: ShardId, frame_bytes: usize) -> Vec<u8> {
+    packet(shard, &vec![b'.'; frame_bytes - 13])
+}
+
+/// Whole frames, as text of their data.
+fn texts(bytes: &[u8]) -> Vec<String> {
+    let (mut reader, mut input, mut texts) = (FrameReader::default(), bytes, Vec::new());
+    while let Ok(Some(body)) = reader.next_frame(&mut input, u32::MAX) {
+        texts.push(String::from_utf8_lossy(body.get(9..).unwrap_or(b"short")).into_owned());
+    }
+    assert_eq!(reader.buffered_bytes(), 0, "whole frames only");
+    texts
+}
+
+impl Rig {
+    /// Two shards, no backend.
+    fn new() -> Self {
+        Rig::of(2, &MasterConfig::default())
+    }
+
+    fn of(shards: u8, config: &MasterConfig) -> Self {
+        let shards = NonZeroU8::new(shards).unwrap();
+        Rig {
+            trunk: Trunk::new(config, shards, [3; 32]),
+            now: Time::from_millis(1),
+        }
+    }
+
+    /// Two shards with all announced, and a backend.
+    fn open() -> Self {
+        let mut rig = Rig::new();
+        rig.backend_comes();
+        for shard in [A, B] {
+            rig.dial(shard);
+            rig.says(shard, &MARK);
+        }
+        rig
+    }
+
+    fn backend_comes(&mut self) {
+        let due = self.trunk.poll_timeout().expect("the link is down");
+        assert_eq!(due.reason, DeadlineReason::LinkRetry);
+        self.now = self.now.max(due.at);
+        assert!(self.trunk.link_wants_connect(self.now));
+        self.trunk.handle_link_connecting(self.now);
+        self.trunk.handle_link_connected(self.now);
+    }
+
+    fn backend_goes(&mut self) {
+        self.trunk.handle_link_closed(self.now, Closed::Error);
+    }
+
+    fn dial(&mut self, shard: ShardId) {
+        assert!(self.trunk.branch_accepts(shard));
+        self.trunk.handle_branch_opened(self.now, shard);
+        assert!(
+            !self.trunk.branch_accepts(shard),
+            "one stream for each shard"
+        );
+    }
+
+    /// The shard has read what the trunk ended with, and ends too.
+    fn ends(&mut self, shard: ShardId) {
+        assert!(self.trunk.branch_wants_close(shard));
+        self.trunk.handle_branch_closed(self.now, shard);
+    }
+
+    fn says(&mut self, shard: ShardId, bytes: &[u8]) {
+        self.trunk.handle_branch_bytes(self.now, shard, bytes);
+    }
+
+    fn backend_says(&mut self, bytes: &[u8]) {
+        self.trunk.handle_link_bytes(self.now, bytes);
+    }
+
+    fn output(&self) -> Vec<u8> {
+        self.trunk.link_output().concat()
+    }
+
+    /// All that the trunk has for the backend now.
+    fn backend_hears(&mut self) -> Vec<String> {
+        let bytes = self.output();
+        self.trunk.handle_link_written(self.now, bytes.len());
+        texts(&bytes)
+    }
+
+    /// All that the trunk has for a shard now.
+    fn hears(&mut self, shard: ShardId) -> Vec<u8> {
+        let bytes = self.trunk.branch_output(shard).to_vec();
+        self.trunk
+            .handle_branch_written(self.now, shard, bytes.len());
+        bytes
+    }
+}
