@@ -1,6 +1,7 @@
 //! The machine through its face: a small world in which each call is one event.
 
 mod admission;
+mod handover;
 mod links;
 mod memory;
 mod pace;
@@ -10,7 +11,7 @@ mod sessions;
 mod states;
 
 use super::*;
-use crate::id::ClientId;
+use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
 use crate::wire::frame::{FrameReader, encode_frame};
 use crate::wire::handshake::Handshake;
