@@ -237,12 +237,16 @@ impl Trunk {
     }
 
     /// The shard has ended its direction of its stream, and all of it was read. A frame that it had begun it will send again whole.
+    /// In a shutdown it has ended for good.
     pub fn handle_branch_closed(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         let lost = matches!(
             self.state(shard),
             BranchState::Announcing | BranchState::Open
         );
+        if lost && self.shutdown_at.is_some() {
+            return self.end_branch(shard, BranchState::Gone);
+        }
         if lost {
             // Its next stream would begin with announcements, which have no place in the middle of a link.
             self.link.wants_close = self.link.is_up();

@@ -114,3 +114,18 @@ fn everything_that_waits_is_counted() {
     assert_eq!((gauges.link_packets, gauges.link_bytes), (1, 18));
     assert!(gauges.link_is_up);
 }
+
+#[test]
+fn in_a_shutdown_a_shard_that_ends_leaves_the_link_to_the_others() {
+    let mut rig = Rig::open();
+    rig.trunk.handle_shutdown(rig.now, Duration::from_secs(3));
+    rig.says(A, &packet(A, b"last words of a"));
+    rig.trunk.handle_branch_closed(rig.now, A);
+    assert!(!rig.trunk.link_wants_close());
+    rig.says(B, &packet(B, b"b goes on"));
+    assert_eq!(rig.backend_hears(), ["last words of a", "b goes on"]);
+    rig.trunk.handle_branch_gone(rig.now, A);
+    assert!(!rig.trunk.is_finished());
+    rig.trunk.handle_branch_closed(rig.now, B);
+    assert!(rig.trunk.is_finished());
+}
