@@ -12,8 +12,8 @@ use crate::logging;
 /// What is left to do for a runtime, once arguments and configuration are known to be good.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
-    /// Serve with these settings.
-    Run(Box<Settings>),
+    /// Serve with these settings, which can be read again with these arguments.
+    Run(Box<Settings>, ConfigArgs),
     /// Show it all in one process.
     Demo(DemoArgs),
     /// Be a client.
@@ -34,7 +34,7 @@ pub const EXIT_USAGE: u8 = 2;
 ///
 /// fn main() -> ExitCode {
 ///     main_with("voltlane", |task| match task {
-///         Task::Run(settings) => {
+///         Task::Run(settings, _) => {
 ///             tracing::info!("would listen on {}", settings.listener.address);
 ///             ExitCode::SUCCESS
 ///         }
@@ -61,7 +61,7 @@ impl Task {
     /// Only a server has a configuration; what a person looks at while it runs logs what goes wrong.
     fn log_level(&self) -> LogLevel {
         match self {
-            Task::Run(settings) => settings.general.log_level,
+            Task::Run(settings, _) => settings.general.log_level,
             Task::Echo(_) => LogLevel::Info,
             Task::Demo(_) | Task::Connect(_) => LogLevel::Warn,
         }
@@ -119,7 +119,7 @@ fn prepare(
         Command::Connect(args) => Ok((Task::Connect(args), None)),
         Command::Echo(args) => Ok((Task::Echo(args), None)),
         Command::Run(args) => match load(&args, WhenMissing::Write) {
-            Ok((loaded, note)) => Ok((Task::Run(Box::new(loaded.settings)), note)),
+            Ok((loaded, note)) => Ok((Task::Run(Box::new(loaded.settings), args), note)),
             Err(problems) => Err(Ending::refusal(program, "nothing was started", &problems)),
         },
         Command::Check(args) => Err(match load(&args, WhenMissing::Leave) {
@@ -225,7 +225,7 @@ mod tests {
     fn what_needs_a_runtime_is_handed_over() {
         let (task, note) =
             prepare_line("run --config default.toml --listen 127.0.0.1:0").expect("good");
-        let Task::Run(settings) = &task else {
+        let Task::Run(settings, _) = &task else {
             panic!("{task:?}")
         };
         assert_eq!(settings.listener.address.to_string(), "127.0.0.1:0");

@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -16,7 +16,9 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Registry, reload};
 
 mod kinds;
 
@@ -26,20 +28,47 @@ use kinds::Kinds;
 use crate::config::LogLevel;
 use crate::text::{Printable, excerpt};
 
+/// What changes how much is logged.
+type Filter = reload::Handle<LevelFilter, Registry>;
+
+/// The one of the process.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// Logs as much as `level` says from now on, if [`start`] was called.
+pub fn set_level(level: LogLevel) {
+    if let Some(filter) = FILTER.get() {
+        // Fails only if the log is gone.
+        let _ = filter.reload(level_filter(level));
+    }
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
 /// Begins to log to standard error, for the whole process. A second call changes nothing.
 pub fn start(level: LogLevel) {
     let begin = Instant::now();
     let stderr = io::stderr();
     let colours =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = subscriber(
+    let (subscriber, filter) = subscriber(
         level,
         || Lossy(io::stderr()),
         colours,
         move || begin.elapsed(),
     );
     // Fails only if there is one already.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = FILTER.set(filter);
+    }
 }
 
 /// The same to any writer, and with any clock.
@@ -48,34 +77,27 @@ fn subscriber<W>(
     writer: W,
     colours: bool,
     clock: impl Fn() -> Duration + Send + Sync + 'static,
-) -> impl Subscriber
+) -> (impl Subscriber, Filter)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let level = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
+    let (filter, handle) = reload::Layer::new(level_filter(level));
     let fields = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(Printable(writer), "{value:?}"),
         name => write!(Printable(writer), "{name}={value:?}"),
     });
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         // It would complain to the very stream that is closed, with a macro that panics then.
         .log_internal_errors(false)
-        .with_max_level(level)
         .with_ansi(colours)
         .fmt_fields(fields.delimited(" "))
         .event_format(Lines {
             kinds: Mutex::new(Kinds::default()),
             clock,
         })
-        .with_writer(writer)
-        .finish()
+        .with_writer(writer);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    (subscriber, handle)
 }
 
 /// A stream that takes everything: when nobody reads the log or the disk is full, the service goes on.
@@ -225,7 +247,7 @@ mod tests {
             let (writer, clock) = (self.clone(), self.clone());
             let clock = move || Duration::from_millis(clock.millis.load(Ordering::Relaxed));
             tracing::subscriber::with_default(
-                subscriber(level, move || writer.clone(), false, clock),
+                subscriber(level, move || writer.clone(), false, clock).0,
                 test,
             );
         }
@@ -365,6 +387,28 @@ mod tests {
     }
 
     #[test]
+    fn the_level_can_change_while_it_logs() {
+        let log = Log::default();
+        let writer = log.clone();
+        let clock = || Duration::ZERO;
+        let (subscriber, filter) = subscriber(LogLevel::Warn, move || writer.clone(), false, clock);
+        tracing::subscriber::with_default(subscriber, || {
+            let say = || tracing::debug!("d");
+            say();
+            assert_eq!(log.lines(), [""; 0]);
+            filter
+                .reload(level_filter(LogLevel::Debug))
+                .expect("it logs");
+            say();
+            assert_eq!(log.lines(), ["DEBUG d"]);
+            filter.reload(level_filter(LogLevel::Off)).expect("it logs");
+            say();
+            tracing::error!("e");
+            assert_eq!(log.lines(), [""; 0]);
+        });
+    }
+
+    #[test]
     fn what_a_peer_wrote_stays_on_its_line_and_commands_no_terminal() {
         let log = Log::default();
         let evil = "x\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\r";
@@ -391,7 +435,8 @@ mod tests {
                 Err(io::ErrorKind::StorageFull.into())
             }
         }
-        let subscriber = subscriber(LogLevel::Info, || Lossy(Broken), false, || Duration::ZERO);
+        let (subscriber, _) =
+            subscriber(LogLevel::Info, || Lossy(Broken), false, || Duration::ZERO);
         tracing::subscriber::with_default(subscriber, || tracing::info!("into the void"));
         assert!(io::Write::write_all(&mut Lossy(Broken), b"x").is_ok());
         assert!(io::Write::flush(&mut Lossy(Broken)).is_ok());

@@ -123,7 +123,7 @@ fn a_client_without_an_edge_says_what_it_could_not_send() {
     let mut client = PROGRAM.start(&directory, &["connect", "127.0.0.1:1"]);
     client.feed(b"into the void\n");
     client.stderr("Dropped: could not connect; trying again in ");
-    client.stderr("Ended with 1 packets not sent");
+    client.stderr("Ended with 1 packet not sent");
     let finished = client.end();
     assert_eq!((finished.code, &*finished.stdout), (Some(1), ""));
 }

@@ -19,6 +19,7 @@ mod pairings;
 mod program;
 mod published;
 mod reconnect;
+mod reload;
 
 use conformance::Rig;
 

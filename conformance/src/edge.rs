@@ -71,6 +71,13 @@ impl Edge {
         found.unwrap_or_else(|| panic!("no line with \"{part}\" in the log"))
     }
 
+    /// Waits for a line of its log, after those that were waited for so.
+    #[track_caller]
+    pub fn next_log(&mut self, part: &str) -> String {
+        let process = self.process.as_mut().expect("taken at the end alone");
+        process.stderr(part)
+    }
+
     /// Where it answers over HTTP, if its configuration has an address for that.
     #[must_use]
     #[track_caller]

@@ -515,6 +515,38 @@ fn a_shutdown_hands_over_what_is_queued_and_ends() {
 }
 
 #[test]
+fn another_configuration_holds_from_the_next_turn_on_and_of_two_the_later() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        handle,
+        ..
+    } = setup(EdgeConfig::default(), CUT);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        for (bounds, length) in [([1, 100], 100), ([1_000, 99], 99)] {
+            for bound in bounds {
+                let mut config = EdgeConfig::default();
+                config.clients.max_frame_bytes = bound;
+                handle.reconfigure(config);
+            }
+            client.send(&vec![7; length]).await.expect("sent");
+            let packet = link.recv().await.expect("in order").expect("a packet");
+            assert_eq!(packet.2.len(), length);
+        }
+        client.send(&[7; 100]).await.expect("sent");
+        assert_eq!(client.recv().await.expect("in order"), None);
+        settle(&clock).await;
+    });
+}
+
+#[test]
 fn a_shutdown_ends_even_if_nobody_takes_anything() {
     let Setup {
         mut world,

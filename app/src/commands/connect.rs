@@ -144,7 +144,8 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         if unsent == 0 {
             return ExitCode::SUCCESS;
         }
-        say(&format!("Ended with {unsent} packets not sent"));
+        let packets = if unsent == 1 { "packet" } else { "packets" };
+        say(&format!("Ended with {unsent} {packets} not sent"));
         ExitCode::FAILURE
     }
 }

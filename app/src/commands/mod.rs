@@ -4,6 +4,7 @@ mod connect;
 mod demo;
 mod echo;
 mod lines;
+mod reload;
 mod run;
 mod signals;
 
@@ -17,7 +18,7 @@ use crate::{Runtime, Task, main_with};
 /// A whole binary. `program` is its name.
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
-        Task::Run(settings) => run::run::<R>(*settings),
+        Task::Run(settings, args) => run::run::<R>(*settings, args),
         Task::Connect(args) => connect::run::<R>(&args),
         Task::Echo(args) => echo::run::<R>(&args),
         Task::Demo(args) => demo::run::<R>(program, args),

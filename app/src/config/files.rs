@@ -24,6 +24,8 @@ pub enum WhenMissing {
     Write,
     /// Write nothing. The defaults hold, unless the file was named.
     Leave,
+    /// A configuration is in effect: a file that is missing, or that is cut short, is an error, so that it stays.
+    Keep,
 }
 
 /// What happened on the way to a configuration and is worth a line in the log.
@@ -85,6 +87,7 @@ pub fn load(
     });
     if file.is_none() {
         match when_missing {
+            WhenMissing::Keep => problems.push(Problem::of_file(whole(), "there is no such file")),
             WhenMissing::Leave if named => {
                 problems.push(Problem::of_file(whole(), "there is no such file"))
             }
@@ -107,6 +110,14 @@ pub fn load(
                 }
             }
         }
+    }
+    // An editor that writes in place may be in the middle of a value, and a part of a number is a number.
+    if when_missing == WhenMissing::Keep
+        && let Some(bytes) = &file
+        && bytes.last().is_some_and(|&last| last != b'\n')
+    {
+        let message = "does not end with a line break: is it being written?";
+        problems.push(Problem::of_file(whole(), message));
     }
     let dotenv_path = directory.join(".env");
     // A directory of that name is a Python environment more often than not.

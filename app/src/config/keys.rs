@@ -17,6 +17,8 @@ pub struct Key {
     section: &'static str,
     apply: fn(&mut Settings, Raw<'_>) -> Result<(), String>,
     show: fn(&Settings) -> String,
+    differs: fn(&Settings, &Settings) -> bool,
+    copy: fn(&Settings, &mut Settings),
     expected: fn(&str) -> String,
 }
 
@@ -60,6 +62,16 @@ impl Key {
     #[must_use]
     pub fn show(&self, settings: &Settings) -> String {
         (self.show)(settings)
+    }
+
+    /// Whether two configurations have different values.
+    pub(super) fn differs(&self, one: &Settings, other: &Settings) -> bool {
+        (self.differs)(one, other)
+    }
+
+    /// Sets the value to that of another configuration.
+    pub(super) fn copy(&self, from: &Settings, to: &mut Settings) {
+        (self.copy)(from, to);
     }
 
     /// The unit that the name says.
@@ -134,6 +146,8 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |settings| settings.$section.$key.show(),
+                differs: |one, other| one.$section.$key != other.$section.$key,
+                copy: |from, to| to.$section.$key.clone_from(&from.$section.$key),
                 expected: |unit| <$Type as Value>::expected(&$allowed, unit),
             }, )+ ],
         }, )+ ];

@@ -4,6 +4,7 @@
 //! is what reads the disk and the environment for it. Both report every fault at once, with its place.
 
 mod address;
+mod change;
 mod contradictions;
 mod document;
 mod edge;
@@ -18,6 +19,7 @@ mod value;
 mod variables;
 
 pub use address::{Address, AddressError};
+pub use change::Change;
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 pub use keys::{

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 use voltlane_core::Time;
-use voltlane_core::edge::Edge;
+use voltlane_core::edge::{Edge, EdgeConfig};
 
 use self::clients::Clients;
 use self::link::Link;
@@ -73,26 +73,39 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     buffer: Box<[u8]>,
 }
 
-/// Asks an [`EdgeDriver`] to end. Cheap to clone; outliving the driver is harmless.
+/// Asks an [`EdgeDriver`] to end, or to go on with another configuration. Cheap to clone; outliving the driver is harmless.
 #[derive(Clone)]
 pub struct EdgeHandle {
-    request: Arc<Mutex<Option<Duration>>>,
+    requests: Arc<Mutex<Requests>>,
     waker: Waker,
+}
+
+/// What an [`EdgeDriver`] was asked and has not done yet.
+#[derive(Default)]
+struct Requests {
+    config: Option<Box<EdgeConfig>>,
+    shutdown: Option<Duration>,
 }
 
 impl EdgeHandle {
     /// Ends the edge in order: nothing more is accepted or read from clients, what is queued is handed over within
     /// `within`, all is closed, and the driver's future completes. Asked again, the edge is told again.
     pub fn shutdown(&self, within: Duration) {
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(within);
+        self.ask(|requests| requests.shutdown = Some(within));
+    }
+
+    /// From its next turn on the edge goes by `config`, whole (SPEC 10.8). Asked again before that turn, the later one counts.
+    pub fn reconfigure(&self, config: EdgeConfig) {
+        self.ask(|requests| requests.config = Some(Box::new(config)));
+    }
+
+    fn ask(&self, ask: impl FnOnce(&mut Requests)) {
+        ask(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner));
         self.waker.wake_by_ref();
     }
 
-    fn take(&self) -> Option<Duration> {
-        self.request
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    fn take(&self) -> Requests {
+        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -118,7 +131,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             work,
             more_to_serve: false,
             handle: EdgeHandle {
-                request: Arc::default(),
+                requests: Arc::default(),
                 waker: Waker::from(Arc::clone(&handle_source)),
             },
             handle_source,
@@ -188,7 +201,11 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         }
         if handle {
             self.handle_source.serve();
-            if let Some(within) = self.handle.take() {
+            let Requests { config, shutdown } = self.handle.take();
+            if let Some(config) = config {
+                self.edge.handle_config(now, *config);
+            }
+            if let Some(within) = shutdown {
                 info!(?within, "shutting down");
                 self.acceptor = None;
                 self.edge.handle_shutdown(now, within);

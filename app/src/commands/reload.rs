@@ -1,0 +1,104 @@
+//! SIGHUP: the configuration is read again, from the same places as at the start.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::cli::ConfigArgs;
+use crate::config::{self, Change, Settings, WhenMissing};
+
+/// Configurations that were read while the process runs.
+pub(super) struct Reloads(Arc<Mutex<Latest>>);
+
+#[derive(Default)]
+struct Latest {
+    change: Option<Box<Change>>,
+    waker: Option<Waker>,
+}
+
+/// Takes over SIGHUP for the whole process. The configuration is read on a thread of its own, so that a slow disk holds nobody up,
+/// and one at a time. What is wrong is told in the log, and then nothing changes. `current` is what is in effect.
+///
+/// # Errors
+/// When the system does not let it.
+pub(super) fn on_hangup(args: ConfigArgs, mut current: Settings) -> io::Result<Reloads> {
+    let mut signals = Signals::new([SIGHUP])?;
+    let reloads = Reloads(Arc::default());
+    let latest = Arc::clone(&reloads.0);
+    thread::Builder::new()
+        .name("reload".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                let Some(mut change) = read_again(&args, &current) else {
+                    continue;
+                };
+                current = change.settings.clone();
+                let waker = {
+                    let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+                    // One that nobody took yet is in this one.
+                    let earlier = latest.change.take().map(|earlier| earlier.taken);
+                    for key in earlier.into_iter().flatten() {
+                        if !change.taken.contains(&key) {
+                            change.taken.push(key);
+                        }
+                    }
+                    latest.change = Some(Box::new(change));
+                    latest.waker.take()
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        })?;
+    Ok(reloads)
+}
+
+/// The configuration that is to be in effect, if it is another one.
+fn read_again(args: &ConfigArgs, current: &Settings) -> Option<Change> {
+    let read = config::load(
+        Path::new("."),
+        args.config.as_deref(),
+        WhenMissing::Keep,
+        args.arguments(),
+    );
+    let change = match read {
+        Ok((loaded, _)) => Change::between(current, loaded.settings),
+        Err(problems) => {
+            error!(
+                problems = problems.iter().count(),
+                "the configuration is wrong; the one in effect stays"
+            );
+            for problem in problems.iter() {
+                error!("{problem}");
+            }
+            return None;
+        }
+    };
+    if !change.needs_restart.is_empty() {
+        let keys = change.needs_restart.join(", ");
+        warn!(%keys, "changed, but needs a restart");
+    }
+    if change.taken.is_empty() {
+        info!("the configuration was read again; nothing in effect changes");
+        return None;
+    }
+    Some(change)
+}
+
+impl Reloads {
+    /// A configuration that is to be in effect now; of several the last one.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Box<Change>> {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(change) = latest.change.take() {
+            return Poll::Ready(change);
+        }
+        latest.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,130 @@
+//! From the configuration in effect to the next one.
+
+use super::keys::{Key, Settings, keys};
+
+/// What is looked at only when a process starts. Everything else can change while it runs.
+const AT_START: &[&str] = &[
+    "general.key_file",
+    "listener.address",
+    "listener.backlog",
+    "listener.keep_alive_secs",
+    "listener.user_timeout_secs",
+    "listener.send_buffer_bytes",
+    "listener.receive_buffer_bytes",
+    "listener.unsent_bytes",
+    "master.required_at_start",
+    "metrics.address",
+];
+
+/// A configuration that was read while another one is in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What is in effect from now on: the new values, but for those that need a restart.
+    pub settings: Settings,
+    /// The keys whose new values are in effect.
+    pub taken: Vec<&'static str>,
+    /// The keys whose new values need a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl Change {
+    /// What `read` changes where `current` is in effect.
+    #[must_use]
+    pub fn between(current: &Settings, read: Settings) -> Change {
+        let mut change = Change {
+            settings: read,
+            taken: Vec::new(),
+            needs_restart: Vec::new(),
+        };
+        for key in keys() {
+            if !key.differs(current, &change.settings) {
+                continue;
+            }
+            if key.is_for_the_start() {
+                key.copy(current, &mut change.settings);
+                change.needs_restart.push(key.path);
+            } else {
+                change.taken.push(key.path);
+            }
+        }
+        change
+    }
+}
+
+impl Key {
+    /// Whether a new value needs a restart.
+    fn is_for_the_start(&self) -> bool {
+        AT_START.contains(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::Raw;
+    use super::*;
+    use crate::Resources;
+
+    /// The defaults with another value for this key.
+    fn with_another(key: &Key) -> Settings {
+        let values = [
+            "7",
+            "4097",
+            "false",
+            "true",
+            "Debug",
+            "Off",
+            "report",
+            "all",
+            "required",
+            "192.0.2.0/24",
+            "192.0.2.1:9",
+            "key.pem",
+        ];
+        let mut tries = values.into_iter().filter_map(|value| {
+            let mut settings = Settings::default();
+            key.apply(&mut settings, Raw::Text(value)).ok()?;
+            key.differs(&Settings::default(), &settings)
+                .then_some(settings)
+        });
+        tries.next().unwrap_or_else(|| panic!("{}", key.path))
+    }
+
+    /// What a running edge can be given.
+    fn live(settings: &Settings) -> impl PartialEq + std::fmt::Debug {
+        (
+            settings.edge_config(Resources::default()),
+            (settings.master.address.clone(), settings.master_options()),
+            settings.general.log_level,
+            settings.general.shutdown_timeout_secs,
+        )
+    }
+
+    #[test]
+    fn every_key_changes_what_runs_or_says_that_it_needs_a_restart() {
+        let current = Settings::default();
+        for key in keys() {
+            let read = with_another(key);
+            let changes_what_runs = live(&read) != live(&current);
+            let change = Change::between(&current, read.clone());
+            if key.is_for_the_start() {
+                assert!(!changes_what_runs, "{} could change", key.path);
+                assert_eq!(change.needs_restart, [key.path]);
+                assert_eq!((&change.settings, change.taken.len()), (&current, 0));
+            } else {
+                assert!(changes_what_runs, "{} changes nothing", key.path);
+                assert_eq!(change.taken, [key.path]);
+                assert_eq!((change.settings, change.needs_restart.len()), (read, 0));
+            }
+        }
+        for path in AT_START {
+            assert!(keys().any(|key| key.path == *path), "{path} is no key");
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_change() {
+        let current = Settings::default();
+        let change = Change::between(&current, current.clone());
+        assert_eq!((change.taken.len(), change.needs_restart.len()), (0, 0));
+    }
+}
