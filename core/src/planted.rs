@@ -166,5 +166,19 @@ mod bugs {
         ByteLostAtSplit,
         /// Clients are read only while there is a backend.
         ReadStopsWithoutLink,
+        /// An edge that ends waits for what never comes.
+        ShutdownNeverEnds,
+        /// An edge that ends does not wait for what was queued for who was kicked.
+        ShutdownForgetsKicked,
+        /// An edge that ends reads on.
+        ShutdownReadsOn,
+        /// An edge that ends leaves those open that have proven and not yet said their Ping.
+        ShutdownLeavesHalfOpen,
+        /// An edge that ends tells the backend of it.
+        ShutdownTellsBackend,
+        /// Who is away is announced as well.
+        AnnouncesAway,
+        /// Only the first session is announced.
+        AnnouncesFirstOnly,
     }
 }

@@ -245,7 +245,8 @@ impl Edge {
         for index in 0..self.conns.slab.end() {
             if let Some(conn) = self.conns.slab.at(index)
                 && matches!(conn.state, State::Handshake(_))
-                && !matches!(conn.state, State::Handshake(Step::Ping { .. }))
+                && !(planted!(ShutdownLeavesHalfOpen)
+                    && matches!(conn.state, State::Handshake(Step::Ping { .. })))
             {
                 self.close_conn(now, index, CloseKind::Graceful, CloseReason::Shutdown);
             }

@@ -63,7 +63,7 @@ use conn::{Conns, State};
 use downlink::Spare;
 use limits::{Bucket, Storm};
 use memory::Account;
-use session::Sessions;
+use session::{Place, Sessions};
 use sources::SharedSources;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
@@ -186,7 +186,7 @@ impl Edge {
             return 0;
         };
         match &conn.state {
-            _ if self.shutdown_at.is_some() => 0,
+            _ if self.shutdown_at.is_some() && !planted!(ShutdownReadsOn) => 0,
             State::Established { .. } if planted!(ReadStopsWithoutLink) && !self.link.is_up() => 0,
             // Its pace.
             State::Established { .. } if conn.step_timer.is_armed() => 0,
@@ -399,6 +399,11 @@ impl Edge {
         if self.shutdown_at.is_none() {
             self.shutdown_at = Some(now + within);
             self.close_half_open(now);
+            if planted!(ShutdownTellsBackend) {
+                for session in 0..self.sessions.slab.end() {
+                    self.end_session(now, session, EndReason::Kicked);
+                }
+            }
         }
     }
 
@@ -406,11 +411,23 @@ impl Edge {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.shutdown_at.is_some_and(|at| {
-            at <= self.now
-                || (self.link.queue.is_empty()
-                    && self.waiting.is_empty()
-                    && self.conns.writes.len(conn::STALLED) == 0)
+            (at <= self.now && !planted!(ShutdownNeverEnds)) || self.is_handed_over()
         })
+    }
+
+    /// Whether nothing queued waits for the link or for a client.
+    fn is_handed_over(&self) -> bool {
+        let waits_for_client = || {
+            let mut sessions =
+                (0..self.sessions.slab.end()).filter_map(|at| self.sessions.slab.at(at));
+            sessions.any(|one| matches!(one.place, Place::Attached(_)) && !one.queue.is_empty())
+        };
+        self.link.queue.is_empty()
+            && self.waiting.is_empty()
+            && self.conns.writes.len(conn::STALLED) == 0
+            && (self.conns.steps.len(conn::step::DRAIN) == 0 || planted!(ShutdownForgetsKicked))
+            // Without a write deadline nothing lists who has something to take.
+            && (!self.config.clients.write_timeout.is_zero() || !waits_for_client())
     }
 
     /// Sums since the start.

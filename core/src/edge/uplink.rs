@@ -422,7 +422,8 @@ impl Edge {
         let mut index = from;
         while index < end && self.link.announcements.packets() < ANNOUNCEMENTS_AT_ONCE {
             if let Some(session) = self.sessions.slab.at(index)
-                && matches!(session.place, Place::Attached(_))
+                && (matches!(session.place, Place::Attached(_)) || planted!(AnnouncesAway))
+                && (!planted!(AnnouncesFirstOnly) || self.link.announcements.is_empty())
             {
                 push_tagged(&mut self.link.announcements, session.id, Flag::Resumed, &[]);
             }

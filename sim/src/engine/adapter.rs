@@ -21,6 +21,7 @@ mod kind {
     pub(super) const LINK_WRITTEN: u8 = 8;
     pub(super) const TIME: u8 = 9;
     pub(super) const LINK_CONNECTING: u8 = 10;
+    pub(super) const SHUTDOWN: u8 = 11;
 }
 
 /// The first `count` bytes of what an edge shows in two parts.
@@ -34,7 +35,7 @@ const TURNS: usize = 100_000;
 
 impl World<'_> {
     /// After every call of the edge: compare, and note whom to serve.
-    fn finish_step(&mut self) {
+    pub(super) fn finish_step(&mut self) {
         self.steps += 1;
         let mut touched = Vec::new();
         let most = 4 * self.conns.len() + 64;
@@ -92,6 +93,11 @@ impl World<'_> {
         }
     }
 
+    pub(super) fn hash_shutdown(&mut self, within: u64) {
+        self.hash
+            .add(self.now, kind::SHUTDOWN, 0, &within.to_le_bytes());
+    }
+
     pub(super) fn tell_time(&mut self) {
         let now = self.now;
         self.hash.add(now, kind::TIME, 0, &[]);
@@ -125,22 +131,31 @@ impl World<'_> {
         let now = self.now;
         self.hash.add(now, kind::ACCEPTED, conn.into(), &[]);
         let source = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
-        self.model.accepted(now, conn);
+        let expected = self.model.accepted(now, conn);
         let lane = self.lane(conn);
         self.note(lane, Lane::Edge, Mark::Connection, || {
             format!("connection {conn}")
         });
-        match self.host.edge.handle_accepted(time(now), source) {
-            Ok(key) => {
+        match (expected, self.host.edge.handle_accepted(time(now), source)) {
+            (Ok(()), Ok(key)) => {
                 self.host.insert(conn, key);
                 self.conns[conn as usize].open = true;
                 self.finish_step();
                 self.ready.push_back(Work::Serve(conn));
             }
-            Err(rejected) => self.model.fail(
+            (Err(_), Err(_)) => {
+                self.finish_step();
+                self.edge_end_closed(conn, End::Fin);
+            }
+            (Ok(()), Err(rejected)) => self.model.fail(
                 "S15",
-                "4.5(d)",
+                "10.6(a)",
                 format!("conn {conn} is rejected: {rejected}"),
+            ),
+            (Err(why), Ok(_)) => self.model.fail(
+                "S16",
+                "10.6(a)",
+                format!("conn {conn} is accepted, and must not be: {why}"),
             ),
         }
     }

@@ -285,6 +285,7 @@ impl World<'_> {
                 self.model.note_response(conn, claim, &response);
                 self.clients[client].old_response = Some(response);
             }
+            Outcome::Decoy => self.model.note_decoy(self.now, conn),
             Outcome::Leave => self.leave(conn, End::Fin),
             Outcome::Packet(data) => self.client_received(client, &data),
             Outcome::Nonsense(text) => {

@@ -35,6 +35,9 @@ struct Target {
 
 impl World<'_> {
     pub(super) fn look_whether_well(&mut self) {
+        if self.model.is_shutting_down() {
+            return;
+        }
         match self.closing.take() {
             None => self.begin_closing(),
             Some(closing) if closing.empty_at.is_some_and(|at| at <= self.now) => {

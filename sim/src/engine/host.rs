@@ -129,6 +129,7 @@ fn config(options: &Options) -> EdgeConfig {
     master.channel_capacity = options.link_queue_packets as usize;
     master.channel_bytes = options.link_queue_bytes as usize;
     master.max_frame_bytes = options.max_down_bytes as u32;
+    master.announce_all = options.announce_all != 0;
     config.limits.handshake_timeout = millis(options.handshake_timeout_ms);
     config
 }

@@ -12,6 +12,7 @@ mod host;
 mod identity;
 mod peer;
 mod pipe;
+mod stopping;
 mod trace;
 
 use std::cmp::Reverse;
@@ -60,6 +61,8 @@ enum Event {
     LinkGiveUp(u32),
     /// Look whether all is well again.
     Closing,
+    /// The edge is asked to end within these nanoseconds.
+    Shutdown(u64),
 }
 
 /// Something that the adapter does.
@@ -269,6 +272,7 @@ impl<'p> World<'p> {
                 self.handle(event);
             }
             self.serve_all();
+            self.look_whether_finished();
             if self.event_count > MAX_EVENTS {
                 self.model
                     .fail("A2", "-", "more events than any run needs".to_string());
@@ -340,6 +344,7 @@ impl<'p> World<'p> {
             Event::LinkToBackend(generation) => self.reach_backend(generation),
             Event::LinkGiveUp(generation) => self.link_give_up(generation),
             Event::Closing => self.look_whether_well(),
+            Event::Shutdown(within) => self.shut_down(within),
         }
     }
 
@@ -355,7 +360,7 @@ impl<'p> World<'p> {
             | Action::Attempt { client, .. }
             | Action::Half { client }
             | Action::TooLong { client } => Lane::Client(client as u32),
-            Action::Pause { .. } => Lane::Edge,
+            Action::Pause { .. } | Action::Shutdown { .. } => Lane::Edge,
             _ => Lane::Backend,
         };
         self.note(lane, lane, Mark::Fault, || op.to_string());
@@ -375,6 +380,7 @@ impl<'p> World<'p> {
             Action::Half { client } if known(client) => self.client_half(client),
             Action::TooLong { client } if known(client) => self.client_too_long(client),
             Action::Pause { ms } => self.paused_until = self.now + ms * 1_000_000,
+            Action::Shutdown { ms } => self.at(self.now, Event::Shutdown(ms * 1_000_000)),
             ref other => self.backend_operates(other),
         }
     }

@@ -42,6 +42,8 @@ pub(crate) enum Outcome {
     Resumed,
     /// A response that was made with the session's key goes out now.
     GoodResponse(Vec<u8>),
+    /// The session's key does not open the challenge.
+    Decoy,
     /// The script ends its connection here.
     Leave,
     /// A packet down.
@@ -197,6 +199,9 @@ impl Peer {
         let mut nonce = [0; 24];
         self.rng.fill(&mut nonce);
         let opened = self.keys.open(sealed);
+        if opened.is_none() && self.has_keys() {
+            outcomes.push(Outcome::Decoy);
+        }
         let genuine = opened.as_ref().map(|plain| self.keys.seal(plain, &nonce));
         let response = match self.role {
             Role::Resume | Role::Attempt(Attempt::NoPing) => {
@@ -234,6 +239,14 @@ impl Peer {
             }
             _ => self.say(&[frame, ping].concat()),
         }
+    }
+
+    /// Whether it holds the keys of the session that it claims.
+    fn has_keys(&self) -> bool {
+        matches!(
+            self.role,
+            Role::Resume | Role::Attempt(Attempt::Altered | Attempt::NoPing)
+        )
     }
 
     fn bad_key(&mut self) -> Vec<u8> {

@@ -383,6 +383,13 @@ impl Model {
         let Some(state) = self.conns.get(&conn) else {
             return;
         };
+        if self.shutdown_at.is_some() {
+            if view.budget(conn) > 0 {
+                let text = format!("conn {conn} is read, and the edge shuts down");
+                self.fail("S15", "9.8(a)", text);
+            }
+            return;
+        }
         let reads = match state.state {
             // A full link queue may keep an edge from reading anybody.
             State::Established => {
@@ -426,8 +433,9 @@ impl Model {
         }
         let waiting = view.link_output().iter().any(|part| !part.is_empty());
         if !waiting {
+            self.check_announced();
             self.check_all_emitted();
-        } else if self.out_packets == 0 {
+        } else if self.out_packets == 0 && self.link.announcing.is_none() {
             self.fail(
                 "S15",
                 "8.1(a)",

@@ -71,6 +71,8 @@ pub(super) struct Conn {
     pub(super) claim: Option<u64>,
     pub(super) claimed_at: u64,
     pub(super) wait_until: u64,
+    /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
+    pub(super) genuine: bool,
     /// Bytes that the edge took before it was established.
     pub(super) taken: usize,
     /// A newer claim has made this connection's challenge void (5.5(a)).
@@ -102,6 +104,7 @@ impl Conn {
             claim: None,
             claimed_at: 0,
             wait_until: 0,
+            genuine: false,
             taken: 0,
             void: false,
             sid: None,

@@ -110,6 +110,10 @@ impl Model {
             }
             (State::KeyOrId, Hello::Id(id)) => {
                 (state.claim, state.claimed_at, state.state) = (Some(id), self.now, State::Delay);
+                let genuine = self.is_resumable(id);
+                if let Some(state) = self.conns.get_mut(&conn) {
+                    state.genuine = genuine;
+                }
                 self.open_challenge(conn, id);
             }
             (State::Response, Hello::Response(response)) => self.response(conn, &response),
@@ -134,6 +138,7 @@ impl Model {
         state.state = State::Established;
         state.sid = Some(sid);
         self.sessions.insert(sid, Session::new(conn));
+        self.link.may_announce(sid);
     }
 
     /// SPEC 5.5(a).
@@ -156,9 +161,24 @@ impl Model {
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
         };
+        let claim = state.claim.unwrap_or_default();
+        state.genuine &= self
+            .sessions
+            .get(&claim)
+            .is_some_and(|session| session.conn.is_some() || self.now < session.deadline);
         state.push(Piece::AnyChallenge);
         state.state = State::Response;
         self.parse(conn);
+    }
+
+    /// The world says: the holder of the session's keys cannot open the challenge of `conn`.
+    pub fn note_decoy(&mut self, now: u64, conn: u32) {
+        self.now = now;
+        let genuine = |state: &&Conn| state.genuine && !state.void;
+        if self.conns.get(&conn).filter(genuine).is_some() {
+            let text = format!("conn {conn} was given a decoy, and its session can be resumed");
+            self.fail("S16", "5.1(a)", text);
+        }
     }
 
     /// SPEC 5.3, and what an acceptable response leads to.
@@ -246,6 +266,7 @@ impl Model {
             }
             self.close(old, "its session was resumed elsewhere", Manner::Abrupt);
         }
+        self.link.may_announce(sid);
         if let Some(state) = self.conns.get_mut(&conn) {
             (state.state, state.sid) = (State::Ping, Some(sid));
             for packet in packets {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::announce::Announcing;
 use super::handshake::PROVISIONAL;
 use super::{Model, UNKNOWN_ANSWERS};
 use crate::codec::{self, Frames, Tagged};
@@ -18,6 +19,8 @@ pub(super) struct Link {
     pub(super) outgoing: Frames,
     /// The packet that the loss of the last generation cut: its first bytes.
     pub(super) cut: Vec<u8>,
+    /// This generation has begun with announcements, and they may not be over.
+    pub(super) announcing: Option<Announcing>,
 }
 
 /// What the backend must still be told.
@@ -231,6 +234,10 @@ impl Model {
 
     /// The edge has written one whole packet to the backend.
     fn emitted(&mut self, body: &[u8]) {
+        let packet = Tagged::read(body);
+        if packet.is_some_and(|packet| self.announces(&packet)) {
+            return;
+        }
         let cut = std::mem::take(&mut self.link.cut);
         if !codec::frame(body).starts_with(&cut) {
             self.fail(
@@ -239,7 +246,7 @@ impl Model {
                 "the packet that the lost link had cut does not come first".to_string(),
             );
         }
-        let Some(packet) = Tagged::read(body) else {
+        let Some(packet) = packet else {
             return self.fail(
                 "S15",
                 "7.1",
@@ -308,6 +315,7 @@ impl Model {
                 format!("the id {id:016x} was issued before"),
             );
         }
+        self.link.learn_announced(provisional, id);
         if let Some(session) = self.sessions.remove(&provisional) {
             if let Some(state) = session.conn.and_then(|conn| self.conns.get_mut(&conn)) {
                 state.sid = Some(id);

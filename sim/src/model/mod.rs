@@ -8,11 +8,13 @@
 //! packet goes next. Packets that may or may not have entered the queue are *uncertain*, and what depends on them is
 //! permitted from the first moment that it can happen and required from the last.
 
+mod announce;
 mod check;
 mod conn;
 mod handshake;
 mod link;
 mod session;
+mod stopping;
 mod violation;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -63,6 +65,7 @@ pub(crate) struct Limits {
     pub(crate) link_bytes: usize,
     pub(crate) max_up: u32,
     pub(crate) max_down: u32,
+    pub(crate) announce_all: bool,
 }
 
 impl Limits {
@@ -83,6 +86,7 @@ impl Limits {
             link_bytes: options.link_queue_bytes as usize,
             max_up: options.max_up_bytes as u32,
             max_down: options.max_down_bytes as u32,
+            announce_all: options.announce_all != 0,
         }
     }
 }
@@ -120,6 +124,12 @@ pub struct Reach {
     pub handshake_violation: u64,
     /// Connections closed for a frame above the bound.
     pub data_violation: u64,
+    /// Links that began with announcements.
+    pub announced: u64,
+    /// Orderly ends of the edge at which something still waited.
+    pub shut_down: u64,
+    /// Orderly ends that handed over all that waited.
+    pub handed_over: u64,
     /// Sessions that ended, by reason.
     pub ended: BTreeMap<&'static str, u64>,
 }
@@ -144,6 +154,9 @@ impl Reach {
             ("link reset for a length", self.link_too_long),
             ("handshake violation", self.handshake_violation),
             ("data violation", self.data_violation),
+            ("announced", self.announced),
+            ("shut down", self.shut_down),
+            ("shut down, all handed over", self.handed_over),
         ];
         let full = [
             "send queue full",
@@ -203,6 +216,8 @@ pub struct Model {
     undecided: Vec<u32>,
     /// In this step a response was not acceptable.
     refused_now: bool,
+    /// When an orderly end that was asked for must be over.
+    shutdown_at: Option<u64>,
     violation: Option<Violation>,
     reach: Reach,
 }
@@ -241,6 +256,7 @@ impl Model {
             departures: 0,
             undecided: Vec::new(),
             refused_now: false,
+            shutdown_at: None,
             violation: None,
             reach: Reach::default(),
         }
@@ -284,11 +300,18 @@ impl Model {
         self.good_responses.insert(conn, (sid, response.to_vec()));
     }
 
-    /// A connection was accepted.
-    pub fn accepted(&mut self, now: u64, conn: u32) {
+    /// A connection came.
+    ///
+    /// # Errors
+    /// Why the edge must turn it away.
+    pub fn accepted(&mut self, now: u64, conn: u32) -> Result<(), &'static str> {
         self.now = now;
+        if self.shutdown_at.is_some() {
+            return Err("the edge shuts down");
+        }
         self.conns.insert(conn, Conn::new(now));
         self.dirty.insert(conn);
+        Ok(())
     }
 
     /// Bytes of a connection are handed to the edge.
@@ -336,6 +359,7 @@ impl Model {
         self.link.must_close = false;
         self.link.incoming = Frames::default();
         self.link.outgoing = Frames::default();
+        self.begin_announcing();
     }
 
     /// The link, or an attempt to connect it, has ended.
@@ -344,7 +368,7 @@ impl Model {
         if self.link.up {
             self.reach.link_lost += 1;
             self.reach.link_cut += u64::from(self.link.outgoing.held() > 0);
-            self.link.cut = self.link.outgoing.rest().to_vec();
+            self.note_cut();
         }
         self.link.up = false;
         self.link.must_close = false;

@@ -76,6 +76,8 @@ pub(super) enum Timer {
     Write(u32),
     Drain(u32),
     Expiry(u64),
+    /// The end of an edge that shuts down; what it leads to is compared by itself.
+    Shutdown,
 }
 
 /// The latest instant of something that time brings.
@@ -133,6 +135,9 @@ impl Model {
                 Timer::Expiry(sid),
             );
         }
+        if let Some(at) = self.shutdown_at.filter(|at| *at > self.now) {
+            offer(at, Timer::Shutdown);
+        }
         first
     }
 
@@ -159,6 +164,7 @@ impl Model {
             }
             Timer::Drain(conn) => self.close(conn, "the drain deadline", Manner::Either),
             Timer::Expiry(sid) => self.expire(sid),
+            Timer::Shutdown => {}
         }
     }
 
@@ -182,6 +188,7 @@ impl Model {
             self.reach.down_cut += u64::from(cut);
             state.sid = None;
         }
+        self.link.not_to_announce(sid);
         self.departures += 1;
         session.departure = self.departures;
         session.deadline = self.now.saturating_add(self.limits.stale_timeout);
@@ -274,6 +281,7 @@ impl Model {
         let Some(session) = self.sessions.remove(&sid) else {
             return;
         };
+        self.link.not_to_announce(sid);
         *self.reach.ended.entry(reason).or_default() += 1;
         if let Some(conn) = session.conn
             && let Some(state) = self.conns.get_mut(&conn)

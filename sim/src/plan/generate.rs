@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::stories;
 use super::{Action, Attempt, Drop, Join, Op, Options, Plan};
+use super::{extras, stories};
 use crate::rng::Rng;
 
 /// The plan of `seed`.
@@ -47,7 +47,9 @@ pub fn generate(seed: u64) -> Plan {
         }
         ops.push(Op { at_us, action });
     }
-    Plan { options, ops }
+    let mut plan = Plan { options, ops };
+    extras::add(&mut plan);
+    plan
 }
 
 fn draw_options(seed: u64, rng: &mut Rng) -> Options {
@@ -127,6 +129,7 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
             8_388_608
         },
         closing_packets: rng.between(1, 4),
+        ..Options::default()
     }
 }
 

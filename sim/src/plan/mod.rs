@@ -4,6 +4,7 @@
 //! function of its plan. Failures are kept as plans and not as seeds: a changed generator reads a seed differently,
 //! a plan stays what it was.
 
+mod extras;
 mod generate;
 mod stories;
 mod text;
@@ -110,6 +111,8 @@ options! {
     max_down_bytes = 8_388_608;
     /// Healthy packets each way, for each client, once the faults are over.
     closing_packets = 3;
+    /// 1: every new link begins with a 0x03 for each attached session.
+    announce_all = 0;
 }
 
 /// A value of an operation in its text form.
@@ -325,4 +328,6 @@ actions! {
     BackendUnstall {} = "b-unstall";
     /// The edge is not scheduled for a while; everything happens late, in order.
     Pause { ms: u64 } = "pause";
+    /// The edge is asked to end in order, within a time. Nothing comes right after it: the run ends with the edge.
+    Shutdown { ms: u64 } = "shutdown";
 }

@@ -257,6 +257,42 @@ fn a_shutdown_is_finished_when_all_is_handed_over_or_its_time_is_up() {
 }
 
 #[test]
+fn a_shutdown_waits_for_every_client_that_has_something_to_take() {
+    for write_timeout in [Duration::ZERO, Duration::from_secs(10)] {
+        for kicked in [false, true] {
+            let mut world = World::new(|config| config.clients.write_timeout = write_timeout);
+            let one = world.join();
+            world.backend_says(one.id, Flag::Data, b"last words");
+            if kicked {
+                world.backend_says(one.id, Flag::Kick, b"");
+                assert_eq!(world.backend_hears(), [failure(one.id, "kicked")]);
+            }
+            world
+                .edge
+                .handle_shutdown(world.now, Duration::from_secs(5));
+            assert!(!world.edge.is_finished(), "{write_timeout:?} {kicked}");
+            assert_eq!(world.hear(one.conn), [b"last words"]);
+            assert!(world.edge.is_finished(), "{write_timeout:?} {kicked}");
+        }
+    }
+}
+
+#[test]
+fn a_shutdown_closes_who_has_proven_and_is_not_established() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    let (conn, sealed) = world.claim(one.id);
+    let answer = world.answer(&one.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    assert!(!world.is_closed(conn));
+    world
+        .edge
+        .handle_shutdown(world.now, Duration::from_secs(5));
+    assert!(world.is_closed(conn));
+    assert!(world.edge.is_finished());
+}
+
+#[test]
 fn a_large_packet_in_line_is_not_passed_by_small_ones() {
     let mut world = World::new(|config| config.master.channel_bytes = 200);
     let (large, small) = (world.join(), world.join());

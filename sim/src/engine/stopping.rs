@@ -1,0 +1,28 @@
+//! The end of the edge in order (SPEC 9.8).
+
+use std::time::Duration;
+
+use super::host::time;
+use super::{Lane, Mark, World};
+
+impl World<'_> {
+    pub(super) fn shut_down(&mut self, within: u64) {
+        let now = self.now;
+        self.note(Lane::Edge, Lane::Edge, Mark::Fault, || {
+            format!("is asked to end within {} ms", within / 1_000_000)
+        });
+        self.hash_shutdown(within);
+        self.model.shutdown(now, within);
+        self.host
+            .edge
+            .handle_shutdown(time(now), Duration::from_nanos(within));
+        self.finish_step();
+    }
+
+    /// Once the edge says that it has finished, the process would end: so does the run.
+    pub(super) fn look_whether_finished(&mut self) {
+        let finished = self.host.edge.is_finished();
+        self.model.check_finished(finished);
+        self.done |= finished;
+    }
+}
