@@ -51,7 +51,7 @@ pub(crate) trait Timed<T> {
 }
 
 /// The links of the timer that `W` names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct LinksOf<W>(PhantomData<W>);
 
 impl<T, W: Timed<T>> Linked<T> for LinksOf<W> {
@@ -62,7 +62,7 @@ impl<T, W: Timed<T>> Linked<T> for LinksOf<W> {
 }
 
 /// The armed timers of `KINDS` kinds, each kind oldest first. An entry has one timer here, which `W` names, of one kind at a time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Deadlines<T, W, const KINDS: usize> {
     lists: Lists<T, LinksOf<W>, KINDS>,
     /// When the first of each kind was armed: kept here so that asking for the next deadline touches no entry.

@@ -75,7 +75,7 @@ impl fmt::Debug for ClientId {
 ///
 /// No id comes twice, by construction and without a memory of those issued; who does not know the key cannot tell
 /// one id from another, nor how many there were. Ends after 2^56 ids.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ClientIds {
     #[zeroize(skip)]
     shard: ShardId,

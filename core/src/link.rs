@@ -26,7 +26,7 @@ pub(crate) enum LinkState {
 }
 
 /// The link to the backend.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) state: LinkState,
     pub(crate) reader: FrameReader,

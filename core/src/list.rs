@@ -53,7 +53,7 @@ pub(crate) trait Linked<T> {
 }
 
 /// `N` lists through the [`Linked`] links `L`; an entry is in at most one of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lists<T, L, const N: usize> {
     ends: [Ends; N],
     links: PhantomData<fn(T) -> L>,

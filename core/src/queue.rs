@@ -18,7 +18,7 @@ const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
 ///
 /// The queue sets no bound; its owner asks [`packets`](Self::packets) and [`held_bytes`](Self::held_bytes) before it
 /// pushes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FrameQueue {
     /// Frames one after another; bytes before `head` are dead.
     buffer: Vec<u8>,

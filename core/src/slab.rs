@@ -7,14 +7,14 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot<T> {
     generation: u32,
     value: Option<T>,
 }
 
 /// Values under dense `u32` indexes; freed indexes are used again, last freed first, which keeps the table small and warm.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,

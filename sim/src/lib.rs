@@ -11,4 +11,5 @@ pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod rng;
+pub mod scope;
 pub mod shrink;

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sim::block::{self, Failure, GATES, Stop};
 use sim::engine::{self, Outcome};
 use sim::plan::{Plan, generate};
+use sim::scope::{self, SCOPES};
 use sim::{page, shrink};
 
 /// The Voltlane simulator.
@@ -45,6 +46,15 @@ enum Command {
         /// Threads to run them on; all cores when it is not said.
         #[arg(long)]
         threads: Option<usize>,
+    },
+    /// Looks at every order of steps within a scope.
+    Exhaust {
+        /// Which scope.
+        #[arg(default_value = "large")]
+        scope: String,
+        /// Real time to spend at most.
+        #[arg(long)]
+        seconds: Option<u64>,
     },
     /// Runs new seeds on all cores until one breaks a rule or the time is over.
     Hunt {
@@ -84,6 +94,7 @@ fn main() -> ExitCode {
             print!("{}", block::hashes_as_text(seeds, threads));
             Ok(true)
         }
+        Command::Exhaust { scope, seconds } => exhaust(&scope, seconds),
         Command::Hunt {
             seconds,
             from,
@@ -165,6 +176,31 @@ fn hunt(time: Duration, from: u64, into: &Path) -> Result<bool, String> {
         keep(failure, into)?;
     }
     Ok(report.failures.is_empty())
+}
+
+/// True when no rule was broken and everything was met that ought to be.
+fn exhaust(name: &str, seconds: Option<u64>) -> Result<bool, String> {
+    let names: Vec<_> = SCOPES.iter().map(|(name, _)| *name).collect();
+    let scope = SCOPES.iter().find(|(known, _)| *known == name);
+    let (_, bounds) = scope.ok_or(format!("no scope {name}; there are {names:?}"))?;
+    let begun = Instant::now();
+    let verdict = scope::check(
+        bounds.clone(),
+        block::threads(),
+        seconds.map(Duration::from_secs),
+    );
+    println!(
+        "{} transitions, {} states, paths of up to {} steps in {:.1} s",
+        verdict.transitions,
+        verdict.states,
+        verdict.depth,
+        begun.elapsed().as_secs_f64()
+    );
+    println!("met: {:?}\nnot met: {:?}", verdict.met, verdict.missing);
+    if let Some((violation, path)) = &verdict.broken {
+        println!("{violation}\nafter {path:#?}");
+    }
+    Ok(verdict.broken.is_none() && verdict.missing.is_empty())
 }
 
 /// Shrinks a failure and writes its plan.

@@ -58,7 +58,7 @@ pub enum Closed {
 ///                                                   └─proof, too many takeovers─► Takeover ─► Ping
 /// any ── violation, deadline, replaced, ended ─► Closing        Established ── kick ─► Draining ─► Closing
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum State {
     /// Not the client of a session yet.
     Handshake(Step),
@@ -71,7 +71,7 @@ pub(super) enum State {
 }
 
 /// What a handshake waits for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Step {
     /// The header of the proxy before the client.
     Proxy(Box<ProxyHeader>),
@@ -104,6 +104,7 @@ impl Step {
 }
 
 /// An id that a connection says it had, and the challenge made for it.
+#[derive(Clone)]
 pub(super) struct Claim {
     pub(super) id: ClientId,
     /// Whether this challenge may still be answered. False for a decoy: the id is unknown, or newer challenges took its place.
@@ -122,7 +123,7 @@ impl core::fmt::Debug for Claim {
 }
 
 /// What a connection needs until it is established: apart from it, so that an idle client does not pay for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Opening {
     control: Vec<u8>,
     taken_bytes: usize,
@@ -131,7 +132,7 @@ struct Opening {
 }
 
 /// One accepted connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Conn {
     pub(super) state: State,
     /// The unfinished frame, and frames that wait for room on the link.
@@ -292,7 +293,7 @@ pub(super) mod step {
 }
 
 /// [`Conn::read_timer`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ReadTimer;
 
 impl Timed<Conn> for ReadTimer {
@@ -303,7 +304,7 @@ impl Timed<Conn> for ReadTimer {
 }
 
 /// [`Conn::write_timer`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WriteTimer;
 
 impl Timed<Conn> for WriteTimer {
@@ -314,7 +315,7 @@ impl Timed<Conn> for WriteTimer {
 }
 
 /// [`Conn::step_timer`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StepTimer;
 
 impl Timed<Conn> for StepTimer {
@@ -325,7 +326,7 @@ impl Timed<Conn> for StepTimer {
 }
 
 /// All connections with their timers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
     pub(super) reads: Deadlines<Conn, ReadTimer, 3>,

@@ -26,7 +26,7 @@ enum Outcome {
 }
 
 /// Memory of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Spare {
     buffers: Vec<Vec<u8>>,
     /// The sum of their capacities.

@@ -47,11 +47,11 @@ pub(super) struct Holding {
 }
 
 /// Holders by size: constant time to move, and to find a largest one (within a factor of two).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BySize<T>(Lists<T, SizeClass, CLASSES>);
 
 /// The links of [`BySize`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SizeClass;
 
 impl Linked<Conn> for SizeClass {
@@ -94,7 +94,7 @@ fn class_of(bytes: usize) -> Option<u8> {
 }
 
 /// The account.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Account {
     /// Bytes held by connections and sessions; the link's are added when asked.
     counted: usize,

@@ -89,7 +89,10 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 ///
 /// Output is lent, not filled into the caller's buffer: a stream takes any part of it, and what it did not take must stay in order
 /// and be sent again whole on another connection. So the queue is the one copy of a payload.
-#[derive(Debug)]
+///
+/// A clone has the same secrets and draws the same ids, nonces and challenges, and it shares the table of sources: it is for looking at
+/// what could happen next, as a model checker does, and never to serve beside the original.
+#[derive(Clone, Debug)]
 pub struct Edge {
     config: EdgeConfig,
     keys: KeyPair,

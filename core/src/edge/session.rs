@@ -25,7 +25,7 @@ pub(super) enum Place {
 }
 
 /// One session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) id: ClientId,
     pub(super) place: Place,
@@ -49,7 +49,7 @@ pub(super) struct Session {
 }
 
 /// What a session has only while it waits for room on the link or somebody claims it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rare {
     /// Tagged frames that have not found room on the link.
     pub(super) backlog: FrameQueue,
@@ -87,7 +87,7 @@ impl Session {
 }
 
 /// [`Session::stale_timer`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StaleTimer;
 
 impl Timed<Session> for StaleTimer {
@@ -98,7 +98,7 @@ impl Timed<Session> for StaleTimer {
 }
 
 /// All sessions, by index and by id.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sessions {
     pub(super) slab: Slab<Session>,
     /// Indexes by the hash of the ids that stand in the slab.

@@ -18,7 +18,7 @@ const RANDOM_BYTES: usize = 16;
 /// A nonce is 16 random bytes and the SipHash-2-4 of these under a secret key. The edge seals challenges under such
 /// nonces and refuses answers that bear one: they were sealed by the edge and only sent back. Nothing has to be
 /// remembered for that. Another's nonce is taken for an own one once in 2^64.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct NonceMint {
     key: [u8; 16],
 }

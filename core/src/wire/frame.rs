@@ -30,7 +30,7 @@ pub struct FrameTooLong {
 ///
 /// After [`FrameTooLong`] no next frame can be found, and the reader stays failed: it says so again until
 /// [`clear`](Self::clear).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FrameReader {
     buffer: Vec<u8>,
     /// Bytes at the front of `buffer` that were handed out. All of them once the last frame held was lent.

@@ -101,9 +101,10 @@ impl World<'_> {
         let state = &self.clients[client];
         let Some(sid) = state.sid else { return };
         // Who does not have the session's key opens nothing: a key pair of its own stands for that.
-        let identity = match how {
-            Attempt::Altered | Attempt::NoPing => state.identity,
-            _ => STRANGER,
+        let identity = if how.has_the_key() {
+            state.identity
+        } else {
+            STRANGER
         };
         let old = state.old_response.clone();
         let claim = if how == Attempt::Unknown {

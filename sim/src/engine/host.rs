@@ -11,6 +11,7 @@ use crate::plan::Options;
 use crate::rng::Rng;
 
 /// The machine, and the keys of its connections by the simulator's own numbers, which are never used twice.
+#[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) edge: Edge,
     keys: Vec<Option<ConnKey>>,
@@ -20,10 +21,15 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(options: &Options) -> Host {
-        let mut seed = [0; 32];
-        Rng::fork(options.seed, "edge", 0).fill(&mut seed);
+        Host::with(config(options), options.seed)
+    }
+
+    /// An edge with a configuration beyond what the options of a plan say.
+    pub(crate) fn with(config: EdgeConfig, seed: u64) -> Host {
+        let mut secret = [0; 32];
+        Rng::fork(seed, "edge", 0).fill(&mut secret);
         Host {
-            edge: Edge::new(config(options), edge_pair().clone(), seed),
+            edge: Edge::new(config, edge_pair().clone(), secret),
             keys: Vec::new(),
             numbers: Vec::new(),
         }
@@ -111,7 +117,7 @@ pub(crate) fn time(nanos: u64) -> Time {
     Time::from_nanos(nanos)
 }
 
-fn config(options: &Options) -> EdgeConfig {
+pub(crate) fn config(options: &Options) -> EdgeConfig {
     let millis = Duration::from_millis;
     let mut config = EdgeConfig::default();
     let clients = &mut config.clients;

@@ -11,7 +11,7 @@ use crate::rng::Rng;
 const MAX_BODY: u32 = 16 << 20;
 
 /// What a connection was opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     /// A new session.
     Join(Join),
@@ -22,7 +22,7 @@ pub(crate) enum Role {
 }
 
 /// How far it got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     EdgeKey,
     Id,
@@ -53,6 +53,7 @@ pub(crate) enum Outcome {
 }
 
 /// The client's end of one connection.
+#[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) role: Role,
     pub(crate) stage: Stage,

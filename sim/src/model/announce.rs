@@ -7,7 +7,7 @@ use super::link::{Link, What};
 use crate::codec::{self, Tagged};
 
 /// Whom a link that has just come up is told of.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(super) struct Announcing {
     /// Attached since the link came up, and not announced yet.
     must: BTreeSet<u64>,

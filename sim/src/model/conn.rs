@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::codec::Frames;
 
 /// The states of SPEC 8.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Version,
     KeyOrId,
@@ -41,7 +41,7 @@ impl Piece {
 }
 
 /// How the edge must close a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Manner {
     Orderly,
     Abrupt,
@@ -64,6 +64,7 @@ pub(super) struct Begun {
 }
 
 /// One accepted connection.
+#[derive(Clone)]
 pub(super) struct Conn {
     pub(super) state: State,
     pub(super) accepted_at: u64,

@@ -9,7 +9,7 @@ use crate::codec::{self, Frames, Tagged};
 use crate::payload;
 
 /// The link's transport.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Link {
     pub(super) up: bool,
     /// Framing is lost: the edge must reset the link.
@@ -24,7 +24,7 @@ pub(super) struct Link {
 }
 
 /// What the backend must still be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum What {
     Data(Vec<u8>),
     Resumed,
@@ -32,6 +32,7 @@ pub(super) enum What {
 }
 
 /// One packet on its way to the backend.
+#[derive(Clone)]
 pub(super) struct Item {
     pub(super) what: What,
     /// It is in the link queue; else it may still wait with its client.

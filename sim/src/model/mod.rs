@@ -11,6 +11,7 @@
 mod announce;
 mod check;
 mod conn;
+mod fingerprint;
 mod handshake;
 mod link;
 mod session;
@@ -182,6 +183,7 @@ impl Reach {
 }
 
 /// The model. See the module's documentation.
+#[derive(Clone)]
 pub struct Model {
     limits: Limits,
     now: u64,
@@ -277,6 +279,11 @@ impl Model {
     /// Connections that the last event may have changed.
     pub fn changed(&self) -> impl Iterator<Item = u32> + '_ {
         self.dirty.iter().copied()
+    }
+
+    /// The latest instant at which something must happen by itself.
+    pub(crate) fn next_due_at(&self) -> Option<u64> {
+        self.next_due().map(|due| due.at)
     }
 
     /// Notes a violation; the first one stays.

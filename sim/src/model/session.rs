@@ -7,6 +7,7 @@ use super::link::What;
 use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
 
 /// One identity.
+#[derive(Clone)]
 pub(super) struct Session {
     /// The connection attached to it.
     pub(super) conn: Option<u32>,
@@ -37,10 +38,10 @@ impl Session {
 }
 
 /// The takeovers that a session has left (9.3(e)).
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tokens {
-    used: u64,
-    since: u64,
+    pub(super) used: u64,
+    pub(super) since: u64,
 }
 
 impl Tokens {

@@ -144,7 +144,7 @@ impl Word for usize {
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $type { $($(#[$variant_doc])* $variant,)* }
 
         impl $type {
@@ -235,6 +235,14 @@ words! {
         PingOnly = "ping-only",
         /// Claims an id that never was.
         Unknown = "unknown",
+    }
+}
+
+impl Attempt {
+    /// Whether it is made with the key of the session that it is aimed at.
+    #[must_use]
+    pub fn has_the_key(self) -> bool {
+        matches!(self, Attempt::Altered | Attempt::NoPing)
     }
 }
 
