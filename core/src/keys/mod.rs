@@ -3,6 +3,7 @@
 //! Secrets are wiped when dropped, never shown by `Debug`, and have no `==`: what must be compared is compared in
 //! constant time.
 
+mod curve;
 mod nonce;
 mod pair;
 mod shared;

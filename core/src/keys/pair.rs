@@ -10,6 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use super::SharedKey;
+use super::curve::is_x_of_a_point;
 
 const COMPRESSED_BYTES: usize = 33;
 const UNCOMPRESSED_BYTES: usize = 65;
@@ -105,13 +106,22 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::PublicKeyLength`] or [`KeyError::NotAPoint`].
     pub fn from_sec1(bytes: &[u8]) -> Result<Self, KeyError> {
-        match (bytes.len(), bytes.first()) {
-            (COMPRESSED_BYTES, Some(2 | 3)) | (UNCOMPRESSED_BYTES, Some(4)) => {}
-            (COMPRESSED_BYTES | UNCOMPRESSED_BYTES, _) => return Err(KeyError::NotAPoint),
-            (length, _) => return Err(KeyError::PublicKeyLength { length }),
+        if let Ok(compressed) = <[u8; COMPRESSED_BYTES]>::try_from(bytes) {
+            let [prefix, x @ ..] = &compressed;
+            // That there is such a point is all that need be known here; computing it can wait until it is used.
+            return if matches!(prefix, 2 | 3) && is_x_of_a_point(x) {
+                Ok(PublicKey(compressed))
+            } else {
+                Err(KeyError::NotAPoint)
+            };
         }
-        let point = k256::PublicKey::from_sec1_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        Ok(Self::from_point(&point))
+        match (bytes.len(), bytes.first()) {
+            (UNCOMPRESSED_BYTES, Some(4)) => k256::PublicKey::from_sec1_bytes(bytes)
+                .map(|point| Self::from_point(&point))
+                .map_err(|_| KeyError::NotAPoint),
+            (UNCOMPRESSED_BYTES, _) => Err(KeyError::NotAPoint),
+            (length, _) => Err(KeyError::PublicKeyLength { length }),
+        }
     }
 
     /// The compressed form.
@@ -132,7 +142,7 @@ impl PublicKey {
 
     fn point(&self) -> k256::PublicKey {
         k256::PublicKey::from_sec1_bytes(&self.0)
-            .expect("a PublicKey is only ever made from a point")
+            .expect("a PublicKey is only ever made of a point's coordinates")
     }
 }
 

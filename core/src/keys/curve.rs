@@ -1,0 +1,211 @@
+//! Whether a number is the x coordinate of a point on secp256k1, without computing the point.
+//!
+//! A join only has to know that the client's key is a point. Its y coordinate is a square root, 57,000 instructions, and is
+//! needed at the first claim, which most sessions never see. Whether the root exists is a Jacobi symbol: 14,000.
+//!
+//! Time depends on the number, which is public.
+
+/// Four limbs, the lowest first.
+type Limbs = [u64; 4];
+
+/// 2²⁵⁶ less the field's prime.
+const COMPLEMENT: u64 = 0x1_0000_03d1;
+/// The field's prime.
+const PRIME: Limbs = [0xffff_fffe_ffff_fc2f, u64::MAX, u64::MAX, u64::MAX];
+const ONE: Limbs = [1, 0, 0, 0];
+
+/// Whether a point has this big-endian x: it is below the prime, and x³ + 7, which is y², is the square of a number.
+pub(super) fn is_x_of_a_point(x: &[u8; 32]) -> bool {
+    let mut limbs = [0; 4];
+    for (limb, bytes) in limbs.iter_mut().rev().zip(x.as_chunks().0) {
+        *limb = u64::from_be_bytes(*bytes);
+    }
+    let (_, is_below_the_prime) = subtract(limbs, PRIME);
+    let cube = multiply(multiply(limbs, limbs), limbs);
+    is_below_the_prime && is_square(add_in_field(cube, [7, 0, 0, 0]))
+}
+
+/// Whether a number below the prime is a square, other than zero, of the field: its Jacobi symbol over the prime is 1.
+///
+/// The binary algorithm: what is odd and smaller stands below, their difference, which is even, takes the place of the larger.
+fn is_square(number: Limbs) -> bool {
+    let (mut above, mut below) = (number, PRIME);
+    // Its lowest bit: whether the symbol has changed its sign.
+    let mut sign = 0;
+    // After the first, each round takes one bit at least off the 512 of both.
+    while above != [0; 4] {
+        while above[0] == 0 {
+            // (2/n) of 64 twos is 1.
+            above = [above[1], above[2], above[3], 0];
+        }
+        let twos = above[0].trailing_zeros();
+        above = shift_right(above, twos);
+        // (2/n) is -1 where n is 3 or 5 modulo 8.
+        sign ^= u64::from(twos) & ((below[0] >> 1) ^ (below[0] >> 2));
+        // Without a branch: which of them is larger cannot be predicted.
+        let (difference, is_less) = subtract(above, below);
+        let mask = 0_u64.wrapping_sub(u64::from(is_less));
+        // (a/b) is -(b/a) where both are 3 modulo 4.
+        sign ^= (above[0] & below[0] & mask) >> 1;
+        for (low, high) in below.iter_mut().zip(above) {
+            *low ^= (*low ^ high) & mask;
+        }
+        (above, _) = subtract(difference.map(|limb| limb ^ mask), [mask; 4]);
+    }
+    sign & 1 == 0 && below == ONE
+}
+
+/// The product of two numbers below the prime, modulo the prime.
+fn multiply(a: Limbs, b: Limbs) -> Limbs {
+    let mut wide = [0_u64; 8];
+    for (at, limb) in a.into_iter().enumerate() {
+        let row = wide.get_mut(at..).and_then(<[u64]>::first_chunk_mut::<5>);
+        let Some([row @ .., carry]) = row else {
+            break;
+        };
+        for (place, other) in row.iter_mut().zip(b) {
+            (*place, *carry) = limb.carrying_mul_add(other, *place, *carry);
+        }
+    }
+    // What is above is a multiple of 2²⁵⁶, which is the complement; and so once more.
+    let [low @ .., high0, high1, high2, high3] = wide;
+    let (mut sum, mut carry) = (low, 0);
+    for (place, high) in sum.iter_mut().zip([high0, high1, high2, high3]) {
+        (*place, carry) = high.carrying_mul_add(COMPLEMENT, *place, carry);
+    }
+    let (low, high) = carry.carrying_mul(COMPLEMENT, 0);
+    add_in_field(sum, [low, high, 0, 0])
+}
+
+/// The sum modulo the prime, of any number and one of fewer than 128 bits.
+fn add_in_field(a: Limbs, b: Limbs) -> Limbs {
+    let (mut sum, went_over) = add(a, b);
+    if went_over {
+        // What is left of the sum is small: this goes over no more.
+        (sum, _) = add(sum, [COMPLEMENT, 0, 0, 0]);
+    }
+    let (difference, is_below) = subtract(sum, PRIME);
+    if is_below { sum } else { difference }
+}
+
+/// The sum modulo 2²⁵⁶, and whether it went over.
+#[inline]
+fn add(a: Limbs, b: Limbs) -> (Limbs, bool) {
+    let (mut sum, mut carry) = ([0; 4], false);
+    for (place, (a, b)) in sum.iter_mut().zip(a.into_iter().zip(b)) {
+        (*place, carry) = a.carrying_add(b, carry);
+    }
+    (sum, carry)
+}
+
+/// The difference modulo 2²⁵⁶, and whether `a` was less.
+#[inline]
+fn subtract(a: Limbs, b: Limbs) -> (Limbs, bool) {
+    let (mut difference, mut borrow) = ([0; 4], false);
+    for (place, (a, b)) in difference.iter_mut().zip(a.into_iter().zip(b)) {
+        (*place, borrow) = a.borrowing_sub(b, borrow);
+    }
+    (difference, borrow)
+}
+
+/// By fewer than 64 bits.
+#[inline]
+fn shift_right(a: Limbs, bits: u32) -> Limbs {
+    let [first, second, third, fourth] = a;
+    // In two steps: a shift by 64 is none.
+    let from = |next: u64| next << 1 << (63 - bits);
+    [
+        first >> bits | from(second),
+        second >> bits | from(third),
+        third >> bits | from(fourth),
+        fourth >> bits,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What k256 says, which computes the point.
+    fn has_a_point(x: &[u8; 32]) -> bool {
+        k256::PublicKey::from_sec1_bytes(&[&[2], &x[..]].concat()).is_ok()
+    }
+
+    fn to_bytes(limbs: Limbs) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (bytes, limb) in bytes.as_chunks_mut().0.iter_mut().rev().zip(limbs) {
+            *bytes = limb.to_be_bytes();
+        }
+        bytes
+    }
+
+    #[test]
+    fn small_numbers_numbers_about_the_prime_and_powers_of_two() {
+        let mut seen = [0; 2];
+        let mut check = |limbs| {
+            let x = to_bytes(limbs);
+            let is = is_x_of_a_point(&x);
+            seen[usize::from(is)] += 1;
+            assert_eq!(is, has_a_point(&x), "{x:02x?}");
+        };
+        for small in 0..500 {
+            check([small, 0, 0, 0]);
+            check(subtract(PRIME, [small, 0, 0, 0]).0);
+            check(subtract([0; 4], [small + 1, 0, 0, 0]).0);
+        }
+        for bit in 0..256 {
+            let mut limbs = [0; 4];
+            limbs[bit / 64] = 1 << (bit % 64);
+            check(limbs);
+            check(subtract(limbs, ONE).0);
+        }
+        assert!(seen.iter().all(|&count| count > 500), "{seen:?}");
+    }
+
+    #[test]
+    fn sums_and_products_that_go_over_come_back_into_the_field() {
+        let minus_one = subtract(PRIME, ONE).0;
+        assert_eq!(multiply(minus_one, minus_one), ONE);
+        assert_eq!(add_in_field(minus_one, ONE), [0; 4]);
+        // 2²⁵⁶ - 1 and 6 · 2⁶⁴ - 1.
+        assert_eq!(
+            add_in_field([u64::MAX; 4], [u64::MAX, 5, 0, 0]),
+            [COMPLEMENT - 2, 6, 0, 0]
+        );
+    }
+
+    #[test]
+    fn zero_is_no_square_other_than_zero() {
+        assert!(!is_square([0; 4]) && is_square(ONE) && is_square([4, 0, 0, 0]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn it_says_what_computing_the_point_says(x: [u8; 32]) {
+            prop_assert_eq!(is_x_of_a_point(&x), has_a_point(&x));
+        }
+
+        /// Limbs of zeros and ones carry the furthest.
+        #[test]
+        fn also_where_limbs_are_extreme(limbs in prop::array::uniform4(prop_oneof![
+            Just(0), Just(u64::MAX), Just(1), Just(1 << 63), any::<u64>(),
+        ])) {
+            let x = to_bytes(limbs);
+            prop_assert_eq!(is_x_of_a_point(&x), has_a_point(&x));
+        }
+
+        #[test]
+        fn squares_are_squares_and_their_negatives_are_not(limbs: [u64; 4]) {
+            let (_, is_below_the_prime) = subtract(limbs, PRIME);
+            prop_assume!(is_below_the_prime && limbs != [0; 4]);
+            let square = multiply(limbs, limbs);
+            prop_assert!(is_square(square));
+            // The prime is 3 modulo 4, so -1 is no square.
+            prop_assert!(!is_square(subtract(PRIME, square).0));
+        }
+    }
+}
