@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{self, Outcome};
 use crate::model::Violation;
-use crate::plan::generate;
+use crate::plan::{Pairs, Plan, generate};
 
 /// A seed whose run broke a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// In how many seeds each thing happened.
     pub reached: BTreeMap<String, u64>,
+    /// In how many seeds each pair of faults came.
+    pub pairs: Pairs,
     /// Virtual time of all runs.
     pub simulated: Duration,
     /// Calls of the edge in all runs.
@@ -35,8 +37,9 @@ pub struct Report {
 }
 
 impl Report {
-    fn add(&mut self, seed: u64, outcome: Outcome) {
+    fn add(&mut self, seed: u64, plan: &Plan, outcome: Outcome) {
         self.seeds += 1;
+        self.pairs.add(plan);
         self.simulated += Duration::from_nanos(outcome.nanos);
         self.steps += outcome.steps;
         for (name, count) in outcome.reach.entries() {
@@ -49,6 +52,7 @@ impl Report {
 
     fn merge(&mut self, other: Report) {
         self.seeds += other.seeds;
+        self.pairs.merge(&other.pairs);
         self.simulated += other.simulated;
         self.steps += other.steps;
         for (name, count) in other.reached {
@@ -87,7 +91,8 @@ pub fn run(seeds: Range<u64>, threads: usize, stop: Stop, progress: impl Fn(u64)
             if seed >= seeds.end {
                 break;
             }
-            report.add(seed, engine::run(&generate(seed)));
+            let plan = generate(seed);
+            report.add(seed, &plan, engine::run(&plan));
             if stop.at_failure && !report.failures.is_empty() {
                 enough.store(true, Ordering::Relaxed);
             }
@@ -141,6 +146,9 @@ pub fn hashes_as_text(seeds: Range<u64>, threads: usize) -> String {
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+/// In how many of a block's seeds each ordered pair of faults must come within a second.
+pub const LEAST_PAIRS: u32 = 50;
 
 /// In what share of a block's seeds each thing must happen, in percent.
 pub const GATES: &[(&str, f64)] = &[

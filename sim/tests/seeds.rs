@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use sim::block::{self, GATES, Report, Stop};
+use sim::block::{self, GATES, LEAST_PAIRS, Report, Stop};
 use sim::engine;
 use sim::plan::{Plan, generate};
 
@@ -57,6 +57,15 @@ fn fixed_block_of_seeds() {
             missed.is_empty(),
             "the block does not reach what it must: {missed:?}"
         );
+        let pairs = report.pairs.rarest();
+        let rare: Vec<_> = pairs
+            .iter()
+            .filter(|(_, _, count)| *count < LEAST_PAIRS)
+            .collect();
+        assert!(
+            rare.is_empty(),
+            "pairs of faults in fewer than {LEAST_PAIRS} seeds: {rare:?}"
+        );
     }
 }
 
@@ -72,6 +81,10 @@ fn print_reach(report: &Report) {
             "{:>6.1} % (at least {least} %)  {name}",
             report.percent(name)
         );
+    }
+    println!("pairs of faults within a second, the rarest:");
+    for (first, second, count) in report.pairs.rarest().into_iter().take(5) {
+        println!("{count:>6} (at least {LEAST_PAIRS})  {first}, {second}");
     }
 }
 

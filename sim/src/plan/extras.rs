@@ -18,6 +18,32 @@ pub(super) fn add(plan: &mut Plan) {
         shut_down(plan, &mut rng);
     } else if let Some(mut rng) = draws("late", 15) {
         come_late(plan, &mut rng);
+    } else if let Some(mut rng) = draws("tangle", 15) {
+        tangle(plan, &mut rng);
+    }
+}
+
+/// Faults of the backend that are rare by themselves, close together.
+fn tangle(plan: &mut Plan, rng: &mut Rng) {
+    let mut at_us = plan.ops.last().map_or(0, |op| op.at_us);
+    for _ in 0..rng.between(4, 7) {
+        at_us += rng.below(120_000);
+        let client = rng.below(plan.options.clients) as usize;
+        let action = match rng.below(8) {
+            0 => Action::KickUnknown {},
+            1 => Action::SendUnknown {},
+            2 => Action::KickWithData { client },
+            3 => Action::ShortFrame {
+                bytes: rng.below(9),
+            },
+            4 => Action::BadFlag { client, flag: 1 },
+            5 => Action::BackendTooLong {},
+            6 => Action::LinkHalf { client },
+            _ => Action::Pause {
+                ms: rng.between(1, 200),
+            },
+        };
+        plan.ops.push(Op { at_us, action });
     }
 }
 

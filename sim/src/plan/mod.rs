@@ -6,10 +6,12 @@
 
 mod extras;
 mod generate;
+mod pairs;
 mod stories;
 mod text;
 
 pub use generate::generate;
+pub use pairs::{FAULTS, Pairs};
 pub use text::PlanError;
 
 /// A run, before it is run.

@@ -1,0 +1,123 @@
+//! Which fault follows which, closely: one fault alone is what everybody tests.
+
+use super::{Action, Join, Plan};
+
+/// The kinds of faults that are paired, by their names in a plan; an odd handshake is one of its own.
+///
+/// A shutdown is none of them: little comes after it.
+pub const FAULTS: &[&str] = &[
+    "drop",
+    "stall",
+    "resume",
+    "attempt",
+    "half",
+    "too-long",
+    ODD_CONNECT,
+    "b-kick",
+    "b-kick-unknown",
+    "b-send-unknown",
+    "b-kick-data",
+    "b-short",
+    "b-flag",
+    "b-too-long",
+    "b-drop",
+    "b-half",
+    "b-refuse",
+    "b-stall",
+    "pause",
+];
+const ODD_CONNECT: &str = "odd-connect";
+
+/// How soon the second of a pair follows, in microseconds.
+const WITHIN_US: u64 = 1_000_000;
+
+/// In how many plans each ordered pair of faults comes within a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    counts: Vec<u32>,
+}
+
+impl Default for Pairs {
+    fn default() -> Self {
+        Pairs {
+            counts: vec![0; FAULTS.len() * FAULTS.len()],
+        }
+    }
+}
+
+impl Pairs {
+    /// Counts a plan's.
+    pub fn add(&mut self, plan: &Plan) {
+        let mut seen = vec![false; self.counts.len()];
+        // Places of the faults of the last second: (time, kind), the oldest first.
+        let mut last: Vec<(u64, usize)> = Vec::new();
+        for op in &plan.ops {
+            let Some(second) = kind(&op.action) else {
+                continue;
+            };
+            last.retain(|(at_us, _)| op.at_us - at_us <= WITHIN_US);
+            for (_, first) in &last {
+                seen[first * FAULTS.len() + second] = true;
+            }
+            last.push((op.at_us, second));
+        }
+        for (count, seen) in self.counts.iter_mut().zip(seen) {
+            *count += u32::from(seen);
+        }
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn merge(&mut self, other: &Pairs) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    /// The pairs with their counts, the rarest first.
+    #[must_use]
+    pub fn rarest(&self) -> Vec<(&'static str, &'static str, u32)> {
+        let pairs = FAULTS
+            .iter()
+            .flat_map(|first| FAULTS.iter().map(move |second| (*first, *second)));
+        let mut pairs: Vec<_> = pairs
+            .zip(&self.counts)
+            .map(|((first, second), count)| (first, second, *count))
+            .collect();
+        pairs.sort_by_key(|(_, _, count)| *count);
+        pairs
+    }
+}
+
+/// The place of an action among [`FAULTS`].
+fn kind(action: &Action) -> Option<usize> {
+    let name = match action {
+        Action::Connect { join, .. } if *join != Join::Normal => ODD_CONNECT,
+        other => other.name(),
+    };
+    FAULTS.iter().position(|fault| *fault == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_two_faults_in_their_order_within_a_second() {
+        let plan: Plan = "voltlane-plan 1\n\
+            @0 drop 0 fin\n\
+            @500000 b-kick 0\n\
+            @1400000 connect 0 normal\n\
+            @1400000 connect 0 mute\n"
+            .parse()
+            .expect("a plan");
+        let mut pairs = Pairs::default();
+        pairs.add(&plan);
+        pairs.merge(&pairs.clone());
+        let met: Vec<_> = pairs
+            .rarest()
+            .into_iter()
+            .filter(|(_, _, count)| *count > 0)
+            .collect();
+        assert_eq!(met, [("drop", "b-kick", 2), ("b-kick", ODD_CONNECT, 2)]);
+    }
+}
