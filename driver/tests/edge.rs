@@ -575,3 +575,41 @@ fn a_shutdown_ends_even_if_nobody_takes_anything() {
         drop((link, client));
     });
 }
+
+#[test]
+fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
+    let mut config = EdgeConfig::default();
+    config.clients.stale_timeout = Duration::from_millis(500);
+    config.clients.stale_reap_interval = Duration::ZERO;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        handle,
+        polls,
+        done,
+    } = setup(config, Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let link = BackendPeer::accept(&mut listener).await;
+        let client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        drop(client);
+        settle(&clock).await;
+        handle.shutdown(Duration::from_secs(5));
+        settle(&clock).await;
+        // The edge is finished and waits for its backend, which does not close; the session that is away expires meanwhile.
+        let polled = polls.get();
+        while !done.get() {
+            clock.sleep(Duration::from_millis(100)).await;
+            assert!(
+                clock.now().as_nanos() < 2_000_000_000,
+                "it does not wait for long"
+            );
+        }
+        assert!(polls.get() - polled < 5, "{} polls", polls.get() - polled);
+        drop(link);
+    });
+}

@@ -278,9 +278,12 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             self.edge.poll_timeout().map(|deadline| deadline.at),
             self.acceptor.as_ref().and_then(Acceptor::rests_until),
             self.clients.next_deadline(),
-            self.finishing,
         ];
-        let Some(at) = deadlines.into_iter().flatten().min() else {
+        // Once it is finished the edge is asked nothing more, so what it would want in time does not count.
+        let next = self
+            .finishing
+            .or_else(|| deadlines.into_iter().flatten().min());
+        let Some(at) = next else {
             return Poll::Pending;
         };
         if self.armed == Some(at) {
