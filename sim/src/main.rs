@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::block::{self, Failure, GATES, Stop};
 use sim::engine::{self, Outcome};
+use sim::network::{self, World};
 use sim::plan::{Plan, generate};
 use sim::scope::{self, SCOPES};
 use sim::{page, shrink};
@@ -56,6 +57,17 @@ enum Command {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Runs the shipped drivers on a simulated network with faults, and shows what the seed drew.
+    Network {
+        /// The first seed.
+        seed: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Number of clients, instead of what the seed draws.
+        #[arg(long)]
+        clients: Option<u32>,
+    },
     /// Runs new seeds on all cores until one breaks a rule or the time is over.
     Hunt {
         /// Real time to spend.
@@ -95,6 +107,11 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Command::Exhaust { scope, seconds } => exhaust(&scope, seconds),
+        Command::Network {
+            seed,
+            seeds,
+            clients,
+        } => Ok(network(seed..seed + seeds, clients)),
         Command::Hunt {
             seconds,
             from,
@@ -146,6 +163,34 @@ fn summary(outcome: &Outcome) -> String {
         .as_ref()
         .map_or("no rule broken".to_string(), ToString::to_string);
     format!("{seconds} s simulated, {steps} calls, trace hash {hash:016x}: {verdict}")
+}
+
+/// True when no run broke a rule. One run is shown; of many, those that break a rule.
+fn network(seeds: std::ops::Range<u64>, clients: Option<u32>) -> bool {
+    let (mut simulated, mut failures) = (0.0, 0);
+    let (begun, many) = (Instant::now(), seeds.end - seeds.start > 1);
+    for seed in seeds.clone() {
+        let drawn = || World::draw(seed);
+        let world = clients.map_or_else(drawn, |clients| World::with_clients(seed, clients));
+        let outcome = network::run(&world);
+        simulated += outcome.simulated.as_secs_f64();
+        failures += usize::from(outcome.broken.is_some());
+        if many && outcome.broken.is_none() {
+            continue;
+        }
+        println!("{world}{:?}", outcome.seen);
+        match outcome.broken {
+            None => println!("no rule broken, trace hash {:016x}", outcome.hash),
+            Some(broken) => println!("{broken:?}\nreplay: cargo run -p sim -- network {seed}"),
+        }
+    }
+    let real = begun.elapsed().as_secs_f64();
+    let rate = simulated / real;
+    println!(
+        "{} seeds, {failures} failures, {simulated:.0} s simulated in {real:.1} s, {rate:.1} times real time",
+        seeds.end - seeds.start
+    );
+    failures == 0
 }
 
 fn hunt(time: Duration, from: u64, into: &Path) -> Result<bool, String> {

@@ -1,0 +1,188 @@
+//! The hosts of the edge and of the backend.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::{spawn_local, unconstrained};
+use tokio::time::{Instant, sleep, sleep_until};
+use voltlane_core::ClientId;
+use voltlane_core::edge::Edge;
+use voltlane_core::keys::KeyPair;
+use voltlane_driver::{Backend, EdgeDriver, backend};
+use voltlane_tokio::Timer;
+
+use super::shared::{Shared, now};
+use super::strangers::FIRST_STRANGER;
+use super::stream::{Dialer, Doors, Sockets};
+use super::wires::{Side, Wire};
+use super::world::World;
+use super::{BACKEND_PORT, EDGE_PORT, seed_of};
+use crate::rng::Rng;
+
+/// Packets for a stranger that asks for much, at a time.
+const GREED_PACKETS: usize = 20;
+
+/// The edge's process, from its start to its end.
+pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Result {
+    let mut rng = Rng::fork(world.seed, "edge-host", now());
+    let mut kept = Rng::fork(world.seed, "edge-key", 0);
+    let mut key = seed_of(if world.keeps_key { &mut kept } else { &mut rng });
+    // Below the order of the curve, whatever was drawn.
+    key[0] = 0;
+    let edge = Edge::new(
+        world.edge.clone(),
+        KeyPair::from_bytes(&key)?,
+        seed_of(&mut rng),
+    );
+    let sockets = Sockets::new(&world, &shared.wires);
+    let doors = Doors::open(
+        EDGE_PORT,
+        Wire::Front,
+        Side::Edge,
+        sockets.clone(),
+        Rng::new(rng.next()),
+    )
+    .await?;
+    let dialer = Dialer {
+        host: "backend",
+        port: BACKEND_PORT,
+        wire: Wire::Back,
+        side: Side::Edge,
+        sockets,
+        rng: Rng::new(rng.next()),
+    };
+    let driver = EdgeDriver::new(edge, doors, dialer, Timer::new());
+    *shared.edge() = Some(driver.handle());
+    shared.join(spawn_local(unconstrained(driver))).await;
+    let mut ledger = shared.ledger();
+    if ledger.ending {
+        ledger.edge_ended = true;
+    } else {
+        let text = "the driver of the edge has ended by itself".to_string();
+        ledger.fail(now(), "A2", text);
+    }
+    Ok(())
+}
+
+/// The backend's process, from its start to its end.
+pub(crate) async fn serve_backend(world: Rc<World>, shared: Shared) -> turmoil::Result {
+    let mut rng = Rng::fork(world.seed, "backend-host", now());
+    let doors = Doors::open(
+        BACKEND_PORT,
+        Wire::Back,
+        Side::Peer,
+        Sockets::new(&world, &shared.wires),
+        Rng::new(rng.next()),
+    )
+    .await?;
+    let backend = Backend::with_config(backend::BackendConfig::default(), doors, Timer::new());
+    let application = Application {
+        backend,
+        rng,
+        world,
+        shared: shared.clone(),
+    };
+    shared.join(spawn_local(application.run())).await;
+    Ok(())
+}
+
+/// What is written on the backend library.
+struct Application {
+    backend: Backend<Doors, Timer>,
+    rng: Rng,
+    world: Rc<World>,
+    shared: Shared,
+}
+
+impl Application {
+    async fn run(mut self) {
+        let mut next_whim = Instant::now() + Duration::from_millis(200);
+        loop {
+            tokio::select! {
+                biased;
+                event = self.backend.recv() => self.take(event).await,
+                () = sleep_until(next_whim) => {
+                    next_whim = Instant::now() + Duration::from_millis(self.rng.between(20, 600));
+                    if !self.shared.is_calm() {
+                        self.follow_whim().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, event: backend::Event) {
+        match event {
+            backend::Event::Packet { id, data } => self.take_packet(id, data).await,
+            backend::Event::Resumed { id } => {
+                self.shared.ledger().backend_resumed(now(), id.as_u64());
+            }
+            backend::Event::Failed { id, reason } => {
+                let mut ledger = self.shared.ledger();
+                ledger.backend_failed(now(), id.as_u64(), &reason);
+            }
+            backend::Event::EdgeConnected { .. } => {
+                let mut ledger = self.shared.ledger();
+                ledger.breaks_all(now());
+                ledger.seen.links += 1;
+            }
+            backend::Event::EdgeLost => self.shared.ledger().breaks_all(now()),
+        }
+    }
+
+    async fn take_packet(&mut self, id: ClientId, data: Vec<u8>) {
+        let owner = self
+            .shared
+            .ledger()
+            .backend_packet(now(), id.as_u64(), &data);
+        match owner {
+            Some(owner) if owner >= FIRST_STRANGER => {
+                for _ in 0..GREED_PACKETS {
+                    let bytes = self.world.knobs.packet_bytes_max() as usize;
+                    self.send(id, owner, bytes).await;
+                }
+            }
+            Some(owner) if self.shared.is_calm() || self.rng.chance(30) => {
+                self.send(id, owner, data.len()).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn send(&mut self, id: ClientId, owner: u32, bytes: usize) {
+        let packet = self
+            .shared
+            .ledger()
+            .make_down(now(), id.as_u64(), owner, bytes);
+        if let Err(error) = self.backend.send(id, &packet).await {
+            self.shared.ledger().fail(now(), "A1", error.to_string());
+        }
+    }
+
+    /// Something that the backend does of its own accord.
+    async fn follow_whim(&mut self) {
+        let alive = self.shared.ledger().alive();
+        let Some(&(id, owner)) = alive.get(self.rng.below(alive.len() as u64) as usize) else {
+            return;
+        };
+        let id = ClientId::from_u64(id);
+        match self.rng.below(100) {
+            0..5 => self.backend.kick(id).await,
+            5..8 => {
+                // To nobody: the answer says so.
+                let nobody = self.rng.next();
+                self.shared.ledger().made_up(nobody);
+                self.backend.kick(ClientId::from_u64(nobody)).await;
+            }
+            // It is busy with something else, and reads nothing.
+            8..11 => sleep(Duration::from_millis(self.rng.log_between(50, 4_000))).await,
+            _ => {
+                for _ in 0..self.rng.between(1, 12) {
+                    let most = self.world.knobs.packet_bytes_max();
+                    let bytes = self.rng.log_between(1, most) as usize;
+                    self.send(id, owner, bytes).await;
+                }
+            }
+        }
+    }
+}

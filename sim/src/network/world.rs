@@ -1,0 +1,188 @@
+//! A run before it is run: everything that its seed draws.
+
+use std::fmt;
+use std::time::Duration;
+
+use voltlane_core::edge::{EdgeConfig, Enforce};
+use voltlane_driver::client::ClientConfig;
+
+use super::faults::{Trouble, draw_troubles};
+use super::knobs::Knobs;
+use super::ledger::Expiry;
+use crate::rng::Rng;
+
+/// How long faults happen.
+pub(crate) const FAULTS: Duration = Duration::from_secs(20);
+/// The longest that a kernel believes in a connection which is dead.
+pub(crate) const KERNEL_PATIENCE: Duration = Duration::from_secs(5);
+/// Clients on one host, well below the 16,384 ports that turmoil has for one.
+pub(crate) const CLIENTS_PER_HOST: u32 = 2_500;
+/// From so many clients on a run is a crowd: its clients say less, each.
+const CROWD: u32 = 64;
+
+/// Everything that a run depends on.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// What everything that is not written here is drawn from.
+    pub seed: u64,
+    /// Clients of the library that ships.
+    pub clients: u32,
+    /// Clients that speak the published protocol by themselves.
+    pub published: u32,
+    /// Strangers, each of them a task that does what it does over and over.
+    pub strangers: u32,
+    /// The step of the simulation. What passes between hosts is as coarse as that, and a step costs the same whether anything
+    /// happens in it or not.
+    pub tick: Duration,
+    /// The longest time that a segment takes.
+    pub latency: Duration,
+    /// What single calls of sockets do.
+    pub knobs: Knobs,
+    /// The edge's bounds and times.
+    pub edge: EdgeConfig,
+    /// Whether an edge that restarts has the key that it had.
+    pub keeps_key: bool,
+    /// How many of a hundred clients leave for good once all is calm.
+    pub leavers: u64,
+    /// What happens to the network and its hosts, in the order of time.
+    pub troubles: Vec<(Duration, Trouble)>,
+}
+
+impl World {
+    /// The world of a seed: up to 10 clients, now and then a crowd.
+    #[must_use]
+    pub fn draw(seed: u64) -> World {
+        let mut rng = Rng::fork(seed, "network-clients", 0);
+        let clients = match rng.below(100) {
+            0..4 => rng.between(64, 256),
+            _ => rng.between(1, 10),
+        };
+        World::with_clients(seed, clients as u32)
+    }
+
+    /// The world of a seed with so many clients, of both kinds together.
+    #[must_use]
+    pub fn with_clients(seed: u64, clients: u32) -> World {
+        let mut rng = Rng::fork(seed, "network", 0);
+        let is_crowd = clients >= CROWD;
+        let knobs = Knobs::draw(&mut rng);
+        let published = rng.pick(&[0, 1, 3]).min(10) * clients / 10;
+        let edge = edge_config(&mut rng, clients);
+        let strangers = rng.pick(&[0, 0, 2, 6, 12]);
+        World {
+            seed,
+            clients: clients - published,
+            published,
+            strangers,
+            tick: Duration::from_millis(rng.pick(if is_crowd { &[10] } else { &[1, 2, 5, 10] })),
+            latency: Duration::from_millis(rng.pick(&[2, 20, 100])),
+            knobs: if is_crowd { Knobs::kind() } else { knobs },
+            edge,
+            keeps_key: rng.chance(70),
+            leavers: rng.pick(&[0, 30, 100]),
+            troubles: draw_troubles(&mut rng),
+        }
+    }
+
+    /// Clients of both kinds.
+    #[must_use]
+    pub fn all_clients(&self) -> u32 {
+        self.clients + self.published
+    }
+
+    /// How much less each client says than one of few does.
+    pub(crate) fn quiet(&self) -> u64 {
+        u64::from(self.all_clients() / CROWD + 1)
+    }
+
+    /// How long after the faults it may take until every client has sent and received what it must.
+    ///
+    /// The kernels give up what died with the last fault. Meanwhile, or then, the edge finds its backend. A client may hang in an
+    /// attempt to connect or in a handshake, be told three times in challenges that it is not known, be refused, and begin anew; it
+    /// waits before each attempt.
+    pub(crate) fn recovery(&self) -> Duration {
+        let client = ClientConfig::default();
+        let link = self.edge.master.connect_timeout + self.edge.master.reconnect_max;
+        let attempts = client.backoff_max * 5;
+        let stuck =
+            client.connect_timeout + client.handshake_timeout + self.edge.clients.write_timeout;
+        KERNEL_PATIENCE + link + stuck + attempts + self.latency * 10 + Duration::from_secs(1)
+    }
+
+    /// How long the answer to a packet may take when nothing is wrong: four ways, each of them a segment's longest time and the step
+    /// that it waits for, and as much again where turmoil delays a segment behind an earlier one.
+    pub(crate) fn round_trip(&self) -> Duration {
+        (self.latency + self.tick * 2) * 8
+    }
+
+    /// When the session of a client that leaves without a word ends.
+    pub(crate) fn expiry(&self) -> Expiry {
+        let clients = &self.edge.clients;
+        let latest = clients.stale_timeout + clients.stale_reap_interval + self.round_trip();
+        Expiry {
+            earliest: clients.stale_timeout.as_nanos() as u64,
+            latest: latest.as_nanos() as u64,
+        }
+    }
+}
+
+fn edge_config(rng: &mut Rng, clients: u32) -> EdgeConfig {
+    let mut config = EdgeConfig::default();
+    config.clients.missed_packets_buffer_size = rng.pick(&[0, 3, 1_000]);
+    config.clients.stale_timeout = Duration::from_millis(rng.log_between(1_000, 30_000));
+    config.clients.stale_reap_interval = Duration::from_millis(rng.log_between(10, 5_000));
+    config.clients.channel_capacity = rng.pick(&[8, 100, 8_192]);
+    config.clients.channel_bytes = rng.pick(&[4_096, 65_536, 1 << 20]);
+    config.clients.write_timeout = Duration::from_millis(rng.pick(&[1_000, 10_000]));
+    config.master.channel_capacity = rng.pick(&[2, 64, 32_768]);
+    config.master.channel_bytes = rng.pick(&[4_096, 32 << 20]);
+    config.master.announce_all = rng.chance(30);
+    config.limits.handshake_timeout = Duration::from_millis(rng.pick(&[2_000, 5_000]));
+    let half_open = rng.pick(&[64, 1_024]);
+    if clients < CROWD {
+        config.limits.max_half_open = half_open;
+    }
+    // All clients of a host are one source: a crowd would be refused for being many.
+    if clients > 10 || rng.chance(50) {
+        config.limits.enforce_sources = Enforce::Off;
+    }
+    config
+}
+
+impl fmt::Display for World {
+    /// The header of a run, a line for each matter.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (clients, master, limits) = (&self.edge.clients, &self.edge.master, &self.edge.limits);
+        writeln!(
+            f,
+            "seed {}: {} clients of the library, {} of the published protocol, {} strangers, {} % of the clients leave",
+            self.seed, self.clients, self.published, self.strangers, self.leavers
+        )?;
+        writeln!(
+            f,
+            "step {:?}, latency to {:?}, knobs:{}",
+            self.tick, self.latency, self.knobs
+        )?;
+        writeln!(
+            f,
+            "edge: missed packets {}, away for {:?}, reaped every {:?}, queue {} packets, {} bytes, write timeout {:?}; link queue {} packets, {} bytes, announces {}; handshake {:?}, half open {}, sources {:?}; keeps its key {}",
+            clients.missed_packets_buffer_size,
+            clients.stale_timeout,
+            clients.stale_reap_interval,
+            clients.channel_capacity,
+            clients.channel_bytes,
+            clients.write_timeout,
+            master.channel_capacity,
+            master.channel_bytes,
+            master.announce_all,
+            limits.handshake_timeout,
+            limits.max_half_open,
+            limits.enforce_sources,
+            self.keeps_key,
+        )?;
+        for (at, trouble) in &self.troubles {
+            writeln!(f, "{:>8.3} s  {trouble:?}", at.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
