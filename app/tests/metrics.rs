@@ -54,7 +54,8 @@ fn distinct() -> Snapshot {
     gauges.connections = gauges.half_open + 1_002;
     gauges.sources = 1_003;
     gauges.stale = 1_004;
-    gauges.sessions = gauges.stale + 1_005;
+    gauges.ending = 1_010;
+    gauges.sessions = gauges.stale + gauges.ending + 1_005;
     gauges.waiting = 1_006;
     gauges.link_packets = 1_007;
     gauges.link_bytes = 1_008;

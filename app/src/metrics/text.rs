@@ -174,11 +174,17 @@ impl Collector for Edge {
         )?;
         page.show_each(
             "sessions",
-            "Sessions whose client is connected, and whose client may come back",
+            "Sessions whose client is connected, whose client may come back, and ended ones of which the backend is still to hear",
             "state",
             [
-                ("attached", gauges.sessions.saturating_sub(gauges.stale)),
+                (
+                    "attached",
+                    gauges
+                        .sessions
+                        .saturating_sub(gauges.stale + gauges.ending),
+                ),
                 ("away", gauges.stale),
+                ("ending", gauges.ending),
             ],
         )?;
         page.show(

@@ -203,8 +203,10 @@ pub struct Gauges {
     pub sources: usize,
     /// Sessions, connected or away, and ended ones whose last words still wait for the backend.
     pub sessions: usize,
-    /// Sessions whose client is away.
+    /// Those of the sessions whose client is away.
     pub stale: usize,
+    /// Those that have ended and whose last words still wait for the backend.
+    pub ending: usize,
     /// Clients that wait for room on the link.
     pub waiting: usize,
     /// Packets that wait for the backend.

@@ -452,6 +452,7 @@ impl Edge {
             },
             sessions: self.sessions.slab.len(),
             stale: self.sessions.away(),
+            ending: self.sessions.ending(),
             waiting: self.waiting.len(),
             link_packets: self.link.queue.packets(),
             link_bytes: self.link.queue.held_bytes(),

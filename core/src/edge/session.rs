@@ -183,6 +183,11 @@ impl Sessions {
         }
     }
 
+    /// How many have ended, and are kept for their last words.
+    pub(super) fn ending(&self) -> usize {
+        self.slab.len() - self.by_id.len()
+    }
+
     /// How many are away.
     pub(super) fn away(&self) -> usize {
         self.stale.len(STALE) + self.stale.len(STALE_UNUSED)

@@ -55,7 +55,8 @@ fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
     burst.extend_from_slice(&[8, 0, 0, 0, b'h']);
     world.edge.handle_client_bytes(world.now, one.conn, &burst);
     world.leave(one.conn);
-    assert_eq!(world.edge.gauges().sessions, 1, "its last words wait");
+    let gauges = world.edge.gauges();
+    assert_eq!((gauges.sessions, gauges.stale, gauges.ending), (1, 0, 1));
     let expected = [
         data(one.id, "a"),
         data(one.id, "b"),
@@ -63,7 +64,8 @@ fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
         failure(one.id, "expired"),
     ];
     assert_eq!(world.backend_hears(), expected);
-    assert_eq!(world.edge.gauges().sessions, 0);
+    let gauges = world.edge.gauges();
+    assert_eq!((gauges.sessions, gauges.stale, gauges.ending), (0, 0, 0));
 }
 
 #[test]
