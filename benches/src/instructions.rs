@@ -63,10 +63,12 @@ pub fn count(part: &str) -> Result<Counts, CountError> {
     let mut counts = Counts::new();
     for kind in kinds.filter(|kind| kind.to_string().contains(part)) {
         let packets = kind.prepare().packets;
-        let [few, many] = [
-            count_steps(&kind, FEW_STEPS)?,
-            count_steps(&kind, MANY_STEPS)?,
-        ];
+        let (few, many) = std::thread::scope(|scope| {
+            let few = scope.spawn(|| count_steps(&kind, FEW_STEPS));
+            let many = count_steps(&kind, MANY_STEPS);
+            (few.join().expect("counting does not panic"), many)
+        });
+        let (few, many) = (few?, many?);
         let each = many.saturating_sub(few) as f64 / ((MANY_STEPS - FEW_STEPS) * packets) as f64;
         println!("{:<28} {each:>12.1}", kind.to_string());
         counts.insert(kind.to_string(), each);
@@ -101,6 +103,9 @@ pub fn write(counts: &Counts, path: &Path) -> Result<(), CountError> {
     let mut out = String::from(
         "# instructions per packet (callgrind, release profile): benches instructions --write FILE\n",
     );
+    // Only with the same compiler are counts the same.
+    let compiler = Command::new("rustc").arg("--version").output()?;
+    let _ = write!(out, "# {}", String::from_utf8_lossy(&compiler.stdout));
     for (kind, count) in counts {
         let _ = writeln!(out, "{kind} {count:.1}");
     }
