@@ -12,4 +12,5 @@ pub mod payload;
 pub mod plan;
 pub mod rng;
 pub mod scope;
+pub mod shards;
 pub mod shrink;

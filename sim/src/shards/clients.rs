@@ -1,0 +1,450 @@
+//! Clients, and the operations of chance: what they do, what the backend does, and what befalls both.
+
+use voltlane_core::edge::ConnKey;
+
+use super::ledger::Purpose;
+use super::stream::{End, Stream, take};
+use super::{World, time};
+use crate::codec::{self, Hello, frame};
+use crate::engine::identity::STRANGER;
+use crate::engine::peer::{Outcome, Peer, Role, Stage};
+use crate::payload::{self, Direction, Label};
+use crate::plan::{Attempt, Join};
+use crate::rng::Rng;
+
+/// What strangers do with an id; the last one is its owner's slip.
+const ATTEMPTS: [Attempt; 8] = [
+    Attempt::Echo,
+    Attempt::Cross,
+    Attempt::Short,
+    Attempt::Unknown,
+    Attempt::PingOnly,
+    Attempt::Stall,
+    Attempt::Vanish,
+    Attempt::NoPing,
+];
+
+/// One client across its connections.
+#[derive(Default)]
+pub(super) struct Client {
+    /// Its session, and its id once it knows it.
+    pub(super) session: Option<usize>,
+    sid: Option<u64>,
+    /// Its latest connection.
+    pub(super) conn: Option<u32>,
+    /// All that it has not left, attempts on its session included.
+    live: Vec<u32>,
+    /// It reads nothing before.
+    stalled_until: u64,
+}
+
+/// A connection, both ends.
+pub(super) struct Conn {
+    pub(super) peer: Peer,
+    pub(super) up: Stream,
+    pub(super) down: Stream,
+    pub(super) source: u64,
+    /// Its name at the shard that it is at.
+    pub(super) key: Option<ConnKey>,
+    /// Its shard's machine named it, and it was not served since.
+    pub(super) told: bool,
+    /// Its transport takes nothing.
+    pub(super) blocked: bool,
+    /// Its client's host is gone: nothing arrives either way.
+    pub(super) silent: bool,
+    pub(super) hand_overs: u32,
+    /// It claims before it has heard the edge's key.
+    hasty: bool,
+}
+
+impl World {
+    /// Whether any operation was due.
+    pub(super) fn operate(&mut self) -> bool {
+        if self.closing.is_some() {
+            return self.close_down();
+        }
+        if self.now < self.next_op {
+            return false;
+        }
+        if self.ops_left == 0 {
+            self.begin_closing();
+            return true;
+        }
+        self.ops_left -= 1;
+        self.next_op = self.now + 1 + self.rng.below(self.setup.gap_nanos);
+        let total: u64 = self.setup.weights.iter().sum();
+        let mut drawn = self.rng.below(total.max(1));
+        let kind = self.setup.weights.iter().position(|&weight| {
+            let here = drawn < weight;
+            drawn = drawn.wrapping_sub(weight);
+            here
+        });
+        let client = self.rng.below(self.clients.len() as u64) as usize;
+        self.note(|| format!("operation {kind:?}, client {client}"));
+        match kind.unwrap_or_default() {
+            0 => self.client_sends(client),
+            1 => {
+                let end = self.rng.pick(&[End::Fin, End::Rst]);
+                self.client_drops(client, end);
+            }
+            2 | 3 => self.come_back(client),
+            4 => self.attempt(client),
+            5 => self.client_half(client),
+            6 => self.backend_bursts(),
+            7 => self.backend_kicks(),
+            8 => self.backend_babbles(),
+            9 => {
+                let end = self.rng.pick(&[End::Fin, End::Rst]);
+                self.backend_drops(end);
+            }
+            10 => {
+                self.backend_breaks_off(&[40, 0, 0, 0, 1, 2, 3]);
+                self.backend_drops(End::Fin);
+            }
+            11 => {
+                let longest = self.setup.config.master.max_frame_bytes + 10;
+                self.backend_breaks_off(&longest.to_le_bytes());
+            }
+            12 => self.backend.refuses_until = self.some_time(),
+            13 => self.backend.stalled_until = self.some_time(),
+            14 => {
+                let shard = self.some_shard();
+                self.shards[shard].paused_until = self.some_time();
+            }
+            _ if self.rng.chance(50) => self.link.paused_until = self.some_time(),
+            _ => self.clients[client].stalled_until = self.some_time(),
+        }
+        true
+    }
+
+    fn some_time(&mut self) -> u64 {
+        self.now + self.rng.log_between(100_000, 500_000_000)
+    }
+
+    fn some_shard(&mut self) -> usize {
+        self.rng.below(self.shards.len() as u64) as usize
+    }
+
+    // ---- what the backend does
+
+    fn backend_bursts(&mut self) {
+        let Some(session) = self.known_session() else {
+            return;
+        };
+        for _ in 0..self.rng.between(1, self.setup.burst) {
+            let bytes = self.rng.between(17, self.setup.payload) as usize;
+            self.backend_sends(session, bytes);
+        }
+    }
+
+    fn known_session(&mut self) -> Option<usize> {
+        let known = self.ledger.known.len() as u64;
+        // Mostly one of those that came last: the others have ended.
+        let from = if self.rng.chance(80) {
+            known.saturating_sub(self.clients.len() as u64)
+        } else {
+            0
+        };
+        let place = (from + self.rng.below(known - from)) as usize;
+        let id = self.ledger.known.get(place)?;
+        self.ledger.by_id.get(id).copied()
+    }
+
+    fn backend_kicks(&mut self) {
+        if let Some(id) = self
+            .known_session()
+            .and_then(|session| self.ledger.sessions[session].id)
+        {
+            self.backend_tags(id, codec::KICK, &[]);
+        }
+    }
+
+    /// Packets for ids that nobody has, at shards that there are and at others, and packets too short to name one.
+    fn backend_babbles(&mut self) {
+        let shard = self.rng.below(2 * self.shards.len() as u64);
+        let id = (shard << 56) | 0x77;
+        match self.rng.below(3) {
+            0 => self.backend_tags(id, codec::KICK, &[]),
+            1 => self.backend_tags(id, codec::DATA, b"anybody?"),
+            _ => {
+                let length = self.rng.below(9) as usize;
+                self.backend_says(&frame(&vec![1; length]));
+            }
+        }
+    }
+
+    // ---- what clients do
+
+    fn open(&mut self, client: usize, peer: Peer, session: usize, purpose: Purpose) -> u32 {
+        let conn = self.conns.len() as u32;
+        let hasty = purpose != Purpose::Join && self.rng.chance(30);
+        let source = client as u64 % self.setup.sources;
+        self.ledger.watch(session, purpose);
+        self.conns.push(Conn {
+            peer,
+            up: Stream::new(self.setup.client_stream),
+            down: Stream::new(self.setup.client_stream),
+            source,
+            key: None,
+            told: false,
+            blocked: false,
+            silent: false,
+            hand_overs: 0,
+            hasty,
+        });
+        let state = &mut self.conns[conn as usize].peer;
+        state.start();
+        if hasty {
+            let claim = Hello::Id(state.claim).to_frame();
+            state.outbox.extend(claim);
+        }
+        self.clients[client].live.push(conn);
+        let shard = self.some_shard();
+        self.note(|| {
+            format!("client {client} opens connection {conn} ({purpose:?}) to shard {shard}")
+        });
+        if self.shards[shard].finished {
+            self.conns[conn as usize].down.end(End::Rst);
+            self.conns[conn as usize].up.discard();
+        } else {
+            self.shards[shard].backlog.push_back(conn);
+        }
+        conn
+    }
+
+    fn peer_rng(&self) -> Rng {
+        Rng::fork(self.setup.seed, "peer of shards", self.conns.len() as u64)
+    }
+
+    /// The client connects anew: as the session that it has, or as nobody yet.
+    pub(super) fn come_back(&mut self, client: usize) {
+        let rng = self.peer_rng();
+        if let Some(old) = self.clients[client].conn {
+            // Its host has another address now, and nobody told the edge.
+            self.conns[old as usize].silent = true;
+            self.ledger
+                .reached("came back with the old connection open");
+        }
+        let known = self.clients[client].session.zip(self.clients[client].sid);
+        let conn = match known {
+            Some((session, sid)) => {
+                let peer = Peer::new(Role::Resume, client, session, sid, rng);
+                self.open(client, peer, session, Purpose::Resume)
+            }
+            None => {
+                let session = self.ledger.begin_session();
+                let join = self.rng.pick(&[Join::Normal, Join::Eager]);
+                let peer = Peer::new(Role::Join(join), client, session, 0, rng);
+                self.clients[client].session = Some(session);
+                self.open(client, peer, session, Purpose::Join)
+            }
+        };
+        self.clients[client].conn = Some(conn);
+        if self.rng.chance(50) {
+            self.client_sends(client);
+        }
+    }
+
+    fn attempt(&mut self, client: usize) {
+        let (Some(session), Some(sid)) = (self.clients[client].session, self.clients[client].sid)
+        else {
+            return;
+        };
+        let how = self.rng.pick(&ATTEMPTS);
+        let identity = if how == Attempt::NoPing {
+            session
+        } else {
+            STRANGER
+        };
+        let claim = match how {
+            Attempt::Unknown if self.rng.chance(50) => sid ^ (0x80 << 56),
+            Attempt::Unknown => sid ^ 0x5555,
+            _ => sid,
+        };
+        if how == Attempt::NoPing
+            && let Some(old) = self.clients[client].conn.take()
+        {
+            self.conns[old as usize].silent = true;
+        }
+        let rng = self.peer_rng();
+        let peer = Peer::new(Role::Attempt(how), client, identity, claim, rng);
+        self.open(client, peer, session, Purpose::Attempt);
+    }
+
+    /// The client's latest connection, if it still means something.
+    fn usable(&self, client: usize) -> Option<u32> {
+        self.clients[client].conn.filter(|&conn| {
+            let state = &self.conns[conn as usize];
+            !state.silent && !state.peer.gone && !state.peer.broken
+        })
+    }
+
+    pub(super) fn client_sends(&mut self, client: usize) {
+        let (Some(conn), Some(session)) = (self.usable(client), self.clients[client].session)
+        else {
+            return;
+        };
+        for _ in 0..self.rng.between(1, self.setup.burst) {
+            let bytes = self.rng.between(17, self.setup.payload) as usize;
+            let sent = &mut self.ledger.sessions[session].sent;
+            let label = Label {
+                direction: Direction::Up,
+                owner: session as u32,
+                conn,
+                seq: *sent,
+            };
+            *sent += 1;
+            let peer = &mut self.conns[conn as usize].peer;
+            peer.send(&frame(&payload::encode(label, bytes)));
+        }
+    }
+
+    fn client_half(&mut self, client: usize) {
+        let Some(conn) = self.usable(client) else {
+            return;
+        };
+        let state = &mut self.conns[conn as usize];
+        if state.peer.stage == Stage::Established {
+            let whole = frame(&[9; 40]);
+            state.peer.send(&whole[..1 + self.rng.below(43) as usize]);
+            state.peer.broken = true;
+        }
+    }
+
+    pub(super) fn client_drops(&mut self, client: usize, end: End) {
+        if let Some(conn) = self.clients[client].conn.take() {
+            self.leave(conn, end);
+        }
+    }
+
+    /// The client's end of `conn` is closed.
+    pub(super) fn leave(&mut self, conn: u32, end: End) {
+        let state = &mut self.conns[conn as usize];
+        let client = state.peer.client;
+        if !std::mem::replace(&mut state.peer.gone, true) {
+            state.up.end(end);
+            state.down.discard();
+            self.clients[client].live.retain(|&other| other != conn);
+            if self.clients[client].conn == Some(conn) {
+                self.clients[client].conn = None;
+            }
+        }
+    }
+
+    pub(super) fn client_turn(&mut self, client: usize) -> bool {
+        let mut moved = false;
+        for conn in self.clients[client].live.clone() {
+            if !self.conns[conn as usize].silent {
+                moved |= self.pump(conn);
+                moved |= self.now >= self.clients[client].stalled_until && self.hear(conn);
+            }
+        }
+        moved
+    }
+
+    /// Hands the transport what it takes of what the client wants to send.
+    fn pump(&mut self, conn: u32) -> bool {
+        let most = self.draw_chunk();
+        let state = &mut self.conns[conn as usize];
+        let bytes = take(&mut state.peer.outbox, state.up.room().min(most));
+        state.up.write(&bytes);
+        !bytes.is_empty()
+    }
+
+    fn hear(&mut self, conn: u32) -> bool {
+        let most = self.draw_chunk();
+        let state = &mut self.conns[conn as usize];
+        let client = state.peer.client;
+        if state.down.readable() > 0 {
+            let bytes = state.down.read(most);
+            let (before, waiting) = (state.peer.stage, state.peer.outbox.len());
+            let outcomes = state.peer.take(&bytes);
+            if before == Stage::EdgeKey && state.peer.stage != Stage::EdgeKey && state.hasty {
+                // It has claimed already.
+                let claim = Hello::Id(state.peer.claim).to_frame().len();
+                state.peer.outbox.drain(waiting..waiting + claim);
+            }
+            for outcome in outcomes {
+                self.act(conn, client, outcome);
+            }
+            return true;
+        }
+        let Some(end) = state.down.ended() else {
+            return false;
+        };
+        let refused =
+            state.peer.role == Role::Resume && state.peer.stage == Stage::Ping && end == End::Fin;
+        let is_latest = self.clients[client].conn == Some(conn);
+        self.leave(conn, End::Rst);
+        if is_latest && (refused || self.clients[client].sid.is_none()) {
+            self.clients[client].session = None;
+            self.clients[client].sid = None;
+        }
+        true
+    }
+
+    fn act(&mut self, conn: u32, client: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Joined(sid) if self.clients[client].conn == Some(conn) => {
+                self.clients[client].sid = Some(sid);
+            }
+            Outcome::Decoy if self.ledger.watches[conn as usize].purpose == Purpose::Resume => {
+                let session = self.ledger.watches[conn as usize].session;
+                self.ledger.denied(session);
+            }
+            Outcome::Leave => self.leave(conn, End::Fin),
+            Outcome::Packet(data) => {
+                let session = self.ledger.watches[conn as usize].session;
+                self.ledger.received(session, &data);
+            }
+            Outcome::Nonsense(text) => {
+                let text = format!("client {client} at connection {conn}: {text}");
+                self.ledger.fail("S15", "8.2", text);
+            }
+            Outcome::Joined(_) | Outcome::Resumed | Outcome::GoodResponse(_) | Outcome::Decoy => {}
+        }
+    }
+
+    /// Whether the client is established and nothing is in its way.
+    pub(super) fn is_well(&self, client: usize) -> bool {
+        self.usable(client).is_some_and(|conn| {
+            let watch = &self.ledger.watches[conn as usize];
+            self.conns[conn as usize].peer.stage == Stage::Established
+                && watch.established
+                && !watch.over
+        })
+    }
+
+    /// Whether the client is on its way to that.
+    pub(super) fn is_trying(&self, client: usize) -> bool {
+        self.usable(client)
+            .is_some_and(|conn| self.conns[conn as usize].peer.stage != Stage::Deaf)
+    }
+
+    /// Nobody's host is gone any more, and nobody is slow.
+    pub(super) fn heal(&mut self) {
+        for client in &mut self.clients {
+            client.stalled_until = 0;
+        }
+        for conn in 0..self.conns.len() as u32 {
+            if self.conns[conn as usize].silent {
+                self.leave(conn, End::Rst);
+            }
+        }
+        for shard in &mut self.shards {
+            shard.paused_until = 0;
+        }
+        self.link.paused_until = 0;
+        self.backend.refuses_until = 0;
+        self.backend.stalled_until = 0;
+    }
+
+    /// Asks every shard and the trunk to end in order.
+    pub(super) fn shut_down(&mut self, within: std::time::Duration) {
+        let now = time(self.now);
+        self.machine.handle_shutdown(now, within);
+        for shard in &mut self.shards {
+            shard.edge.handle_shutdown(now, within);
+        }
+    }
+}

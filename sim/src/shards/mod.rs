@@ -1,0 +1,248 @@
+//! The direct engine for several shards: edges, the trunk between them and the backend, and clients that come back anywhere.
+//!
+//! Like [`engine`](crate::engine) it has one virtual clock, no async and no threads, and plays the adapters exactly as the
+//! contracts have them. What is different is the oracle: no model predicts the machines, a ledger judges the bytes that
+//! cross their faces by payloads that describe themselves (SPEC 9.9, with 1.4, 7.3, 7.6, 7.7, 9.1 to 9.6).
+//!
+//! | file | what stands there |
+//! | --- | --- |
+//! | `setup.rs` | what a seed draws before the run |
+//! | `stream.rs` | one direction of a transport, or of a branch inside of the process |
+//! | `shard.rs`, `branch.rs` | the adapter of one shard, and its stream to the trunk |
+//! | `trunk.rs` | the adapter of the trunk, and the backend |
+//! | `clients.rs` | clients, and the faults that befall everybody |
+//! | `closing.rs` | the end: all comes right, all goes away, nothing is left |
+//! | `ledger.rs`, `up.rs`, `down.rs` | the rules |
+
+mod branch;
+mod clients;
+mod closing;
+mod down;
+mod ledger;
+mod setup;
+mod shard;
+mod stream;
+mod trunk;
+mod up;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU8;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use voltlane_core::Time;
+use voltlane_core::edge::Edge;
+use voltlane_core::trunk::Trunk as Machine;
+
+use crate::engine::identity::edge_pair;
+use crate::hash::TraceHash;
+use crate::model::Violation;
+use crate::rng::Rng;
+
+use clients::{Client, Conn};
+use closing::Closing;
+use ledger::Ledger;
+use setup::Setup;
+use shard::Shard;
+use trunk::{Backend, Link};
+
+/// Turns of everybody after which a run goes in circles.
+const MOST_ROUNDS: u64 = 400_000;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first rule broken, if one was.
+    pub violation: Option<Violation>,
+    /// The hash of everything that went in and came out.
+    pub hash: u64,
+    /// Virtual time of the whole run.
+    pub nanos: u64,
+    /// Calls of the machines that brought or took bytes.
+    pub steps: u64,
+    /// How often each thing happened.
+    pub reach: BTreeMap<&'static str, u64>,
+    /// What happened, when it was asked for.
+    pub notes: Vec<String>,
+}
+
+/// Runs what a seed draws.
+#[must_use]
+pub fn run(seed: u64) -> Outcome {
+    run_with(seed, false)
+}
+
+/// The same, and keeps in words what happened.
+#[must_use]
+pub fn run_traced(seed: u64) -> Outcome {
+    run_with(seed, true)
+}
+
+fn run_with(seed: u64, traced: bool) -> Outcome {
+    let mut world = World::new(seed, traced);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = result {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default();
+        world.ledger.fail("H1", "-", format!("panic: {text}"));
+    }
+    Outcome {
+        violation: world.ledger.violation.take(),
+        hash: world.hash.value(),
+        nanos: world.now,
+        steps: world.steps,
+        reach: world.ledger.reach,
+        notes: world.notes.unwrap_or_default(),
+    }
+}
+
+/// Kinds of events in the trace hash.
+mod kind {
+    pub(super) const CLIENT_BYTES: u8 = 1;
+    pub(super) const CLIENT_WRITTEN: u8 = 2;
+    pub(super) const CLIENT_CLOSED: u8 = 3;
+    pub(super) const ACCEPTED: u8 = 4;
+    pub(super) const HANDED_OVER: u8 = 5;
+    pub(super) const BRANCH_UP: u8 = 6;
+    pub(super) const BRANCH_DOWN: u8 = 7;
+    pub(super) const LINK_BYTES: u8 = 8;
+    pub(super) const LINK_WRITTEN: u8 = 9;
+    pub(super) const LINK_STATE: u8 = 10;
+    pub(super) const TIME: u8 = 11;
+}
+
+/// Everything that there is in a run.
+struct World {
+    setup: Setup,
+    now: u64,
+    rng: Rng,
+    hash: TraceHash,
+    steps: u64,
+    notes: Option<Vec<String>>,
+    machine: Machine,
+    shards: Vec<Shard>,
+    link: Link,
+    backend: Backend,
+    clients: Vec<Client>,
+    conns: Vec<Conn>,
+    ledger: Ledger,
+    /// Operations still to come, and when the next one does.
+    ops_left: u64,
+    next_op: u64,
+    closing: Option<Closing>,
+    done: bool,
+}
+
+fn time(nanos: u64) -> Time {
+    Time::from_nanos(nanos)
+}
+
+impl World {
+    fn new(seed: u64, traced: bool) -> World {
+        let setup = Setup::draw(seed);
+        let mut bytes = [0; 32];
+        Rng::fork(seed, "shards", 0).fill(&mut bytes);
+        let shards = NonZeroU8::new(setup.shards).unwrap_or(NonZeroU8::MIN);
+        let (machine, edges): (Machine, Vec<Edge>) =
+            Machine::with_shards(&setup.config, edge_pair(), shards, bytes);
+        World {
+            now: 0,
+            rng: Rng::fork(seed, "world of shards", 0),
+            hash: TraceHash::default(),
+            steps: 0,
+            notes: traced.then(|| vec![format!("{setup:?}")]),
+            machine,
+            shards: edges.into_iter().map(Shard::new).collect(),
+            link: Link::default(),
+            backend: Backend::default(),
+            clients: (0..setup.clients).map(|_| Client::default()).collect(),
+            conns: Vec::new(),
+            ledger: Ledger::new(&setup),
+            ops_left: setup.ops,
+            next_op: 0,
+            closing: None,
+            done: false,
+            setup,
+        }
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(format!("{:>12} us  {}", self.now / 1_000, text()));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.done || self.ledger.violation.is_some()
+    }
+
+    fn run(&mut self) {
+        let mut rounds = 0;
+        while !self.is_over() {
+            self.ledger.now = self.now;
+            let moved = self.round();
+            if !self.is_over() {
+                self.check_counts();
+            }
+            rounds += 1;
+            if rounds > MOST_ROUNDS {
+                let text = format!("nothing ends: {:?}", self.machine);
+                return self.ledger.fail("A2", "-", text);
+            }
+            if moved {
+                self.now += self.rng.below(self.setup.round_nanos) + 1;
+            } else {
+                self.now = self.next_instant();
+            }
+        }
+        if let Some(violation) = &self.ledger.violation {
+            let text = violation.to_string();
+            self.note(|| format!("!! {text}"));
+        }
+    }
+
+    /// One turn of everybody, in an order of chance. Whether anything moved.
+    fn round(&mut self) -> bool {
+        let mut moved = self.operate();
+        let parties = self.shards.len() + self.clients.len() + 2;
+        let first = self.rng.below(parties as u64) as usize;
+        let backwards = self.rng.chance(50);
+        for step in 0..parties {
+            let step = if backwards { parties - 1 - step } else { step };
+            let party = (first + step) % parties;
+            moved |= match party.checked_sub(self.shards.len()) {
+                None => self.shard_turn(party),
+                Some(0) => self.trunk_turn(),
+                Some(1) => self.backend_turn(),
+                Some(client) => self.client_turn(client - 2),
+            };
+            if self.is_over() {
+                return true;
+            }
+        }
+        moved
+    }
+
+    /// When anything can happen next, where nothing did now.
+    fn next_instant(&self) -> u64 {
+        let edges = self.shards.iter().filter_map(Shard::wants_turn_at);
+        let trunk = self
+            .machine
+            .poll_timeout()
+            .map(|due| due.at.as_nanos().max(self.link.paused_until));
+        let others = [
+            self.next_op,
+            self.link.dial_at,
+            self.link.paused_until,
+            self.backend.stalled_until,
+            self.closing.as_ref().map_or(0, |closing| closing.look_at),
+        ];
+        edges
+            .chain(trunk)
+            .chain(others)
+            .filter(|&at| at > self.now)
+            .min()
+            .unwrap_or(self.now + 1_000_000)
+    }
+}

@@ -1,0 +1,298 @@
+//! The adapter of the trunk, and the backend at the other end of its link.
+
+use std::collections::VecDeque;
+
+use voltlane_core::ShardId;
+use voltlane_core::edge::Closed;
+
+use super::branch::Branch;
+use super::stream::{End, Stream, take};
+use super::{World, kind, time};
+use crate::codec::{self, TAG_BYTES, Tagged};
+
+/// What the trunk holds at most for the backend and for a shard, and what one read brings.
+const LINK_BYTES: usize = 256 * 1024;
+const BRANCH_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 64 * 1024;
+
+/// The trunk's end of the link.
+#[derive(Default)]
+pub(super) struct Link {
+    /// Up and down.
+    pub(super) streams: Option<(Stream, Stream)>,
+    dialing: bool,
+    pub(super) dial_at: u64,
+    pub(super) paused_until: u64,
+    /// The shard that is served first in the next turn.
+    first: usize,
+    pub(super) finished: bool,
+}
+
+/// The backend.
+#[derive(Default)]
+pub(super) struct Backend {
+    outbox: VecDeque<u8>,
+    /// Nothing that it says on this link means anything any more.
+    broken: bool,
+    pub(super) refuses_until: u64,
+    /// It reads nothing before.
+    pub(super) stalled_until: u64,
+}
+
+impl World {
+    pub(super) fn trunk_turn(&mut self) -> bool {
+        if self.link.finished || self.now < self.link.paused_until {
+            return false;
+        }
+        let due = self.machine.poll_timeout();
+        let mut moved = false;
+        if due.is_some_and(|due| due.at.as_nanos() <= self.now) {
+            self.machine.handle_timeout(time(self.now));
+            // A pause that is over is over until somebody dials.
+            moved = !self.machine.link_wants_connect(time(self.now));
+        }
+        moved |= self.keep_link();
+        moved |= self.read_link();
+        let shards = self.shards.len();
+        self.link.first = (self.link.first + 1) % shards;
+        for step in 0..shards {
+            moved |= self.serve_shard((self.link.first + step) % shards);
+        }
+        moved |= self.write_link();
+        if self.machine.is_finished() && !self.link.finished {
+            self.note(|| "the trunk has ended".to_string());
+            self.link.finished = true;
+            moved = true;
+        }
+        moved
+    }
+
+    fn keep_link(&mut self) -> bool {
+        let now = time(self.now);
+        if self.link.streams.is_some() && self.machine.link_wants_close() {
+            self.link_lost(Closed::ByEdge);
+            return true;
+        }
+        if self.link.dialing {
+            if self.now < self.link.dial_at {
+                return false;
+            }
+            self.link.dialing = false;
+            if self.now < self.backend.refuses_until {
+                self.hash.add(self.now, kind::LINK_STATE, 0, &[]);
+                self.machine.handle_link_closed(now, Closed::Error);
+                return true;
+            }
+            let stream = || Stream::new(self.setup.link_stream);
+            self.link.streams = Some((stream(), stream()));
+            self.backend.outbox.clear();
+            self.backend.broken = false;
+            self.ledger.link_up();
+            self.hash.add(self.now, kind::LINK_STATE, 1, &[]);
+            let generation = self.ledger.generation;
+            self.note(|| format!("link {generation} is up"));
+            self.machine.handle_link_connected(now);
+            return true;
+        }
+        if self.link.streams.is_none() && self.machine.link_wants_connect(now) {
+            self.link.dialing = true;
+            self.link.dial_at = self.now + self.rng.below(2_000_000);
+            self.machine.handle_link_connecting(now);
+            return true;
+        }
+        false
+    }
+
+    fn link_lost(&mut self, cause: Closed) {
+        self.note(|| format!("the link is lost: {cause:?}"));
+        self.hash.add(self.now, kind::LINK_STATE, 2, &[]);
+        self.link.streams = None;
+        self.backend.outbox.clear();
+        self.ledger.link_down();
+        self.machine.handle_link_closed(time(self.now), cause);
+    }
+
+    fn read_link(&mut self) -> bool {
+        let most = self.draw_chunk();
+        let Some((_, down)) = &mut self.link.streams else {
+            return false;
+        };
+        if down.is_reset() {
+            self.link_lost(Closed::Error);
+            return true;
+        }
+        let budget = self.machine.link_read_budget();
+        if budget == 0 {
+            return false;
+        }
+        if down.readable() > 0 {
+            let bytes = down.read(most.min(budget));
+            self.hash.add(self.now, kind::LINK_BYTES, 0, &bytes);
+            self.ledger.trunk_took(&bytes);
+            self.machine.handle_link_bytes(time(self.now), &bytes);
+            self.steps += 1;
+            return true;
+        }
+        if down.ended().is_some() {
+            self.link_lost(Closed::Eof);
+            return true;
+        }
+        false
+    }
+
+    fn write_link(&mut self) -> bool {
+        let most = self.draw_chunk();
+        let Some((up, _)) = &mut self.link.streams else {
+            return false;
+        };
+        let output = self.machine.link_output().concat();
+        let count = output.len().min(up.room()).min(most);
+        if count == 0 {
+            return false;
+        }
+        let bytes = &output[..count];
+        up.write(bytes);
+        self.hash.add(self.now, kind::LINK_WRITTEN, 0, bytes);
+        self.ledger.backend_took(bytes);
+        self.machine.handle_link_written(time(self.now), count);
+        self.steps += 1;
+        true
+    }
+
+    fn serve_shard(&mut self, shard: usize) -> bool {
+        let id = ShardId::new(shard as u8);
+        let now = time(self.now);
+        let mut moved = false;
+        let (up_most, down_most) = (self.draw_chunk(), self.draw_chunk());
+        let state = &mut self.shards[shard];
+        if state.branch.is_none() {
+            if state.finished {
+                self.machine.handle_branch_gone(now, id);
+            } else if state.asking && self.machine.branch_accepts(id) {
+                let generation = self.ledger.generation;
+                state.branch = Some(Branch::new(self.setup.branch_stream, generation));
+                self.machine.handle_branch_opened(now, id);
+                moved = true;
+            }
+        }
+        let Some(branch) = &mut state.branch else {
+            return moved;
+        };
+        let budget = self.machine.branch_read_budget(id);
+        if budget > 0 && branch.up.readable() > 0 {
+            let bytes = branch.up.read(up_most.min(budget));
+            self.machine.handle_branch_bytes(now, id, &bytes);
+            self.steps += 1;
+            moved = true;
+        } else if budget > 0 && branch.up.ended().is_some() {
+            state.branch = None;
+            self.machine.handle_branch_closed(now, id);
+            return true;
+        }
+        let output = self.machine.branch_output(id);
+        let count = output.len().min(branch.down.room()).min(down_most);
+        if count > 0 && !branch.trunk_ended {
+            branch.down.write(&output[..count]);
+            self.machine.handle_branch_written(now, id, count);
+            self.steps += 1;
+            moved = true;
+        }
+        if self.machine.branch_wants_close(id) && !branch.trunk_ended {
+            branch.trunk_ended = true;
+            branch.down.end(End::Fin);
+            moved = true;
+        }
+        moved
+    }
+
+    /// What waits in the trunk is bounded.
+    pub(super) fn check_trunk_bounds(&mut self) {
+        let up = self.setup.config.clients.max_frame_bytes.min(60_100) as usize;
+        let for_backend = self.machine.gauges().link_bytes;
+        // The branch that was being read when the bound was reached, and those that end: one stream each.
+        let streams = self.shards.len() * (self.setup.branch_stream + up + TAG_BYTES + 4);
+        if for_backend > LINK_BYTES + READ_BYTES + up + streams {
+            let text = format!("{for_backend} bytes wait for the backend");
+            return self.ledger.fail("B4", "10.4", text);
+        }
+        if for_backend >= LINK_BYTES {
+            self.ledger.reached("trunk full");
+        }
+        for shard in 0..self.shards.len() {
+            let held = self.machine.branch_output(ShardId::new(shard as u8)).len();
+            if held > BRANCH_BYTES + READ_BYTES + up {
+                let text = format!("{held} bytes wait for shard {shard}");
+                return self.ledger.fail("B4", "9.9(h)", text);
+            }
+            if held >= BRANCH_BYTES {
+                self.ledger.reached("shard holds the backend");
+            }
+        }
+    }
+
+    // ---- the backend
+
+    pub(super) fn backend_turn(&mut self) -> bool {
+        let most = self.draw_chunk();
+        if self.now < self.backend.stalled_until {
+            return false;
+        }
+        let Some((up, down)) = &mut self.link.streams else {
+            return false;
+        };
+        let read = up.read(most).len();
+        let bytes = take(&mut self.backend.outbox, down.room());
+        down.write(&bytes);
+        read + bytes.len() > 0
+    }
+
+    pub(super) fn backend_says(&mut self, bytes: &[u8]) {
+        if self.link.streams.is_some() && !self.backend.broken {
+            self.backend.outbox.extend(bytes);
+        }
+    }
+
+    pub(super) fn backend_tags(&mut self, id: u64, flag: u8, data: &[u8]) {
+        self.backend_says(&Tagged { id, flag, data }.to_frame());
+    }
+
+    /// One packet for a session that the backend has heard of.
+    pub(super) fn backend_sends(&mut self, session: usize, bytes: usize) {
+        let conn = self.ledger.generation;
+        let state = &mut self.ledger.sessions[session];
+        let Some(id) = state.id else { return };
+        if self.link.streams.is_none() || self.backend.broken {
+            return;
+        }
+        let label = crate::payload::Label {
+            direction: crate::payload::Direction::Down,
+            owner: session as u32,
+            conn,
+            seq: state.sent_down,
+        };
+        state.sent_down += 1;
+        let data = crate::payload::encode(label, bytes.max(17));
+        self.backend_tags(id, codec::DATA, &data);
+    }
+
+    /// Nothing follows on this link.
+    pub(super) fn backend_breaks_off(&mut self, bytes: &[u8]) {
+        self.backend_says(bytes);
+        self.backend.broken = true;
+    }
+
+    /// The backend drops the link, after what it said or at once.
+    pub(super) fn backend_drops(&mut self, end: End) {
+        let Some((up, down)) = &mut self.link.streams else {
+            return;
+        };
+        if end == End::Fin {
+            let bytes = take(&mut self.backend.outbox, down.room());
+            down.write(&bytes);
+        }
+        self.backend.outbox.clear();
+        self.backend.broken = true;
+        up.discard();
+        down.end(end);
+    }
+}
