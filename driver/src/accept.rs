@@ -105,6 +105,16 @@ mod tests {
     struct NoStream;
 
     impl Stream for NoStream {
+        type Parcel = NoStream;
+
+        fn pack(self) -> io::Result<NoStream> {
+            Ok(self)
+        }
+
+        fn unpack(parcel: NoStream) -> io::Result<NoStream> {
+            Ok(parcel)
+        }
+
         fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
             Poll::Pending
         }

@@ -114,6 +114,11 @@ impl<S: Stream> Channel<S> {
         !matches!(self.stream.poll_close(cx), Poll::Ready(Err(_)))
     }
 
+    /// The stream itself.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
+    }
+
     /// Ends the stream at once.
     pub(crate) fn abort(self) {
         self.stream.abort();

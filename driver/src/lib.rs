@@ -16,12 +16,17 @@ pub mod client;
 mod edge;
 mod inbox;
 mod io;
+mod link;
+mod pipe;
 mod socket;
 mod transport;
+mod trunk;
 mod waker;
 
 pub use backend::Backend;
 pub use client::Client;
-pub use edge::{EdgeDriver, EdgeHandle};
+pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
+pub use pipe::Pipe;
 pub use socket::{SocketOptions, SpareDescriptor};
 pub use transport::{Connect, Connector, Listener, Stream, Timer};
+pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};

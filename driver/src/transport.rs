@@ -17,7 +17,22 @@ use voltlane_core::Time;
 /// must be cheap: after a read that did not fill its buffer an implementation should not ask the kernel again, but
 /// register the waker and answer `Pending` (the runtime tells it if more has arrived meanwhile). The same holds for a
 /// write that did not take all. A `Pending` for no reason is harmless as long as the waker is woken.
-pub trait Stream: Unpin + Send + 'static {
+pub trait Stream: Unpin + Send + Sized + 'static {
+    /// The stream on its way from one thread to another: without what binds it to its runtime. Dropping it closes it.
+    type Parcel: Send + 'static;
+
+    /// Takes the stream out of this thread's runtime.
+    ///
+    /// # Errors
+    /// When the runtime does not let go of it; then it is closed.
+    fn pack(self) -> io::Result<Self::Parcel>;
+
+    /// Takes it into this thread's runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot take it; then it is closed.
+    fn unpack(parcel: Self::Parcel) -> io::Result<Self>;
+
     /// Reads into `buf`, which is not empty. `Ok(0)` is the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
@@ -29,10 +44,7 @@ pub trait Stream: Unpin + Send + 'static {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Ends the stream at once, what is unsent is thrown away: a RST where the transport has one.
-    fn abort(self)
-    where
-        Self: Sized,
-    {
+    fn abort(self) {
         drop(self);
     }
 }

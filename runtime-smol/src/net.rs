@@ -57,6 +57,16 @@ impl From<Async<std::net::TcpStream>> for TcpStream {
 }
 
 impl Stream for TcpStream {
+    type Parcel = std::net::TcpStream;
+
+    fn pack(self) -> io::Result<std::net::TcpStream> {
+        self.io.into_inner()
+    }
+
+    fn unpack(parcel: std::net::TcpStream) -> io::Result<TcpStream> {
+        Async::new_nonblocking(parcel).map(TcpStream::from)
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             if self.drained {

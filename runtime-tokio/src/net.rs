@@ -45,6 +45,16 @@ impl From<tokio::net::TcpStream> for TcpStream {
 }
 
 impl Stream for TcpStream {
+    type Parcel = std::net::TcpStream;
+
+    fn pack(self) -> io::Result<std::net::TcpStream> {
+        self.0.into_std()
+    }
+
+    fn unpack(parcel: std::net::TcpStream) -> io::Result<TcpStream> {
+        tokio::net::TcpStream::from_std(parcel).map(TcpStream)
+    }
+
     // After a short read or write tokio clears the readiness of the socket by itself, so that the poll which registers
     // the waker makes no system call.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

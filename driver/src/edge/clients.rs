@@ -161,6 +161,17 @@ impl<S: Stream> Clients<S> {
         }
     }
 
+    /// Takes a client out that goes on at another shard.
+    pub(super) fn depart(&mut self, key: ConnKey) -> Option<S> {
+        let index = key.index();
+        match self.table.get(index) {
+            Some(Some(client)) if client.key == key => {}
+            _ => return None,
+        }
+        self.remove(index)
+            .map(|client| client.channel.into_stream())
+    }
+
     /// Closes every stream in order.
     pub(super) fn close_all(&mut self, edge: &mut Edge, now: Time) {
         for index in 0..self.table.len() {

@@ -1,7 +1,7 @@
 //! The driver of an edge: one future that owns the machine and everything it serves.
 
 mod clients;
-mod link;
+mod neighbours;
 mod work;
 
 use std::future::Future;
@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 use voltlane_core::Time;
-use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
+
+pub use self::neighbours::Neighbours;
 
 use self::clients::Clients;
-use self::link::Link;
-use self::work::{HANDLE, LINK, LISTENER, TIMER, Work};
+use self::work::{HANDLE, LINK, LISTENER, MAILBOX, TIMER, Work};
 use crate::accept::Acceptor;
+use crate::link::Link;
 use crate::waker::SourceWaker;
-use crate::{Connector, Listener, Timer};
+use crate::{Connector, Listener, Stream, Timer};
 
 /// Bytes read at once, into the one buffer that all streams share.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -29,6 +31,8 @@ const CLIENTS_PER_TURN: usize = 512;
 const WRITES_PER_TURN: usize = 1_024;
 /// Connections accepted in one poll: old work goes before new.
 const ACCEPTS_PER_POLL: usize = 64;
+/// Connections taken from other shards in one turn.
+const HANDOVERS_PER_TURN: usize = 64;
 /// Turns before the task yields to others.
 const TURNS_PER_POLL: usize = 4;
 /// How long the backend may take to close the link after the edge did.
@@ -40,7 +44,7 @@ const LINK_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// who is read, what is written and when to close is asked of the [`Edge`]. Each poll takes turns of a fixed order:
 ///
 /// 1. every client that was woken is read once (up to 512, the others wait for the next turn);
-/// 2. the link is read; 3. time is handled; 4. new clients are accepted (up to 64);
+/// 2. the link is read; 3. time is handled; 4. new clients are accepted, and those that other shards handed over taken (up to 64);
 /// 5. the link is dialled or dropped, and written to, once for all that came in;
 /// 6. every client with something to say is written to, once, or closed.
 ///
@@ -56,6 +60,10 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     acceptor: Option<Acceptor<L>>,
     accept_source: Arc<SourceWaker>,
     accept_waker: Waker,
+    neighbours: Option<Neighbours<L::Stream>>,
+    mailbox_source: Arc<SourceWaker>,
+    /// A neighbour may have left connections; else the mailbox waits for its waker.
+    has_mail: bool,
     /// The listener may have a connection; else it waits for its waker.
     acceptable: bool,
     timer: T,
@@ -116,6 +124,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         let accept_source = SourceWaker::new(LISTENER, work.ready());
         let timer_source = SourceWaker::new(TIMER, work.ready());
         let handle_source = SourceWaker::new(HANDLE, work.ready());
+        let mailbox_source = SourceWaker::new(MAILBOX, work.ready());
         EdgeDriver {
             edge,
             clients: Clients::new(),
@@ -123,6 +132,9 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             acceptor: Some(Acceptor::new(listener)),
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
+            neighbours: None,
+            mailbox_source,
+            has_mail: false,
             acceptable: true,
             timer,
             timer_waker: Waker::from(Arc::clone(&timer_source)),
@@ -137,6 +149,18 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             handle_source,
             finishing: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// The same for one of several shards, whose machines are made by
+    /// [`Trunk::with_shards`](voltlane_core::trunk::Trunk::with_shards) and whose connectors come from a
+    /// [`TrunkDriver`](crate::TrunkDriver): claims of another shard's sessions go there.
+    #[must_use]
+    pub fn beside(self, neighbours: Neighbours<L::Stream>) -> Self {
+        neighbours.listen(&Waker::from(Arc::clone(&self.mailbox_source)));
+        EdgeDriver {
+            neighbours: Some(neighbours),
+            ..self
         }
     }
 
@@ -174,6 +198,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         if accepts {
             self.accept(now);
         }
+        self.take_mail(now);
         self.link.drive(&mut self.edge, now);
         self.link.write(&mut self.edge, now);
         self.serve_clients(now);
@@ -182,7 +207,9 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     /// Takes note of what was woken.
     fn collect(&mut self, now: Time) {
         let (mut link, mut listener, mut timer, mut handle) = (false, false, false, false);
+        let has_mail = &mut self.has_mail;
         self.work.collect(|token| match token {
+            MAILBOX => *has_mail = true,
             LINK => link = true,
             LISTENER => listener = true,
             TIMER => timer = true,
@@ -242,13 +269,65 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         }
     }
 
+    /// Takes the connections that other shards handed over.
+    fn take_mail(&mut self, now: Time) {
+        let Some(neighbours) = self.neighbours.as_ref().filter(|_| self.has_mail) else {
+            return;
+        };
+        self.mailbox_source.serve();
+        for _ in 0..HANDOVERS_PER_TURN {
+            let Some((handover, parcel)) = neighbours.receive() else {
+                self.has_mail = false;
+                return;
+            };
+            match L::Stream::unpack(parcel) {
+                Ok(stream) => match self.edge.handle_handover(now, handover) {
+                    Ok(key) => self.clients.insert(key, stream, &mut self.work),
+                    Err(rejected) => debug!(?rejected, "a hand-over turned away"),
+                },
+                Err(error) => {
+                    debug!(%error, "a hand-over failed");
+                    self.edge.discard_handover(now, handover);
+                }
+            }
+        }
+    }
+
+    /// Brings a client to the shard that has its session.
+    fn hand_over(&mut self, key: ConnKey, now: Time) {
+        let Some(handover) = self.edge.take_handover(now, key) else {
+            return;
+        };
+        let packed = self.clients.depart(key).map(Stream::pack);
+        let sent = match (packed, &self.neighbours) {
+            (Some(Ok(parcel)), Some(neighbours)) => neighbours.send(handover, parcel),
+            (Some(Err(error)), _) => {
+                debug!(%error, "a hand-over failed");
+                Err(handover)
+            }
+            _ => Err(handover),
+        };
+        if let Err(handover) = sent {
+            self.edge.discard_handover(now, handover);
+        }
+    }
+
+    /// Serves one client.
+    fn serve(&mut self, key: ConnKey, now: Time) {
+        if self.edge.client_handover(key).is_some() {
+            self.hand_over(key, now);
+        } else {
+            self.clients.serve(key, &mut self.edge, now, &mut self.work);
+        }
+    }
+
     /// Serves each client that the edge lists, and those whose blocked writes may get on.
     fn serve_clients(&mut self, now: Time) {
         // Served clients may be put back: those wait for the next turn.
         let unblocked = self.work.unblocked.len();
         for at in 0..unblocked {
             let key = self.work.unblocked[at];
-            self.clients.serve(key, &mut self.edge, now, &mut self.work);
+            self.serve(key, now);
         }
         self.work.unblocked.drain(..unblocked);
         self.more_to_serve = false;
@@ -260,7 +339,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             let Some(key) = self.edge.poll_client() else {
                 return;
             };
-            self.clients.serve(key, &mut self.edge, now, &mut self.work);
+            self.serve(key, now);
         }
     }
 
@@ -269,7 +348,10 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         if self.finishing.is_some() {
             return false;
         }
-        !self.work.is_empty() || self.more_to_serve || self.link.has_work(&self.edge, now)
+        !self.work.is_empty()
+            || self.more_to_serve
+            || self.has_mail
+            || self.link.has_work(&self.edge, now)
     }
 
     /// Sets the alarm; ready if its time has come already.
@@ -300,6 +382,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             Some(until) => until,
             None => {
                 self.clients.close_all(&mut self.edge, now);
+                self.neighbours = None;
                 *self.finishing.insert(now + LINK_CLOSE_WITHIN)
             }
         };

@@ -13,6 +13,7 @@ pub(super) const LINK: Token = Token::MAX;
 pub(super) const LISTENER: Token = Token::MAX - 1;
 pub(super) const TIMER: Token = Token::MAX - 2;
 pub(super) const HANDLE: Token = Token::MAX - 3;
+pub(super) const MAILBOX: Token = Token::MAX - 4;
 
 /// The work of the turns to come.
 pub(super) struct Work {
@@ -48,7 +49,7 @@ impl Work {
     pub(super) fn collect(&mut self, mut special: impl FnMut(Token)) {
         self.ready.take(&mut self.woken);
         for token in self.woken.drain(..) {
-            if token >= HANDLE {
+            if token >= MAILBOX {
                 special(token);
             } else {
                 self.clients.push_back(token);

@@ -129,6 +129,16 @@ fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
 }
 
 impl Stream for MemoryStream {
+    type Parcel = MemoryStream;
+
+    fn pack(self) -> io::Result<MemoryStream> {
+        Ok(self)
+    }
+
+    fn unpack(parcel: MemoryStream) -> io::Result<MemoryStream> {
+        Ok(parcel)
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.stats.reads.fetch_add(1, Ordering::Relaxed);
         assert!(!buf.is_empty(), "a read of nothing");

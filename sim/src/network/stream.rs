@@ -107,6 +107,16 @@ impl Chopped {
 }
 
 impl Stream for Chopped {
+    type Parcel = Chopped;
+
+    fn pack(self) -> io::Result<Chopped> {
+        Ok(self)
+    }
+
+    fn unpack(parcel: Chopped) -> io::Result<Chopped> {
+        Ok(parcel)
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         ready!(self.before(cx, Call::Read))?;
         let most = self.rng.between(1, self.knobs.read_bytes_max) as usize;

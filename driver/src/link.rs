@@ -1,0 +1,223 @@
+//! The one stream to the backend: connecting, reading, writing; for an edge alone, and for the trunk of several.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tracing::{debug, warn};
+use voltlane_core::Time;
+use voltlane_core::edge::{Closed, Edge};
+use voltlane_core::trunk::Trunk;
+
+use crate::io::{Channel, Read, Written};
+use crate::waker::{ReadyList, SourceWaker, Token};
+use crate::{Connect, Connector};
+
+/// Reads in one turn: more wait for the next, after the clients had theirs.
+const READS_PER_TURN: usize = 4;
+/// Writes in one turn; the second and later ones only where the first took all of a longer output.
+const WRITES_PER_TURN: usize = 4;
+
+/// A machine with a link to the backend.
+pub(crate) trait LinkMachine {
+    fn wants_connect(&self, now: Time) -> bool;
+    fn handle_connecting(&mut self, now: Time);
+    fn handle_connected(&mut self, now: Time);
+    fn handle_closed(&mut self, now: Time, cause: Closed);
+    fn wants_close(&self) -> bool;
+    fn read_budget(&self) -> usize;
+    fn handle_bytes(&mut self, now: Time, bytes: &[u8]);
+    fn output(&self) -> [&[u8]; 2];
+    fn handle_written(&mut self, now: Time, bytes: usize);
+}
+
+macro_rules! link_machine {
+    ($Machine:ty) => {
+        impl LinkMachine for $Machine {
+            fn wants_connect(&self, now: Time) -> bool {
+                self.link_wants_connect(now)
+            }
+
+            fn handle_connecting(&mut self, now: Time) {
+                self.handle_link_connecting(now);
+            }
+
+            fn handle_connected(&mut self, now: Time) {
+                self.handle_link_connected(now);
+            }
+
+            fn handle_closed(&mut self, now: Time, cause: Closed) {
+                self.handle_link_closed(now, cause);
+            }
+
+            fn wants_close(&self) -> bool {
+                self.link_wants_close()
+            }
+
+            fn read_budget(&self) -> usize {
+                self.link_read_budget()
+            }
+
+            fn handle_bytes(&mut self, now: Time, bytes: &[u8]) {
+                self.handle_link_bytes(now, bytes);
+            }
+
+            fn output(&self) -> [&[u8]; 2] {
+                self.link_output()
+            }
+
+            fn handle_written(&mut self, now: Time, bytes: usize) {
+                self.handle_link_written(now, bytes);
+            }
+        }
+    };
+}
+
+link_machine!(Edge);
+link_machine!(Trunk);
+
+/// Where the link stands.
+enum State<S> {
+    Down,
+    Connecting(Connect<S>),
+    Up(Channel<S>),
+}
+
+/// The link, without any policy: when to dial and when to give up is asked of the machine.
+pub(crate) struct Link<C: Connector> {
+    connector: C,
+    state: State<C::Stream>,
+    source: Arc<SourceWaker>,
+    waker: Waker,
+    /// A read, or the attempt to connect, may get on; else it waits for its waker.
+    readable: bool,
+    /// A write may get on; else it waits for its waker.
+    writable: bool,
+    /// The first failure of an outage is a warning, those that follow are not.
+    warned: bool,
+}
+
+impl<C: Connector> Link<C> {
+    pub(crate) fn new(connector: C, token: Token, ready: &Arc<ReadyList>) -> Self {
+        let source = SourceWaker::new(token, ready);
+        let waker = Waker::from(Arc::clone(&source));
+        Link {
+            connector,
+            state: State::Down,
+            source,
+            waker,
+            readable: false,
+            writable: false,
+            warned: false,
+        }
+    }
+
+    /// The link's token was woken.
+    pub(crate) fn handle_woken(&mut self) {
+        self.source.serve();
+        self.readable = true;
+        self.writable = true;
+    }
+
+    /// Whether another turn would get on without being woken.
+    pub(crate) fn has_work(&self, machine: &impl LinkMachine, now: Time) -> bool {
+        match &self.state {
+            State::Down => machine.wants_connect(now),
+            State::Connecting(_) => self.readable || machine.wants_close(),
+            State::Up(channel) => {
+                (self.readable && machine.read_budget() > 0)
+                    || (self.writable
+                        && !channel.write_failed()
+                        && machine.output().iter().any(|part| !part.is_empty()))
+                    || machine.wants_close()
+            }
+        }
+    }
+
+    /// Dials when the machine wants it, and gives up or drops the stream when the machine wants that.
+    pub(crate) fn drive(&mut self, machine: &mut impl LinkMachine, now: Time) {
+        if machine.wants_close() && !matches!(self.state, State::Down) {
+            if let State::Up(channel) = std::mem::replace(&mut self.state, State::Down) {
+                channel.abort();
+            }
+            machine.handle_closed(now, Closed::ByEdge);
+        }
+        if matches!(self.state, State::Down) && machine.wants_connect(now) {
+            machine.handle_connecting(now);
+            self.state = State::Connecting(self.connector.connect());
+            self.readable = true;
+        }
+        if let State::Connecting(attempt) = &mut self.state
+            && self.readable
+        {
+            match attempt.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+                Poll::Pending => self.readable = false,
+                Poll::Ready(Ok(stream)) => {
+                    self.state = State::Up(Channel::new(stream));
+                    self.readable = true;
+                    self.writable = true;
+                    self.warned = false;
+                    machine.handle_connected(now);
+                }
+                Poll::Ready(Err(error)) => {
+                    if !std::mem::replace(&mut self.warned, true) {
+                        warn!(%error, "the backend cannot be reached, trying on");
+                    } else {
+                        debug!(%error, "the backend cannot be reached");
+                    }
+                    self.state = State::Down;
+                    machine.handle_closed(now, Closed::Error);
+                }
+            }
+        }
+    }
+
+    /// Reads what has come, within the machine's budget.
+    pub(crate) fn read(&mut self, machine: &mut impl LinkMachine, now: Time, buffer: &mut [u8]) {
+        for _ in 0..READS_PER_TURN {
+            let State::Up(channel) = &mut self.state else {
+                return;
+            };
+            let budget = machine.read_budget().min(buffer.len());
+            if !self.readable || budget == 0 {
+                return;
+            }
+            match channel.read(&mut Context::from_waker(&self.waker), &mut buffer[..budget]) {
+                Read::Blocked => self.readable = false,
+                Read::Bytes(bytes) => machine.handle_bytes(now, &buffer[..bytes]),
+                Read::Eof => self.lose(machine, now, Closed::Eof),
+                Read::Failed => self.lose(machine, now, Closed::Error),
+            }
+        }
+    }
+
+    /// Writes what the machine has for the backend.
+    pub(crate) fn write(&mut self, machine: &mut impl LinkMachine, now: Time) {
+        for _ in 0..WRITES_PER_TURN {
+            let State::Up(channel) = &mut self.state else {
+                return;
+            };
+            if !self.writable {
+                return;
+            }
+            match channel.write(&mut Context::from_waker(&self.waker), machine.output()) {
+                Written::Nothing => return,
+                Written::Blocked => self.writable = false,
+                Written::Bytes(bytes) => machine.handle_written(now, bytes),
+                Written::Failed => self.readable = true,
+            }
+        }
+    }
+
+    /// Ends the stream in order once the machine is finished; the caller bounds the wait.
+    pub(crate) fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()> {
+        let State::Up(channel) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
+    }
+
+    fn lose(&mut self, machine: &mut impl LinkMachine, now: Time, cause: Closed) {
+        self.state = State::Down;
+        machine.handle_closed(now, cause);
+    }
+}
