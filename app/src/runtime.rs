@@ -21,6 +21,16 @@ pub trait Runtime: 'static {
         options: SocketOptions,
     ) -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
 
+    /// Accepts at a listener of the standard library, which does not block. To be called on the thread that serves it, in
+    /// [`block_on`](Self::block_on).
+    ///
+    /// # Errors
+    /// When the runtime cannot take it.
+    fn listener(
+        listener: std::net::TcpListener,
+        options: SocketOptions,
+    ) -> io::Result<Self::Listener>;
+
     /// What opens streams to `address`, `host:port`.
     fn connector(address: String, options: SocketOptions) -> Self::Connector;
 

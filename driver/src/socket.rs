@@ -63,12 +63,56 @@ impl SocketOptions {
     /// # Errors
     /// Those of the system: the address is in use, not of this machine, or not permitted.
     pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = self.socket(address)?;
+        socket.bind(&address.into())?;
+        self.listen_on(socket)
+    }
+
+    /// Listens at `address` with so many sockets, at least one, between which the system shares the connections: one for each thread that
+    /// accepts. On Linux they are sockets of their own (SO_REUSEPORT), between which it shares evenly; elsewhere they are one socket, and
+    /// who comes first takes the connection.
+    ///
+    /// # Errors
+    /// Those of [`listen`](Self::listen), an address that is in use by another process included, though that may share it too.
+    pub fn listen_shared(
+        &self,
+        address: SocketAddr,
+        listeners: usize,
+    ) -> io::Result<Vec<TcpListener>> {
+        let first = self.socket(address)?;
+        // The address is shared only after it was found free: two edges must not take each other's clients.
+        first.bind(&address.into())?;
+        #[cfg(target_os = "linux")]
+        if listeners > 1 {
+            first.set_reuse_port(true)?;
+        }
+        let mut all = vec![self.listen_on(first)?];
+        for _ in 1..listeners {
+            #[cfg(target_os = "linux")]
+            let next = {
+                let address = all[0].local_addr()?;
+                let next = self.socket(address)?;
+                next.set_reuse_port(true)?;
+                next.bind(&address.into())?;
+                self.listen_on(next)?
+            };
+            #[cfg(not(target_os = "linux"))]
+            let next = all[0].try_clone()?;
+            all.push(next);
+        }
+        Ok(all)
+    }
+
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         self.apply(&SockRef::from(&socket))?;
-        socket.bind(&address.into())?;
+        Ok(socket)
+    }
+
+    fn listen_on(&self, socket: Socket) -> io::Result<TcpListener> {
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
@@ -185,6 +229,30 @@ mod tests {
         // Linux says twice what was set: the other half is for its own bookkeeping.
         assert_eq!(socket.send_buffer_size().unwrap(), 512 * 1024);
         assert_eq!(socket.recv_buffer_size().unwrap(), 512 * 1024);
+    }
+
+    #[test]
+    fn shared_listeners_share_the_connections_and_the_address_with_nobody_else() {
+        let options = SocketOptions::default();
+        let shared = options
+            .listen_shared(([127, 0, 0, 1], 0).into(), 2)
+            .unwrap();
+        let address = shared[0].local_addr().unwrap();
+        assert_eq!(shared[1].local_addr().unwrap(), address);
+        // Each connection goes to one of two at random: 64 go to one only once in 2^63.
+        let _clients: Vec<_> = (0..64)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let accepted = shared
+            .iter()
+            .map(|listener| std::iter::from_fn(|| listener.accept().ok()).count());
+        let accepted: Vec<_> = accepted.collect();
+        assert_eq!(accepted.iter().sum::<usize>(), 64);
+        assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
+        for listeners in [1, 2] {
+            let taken = options.listen_shared(address, listeners).unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        }
     }
 
     #[test]

@@ -149,19 +149,31 @@ impl TcpListener {
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
         let mut last = None;
         for candidate in resolve(address).await? {
-            match options.listen(candidate).and_then(Async::new) {
-                Ok(inner) => {
-                    return Ok(TcpListener {
-                        inner,
-                        drained: false,
-                        options,
-                        spare: SpareDescriptor::new(),
-                    });
-                }
+            match options
+                .listen(candidate)
+                .and_then(|listener| Self::from_std(listener, options))
+            {
+                Ok(listener) => return Ok(listener),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| no_address(address)))
+    }
+
+    /// Accepts at a listener that does not block, as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] give.
+    ///
+    /// # Errors
+    /// When the reactor cannot take it.
+    pub fn from_std(
+        listener: std::net::TcpListener,
+        options: SocketOptions,
+    ) -> io::Result<TcpListener> {
+        Ok(TcpListener {
+            inner: Async::new_nonblocking(listener)?,
+            drained: false,
+            options,
+            spare: SpareDescriptor::new(),
+        })
     }
 
     /// The address at which it listens.

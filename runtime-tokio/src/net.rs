@@ -108,21 +108,31 @@ impl TcpListener {
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
         let mut last = None;
         for candidate in resolve(address).await? {
-            let listening = options
+            match options
                 .listen(candidate)
-                .and_then(tokio::net::TcpListener::from_std);
-            match listening {
-                Ok(inner) => {
-                    return Ok(TcpListener {
-                        inner,
-                        options,
-                        spare: SpareDescriptor::new(),
-                    });
-                }
+                .and_then(|listener| Self::from_std(listener, options))
+            {
+                Ok(listener) => return Ok(listener),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| no_address(address)))
+    }
+
+    /// Accepts at a listener that does not block, as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] give. Needs a
+    /// runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot take it.
+    pub fn from_std(
+        listener: std::net::TcpListener,
+        options: SocketOptions,
+    ) -> io::Result<TcpListener> {
+        Ok(TcpListener {
+            inner: tokio::net::TcpListener::from_std(listener)?,
+            options,
+            spare: SpareDescriptor::new(),
+        })
     }
 
     /// The address at which it listens.

@@ -33,6 +33,13 @@ impl Runtime for Tokio {
         Ok((listener, address))
     }
 
+    fn listener(
+        listener: std::net::TcpListener,
+        options: SocketOptions,
+    ) -> io::Result<TcpListener> {
+        TcpListener::from_std(listener, options)
+    }
+
     fn connector(address: String, options: SocketOptions) -> TcpConnector {
         TcpConnector::new(address).with_options(options)
     }

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Snapshot;
 
-/// The asking side.
-pub struct Exchange(Arc<Shared>);
+/// The asking side: of one loop, or of one for each shard and one for their trunk.
+pub struct Exchange(Vec<Arc<Shared>>);
 
-/// The side of the loop that is asked.
+/// The side of a loop that is asked.
 pub struct Asked {
     shared: Arc<Shared>,
     /// The waker that `shared` has, to tell without a lock whether it is still the right one.
@@ -32,41 +32,64 @@ struct Slot {
 }
 
 impl Shared {
+    fn pair() -> (Arc<Shared>, Asked) {
+        let shared = Arc::<Shared>::default();
+        let asked = Asked {
+            shared: Arc::clone(&shared),
+            registered: None,
+        };
+        (shared, asked)
+    }
+
+    /// `None` when there was no answer `within` the time.
+    fn ask(&self, within: Duration) -> Option<Snapshot> {
+        let mut slot = self.slot();
+        // The answer to an earlier question that nobody waited for any more is too old.
+        slot.answer = None;
+        self.is_wanted.store(true, Ordering::Release);
+        if let Some(waker) = slot.waker.clone() {
+            drop(slot);
+            waker.wake();
+            slot = self.slot();
+        }
+        let (mut slot, _) = self
+            .answered
+            .wait_timeout_while(slot, within, |slot| slot.answer.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        slot.answer.take()
+    }
+
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Exchange {
-    /// Both sides of a new exchange.
+    /// Both sides of a new exchange with one loop.
     #[must_use]
     pub fn new() -> (Exchange, Asked) {
-        let shared = Arc::<Shared>::default();
-        let asked = Asked {
-            shared: Arc::clone(&shared),
-            registered: None,
-        };
+        let (shared, asked) = Shared::pair();
+        (Exchange(vec![shared]), asked)
+    }
+
+    /// Both sides of a new exchange with so many loops.
+    #[must_use]
+    pub fn of(loops: usize) -> (Exchange, Vec<Asked>) {
+        let (shared, asked) = (0..loops).map(|_| Shared::pair()).unzip();
         (Exchange(shared), asked)
     }
 
-    /// Asks, and waits for the answer: `None` when there was none `within` the time, or the loop is gone.
+    /// Asks every loop, and waits for their answers: the sum of them, or `None` when one was not there `within` the time, or a loop is
+    /// gone.
     #[must_use]
     pub fn ask(&self, within: Duration) -> Option<Snapshot> {
-        let mut slot = self.0.slot();
-        // The answer to an earlier question that nobody waited for any more is too old.
-        slot.answer = None;
-        self.0.is_wanted.store(true, Ordering::Release);
-        if let Some(waker) = slot.waker.clone() {
-            drop(slot);
-            waker.wake();
-            slot = self.0.slot();
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
+        let mut sum = Snapshot::default();
+        for shared in &self.0 {
+            sum.add(&shared.ask(left())?);
         }
-        let (mut slot, _) = self
-            .0
-            .answered
-            .wait_timeout_while(slot, within, |slot| slot.answer.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        slot.answer.take()
+        Some(sum)
     }
 }
 
@@ -133,6 +156,24 @@ mod tests {
             assert_eq!(answer, Some(numbered(round as u64)));
             asked.answer(&waker, || panic!("nobody asked again"));
         }
+    }
+
+    #[test]
+    fn the_answer_of_many_loops_is_their_sum_and_none_may_be_missing() {
+        let (exchange, mut asked) = Exchange::of(3);
+        let sum = thread::scope(|scope| {
+            let asking = scope.spawn(|| exchange.ask(LONG));
+            while !asking.is_finished() {
+                for (place, asked) in asked.iter_mut().enumerate() {
+                    asked.answer(Waker::noop(), || numbered(10 + place as u64));
+                }
+                thread::yield_now();
+            }
+            asking.join().expect("no panic")
+        });
+        assert_eq!(sum, Some(numbered(33)));
+        asked.pop();
+        assert_eq!(exchange.ask(Duration::from_millis(1)), None);
     }
 
     #[test]

@@ -30,3 +30,12 @@ pub struct Snapshot {
     /// Whether the edge was asked to end.
     pub is_ending: bool,
 }
+
+impl Snapshot {
+    /// Adds what another part of the process has.
+    pub fn add(&mut self, other: &Snapshot) {
+        self.counters.add(&other.counters);
+        self.gauges.add(&other.gauges);
+        self.is_ending |= other.is_ending;
+    }
+}

@@ -192,6 +192,74 @@ pub struct Counters {
     pub link_bytes_out: u64,
 }
 
+impl Counters {
+    /// Adds what another shard, or the trunk, counted.
+    pub fn add(&mut self, other: &Counters) {
+        // Taken apart, so that a number that is added to the struct is not forgotten here.
+        let Counters {
+            accepted,
+            rejected,
+            closed,
+            joined,
+            ended,
+            challenges,
+            resumed,
+            takeovers,
+            handed_over,
+            agreements,
+            dropped,
+            client_bytes_in,
+            client_bytes_out,
+            paced,
+            joins_paced,
+            packets_up,
+            packets_down,
+            unknown_client,
+            malformed_down,
+            memory_over,
+            link_up,
+            link_down,
+            link_violations,
+            link_bytes_in,
+            link_bytes_out,
+        } = other;
+        let each = |sums: &mut [u64], others: &[u64]| {
+            sums.iter_mut()
+                .zip(others)
+                .for_each(|(sum, other)| *sum += other);
+        };
+        each(&mut self.rejected, rejected);
+        each(&mut self.closed, closed);
+        each(&mut self.ended, ended);
+        for (sum, other) in [
+            (&mut self.accepted, accepted),
+            (&mut self.joined, joined),
+            (&mut self.challenges, challenges),
+            (&mut self.resumed, resumed),
+            (&mut self.takeovers, takeovers),
+            (&mut self.handed_over, handed_over),
+            (&mut self.agreements, agreements),
+            (&mut self.dropped, dropped),
+            (&mut self.client_bytes_in, client_bytes_in),
+            (&mut self.client_bytes_out, client_bytes_out),
+            (&mut self.paced, paced),
+            (&mut self.joins_paced, joins_paced),
+            (&mut self.packets_up, packets_up),
+            (&mut self.packets_down, packets_down),
+            (&mut self.unknown_client, unknown_client),
+            (&mut self.malformed_down, malformed_down),
+            (&mut self.memory_over, memory_over),
+            (&mut self.link_up, link_up),
+            (&mut self.link_down, link_down),
+            (&mut self.link_violations, link_violations),
+            (&mut self.link_bytes_in, link_bytes_in),
+            (&mut self.link_bytes_out, link_bytes_out),
+        ] {
+            *sum += other;
+        }
+    }
+}
+
 /// What is there at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -217,4 +285,32 @@ pub struct Gauges {
     pub held_bytes: usize,
     /// Whether there is a backend.
     pub link_is_up: bool,
+}
+
+impl Gauges {
+    /// Adds what is at another shard, or at the trunk. There is a backend if anybody has it.
+    pub fn add(&mut self, other: &Gauges) {
+        let Gauges {
+            connections,
+            half_open,
+            sources,
+            sessions,
+            stale,
+            waiting,
+            link_packets,
+            link_bytes,
+            held_bytes,
+            link_is_up,
+        } = *other;
+        self.connections += connections;
+        self.half_open += half_open;
+        self.sources += sources;
+        self.sessions += sessions;
+        self.stale += stale;
+        self.waiting += waiting;
+        self.link_packets += link_packets;
+        self.link_bytes += link_bytes;
+        self.held_bytes += held_bytes;
+        self.link_is_up |= link_is_up;
+    }
 }

@@ -313,8 +313,9 @@ impl Edge {
     pub fn handle_link_connected(&mut self, now: Time) {
         let now = self.advance(now);
         if self.link.connected(now) {
-            self.counters.link_up += 1;
+            // What is to be said about the link the trunk says, once for all its branches.
             if !self.is_branch() {
+                self.counters.link_up += 1;
                 tracing::info!("the backend is there");
             }
             self.begin_announcing();
@@ -327,7 +328,6 @@ impl Edge {
         let Some(was_up) = self.link.closed(now, &mut self.rng) else {
             return;
         };
-        self.counters.link_down += 1;
         if planted!(LinkLossEndsSessions) && was_up {
             for session in 0..self.sessions.slab.end() {
                 self.end_session(now, session, EndReason::Expired);
@@ -336,6 +336,7 @@ impl Edge {
         if self.is_branch() {
             return;
         }
+        self.counters.link_down += 1;
         if was_up {
             tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
         } else {
@@ -365,7 +366,9 @@ impl Edge {
     pub fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
         let now = self.advance(now);
         if self.link.is_up() && !self.link.wants_close {
-            self.counters.link_bytes_in += bytes.len() as u64;
+            if !self.is_branch() {
+                self.counters.link_bytes_in += bytes.len() as u64;
+            }
             self.handle_backend_bytes(now, bytes);
         }
     }
@@ -389,7 +392,9 @@ impl Edge {
     pub fn handle_link_written(&mut self, now: Time, bytes: usize) {
         let now = self.advance(now);
         if self.link.is_up() {
-            self.counters.link_bytes_out += bytes as u64;
+            if !self.is_branch() {
+                self.counters.link_bytes_out += bytes as u64;
+            }
             self.link_written(now, bytes);
         }
     }
@@ -457,7 +462,7 @@ impl Edge {
             link_packets: self.link.queue.packets(),
             link_bytes: self.link.queue.held_bytes(),
             held_bytes: self.held_bytes(),
-            link_is_up: self.link.is_up(),
+            link_is_up: self.link.is_up() && !self.is_branch(),
         }
     }
 
