@@ -62,9 +62,10 @@ impl Link {
     }
 
     /// Other bounds and pauses; what is beyond a bound stays, and the pause that runs ends as it was to.
-    pub(super) fn set_bounds(&mut self, config: &MasterConfig) {
+    pub(crate) fn set_bounds(&mut self, config: &MasterConfig) {
         self.backoff
             .set_range(config.reconnect_min, config.reconnect_max);
+        self.connect_timeout = config.connect_timeout;
         self.max_packets = config.channel_capacity.max(1);
         self.max_bytes = config.channel_bytes;
     }

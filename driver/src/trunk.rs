@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tracing::info;
+use voltlane_core::edge::MasterConfig;
 use voltlane_core::trunk::Trunk;
 use voltlane_core::{ShardId, Time};
 
+use crate::handle::{Handle, Requests};
 use crate::io::{Channel, Read, Written};
 use crate::link::Link;
 use crate::pipe::Pipe;
@@ -271,27 +272,8 @@ pub struct TrunkDriver<C: Connector, T: Timer> {
     buffer: Box<[u8]>,
 }
 
-/// Asks a [`TrunkDriver`] to end. Cheap to clone; outliving the driver is harmless.
-#[derive(Clone)]
-pub struct TrunkHandle {
-    request: Arc<Mutex<Option<Duration>>>,
-    waker: Waker,
-}
-
-impl TrunkHandle {
-    /// Ends the trunk when all shards have ended and what they said is handed over, `within` at most. The shards are asked on their own.
-    pub fn shutdown(&self, within: Duration) {
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(within);
-        self.waker.wake_by_ref();
-    }
-
-    fn take(&self) -> Option<Duration> {
-        self.request
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-}
+/// Asks a [`TrunkDriver`] to end when all shards have ended, which are asked on their own, or to go on with another configuration.
+pub type TrunkHandle = Handle<MasterConfig>;
 
 impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     /// A driver of `trunk` for the backend at the other end of `connector`, and what its shards dial with, the first for shard 0.
@@ -316,10 +298,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             timer_waker: Waker::from(Arc::clone(&timer_source)),
             timer_source,
             armed: None,
-            handle: TrunkHandle {
-                request: Arc::default(),
-                waker: Waker::from(Arc::clone(&handle_source)),
-            },
+            handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
             handle_source,
             ready,
             woken: Vec::new(),
@@ -353,10 +332,14 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
                 }
                 HANDLE => {
                     self.handle_source.serve();
-                    if let Some(within) = self.handle.take() {
-                        info!(?within, "shutting down");
+                    let Requests { config, shutdown } = self.handle.take();
+                    if let Some(config) = config {
+                        self.trunk.handle_config(now, &config);
+                    }
+                    if let Some(within) = shutdown {
                         self.trunk.handle_shutdown(now, within);
                     }
+                    self.handle.done();
                 }
                 shard => {
                     if let Some(branch) = self.branches.get_mut(shard as usize) {

@@ -1,22 +1,26 @@
 //! `run`: serve.
 
+mod orders;
+mod shards;
+
 use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
 
 use tracing::{error, info};
 use voltlane_core::edge::Edge;
-use voltlane_driver::{Connect, Connector, EdgeDriver};
+use voltlane_core::trunk::Trunk;
+use voltlane_driver::{Connect, Connector, EdgeDriver, SocketOptions};
 
+use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
 use crate::cli::ConfigArgs;
 use crate::config::Settings;
 use crate::key_file::load_or_make_key;
-use crate::logging;
-use crate::metrics::{self, Exchange, Snapshot};
+use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::{Resources, Runtime};
 
 /// Serves until SIGINT or SIGTERM. At SIGHUP the configuration is read again, with `args`.
@@ -32,26 +36,21 @@ pub(super) fn run<R: Runtime>(settings: Settings, args: ConfigArgs) -> ExitCode 
     }
 }
 
-async fn serve<R: Runtime>(mut settings: Settings, args: ConfigArgs) -> Result<(), String> {
+async fn serve<R: Runtime>(settings: Settings, args: ConfigArgs) -> Result<(), String> {
     let unhandled = |error| format!("signals cannot be handled: {error}");
-    let mut stop = signals::stop().map_err(unhandled)?;
+    let stop = signals::stop().map_err(unhandled)?;
     let reloads = reload::on_hangup(args, settings.clone()).map_err(unhandled)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     let resources = Resources::raise_and_measure();
-    let edge = Edge::new(settings.edge_config(resources), keys, *random());
+    let config = settings.edge_config(resources);
 
+    let shards = settings.shards();
     let listen = settings.listener.address.to_string();
-    let (listener, address) = R::bind(listen.clone(), settings.listener_options())
-        .await
+    let options = settings.listener_options();
+    let (listeners, address) = bind(&listen, options, shards.get().into())
         .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-    let connector = |settings: &Settings| {
-        R::connector(
-            settings.master.address.to_string(),
-            settings.master_options(),
-        )
-    };
-    let later = Arc::new(Mutex::new(connector(&settings)));
+    let later = Arc::new(Mutex::new(connector::<R>(&settings)));
     let mut backend = FirstThen {
         first: None,
         later: Arc::clone(&later),
@@ -66,60 +65,110 @@ async fn serve<R: Runtime>(mut settings: Settings, args: ConfigArgs) -> Result<(
         backend.first = Some(backend.connect().await.map_err(problem)?);
     }
 
-    let (metrics, mut asked) = Exchange::new();
+    // One loop for each shard, and one for what joins them if there are several.
+    let loops = match usize::from(shards.get()) {
+        1 => 1,
+        several => several + 1,
+    };
+    let (metrics, mut asked) = Exchange::of(loops);
     let metrics = match &settings.metrics.address {
-        None => None,
+        None => {
+            asked.clear();
+            None
+        }
         Some(address) => {
             let started = metrics::Server::start(&address.to_string(), metrics);
             Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
         }
     };
-
-    let mut driver = pin!(EdgeDriver::new(
-        edge,
-        listener,
-        backend,
-        R::Timer::default()
-    ));
-    let handle = driver.handle();
     // Tests and scripts that let the system choose the port read it here.
-    info!(%address, master = %settings.master.address, "listening");
+    info!(%address, master = %settings.master.address, shards, "listening");
     if let Some(metrics) = &metrics {
         info!(address = %metrics.address(), "metrics");
     }
-    let mut stopping = false;
+
+    let orders = Orders::new(stop, reloads, settings, resources, later);
+    let cannot = |error: io::Error| format!("cannot serve: {error}");
+    if shards.get() == 1 {
+        let edge = Edge::new(config, keys, *random());
+        alone::<R>(edge, listeners, options, backend, orders, asked)
+            .await
+            .map_err(cannot)?;
+    } else {
+        let machines = Trunk::with_shards(&config, &keys, shards, *random());
+        shards::serve::<R>(machines, listeners, options, backend, orders, asked)
+            .await
+            .map_err(cannot)?;
+    }
+    info!("ended");
+    Ok(())
+}
+
+/// Serves with one machine, on this thread.
+async fn alone<R: Runtime>(
+    edge: Edge,
+    listeners: Vec<TcpListener>,
+    options: SocketOptions,
+    backend: FirstThen<R::Connector>,
+    mut orders: Orders<R>,
+    mut asked: Vec<Asked>,
+) -> io::Result<()> {
+    let listener = listeners.into_iter().next();
+    let listener = listener.ok_or_else(|| io::Error::other("no listener"))?;
+    let listener = R::listener(listener, options)?;
+    let timer = R::Timer::default();
+    let mut driver = pin!(EdgeDriver::new(edge, listener, backend, timer));
+    let handle = driver.handle();
     poll_fn(|cx| {
-        let mut taken = Vec::new();
-        while let Poll::Ready(change) = reloads.poll(cx) {
-            settings = change.settings;
-            taken.extend(change.taken);
-            handle.reconfigure(settings.edge_config(resources));
-            *later.lock().unwrap_or_else(PoisonError::into_inner) = connector(&settings);
-            logging::set_level(settings.general.log_level);
-        }
-        if !stopping && pin!(&mut stop).poll(cx).is_ready() {
-            stopping = true;
-            let within = settings.general.shutdown_timeout_secs;
-            handle.shutdown(Duration::from_secs(within.into()));
-        }
+        orders.poll(cx, |order| match order {
+            Order::Reconfigure(config) => handle.reconfigure(config),
+            Order::Shutdown(within) => handle.shutdown(within),
+        });
         let polled = driver.as_mut().poll(cx);
-        if !taken.is_empty() {
-            // By now it is: the driver had its turn.
-            let keys = taken.join(", ");
-            info!(%keys, "the configuration was read again and is in effect");
-        }
-        if metrics.is_some() {
+        orders.report(|| handle.poll_done(cx).is_ready());
+        if let Some(asked) = asked.first_mut() {
             asked.answer(cx.waker(), || Snapshot {
                 counters: driver.edge().counters().clone(),
                 gauges: driver.edge().gauges(),
-                is_ending: stopping,
+                is_ending: orders.is_ending(),
             });
         }
         polled
     })
     .await;
-    info!("ended");
     Ok(())
+}
+
+/// What opens streams to the backend.
+fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
+    R::connector(
+        settings.master.address.to_string(),
+        settings.master_options(),
+    )
+}
+
+/// Listens at `address`, `host:port`, with so many sockets; a name's addresses are tried in turn.
+fn bind(
+    address: &str,
+    options: SocketOptions,
+    listeners: usize,
+) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port: u16 = port
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not of the form host:port"))?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in (host, port).to_socket_addrs()? {
+        match options.listen_shared(candidate, listeners) {
+            Ok(listeners) => {
+                let address = listeners.first().map(TcpListener::local_addr);
+                return Ok((listeners, address.unwrap_or(Ok(candidate))?));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// A connector that was asked once before, and that another one can take the place of.

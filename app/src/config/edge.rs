@@ -1,5 +1,7 @@
 //! The settings as the edge machine takes them.
 
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::thread;
 use std::time::Duration;
 
 use voltlane_core::edge::{
@@ -9,12 +11,14 @@ use voltlane_core::edge::{
 
 use voltlane_driver::SocketOptions;
 
-use super::keys::{MAX_COUNT, Settings};
+use super::keys::{MAX_COUNT, MAX_SHARDS, Settings};
 use super::value::{Announce, Enforce, ProxyProtocol};
 use crate::resources::Resources;
 
 /// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
 const RESERVED_DESCRIPTORS: u64 = 64;
+/// The same for each shard beyond the first: its listener, one held back, and what its runtime waits with.
+const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
 
 impl Settings {
     /// The options of clients' sockets.
@@ -41,6 +45,20 @@ impl Settings {
         }
     }
 
+    /// How many threads serve clients.
+    #[must_use]
+    pub fn shards(&self) -> NonZeroU8 {
+        let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let shards = match self.general.shards {
+            0 => processors().min(MAX_SHARDS as usize),
+            shards => shards as usize,
+        };
+        u8::try_from(shards)
+            .ok()
+            .and_then(NonZeroU8::new)
+            .unwrap_or(NonZeroU8::MIN)
+    }
+
     /// The configuration of an edge machine. What is 0 and derived from `resources` stays at the machine's own default where
     /// they are not known.
     #[must_use]
@@ -58,7 +76,8 @@ impl Settings {
         let max_connections = match (limits.max_connections, resources.descriptors) {
             (0, None) => defaults.limits.max_connections,
             (0, Some(descriptors)) => {
-                let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+                let more = u64::from(self.shards().get() - 1) * RESERVED_DESCRIPTORS_PER_SHARD;
+                let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + more);
                 size(left.clamp(1, MAX_COUNT.into()))
             }
             (given, _) => size(given.into()),
@@ -171,6 +190,7 @@ mod tests {
     #[test]
     fn connections_follow_the_descriptors_unless_they_are_given() {
         let mut settings = Settings::default();
+        settings.general.shards = 1;
         let connections = |settings: &Settings, limit| {
             settings
                 .edge_config(Resources {
@@ -184,6 +204,8 @@ mod tests {
         assert_eq!(connections(&settings, Some(65)), 1);
         assert_eq!(connections(&settings, Some(0)), 1);
         assert_eq!(connections(&settings, Some(u64::MAX)), 1 << 24);
+        settings.general.shards = 3;
+        assert_eq!(connections(&settings, Some(1024)), 944);
         settings.limits.max_connections = 10;
         assert_eq!(connections(&settings, Some(1024)), 10);
         assert_eq!(connections(&settings, None), 10);

@@ -156,6 +156,8 @@ macro_rules! settings {
 
 /// Packets in a queue, sessions, connections: no count is larger.
 pub(super) const MAX_COUNT: u32 = 1 << 24;
+/// An id has 8 bits for its shard; more threads than processors are of no use.
+pub(super) const MAX_SHARDS: u32 = 128;
 /// The largest frame that can be allowed: 1 GiB.
 const MAX_FRAME: u32 = 1 << 30;
 /// The largest queue: 1 TiB.
@@ -173,6 +175,8 @@ settings! {
         /// File that holds the edge's private key, made with mode 0600 when it is missing, so that clients recognise the
         /// edge after a restart. Empty: a new key at every start.
         key_file: Option<PathBuf> = None, ();
+        /// Threads that serve clients, each with a part of them. 0: one for each processor.
+        shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long an orderly end may take to hand over what is queued. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
     }

@@ -6,7 +6,7 @@ mod work;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub use self::neighbours::Neighbours;
 use self::clients::Clients;
 use self::work::{HANDLE, LINK, LISTENER, MAILBOX, TIMER, Work};
 use crate::accept::Acceptor;
+use crate::handle::{Handle, Requests};
 use crate::link::Link;
 use crate::waker::SourceWaker;
 use crate::{Connector, Listener, Stream, Timer};
@@ -81,41 +82,8 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     buffer: Box<[u8]>,
 }
 
-/// Asks an [`EdgeDriver`] to end, or to go on with another configuration. Cheap to clone; outliving the driver is harmless.
-#[derive(Clone)]
-pub struct EdgeHandle {
-    requests: Arc<Mutex<Requests>>,
-    waker: Waker,
-}
-
-/// What an [`EdgeDriver`] was asked and has not done yet.
-#[derive(Default)]
-struct Requests {
-    config: Option<Box<EdgeConfig>>,
-    shutdown: Option<Duration>,
-}
-
-impl EdgeHandle {
-    /// Ends the edge in order: nothing more is accepted or read from clients, what is queued is handed over within
-    /// `within`, all is closed, and the driver's future completes. Asked again, the edge is told again.
-    pub fn shutdown(&self, within: Duration) {
-        self.ask(|requests| requests.shutdown = Some(within));
-    }
-
-    /// From its next turn on the edge goes by `config`, whole (SPEC 10.8). Asked again before that turn, the later one counts.
-    pub fn reconfigure(&self, config: EdgeConfig) {
-        self.ask(|requests| requests.config = Some(Box::new(config)));
-    }
-
-    fn ask(&self, ask: impl FnOnce(&mut Requests)) {
-        ask(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner));
-        self.waker.wake_by_ref();
-    }
-
-    fn take(&self) -> Requests {
-        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+/// Asks an [`EdgeDriver`] to end, or to go on with another configuration.
+pub type EdgeHandle = Handle<EdgeConfig>;
 
 impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     /// A driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
@@ -142,10 +110,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             armed: None,
             work,
             more_to_serve: false,
-            handle: EdgeHandle {
-                requests: Arc::default(),
-                waker: Waker::from(Arc::clone(&handle_source)),
-            },
+            handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
             handle_source,
             finishing: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -237,6 +202,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
                 self.acceptor = None;
                 self.edge.handle_shutdown(now, within);
             }
+            self.handle.done();
         }
     }
 

@@ -1,0 +1,92 @@
+//! What the process is told while it serves: another configuration, and to end.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tracing::info;
+use voltlane_core::edge::EdgeConfig;
+
+use super::connector;
+use crate::commands::reload::Reloads;
+use crate::commands::signals::Stop;
+use crate::config::Settings;
+use crate::logging;
+use crate::{Resources, Runtime};
+
+/// For the machines of the process.
+pub(super) enum Order {
+    /// Go on with this configuration, which is that of the whole process.
+    Reconfigure(EdgeConfig),
+    /// End in order, within the time.
+    Shutdown(Duration),
+}
+
+/// What comes from outside, looked at in each round of the main loop.
+pub(super) struct Orders<R: Runtime> {
+    stop: Stop,
+    reloads: Reloads,
+    settings: Settings,
+    resources: Resources,
+    /// What the backend is dialled with from now on.
+    connector: Arc<Mutex<R::Connector>>,
+    /// Keys that were read again, and are not known to be in effect everywhere yet.
+    taken: Vec<&'static str>,
+    is_ending: bool,
+}
+
+impl<R: Runtime> Orders<R> {
+    pub(super) fn new(
+        stop: Stop,
+        reloads: Reloads,
+        settings: Settings,
+        resources: Resources,
+        connector: Arc<Mutex<R::Connector>>,
+    ) -> Self {
+        Orders {
+            stop,
+            reloads,
+            settings,
+            resources,
+            connector,
+            taken: Vec::new(),
+            is_ending: false,
+        }
+    }
+
+    /// Whether the process was asked to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
+    /// Tells what has come since.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, mut tell: impl FnMut(Order)) {
+        while let Poll::Ready(change) = self.reloads.poll(cx) {
+            self.settings = change.settings;
+            self.taken.extend(change.taken);
+            tell(Order::Reconfigure(
+                self.settings.edge_config(self.resources),
+            ));
+            *self
+                .connector
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = connector::<R>(&self.settings);
+            logging::set_level(self.settings.general.log_level);
+        }
+        if !self.is_ending && pin!(&mut self.stop).poll(cx).is_ready() {
+            self.is_ending = true;
+            let within = self.settings.general.shutdown_timeout_secs;
+            tell(Order::Shutdown(Duration::from_secs(within.into())));
+        }
+    }
+
+    /// Says what is in effect, once it `is_done`.
+    pub(super) fn report(&mut self, is_done: impl FnOnce() -> bool) {
+        if !self.taken.is_empty() && is_done() {
+            let keys = std::mem::take(&mut self.taken).join(", ");
+            info!(%keys, "the configuration was read again and is in effect");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Several machines, each on a thread of its own, and their trunk on this one.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+use tracing::error;
+use voltlane_core::ShardId;
+use voltlane_core::edge::Edge;
+use voltlane_core::trunk::Trunk;
+use voltlane_driver::{
+    BranchConnector, EdgeDriver, EdgeHandle, Listener, Neighbours, SocketOptions, TrunkDriver,
+};
+
+use super::FirstThen;
+use super::orders::{Order, Orders};
+use crate::Runtime;
+use crate::metrics::{Asked, Snapshot};
+
+/// What the exit code is when a shard panicked: that of a panic in the main thread.
+const EXIT_PANIC: i32 = 101;
+
+/// Serves until it is stopped: the trunk here, each edge on its own thread.
+pub(super) async fn serve<R: Runtime>(
+    (trunk, edges): (Trunk, Vec<Edge>),
+    listeners: Vec<TcpListener>,
+    options: SocketOptions,
+    backend: FirstThen<R::Connector>,
+    mut orders: Orders<R>,
+    asked: Vec<Asked>,
+) -> io::Result<()> {
+    let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
+    let mut asked = asked.into_iter();
+    let mut own_asked = asked.next();
+    let (driver, connectors) = TrunkDriver::new(trunk, backend, R::Timer::default());
+    let neighbours = Neighbours::of(shards);
+    let (started, starting) = mpsc::channel();
+    let mut threads = Vec::with_capacity(edges.len());
+    let parts = edges
+        .into_iter()
+        .zip(listeners)
+        .zip(connectors)
+        .zip(neighbours);
+    for (number, (((edge, listener), connector), neighbours)) in parts.enumerate() {
+        let shard = Shard {
+            edge,
+            listener,
+            options,
+            connector,
+            neighbours,
+            asked: asked.next(),
+        };
+        threads.push(shard.start::<R>(number, started.clone())?);
+    }
+    drop(started);
+    // Each says once how it began; a thread that is gone has dropped its sender.
+    let mut handles = Vec::with_capacity(threads.len());
+    for _ in &threads {
+        let handle = starting.recv().map_err(io::Error::other)??;
+        handles.push(handle);
+    }
+
+    let mut driver = pin!(driver);
+    let handle = driver.handle();
+    poll_fn(|cx| {
+        orders.poll(cx, |order| match order {
+            Order::Reconfigure(config) => {
+                for (number, shard) in (0..).zip(&handles) {
+                    shard.reconfigure(config.for_shard(ShardId::new(number), shards));
+                }
+                handle.reconfigure(config.master);
+            }
+            Order::Shutdown(within) => {
+                for shard in &handles {
+                    shard.shutdown(within);
+                }
+                handle.shutdown(within);
+            }
+        });
+        let polled = driver.as_mut().poll(cx);
+        orders.report(|| {
+            let shards = handles.iter().map(|shard| shard.poll_done(cx).is_ready());
+            // Every one, so that every one that is not done wakes this task.
+            shards.fold(true, |all, done| all & done) & handle.poll_done(cx).is_ready()
+        });
+        if let Some(asked) = &mut own_asked {
+            asked.answer(cx.waker(), || Snapshot {
+                counters: driver.trunk().counters().clone(),
+                gauges: driver.trunk().gauges(),
+                is_ending: orders.is_ending(),
+            });
+        }
+        polled
+    })
+    .await;
+    // They were given the same time, and end by themselves.
+    for thread in threads {
+        if thread.join().is_err() {
+            return Err(io::Error::other("a shard ended badly"));
+        }
+    }
+    Ok(())
+}
+
+/// What one thread serves.
+struct Shard<L: Listener> {
+    edge: Edge,
+    listener: TcpListener,
+    options: SocketOptions,
+    connector: BranchConnector,
+    neighbours: Neighbours<L::Stream>,
+    asked: Option<Asked>,
+}
+
+impl<L: Listener> Shard<L> {
+    fn start<R: Runtime<Listener = L>>(
+        self,
+        number: usize,
+        started: Sender<io::Result<EdgeHandle>>,
+    ) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new()
+            .name(format!("shard-{number}"))
+            .spawn(move || {
+                let _guard = EndsProcess;
+                let failed = started.clone();
+                if let Err(error) = R::block_on(self.serve::<R>(started)) {
+                    // Before it began there is somebody who waits to hear it; afterwards a runtime does not fail.
+                    if failed.send(Err(error)).is_err() {
+                        error!("a shard cannot go on");
+                    }
+                }
+            })
+    }
+
+    async fn serve<R: Runtime<Listener = L>>(self, started: Sender<io::Result<EdgeHandle>>) {
+        let listener = match R::listener(self.listener, self.options) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let driver = EdgeDriver::new(self.edge, listener, self.connector, R::Timer::default());
+        let mut driver = pin!(driver.beside(self.neighbours));
+        if started.send(Ok(driver.handle())).is_err() {
+            return;
+        }
+        drop(started);
+        let mut asked = self.asked;
+        poll_fn(|cx| {
+            let polled = driver.as_mut().poll(cx);
+            if let Some(asked) = &mut asked {
+                asked.answer(cx.waker(), || Snapshot {
+                    counters: driver.edge().counters().clone(),
+                    gauges: driver.edge().gauges(),
+                    is_ending: false,
+                });
+            }
+            polled
+        })
+        .await;
+    }
+}
+
+/// An edge without one of its shards would be a zombie: alive, and deaf to a part of its clients. A panic there ends the process, as
+/// one in the main thread does.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::exit(EXIT_PANIC);
+        }
+    }
+}
