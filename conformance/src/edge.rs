@@ -13,6 +13,17 @@ use crate::{Directory, Process, Program};
 /// What a server says with its address once it listens: an edge, an echo backend.
 const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
 
+/// How many shards an edge has whose configuration does not say it, whatever machine it runs on. `VL_SHARDS` says another number.
+const SHARDS: &str = "2";
+
+fn with_shards(config: &str) -> String {
+    if config.contains("general.shards") {
+        return config.to_owned();
+    }
+    let shards = std::env::var("VL_SHARDS").unwrap_or_else(|_| SHARDS.to_owned());
+    format!("general.shards = {shards}\n{config}")
+}
+
 /// A running edge, or another server of the program. Killed when dropped; [`stop`](Self::stop) ends it in order. Either
 /// way it must have been well until then.
 #[derive(Debug)]
@@ -38,7 +49,7 @@ impl Edge {
         backend: SocketAddr,
         config: &str,
     ) -> Edge {
-        directory.write("connserver.toml", config);
+        directory.write("connserver.toml", &with_shards(config));
         let backend = backend.to_string();
         let arguments = ["--listen", "127.0.0.1:0", "--master", &backend];
         Edge::spawn(program.command(directory, &arguments))

@@ -251,8 +251,8 @@ impl Branch {
 /// Serves a [`Trunk`]: keeps the link to the backend, and moves batches between it and the shards' threads.
 ///
 /// It is a future, to be run as one task of a thread of its own, and ends after [`TrunkHandle::shutdown`]. Like
-/// [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads every shard, the first one another each time, then writes to the
-/// backend once, reads from it, and writes to each shard once.
+/// [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads every shard, the first one another each time, and the backend,
+/// then writes to the backend once and to each shard once.
 pub struct TrunkDriver<C: Connector, T: Timer> {
     trunk: Trunk,
     link: Link<C>,
@@ -360,6 +360,8 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             );
         }
         self.first = (self.first + 1) % shards.max(1);
+        // Before anything is written: a link that has ended takes nothing with it.
+        self.link.read(&mut self.trunk, now, &mut self.buffer);
         if self
             .trunk
             .poll_timeout()
@@ -369,7 +371,6 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         }
         self.link.drive(&mut self.trunk, now);
         self.link.write(&mut self.trunk, now);
-        self.link.read(&mut self.trunk, now, &mut self.buffer);
         for branch in &mut self.branches {
             branch.woken = false;
             branch.drive(&mut self.trunk, now);

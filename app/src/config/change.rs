@@ -5,6 +5,7 @@ use super::keys::{Key, Settings, keys};
 /// What is looked at only when a process starts. Everything else can change while it runs.
 const AT_START: &[&str] = &[
     "general.key_file",
+    "general.shards",
     "listener.address",
     "listener.backlog",
     "listener.keep_alive_secs",
