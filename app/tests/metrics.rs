@@ -30,6 +30,7 @@ fn distinct() -> Snapshot {
         &mut counters.challenges,
         &mut counters.resumed,
         &mut counters.takeovers,
+        &mut counters.handed_over,
         &mut counters.agreements,
         &mut counters.dropped,
         &mut counters.client_bytes_in,

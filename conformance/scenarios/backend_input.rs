@@ -119,7 +119,9 @@ fn answers_to_packets_for_nobody_are_bounded_in_rate() {
     let answers = rig.packets_so_far();
     let secs = begin.elapsed().as_secs() + 1;
     let count = answers.len() as u64;
-    assert!(count >= 1_000, "the first ones are answered, not {count}");
+    // All of them are at one shard, which has its part of the rate.
+    let burst = 1_000 / rig.edge.shards() as u64;
+    assert!(count >= burst, "the first ones are answered, not {count}");
     assert!(count <= 1_000 + 1_000 * secs, "{count} in {secs} s");
     for answer in &answers {
         assert_eq!(

@@ -15,13 +15,14 @@ const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
 
 /// How many shards an edge has whose configuration does not say it, whatever machine it runs on. `VL_SHARDS` says another number.
 const SHARDS: &str = "2";
+const SHARDS_KEY: &str = "general.shards = ";
 
 fn with_shards(config: &str) -> String {
-    if config.contains("general.shards") {
+    if config.contains(SHARDS_KEY) {
         return config.to_owned();
     }
     let shards = std::env::var("VL_SHARDS").unwrap_or_else(|_| SHARDS.to_owned());
-    format!("general.shards = {shards}\n{config}")
+    format!("{SHARDS_KEY}{shards}\n{config}")
 }
 
 /// A running edge, or another server of the program. Killed when dropped; [`stop`](Self::stop) ends it in order. Either
@@ -31,6 +32,7 @@ pub struct Edge {
     /// `None` once its end was waited for.
     process: Option<Process>,
     address: SocketAddr,
+    shards: usize,
 }
 
 impl Edge {
@@ -49,7 +51,8 @@ impl Edge {
         backend: SocketAddr,
         config: &str,
     ) -> Edge {
-        directory.write("connserver.toml", &with_shards(config));
+        let config = with_shards(config);
+        directory.write("connserver.toml", &config);
         let backend = backend.to_string();
         let arguments = ["--listen", "127.0.0.1:0", "--master", &backend];
         Edge::spawn(program.command(directory, &arguments))
@@ -61,12 +64,22 @@ impl Edge {
         let process = Process::start(command);
         let ready = |line: &str| READY.iter().any(|ready| line.contains(ready));
         let line = process.first_line(ready).expect("it listens");
-        let mut words = line.split_whitespace();
-        let address = words.find_map(|word| word.strip_prefix("address=")?.parse().ok());
+        let word = |key| {
+            line.split_whitespace()
+                .find_map(|word| word.strip_prefix(key))
+        };
+        let address = word("address=").and_then(|address| address.parse().ok());
         Edge {
             process: Some(process),
             address: address.expect("the line names the address"),
+            shards: word("shards=").map_or(1, |shards| shards.parse().expect("a number")),
         }
+    }
+
+    /// How many shards it has, between which the system spreads connections at random.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards
     }
 
     /// Where clients connect to.

@@ -6,6 +6,9 @@ use rustix::process::Signal;
 
 use crate::{Backend, Client, Edge, Link, Packet, Program, Session};
 
+/// Clients that join to find one for each shard: all of 64 go to one of two only once in 2^63.
+const ATTEMPTS: usize = 64;
+
 /// An edge, its backend, and the link between them.
 #[derive(Debug)]
 pub struct Rig {
@@ -76,28 +79,49 @@ impl Rig {
         client.expect(data);
     }
 
-    /// Shows that nothing else is on its way to the backend, and that the edge is well: a stranger joins, and its packet
-    /// is the next one on the link.
+    /// Shows that nothing else is on its way to the backend, and that the edge is well: a stranger joins at each shard, and
+    /// its packet is the next one on the link.
     #[track_caller]
     pub fn fence(&mut self) {
-        let mut client = Client::join(self.address());
-        self.round_trip(&mut client, b"fence");
-        client.leave();
+        for mut client in self.one_of_each_shard() {
+            self.round_trip(&mut client, b"fence");
+            client.leave();
+        }
     }
 
-    /// The packets on the link up to one more of a stranger, which shows that no others are on their way.
+    /// The packets on the link up to one more of a stranger at each shard, which shows that no others are on their way.
     #[track_caller]
     pub fn packets_so_far(&mut self) -> Vec<Packet> {
-        let mut client = Client::join(self.address());
-        client.send(b"fence");
-        let mut packets = Vec::new();
-        loop {
-            let packet = self.link.recv();
-            if packet.id == client.id() {
-                client.leave();
-                return packets;
-            }
-            packets.push(packet);
+        let mut strangers = self.one_of_each_shard();
+        for stranger in &mut strangers {
+            stranger.send(b"fence");
         }
+        let mut packets = Vec::new();
+        while !strangers.is_empty() {
+            let packet = self.link.recv();
+            match strangers.iter().position(|s| s.id() == packet.id) {
+                Some(place) => drop(strangers.swap_remove(place).leave()),
+                None => packets.push(packet),
+            }
+        }
+        packets
+    }
+
+    /// A new client at each shard. The system chooses where a connection goes, so it takes some attempts.
+    #[track_caller]
+    fn one_of_each_shard(&self) -> Vec<Client> {
+        let mut clients: Vec<Client> = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let client = Client::join(self.address());
+            let shard = client.id().shard();
+            match clients.iter().any(|other| other.id().shard() == shard) {
+                true => drop(client.leave()),
+                false => clients.push(client),
+            }
+            if clients.len() == self.edge.shards() {
+                return clients;
+            }
+        }
+        panic!("{ATTEMPTS} clients came to {} shards", clients.len());
     }
 }

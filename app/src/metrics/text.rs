@@ -98,6 +98,11 @@ impl Collector for Edge {
             counters.takeovers,
         )?;
         page.count(
+            "hand_overs",
+            "Claims handed to another shard with their connections",
+            counters.handed_over,
+        )?;
+        page.count(
             "key_agreements",
             "Public-key agreements computed",
             counters.agreements,
