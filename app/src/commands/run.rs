@@ -121,7 +121,7 @@ async fn alone<R: Runtime>(
     let handle = driver.handle();
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
-            Order::Reconfigure(config) => handle.reconfigure(config),
+            Order::Reconfigure(config) => handle.reconfigure(*config),
             Order::Shutdown(within) => handle.shutdown(within),
         });
         let polled = driver.as_mut().poll(cx);

@@ -19,7 +19,7 @@ use crate::{Resources, Runtime};
 /// For the machines of the process.
 pub(super) enum Order {
     /// Go on with this configuration, which is that of the whole process.
-    Reconfigure(EdgeConfig),
+    Reconfigure(Box<EdgeConfig>),
     /// End in order, within the time.
     Shutdown(Duration),
 }
@@ -66,9 +66,8 @@ impl<R: Runtime> Orders<R> {
         while let Poll::Ready(change) = self.reloads.poll(cx) {
             self.settings = change.settings;
             self.taken.extend(change.taken);
-            tell(Order::Reconfigure(
-                self.settings.edge_config(self.resources),
-            ));
+            let config = self.settings.edge_config(self.resources);
+            tell(Order::Reconfigure(Box::new(config)));
             *self
                 .connector
                 .lock()
