@@ -1,5 +1,6 @@
 //! An edge with its backend.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use rustix::process::Signal;
@@ -83,45 +84,45 @@ impl Rig {
     /// its packet is the next one on the link.
     #[track_caller]
     pub fn fence(&mut self) {
-        for mut client in self.one_of_each_shard() {
-            self.round_trip(&mut client, b"fence");
-            client.leave();
+        let mut strangers = self.strangers();
+        for stranger in &mut strangers {
+            self.round_trip(stranger, b"fence");
         }
+        // The backend may hear of each that it has gone.
+        strangers.into_iter().for_each(|s| drop(s.leave()));
     }
 
     /// The packets on the link up to one more of a stranger at each shard, which shows that no others are on their way.
     #[track_caller]
     pub fn packets_so_far(&mut self) -> Vec<Packet> {
-        let mut strangers = self.one_of_each_shard();
+        let mut strangers = self.strangers();
         for stranger in &mut strangers {
             stranger.send(b"fence");
         }
         let mut packets = Vec::new();
-        while !strangers.is_empty() {
+        let mut expected = strangers.len();
+        while expected > 0 {
             let packet = self.link.recv();
-            match strangers.iter().position(|s| s.id() == packet.id) {
-                Some(place) => drop(strangers.swap_remove(place).leave()),
-                None => packets.push(packet),
+            match strangers.iter().any(|s| s.id() == packet.id) {
+                true => expected -= 1,
+                false => packets.push(packet),
             }
         }
+        strangers.into_iter().for_each(|s| drop(s.leave()));
         packets
     }
 
-    /// A new client at each shard. The system chooses where a connection goes, so it takes some attempts.
+    /// New clients, at least one at each shard. The system chooses where a connection goes, so it takes some attempts.
     #[track_caller]
-    fn one_of_each_shard(&self) -> Vec<Client> {
-        let mut clients: Vec<Client> = Vec::new();
-        for _ in 0..ATTEMPTS {
-            let client = Client::join(self.address());
-            let shard = client.id().shard();
-            match clients.iter().any(|other| other.id().shard() == shard) {
-                true => drop(client.leave()),
-                false => clients.push(client),
-            }
-            if clients.len() == self.edge.shards() {
-                return clients;
-            }
+    fn strangers(&self) -> Vec<Client> {
+        let mut strangers: Vec<Client> = Vec::new();
+        let mut shards = BTreeSet::new();
+        while shards.len() < self.edge.shards() {
+            assert!(strangers.len() < ATTEMPTS, "all came to {shards:?}");
+            let stranger = Client::join(self.address());
+            shards.insert(stranger.id().shard());
+            strangers.push(stranger);
         }
-        panic!("{ATTEMPTS} clients came to {} shards", clients.len());
+        strangers
     }
 }

@@ -296,6 +296,7 @@ impl Gauges {
             sources,
             sessions,
             stale,
+            ending,
             waiting,
             link_packets,
             link_bytes,
@@ -307,6 +308,7 @@ impl Gauges {
         self.sources += sources;
         self.sessions += sessions;
         self.stale += stale;
+        self.ending += ending;
         self.waiting += waiting;
         self.link_packets += link_packets;
         self.link_bytes += link_bytes;
