@@ -4,6 +4,7 @@ mod abuse;
 mod attacks;
 mod backend_input;
 mod behind_proxy;
+mod cases;
 mod chat;
 mod churn;
 mod client_input;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod cases;
 pub mod churn;
 mod client;
 mod edge;

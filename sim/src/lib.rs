@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod cases;
 pub mod codec;
 pub mod engine;
 pub mod hash;

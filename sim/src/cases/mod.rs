@@ -1,0 +1,157 @@
+//! Conformance cases as data: what goes in, what must come out (`sim/cases/*.txt`).
+//!
+//! A case reads like SPEC.txt, and one interpreter ([`run`]) plays it on any [`Stage`]: on the core with virtual time
+//! (`sim/tests/cases.rs`), and on a binary through real sockets (`conformance/scenarios/cases.rs`). The peers decode with this
+//! crate's own codec.
+//!
+//! ```text
+//! case F2.3 "a length of max + 1 is refused at its fourth byte"
+//!   spec 2.2(b)
+//!   row F2
+//!   config clients.max_frame_bytes = 1024
+//!   a joins
+//!   a sends len:1025
+//!   a is closed
+//! ```
+//!
+//! | line | means |
+//! | --- | --- |
+//! | `spec S, S`, `row R` | what it holds: sections of SPEC.txt, rows of BAD-INPUT |
+//! | `core` | only for the core, though a socket could play it |
+//! | `uncut` | only with every write in one read |
+//! | `each v = 1 2 3` | once for each value, `$v` in the lines below |
+//! | `config KEY = VALUE` | as in `connserver.toml`; after the first event it is a new configuration (SPEC 10.8) |
+//! | `a joins`, `a connects`, `… from ADDRESS` | a new connection, as a client or silent |
+//! | `a is turned away`, `a from ADDRESS is …` | a new connection, which is refused before any byte |
+//! | `b claims a`, `b returns as a`, `a returns` | a connection that claims the session of `a`, up to the Challenge or up to the Ping |
+//! | `a sends ITEM …` | bytes; every way of cutting them must come to the same |
+//! | `a ends`, `a breaks` | the end of its stream, a failure |
+//! | `a stops reading`, `a reads` | takes nothing more, takes all again |
+//! | `a hears ITEM …`, `a hears nothing` | bodies, one for each item: `key`, `id`, `challenge`, `ping` or bytes |
+//! | `… hears … ITEM N times` | so often |
+//! | `a differs from b` | their challenges and nonces do |
+//! | `a is open`, `a is closed`, `a is cut` | neither end nor failure; the edge closed it, in order or not; abruptly |
+//! | `backend hears a ITEM`, `… a ends "REASON"`, `… a returns`, `… nothing` | the next packet on the link |
+//! | `backend sends a ITEM …`, `backend kicks a`, `backend sends raw ITEM …` | packets, bytes |
+//! | `backend ends`, `breaks`, `comes`, `stops reading`, `reads`, `is dropped` | the link |
+//! | `edge counts NAME N` | a sum or what is there now: `closed.bad_key`, `ended.kicked`, `rejected.too_fast`, `held_bytes` |
+//! | `wait 5s` | time; `us`, `ms`, `s`, `h` |
+//!
+//! Items are `[hex]` (blanks and `_` between its bytes), `"text"`, either with `*N`; `len:N` and `id:a` (little-endian); `frame:ITEM`; and whole handshake packets:
+//! `version:N`, `key` (own), `key:edge`, `key:uncompressed`, `key:ITEM`, `claim:a`, `claim:N`, `challenge`, `response`,
+//! `response:zeros`, `response:echo`, `response:again`, `response:as:b` (by the key of session `b`), `response:to:x` (to the challenge of connection
+//! `x`), each with `/flip=BIT`, `/cut=BYTES`, `/pad=BYTES`; `ping`. What no line expects must not come.
+
+mod item;
+mod parse;
+mod run;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use parse::parse;
+pub use run::{Incoming, Played, Stage, run};
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its number.
+    pub id: String,
+    /// What it says.
+    pub title: String,
+    /// The file and line.
+    pub place: String,
+    /// Sections of SPEC.txt.
+    pub spec: Vec<String>,
+    /// Rows of BAD-INPUT.
+    pub rows: Vec<String>,
+    /// Lines of configuration that hold from the start.
+    pub config: String,
+    /// For the core alone.
+    pub core_only: bool,
+    /// How its bytes are cut into reads is what it is about.
+    pub uncut: bool,
+    /// A name and the values that stand for it, one run for each.
+    pub each: Option<(String, Vec<String>)>,
+    /// The events and what is expected of them.
+    pub steps: Vec<Step>,
+}
+
+/// One line of a case.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Where it stands.
+    pub line: usize,
+    /// Its words: blanks split, but not within quotes and brackets.
+    pub words: Vec<String>,
+}
+
+impl Case {
+    /// The case once for each of its values.
+    #[must_use]
+    pub fn expanded(&self) -> Vec<Case> {
+        let Some((name, values)) = &self.each else {
+            return vec![self.clone()];
+        };
+        let one = |value: &String| {
+            let mut case = self.clone();
+            case.each = None;
+            case.id = format!("{} {name}={value}", self.id);
+            let put = |text: &mut String| *text = text.replace(&format!("${name}"), value);
+            put(&mut case.config);
+            case.steps
+                .iter_mut()
+                .flat_map(|step| &mut step.words)
+                .for_each(put);
+            case
+        };
+        values.iter().map(one).collect()
+    }
+
+    /// Whether real sockets can play it: what needs virtual time, a network of addresses, a peer that does not read or a look
+    /// inside is for the core.
+    #[must_use]
+    pub fn is_for_sockets(&self) -> bool {
+        let plain = |step: &Step| {
+            let words: Vec<&str> = step.words.iter().map(String::as_str).collect();
+            match words.as_slice() {
+                ["wait", time] => *time == "1ms",
+                ["config", ..] | [_, "stops" | "reads", ..] | [.., "from", _] => false,
+                [.., "is", "turned", "away"] => false,
+                _ => true,
+            }
+        };
+        !self.core_only && !self.uncut && self.steps.iter().all(plain)
+    }
+}
+
+/// `5s`, `20ms`, `2h`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    match &text[digits..] {
+        "us" => Some(Duration::from_micros(number)),
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "h" => Some(Duration::from_secs(number * 3_600)),
+        _ => None,
+    }
+}
+
+/// Every case there is, in the order of the files' names.
+///
+/// # Panics
+/// When a file cannot be read or is not well formed: the message says where.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let entries = fs::read_dir(directory).expect("the cases");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    let read = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        parse(&name, &fs::read_to_string(path).expect("text"))
+    };
+    files.iter().flat_map(read).collect()
+}

@@ -1,0 +1,537 @@
+//! The interpreter: plays a case on a stage.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use k256::elliptic_curve::sec1::ToSec1Point;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use voltlane_core::keys::{KeyPair, PublicKey, SharedKey};
+
+use super::item::{literal, number, plain, spoil};
+use super::{Case, Step, duration};
+use crate::codec::{DATA, FAILURE, Hello, KICK, RESUMED, Tagged, frame};
+
+/// What a stream brought next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole body.
+    Body(Vec<u8>),
+    /// The edge ended the stream in order.
+    Closed,
+    /// The edge cut it off.
+    Cut,
+    /// Nothing so far; only a stage that can tell says so.
+    Nothing,
+}
+
+/// Where a case is played. Connections have names; when a name is used again, the connection that had it is `name'` from then on.
+pub trait Stage {
+    /// Opens a connection. False if it is turned away before any byte.
+    fn connect(&mut self, conn: &str, from: IpAddr) -> bool;
+    /// Writes bytes that a line of the case names. False if the case is to end here: the stage ended the stream among them.
+    fn write(&mut self, conn: &str, bytes: &[u8]) -> bool;
+    /// Writes bytes of a handshake on the way to what the case is about.
+    fn write_on_the_way(&mut self, conn: &str, bytes: &[u8]);
+    /// Ends the stream, in order or not.
+    fn end(&mut self, conn: &str, in_order: bool);
+    /// Takes bytes from now on, or takes none any more.
+    fn set_reading(&mut self, conn: &str, reading: bool);
+    /// What comes next. A stage that cannot see that nothing comes waits.
+    fn incoming(&mut self, conn: &str) -> Incoming;
+    /// Whether that nothing comes can be seen.
+    fn sees_silence(&self) -> bool;
+    /// The same for the link.
+    fn link_write(&mut self, bytes: &[u8]) -> bool;
+    /// Ends the link.
+    fn link_end(&mut self, in_order: bool);
+    /// The backend is there again.
+    fn link_comes(&mut self);
+    /// As [`set_reading`](Self::set_reading).
+    fn set_link_reading(&mut self, reading: bool);
+    /// The next body on the link, or its end.
+    fn link_incoming(&mut self) -> Incoming;
+    /// Lets time pass.
+    fn wait(&mut self, duration: Duration);
+    /// Another configuration: all lines so far.
+    fn configure(&mut self, config: &str);
+    /// A sum or what is there now; `None` where it cannot be seen.
+    fn count(&mut self, name: &str) -> Option<u64>;
+    /// Nothing more is to come: checks that nothing did.
+    fn finish(&mut self) -> Result<(), String>;
+}
+
+/// How far a case was played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Played {
+    /// To its end, and all was as expected.
+    Whole,
+    /// To where the stage ended a stream.
+    Stopped,
+}
+
+struct Session {
+    keys: KeyPair,
+    id: u64,
+}
+
+/// A peer's side of a connection.
+#[derive(Default)]
+struct Conn {
+    /// Whose session it joined or claimed.
+    session: String,
+    challenge: Option<Vec<u8>>,
+}
+
+struct Player<'s, S: ?Sized> {
+    stage: &'s mut S,
+    rng: ChaCha20Rng,
+    sessions: BTreeMap<String, Session>,
+    conns: BTreeMap<String, Conn>,
+    edge_key: Option<PublicKey>,
+    /// The last response that was sent for each session.
+    responses: BTreeMap<String, Vec<u8>>,
+    config: String,
+    stopped: bool,
+}
+
+/// Plays `case`; what was not as expected is an error that says where.
+///
+/// # Errors
+/// What was expected and what came instead.
+pub fn run<S: Stage + ?Sized>(
+    case: &Case,
+    stage: &mut S,
+    seed: [u8; 32],
+) -> Result<Played, String> {
+    let mut player = Player {
+        stage,
+        rng: ChaCha20Rng::from_seed(seed),
+        sessions: BTreeMap::new(),
+        conns: BTreeMap::new(),
+        edge_key: None,
+        responses: BTreeMap::new(),
+        config: case.config.clone(),
+        stopped: false,
+    };
+    for step in &case.steps {
+        let told = |error| {
+            let words = step.words.join(" ");
+            format!(
+                "{} \"{}\", line {} `{words}`: {error}",
+                case.id, case.title, step.line
+            )
+        };
+        player.step(step).map_err(told)?;
+        if player.stopped {
+            return Ok(Played::Stopped);
+        }
+    }
+    player
+        .stage
+        .finish()
+        .map_err(|error| format!("{} \"{}\", at the end: {error}", case.id, case.title))?;
+    Ok(Played::Whole)
+}
+
+type Done = Result<(), String>;
+
+impl<S: Stage + ?Sized> Player<'_, S> {
+    fn step(&mut self, step: &Step) -> Done {
+        let words: Vec<&str> = step.words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["wait", time] => {
+                self.stage.wait(duration(time).ok_or("no such time")?);
+                Ok(())
+            }
+            ["config", rest @ ..] => {
+                self.config += &rest.join(" ");
+                self.config += "\n";
+                self.stage.configure(&self.config);
+                Ok(())
+            }
+            ["edge", "counts", name, count] => {
+                let wanted = number(count).ok_or("no such number")?;
+                match self.stage.count(name) {
+                    Some(found) if found != wanted => Err(format!("it is {found}")),
+                    _ => Ok(()),
+                }
+            }
+            ["backend", rest @ ..] => self.backend(rest),
+            [conn, "joins", from @ ..] => {
+                self.connect(conn, from)?;
+                self.hello(conn)?;
+                self.say(conn, &["key"])?;
+                self.hear(conn, "id")
+            }
+            [conn, "connects", from @ ..] => self.connect(conn, from),
+            [conn, "from", place, "is", "turned", "away"] => {
+                let from = address(&["from", place])?;
+                (!self.stage.connect(conn, from))
+                    .then_some(())
+                    .ok_or_else(|| "it was let in".to_owned())
+            }
+            [conn, "claims", session, from @ ..] => self.claim(conn, session, from),
+            [conn, "returns"] => self.come_back(conn, conn, &[]),
+            [conn, "returns", "as", session, from @ ..] => self.come_back(conn, session, from),
+            [conn, "sends", items @ ..] => self.send(conn, items),
+            [conn, "ends"] => {
+                self.stage.end(conn, true);
+                Ok(())
+            }
+            [conn, "breaks"] => {
+                self.stage.end(conn, false);
+                Ok(())
+            }
+            [conn, "stops", "reading"] => {
+                self.stage.set_reading(conn, false);
+                Ok(())
+            }
+            [conn, "reads"] => {
+                self.stage.set_reading(conn, true);
+                Ok(())
+            }
+            [conn, "hears", item, times, "times"] => {
+                let times = number(times).ok_or("no such number")?;
+                (0..times).try_for_each(|_| self.hear(conn, item))
+            }
+            [conn, "differs", "from", other] => {
+                let (one, other) = (self.challenge(conn)?, self.challenge(other)?);
+                // The nonce is the last 24 bytes.
+                (one[..48] != other[..48] && one[48..] != other[48..])
+                    .then_some(())
+                    .ok_or_else(|| "they have something in common".to_owned())
+            }
+            [conn, "hears", items @ ..] => items.iter().try_for_each(|item| self.hear(conn, item)),
+            [conn, "is", "open"] => {
+                if !self.stage.sees_silence() {
+                    return Ok(());
+                }
+                expect(&self.stage.incoming(conn), &[Incoming::Nothing])
+            }
+            [conn, "is", "turned", "away"] => {
+                (!self.stage.connect(conn, Ipv4Addr::LOCALHOST.into()))
+                    .then_some(())
+                    .ok_or_else(|| "it was let in".to_owned())
+            }
+            [conn, "is", "closed"] => {
+                let come = self.stage.incoming(conn);
+                expect(&come, &[Incoming::Closed, Incoming::Cut])
+            }
+            [conn, "is", "cut"] => expect(&self.stage.incoming(conn), &[Incoming::Cut]),
+            _ => Err("this line means nothing".into()),
+        }
+    }
+
+    fn backend(&mut self, words: &[&str]) -> Done {
+        match words {
+            ["comes"] => self.stage.link_comes(),
+            ["ends"] => self.stage.link_end(true),
+            ["breaks"] => self.stage.link_end(false),
+            ["stops", "reading"] => self.stage.set_link_reading(false),
+            ["reads"] => self.stage.set_link_reading(true),
+            ["is", "dropped"] => {
+                let come = self.stage.link_incoming();
+                return expect(&come, &[Incoming::Closed, Incoming::Cut]);
+            }
+            ["hears", "nothing"] => {
+                if self.stage.sees_silence() {
+                    return expect(&self.stage.link_incoming(), &[Incoming::Nothing]);
+                }
+            }
+            ["hears", who, "ends", reason, rest @ ..] => {
+                let reason = literal(reason).ok_or("no such reason")?;
+                return (0..times(rest)?).try_for_each(|_| self.link_hear(who, FAILURE, &reason));
+            }
+            ["hears", who, "returns", rest @ ..] => {
+                return (0..times(rest)?).try_for_each(|_| self.link_hear(who, RESUMED, b""));
+            }
+            ["hears", who, item, rest @ ..] => {
+                let data = plain(item).ok_or("no such item")?;
+                return (0..times(rest)?).try_for_each(|_| self.link_hear(who, DATA, &data));
+            }
+            ["kicks", who] => {
+                let id = self.id(who)?;
+                let (flag, data) = (KICK, &[][..]);
+                self.link_write(&Tagged { id, flag, data }.to_frame());
+            }
+            ["sends", "raw", items @ ..] => {
+                let mut bytes = Vec::new();
+                for item in items {
+                    bytes.extend(self.backend_item(item)?);
+                }
+                self.link_write(&bytes);
+            }
+            ["sends", who, items @ ..] => {
+                let (id, flag) = (self.id(who)?, DATA);
+                let mut bytes = Vec::new();
+                for item in items {
+                    let data = &plain(item).ok_or("no such item")?;
+                    bytes.extend(Tagged { id, flag, data }.to_frame());
+                }
+                self.link_write(&bytes);
+            }
+            _ => return Err("this line means nothing".into()),
+        }
+        Ok(())
+    }
+
+    /// Of raw bytes an id is a part, and so is a frame around one: `frame:id:a+[00]`.
+    fn backend_item(&self, item: &str) -> Result<Vec<u8>, String> {
+        if let Some(inner) = item.strip_prefix("frame:") {
+            return Ok(frame(&self.backend_item(inner)?));
+        }
+        let mut bytes = Vec::new();
+        for part in item.split('+') {
+            match part.strip_prefix("id:") {
+                Some(who) => bytes.extend(self.id(who)?.to_le_bytes()),
+                None => bytes.extend(plain(part).ok_or("no such item")?),
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn link_write(&mut self, bytes: &[u8]) {
+        self.stopped = !self.stage.link_write(bytes);
+    }
+
+    fn link_hear(&mut self, who: &str, flag: u8, data: &[u8]) -> Done {
+        let wanted = (self.id(who)?, flag, data.to_vec());
+        match self.stage.link_incoming() {
+            Incoming::Body(body) => {
+                let tagged = Tagged::read(&body).ok_or("a body that is no tagged packet")?;
+                let came = (tagged.id, tagged.flag, tagged.data.to_vec());
+                (came == wanted)
+                    .then_some(())
+                    .ok_or_else(|| format!("{} came", shown_packet(&came)))
+            }
+            other => Err(format!("{} came", shown(&other))),
+        }
+    }
+
+    /// The id of a session, or a number.
+    fn id(&self, who: &str) -> Result<u64, String> {
+        match self.sessions.get(who) {
+            Some(session) => Ok(session.id),
+            None => number(who).ok_or_else(|| format!("nobody is {who}")),
+        }
+    }
+
+    fn connect(&mut self, conn: &str, from: &[&str]) -> Done {
+        let from = address(from)?;
+        if !self.stage.connect(conn, from) {
+            return Err("it was turned away".into());
+        }
+        let session = conn.to_owned();
+        let challenge = None;
+        self.conns
+            .insert(conn.to_owned(), Conn { session, challenge });
+        Ok(())
+    }
+
+    fn hello(&mut self, conn: &str) -> Done {
+        self.say(conn, &["version:2"])?;
+        self.hear(conn, "key")
+    }
+
+    fn claim(&mut self, conn: &str, session: &str, from: &[&str]) -> Done {
+        self.connect(conn, from)?;
+        self.hello(conn)?;
+        self.say(conn, &[&format!("claim:{session}")])?;
+        self.stage.wait(Duration::from_millis(1));
+        self.hear(conn, "challenge")
+    }
+
+    fn come_back(&mut self, conn: &str, session: &str, from: &[&str]) -> Done {
+        self.claim(conn, session, from)?;
+        self.say(conn, &["response", "ping"])?;
+        self.hear(conn, "ping")
+    }
+
+    fn send(&mut self, conn: &str, items: &[&str]) -> Done {
+        let bytes = self.items(conn, items)?;
+        self.stopped = !self.stage.write(conn, &bytes);
+        Ok(())
+    }
+
+    /// The same on the way to what the case is about.
+    fn say(&mut self, conn: &str, items: &[&str]) -> Done {
+        let bytes = self.items(conn, items)?;
+        self.stage.write_on_the_way(conn, &bytes);
+        Ok(())
+    }
+
+    fn items(&mut self, conn: &str, items: &[&str]) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        for item in items {
+            bytes.extend(self.item(conn, item)?);
+        }
+        Ok(bytes)
+    }
+
+    fn item(&mut self, conn: &str, item: &str) -> Result<Vec<u8>, String> {
+        if let Some(bytes) = plain(item) {
+            return Ok(bytes);
+        }
+        let known = |bytes: Vec<u8>| Ok(Hello::PublicKey(bytes).to_frame());
+        match item {
+            "key" | "key:uncompressed" => {
+                let keys = KeyPair::generate(&mut self.rng);
+                let point = keys.public();
+                self.sessions
+                    .insert(conn.to_owned(), Session { keys, id: u64::MAX });
+                return known(match item {
+                    "key" => point.as_bytes().to_vec(),
+                    _ => uncompressed(&point),
+                });
+            }
+            "key:edge" => {
+                let key = self.edge_key.as_ref().ok_or("no key was heard")?;
+                return known(key.as_bytes().to_vec());
+            }
+            _ => {}
+        }
+        if let Some(session) = item.strip_prefix("claim:") {
+            let id = self.id(session)?;
+            if let Some(conn) = self.conns.get_mut(conn) {
+                conn.session = session.to_owned();
+            }
+            return Ok(Hello::Id(id).to_frame());
+        }
+        let response = item.strip_prefix("response").ok_or("no such item")?;
+        let (kind, changes) = match response.split_once('/') {
+            Some((kind, changes)) => (kind, changes),
+            None => (response, ""),
+        };
+        let sealed = self.response(conn, kind)?;
+        let sealed = spoil(sealed, changes).ok_or("no such change")?;
+        let session = self.conn(conn)?.session.clone();
+        self.responses.insert(session, sealed.clone());
+        Ok(Hello::Response(sealed).to_frame())
+    }
+
+    fn response(&mut self, conn: &str, kind: &str) -> Result<Vec<u8>, String> {
+        let (session, at) = match kind.split(':').collect::<Vec<_>>().as_slice() {
+            [""] => (self.conn(conn)?.session.clone(), conn),
+            ["", "echo"] => return self.challenge(conn),
+            ["", "again"] => {
+                let session = &self.conn(conn)?.session;
+                let last = self.responses.get(session);
+                return Ok(last.ok_or("no response was sent")?.clone());
+            }
+            ["", "as", session] => ((*session).to_owned(), conn),
+            ["", "to", other] => (self.conn(conn)?.session.clone(), *other),
+            _ => return Err("no such response".into()),
+        };
+        let edge = self.edge_key.as_ref().ok_or("no key was heard")?;
+        let owner = self.sessions.get(&session).ok_or("nobody's session")?;
+        let shared: SharedKey = owner.keys.agree(edge);
+        let challenge = self.challenge(at)?;
+        let mut nonce = [0; 24];
+        self.rng.fill_bytes(&mut nonce);
+        let mut sealed = Vec::new();
+        // A challenge that does not open is a decoy: then any 32 bytes are as good as others.
+        let opened = shared.open(&challenge);
+        let bytes = opened.map_or([0; 32].to_vec(), |opened| opened.to_vec());
+        shared.seal_with_nonce(&bytes, &nonce, &mut sealed);
+        Ok(sealed)
+    }
+
+    fn conn(&self, conn: &str) -> Result<&Conn, String> {
+        self.conns
+            .get(conn)
+            .ok_or_else(|| format!("no connection {conn}"))
+    }
+
+    fn challenge(&self, conn: &str) -> Result<Vec<u8>, String> {
+        let challenge = self.conn(conn)?.challenge.clone();
+        challenge.ok_or_else(|| format!("{conn} heard no challenge"))
+    }
+
+    fn hear(&mut self, conn: &str, item: &str) -> Done {
+        if item == "nothing" {
+            if self.stage.sees_silence() {
+                return expect(&self.stage.incoming(conn), &[Incoming::Nothing]);
+            }
+            return Ok(());
+        }
+        let body = match self.stage.incoming(conn) {
+            Incoming::Body(body) => body,
+            other => return Err(format!("{item} was expected, {} came", shown(&other))),
+        };
+        let other = || format!("{item} was expected, {} came", shown_bytes(&body));
+        match (item, Hello::read(&body)) {
+            ("key", Some(Hello::PublicKey(point))) => {
+                let key = PublicKey::from_sec1(&point).map_err(|_| other())?;
+                let same = self.edge_key.get_or_insert(key);
+                (*same == key).then_some(()).ok_or_else(other)
+            }
+            ("id", Some(Hello::Id(id))) => {
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.id = id;
+                }
+                Ok(())
+            }
+            ("challenge", Some(Hello::Challenge(sealed))) if sealed.len() == 72 => {
+                if let Some(conn) = self.conns.get_mut(conn) {
+                    conn.challenge = Some(sealed);
+                }
+                Ok(())
+            }
+            ("ping", Some(Hello::Ping)) => Ok(()),
+            ("key" | "id" | "challenge" | "ping", _) => Err(other()),
+            _ => {
+                let wanted = plain(item).ok_or("no such item")?;
+                (wanted == body).then_some(()).ok_or_else(other)
+            }
+        }
+    }
+}
+
+/// `N times`; nothing is once.
+fn times(words: &[&str]) -> Result<u64, String> {
+    match words {
+        [] => Ok(1),
+        [times, "times"] => number(times).ok_or_else(|| "no such number".into()),
+        _ => Err("how often?".into()),
+    }
+}
+
+fn address(from: &[&str]) -> Result<IpAddr, String> {
+    match from {
+        [] => Ok(Ipv4Addr::LOCALHOST.into()),
+        ["from", address] => address.parse().map_err(|_| "no such address".into()),
+        _ => Err("from where?".into()),
+    }
+}
+
+fn uncompressed(point: &PublicKey) -> Vec<u8> {
+    let key = k256::PublicKey::from_sec1_bytes(point.as_bytes()).expect("a point");
+    key.to_sec1_point(false).as_bytes().to_vec()
+}
+
+fn expect(come: &Incoming, wanted: &[Incoming]) -> Done {
+    if wanted.contains(come) {
+        return Ok(());
+    }
+    Err(format!("{} came", shown(come)))
+}
+
+fn shown(incoming: &Incoming) -> String {
+    match incoming {
+        Incoming::Body(body) => shown_bytes(body),
+        Incoming::Closed => "an end in order".into(),
+        Incoming::Cut => "an abrupt end".into(),
+        Incoming::Nothing => "nothing".into(),
+    }
+}
+
+fn shown_bytes(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(40)];
+    format!("{} bytes \"{}\"", bytes.len(), start.escape_ascii())
+}
+
+fn shown_packet((id, flag, data): &(u64, u8, Vec<u8>)) -> String {
+    format!("flag {flag} of {id:016x} with {}", shown_bytes(data))
+}

@@ -1,0 +1,102 @@
+//! The cases of `sim/cases` on the core: whole, at every split, byte by byte, and cut off at every point.
+
+mod stage;
+
+use std::collections::BTreeSet;
+
+use sim::cases::{Case, Played, all, run};
+use stage::{Core, Cut};
+
+/// Points of one write at which it is cut, and the most values of a case for which that is done.
+const POINTS: usize = 48;
+const VARIED_VALUES: usize = 8;
+
+fn play(case: &Case, cut: Cut) -> Result<(Core, Played), String> {
+    let mut core = Core::new(&case.config, cut);
+    let played = run(case, &mut core, [3; 32]).map_err(|error| format!("{cut:?}: {error}"))?;
+    Ok((core, played))
+}
+
+/// Every point of a write of this length; of a long one its first, its last and some between.
+fn points(length: usize) -> Vec<usize> {
+    if length <= POINTS {
+        return (0..=length).collect();
+    }
+    let (first, last) = (POINTS / 2, POINTS / 4);
+    let between = (first..length - last).step_by((length - first - last).div_ceil(POINTS / 4));
+    (0..first)
+        .chain(between)
+        .chain(length - last..=length)
+        .collect()
+}
+
+fn play_every_way(case: &Case) -> Result<usize, String> {
+    let mut runs = 0;
+    let values = case.expanded();
+    for one in &values {
+        let (core, _) = play(one, Cut::Whole)?;
+        runs += 1;
+        if case.uncut {
+            continue;
+        }
+        play(one, Cut::Bytes)?;
+        runs += 1;
+        if values.len() > VARIED_VALUES {
+            continue;
+        }
+        for (write, &length) in core.writes.iter().enumerate() {
+            for at in points(length) {
+                play(one, Cut::Split { write, at })?;
+                let (mut core, played) = play(one, Cut::Eof { write, at })?;
+                assert_eq!(played, Played::Stopped);
+                core.expect_nothing_left();
+                runs += 2;
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// Those whose number is `share` when counted round.
+fn play_share(share: usize) {
+    let cases = all();
+    let (mut failures, mut runs) = (Vec::new(), 0);
+    for case in cases.iter().skip(share).step_by(4) {
+        match play_every_way(case) {
+            Ok(more) => runs += more,
+            Err(failure) => failures.push(format!("{}: {failure}", case.place)),
+        }
+    }
+    println!("{runs} runs");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_case_every_way_1() {
+    play_share(0);
+}
+
+#[test]
+fn every_case_every_way_2() {
+    play_share(1);
+}
+
+#[test]
+fn every_case_every_way_3() {
+    play_share(2);
+}
+
+#[test]
+fn every_case_every_way_4() {
+    play_share(3);
+}
+
+#[test]
+fn numbers_are_unique_and_every_case_says_what_it_holds() {
+    let mut seen = BTreeSet::new();
+    for case in all() {
+        assert!(seen.insert(case.id.clone()), "{} is there twice", case.id);
+        assert!(!case.spec.is_empty(), "{} names no section", case.id);
+        assert!(!case.steps.is_empty(), "{} does nothing", case.id);
+    }
+}

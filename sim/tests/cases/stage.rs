@@ -1,0 +1,415 @@
+//! The core as a stage: no sockets, virtual time, bytes cut as the run says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sim::cases::{Incoming, Stage};
+use sim::codec::Frames;
+use voltlane_app::Resources;
+use voltlane_app::config::{Loaded, Sources};
+use voltlane_core::Time;
+use voltlane_core::edge::{
+    CloseKind, CloseReason, Closed, ConnKey, Counters, DeadlineReason, Edge, EdgeConfig, EndReason,
+    Gauges, Rejected,
+};
+use voltlane_core::keys::KeyPair;
+
+/// How the bytes of a case's own lines are cut. Writes are counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Each write in one read.
+    Whole,
+    /// One byte in each read, and one byte in each write of the edge.
+    Bytes,
+    /// This write in two reads.
+    Split { write: usize, at: usize },
+    /// This write no further than to here, then the end of the stream.
+    Eof { write: usize, at: usize },
+}
+
+/// Longer than anything in a case lasts.
+const ALL_OVER: Duration = Duration::from_secs(3 * 3_600);
+
+pub(crate) struct Core {
+    edge: Edge,
+    now: Time,
+    cut: Cut,
+    conns: BTreeMap<String, Conn>,
+    link: Link,
+    /// How long each write was.
+    pub(crate) writes: Vec<usize>,
+    bytes_in: usize,
+}
+
+#[derive(Default)]
+struct Conn {
+    key: Option<ConnKey>,
+    /// Sent, not read by the edge yet.
+    sent: Vec<u8>,
+    deaf: bool,
+    frames: Frames,
+    /// How the edge ended it, until a line has asked.
+    ended: Option<Incoming>,
+}
+
+#[derive(Default)]
+struct Link {
+    deaf: bool,
+    frames: Frames,
+    dropped: bool,
+}
+
+/// A configuration as an edge takes it from its file.
+fn config_of(text: &str) -> EdgeConfig {
+    let sources = Sources {
+        file: Some(("a case".into(), text.into())),
+        ..Sources::default()
+    };
+    let loaded = Loaded::from_sources(&sources);
+    let settings = loaded
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .settings;
+    settings.edge_config(Resources::default())
+}
+
+impl Core {
+    pub(crate) fn new(config: &str, cut: Cut) -> Core {
+        let keys = KeyPair::from_bytes(&[0x11; 32]).expect("a key");
+        let mut core = Core {
+            edge: Edge::new(config_of(config), keys, [7; 32]),
+            now: Time::from_millis(1_000),
+            cut,
+            conns: BTreeMap::new(),
+            link: Link::default(),
+            writes: Vec::new(),
+            bytes_in: 0,
+        };
+        core.link_comes();
+        core
+    }
+
+    /// The pieces of the next write, and whether the stream ends after them.
+    fn pieces<'b>(&mut self, bytes: &'b [u8]) -> (Vec<&'b [u8]>, bool) {
+        let number = self.writes.len();
+        self.writes.push(bytes.len());
+        self.bytes_in += bytes.len();
+        match self.cut {
+            Cut::Bytes => (bytes.chunks(1).collect(), false),
+            Cut::Split { write, at } if write == number => {
+                (vec![&bytes[..at], &bytes[at..]], false)
+            }
+            Cut::Eof { write, at } if write == number => (vec![&bytes[..at]], true),
+            _ => (vec![bytes], false),
+        }
+    }
+
+    fn deliver(&mut self, conn: &str, bytes: &[u8]) {
+        let conn = self.conns.get_mut(conn).expect("a connection of that name");
+        if conn.key.is_some() {
+            conn.sent.extend_from_slice(bytes);
+        }
+        self.settle();
+    }
+
+    /// Does all that there is to do at this instant.
+    fn settle(&mut self) {
+        let step = if self.cut == Cut::Bytes {
+            1
+        } else {
+            usize::MAX
+        };
+        loop {
+            let mut idle = true;
+            for conn in self.conns.values_mut() {
+                let Some(key) = conn.key else { continue };
+                let budget = self.edge.read_budget(key).min(conn.sent.len());
+                if budget > 0 {
+                    let bytes: Vec<u8> = conn.sent.drain(..budget).collect();
+                    self.edge.handle_client_bytes(self.now, key, &bytes);
+                    idle = false;
+                }
+                let output = first_of(self.edge.client_output(key), step);
+                if !output.is_empty() && !conn.deaf {
+                    let taken = output.len();
+                    conn.frames.push(output);
+                    self.edge.handle_client_written(self.now, key, taken);
+                    idle = false;
+                }
+                if let Some(kind) = self.edge.client_close(key) {
+                    conn.ended = Some(match kind {
+                        CloseKind::Graceful => Incoming::Closed,
+                        CloseKind::Abort => Incoming::Cut,
+                    });
+                    conn.key = None;
+                    conn.sent.clear();
+                    self.edge
+                        .handle_client_closed(self.now, key, Closed::ByEdge);
+                    idle = false;
+                }
+            }
+            while self.edge.poll_client().is_some() {
+                idle = false;
+            }
+            if self.edge.link_wants_close() {
+                self.edge.handle_link_closed(self.now, Closed::ByEdge);
+                self.link.dropped = true;
+                idle = false;
+            }
+            let output = first_of(self.edge.link_output(), step);
+            if !output.is_empty() && !self.link.deaf {
+                let taken = output.len();
+                self.link.frames.push(output);
+                self.edge.handle_link_written(self.now, taken);
+                idle = false;
+            }
+            if idle {
+                return self.check();
+            }
+        }
+    }
+
+    /// What waits comes from what was sent: a tag of 13 bytes for an empty packet of 4, notices, and the handshake's own.
+    fn check(&self) {
+        let held = self.edge.gauges().held_bytes;
+        let most = 4 * self.bytes_in + 4_096;
+        assert!(
+            held <= most,
+            "{held} bytes held of {} that came",
+            self.bytes_in
+        );
+    }
+
+    fn is_linked(&self) -> bool {
+        self.edge.gauges().link_is_up
+    }
+
+    /// After everything nothing is left: every connection ends, every session, all that waited is delivered or given up.
+    pub(crate) fn expect_nothing_left(&mut self) {
+        let names: Vec<String> = self.conns.keys().cloned().collect();
+        for name in names {
+            self.end(&name, true);
+        }
+        self.link.deaf = false;
+        if !self.is_linked() {
+            self.link_comes();
+        }
+        self.settle();
+        self.wait(ALL_OVER);
+        let left = Gauges {
+            sources: 0,
+            ..self.edge.gauges()
+        };
+        let nothing = Gauges {
+            link_is_up: true,
+            ..Gauges::default()
+        };
+        assert_eq!(left, nothing);
+    }
+}
+
+impl Stage for Core {
+    fn connect(&mut self, name: &str, from: IpAddr) -> bool {
+        if let Some(old) = self.conns.remove(name) {
+            self.conns.insert(format!("{name}'"), old);
+        }
+        let accepted = self.edge.handle_accepted(self.now, from);
+        if let Ok(key) = accepted {
+            let conn = Conn {
+                key: Some(key),
+                ..Conn::default()
+            };
+            self.conns.insert(name.to_owned(), conn);
+        }
+        self.settle();
+        accepted.is_ok()
+    }
+
+    fn write(&mut self, conn: &str, bytes: &[u8]) -> bool {
+        let (pieces, ends) = self.pieces(bytes);
+        for piece in pieces {
+            self.deliver(conn, piece);
+        }
+        if ends {
+            self.end(conn, true);
+        }
+        !ends
+    }
+
+    fn write_on_the_way(&mut self, conn: &str, bytes: &[u8]) {
+        self.bytes_in += bytes.len();
+        self.deliver(conn, bytes);
+    }
+
+    fn end(&mut self, conn: &str, in_order: bool) {
+        let conn = self.conns.get_mut(conn).expect("a connection of that name");
+        let cause = if in_order { Closed::Eof } else { Closed::Error };
+        if let Some(key) = conn.key.take() {
+            self.edge.handle_client_closed(self.now, key, cause);
+        }
+        self.settle();
+    }
+
+    fn set_reading(&mut self, conn: &str, reading: bool) {
+        self.conns.get_mut(conn).expect("a connection").deaf = !reading;
+        self.settle();
+    }
+
+    fn incoming(&mut self, conn: &str) -> Incoming {
+        let Some(conn) = self.conns.get_mut(conn) else {
+            return Incoming::Nothing;
+        };
+        match conn.frames.next_body(u32::MAX) {
+            Ok(Some(body)) => Incoming::Body(body),
+            _ => conn.ended.take().unwrap_or(Incoming::Nothing),
+        }
+    }
+
+    fn sees_silence(&self) -> bool {
+        true
+    }
+
+    fn link_write(&mut self, bytes: &[u8]) -> bool {
+        let (pieces, ends) = self.pieces(bytes);
+        for piece in pieces {
+            self.edge.handle_link_bytes(self.now, piece);
+            self.settle();
+        }
+        if ends {
+            self.link_end(true);
+        }
+        !ends
+    }
+
+    fn link_end(&mut self, in_order: bool) {
+        let cause = if in_order { Closed::Eof } else { Closed::Error };
+        self.edge.handle_link_closed(self.now, cause);
+        self.settle();
+    }
+
+    fn link_comes(&mut self) {
+        for _ in 0..10_000 {
+            if self.edge.link_wants_connect(self.now) {
+                self.edge.handle_link_connecting(self.now);
+                self.edge.handle_link_connected(self.now);
+                self.link.frames = Frames::default();
+                self.link.dropped = false;
+                return self.settle();
+            }
+            self.now = self.now + Duration::from_millis(1);
+            self.edge.handle_timeout(self.now);
+        }
+        panic!("the edge does not dial");
+    }
+
+    fn set_link_reading(&mut self, reading: bool) {
+        self.link.deaf = !reading;
+        self.settle();
+    }
+
+    fn link_incoming(&mut self) -> Incoming {
+        match self.link.frames.next_body(u32::MAX) {
+            Ok(Some(body)) => Incoming::Body(body),
+            _ if std::mem::take(&mut self.link.dropped) => Incoming::Cut,
+            _ => Incoming::Nothing,
+        }
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        self.settle();
+        while let Some(due) = self.edge.poll_timeout().filter(|due| due.at <= until) {
+            self.now = self.now.max(due.at);
+            if due.reason == DeadlineReason::LinkRetry {
+                // Nobody listens.
+                self.edge.handle_link_connecting(self.now);
+                self.edge.handle_link_closed(self.now, Closed::Error);
+            }
+            self.edge.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = until;
+        self.edge.handle_timeout(self.now);
+        self.settle();
+    }
+
+    fn configure(&mut self, config: &str) {
+        self.edge.handle_config(self.now, config_of(config));
+        self.settle();
+    }
+
+    fn count(&mut self, name: &str) -> Option<u64> {
+        let count = count(self.edge.counters(), self.edge.gauges(), name);
+        Some(count.unwrap_or_else(|| panic!("nothing is counted as {name}")))
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.settle();
+        for (name, conn) in &mut self.conns {
+            if let Ok(Some(body)) = conn.frames.next_body(u32::MAX) {
+                return Err(format!("{name} heard {} bytes more", body.len()));
+            }
+            if let Some(end) = &conn.ended {
+                return Err(format!("{name} ended unasked: {end:?}"));
+            }
+        }
+        match self.link_incoming() {
+            Incoming::Nothing => {}
+            more => return Err(format!("the backend heard more: {more:?}")),
+        }
+        self.expect_nothing_left();
+        Ok(())
+    }
+}
+
+/// What a transport takes of this output that takes `step` bytes at a time; of long ones more, or it would last.
+fn first_of(output: [&[u8]; 2], step: usize) -> &[u8] {
+    let part = if output[0].is_empty() {
+        output[1]
+    } else {
+        output[0]
+    };
+    &part[..part.len().min(step.max(part.len() / 64))]
+}
+
+fn count(counters: &Counters, gauges: Gauges, name: &str) -> Option<u64> {
+    let of = |kind: &str| name.strip_prefix(kind)?.strip_prefix('.');
+    if let Some(reason) = of("closed") {
+        let at = CloseReason::ALL
+            .iter()
+            .position(|one| one.name() == reason)?;
+        return Some(counters.closed[at]);
+    }
+    if let Some(reason) = of("ended") {
+        let at = EndReason::ALL.iter().position(|one| one.name() == reason)?;
+        return Some(counters.ended[at]);
+    }
+    if let Some(reason) = of("rejected") {
+        let at = Rejected::ALL.iter().position(|one| one.name() == reason)?;
+        return Some(counters.rejected[at]);
+    }
+    Some(match name {
+        "accepted" => counters.accepted,
+        "joined" => counters.joined,
+        "resumed" => counters.resumed,
+        "takeovers" => counters.takeovers,
+        "challenges" => counters.challenges,
+        "agreements" => counters.agreements,
+        "dropped" => counters.dropped,
+        "packets_up" => counters.packets_up,
+        "packets_down" => counters.packets_down,
+        "unknown_client" => counters.unknown_client,
+        "malformed_down" => counters.malformed_down,
+        "link_violations" => counters.link_violations,
+        "paced" => counters.paced,
+        "joins_paced" => counters.joins_paced,
+        "connections" => gauges.connections as u64,
+        "half_open" => gauges.half_open as u64,
+        "sessions" => gauges.sessions as u64,
+        "stale" => gauges.stale as u64,
+        "waiting" => gauges.waiting as u64,
+        "link_packets" => gauges.link_packets as u64,
+        "held_bytes" => gauges.held_bytes as u64,
+        _ => return None,
+    })
+}
