@@ -176,6 +176,26 @@ mod bugs {
         ShutdownLeavesHalfOpen,
         /// An edge that ends tells the backend of it.
         ShutdownTellsBackend,
+        /// What a source is refused uses up the pace of all.
+        RefusedEatPace,
+        /// A source may have one connection more.
+        SourceOffByOne,
+        /// An IPv6 /48 is no source.
+        WideSourceUnbounded,
+        /// A source may come as fast as it likes.
+        SourcePaceUnbounded,
+        /// A penalty acts at once.
+        PenaltyActsEarly,
+        /// Connections of a source that are gone are counted on.
+        SourceLeaks,
+        /// Any number of sessions of a source may be away.
+        StaleOfSourceUnbounded,
+        /// Where the half-open places are full, the newcomer is refused.
+        RoomNotMade,
+        /// What is only to be reported is refused.
+        ReportRefuses,
+        /// One session more than there may be begins.
+        SessionsOffByOne,
         /// Who is away is announced as well.
         AnnouncesAway,
         /// Only the first session is announced.

@@ -75,6 +75,15 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::ShutdownLeavesHalfOpen
         | Bug::AnnouncesFirstOnly => &["S16"],
         Bug::ShutdownNeverEnds | Bug::ShutdownForgetsKicked => &["L7"],
+        Bug::SourceOffByOne
+        | Bug::WideSourceUnbounded
+        | Bug::SourcePaceUnbounded
+        | Bug::SessionsOffByOne => &["S16"],
+        Bug::StaleOfSourceUnbounded => &["S16", "S4"],
+        Bug::RefusedEatPace | Bug::PenaltyActsEarly | Bug::SourceLeaks | Bug::ReportRefuses => {
+            &["S15"]
+        }
+        Bug::RoomNotMade => &["S15", "S16"],
         Bug::ShutdownReadsOn | Bug::ShutdownTellsBackend => &["S15"],
         // It may be taken for the end of the announcement.
         Bug::AnnouncesAway => &["S6", "S12", "S16"],
@@ -182,7 +191,7 @@ fn every_planted_bug_is_found() {
         all.len()
     );
     assert!(
-        median <= MEDIAN_OPS && most <= MOST_OPS,
+        (median <= MEDIAN_OPS || wanted.len() < Bug::ALL.len()) && most <= MOST_OPS,
         "median {median}, most {most}"
     );
 }

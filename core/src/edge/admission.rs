@@ -12,6 +12,7 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
 use super::counters::{CloseReason, Rejected};
 use super::sources::{Admission, Offence, Refusal, interval};
+use crate::planted::planted;
 
 impl Edge {
     pub(super) fn admit(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
@@ -26,13 +27,13 @@ impl Edge {
         if self.conns.slab.len() >= limits.max_connections {
             return self.reject(Rejected::TooManyConnections);
         }
-        let in_pace = limits.enforce_accepts == Enforce::Off
-            || limits.accept_rate == 0
-            || self
-                .accepts
-                .take(now, limits.accept_burst, interval(limits.accept_rate));
-        if !in_pace {
+        let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
+        let paced = limits.enforce_accepts != Enforce::Off && limits.accept_rate > 0;
+        if paced && !self.accepts.has_one(now, burst, every) {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
+        }
+        if paced && planted!(RefusedEatPace) {
+            self.accepts.take(now, burst, every);
         }
         let (step, admission) = if self.config.listener.proxy_required {
             // Whom to count will stand in the header.
@@ -48,6 +49,10 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
+        if paced && !planted!(RefusedEatPace) {
+            // Only now: what one source alone is refused must not use up the pace of all.
+            self.accepts.take(now, burst, every);
+        }
         self.counters.accepted += 1;
         self.conns.half_open += 1;
         self.conns
@@ -142,18 +147,18 @@ impl Edge {
             return self.beyond(Enforce::Report, Rejected::TooManyHalfOpen);
         }
         match self.conns.steps.first(step::STRANGER) {
-            Some((silent, _)) => {
+            Some((silent, _)) if !planted!(RoomNotMade) => {
                 self.close_conn(now, silent, CloseKind::Abort, CloseReason::MadeRoom);
                 Ok(())
             }
-            None => self.beyond(Enforce::On, Rejected::TooManyHalfOpen),
+            _ => self.beyond(Enforce::On, Rejected::TooManyHalfOpen),
         }
     }
 
     /// Counts what is beyond a limit, and refuses it if the limit is enforced.
     fn beyond(&mut self, enforce: Enforce, rejected: Rejected) -> Result<(), Rejected> {
         let refused = self.reject(rejected);
-        if enforce == Enforce::On {
+        if enforce == Enforce::On || planted!(ReportRefuses) {
             refused
         } else {
             Ok(())

@@ -26,6 +26,13 @@ impl Bucket {
 
     /// Takes one of `burst` tokens, each of which comes back `every` after it; false when there is none.
     pub(super) fn take(&mut self, now: Time, burst: u32, every: Duration) -> bool {
+        let has_one = self.has_one(now, burst, every);
+        self.taken += u32::from(has_one);
+        has_one
+    }
+
+    /// Whether one of `burst` tokens is there to be taken.
+    pub(super) fn has_one(&mut self, now: Time, burst: u32, every: Duration) -> bool {
         let every_nanos = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1);
         let elapsed_nanos = u64::try_from(now.since(self.updated).as_nanos()).unwrap_or(u64::MAX);
         let back = elapsed_nanos / every_nanos;
@@ -36,11 +43,7 @@ impl Bucket {
             self.taken -= u32::try_from(back).unwrap_or(self.taken);
             self.updated = self.updated + Duration::from_nanos(back.saturating_mul(every_nanos));
         }
-        if self.taken >= burst {
-            return false;
-        }
-        self.taken += 1;
-        true
+        self.taken < burst
     }
 
     /// Whether every token has come back.

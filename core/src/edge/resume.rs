@@ -16,9 +16,10 @@ use crate::wire::handshake::Handshake;
 use crate::wire::tagged::Flag;
 
 use super::Edge;
-use super::conn::{Claim, CloseKind, Conn, State, Step, step};
+use super::conn::{Claim, CloseKind, State, Step, step};
 use super::counters::CloseReason;
 use super::session::Place;
+use super::sources::network;
 use crate::planted::planted;
 
 /// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
@@ -120,7 +121,10 @@ impl Edge {
         if claims.len() <= bound {
             return;
         }
-        let source = |key: &Key| self.conns.slab.find(*key).and_then(Conn::source);
+        let source = |key: &Key| {
+            let conn = self.conns.slab.find(*key)?;
+            conn.source().map(network)
+        };
         let sources: Vec<_> = claims.iter().map(source).collect();
         let held = |at: &usize| {
             sources

@@ -17,6 +17,7 @@ use crate::time::Time;
 
 use super::config::SourceLimits;
 use super::limits::Bucket;
+use crate::planted::planted;
 
 /// What a source did that costs it time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,11 @@ impl Prefix {
     fn is_wide(self) -> bool {
         matches!(self.bits, 24 | 48)
     }
+}
+
+/// The source that `address` belongs to, as its first address (SPEC 10.6(b)).
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    Prefix::narrow(address).address
 }
 
 /// An IPv4 address in IPv6 clothes is the IPv4 address.
@@ -243,6 +249,9 @@ impl Sources {
             let Some(source) = self.slab.at_mut(index) else {
                 continue;
             };
+            if planted!(SourceLeaks) {
+                continue;
+            }
             source.connections = source.connections.saturating_sub(1);
             if source.is_unused() {
                 self.idle.arm(&mut self.slab, index, IDLE, now);
@@ -255,7 +264,7 @@ impl Sources {
         let Some(source) = self.slab.at_mut(admission.narrow) else {
             return true;
         };
-        let fits = max == 0 || (source.stale as usize) < max;
+        let fits = max == 0 || (source.stale as usize) < max || planted!(StaleOfSourceUnbounded);
         source.stale += u32::from(fits);
         fits
     }
@@ -386,20 +395,23 @@ impl Sources {
 impl Source {
     fn check(&mut self, now: Time, limits: &SourceLimits) -> Result<(), Refusal> {
         let max = if self.prefix.is_wide() {
-            limits.wide_connections
+            limits.wide_connections * usize::from(!planted!(WideSourceUnbounded))
         } else {
             limits.connections
         };
-        if max > 0 && self.connections as usize >= max {
+        let more = usize::from(planted!(SourceOffByOne));
+        if max > 0 && self.connections as usize >= max + more {
             return Err(Refusal::TooMany);
         }
         if limits.rate > 0
+            && !planted!(SourcePaceUnbounded)
             && !self.prefix.is_wide()
             && !self.rate.take(now, limits.burst, interval(limits.rate))
         {
             return Err(Refusal::TooFast);
         }
-        if limits.penalties && self.penalty_until.since(now) >= PENALTY_ACTS_FROM {
+        let acts_from = PENALTY_ACTS_FROM / if planted!(PenaltyActsEarly) { 3 } else { 1 };
+        if limits.penalties && self.penalty_until.since(now) >= acts_from {
             return Err(Refusal::Penalty);
         }
         Ok(())

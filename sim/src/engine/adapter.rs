@@ -1,7 +1,5 @@
 //! The adapter's part: reads, writes and closes exactly as the contract of the edge machine has it.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use voltlane_core::edge::Closed;
 
 use super::host::time;
@@ -130,8 +128,8 @@ impl World<'_> {
     pub(super) fn accept(&mut self, conn: u32) {
         let now = self.now;
         self.hash.add(now, kind::ACCEPTED, conn.into(), &[]);
-        let source = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
-        let expected = self.model.accepted(now, conn);
+        let source = self.conns[conn as usize].peer.address;
+        let expected = self.model.accepted(now, conn, source);
         let lane = self.lane(conn);
         self.note(lane, Lane::Edge, Mark::Connection, || {
             format!("connection {conn}")

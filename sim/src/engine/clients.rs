@@ -1,5 +1,7 @@
 //! Simulated clients: what the operations of a plan make them do, and what they do by themselves.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use voltlane_core::edge::Closed;
 
 use super::identity::STRANGER;
@@ -15,6 +17,18 @@ const DRIP: u64 = 40_000_000;
 /// How long a network takes to give up a connection whose peer is gone, and in how many of a hundred cases it does.
 const GIVE_UP: u64 = 20_000_000_000;
 const GIVE_UP_PERCENT: u64 = 50;
+
+/// An address of source number `number`: every fourth is this machine, the others are IPv4 addresses and IPv6 networks, of
+/// which the connection has a host of its own.
+pub(super) fn source_address(number: u64, conn: u32) -> IpAddr {
+    match number % 4 {
+        0 | 2 => IpAddr::V4(Ipv4Addr::from(0xc000_0200 + number as u32)),
+        1 => IpAddr::V6(Ipv6Addr::from_bits(
+            (0x2001_0db8_0000_u128 << 80) | (u128::from(number) << 64) | u128::from(conn),
+        )),
+        _ => IpAddr::V4(Ipv4Addr::from(0x7f00_0000 + number as u32)),
+    }
+}
 
 /// One simulated client across its connections.
 #[derive(Default)]
@@ -40,8 +54,21 @@ impl World<'_> {
         Lane::Client(self.conns[conn as usize].peer.client as u32)
     }
 
-    fn open(&mut self, peer: Peer) -> u32 {
+    /// Where a connection comes from. Once the faults are over each has an address of its own: what a source has done is
+    /// not held against a healthy client that has moved.
+    fn address(&self, conn: u32, client: usize) -> IpAddr {
+        let sources = self.plan.options.sources;
+        if sources == 0 || self.healed {
+            return IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
+        }
+        source_address(client as u64 % sources, conn)
+    }
+
+    pub(super) fn open(&mut self, mut peer: Peer) -> u32 {
         let conn = self.conns.len() as u32;
+        if peer.address.is_unspecified() {
+            peer.address = self.address(conn, peer.client);
+        }
         let options = &self.plan.options;
         let pipe = |name| {
             let rng = Rng::fork(options.seed, name, conn.into());
@@ -70,13 +97,18 @@ impl World<'_> {
         conn
     }
 
-    pub(super) fn connect(&mut self, client: usize, join: Join) {
+    /// Somebody with a key pair of its own.
+    pub(super) fn newcomer(&mut self, role: Role, client: usize, rng: Rng) -> Peer {
         let identity = self.next_identity;
         self.next_identity += 1;
-        let rng = self.peer_rng();
-        let peer = Peer::new(Role::Join(join), client, identity, 0, rng);
         self.model
             .note_key(&super::identity::identity(identity).public());
+        Peer::new(role, client, identity, 0, rng)
+    }
+
+    pub(super) fn connect(&mut self, client: usize, join: Join) {
+        let identity = self.next_identity;
+        let peer = self.newcomer(Role::Join(join), client, self.peer_rng());
         let conn = self.open(peer);
         let state = &mut self.clients[client];
         (state.identity, state.sid, state.conn) = (identity, None, Some(conn));
@@ -116,7 +148,7 @@ impl World<'_> {
         self.open(peer.with_old_response(old));
     }
 
-    fn peer_rng(&self) -> Rng {
+    pub(super) fn peer_rng(&self) -> Rng {
         Rng::fork(self.plan.options.seed, "peer", self.conns.len() as u64)
     }
 
@@ -280,6 +312,9 @@ impl World<'_> {
         let is_latest = self.clients[client].conn == Some(conn);
         match outcome {
             Outcome::Joined(sid) if is_latest => self.clients[client].sid = Some(sid),
+            Outcome::Joined(_) if self.conns[conn as usize].peer.leaves => {
+                self.leave(conn, End::Fin);
+            }
             Outcome::Joined(_) | Outcome::Resumed => {}
             Outcome::GoodResponse(response) => {
                 let claim = self.conns[conn as usize].peer.claim;

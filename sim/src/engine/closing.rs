@@ -38,6 +38,9 @@ impl World<'_> {
         if self.model.is_shutting_down() {
             return;
         }
+        if self.herd.is_some() {
+            return self.at(self.now + LOOK, Event::Closing);
+        }
         match self.closing.take() {
             None => self.begin_closing(),
             Some(closing) if closing.empty_at.is_some_and(|at| at <= self.now) => {
@@ -60,13 +63,25 @@ impl World<'_> {
             "the faults are over".to_string()
         });
         self.paused_until = 0;
+        self.healed = true;
+        if self.plan.options.max_sessions < 1 << 20 {
+            // A silent client has its session for as long as its network lets it, and so has one that left it behind.
+            for conn in 0..self.conns.len() as u32 {
+                let peer = &self.conns[conn as usize].peer;
+                if peer.gone {
+                    self.at(self.now + LOOK, Event::GiveUp(conn));
+                } else if self.clients[peer.client].conn != Some(conn) {
+                    self.leave(conn, End::Rst);
+                }
+            }
+        }
         self.backend.refuses = false;
         if self.link.as_ref().is_some_and(|link| link.silent) {
             self.link_lost(Closed::Error);
         }
         self.backend_unstalls();
         let mut targets = Vec::new();
-        for client in 0..self.clients.len() {
+        for client in 0..self.plan.options.clients as usize {
             if client == 0 || self.rng.chance(HEALTHY_PERCENT) {
                 self.unstall(client);
                 targets.push(Target {
@@ -85,11 +100,19 @@ impl World<'_> {
 
     fn push_on(&mut self, closing: &mut Closing) {
         let wanted = self.plan.options.closing_packets;
+        // Where there are few places, not all come at once.
+        let few = self.plan.options.max_half_open < 1_024 && self.plan.options.max_half_open > 0;
+        let mut places = if few { 2 } else { usize::MAX };
         for target in closing
             .targets
             .iter_mut()
             .filter(|target| target.rounds < wanted)
         {
+            let waits = !self.is_established(target.client);
+            if waits && places == 0 {
+                continue;
+            }
+            places -= usize::from(waits);
             self.push_target(target);
         }
         let late = self.now > closing.since + BOUND;
@@ -115,7 +138,7 @@ impl World<'_> {
         }
     }
 
-    fn is_established(&self, client: usize) -> bool {
+    pub(super) fn is_established(&self, client: usize) -> bool {
         self.clients[client].conn.is_some_and(|conn| {
             let state = &self.conns[conn as usize];
             state.open
@@ -126,7 +149,7 @@ impl World<'_> {
     }
 
     /// A client in a handshake that can still come to something.
-    fn is_trying(&self, client: usize) -> bool {
+    pub(super) fn is_trying(&self, client: usize) -> bool {
         self.clients[client].conn.is_some_and(|conn| {
             let peer = &self.conns[conn as usize].peer;
             !peer.gone && !peer.broken && !peer.slow && peer.stage != Stage::Deaf
@@ -167,7 +190,7 @@ impl World<'_> {
         }
     }
 
-    fn start_again(&mut self, client: usize) {
+    pub(super) fn start_again(&mut self, client: usize) {
         if let Some(conn) = self.clients[client].conn {
             self.leave(conn, End::Rst);
         }
@@ -182,7 +205,7 @@ impl World<'_> {
         self.note(Lane::Edge, Lane::Edge, Mark::Fault, || {
             "everybody leaves".to_string()
         });
-        for client in 0..self.clients.len() {
+        for client in 0..self.plan.options.clients as usize {
             self.unstall(client);
         }
         for conn in 0..self.conns.len() as u32 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason};
+use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason, Enforce};
 
 use super::identity::edge_pair;
 use crate::model::View;
@@ -117,6 +117,14 @@ pub(crate) fn time(nanos: u64) -> Time {
     Time::from_nanos(nanos)
 }
 
+fn enforce(number: u64) -> Enforce {
+    match number {
+        0 => Enforce::On,
+        1 => Enforce::Report,
+        _ => Enforce::Off,
+    }
+}
+
 pub(crate) fn config(options: &Options) -> EdgeConfig {
     let millis = Duration::from_millis;
     let mut config = EdgeConfig::default();
@@ -136,6 +144,21 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     master.channel_bytes = options.link_queue_bytes as usize;
     master.max_frame_bytes = options.max_down_bytes as u32;
     master.announce_all = options.announce_all != 0;
-    config.limits.handshake_timeout = millis(options.handshake_timeout_ms);
+    let limits = &mut config.limits;
+    limits.handshake_timeout = millis(options.handshake_timeout_ms);
+    limits.max_connections = options.max_connections as usize;
+    limits.max_half_open = options.max_half_open as usize;
+    limits.accept_rate = options.accept_rate as u32;
+    limits.accept_burst = options.accept_burst as u32;
+    limits.enforce_accepts = enforce(options.enforce_accepts);
+    limits.max_sessions = options.max_sessions as usize;
+    limits.enforce_sources = enforce(options.enforce_sources);
+    let sources = &mut limits.sources;
+    sources.connections = options.source_connections as usize;
+    sources.wide_connections = options.wide_connections as usize;
+    sources.rate = options.source_rate as u32;
+    sources.burst = options.source_burst as u32;
+    sources.stale_sessions = options.source_stale as usize;
+    sources.penalties = options.penalties != 0;
     config
 }

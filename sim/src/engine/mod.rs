@@ -8,6 +8,7 @@ mod adapter;
 mod backend;
 mod clients;
 mod closing;
+mod floods;
 pub(crate) mod host;
 pub(crate) mod identity;
 pub(crate) mod peer;
@@ -29,6 +30,7 @@ use crate::rng::Rng;
 use backend::Backend;
 use clients::Client;
 use closing::Closing;
+use floods::{Herd, Visit};
 use host::Host;
 use peer::{Peer, Role};
 use pipe::{End, Pipe};
@@ -63,6 +65,12 @@ enum Event {
     Closing,
     /// The edge is asked to end within these nanoseconds.
     Shutdown(u64),
+    /// The next connection of a flood: its operation, and the connection's number in it.
+    Flood(usize, u64),
+    /// Look whether a visitor got in.
+    Visit(usize),
+    /// Look whether the herd is back.
+    Herd,
 }
 
 /// Something that the adapter does.
@@ -159,8 +167,14 @@ struct World<'p> {
     /// The connection that is being written to: the adapter comes back to it by itself.
     writing: Option<u32>,
     paused_until: u64,
+    /// For how long the edge was paused so far.
+    paused: u64,
+    visits: Vec<Visit>,
+    herd: Option<Herd>,
     next_identity: usize,
     closing: Option<Closing>,
+    /// The faults are over.
+    healed: bool,
     hash: TraceHash,
     notes: Option<Vec<Note>>,
     rng: Rng,
@@ -182,7 +196,8 @@ impl<'p> World<'p> {
             host: Host::new(options),
             model: Model::new(options, edge_key.as_bytes()),
             conns: Vec::new(),
-            clients: (0..options.clients).map(|_| Client::default()).collect(),
+            // The last one is the visitor.
+            clients: (0..=options.clients).map(|_| Client::default()).collect(),
             backend: Backend::default(),
             link: None,
             dialing: false,
@@ -190,8 +205,12 @@ impl<'p> World<'p> {
             ready: VecDeque::new(),
             writing: None,
             paused_until: 0,
+            paused: 0,
+            visits: Vec::new(),
+            herd: None,
             next_identity: 0,
             closing: None,
+            healed: false,
             hash: TraceHash::default(),
             notes: traced.then(Vec::new),
             rng: Rng::fork(options.seed, "world", 0),
@@ -309,6 +328,9 @@ impl<'p> World<'p> {
                 | Event::Drip(_)
                 | Event::LinkToBackend(_)
                 | Event::Closing
+                | Event::Flood(..)
+                | Event::Visit(_)
+                | Event::Herd
         );
         if for_the_edge {
             if self.now < self.paused_until {
@@ -345,6 +367,9 @@ impl<'p> World<'p> {
             Event::LinkGiveUp(generation) => self.link_give_up(generation),
             Event::Closing => self.look_whether_well(),
             Event::Shutdown(within) => self.shut_down(within),
+            Event::Flood(op, number) => self.flood(op, number),
+            Event::Visit(number) => self.look_at_visit(number),
+            Event::Herd => self.look_at_herd(),
         }
     }
 
@@ -364,7 +389,7 @@ impl<'p> World<'p> {
             _ => Lane::Backend,
         };
         self.note(lane, lane, Mark::Fault, || op.to_string());
-        let known = |client: usize| client < self.clients.len();
+        let known = |client: usize| client < self.plan.options.clients as usize;
         match op.action {
             Action::Connect { client, join } if known(client) => self.connect(client, join),
             Action::Send {
@@ -379,7 +404,14 @@ impl<'p> World<'p> {
             Action::Attempt { client, how } if known(client) => self.attempt(client, how),
             Action::Half { client } if known(client) => self.client_half(client),
             Action::TooLong { client } if known(client) => self.client_too_long(client),
-            Action::Pause { ms } => self.paused_until = self.now + ms * 1_000_000,
+            Action::Pause { ms } => {
+                self.paused_until = self.now + ms * 1_000_000;
+                self.paused += ms * 1_000_000;
+            }
+            Action::Flood { .. } => self.flood(number, 0),
+            Action::Visit {} => self.visit(),
+            Action::SendAll { count, bytes } => self.send_all(count, bytes),
+            Action::Herd { how } => self.scatter(how),
             Action::Shutdown { ms } => self.at(self.now, Event::Shutdown(ms * 1_000_000)),
             ref other => self.backend_operates(other),
         }

@@ -1,6 +1,7 @@
 //! One simulated client connection seen from the client's end: the script that it follows through the handshake.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::identity::{Identity, STRANGER, identity};
 use crate::codec::{Frames, Hello, frame};
@@ -77,6 +78,10 @@ pub(crate) struct Peer {
     pub(crate) broken: bool,
     /// It has closed its end.
     pub(crate) gone: bool,
+    /// It goes away as soon as it has joined.
+    pub(crate) leaves: bool,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
 }
 
 impl Peer {
@@ -95,6 +100,8 @@ impl Peer {
             slow: role == Role::Join(Join::Slow),
             broken: false,
             gone: false,
+            leaves: false,
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         }
     }
 

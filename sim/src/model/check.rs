@@ -308,6 +308,9 @@ impl Model {
                     format!("conn {conn} must be closed: {}", close.why),
                 );
             }
+            (None, Some(_)) if state.state == State::Join && state.may_refuse => {
+                self.close(conn, "no session may begin", Manner::Orderly);
+            }
             (None, Some(_)) if self.may_close(conn) => {
                 self.close_and_detach(conn, "the edge came to it now")
             }

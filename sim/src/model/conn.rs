@@ -1,6 +1,7 @@
 //! One connection as SPEC section 8.2 describes it.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::codec::Frames;
 
@@ -68,12 +69,18 @@ pub(super) struct Begun {
 pub(super) struct Conn {
     pub(super) state: State,
     pub(super) accepted_at: u64,
+    /// Where it comes from, whether it is counted for that, and its place among all that came.
+    pub(super) address: IpAddr,
+    pub(super) counted: bool,
+    pub(super) order: u64,
     pub(super) frames: Frames,
     pub(super) claim: Option<u64>,
     pub(super) claimed_at: u64,
     pub(super) wait_until: u64,
     /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
     pub(super) genuine: bool,
+    /// In JOIN: there may be as many sessions as there may be.
+    pub(super) may_refuse: bool,
     /// Bytes that the edge took before it was established.
     pub(super) taken: usize,
     /// A newer claim has made this connection's challenge void (5.5(a)).
@@ -97,15 +104,19 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(now: u64) -> Conn {
+    pub(super) fn new(now: u64, address: IpAddr) -> Conn {
         Conn {
             state: State::Version,
             accepted_at: now,
+            address,
+            counted: false,
+            order: 0,
             frames: Frames::default(),
             claim: None,
             claimed_at: 0,
             wait_until: 0,
             genuine: false,
+            may_refuse: false,
             taken: 0,
             void: false,
             sid: None,

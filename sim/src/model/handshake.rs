@@ -1,5 +1,6 @@
 //! Bytes of a client, frame by frame, through the table of SPEC 8.2.
 
+use super::admission::Network;
 use super::conn::{Begun, Close, Conn, Manner, Piece, State};
 use super::link::What;
 use super::session::Session;
@@ -102,9 +103,21 @@ impl Model {
                 state.state = State::KeyOrId;
             }
             (State::KeyOrId, Hello::PublicKey(key)) if self.valid_keys.contains(&key) => {
-                // Whether it waits is seen afterwards.
-                state.state = State::Join;
-                if !self.newcomers_may_wait() {
+                if self.sessions.len() >= self.limits.max_sessions {
+                    self.reach.sessions_full += 1;
+                    return self.close(conn, "no session may begin", Manner::Orderly);
+                }
+                // A session that has ended, and whose line still waits, may count.
+                let in_line =
+                    |id: &&u64| !self.sessions.contains_key(id) && self.is_uncertain(**id);
+                let lines = self.outbox.keys().filter(in_line).count();
+                let may_refuse = self.sessions.len() + lines >= self.limits.max_sessions;
+                let Some(state) = self.conns.get_mut(&conn) else {
+                    return;
+                };
+                // Whether it waits, or is refused, is seen afterwards.
+                (state.state, state.may_refuse) = (State::Join, may_refuse);
+                if !self.newcomers_may_wait() && !may_refuse {
                     self.begin_session(conn);
                 }
             }
@@ -147,8 +160,24 @@ impl Model {
             return;
         };
         session.challenges.push_back(conn);
-        if session.challenges.len() > CHALLENGES_OPEN
-            && let Some(oldest) = session.challenges.pop_front()
+        if session.challenges.len() <= CHALLENGES_OPEN {
+            return;
+        }
+        let conns = &self.conns;
+        let source = |conn: &u32| conns.get(conn).map(|state| Network::of(state.address));
+        let held = |one: &u32| {
+            let mut others = session.challenges.iter();
+            others
+                .by_ref()
+                .filter(|other| source(other) == source(one))
+                .count()
+        };
+        let most = session.challenges.iter().map(held).max();
+        let place = session
+            .challenges
+            .iter()
+            .position(|one| Some(held(one)) == most);
+        if let Some(oldest) = place.and_then(|place| session.challenges.remove(place))
             && let Some(oldest) = self.conns.get_mut(&oldest)
         {
             oldest.void = true;
@@ -341,6 +370,13 @@ impl Model {
     /// The connection must be closed in this step.
     pub(super) fn close(&mut self, conn: u32, why: &'static str, manner: Manner) {
         self.dirty.insert(conn);
+        if self
+            .conns
+            .get(&conn)
+            .is_some_and(|state| state.close.is_none())
+        {
+            self.punish(conn, why);
+        }
         if let Some(state) = self.conns.get_mut(&conn) {
             state.close.get_or_insert(Close { why, manner });
             state.frames = Frames::default();

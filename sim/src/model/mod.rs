@@ -8,6 +8,7 @@
 //! packet goes next. Packets that may or may not have entered the queue are *uncertain*, and what depends on them is
 //! permitted from the first moment that it can happen and required from the last.
 
+mod admission;
 mod announce;
 mod check;
 mod conn;
@@ -26,6 +27,7 @@ pub use violation::{RULES, Violation};
 use crate::codec::Frames;
 use crate::plan::Options;
 
+use admission::{Admission, AdmissionLimits};
 use conn::Conn;
 use link::{Item, Link};
 use session::Session;
@@ -67,6 +69,8 @@ pub(crate) struct Limits {
     pub(crate) max_up: u32,
     pub(crate) max_down: u32,
     pub(crate) announce_all: bool,
+    pub(crate) max_sessions: usize,
+    pub(crate) admission: AdmissionLimits,
 }
 
 impl Limits {
@@ -88,6 +92,8 @@ impl Limits {
             max_up: options.max_up_bytes as u32,
             max_down: options.max_down_bytes as u32,
             announce_all: options.announce_all != 0,
+            max_sessions: options.max_sessions as usize,
+            admission: AdmissionLimits::new(options),
         }
     }
 }
@@ -125,6 +131,18 @@ pub struct Reach {
     pub handshake_violation: u64,
     /// Connections closed for a frame above the bound.
     pub data_violation: u64,
+    /// Visitors that got in during a flood.
+    pub visited: u64,
+    /// Herds that came back.
+    pub herded: u64,
+    /// Connections turned away.
+    pub rejected: u64,
+    /// Those turned away for what their source had done.
+    pub in_penalty: u64,
+    /// Half-open connections that made room for newer ones.
+    pub made_room: u64,
+    /// Sessions refused because there were as many as there may be.
+    pub sessions_full: u64,
     /// Links that began with announcements.
     pub announced: u64,
     /// Orderly ends of the edge at which something still waited.
@@ -155,6 +173,12 @@ impl Reach {
             ("link reset for a length", self.link_too_long),
             ("handshake violation", self.handshake_violation),
             ("data violation", self.data_violation),
+            ("visited", self.visited),
+            ("herded", self.herded),
+            ("rejected", self.rejected),
+            ("rejected for a penalty", self.in_penalty),
+            ("made room", self.made_room),
+            ("sessions full", self.sessions_full),
             ("announced", self.announced),
             ("shut down", self.shut_down),
             ("shut down, all handed over", self.handed_over),
@@ -200,6 +224,9 @@ pub struct Model {
     /// Items that may not have entered the link queue.
     uncertain: usize,
     link: Link,
+    admission: Admission,
+    /// Connections in the order in which they came.
+    accepts: u64,
     /// When packets came that name no session, within the last second.
     unknown_at: VecDeque<u64>,
     /// When sessions were resumed, lately.
@@ -249,6 +276,8 @@ impl Model {
             out_bytes: 0,
             uncertain: 0,
             link: Link::default(),
+            admission: Admission::default(),
+            accepts: 0,
             unknown_at: VecDeque::new(),
             resumed_at: VecDeque::new(),
             dirty: BTreeSet::new(),
@@ -297,6 +326,16 @@ impl Model {
         });
     }
 
+    /// The world says: a visitor got in.
+    pub fn visited(&mut self) {
+        self.reach.visited += 1;
+    }
+
+    /// The world says: all clients are back.
+    pub fn herded(&mut self) {
+        self.reach.herded += 1;
+    }
+
     /// The world says: these bytes are a public key.
     pub fn note_key(&mut self, key: &[u8]) {
         self.valid_keys.insert(key.to_vec());
@@ -305,20 +344,6 @@ impl Model {
     /// The world says: this response to the challenge of `conn` was made with the key of session `sid`.
     pub fn note_response(&mut self, conn: u32, sid: u64, response: &[u8]) {
         self.good_responses.insert(conn, (sid, response.to_vec()));
-    }
-
-    /// A connection came.
-    ///
-    /// # Errors
-    /// Why the edge must turn it away.
-    pub fn accepted(&mut self, now: u64, conn: u32) -> Result<(), &'static str> {
-        self.now = now;
-        if self.shutdown_at.is_some() {
-            return Err("the edge shuts down");
-        }
-        self.conns.insert(conn, Conn::new(now));
-        self.dirty.insert(conn);
-        Ok(())
     }
 
     /// Bytes of a connection are handed to the edge.
@@ -351,7 +376,9 @@ impl Model {
         {
             self.detach(sid);
         }
-        self.conns.remove(&conn);
+        if let Some(state) = self.conns.remove(&conn) {
+            self.release(&state);
+        }
         self.good_responses.remove(&conn);
         self.dirty.remove(&conn);
         for session in self.sessions.values_mut() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::admission::Network;
 use super::conn::{Manner, Piece, State};
 use super::link::What;
 use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
@@ -16,6 +17,8 @@ pub(super) struct Session {
     /// While away: its place in the order of going, and until when it may come back.
     pub(super) departure: u64,
     pub(super) deadline: u64,
+    /// While away: the source that it counts for.
+    pub(super) went_from: Option<Network>,
     /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away is not carried yet.
     pub(super) carried: bool,
     /// Connections with an open challenge for it, the oldest first.
@@ -30,6 +33,7 @@ impl Session {
             queue: VecDeque::new(),
             departure: 0,
             deadline: 0,
+            went_from: None,
             carried: false,
             challenges: VecDeque::new(),
             takeovers: Tokens::default(),
@@ -179,11 +183,13 @@ impl Model {
         let Some(session) = self.sessions.get_mut(&sid) else {
             return;
         };
+        let mut address = None;
         if let Some(state) = session
             .conn
             .take()
             .and_then(|conn| self.conns.get_mut(&conn))
         {
+            address = Some(state.address);
             let cut;
             (session.queue, cut) = state.take_packets();
             self.reach.down_cut += u64::from(cut);
@@ -211,6 +217,13 @@ impl Model {
             || (bytes > self.limits.missed_bytes && packets > 1)
         {
             return self.end_session(sid, "missed packet buffer full");
+        }
+        if address.is_some_and(|address| self.is_one_too_many(sid, address)) {
+            return self.end_session(sid, "too many stale clients");
+        }
+        let went_from = address.and_then(|address| self.counts_for(address));
+        if let Some(session) = self.sessions.get_mut(&sid) {
+            session.went_from = went_from;
         }
         self.cap_away();
     }

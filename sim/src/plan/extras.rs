@@ -1,7 +1,7 @@
 //! What a share of the seeds has beyond the common swarm, each drawn from a stream of its own: a kind that is added here
 //! leaves the plans of all other seeds as they were.
 
-use super::{Action, Attempt, Drop, Join, Op, Plan};
+use super::{Action, Attempt, Drop, Flood, Join, Op, Options, Plan};
 use crate::rng::Rng;
 
 /// Adds what the seed of `plan` draws.
@@ -14,8 +14,22 @@ pub(super) fn add(plan: &mut Plan) {
     if draws("announce", 15).is_some() {
         plan.options.announce_all = 1;
     }
+    if let Some(mut rng) = draws("limits", 25) {
+        limit(&mut plan.options, &mut rng);
+    }
+    if let Some(mut rng) = draws("sessions", 12) {
+        let options = &mut plan.options;
+        options.max_sessions = options.clients + rng.below(2);
+        // Who was there must be gone before the second phase is over.
+        options.stale_timeout_ms = options.stale_timeout_ms.min(5_000);
+        options.reap_interval_ms = options.reap_interval_ms.min(1_000);
+    }
     if let Some(mut rng) = draws("shutdown", 15) {
         shut_down(plan, &mut rng);
+    } else if let Some(mut rng) = draws("flood", 12) {
+        flood(plan, &mut rng);
+    } else if let Some(mut rng) = draws("herd", 10) {
+        herd(plan, &mut rng);
     } else if let Some(mut rng) = draws("late", 15) {
         come_late(plan, &mut rng);
     } else if let Some(mut rng) = draws("tangle", 15) {
@@ -47,11 +61,119 @@ fn tangle(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
+/// Few addresses, and small numbers for what one of them, and all of them, may do.
+fn limit(options: &mut Options, rng: &mut Rng) {
+    options.sources = rng.between(1, 6);
+    options.enforce_sources = rng.pick(&[0, 0, 0, 1, 2]);
+    options.enforce_accepts = rng.pick(&[0, 0, 0, 1, 2]);
+    options.source_connections = rng.pick(&[0, 1, 3, 256]);
+    options.wide_connections = rng.pick(&[0, 2, 1_024]);
+    options.source_rate = rng.pick(&[0, 1, 5, 50]);
+    options.source_burst = rng.pick(&[1, 4, 20]);
+    options.source_stale = rng.pick(&[0, 1, 2, 256]);
+    options.penalties = rng.below(2);
+    options.accept_rate = rng.pick(&[0, 5, 40, 2_000]);
+    options.accept_burst = rng.pick(&[1, 6, 60]);
+    options.max_half_open = if options.clients > 8 {
+        1_024
+    } else {
+        rng.pick(&[0, 4, 5, 16, 1_024])
+    };
+}
+
+/// Strangers come in numbers, from one address or from many, and somebody else wants to join meanwhile.
+///
+/// The numbers are such that an edge can keep what it promises: from many addresses not more come than all may, and who
+/// speaks is through its handshake long before all half-open places were taken anew.
+fn flood(plan: &mut Plan, rng: &mut Rng) {
+    let options = &mut plan.options;
+    let one = rng.chance(50);
+    let sources = if one { 1 } else { rng.between(10, 100) };
+    options.delay_max_us = options.delay_max_us.min(2_000);
+    (options.read_chunk, options.write_chunk) = (0, 0);
+    (options.enforce_accepts, options.enforce_sources) = (0, 0);
+    options.max_half_open = rng.pick(&[16, 64, 1_024]);
+    options.max_sessions = 1 << 21;
+    (options.accept_rate, options.accept_burst) = if one { (100, 10) } else { (2_000, 100) };
+    options.source_rate = rng.pick(&[10, 50]);
+    options.source_burst = rng.pick(&[5, 20]);
+    options.source_connections = rng.pick(&[4, 256]);
+    options.wide_connections = rng.pick(&[8, 1_024]);
+    options.penalties = 1;
+    let kind = rng.pick(Flood::ALL);
+    let count = rng.between(30, 300);
+    let ms = if one {
+        count
+    } else {
+        count * rng.between(2, 6)
+    };
+    let bytes = rng.pick(&[0, 1, options.max_up_bytes.min(20_000)]);
+    let packets = if bytes > 1 { 4 } else { 60 };
+    let flood = Action::Flood {
+        kind,
+        sources,
+        count,
+        ms,
+    };
+    let mut story = vec![(0, flood)];
+    if rng.chance(40) {
+        story.push((0, Action::BackendStall {}));
+    }
+    for _ in 0..3 {
+        story.push((ms * 250, Action::Visit {}));
+        if rng.chance(30) {
+            let count = packets;
+            story.push((0, Action::SendAll { count, bytes }));
+        }
+    }
+    if rng.chance(50) {
+        story.push((ms * 100, Action::BackendUnstall {}));
+    }
+    let place = rng.below(plan.ops.len() as u64) as usize;
+    let at_us = plan.ops[place].at_us + rng.below(50_000);
+    tell(plan, at_us, story);
+}
+
+/// Everybody loses its connection at once.
+fn herd(plan: &mut Plan, rng: &mut Rng) {
+    let options = &mut plan.options;
+    options.max_sessions = 1 << 21;
+    if options.clients > 8 || options.delay_max_us > 2_000 {
+        options.max_half_open = 1_024;
+    } else {
+        options.max_half_open = options.max_half_open.max(16);
+    }
+    let how = rng.pick(&[Drop::Fin, Drop::Rst]);
+    let at_us = plan.ops.last().map_or(0, |op| op.at_us);
+    let (count, bytes) = (rng.between(1, 9), rng.below(40));
+    let story = vec![
+        (0, Action::BackendUnstall {}),
+        (
+            10_000,
+            Action::SendAll {
+                count,
+                bytes: bytes.min(plan.options.max_up_bytes),
+            },
+        ),
+        (rng.below(10_000), Action::Herd { how }),
+    ];
+    tell(plan, at_us, story);
+}
+
+/// Adds operations, each so many microseconds after the one before it.
+fn tell(plan: &mut Plan, mut at_us: u64, story: Vec<(u64, Action)>) {
+    for (wait_us, action) in story {
+        at_us += wait_us;
+        plan.ops.push(Op { at_us, action });
+    }
+    plan.ops.sort_by_key(|op| op.at_us);
+}
+
 /// A client comes back in the last part of its time.
 fn come_late(plan: &mut Plan, rng: &mut Rng) {
     let client = rng.below(plan.options.clients) as usize;
     let (join, how) = (Join::Normal, Drop::Rst);
-    let story = [
+    let story = vec![
         (0, Action::Unstall { client }),
         (0, Action::Connect { client, join }),
         (
@@ -63,11 +185,8 @@ fn come_late(plan: &mut Plan, rng: &mut Rng) {
             Action::Resume { client },
         ),
     ];
-    let mut at_us = plan.ops.last().map_or(0, |op| op.at_us);
-    for (wait_us, action) in story {
-        at_us += wait_us;
-        plan.ops.push(Op { at_us, action });
-    }
+    let at_us = plan.ops.last().map_or(0, |op| op.at_us);
+    tell(plan, at_us, story);
 }
 
 /// The edge is asked to end, somewhere in the last part of the plan: with or without time to do so.

@@ -37,6 +37,7 @@ macro_rules! options {
     ($($(#[$doc:meta])* $name:ident = $default:expr;)*) => {
         /// The header of a plan: every option that the seed drew. Times and sizes carry their unit in the name.
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "a second number of a pair is documented with the first")]
         pub struct Options {
             $($(#[$doc])* pub $name: u64,)*
         }
@@ -115,6 +116,31 @@ options! {
     closing_packets = 3;
     /// 1: every new link begins with a 0x03 for each attached session.
     announce_all = 0;
+    /// Addresses that clients come from, IPv4 and IPv6 in turn; 0: each connection has its own.
+    sources = 0;
+    /// Connections at one time.
+    max_connections = 1_048_576;
+    /// Connections at one time that are not established.
+    max_half_open = 1_024;
+    /// Connections taken in a second, and at once.
+    accept_rate = 2_000;
+    accept_burst = 4_000;
+    /// Whether the limits on all accepts hold: 0 on, 1 report, 2 off.
+    enforce_accepts = 0;
+    /// Connections of one source at one time; of an IPv6 /48.
+    source_connections = 256;
+    wide_connections = 1_024;
+    /// Connections of one source taken in a second, and at once.
+    source_rate = 50;
+    source_burst = 200;
+    /// Sessions of one source that may be away.
+    source_stale = 256;
+    /// 1: nonsense costs its source time.
+    penalties = 1;
+    /// Whether the limits on sources hold: 0 on, 1 report, 2 off.
+    enforce_sources = 0;
+    /// Sessions at one time.
+    max_sessions = 2_097_152;
 }
 
 /// A value of an operation in its text form.
@@ -248,6 +274,28 @@ impl Attempt {
     }
 }
 
+words! {
+    /// What strangers do with each of the connections of a flood.
+    Flood {
+        /// Nothing.
+        Silent = "silent",
+        /// Send a version and wait.
+        Version = "version",
+        /// Send half a frame and wait.
+        Half = "half",
+        /// Join, one byte at a time.
+        Drip = "drip",
+        /// Join, and leave.
+        Churn = "churn",
+        /// Claim a client's session, and prove nothing.
+        Wrong = "wrong",
+        /// Claim a client's session, and wait.
+        Stall = "stall",
+        /// Claim ids at random.
+        Guess = "guess",
+    }
+}
+
 /// Declares the operations: an enum, and its text form word by word.
 macro_rules! actions {
     ($($(#[$doc:meta])* $variant:ident { $($field:ident: $type:ty),* } = $word:literal;)*) => {
@@ -338,6 +386,14 @@ actions! {
     BackendUnstall {} = "b-unstall";
     /// The edge is not scheduled for a while; everything happens late, in order.
     Pause { ms: u64 } = "pause";
+    /// Strangers open `count` connections from so many addresses, spread over a time.
+    Flood { kind: Flood, sources: u64, count: u64, ms: u64 } = "flood";
+    /// Somebody from an address of its own joins, and must get in although there is a flood.
+    Visit {} = "visit";
+    /// All clients send packets.
+    SendAll { count: u64, bytes: u64 } = "send-all";
+    /// All clients lose their connections at once and come back, each in its own time. It is the last thing that happens.
+    Herd { how: Drop } = "herd";
     /// The edge is asked to end in order, within a time. Nothing comes right after it: the run ends with the edge.
     Shutdown { ms: u64 } = "shutdown";
 }

@@ -62,6 +62,57 @@ fn connections_are_bounded_exactly() {
 }
 
 #[test]
+fn what_one_source_is_refused_costs_the_others_nothing() {
+    let mut world = World::new(|config| {
+        config.limits.accept_rate = 10;
+        config.limits.accept_burst = 10;
+        config.limits.sources.connections = 2;
+    });
+    let flood = |world: &mut World| {
+        let accept = |_: &i32| world.edge.handle_accepted(world.now, SOURCE).is_ok();
+        (0..1_000).filter(accept).count()
+    };
+    assert_eq!(flood(&mut world), 2);
+    assert_eq!(rejected(&world, Rejected::SourceTooMany), 998);
+    for other in 0..8 {
+        let source = ip(&format!("198.51.100.{other}"));
+        assert!(world.edge.handle_accepted(world.now, source).is_ok());
+    }
+    assert_eq!(
+        world.edge.handle_accepted(world.now, ip("203.0.113.1")),
+        Err(Rejected::TooFast)
+    );
+}
+
+#[test]
+fn who_claims_from_many_addresses_of_one_network_displaces_himself() {
+    let mut world = World::new(|_| {});
+    let owner = world.join();
+    let claim = |world: &mut World, source: &str| {
+        let conn = world
+            .edge
+            .handle_accepted(world.now, ip(source))
+            .expect("no limit is reached");
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::ClientId(owner.id));
+        world.wait(RESUME_REPLY_DELAY);
+        let heard = world.hear(conn);
+        let Ok(Handshake::Challenge(sealed)) = Handshake::decode(&heard[1]) else {
+            panic!("no challenge in {heard:?}")
+        };
+        (conn, sealed.to_vec())
+    };
+    let (conn, sealed) = claim(&mut world, "192.0.2.9");
+    for host in 1..9 {
+        claim(&mut world, &format!("2001:db8::{host}"));
+    }
+    let answer = world.answer(&owner.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    world.say(conn, Handshake::Ping);
+    assert_eq!(world.hear(conn), [ping()]);
+}
+
+#[test]
 fn all_together_are_paced() {
     let mut world = World::new(|config| {
         config.limits.accept_rate = 10;

@@ -1,0 +1,317 @@
+//! Who is let in, as SPEC 10.6 describes it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::Model;
+use super::conn::{Conn, Manner, State};
+use crate::plan::Options;
+
+/// Penalties act from here on, and add up to no more than that (SPEC 10.6(d)).
+const PENALTY_ACTS: u64 = 15_000_000_000;
+const PENALTY_MOST: u64 = 600_000_000_000;
+
+/// Whether a group of limits holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enforce {
+    On,
+    Report,
+    Off,
+}
+
+impl Enforce {
+    fn new(number: u64) -> Enforce {
+        match number {
+            0 => Enforce::On,
+            1 => Enforce::Report,
+            _ => Enforce::Off,
+        }
+    }
+}
+
+/// The numbers of SPEC 10.6.
+#[derive(Clone, Debug)]
+pub(crate) struct AdmissionLimits {
+    max_connections: usize,
+    max_half_open: usize,
+    accept_rate: u64,
+    accept_burst: u64,
+    enforce_accepts: Enforce,
+    connections: usize,
+    wide_connections: usize,
+    rate: u64,
+    burst: u64,
+    pub(super) stale: usize,
+    penalties: bool,
+    pub(super) enforce_sources: Enforce,
+}
+
+impl AdmissionLimits {
+    pub(super) fn new(options: &Options) -> AdmissionLimits {
+        AdmissionLimits {
+            max_connections: options.max_connections as usize,
+            max_half_open: options.max_half_open as usize,
+            accept_rate: options.accept_rate,
+            accept_burst: options.accept_burst,
+            enforce_accepts: Enforce::new(options.enforce_accepts),
+            connections: options.source_connections as usize,
+            wide_connections: options.wide_connections as usize,
+            rate: options.source_rate,
+            burst: options.source_burst,
+            stale: options.source_stale as usize,
+            penalties: options.penalties != 0,
+            enforce_sources: Enforce::new(options.enforce_sources),
+        }
+    }
+}
+
+/// A pace: how long until the whole burst is in hand again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    full_at: u64,
+}
+
+impl Pace {
+    fn has_one(&self, now: u64, rate: u64, burst: u64) -> bool {
+        let each = 1_000_000_000 / rate;
+        self.full_at.saturating_sub(now) + each <= burst * each
+    }
+
+    fn take(&mut self, now: u64, rate: u64) {
+        self.full_at = self.full_at.max(now) + 1_000_000_000 / rate;
+    }
+}
+
+/// An IPv4 address, an IPv6 /64, or an IPv6 /48: its first bits, and how many they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// The source of SPEC 10.6(b).
+    pub(super) fn of(address: IpAddr) -> Network {
+        match address.to_canonical() {
+            IpAddr::V4(_) => Network {
+                address: address.to_canonical(),
+                bits: 32,
+            },
+            IpAddr::V6(address) => Network::cut(address, 64),
+        }
+    }
+
+    fn wide(address: IpAddr) -> Option<Network> {
+        match address.to_canonical() {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(Network::cut(address, 48)),
+        }
+    }
+
+    fn cut(address: Ipv6Addr, bits: u8) -> Network {
+        let kept = u128::MAX << (128 - bits);
+        let address = IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & kept));
+        Network { address, bits }
+    }
+}
+
+/// What is remembered of a network.
+#[derive(Clone, Copy, Debug, Default)]
+struct Source {
+    connections: usize,
+    pace: Pace,
+    /// Penalties have run off then.
+    penalty_until: u64,
+}
+
+/// All that admission remembers.
+#[derive(Default)]
+pub(super) struct Admission {
+    accepts: Pace,
+    sources: BTreeMap<Network, Source>,
+}
+
+impl Model {
+    /// A connection came from `address`.
+    ///
+    /// # Errors
+    /// Why the edge must turn it away.
+    pub fn accepted(&mut self, now: u64, conn: u32, address: IpAddr) -> Result<(), &'static str> {
+        self.now = now;
+        let refused = self.check_admission(address);
+        if refused.is_err() {
+            self.reach.rejected += 1;
+            return refused;
+        }
+        self.accepts += 1;
+        let mut state = Conn::new(now, address);
+        state.order = self.accepts;
+        state.counted = self.is_limited(address);
+        if state.counted {
+            for network in [Some(Network::of(address)), Network::wide(address)] {
+                if let Some(network) = network {
+                    self.admission
+                        .sources
+                        .entry(network)
+                        .or_default()
+                        .connections += 1;
+                }
+            }
+        }
+        self.conns.insert(conn, state);
+        self.dirty.insert(conn);
+        Ok(())
+    }
+
+    fn is_limited(&self, address: IpAddr) -> bool {
+        let limits = &self.limits.admission;
+        limits.enforce_sources != Enforce::Off && !address.to_canonical().is_loopback()
+    }
+
+    /// SPEC 10.6(a): the checks in their order. What only a later check refuses has not used up anything but its source's pace.
+    fn check_admission(&mut self, address: IpAddr) -> Result<(), &'static str> {
+        if self.shutdown_at.is_some() {
+            return Err("the edge shuts down");
+        }
+        let limits = self.limits.admission.clone();
+        if self.conns.len() >= limits.max_connections {
+            return Err("connections of all sources");
+        }
+        let (now, rate) = (self.now, limits.accept_rate);
+        let paced = limits.enforce_accepts != Enforce::Off && rate > 0;
+        let in_pace = !paced
+            || self
+                .admission
+                .accepts
+                .has_one(now, rate, limits.accept_burst);
+        if !in_pace && limits.enforce_accepts == Enforce::On {
+            return Err("the pace of all accepts");
+        }
+        if self.is_limited(address) {
+            let refused = self.check_source(address);
+            if limits.enforce_sources == Enforce::On {
+                refused?;
+            }
+        }
+        self.make_room()?;
+        if paced && in_pace {
+            self.admission.accepts.take(now, rate);
+        }
+        Ok(())
+    }
+
+    fn check_source(&mut self, address: IpAddr) -> Result<(), &'static str> {
+        let (now, limits) = (self.now, self.limits.admission.clone());
+        let source = self
+            .admission
+            .sources
+            .entry(Network::of(address))
+            .or_default();
+        if limits.connections > 0 && source.connections >= limits.connections {
+            return Err("connections of the source");
+        }
+        if limits.rate > 0 {
+            if !source.pace.has_one(now, limits.rate, limits.burst) {
+                return Err("the pace of the source");
+            }
+            source.pace.take(now, limits.rate);
+        }
+        if limits.penalties && source.penalty_until.saturating_sub(now) >= PENALTY_ACTS {
+            self.reach.in_penalty += 1;
+            return Err("the source's penalty");
+        }
+        let wide = Network::wide(address).and_then(|wide| self.admission.sources.get(&wide));
+        match wide {
+            Some(wide)
+                if limits.wide_connections > 0 && wide.connections >= limits.wide_connections =>
+            {
+                Err("connections of the wider source")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// SPEC 10.6(c).
+    fn make_room(&mut self) -> Result<(), &'static str> {
+        let limits = &self.limits.admission;
+        let places = limits.max_half_open;
+        if limits.enforce_accepts != Enforce::On || places == 0 {
+            return Ok(());
+        }
+        let of_strangers = (3 * places.div_ceil(4)).min(places);
+        let is_stranger = |state: &&Conn| {
+            state.close.is_none() && matches!(state.state, State::Version | State::KeyOrId)
+        };
+        let half_open = self.conns.values().filter(|state| state.is_half_open());
+        let strangers = self.conns.values().filter(is_stranger).count();
+        if strangers < of_strangers && half_open.count() < places {
+            return Ok(());
+        }
+        // Numbers of connections grow, but they are accepted in another order.
+        let oldest = self
+            .conns
+            .iter()
+            .filter(|(_, state)| is_stranger(state))
+            .min_by_key(|(_, state)| (state.accepted_at, state.order))
+            .map(|(conn, _)| *conn);
+        let Some(oldest) = oldest else {
+            return Err("half-open connections");
+        };
+        self.reach.made_room += 1;
+        self.close(oldest, "a newer connection needs its place", Manner::Abrupt);
+        Ok(())
+    }
+
+    /// The connection is no more.
+    pub(super) fn release(&mut self, conn: &Conn) {
+        if !conn.counted {
+            return;
+        }
+        for network in [Some(Network::of(conn.address)), Network::wide(conn.address)] {
+            if let Some(source) = network.and_then(|one| self.admission.sources.get_mut(&one)) {
+                source.connections -= 1;
+            }
+        }
+    }
+
+    /// SPEC 10.6(d): what closing a connection for this costs its source.
+    pub(super) fn punish(&mut self, conn: u32, why: &'static str) {
+        let seconds = match why {
+            "a response that is not acceptable" | "the claimed session has ended" => 5,
+            "the handshake deadline" => 2,
+            "a length above the bound in the handshake"
+            | "all bytes of a handshake were taken, and it has not ended"
+            | "not a handshake packet"
+            | "a packet out of turn"
+            | "a frame above the bound"
+            | "the frame deadline"
+            | "the edge came to it now" => 10,
+            _ => return,
+        };
+        let Some(state) = self.conns.get(&conn).filter(|state| state.counted) else {
+            return;
+        };
+        let (now, network) = (self.now, Network::of(state.address));
+        let source = self.admission.sources.entry(network).or_default();
+        let until = source.penalty_until.max(now) + seconds * 1_000_000_000;
+        source.penalty_until = until.min(now + PENALTY_MOST);
+    }
+
+    /// SPEC 9.7(a): whether a session that went away from `address` is one too many of its source.
+    pub(super) fn is_one_too_many(&self, sid: u64, address: IpAddr) -> bool {
+        let limits = &self.limits.admission;
+        if limits.enforce_sources != Enforce::On || limits.stale == 0 || !self.is_limited(address) {
+            return false;
+        }
+        let network = Network::of(address);
+        let others = self.sessions.iter().filter(|(other, session)| {
+            **other != sid && session.conn.is_none() && session.went_from == Some(network)
+        });
+        others.count() >= limits.stale
+    }
+
+    /// The source that a session away from `address` counts for.
+    pub(super) fn counts_for(&self, address: IpAddr) -> Option<Network> {
+        self.is_limited(address).then(|| Network::of(address))
+    }
+}
