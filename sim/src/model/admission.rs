@@ -125,7 +125,7 @@ struct Source {
 }
 
 /// All that admission remembers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Admission {
     accepts: Pace,
     sources: BTreeMap<Network, Source>,
@@ -148,14 +148,10 @@ impl Model {
         state.order = self.accepts;
         state.counted = self.is_limited(address);
         if state.counted {
-            for network in [Some(Network::of(address)), Network::wide(address)] {
-                if let Some(network) = network {
-                    self.admission
-                        .sources
-                        .entry(network)
-                        .or_default()
-                        .connections += 1;
-                }
+            let networks = [Some(Network::of(address)), Network::wide(address)];
+            for network in networks.into_iter().flatten() {
+                let source = self.admission.sources.entry(network).or_default();
+                source.connections += 1;
             }
         }
         self.conns.insert(conn, state);

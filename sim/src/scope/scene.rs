@@ -229,8 +229,8 @@ impl Scene {
             open: true,
             told: false,
         });
-        let must = self.model.accepted(self.now, conn);
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
+        let must = self.model.accepted(self.now, conn, address);
         match self.host.edge.handle_accepted(time(self.now), address) {
             Ok(key) if must.is_ok() => self.host.insert(conn, key),
             other => {
