@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::instructions::CountError;
 use crate::load::program::{CONFIG, Program, StartError, become_program};
 use crate::load::{self, LoadError, Options, Scenario, process, scale};
-use crate::{attack, bare, compare, instructions, report};
+use crate::{attack, bare, compare, instructions, report, shards};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -41,6 +41,8 @@ enum Command {
     Compare(CompareArgs),
     /// As many clients as the machine has descriptors for, a few of them active; all cut at once, all back
     Scale(ScaleArgs),
+    /// One program with one shard and with more, under a load that leaves it the CPUs
+    Shards(ShardsArgs),
     /// Attacks beside a hundred ordinary clients, whose echo must go on
     Attack(AttackArgs),
     /// Instructions per packet of the core's work, counted under callgrind
@@ -84,6 +86,27 @@ struct ScaleArgs {
     /// Clients that send
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     active: u32,
+}
+
+#[derive(Debug, Args)]
+struct ShardsArgs {
+    #[command(flatten)]
+    common: Common,
+    /// A program that reads connserver.toml
+    #[arg(long, default_value = "voltlane")]
+    program: Program,
+    /// Numbers of shards; the first one is what the others are compared with
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    counts: Vec<u8>,
+    /// How often each is measured; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+    /// Clients that the backend writes to in turn
+    #[arg(long, default_value_t = 1000)]
+    clients: usize,
+    /// Packets of each that are on their way at most
+    #[arg(long, default_value_t = 256)]
+    in_flight: usize,
 }
 
 #[derive(Debug, Args)]
@@ -145,7 +168,7 @@ struct LoadArgs {
     scenario: ScenarioArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Common {
     /// For how long each is measured
     #[arg(long, global = true, default_value_t = 3)]
@@ -162,6 +185,9 @@ struct Common {
     /// Loopback addresses (127.0.x.y) that the clients come from
     #[arg(long, global = true, default_value_t = 1)]
     sources: u32,
+    /// Milliseconds that the clients rest between two looks at their sockets: the load then needs less CPU, and latency says nothing
+    #[arg(long, global = true, default_value_t = 0)]
+    rest_ms: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -266,6 +292,7 @@ pub fn main() -> ExitCode {
         Command::Load(args) => run_load(&args).map_err(Into::into),
         Command::Compare(args) => run_compare(&args).map_err(Into::into),
         Command::Scale(args) => run_scale(&args).map_err(Into::into),
+        Command::Shards(args) => run_shards(&args).map_err(Into::into),
         Command::Attack(args) => run_attacks(&args),
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
         Command::Become {
@@ -285,6 +312,34 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_shards(args: &ShardsArgs) -> Result<(), LoadError> {
+    // All share all CPUs: on a machine with two, a load that has one for itself would leave one for two shards.
+    let common = Common {
+        no_pin: true,
+        rest_ms: args.common.rest_ms.max(shards::REST_MS),
+        ..args.common.clone()
+    };
+    let options = common.options(CONFIG)?;
+    let scenario = Scenario::FanOut {
+        clients: args.clients,
+        in_flight: args.in_flight,
+        size: shards::PACKET_BYTES,
+    };
+    let found = shards::run(
+        &args.program,
+        &scenario,
+        &args.counts,
+        args.rounds,
+        &options,
+    )?;
+    if args.common.json {
+        println!("{}", shards::json(&found));
+    } else {
+        print!("{}", shards::table(&found));
+    }
+    Ok(())
 }
 
 fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
@@ -422,6 +477,7 @@ impl Common {
                 Vec::new()
             },
             sources: self.sources.clamp(1, 60_000),
+            rest: Duration::from_millis(self.rest_ms.min(1_000)),
         })
     }
 }

@@ -9,5 +9,6 @@ pub mod compare;
 pub mod instructions;
 pub mod load;
 pub mod report;
+pub mod shards;
 pub mod wire;
 pub mod work;

@@ -106,6 +106,8 @@ pub struct Fleet {
     pub broken: u64,
     /// Connections that are on their way at most.
     pub max_connecting: usize,
+    /// How long it sleeps before each turn.
+    pub rest: Duration,
     address: SocketAddr,
     speech: Speech,
     sources: Sources,
@@ -136,6 +138,7 @@ impl Fleet {
             clients: Vec::new(),
             broken: 0,
             max_connecting: MAX_CONNECTING,
+            rest: Duration::ZERO,
             address,
             speech,
             sources: Sources::new(sources),
@@ -186,6 +189,9 @@ impl Fleet {
         until: Duration,
         on: &mut impl FnMut(&mut Client, Event<'_>),
     ) -> io::Result<()> {
+        if !self.rest.is_zero() {
+            std::thread::sleep(self.rest);
+        }
         self.connect_waiting()?;
         let mut events = Events::with_capacity(1024);
         let at_once = !self.unread.is_empty();

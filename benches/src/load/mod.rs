@@ -38,6 +38,9 @@ pub struct Options {
     pub program_cpus: Vec<usize>,
     /// Loopback addresses that the clients come from.
     pub sources: u32,
+    /// How long the clients rest between two looks at their sockets while it is measured. Each look then finds more, for the same
+    /// CPU of the load: it leaves the machine to the program.
+    pub rest: Duration,
 }
 
 /// Why there is no figure.
@@ -210,6 +213,7 @@ impl Bench {
         on: &mut impl FnMut(&mut Meter, &mut Client, Event<'_>),
     ) -> Result<Outcome, LoadError> {
         let mut meter = Meter::new(self.clock);
+        self.fleet.rest = self.options.rest;
         self.turn_for(self.options.warm_up, &mut |client, event| {
             on(&mut meter, client, event)
         })?;
