@@ -49,14 +49,24 @@ mod bugs {
     }
 
     macro_rules! bugs {
-        ($($(#[$doc:meta])* $bug:ident,)*) => {
+        (
+            $($(#[$doc:meta])* $bug:ident,)*
+            @shards
+            $($(#[$shards_doc:meta])* $shards:ident,)*
+        ) => {
             /// What can be wrong. The first twelve are what the published edge does (SPEC 14).
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-            pub enum Bug { $($(#[$doc])* $bug,)* }
+            pub enum Bug {
+                $($(#[$doc])* $bug,)*
+                $($(#[$shards_doc])* $shards,)*
+            }
 
             impl Bug {
-                /// All of them.
+                /// All that one edge alone can have.
                 pub const ALL: &'static [Bug] = &[$(Bug::$bug,)*];
+
+                /// Those that take several shards (SPEC 9.9).
+                pub const OF_SHARDS: &'static [Bug] = &[$(Bug::$shards,)*];
             }
         };
     }
@@ -200,5 +210,39 @@ mod bugs {
         AnnouncesAway,
         /// Only the first session is announced.
         AnnouncesFirstOnly,
+
+        @shards
+        /// A claim of another shard's session is one of an unknown id.
+        ClaimNotHandedOver,
+        /// The shard that takes a connection in counts it twice.
+        HandoverCountedTwice,
+        /// The shard that hands a connection over counts it on.
+        HandoverHalfOpenLeaks,
+        /// A connection that is handed over is released from its source, and again at its end.
+        HandoverReleasesSource,
+        /// What was not written yet to a connection that is handed over is dropped.
+        HandoverLosesReply,
+        /// What waits in the trunk goes with the link.
+        TrunkDropsKept,
+        /// A large packet overtakes in the trunk.
+        TrunkReorders,
+        /// The trunk does not wait for the announcements of all shards.
+        TrunkAnnouncesLate,
+        /// An unfinished frame of a shard's stream begins the next one.
+        TrunkFragmentSurvives,
+        /// What a shard announced outlives the link.
+        TrunkKeepsAnnouncements,
+        /// What comes for a shard goes to the first.
+        FrameToFirstShard,
+        /// What names no shard is dropped.
+        StrangeFrameDropped,
+        /// A new link is read before all shards are done with the one before.
+        LinkReadTooEarly,
+        /// What waits for a shard goes with the link.
+        FramesForShardDropped,
+        /// A shard that does not read holds nobody up.
+        SlowShardUnbounded,
+        /// Shards are read whatever waits for the backend.
+        ShardsReadUnbounded,
     }
 }

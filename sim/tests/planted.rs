@@ -87,6 +87,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::ShutdownReadsOn | Bug::ShutdownTellsBackend => &["S15"],
         // It may be taken for the end of the announcement.
         Bug::AnnouncesAway => &["S6", "S12", "S16"],
+        other => unreachable!("{other:?} takes several shards: shards_planted.rs"),
     }
 }
 

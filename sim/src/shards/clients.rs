@@ -2,7 +2,7 @@
 
 use voltlane_core::edge::ConnKey;
 
-use super::ledger::Purpose;
+use super::ledger::{Purpose, Session};
 use super::stream::{End, Stream, take};
 use super::{World, time};
 use crate::codec::{self, Hello, frame};
@@ -36,6 +36,8 @@ pub(super) struct Client {
     live: Vec<u32>,
     /// It reads nothing before.
     stalled_until: u64,
+    /// It drops its connection then, and perhaps comes back at once.
+    drops_at: Option<(u64, End)>,
 }
 
 /// A connection, both ends.
@@ -85,7 +87,15 @@ impl World {
             0 => self.client_sends(client),
             1 => {
                 let end = self.rng.pick(&[End::Fin, End::Rst]);
-                self.client_drops(client, end);
+                // While things are said to it.
+                let soon = self.now + self.rng.below(30 * self.setup.round_nanos);
+                self.clients[client].drops_at = Some((soon, end));
+                self.client_sends(client);
+                if let Some(session) = self.clients[client].session {
+                    for _ in 0..self.rng.between(1, 3) {
+                        self.backend_sends(session, self.setup.payload as usize);
+                    }
+                }
             }
             2 | 3 => self.come_back(client),
             4 => self.attempt(client),
@@ -106,10 +116,18 @@ impl World {
                 self.backend_breaks_off(&longest.to_le_bytes());
             }
             12 => self.backend.refuses_until = self.some_time(),
-            13 => self.backend.stalled_until = self.some_time(),
+            13 => {
+                self.backend.stalled_until = self.some_time();
+                if self.setup.heavy {
+                    self.crowd_the_backend();
+                }
+            }
             14 => {
                 let shard = self.some_shard();
                 self.shards[shard].paused_until = self.some_time();
+                if self.setup.heavy {
+                    self.crowd_a_shard();
+                }
             }
             _ if self.rng.chance(50) => self.link.paused_until = self.some_time(),
             _ => self.clients[client].stalled_until = self.some_time(),
@@ -125,9 +143,30 @@ impl World {
         self.rng.below(self.shards.len() as u64) as usize
     }
 
+    /// More than the trunk takes at once, for a shard that reads nothing for long.
+    fn crowd_a_shard(&mut self) {
+        let there = |session: &Session| session.heard > 0 && session.current.is_some();
+        let Some(session) = self.ledger.sessions.iter().rposition(there) else {
+            return;
+        };
+        let home = self.ledger.sessions[session].id.map_or(0, |id| id >> 56);
+        self.shards[home as usize].paused_until = self.now + 300_000_000;
+        for _ in 0..40 {
+            self.backend_sends(session, self.setup.payload as usize);
+        }
+    }
+
+    /// The same for a backend that reads nothing.
+    fn crowd_the_backend(&mut self) {
+        self.backend.stalled_until = self.now + 300_000_000;
+        for client in 0..self.clients.len() {
+            self.client_sends(client);
+        }
+    }
+
     // ---- what the backend does
 
-    fn backend_bursts(&mut self) {
+    pub(super) fn backend_bursts(&mut self) {
         let Some(session) = self.known_session() else {
             return;
         };
@@ -137,15 +176,15 @@ impl World {
         }
     }
 
+    /// Mostly that of a client, sometimes one that may have ended long ago.
     fn known_session(&mut self) -> Option<usize> {
-        let known = self.ledger.known.len() as u64;
-        // Mostly one of those that came last: the others have ended.
-        let from = if self.rng.chance(80) {
-            known.saturating_sub(self.clients.len() as u64)
-        } else {
-            0
-        };
-        let place = (from + self.rng.below(known - from)) as usize;
+        let client = self.rng.below(self.clients.len() as u64) as usize;
+        let heard_of = |&session: &usize| self.ledger.sessions[session].heard > 0;
+        let of_client = self.clients[client].session.filter(heard_of);
+        if of_client.is_some() && self.rng.chance(80) {
+            return of_client;
+        }
+        let place = self.rng.below(self.ledger.known.len() as u64) as usize;
         let id = self.ledger.known.get(place)?;
         self.ledger.by_id.get(id).copied()
     }
@@ -333,6 +372,14 @@ impl World {
 
     pub(super) fn client_turn(&mut self, client: usize) -> bool {
         let mut moved = false;
+        let drops_at = &mut self.clients[client].drops_at;
+        if let Some((_, end)) = drops_at.take_if(|(at, _)| *at <= self.now) {
+            self.client_drops(client, end);
+            if self.rng.chance(60) {
+                self.come_back(client);
+            }
+            moved = true;
+        }
         for conn in self.clients[client].live.clone() {
             if !self.conns[conn as usize].silent {
                 moved |= self.pump(conn);
@@ -425,6 +472,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         for client in &mut self.clients {
             client.stalled_until = 0;
+            client.drops_at = None;
         }
         for conn in 0..self.conns.len() as u32 {
             if self.conns[conn as usize].silent {

@@ -109,6 +109,16 @@ impl Ledger {
             session.owed_down.pop_front();
             session.owed_bytes -= LENGTH_BYTES + body.len();
         }
+        // What has begun must be the beginning of the next.
+        let begun = watch.took.rest().first_chunk::<LENGTH_BYTES>();
+        let next = self.sessions[watch.session].owed_down.front();
+        if let Some(length) = begun.filter(|_| watch.handshake_down == 0) {
+            let length = LENGTH_BYTES + u32::from_le_bytes(*length) as usize;
+            if next.is_none_or(|(_, bytes)| *bytes != length) {
+                let text = format!("connection {conn} gets {length} bytes, and {next:?} is next");
+                self.fail("S10", "1.4(b)", text);
+            }
+        }
     }
 
     /// A client received a packet.

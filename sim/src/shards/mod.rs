@@ -234,6 +234,7 @@ impl World {
         let others = [
             self.next_op,
             self.link.dial_at,
+            self.link.full_until,
             self.link.paused_until,
             self.backend.stalled_until,
             self.closing.as_ref().map_or(0, |closing| closing.look_at),

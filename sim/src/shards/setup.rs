@@ -10,6 +10,8 @@ use crate::rng::Rng;
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) seed: u64,
+    /// Whether it fills what the trunk holds at most.
+    pub(super) heavy: bool,
     pub(super) shards: u8,
     pub(super) clients: usize,
     /// Addresses that the clients come from.
@@ -43,7 +45,7 @@ impl Setup {
         let mut rng = Rng::fork(seed, "setup of shards", 0);
         let clients = rng.between(2, 9) as usize;
         // Few seeds fill what the trunk holds at most: it costs them a hundred times the bytes.
-        let heavy = rng.chance(3);
+        let heavy = rng.chance(4);
         let mut weights = [0; 16];
         for (number, weight) in weights.iter_mut().enumerate() {
             let left_out = OPTIONAL.contains(&number) && rng.chance(40);
@@ -53,7 +55,8 @@ impl Setup {
         weights[0] += 10;
         weights[6] += 10;
         if heavy {
-            (weights[6], weights[14]) = (20, 20);
+            weights[9..16].fill(1);
+            (weights[2], weights[13], weights[14]) = (20, 10, 10);
         }
         let config = config(&mut rng, heavy);
         // Each client has a place for its connection and one for the next.
@@ -69,6 +72,7 @@ impl Setup {
         };
         Setup {
             seed,
+            heavy,
             shards: rng.pick(&[2, 2, 2, 3, 3, 4]),
             clients,
             sources: rng.between(fewest, clients as u64),

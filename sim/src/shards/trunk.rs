@@ -6,6 +6,7 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Closed;
 
 use super::branch::Branch;
+use super::shard::Shard;
 use super::stream::{End, Stream, take};
 use super::{World, kind, time};
 use crate::codec::{self, TAG_BYTES, Tagged};
@@ -26,6 +27,10 @@ pub(super) struct Link {
     /// The shard that is served first in the next turn.
     first: usize,
     pub(super) finished: bool,
+    /// Its transport takes nothing before.
+    pub(super) full_until: u64,
+    /// What streams that ended may have brought since less than the bound waited for the backend.
+    ended_beyond: usize,
 }
 
 /// The backend.
@@ -37,6 +42,8 @@ pub(super) struct Backend {
     pub(super) refuses_until: u64,
     /// It reads nothing before.
     pub(super) stalled_until: u64,
+    /// It drops the link then.
+    drops_at: Option<u64>,
 }
 
 impl World {
@@ -92,6 +99,7 @@ impl World {
             let generation = self.ledger.generation;
             self.note(|| format!("link {generation} is up"));
             self.machine.handle_link_connected(now);
+            self.greet();
             return true;
         }
         if self.link.streams.is_none() && self.machine.link_wants_connect(now) {
@@ -103,10 +111,31 @@ impl World {
         false
     }
 
+    /// What the backend does with a new link: it goes on where it was, or drops it while things are being said.
+    fn greet(&mut self) {
+        if self.closing.is_none() {
+            let soon = self.now + self.rng.below(8 * self.setup.round_nanos);
+            if self.rng.chance(20) {
+                self.backend.drops_at = Some(soon);
+                self.link.full_until = if self.rng.chance(50) { soon } else { 0 };
+            }
+            if self.rng.chance(70) {
+                self.backend_bursts();
+            }
+        }
+    }
+
     fn link_lost(&mut self, cause: Closed) {
         self.note(|| format!("the link is lost: {cause:?}"));
         self.hash.add(self.now, kind::LINK_STATE, 2, &[]);
         self.link.streams = None;
+        self.backend.drops_at = None;
+        self.link.full_until = 0;
+        if self.closing.is_none() && self.rng.chance(25) {
+            // One shard hears of it late, and the next link may be there before.
+            let shard = self.rng.below(self.shards.len() as u64) as usize;
+            self.shards[shard].paused_until = self.now + self.rng.below(400_000_000);
+        }
         self.backend.outbox.clear();
         self.ledger.link_down();
         self.machine.handle_link_closed(time(self.now), cause);
@@ -145,6 +174,9 @@ impl World {
         let Some((up, _)) = &mut self.link.streams else {
             return false;
         };
+        if self.now < self.link.full_until {
+            return false;
+        }
         let output = self.machine.link_output().concat();
         let count = output.len().min(up.room()).min(most);
         if count == 0 {
@@ -207,11 +239,17 @@ impl World {
 
     /// What waits in the trunk is bounded.
     pub(super) fn check_trunk_bounds(&mut self) {
-        let up = self.setup.config.clients.max_frame_bytes.min(60_100) as usize;
+        let up = self.setup.payload as usize + TAG_BYTES + 4;
         let for_backend = self.machine.gauges().link_bytes;
-        // The branch that was being read when the bound was reached, and those that end: one stream each.
-        let streams = self.shards.len() * (self.setup.branch_stream + up + TAG_BYTES + 4);
-        if for_backend > LINK_BYTES + READ_BYTES + up + streams {
+        // Those that end bring what their streams hold, whatever waits.
+        let ends = |shard: &&Shard| shard.branch.as_ref().is_some_and(|b| b.trunk_ended);
+        if self.shards.iter().any(|shard| ends(&shard)) {
+            self.link.ended_beyond += self.shards.len() * (self.setup.branch_stream + up);
+        }
+        if for_backend < LINK_BYTES {
+            self.link.ended_beyond = 0;
+        }
+        if for_backend > LINK_BYTES + READ_BYTES + up + self.link.ended_beyond {
             let text = format!("{for_backend} bytes wait for the backend");
             return self.ledger.fail("B4", "10.4", text);
         }
@@ -234,13 +272,16 @@ impl World {
 
     pub(super) fn backend_turn(&mut self) -> bool {
         let most = self.draw_chunk();
-        if self.now < self.backend.stalled_until {
-            return false;
+        if self.backend.drops_at.is_some_and(|at| at <= self.now) {
+            self.backend.drops_at = None;
+            self.backend_drops(End::Rst);
+            return true;
         }
+        let reads = self.now >= self.backend.stalled_until;
         let Some((up, down)) = &mut self.link.streams else {
             return false;
         };
-        let read = up.read(most).len();
+        let read = if reads { up.read(most).len() } else { 0 };
         let bytes = take(&mut self.backend.outbox, down.room());
         down.write(&bytes);
         read + bytes.len() > 0
