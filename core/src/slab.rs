@@ -1,5 +1,11 @@
 //! A table with dense indexes, stable while an entry lives, and a generation against their reuse.
 
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Places that are kept when all are free: memory for so few is not worth giving back.
+const KEPT_SLOTS: usize = 1024;
+
 /// The place of an entry, and which of the entries that ever stood there is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -13,20 +19,36 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// Values under dense `u32` indexes; freed indexes are used again, last freed first, which keeps the table small and warm.
+/// Values under dense `u32` indexes.
+///
+/// The lowest free index is used first, and free places at the end are given up: the table is as long as its highest index in use,
+/// and its memory follows it down when a crowd has left. Both take constant time but for the order of free indexes, a heap.
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
-    free: Vec<u32>,
+    /// All free indexes of `slots`, and some beyond its end: since the lowest comes first, one beyond the end says that no other
+    /// is left.
+    free: BinaryHeap<Reverse<u32>>,
     len: usize,
+    /// The highest generation of a place that was given up: a place that is made begins with it, so that no key comes again.
+    generation: u32,
+}
+
+/// What becomes of room for `capacity` entries of which `len` are in use: the room to keep, if some is to be given back.
+///
+/// With a quarter in use half of it goes, so that each entry moves at most once for each that was removed.
+pub(crate) fn room_to_keep(len: usize, capacity: usize) -> Option<usize> {
+    let keep = (2 * len).max(KEPT_SLOTS);
+    (capacity >= 2 * keep).then_some(keep)
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Slab {
             slots: Vec::new(),
-            free: Vec::new(),
+            free: BinaryHeap::new(),
             len: 0,
+            generation: 0,
         }
     }
 }
@@ -37,24 +59,26 @@ impl<T> Slab<T> {
         self.len
     }
 
-    /// One more than the highest index ever used: the bound of a walk by index.
+    /// One more than the highest index in use: the bound of a walk by index.
     pub(crate) fn end(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
     /// Stores `value`. `None` when all 2³²−1 indexes are taken.
     pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
+        let end = self.end();
         let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(self.slots.len())
-                    .ok()
-                    .filter(|&index| index != u32::MAX)?;
+            Some(Reverse(index)) if index < end => index,
+            _ => {
+                self.free.clear();
+                if end == u32::MAX {
+                    return None;
+                }
                 self.slots.push(Slot {
-                    generation: 0,
+                    generation: self.generation,
                     value: None,
                 });
-                index
+                end
             }
         };
         let slot = self.slots.get_mut(index as usize)?;
@@ -71,13 +95,32 @@ impl<T> Slab<T> {
         let slot = self.slots.get_mut(index as usize)?;
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
         self.len -= 1;
-        if self.len == 0 {
-            // All indexes are free: begin anew with their generations kept, and give the list's memory back.
-            self.free.shrink_to(1024);
+        while let Some(last) = self.slots.pop_if(|last| last.value.is_none()) {
+            self.generation = self.generation.max(last.generation);
         }
+        if index < self.end() {
+            self.free.push(Reverse(index));
+        }
+        self.give_memory_back();
         Some(value)
+    }
+
+    fn give_memory_back(&mut self) {
+        if let Some(keep) = room_to_keep(self.slots.len(), self.slots.capacity()) {
+            self.slots.shrink_to(keep);
+        }
+        if let Some(keep) = room_to_keep(self.slots.len(), self.free.capacity()) {
+            let end = self.end();
+            self.free.retain(|&Reverse(index)| index < end);
+            self.free.shrink_to(keep);
+        }
+    }
+
+    /// Places for which it has memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity() + self.free.capacity()
     }
 
     /// The value at `index`, whichever generation it has.
@@ -121,6 +164,10 @@ impl<T> Slab<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -135,5 +182,50 @@ mod tests {
         assert_eq!(slab.find(second), Some(&"b"));
         assert_eq!(slab.remove(7), None);
         assert_eq!((slab.len(), slab.end()), (1, 1));
+    }
+
+    #[test]
+    fn its_memory_follows_the_highest_index_in_use() {
+        let mut slab = Slab::default();
+        for n in 0..100_000_u32 {
+            assert_eq!(slab.insert(n).unwrap().index, n);
+        }
+        // In an order in which the last ones go last, and one in the middle stays.
+        for index in (0..100_000).filter(|&index| index != 20_000) {
+            slab.remove(index);
+        }
+        assert_eq!((slab.len(), slab.end()), (1, 20_001));
+        assert!(slab.capacity() <= 2 * 4 * 20_001, "{}", slab.capacity());
+        assert_eq!(slab.insert(7).unwrap().index, 0, "the lowest goes first");
+        slab.remove(20_000);
+        assert_eq!(slab.end(), 1);
+        assert!(slab.capacity() <= 2 * 2 * KEPT_SLOTS, "{}", slab.capacity());
+    }
+
+    proptest! {
+        /// Against a map by key that forgets nothing: no key comes twice, dead ones stay dead.
+        #[test]
+        fn it_behaves_as_a_map_in_which_no_key_comes_again(
+            steps in proptest::collection::vec((any::<bool>(), 0..40_u32), 0..400),
+        ) {
+            let mut slab = Slab::default();
+            let mut all = BTreeMap::new();
+            for (step, (inserts, index)) in steps.into_iter().enumerate() {
+                if inserts {
+                    let key = slab.insert(step).unwrap();
+                    prop_assert_eq!(all.insert(key, Some(step)), None);
+                } else {
+                    let key = slab.key_at(index);
+                    let removed = slab.remove(index);
+                    prop_assert_eq!(removed, key.and_then(|key| all.insert(key, None)).flatten());
+                }
+                let living: Vec<_> = all.iter().filter_map(|(key, value)| Some((*key, (*value)?))).collect();
+                prop_assert_eq!(slab.len(), living.len());
+                prop_assert_eq!(slab.end(), living.last().map_or(0, |(key, _)| key.index + 1));
+                for (key, value) in &all {
+                    prop_assert_eq!(slab.find(*key), value.as_ref());
+                }
+            }
+        }
     }
 }

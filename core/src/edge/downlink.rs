@@ -15,6 +15,7 @@ use super::counters::EndReason;
 use super::memory::{Pressure, squeezed_by};
 use super::session::Place;
 use crate::planted::planted;
+use crate::slab::room_to_keep;
 
 /// What became of a packet of the backend's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Spare {
         if bytes <= MAX_SPARE_BUFFER_BYTES && self.bytes + bytes <= MAX_SPARE_BYTES {
             self.bytes += bytes;
             self.buffers.push(buffer);
+        }
+    }
+
+    /// No more of them than there are connections, which is who fills queues.
+    pub(super) fn keep_at_most(&mut self, buffers: usize) {
+        while self.buffers.len() > buffers {
+            self.take();
+        }
+        if let Some(keep) = room_to_keep(self.buffers.len(), self.buffers.capacity()) {
+            self.buffers.shrink_to(keep);
         }
     }
 }
@@ -298,6 +309,11 @@ mod tests {
             spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES));
         }
         assert_eq!(spare.bytes, MAX_SPARE_BYTES);
+        spare.keep_at_most(3);
+        assert_eq!(
+            (spare.buffers.len(), spare.bytes),
+            (3, 3 * MAX_SPARE_BUFFER_BYTES)
+        );
         while spare.take().is_some() {}
         assert_eq!(spare.bytes, 0);
     }

@@ -74,6 +74,7 @@ impl Edge {
             return;
         };
         self.sources.lock().release(now, conn.admission);
+        self.spare.keep_at_most(self.conns.slab.len());
         if matches!(conn.state, State::Handshake(_)) && !planted!(HalfOpenLeaks) {
             self.conns.half_open -= 1;
         }

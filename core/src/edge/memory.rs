@@ -300,6 +300,17 @@ impl Edge {
 
 #[cfg(test)]
 impl Edge {
+    /// Places of connections, sessions, sources and lists for which there is memory.
+    pub(super) fn table_capacities(&self) -> [usize; 5] {
+        [
+            self.conns.slab.capacity(),
+            self.sessions.capacity(),
+            self.sources.lock().capacity(),
+            self.ready.capacity(),
+            self.waiting.capacity(),
+        ]
+    }
+
     /// The account is what a walk over everything finds.
     pub(super) fn audit(&self) {
         let conns = (0..self.conns.slab.end()).filter_map(|index| self.conns.slab.at(index));

@@ -47,6 +47,7 @@ use crate::id::ClientIds;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 use crate::link::Link;
 use crate::planted::planted;
+use crate::slab::room_to_keep;
 use crate::time::Time;
 
 pub use config::{
@@ -291,6 +292,9 @@ impl Edge {
                 }
                 return Some(key);
             }
+        }
+        if let Some(keep) = room_to_keep(0, self.ready.capacity()) {
+            self.ready.shrink_to(keep);
         }
         None
     }

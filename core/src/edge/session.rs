@@ -6,7 +6,7 @@ use crate::deadlines::{Deadlines, Timed, Timer};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::queue::FrameQueue;
-use crate::slab::{Key, Slab};
+use crate::slab::{Key, Slab, room_to_keep};
 use crate::time::Time;
 
 use super::limits::Bucket;
@@ -174,18 +174,24 @@ impl Sessions {
             entry.remove();
         }
         // The table grows with a storm of clients; it gives its memory back when they are gone.
-        if self.by_id.capacity() > 1024 && self.by_id.len() < self.by_id.capacity() / 8 {
+        if let Some(keep) = room_to_keep(self.by_id.len(), self.by_id.capacity()) {
             let rehash = |index: &u32| {
                 slab.at(*index)
                     .map_or(0, |session| hash(session.id.as_u64()))
             };
-            self.by_id.shrink_to(self.by_id.len() * 2, rehash);
+            self.by_id.shrink_to(keep, rehash);
         }
     }
 
     /// How many have ended, and are kept for their last words.
     pub(super) fn ending(&self) -> usize {
         self.slab.len() - self.by_id.len()
+    }
+
+    /// Places for which there is memory, in both tables.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.slab.capacity() + self.by_id.capacity()
     }
 
     /// How many are away.

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::deadlines::{Deadlines, Timed, Timer};
-use crate::slab::Slab;
+use crate::slab::{Slab, room_to_keep};
 use crate::time::Time;
 
 use super::config::SourceLimits;
@@ -209,6 +209,12 @@ impl Sources {
         self.slab.len()
     }
 
+    /// Places for which there is memory, in both tables.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.slab.capacity() + self.by_prefix.capacity()
+    }
+
     /// Counts a connection from `address` in, or says why not; then nothing was counted but the attempt's rate.
     pub(super) fn admit(
         &mut self,
@@ -370,6 +376,14 @@ impl Sources {
                 .find_entry(Self::hash(self.key, source.prefix), |other| *other == index)
         {
             entry.remove();
+        }
+        if let Some(keep) = room_to_keep(self.by_prefix.len(), self.by_prefix.capacity()) {
+            let (hash_key, slab) = (self.key, &self.slab);
+            let rehash = |index: &u32| {
+                slab.at(*index)
+                    .map_or(0, |source| Self::hash(hash_key, source.prefix))
+            };
+            self.by_prefix.shrink_to(keep, rehash);
         }
     }
 

@@ -249,3 +249,49 @@ fn one_read_of_the_link_does_what_a_read_for_each_packet_does() {
         assert_eq!(run(true), run(false), "from {percent} %");
     }
 }
+
+/// A hundred thousand come, all go and expire: the tables are nearly as small as before (threat 14).
+#[test]
+fn memory_for_a_crowd_goes_with_it() {
+    let mut world = World::new(|config| {
+        let limits = &mut config.limits;
+        limits.enforce_accepts = Enforce::Off;
+        (limits.max_connections, limits.max_sessions) = (1 << 20, 1 << 20);
+        config.clients.max_stale_clients = 1 << 20;
+    });
+    let stays = world.join();
+    let key = KeyPair::generate(&mut world.rng).public();
+    let crowd: Vec<ConnKey> = (0..100_000_u32)
+        .map(|n| {
+            let source = IpAddr::V4((0x0a00_0000 | n).into());
+            let conn = world.edge.handle_accepted(world.now, source).unwrap();
+            world.say(conn, Handshake::ProtocolVersion(2));
+            world.say(conn, Handshake::PubKey(key.as_bytes()));
+            conn
+        })
+        .collect();
+    while world.edge.poll_client().is_some() {}
+    let full = world.edge.table_capacities();
+    assert!(full[..3].iter().all(|places| *places > 100_000), "{full:?}");
+    for conn in crowd {
+        world.leave(conn);
+        while world.edge.poll_client().is_some() {}
+    }
+    world.wait(Duration::from_secs(3600));
+    // What the backend hears of them is more than the link holds at once.
+    while world.edge.gauges().link_packets > 0 {
+        let bytes = world.edge.link_output().concat().len();
+        world.edge.handle_link_written(world.now, bytes);
+    }
+    assert_eq!(world.edge.gauges().sessions, 1);
+    // Sources are forgotten a few at a time, by who comes later.
+    for _ in 0..100_000 {
+        if let Ok(conn) = world.edge.handle_accepted(world.now, SOURCE) {
+            world.leave(conn);
+        }
+    }
+    let left = world.edge.table_capacities();
+    assert!(left.iter().all(|places| *places <= 8 * 1024), "{left:?}");
+    world.send(stays.conn, b"still here");
+    assert_eq!(world.backend_hears(), [data(stays.id, "still here")]);
+}
