@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod cases;
+pub mod churn;
 pub mod codec;
 pub mod engine;
 pub mod hash;

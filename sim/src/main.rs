@@ -90,6 +90,10 @@ struct Show {
     /// Shrinks a plan that breaks a rule before showing it.
     #[arg(long)]
     shrink: bool,
+    /// Plants a bug in the core first, by its name in `voltlane_core::planted`.
+    #[cfg(feature = "planted")]
+    #[arg(long)]
+    plant: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -137,6 +141,12 @@ fn read(path: &Path) -> Result<Plan, String> {
 
 /// True when the run broke no rule.
 fn replay(mut plan: Plan, show: &Show) -> Result<bool, String> {
+    #[cfg(feature = "planted")]
+    if let Some(name) = &show.plant {
+        use voltlane_core::planted::{Bug, plant};
+        let bug = Bug::ALL.iter().find(|bug| format!("{bug:?}") == *name);
+        plant(Some(*bug.ok_or(format!("no bug {name}"))?));
+    }
     let mut outcome = engine::run_traced(&plan);
     if let Some(violation) = outcome.violation.as_ref().filter(|_| show.shrink) {
         plan = shrink::shrink(&plan, violation.id, shrink::Budget::default());

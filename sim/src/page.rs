@@ -57,8 +57,8 @@ pub fn render(plan: &Plan, outcome: &Outcome) -> String {
     for (class, name) in [
         ("packet", "packets"),
         ("connection", "connections"),
-        ("fault", "operations"),
-        ("time", "time"),
+        ("fault", "operations and faults"),
+        ("time", "deadlines"),
     ] {
         let _ = write!(
             page,
@@ -70,17 +70,26 @@ pub fn render(plan: &Plan, outcome: &Outcome) -> String {
         "</p><details><summary>the plan</summary><pre>{}</pre></details></header>",
         escape(&plan.to_string())
     );
-    page.push_str("<table><thead><tr><th class=at>time</th>");
-    for lane in &lanes {
-        let _ = write!(page, "<th{}>{lane}</th>", client_of(*lane, *lane));
+    let _ = write!(
+        page,
+        "<main style='--n:{}'><div class=heads><span class=at>seconds</span>",
+        lanes.len()
+    );
+    for (place, lane) in lanes.iter().enumerate() {
+        let of = client_of(*lane, *lane);
+        let _ = write!(page, "<b style='--a:{place}'{of}>{lane}</b>");
     }
-    page.push_str("</tr></thead><tbody>");
+    page.push_str("</div><div class=run>");
+    for (place, lane) in lanes.iter().enumerate() {
+        let of = client_of(*lane, *lane);
+        let _ = write!(page, "<i class=line style='--a:{place}'{of}></i>");
+    }
     let mut last = None;
     for note in &notes {
         row(&mut page, note, &lanes, last);
         last = Some(note.at_nanos);
     }
-    page.push_str("</tbody></table>");
+    page.push_str("</div></main>");
     page.push_str(TAIL);
     page
 }
@@ -132,34 +141,28 @@ fn row(page: &mut String, note: &Note, lanes: &[Lane], last: Option<u64>) {
     };
     let _ = write!(
         page,
-        "<tr class={class}{}><td class=at>",
+        "<div class='row {class}'{}><span class=at>",
         client_of(note.from, note.to)
     );
     if last != Some(note.at_nanos) {
         let _ = write!(page, "{:.6}", note.at_nanos as f64 / 1e9);
     }
-    page.push_str("</td>");
+    page.push_str("</span>");
     let place = |lane: Lane| lanes.iter().position(|other| *other == lane).unwrap_or(0);
     let (from, to) = (place(note.from), place(note.to));
     let (left, right) = (from.min(to), from.max(to));
-    for _ in 0..left {
-        page.push_str("<td class=line></td>");
-    }
     let arrow = match from.cmp(&to) {
-        std::cmp::Ordering::Less => " right",
-        std::cmp::Ordering::Greater => " left",
-        std::cmp::Ordering::Equal => " here",
+        std::cmp::Ordering::Less => "arrow right",
+        std::cmp::Ordering::Greater => "arrow left",
+        std::cmp::Ordering::Equal if note.mark == Mark::Violation => "broken",
+        std::cmp::Ordering::Equal if left + 1 == lanes.len() => "here last",
+        std::cmp::Ordering::Equal => "here",
     };
-    let span = right - left + 1;
+    let text = escape(&note.text);
     let _ = write!(
         page,
-        "<td colspan={span} class='note{arrow}'><span>{}</span></td>",
-        escape(&note.text)
+        "<span class='{arrow}' style='--a:{left};--b:{right}'><em title='{text}'>{text}</em></span></div>"
     );
-    for _ in right + 1..lanes.len() {
-        page.push_str("<td class=line></td>");
-    }
-    page.push_str("</tr>");
 }
 
 /// The attribute by which the filters find a client's rows.
@@ -174,43 +177,59 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+        .replace('\'', "&#39;")
 }
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
 <title>Voltlane, simulated</title><style>
-:root { --ink: #1b2430; --faint: #8b97a5; --line: #cfd7e0; --packet: #1f6feb; --fault: #b45309; --bad: #b91c1c;
---good: #15803d }
-body { font: 13px/1.35 system-ui, sans-serif; color: var(--ink); margin: 0 }
-header { padding: 12px 16px } h1 { font-size: 17px; margin: 0 0 6px } header p { margin: 4px 0 }
-.bad { color: var(--bad) } .good { color: var(--good) } .filters label { margin-right: 10px; white-space: nowrap }
+:root { --ink: #1b2430; --faint: #7a8694; --line: #c3ccd6; --packet: #1f6feb; --fault: #b45309; --bad: #b91c1c;
+--good: #15803d; --at: 84px }
+body { font: 12px/1.3 system-ui, sans-serif; color: var(--ink); margin: 0 }
+header { padding: 12px 16px 4px; max-width: 1100px } h1 { font-size: 17px; margin: 0 0 6px } header p { margin: 4px 0 }
+.bad { color: var(--bad); border-left: 4px solid; padding-left: 8px } .good { color: var(--good) }
+.filters label { margin-right: 10px; white-space: nowrap }
 pre { max-height: 40vh; overflow: auto; background: #f5f7f9; padding: 8px }
-table { border-collapse: collapse; width: 100%; table-layout: fixed; min-width: 720px }
-th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid var(--line); padding: 6px 4px;
-font-weight: 600 }
-.at { width: 92px; text-align: right; color: var(--faint); font-variant-numeric: tabular-nums; padding: 0 8px }
-td { height: 20px; padding: 0 }
-td.line { background: linear-gradient(var(--line), var(--line)) center/1px 100% no-repeat }
-td.note { text-align: center; position: relative }
-td.note span { background: #fff; padding: 0 5px; border-radius: 3px; position: relative }
-
-td.right, td.left { background: linear-gradient(var(--packet), var(--packet)) center 50%/calc(100% - 24px) 1px no-repeat }
-td.right::after, td.left::before { content: ''; position: absolute; top: 50%; margin-top: -4px;
-border: 4px solid transparent }
-td.right::after { right: 8px; border-left-color: var(--packet) }
-td.left::before { left: 8px; border-right-color: var(--packet) }
-.packet span { color: var(--packet) } .connection span { font-weight: 600 } .time span { color: var(--faint) }
-.fault span { color: #fff; background: var(--fault) }
-.violation span { color: #fff; background: var(--bad); font-weight: 600 }
-tr.violation td { height: 34px } tr.off, tr.kindoff { display: none }
+main { min-width: 760px; --col: calc((100% - var(--at)) / var(--n)) }
+.heads { position: sticky; top: 0; background: #fff; height: 30px; border-bottom: 1px solid var(--line); z-index: 3 }
+.heads b { position: absolute; top: 6px; left: calc(var(--at) + var(--col) * var(--a)); width: var(--col);
+text-align: center }
+.run { position: relative; padding: 6px 0 24px }
+.line { position: absolute; top: 0; bottom: 0; left: calc(var(--at) + var(--col) * (var(--a) + .5)); width: 1px;
+background: var(--line) }
+.row { position: relative; height: 27px }
+.row:hover { background: #1f6feb14 }
+.at { position: absolute; left: 0; bottom: 4px; width: calc(var(--at) - 12px); text-align: right; color: var(--faint);
+font-variant-numeric: tabular-nums }
+.arrow { position: absolute; left: calc(var(--at) + var(--col) * (var(--a) + .5)); bottom: 6px;
+width: calc(var(--col) * (var(--b) - var(--a))); height: 19px; border-bottom: 1.5px solid; color: var(--packet);
+text-align: center; box-sizing: border-box }
+.arrow::after { content: ''; position: absolute; bottom: -5px; border: 4.5px solid transparent }
+.right::after { right: 0; border-left: 8px solid; border-right: 0 }
+.left::after { left: 0; border-right: 8px solid; border-left: 0 }
+em { font-style: normal; display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
+white-space: nowrap; background: #fffffff0; padding: 0 4px; border-radius: 3px; vertical-align: bottom }
+.here { position: absolute; bottom: 3px; left: calc(var(--at) + var(--col) * (var(--a) + .5) - 4px); height: 19px;
+padding-left: 12px; max-width: calc(var(--col) * 2.4) }
+.here::before { content: ''; position: absolute; left: 0; bottom: 5px; width: 9px; height: 9px; border-radius: 5px;
+background: currentColor }
+.last { left: auto; right: calc(var(--col) / 2 - 5px); padding: 0 12px 0 0 } .last::before { left: auto; right: 0 }
+.connection .arrow { color: var(--ink); border-bottom-style: dashed; font-weight: 600 }
+.packet .here { color: var(--packet) } .time .here, .connection .here { color: var(--faint) }
+.fault .here { color: var(--fault); font-weight: 600 } .fault .here::before { border-radius: 0; transform: rotate(45deg) }
+.violation { height: auto; margin: 8px 0 }
+.broken { display: block; margin-left: var(--at); padding: 8px 12px; background: var(--bad); color: #fff; font-weight: 600 }
+.broken em { background: none; white-space: normal; padding: 0 }
+.off, .kindoff { display: none }
 </style>";
 
 const TAIL: &str = "<script>
 const all = (q) => [...document.querySelectorAll(q)];
-all('input[data-client]').forEach((box) => box.onchange = () =>
-  all(`tr[data-of='${box.dataset.client}']`).forEach((row) => row.classList.toggle('off', !box.checked)));
-all('input[data-kind]').forEach((box) => box.onchange = () =>
-  all('tr.' + box.dataset.kind).forEach((row) => row.classList.toggle('kindoff', !box.checked)));
-const bad = document.querySelector('tr.violation'); if (bad) bad.scrollIntoView({ block: 'center' });
+const client = (box) => all(`main [data-of='${box.dataset.client}']`).forEach((e) => e.classList.toggle('off', !box.checked));
+const kind = (box) => all('.row.' + box.dataset.kind).forEach((e) => e.classList.toggle('kindoff', !box.checked));
+all('input[data-client]').forEach((box) => { box.onchange = () => client(box); });
+all('input[data-kind]').forEach((box) => { box.onchange = () => kind(box); kind(box); });
+const bad = document.querySelector('.violation');
+if (bad && !location.hash) bad.scrollIntoView({ block: 'center' });
 </script></html>";
 
 #[cfg(test)]
@@ -224,8 +243,8 @@ mod tests {
         let plan = generate(3);
         let page = render(&plan, &run_traced(&plan));
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
-        assert!(page.contains("<th data-of=0>client 0</th>") && page.contains("<th>backend</th>"));
-        assert_eq!(page.matches("<tr").count(), page.matches("</tr>").count());
+        assert!(page.contains(" data-of=0>client 0</b>") && page.contains(">backend</b>"));
+        assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
         assert!(!page.contains("http"), "a page that needs nothing else");
     }
 }

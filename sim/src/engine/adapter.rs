@@ -3,7 +3,7 @@
 use voltlane_core::edge::Closed;
 
 use super::host::time;
-use super::{Event, Lane, LinkConn, Mark, Rng, Work, World};
+use super::{Event, Lane, LinkConn, Mark, Rng, Work, World, trace};
 use crate::engine::pipe::{End, Pipe};
 use crate::model::{Ended, View};
 
@@ -26,6 +26,15 @@ mod kind {
 fn first_bytes(shown: [&[u8]; 2], count: usize) -> Vec<u8> {
     let first = shown[0].len().min(count);
     [&shown[0][..first], &shown[1][..count - first]].concat()
+}
+
+/// What a transport did not take, in words.
+fn rest_of(bytes: usize) -> String {
+    if bytes == 0 {
+        String::new()
+    } else {
+        format!("; {bytes} more bytes wait")
+    }
 }
 
 /// Turns of serving at one instant, for each connection; more is a loop without an end.
@@ -101,7 +110,9 @@ impl World<'_> {
         self.hash.add(now, kind::TIME, 0, &[]);
         let reason = self.host.edge.poll_timeout();
         self.note(Lane::Edge, Lane::Edge, Mark::Time, || {
-            format!("time: {:?}", reason.map(|due| due.reason))
+            reason.map_or("the time".to_string(), |due| {
+                format!("{:?} is due", due.reason)
+            })
         });
         self.model.time(now);
         self.host.edge.handle_timeout(time(now));
@@ -205,7 +216,8 @@ impl World<'_> {
             .add(now, kind::CLIENT_WRITTEN, conn.into(), &bytes);
         let lane = self.lane(conn);
         self.note(Lane::Edge, lane, Mark::Packet, || {
-            format!("writes {count} of {waiting} bytes to connection {conn}")
+            let words = trace::client_bytes(&bytes);
+            format!("{conn}: {words}{}", rest_of(waiting - count))
         });
         self.model.client_written(now, conn, &bytes);
         if let Some(key) = self.host.key(conn) {
@@ -241,7 +253,7 @@ impl World<'_> {
             self.hash.add(now, kind::CLIENT_BYTES, conn.into(), &bytes);
             let lane = self.lane(conn);
             self.note(lane, Lane::Edge, Mark::Packet, || {
-                format!("{} bytes on connection {conn}", bytes.len())
+                format!("{conn}: {}", trace::client_bytes(&bytes))
             });
             self.model.client_bytes(now, conn, &bytes);
             self.host.edge.handle_client_bytes(time(now), key, &bytes);
@@ -390,7 +402,7 @@ impl World<'_> {
             });
             self.hash.add(now, kind::LINK_BYTES, 0, &bytes);
             self.note(Lane::Backend, Lane::Edge, Mark::Packet, || {
-                format!("{} bytes on the link", bytes.len())
+                trace::link_bytes(&bytes)
             });
             self.model.link_bytes(now, &bytes);
             self.host.edge.handle_link_bytes(time(now), &bytes);
@@ -429,7 +441,7 @@ impl World<'_> {
         }
         self.hash.add(now, kind::LINK_WRITTEN, 0, &bytes);
         self.note(Lane::Edge, Lane::Backend, Mark::Packet, || {
-            format!("writes {count} of {waiting} bytes")
+            trace::link_bytes(&bytes) + &rest_of(waiting - count)
         });
         self.model.link_written(now, &bytes);
         self.host.edge.handle_link_written(time(now), count);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use voltlane_core::edge::Closed;
 
 use super::pipe::take_front;
-use super::{Drop, End, Event, Lane, Mark, World};
+use super::{Drop, End, Event, Lane, Mark, World, trace};
 use crate::codec::{self, Frames, Tagged, frame};
 use crate::payload::{self, Direction, Label};
 use crate::plan::Action;
@@ -206,21 +206,9 @@ impl World<'_> {
         let Some(packet) = Tagged::read(body) else {
             return;
         };
-        self.note(
-            Lane::Backend,
-            Lane::Backend,
-            Mark::Packet,
-            || match packet.flag {
-                codec::DATA => format!("{:016x}: {} bytes of data", packet.id, packet.data.len()),
-                codec::FAILURE => format!(
-                    "{:016x}: ended, {}",
-                    packet.id,
-                    String::from_utf8_lossy(packet.data)
-                ),
-                codec::RESUMED => format!("{:016x}: is back", packet.id),
-                other => format!("{:016x}: flag {other:#04x}", packet.id),
-            },
-        );
+        self.note(Lane::Backend, Lane::Backend, Mark::Packet, || {
+            format!("got {}", trace::link_bytes(&frame(body)))
+        });
         let Ok(label) = payload::decode(packet.data) else {
             return;
         };

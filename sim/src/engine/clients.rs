@@ -7,7 +7,7 @@ use voltlane_core::edge::Closed;
 use super::identity::STRANGER;
 use super::peer::{Outcome, Stage};
 use super::pipe::take_front;
-use super::{Conn, Drop, End, Event, Join, Lane, Mark, Peer, Pipe, Rng, Role, World};
+use super::{Conn, Drop, End, Event, Join, Lane, Mark, Peer, Pipe, Rng, Role, World, trace};
 use crate::codec::frame;
 use crate::payload::{self, Direction, Label};
 use crate::plan::Attempt;
@@ -346,7 +346,7 @@ impl World<'_> {
             Lane::Client(client as u32),
             Lane::Client(client as u32),
             Mark::Packet,
-            || format!("received a packet of {} bytes", data.len()),
+            || format!("got {}", trace::client_bytes(&frame(data))),
         );
     }
 

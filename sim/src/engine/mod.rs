@@ -388,7 +388,7 @@ impl<'p> World<'p> {
             Action::Pause { .. } | Action::Shutdown { .. } => Lane::Edge,
             _ => Lane::Backend,
         };
-        self.note(lane, lane, Mark::Fault, || op.to_string());
+        self.note(lane, lane, Mark::Fault, || op.action.to_string());
         let known = |client: usize| client < self.plan.options.clients as usize;
         match op.action {
             Action::Connect { client, join } if known(client) => self.connect(client, join),

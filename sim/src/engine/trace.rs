@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::codec::{self, Frames, Hello, Tagged};
+use crate::payload;
+
 /// A line of the sequence diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
@@ -72,4 +75,68 @@ impl fmt::Display for Note {
         }
         f.write_str(&self.text)
     }
+}
+
+/// Bytes between a client and the edge, in words.
+pub(super) fn client_bytes(bytes: &[u8]) -> String {
+    frames(bytes, |body| {
+        match (payload::decode(body), Hello::read(body)) {
+            (Ok(label), _) => data(label.seq, body.len()),
+            (Err(_), Some(Hello::Ping)) => "Ping".to_string(),
+            (Err(_), Some(Hello::Version(number))) => format!("ProtocolVersion {number}"),
+            (Err(_), Some(Hello::PublicKey(_))) => "PubKey".to_string(),
+            (Err(_), Some(Hello::Id(id))) => format!("ClientId {}", short(id)),
+            (Err(_), Some(Hello::Challenge(_))) => "Challenge".to_string(),
+            (Err(_), Some(Hello::Response(_))) => "ChallengeResponse".to_string(),
+            (Err(_), None) => format!("{} B", body.len()),
+        }
+    })
+}
+
+/// Bytes between the edge and the backend, in words.
+pub(super) fn link_bytes(bytes: &[u8]) -> String {
+    frames(bytes, |body| {
+        let Some(packet) = Tagged::read(body) else {
+            return format!("{} B", body.len());
+        };
+        let what = match (packet.flag, payload::decode(packet.data)) {
+            (codec::DATA, Ok(label)) => data(label.seq, packet.data.len()),
+            (codec::DATA, Err(_)) => format!("{} B", packet.data.len()),
+            (codec::FAILURE, _) => format!("ended: {}", String::from_utf8_lossy(packet.data)),
+            (codec::KICK, _) => "kick".to_string(),
+            (codec::RESUMED, _) => "is back".to_string(),
+            (other, _) => format!("flag {other:#04x}"),
+        };
+        format!("{} {what}", short(packet.id))
+    })
+}
+
+/// Whole frames one by one, at most three of them; what is no whole frame by its length.
+fn frames(bytes: &[u8], describe: impl Fn(&[u8]) -> String) -> String {
+    let mut frames = Frames::default();
+    frames.push(bytes);
+    let (mut words, mut more) = (Vec::new(), 0);
+    while let Ok(Some(body)) = frames.next_body(u32::MAX) {
+        if words.len() < 3 {
+            words.push(describe(&body));
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    if frames.held() > 0 {
+        words.push(format!("{} bytes", frames.held()));
+    }
+    words.join(", ")
+}
+
+fn data(seq: u32, bytes: usize) -> String {
+    format!("data #{seq} ({bytes} B)")
+}
+
+/// Enough of an id to tell it from the others of a run.
+fn short(id: u64) -> String {
+    format!("{:06x}", id & 0xff_ffff)
 }
