@@ -119,7 +119,7 @@ fn connections_that_never_speak_are_closed_at_the_deadline_and_the_edge_is_as_be
     rig.fence();
 }
 
-/// Descriptors run out: whoever is connected stays, nobody spins, and when there are descriptors again all is as before.
+/// Descriptors run out: whoever is connected stays, nobody spins, and when there are descriptors again all is as before. (BAD-INPUT G8)
 #[test]
 fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     let backend = conformance::Backend::bind();

@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod metrics;
 mod missed;
+mod operation;
 mod pairings;
 mod program;
 mod published;

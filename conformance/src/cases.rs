@@ -65,7 +65,7 @@ impl Sockets {
             edge,
             backend,
             link,
-        } = Rig::start(program, config);
+        } = Rig::start(program, &format!("general.shards = 1\n{config}"));
         Sockets {
             edge,
             backend,
@@ -196,6 +196,10 @@ impl Stage for Sockets {
     }
 
     fn configure(&mut self, _config: &str) {
+        unreachable!("not for sockets");
+    }
+
+    fn shut_down(&mut self, _within: Duration) {
         unreachable!("not for sockets");
     }
 

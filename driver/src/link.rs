@@ -1,5 +1,6 @@
 //! The one stream to the backend: connecting, reading, writing; for an edge alone, and for the trunk of several.
 
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -136,8 +137,10 @@ impl<C: Connector> Link<C> {
     /// Dials when the machine wants it, and gives up or drops the stream when the machine wants that.
     pub(crate) fn drive(&mut self, machine: &mut impl LinkMachine, now: Time) {
         if machine.wants_close() && !matches!(self.state, State::Down) {
-            if let State::Up(channel) = std::mem::replace(&mut self.state, State::Down) {
-                channel.abort();
+            match std::mem::replace(&mut self.state, State::Down) {
+                State::Up(channel) => channel.abort(),
+                State::Connecting(_) => self.tell_unreachable(&"no answer in time"),
+                State::Down => {}
             }
             machine.handle_closed(now, Closed::ByEdge);
         }
@@ -159,15 +162,19 @@ impl<C: Connector> Link<C> {
                     machine.handle_connected(now);
                 }
                 Poll::Ready(Err(error)) => {
-                    if !std::mem::replace(&mut self.warned, true) {
-                        warn!(%error, "the backend cannot be reached, trying on");
-                    } else {
-                        debug!(%error, "the backend cannot be reached");
-                    }
                     self.state = State::Down;
+                    self.tell_unreachable(&error);
                     machine.handle_closed(now, Closed::Error);
                 }
             }
+        }
+    }
+
+    fn tell_unreachable(&mut self, error: &dyn fmt::Display) {
+        if std::mem::replace(&mut self.warned, true) {
+            debug!(%error, "the backend cannot be reached");
+        } else {
+            warn!(%error, "the backend cannot be reached, trying on");
         }
     }
 

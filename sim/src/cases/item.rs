@@ -39,8 +39,9 @@ pub(super) fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// What needs to know nothing of a run.
-pub(super) fn plain(item: &str) -> Option<Vec<u8>> {
+/// The bytes of an item that needs to know nothing of a run; `None` if it is none.
+#[must_use]
+pub fn plain(item: &str) -> Option<Vec<u8>> {
     if let Some(bytes) = literal(item) {
         return Some(bytes);
     }

@@ -35,6 +35,7 @@
 //! | `backend sends a ITEM …`, `backend kicks a`, `backend sends raw ITEM …` | packets, bytes |
 //! | `backend ends`, `breaks`, `comes`, `stops reading`, `reads`, `is dropped` | the link |
 //! | `edge counts NAME N` | a sum or what is there now: `closed.bad_key`, `ended.kicked`, `rejected.too_fast`, `held_bytes` |
+//! | `edge shuts down within 5s` | an end in order (SPEC 9.8); `finished` counts 1 when it is over |
 //! | `wait 5s` | time; `us`, `ms`, `s`, `h` |
 //!
 //! Items are `[hex]` (blanks and `_` between its bytes), `"text"`, either with `*N`; `len:N` and `id:a` (little-endian); `frame:ITEM`; and whole handshake packets:
@@ -50,6 +51,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use item::plain;
 pub use parse::parse;
 pub use run::{Incoming, Played, Stage, run};
 
@@ -117,7 +119,10 @@ impl Case {
             let words: Vec<&str> = step.words.iter().map(String::as_str).collect();
             match words.as_slice() {
                 ["wait", time] => *time == "1ms",
-                ["config", ..] | [_, "stops" | "reads", ..] | [.., "from", _] => false,
+                ["config", ..]
+                | ["edge", "shuts", ..]
+                | [_, "stops" | "reads", ..]
+                | [.., "from", _] => false,
                 [.., "is", "turned", "away"] => false,
                 _ => true,
             }
@@ -127,7 +132,8 @@ impl Case {
 }
 
 /// `5s`, `20ms`, `2h`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
     match &text[digits..] {
@@ -139,19 +145,35 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// Every case there is, in the order of the files' names.
+/// Every case of an edge, in the order of the files' names.
 ///
 /// # Panics
 /// When a file cannot be read or is not well formed: the message says where.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
-    let entries = fs::read_dir(directory).expect("the cases");
+    let entries = fs::read_dir(directory()).expect("the cases");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+    files.retain(|path| !path.ends_with(OF_CLIENTS));
     files.sort();
-    let read = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        parse(&name, &fs::read_to_string(path).expect("text"))
-    };
-    files.iter().flat_map(read).collect()
+    files.iter().flat_map(|path| read(path)).collect()
+}
+
+/// Every case of a client that comes back by itself (SPEC 8.5), which have lines of their own.
+///
+/// # Panics
+/// As [`all`].
+#[must_use]
+pub fn of_clients() -> Vec<Case> {
+    read(&directory().join(OF_CLIENTS))
+}
+
+const OF_CLIENTS: &str = "client.txt";
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
+}
+
+fn read(path: &Path) -> Vec<Case> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parse(&name, &fs::read_to_string(path).expect("text"))
 }

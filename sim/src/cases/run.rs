@@ -56,6 +56,8 @@ pub trait Stage {
     fn wait(&mut self, duration: Duration);
     /// Another configuration: all lines so far.
     fn configure(&mut self, config: &str);
+    /// The edge ends in order.
+    fn shut_down(&mut self, within: Duration);
     /// A sum or what is there now; `None` where it cannot be seen.
     fn count(&mut self, name: &str) -> Option<u64>;
     /// Nothing more is to come: checks that nothing did.
@@ -157,6 +159,10 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                     Some(found) if found != wanted => Err(format!("it is {found}")),
                     _ => Ok(()),
                 }
+            }
+            ["edge", "shuts", "down", "within", time] => {
+                self.stage.shut_down(duration(time).ok_or("no such time")?);
+                Ok(())
             }
             ["backend", rest @ ..] => self.backend(rest),
             [conn, "joins", from @ ..] => {

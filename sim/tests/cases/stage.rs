@@ -338,7 +338,15 @@ impl Stage for Core {
         self.settle();
     }
 
+    fn shut_down(&mut self, within: Duration) {
+        self.edge.handle_shutdown(self.now, within);
+        self.settle();
+    }
+
     fn count(&mut self, name: &str) -> Option<u64> {
+        if name == "finished" {
+            return Some(self.edge.is_finished().into());
+        }
         let count = count(self.edge.counters(), self.edge.gauges(), name);
         Some(count.unwrap_or_else(|| panic!("nothing is counted as {name}")))
     }
