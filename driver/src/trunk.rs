@@ -390,7 +390,8 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     /// Sets the alarm; ready if its time has come already.
     fn poll_alarm(&mut self) -> Poll<()> {
         let deadline = self.trunk.poll_timeout().map(|deadline| deadline.at);
-        let Some(at) = [deadline, self.finishing].into_iter().flatten().min() else {
+        // Once it is finished the trunk is asked nothing more, so what it would want in time does not count.
+        let Some(at) = self.finishing.or(deadline) else {
             return Poll::Pending;
         };
         if self.armed == Some(at) {

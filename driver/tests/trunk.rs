@@ -1,0 +1,58 @@
+//! The driver of a trunk, over streams in memory and in virtual time.
+
+mod support;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::num::NonZeroU8;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use support::{BackendPeer, Chaos, MemoryConnector, MemoryListener, Place, World};
+use voltlane_core::edge::EdgeConfig;
+use voltlane_core::keys::KeyPair;
+use voltlane_core::trunk::Trunk;
+use voltlane_driver::TrunkDriver;
+
+#[test]
+fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
+    let (mut world, backend) = (World::default(), Place::default());
+    let clock = world.clock.clone();
+    let keys = KeyPair::from_bytes(&[3; 32]).expect("a key");
+    let config = EdgeConfig::default();
+    let (trunk, _) = Trunk::with_shards(&config, &keys, NonZeroU8::MIN, [9; 32]);
+    let connector = MemoryConnector {
+        place: backend.clone(),
+        capacity: 1_024,
+        chaos: Chaos::NONE,
+    };
+    let (mut driver, shards) = TrunkDriver::new(trunk, connector, clock.timer());
+    // The only shard has ended.
+    drop(shards);
+    let handle = driver.handle();
+    let (polls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+    let (counted, ended) = (Rc::clone(&polls), Rc::clone(&done));
+    world.spawn(async move {
+        poll_fn(|cx| {
+            counted.set(counted.get() + 1);
+            Pin::new(&mut driver).poll(cx)
+        })
+        .await;
+        ended.set(true);
+    });
+    let mut listener = MemoryListener(backend);
+    world.run(async {
+        let link = BackendPeer::accept(&mut listener).await;
+        // It is finished at once, and the backend does not close its end: meanwhile the time that was given runs out.
+        handle.shutdown(Duration::from_millis(500));
+        let (asked, polled) = (clock.now(), polls.get());
+        while !done.get() {
+            clock.sleep(Duration::from_millis(100)).await;
+            let waited = clock.now().since(asked);
+            assert!(waited < Duration::from_secs(2), "it does not wait for long");
+        }
+        assert!(polls.get() - polled < 5, "{} polls", polls.get() - polled);
+        drop(link);
+    });
+}
