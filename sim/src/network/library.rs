@@ -55,13 +55,14 @@ impl Party for Library {
         self.client.start_over();
     }
 
-    fn reborn(mut self, remembers: bool) -> Self {
-        let (config, seed) = (ClientConfig::default(), seed_of(&mut self.rng));
+    fn reborn(&mut self, remembers: bool) -> Self {
+        let (config, mut rng) = (ClientConfig::default(), Rng::new(self.rng.next()));
+        let seed = seed_of(&mut rng);
         let saved = self.client.saved_session().filter(|_| remembers);
         let machine = match &saved {
             Some(saved) => machine::Client::restore(config, seed, saved),
             None => machine::Client::new(config, seed),
         };
-        Library::drive(machine, self.sockets, self.rng)
+        Library::drive(machine, self.sockets.clone(), rng)
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::ledger::Wish;
+use super::servers::WHIM_MAX_MS;
 use super::shared::{Shared, now};
-use super::world::{FAULTS, KERNEL_PATIENCE, World};
+use super::world::{ECHO_BYTES_MAX, FAULTS, KERNEL_PATIENCE, World};
 use crate::rng::Rng;
 
 /// Packets that each client must get through, and back, when the faults are over, one after the other.
@@ -15,7 +17,11 @@ const PAUSE_MAX_MS: u64 = 10_000;
 /// How long a client waits for an answer before it asks again, while things may still break.
 const ASKS_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Sizes of packets that are asked to be echoed in the end, each of them different from the one before.
-const ECHO_BYTES: std::ops::Range<usize> = 40..240;
+const ECHO_BYTES: std::ops::Range<usize> = 40..ECHO_BYTES_MAX as usize;
+/// The most that a client misses while it is away in the calm.
+const MISSED_MAX: usize = 5;
+/// How long a client takes to come back, or to learn that it is not known, in the calm: three attempts, with pauses and handshakes.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a client hears.
 pub(crate) enum Heard {
@@ -37,17 +43,19 @@ pub(crate) trait Party: Sized {
     async fn hear(&mut self) -> Heard;
     /// Queues a packet; false if it was not taken.
     fn say(&mut self, packet: &[u8]) -> bool;
-    /// Gives the connection up.
+    /// Gives the connection up, which is heard of next.
     fn hang_up(&mut self);
     /// Begins another session after a refusal.
     fn start_over(&mut self);
     /// The process was killed and runs again, with what it had saved of its session, or without.
-    fn reborn(self, remembers: bool) -> Self;
+    fn reborn(&mut self, remembers: bool) -> Self;
 }
 
 /// A client, and what it knows of itself.
 pub(crate) struct Person<'a, P> {
     party: P,
+    /// A process of its own that hangs: its connection is open, and nobody listens.
+    ghost: Option<P>,
     number: u32,
     /// Which of its sessions it is in: what it makes is numbered anew in each.
     life: u32,
@@ -56,6 +64,8 @@ pub(crate) struct Person<'a, P> {
     world: &'a World,
     shared: &'a Shared,
     echo_bytes: usize,
+    /// Packets that it has received.
+    packets: u32,
     /// How often it has lost its connection, or its session.
     drops: u64,
     /// It has its packets through: nothing may go wrong any more.
@@ -66,6 +76,7 @@ impl<'a, P: Party> Person<'a, P> {
     pub(crate) fn new(party: P, number: u32, world: &'a World, shared: &'a Shared) -> Self {
         Person {
             party,
+            ghost: None,
             number,
             life: 0,
             id: None,
@@ -73,6 +84,7 @@ impl<'a, P: Party> Person<'a, P> {
             world,
             shared,
             echo_bytes: ECHO_BYTES.start,
+            packets: 0,
             drops: 0,
             strict: false,
         }
@@ -82,22 +94,24 @@ impl<'a, P: Party> Person<'a, P> {
     pub(crate) async fn live(mut self) {
         sleep(Duration::from_millis(self.rng.below(1_000))).await;
         while !self.shared.is_calm() {
-            self = self.act().await;
+            self.act().await;
         }
+        self.ghost = None;
         let bound = self.world.recovery() + KERNEL_PATIENCE;
         if timeout(bound, self.recover()).await.is_err() {
-            let text = format!("client {} does not get its packets through", self.number);
-            return self.fail("L3", text);
+            self.fail("L3", "it does not get its packets through".to_string());
+            return;
         }
-        self.strict = true;
-        for _ in 0..ROUNDS {
-            if timeout(self.world.round_trip(), self.round())
-                .await
-                .is_err()
-            {
-                let text = format!("client {} waits for its answer", self.number);
-                return self.fail("L5", text);
-            }
+        if !self.is_served_well().await {
+            return;
+        }
+        let tried = match self.rng.below(3) {
+            0 => self.goes_away_and_misses_nothing().await,
+            1 => self.is_kicked_once_asked().await,
+            _ => true,
+        };
+        if !(tried && self.is_served_well().await) {
+            return;
         }
         let leaves = self.rng.chance(self.world.leavers);
         {
@@ -113,26 +127,123 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    fn fail(&self, rule: &'static str, text: String) {
+    fn fail(&self, rule: &'static str, text: String) -> bool {
+        let text = format!("client {}: {text}", self.number);
         self.shared.ledger().fail(now(), rule, text);
+        false
+    }
+
+    /// From now on every packet has its answer in time, and no connection is lost. False if not.
+    async fn is_served_well(&mut self) -> bool {
+        self.strict = true;
+        for _ in 0..ROUNDS {
+            if timeout(self.world.round_trip(), self.round())
+                .await
+                .is_err()
+            {
+                return self.fail("L5", "it waits for its answer".to_string());
+            }
+        }
+        true
+    }
+
+    /// Hangs up, and comes back as who it was to what was sent meanwhile; the backend is told of it once. False if not.
+    async fn goes_away_and_misses_nothing(&mut self) -> bool {
+        let (clients, round_trip) = (&self.world.edge.clients, self.world.round_trip());
+        let whim = Duration::from_millis(WHIM_MAX_MS);
+        let Some(id) = self
+            .id
+            .filter(|_| clients.stale_timeout > (whim + round_trip) * 3)
+        else {
+            return true;
+        };
+        let packets = clients.missed_packets_buffer_size.min(MISSED_MAX) as u32;
+        let told = self.shared.ledger().told_of(id);
+        self.strict = false;
+        self.party.hang_up();
+        self.hear().await;
+        // Until the edge knows; and then until the backend has had its whim, and the edge what it sends.
+        sleep(round_trip).await;
+        let wish = Wish::Send(id, self.number, packets);
+        self.shared.ledger().wish(wish);
+        sleep(whim + round_trip).await;
+        let wanted = self.packets + packets;
+        let returns = async {
+            while self.packets < wanted {
+                self.hear().await;
+            }
+        };
+        if timeout(COMES_BACK_WITHIN, returns).await.is_err() {
+            let missing = wanted - self.packets;
+            return self.fail(
+                "S10",
+                format!("{missing} of {packets} that it missed do not come"),
+            );
+        }
+        if timeout(COMES_BACK_WITHIN, self.round()).await.is_err() || self.id != Some(id) {
+            return self.fail("L2", format!("{id:016x} does not come back"));
+        }
+        // What the backend is told of a return comes before what the client says after it.
+        match self.shared.ledger().told_of(id) - told {
+            1 => true,
+            times => self.fail(
+                "S16",
+                format!("of its return the backend was told {times} times"),
+            ),
+        }
+    }
+
+    /// Has itself kicked, and begins anew. False if not.
+    async fn is_kicked_once_asked(&mut self) -> bool {
+        let (Some(id), life) = (self.id, self.life) else {
+            return true;
+        };
+        self.strict = false;
+        self.shared.ledger().wish(Wish::Kick(id));
+        let ends = async {
+            while self.life == life {
+                self.hear().await;
+            }
+        };
+        if timeout(COMES_BACK_WITHIN, ends).await.is_err() {
+            return self.fail("S16", format!("{id:016x} was kicked and goes on"));
+        }
+        let end = self.shared.ledger().end_of(id).map(str::to_string);
+        if end.as_deref() != Some("kicked") {
+            return self.fail(
+                "S13",
+                format!("{id:016x} was kicked and ended with {end:?}"),
+            );
+        }
+        match timeout(COMES_BACK_WITHIN, self.round()).await {
+            Ok(()) => true,
+            Err(_) => self.fail("L2", "it cannot begin anew".to_string()),
+        }
     }
 
     /// Something that a client does, or nothing.
-    async fn act(mut self) -> Self {
+    async fn act(&mut self) {
         let pause = (self.rng.log_between(1, 1_500) * self.world.quiet()).min(PAUSE_MAX_MS);
         if timeout(Duration::from_millis(pause), self.hear())
             .await
             .is_ok()
         {
-            return self;
+            return;
         }
         match self.rng.below(100) {
             0..8 => self.party.hang_up(),
-            8..11 => self = self.die(true),
-            11..13 => self = self.die(false),
-            // It listens to nobody for a while.
-            13..18 => sleep(Duration::from_millis(self.rng.log_between(50, 5_000))).await,
-            18..82 => {
+            8..12 => self.die(true),
+            12..14 => self.die(false),
+            // It listens to nobody for a while, and may not listen after that either.
+            14..22 => {
+                sleep(Duration::from_millis(self.rng.log_between(50, 5_000))).await;
+                match self.rng.below(4) {
+                    0 => self.party.hang_up(),
+                    1 => self.die(true),
+                    _ => {}
+                }
+            }
+            22..84 => {
                 for _ in 0..self.rng.between(1, 10) {
                     let most = self.world.knobs.packet_bytes_max();
                     let bytes = self.rng.log_between(1, most) as usize;
@@ -141,17 +252,18 @@ impl<'a, P: Party> Person<'a, P> {
             }
             _ => {}
         }
-        self
     }
 
-    fn die(mut self, remembers: bool) -> Self {
-        self.party = self.party.reborn(remembers);
-        self.shared.ledger().breaks(now(), self.number);
+    /// The process is killed, or hangs for good, and another one begins.
+    fn die(&mut self, remembers: bool) {
+        let heir = self.party.reborn(remembers);
+        let old = std::mem::replace(&mut self.party, heir);
+        self.ghost = Some(old).filter(|_| self.rng.chance(50));
+        self.shared.ledger().client_died(now(), self.number);
         if !remembers {
             self.life += 1;
             self.id = None;
         }
-        self
     }
 
     fn say(&mut self, bytes: usize) {
@@ -175,6 +287,7 @@ impl<'a, P: Party> Person<'a, P> {
             Heard::Resumed => ledger.client_resumed(now(), number),
             Heard::Packet(data) => {
                 let id = self.id.unwrap_or_default();
+                self.packets += 1;
                 ledger.client_packet(now(), number, id, &data);
                 return Some(data.len());
             }

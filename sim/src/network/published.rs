@@ -72,6 +72,8 @@ pub(crate) struct Published {
     /// When it connects, or gives the handshake up.
     alarm: Pin<Box<Sleep>>,
     step_ms: u64,
+    /// The application gives the connection up.
+    hangs_up: bool,
     foreign_challenges: u32,
 }
 
@@ -87,11 +89,15 @@ impl Published {
             taken: 0,
             alarm: Box::pin(sleep_until(Instant::now())),
             step_ms: STEP_MS.0,
+            hangs_up: false,
             foreign_challenges: 0,
         }
     }
 
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        if std::mem::take(&mut self.hangs_up) {
+            return Poll::Ready(self.lose());
+        }
         loop {
             let Some(conn) = &mut self.conn else {
                 if self.alarm.as_mut().poll(cx).is_pending() {
@@ -322,9 +328,7 @@ impl Party for Published {
     }
 
     fn hang_up(&mut self) {
-        if self.conn.is_some() {
-            self.lose();
-        }
+        self.hangs_up = self.conn.is_some();
     }
 
     fn start_over(&mut self) {
@@ -334,11 +338,11 @@ impl Party for Published {
         self.taken = 0;
     }
 
-    fn reborn(self, remembers: bool) -> Self {
-        let session = self.session.filter(|_| remembers);
+    fn reborn(&mut self, remembers: bool) -> Self {
+        let rng = Rng::new(self.rng.next());
         Published {
-            session,
-            ..Published::new(self.sockets, self.rng)
+            session: self.session.clone().filter(|_| remembers),
+            ..Published::new(self.sockets.clone(), rng)
         }
     }
 }

@@ -50,7 +50,7 @@ enum Phase {
 /// Runs a world.
 #[must_use]
 pub fn run(world: &World) -> Outcome {
-    let shared = Shared::new(world.expiry());
+    let shared = Shared::new(world.bounds());
     let mut sim = build(world);
     let client_hosts = add_hosts(&mut sim, world, &shared);
     let mut agenda = Agenda::new(world, shared.clone(), client_hosts);
@@ -76,9 +76,7 @@ pub fn run(world: &World) -> Outcome {
             Phase::Recovery if ledger.settled == world.all_clients() => phase = Phase::Expiry,
             Phase::Expiry if ledger.all_expired(at_nanos) => {
                 ledger.ending = true;
-                if let Some(edge) = &*shared.edge() {
-                    edge.shutdown(SHUTDOWN_WITHIN);
-                }
+                shared.edge().shutdown(SHUTDOWN_WITHIN);
                 phase = Phase::Ending(at + SHUTDOWN_WITHIN + CLOSE_WITHIN + world.round_trip());
             }
             Phase::Ending(_) if ledger.edge_ended && all_gone => break,
@@ -100,7 +98,7 @@ pub fn run(world: &World) -> Outcome {
 }
 
 fn build<'a>(world: &World) -> turmoil::Sim<'a> {
-    let expiry = Duration::from_nanos(world.expiry().latest);
+    let expiry = Duration::from_nanos(world.bounds().expiry.1);
     turmoil::Builder::new()
         .rng_seed(world.seed)
         .epoch(UNIX_EPOCH + Duration::from_secs(1_000_000_000))

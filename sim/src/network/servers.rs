@@ -1,5 +1,6 @@
 //! The hosts of the edge and of the backend.
 
+use std::num::NonZeroU8;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use voltlane_core::ClientId;
 use voltlane_core::edge::Edge;
 use voltlane_core::keys::KeyPair;
-use voltlane_driver::{Backend, EdgeDriver, backend};
+use voltlane_core::trunk::Trunk;
+use voltlane_driver::{Backend, EdgeDriver, Neighbours, TrunkDriver, backend};
 use voltlane_tokio::Timer;
 
-use super::shared::{Shared, now};
+use super::ledger::Wish;
+use super::shared::{Process, Shared, now};
 use super::strangers::FIRST_STRANGER;
 use super::stream::{Dialer, Doors, Sockets};
 use super::wires::{Side, Wire};
@@ -19,6 +22,8 @@ use super::world::World;
 use super::{BACKEND_PORT, EDGE_PORT, seed_of};
 use crate::rng::Rng;
 
+/// The longest pause between two whims of the backend.
+pub(crate) const WHIM_MAX_MS: u64 = 600;
 /// Packets for a stranger that asks for much, at a time.
 const GREED_PACKETS: usize = 20;
 
@@ -29,13 +34,9 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
     let mut key = seed_of(if world.keeps_key { &mut kept } else { &mut rng });
     // Below the order of the curve, whatever was drawn.
     key[0] = 0;
-    let edge = Edge::new(
-        world.edge.clone(),
-        KeyPair::from_bytes(&key)?,
-        seed_of(&mut rng),
-    );
+    let keys = KeyPair::from_bytes(&key)?;
     let sockets = Sockets::new(&world, &shared.wires);
-    let doors = Doors::open(
+    let mut doors = Doors::open(
         EDGE_PORT,
         Wire::Front,
         Side::Edge,
@@ -51,9 +52,30 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
         sockets,
         rng: Rng::new(rng.next()),
     };
-    let driver = EdgeDriver::new(edge, doors, dialer, Timer::new());
-    *shared.edge() = Some(driver.handle());
-    shared.join(spawn_local(unconstrained(driver))).await;
+    let (mut process, mut tasks) = (Process::default(), Vec::new());
+    if world.shards == NonZeroU8::MIN {
+        let edge = Edge::new(world.edge.clone(), keys, seed_of(&mut rng));
+        let driver = EdgeDriver::new(edge, doors, dialer, Timer::new());
+        process.shards.push(driver.handle());
+        tasks.push(spawn_local(unconstrained(driver)));
+    } else {
+        let seed = seed_of(&mut rng);
+        let (trunk, edges) = Trunk::with_shards(&world.edge, &keys, world.shards, seed);
+        let (driver, connectors) = TrunkDriver::new(trunk, dialer, Timer::new());
+        process.trunk = Some(driver.handle());
+        tasks.push(spawn_local(unconstrained(driver)));
+        let neighbours = Neighbours::of(world.shards.get());
+        for ((edge, connector), neighbours) in edges.into_iter().zip(connectors).zip(neighbours) {
+            let driver = EdgeDriver::new(edge, doors.sibling(), connector, Timer::new());
+            let driver = driver.beside(neighbours);
+            process.shards.push(driver.handle());
+            tasks.push(spawn_local(unconstrained(driver)));
+        }
+    }
+    *shared.edge() = process;
+    for task in tasks {
+        shared.join(task).await;
+    }
     let mut ledger = shared.ledger();
     if ledger.ending {
         ledger.edge_ended = true;
@@ -102,8 +124,10 @@ impl Application {
                 biased;
                 event = self.backend.recv() => self.take(event).await,
                 () = sleep_until(next_whim) => {
-                    next_whim = Instant::now() + Duration::from_millis(self.rng.between(20, 600));
-                    if !self.shared.is_calm() {
+                    next_whim = Instant::now() + Duration::from_millis(self.rng.between(20, WHIM_MAX_MS));
+                    if self.shared.is_calm() {
+                        self.grant_wishes().await;
+                    } else {
                         self.follow_whim().await;
                     }
                 }
@@ -156,6 +180,22 @@ impl Application {
             .make_down(now(), id.as_u64(), owner, bytes);
         if let Err(error) = self.backend.send(id, &packet).await {
             self.shared.ledger().fail(now(), "A1", error.to_string());
+        }
+    }
+
+    /// What clients have asked for.
+    async fn grant_wishes(&mut self) {
+        let wishes = self.shared.ledger().take_wishes();
+        for wish in wishes {
+            match wish {
+                Wish::Kick(id) => self.backend.kick(ClientId::from_u64(id)).await,
+                Wish::Send(id, owner, packets) => {
+                    for _ in 0..packets {
+                        let bytes = self.rng.between(20, 300) as usize;
+                        self.send(ClientId::from_u64(id), owner, bytes).await;
+                    }
+                }
+            }
         }
     }
 

@@ -1,24 +1,43 @@
 //! What all hosts of a run share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use voltlane_driver::EdgeHandle;
+use voltlane_driver::{EdgeHandle, TrunkHandle};
 
-use super::ledger::{Expiry, Ledger};
+use super::ledger::{Bounds, Ledger};
 use super::wires::Wires;
+
+/// The way to end an edge's process: each of its shards, and what joins them if there are several.
+#[derive(Default)]
+pub(crate) struct Process {
+    pub(crate) shards: Vec<EdgeHandle>,
+    pub(crate) trunk: Option<TrunkHandle>,
+}
+
+impl Process {
+    pub(crate) fn shutdown(&self, within: Duration) {
+        for shard in &self.shards {
+            shard.shutdown(within);
+        }
+        if let Some(trunk) = &self.trunk {
+            trunk.shutdown(within);
+        }
+    }
+}
 
 /// The ledger, the wires, and the way to end the edge. The hosts take turns on one thread, so no lock is ever waited for.
 #[derive(Clone)]
 pub(crate) struct Shared {
     ledger: Arc<Mutex<Ledger>>,
-    edge: Arc<Mutex<Option<EdgeHandle>>>,
+    edge: Arc<Mutex<Process>>,
     pub(crate) wires: Wires,
 }
 
 impl Shared {
-    pub(crate) fn new(expiry: Expiry) -> Shared {
+    pub(crate) fn new(bounds: Bounds) -> Shared {
         Shared {
-            ledger: Arc::new(Mutex::new(Ledger::new(expiry))),
+            ledger: Arc::new(Mutex::new(Ledger::new(bounds))),
             edge: Arc::default(),
             wires: Wires::default(),
         }
@@ -29,7 +48,7 @@ impl Shared {
     }
 
     /// The edge that runs now.
-    pub(crate) fn edge(&self) -> MutexGuard<'_, Option<EdgeHandle>> {
+    pub(crate) fn edge(&self) -> MutexGuard<'_, Process> {
         self.edge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

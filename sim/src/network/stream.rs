@@ -206,6 +206,18 @@ impl Doors {
         })
     }
 
+    /// Another listener at the same port, as a kernel has one for each shard.
+    pub(crate) fn sibling(&mut self) -> Doors {
+        Doors {
+            listener: Arc::clone(&self.listener),
+            accepting: None,
+            wire: self.wire,
+            side: self.side,
+            sockets: self.sockets.clone(),
+            rng: Rng::new(self.rng.next()),
+        }
+    }
+
     fn fails(&mut self) -> Option<io::Error> {
         let knobs = self.sockets.knobs;
         if self.rng.chance(knobs.accept_aborted) {

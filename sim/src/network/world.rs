@@ -1,6 +1,7 @@
 //! A run before it is run: everything that its seed draws.
 
 use std::fmt;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, Enforce};
@@ -8,7 +9,7 @@ use voltlane_driver::client::ClientConfig;
 
 use super::faults::{Trouble, draw_troubles};
 use super::knobs::Knobs;
-use super::ledger::Expiry;
+use super::ledger::Bounds;
 use crate::rng::Rng;
 
 /// How long faults happen.
@@ -17,6 +18,8 @@ pub(crate) const FAULTS: Duration = Duration::from_secs(20);
 pub(crate) const KERNEL_PATIENCE: Duration = Duration::from_secs(5);
 /// Clients on one host, well below the 16,384 ports that turmoil has for one.
 pub(crate) const CLIENTS_PER_HOST: u32 = 2_500;
+/// The largest packet that is asked to be echoed once all is calm.
+pub(crate) const ECHO_BYTES_MAX: u64 = 240;
 /// From so many clients on a run is a crowd: its clients say less, each.
 const CROWD: u32 = 64;
 
@@ -40,6 +43,8 @@ pub struct World {
     pub knobs: Knobs,
     /// The edge's bounds and times.
     pub edge: EdgeConfig,
+    /// Threads that the edge has in the world outside; here they take turns. With several of them a trunk joins them.
+    pub shards: NonZeroU8,
     /// Whether an edge that restarts has the key that it had.
     pub keeps_key: bool,
     /// How many of a hundred clients leave for good once all is calm.
@@ -81,6 +86,7 @@ impl World {
             keeps_key: rng.chance(70),
             leavers: rng.pick(&[0, 30, 100]),
             troubles: draw_troubles(&mut rng),
+            shards: NonZeroU8::new(rng.pick(&[1, 1, 2, 3])).unwrap_or(NonZeroU8::MIN),
         }
     }
 
@@ -115,13 +121,18 @@ impl World {
         (self.latency + self.tick * 2) * 8
     }
 
-    /// When the session of a client that leaves without a word ends.
-    pub(crate) fn expiry(&self) -> Expiry {
+    /// What the ledger holds a run against.
+    pub(crate) fn bounds(&self) -> Bounds {
         let clients = &self.edge.clients;
         let latest = clients.stale_timeout + clients.stale_reap_interval + self.round_trip();
-        Expiry {
-            earliest: clients.stale_timeout.as_nanos() as u64,
-            latest: latest.as_nanos() as u64,
+        // A window full under way, another one in the reader's buffer, and the packet that was cut.
+        let lost = 2 * self.knobs.window_bytes + self.knobs.packet_bytes_max() + ECHO_BYTES_MAX;
+        Bounds {
+            expiry: (
+                clients.stale_timeout.as_nanos() as u64,
+                latest.as_nanos() as u64,
+            ),
+            lost_bytes: lost as usize,
         }
     }
 }
@@ -165,7 +176,8 @@ impl fmt::Display for World {
         )?;
         writeln!(
             f,
-            "edge: missed packets {}, away for {:?}, reaped every {:?}, queue {} packets, {} bytes, write timeout {:?}; link queue {} packets, {} bytes, announces {}; handshake {:?}, half open {}, sources {:?}; keeps its key {}",
+            "edge of {} shards: missed packets {}, away for {:?}, reaped every {:?}, queue {} packets, {} bytes, write timeout {:?}; link queue {} packets, {} bytes, announces {}; handshake {:?}, half open {}, sources {:?}; keeps its key {}",
+            self.shards,
             clients.missed_packets_buffer_size,
             clients.stale_timeout,
             clients.stale_reap_interval,
