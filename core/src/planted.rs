@@ -206,6 +206,12 @@ mod bugs {
         ReportRefuses,
         /// One session more than there may be begins.
         SessionsOffByOne,
+        /// The account keeps what a connection held when it ended.
+        AccountLeaks,
+        /// The account does not see what a client queue gives out.
+        AccountOnlyGrows,
+        /// A takeover is not counted.
+        TakeoverNotCounted,
         /// Who is away is announced as well.
         AnnouncesAway,
         /// Only the first session is announced.

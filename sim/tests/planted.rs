@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sim::block;
 use sim::engine;
+use sim::model::RULES;
 use sim::plan::generate;
 use sim::shrink::{Budget, shrink};
 use voltlane_core::planted::{Bug, plant};
@@ -47,6 +48,8 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::CapEndsNewest => &["S15"],
         // A claim gets a decoy, or a response is refused.
         Bug::ExpiresEarly => &["S16", "S15"],
+        Bug::AccountLeaks | Bug::AccountOnlyGrows => &["B6"],
+        Bug::TakeoverNotCounted => &["H3"],
         // What is missing is seen at once, or by what comes in its place.
         Bug::EndToldTwice => &["S15", "S13"],
         Bug::EmptyPacketDropped => &["S16", "S10"],
@@ -89,6 +92,68 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::AnnouncesAway => &["S6", "S12", "S16"],
         other => unreachable!("{other:?} takes several shards: shards_planted.rs"),
     }
+}
+
+/// Rules of the list that no planted bug is found by, and why.
+const WITHOUT_A_BUG: &[(&str, &str)] = &[
+    (
+        "S2",
+        "the client's own check; the model sees other bytes wait before they are sent (S10)",
+    ),
+    (
+        "S3",
+        "the ids are a permutation, tested by itself (core/src/id.rs)",
+    ),
+    (
+        "S5",
+        "a call for a connection that is gone names no entry; what it changed would be another rule's",
+    ),
+    (
+        "S7",
+        "seen as what it does: S10, S15, S16 (FailedProofDropsQueue, ClaimDetaches) and B6",
+    ),
+    ("S8", "such a byte has no cause: S15"),
+    ("S14", "a second answer has no cause: S15"),
+    ("B1", "the engine offers no more than the edge asks for"),
+    ("B2", "seen as the missing end, S16 (MissedQueueOffByOne)"),
+    ("B3", "seen as the missing end, S16 (ClientQueueOffByOne)"),
+    (
+        "B5",
+        "core/src/edge/tests/memory.rs: the engine does not set a bound for all bytes",
+    ),
+    (
+        "T5",
+        "no such bug is planted; a timer that stays due would break it at once",
+    ),
+    ("L1", "no bug that keeps the link away is planted"),
+    ("L2", "what keeps a client out is seen at once: S15, S16"),
+    (
+        "L3",
+        "what keeps a packet back is seen at once: S11, S16, L5",
+    ),
+    (
+        "L6",
+        "what keeps a visitor out is seen at once: S15 (RefusedEatPace)",
+    ),
+    ("L8", "what keeps the herd out is seen at once: S15"),
+    ("A2", "a loop of the adapter's; no such bug is planted"),
+];
+
+#[test]
+fn each_rule_has_a_bug_or_a_reason() {
+    for (rule, _) in RULES {
+        let bugs = Bug::ALL.iter().filter(|bug| rules(**bug).contains(rule));
+        let reasons = WITHOUT_A_BUG.iter().filter(|(other, _)| other == rule);
+        assert!(
+            (bugs.count() > 0) != (reasons.count() > 0),
+            "{rule} must have one of both"
+        );
+    }
+    let known = |rule: &&str| RULES.iter().any(|(other, _)| other == rule);
+    for bug in Bug::ALL {
+        assert!(rules(*bug).iter().all(|rule| known(&rule)), "{bug:?}");
+    }
+    assert!(WITHOUT_A_BUG.iter().all(|(rule, _)| known(&rule)));
 }
 
 /// How a bug was found.

@@ -12,6 +12,7 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn};
 use super::counters::{CloseReason, EndReason};
 use super::session::{Place, Session};
+use crate::planted::planted;
 
 /// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
 const SMALLEST_CLASS_BYTES: usize = 1024;
@@ -197,7 +198,7 @@ impl Account {
             let before = session.holding.bytes;
             let after = before - bytes;
             session.holding.bytes = after;
-            self.counted -= bytes;
+            self.counted -= if planted!(AccountOnlyGrows) { 0 } else { bytes };
             if before >= SMALLEST_CLASS_BYTES {
                 self.sessions.update(slab, index, before, after);
             }
@@ -208,7 +209,8 @@ impl Account {
     pub(super) fn forget_conn(&mut self, slab: &mut Slab<Conn>, index: u32) {
         self.conns.0.remove(slab, index);
         if let Some(conn) = slab.at_mut(index) {
-            self.counted -= core::mem::take(&mut conn.holding.bytes);
+            let held = core::mem::take(&mut conn.holding.bytes);
+            self.counted -= if planted!(AccountLeaks) { 0 } else { held };
         }
     }
 

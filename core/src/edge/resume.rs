@@ -254,7 +254,7 @@ impl Edge {
         if let Place::Attached(old) = entry.place
             && !planted!(TakeoverKeepsOld)
         {
-            self.counters.takeovers += 1;
+            self.counters.takeovers += u64::from(!planted!(TakeoverNotCounted));
             self.replace_conn(now, old, session);
         }
         self.end_absence(now, session);

@@ -220,6 +220,7 @@ impl World<'_> {
     fn end_run(&mut self) {
         self.done = true;
         self.model.check_end();
+        self.model.check_counters(&self.host);
         let gauges = self.host.edge.gauges();
         let left = [
             gauges.connections,

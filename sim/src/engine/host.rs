@@ -103,6 +103,22 @@ impl View for Host {
         self.edge.link_read_budget()
     }
 
+    fn counted(&self) -> Vec<(&'static str, u64)> {
+        let counters = self.edge.counters();
+        let mut counted = vec![
+            ("accepted", counters.accepted),
+            ("resumed", counters.resumed),
+            ("takeovers", counters.takeovers),
+        ];
+        let ended = EndReason::ALL.iter().zip(counters.ended);
+        counted.extend(ended.map(|(reason, count)| (reason.text(), count)));
+        counted
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.edge.gauges().held_bytes
+    }
+
     fn link_queued(&self) -> (usize, usize) {
         let gauges = self.edge.gauges();
         (gauges.link_packets, gauges.link_bytes)

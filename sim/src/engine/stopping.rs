@@ -23,6 +23,9 @@ impl World<'_> {
     pub(super) fn look_whether_finished(&mut self) {
         let finished = self.host.edge.is_finished();
         self.model.check_finished(finished);
+        if finished {
+            self.model.check_counters(&self.host);
+        }
         self.done |= finished;
     }
 }

@@ -30,6 +30,11 @@ impl Link {
         }
     }
 
+    /// How many announcements may wait.
+    pub(super) fn announcements(&self) -> usize {
+        self.announcing.as_ref().map_or(0, |all| all.may.len())
+    }
+
     /// The edge's name for a session.
     pub(super) fn learn_announced(&mut self, provisional: u64, id: u64) {
         if let Some(Announcing { must, may }) = &mut self.announcing {

@@ -26,6 +26,10 @@ pub trait View {
     fn link_budget(&self) -> usize;
     /// Packets and bytes in the link queue.
     fn link_queued(&self) -> (usize, usize);
+    /// Bytes that wait anywhere.
+    fn held_bytes(&self) -> usize;
+    /// What the edge has counted: connections taken, resumes, takeovers, sessions ended by each reason.
+    fn counted(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// How much of the waiting bytes is compared at each event; all are compared when the transport takes them.
@@ -73,6 +77,7 @@ impl Model {
         }
         self.refused_now = false;
         self.check_link(view);
+        self.check_account(view);
         let (away, must) = (view.away(), self.session_counts().1);
         if away != must {
             self.fail(

@@ -42,7 +42,7 @@ pub(super) struct Item {
 }
 
 impl Item {
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         13 + match &self.what {
             What::Data(data) => data.len(),
             What::Resumed => 0,

@@ -8,6 +8,7 @@
 //! packet goes next. Packets that may or may not have entered the queue are *uncertain*, and what depends on them is
 //! permitted from the first moment that it can happen and required from the last.
 
+mod account;
 mod admission;
 mod announce;
 mod check;

@@ -5,7 +5,7 @@ use std::fmt;
 /// The first rule that a run broke, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which rule of the list (`S1` to `S16`, `B1` to `B5`, `T1` to `T5`, `H1`, `H2`, `L1` to `L5`, `A1`, `A2`).
+    /// Which rule of [`RULES`].
     pub id: &'static str,
     /// The section of SPEC.txt that says so, or `-`.
     pub section: &'static str,
@@ -26,7 +26,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What each rule says, in one line; the order is that of the list.
+/// What each rule says, in one line.
 pub const RULES: &[(&str, &str)] = &[
     (
         "S1",
@@ -79,6 +79,10 @@ pub const RULES: &[(&str, &str)] = &[
     ("B3", "what waits for a client is bounded"),
     ("B4", "what waits for the backend is bounded"),
     ("B5", "the bytes that the edge holds are bounded"),
+    (
+        "B6",
+        "the edge's account of what it holds is the model's, byte for byte",
+    ),
     ("T1", "nothing fires early"),
     ("T2", "what is due happens when the edge is told the time"),
     (
@@ -88,10 +92,20 @@ pub const RULES: &[(&str, &str)] = &[
     ("T5", "a deadline that was served is not asked for again"),
     ("H1", "no panic, no overflow"),
     ("H2", "when all is over, nothing is left"),
+    ("H3", "what the edge counts is what happened"),
     ("L1", "the link comes up again"),
     ("L2", "every healthy client gets a session"),
     ("L3", "packets of healthy clients arrive, both ways"),
     ("L5", "a client whose packets all fit is read"),
+    ("L6", "who comes during a flood gets in"),
+    (
+        "L7",
+        "an edge that ends waits for what is queued, and not for longer than its time",
+    ),
+    (
+        "L8",
+        "after all connections were lost at once, all are back",
+    ),
     (
         "A1",
         "the adapter is told of every connection that it must serve",
