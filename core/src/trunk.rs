@@ -352,8 +352,9 @@ impl Trunk {
     #[must_use]
     pub fn link_read_budget(&self) -> usize {
         let behind = |branch: &Branch| {
-            (matches!(branch.state, BranchState::Ending { .. }) && !planted!(LinkReadTooEarly))
-                || (branch.queue.held_bytes() >= BRANCH_BYTES && !planted!(SlowShardUnbounded))
+            let ending = matches!(branch.state, BranchState::Ending { .. });
+            let full = branch.queue.held_bytes() >= BRANCH_BYTES;
+            (ending && !planted!(LinkReadTooEarly)) || (full && !planted!(SlowShardUnbounded))
         };
         if self.link_takes() && !self.branches.iter().any(behind) {
             READ_BYTES
