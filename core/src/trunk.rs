@@ -352,9 +352,10 @@ impl Trunk {
     #[must_use]
     pub fn link_read_budget(&self) -> usize {
         let behind = |branch: &Branch| {
-            let ending = matches!(branch.state, BranchState::Ending { .. });
-            let full = branch.queue.held_bytes() >= BRANCH_BYTES;
-            (ending && !planted!(LinkReadTooEarly)) || (full && !planted!(SlowShardUnbounded))
+            let ending =
+                matches!(branch.state, BranchState::Ending { .. }) && !planted!(LinkReadTooEarly);
+            let full = branch.queue.held_bytes() >= BRANCH_BYTES && !planted!(SlowShardUnbounded);
+            ending || full
         };
         if self.link_takes() && !self.branches.iter().any(behind) {
             READ_BYTES
