@@ -18,8 +18,10 @@ use voltlane_core::planted::{Bug, plant};
 const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
 /// Seeds from a base within which a bug must be found.
 const SEEDS: u64 = 200;
-/// Most operations of a shrunk plan, and of the median one.
-const MOST_OPS: usize = 12;
+/// Most operations of the smallest plan that shows a bug, and of the median one.
+const MOST_OPS: usize = 8;
+/// Ten takeovers are free: it takes a session, eleven more connections that take it over, and their proofs.
+const MOST_OPS_OF_TAKEOVERS: usize = 12;
 const MEDIAN_OPS: usize = 3;
 
 /// The rules that a bug breaks, whichever is seen first.
@@ -166,17 +168,20 @@ struct Found {
 
 fn find(bug: Bug) -> Result<Found, String> {
     let mut seeds = Vec::new();
-    let mut ops = 0;
+    let mut ops = usize::MAX;
     for base in BASES {
         let (seed, rule) = find_from(bug, base)?;
-        if seeds.is_empty() {
+        // The first seed is shrunk; the others only if that leaves much.
+        if ops > MOST_OPS {
             let plan = shrink(&generate(base + seed - 1), rule, Budget::default());
-            ops = plan.ops.len();
             // `VL_PLANS=sim/regressions` keeps the plan that shows it.
-            if let Ok(folder) = std::env::var("VL_PLANS") {
+            if let Ok(folder) = std::env::var("VL_PLANS")
+                && plan.ops.len() < ops
+            {
                 let path = format!("{folder}/{bug:?}.plan");
                 std::fs::write(&path, plan.to_string()).map_err(|error| error.to_string())?;
             }
+            ops = ops.min(plan.ops.len());
         }
         seeds.push(seed);
     }
@@ -243,6 +248,13 @@ fn every_planted_bug_is_found() {
                     "{bug:?}: seeds {:?}, shrunk to {} operations",
                     found.seeds, found.ops
                 );
+                let most = match bug {
+                    Bug::TakeoversUnbounded => MOST_OPS_OF_TAKEOVERS,
+                    _ => MOST_OPS,
+                };
+                if found.ops > most {
+                    missed.push(format!("{bug:?}: {} operations are left", found.ops));
+                }
                 ops.push(found.ops);
             }
             Err(why) => missed.push(format!("{bug:?}: {why}")),
@@ -257,7 +269,7 @@ fn every_planted_bug_is_found() {
         all.len()
     );
     assert!(
-        (median <= MEDIAN_OPS || wanted.len() < Bug::ALL.len()) && most <= MOST_OPS,
-        "median {median}, most {most}"
+        median <= MEDIAN_OPS || wanted.len() < Bug::ALL.len(),
+        "median {median}"
     );
 }
