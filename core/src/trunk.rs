@@ -172,7 +172,6 @@ impl Trunk {
             // It is about to read the end of its stream, and writes nothing from then on. What it wrote before must find room, or its
             // own end could never be read.
             BranchState::Ending { .. } if self.branch_wants_close(shard) => return READ_BYTES,
-            BranchState::Ending { announcing: true } => return READ_BYTES,
             // What waited earlier goes out when all have announced: it must not be in the way of that.
             BranchState::Announcing => self.link.announcements.held_bytes(),
             BranchState::Open | BranchState::Ending { .. } => self.link.queue.held_bytes(),

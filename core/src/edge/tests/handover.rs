@@ -336,6 +336,23 @@ fn half_open_places_there_are_kept_for_it_as_long_as_a_stranger_can_make_room() 
 }
 
 #[test]
+fn who_waits_to_be_handed_over_is_no_stranger() {
+    // Four places, of which strangers may have three.
+    let [mut here, mut there] = two(|config| config.limits.max_half_open = 8);
+    let member = there.join();
+    let conn = claims(&mut here, member.id, b"");
+    let strangers: Vec<_> = (0..3).map(|_| here.accept()).collect();
+    assert!(strangers.iter().all(|&conn| !here.is_closed(conn)));
+    here.accept();
+    assert!(here.is_closed(strangers[0]));
+    assert_eq!(
+        here.edge.client_handover(conn),
+        Some(ShardId::new(1)),
+        "it came first, and has said what it wants"
+    );
+}
+
+#[test]
 fn what_it_holds_is_in_the_account_of_the_shard_that_it_is_at() {
     let [mut here, mut there] = two(|_| {});
     let member = there.join();
