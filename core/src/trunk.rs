@@ -74,7 +74,7 @@ struct Branch {
 ///
 /// # Contract
 ///
-/// - Towards the backend its face is that of an [`Edge`](crate::edge::Edge): the same calls in the same order.
+/// - Towards the backend its face is that of an [`Edge`]: the same calls in the same order.
 /// - Towards each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its
 ///   stream, and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
 ///   [`branch_read_budget`](Trunk::branch_read_budget), the branches in turn; it writes [`branch_output`](Trunk::branch_output), and

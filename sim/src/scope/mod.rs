@@ -1,7 +1,7 @@
 //! Exhaustive: every order of steps within a scope, over the machine itself, with stateright.
 //!
 //! Chance finds much; within a small scope nothing is left to it. A state is a whole machine with the model beside it
-//! and the clients around it ([`scene`]); the same oracle that judges the runs of the direct engine judges every step.
+//! and the clients around it (`scene`); the same oracle that judges the runs of the direct engine judges every step.
 //! Two states in which everything that SPEC.txt speaks of is the same are one. What the machine keeps beyond that (the
 //! order within a hash table, a spare buffer) is taken not to matter: this is where the check is weaker than its name.
 
@@ -51,7 +51,7 @@ pub struct Bounds {
 }
 
 /// The scopes that are looked at, by name. The first three are small enough for every test run and meet together what
-/// [`REACHED`] lists; `large` takes minutes.
+/// `REACHED` lists; `large` takes minutes.
 pub const SCOPES: &[(&str, Bounds)] = &[
     ("takeover", TAKEOVER),
     ("away", AWAY),
