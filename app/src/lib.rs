@@ -1,7 +1,7 @@
 //! What the binaries of Voltlane share, which is all but the runtime: configuration, arguments, logging, the commands.
 //!
 //! A binary is [`main`] with its [`Runtime`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod cli;
 mod commands;
@@ -10,6 +10,7 @@ mod disk;
 mod entry;
 pub mod key_file;
 pub mod logging;
+mod memory;
 pub mod metrics;
 mod resources;
 mod runtime;

@@ -20,6 +20,7 @@ use super::{make_key, random, reload, signals};
 use crate::cli::ConfigArgs;
 use crate::config::Settings;
 use crate::key_file::load_or_make_key;
+use crate::memory::Ebb;
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::{Resources, Runtime};
 
@@ -119,12 +120,14 @@ async fn alone<R: Runtime>(
     let timer = R::Timer::default();
     let mut driver = pin!(EdgeDriver::new(edge, listener, backend, timer));
     let handle = driver.handle();
+    let mut ebb = Ebb::default();
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => handle.reconfigure(*config),
             Order::Shutdown(within) => handle.shutdown(within),
         });
         let polled = driver.as_mut().poll(cx);
+        ebb.watch(driver.edge().footprint_bytes());
         orders.report(|| handle.poll_done(cx).is_ready());
         if let Some(asked) = asked.first_mut() {
             asked.answer(cx.waker(), || Snapshot {

@@ -223,7 +223,16 @@ impl Account {
     }
 }
 
+/// What a connection or a session takes with all that belongs to it, the adapter's part included: measured, and rounded up.
+const EACH_BYTES: usize = 1024;
+
 impl Edge {
+    /// About how much memory it has in use: for those who want to know when that has become much less. Constant time.
+    #[must_use]
+    pub fn footprint_bytes(&self) -> usize {
+        self.held_bytes() + (self.conns.slab.len() + self.sessions.slab.len()) * EACH_BYTES
+    }
+
     /// Bytes that wait, anywhere in the machine.
     #[inline]
     #[must_use]

@@ -18,6 +18,7 @@ use voltlane_driver::{
 use super::FirstThen;
 use super::orders::{Order, Orders};
 use crate::Runtime;
+use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
 
 /// What the exit code is when a shard panicked: that of a panic in the main thread.
@@ -150,8 +151,10 @@ impl<L: Listener> Shard<L> {
         }
         drop(started);
         let mut asked = self.asked;
+        let mut ebb = Ebb::default();
         poll_fn(|cx| {
             let polled = driver.as_mut().poll(cx);
+            ebb.watch(driver.edge().footprint_bytes());
             if let Some(asked) = &mut asked {
                 asked.answer(cx.waker(), || Snapshot {
                     counters: driver.edge().counters().clone(),
