@@ -105,7 +105,10 @@ impl<'a, P: Party> Person<'a, P> {
         if !self.is_served_well().await {
             return;
         }
+        // In a crowd others are still coming back, and the edge lets them in at its own pace.
+        let is_crowd = self.world.quiet() > 1;
         let tried = match self.rng.below(3) {
+            _ if is_crowd => true,
             0 => self.goes_away_and_misses_nothing().await,
             1 => self.is_kicked_once_asked().await,
             _ => true,
