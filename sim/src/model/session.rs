@@ -6,6 +6,7 @@ use super::admission::Network;
 use super::conn::{Manner, Piece, State};
 use super::link::What;
 use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
+use crate::codec::Frames;
 
 /// One identity.
 #[derive(Clone)]
@@ -306,6 +307,8 @@ impl Model {
                 ("kicked", State::Ping) => self.close(conn, reason, Manner::Either),
                 ("kicked", _) => {
                     state.state = State::Draining;
+                    // What it has not finished is discarded, like what it sends meanwhile.
+                    state.frames = Frames::default();
                     state.drain_at = self.now + DRAIN_TIME;
                     self.drained(conn);
                 }
