@@ -1,8 +1,10 @@
 //! Bytes of a client, frame by frame, through the table of SPEC 8.2.
 
+use std::collections::VecDeque;
+
 use super::admission::Network;
 use super::conn::{Begun, Close, Conn, Manner, Piece, State};
-use super::link::What;
+use super::link::{Item, What};
 use super::session::Session;
 use super::{
     CHALLENGES_OPEN, HANDSHAKE_BODY_BYTES, HANDSHAKE_BYTES, Model, STORM_MEMORY, STORM_RESUMES,
@@ -108,9 +110,10 @@ impl Model {
                     return self.close(conn, "no session may begin", Manner::Orderly);
                 }
                 // A session that has ended, and whose line still waits, may count.
-                let in_line =
-                    |id: &&u64| !self.sessions.contains_key(id) && self.is_uncertain(**id);
-                let lines = self.outbox.keys().filter(in_line).count();
+                let ended = |(id, items): &(&u64, &VecDeque<Item>)| {
+                    !self.sessions.contains_key(id) && !items.is_empty()
+                };
+                let lines = self.outbox.iter().filter(ended).count();
                 let may_refuse = self.sessions.len() + lines >= self.limits.max_sessions;
                 let Some(state) = self.conns.get_mut(&conn) else {
                     return;
