@@ -138,6 +138,10 @@ impl Stage for Sockets {
         unreachable!("not for sockets");
     }
 
+    fn take(&mut self, _conn: &str, _bytes: usize) {
+        unreachable!("not for sockets");
+    }
+
     fn incoming(&mut self, conn: &str) -> Incoming {
         let conn = self.conns.get_mut(conn).expect("a connection of that name");
         let come = incoming(conn.incoming());
@@ -179,6 +183,10 @@ impl Stage for Sockets {
     }
 
     fn set_link_reading(&mut self, _reading: bool) {
+        unreachable!("not for sockets");
+    }
+
+    fn link_take(&mut self, _bytes: usize) {
         unreachable!("not for sockets");
     }
 

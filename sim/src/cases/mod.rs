@@ -26,14 +26,14 @@
 //! | `b claims a`, `b returns as a`, `a returns` | a connection that claims the session of `a`, up to the Challenge or up to the Ping |
 //! | `a sends ITEM …` | bytes; every way of cutting them must come to the same |
 //! | `a ends`, `a breaks` | the end of its stream, a failure |
-//! | `a stops reading`, `a reads` | takes nothing more, takes all again |
+//! | `a stops reading`, `a takes N bytes`, `a reads` | takes nothing more, but these, takes all again |
 //! | `a hears ITEM …`, `a hears nothing` | bodies, one for each item: `key`, `id`, `challenge`, `ping` or bytes |
 //! | `… hears … ITEM N times` | so often |
 //! | `a differs from b` | their challenges and nonces do |
 //! | `a is open`, `a is closed`, `a is cut` | neither end nor failure; the edge closed it, in order or not; abruptly |
 //! | `backend hears a ITEM`, `… a ends "REASON"`, `… a returns`, `… nothing` | the next packet on the link |
 //! | `backend sends a ITEM …`, `backend kicks a`, `backend sends raw ITEM …` | packets, bytes |
-//! | `backend ends`, `breaks`, `comes`, `stops reading`, `reads`, `is dropped` | the link |
+//! | `backend ends`, `breaks`, `comes`, `stops reading`, `takes N bytes`, `reads`, `is dropped` | the link |
 //! | `edge counts NAME N` | a sum or what is there now: `closed.bad_key`, `ended.kicked`, `rejected.too_fast`, `held_bytes` |
 //! | `edge shuts down within 5s` | an end in order (SPEC 9.8); `finished` counts 1 when it is over |
 //! | `wait 5s` | time; `us`, `ms`, `s`, `h` |
@@ -121,7 +121,7 @@ impl Case {
                 ["wait", time] => *time == "1ms",
                 ["config", ..]
                 | ["edge", "shuts", ..]
-                | [_, "stops" | "reads", ..]
+                | [_, "stops" | "takes" | "reads", ..]
                 | [.., "from", _] => false,
                 [.., "is", "turned", "away"] => false,
                 _ => true,

@@ -38,6 +38,8 @@ pub trait Stage {
     fn end(&mut self, conn: &str, in_order: bool);
     /// Takes bytes from now on, or takes none any more.
     fn set_reading(&mut self, conn: &str, reading: bool);
+    /// Of what waits for it, it takes so many bytes, though it reads no further.
+    fn take(&mut self, conn: &str, bytes: usize);
     /// What comes next. A stage that cannot see that nothing comes waits.
     fn incoming(&mut self, conn: &str) -> Incoming;
     /// Whether that nothing comes can be seen.
@@ -50,6 +52,8 @@ pub trait Stage {
     fn link_comes(&mut self);
     /// As [`set_reading`](Self::set_reading).
     fn set_link_reading(&mut self, reading: bool);
+    /// As [`take`](Self::take).
+    fn link_take(&mut self, bytes: usize);
     /// The next body on the link, or its end.
     fn link_incoming(&mut self) -> Incoming;
     /// Lets time pass.
@@ -194,6 +198,10 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                 self.stage.set_reading(conn, false);
                 Ok(())
             }
+            [conn, "takes", bytes, "bytes"] => {
+                self.stage.take(conn, count(bytes)?);
+                Ok(())
+            }
             [conn, "reads"] => {
                 self.stage.set_reading(conn, true);
                 Ok(())
@@ -237,6 +245,7 @@ impl<S: Stage + ?Sized> Player<'_, S> {
             ["breaks"] => self.stage.link_end(false),
             ["stops", "reading"] => self.stage.set_link_reading(false),
             ["reads"] => self.stage.set_link_reading(true),
+            ["takes", bytes, "bytes"] => self.stage.link_take(count(bytes)?),
             ["is", "dropped"] => {
                 let come = self.stage.link_incoming();
                 return expect(&come, &[Incoming::Closed, Incoming::Cut]);
@@ -493,6 +502,10 @@ impl<S: Stage + ?Sized> Player<'_, S> {
             }
         }
     }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "no such number".to_owned())
 }
 
 /// `N times`; nothing is once.

@@ -2,6 +2,8 @@
 
 mod client;
 mod coverage;
+#[cfg(feature = "planted")]
+mod planted;
 mod stage;
 
 use sim::cases::{Case, Played, all, run};

@@ -31,6 +31,11 @@ pub(crate) enum Cut {
 /// Longer than anything in a case lasts.
 const ALL_OVER: Duration = Duration::from_secs(3 * 3_600);
 
+/// No write of a case takes so many turns.
+const ROUNDS: u32 = 1_000_000;
+/// No case has so many deadlines at one instant.
+const DUE_AT_ONCE: u32 = 1_000;
+
 pub(crate) struct Core {
     edge: Edge,
     now: Time,
@@ -119,7 +124,8 @@ impl Core {
         } else {
             usize::MAX
         };
-        loop {
+        for round in 0.. {
+            assert!(round < ROUNDS, "there is always more to do");
             let mut idle = true;
             for conn in self.conns.values_mut() {
                 let Some(key) = conn.key else { continue };
@@ -255,6 +261,15 @@ impl Stage for Core {
         self.settle();
     }
 
+    fn take(&mut self, conn: &str, bytes: usize) {
+        let conn = self.conns.get_mut(conn).expect("a connection");
+        let key = conn.key.expect("an open one");
+        let output = self.edge.client_output(key).concat();
+        conn.frames.push(&output[..bytes]);
+        self.edge.handle_client_written(self.now, key, bytes);
+        self.settle();
+    }
+
     fn incoming(&mut self, conn: &str) -> Incoming {
         let Some(conn) = self.conns.get_mut(conn) else {
             return Incoming::Nothing;
@@ -272,6 +287,8 @@ impl Stage for Core {
     fn link_write(&mut self, bytes: &[u8]) -> bool {
         let (pieces, ends) = self.pieces(bytes);
         for piece in pieces {
+            let held_up = self.is_linked() && self.edge.link_read_budget() == 0;
+            assert!(!held_up, "the backend is not read");
             self.edge.handle_link_bytes(self.now, piece);
             self.settle();
         }
@@ -307,6 +324,13 @@ impl Stage for Core {
         self.settle();
     }
 
+    fn link_take(&mut self, bytes: usize) {
+        let output = self.edge.link_output().concat();
+        self.link.frames.push(&output[..bytes]);
+        self.edge.handle_link_written(self.now, bytes);
+        self.settle();
+    }
+
     fn link_incoming(&mut self) -> Incoming {
         match self.link.frames.next_body(u32::MAX) {
             Ok(Some(body)) => Incoming::Body(body),
@@ -318,7 +342,15 @@ impl Stage for Core {
     fn wait(&mut self, duration: Duration) {
         let until = self.now + duration;
         self.settle();
+        let mut at_once = 0;
         while let Some(due) = self.edge.poll_timeout().filter(|due| due.at <= until) {
+            // What is due is done, and not due again.
+            at_once = if due.at > self.now { 0 } else { at_once + 1 };
+            assert!(
+                at_once < DUE_AT_ONCE,
+                "{due:?} at {:?}, again and again",
+                self.now
+            );
             self.now = self.now.max(due.at);
             if due.reason == DeadlineReason::LinkRetry {
                 // Nobody listens.
@@ -328,9 +360,8 @@ impl Stage for Core {
             self.edge.handle_timeout(self.now);
             self.settle();
         }
+        // Nothing more is due, or it is not told in time.
         self.now = until;
-        self.edge.handle_timeout(self.now);
-        self.settle();
     }
 
     fn configure(&mut self, config: &str) {

@@ -1,0 +1,47 @@
+//! What the table is worth by itself: bugs planted in the core, one at a time, and whether some case fails for it.
+//! `cargo test -p sim --features planted --test cases planted`
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sim::cases::{Case, all};
+use voltlane_core::planted::{Bug, plant};
+
+use super::play;
+use super::stage::Cut;
+
+/// What no case can show: who is to be served is asked of everybody here, and as many sessions as there may be cannot come about with
+/// a configuration of the file.
+const NOT_SHOWN: [Bug; 2] = [Bug::WakeupLost, Bug::SessionsOffByOne];
+
+/// The first case that fails with the bug that is planted.
+fn finder(cases: &[Case]) -> Option<&str> {
+    let fails = |case: &&Case| {
+        [Cut::Whole, Cut::Bytes].into_iter().any(|cut| {
+            let played = catch_unwind(AssertUnwindSafe(|| play(case, cut).is_ok()));
+            !played.unwrap_or(false)
+        })
+    };
+    cases.iter().find(fails).map(|case| case.id.as_str())
+}
+
+#[test]
+fn planted_bugs_fail_a_case() {
+    let cases: Vec<Case> = all()
+        .iter()
+        .filter(|case| !case.uncut)
+        .flat_map(|case| case.expanded().into_iter().take(4))
+        .collect();
+    // A panic that is caught is told once for each bug, and no more.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        plant(Some(*bug));
+        match finder(&cases) {
+            Some(id) => println!("{bug:?}: {id}"),
+            None => missed.push(*bug),
+        }
+    }
+    plant(None);
+    let _ = std::panic::take_hook();
+    assert_eq!(missed, NOT_SHOWN);
+}
