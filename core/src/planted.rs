@@ -53,12 +53,15 @@ mod bugs {
             $($(#[$doc:meta])* $bug:ident,)*
             @shards
             $($(#[$shards_doc:meta])* $shards:ident,)*
+            @crowds
+            $($(#[$crowds_doc:meta])* $crowds:ident,)*
         ) => {
             /// What can be wrong. The first twelve are what the published edge does (SPEC 14).
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
             pub enum Bug {
                 $($(#[$doc])* $bug,)*
                 $($(#[$shards_doc])* $shards,)*
+                $($(#[$crowds_doc])* $crowds,)*
             }
 
             impl Bug {
@@ -67,6 +70,9 @@ mod bugs {
 
                 /// Those that take several shards (SPEC 9.9).
                 pub const OF_SHARDS: &'static [Bug] = &[$(Bug::$shards,)*];
+
+                /// Those that take a crowd to be seen (SPEC 10.4, 10.5).
+                pub const OF_CROWDS: &'static [Bug] = &[$(Bug::$crowds,)*];
             }
         };
     }
@@ -250,5 +256,12 @@ mod bugs {
         SlowShardUnbounded,
         /// Shards are read whatever waits for the backend.
         ShardsReadUnbounded,
+        @crowds
+        /// Who came last to the line for the link is served first.
+        LineIsAStack,
+        /// Nobody fails, whatever is held.
+        MemoryNeverFreed,
+        /// What the backend has begun to say counts for nothing until it is whole.
+        BackendFrameUncounted,
     }
 }

@@ -1,6 +1,7 @@
 //! The simulator of Voltlane: every fault replayable by seed.
 #![forbid(unsafe_code)]
 
+pub mod abuse;
 pub mod block;
 pub mod cases;
 pub mod churn;

@@ -96,6 +96,10 @@ impl Edge {
             self.link.wants_close = false;
         }
         self.link.reader = reader;
+        // Its unfinished frame counts, too.
+        if !planted!(BackendFrameUncounted) {
+            self.relieve(now);
+        }
     }
 
     /// `calm`: with this packet in a queue no bound of memory is near (SPEC 10.5).

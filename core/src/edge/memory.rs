@@ -275,7 +275,7 @@ impl Edge {
 
     #[cold]
     fn end_largest(&mut self, now: Time) {
-        if self.config.limits.enforce_memory == Enforce::Report {
+        if self.config.limits.enforce_memory == Enforce::Report || planted!(MemoryNeverFreed) {
             self.counters.memory_over += 1;
             return;
         }

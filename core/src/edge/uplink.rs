@@ -222,6 +222,9 @@ impl Edge {
         {
             entry.waiting = true;
             entry.rare().deficit = QUANTUM_BYTES;
+            if planted!(LineIsAStack) {
+                return self.waiting.push_front(session);
+            }
             self.waiting.push_back(session);
         }
     }
@@ -391,6 +394,8 @@ impl Edge {
             self.announce_more();
         }
         self.serve_line(now);
+        // A packet is longer on the link than it was in its client's line.
+        self.relieve(now);
     }
 
     /// A backend came: with `announce_all` it hears 0x03 for every session whose client is connected, before anything else.
