@@ -141,6 +141,17 @@ pub fn hashes_as_text(seeds: Range<u64>, threads: usize) -> String {
         .collect()
 }
 
+/// The number in a variable of the environment, if it is set: how a test is told seeds.
+///
+/// # Panics
+/// When it is no number.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name}={text}: a number is needed")))
+}
+
 /// Threads that a block may use: all cores.
 #[must_use]
 pub fn threads() -> usize {

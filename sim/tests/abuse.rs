@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sim::abuse::{Setup, run};
-use sim::block::threads;
+use sim::block::{number, threads};
 
 /// Seeds of the block when `VL_SEEDS` does not say otherwise.
 const SEEDS: u64 = 300;
@@ -20,14 +20,6 @@ const GATES: &[(&str, u64)] = &[
     ("rejected", 15),
     ("shares compared", 20),
 ];
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text}: a number is needed")),
-    )
-}
 
 #[test]
 fn whatever_strangers_do_memory_is_bounded_and_ordinary_clients_are_served() {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use sim::block::{self, GATES, LEAST_PAIRS, Report, Stop};
+use sim::block::{self, GATES, LEAST_PAIRS, Report, Stop, number};
 use sim::engine;
 use sim::plan::{Plan, generate};
 
@@ -16,14 +16,6 @@ const SEEDS: u64 = 10_000;
 const GATED: u64 = 10_000;
 /// Notes shown of a run that failed.
 const SHOWN_NOTES: usize = 60;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text}: a number is needed")),
-    )
-}
 
 #[test]
 fn fixed_block_of_seeds() {

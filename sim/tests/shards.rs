@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use sim::block::threads;
+use sim::block::{number, threads};
 use sim::shards::{Outcome, run, run_traced};
 
 /// Seeds of the block when `VL_SEEDS` does not say otherwise.
@@ -39,14 +39,6 @@ const GATES: &[(&str, f64)] = &[
     ("trunk full", 0.3),
     ("unknown answered", 10.0),
 ];
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text}: a number is needed")),
-    )
-}
 
 /// Runs `seeds` on all cores, each once.
 fn run_all(seeds: u64) -> BTreeMap<u64, Outcome> {

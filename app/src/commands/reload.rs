@@ -98,7 +98,11 @@ impl Reloads {
         if let Some(change) = latest.change.take() {
             return Poll::Ready(change);
         }
-        latest.waker = Some(cx.waker().clone());
+        // Looked at in every round of the loop, almost always with the waker of the round before.
+        match &mut latest.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
         Poll::Pending
     }
 }

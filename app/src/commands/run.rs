@@ -18,7 +18,7 @@ use voltlane_driver::{Connect, Connector, EdgeDriver, SocketOptions};
 use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
 use crate::cli::ConfigArgs;
-use crate::config::Settings;
+use crate::config::{Address, Settings};
 use crate::key_file::load_or_make_key;
 use crate::memory::Ebb;
 use crate::metrics::{self, Asked, Exchange, Snapshot};
@@ -47,9 +47,9 @@ async fn serve<R: Runtime>(settings: Settings, args: ConfigArgs) -> Result<(), S
     let config = settings.edge_config(resources);
 
     let shards = settings.shards();
-    let listen = settings.listener.address.to_string();
+    let listen = &settings.listener.address;
     let options = settings.listener_options();
-    let (listeners, address) = bind(&listen, options, shards.get().into())
+    let (listeners, address) = bind(listen, options, shards.get().into())
         .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let later = Arc::new(Mutex::new(connector::<R>(&settings)));
     let mut backend = FirstThen {
@@ -150,19 +150,14 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     )
 }
 
-/// Listens at `address`, `host:port`, with so many sockets; a name's addresses are tried in turn.
+/// Listens at `address` with so many sockets; a name's addresses are tried in turn.
 fn bind(
-    address: &str,
+    address: &Address,
     options: SocketOptions,
     listeners: usize,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port: u16 = port
-        .parse()
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not of the form host:port"))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in (host, port).to_socket_addrs()? {
+    for candidate in (address.host(), address.port()).to_socket_addrs()? {
         match options.listen_shared(candidate, listeners) {
             Ok(listeners) => {
                 let address = listeners.first().map(TcpListener::local_addr);

@@ -60,7 +60,11 @@ impl Future for Stop {
         if asked.asked {
             return Poll::Ready(());
         }
-        asked.waker = Some(cx.waker().clone());
+        // Looked at in every round of the loop, almost always with the waker of the round before.
+        match &mut asked.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
         Poll::Pending
     }
 }

@@ -280,7 +280,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
 
     /// Serves one client.
     fn serve(&mut self, key: ConnKey, now: Time) {
-        if self.edge.client_handover(key).is_some() {
+        if self.neighbours.is_some() && self.edge.client_handover(key).is_some() {
             self.hand_over(key, now);
         } else {
             self.clients.serve(key, &mut self.edge, now, &mut self.work);
