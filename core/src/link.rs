@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 
-use crate::edge::{DeadlineReason, MasterConfig};
+use crate::edge::{Deadline, DeadlineReason, MasterConfig};
 use crate::planted::planted;
 
 /// The states of the link (SPEC 8.4).
@@ -108,17 +108,15 @@ impl Link {
     }
 
     /// When an attempt is to begin, or the one under way to be given up.
-    pub(crate) fn deadline(&self) -> (Option<Time>, DeadlineReason) {
-        match self.state {
-            LinkState::Down { retry_at } => (Some(retry_at), DeadlineReason::LinkRetry),
-            LinkState::Connecting { since } if !self.wants_close => (
-                Some(since + self.connect_timeout),
-                DeadlineReason::LinkConnect,
-            ),
-            LinkState::Connecting { .. } | LinkState::Up { .. } => {
-                (None, DeadlineReason::LinkConnect)
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        let (at, reason) = match self.state {
+            LinkState::Down { retry_at } => (retry_at, DeadlineReason::LinkRetry),
+            LinkState::Connecting { since } if !self.wants_close => {
+                (since + self.connect_timeout, DeadlineReason::LinkConnect)
             }
-        }
+            LinkState::Connecting { .. } | LinkState::Up { .. } => return None,
+        };
+        Some(Deadline { at, reason })
     }
 
     /// Gives an attempt up that takes too long.

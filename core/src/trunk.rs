@@ -446,10 +446,12 @@ impl Trunk {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let shutdown = self.shutdown_at.filter(|&at| at > self.now);
-        [self.link.deadline(), (shutdown, DeadlineReason::Shutdown)]
-            .into_iter()
-            .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
-            .min_by_key(|deadline| deadline.at)
+        let shutdown = shutdown.map(|at| Deadline {
+            at,
+            reason: DeadlineReason::Shutdown,
+        });
+        let deadlines = [self.link.deadline(), shutdown].into_iter().flatten();
+        deadlines.min_by_key(|due| due.at)
     }
 
     /// Like [`Edge::handle_timeout`](crate::edge::Edge::handle_timeout).

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,27 +75,28 @@ impl Report {
 pub struct Stop {
     /// At this instant of real time, if any.
     pub at: Option<Instant>,
-    /// At the first failure.
-    pub at_failure: bool,
+    /// At so many failures.
+    pub failures: usize,
 }
 
 /// Runs `seeds` on `threads` threads; `progress` is told the number of seeds done, now and then.
 pub fn run(seeds: Range<u64>, threads: usize, stop: Stop, progress: impl Fn(u64) + Sync) -> Report {
     let next = AtomicU64::new(seeds.start);
-    let enough = AtomicBool::new(false);
+    let failures = AtomicUsize::new(0);
     let total = Mutex::new(Report::default());
     let work = || {
         let mut report = Report::default();
-        while !enough.load(Ordering::Relaxed) && stop.at.is_none_or(|at| Instant::now() < at) {
+        while failures.load(Ordering::Relaxed) < stop.failures
+            && stop.at.is_none_or(|at| Instant::now() < at)
+        {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
             }
             let plan = generate(seed);
-            report.add(seed, &plan, engine::run(&plan));
-            if stop.at_failure && !report.failures.is_empty() {
-                enough.store(true, Ordering::Relaxed);
-            }
+            let outcome = engine::run(&plan);
+            failures.fetch_add(usize::from(outcome.violation.is_some()), Ordering::Relaxed);
+            report.add(seed, &plan, outcome);
             if seed.is_multiple_of(64) {
                 progress(seed - seeds.start);
             }

@@ -1,5 +1,6 @@
 //! The simulator's tool: looks for seeds that break a rule, replays plans, shows runs.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -76,6 +77,12 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 1_000_000)]
         from: u64,
+        /// Seeds to run at most.
+        #[arg(long, default_value_t = u64::MAX)]
+        seeds: u64,
+        /// Goes on after a failure, until there are so many.
+        #[arg(long, default_value_t = 1)]
+        failures: usize,
         /// Where plans of failures are written.
         #[arg(long, default_value = "sim/failures")]
         into: PathBuf,
@@ -119,8 +126,16 @@ fn main() -> ExitCode {
         Command::Hunt {
             seconds,
             from,
+            seeds,
+            failures,
             into,
-        } => hunt(Duration::from_secs(seconds), from, &into),
+        } => {
+            let stop = Stop {
+                at: Some(Instant::now() + Duration::from_secs(seconds)),
+                failures,
+            };
+            hunt(from..from.saturating_add(seeds), stop, &into)
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -176,7 +191,7 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 /// True when no run broke a rule. One run is shown; of many, those that break a rule.
-fn network(seeds: std::ops::Range<u64>, clients: Option<u32>) -> bool {
+fn network(seeds: Range<u64>, clients: Option<u32>) -> bool {
     let (mut simulated, mut failures) = (0.0, 0);
     let (begun, many) = (Instant::now(), seeds.end - seeds.start > 1);
     for seed in seeds.clone() {
@@ -203,16 +218,14 @@ fn network(seeds: std::ops::Range<u64>, clients: Option<u32>) -> bool {
     failures == 0
 }
 
-fn hunt(time: Duration, from: u64, into: &Path) -> Result<bool, String> {
+fn hunt(seeds: Range<u64>, stop: Stop, into: &Path) -> Result<bool, String> {
     let begun = Instant::now();
-    let bar = ProgressBar::new(time.as_secs());
+    let from = seeds.start;
+    let time = stop.at.map_or(0, |at| at.duration_since(begun).as_secs());
+    let bar = ProgressBar::new(time);
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {msg}");
     bar.set_style(style.map_err(|error| error.to_string())?);
-    let stop = Stop {
-        at: Some(begun + time),
-        at_failure: true,
-    };
-    let report = block::run(from..u64::MAX, block::threads(), stop, |seeds| {
+    let report = block::run(seeds, block::threads(), stop, |seeds| {
         bar.set_position(begun.elapsed().as_secs());
         let rate = seeds as f64 / begun.elapsed().as_secs_f64().max(0.001);
         bar.set_message(format!("{seeds} seeds, {rate:.0}/s"));

@@ -22,7 +22,7 @@ fn fixed_block_of_seeds() {
     let seeds = number("VL_SEEDS").unwrap_or(SEEDS);
     let stop = Stop {
         at: None,
-        at_failure: false,
+        failures: usize::MAX,
     };
     let report = block::run(0..seeds, block::threads(), stop, |_| {});
     print_reach(&report);

@@ -70,126 +70,131 @@ impl Edge {
                 reason: DeadlineReason::Ready,
             });
         }
-        let (clients, limits) = (&self.config.clients, &self.config.limits);
-        let since =
-            |first: Option<(u32, Time)>, lasts: Duration| first.map(|(_, since)| since + lasts);
-        let conns = &self.conns;
-        let candidates = [
-            (
-                since(conns.reads.first(read::HANDSHAKE), limits.handshake_timeout),
-                DeadlineReason::Handshake,
-            ),
-            (
-                since(conns.reads.first(read::FRAME), clients.frame_timeout),
-                DeadlineReason::Frame,
-            ),
-            (
-                since(conns.reads.first(read::IDLE), clients.idle_timeout),
-                DeadlineReason::Idle,
-            ),
-            (
-                since(conns.steps.first(step::PACED), PACE_INTERVAL),
-                DeadlineReason::Pace,
-            ),
-            (
-                since(conns.steps.first(step::JOIN), STORM_WINDOW),
-                DeadlineReason::Join,
-            ),
-            (
-                since(conns.writes.first(STALLED), clients.write_timeout),
-                DeadlineReason::Write,
-            ),
-            (
-                since(conns.steps.first(step::REPLY), RESUME_REPLY_DELAY),
-                DeadlineReason::Reply,
-            ),
-            (
-                since(conns.steps.first(step::TAKEOVER), TAKEOVER_INTERVAL),
-                DeadlineReason::Takeover,
-            ),
-            (
-                since(conns.steps.first(step::DRAIN), KICK_DRAIN_TIMEOUT),
-                DeadlineReason::Drain,
-            ),
-            (self.next_reap(), DeadlineReason::Reap),
+        let shutdown = self.shutdown_at.filter(|&at| at > self.now);
+        let others = [
+            self.next_due().map(|(due, _)| due),
             self.link.deadline(),
-            (
-                self.shutdown_at.filter(|&at| at > self.now),
-                DeadlineReason::Shutdown,
-            ),
+            shutdown.map(|at| Deadline {
+                at,
+                reason: DeadlineReason::Shutdown,
+            }),
         ];
-        candidates
-            .into_iter()
-            .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
-            .min_by_key(|due| due.at)
-            .map(|due| {
-                let late = Duration::from_millis(u64::from(planted!(DeadlineLate)));
-                Deadline {
-                    at: due.at + late,
-                    ..due
-                }
-            })
+        let first = others.into_iter().flatten().min_by_key(|due| due.at);
+        let late = Duration::from_millis(u64::from(planted!(DeadlineLate)));
+        first.map(|due| Deadline {
+            at: due.at + late,
+            ..due
+        })
     }
 
-    /// Time has come to `now`: does what is due, nothing before its time.
+    /// Time has come to `now`: does what is due, in the order in which it fell due, nothing before its time (SPEC 8.1(d)).
     pub fn handle_timeout(&mut self, now: Time) {
         let now = self.advance(now);
-        let (frame_timeout, write_timeout) = (
-            self.config.clients.frame_timeout,
-            self.config.clients.write_timeout,
-        );
-        let mut handshake_timeout = self.config.limits.handshake_timeout;
-        if planted!(HandshakeNeverTimesOut) {
-            handshake_timeout = Duration::MAX;
-        }
-        while let Some(index) = due(self.conns.steps.first(step::REPLY), RESUME_REPLY_DELAY, now) {
-            self.conns.steps.disarm(&mut self.conns.slab, index);
-            self.send_challenge(now, index);
-        }
-        // Who comes back goes first.
-        while let Some(index) = due(self.conns.steps.first(step::JOIN), STORM_WINDOW, now) {
-            self.retry_join(now, index);
-        }
-        while let Some(index) = due(self.conns.steps.first(step::PACED), PACE_INTERVAL, now) {
-            self.check_pace(now, index);
-        }
-        // Each entry taken is disarmed or armed anew from `now`, and so not due again: the loop ends.
-        while let Some(index) = due(
-            self.conns.steps.first(step::TAKEOVER),
-            TAKEOVER_INTERVAL,
-            now,
-        ) {
-            self.retry_takeover(now, index);
-        }
-        while let Some(index) = due(self.conns.steps.first(step::DRAIN), KICK_DRAIN_TIMEOUT, now) {
-            self.abort_draining(now, index);
-        }
-        while let Some(index) = due(
-            self.conns.reads.first(read::HANDSHAKE),
-            handshake_timeout,
-            now,
-        ) {
-            self.close_conn(now, index, CloseKind::Abort, CloseReason::HandshakeTimeout);
-        }
-        while let Some(index) = due(self.conns.reads.first(read::FRAME), frame_timeout, now) {
-            self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTimeout);
-        }
-        let idle_timeout = self.config.clients.idle_timeout;
-        while let Some(index) = due(self.conns.reads.first(read::IDLE), idle_timeout, now) {
-            self.close_conn(now, index, CloseKind::Graceful, CloseReason::IdleTimeout);
-        }
-        while let Some(index) = due(self.conns.writes.first(STALLED), write_timeout, now) {
-            self.conns.writes.disarm(&mut self.conns.slab, index);
-            if let Some(State::Established { session }) =
-                self.conns.slab.at(index).map(|conn| &conn.state)
-            {
-                self.end_session(now, *session, EndReason::WriteTimedOut);
-            }
-        }
-        if self.next_reap().is_some_and(|at| at <= now) {
-            self.reap(now);
+        // What is acted on is disarmed, or armed anew from `now`, and so not due again: the loop ends.
+        while let Some((due, index)) = self.next_due().filter(|(due, _)| due.at <= now) {
+            self.act_on(now, due.reason, index);
         }
         self.link.handle_timeout(now);
+    }
+
+    /// What falls due first of all that connections and sessions wait for, and at which connection. Of what falls due at one instant,
+    /// the first in this list.
+    fn next_due(&self) -> Option<(Deadline, u32)> {
+        let (reads, steps, writes) = (&self.conns.reads, &self.conns.steps, &self.conns.writes);
+        let (clients, limits) = (&self.config.clients, &self.config.limits);
+        let waits = |first: Option<(u32, Time)>, lasts: Duration, reason| {
+            first.map(|(index, since)| {
+                let at = since + lasts;
+                (Deadline { at, reason }, index)
+            })
+        };
+        let reap = self.next_reap().map(|at| {
+            let reason = DeadlineReason::Reap;
+            (Deadline { at, reason }, 0)
+        });
+        let candidates = [
+            waits(
+                steps.first(step::REPLY),
+                RESUME_REPLY_DELAY,
+                DeadlineReason::Reply,
+            ),
+            waits(steps.first(step::JOIN), STORM_WINDOW, DeadlineReason::Join),
+            waits(
+                steps.first(step::PACED),
+                PACE_INTERVAL,
+                DeadlineReason::Pace,
+            ),
+            waits(
+                steps.first(step::TAKEOVER),
+                TAKEOVER_INTERVAL,
+                DeadlineReason::Takeover,
+            ),
+            waits(
+                steps.first(step::DRAIN),
+                KICK_DRAIN_TIMEOUT,
+                DeadlineReason::Drain,
+            ),
+            waits(
+                reads.first(read::HANDSHAKE),
+                limits.handshake_timeout,
+                DeadlineReason::Handshake,
+            ),
+            waits(
+                reads.first(read::FRAME),
+                clients.frame_timeout,
+                DeadlineReason::Frame,
+            ),
+            waits(
+                reads.first(read::IDLE),
+                clients.idle_timeout,
+                DeadlineReason::Idle,
+            ),
+            waits(
+                writes.first(STALLED),
+                clients.write_timeout,
+                DeadlineReason::Write,
+            ),
+            reap,
+        ];
+        let due = candidates.into_iter().flatten();
+        due.min_by_key(|(due, _)| due.at)
+    }
+
+    /// The wait of the connection at `index` is over.
+    fn act_on(&mut self, now: Time, reason: DeadlineReason, index: u32) {
+        let closing = |edge: &mut Edge, kind, reason| edge.close_conn(now, index, kind, reason);
+        match reason {
+            DeadlineReason::Reply => {
+                self.conns.steps.disarm(&mut self.conns.slab, index);
+                self.send_challenge(now, index);
+            }
+            DeadlineReason::Join => self.retry_join(now, index),
+            DeadlineReason::Pace => self.check_pace(now, index),
+            DeadlineReason::Takeover => self.retry_takeover(now, index),
+            DeadlineReason::Drain => self.abort_draining(now, index),
+            DeadlineReason::Handshake if planted!(HandshakeNeverTimesOut) => {
+                self.conns.reads.disarm(&mut self.conns.slab, index);
+            }
+            DeadlineReason::Handshake => {
+                closing(self, CloseKind::Abort, CloseReason::HandshakeTimeout)
+            }
+            DeadlineReason::Frame => closing(self, CloseKind::Graceful, CloseReason::FrameTimeout),
+            DeadlineReason::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),
+            DeadlineReason::Write => {
+                self.conns.writes.disarm(&mut self.conns.slab, index);
+                if let Some(State::Established { session }) =
+                    self.conns.slab.at(index).map(|conn| &conn.state)
+                {
+                    self.end_session(now, *session, EndReason::WriteTimedOut);
+                }
+            }
+            DeadlineReason::Reap => self.reap(now),
+            // Not of connections: `next_due` has none of them.
+            DeadlineReason::Ready
+            | DeadlineReason::LinkRetry
+            | DeadlineReason::LinkConnect
+            | DeadlineReason::Shutdown => {}
+        }
     }
 
     /// The first reaper's tick at which the longest-gone session has expired.

@@ -37,8 +37,8 @@ fn rest_of(bytes: usize) -> String {
     }
 }
 
-/// Turns of serving at one instant, for each connection; more is a loop without an end.
-const TURNS: usize = 100_000;
+/// Turns in a row of serving at one instant in which no byte moves, for each connection; more is a loop without an end.
+const IDLE_TURNS: usize = 10_000;
 
 impl World<'_> {
     /// After every call of the edge: compare, and note whom to serve.
@@ -82,15 +82,20 @@ impl World<'_> {
     }
 
     pub(super) fn serve_all(&mut self) {
-        let mut turns = 0;
+        let mut idle_turns = 0;
         while let Some(next) = self.ready.pop_front() {
+            let moved = self.moved_bytes;
             match next {
                 Work::Serve(conn) => self.serve(conn),
                 Work::Read(conn) => self.read_client(conn),
                 Work::Link => self.serve_link(),
             }
-            turns += 1;
-            if turns > TURNS * (1 + self.conns.len()) {
+            idle_turns = if self.moved_bytes == moved {
+                idle_turns + 1
+            } else {
+                0
+            };
+            if idle_turns > IDLE_TURNS * (1 + self.conns.len()) {
                 self.model
                     .fail("A2", "-", "serving does not come to an end".to_string());
             }
@@ -219,6 +224,7 @@ impl World<'_> {
             let words = trace::client_bytes(&bytes);
             format!("{conn}: {words}{}", rest_of(waiting - count))
         });
+        self.moved_bytes += bytes.len();
         self.model.client_written(now, conn, &bytes);
         if let Some(key) = self.host.key(conn) {
             self.host.edge.handle_client_written(time(now), key, count);
@@ -255,6 +261,7 @@ impl World<'_> {
             self.note(lane, Lane::Edge, Mark::Packet, || {
                 format!("{conn}: {}", trace::client_bytes(&bytes))
             });
+            self.moved_bytes += bytes.len();
             self.model.client_bytes(now, conn, &bytes);
             self.host.edge.handle_client_bytes(time(now), key, &bytes);
             self.finish_step();
@@ -404,6 +411,7 @@ impl World<'_> {
             self.note(Lane::Backend, Lane::Edge, Mark::Packet, || {
                 trace::link_bytes(&bytes)
             });
+            self.moved_bytes += bytes.len();
             self.model.link_bytes(now, &bytes);
             self.host.edge.handle_link_bytes(time(now), &bytes);
             self.finish_step();
@@ -443,6 +451,7 @@ impl World<'_> {
         self.note(Lane::Edge, Lane::Backend, Mark::Packet, || {
             trace::link_bytes(&bytes) + &rest_of(waiting - count)
         });
+        self.moved_bytes += bytes.len();
         self.model.link_written(now, &bytes);
         self.host.edge.handle_link_written(time(now), count);
         self.finish_step();

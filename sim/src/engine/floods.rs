@@ -77,7 +77,7 @@ impl World<'_> {
     }
 
     pub(super) fn visit(&mut self) {
-        let (since, paused) = (self.now, self.paused);
+        let (since, paused) = (self.now, self.paused_so_far());
         self.visits.push(Visit {
             since,
             paused,

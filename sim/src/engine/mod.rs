@@ -154,6 +154,8 @@ struct World<'p> {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     event_count: u64,
     steps: u64,
+    /// Bytes that the adapter moved, in any direction.
+    moved_bytes: usize,
     host: Host,
     model: Model,
     conns: Vec<Conn>,
@@ -167,7 +169,7 @@ struct World<'p> {
     /// The connection that is being written to: the adapter comes back to it by itself.
     writing: Option<u32>,
     paused_until: u64,
-    /// For how long the edge was paused so far.
+    /// For how long the edge was paused in all, the rest of the pause that runs included.
     paused: u64,
     visits: Vec<Visit>,
     herd: Option<Herd>,
@@ -193,6 +195,7 @@ impl<'p> World<'p> {
             events: BinaryHeap::new(),
             event_count: 0,
             steps: 0,
+            moved_bytes: 0,
             host: Host::new(options),
             model: Model::new(options, edge_key.as_bytes()),
             conns: Vec::new(),
@@ -297,6 +300,11 @@ impl<'p> World<'p> {
                     .fail("A2", "-", "more events than any run needs".to_string());
             }
         }
+    }
+
+    /// For how long the edge was paused until now.
+    fn paused_so_far(&self) -> u64 {
+        self.paused - self.paused_until.saturating_sub(self.now)
     }
 
     /// When the edge asks to be told the time; compared with the model's view once after every call.
@@ -405,8 +413,8 @@ impl<'p> World<'p> {
             Action::Half { client } if known(client) => self.client_half(client),
             Action::TooLong { client } if known(client) => self.client_too_long(client),
             Action::Pause { ms } => {
+                self.paused = self.paused_so_far() + ms * 1_000_000;
                 self.paused_until = self.now + ms * 1_000_000;
-                self.paused += ms * 1_000_000;
             }
             Action::Flood { .. } => self.flood(number, 0),
             Action::Visit {} => self.visit(),

@@ -109,6 +109,7 @@ impl Model {
     pub fn client_written(&mut self, now: u64, conn: u32, bytes: &[u8]) {
         self.now = now;
         self.dirty.insert(conn);
+        let since = self.wait();
         let Some(state) = self
             .conns
             .get_mut(&conn)
@@ -135,7 +136,7 @@ impl Model {
             }
         }
         if state.is_established() && !bytes.is_empty() {
-            state.write_since = (state.queued_packets > 0).then_some(now);
+            state.write_since = (state.queued_packets > 0).then_some(since);
         }
         if !rest.is_empty() {
             return self.fail(

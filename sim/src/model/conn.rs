@@ -62,6 +62,15 @@ pub(super) struct Begun {
     pub(super) earliest: u64,
     /// `u64::MAX`: it may not count at all, because the edge may not be reading.
     pub(super) latest: u64,
+    /// Its place among all waits.
+    pub(super) order: u64,
+}
+
+/// When a wait began, and its place among all waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Since {
+    pub(super) at: u64,
+    pub(super) order: u64,
 }
 
 /// One accepted connection.
@@ -77,6 +86,8 @@ pub(super) struct Conn {
     pub(super) claim: Option<u64>,
     pub(super) claimed_at: u64,
     pub(super) wait_until: u64,
+    /// Of what it waits for in DELAY, WAIT or DRAINING: the place among all waits.
+    pub(super) since_order: u64,
     /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
     pub(super) genuine: bool,
     /// In JOIN: there may be as many sessions as there may be.
@@ -99,7 +110,7 @@ pub(super) struct Conn {
     /// A frame above the bound, behind packets that wait for the link: the edge sees it when it gets there.
     pub(super) hidden_violation: bool,
     pub(super) frame: Option<Begun>,
-    pub(super) write_since: Option<u64>,
+    pub(super) write_since: Option<Since>,
     pub(super) drain_at: u64,
 }
 
@@ -115,6 +126,7 @@ impl Conn {
             claim: None,
             claimed_at: 0,
             wait_until: 0,
+            since_order: 0,
             genuine: false,
             may_refuse: false,
             taken: 0,

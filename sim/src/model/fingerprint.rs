@@ -98,7 +98,7 @@ impl Conn {
             (now - begun.earliest, latest)
         });
         frame.hash(hasher);
-        self.write_since.map(|since| now - since).hash(hasher);
+        self.write_since.map(|since| now - since.at).hash(hasher);
         self.drain_at.saturating_sub(now).hash(hasher);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::admission::Network;
-use super::conn::{Begun, Close, Conn, Manner, Piece, State};
+use super::conn::{Begun, Close, Conn, Manner, Piece, Since, State};
 use super::link::{Item, What};
 use super::session::Session;
 use super::{
@@ -64,7 +64,7 @@ impl Model {
 
     /// SPEC 11(c): when the time of the frame that is now unfinished began.
     fn note_frame_begun(&mut self, conn: u32, took_a_frame: bool) {
-        let now = self.now;
+        let Since { at: now, order } = self.wait();
         let Some(sid) = self
             .conns
             .get(&conn)
@@ -87,6 +87,7 @@ impl Model {
             _ => Some(Begun {
                 earliest: now,
                 latest: if unsure { u64::MAX } else { now },
+                order,
             }),
         };
     }
@@ -126,9 +127,9 @@ impl Model {
             }
             (State::KeyOrId, Hello::Id(id)) => {
                 (state.claim, state.claimed_at, state.state) = (Some(id), self.now, State::Delay);
-                let genuine = self.is_resumable(id);
+                let (genuine, since) = (self.is_resumable(id), self.wait());
                 if let Some(state) = self.conns.get_mut(&conn) {
-                    state.genuine = genuine;
+                    (state.genuine, state.since_order) = (genuine, since.order);
                 }
                 self.open_challenge(conn, id);
             }
@@ -269,8 +270,10 @@ impl Model {
         let no_token = session.conn.is_some() && !session.takeovers.has_token(now);
         if line || no_token {
             self.reach.takeover_waited += u64::from(no_token);
+            let order = self.wait().order;
             if let Some(state) = self.conns.get_mut(&conn) {
-                (state.state, state.wait_until) = (State::Wait, now + TAKEOVER_WAIT);
+                (state.state, state.since_order) = (State::Wait, order);
+                state.wait_until = now + TAKEOVER_WAIT;
             }
             self.undecided.extend((!no_token).then_some(conn));
         } else {
@@ -310,17 +313,17 @@ impl Model {
 
     /// SPEC 4.3(g).
     fn closing_ping(&mut self, conn: u32) {
-        let now = self.now;
+        let since = self.wait();
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
         };
         state.state = State::Established;
-        self.resumed_at.push_back(now);
+        self.resumed_at.push_back(since.at);
         self.reach.resumed += 1;
         self.reach.replayed += u64::from(state.queued_packets > 0);
         let (packets, _) = state.take_packets();
         state.push(Piece::Hello(Hello::Ping.to_frame()));
-        state.write_since = (!packets.is_empty()).then_some(now);
+        state.write_since = (!packets.is_empty()).then_some(since);
         for packet in packets {
             state.push(Piece::Data(packet));
         }

@@ -29,7 +29,7 @@ use crate::codec::Frames;
 use crate::plan::Options;
 
 use admission::{Admission, AdmissionLimits};
-use conn::Conn;
+use conn::{Conn, Since};
 use link::{Item, Link};
 use session::Session;
 
@@ -228,6 +228,8 @@ pub struct Model {
     admission: Admission,
     /// Connections in the order in which they came.
     accepts: u64,
+    /// Waits in the order in which they began.
+    waits: u64,
     /// When packets came that name no session, within the last second.
     unknown_at: VecDeque<u64>,
     /// When sessions were resumed, lately.
@@ -279,6 +281,7 @@ impl Model {
             link: Link::default(),
             admission: Admission::default(),
             accepts: 0,
+            waits: 0,
             unknown_at: VecDeque::new(),
             resumed_at: VecDeque::new(),
             dirty: BTreeSet::new(),
@@ -325,6 +328,15 @@ impl Model {
             at_nanos,
             text,
         });
+    }
+
+    /// A wait begins now.
+    fn wait(&mut self) -> Since {
+        self.waits += 1;
+        Since {
+            at: self.now,
+            order: self.waits,
+        }
     }
 
     /// The world says: a visitor got in.

@@ -94,38 +94,34 @@ pub(super) struct Due {
 }
 
 impl Model {
-    /// What must happen first, if nothing else does.
+    /// What must happen first, if nothing else does (SPEC 8.1(d)).
     pub(super) fn next_due(&self) -> Option<Due> {
         let limits = &self.limits;
-        let mut first: Option<Due> = None;
-        let mut offer = |at: u64, what| {
-            if at != u64::MAX && first.is_none_or(|due| at < due.at) {
-                first = Some(Due { at, what });
+        let mut first: Option<((u64, u8, u64), Timer)> = None;
+        let mut offer = |at: u64, rank: u8, order: u64, what| {
+            let place = (at, rank, order);
+            if at != u64::MAX && first.is_none_or(|(other, _)| place < other) {
+                first = Some((place, what));
             }
         };
         for (&conn, state) in self.conns.iter().filter(|(_, state)| state.close.is_none()) {
             if state.is_half_open() && limits.handshake_timeout > 0 {
-                offer(
-                    state.accepted_at.saturating_add(limits.handshake_timeout),
-                    Timer::Handshake(conn),
-                );
+                let at = state.accepted_at.saturating_add(limits.handshake_timeout);
+                offer(at, 3, state.order, Timer::Handshake(conn));
             }
+            let since = state.since_order;
             match state.state {
-                State::Delay => offer(state.claimed_at + REPLY_DELAY, Timer::Reply(conn)),
-                State::Wait => offer(state.wait_until, Timer::Wait(conn)),
-                State::Draining => offer(state.drain_at, Timer::Drain(conn)),
+                State::Delay => offer(state.claimed_at + REPLY_DELAY, 0, since, Timer::Reply(conn)),
+                State::Wait => offer(state.wait_until, 1, since, Timer::Wait(conn)),
+                State::Draining => offer(state.drain_at, 2, since, Timer::Drain(conn)),
                 State::Established => {
                     if let Some(begun) = state.frame.filter(|_| limits.frame_timeout > 0) {
-                        offer(
-                            begun.latest.saturating_add(limits.frame_timeout),
-                            Timer::Frame(conn),
-                        );
+                        let at = begun.latest.saturating_add(limits.frame_timeout);
+                        offer(at, 4, begun.order, Timer::Frame(conn));
                     }
-                    if let Some(since) = state.write_since.filter(|_| limits.write_timeout > 0) {
-                        offer(
-                            since.saturating_add(limits.write_timeout),
-                            Timer::Write(conn),
-                        );
+                    if let Some(begun) = state.write_since.filter(|_| limits.write_timeout > 0) {
+                        let at = begun.at.saturating_add(limits.write_timeout);
+                        offer(at, 5, begun.order, Timer::Write(conn));
                     }
                 }
                 _ => {}
@@ -138,13 +134,15 @@ impl Model {
         {
             offer(
                 session.deadline.saturating_add(limits.reap_interval),
+                6,
+                session.departure,
                 Timer::Expiry(sid),
             );
         }
         if let Some(at) = self.shutdown_at.filter(|at| *at > self.now) {
-            offer(at, Timer::Shutdown);
+            offer(at, 7, 0, Timer::Shutdown);
         }
-        first
+        first.map(|((at, ..), what)| Due { at, what })
     }
 
     /// What is due happens.
@@ -247,6 +245,7 @@ impl Model {
     /// A packet down for a session that exists.
     pub(super) fn packet_down(&mut self, sid: u64, data: &[u8]) {
         let packet = crate::codec::frame(data);
+        let since = self.wait();
         let limits = &self.limits;
         let Some(session) = self.sessions.get_mut(&sid) else {
             return;
@@ -268,7 +267,7 @@ impl Model {
                 session.carried = true;
                 state.push(Piece::Data(packet));
                 if state.is_established() && state.write_since.is_none() {
-                    state.write_since = Some(self.now);
+                    state.write_since = Some(since);
                 }
             } else {
                 self.end_session(sid, "send queue full");
@@ -298,6 +297,7 @@ impl Model {
         };
         self.link.not_to_announce(sid);
         *self.reach.ended.entry(reason).or_default() += 1;
+        let since = self.wait();
         if let Some(conn) = session.conn
             && let Some(state) = self.conns.get_mut(&conn)
         {
@@ -309,7 +309,8 @@ impl Model {
                     state.state = State::Draining;
                     // What it has not finished is discarded, like what it sends meanwhile.
                     state.frames = Frames::default();
-                    state.drain_at = self.now + DRAIN_TIME;
+                    state.since_order = since.order;
+                    state.drain_at = since.at + DRAIN_TIME;
                     self.drained(conn);
                 }
                 _ => self.close(conn, reason, Manner::Abrupt),

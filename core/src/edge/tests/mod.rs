@@ -1,6 +1,7 @@
 //! The machine through its face: a small world in which each call is one event.
 
 mod admission;
+mod deadlines;
 mod handover;
 mod links;
 mod memory;
