@@ -208,6 +208,8 @@ mod bugs {
         StaleOfSourceUnbounded,
         /// Where the half-open places are full, the newcomer is refused.
         RoomNotMade,
+        /// Claimants may hold all half-open places.
+        ClaimantsUnbounded,
         /// What is only to be reported is refused.
         ReportRefuses,
         /// One session more than there may be begins.

@@ -14,6 +14,17 @@ use super::counters::{CloseReason, Rejected};
 use super::sources::{Admission, Offence, Refusal, interval};
 use crate::planted::planted;
 
+/// How a connection comes to want a half-open place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It was accepted: a newcomer until it claims.
+    Accept,
+    /// It has a place, and becomes a claimant.
+    Claim,
+    /// It comes from another shard, as a claimant.
+    Handover,
+}
+
 impl Edge {
     pub(super) fn admit(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
@@ -41,7 +52,7 @@ impl Edge {
         } else {
             (Step::Version, self.admit_source(now, peer)?)
         };
-        if let Err(rejected) = self.make_room_for_stranger(now) {
+        if let Err(rejected) = self.make_room(now, Arrival::Accept) {
             self.sources.lock().release(now, admission);
             return Err(rejected);
         }
@@ -128,30 +139,33 @@ impl Edge {
         }
     }
 
-    /// Connections that have not said what they want hold at most three quarters of the half-open places, so that those who come
-    /// back find one. The stranger that has been silent for longest makes room: who speaks is through in a round trip, who is silent
-    /// on purpose is the oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.)
-    fn make_room_for_stranger(&mut self, now: Time) -> Result<(), Rejected> {
+    /// Newcomers and claimants hold at most three quarters of the half-open places each, so that neither keeps the other out
+    /// (SPEC 10.6(c)). Who has been there for longest makes room: who speaks is through in a round trip, who is silent on purpose is
+    /// the oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.)
+    pub(super) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
         let limits = &self.config.limits;
-        let max = limits.max_half_open;
-        if limits.enforce_accepts == Enforce::Off || max == 0 {
+        let (max, enforce) = (limits.max_half_open, limits.enforce_accepts);
+        if enforce == Enforce::Off || max == 0 {
             return Ok(());
         }
-        let full = self.conns.half_open >= max;
-        if !full
-            && self.conns.steps.len(step::STRANGER) < max.div_ceil(4).saturating_mul(3).min(max)
-        {
-            return Ok(());
-        }
-        if limits.enforce_accepts == Enforce::Report {
-            return self.beyond(Enforce::Report, Rejected::TooManyHalfOpen);
-        }
-        match self.conns.steps.first(step::STRANGER) {
-            Some((silent, _)) if !planted!(RoomNotMade) => {
-                self.close_conn(now, silent, CloseKind::Abort, CloseReason::MadeRoom);
+        let (conns, quota) = (&self.conns, max.div_ceil(4).saturating_mul(3).min(max));
+        let full = arrival != Arrival::Claim && conns.half_open >= max;
+        let victim = match arrival {
+            Arrival::Accept if conns.newcomers() >= quota => conns.oldest_newcomer(),
+            Arrival::Claim | Arrival::Handover
+                if conns.claimants() >= quota && !planted!(ClaimantsUnbounded) =>
+            {
+                conns.oldest_claimant()
+            }
+            _ if full => conns.oldest_newcomer().or_else(|| conns.oldest_claimant()),
+            _ => return Ok(()),
+        };
+        match victim {
+            Some(oldest) if enforce == Enforce::On && !planted!(RoomNotMade) => {
+                self.close_conn(now, oldest, CloseKind::Abort, CloseReason::MadeRoom);
                 Ok(())
             }
-            _ => self.beyond(Enforce::On, Rejected::TooManyHalfOpen),
+            _ => self.beyond(enforce, Rejected::TooManyHalfOpen),
         }
     }
 

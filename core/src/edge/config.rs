@@ -155,8 +155,8 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Connections at one time that are not established yet. 0: any number.
     ///
-    /// Three quarters of them may be strangers that have not said what they want; when those are full, the one that has been silent
-    /// for longest makes room for the next. The rest is for those who come back.
+    /// Three quarters of them may be newcomers, and three quarters may be connections that claim to be a client that comes back; beyond
+    /// that the one that has been there for longest makes room for the next. So neither keeps the other out.
     pub max_half_open: usize,
     /// Connections taken in a second, of all sources together. 0: any number.
     pub accept_rate: u32,

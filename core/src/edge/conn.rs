@@ -290,6 +290,8 @@ pub(super) mod step {
     /// An established client is not read until it is within its pace again.
     pub(in super::super) const PACED: u8 = 4;
     pub(in super::super) const JOIN: u8 = 5;
+    /// Not a deadline: the order in which those got their challenge, or were through with their wait, whose proof or Ping is awaited.
+    pub(in super::super) const AWAITED: u8 = 6;
 }
 
 /// [`Conn::read_timer`].
@@ -331,7 +333,7 @@ pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
     pub(super) reads: Deadlines<Conn, ReadTimer, 3>,
     pub(super) writes: Deadlines<Conn, WriteTimer, 1>,
-    pub(super) steps: Deadlines<Conn, StepTimer, 6>,
+    pub(super) steps: Deadlines<Conn, StepTimer, 7>,
     /// How many are in [`State::Handshake`].
     pub(super) half_open: usize,
 }
@@ -345,6 +347,31 @@ impl Conns {
             steps: Deadlines::new(),
             half_open: 0,
         }
+    }
+
+    /// Half-open connections that have claimed nothing.
+    pub(super) fn newcomers(&self) -> usize {
+        self.steps.len(step::STRANGER) + self.steps.len(step::JOIN)
+    }
+
+    /// Half-open connections that say whose they are.
+    pub(super) fn claimants(&self) -> usize {
+        self.half_open.saturating_sub(self.newcomers())
+    }
+
+    /// The newcomer that is the first to make room: who is silent on purpose is the oldest.
+    pub(super) fn oldest_newcomer(&self) -> Option<u32> {
+        self.first_of(&[step::STRANGER, step::JOIN])
+    }
+
+    /// The claimant that is the first to make room.
+    pub(super) fn oldest_claimant(&self) -> Option<u32> {
+        self.first_of(&[step::AWAITED, step::TAKEOVER, step::REPLY])
+    }
+
+    fn first_of(&self, kinds: &[u8]) -> Option<u32> {
+        let mut firsts = kinds.iter().filter_map(|kind| self.steps.first(*kind));
+        firsts.next().map(|(index, _)| index)
     }
 
     pub(super) fn disarm_all(&mut self, index: u32) {

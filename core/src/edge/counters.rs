@@ -131,7 +131,7 @@ reasons! {
         /// Its source sent too much nonsense lately.
         #[error("the source is in the penalty box")]
         SourcePenalty = "source_penalty",
-        /// `max_half_open` are not established yet, and all of them are coming back.
+        /// `max_half_open` are not established yet, and none of them can make room: between shards, or only reported.
         #[error("too many connections that are not established yet")]
         TooManyHalfOpen = "too_many_half_open",
     }

@@ -9,9 +9,9 @@ use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
 use super::Edge;
-use super::config::Enforce;
-use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
-use super::counters::{CloseReason, Rejected};
+use super::admission::Arrival;
+use super::conn::{Conn, ConnKey, State, Step, read};
+use super::counters::Rejected;
 use super::sources::Admission;
 
 /// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
@@ -127,16 +127,7 @@ impl Edge {
         if self.conns.slab.len() >= limits.max_connections {
             return Err(Rejected::TooManyConnections);
         }
-        // Who comes back finds a place as long as there is a stranger to make room.
-        let full = limits.max_half_open > 0 && self.conns.half_open >= limits.max_half_open;
-        if full && limits.enforce_accepts == Enforce::On {
-            match self.conns.steps.first(step::STRANGER) {
-                Some((silent, _)) => {
-                    self.close_conn(now, silent, CloseKind::Abort, CloseReason::MadeRoom);
-                }
-                None => return Err(Rejected::TooManyHalfOpen),
-            }
-        }
+        self.make_room(now, Arrival::Handover)?;
         let mut conn = Conn::new(Step::Key, handover.source, handover.admission);
         conn.reader = handover.reader;
         conn.resume_opening(handover.control, handover.taken_bytes);

@@ -7,6 +7,7 @@ use crate::time::Time;
 use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
 
 use super::Edge;
+use super::admission::Arrival;
 use super::config::Enforce;
 use super::conn::{CloseKind, State, Step, step};
 use super::counters::CloseReason;
@@ -102,6 +103,8 @@ impl Edge {
                 self.join(now, index, key)
             }
             (Step::Key, Handshake::ClientId(id)) => {
+                self.make_room(now, Arrival::Claim)
+                    .map_err(|_| CloseReason::MadeRoom)?;
                 self.handle_claim(now, index, id);
                 Ok(())
             }

@@ -174,6 +174,9 @@ impl Edge {
                 conn.push_control(Handshake::Challenge(&claim.sealed));
                 claim.sealed = Vec::new();
                 conn.state = State::Handshake(Step::Response(claim));
+                self.conns
+                    .steps
+                    .arm(&mut self.conns.slab, index, step::AWAITED, now);
                 self.counters.challenges += 1;
                 self.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
@@ -263,6 +266,11 @@ impl Edge {
         }
         if let Some(conn) = self.conns.slab.at_mut(index) {
             conn.state = State::Handshake(Step::Ping { session });
+            if !conn.step_timer.is(step::AWAITED) {
+                self.conns
+                    .steps
+                    .arm(&mut self.conns.slab, index, step::AWAITED, now);
+            }
         }
     }
 

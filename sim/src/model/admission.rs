@@ -11,6 +11,16 @@ use crate::plan::Options;
 const PENALTY_ACTS: u64 = 15_000_000_000;
 const PENALTY_MOST: u64 = 600_000_000_000;
 
+/// Why a connection that makes room is closed.
+pub(super) const MADE_ROOM: &str = "a newer connection needs its place";
+
+/// How a connection comes to want a half-open place, as a newcomer or as a claimant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    Accept,
+    Claim,
+}
+
 /// Whether a group of limits holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enforce {
@@ -189,7 +199,7 @@ impl Model {
                 refused?;
             }
         }
-        self.make_room()?;
+        self.make_room(Arrival::Accept)?;
         if paced && in_pace {
             self.admission.accepts.take(now, rate);
         }
@@ -228,33 +238,48 @@ impl Model {
     }
 
     /// SPEC 10.6(c).
-    fn make_room(&mut self) -> Result<(), &'static str> {
+    pub(super) fn make_room(&mut self, arrival: Arrival) -> Result<(), &'static str> {
         let limits = &self.limits.admission;
         let places = limits.max_half_open;
         if limits.enforce_accepts != Enforce::On || places == 0 {
             return Ok(());
         }
-        let of_strangers = (3 * places.div_ceil(4)).min(places);
-        let is_stranger = |state: &&Conn| {
-            state.close.is_none() && matches!(state.state, State::Version | State::KeyOrId)
+        let quota = (3 * places.div_ceil(4)).min(places);
+        let half_open = || self.conns.values().filter(|state| state.is_half_open());
+        let newcomers = half_open().filter(|state| state.is_newcomer()).count();
+        let claimants = half_open().count() - newcomers;
+        let full = newcomers + claimants >= places;
+        let newcomer_goes = match arrival {
+            Arrival::Accept if newcomers >= quota => true,
+            Arrival::Claim if claimants >= quota => false,
+            Arrival::Accept if full => newcomers > 0,
+            _ => return Ok(()),
         };
-        let half_open = self.conns.values().filter(|state| state.is_half_open());
-        let strangers = self.conns.values().filter(is_stranger).count();
-        if strangers < of_strangers && half_open.count() < places {
-            return Ok(());
-        }
-        // Numbers of connections grow, but they are accepted in another order.
-        let oldest = self
+        // The place of each in line, behind all whose state lets them go first.
+        let place = |state: &Conn| match state.state {
+            State::Version | State::KeyOrId => (0, state.order),
+            State::Join => (1, 0),
+            State::Response | State::Ping => (0, state.since_order),
+            State::Wait => (1, state.since_order),
+            _ => (2, state.since_order),
+        };
+        let candidates = self
             .conns
             .iter()
-            .filter(|(_, state)| is_stranger(state))
-            .min_by_key(|(_, state)| (state.accepted_at, state.order))
-            .map(|(conn, _)| *conn);
-        let Some(oldest) = oldest else {
+            .filter(|(_, state)| state.is_half_open() && state.is_newcomer() == newcomer_goes);
+        let Some((&conn, oldest)) = candidates.min_by_key(|(_, state)| place(state)) else {
             return Err("half-open connections");
         };
         self.reach.made_room += 1;
-        self.close(oldest, "a newer connection needs its place", Manner::Abrupt);
+        if oldest.state == State::Join {
+            // When each was looked at last is the edge's own affair: which one goes is seen afterwards.
+            self.one_in_join_goes += 1;
+            return Ok(());
+        }
+        if let Some(sid) = oldest.sid {
+            self.detach(sid);
+        }
+        self.close(conn, MADE_ROOM, Manner::Abrupt);
         Ok(())
     }
 

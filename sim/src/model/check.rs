@@ -1,5 +1,6 @@
 //! After an event: does the edge show what must follow from it, and nothing else?
 
+use super::admission::MADE_ROOM;
 use super::conn::{Manner, Piece, State};
 use super::{Ended, Model};
 use crate::codec::Hello;
@@ -76,6 +77,10 @@ impl Model {
             }
         }
         self.refused_now = false;
+        if std::mem::take(&mut self.one_in_join_goes) > 0 {
+            let text = "no connection in JOIN made room".to_string();
+            self.fail("S16", "10.6(c)", text);
+        }
         self.check_link(view);
         self.check_account(view);
         let (away, must) = (view.away(), self.session_counts().1);
@@ -313,6 +318,10 @@ impl Model {
                     "8.2",
                     format!("conn {conn} must be closed: {}", close.why),
                 );
+            }
+            (None, Some(true)) if state.state == State::Join && self.one_in_join_goes > 0 => {
+                self.one_in_join_goes -= 1;
+                self.close(conn, MADE_ROOM, Manner::Abrupt);
             }
             (None, Some(_)) if state.state == State::Join && state.may_refuse => {
                 self.close(conn, "no session may begin", Manner::Orderly);

@@ -86,8 +86,11 @@ pub(super) struct Conn {
     pub(super) claim: Option<u64>,
     pub(super) claimed_at: u64,
     pub(super) wait_until: u64,
-    /// Of what it waits for in DELAY, WAIT or DRAINING: the place among all waits.
+    /// Of what it, or the edge, waits for since its claim: the place among all waits.
     pub(super) since_order: u64,
+    pub(super) challenge_order: u64,
+    /// A wait of a second (9.3(e)) was over at least once.
+    pub(super) has_waited: bool,
     /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
     pub(super) genuine: bool,
     /// In JOIN: there may be as many sessions as there may be.
@@ -127,6 +130,8 @@ impl Conn {
             claimed_at: 0,
             wait_until: 0,
             since_order: 0,
+            challenge_order: 0,
+            has_waited: false,
             genuine: false,
             may_refuse: false,
             taken: 0,
@@ -157,6 +162,11 @@ impl Conn {
     /// Whether its handshake deadline counts.
     pub(super) fn is_half_open(&self) -> bool {
         self.close.is_none() && !matches!(self.state, State::Established | State::Draining)
+    }
+
+    /// Whether it is half-open and has claimed nothing.
+    pub(super) fn is_newcomer(&self) -> bool {
+        matches!(self.state, State::Version | State::KeyOrId | State::Join)
     }
 
     pub(super) fn push(&mut self, piece: Piece) {

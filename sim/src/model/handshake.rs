@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::admission::Network;
+use super::admission::{Arrival, MADE_ROOM, Network};
 use super::conn::{Begun, Close, Conn, Manner, Piece, Since, State};
 use super::link::{Item, What};
 use super::session::Session;
@@ -126,6 +126,12 @@ impl Model {
                 }
             }
             (State::KeyOrId, Hello::Id(id)) => {
+                if self.make_room(Arrival::Claim).is_err() {
+                    return self.close(conn, MADE_ROOM, Manner::Orderly);
+                }
+                let Some(state) = self.conns.get_mut(&conn) else {
+                    return;
+                };
                 (state.claim, state.claimed_at, state.state) = (Some(id), self.now, State::Delay);
                 let (genuine, since) = (self.is_resumable(id), self.wait());
                 if let Some(state) = self.conns.get_mut(&conn) {
@@ -191,9 +197,11 @@ impl Model {
     /// The reply delay of `conn` is over.
     pub(super) fn challenge(&mut self, conn: u32) {
         self.dirty.insert(conn);
+        let since = self.wait();
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
         };
+        (state.since_order, state.challenge_order) = (since.order, since.order);
         let claim = state.claim.unwrap_or_default();
         state.genuine &= self
             .sessions
@@ -246,11 +254,11 @@ impl Model {
     /// The wait of a takeover is over (entry m).
     pub(super) fn waited(&mut self, conn: u32) {
         self.dirty.insert(conn);
-        let claim = self
-            .conns
-            .get(&conn)
-            .and_then(|state| state.claim)
-            .unwrap_or_default();
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        state.has_waited = true;
+        let claim = state.claim.unwrap_or_default();
         if self.is_resumable(claim) {
             self.take_over(conn, claim);
             self.parse(conn);
@@ -302,7 +310,13 @@ impl Model {
             self.close(old, "its session was resumed elsewhere", Manner::Abrupt);
         }
         self.link.may_announce(sid);
+        let since = self.wait();
         if let Some(state) = self.conns.get_mut(&conn) {
+            state.since_order = if state.has_waited {
+                since.order
+            } else {
+                state.challenge_order
+            };
             (state.state, state.sid) = (State::Ping, Some(sid));
             for packet in packets {
                 state.push(Piece::Data(packet));

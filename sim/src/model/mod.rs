@@ -246,6 +246,8 @@ pub struct Model {
     departures: u64,
     /// Connections of which this step shows whether they wait for the session's line (9.3(e)).
     undecided: Vec<u32>,
+    /// Connections in JOIN that this step closes to make room.
+    one_in_join_goes: usize,
     /// In this step a response was not acceptable.
     refused_now: bool,
     /// When an orderly end that was asked for must be over.
@@ -290,6 +292,7 @@ impl Model {
             expired: 0,
             departures: 0,
             undecided: Vec::new(),
+            one_in_join_goes: 0,
             refused_now: false,
             shutdown_at: None,
             violation: None,

@@ -33,19 +33,80 @@ fn the_stranger_that_was_silent_for_longest_makes_room_and_a_quarter_is_for_thos
     assert_eq!(world.edge.gauges().half_open, 8);
 }
 
+/// A connection that claims `id` and says nothing more.
+fn claimant(world: &mut World, id: ClientId) -> ConnKey {
+    let conn = world.accept();
+    world.say(conn, Handshake::ProtocolVersion(2));
+    world.say(conn, Handshake::ClientId(id));
+    conn
+}
+
 #[test]
-fn when_all_half_open_places_are_taken_by_those_who_come_back_nobody_is_let_in() {
+fn claimants_hold_three_quarters_of_the_half_open_places_and_newcomers_get_in() {
+    let mut world = World::new(|config| config.limits.max_half_open = 8);
+    let member = world.join();
+    let claimants: Vec<_> = (0..6)
+        .map(|_| {
+            let conn = claimant(&mut world, member.id);
+            world.wait(RESUME_REPLY_DELAY);
+            conn
+        })
+        .collect();
+    assert!(claimants.iter().all(|&conn| !world.is_closed(conn)));
+    let seventh = claimant(&mut world, member.id);
+    assert_eq!(
+        world.edge.client_close(claimants[0]),
+        Some(CloseKind::Abort)
+    );
+    assert!(!world.is_closed(seventh) && !world.is_closed(claimants[1]));
+    for _ in 0..4 {
+        let conn = world.join().conn;
+        assert!(!world.is_closed(conn));
+    }
+    assert!(!world.is_closed(claimants[1]));
+}
+
+#[test]
+fn of_claimants_who_has_kept_the_edge_waiting_for_longest_makes_room_then_who_waits_itself() {
+    // Four places, three of them for claimants.
+    let mut world = World::new(|config| config.limits.max_half_open = 4);
+    let mut one = world.join();
+    for _ in 0..10 {
+        world.come_back(&mut one);
+    }
+    // Proven, and waits for its turn; then one that has proven and does not say its Ping; then one that has its challenge.
+    let held = one.conn;
+    world.come_back(&mut one);
+    let waits = one.conn;
+    let two = world.join();
+    let (proven, sealed) = world.claim(two.id);
+    let answer = world.answer(&two.keys, &sealed);
+    world.say(proven, Handshake::ChallengeResponse(&answer));
+    assert!(world.is_closed(two.conn) && !world.is_closed(held));
+    world.leave(two.conn);
+    let (challenged, _) = world.claim(two.id);
+
+    let claims = claimant(&mut world, two.id);
+    assert_eq!(world.edge.client_close(proven), Some(CloseKind::Abort));
+    assert_eq!(world.edge.gauges().stale, 1, "its session is away");
+    let claims_too = claimant(&mut world, two.id);
+    assert_eq!(world.edge.client_close(challenged), Some(CloseKind::Abort));
+    claimant(&mut world, two.id);
+    assert_eq!(world.edge.client_close(waits), Some(CloseKind::Abort));
+    claimant(&mut world, two.id);
+    assert_eq!(world.edge.client_close(claims), Some(CloseKind::Abort));
+    assert!(!world.is_closed(claims_too) && !world.is_closed(held));
+}
+
+#[test]
+fn when_claimants_hold_all_half_open_places_one_of_them_makes_room() {
     let mut world = World::new(|config| config.limits.max_half_open = 2);
     let member = world.join();
-    for _ in 0..2 {
-        let conn = world.accept();
-        world.say(conn, Handshake::ProtocolVersion(2));
-        world.say(conn, Handshake::ClientId(member.id));
-    }
-    assert_eq!(
-        world.edge.handle_accepted(world.now, SOURCE),
-        Err(Rejected::TooManyHalfOpen)
-    );
+    let first = claimant(&mut world, member.id);
+    let second = claimant(&mut world, member.id);
+    let third = world.accept();
+    assert!(world.is_closed(first) && !world.is_closed(second) && !world.is_closed(third));
+    assert_eq!(world.edge.gauges().half_open, 2);
 }
 
 #[test]
