@@ -260,17 +260,19 @@ impl World<'_> {
 
     /// Hands the transport what it takes of what the client wants to send.
     pub(super) fn pump(&mut self, conn: u32) {
-        let now = self.now;
+        let (now, healed) = (self.now, self.healed);
         let state = &mut self.conns[conn as usize];
-        if state.peer.gone || state.peer.outbox.is_empty() {
+        if state.peer.gone || state.peer.outbox.is_empty() || state.peer.drips {
             return;
         }
-        let most = if state.peer.slow { 1 } else { usize::MAX };
+        let slow = state.peer.slow && !healed;
+        let most = if slow { 1 } else { usize::MAX };
         let count = state.peer.outbox.len().min(state.up.room()).min(most);
         let bytes = take_front(&mut state.peer.outbox, count);
         let mut arrivals = Vec::new();
         state.up.write(now, &bytes, &mut arrivals);
-        let drips = state.peer.slow && !state.peer.outbox.is_empty();
+        let drips = slow && !state.peer.outbox.is_empty();
+        state.peer.drips = drips;
         for at in arrivals {
             self.at(at, Event::ToEdge(conn));
         }
@@ -280,6 +282,7 @@ impl World<'_> {
     }
 
     pub(super) fn drip(&mut self, conn: u32) {
+        self.conns[conn as usize].peer.drips = false;
         self.pump(conn);
     }
 

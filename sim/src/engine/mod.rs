@@ -413,8 +413,9 @@ impl<'p> World<'p> {
             Action::Half { client } if known(client) => self.client_half(client),
             Action::TooLong { client } if known(client) => self.client_too_long(client),
             Action::Pause { ms } => {
-                self.paused = self.paused_so_far() + ms * 1_000_000;
-                self.paused_until = self.now + ms * 1_000_000;
+                let until = self.paused_until.max(self.now + ms * 1_000_000);
+                self.paused = self.paused_so_far() + until - self.now;
+                self.paused_until = until;
             }
             Action::Flood { .. } => self.flood(number, 0),
             Action::Visit {} => self.visit(),

@@ -74,6 +74,8 @@ pub(crate) struct Peer {
     pub(crate) later: Vec<u8>,
     /// One byte at a time.
     pub(crate) slow: bool,
+    /// Its next byte is due at a time that is set.
+    pub(crate) drips: bool,
     /// Half a frame was sent: nothing after it would mean anything.
     pub(crate) broken: bool,
     /// It has closed its end.
@@ -98,6 +100,7 @@ impl Peer {
             outbox: VecDeque::new(),
             later: Vec::new(),
             slow: role == Role::Join(Join::Slow),
+            drips: false,
             broken: false,
             gone: false,
             leaves: false,
