@@ -4,7 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::handshake::hello;
-use conformance::{Client, Frames, Incoming, PATIENCE, bytes_of};
+use conformance::{Challenged, Client, Frames, Incoming, PATIENCE, bytes_of};
+use voltlane_core::ClientId;
 
 use super::{METRICS, rig};
 
@@ -105,6 +106,23 @@ fn half_open_connections_leave_room_for_those_who_come_back() {
     silent[0].expect_closed();
     let mut newcomer = Client::join(rig.address());
     rig.round_trip(&mut newcomer, b"new");
+}
+
+/// Strangers that claim an id and say nothing more hold three quarters of the places; newcomers get in, and who comes back.
+#[test]
+fn claims_that_stall_leave_room_for_newcomers_and_for_those_who_come_back() {
+    let mut rig = rig("limits.max_half_open = 8\n");
+    let session = rig.join().leave();
+    let nobody = ClientId::from_u64(1);
+    let mut stalled: Vec<_> = (0..20)
+        .map(|_| Challenged::claim(Frames::connect(rig.address()), nobody))
+        .collect();
+    let mut newcomer = Client::join(rig.address());
+    rig.round_trip(&mut newcomer, b"new");
+    let mut client = rig.resume(session);
+    rig.round_trip(&mut client, b"back");
+    // The claim that stalled for longest has made room.
+    stalled[0].frames.expect_closed();
 }
 
 #[test]

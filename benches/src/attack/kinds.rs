@@ -54,7 +54,7 @@ const fn strangers(name: &'static str, what: &'static str, plan: Plan) -> Kind {
 }
 
 /// All of them.
-pub const ALL: [Kind; 16] = [
+pub const ALL: [Kind; 17] = [
     strangers(
         "silent",
         "2,000 connections that never speak, from 200 sources",
@@ -173,6 +173,14 @@ pub const ALL: [Kind; 16] = [
             first: First::GuessedId,
             sources: 10_000,
             hold: 100,
+            ..QUIET
+        },
+    ),
+    strangers(
+        "claim-hoard",
+        "2,000 connections that claim a guessed id and say nothing more, from 200 sources",
+        Plan {
+            first: First::GuessedId,
             ..QUIET
         },
     ),
