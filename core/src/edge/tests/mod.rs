@@ -2,6 +2,7 @@
 
 mod admission;
 mod deadlines;
+mod figures;
 mod handover;
 mod links;
 mod memory;

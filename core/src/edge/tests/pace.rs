@@ -29,7 +29,11 @@ fn a_client_over_its_pace_is_read_less_and_loses_nothing() {
     world
         .edge
         .handle_client_bytes(world.now, one.conn, &frames(200));
-    assert!(world.edge.read_budget(one.conn) > 0, "at the burst");
+    assert_eq!(
+        world.edge.read_budget(one.conn),
+        4096,
+        "at the burst, and little at a time"
+    );
     world
         .edge
         .handle_client_bytes(world.now, one.conn, &frames(50));

@@ -1,0 +1,157 @@
+//! What it says of itself: bytes and events counted, budgets, the state of the link.
+
+use super::*;
+
+/// Bytes of a new client's two handshake packets, and of what it hears.
+const JOINING_BYTES: u64 = 6 + 39;
+const WELCOME_BYTES: u64 = 39 + 14;
+
+#[test]
+fn every_byte_is_counted_once_at_each_end() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    let figures = |world: &World| {
+        let counters = world.edge.counters();
+        [
+            counters.client_bytes_in,
+            counters.client_bytes_out,
+            counters.link_bytes_in,
+            counters.link_bytes_out,
+        ]
+    };
+    assert_eq!(figures(&world), [JOINING_BYTES, WELCOME_BYTES, 0, 0]);
+    for round in 1..=3 {
+        world.send(one.conn, b"four");
+        assert_eq!(world.backend_hears(), [data(one.id, "four")]);
+        world.backend_says(one.id, Flag::Data, b"to it");
+        world.backend_says(one.id, Flag::Data, b"");
+        assert_eq!(world.hear(one.conn), [&b"to it"[..], b""]);
+        let expected = [
+            JOINING_BYTES + round * 8,
+            WELCOME_BYTES + round * (9 + 4),
+            round * (18 + 13),
+            round * 17,
+        ];
+        assert_eq!(figures(&world), expected);
+    }
+    let counters = world.edge.counters();
+    assert_eq!((counters.packets_up, counters.packets_down), (3, 6));
+}
+
+#[test]
+fn a_link_that_comes_or_goes_and_an_attempt_that_fails_count_once() {
+    let mut world = World::new(|_| {});
+    let figures = |world: &World| {
+        let counters = world.edge.counters();
+        (counters.link_up, counters.link_down)
+    };
+    assert_eq!(figures(&world), (1, 0));
+    assert!(world.edge.gauges().link_is_up);
+    world.edge.handle_link_connected(world.now);
+    assert_eq!(figures(&world), (1, 0), "it was up");
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    assert_eq!(figures(&world), (1, 1), "it was down");
+    assert!(!world.edge.gauges().link_is_up);
+    world.wait(Duration::from_secs(5));
+    world.edge.handle_link_connecting(world.now);
+    world.edge.handle_link_closed(world.now, Closed::Error);
+    assert_eq!(figures(&world), (1, 2));
+    world.wait(Duration::from_secs(5));
+    world.backend_comes();
+    assert_eq!(figures(&world), (2, 2));
+}
+
+#[test]
+fn one_attempt_at_the_backend_at_a_time_which_is_given_up_in_time() {
+    let mut world = World::new(|_| {});
+    assert!(!world.edge.link_wants_connect(world.now), "it is there");
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    let retry = world.edge.poll_timeout().expect("a pause");
+    assert_eq!(retry.reason, DeadlineReason::LinkRetry);
+    let early = Time::from_nanos(retry.at.as_nanos() - 1);
+    assert!(!world.edge.link_wants_connect(early));
+    assert!(world.edge.link_wants_connect(retry.at));
+    world.edge.handle_link_connecting(retry.at);
+    assert!(
+        !world
+            .edge
+            .link_wants_connect(retry.at + Duration::from_secs(4))
+    );
+    let given_up = world.edge.poll_timeout().expect("an attempt is under way");
+    assert_eq!(
+        (given_up.at, given_up.reason),
+        (
+            retry.at + Duration::from_secs(5),
+            DeadlineReason::LinkConnect
+        )
+    );
+    world
+        .edge
+        .handle_timeout(Time::from_nanos(given_up.at.as_nanos() - 1));
+    assert!(!world.edge.link_wants_close());
+    world.edge.handle_timeout(given_up.at);
+    assert!(world.edge.link_wants_close());
+    assert_eq!(world.edge.poll_timeout(), None, "it is to be closed now");
+    world.edge.handle_link_closed(given_up.at, Closed::ByEdge);
+    assert!(!world.edge.link_wants_close());
+    let retry = world.edge.poll_timeout().expect("another pause");
+    assert_eq!(retry.reason, DeadlineReason::LinkRetry);
+    assert!(retry.at <= given_up.at + Duration::from_millis(200));
+}
+
+#[test]
+fn the_backend_is_read_whoever_waits_and_no_more_once_framing_is_lost() {
+    let mut world = World::new(|config| config.master.channel_capacity = 1);
+    assert_eq!(world.edge.link_read_budget(), READ_BYTES);
+    let one = world.join();
+    for body in [b"1", b"2"] {
+        world.send(one.conn, body);
+    }
+    assert_eq!(world.edge.gauges().waiting, 1);
+    assert_eq!(world.edge.link_read_budget(), READ_BYTES);
+    world.edge.handle_link_bytes(world.now, &[0xff; 4]);
+    assert!(world.edge.link_wants_close());
+    assert_eq!(world.edge.link_read_budget(), 0);
+    assert_eq!(world.edge.link_output().concat(), b"", "nor written");
+    let bytes_in = world.edge.counters().link_bytes_in;
+    world.backend_says(one.id, Flag::Data, b"too late");
+    assert_eq!(world.hear(one.conn), [[0; 0]; 0]);
+    assert_eq!(world.edge.counters().link_bytes_in, bytes_in);
+    world.edge.handle_link_closed(world.now, Closed::ByEdge);
+    assert_eq!(world.edge.link_read_budget(), 0, "nobody is there");
+    world.backend_says(one.id, Flag::Data, b"from nowhere");
+    assert_eq!(world.hear(one.conn), [[0; 0]; 0]);
+    assert_eq!(world.edge.read_budget(one.conn), 0, "it waits in line");
+}
+
+#[test]
+fn clients_are_read_while_there_is_no_backend() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    assert_eq!(world.edge.read_budget(one.conn), READ_BYTES);
+    world.edge.handle_link_closed(world.now, Closed::Error);
+    assert_eq!(world.edge.read_budget(one.conn), READ_BYTES);
+    world.send(one.conn, b"kept");
+    assert_eq!(world.edge.gauges().link_packets, 1);
+    world.edge.handle_link_written(world.now, 0);
+    assert_eq!(world.edge.counters().link_bytes_out, 0);
+}
+
+#[test]
+fn a_shard_leaves_what_is_to_be_said_of_the_link_to_the_trunk() {
+    let mut world = World::new(|config| config.shards = 2);
+    let one = world.join();
+    world.send(one.conn, b"up");
+    world.backend_says(one.id, Flag::Data, b"down");
+    assert_eq!(world.hear(one.conn), [b"down"]);
+    let bytes = world.edge.link_output().concat();
+    assert_eq!(bytes[..4], [0; 4], "the mark of all announced");
+    world.edge.handle_link_written(world.now, bytes.len());
+    assert!(!world.edge.gauges().link_is_up);
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    let counters = world.edge.counters();
+    assert_eq!((counters.link_up, counters.link_down), (0, 0));
+    assert_eq!((counters.link_bytes_in, counters.link_bytes_out), (0, 0));
+    assert_eq!((counters.packets_up, counters.packets_down), (1, 1));
+}
