@@ -86,6 +86,15 @@ mod tests {
     }
 
     #[test]
+    fn both_ends_of_a_range_are_drawn() {
+        let (mut rng, nanosecond) = (rng(3), Duration::from_nanos(1));
+        let mut backoff = Backoff::new(nanosecond, nanosecond);
+        let drawn: Vec<Duration> = (0..64).map(|_| backoff.next_delay(&mut rng)).collect();
+        assert!(drawn.contains(&Duration::ZERO) && drawn.contains(&nanosecond));
+        assert!(drawn.iter().all(|&delay| delay <= nanosecond));
+    }
+
+    #[test]
     fn each_delay_stays_under_its_doubled_ceiling_and_reaches_near_both_ends() {
         let mut rng = rng(1);
         let ceilings_ms = [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000];

@@ -174,6 +174,17 @@ mod tests {
         }
     }
 
+    /// A network whose rounds are all alike undoes itself when its halves are exchanged.
+    #[test]
+    fn no_round_of_the_permutation_is_as_another() {
+        let ids = ids();
+        let exchanged = |id: u64| ((id & HALF_MASK) << HALF_BITS) | (id >> HALF_BITS);
+        for sequence in [0, 1, 0x1234_5678, LAST] {
+            let there = ids.permute(sequence);
+            assert_ne!(exchanged(ids.permute(exchanged(there))), sequence);
+        }
+    }
+
     #[test]
     fn ids_are_the_permutation_of_a_count() {
         let permuted = |ids: ClientIds| (0..).map(move |sequence| ids.permute(sequence));

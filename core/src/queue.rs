@@ -384,6 +384,85 @@ mod tests {
         );
     }
 
+    /// Does something to the queue of which `gone` bytes go; how many bytes lie elsewhere afterwards.
+    fn moved(queue: &mut FrameQueue, gone: usize, act: impl FnOnce(&mut FrameQueue)) -> usize {
+        let (before, held) = (queue.output().as_ptr() as usize, queue.bytes() - gone);
+        act(queue);
+        let stays = queue.output().as_ptr() as usize == before + gone;
+        if stays { 0 } else { held }
+    }
+
+    #[test]
+    fn no_more_bytes_are_moved_than_go_through() {
+        let mut queue = FrameQueue::new();
+        for _ in 0..1_000 {
+            push(&mut queue, &[7; 1_020]);
+        }
+        let draining: usize = (1..1_000)
+            .map(|_| moved(&mut queue, 1_024, |queue| queue.advance(1_024)))
+            .sum();
+        assert!(draining <= 999 * 1_024, "{draining} bytes moved");
+
+        let mut queue = FrameQueue::new();
+        for _ in 0..1_000 {
+            push(&mut queue, &[7; 1_020]);
+        }
+        let at_a_fill: usize = (0..4_000)
+            .map(|_| {
+                moved(&mut queue, 1_024, |queue| queue.advance(1_024))
+                    + moved(&mut queue, 0, |queue| push(queue, &[7; 1_020]))
+            })
+            .sum();
+        assert!(at_a_fill <= 5_000 * 1_024, "{at_a_fill} bytes moved");
+    }
+
+    #[test]
+    fn half_of_the_memory_is_used_again_rather_than_more_taken() {
+        let mut queue = FrameQueue::new();
+        queue.adopt(Vec::with_capacity(200));
+        push(&mut queue, &[1; 96]);
+        for n in 2..100 {
+            push(&mut queue, &[n; 96]);
+            queue.advance(100);
+            assert_eq!(queue.output()[4..], [n; 96]);
+            assert_eq!(queue.capacity_bytes(), 200);
+        }
+    }
+
+    #[test]
+    fn a_quarter_in_use_keeps_twice_what_waits_and_a_little_is_never_given_back() {
+        let mut queue = FrameQueue::new();
+        queue.adopt(Vec::with_capacity(1_024_000));
+        for _ in 0..1_000 {
+            push(&mut queue, &[7; 1_020]);
+        }
+        let mut steps = vec![(1_000, 1_024_000)];
+        while queue.packets() > 200 {
+            queue.advance(1_024);
+            let capacity = queue.capacity_bytes();
+            if steps.last().is_some_and(|&(_, before)| before != capacity) {
+                steps.push((queue.packets(), capacity));
+            }
+        }
+        // Bytes are moved at 499 left, which are more than a quarter, and at 249.
+        assert_eq!(steps, [(1_000, 1_024_000), (249, 2 * 249 * 1_024)]);
+
+        let mut queue = FrameQueue::new();
+        queue.adopt(Vec::with_capacity(KEPT_CAPACITY_BYTES));
+        for _ in 0..64 {
+            push(&mut queue, &[7; 1_020]);
+        }
+        while !queue.is_empty() {
+            queue.advance(1_024);
+            assert_eq!(queue.capacity_bytes(), KEPT_CAPACITY_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_queue_without_memory_has_none_to_give_away() {
+        assert_eq!(FrameQueue::new().surrender(), None);
+    }
+
     #[test]
     fn a_long_run_at_a_constant_fill_does_not_grow() {
         let mut queue = FrameQueue::new();

@@ -185,6 +185,14 @@ mod tests {
     }
 
     #[test]
+    fn from_a_quarter_in_use_down_half_of_the_room_goes() {
+        assert_eq!(room_to_keep(10_000, 39_999), None);
+        assert_eq!(room_to_keep(10_000, 40_000), Some(20_000));
+        assert_eq!(room_to_keep(0, 2 * KEPT_SLOTS - 1), None);
+        assert_eq!(room_to_keep(0, 2 * KEPT_SLOTS), Some(KEPT_SLOTS));
+    }
+
+    #[test]
     fn its_memory_follows_the_highest_index_in_use() {
         let mut slab = Slab::default();
         for n in 0..100_000_u32 {

@@ -101,6 +101,21 @@ fn opening_the_transport_has_a_deadline() {
 }
 
 #[test]
+fn an_attempt_that_is_due_may_fail_before_its_deadline_was_served_and_one_that_is_not_due_cannot() {
+    let mut link = Link::joined();
+    link.client.handle_closed(link.now, Closed::Eof);
+    link.events();
+    let retry_at = link.client.poll_timeout().expect("a wait");
+    link.client.handle_connect_failed(before(retry_at));
+    assert_eq!(link.events(), []);
+    assert_eq!(link.client.poll_timeout(), Some(retry_at));
+    assert!(link.client.wants_connect(retry_at));
+    link.client.handle_connect_failed(retry_at);
+    assert_eq!(link.events(), [Seen::Dropped(DropCause::ConnectFailed)]);
+    link.assert_state(State::Waiting);
+}
+
+#[test]
 fn it_waits_exactly_as_long_as_it_says() {
     let mut link = Link::joined();
     link.now = Time::from_millis(60_000);

@@ -129,3 +129,33 @@ fn in_a_shutdown_a_shard_that_ends_leaves_the_link_to_the_others() {
     rig.trunk.handle_branch_closed(rig.now, B);
     assert!(rig.trunk.is_finished());
 }
+
+#[test]
+fn bytes_of_the_link_are_counted_and_announcements_that_wait_too() {
+    let mut rig = Rig::new();
+    rig.backend_comes();
+    rig.dial(A);
+    let announcement = packet(A, b"i am here");
+    rig.says(A, &announcement);
+    assert_eq!(rig.trunk.gauges().held_bytes, announcement.len());
+    let figures = |rig: &Rig| {
+        let counters = rig.trunk.counters();
+        (counters.link_bytes_in, counters.link_bytes_out)
+    };
+    for round in 1..=3 {
+        rig.backend_says(&packet(A, b"1234567"));
+        assert_eq!(figures(&rig), (20 * round, 0));
+    }
+    rig.trunk.handle_link_written(rig.now, 10);
+    rig.trunk.handle_link_written(rig.now, 12);
+    assert_eq!(figures(&rig), (60, 22));
+    assert_eq!(rig.trunk.gauges().held_bytes, 60);
+}
+
+#[test]
+fn a_shutdown_whose_time_is_up_wants_no_more_calls() {
+    let mut rig = Rig::open();
+    rig.trunk.handle_shutdown(rig.now, Duration::from_secs(3));
+    rig.trunk.handle_timeout(rig.now + Duration::from_secs(3));
+    assert_eq!(rig.trunk.poll_timeout(), None);
+}

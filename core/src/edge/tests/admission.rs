@@ -298,3 +298,56 @@ fn the_memory_of_sources_goes_with_them() {
     }
     assert_eq!(world.edge.gauges().sources, 1);
 }
+
+#[test]
+fn without_a_rate_any_number_comes_at_once() {
+    let mut world = World::new(|config| {
+        config.limits.accept_rate = 0;
+        config.limits.accept_burst = 1;
+    });
+    let conns: Vec<ConnKey> = (0..10).map(|_| world.accept()).collect();
+    assert_eq!(world.edge.gauges().connections, conns.len());
+    let mut indexes: Vec<usize> = conns.iter().map(|conn| conn.index()).collect();
+    indexes.sort_unstable();
+    assert_eq!(indexes, (0..10).collect::<Vec<_>>(), "dense and unique");
+}
+
+#[test]
+fn what_came_while_there_was_no_rate_is_not_held_against_what_comes_after() {
+    let mut config = EdgeConfig::default();
+    config.limits.enforce_accepts = Enforce::Off;
+    config.limits.accept_rate = 1;
+    config.limits.accept_burst = 3;
+    let mut world = World::new(|whole| *whole = config.clone());
+    for _ in 0..5 {
+        world.accept();
+    }
+    config.limits.enforce_accepts = Enforce::On;
+    world.edge.handle_config(world.now, config);
+    for _ in 0..3 {
+        world.accept();
+    }
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::TooFast)
+    );
+}
+
+#[test]
+fn a_key_whose_connection_is_gone_means_nothing() {
+    let mut world = World::new(|_| {});
+    let gone = world.accept();
+    world.leave(gone);
+    let one = world.join();
+    assert_eq!(one.conn.index(), gone.index(), "its place is used again");
+    world.backend_says(one.id, Flag::Data, b"for one");
+    let counters = world.edge.counters().clone();
+    world.send(gone, b"a ghost");
+    world.edge.handle_client_written(world.now, gone, 5);
+    world.leave(gone);
+    assert_eq!(world.edge.read_budget(gone), 0);
+    assert_eq!(world.edge.client_output(gone).concat(), b"");
+    assert_eq!(world.edge.counters(), &counters);
+    assert_eq!(world.hear(one.conn), [b"for one"]);
+    assert_eq!(world.backend_hears(), []);
+}

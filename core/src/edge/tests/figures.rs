@@ -155,3 +155,39 @@ fn a_shard_leaves_what_is_to_be_said_of_the_link_to_the_trunk() {
     assert_eq!((counters.link_bytes_in, counters.link_bytes_out), (0, 0));
     assert_eq!((counters.packets_up, counters.packets_down), (1, 1));
 }
+
+#[test]
+fn the_link_is_bounded_in_bytes_exactly() {
+    for (last, waiting) in [(&b"four"[..], 0), (b"five5", 1)] {
+        let mut world = World::new(|config| config.master.channel_bytes = 40);
+        let one = world.join();
+        world.send(one.conn, b"tenletters");
+        world.send(one.conn, last);
+        assert_eq!(world.edge.gauges().waiting, waiting);
+        assert_eq!(
+            world.edge.gauges().link_bytes,
+            if waiting == 0 { 40 } else { 23 }
+        );
+    }
+}
+
+#[test]
+fn a_backend_that_stays_for_a_while_is_tried_again_soon_and_one_that_goes_at_once_is_not() {
+    let mut world = World::new(|_| {});
+    let mut pause_after = |up: Duration| {
+        world.wait(up);
+        world.edge.handle_link_closed(world.now, Closed::Eof);
+        let retry_at = world.edge.poll_timeout().expect("a pause").at;
+        let pause = retry_at.since(world.now);
+        world.now = retry_at;
+        world.backend_comes();
+        pause
+    };
+    let longest = (0..20).map(|_| pause_after(Duration::ZERO)).max();
+    assert!(longest > Some(Duration::from_secs(2)));
+    let almost = Duration::from_secs(5) - Duration::from_nanos(1);
+    let longest = (0..20).map(|_| pause_after(almost)).max();
+    assert!(longest > Some(Duration::from_secs(2)));
+    let longest = (0..20).map(|_| pause_after(Duration::from_secs(5))).max();
+    assert!(longest <= Some(Duration::from_millis(100)));
+}
