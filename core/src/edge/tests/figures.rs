@@ -191,3 +191,85 @@ fn a_backend_that_stays_for_a_while_is_tried_again_soon_and_one_that_goes_at_onc
     let longest = (0..20).map(|_| pause_after(Duration::from_secs(5))).max();
     assert!(longest <= Some(Duration::from_millis(100)));
 }
+
+#[test]
+fn what_a_kicked_client_has_still_to_take_is_held_and_what_a_closed_one_had_is_not() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.backend_says(one.id, Flag::Data, b"last");
+    world.backend_says(one.id, Flag::Kick, b"");
+    world.backend_hears();
+    assert_eq!(world.edge.gauges().held_bytes, 8);
+    world.edge.handle_client_written(world.now, one.conn, 3);
+    assert_eq!(world.edge.gauges().held_bytes, 8, "it is half-written");
+    world.edge.handle_client_written(world.now, one.conn, 5);
+    assert_eq!(world.edge.gauges().held_bytes, 0);
+
+    let stranger = world.accept();
+    world.say(stranger, Handshake::ProtocolVersion(2));
+    assert_eq!(world.edge.gauges().held_bytes, 39, "the edge's key");
+    world.say(stranger, Handshake::Ping);
+    assert!(world.is_closed(stranger));
+    assert_eq!(world.edge.gauges().held_bytes, 0);
+}
+
+/// Every figure of a shard is `n`.
+fn figures_of(n: u64) -> (Counters, Gauges) {
+    let counters = Counters {
+        accepted: n,
+        rejected: [n; Rejected::ALL.len()],
+        closed: [n; CloseReason::ALL.len()],
+        joined: n,
+        ended: [n; EndReason::ALL.len()],
+        challenges: n,
+        resumed: n,
+        takeovers: n,
+        handed_over: n,
+        agreements: n,
+        dropped: n,
+        client_bytes_in: n,
+        client_bytes_out: n,
+        paced: n,
+        joins_paced: n,
+        packets_up: n,
+        packets_down: n,
+        unknown_client: n,
+        malformed_down: n,
+        memory_over: n,
+        link_up: n,
+        link_down: n,
+        link_violations: n,
+        link_bytes_in: n,
+        link_bytes_out: n,
+    };
+    let count = usize::try_from(n).unwrap();
+    let gauges = Gauges {
+        connections: count,
+        half_open: count,
+        sources: count,
+        sessions: count,
+        stale: count,
+        ending: count,
+        waiting: count,
+        link_packets: count,
+        link_bytes: count,
+        held_bytes: count,
+        link_is_up: false,
+    };
+    (counters, gauges)
+}
+
+#[test]
+fn what_the_shards_say_adds_up() {
+    let ((mut counters, mut gauges), (more, there)) = (figures_of(3), figures_of(4));
+    counters.add(&more);
+    gauges.add(&there);
+    assert_eq!((&counters, gauges), (&figures_of(7).0, figures_of(7).1));
+    let backend = Gauges {
+        link_is_up: true,
+        ..Gauges::default()
+    };
+    gauges.add(&backend);
+    gauges.add(&there);
+    assert!(gauges.link_is_up, "it is enough that one has it");
+}

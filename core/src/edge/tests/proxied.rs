@@ -196,3 +196,20 @@ fn where_no_header_is_asked_for_one_is_a_frame_that_is_too_long() {
     }
     assert_eq!(closed(&world, CloseReason::FrameTooLong), 2);
 }
+
+#[test]
+fn claims_of_one_source_do_not_displace_those_of_another_behind_the_same_proxy() {
+    let mut world = World::new(behind_proxy);
+    world.header = b"PROXY TCP4 192.0.2.77 203.0.113.1 40000 1\r\n";
+    let mut owner = world.join();
+    let (conn, sealed) = world.claim(owner.id);
+    world.header = b"PROXY TCP4 198.51.100.1 203.0.113.1 40000 1\r\n";
+    for _ in 0..8 {
+        world.claim(owner.id);
+    }
+    let answer = world.answer(&owner.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    world.say(conn, Handshake::Ping);
+    owner.conn = conn;
+    assert_eq!(world.hear(owner.conn), [ping()]);
+}
