@@ -188,6 +188,9 @@ struct Common {
     /// Milliseconds that the clients rest between two looks at their sockets: the load then needs less CPU, and latency says nothing
     #[arg(long, global = true, default_value_t = 0)]
     rest_ms: u64,
+    /// Factor on the time that clients are given to connect and to come back: for a slow or an emulated machine
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    patience: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -366,7 +369,9 @@ fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
 }
 
 fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
-    let options = args.common.options(&scale::config(args.clients))?;
+    let options = args
+        .common
+        .options(&scale::config(args.clients, args.common.patience))?;
     // Some are for the listener, the link, the event loop, the standard streams and the like.
     let room = process::raise_descriptor_limit().saturating_sub(200) as usize;
     let clients = (args.clients as usize).min(room);
@@ -478,6 +483,7 @@ impl Common {
             },
             sources: self.sources.clamp(1, 60_000),
             rest: Duration::from_millis(self.rest_ms.min(1_000)),
+            patience: self.patience,
         })
     }
 }

@@ -75,6 +75,38 @@ fn clients_join_one_after_the_other() {
 }
 
 #[test]
+fn silent_clients_are_cut_and_come_back_beside_active_ones() {
+    let output = benches(&[
+        "scale",
+        "--program",
+        "bare",
+        "--seconds",
+        "1",
+        "--no-pin",
+        "--json",
+        "--clients",
+        "200",
+        "--active",
+        "10",
+    ]);
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    assert!(
+        progress.contains("bare: all are cut and come back: 200 of 200 after"),
+        "{progress}"
+    );
+    let json: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    let figures = &json[0];
+    assert!(
+        figures["beside_all_to_alone"].as_f64() > Some(0.0),
+        "{figures}"
+    );
+    for nothing in ["wrong_packets", "sessions_lost", "connections_broken"] {
+        assert_eq!(figures[nothing], 0, "{figures}");
+    }
+}
+
+#[test]
 fn what_is_not_installed_is_said_and_the_others_are_measured() {
     let programs = "/nowhere/voltlane,bare";
     let args = [

@@ -118,6 +118,7 @@ pub struct Fleet {
     read: Box<[u8]>,
     waiting: Vec<usize>,
     connecting: usize,
+    ready: usize,
     unread: Vec<usize>,
 }
 
@@ -149,6 +150,7 @@ impl Fleet {
             read: vec![0; READ_BYTES].into_boxed_slice(),
             waiting: Vec::new(),
             connecting: 0,
+            ready: 0,
             unread: Vec::new(),
         })
     }
@@ -176,10 +178,12 @@ impl Fleet {
 
     /// Clients whose session is established.
     pub fn ready(&self) -> usize {
-        self.clients
-            .iter()
-            .filter(|client| client.is_ready())
-            .count()
+        self.ready
+    }
+
+    /// Clients that have yet to be ready and may become so.
+    pub fn on_their_way(&self) -> usize {
+        self.waiting.len() + self.connecting
     }
 
     /// One turn of the loop: waits for events until `until` (by the clock), reads every client that has something once,
@@ -250,8 +254,10 @@ impl Fleet {
         if next == Next::Stay {
             return;
         }
-        if !matches!(client.stage, Stage::Closed | Stage::Waiting | Stage::Ready) {
-            self.connecting -= 1;
+        match client.stage {
+            Stage::Ready => self.ready -= 1,
+            Stage::Closed | Stage::Waiting => {}
+            _ => self.connecting -= 1,
         }
         client.stream = None;
         client.out.clear();
@@ -299,6 +305,7 @@ impl Fleet {
             if self.speech == Speech::Plain {
                 client.stage = Stage::Ready;
                 self.connecting -= 1;
+                self.ready += 1;
                 on(client, Event::Ready);
             } else {
                 client.stage = Stage::AwaitEdgeKey;
@@ -318,6 +325,7 @@ impl Fleet {
             read: buffer,
             keys,
             connecting,
+            ready,
             ..
         } = self;
         let client = &mut clients[index];
@@ -352,6 +360,7 @@ impl Fleet {
             shake(client, body, keys);
             if client.stage == Stage::Ready {
                 *connecting -= 1;
+                *ready += 1;
                 on(client, Event::Ready);
             }
         });

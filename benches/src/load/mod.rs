@@ -7,6 +7,7 @@ pub mod meter;
 pub mod payload;
 pub mod process;
 pub mod program;
+pub mod progress;
 pub mod scale;
 pub(crate) mod scenario;
 pub mod sources;
@@ -20,10 +21,15 @@ use fleet::{Client, Event, Fleet, Speech};
 use meter::{Meter, Outcome, Snapshot};
 use payload::Clock;
 use program::{Launch, Program, Running, StartError};
+use progress::Progress;
 pub use scenario::Scenario;
 
 /// How long the program may take to connect to the backend.
 const LINK_WITHIN: Duration = Duration::from_secs(10);
+/// How long clients may take until all are ready, however few they are, times [`Options::patience`].
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// What is added for each of them, times the same.
+const READY_WITHIN_EACH: Duration = Duration::from_millis(1);
 
 /// What holds for every run.
 #[derive(Clone, Debug)]
@@ -41,6 +47,20 @@ pub struct Options {
     /// How long the clients rest between two looks at their sockets while it is measured. Each look then finds more, for the same
     /// CPU of the load: it leaves the machine to the program.
     pub rest: Duration,
+    /// Factor on the time that clients are given: above 1 for a slow machine.
+    pub patience: u32,
+}
+
+impl Options {
+    /// How long so many clients may take until all are ready.
+    pub fn ready_within(&self, clients: usize) -> Duration {
+        ready_within(clients, self.patience)
+    }
+}
+
+fn ready_within(clients: usize, patience: u32) -> Duration {
+    let clients = u32::try_from(clients).unwrap_or(u32::MAX);
+    (READY_WITHIN + READY_WITHIN_EACH * clients) * patience
 }
 
 /// Why there is no figure.
@@ -56,14 +76,26 @@ pub enum LoadError {
     #[error("{0} did not connect to its backend within {LINK_WITHIN:?}")]
     NoLink(Program),
     /// Not all clients were served in time.
-    #[error("{ready} of {clients} clients were ready after {within:?}")]
+    #[error("{phase}: {ready} of {clients} clients were ready within {within:?}")]
     NotReady {
+        /// What was going on.
+        phase: &'static str,
         /// Those that were.
         ready: usize,
         /// All.
         clients: usize,
         /// How long they had.
         within: Duration,
+    },
+    /// Connections broke, and nobody is left who could become ready.
+    #[error("{phase}: {lost} of {clients} clients lost their connection, which breaks the run")]
+    Lost {
+        /// What was going on.
+        phase: &'static str,
+        /// Those without a connection.
+        lost: usize,
+        /// All.
+        clients: usize,
     },
     /// The program ended while it was measured.
     #[error("{program} ended during the run: {stderr}")]
@@ -111,6 +143,8 @@ pub struct Bench {
     pub running: Running,
     /// The backend.
     pub backend: Backend,
+    /// Who looks on.
+    pub progress: Progress,
     options: Options,
 }
 
@@ -147,6 +181,7 @@ impl Bench {
             fleet,
             running,
             backend,
+            progress: Progress::silent("connecting"),
             options: options.clone(),
         };
         let until = clock.now() + LINK_WITHIN;
@@ -170,28 +205,10 @@ impl Bench {
         self.await_ready()
     }
 
-    /// Waits until all clients are ready.
+    /// Waits until all clients are ready, or can no longer become so.
     pub fn await_ready(&mut self) -> Result<(), LoadError> {
-        let all = self.fleet.clients.len();
-        let within = Duration::from_secs(10) + Duration::from_millis(all as u64);
-        let until = self.clock.now() + within;
-        let mut ready = self.fleet.ready();
-        while ready < all && self.clock.now() < until {
-            self.fleet.turn(until, &mut |_, event| match event {
-                Event::Ready => ready += 1,
-                Event::Closed => ready = ready.saturating_sub(1),
-                Event::Packet(_) => {}
-            })?;
-        }
-        if ready < all {
-            Err(LoadError::NotReady {
-                ready,
-                clients: all,
-                within,
-            })
-        } else {
-            Ok(())
-        }
+        let within = self.options.ready_within(self.fleet.clients.len());
+        await_ready(&mut self.fleet, self.clock, within, &mut self.progress)
     }
 
     /// Turns the fleet for that long.
@@ -222,10 +239,121 @@ impl Bench {
         self.turn_for(self.options.measure, &mut |client, event| {
             on(&mut meter, client, event)
         })?;
+        self.fleet.rest = Duration::ZERO;
         Ok(Outcome::between(
             start,
             Snapshot::take(self.clock, self.pid())?,
             meter,
         ))
+    }
+}
+
+fn await_ready(
+    fleet: &mut Fleet,
+    clock: Clock,
+    within: Duration,
+    progress: &mut Progress,
+) -> Result<(), LoadError> {
+    let clients = fleet.clients.len();
+    let phase = progress.phase();
+    let until = clock.now() + within;
+    loop {
+        let ready = fleet.ready();
+        progress.at(ready, clients);
+        if ready == clients {
+            return Ok(());
+        }
+        if fleet.on_their_way() == 0 {
+            let lost = clients - ready;
+            return Err(LoadError::Lost {
+                phase,
+                lost,
+                clients,
+            });
+        }
+        if clock.now() >= until {
+            return Err(LoadError::NotReady {
+                phase,
+                ready,
+                clients,
+                within,
+            });
+        }
+        fleet.turn(until, &mut |_, _| {})?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use fleet::Next;
+
+    use super::*;
+
+    const CLIENTS: usize = 20;
+
+    /// Clients on their way to a listener that somebody else may serve, or nobody.
+    fn clients_of(listener: &TcpListener, speech: Speech) -> (Fleet, Clock) {
+        let clock = Clock::start();
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        let mut fleet = Fleet::new(address, speech, 1, clock).expect("an epoll can be had");
+        fleet.add(CLIENTS);
+        (fleet, clock)
+    }
+
+    fn wait(fleet: &mut Fleet, clock: Clock, within: Duration) -> Result<(), LoadError> {
+        await_ready(fleet, clock, within, &mut Progress::silent("connecting"))
+    }
+
+    #[test]
+    fn who_leaves_is_not_ready_any_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut fleet, clock) = clients_of(&listener, Speech::Plain);
+        wait(&mut fleet, clock, READY_WITHIN).unwrap();
+        assert_eq!((fleet.ready(), fleet.on_their_way()), (CLIENTS, 0));
+        fleet.clients[0].next = Next::Leave;
+        fleet.clients[1].next = Next::Rejoin;
+        for index in 0..2 {
+            fleet.flush(index, &mut |_, _| {});
+        }
+        assert_eq!((fleet.ready(), fleet.on_their_way()), (CLIENTS - 2, 1));
+    }
+
+    #[test]
+    fn a_phase_that_runs_out_of_time_says_how_far_it_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut fleet, clock) = clients_of(&listener, Speech::V2);
+        let error = wait(&mut fleet, clock, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "connecting: 0 of 20 clients were ready within 20ms"
+        );
+    }
+
+    #[test]
+    fn when_all_are_lost_nobody_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut fleet, clock) = clients_of(&listener, Speech::V2);
+        let refuses = std::thread::spawn(move || {
+            for _ in 0..CLIENTS {
+                drop(listener.accept().unwrap());
+            }
+        });
+        let error = wait(&mut fleet, clock, READY_WITHIN).unwrap_err();
+        refuses.join().unwrap();
+        assert!(
+            matches!(error, LoadError::Lost { lost: CLIENTS, .. }),
+            "{error}"
+        );
+        assert_eq!(fleet.broken, CLIENTS as u64);
+    }
+
+    #[test]
+    fn patience_is_a_factor_on_all_of_the_time() {
+        assert_eq!(ready_within(1000, 1), Duration::from_secs(11));
+        assert_eq!(ready_within(1000, 10), Duration::from_secs(110));
     }
 }

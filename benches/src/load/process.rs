@@ -71,6 +71,12 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
     })
 }
 
+/// Bytes of the kernel's slab caches, which sockets and the like are made from; of the whole machine.
+pub fn kernel_slab() -> io::Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    parse_kib(&meminfo, "Slab:").ok_or_else(|| malformed("meminfo"))
+}
+
 /// Number of open descriptors of `pid`.
 pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
@@ -136,7 +142,7 @@ fn parse_kib(status: &str, name: &str) -> Option<u64> {
 fn malformed(file: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("/proc/PID/{file} is not as expected"),
+        format!("{file} in /proc is not as expected"),
     )
 }
 

@@ -1,6 +1,7 @@
 //! Many clients, few of them active: what the silent ones cost the others, what they hold, and what happens when all are cut at
 //! once and come back.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,8 +11,9 @@ use super::fleet::{Event, Next};
 use super::meter::{Outcome, Snapshot};
 use super::process::{self, Memory};
 use super::program::{CONFIG, Program};
+use super::progress::Progress;
 use super::scenario::send;
-use super::{Bench, LoadError, Options};
+use super::{Bench, LoadError, Options, ready_within};
 use crate::report;
 
 /// How long memory is given to come to rest.
@@ -21,6 +23,10 @@ const SIZE: usize = 64;
 const STORM: usize = 512;
 /// Clients from one loopback address.
 const CLIENTS_PER_SOURCE: usize = 5_000;
+/// How long expired sessions may take to be found and told of, past their time.
+const REAP_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether they are.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -33,6 +39,8 @@ pub struct Report {
     pub alone: Outcome,
     /// The active beside all the others.
     pub beside: Outcome,
+    /// What the kernel's slab caches grew by for all clients: both ends of their connections.
+    pub slab: u64,
     /// Before anyone came.
     pub empty: Memory,
     /// With all there.
@@ -45,17 +53,30 @@ pub struct Report {
     pub back: Memory,
     /// All gone for good and the program at rest.
     pub left: Memory,
+    /// Sessions that came back after the cut, as the backend heard.
+    pub resumed: u64,
+    /// Sessions that ended before all had come back, as the backend heard: there should be none.
+    pub lost: u64,
+    /// Sessions that ended after all had left, as the backend heard.
+    pub ended: u64,
+    /// Connections that broke and should not have.
+    pub broken: u64,
 }
 
-/// Lines of `connserver.toml` for it: as for the other loads, but dropped sessions go soon after all could be back.
-pub fn config(clients: u32) -> String {
-    let stale = stale_timeout(clients as usize).as_secs();
-    format!("{CONFIG}[clients]\nstale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\n")
+impl Report {
+    /// What a packet costs beside all, as a ratio to what it costs the active alone.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.beside.cpu_micros()? / self.alone.cpu_micros()?)
+    }
 }
 
-/// Time enough for all to come back.
-fn stale_timeout(clients: usize) -> Duration {
-    Duration::from_secs(10 + clients as u64 / 2000)
+/// Lines of `connserver.toml` for it: as for the other loads, but all dropped sessions are kept, and for as long as they are
+/// waited for.
+pub fn config(clients: u32, patience: u32) -> String {
+    let stale = ready_within(clients as usize, patience).as_secs();
+    format!(
+        "{CONFIG}[clients]\nstale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\nmax_stale_clients = {clients}\n"
+    )
 }
 
 /// Runs it. A program whose clients cannot come back gets them as new ones.
@@ -81,13 +102,20 @@ pub fn run(
         .pid()
         .ok_or_else(|| LoadError::NotApplicable(program.clone()))?;
     let empty = process::memory(pid)?;
+    let slab = process::kernel_slab()?;
+    bench.progress = Progress::shown(program.to_string(), "the active connect");
     bench.connect(active)?;
+    bench.progress.begin("the active echo alone");
     let alone = echo(&mut bench, active)?;
+    bench.progress.begin("the others connect");
     bench.connect(clients - active)?;
+    bench.progress.begin("the active echo beside all");
     let beside = echo(&mut bench, active)?;
     settle(&mut bench)?;
     let full = process::memory(pid)?;
+    let slab = process::kernel_slab()?.saturating_sub(slab);
 
+    bench.progress.begin("all are cut and come back");
     let before = Snapshot::take(bench.clock, Some(pid))?;
     bench.fleet.max_connecting = STORM;
     let next = if program.resumes() {
@@ -103,14 +131,26 @@ pub fn run(
     let after = Snapshot::take(bench.clock, Some(pid))?;
     settle(&mut bench)?;
     let back = process::memory(pid)?;
+    let shared = std::sync::Arc::clone(&bench.backend.shared);
+    let (resumed, lost) = (shared.resumed.load(Relaxed), shared.failed.load(Relaxed));
+    let broken = bench.fleet.broken;
 
+    bench.progress.begin("all leave, their sessions expire");
     for index in 0..clients {
         bench.fleet.clients[index].next = Next::Leave;
         bench.fleet.flush(index, &mut |_, _| {});
     }
-    // Until no session is kept any more.
-    bench.turn_for(stale_timeout(clients) + SETTLE, &mut |_, _| {})?;
+    if program.resumes() {
+        let until = bench.clock.now() + options.ready_within(clients) + REAP_WITHIN;
+        let ended = || (shared.failed.load(Relaxed) - lost) as usize;
+        while ended() < clients && bench.clock.now() < until {
+            bench.turn_for(LOOK_EVERY, &mut |_, _| {})?;
+            bench.progress.at(ended(), clients);
+        }
+    }
+    settle(&mut bench)?;
     let left = process::memory(pid)?;
+    let ended = shared.failed.load(Relaxed) - lost;
     let back_cpu_micros = before
         .cpu_until(after)
         .map(|cpu| cpu.total.as_secs_f64() * 1e6 / clients as f64);
@@ -120,12 +160,17 @@ pub fn run(
         active,
         alone,
         beside,
+        slab,
         empty,
         full,
         back_after,
         back_cpu_micros,
         back,
         left,
+        resumed,
+        lost,
+        ended,
+        broken,
     })
 }
 
@@ -174,6 +219,7 @@ pub fn table(reports: &[(Program, Report)]) -> String {
     line("CPU µs/packet, beside all", &|report| {
         micros(report.beside.cpu_micros())
     });
+    line("beside all ÷ alone", &|report| micros(report.ratio()));
     line("resident MiB, empty", &|report| {
         mebibytes(report.empty.resident)
     });
@@ -191,6 +237,16 @@ pub fn table(reports: &[(Program, Report)]) -> String {
     line("resident MiB, all gone", &|report| {
         mebibytes(report.left.resident)
     });
+    line("kernel's slab MiB, for both ends of all", &|report| {
+        mebibytes(report.slab)
+    });
+    line("sessions resumed", &|report| report.resumed.to_string());
+    line("sessions ended after all left", &|report| {
+        report.ended.to_string()
+    });
+    line("sessions lost, connections broken", &|report| {
+        format!("{}, {}", report.lost, report.broken)
+    });
     line("wrong packets", &|report| {
         (report.alone.wrong + report.beside.wrong).to_string()
     });
@@ -206,6 +262,7 @@ pub fn json(reports: &[(Program, Report)]) -> Value {
             "active": report.active,
             "cpu_micros_per_packet_alone": report.alone.cpu_micros(),
             "cpu_micros_per_packet_beside_all": report.beside.cpu_micros(),
+            "beside_all_to_alone": report.ratio(),
             "resident_bytes_empty": report.empty.resident,
             "resident_bytes_full": report.full.resident,
             "seconds_until_all_back": report.back_after.as_secs_f64(),
@@ -213,6 +270,11 @@ pub fn json(reports: &[(Program, Report)]) -> Value {
             "resident_bytes_all_back": report.back.resident,
             "peak_resident_bytes": report.back.peak,
             "resident_bytes_all_gone": report.left.resident,
+            "kernel_slab_bytes": report.slab,
+            "sessions_resumed": report.resumed,
+            "sessions_lost": report.lost,
+            "sessions_ended": report.ended,
+            "connections_broken": report.broken,
             "wrong_packets": report.alone.wrong + report.beside.wrong,
         })
     });

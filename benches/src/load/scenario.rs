@@ -218,6 +218,7 @@ fn fan_out(bench: &mut Bench, clients: usize, size: usize) -> Result<Outcome, Lo
         if clock.now() > until {
             let ready = shared.introduced.load(Relaxed);
             return Err(LoadError::NotReady {
+                phase: "introducing",
                 ready,
                 clients,
                 within: ECHO_WITHIN,

@@ -1,0 +1,109 @@
+//! Says on standard error how far a long run is: a line that is refreshed where somebody looks, else a line every few seconds.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+const EVERY: Duration = Duration::from_secs(5);
+const EVERY_ON_TERMINAL: Duration = Duration::from_millis(200);
+
+/// How far a run is. Errors of standard error are nobody's concern.
+#[derive(Debug)]
+pub struct Progress {
+    phase: &'static str,
+    begun: Instant,
+    shown: Option<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    who: String,
+    last: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    /// Says nothing, but knows its phase.
+    pub fn silent(phase: &'static str) -> Self {
+        Self {
+            phase,
+            begun: Instant::now(),
+            shown: None,
+        }
+    }
+
+    /// Tells of `who` on standard error.
+    pub fn shown(who: String, phase: &'static str) -> Self {
+        let mut progress = Self::silent(phase);
+        progress.shown = Some(Shown {
+            who,
+            last: Instant::now(),
+            terminal: io::stderr().is_terminal(),
+        });
+        progress.begin(phase);
+        progress
+    }
+
+    /// The next phase.
+    pub fn begin(&mut self, phase: &'static str) {
+        self.phase = phase;
+        self.begun = Instant::now();
+        if let Some(shown) = &mut self.shown {
+            shown.last = self.begun;
+            let _ = writeln!(io::stderr(), "{}: {phase}", shown.who);
+        }
+    }
+
+    /// The phase that it is in.
+    pub fn phase(&self) -> &'static str {
+        self.phase
+    }
+
+    /// So many of all are done. Said when it is time to, or all are; as often as one likes.
+    pub fn at(&mut self, done: usize, all: usize) {
+        let Some(shown) = &mut self.shown else {
+            return;
+        };
+        let every = if shown.terminal {
+            EVERY_ON_TERMINAL
+        } else {
+            EVERY
+        };
+        if shown.last.elapsed() < every && done < all {
+            return;
+        }
+        shown.last = Instant::now();
+        let line = line(&shown.who, self.phase, done, all, self.begun.elapsed());
+        let end = if shown.terminal && done < all {
+            "\x1b[K\r"
+        } else {
+            "\n"
+        };
+        let _ = write!(io::stderr(), "{line}{end}");
+    }
+}
+
+fn line(who: &str, phase: &str, done: usize, all: usize, after: Duration) -> String {
+    format!("{who}: {phase}: {done} of {all} after {after:.1?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_who_what_how_many_and_for_how_long() {
+        assert_eq!(
+            line("bare", "connecting", 5, 9, Duration::from_millis(1500)),
+            "bare: connecting: 5 of 9 after 1.5s"
+        );
+    }
+
+    #[test]
+    fn a_silent_one_knows_its_phase() {
+        let mut progress = Progress::silent("connecting");
+        progress.at(1, 2);
+        assert_eq!(progress.phase(), "connecting");
+        progress.begin("leaving");
+        assert_eq!(progress.phase(), "leaving");
+    }
+}
