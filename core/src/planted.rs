@@ -224,6 +224,14 @@ mod bugs {
         AnnouncesAway,
         /// Only the first session is announced.
         AnnouncesFirstOnly,
+        /// A client beyond its pace is read on.
+        PaceIgnored,
+        /// A client that was beyond its pace is never read again.
+        PacedForEver,
+        /// A client may be beyond its pace for ever.
+        PaceHasNoEnd,
+        /// A client may be silent for ever.
+        SilenceNeverEnds,
 
         @shards
         /// A claim of another shard's session is one of an unknown id.

@@ -62,7 +62,8 @@ impl Edge {
         match &conn.state {
             State::Established { session } => {
                 let session = *session;
-                self.forward(now, index, session, input);
+                let behind = conn.reader.buffered_bytes() + input.len();
+                self.forward(now, index, session, input, behind);
             }
             State::Handshake(step) if step.is_paused() => conn.reader.hold(input),
             State::Handshake(_) => {

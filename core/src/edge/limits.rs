@@ -69,6 +69,10 @@ impl Meter {
         self.is_in_debt(now, rate, burst)
     }
 
+    fn is_full(&self, now: Time) -> bool {
+        self.full_at <= now
+    }
+
     fn is_in_debt(&self, now: Time, rate: u32, burst: u32) -> bool {
         rate != 0 && self.full_at.since(now) > lasting(u64::from(burst), rate)
     }
@@ -84,7 +88,7 @@ fn lasting(amount: u64, rate: u32) -> Duration {
 pub(super) struct Pace {
     frames: Meter,
     bytes: Meter,
-    /// Since when every read found it over its limit.
+    /// Since when every read found it over its limit, and none all of its burst in hand.
     over_since: Option<Time>,
 }
 
@@ -105,6 +109,10 @@ impl Pace {
         bytes: u64,
         limits: &PaceLimits,
     ) -> bool {
+        // Bursts that are too large, with rests between them, are no row.
+        if self.frames.is_full(now) && self.bytes.is_full(now) {
+            self.over_since = None;
+        }
         let too_many = self
             .frames
             .spend(now, frames, limits.frames, limits.frames_burst);

@@ -221,7 +221,9 @@ impl Edge {
         };
         self.counters.client_bytes_in += bytes.len() as u64;
         match connection.state {
-            State::Established { session } => self.forward(now, conn.0.index, session, bytes),
+            State::Established { session } => {
+                self.forward(now, conn.0.index, session, bytes, bytes.len());
+            }
             State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
             State::Draining(_) | State::Closing(_) => return,
         }

@@ -175,6 +175,9 @@ impl Edge {
             DeadlineReason::Handshake if planted!(HandshakeNeverTimesOut) => {
                 self.conns.reads.disarm(&mut self.conns.slab, index);
             }
+            DeadlineReason::Idle if planted!(SilenceNeverEnds) => {
+                self.conns.reads.disarm(&mut self.conns.slab, index);
+            }
             DeadlineReason::Handshake => {
                 closing(self, CloseKind::Abort, CloseReason::HandshakeTimeout)
             }

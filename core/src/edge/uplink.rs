@@ -86,8 +86,15 @@ fn pass_on(
 }
 
 impl Edge {
-    /// Bytes from the connection of an established session.
-    pub(super) fn forward(&mut self, now: Time, index: u32, session: u32, bytes: &[u8]) {
+    /// Bytes from the connection of an established session; `count` of them, or of those that it holds, are new to its pace.
+    pub(super) fn forward(
+        &mut self,
+        now: Time,
+        index: u32,
+        session: u32,
+        bytes: &[u8],
+        count: usize,
+    ) {
         let (Some(conn), Some(entry)) = (
             self.conns.slab.at_mut(index),
             self.sessions.slab.at_mut(session),
@@ -136,7 +143,7 @@ impl Edge {
             }
             Served::All => {
                 self.watch_reads(now, index, packets > 0);
-                self.pace(now, index, packets, bytes.len());
+                self.pace(now, index, packets, count);
             }
             Served::Violation => {
                 self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTooLong)
@@ -151,9 +158,9 @@ impl Edge {
             return;
         };
         let clients = &self.config.clients;
-        if conn.reader.is_mid_frame() {
+        if conn.reader.is_mid_frame() && !clients.frame_timeout.is_zero() {
             let running = !anew && conn.read_timer.is(read::FRAME);
-            if !running && !clients.frame_timeout.is_zero() && !planted!(FrameNeverTimesOut) {
+            if !running && !planted!(FrameNeverTimesOut) {
                 self.conns
                     .reads
                     .arm(&mut self.conns.slab, index, read::FRAME, now);
@@ -181,7 +188,7 @@ impl Edge {
         let pace = conn.pace.get_or_insert_with(|| Box::new(Pace::new(now)));
         if pace.spend(now, packets, bytes as u64, limits) {
             self.counters.paced += 1;
-            if clients.enforce_pace == Enforce::On {
+            if clients.enforce_pace == Enforce::On && !planted!(PaceIgnored) {
                 // What is not read is not late.
                 self.conns.reads.disarm(&mut self.conns.slab, index);
                 self.conns
@@ -202,11 +209,11 @@ impl Edge {
         else {
             return;
         };
-        if pace.is_paid(now, limits) {
+        if pace.is_paid(now, limits) && !planted!(PacedForEver) {
             self.conns.steps.disarm(&mut self.conns.slab, index);
             self.watch_reads(now, index, true);
             self.mark_ready(index);
-        } else if pace.is_too_long(now, limits.patience) {
+        } else if pace.is_too_long(now, limits.patience) && !planted!(PaceHasNoEnd) {
             self.close_conn(now, index, CloseKind::Graceful, CloseReason::TooFast);
         } else {
             self.conns

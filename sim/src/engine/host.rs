@@ -155,6 +155,13 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     clients.max_frame_bytes = options.max_up_bytes as u32;
     clients.write_timeout = millis(options.write_timeout_ms);
     clients.frame_timeout = millis(options.frame_timeout_ms);
+    clients.idle_timeout = millis(options.idle_timeout_ms);
+    clients.enforce_pace = enforce(options.enforce_pace);
+    clients.pace.frames = options.pace_frames as u32;
+    clients.pace.frames_burst = options.pace_frames_burst as u32;
+    clients.pace.bytes = options.pace_bytes as u32;
+    clients.pace.bytes_burst = options.pace_bytes_burst as u32;
+    clients.pace.patience = millis(options.pace_patience_ms);
     let master = &mut config.master;
     master.channel_capacity = options.link_queue_packets as usize;
     master.channel_bytes = options.link_queue_bytes as usize;

@@ -68,7 +68,7 @@ fn begins<'a>(
 impl Model {
     /// Compares; `touched` are the connections that the edge has told the adapter to serve.
     pub fn check(&mut self, view: &dyn View, touched: &[u32]) {
-        self.learn_expiries(view);
+        self.check_expiries(view);
         self.learn_waits(view);
         self.dirty.extend(touched);
         while let Some(conn) = self.dirty.pop_first() {
@@ -184,29 +184,15 @@ impl Model {
             .is_some_and(|session| session.conn.is_some() || self.now < session.deadline)
     }
 
-    /// Between a deadline and one reap interval later the edge chooses when a session expires; it tells by its count.
-    fn learn_expiries(&mut self, view: &dyn View) {
-        while view.expired() > self.expired {
-            let now = self.now;
-            let due = self
-                .sessions
-                .iter()
-                .filter(|(_, session)| session.conn.is_none() && session.deadline <= now);
-            let Some((&sid, _)) = due.min_by_key(|(sid, session)| (session.deadline, **sid)) else {
-                return self.fail(
-                    "T1",
-                    "9.6(c)",
-                    "a session expired before its deadline".to_string(),
-                );
-            };
-            self.expire(sid);
+    /// Sessions expire when they must, and no others.
+    fn check_expiries(&mut self, view: &dyn View) {
+        let text =
+            |what: &str| format!("a session {what}, as of its deadline and the reap interval");
+        if view.expired() > self.expired {
+            self.fail("T1", "9.6(c)", text("expired too early"));
         }
         if view.expired() < self.expired {
-            self.fail(
-                "T2",
-                "9.6(c)",
-                "a session is away for longer than its deadline and one reap interval".to_string(),
-            );
+            self.fail("T2", "9.6(c)", text("is away for too long"));
         }
     }
 
@@ -329,6 +315,9 @@ impl Model {
             (None, Some(_)) if self.may_close(conn) => {
                 self.close_and_detach(conn, "the edge came to it now")
             }
+            (None, Some(_)) if self.may_end_for_pace(conn) => {
+                self.close_and_detach(conn, "too fast or silent")
+            }
             (None, Some(_)) => {
                 let text = format!("conn {conn} ({:?}) is closed without a cause", state.state);
                 // A takeover by somebody who has not proven anything.
@@ -408,7 +397,18 @@ impl Model {
             }
             return;
         }
+        if let Some(look) = state.pace.look_at
+            && state.is_established()
+            && view.budget(conn) > 0
+        {
+            let text = format!(
+                "conn {conn} is read and beyond its pace, as of the look at {}",
+                look.at
+            );
+            return self.fail("S15", "10.6(h)", text);
+        }
         let reads = match state.state {
+            State::Established if state.pace.stops_reading() => false,
             // A full link queue may keep an edge from reading anybody.
             State::Established => {
                 !self.is_uncertain(state.sid.unwrap_or_default()) && self.surely_fits(1)

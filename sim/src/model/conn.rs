@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use super::pace::Pace;
 use crate::codec::Frames;
 
 /// The states of SPEC 8.2.
@@ -66,9 +67,9 @@ pub(super) struct Begun {
     pub(super) order: u64,
 }
 
-/// When a wait began, and its place among all waits.
+/// When a wait began, or ends, and its place among all waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Since {
+pub(super) struct Moment {
     pub(super) at: u64,
     pub(super) order: u64,
 }
@@ -113,7 +114,10 @@ pub(super) struct Conn {
     /// A frame above the bound, behind packets that wait for the link: the edge sees it when it gets there.
     pub(super) hidden_violation: bool,
     pub(super) frame: Option<Begun>,
-    pub(super) write_since: Option<Since>,
+    /// Since when it says nothing (10.6(i)).
+    pub(super) idle: Option<Begun>,
+    pub(super) pace: Pace,
+    pub(super) write_since: Option<Moment>,
     pub(super) drain_at: u64,
 }
 
@@ -145,6 +149,8 @@ impl Conn {
             close: None,
             hidden_violation: false,
             frame: None,
+            idle: None,
+            pace: Pace::default(),
             write_since: None,
             drain_at: 0,
         }

@@ -25,6 +25,11 @@ impl Model {
         for (sid, session) in &self.sessions {
             sid.hash(hasher);
             session.fingerprint(now, hasher);
+            if session.conn.is_none() {
+                self.reaped_at(session.deadline)
+                    .saturating_sub(now)
+                    .hash(hasher);
+            }
             let is_away = |other: &&Session| other.conn.is_none();
             let away = self.sessions.values().filter(is_away);
             let before = away.filter(|other| other.departure < session.departure);

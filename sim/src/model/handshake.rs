@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::admission::{Arrival, MADE_ROOM, Network};
-use super::conn::{Begun, Close, Conn, Manner, Piece, Since, State};
+use super::conn::{Begun, Close, Conn, Manner, Moment, Piece, State};
 use super::link::{Item, What};
 use super::session::Session;
 use super::{
@@ -18,7 +18,7 @@ pub(super) const PROVISIONAL: u64 = 0xff << 56;
 impl Model {
     /// Takes whole frames of `conn` for as long as its state looks at them.
     pub(super) fn parse(&mut self, conn: u32) {
-        let mut took_a_frame = false;
+        let mut frames_taken = 0;
         loop {
             let Some(state) = self.conns.get_mut(&conn).filter(|state| state.reads()) else {
                 return;
@@ -33,7 +33,7 @@ impl Model {
             };
             match state.frames.next_body(max) {
                 Ok(Some(body)) if state.is_established() => {
-                    took_a_frame = true;
+                    frames_taken += 1;
                     let sid = state.sid.unwrap_or_default();
                     self.packet_up(sid, body);
                 }
@@ -59,12 +59,13 @@ impl Model {
                 "all bytes of a handshake were taken, and it has not ended",
             );
         }
-        self.note_frame_begun(conn, took_a_frame);
+        self.note_frame_begun(conn, frames_taken > 0);
+        self.note_read(conn, frames_taken);
     }
 
     /// SPEC 11(c): when the time of the frame that is now unfinished began.
     fn note_frame_begun(&mut self, conn: u32, took_a_frame: bool) {
-        let Since { at: now, order } = self.wait();
+        let Moment { at: now, order } = self.wait();
         let Some(sid) = self
             .conns
             .get(&conn)
@@ -160,6 +161,7 @@ impl Model {
         state.push(Piece::AnyId);
         state.state = State::Established;
         state.sid = Some(sid);
+        state.pace.unspent = state.frames.held();
         self.sessions.insert(sid, Session::new(conn));
         self.link.may_announce(sid);
     }
@@ -332,6 +334,7 @@ impl Model {
             return;
         };
         state.state = State::Established;
+        state.pace.unspent = state.frames.held();
         self.resumed_at.push_back(since.at);
         self.reach.resumed += 1;
         self.reach.replayed += u64::from(state.queued_packets > 0);

@@ -163,12 +163,12 @@ impl Model {
         }
         let mut violators = Vec::new();
         for (&conn, state) in &mut self.conns {
-            if let Some(begun) = state
-                .frame
-                .as_mut()
-                .filter(|begun| begun.latest == u64::MAX)
-            {
-                begun.latest = self.now;
+            // Whether its pace lets it be read is not known then.
+            let is_read = !state.pace.stops_reading();
+            for begun in [&mut state.frame, &mut state.idle].into_iter().flatten() {
+                if begun.latest == u64::MAX && is_read {
+                    begun.latest = self.now;
+                }
             }
             if state.hidden_violation && state.close.is_none() && state.sid.is_some() {
                 violators.push(conn);

@@ -16,6 +16,7 @@ mod conn;
 mod fingerprint;
 mod handshake;
 mod link;
+mod pace;
 mod session;
 mod stopping;
 mod violation;
@@ -29,8 +30,9 @@ use crate::codec::Frames;
 use crate::plan::Options;
 
 use admission::{Admission, AdmissionLimits};
-use conn::{Conn, Since};
+use conn::{Conn, Moment};
 use link::{Item, Link};
+use pace::PaceLimits;
 use session::Session;
 
 /// Longest body of a frame before a connection is established (SPEC 2.2).
@@ -72,6 +74,7 @@ pub(crate) struct Limits {
     pub(crate) announce_all: bool,
     pub(crate) max_sessions: usize,
     pub(crate) admission: AdmissionLimits,
+    pub(crate) pace: PaceLimits,
 }
 
 impl Limits {
@@ -95,6 +98,7 @@ impl Limits {
             announce_all: options.announce_all != 0,
             max_sessions: options.max_sessions as usize,
             admission: AdmissionLimits::new(options),
+            pace: PaceLimits::new(options),
         }
     }
 }
@@ -116,6 +120,14 @@ pub struct Reach {
     pub handshake_timeout: u64,
     /// Frames that ran into their deadline.
     pub frame_timeout: u64,
+    /// Clients that were read no further for their pace.
+    pub paced: u64,
+    /// Clients that were within their pace again.
+    pub paced_on: u64,
+    /// Connections closed for their pace.
+    pub too_fast: u64,
+    /// Connections closed for their silence.
+    pub idle: u64,
     /// Links lost.
     pub link_lost: u64,
     /// Packets that were cut by the loss of a link.
@@ -166,6 +178,10 @@ impl Reach {
             ("refused", self.refused),
             ("handshake timeout", self.handshake_timeout),
             ("frame timeout", self.frame_timeout),
+            ("beyond its pace", self.paced),
+            ("within its pace again", self.paced_on),
+            ("too fast", self.too_fast),
+            ("silent", self.idle),
             ("link lost", self.link_lost),
             ("link cut", self.link_cut),
             ("link full", self.link_full),
@@ -334,9 +350,9 @@ impl Model {
     }
 
     /// A wait begins now.
-    fn wait(&mut self) -> Since {
+    fn wait(&mut self) -> Moment {
         self.waits += 1;
-        Since {
+        Moment {
             at: self.now,
             order: self.waits,
         }
@@ -370,6 +386,7 @@ impl Model {
             return;
         };
         state.frames.push(bytes);
+        state.pace.unspent = bytes.len();
         if !state.is_established() {
             state.taken += bytes.len();
             let taken = state.taken;

@@ -79,9 +79,12 @@ pub(super) enum Timer {
     Reply(u32),
     Wait(u32),
     Frame(u32),
+    Idle(u32),
+    Pace(u32),
     Write(u32),
     Drain(u32),
-    Expiry(u64),
+    /// Expired sessions are looked for.
+    Reap,
     /// The end of an edge that shuts down; what it leads to is compared by itself.
     Shutdown,
 }
@@ -107,40 +110,39 @@ impl Model {
         for (&conn, state) in self.conns.iter().filter(|(_, state)| state.close.is_none()) {
             if state.is_half_open() && limits.handshake_timeout > 0 {
                 let at = state.accepted_at.saturating_add(limits.handshake_timeout);
-                offer(at, 3, state.order, Timer::Handshake(conn));
+                offer(at, 4, state.order, Timer::Handshake(conn));
             }
             let since = state.since_order;
             match state.state {
                 State::Delay => offer(state.claimed_at + REPLY_DELAY, 0, since, Timer::Reply(conn)),
-                State::Wait => offer(state.wait_until, 1, since, Timer::Wait(conn)),
-                State::Draining => offer(state.drain_at, 2, since, Timer::Drain(conn)),
+                State::Wait => offer(state.wait_until, 2, since, Timer::Wait(conn)),
+                State::Draining => offer(state.drain_at, 3, since, Timer::Drain(conn)),
                 State::Established => {
                     if let Some(begun) = state.frame.filter(|_| limits.frame_timeout > 0) {
                         let at = begun.latest.saturating_add(limits.frame_timeout);
-                        offer(at, 4, begun.order, Timer::Frame(conn));
+                        offer(at, 5, begun.order, Timer::Frame(conn));
+                    }
+                    if let Some(look) = state.pace.look_at {
+                        offer(look.at, 1, look.order, Timer::Pace(conn));
+                    }
+                    if let Some(begun) = state.idle {
+                        let at = begun.latest.saturating_add(limits.pace.idle_timeout);
+                        offer(at, 6, begun.order, Timer::Idle(conn));
                     }
                     if let Some(begun) = state.write_since.filter(|_| limits.write_timeout > 0) {
                         let at = begun.at.saturating_add(limits.write_timeout);
-                        offer(at, 5, begun.order, Timer::Write(conn));
+                        offer(at, 7, begun.order, Timer::Write(conn));
                     }
                 }
                 _ => {}
             }
         }
-        for (&sid, session) in self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.conn.is_none())
-        {
-            offer(
-                session.deadline.saturating_add(limits.reap_interval),
-                6,
-                session.departure,
-                Timer::Expiry(sid),
-            );
+        let away = self.sessions.values().filter(|one| one.conn.is_none());
+        if let Some(first) = away.map(|session| session.deadline).min() {
+            offer(self.reaped_at(first), 8, 0, Timer::Reap);
         }
         if let Some(at) = self.shutdown_at.filter(|at| *at > self.now) {
-            offer(at, 7, 0, Timer::Shutdown);
+            offer(at, 9, 0, Timer::Shutdown);
         }
         first.map(|((at, ..), what)| Due { at, what })
     }
@@ -161,18 +163,43 @@ impl Model {
                 self.reach.frame_timeout += 1;
                 self.close_and_detach(conn, "the frame deadline");
             }
+            Timer::Idle(conn) => {
+                self.reach.idle += 1;
+                self.close_and_detach(conn, "the idle deadline");
+            }
+            Timer::Pace(conn) => self.look_at_pace(conn),
             Timer::Write(conn) => {
                 if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) {
                     self.end_session(sid, "write timed out");
                 }
             }
             Timer::Drain(conn) => self.close(conn, "the drain deadline", Manner::Either),
-            Timer::Expiry(sid) => self.expire(sid),
+            Timer::Reap => self.reap(),
             Timer::Shutdown => {}
         }
     }
 
-    pub(super) fn expire(&mut self, sid: u64) {
+    /// When a session with this deadline ends (SPEC 9.6(c)).
+    pub(super) fn reaped_at(&self, deadline: u64) -> u64 {
+        let interval = self.limits.reap_interval.max(1);
+        deadline.div_ceil(interval).saturating_mul(interval)
+    }
+
+    fn reap(&mut self) {
+        let now = self.now;
+        let over = |session: &Session| session.conn.is_none() && session.deadline <= now;
+        let expired: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| over(session))
+            .map(|(sid, _)| *sid)
+            .collect();
+        for sid in expired {
+            self.expire(sid);
+        }
+    }
+
+    fn expire(&mut self, sid: u64) {
         self.expired += 1;
         self.end_session(sid, "expired");
     }

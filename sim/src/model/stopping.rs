@@ -26,7 +26,7 @@ impl Model {
         }
         // Nobody is read any more, so no frame's time counts.
         for state in self.conns.values_mut() {
-            if let Some(begun) = &mut state.frame {
+            for begun in [&mut state.frame, &mut state.idle].into_iter().flatten() {
                 begun.latest = u64::MAX;
             }
         }

@@ -24,6 +24,20 @@ pub(super) fn add(plan: &mut Plan) {
         options.stale_timeout_ms = options.stale_timeout_ms.min(5_000);
         options.reap_interval_ms = options.reap_interval_ms.min(1_000);
     }
+    if let Some(mut rng) = draws("pace", 12) {
+        pace(&mut plan.options, &mut rng);
+        if rng.chance(60) {
+            run_on(plan, &mut rng);
+        }
+    }
+    if let Some(mut rng) = draws("silence", 8) {
+        let options = &mut plan.options;
+        // Long enough for a packet each way, and for whoever looks whether it came.
+        options.idle_timeout_ms = rng.log_between(700, 6_000) + options.delay_max_us / 100;
+        if rng.chance(20) {
+            options.frame_timeout_ms = 0;
+        }
+    }
     if let Some(mut rng) = draws("shutdown", 15) {
         shut_down(plan, &mut rng);
     } else if let Some(mut rng) = draws("flood", 12) {
@@ -79,6 +93,52 @@ fn limit(options: &mut Options, rng: &mut Rng) {
     } else {
         rng.pick(&[0, 4, 5, 16, 1_024])
     };
+}
+
+/// One client may not send as fast as it can. Who may be too fast for ever is to be through with all that it has to say before
+/// the second phase is over.
+fn pace(options: &mut Options, rng: &mut Rng) {
+    options.pace_patience_ms = if rng.chance(10) {
+        0
+    } else {
+        rng.log_between(150, 5_000)
+    };
+    let generous = options.pace_patience_ms == 0;
+    if rng.chance(70) {
+        options.pace_frames = rng.pick(if generous { &[500] } else { &[5, 20, 100, 500] });
+        options.pace_frames_burst = rng.pick(&[1, 3, 10, 50]);
+    }
+    if rng.chance(60) {
+        options.pace_bytes = rng.pick(if generous {
+            &[200_000]
+        } else {
+            &[500, 3_000, 20_000, 200_000]
+        });
+        options.pace_bytes_burst = rng.pick(&[64, 500, 4_000]);
+    }
+    options.enforce_pace = rng.pick(&[0, 0, 0, 0, 0, 1, 2]);
+    if rng.chance(60) {
+        (options.link_queue_packets, options.link_queue_bytes) = (32_768, 33_554_432);
+    }
+}
+
+/// A client has much to say.
+fn run_on(plan: &mut Plan, rng: &mut Rng) {
+    let client = rng.below(plan.options.clients) as usize;
+    let (count, bytes) = (rng.between(50, 400), 40.min(plan.options.max_up_bytes));
+    let join = Join::Normal;
+    let send = Action::Send {
+        client,
+        count,
+        bytes,
+    };
+    let story = vec![
+        (0, Action::Unstall { client }),
+        (0, Action::Connect { client, join }),
+        (5 * plan.options.delay_max_us + 2_000, send),
+    ];
+    let at_us = plan.ops.last().map_or(0, |op| op.at_us);
+    tell(plan, at_us, story);
 }
 
 /// Strangers come in numbers, from one address or from many, and somebody else wants to join meanwhile.

@@ -141,6 +141,18 @@ options! {
     enforce_sources = 0;
     /// Sessions at one time.
     max_sessions = 2_097_152;
+    /// Frames of one client in a second, and at once; 0: any number.
+    pace_frames = 0;
+    pace_frames_burst = 1_000;
+    /// The same for its bytes.
+    pace_bytes = 0;
+    pace_bytes_burst = 262_144;
+    /// How long a client may be beyond its pace; 0: for ever.
+    pace_patience_ms = 5_000;
+    /// Whether the pace holds: 0 on, 1 report, 2 off.
+    enforce_pace = 0;
+    /// How long a client may say nothing; 0: for ever.
+    idle_timeout_ms = 0;
 }
 
 /// A value of an operation in its text form.

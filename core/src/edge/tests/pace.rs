@@ -169,3 +169,57 @@ fn a_frame_is_not_late_while_its_client_waits_for_its_pace() {
     world.wait(Duration::from_secs(10));
     assert_eq!(closed(&world, CloseReason::FrameTimeout), 1);
 }
+
+#[test]
+fn large_bursts_with_rests_between_them_cost_time_and_no_connection() {
+    let mut world = paced(Enforce::On);
+    let one = world.join();
+    for _ in 0..4 {
+        world
+            .edge
+            .handle_client_bytes(world.now, one.conn, &frames(260));
+        assert_eq!(world.edge.read_budget(one.conn), 0, "beyond the burst");
+        world.wait(Duration::from_millis(700));
+        assert!(world.edge.read_budget(one.conn) > 0);
+        world.wait(Duration::from_secs(4));
+        world.backend_hears();
+    }
+    assert_eq!(closed(&world, CloseReason::TooFast), 0);
+}
+
+#[test]
+fn what_comes_behind_the_handshake_counts_in_bytes() {
+    let mut world = World::new(|config| {
+        config.clients.pace.bytes = 1000;
+        config.clients.pace.bytes_burst = 99;
+    });
+    let one = world.join();
+    let (conn, sealed) = world.claim(one.id);
+    let answer = world.answer(&one.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    let mut bytes = Vec::new();
+    Handshake::Ping.encode(&mut bytes);
+    bytes.extend(frames(20));
+    world.edge.handle_client_bytes(world.now, conn, &bytes);
+    assert_eq!(
+        world.edge.read_budget(conn),
+        0,
+        "20 frames of 5 bytes are one byte too many"
+    );
+}
+
+#[test]
+fn bytes_of_a_frame_without_a_deadline_are_no_silence() {
+    let mut world = World::new(|config| {
+        config.clients.idle_timeout = Duration::from_secs(30);
+        config.clients.frame_timeout = Duration::ZERO;
+    });
+    let one = world.join();
+    for byte in frames(1).into_iter().take(4) {
+        world.wait(Duration::from_secs(20));
+        world.edge.handle_client_bytes(world.now, one.conn, &[byte]);
+    }
+    assert!(!world.is_closed(one.conn));
+    world.wait(Duration::from_secs(30));
+    assert!(world.is_closed(one.conn));
+}
