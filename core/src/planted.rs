@@ -232,6 +232,16 @@ mod bugs {
         PaceHasNoEnd,
         /// A client may be silent for ever.
         SilenceNeverEnds,
+        /// A failed attempt gives a session that is away its time anew.
+        FailedProofRenewsDeadline,
+        /// A failed attempt uses up one of the session's takeovers.
+        FailedProofTakesToken,
+        /// Any address may be a proxy.
+        StrangeProxyTaken,
+        /// Limits on sources hold for the proxy, and not for whom its header names.
+        HeaderIgnored,
+        /// The handshake deadline begins anew with the header.
+        HeaderDelaysDeadline,
 
         @shards
         /// A claim of another shard's session is one of an unknown id.

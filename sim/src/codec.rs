@@ -62,6 +62,11 @@ impl Frames {
         Ok(Some(body))
     }
 
+    /// Passes over the first `count` bytes held: they are of no frame.
+    pub fn skip(&mut self, count: usize) {
+        self.start += count.min(self.held());
+    }
+
     /// The bytes held that belong to no whole frame taken yet.
     #[must_use]
     pub fn rest(&self) -> &[u8] {

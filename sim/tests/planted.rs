@@ -37,6 +37,10 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::HandshakeNeverTimesOut => &["T2"],
         Bug::FrameNeverTimesOut | Bug::DeadlineLate => &["T3"],
         Bug::PaceIgnored => &["S15"],
+        Bug::FailedProofRenewsDeadline | Bug::FailedProofTakesToken => &["S7"],
+        Bug::StrangeProxyTaken => &["S16"],
+        Bug::HeaderIgnored => &["S15", "S16"],
+        Bug::HeaderDelaysDeadline => &["T3", "T2"],
         Bug::PacedForEver => &["L5", "T3", "T2"],
         Bug::PaceHasNoEnd | Bug::SilenceNeverEnds => &["T2"],
         Bug::LinkLossEndsSessions | Bug::DetachEnds => &["T1"],
@@ -61,7 +65,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::EndNotTold => &["S16", "S13"],
         // Where nothing waits, nothing is due either.
         Bug::TakeoverLosesQueue => &["S16", "S10", "T3"],
-        Bug::FailedProofDropsQueue => &["S16", "S10", "S15", "T3"],
+        Bug::FailedProofDropsQueue => &["S7", "S16", "S10", "S15", "T3"],
         Bug::ResumedNotTold => &["S16", "S12"],
         Bug::PartialFrameSurvivesLink => &["S16", "S15"],
         Bug::CutPacketNotResent => &["S15", "S11", "S9"],
@@ -148,10 +152,6 @@ const WITHOUT_A_BUG: &[(&str, &str)] = &[
     (
         "S5",
         "a call for a connection that is gone names no entry; what it changed would be another rule's",
-    ),
-    (
-        "S7",
-        "seen as what it does: S10, S15, S16 (FailedProofDropsQueue, ClaimDetaches) and B6",
     ),
     ("S8", "such a byte has no cause: S15"),
     ("S14", "a second answer has no cause: S15"),

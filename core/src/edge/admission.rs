@@ -31,7 +31,10 @@ impl Edge {
             return self.reject(Rejected::Shutdown);
         }
         let listener = &self.config.listener;
-        if listener.proxy_required && !is_in(&listener.trusted_proxies, peer) {
+        if listener.proxy_required
+            && !is_in(&listener.trusted_proxies, peer)
+            && !planted!(StrangeProxyTaken)
+        {
             return self.reject(Rejected::UntrustedProxy);
         }
         let limits = &self.config.limits;
@@ -93,6 +96,7 @@ impl Edge {
         };
         let source = match header.read(input) {
             Ok(None) => return Ok(()),
+            Ok(Some(ProxySource::Address(_))) if planted!(HeaderIgnored) => conn.source(),
             Ok(Some(ProxySource::Address(source))) => Some(source.ip()),
             // The proxy speaks for itself.
             Ok(Some(ProxySource::Local)) => conn.source(),
@@ -111,6 +115,11 @@ impl Edge {
             conn.set_source(source);
             conn.admission = admission;
             conn.state = State::Handshake(Step::Version);
+        }
+        if planted!(HeaderDelaysDeadline) {
+            self.conns
+                .reads
+                .arm(&mut self.conns.slab, index, read::HANDSHAKE, now);
         }
         Ok(())
     }

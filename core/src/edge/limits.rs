@@ -46,6 +46,16 @@ impl Bucket {
         self.taken < burst
     }
 
+    /// Tokens taken that have not come back, and how far the next one is on its way.
+    pub(super) fn left(&self, now: Time, every: Duration) -> (u32, Duration) {
+        let mut bucket = *self;
+        bucket.has_one(now, u32::MAX, every);
+        match bucket.taken {
+            0 => (0, Duration::ZERO),
+            taken => (taken, now.since(bucket.updated)),
+        }
+    }
+
     /// Whether every token has come back.
     pub(super) fn is_full(&self, now: Time, every: Duration) -> bool {
         now.since(self.updated) >= every.saturating_mul(self.taken)

@@ -26,6 +26,7 @@ mod handover;
 mod handshake;
 mod limits;
 mod memory;
+mod noticeable;
 mod reconfigure;
 mod resume;
 mod session;

@@ -18,7 +18,7 @@ use crate::wire::tagged::Flag;
 use super::Edge;
 use super::conn::{Claim, CloseKind, State, Step, step};
 use super::counters::CloseReason;
-use super::session::Place;
+use super::session::{Place, STALE, STALE_UNUSED};
 use super::sources::network;
 use crate::planted::planted;
 
@@ -230,6 +230,9 @@ impl Edge {
                 {
                     session.queue = Default::default();
                 }
+                if let Some(session) = session {
+                    self.planted_after_failed_proof(now, session);
+                }
                 Err(CloseReason::BadProof)
             }
         }
@@ -271,6 +274,24 @@ impl Edge {
                     .steps
                     .arm(&mut self.conns.slab, index, step::AWAITED, now);
             }
+        }
+    }
+
+    /// What a failed proof may cost a session where that is planted.
+    fn planted_after_failed_proof(&mut self, now: Time, session: u32) {
+        if planted!(FailedProofRenewsDeadline)
+            && let Some(entry) = self.sessions.slab.at(session)
+            && entry.place == Place::Away
+        {
+            let kind = if entry.exchanged { STALE } else { STALE_UNUSED };
+            self.sessions
+                .stale
+                .arm(&mut self.sessions.slab, session, kind, now);
+        }
+        if planted!(FailedProofTakesToken)
+            && let Some(entry) = self.sessions.slab.at_mut(session)
+        {
+            entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
         }
     }
 

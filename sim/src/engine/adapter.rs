@@ -1,5 +1,7 @@
 //! The adapter's part: reads, writes and closes exactly as the contract of the edge machine has it.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use voltlane_core::edge::Closed;
 
 use super::host::time;
@@ -144,7 +146,7 @@ impl World<'_> {
     pub(super) fn accept(&mut self, conn: u32) {
         let now = self.now;
         self.hash.add(now, kind::ACCEPTED, conn.into(), &[]);
-        let source = self.conns[conn as usize].peer.address;
+        let source = self.seen_address(conn);
         let expected = self.model.accepted(now, conn, source);
         let lane = self.lane(conn);
         self.note(lane, Lane::Edge, Mark::Connection, || {
@@ -171,6 +173,28 @@ impl World<'_> {
                 "10.6(a)",
                 format!("conn {conn} is accepted, and must not be: {why}"),
             ),
+        }
+    }
+
+    /// All that could be noticed of all sessions, if `conn` is of none of them; before it, how often a connection without one had a
+    /// right to change that.
+    fn bystanders(&self, conn: u32) -> Option<(u64, u64)> {
+        if self.model.is_attached(conn) || self.plan.options.max_memory_bytes > 0 {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        self.host.edge.hash_sessions(time(self.now), &mut hasher);
+        Some((self.model.rightful_changes(), hasher.finish()))
+    }
+
+    /// Whatever came of a connection that has no session: no session has changed, bit for bit.
+    fn check_bystanders(&mut self, conn: u32, before: Option<(u64, u64)>) {
+        let Some((before, after)) = before.zip(self.bystanders(conn)) else {
+            return;
+        };
+        if after.0 == before.0 && after.1 != before.1 {
+            let text = format!("conn {conn} has no session, and one has changed");
+            self.model.fail("S7", "5.4(a)", text);
         }
     }
 
@@ -262,9 +286,11 @@ impl World<'_> {
                 format!("{conn}: {}", trace::client_bytes(&bytes))
             });
             self.moved_bytes += bytes.len();
+            let before = self.bystanders(conn);
             self.model.client_bytes(now, conn, &bytes);
             self.host.edge.handle_client_bytes(time(now), key, &bytes);
             self.finish_step();
+            self.check_bystanders(conn, before);
             self.pump(conn);
             self.ready.push_back(Work::Read(conn));
         } else if state.up.ended(now) == Some(End::Fin) {
@@ -293,10 +319,12 @@ impl World<'_> {
         self.note(lane, Lane::Edge, Mark::Connection, || {
             format!("connection {conn} ends: {cause:?}")
         });
+        let before = self.bystanders(conn);
         self.model.client_closed(now, conn, Ended::ByPeer);
         self.host.edge.handle_client_closed(time(now), key, cause);
         self.host.remove(conn);
         self.finish_step();
+        self.check_bystanders(conn, before);
         self.edge_end_closed(conn, End::Fin);
     }
 
@@ -319,12 +347,14 @@ impl World<'_> {
                 if abrupt { " abruptly" } else { "" }
             )
         });
+        let before = self.bystanders(conn);
         self.model.client_closed(now, conn, Ended::ByEdge);
         self.host
             .edge
             .handle_client_closed(time(now), key, Closed::ByEdge);
         self.host.remove(conn);
         self.finish_step();
+        self.check_bystanders(conn, before);
         self.edge_end_closed(conn, if abrupt { End::Rst } else { End::Fin });
     }
 

@@ -90,6 +90,7 @@ impl World<'_> {
         state.peer.start();
         let leaves_at_once =
             state.peer.stage == Stage::Deaf && state.peer.outbox.is_empty() && state.rng.chance(20);
+        self.announce(conn);
         self.pump(conn);
         if leaves_at_once {
             self.leave(conn, End::Fin);

@@ -162,6 +162,8 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     clients.pace.bytes = options.pace_bytes as u32;
     clients.pace.bytes_burst = options.pace_bytes_burst as u32;
     clients.pace.patience = millis(options.pace_patience_ms);
+    config.listener.proxy_required = options.proxy != 0;
+    config.listener.trusted_proxies = "198.51.100.0/24".parse().into_iter().collect();
     let master = &mut config.master;
     master.channel_capacity = options.link_queue_packets as usize;
     master.channel_bytes = options.link_queue_bytes as usize;
@@ -174,6 +176,7 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     limits.accept_rate = options.accept_rate as u32;
     limits.accept_burst = options.accept_burst as u32;
     limits.enforce_accepts = enforce(options.enforce_accepts);
+    limits.max_memory_bytes = options.max_memory_bytes as usize;
     limits.max_sessions = options.max_sessions as usize;
     limits.enforce_sources = enforce(options.enforce_sources);
     let sources = &mut limits.sources;

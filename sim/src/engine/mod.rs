@@ -13,6 +13,7 @@ pub(crate) mod host;
 pub(crate) mod identity;
 pub(crate) mod peer;
 mod pipe;
+mod proxied;
 mod stopping;
 mod trace;
 

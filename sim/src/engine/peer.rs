@@ -84,6 +84,8 @@ pub(crate) struct Peer {
     pub(crate) leaves: bool,
     /// Where it comes from.
     pub(crate) address: IpAddr,
+    /// It comes from somewhere else than the proxy.
+    pub(crate) past_the_proxy: bool,
 }
 
 impl Peer {
@@ -105,6 +107,7 @@ impl Peer {
             gone: false,
             leaves: false,
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            past_the_proxy: false,
         }
     }
 
@@ -282,6 +285,13 @@ impl Peer {
     fn deaf(&mut self, bytes: &[u8]) {
         self.say(bytes);
         self.stage = Stage::Deaf;
+    }
+
+    /// These bytes go before all others.
+    pub(crate) fn precede(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().rev() {
+            self.outbox.push_front(*byte);
+        }
     }
 
     fn say(&mut self, bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! Every byte that waits, counted a second time (SPEC 10.1, 10.5(a)).
 
-use super::conn::{Conn, Piece};
+use super::conn::{Conn, Piece, State};
 use super::link::Item;
 use super::{Model, View};
 
@@ -74,7 +74,8 @@ fn of_conn(state: &Conn) -> (usize, usize) {
         Some(_) => state.offset,
     };
     let waits = state.piece_bytes - taken;
-    if state.hidden_violation {
+    // Of a PROXY header the edge holds what it still needs.
+    if state.hidden_violation || state.state == State::Proxy {
         (waits, frames)
     } else {
         (waits + frames, 0)

@@ -134,6 +134,11 @@ struct Source {
     penalty_until: u64,
 }
 
+/// Whether a PROXY header is taken from there: from one network.
+fn is_trusted(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if address.octets()[..3] == [198, 51, 100])
+}
+
 /// All that admission remembers.
 #[derive(Clone, Default)]
 pub(super) struct Admission {
@@ -156,16 +161,39 @@ impl Model {
         self.accepts += 1;
         let mut state = Conn::new(now, address);
         state.order = self.accepts;
-        state.counted = self.is_limited(address);
-        if state.counted {
-            let networks = [Some(Network::of(address)), Network::wide(address)];
-            for network in networks.into_iter().flatten() {
-                let source = self.admission.sources.entry(network).or_default();
-                source.connections += 1;
-            }
+        if self.limits.proxied {
+            state.state = State::Proxy;
         }
         self.conns.insert(conn, state);
+        if !self.limits.proxied {
+            self.count_source(conn, address);
+        }
         self.dirty.insert(conn);
+        Ok(())
+    }
+
+    /// From now on `conn` counts for `address`.
+    fn count_source(&mut self, conn: u32, address: IpAddr) {
+        let counted = self.is_limited(address);
+        if let Some(state) = self.conns.get_mut(&conn) {
+            (state.address, state.counted) = (address, counted);
+        }
+        let networks = [Some(Network::of(address)), Network::wide(address)];
+        for network in networks.into_iter().flatten().filter(|_| counted) {
+            let source = self.admission.sources.entry(network).or_default();
+            source.connections += 1;
+        }
+    }
+
+    /// The header of `conn` names `address` (SPEC 10.7(c)).
+    pub(super) fn admit_named(&mut self, conn: u32, address: IpAddr) -> Result<(), &'static str> {
+        if self.is_limited(address) {
+            let refused = self.check_source(address);
+            if self.limits.admission.enforce_sources == Enforce::On {
+                refused?;
+            }
+        }
+        self.count_source(conn, address);
         Ok(())
     }
 
@@ -178,6 +206,10 @@ impl Model {
     fn check_admission(&mut self, address: IpAddr) -> Result<(), &'static str> {
         if self.shutdown_at.is_some() {
             return Err("the edge shuts down");
+        }
+        if self.limits.proxied && !is_trusted(address) {
+            self.reach.past_the_proxy += 1;
+            return Err("it comes past the proxy");
         }
         let limits = self.limits.admission.clone();
         if self.conns.len() >= limits.max_connections {
@@ -193,7 +225,7 @@ impl Model {
         if !in_pace && limits.enforce_accepts == Enforce::On {
             return Err("the pace of all accepts");
         }
-        if self.is_limited(address) {
+        if !self.limits.proxied && self.is_limited(address) {
             let refused = self.check_source(address);
             if limits.enforce_sources == Enforce::On {
                 refused?;
@@ -257,7 +289,7 @@ impl Model {
         };
         // The place of each in line, behind all whose state lets them go first.
         let place = |state: &Conn| match state.state {
-            State::Version | State::KeyOrId => (0, state.order),
+            State::Proxy | State::Version | State::KeyOrId => (0, state.order),
             State::Join => (1, 0),
             State::Response | State::Ping => (0, state.since_order),
             State::Wait => (1, state.since_order),

@@ -176,6 +176,14 @@ impl Model {
         (attached, self.sessions.len() - attached)
     }
 
+    /// Whether `conn` is the connection of a session.
+    #[must_use]
+    pub fn is_attached(&self, conn: u32) -> bool {
+        self.conns
+            .get(&conn)
+            .is_some_and(|state| state.sid.is_some())
+    }
+
     /// Whether `sid` is a session that could come back now.
     #[must_use]
     pub fn may_resume(&self, sid: u64) -> bool {
@@ -414,7 +422,7 @@ impl Model {
                 !self.is_uncertain(state.sid.unwrap_or_default()) && self.surely_fits(1)
             }
             State::Join | State::Delay | State::Wait | State::Draining => false,
-            State::Version | State::KeyOrId | State::Response | State::Ping => true,
+            State::Proxy | State::Version | State::KeyOrId | State::Response | State::Ping => true,
         };
         if reads && view.budget(conn) == 0 {
             let text = format!(

@@ -9,6 +9,7 @@ use crate::codec::Frames;
 /// The states of SPEC 8.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
+    Proxy,
     Version,
     KeyOrId,
     Join,
@@ -172,7 +173,10 @@ impl Conn {
 
     /// Whether it is half-open and has claimed nothing.
     pub(super) fn is_newcomer(&self) -> bool {
-        matches!(self.state, State::Version | State::KeyOrId | State::Join)
+        matches!(
+            self.state,
+            State::Proxy | State::Version | State::KeyOrId | State::Join
+        )
     }
 
     pub(super) fn push(&mut self, piece: Piece) {

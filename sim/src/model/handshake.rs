@@ -23,7 +23,10 @@ impl Model {
             let Some(state) = self.conns.get_mut(&conn).filter(|state| state.reads()) else {
                 return;
             };
-            if matches!(state.state, State::Join | State::Delay | State::Wait) {
+            if matches!(
+                state.state,
+                State::Proxy | State::Join | State::Delay | State::Wait
+            ) {
                 break;
             }
             let max = if state.is_established() {
@@ -298,6 +301,7 @@ impl Model {
             return;
         };
         let old = session.conn.replace(conn);
+        self.resumes += 1;
         let mut packets = std::mem::take(&mut session.queue);
         session.carried |= !packets.is_empty();
         if let Some(old) = old {
@@ -356,6 +360,8 @@ impl Model {
         if self.uncertain > 0 {
             if let Some(state) = self.conns.get_mut(&conn) {
                 state.hidden_violation = true;
+                // Its times stand still while it waits.
+                state.idle = None;
             }
             return;
         }

@@ -17,6 +17,7 @@ mod fingerprint;
 mod handshake;
 mod link;
 mod pace;
+mod proxy;
 mod session;
 mod stopping;
 mod violation;
@@ -30,7 +31,7 @@ use crate::codec::Frames;
 use crate::plan::Options;
 
 use admission::{Admission, AdmissionLimits};
-use conn::{Conn, Moment};
+use conn::{Conn, Moment, State};
 use link::{Item, Link};
 use pace::PaceLimits;
 use session::Session;
@@ -75,6 +76,8 @@ pub(crate) struct Limits {
     pub(crate) max_sessions: usize,
     pub(crate) admission: AdmissionLimits,
     pub(crate) pace: PaceLimits,
+    /// A header must come before a connection's first frame.
+    pub(crate) proxied: bool,
 }
 
 impl Limits {
@@ -99,6 +102,7 @@ impl Limits {
             max_sessions: options.max_sessions as usize,
             admission: AdmissionLimits::new(options),
             pace: PaceLimits::new(options),
+            proxied: options.proxy != 0,
         }
     }
 }
@@ -128,6 +132,14 @@ pub struct Reach {
     pub too_fast: u64,
     /// Connections closed for their silence.
     pub idle: u64,
+    /// Connections that came past the proxy.
+    pub past_the_proxy: u64,
+    /// PROXY headers that were whole.
+    pub proxied: u64,
+    /// Connections closed because what they began with is no PROXY header.
+    pub bad_header: u64,
+    /// Connections closed for what their source may do, once a header had named it.
+    pub refused_by_header: u64,
     /// Links lost.
     pub link_lost: u64,
     /// Packets that were cut by the loss of a link.
@@ -182,6 +194,10 @@ impl Reach {
             ("within its pace again", self.paced_on),
             ("too fast", self.too_fast),
             ("silent", self.idle),
+            ("past the proxy", self.past_the_proxy),
+            ("behind a proxy", self.proxied),
+            ("no PROXY header", self.bad_header),
+            ("refused by its header", self.refused_by_header),
             ("link lost", self.link_lost),
             ("link cut", self.link_cut),
             ("link full", self.link_full),
@@ -244,6 +260,8 @@ pub struct Model {
     admission: Admission,
     /// Connections in the order in which they came.
     accepts: u64,
+    /// Resumes, whether or not the client's Ping has come.
+    resumes: u64,
     /// Waits in the order in which they began.
     waits: u64,
     /// When packets came that name no session, within the last second.
@@ -299,6 +317,7 @@ impl Model {
             link: Link::default(),
             admission: Admission::default(),
             accepts: 0,
+            resumes: 0,
             waits: 0,
             unknown_at: VecDeque::new(),
             resumed_at: VecDeque::new(),
@@ -326,6 +345,12 @@ impl Model {
     #[must_use]
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// How often a connection without a session had a right to change one: by its proof (a resume that the same bytes may have ended
+    /// again), or since one with a session had to make room for it before it had said its Ping (10.6(c)).
+    pub(crate) fn rightful_changes(&self) -> u64 {
+        self.resumes + self.reach.made_room
     }
 
     /// Connections that the last event may have changed.
@@ -387,7 +412,7 @@ impl Model {
         };
         state.frames.push(bytes);
         state.pace.unspent = bytes.len();
-        if !state.is_established() {
+        if !state.is_established() && state.state != State::Proxy {
             state.taken += bytes.len();
             let taken = state.taken;
             if taken > HANDSHAKE_BYTES {
@@ -398,6 +423,7 @@ impl Model {
                 );
             }
         }
+        self.read_proxy_header(conn);
         self.parse(conn);
     }
 

@@ -17,6 +17,12 @@ pub(super) fn add(plan: &mut Plan) {
     if let Some(mut rng) = draws("limits", 25) {
         limit(&mut plan.options, &mut rng);
     }
+    if let Some(mut rng) = draws("proxy", 12) {
+        plan.options.proxy = rng.pick(&[1, 2, 2]);
+        if plan.options.sources == 0 && rng.chance(50) {
+            limit(&mut plan.options, &mut rng);
+        }
+    }
     if let Some(mut rng) = draws("sessions", 12) {
         let options = &mut plan.options;
         options.max_sessions = options.clients + rng.below(2);
@@ -26,7 +32,7 @@ pub(super) fn add(plan: &mut Plan) {
     }
     if let Some(mut rng) = draws("pace", 12) {
         pace(&mut plan.options, &mut rng);
-        if rng.chance(60) {
+        if rng.chance(80) {
             run_on(plan, &mut rng);
         }
     }
@@ -124,8 +130,15 @@ fn pace(options: &mut Options, rng: &mut Rng) {
 
 /// A client has much to say.
 fn run_on(plan: &mut Plan, rng: &mut Rng) {
+    let options = &mut plan.options;
+    options.enforce_pace = 0;
+    // Byte by byte it would always be read just as fast as it may send.
+    options.read_chunk = 0;
+    options.pace_frames = rng.pick(&[5, 20]);
+    options.pace_patience_ms = options.pace_patience_ms.clamp(150, 3_000);
+    (options.link_queue_packets, options.link_queue_bytes) = (32_768, 33_554_432);
     let client = rng.below(plan.options.clients) as usize;
-    let (count, bytes) = (rng.between(50, 400), 40.min(plan.options.max_up_bytes));
+    let (count, bytes) = (rng.between(100, 400), 40.min(plan.options.max_up_bytes));
     let join = Join::Normal;
     let send = Action::Send {
         client,
@@ -136,6 +149,11 @@ fn run_on(plan: &mut Plan, rng: &mut Rng) {
         (0, Action::Unstall { client }),
         (0, Action::Connect { client, join }),
         (5 * plan.options.delay_max_us + 2_000, send),
+        // Until it has been too fast for too long.
+        (
+            1_000 * plan.options.pace_patience_ms + 400_000,
+            Action::Accept {},
+        ),
     ];
     let at_us = plan.ops.last().map_or(0, |op| op.at_us);
     tell(plan, at_us, story);

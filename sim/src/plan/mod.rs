@@ -153,6 +153,10 @@ options! {
     enforce_pace = 0;
     /// How long a client may say nothing; 0: for ever.
     idle_timeout_ms = 0;
+    /// Bytes that may wait in the edge in all; 0: any number.
+    max_memory_bytes = 0;
+    /// 1: connections come by a proxy that says from where; 2: not all do, and some say nonsense.
+    proxy = 0;
 }
 
 /// A value of an operation in its text form.

@@ -1,0 +1,67 @@
+//! What somebody else could notice of a session, for checks that nothing of it has changed (SPEC 5.4).
+
+use core::hash::{Hash, Hasher};
+
+use crate::deadlines::Timer;
+use crate::time::Time;
+
+use super::Edge;
+use super::conn::{Conn, STALLED, State};
+use super::resume::TAKEOVER_INTERVAL;
+use super::session::{Place, Session};
+
+impl Edge {
+    /// Adds to `hasher` all that could be noticed of every session: its place, what waits for it and in which order, how much of that
+    /// its transport took, its deadlines, its place in line and its turn, and what its takeovers have left. Not the result of its
+    /// agreement and its open challenges, which nobody notices. Two are compared as of the same `now`.
+    #[doc(hidden)]
+    pub fn hash_sessions(&self, now: Time, hasher: &mut impl Hasher) {
+        self.waiting.hash(hasher);
+        for index in 0..self.sessions.slab.end() {
+            let Some(session) = self.sessions.slab.at(index) else {
+                continue;
+            };
+            hash_session(now, session, hasher);
+            if let Place::Attached(conn) = session.place
+                && let Some(conn) = self.conns.slab.at(conn)
+            {
+                hash_conn(conn, hasher);
+            }
+        }
+        let longest_gone = self.sessions.least_missed();
+        longest_gone.hash(hasher);
+    }
+}
+
+fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
+    session.id.as_u64().hash(hasher);
+    let place = match session.place {
+        Place::Attached(conn) => (0, conn),
+        Place::Away => (1, 0),
+        Place::Ended => (2, 0),
+    };
+    place.hash(hasher);
+    session.queue.output().hash(hasher);
+    session.queue.held_bytes().hash(hasher);
+    (session.waiting, session.exchanged).hash(hasher);
+    hash_timer(&session.stale_timer, hasher);
+    session.backlog_bytes().hash(hasher);
+    session.takeovers.left(now, TAKEOVER_INTERVAL).hash(hasher);
+}
+
+/// How an attached connection is served.
+fn hash_conn(conn: &Conn, hasher: &mut impl Hasher) {
+    matches!(conn.state, State::Established { .. }).hash(hasher);
+    conn.reader.buffered_bytes().hash(hasher);
+    conn.control().hash(hasher);
+    for timer in [&conn.read_timer, &conn.write_timer, &conn.step_timer] {
+        hash_timer(timer, hasher);
+    }
+}
+
+fn hash_timer(timer: &Timer, hasher: &mut impl Hasher) {
+    let kinds = STALLED..STALLED + 8;
+    for kind in kinds {
+        timer.is(kind).then(|| timer.since()).hash(hasher);
+    }
+}
