@@ -236,6 +236,8 @@ mod bugs {
         FailedProofRenewsDeadline,
         /// A failed attempt uses up one of the session's takeovers.
         FailedProofTakesToken,
+        /// The bounds of clients stay as they are when memory is short.
+        NeverSqueezed,
         /// Any address may be a proxy.
         StrangeProxyTaken,
         /// Limits on sources hold for the proxy, and not for whom its header names.

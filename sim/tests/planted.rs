@@ -37,6 +37,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::HandshakeNeverTimesOut => &["T2"],
         Bug::FrameNeverTimesOut | Bug::DeadlineLate => &["T3"],
         Bug::PaceIgnored => &["S15"],
+        Bug::NeverSqueezed => &["S16", "S4", "B6"],
         Bug::FailedProofRenewsDeadline | Bug::FailedProofTakesToken => &["S7"],
         Bug::StrangeProxyTaken => &["S16"],
         Bug::HeaderIgnored => &["S15", "S16"],

@@ -148,7 +148,7 @@ impl Edge {
             self.tell_unknown(now, id);
             return Outcome::Other;
         };
-        let squeezed = squeezed_by(if calm {
+        let squeezed = squeezed_by(if calm || planted!(NeverSqueezed) {
             Pressure::None
         } else {
             self.pressure()

@@ -267,7 +267,7 @@ impl<'p> World<'p> {
     }
 
     fn is_over(&self) -> bool {
-        self.done || self.model.violation().is_some()
+        self.done || self.model.is_lost() || self.model.violation().is_some()
     }
 
     fn run(&mut self) {

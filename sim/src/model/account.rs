@@ -40,7 +40,7 @@ impl Model {
     }
 
     /// The least and the most bytes that can wait.
-    fn account(&self) -> (usize, usize) {
+    pub(super) fn account(&self) -> (usize, usize) {
         let (mut least, mut unsure) = (0, 0);
         for state in self.conns.values() {
             let (sure, more) = of_conn(state);

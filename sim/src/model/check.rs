@@ -68,6 +68,11 @@ fn begins<'a>(
 impl Model {
     /// Compares; `touched` are the connections that the edge has told the adapter to serve.
     pub fn check(&mut self, view: &dyn View, touched: &[u32]) {
+        self.note_holders();
+        if self.is_lost() {
+            self.reach.lost = 1;
+            return;
+        }
         self.check_expiries(view);
         self.learn_waits(view);
         self.dirty.extend(touched);
@@ -317,7 +322,9 @@ impl Model {
                 self.one_in_join_goes -= 1;
                 self.close(conn, MADE_ROOM, Manner::Abrupt);
             }
-            (None, Some(_)) if state.state == State::Join && state.may_refuse => {
+            (None, Some(_))
+                if state.state == State::Join && (state.may_refuse || self.has_memory_bound()) =>
+            {
                 self.close(conn, "no session may begin", Manner::Orderly);
             }
             (None, Some(_)) if self.may_close(conn) => {

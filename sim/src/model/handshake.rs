@@ -114,12 +114,17 @@ impl Model {
                     self.reach.sessions_full += 1;
                     return self.close(conn, "no session may begin", Manner::Orderly);
                 }
+                let full = self.no_session_may_begin();
+                if full && !self.newcomers_may_wait() {
+                    self.reach.memory_full += 1;
+                    return self.close(conn, "no session may begin", Manner::Orderly);
+                }
                 // A session that has ended, and whose line still waits, may count.
                 let ended = |(id, items): &(&u64, &VecDeque<Item>)| {
                     !self.sessions.contains_key(id) && !items.is_empty()
                 };
                 let lines = self.outbox.iter().filter(ended).count();
-                let may_refuse = self.sessions.len() + lines >= self.limits.max_sessions;
+                let may_refuse = full || self.sessions.len() + lines >= self.limits.max_sessions;
                 let Some(state) = self.conns.get_mut(&conn) else {
                     return;
                 };
@@ -165,6 +170,7 @@ impl Model {
         state.state = State::Established;
         state.sid = Some(sid);
         state.pace.unspent = state.frames.held();
+        self.attachments += 1;
         self.sessions.insert(sid, Session::new(conn));
         self.link.may_announce(sid);
     }
@@ -301,7 +307,6 @@ impl Model {
             return;
         };
         let old = session.conn.replace(conn);
-        self.resumes += 1;
         let mut packets = std::mem::take(&mut session.queue);
         session.carried |= !packets.is_empty();
         if let Some(old) = old {
@@ -316,6 +321,7 @@ impl Model {
             self.close(old, "its session was resumed elsewhere", Manner::Abrupt);
         }
         self.link.may_announce(sid);
+        self.attachments += 1;
         let since = self.wait();
         if let Some(state) = self.conns.get_mut(&conn) {
             state.since_order = if state.has_waited {

@@ -193,14 +193,15 @@ impl Model {
                 .next_body(self.limits.max_down + codec::TAG_BYTES as u32)
             {
                 Ok(Some(body)) => self.backend_packet(&body),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(_) => {
                     self.reach.link_too_long += 1;
                     self.link.must_close = true;
-                    return;
+                    break;
                 }
             }
         }
+        self.relieve(false);
     }
 
     fn backend_packet(&mut self, body: &[u8]) {
@@ -231,6 +232,7 @@ impl Model {
             }
         }
         self.settle();
+        self.relieve(false);
     }
 
     /// The edge has written one whole packet to the backend.

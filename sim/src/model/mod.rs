@@ -16,6 +16,7 @@ mod conn;
 mod fingerprint;
 mod handshake;
 mod link;
+mod memory;
 mod pace;
 mod proxy;
 mod session;
@@ -33,6 +34,7 @@ use crate::plan::Options;
 use admission::{Admission, AdmissionLimits};
 use conn::{Conn, Moment, State};
 use link::{Item, Link};
+use memory::Memory;
 use pace::PaceLimits;
 use session::Session;
 
@@ -78,6 +80,8 @@ pub(crate) struct Limits {
     pub(crate) pace: PaceLimits,
     /// A header must come before a connection's first frame.
     pub(crate) proxied: bool,
+    /// Bytes that may wait in all; 0: any number.
+    pub(crate) max_memory: usize,
 }
 
 impl Limits {
@@ -103,6 +107,7 @@ impl Limits {
             admission: AdmissionLimits::new(options),
             pace: PaceLimits::new(options),
             proxied: options.proxy != 0,
+            max_memory: options.max_memory_bytes as usize,
         }
     }
 }
@@ -140,6 +145,14 @@ pub struct Reach {
     pub bad_header: u64,
     /// Connections closed for what their source may do, once a header had named it.
     pub refused_by_header: u64,
+    /// Packets that found less room because memory was short.
+    pub squeezed: u64,
+    /// Newcomers refused because memory was full.
+    pub memory_full: u64,
+    /// Connections closed for what they held.
+    pub closed_for_memory: u64,
+    /// Runs that the model could not follow to their end: SPEC leaves open on which side of a watermark the edge was.
+    pub lost: u64,
     /// Links lost.
     pub link_lost: u64,
     /// Packets that were cut by the loss of a link.
@@ -194,6 +207,10 @@ impl Reach {
             ("within its pace again", self.paced_on),
             ("too fast", self.too_fast),
             ("silent", self.idle),
+            ("squeezed", self.squeezed),
+            ("memory full", self.memory_full),
+            ("closed for memory", self.closed_for_memory),
+            ("not followed", self.lost),
             ("past the proxy", self.past_the_proxy),
             ("behind a proxy", self.proxied),
             ("no PROXY header", self.bad_header),
@@ -258,10 +275,11 @@ pub struct Model {
     uncertain: usize,
     link: Link,
     admission: Admission,
+    memory: Memory,
+    /// How often a connection became that of a session.
+    attachments: u64,
     /// Connections in the order in which they came.
     accepts: u64,
-    /// Resumes, whether or not the client's Ping has come.
-    resumes: u64,
     /// Waits in the order in which they began.
     waits: u64,
     /// When packets came that name no session, within the last second.
@@ -316,8 +334,9 @@ impl Model {
             uncertain: 0,
             link: Link::default(),
             admission: Admission::default(),
+            memory: Memory::default(),
+            attachments: 0,
             accepts: 0,
-            resumes: 0,
             waits: 0,
             unknown_at: VecDeque::new(),
             resumed_at: VecDeque::new(),
@@ -350,7 +369,7 @@ impl Model {
     /// How often a connection without a session had a right to change one: by its proof (a resume that the same bytes may have ended
     /// again), or since one with a session had to make room for it before it had said its Ping (10.6(c)).
     pub(crate) fn rightful_changes(&self) -> u64 {
-        self.resumes + self.reach.made_room
+        self.attachments + self.reach.made_room
     }
 
     /// Connections that the last event may have changed.
@@ -365,6 +384,9 @@ impl Model {
 
     /// Notes a violation; the first one stays.
     pub fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
+        if self.memory.lost {
+            return;
+        }
         let at_nanos = self.now;
         self.violation.get_or_insert(Violation {
             id,
@@ -407,6 +429,7 @@ impl Model {
     pub fn client_bytes(&mut self, now: u64, conn: u32, bytes: &[u8]) {
         self.now = now;
         self.dirty.insert(conn);
+        self.note_held();
         let Some(state) = self.conns.get_mut(&conn).filter(|state| state.reads()) else {
             return;
         };
@@ -425,6 +448,7 @@ impl Model {
         }
         self.read_proxy_header(conn);
         self.parse(conn);
+        self.relieve(false);
     }
 
     /// A connection's transport has ended.

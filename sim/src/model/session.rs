@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::admission::Network;
 use super::conn::{Manner, Piece, State};
 use super::link::What;
+use super::memory::Level;
 use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
 use crate::codec::Frames;
 
@@ -273,6 +274,8 @@ impl Model {
     pub(super) fn packet_down(&mut self, sid: u64, data: &[u8]) {
         let packet = crate::codec::frame(data);
         let since = self.wait();
+        let squeezed = self.memory_level(true) >= Level::Tight;
+        let shift = if squeezed { 2 } else { 0 };
         let limits = &self.limits;
         let Some(session) = self.sessions.get_mut(&sid) else {
             return;
@@ -289,14 +292,17 @@ impl Model {
                 state.queued_packets,
                 state.queued_bytes,
                 limits.queue_packets,
-                limits.queue_bytes,
+                limits.queue_bytes >> shift,
             ) {
                 session.carried = true;
                 state.push(Piece::Data(packet));
                 if state.is_established() && state.write_since.is_none() {
                     state.write_since = Some(since);
                 }
+                self.relieve(true);
             } else {
+                let room = state.queued_bytes + packet.len() <= limits.queue_bytes;
+                self.reach.squeezed += u64::from(squeezed && room);
                 self.end_session(sid, "send queue full");
             }
             return;
@@ -309,10 +315,13 @@ impl Model {
             session.queue.len(),
             bytes,
             limits.missed_packets,
-            limits.missed_bytes,
+            limits.missed_bytes >> shift,
         ) {
             session.queue.push_back(packet);
+            self.relieve(true);
         } else {
+            self.reach.squeezed +=
+                u64::from(squeezed && bytes + packet.len() <= limits.missed_bytes);
             self.end_session(sid, "missed packet buffer full");
         }
     }
@@ -344,6 +353,7 @@ impl Model {
             }
         }
         self.queue_up(sid, What::Failure(reason));
+        self.note_holders();
     }
 
     /// A connection that drains and has nothing left is closed.

@@ -54,7 +54,60 @@ pub(super) fn add(plan: &mut Plan) {
         come_late(plan, &mut rng);
     } else if let Some(mut rng) = draws("tangle", 15) {
         tangle(plan, &mut rng);
+    } else if let Some(mut rng) = draws("memory", 20) {
+        fill(plan, &mut rng);
     }
+}
+
+/// Little memory for much that waits. Who waits for nothing but a place must have one before the second phase is over.
+fn fill(plan: &mut Plan, rng: &mut Rng) {
+    let options = &mut plan.options;
+    let least = 1_000 * options.clients;
+    options.max_memory_bytes = rng.log_between(4_000, 100_000).max(least);
+    options.stale_timeout_ms = options.stale_timeout_ms.min(8_000);
+    options.reap_interval_ms = options.reap_interval_ms.min(1_000);
+    (options.client_queue_packets, options.missed_packets) = (8_192, 1_000);
+    options.client_queue_bytes = rng.pick(&[1 << 12, 1 << 14, 1 << 20]);
+    options.missed_bytes = rng.pick(&[1 << 12, 1 << 14, 1 << 20]);
+    if rng.chance(80) {
+        (options.link_queue_packets, options.link_queue_bytes) = (32_768, 33_554_432);
+    }
+    let memory = options.max_memory_bytes;
+    let mut story = Vec::new();
+    for _ in 0..rng.between(2, 5) {
+        for _ in 0..rng.between(1, 4) {
+            let client = rng.below(options.clients) as usize;
+            let bytes = rng.log_between(40, memory / 3).min(options.max_down_bytes);
+            let count = (memory / (bytes + 1)).clamp(1, 60);
+            story.push((0, Action::Stall { client }));
+            story.push((0, Action::Resume { client }));
+            let wait_us = 5 * options.delay_max_us + 3_000;
+            let send = Action::BackendSend {
+                client,
+                count,
+                bytes,
+            };
+            story.push((wait_us, send));
+            if rng.chance(30) {
+                let how = Drop::Rst;
+                story.push((rng.below(20_000), Action::Drop { client, how }));
+            }
+        }
+        let client = rng.below(options.clients) as usize;
+        let join = Join::Normal;
+        story.push((rng.below(50_000), Action::Connect { client, join }));
+        let bytes = (memory / 2).min(options.max_up_bytes);
+        let count = 1;
+        let send = Action::Send {
+            client,
+            count,
+            bytes,
+        };
+        story.push((5 * options.delay_max_us + 3_000, send));
+    }
+    let place = rng.below(plan.ops.len() as u64) as usize;
+    let at_us = plan.ops[place].at_us;
+    tell(plan, at_us, story);
 }
 
 /// Faults of the backend that are rare by themselves, close together.
