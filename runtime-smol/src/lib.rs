@@ -78,6 +78,7 @@
 #![forbid(unsafe_code)]
 
 mod net;
+mod reactor;
 mod resolve;
 mod runtime;
 mod timer;
@@ -85,9 +86,19 @@ mod timer;
 pub use voltlane_core::{ClientId, ShardId};
 pub use voltlane_driver::{EdgeHandle, backend, client};
 
-pub use net::{TcpConnector, TcpListener, TcpStream};
-pub use runtime::Smol;
-pub use timer::Timer;
+use reactor::AsyncIo;
+
+/// A TCP connection over IPv4 or IPv6, without Nagle's delay.
+pub type TcpStream = net::TcpStream<AsyncIo>;
+
+/// A TCP listener.
+pub type TcpListener = net::TcpListener<AsyncIo>;
+
+/// Connects to one address, `host:port`.
+pub type TcpConnector = net::TcpConnector<AsyncIo>;
+
+/// The monotonic clock of the system with one alarm.
+pub type Timer = timer::Timer<AsyncIo>;
 
 /// A client of an edge, over TCP.
 pub type Client = client::Client<TcpConnector, Timer>;
@@ -97,3 +108,11 @@ pub type Backend = backend::Backend<TcpListener, Timer>;
 
 /// An edge, over TCP.
 pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
+
+/// The types of this library as the runtime of a program.
+pub type Smol = runtime::Smol<AsyncIo>;
+
+/// The same on an edge-triggered reactor for each thread, which is driven by the runtime's own `block_on` and nothing else: what the binary
+/// `voltlane-smol` runs on. Where there is no epoll it runs on [`Smol`].
+#[cfg(target_os = "linux")]
+pub type SmolEpoll = runtime::Smol<reactor::Epoll>;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+#[cfg(not(target_os = "linux"))]
+use voltlane_smol::Smol as Runtime;
+#[cfg(target_os = "linux")]
+use voltlane_smol::SmolEpoll as Runtime;
+
 fn main() -> ExitCode {
-    voltlane_app::main::<voltlane_smol::Smol>("voltlane-smol")
+    voltlane_app::main::<Runtime>("voltlane-smol")
 }

@@ -1,90 +1,109 @@
-//! TCP: async-io's sockets as the drivers' streams, listener and connector.
+//! TCP: the sockets of a reactor as the drivers' streams, listener and connector.
 
-use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::marker::PhantomData;
 use std::net::{Shutdown, SocketAddr};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_io::Async;
-use socket2::SockRef;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
+use crate::reactor::{AsyncIo, Direction, Reactor, Readiness, Source};
 use crate::resolve::resolve;
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
 #[derive(Debug)]
-pub struct TcpStream {
-    io: Async<std::net::TcpStream>,
-    /// The last read left nothing in the socket: wait before the next.
-    drained: bool,
-    /// The last write left no room in the socket: wait before the next.
-    full: bool,
+pub struct TcpStream<R: Reactor> {
+    source: R::Source<std::net::TcpStream>,
 }
 
-impl TcpStream {
+impl<R: Reactor> TcpStream<R> {
     /// Opens a connection to `address`, `host:port`; a name's addresses are tried in turn.
     ///
     /// # Errors
     /// What the resolver said, or what the last address tried did.
-    pub async fn connect(address: &str) -> io::Result<TcpStream> {
+    pub async fn connect(address: &str) -> io::Result<Self> {
         Self::connect_with(address, SocketOptions::default()).await
     }
 
-    async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
+    async fn connect_with(address: &str, options: SocketOptions) -> io::Result<Self> {
         let mut last = None;
         for candidate in resolve(address).await? {
-            match Async::<std::net::TcpStream>::connect(candidate).await {
+            match Self::connect_to(candidate).await {
                 Ok(stream) => {
-                    options.apply(&SockRef::from(stream.get_ref()))?;
-                    return Ok(TcpStream::from(stream));
+                    options.apply(&SockRef::from(stream.source.get_ref()))?;
+                    return Ok(stream);
                 }
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| no_address(address)))
     }
-}
 
-impl From<Async<std::net::TcpStream>> for TcpStream {
-    /// A connection with the options that it has; [`SocketOptions::apply`] sets ours.
-    fn from(io: Async<std::net::TcpStream>) -> Self {
-        TcpStream {
-            io,
-            drained: false,
-            full: false,
+    async fn connect_to(address: SocketAddr) -> io::Result<Self> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+                return Err(error);
+            }
+            _ => {}
         }
+        // Watched from here on only: before, the system calls a socket that is not connected hung up.
+        let mut source = R::Source::new(std::net::TcpStream::from(socket))?;
+        let connected = poll_fn(|cx| source.poll_take(Direction::Write, cx)).await?;
+        match source.get_ref().take_error()? {
+            Some(error) => Err(error),
+            None => {
+                source.restore(Direction::Write, connected);
+                Ok(TcpStream { source })
+            }
+        }
+    }
+
+    /// A connection for which nothing is registered: only what is `likely` is tried before it is waited for.
+    fn watch(stream: std::net::TcpStream, likely: &[Direction]) -> io::Result<Self> {
+        let mut source = R::Source::new(stream)?;
+        for direction in likely {
+            source.restore(*direction, Readiness::default());
+        }
+        Ok(TcpStream { source })
     }
 }
 
-impl Stream for TcpStream {
+impl From<Async<std::net::TcpStream>> for TcpStream<AsyncIo> {
+    /// A connection with the options that it has; [`SocketOptions::apply`] sets ours.
+    fn from(io: Async<std::net::TcpStream>) -> Self {
+        TcpStream { source: io.into() }
+    }
+}
+
+impl<R: Reactor> Stream for TcpStream<R> {
     type Parcel = std::net::TcpStream;
 
     fn pack(self) -> io::Result<std::net::TcpStream> {
-        self.io.into_inner()
+        self.source.into_inner()
     }
 
-    fn unpack(parcel: std::net::TcpStream) -> io::Result<TcpStream> {
-        Async::new_nonblocking(parcel).map(TcpStream::from)
+    fn unpack(parcel: std::net::TcpStream) -> io::Result<Self> {
+        Self::watch(parcel, &[Direction::Read, Direction::Write])
     }
 
+    // After a short read or write the next poll registers the waker without another that would find nothing: if more has
+    // come by then, or room has, the reactor says so at once.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            if self.drained {
-                ready!(self.io.poll_readable(cx))?;
-                self.drained = false;
-            }
-            match self.io.get_ref().read(buf) {
-                Ok(read) => {
-                    // The next poll registers the waker without a read that would find nothing: if more has come by
-                    // then, the reactor says so at once.
-                    self.drained = read < buf.len();
-                    return Poll::Ready(Ok(read));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        let room = buf.len();
+        self.source.poll_attempt(
+            Direction::Read,
+            cx,
+            |mut stream| stream.read(buf),
+            |read| (1..room).contains(read),
+        )
     }
 
     fn poll_write(
@@ -92,53 +111,42 @@ impl Stream for TcpStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            if self.full {
-                ready!(self.io.poll_writable(cx))?;
-                self.full = false;
-            }
-            let written = match bufs {
-                [one] => self.io.get_ref().write(one),
-                many => self.io.get_ref().write_vectored(many),
-            };
-            match written {
-                Ok(written) => {
-                    self.full = written < bufs.iter().map(|buf| buf.len()).sum();
-                    return Poll::Ready(Ok(written));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.full = true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        let offered = bufs.iter().map(|buf| buf.len()).sum();
+        self.source.poll_attempt(
+            Direction::Write,
+            cx,
+            |mut stream| match bufs {
+                [one] => stream.write(one),
+                many => stream.write_vectored(many),
+            },
+            |written| *written < offered,
+        )
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.io.get_ref().shutdown(Shutdown::Write))
+        Poll::Ready(self.source.get_ref().shutdown(Shutdown::Write))
     }
 
     fn abort(self) {
         // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
-        let _ = SockRef::from(self.io.get_ref()).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.source.get_ref()).set_linger(Some(Duration::ZERO));
     }
 }
 
 /// A TCP listener.
 #[derive(Debug)]
-pub struct TcpListener {
-    inner: Async<std::net::TcpListener>,
-    /// The last look found nobody: wait before the next.
-    drained: bool,
+pub struct TcpListener<R: Reactor> {
+    source: R::Source<std::net::TcpListener>,
     options: SocketOptions,
     spare: SpareDescriptor,
 }
 
-impl TcpListener {
+impl<R: Reactor> TcpListener<R> {
     /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
     ///
     /// # Errors
     /// What the resolver said, or what the last address tried did.
-    pub async fn bind(address: &str) -> io::Result<TcpListener> {
+    pub async fn bind(address: &str) -> io::Result<Self> {
         Self::bind_with(address, SocketOptions::default()).await
     }
 
@@ -146,7 +154,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// Those of [`bind`](Self::bind).
-    pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
+    pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<Self> {
         let mut last = None;
         for candidate in resolve(address).await? {
             match options
@@ -164,13 +172,11 @@ impl TcpListener {
     ///
     /// # Errors
     /// When the reactor cannot take it.
-    pub fn from_std(
-        listener: std::net::TcpListener,
-        options: SocketOptions,
-    ) -> io::Result<TcpListener> {
+    pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> io::Result<Self> {
+        let mut source = R::Source::new(listener)?;
+        source.restore(Direction::Read, Readiness::default());
         Ok(TcpListener {
-            inner: Async::new_nonblocking(listener)?,
-            drained: false,
+            source,
             options,
             spare: SpareDescriptor::new(),
         })
@@ -181,52 +187,53 @@ impl TcpListener {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.get_ref().local_addr()
+        self.source.get_ref().local_addr()
     }
 }
 
-impl Listener for TcpListener {
-    type Stream = TcpStream;
+impl<R: Reactor> Listener for TcpListener<R> {
+    type Stream = TcpStream<R>;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        loop {
-            if self.drained {
-                ready!(self.inner.poll_readable(cx))?;
-                self.drained = false;
-            }
-            match self.inner.get_ref().accept() {
-                Ok((stream, source)) => {
-                    self.options.apply_to_accepted(&SockRef::from(&stream));
-                    let mut stream = TcpStream::from(Async::new(stream)?);
-                    // Mostly true, and found out by the reactor rather than by a read.
-                    stream.drained = true;
-                    return Poll::Ready(Ok((stream, source)));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream<R>, SocketAddr)>> {
+        let options = self.options;
+        self.source.poll_attempt(
+            Direction::Read,
+            cx,
+            |listener| {
+                let (stream, source) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                options.apply_to_accepted(&SockRef::from(&stream));
+                // Mostly it has said nothing yet, which the reactor finds out rather than a read.
+                Ok((TcpStream::watch(stream, &[Direction::Write])?, source))
+            },
+            |_| false,
+        )
     }
 
     fn shed(&mut self) {
-        self.spare.shed(&SockRef::from(self.inner.get_ref()));
+        self.spare.shed(&SockRef::from(self.source.get_ref()));
     }
 }
 
 /// Connects to one address, `host:port`.
 #[derive(Debug, Clone)]
-pub struct TcpConnector {
+pub struct TcpConnector<R> {
     address: String,
     options: SocketOptions,
+    reactor: PhantomData<R>,
 }
 
-impl TcpConnector {
+impl<R> TcpConnector<R> {
     /// Connects to `address`, `ip:port` or `host:port`, which is looked at, and a name resolved, at each attempt.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {
             address: address.into(),
             options: SocketOptions::default(),
+            reactor: PhantomData,
         }
     }
 
@@ -237,16 +244,16 @@ impl TcpConnector {
     }
 }
 
-impl From<String> for TcpConnector {
+impl<R> From<String> for TcpConnector<R> {
     fn from(address: String) -> Self {
         TcpConnector::new(address)
     }
 }
 
-impl Connector for TcpConnector {
-    type Stream = TcpStream;
+impl<R: Reactor> Connector for TcpConnector<R> {
+    type Stream = TcpStream<R>;
 
-    fn connect(&mut self) -> Connect<TcpStream> {
+    fn connect(&mut self) -> Connect<TcpStream<R>> {
         let (address, options) = (self.address.clone(), self.options);
         Box::pin(async move { TcpStream::connect_with(&address, options).await })
     }

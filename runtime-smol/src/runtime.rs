@@ -2,26 +2,29 @@
 
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use voltlane_app::Runtime;
 use voltlane_driver::SocketOptions;
 
-use crate::{TcpConnector, TcpListener, Timer};
+use crate::net::{TcpConnector, TcpListener};
+use crate::reactor::Reactor;
+use crate::timer::Timer;
 
-/// One thread, and its reactor.
+/// One thread, and a reactor for it.
 #[derive(Debug)]
-pub struct Smol;
+pub struct Smol<R>(PhantomData<R>);
 
-impl Runtime for Smol {
-    type Listener = TcpListener;
-    type Connector = TcpConnector;
-    type Timer = Timer;
+impl<R: Reactor> Runtime for Smol<R> {
+    type Listener = TcpListener<R>;
+    type Connector = TcpConnector<R>;
+    type Timer = Timer<R>;
 
     async fn bind(
         address: String,
         options: SocketOptions,
-    ) -> io::Result<(TcpListener, SocketAddr)> {
+    ) -> io::Result<(TcpListener<R>, SocketAddr)> {
         let listener = TcpListener::bind_with(&address, options).await?;
         let address = listener.local_addr()?;
         Ok((listener, address))
@@ -30,17 +33,17 @@ impl Runtime for Smol {
     fn listener(
         listener: std::net::TcpListener,
         options: SocketOptions,
-    ) -> io::Result<TcpListener> {
+    ) -> io::Result<TcpListener<R>> {
         TcpListener::from_std(listener, options)
     }
 
-    fn connector(address: String, options: SocketOptions) -> TcpConnector {
+    fn connector(address: String, options: SocketOptions) -> TcpConnector<R> {
         TcpConnector::new(address).with_options(options)
     }
 
     fn block_on<T: Send + 'static>(
         future: impl Future<Output = T> + Send + 'static,
     ) -> io::Result<T> {
-        Ok(async_io::block_on(future))
+        R::block_on(future)
     }
 }

@@ -1,43 +1,43 @@
 //! The clock.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use voltlane_core::Time;
+
+use crate::reactor::{Alarm, Reactor};
 
 /// The monotonic clock of the system with one alarm. Its origin is the moment at which it was made.
 ///
 /// Deadlines that move forward, as those of an idle timer do with each packet, cost nothing: the alarm that is set
 /// goes off early and is set anew then.
 #[derive(Debug)]
-pub struct Timer {
+pub struct Timer<R: Reactor> {
     origin: Instant,
-    alarm: async_io::Timer,
+    alarm: R::Alarm,
     /// What the alarm is set to; `None` when it went off or was never set.
     set_to: Option<Instant>,
 }
 
-impl Timer {
+impl<R: Reactor> Timer<R> {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
         Timer {
             origin: Instant::now(),
-            alarm: async_io::Timer::never(),
+            alarm: R::Alarm::never(),
             set_to: None,
         }
     }
 }
 
-impl Default for Timer {
+impl<R: Reactor> Default for Timer<R> {
     fn default() -> Self {
         Timer::new()
     }
 }
 
-impl voltlane_driver::Timer for Timer {
+impl<R: Reactor> voltlane_driver::Timer for Timer<R> {
     fn now(&self) -> Time {
         let nanos = self.origin.elapsed().as_nanos();
         Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -56,7 +56,7 @@ impl voltlane_driver::Timer for Timer {
                 self.alarm.set_at(at);
                 self.set_to = Some(at);
             }
-            ready!(Pin::new(&mut self.alarm).poll(cx));
+            ready!(self.alarm.poll(cx));
             self.set_to = None;
         }
     }
@@ -71,10 +71,9 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_alarm_goes_off_at_its_time_however_it_was_moved() {
-        async_io::block_on(async {
-            let mut timer = Timer::new();
+    fn an_alarm_goes_off_at_its_time_however_it_was_moved<R: Reactor>() {
+        R::block_on(async {
+            let mut timer = Timer::<R>::new();
             let start = timer.now();
             for millis in [500, 20, 30, 30, 10] {
                 let at = start + Duration::from_millis(millis);
@@ -91,6 +90,18 @@ mod tests {
             }
             let never = poll_fn(|cx| Poll::Ready(timer.poll_until(cx, Time::MAX))).await;
             assert!(never.is_pending());
-        });
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn an_alarm_goes_off_on_async_io() {
+        an_alarm_goes_off_at_its_time_however_it_was_moved::<crate::reactor::AsyncIo>();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_alarm_goes_off_on_epoll() {
+        an_alarm_goes_off_at_its_time_however_it_was_moved::<crate::reactor::Epoll>();
     }
 }

@@ -1,0 +1,93 @@
+//! The reactor of async-io.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use async_io::Async;
+
+use super::{Alarm, Direction, Reactor, Readiness, Socket, Source};
+
+/// The reactor that a process shares: whoever waits drives it, else a thread of async-io's own does.
+#[derive(Clone, Copy, Debug)]
+pub struct AsyncIo;
+
+impl Reactor for AsyncIo {
+    type Source<T: Socket> = Watched<T>;
+    type Alarm = async_io::Timer;
+
+    fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+        Ok(async_io::block_on(future))
+    }
+}
+
+/// A socket under async-io.
+#[derive(Debug)]
+pub struct Watched<T> {
+    io: Async<T>,
+    /// For each direction, that an attempt is to be made before the reactor is asked: it asks the system at each wait.
+    ready: [bool; 2],
+}
+
+impl<T> From<Async<T>> for Watched<T> {
+    fn from(io: Async<T>) -> Self {
+        Watched {
+            io,
+            ready: [true; 2],
+        }
+    }
+}
+
+impl<T: Socket> Source<T> for Watched<T> {
+    fn new(socket: T) -> io::Result<Self> {
+        Ok(Watched {
+            io: Async::new_nonblocking(socket)?,
+            ready: [false; 2],
+        })
+    }
+
+    fn get_ref(&self) -> &T {
+        self.io.get_ref()
+    }
+
+    fn into_inner(self) -> io::Result<T> {
+        self.io.into_inner()
+    }
+
+    fn poll_take(
+        &mut self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Readiness>> {
+        let ready = &mut self.ready[direction as usize];
+        if !*ready {
+            ready!(match direction {
+                Direction::Read => self.io.poll_readable(cx),
+                Direction::Write => self.io.poll_writable(cx),
+            })?;
+        }
+        *ready = false;
+        // An end is found by the next wait, since the reactor asks the system anew.
+        Poll::Ready(Ok(Readiness { has_ended: false }))
+    }
+
+    fn restore(&mut self, direction: Direction, _: Readiness) {
+        self.ready[direction as usize] = true;
+    }
+}
+
+impl Alarm for async_io::Timer {
+    fn never() -> Self {
+        async_io::Timer::never()
+    }
+
+    fn set_at(&mut self, at: Instant) {
+        async_io::Timer::set_at(self, at);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Future::poll(Pin::new(self), cx).map(drop)
+    }
+}

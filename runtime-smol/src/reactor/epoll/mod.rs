@@ -1,0 +1,371 @@
+//! A reactor for one thread, edge-triggered.
+//!
+//! A socket is registered once, for both directions, and the system tells of each change once. What it told is kept as a [`Readiness`]
+//! until somebody takes it, so waiting for a socket takes no system call. async-io's reactor, which any thread may drive at any time,
+//! arms a socket anew for each wait.
+//!
+//! The thread that has it runs one future. When that has nothing to do, the thread waits in `epoll_wait` for sockets, for the next alarm and
+//! for wakes of other threads, which come through an eventfd. A wake of its own thread costs no system call, and while the
+//! future has more to do the sockets are looked at between two polls.
+//!
+//! It stands on rustix and not on `polling`, which async-io stands on: that cannot ask for EPOLLRDHUP, without which each short read would need
+//! another to find out whether the end came with it, and makes five system calls for a wait.
+
+mod alarms;
+mod poller;
+mod sources;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+pub(super) use self::alarms::EpollAlarm;
+
+use self::poller::{Poller, Wait};
+use self::sources::Key;
+use super::{Direction, Reactor, Readiness, Socket, Source};
+
+/// The reactor of the thread, which is there while [`block_on`](Reactor::block_on) runs. Sockets and alarms belong to the
+/// reactor of the thread on which they were first used.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoll;
+
+impl Reactor for Epoll {
+    type Source<T: Socket> = Watched<T>;
+    type Alarm = EpollAlarm;
+
+    fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+        let poller = Arc::new(Poller::new()?);
+        let _entered = Entered::new(Arc::clone(&poller));
+        let waker = Waker::from(Arc::clone(&poller));
+        let mut wait = Wait::default();
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(output);
+            }
+            loop {
+                poller.wait(&mut wait)?;
+                if poller.take_wake() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Poller>>> = const { RefCell::new(None) };
+}
+
+/// The reactor of this thread.
+fn current() -> Option<Arc<Poller>> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
+/// Makes a reactor that of the thread, until it is dropped.
+struct Entered {
+    before: Option<Arc<Poller>>,
+}
+
+impl Entered {
+    fn new(poller: Arc<Poller>) -> Self {
+        Entered {
+            before: CURRENT.replace(Some(poller)),
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.before.take());
+    }
+}
+
+/// A socket that is watched.
+#[derive(Debug)]
+pub struct Watched<T> {
+    registration: Registration,
+    socket: T,
+}
+
+#[derive(Debug)]
+struct Registration {
+    poller: Arc<Poller>,
+    key: Key,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // The socket itself leaves the system's list when it is closed, which comes next: nobody else has it.
+        self.poller.forget(self.key);
+    }
+}
+
+impl<T: Socket> Source<T> for Watched<T> {
+    fn new(socket: T) -> io::Result<Self> {
+        let poller =
+            current().ok_or_else(|| io::Error::other("there is no reactor: not in `block_on`"))?;
+        let key = poller.watch(&socket)?;
+        Ok(Watched {
+            registration: Registration { poller, key },
+            socket,
+        })
+    }
+
+    fn get_ref(&self) -> &T {
+        &self.socket
+    }
+
+    fn into_inner(self) -> io::Result<T> {
+        self.registration.poller.unwatch(&self.socket)?;
+        Ok(self.socket)
+    }
+
+    fn poll_take(
+        &mut self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Readiness>> {
+        let Registration { poller, key } = &self.registration;
+        poller.poll_take(*key, direction, cx.waker()).map(Ok)
+    }
+
+    fn restore(&mut self, direction: Direction, readiness: Readiness) {
+        let Registration { poller, key } = &self.registration;
+        poller.restore(*key, direction, readiness);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::future::poll_fn;
+    use std::os::fd::OwnedFd;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::reactor::Alarm as _;
+
+    /// Longer than anything here takes, so that a hang is a failure.
+    const BOUND: Duration = Duration::from_secs(20);
+
+    /// Polls on the reactor until it is done; then says when that was, from the start.
+    fn run(mut done: impl FnMut(&mut Context<'_>) -> bool) -> Duration {
+        let start = Instant::now();
+        let mut bound = EpollAlarm::never();
+        bound.set_at(start + BOUND);
+        Epoll::block_on(poll_fn(|cx| {
+            if done(cx) {
+                return Poll::Ready(());
+            }
+            assert!(bound.poll(cx).is_pending(), "not within {BOUND:?}");
+            Poll::Pending
+        }))
+        .unwrap();
+        start.elapsed()
+    }
+
+    /// Something that is watched, and readable when it is more than 0.
+    fn counter(initial: u32) -> OwnedFd {
+        eventfd(initial, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+    }
+
+    fn count(counter: &OwnedFd) {
+        rustix::io::write(counter, &1u64.to_ne_bytes()).unwrap();
+    }
+
+    fn is_readable(source: &mut Watched<OwnedFd>, cx: &mut Context<'_>) -> bool {
+        source.poll_take(Direction::Read, cx).is_ready()
+    }
+
+    #[test]
+    fn a_wake_of_another_thread_is_never_lost() {
+        const ROUNDS: usize = 2_000;
+        let woken = Arc::new(AtomicUsize::new(0));
+        let (asks, asked) = mpsc::channel::<Waker>();
+        let counts = Arc::clone(&woken);
+        let other = thread::spawn(move || {
+            for waker in asked {
+                counts.fetch_add(1, Ordering::Release);
+                waker.wake();
+            }
+        });
+        let mut sent = 0;
+        run(|cx| {
+            if woken.load(Ordering::Acquire) == sent {
+                if sent == ROUNDS {
+                    return true;
+                }
+                sent += 1;
+                asks.send(cx.waker().clone()).unwrap();
+            }
+            false
+        });
+        drop(asks);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_future_that_always_has_more_to_do_sees_its_sockets() {
+        let socket = counter(0);
+        let mut source = None;
+        let mut polls = 0;
+        run(|cx| {
+            let source =
+                source.get_or_insert_with(|| Watched::new(socket.try_clone().unwrap()).unwrap());
+            let readable = is_readable(source, cx);
+            polls += 1;
+            if polls == 100 {
+                count(&socket);
+            }
+            cx.waker().wake_by_ref();
+            readable
+        });
+        assert_eq!(polls, 101, "seen by the poll after it happened");
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_waits_until_it_is_asked_for() {
+        let socket = counter(0);
+        let mut source = None;
+        let mut step = 0;
+        run(|cx| {
+            let source =
+                source.get_or_insert_with(|| Watched::new(socket.try_clone().unwrap()).unwrap());
+            // A waker for the other direction, so that every event is followed by a poll.
+            let _ = source.poll_take(Direction::Write, cx);
+            match step {
+                // Nobody waits for it yet.
+                0 => count(&socket),
+                1 => {
+                    assert!(is_readable(source, cx));
+                    assert!(!is_readable(source, cx), "taken");
+                    count(&socket);
+                }
+                2 => {
+                    assert!(is_readable(source, cx));
+                    source.restore(Direction::Read, Readiness::default());
+                    assert!(is_readable(source, cx), "restored");
+                }
+                _ => return true,
+            }
+            step += 1;
+            cx.waker().wake_by_ref();
+            false
+        });
+    }
+
+    #[test]
+    fn more_sockets_than_events_are_all_served() {
+        const SOCKETS: usize = poller::EVENTS_PER_WAIT + 50;
+        let mut sources: Vec<Watched<OwnedFd>> = Vec::new();
+        let mut served = 0;
+        run(|cx| {
+            if sources.is_empty() {
+                sources.extend((0..SOCKETS).map(|_| Watched::new(counter(1)).unwrap()));
+            }
+            served += sources
+                .iter_mut()
+                .filter_map(|source| is_readable(source, cx).then_some(()))
+                .count();
+            served == SOCKETS
+        });
+    }
+
+    #[test]
+    fn a_socket_that_moved_is_watched_where_it_is() {
+        let mut here = None;
+        let other = counter(0);
+        run(|cx| {
+            let source = here.get_or_insert_with(|| Watched::new(counter(0)).unwrap());
+            assert!(!is_readable(source, cx));
+            true
+        });
+        // The reactor that it was of is gone, its future with it.
+        let socket = here.unwrap().into_inner().unwrap();
+        let mut there: Option<[Watched<OwnedFd>; 2]> = None;
+        run(|cx| {
+            let [moved, stays] = there.get_or_insert_with(|| {
+                let sockets = [socket.try_clone().unwrap(), other.try_clone().unwrap()];
+                sockets.map(|socket| Watched::new(socket).unwrap())
+            });
+            assert!(!is_readable(stays, cx));
+            let readable = is_readable(moved, cx);
+            count(&socket);
+            readable
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_an_error_and_takes_no_place() {
+        let outside = Watched::new(counter(0)).unwrap_err();
+        assert_eq!(outside.kind(), io::ErrorKind::Other);
+        run(|_| {
+            for _ in 0..3 {
+                // Files are not for epoll.
+                let error = Watched::new(File::open("/proc/self/exe").unwrap()).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            }
+            let places = current().unwrap().places();
+            assert_eq!(places, 0);
+            true
+        });
+    }
+
+    #[test]
+    fn alarms_go_off_in_order_and_never_early() {
+        const MILLIS: [u64; 4] = [40, 10, 10, 25];
+        let start = Instant::now();
+        let mut alarms = MILLIS.map(|millis| {
+            let mut alarm = EpollAlarm::never();
+            alarm.set_at(start + Duration::from_millis(millis));
+            (millis, alarm)
+        });
+        let mut never = EpollAlarm::never();
+        let mut order = Vec::new();
+        run(|cx| {
+            for (millis, alarm) in &mut alarms {
+                if alarm.poll(cx).is_ready() {
+                    assert!(start.elapsed() >= Duration::from_millis(*millis));
+                    order.push(*millis);
+                }
+            }
+            assert!(never.poll(cx).is_pending());
+            order.len() == MILLIS.len()
+        });
+        assert!(order.is_sorted(), "{order:?}");
+    }
+
+    #[test]
+    fn an_alarm_that_another_thread_sets_earlier_ends_the_wait() {
+        let alarm = Arc::new(Mutex::new(EpollAlarm::never()));
+        let mut other = None;
+        let took = run(|cx| {
+            let mut set = alarm.lock().unwrap();
+            if other.is_none() {
+                set.set_at(Instant::now() + 10 * BOUND);
+                assert!(set.poll(cx).is_pending());
+                let (alarm, waker) = (Arc::clone(&alarm), cx.waker().clone());
+                other = Some(thread::spawn(move || {
+                    let mut alarm = alarm.lock().unwrap();
+                    alarm.set_at(Instant::now() + Duration::from_millis(1));
+                    let _ = alarm.poll(&mut Context::from_waker(&waker));
+                }));
+                return false;
+            }
+            set.poll(cx).is_ready()
+        });
+        other.unwrap().join().unwrap();
+        assert!(took < BOUND);
+    }
+}

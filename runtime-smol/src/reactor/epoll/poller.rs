@@ -1,0 +1,216 @@
+//! One epoll instance, and the thread that waits for it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
+
+use super::alarms::Alarms;
+use super::sources::{Key, Sources};
+use crate::reactor::{Direction, Readiness};
+
+/// Events taken at once. Those that wait longer are taken first the next time: the system moves those that it told of to the end.
+pub(super) const EVENTS_PER_WAIT: usize = 512;
+
+/// What the system says for a wake of another thread; no [`Key`] has the index that it would be.
+const WAKE: u64 = u64::MAX;
+
+/// The future is polled, or its wakers are being called. The states of [`Poller::state`].
+const RUNNING: u8 = 0;
+/// The future is to be polled.
+const WOKEN: u8 = 1;
+/// The thread waits: who wakes the future must wake the thread.
+const WAITING: u8 = 2;
+
+/// What the thread and its sockets share. Sockets may be used and dropped anywhere, so it is behind a lock, which hardly ever has
+/// to be waited for: threads do not share it in fact.
+#[derive(Debug)]
+pub(super) struct Poller {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    state: AtomicU8,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    sources: Sources,
+    alarms: Alarms,
+}
+
+/// What is used again for each wait.
+pub(super) struct Wait {
+    events: Vec<epoll::Event>,
+    woken: Vec<Waker>,
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Wait {
+            events: Vec::with_capacity(EVENTS_PER_WAIT),
+            woken: Vec::new(),
+        }
+    }
+}
+
+impl Poller {
+    pub(super) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Each write is an edge: it need not be read, and its counter lasts for 2^64 of them.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), flags)?;
+        Ok(Poller {
+            epoll,
+            wake,
+            state: AtomicU8::new(RUNNING),
+            watched: Mutex::default(),
+        })
+    }
+
+    /// Begins to watch a socket. It tells at once what the socket is ready for already.
+    pub(super) fn watch(&self, socket: &impl AsFd) -> io::Result<Key> {
+        use epoll::EventFlags as Flags;
+        let key = self.lock().sources.insert();
+        let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
+        let data = epoll::EventData::new_u64(key.to_u64());
+        if let Err(error) = epoll::add(&self.epoll, socket, data, flags) {
+            self.forget(key);
+            return Err(error.into());
+        }
+        Ok(key)
+    }
+
+    /// Takes a socket that lives on from the system's list.
+    pub(super) fn unwatch(&self, socket: &impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
+    /// Gives the place of a socket up.
+    pub(super) fn forget(&self, key: Key) {
+        let waiting = self.lock().sources.remove(key);
+        drop(waiting);
+    }
+
+    pub(super) fn poll_take(
+        &self,
+        key: Key,
+        direction: Direction,
+        waker: &Waker,
+    ) -> Poll<Readiness> {
+        let (taken, replaced) = self.lock().sources.take(key, direction, waker);
+        drop(replaced);
+        taken
+    }
+
+    pub(super) fn restore(&self, key: Key, direction: Direction, readiness: Readiness) {
+        self.lock().sources.restore(key, direction, readiness);
+    }
+
+    /// How many sockets are watched.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.lock().sources.len()
+    }
+
+    /// Changes the alarms. What comes out is dropped outside of the lock.
+    pub(super) fn with_alarms<T>(&self, change: impl FnOnce(&mut Alarms) -> T) -> T {
+        let changed = change(&mut self.lock().alarms);
+        // Another thread's alarm may have become the next one. The thread that waits looked at them after it said that
+        // it waits, so it has seen the change or is seen here.
+        if self.state.load(Ordering::Acquire) == WAITING {
+            self.interrupt();
+        }
+        changed
+    }
+
+    /// Waits until something happens, or not at all if the future was woken meanwhile, and wakes who waited for it.
+    pub(super) fn wait(&self, wait: &mut Wait) -> io::Result<()> {
+        let waits = self.become_waiting();
+        let timeout = if waits {
+            let next = self.lock().alarms.next();
+            next.map(|at| at.saturating_duration_since(Instant::now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        // The system counts in milliseconds; they are rounded up. What is beyond its numbers is beyond the life of any process.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        wait.events.clear();
+        let waited = epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut wait.events),
+            timeout.as_ref(),
+        );
+        if waits {
+            self.become_running();
+        }
+        match waited {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        {
+            let mut watched = self.lock();
+            for event in &wait.events {
+                let (data, flags) = (event.data, event.flags);
+                if data.u64() != WAKE {
+                    watched
+                        .sources
+                        .handle_event(data.u64(), flags, &mut wait.woken);
+                }
+            }
+            watched.alarms.ring(&mut wait.woken);
+        }
+        for waker in wait.woken.drain(..) {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether the future was woken since the last call.
+    pub(super) fn take_wake(&self) -> bool {
+        self.state.swap(RUNNING, Ordering::AcqRel) == WOKEN
+    }
+
+    /// False if the future was woken.
+    fn become_waiting(&self) -> bool {
+        self.state
+            .compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Unless the future was woken, which stays.
+    fn become_running(&self) {
+        let _ = self
+            .state
+            .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Ends the wait of the thread, or its next one.
+    fn interrupt(&self) {
+        // Fails only when 2^64 - 1 of them were not enough.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        // No foreign code runs under the lock but the clone of a waker, before which everything is whole.
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Poller {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == WAITING {
+            self.interrupt();
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What is watched: for each socket its readiness, and who waits for it.
+
+use std::task::{Poll, Waker};
+
+use rustix::event::epoll::EventFlags;
+
+use crate::reactor::{Direction, Readiness};
+
+/// Places that are kept for the next sockets.
+const KEPT_CAPACITY: usize = 1_024;
+
+/// Names a place in the table, and who has it: an event for one that had it before finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// What the system keeps of it.
+    pub(super) fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    fn from_u64(data: u64) -> Key {
+        Key {
+            index: data as u32,
+            generation: (data >> 32) as u32,
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    places: Vec<Option<Place>>,
+    /// Places that were left, the last one first; some may have gone with the end of the table meanwhile, or come again.
+    free: Vec<u32>,
+    next_generation: u32,
+}
+
+/// One socket.
+#[derive(Debug)]
+struct Place {
+    generation: u32,
+    /// What was seen and not taken, for each [`Direction`].
+    readiness: [Option<Readiness>; 2],
+    wakers: [Option<Waker>; 2],
+}
+
+/// Those who waited for a socket that is gone. To be dropped outside of any lock: what a foreign waker does is not ours to know.
+#[must_use]
+pub(super) struct Waiting(#[expect(dead_code, reason = "held to be dropped")] [Option<Waker>; 2]);
+
+impl Sources {
+    /// Makes a place.
+    pub(super) fn insert(&mut self) -> Key {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let place = Some(Place {
+            generation,
+            readiness: [None; 2],
+            wakers: [None, None],
+        });
+        while let Some(index) = self.free.pop() {
+            if let Some(vacant @ None) = self.places.get_mut(index as usize) {
+                *vacant = place;
+                return Key { index, generation };
+            }
+        }
+        let index = u32::try_from(self.places.len())
+            .expect("sockets are bounded by descriptors, which are 31 bits");
+        self.places.push(place);
+        Key { index, generation }
+    }
+
+    /// Gives a place up. The table gives its memory back after a crowd has left.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Waiting> {
+        self.get(key)?;
+        let place = self.places[key.index as usize].take()?;
+        self.free.push(key.index);
+        while let Some(None) = self.places.last() {
+            self.places.pop();
+        }
+        if self.places.capacity() > KEPT_CAPACITY.max(4 * self.places.len()) {
+            let len = self.places.len();
+            self.places.shrink_to(2 * len);
+            self.free.retain(|index| (*index as usize) < len);
+            self.free.shrink_to(2 * len);
+        }
+        Some(Waiting(place.wakers))
+    }
+
+    /// Takes note of an event, and of whom it wakes.
+    pub(super) fn handle_event(&mut self, data: u64, flags: EventFlags, woken: &mut Vec<Waker>) {
+        let Some(place) = self.get(Key::from_u64(data)) else {
+            return;
+        };
+        let broken = EventFlags::HUP | EventFlags::ERR;
+        let read_ended = EventFlags::RDHUP | broken;
+        for (direction, ready, ended) in [
+            (Direction::Read, EventFlags::IN | read_ended, read_ended),
+            (Direction::Write, EventFlags::OUT | broken, broken),
+        ] {
+            if flags.intersects(ready) {
+                place.restore(
+                    direction,
+                    Readiness {
+                        has_ended: flags.intersects(ended),
+                    },
+                );
+                woken.extend(place.wakers[direction as usize].take());
+            }
+        }
+    }
+
+    /// Takes the readiness of a source, or registers who waits for it; gives back the waker that was replaced, to be dropped outside of any
+    /// lock.
+    pub(super) fn take(
+        &mut self,
+        key: Key,
+        direction: Direction,
+        waker: &Waker,
+    ) -> (Poll<Readiness>, Option<Waker>) {
+        let place = self.expect(key);
+        if let Some(readiness) = place.readiness[direction as usize].take() {
+            return (Poll::Ready(readiness), None);
+        }
+        let registered = &mut place.wakers[direction as usize];
+        if registered
+            .as_ref()
+            .is_some_and(|registered| registered.will_wake(waker))
+        {
+            return (Poll::Pending, None);
+        }
+        (Poll::Pending, registered.replace(waker.clone()))
+    }
+
+    /// Gives a readiness back.
+    pub(super) fn restore(&mut self, key: Key, direction: Direction, readiness: Readiness) {
+        self.expect(key).restore(direction, readiness);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.places.iter().flatten().count()
+    }
+
+    fn get(&mut self, key: Key) -> Option<&mut Place> {
+        let place = self.places.get_mut(key.index as usize)?.as_mut()?;
+        (place.generation == key.generation).then_some(place)
+    }
+
+    fn expect(&mut self, key: Key) -> &mut Place {
+        self.get(key)
+            .expect("a source has its place until it is dropped")
+    }
+}
+
+impl Place {
+    /// An end that was seen meanwhile stays seen.
+    fn restore(&mut self, direction: Direction, readiness: Readiness) {
+        let seen = self.readiness[direction as usize].get_or_insert_default();
+        seen.has_ended |= readiness.has_ended;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(count: usize) -> (Sources, Vec<Key>) {
+        let mut sources = Sources::default();
+        let keys = (0..count).map(|_| sources.insert()).collect();
+        (sources, keys)
+    }
+
+    fn take(sources: &mut Sources, key: Key, direction: Direction) -> Poll<Readiness> {
+        sources.take(key, direction, Waker::noop()).0
+    }
+
+    #[test]
+    fn each_direction_is_woken_by_what_concerns_it() {
+        use EventFlags as E;
+        let ready = |has_ended| Poll::Ready(Readiness { has_ended });
+        for (flags, read, write) in [
+            (E::IN, ready(false), Poll::Pending),
+            (E::OUT, Poll::Pending, ready(false)),
+            (E::IN | E::OUT, ready(false), ready(false)),
+            (E::IN | E::RDHUP, ready(true), Poll::Pending),
+            (E::IN | E::OUT | E::RDHUP, ready(true), ready(false)),
+            (E::HUP, ready(true), ready(true)),
+            (E::ERR, ready(true), ready(true)),
+            (E::PRI, Poll::Pending, Poll::Pending),
+        ] {
+            let (mut sources, keys) = sources(2);
+            let key = keys[1];
+            for direction in [Direction::Read, Direction::Write] {
+                assert!(take(&mut sources, key, direction).is_pending());
+            }
+            let mut woken = Vec::new();
+            sources.handle_event(key.to_u64(), flags, &mut woken);
+            let expected = usize::from(read.is_ready()) + usize::from(write.is_ready());
+            assert_eq!(woken.len(), expected, "{flags:?}");
+            assert_eq!(take(&mut sources, key, Direction::Read), read, "{flags:?}");
+            assert_eq!(
+                take(&mut sources, key, Direction::Write),
+                write,
+                "{flags:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_happens_during_an_attempt_is_there_after_it() {
+        let (mut sources, keys) = sources(1);
+        let key = keys[0];
+        let event = |sources: &mut Sources, flags| {
+            sources.handle_event(key.to_u64(), flags, &mut Vec::new());
+        };
+        event(&mut sources, EventFlags::IN);
+        let taken = take(&mut sources, key, Direction::Read);
+        assert_eq!(taken, Poll::Ready(Readiness { has_ended: false }));
+        // While somebody reads: the end comes.
+        event(&mut sources, EventFlags::IN | EventFlags::RDHUP);
+        sources.restore(key, Direction::Read, Readiness { has_ended: false });
+        let taken = take(&mut sources, key, Direction::Read);
+        assert_eq!(taken, Poll::Ready(Readiness { has_ended: true }));
+        assert!(take(&mut sources, key, Direction::Read).is_pending());
+    }
+
+    #[test]
+    fn an_event_for_a_socket_that_is_gone_finds_nobody() {
+        let (mut sources, keys) = sources(1);
+        assert!(sources.remove(keys[0]).is_some());
+        assert!(sources.remove(keys[0]).is_none());
+        let next = sources.insert();
+        assert_eq!((next.index, next == keys[0]), (keys[0].index, false));
+        sources.handle_event(keys[0].to_u64(), EventFlags::IN, &mut Vec::new());
+        assert!(take(&mut sources, next, Direction::Read).is_pending());
+    }
+
+    #[test]
+    fn the_latest_waker_counts_and_it_is_woken_once() {
+        let (mut sources, keys) = sources(1);
+        let (first, second) = (Waker::noop().clone(), std::thread::current());
+        let second = Waker::from(std::sync::Arc::new(Unparks(second)));
+        let registered = sources.take(keys[0], Direction::Read, &first);
+        assert_eq!(
+            (registered.0, registered.1.is_none()),
+            (Poll::Pending, true)
+        );
+        let registered = sources.take(keys[0], Direction::Read, &second);
+        assert!(registered.1.is_some_and(|waker| waker.will_wake(&first)));
+        assert!(sources.take(keys[0], Direction::Read, &second).1.is_none());
+        let mut woken = Vec::new();
+        for _ in 0..2 {
+            sources.handle_event(keys[0].to_u64(), EventFlags::IN, &mut woken);
+        }
+        assert_eq!(woken.len(), 1);
+        assert!(woken[0].will_wake(&second));
+    }
+
+    #[test]
+    fn places_are_used_again_and_a_crowd_that_left_leaves_no_memory() {
+        let (mut sources, keys) = sources(20_000);
+        // The first stays, so that the table is not empty.
+        let (first, others) = (keys[0], &keys[1..]);
+        for key in others
+            .iter()
+            .step_by(2)
+            .chain(others.iter().skip(1).step_by(2))
+        {
+            assert!(sources.remove(*key).is_some());
+        }
+        assert_eq!(sources.places.len(), 1);
+        assert!(sources.places.capacity() <= KEPT_CAPACITY);
+        assert!(sources.free.capacity() <= KEPT_CAPACITY);
+        let again: Vec<_> = (0..100).map(|_| sources.insert()).collect();
+        assert_eq!(sources.places.len(), 101);
+        for key in again.iter().chain([&first]) {
+            assert!(
+                sources.remove(*key).is_some(),
+                "each has a place of its own"
+            );
+        }
+    }
+
+    struct Unparks(std::thread::Thread);
+
+    impl std::task::Wake for Unparks {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+}
