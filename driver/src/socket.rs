@@ -11,6 +11,8 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 const KEEP_ALIVE_PROBES: u32 = 3;
 /// See [`KEEP_ALIVE_PROBES`].
 const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(5);
+/// Default of [`SocketOptions::keep_alive`].
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// What is set on every connection. For each figure 0 leaves it to the system.
 ///
@@ -23,6 +25,9 @@ pub struct SocketOptions {
     /// How long a peer may be silent before it is asked for a sign of life (TCP keep-alive, RFC 9293 section 3.8.4).
     pub keep_alive: Duration,
     /// How long what was sent may stay without an acknowledgement (TCP_USER_TIMEOUT, RFC 5482). Linux only.
+    ///
+    /// Linux also gives a silent peer up after that, however many probes are left: it looks at every probe but the first, and counts
+    /// from the last byte that came. Up to `keep_alive` and one pause a single lost probe ends a connection that is in order.
     pub user_timeout: Duration,
     /// Bytes that the kernel may hold for the peer (SO_SNDBUF).
     pub send_buffer_bytes: u32,
@@ -37,8 +42,8 @@ impl Default for SocketOptions {
     fn default() -> Self {
         SocketOptions {
             backlog: 4_096,
-            keep_alive: Duration::from_secs(20),
-            user_timeout: Duration::from_secs(15),
+            keep_alive: KEEP_ALIVE,
+            user_timeout: KEEP_ALIVE + KEEP_ALIVE_PAUSE * KEEP_ALIVE_PROBES,
             send_buffer_bytes: 256 * 1024,
             receive_buffer_bytes: 256 * 1024,
             unsent_bytes: 128 * 1024,
@@ -205,6 +210,14 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    #[test]
+    fn all_probes_are_sent_before_a_silent_peer_is_given_up() {
+        for options in [SocketOptions::default(), SocketOptions::of_link()] {
+            let last_probe = options.keep_alive + KEEP_ALIVE_PAUSE * (KEEP_ALIVE_PROBES - 1);
+            assert!(options.user_timeout > last_probe, "{options:?}");
+        }
+    }
 
     #[test]
     fn accepted_connections_inherit_every_option() {

@@ -194,8 +194,9 @@ settings! {
         backlog: u32 = 4_096, 1..=65_535;
         /// How long a client may be silent before the system asks it for a sign of life. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long what was sent to a client may stay without an acknowledgement. 0: as long as the system likes.
-        user_timeout_secs: u32 = 15, 0..=HOUR;
+        /// How long what was sent to a client may stay without an acknowledgement. A silent client is given up after that,
+        /// too: up to keep_alive_secs + 5 a single lost probe is enough. 0: as long as the system likes.
+        user_timeout_secs: u32 = 35, 0..=HOUR;
         /// What the system may hold for one client that was sent. 0: as much as it likes, up to several MiB.
         send_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
         /// What the system may hold of one client that was not read yet. 0: as much as it likes, up to several MiB.
@@ -222,8 +223,9 @@ settings! {
         required_at_start: bool = false, ();
         /// How long the backend may be silent before the system asks it for a sign of life. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long what was sent to the backend may stay without an acknowledgement. 0: as long as the system likes.
-        user_timeout_secs: u32 = 15, 0..=HOUR;
+        /// How long what was sent to the backend may stay without an acknowledgement, and a silent one is waited for: see
+        /// listener.user_timeout_secs. 0: as long as the system likes.
+        user_timeout_secs: u32 = 35, 0..=HOUR;
     }
 
     /// Clients: their queues, and what becomes of one that drops.
