@@ -258,6 +258,23 @@ mod tests {
         }
         assert_eq!(joins(&mut storm, at(1150)), 10);
         assert_eq!(joins(&mut storm, at(1200)), 10, "the window before counts");
-        assert_eq!(joins(&mut storm, at(1500)), 100);
+        for _ in 0..16 {
+            storm.resumed(at(1300));
+        }
+        assert_eq!(joins(&mut storm, at(1300)), 4, "from 16 on");
+        assert_eq!(
+            joins(&mut storm, at(1499)),
+            4,
+            "just within the window before"
+        );
+        for _ in 0..16 {
+            storm.resumed(at(1599));
+        }
+        assert_eq!(
+            joins(&mut storm, at(1799)),
+            100,
+            "two windows later it is over"
+        );
+        assert_eq!(joins(&mut storm, at(2500)), 100);
     }
 }

@@ -340,6 +340,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pressure_rises_at_80_90_and_95_percent() {
+        for (max, [tight, full, over]) in [
+            (100, [80, 90, 95]),
+            (250, [200, 225, 237]),
+            (1_999, [1_599, 1_799, 1_899]),
+        ] {
+            let account = Account::new(max);
+            let levels = [0, tight - 1, tight, full - 1, full, over - 1, over, max]
+                .map(|bytes| account.level(bytes));
+            use Pressure::{Full, None, Over, Tight};
+            assert_eq!(
+                levels,
+                [None, None, Tight, Tight, Full, Full, Over, Over],
+                "of {max}"
+            );
+        }
+        assert_eq!(Account::new(0).level(usize::MAX / 100 * 79), Pressure::None);
+    }
+
+    #[test]
     fn classes_are_powers_of_two() {
         let classes: Vec<_> = [0, 1023, 1024, 2047, 2048, 1 << 20, 1 << 23, usize::MAX]
             .map(class_of)

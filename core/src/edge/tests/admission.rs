@@ -337,7 +337,9 @@ fn what_came_while_there_was_no_rate_is_not_held_against_what_comes_after() {
 fn a_key_whose_connection_is_gone_means_nothing() {
     let mut world = World::new(|_| {});
     let gone = world.accept();
+    assert_eq!(world.edge.gauges().half_open, 1);
     world.leave(gone);
+    assert_eq!(world.edge.gauges().half_open, 0);
     let one = world.join();
     assert_eq!(one.conn.index(), gone.index(), "its place is used again");
     world.backend_says(one.id, Flag::Data, b"for one");

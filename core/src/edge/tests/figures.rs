@@ -273,3 +273,45 @@ fn what_the_shards_say_adds_up() {
     gauges.add(&there);
     assert!(gauges.link_is_up, "it is enough that one has it");
 }
+
+#[test]
+fn each_end_each_loss_and_each_refusal_is_counted_by_its_reason() {
+    let mut world = World::new(|config| config.limits.enforce_sources = Enforce::Off);
+    for round in 1..=3 {
+        let one = world.join();
+        world.leave(one.conn);
+        assert_eq!(world.edge.counters().dropped, round);
+        world.backend_says(one.id, Flag::Kick, b"");
+        let conn = world.accept();
+        world.say(conn, Handshake::ProtocolVersion(3));
+        assert!(world.is_closed(conn));
+        let counters = world.edge.counters();
+        assert_eq!(counters.ended[EndReason::Kicked as usize], round);
+        assert_eq!(counters.closed[CloseReason::BadVersion as usize], round);
+    }
+    let counters = world.edge.counters();
+    assert_eq!(counters.ended.iter().sum::<u64>(), 3);
+    assert_eq!(counters.closed.iter().sum::<u64>(), 3);
+}
+
+#[test]
+fn its_footprint_is_what_waits_and_a_kibibyte_for_each_connection_and_session() {
+    let mut world = World::new(|_| {});
+    assert_eq!(world.edge.footprint_bytes(), 0);
+    let one = world.join();
+    world.accept();
+    world.accept();
+    assert_eq!(world.edge.footprint_bytes(), (3 + 1) * 1024);
+    world.backend_says(one.id, Flag::Data, b"123456");
+    assert_eq!(world.edge.footprint_bytes(), (3 + 1) * 1024 + 10);
+}
+
+#[test]
+fn what_waits_is_summed_over_clients_the_link_and_its_unfinished_frame() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.send(one.conn, b"up");
+    world.backend_says(one.id, Flag::Data, b"down");
+    world.edge.handle_link_bytes(world.now, &[200, 0, 0, 0, 1]);
+    assert_eq!(world.edge.gauges().held_bytes, 15 + 8 + 5);
+}

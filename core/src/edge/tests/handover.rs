@@ -448,3 +448,17 @@ fn each_shard_has_its_part_of_the_answers_to_packets_for_nobody() {
     }
     assert_eq!(here.backend_hears().len(), 5);
 }
+
+#[test]
+fn without_a_bound_on_half_open_ones_nobody_makes_room() {
+    let mut worlds = two(|config| config.limits.max_half_open = 0);
+    let [here, there] = &mut worlds;
+    let member = there.join();
+    let conn = claims(here, member.id, b"");
+    hand_over(here, there, conn).expect("there is no bound");
+    let stranger = there.accept();
+    let conn = claims(here, member.id, b"");
+    hand_over(here, there, conn).expect("there is no bound");
+    assert!(!there.is_closed(stranger));
+    assert_eq!(half_open(&worlds), [0, 3]);
+}

@@ -200,6 +200,7 @@ fn nonsense_from_the_backend_is_counted_and_the_link_stays_unless_framing_is_los
         .edge
         .handle_link_bytes(world.now, &((8 << 20) + 9 + 1u32).to_le_bytes());
     assert!(world.edge.link_wants_close());
+    assert_eq!(world.edge.counters().link_violations, 1);
 }
 
 #[test]
@@ -337,4 +338,27 @@ fn an_answer_to_a_packet_for_nobody_does_not_overtake_the_last_words_of_who_had_
     assert_eq!(world.edge.counters().unknown_client, 1);
     world.backend_says(one.id, Flag::Data, b"later still");
     assert_eq!(world.backend_hears(), [failure(one.id, "unknown client")]);
+}
+
+#[test]
+fn the_last_bytes_of_the_handshake_count_as_taken_and_a_write_of_nothing_does_not() {
+    let almost = Duration::from_secs(10) - Duration::from_nanos(1);
+    for (taken, closed) in [(1, false), (0, true)] {
+        let mut world = World::new(|_| {});
+        let conn = world.accept();
+        let key = KeyPair::generate(&mut world.rng).public();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::PubKey(key.as_bytes()));
+        let welcome = world.edge.client_output(conn)[0].to_vec();
+        let Ok(Handshake::ClientId(id)) = Handshake::decode(&bodies(&welcome)[1]) else {
+            panic!("no id")
+        };
+        world.backend_says(id, Flag::Data, b"waits");
+        world.wait(almost);
+        world.edge.handle_client_written(world.now, conn, taken);
+        world.wait(almost);
+        assert_eq!(world.is_closed(conn), closed);
+        let ended = world.edge.counters().ended[EndReason::WriteTimedOut as usize];
+        assert_eq!(ended, u64::from(closed));
+    }
 }

@@ -116,7 +116,51 @@ fn in_report_mode_pressure_is_counted_only() {
     let one = world.join();
     world.backend_says(one.id, Flag::Data, &[0; 2000]);
     assert!(world.edge.counters().memory_over > 0);
+    assert_eq!(world.edge.pressure(), Pressure::None);
+    let two = world.join();
+    assert_eq!(world.edge.read_budget(two.conn), 64 * 1024);
     assert_eq!(world.hear(one.conn).len(), 1);
+}
+
+#[test]
+fn an_unfinished_frame_of_the_backend_makes_the_largest_fail() {
+    let mut world = bounded();
+    let one = world.join();
+    world.backend_says(one.id, Flag::Data, &vec![0; 700 * 1024]);
+    let mut begun = (1u32 << 20).to_le_bytes().to_vec();
+    begun.resize(300 * 1024, 0);
+    world.edge.handle_link_bytes(world.now, &begun);
+    assert_eq!(world.backend_hears(), [failure(one.id, "memory limit")]);
+    assert_eq!(world.edge.counters().memory_over, 1);
+}
+
+#[test]
+fn as_many_fail_as_must_and_a_connection_only_where_it_holds_more() {
+    let mut world = World::new(|config| {
+        config.limits.max_memory_bytes = 100 * 1024;
+        config.limits.enforce_sources = Enforce::Off;
+        config.clients.channel_bytes = 1 << 20;
+    });
+    let hold = |world: &mut World, member: &Member, bytes: usize| {
+        let mut begun = (1u32 << 20).to_le_bytes().to_vec();
+        begun.resize(bytes, 0);
+        world
+            .edge
+            .handle_client_bytes(world.now, member.conn, &begun);
+    };
+    let [unread, larger, equal, small] = [(); 4].map(|()| world.join());
+    world.backend_says(unread.id, Flag::Data, &[0; 10 * 1024]);
+    hold(&mut world, &larger, 40 * 1024);
+    hold(&mut world, &equal, 12 * 1024);
+    hold(&mut world, &small, 100);
+    // Of 100 KiB the backend's next frame takes so much that more than one must go: the largest, then of equals the session.
+    let mut begun = (1u32 << 20).to_le_bytes().to_vec();
+    begun.resize(78 * 1024, 0);
+    world.edge.handle_link_bytes(world.now, &begun);
+    let closed = [&unread, &larger, &equal, &small].map(|one| world.is_closed(one.conn));
+    assert_eq!(closed, [true, true, false, false]);
+    assert_eq!(world.backend_hears(), [failure(unread.id, "memory limit")]);
+    assert_eq!(world.edge.counters().memory_over, 2);
 }
 
 #[test]

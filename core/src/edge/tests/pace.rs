@@ -142,6 +142,7 @@ fn in_a_storm_newcomers_wait_for_those_who_come_back() {
         world.say(conn, Handshake::PubKey(key.as_bytes()));
     }
     assert_eq!(world.edge.counters().joined - 40, 10, "one for four");
+    assert_eq!(world.edge.counters().joins_paced, 10);
     world.wait(Duration::from_millis(400));
     assert_eq!(
         world.edge.counters().joined - 40,

@@ -402,3 +402,18 @@ fn any_bounds_after_any_others() {
         world.edge.audit();
     }
 }
+
+#[test]
+fn who_waits_in_line_is_not_late_by_a_new_deadline_either() {
+    let mut world = World::new(|config| config.master.channel_capacity = 1);
+    let one = world.join();
+    world.send(one.conn, b"1");
+    world.send(one.conn, b"2");
+    assert_eq!(world.edge.gauges().waiting, 1);
+    world.reconfigure(|config| config.clients.idle_timeout = 30 * SECOND);
+    world.wait(31 * SECOND);
+    assert!(!world.is_closed(one.conn), "it is not read");
+    world.backend_hears();
+    world.wait(30 * SECOND);
+    assert!(world.is_closed(one.conn));
+}
