@@ -561,6 +561,49 @@ mod tests {
     }
 
     #[test]
+    fn without_a_pace_any_number_comes_at_once() {
+        let limits = SourceLimits {
+            connections: 0,
+            rate: 0,
+            ..LIMITS
+        };
+        let mut sources = Sources::new([1; 16]);
+        for _ in 0..20 {
+            assert_eq!(
+                passes(&mut sources, Time::ZERO, "192.0.2.1", &limits),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn a_source_is_forgotten_when_it_was_unused_for_as_long_as_the_longest_penalty() {
+        let limits = SourceLimits {
+            table_size: 100,
+            ..LIMITS
+        };
+        let mut sources = Sources::new([1; 16]);
+        let mut admit =
+            |sources: &mut Sources, text| sources.admit(Time::ZERO, ip(text), &limits).unwrap();
+        let [gone, away, _connected] =
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| admit(&mut sources, text));
+        assert!(sources.admit_stale(away, 0));
+        for admission in [gone, away] {
+            sources.release(Time::ZERO, admission);
+        }
+        let until = Time::ZERO + MAX_PENALTY;
+        sources.forget_idle(Time::from_nanos(until.as_nanos() - 1), &limits);
+        assert_eq!(sources.len(), 3);
+        sources.forget_idle(until, &limits);
+        assert_eq!(sources.len(), 2, "who has a session away is remembered");
+        assert!(sources.find(Prefix::narrow(ip("192.0.2.1"))).is_none());
+        sources.release_stale(until, away);
+        sources.forget_idle(until + MAX_PENALTY, &limits);
+        assert_eq!(sources.len(), 1, "who is connected is, too");
+        assert_eq!(sources.by_prefix.len(), 1);
+    }
+
+    #[test]
     fn penalties_add_up_act_from_15_s_and_run_off() {
         let mut sources = Sources::new([1; 16]);
         let limits = SourceLimits { rate: 0, ..LIMITS };

@@ -247,6 +247,12 @@ fn a_shutdown_is_finished_when_all_is_handed_over_or_its_time_is_up() {
         Err(Rejected::Shutdown)
     );
     assert!(!world.edge.is_finished());
+    while world.edge.poll_client().is_some() {}
+    let due = world.edge.poll_timeout().expect("the shutdown's end");
+    assert_eq!(
+        (due.at, due.reason),
+        (world.now + Duration::from_secs(5), DeadlineReason::Shutdown)
+    );
     assert_eq!(world.backend_hears(), [data(one.id, "last")]);
     assert!(world.edge.is_finished());
     let mut world = World::new(|_| {});
@@ -361,4 +367,60 @@ fn the_last_bytes_of_the_handshake_count_as_taken_and_a_write_of_nothing_does_no
         let ended = world.edge.counters().ended[EndReason::WriteTimedOut as usize];
         assert_eq!(ended, u64::from(closed));
     }
+}
+
+/// What two clients hold in line, whether they are there or away, goes out in turns of 64 KiB each.
+#[test]
+fn the_line_moves_in_turns_of_bytes_also_for_those_who_are_away() {
+    const TURNS_BYTES: usize = 2 * 64 * 1024;
+    for away in [false, true] {
+        let mut world = World::new(|config| config.master.channel_bytes = 16 * 1024);
+        let members = [world.join(), world.join()];
+        let mut burst = Vec::new();
+        for _ in 0..300 {
+            encode_frame(&[b'.'; 1000], &mut burst);
+        }
+        for member in &members {
+            world
+                .edge
+                .handle_client_bytes(world.now, member.conn, &burst);
+        }
+        if away {
+            members.iter().for_each(|member| world.leave(member.conn));
+        }
+        let mut sent = [0usize; 2];
+        loop {
+            let bytes = world.edge.link_output().concat();
+            if bytes.is_empty() {
+                break;
+            }
+            world.edge.handle_link_written(world.now, bytes.len());
+            for body in bodies(&bytes) {
+                let id = Tagged::decode(&body).unwrap().id;
+                let who = members.iter().position(|one| one.id == id).unwrap();
+                sent[who] += body.len();
+                // The first one had the link to itself before the second came.
+                let lead = sent[0].abs_diff(sent[1]);
+                let at_the_end = sent.iter().any(|&bytes| bytes >= 300 * 1009);
+                assert!(lead <= TURNS_BYTES || at_the_end, "{sent:?}");
+            }
+        }
+        assert_eq!(sent, [300 * 1009; 2]);
+        assert_eq!(world.edge.counters().packets_up, 600);
+    }
+}
+
+#[test]
+fn each_frame_has_its_own_time_from_its_first_byte() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    let (begun, rest) = ([2, 0, 0, 0, b'x'], *b"y");
+    world.edge.handle_client_bytes(world.now, one.conn, &begun);
+    world.wait(Duration::from_secs(9));
+    let both = [&rest[..], &begun].concat();
+    world.edge.handle_client_bytes(world.now, one.conn, &both);
+    world.wait(Duration::from_secs(10) - Duration::from_nanos(1));
+    assert!(!world.is_closed(one.conn));
+    world.wait(Duration::from_nanos(1));
+    assert!(world.is_closed(one.conn));
 }

@@ -326,3 +326,38 @@ fn a_handshake_that_is_not_done_in_time_leaves_nothing() {
         }
     );
 }
+
+#[test]
+fn beyond_the_bound_the_oldest_challenge_is_void_and_those_that_ended_do_not_count() {
+    let mut world = World::new(|config| config.limits.challenges_per_session = 3);
+    let one = world.join();
+    world.leave(one.conn);
+    let ended: Vec<_> = (0..2).map(|_| world.claim(one.id)).collect();
+    let open: Vec<_> = (0..3)
+        .map(|n| {
+            let claimed = world.claim(one.id);
+            if n < 2 {
+                world.leave(ended[n].0);
+            }
+            claimed
+        })
+        .collect();
+    assert_eq!(world.edge.counters().challenges, 5);
+    let newest = world.claim(one.id);
+    for ((conn, sealed), good) in [(&open[0], false), (&open[1], true)] {
+        let answer = world.answer(&one.keys, sealed);
+        world.say(*conn, Handshake::ChallengeResponse(&answer));
+        assert_eq!(world.is_closed(*conn), !good);
+    }
+    world.say(open[1].0, Handshake::Ping);
+    assert_eq!(world.hear(open[1].0), [ping()]);
+    // The others are good still, and take it over.
+    for (taken, (conn, sealed)) in [&open[2], &newest].into_iter().enumerate() {
+        let answer = world.answer(&one.keys, sealed);
+        world.say(*conn, Handshake::ChallengeResponse(&answer));
+        world.say(*conn, Handshake::Ping);
+        assert_eq!(world.hear(*conn), [ping()]);
+        assert_eq!(world.edge.counters().takeovers, taken as u64 + 1);
+    }
+    assert_eq!(world.edge.gauges().ending, 0);
+}
