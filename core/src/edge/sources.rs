@@ -583,7 +583,7 @@ mod tests {
             ..LIMITS
         };
         let mut sources = Sources::new([1; 16]);
-        let mut admit =
+        let admit =
             |sources: &mut Sources, text| sources.admit(Time::ZERO, ip(text), &limits).unwrap();
         let [gone, away, _connected] =
             ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| admit(&mut sources, text));
