@@ -122,6 +122,16 @@ fn packets_and_kicks_leave_in_order_as_the_wire_has_them() {
 }
 
 #[test]
+fn the_longest_packet_is_what_a_frames_length_can_say() {
+    let most = Backend::new(BackendConfig {
+        max_send_bytes: u32::MAX,
+        queue_bytes: usize::MAX,
+        ..BackendConfig::default()
+    });
+    assert_eq!(most.max_packet_bytes(), u32::MAX as usize - 9);
+}
+
+#[test]
 fn what_no_edge_sends_is_told_and_costs_nothing_else() {
     let unexpected = |flag, data_bytes| Fault::Unexpected {
         id: A,

@@ -315,3 +315,15 @@ fn what_waits_is_summed_over_clients_the_link_and_its_unfinished_frame() {
     world.edge.handle_link_bytes(world.now, &[200, 0, 0, 0, 1]);
     assert_eq!(world.edge.gauges().held_bytes, 15 + 8 + 5);
 }
+
+#[test]
+fn the_link_keeps_the_memory_of_a_turn_and_gives_back_what_is_more() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.send(one.conn, &[0; 500 * 1024]);
+    world.backend_hears();
+    assert!(world.edge.link.queue.capacity_bytes() >= 500 * 1024);
+    world.send(one.conn, &[0; 1 << 20]);
+    world.backend_hears();
+    assert_eq!(world.edge.link.queue.capacity_bytes(), 0);
+}

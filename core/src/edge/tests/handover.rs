@@ -427,6 +427,10 @@ fn a_shard_stays_one_when_its_configuration_changes() {
         EdgeConfig::default().for_shard(ShardId::new(0), SHARDS),
     );
     here.edge.handle_config(here.now, EdgeConfig::default());
+    here.edge.handle_config(
+        here.now,
+        EdgeConfig::default().for_shard(ShardId::new(1), SHARDS),
+    );
     let elsewhere = ClientId::from_u64(1 << 56);
     let conn = claims(&mut here, elsewhere, b"");
     assert_eq!(

@@ -389,6 +389,7 @@ fn the_line_moves_in_turns_of_bytes_also_for_those_who_are_away() {
             members.iter().for_each(|member| world.leave(member.conn));
         }
         let mut sent = [0usize; 2];
+        let mut turns = Vec::new();
         loop {
             let bytes = world.edge.link_output().concat();
             if bytes.is_empty() {
@@ -399,6 +400,9 @@ fn the_line_moves_in_turns_of_bytes_also_for_those_who_are_away() {
                 let id = Tagged::decode(&body).unwrap().id;
                 let who = members.iter().position(|one| one.id == id).unwrap();
                 sent[who] += body.len();
+                if turns.last() != Some(&who) {
+                    turns.push(who);
+                }
                 // The first one had the link to itself before the second came.
                 let lead = sent[0].abs_diff(sent[1]);
                 let at_the_end = sent.iter().any(|&bytes| bytes >= 300 * 1009);
@@ -406,6 +410,7 @@ fn the_line_moves_in_turns_of_bytes_also_for_those_who_are_away() {
             }
         }
         assert_eq!(sent, [300 * 1009; 2]);
+        assert!(turns.len() <= 12, "{} turns", turns.len());
         assert_eq!(world.edge.counters().packets_up, 600);
     }
 }

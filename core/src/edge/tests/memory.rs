@@ -339,3 +339,71 @@ fn memory_for_a_crowd_goes_with_it() {
     world.send(stays.conn, b"still here");
     assert_eq!(world.backend_hears(), [data(stays.id, "still here")]);
 }
+
+/// 100 KiB in all, of which the backend's unfinished frame takes so many bytes.
+fn pressed(bytes: usize, fill: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new(|config| {
+        config.limits.max_memory_bytes = 100 * 1024;
+        config.limits.enforce_sources = Enforce::Off;
+    });
+    fill(&mut world);
+    let mut begun = (1u32 << 20).to_le_bytes().to_vec();
+    begun.resize(bytes, 0);
+    world.edge.handle_link_bytes(world.now, &begun);
+    world.edge.audit();
+    world
+}
+
+#[test]
+fn a_connection_that_holds_more_than_any_session_fails_alone() {
+    let mut world = pressed(50 * 1024, |world| {
+        let (unread, larger) = (world.join(), world.join());
+        world.backend_says(unread.id, Flag::Data, &[0; 10 * 1024]);
+        let mut begun = (1u32 << 20).to_le_bytes().to_vec();
+        begun.resize(40 * 1024, 0);
+        world
+            .edge
+            .handle_client_bytes(world.now, larger.conn, &begun);
+    });
+    let gauges = world.edge.gauges();
+    assert_eq!((gauges.sessions, gauges.stale), (2, 1));
+    assert_eq!(world.backend_hears(), []);
+    assert_eq!(world.edge.counters().memory_over, 1);
+}
+
+#[test]
+fn as_many_sessions_fail_at_once_as_must() {
+    let mut world = pressed(60 * 1024, |world| {
+        for _ in 0..3 {
+            let one = world.join();
+            world.backend_says(one.id, Flag::Data, &[0; 20 * 1024]);
+        }
+    });
+    assert_eq!(world.backend_hears().len(), 2);
+    assert_eq!(world.edge.gauges().sessions, 1);
+    assert_eq!(world.edge.counters().memory_over, 2);
+}
+
+#[test]
+fn who_has_taken_most_of_it_is_not_the_largest_any_more() {
+    let mut world = pressed(50 * 1024, |world| {
+        let (reads, unread) = (world.join(), world.join());
+        for _ in 0..4 {
+            world.backend_says(reads.id, Flag::Data, &[0; 16 * 1024]);
+        }
+        world.edge.handle_client_written(world.now, reads.conn, 53);
+        let taken = 3 * (16 * 1024 + 4);
+        world
+            .edge
+            .handle_client_written(world.now, reads.conn, taken);
+        world.backend_says(unread.id, Flag::Data, &[0; 20 * 1024]);
+        world.backend_says(unread.id, Flag::Data, &[0; 13 * 1024]);
+    });
+    let heard = world.backend_hears();
+    assert_eq!(heard.len(), 1);
+    let ended = heard[0].0;
+    assert_eq!(world.edge.gauges().sessions, 1);
+    assert!(world.edge.sessions.lookup(ended).is_none());
+    let left = world.edge.sessions.slab.at(0).expect("the first stays");
+    assert_eq!(left.queue.packets(), 1);
+}

@@ -361,3 +361,34 @@ fn beyond_the_bound_the_oldest_challenge_is_void_and_those_that_ended_do_not_cou
     }
     assert_eq!(world.edge.gauges().ending, 0);
 }
+
+#[test]
+fn what_a_client_had_not_taken_when_it_went_is_held_to_the_bounds_of_missed_packets() {
+    for (packets, data_bytes, kept) in [
+        (2, 11, true),
+        (2, 12, false),
+        (1, 1000, true),
+        (3, 1, true),
+        (4, 1, false),
+        (0, 0, true),
+    ] {
+        let mut world = World::new(|config| {
+            config.clients.missed_packets_buffer_size = 3;
+            config.clients.missed_packets_buffer_bytes = 30;
+        });
+        let mut one = world.join();
+        for _ in 0..packets {
+            world.backend_says(one.id, Flag::Data, &vec![0; data_bytes]);
+        }
+        world.leave(one.conn);
+        let case = format!("{packets} of {data_bytes}");
+        if kept {
+            assert_eq!(world.backend_hears(), [], "{case}");
+            assert_eq!(world.come_back(&mut one).len(), 1 + packets, "{case}");
+        } else {
+            let heard = world.backend_hears();
+            let full = failure(one.id, "missed packet buffer full");
+            assert_eq!(heard, [full], "{case}");
+        }
+    }
+}
