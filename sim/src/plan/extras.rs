@@ -47,7 +47,7 @@ pub(super) fn add(plan: &mut Plan) {
     if let Some(mut rng) = draws("shutdown", 15) {
         shut_down(plan, &mut rng);
     } else if let Some(mut rng) = draws("flood", 12) {
-        flood(plan, &mut rng);
+        flood(plan, &mut rng, Flood::ALL, &[16, 64, 1_024]);
     } else if let Some(mut rng) = draws("herd", 10) {
         herd(plan, &mut rng);
     } else if let Some(mut rng) = draws("late", 15) {
@@ -56,6 +56,9 @@ pub(super) fn add(plan: &mut Plan) {
         tangle(plan, &mut rng);
     } else if let Some(mut rng) = draws("memory", 20) {
         fill(plan, &mut rng);
+    } else if let Some(mut rng) = draws("claimants", 10) {
+        // Few places, and strangers who claim and say no more.
+        flood(plan, &mut rng, &[Flood::Stall], &[16]);
     }
 }
 
@@ -216,14 +219,14 @@ fn run_on(plan: &mut Plan, rng: &mut Rng) {
 ///
 /// The numbers are such that an edge can keep what it promises: from many addresses not more come than all may, and who
 /// speaks is through its handshake long before all half-open places were taken anew.
-fn flood(plan: &mut Plan, rng: &mut Rng) {
+fn flood(plan: &mut Plan, rng: &mut Rng, kinds: &[Flood], places: &[u64]) {
     let options = &mut plan.options;
     let one = rng.chance(50);
     let sources = if one { 1 } else { rng.between(10, 100) };
     options.delay_max_us = options.delay_max_us.min(2_000);
     (options.read_chunk, options.write_chunk) = (0, 0);
     (options.enforce_accepts, options.enforce_sources) = (0, 0);
-    options.max_half_open = rng.pick(&[16, 64, 1_024]);
+    options.max_half_open = rng.pick(places);
     options.max_sessions = 1 << 21;
     (options.accept_rate, options.accept_burst) = if one { (100, 10) } else { (2_000, 100) };
     options.source_rate = rng.pick(&[10, 50]);
@@ -231,7 +234,7 @@ fn flood(plan: &mut Plan, rng: &mut Rng) {
     options.source_connections = rng.pick(&[4, 256]);
     options.wide_connections = rng.pick(&[8, 1_024]);
     options.penalties = 1;
-    let kind = rng.pick(Flood::ALL);
+    let kind = rng.pick(kinds);
     let count = rng.between(30, 300);
     let ms = if one {
         count
