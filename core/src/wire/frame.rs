@@ -420,6 +420,7 @@ mod tests {
         let mut reader = FrameReader::default();
         assert_eq!(read(&mut reader, &small[..67]), (Ok(None), 0));
         let memory = reader.memory_bytes();
+        assert!(memory > 0);
         assert_eq!(
             read(&mut reader, &small[67..135]),
             (Ok(Some(vec![1; 64])), 67)

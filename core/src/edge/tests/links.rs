@@ -429,3 +429,54 @@ fn each_frame_has_its_own_time_from_its_first_byte() {
     world.wait(Duration::from_nanos(1));
     assert!(world.is_closed(one.conn));
 }
+
+#[test]
+fn who_comes_back_and_does_not_take_what_it_missed_fails_in_time() {
+    let mut world = World::new(|config| config.clients.missed_packets_buffer_size = 8);
+    let mut one = world.join();
+    world.leave(one.conn);
+    world.backend_says(one.id, Flag::Data, b"missed");
+    let (conn, sealed) = world.claim(one.id);
+    let answer = world.answer(&one.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    world.say(conn, Handshake::Ping);
+    one.conn = conn;
+    world.backend_hears();
+    world.wait(Duration::from_secs(10) - Duration::from_nanos(1));
+    assert!(!world.is_closed(one.conn));
+    world.wait(Duration::from_nanos(1));
+    assert_eq!(world.backend_hears(), [failure(one.id, "write timed out")]);
+}
+
+#[test]
+fn every_client_that_is_connected_is_announced_and_no_other() {
+    let mut world = World::new(|config| config.master.announce_all = true);
+    let [first, away, last] = [(); 3].map(|()| world.join());
+    world.leave(away.conn);
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.wait(Duration::from_secs(5));
+    world.backend_comes();
+    let announced = |one: &Member| (one.id, Flag::Resumed, String::new());
+    assert_eq!(world.backend_hears(), [announced(&first), announced(&last)]);
+}
+
+#[test]
+fn the_end_of_a_session_is_told_in_line_behind_those_who_wait() {
+    let mut world = World::new(|config| {
+        config.master.channel_capacity = 1;
+        config.clients.stale_timeout = Duration::ZERO;
+    });
+    let [first, waits, leaves] = [(); 3].map(|()| world.join());
+    world.send(first.conn, b"on the link");
+    world.send(waits.conn, b"waits");
+    world.leave(leaves.conn);
+    assert_eq!(world.edge.gauges().waiting, 2);
+    assert_eq!(
+        world.backend_hears(),
+        [
+            data(first.id, "on the link"),
+            data(waits.id, "waits"),
+            failure(leaves.id, "expired")
+        ]
+    );
+}

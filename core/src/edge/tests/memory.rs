@@ -379,9 +379,9 @@ fn as_many_sessions_fail_at_once_as_must() {
             world.backend_says(one.id, Flag::Data, &[0; 20 * 1024]);
         }
     });
-    assert_eq!(world.backend_hears().len(), 2);
-    assert_eq!(world.edge.gauges().sessions, 1);
     assert_eq!(world.edge.counters().memory_over, 2);
+    assert_eq!(world.edge.gauges().sessions, 1);
+    assert_eq!(world.backend_hears().len(), 2);
 }
 
 #[test]
@@ -406,4 +406,43 @@ fn who_has_taken_most_of_it_is_not_the_largest_any_more() {
     assert!(world.edge.sessions.lookup(ended).is_none());
     let left = world.edge.sessions.slab.at(0).expect("the first stays");
     assert_eq!(left.queue.packets(), 1);
+}
+
+#[test]
+fn who_failed_for_memory_is_gone_for_what_comes_after_it_in_the_same_read() {
+    let mut world = World::new(|config| config.limits.max_memory_bytes = 100 * 1024);
+    let (large, next) = (world.join(), world.join());
+    world.backend_says(large.id, Flag::Data, &[0; 60 * 1024]);
+    let mut bytes = Vec::new();
+    for (id, data) in [(next.id, &[0; 36 * 1024][..]), (large.id, b"too late")] {
+        let flag = Flag::Data;
+        Tagged { id, flag, data }.encode(&mut bytes);
+    }
+    world.edge.handle_link_bytes(world.now, &bytes);
+    assert_eq!(
+        world.backend_hears(),
+        [
+            failure(large.id, "memory limit"),
+            failure(large.id, UNKNOWN_CLIENT)
+        ]
+    );
+}
+
+#[test]
+fn a_packet_that_waited_in_line_counts_as_exchanged_once_it_is_on_the_link() {
+    let mut world = World::new(|config| {
+        config.master.channel_capacity = 1;
+        config.clients.max_stale_clients = 1;
+    });
+    let [first, one, other] = [(); 3].map(|()| world.join());
+    world.send(first.conn, b"fills the link");
+    world.send(one.conn, b"waits");
+    assert_eq!(world.edge.gauges().waiting, 1);
+    world.backend_hears();
+    world.leave(one.conn);
+    world.leave(other.conn);
+    assert_eq!(
+        world.backend_hears(),
+        [failure(other.id, "too many stale clients")]
+    );
 }
