@@ -480,3 +480,33 @@ fn the_end_of_a_session_is_told_in_line_behind_those_who_wait() {
         ]
     );
 }
+
+#[test]
+fn a_full_link_takes_no_notice_and_who_comes_later_does_not_pass_the_line() {
+    let mut world = World::new(|config| {
+        config.master.channel_bytes = 100;
+        config.clients.stale_timeout = Duration::ZERO;
+    });
+    let [first, large, small, leaves] = [(); 4].map(|()| world.join());
+    world.send(first.conn, &[b'.'; 60]);
+    world.send(large.conn, &[b'.'; 50]);
+    world.send(small.conn, b"s");
+    let gauges = world.edge.gauges();
+    assert_eq!((gauges.link_packets, gauges.waiting), (1, 2));
+    world.leave(leaves.conn);
+    assert_eq!(world.edge.gauges().link_packets, 1);
+    let heard = world.backend_hears();
+    let ids: Vec<ClientId> = heard.iter().map(|(id, ..)| *id).collect();
+    assert_eq!(ids, [first.id, large.id, small.id, leaves.id]);
+
+    // The same where the link is full and nobody waits.
+    let leaves = world.join();
+    world.send(first.conn, &[b'.'; 85]);
+    world.backend_says(ClientId::from_u64(5), Flag::Data, b"for nobody");
+    world.leave(leaves.conn);
+    let gauges = world.edge.gauges();
+    assert_eq!((gauges.link_packets, gauges.waiting), (1, 1));
+    let heard = world.backend_hears();
+    assert_eq!(heard.len(), 2, "the answer found no room");
+    assert_eq!(heard[1], failure(leaves.id, "expired"));
+}
