@@ -429,7 +429,7 @@ fn a_shard_stays_one_when_its_configuration_changes() {
     here.edge.handle_config(here.now, EdgeConfig::default());
     here.edge.handle_config(
         here.now,
-        EdgeConfig::default().for_shard(ShardId::new(1), SHARDS),
+        EdgeConfig::default().for_shard(ShardId::new(1), 1),
     );
     let elsewhere = ClientId::from_u64(1 << 56);
     let conn = claims(&mut here, elsewhere, b"");
