@@ -81,6 +81,10 @@ impl Model {
                 self.check_conn(view, conn);
             }
         }
+        if self.is_lost() {
+            self.reach.lost = 1;
+            return;
+        }
         self.refused_now = false;
         if std::mem::take(&mut self.one_in_join_goes) > 0 {
             let text = "no connection in JOIN made room".to_string();

@@ -88,6 +88,11 @@ impl Model {
         self.memory.lost
     }
 
+    /// SPEC leaves open what the edge does next, and it cannot be seen.
+    pub(super) fn lose_sight(&mut self) {
+        self.memory.lost = true;
+    }
+
     pub(super) fn has_memory_bound(&self) -> bool {
         self.limits.max_memory > 0
     }

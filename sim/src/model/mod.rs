@@ -298,6 +298,8 @@ pub struct Model {
     departures: u64,
     /// Connections of which this step shows whether they wait for the session's line (9.3(e)).
     undecided: Vec<u32>,
+    /// The event is the end of a connection.
+    ended_by_peer: bool,
     /// Connections in JOIN that this step closes to make room.
     one_in_join_goes: usize,
     /// In this step a response was not acceptable.
@@ -346,6 +348,7 @@ impl Model {
             expired: 0,
             departures: 0,
             undecided: Vec::new(),
+            ended_by_peer: false,
             one_in_join_goes: 0,
             refused_now: false,
             shutdown_at: None,
@@ -457,7 +460,9 @@ impl Model {
         if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid)
             && by == Ended::ByPeer
         {
+            self.ended_by_peer = true;
             self.detach(sid);
+            self.ended_by_peer = false;
         }
         if let Some(state) = self.conns.remove(&conn) {
             self.release(&state);

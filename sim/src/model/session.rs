@@ -19,6 +19,8 @@ pub(super) struct Session {
     /// While away: its place in the order of going, and until when it may come back.
     pub(super) departure: u64,
     pub(super) deadline: u64,
+    /// It went away in an event of its own: before all that went later.
+    pub(super) left_by_event: bool,
     /// While away: the source that it counts for.
     pub(super) went_from: Option<Network>,
     /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away is not carried yet.
@@ -35,6 +37,7 @@ impl Session {
             queue: VecDeque::new(),
             departure: 0,
             deadline: 0,
+            left_by_event: false,
             went_from: None,
             carried: false,
             challenges: VecDeque::new(),
@@ -225,6 +228,7 @@ impl Model {
         self.link.not_to_announce(sid);
         self.departures += 1;
         session.departure = self.departures;
+        session.left_by_event = self.ended_by_peer;
         session.deadline = self.now.saturating_add(self.limits.stale_timeout);
         if self.limits.stale_timeout == 0 {
             return self.expire(sid);
@@ -255,17 +259,26 @@ impl Model {
         self.cap_away();
     }
 
-    /// SPEC 9.7.
+    /// SPEC 9.7(b).
     fn cap_away(&mut self) {
-        let away = || {
-            self.sessions
-                .iter()
-                .filter(|(_, session)| session.conn.is_none())
+        let away = || self.sessions.iter().filter(|(_, one)| one.conn.is_none());
+        if away().count() <= self.limits.max_stale {
+            return;
+        }
+        let Some((&sid, first)) = away().min_by_key(|(_, one)| (one.carried, one.departure)) else {
+            return;
         };
-        if away().count() > self.limits.max_stale
-            && let Some((&sid, _)) =
-                away().min_by_key(|(_, session)| (session.carried, session.departure))
-        {
+        // Which of several that went away at one instant went first is not always to be seen.
+        let alike = away()
+            .filter(|(_, one)| (one.carried, one.deadline) == (first.carried, first.deadline));
+        let (mut count, mut in_order) = (0, true);
+        alike.for_each(|(_, one)| {
+            count += 1;
+            in_order &= one.left_by_event;
+        });
+        if count > 1 && !in_order {
+            self.lose_sight();
+        } else {
             self.end_session(sid, "too many stale clients");
         }
     }
