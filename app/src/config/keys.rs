@@ -271,7 +271,7 @@ settings! {
     limits: Limits {
         /// How long a new connection may take until it is a client, in all. 0: for ever.
         handshake_timeout_secs: u32 = 5, 0..=HOUR;
-        /// Connections that may be in their handshake at once; a quarter is kept for clients that come back, and one for newcomers. 0: any number.
+        /// Connections in their handshake at once; a quarter is kept for reconnects, one for newcomers. 0: any number.
         max_half_open: u32 = 1_024, 0..=MAX_COUNT;
         /// Bytes that a connection may send before it is a client. The longest handshake takes 103.
         handshake_max_bytes: u32 = 512, 128..=65_536;
