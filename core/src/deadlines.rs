@@ -25,10 +25,16 @@ impl Timer {
         Time::from_nanos((u64::from(high) << 32) | u64::from(low))
     }
 
+    /// The kind that it runs as, if it runs.
+    #[inline]
+    pub(crate) fn kind(&self) -> Option<u8> {
+        self.links.list()
+    }
+
     /// Whether it runs as one of `kind`.
     #[inline]
     pub(crate) fn is(&self, kind: u8) -> bool {
-        self.links.list() == Some(kind)
+        self.kind() == Some(kind)
     }
 
     /// Whether it runs.

@@ -6,7 +6,7 @@ use crate::deadlines::Timer;
 use crate::time::Time;
 
 use super::Edge;
-use super::conn::{Conn, STALLED, State};
+use super::conn::{Conn, State};
 use super::resume::TAKEOVER_INTERVAL;
 use super::session::{Place, Session};
 
@@ -60,8 +60,5 @@ fn hash_conn(conn: &Conn, hasher: &mut impl Hasher) {
 }
 
 fn hash_timer(timer: &Timer, hasher: &mut impl Hasher) {
-    let kinds = STALLED..STALLED + 8;
-    for kind in kinds {
-        timer.is(kind).then(|| timer.since()).hash(hasher);
-    }
+    timer.kind().map(|kind| (kind, timer.since())).hash(hasher);
 }

@@ -33,7 +33,7 @@ pub(super) struct Memory {
     places: u64,
     /// What was held before this read: at least, and at most.
     before: (usize, usize),
-    /// SPEC leaves open on which side of a watermark the edge is: the model cannot follow any more.
+    /// SPEC leaves open what the edge must do, and it cannot be seen: the model cannot follow any more.
     pub(super) lost: bool,
 }
 

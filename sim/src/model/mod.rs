@@ -151,7 +151,7 @@ pub struct Reach {
     pub memory_full: u64,
     /// Connections closed for what they held.
     pub closed_for_memory: u64,
-    /// Runs that the model could not follow to their end: SPEC leaves open on which side of a watermark the edge was.
+    /// Runs that the model could not follow to their end: SPEC leaves open what the edge had to do, at a watermark (10.5) or at a cap (9.7(b)).
     pub lost: u64,
     /// Links lost.
     pub link_lost: u64,
