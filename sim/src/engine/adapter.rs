@@ -1,7 +1,8 @@
 //! The adapter's part: reads, writes and closes exactly as the contract of the edge machine has it.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{BuildHasher, Hasher};
 
+use foldhash::quality::FixedState;
 use voltlane_core::edge::Closed;
 
 use super::host::time;
@@ -182,7 +183,7 @@ impl World<'_> {
         if self.model.is_attached(conn) || self.plan.options.max_memory_bytes > 0 {
             return None;
         }
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FixedState::default().build_hasher();
         self.host.edge.hash_sessions(time(self.now), &mut hasher);
         Some((self.model.rightful_changes(), hasher.finish()))
     }
