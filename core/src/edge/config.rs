@@ -223,7 +223,7 @@ pub enum Enforce {
 pub struct SourceLimits {
     /// Connections at one time.
     pub connections: usize,
-    /// Connections at one time from a wider network: an IPv6 /48.
+    /// Connections at one time from a wider network: an IPv6 /48; an IPv4 /24 whose addresses find no place in the table.
     pub wide_connections: usize,
     /// Sessions of one source that may be away at one time; one more ends ("too many stale clients").
     pub stale_sessions: usize,
@@ -233,7 +233,8 @@ pub struct SourceLimits {
     pub burst: u32,
     /// Whether a source that sends nonsense is refused for a while.
     pub penalties: bool,
-    /// Sources remembered at one time. Beyond it the wider network stands for them (for IPv4 the /24), then nothing does.
+    /// Sources remembered at one time, wider networks included: a quarter is kept for these. Beyond it the wider network stands for a
+    /// source (for IPv4 the /24), then nothing does (SPEC 10.6(b)).
     pub table_size: usize,
 }
 

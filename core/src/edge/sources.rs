@@ -117,6 +117,12 @@ fn masked(address: Ipv6Addr, bits: u32) -> IpAddr {
 
 const NOBODY: u32 = u32::MAX;
 
+/// One in so many places of the table is kept for wider networks, which stand for the sources that find no place.
+const WIDE_SHARE: usize = 4;
+
+/// How many idle entries one call looks at.
+const LOOKS: usize = 4;
+
 /// The entries in which a connection is counted; they stay as long as it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
@@ -336,18 +342,38 @@ impl Sources {
             .copied()
     }
 
+    /// Makes room for one more entry beyond `places`, if there is one that may be forgotten.
+    fn make_room(&mut self, now: Time, places: usize, limits: &SourceLimits) -> bool {
+        for _ in 0..LOOKS {
+            if self.slab.len() < places {
+                return true;
+            }
+            let Some((longest_idle, _)) = self.idle.first(IDLE) else {
+                return false;
+            };
+            let blank = self
+                .slab
+                .at(longest_idle)
+                .is_some_and(|source| source.is_blank(now, limits));
+            if blank {
+                self.forget(longest_idle);
+            } else {
+                // One whose rate or penalty still means something is kept: it could be thrown out to be forgiven. It goes to the end of
+                // the line, so that it does not stand before those that mean nothing any more.
+                self.idle.arm(&mut self.slab, longest_idle, IDLE, now);
+            }
+        }
+        self.slab.len() < places
+    }
+
     /// The entry of `prefix`, made if there is a place for it.
     fn entry(&mut self, now: Time, prefix: Prefix, limits: &SourceLimits) -> Option<u32> {
         if let Some(index) = self.find(prefix) {
             return Some(index);
         }
-        if self.slab.len() >= limits.table_size {
-            let (longest_idle, _) = self.idle.first(IDLE)?;
-            // One whose rate or penalty still means something is kept: it could be thrown out to be forgiven.
-            if !self.slab.at(longest_idle)?.is_blank(now, limits) {
-                return None;
-            }
-            self.forget(longest_idle);
+        let kept = limits.table_size / WIDE_SHARE * usize::from(!prefix.is_wide());
+        if !self.make_room(now, limits.table_size - kept, limits) {
+            return None;
         }
         let key = self.slab.insert(Source {
             prefix,
@@ -390,7 +416,7 @@ impl Sources {
     /// Forgets sources from which nothing is connected and against which nothing is held; a few for each call, so that the memory of
     /// a storm goes away without a walk.
     pub(super) fn forget_idle(&mut self, now: Time, limits: &SourceLimits) {
-        for _ in 0..4 {
+        for _ in 0..LOOKS {
             let Some((index, since)) = self.idle.first(IDLE) else {
                 return;
             };
@@ -673,5 +699,56 @@ mod tests {
         );
         assert!(sources.find(Prefix::narrow(ip("192.0.2.1"))).is_none());
         assert_eq!(sources.len(), 2);
+    }
+
+    #[test]
+    fn a_quarter_of_the_table_is_kept_for_the_wider_networks_of_those_who_find_no_place() {
+        let limits = SourceLimits {
+            rate: 0,
+            table_size: 8,
+            ..LIMITS
+        };
+        let mut sources = Sources::new([1; 16]);
+        let mut admit = |address: &str| sources.admit(Time::ZERO, ip(address), &limits);
+        for n in 0..6 {
+            assert!(admit(&format!("192.0.{n}.1")).is_ok());
+        }
+        // Two /24 stand for all addresses in them, with the bound of wider networks.
+        for n in 1..=5 {
+            assert_ne!(
+                admit(&format!("198.51.100.{n}")),
+                Ok(Admission::EXEMPT),
+                "{n}"
+            );
+        }
+        assert_eq!(admit("198.51.100.6"), Err(Refusal::TooMany));
+        assert!(admit("203.0.113.1").is_ok());
+        assert_eq!(
+            admit("198.51.101.1"),
+            Ok(Admission::EXEMPT),
+            "no place of any width"
+        );
+        assert!(admit("192.0.5.1").is_ok(), "who has a place keeps it");
+        assert_eq!(sources.len(), 8);
+    }
+
+    #[test]
+    fn a_source_with_a_penalty_does_not_stand_before_those_that_can_be_forgotten() {
+        let limits = SourceLimits {
+            rate: 0,
+            table_size: 2,
+            ..LIMITS
+        };
+        let mut sources = Sources::new([1; 16]);
+        let [bad, gone] = ["192.0.2.1", "192.0.2.2"]
+            .map(|address| sources.admit(Time::ZERO, ip(address), &limits).unwrap());
+        sources.punish(Time::ZERO, bad, Offence::BadFrame);
+        for admission in [bad, gone] {
+            sources.release(Time::ZERO, admission);
+        }
+        let newcomer = sources.admit(Time::ZERO, ip("192.0.2.3"), &limits);
+        assert_ne!(newcomer, Ok(Admission::EXEMPT));
+        assert!(sources.find(Prefix::narrow(ip("192.0.2.1"))).is_some());
+        assert!(sources.find(Prefix::narrow(ip("192.0.2.2"))).is_none());
     }
 }
