@@ -162,6 +162,9 @@ pub fn threads() -> usize {
 /// In how many of a block's seeds each ordered pair of faults must come within a second.
 pub const LEAST_PAIRS: u32 = 50;
 
+/// In what share of a block's seeds each thing may happen at most, in percent.
+pub const CEILINGS: &[(&str, f64)] = &[("not followed", 1.5)];
+
 /// In what share of a block's seeds each thing must happen, in percent.
 pub const GATES: &[(&str, f64)] = &[
     ("resumed", 30.0),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use sim::block::{self, Failure, GATES, Stop};
+use sim::block::{self, CEILINGS, Failure, GATES, Stop};
 use sim::engine::{self, Outcome};
 use sim::network::{self, World};
 use sim::plan::{Plan, generate};
@@ -237,7 +237,7 @@ fn hunt(seeds: Range<u64>, stop: Stop, into: &Path) -> Result<bool, String> {
         "{} seeds from {from} in {real:.0} s, {ratio:.0} times real time",
         report.seeds
     );
-    for (name, _) in GATES {
+    for (name, _) in GATES.iter().chain(CEILINGS) {
         println!("{:>6.1} %  {name}", report.percent(name));
     }
     for failure in &report.failures {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use sim::block::{self, GATES, LEAST_PAIRS, Report, Stop, number};
+use sim::block::{self, CEILINGS, GATES, LEAST_PAIRS, Report, Stop, number};
 use sim::engine;
 use sim::plan::{Plan, generate};
 
@@ -49,6 +49,11 @@ fn fixed_block_of_seeds() {
             missed.is_empty(),
             "the block does not reach what it must: {missed:?}"
         );
+        let passed: Vec<_> = CEILINGS
+            .iter()
+            .filter(|(name, most)| report.percent(name) > *most)
+            .collect();
+        assert!(passed.is_empty(), "more than there may be: {passed:?}");
         let pairs = report.pairs.rarest();
         let rare: Vec<_> = pairs
             .iter()
@@ -73,6 +78,9 @@ fn print_reach(report: &Report) {
             "{:>6.1} % (at least {least} %)  {name}",
             report.percent(name)
         );
+    }
+    for (name, most) in CEILINGS {
+        println!("{:>6.2} % (at most {most} %)  {name}", report.percent(name));
     }
     println!("pairs of faults within a second, the rarest:");
     for (first, second, count) in report.pairs.rarest().into_iter().take(5) {

@@ -33,8 +33,6 @@ pub(super) struct Memory {
     places: u64,
     /// What was held before this read: at least, and at most.
     before: (usize, usize),
-    /// SPEC leaves open what the edge must do, and it cannot be seen: the model cannot follow any more.
-    pub(super) lost: bool,
 }
 
 fn class_of(bytes: usize) -> Option<u32> {
@@ -82,17 +80,6 @@ fn held_by(state: &Conn) -> usize {
 }
 
 impl Model {
-    /// Whether the model has lost sight of what the edge must do, and the run is to end.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.memory.lost
-    }
-
-    /// SPEC leaves open what the edge does next, and it cannot be seen.
-    pub(super) fn lose_sight(&mut self) {
-        self.memory.lost = true;
-    }
-
     pub(super) fn has_memory_bound(&self) -> bool {
         self.limits.max_memory > 0
     }
@@ -109,7 +96,7 @@ impl Model {
 
     fn sure_level(&mut self, (least, most): (usize, usize)) -> Level {
         let level = self.level_of(least);
-        self.memory.lost |= self.level_of(most) != level;
+        self.lost |= self.level_of(most) != level;
         level
     }
 
@@ -119,7 +106,7 @@ impl Model {
             return Level::Calm;
         }
         // What is held of a link whose framing is lost is the edge's to know.
-        self.memory.lost |= self.link.up && self.link.must_close;
+        self.lost |= self.link.up && self.link.must_close;
         let (least, most) = self.account();
         let rest = if amid_read && self.link.up {
             self.link.incoming.held()
@@ -173,9 +160,9 @@ impl Model {
     /// SPEC 10.5(d).
     pub(super) fn relieve(&mut self, amid_read: bool) {
         self.note_holders();
-        while self.memory_level(amid_read) == Level::Over && !self.memory.lost {
+        while self.memory_level(amid_read) == Level::Over && !self.lost {
             // Who stands in line for the link holds more than can be seen.
-            self.memory.lost |= self.uncertain > 0;
+            self.lost |= self.uncertain > 0;
             let conn = largest(&self.memory.conns);
             let session = largest(&self.memory.sessions);
             match (conn, session) {

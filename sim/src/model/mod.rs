@@ -306,6 +306,8 @@ pub struct Model {
     refused_now: bool,
     /// When an orderly end that was asked for must be over.
     shutdown_at: Option<u64>,
+    /// SPEC leaves open what the edge must do, and it cannot be seen: the model cannot follow any more.
+    lost: bool,
     violation: Option<Violation>,
     reach: Reach,
 }
@@ -352,6 +354,7 @@ impl Model {
             one_in_join_goes: 0,
             refused_now: false,
             shutdown_at: None,
+            lost: false,
             violation: None,
             reach: Reach::default(),
         }
@@ -385,9 +388,20 @@ impl Model {
         self.next_due().map(|due| due.at)
     }
 
+    /// Whether the model has lost sight of what the edge must do, and the run is to end.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// SPEC leaves open what the edge does next, and it cannot be seen.
+    fn lose_sight(&mut self) {
+        self.lost = true;
+    }
+
     /// Notes a violation; the first one stays.
     pub fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
-        if self.memory.lost {
+        if self.lost {
             return;
         }
         let at_nanos = self.now;
