@@ -5,7 +5,7 @@ use voltlane_core::edge::Closed;
 
 use super::peer::Stage;
 use super::{End, Event, Lane, Mark, World};
-use crate::plan::Join;
+use crate::plan::{Action, Join, Plan};
 
 /// Between two looks.
 const LOOK: u64 = 100_000_000;
@@ -18,7 +18,8 @@ const BYTES: usize = 24;
 
 /// How far the second phase is.
 pub(super) struct Closing {
-    since: u64,
+    /// When all must be well.
+    until: u64,
     targets: Vec<Target>,
     /// All clients have left; nothing may be left at this instant.
     empty_at: Option<u64>,
@@ -31,6 +32,31 @@ struct Target {
     rounds: u64,
     /// What the backend and the client had received when this round began; none: no round is under way.
     round: Option<(u64, u64, u32)>,
+}
+
+/// The longest time in which a client pays for what the plan has it send (SPEC 10.6(h)), of which all may be unpaid.
+fn longest_payment(plan: &Plan) -> u64 {
+    let options = &plan.options;
+    let time = |client| {
+        let (mut frames, mut total) = (0, 0);
+        for op in &plan.ops {
+            let (count, bytes) = match op.action {
+                Action::Send {
+                    client: of,
+                    count,
+                    bytes,
+                } if of == client => (count, bytes),
+                Action::SendAll { count, bytes } => (count, bytes),
+                _ => continue,
+            };
+            frames += count;
+            total += count * (4 + bytes);
+        }
+        let at_rate = |amount: u64, rate: u64| (amount * 1_000_000_000).checked_div(rate);
+        let frames = at_rate(frames, options.pace_frames).unwrap_or(0);
+        frames.max(at_rate(total, options.pace_bytes).unwrap_or(0))
+    };
+    (0..options.clients as usize).map(time).max().unwrap_or(0)
 }
 
 impl World<'_> {
@@ -92,7 +118,7 @@ impl World<'_> {
             }
         }
         self.closing = Some(Closing {
-            since: self.now,
+            until: self.now + BOUND + longest_payment(self.plan),
             targets,
             empty_at: None,
         });
@@ -115,7 +141,7 @@ impl World<'_> {
             places -= usize::from(waits);
             self.push_target(target);
         }
-        let late = self.now > closing.since + BOUND;
+        let late = self.now > closing.until;
         match closing.targets.iter().find(|target| target.rounds < wanted) {
             None => self.leave_all(closing),
             Some(_) if !late => {}

@@ -251,6 +251,11 @@ impl Model {
             .get(&conn)
             .is_some_and(|state| state.state == State::Join && state.pieces.is_empty());
         if joins && view.output(conn).iter().any(|part| !part.is_empty()) {
+            if self.sessions.len() >= self.limits.max_sessions {
+                let text =
+                    format!("conn {conn} begins a session, and all that there may be are there");
+                self.fail("S15", "10.6(f)", text);
+            }
             self.begin_session(conn);
             self.parse(conn);
         }
@@ -327,7 +332,10 @@ impl Model {
                 self.close(conn, MADE_ROOM, Manner::Abrupt);
             }
             (None, Some(_))
-                if state.state == State::Join && (state.may_refuse || self.has_memory_bound()) =>
+                if state.state == State::Join
+                    && (state.may_refuse
+                        || self.has_memory_bound()
+                        || self.sessions_may_be_full()) =>
             {
                 self.close(conn, "no session may begin", Manner::Orderly);
             }

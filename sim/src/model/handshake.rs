@@ -110,21 +110,14 @@ impl Model {
                 state.state = State::KeyOrId;
             }
             (State::KeyOrId, Hello::PublicKey(key)) if self.valid_keys.contains(&key) => {
-                if self.sessions.len() >= self.limits.max_sessions {
-                    self.reach.sessions_full += 1;
+                let all_there = self.sessions.len() >= self.limits.max_sessions;
+                let memory_full = self.no_session_may_begin();
+                if (all_there || memory_full) && !self.newcomers_may_wait() {
+                    self.reach.sessions_full += u64::from(all_there);
+                    self.reach.memory_full += u64::from(memory_full && !all_there);
                     return self.close(conn, "no session may begin", Manner::Orderly);
                 }
-                let full = self.no_session_may_begin();
-                if full && !self.newcomers_may_wait() {
-                    self.reach.memory_full += 1;
-                    return self.close(conn, "no session may begin", Manner::Orderly);
-                }
-                // A session that has ended, and whose line still waits, may count.
-                let ended = |(id, items): &(&u64, &VecDeque<Item>)| {
-                    !self.sessions.contains_key(id) && !items.is_empty()
-                };
-                let lines = self.outbox.iter().filter(ended).count();
-                let may_refuse = full || self.sessions.len() + lines >= self.limits.max_sessions;
+                let may_refuse = memory_full || self.sessions_may_be_full();
                 let Some(state) = self.conns.get_mut(&conn) else {
                     return;
                 };
@@ -152,6 +145,15 @@ impl Model {
             (State::Ping, Hello::Ping) => self.closing_ping(conn),
             _ => self.give_up(conn, "a packet out of turn"),
         }
+    }
+
+    /// SPEC 10.6(f): a session that has ended, and whose line still waits, may count.
+    pub(super) fn sessions_may_be_full(&self) -> bool {
+        let ended = |(id, items): &(&u64, &VecDeque<Item>)| {
+            !self.sessions.contains_key(id) && !items.is_empty()
+        };
+        let lines = self.outbox.iter().filter(ended).count();
+        self.sessions.len() + lines >= self.limits.max_sessions
     }
 
     /// SPEC 10.6(g). Until when newcomers wait after the last resume depends on how many there were.
