@@ -424,7 +424,8 @@ impl<C: Connector, T: Timer> Future for TrunkDriver<C, T> {
             if this.finishing.is_none() {
                 this.turn(now);
             }
-            if this.trunk.is_finished() && this.poll_finish(now).is_ready() {
+            let finishes = this.finishing.is_some() || this.trunk.is_finished();
+            if finishes && this.poll_finish(now).is_ready() {
                 return Poll::Ready(());
             }
             if !this.has_work(now) {

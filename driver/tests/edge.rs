@@ -577,6 +577,41 @@ fn a_shutdown_ends_even_if_nobody_takes_anything() {
 }
 
 #[test]
+fn sessions_that_end_when_an_edge_closes_its_connections_do_not_keep_it() {
+    let mut config = EdgeConfig::default();
+    config.clients.max_stale_clients = 1;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        handle,
+        polls,
+        done,
+    } = setup(config, Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let link = BackendPeer::accept(&mut listener).await;
+        let join = async || {
+            ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+                .await
+                .expect("joined")
+        };
+        let both = [join().await, join().await];
+        let polled = polls.get();
+        handle.shutdown(Duration::from_secs(30));
+        // The second of them to be closed is one too many that is away: a session ends, and has a last word.
+        let asked = clock.now();
+        while !done.get() {
+            clock.sleep(Duration::from_millis(100)).await;
+            assert!(clock.now().since(asked) <= Duration::from_secs(2));
+        }
+        assert!(polls.get() - polled < 10, "{} polls", polls.get() - polled);
+        drop((link, both));
+    });
+}
+
+#[test]
 fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
     let mut config = EdgeConfig::default();
     config.clients.stale_timeout = Duration::from_millis(500);

@@ -423,6 +423,9 @@ impl Edge {
     }
 
     /// Whether a shutdown was asked for and all is handed over, or its time is up.
+    ///
+    /// An adapter that found it so closes everything. A session that ends by that, for want of a place, has a last word for the
+    /// backend, and this is false again: it is not to be waited for.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.shutdown_at.is_some_and(|at| {

@@ -372,7 +372,9 @@ impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
             if this.finishing.is_none() {
                 this.turn(now, turn == 0);
             }
-            if this.edge.is_finished() && this.poll_finish(now).is_ready() {
+            // What its connections leave behind when they are closed may be words for the backend: they make nothing unfinished again.
+            let finishes = this.finishing.is_some() || this.edge.is_finished();
+            if finishes && this.poll_finish(now).is_ready() {
                 return Poll::Ready(());
             }
             if !this.has_work(now) {
