@@ -75,18 +75,19 @@ mod tests {
         R::block_on(async {
             let mut timer = Timer::<R>::new();
             let start = timer.now();
-            // Hours ahead, so that no pause of this process makes one of them past.
-            for hours in [5, 2, 3, 3, 1] {
-                let at = start + Duration::from_secs(hours * 3600);
+            // Hours ahead: however late this thread comes, these are.
+            for hours in [500, 20, 30, 30, 10] {
+                let at = start + Duration::from_secs(3_600 * hours);
                 assert!(
                     poll_fn(|cx| Poll::Ready(timer.poll_until(cx, at)))
                         .await
                         .is_pending()
                 );
             }
-            // An alarm that goes off too early for who waits then; it may be past already.
+            // Set too early for the next one, unless this thread comes later than that.
             let early = start + Duration::from_millis(10);
-            let _ = poll_fn(|cx| Poll::Ready(timer.poll_until(cx, early))).await;
+            let polled = poll_fn(|cx| Poll::Ready(timer.poll_until(cx, early))).await;
+            assert!(polled.is_pending() || timer.now() >= early);
             for millis in [40, 50, 45] {
                 let at = start + Duration::from_millis(millis);
                 poll_fn(|cx| timer.poll_until(cx, at)).await;
