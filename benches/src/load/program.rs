@@ -372,8 +372,11 @@ pub fn become_program(
 }
 
 /// A loopback address that nobody listens on at the moment.
+///
+/// It is of a host of this process alone: nobody who asks for any free port is given this one before the program takes it.
 pub fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    let [.., a, b] = std::process::id().to_be_bytes();
+    TcpListener::bind((Ipv4Addr::new(127, 78, a, b), 0))?.local_addr()
 }
 
 fn temporary_directory(port: u16) -> io::Result<PathBuf> {
