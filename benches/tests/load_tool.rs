@@ -11,6 +11,9 @@ fn benches(args: &[&str]) -> Output {
         .expect("the binary of this package was built")
 }
 
+/// Runs until one of them must have been undisturbed.
+const MOST_RUNS: u32 = 10;
+
 /// The figures of the one program that was measured.
 fn load(scenario: &[&str]) -> Value {
     let mut args = vec![
@@ -33,6 +36,18 @@ fn load(scenario: &[&str]) -> Value {
     json["programs"][0].clone()
 }
 
+/// The same, again where somebody was stopped for so long that the second says nothing of it.
+fn load_until(scenario: &[&str], is_measured: impl Fn(u64) -> bool) -> Value {
+    let mut runs = 0;
+    loop {
+        let figures = load(scenario);
+        runs += 1;
+        if figures["operations"].as_u64().is_some_and(&is_measured) || runs == MOST_RUNS {
+            return figures;
+        }
+    }
+}
+
 fn assert_moved(figures: &Value) {
     assert!(figures["operations"].as_u64() > Some(0), "{figures}");
     assert!(
@@ -45,7 +60,7 @@ fn assert_moved(figures: &Value) {
 
 #[test]
 fn echo_comes_back_whole_and_in_order() {
-    assert_moved(&load(&[
+    let echo = [
         "echo",
         "--clients",
         "20",
@@ -53,25 +68,30 @@ fn echo_comes_back_whole_and_in_order() {
         "4",
         "--size",
         "3000",
-    ]));
+    ];
+    assert_moved(&load_until(&echo, |operations| operations > 0));
 }
 
 #[test]
 fn a_fixed_rate_is_kept() {
-    let figures = load(&["rate", "--clients", "10", "--per-second", "500"]);
+    let is_kept = |operations| (250..=750).contains(&operations);
+    let rate = ["rate", "--clients", "10", "--per-second", "500"];
+    let figures = load_until(&rate, is_kept);
     assert_moved(&figures);
     let operations = figures["operations"].as_u64().expect("a count");
-    assert!((250..=750).contains(&operations), "{figures}");
+    assert!(is_kept(operations), "{figures}");
 }
 
 #[test]
 fn the_backend_reaches_all_clients_in_turn() {
-    assert_moved(&load(&["fan-out", "--clients", "20"]));
+    let fan_out = ["fan-out", "--clients", "20"];
+    assert_moved(&load_until(&fan_out, |operations| operations > 0));
 }
 
 #[test]
 fn clients_join_one_after_the_other() {
-    assert_moved(&load(&["joins", "--clients", "4"]));
+    let joins = ["joins", "--clients", "4"];
+    assert_moved(&load_until(&joins, |operations| operations > 0));
 }
 
 #[test]
