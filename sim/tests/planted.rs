@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use sim::block;
 use sim::engine;
@@ -213,7 +214,12 @@ fn find(bug: Bug) -> Result<Found, String> {
         let (seed, rule) = find_from(bug, base)?;
         // The first seed is shrunk; the others only if that leaves much.
         if ops > MOST_OPS {
-            let plan = shrink(&generate(base + seed - 1), rule, Budget::default());
+            // Bounded in runs alone: how far it comes is not to depend on how busy the machine is.
+            let budget = Budget {
+                time: Duration::from_secs(3_600),
+                ..Budget::default()
+            };
+            let plan = shrink(&generate(base + seed - 1), rule, budget);
             // `VL_PLANS=sim/regressions` keeps the plan that shows it.
             if let Ok(folder) = std::env::var("VL_PLANS")
                 && plan.ops.len() < ops
