@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use conformance::Runtime;
 use rustix::event::{PollFd, PollFlags};
+use socket2::{Domain, Socket, Type};
 use voltlane_driver::{Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
 
 /// Longer than anything here takes, so that a hang is a failure.
@@ -233,9 +234,12 @@ fn all_who_wait_are_accepted<R: Runtime>() {
 fn what_cannot_be_reached_is_an_error<R: Runtime>() {
     within_bound::<R>(async {
         let options = SocketOptions::default();
-        let (_, free) = R::bind("127.0.0.1:0".into(), options)
-            .await
-            .expect("a free port");
+        // Bound, so that nobody else gets the port, and nobody listens.
+        let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = net::SocketAddr::from(([127, 0, 0, 1], 0));
+        deaf.bind(&any.into()).expect("a free port");
+        let free = deaf.local_addr().expect("it is bound");
+        let free = free.as_socket().expect("an address");
         for address in [
             &free.to_string(),
             "no port",

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use voltlane_driver::{Connector as _, Listener as _, Stream as _};
 use voltlane_tokio::{TcpConnector, TcpListener, TcpStream};
 
@@ -75,11 +76,10 @@ async fn an_aborted_stream_is_reset() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_an_error() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port")
-        .local_addr()
-        .expect("it was bound");
+    // Bound, so that nobody else gets the port, and nobody listens.
+    let deaf = TcpSocket::new_v4().expect("a socket");
+    deaf.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let free = deaf.local_addr().expect("it is bound");
     for address in [
         &free.to_string(),
         "no port",
