@@ -126,13 +126,14 @@ fn claims_that_stall_leave_room_for_newcomers_and_for_those_who_come_back() {
 
 #[test]
 fn connections_that_never_speak_are_closed_at_the_deadline_and_the_edge_is_as_before() {
-    let mut rig = rig("limits.handshake_timeout_secs = 1\n");
+    let mut rig = rig("limits.handshake_timeout_secs = 4\n");
     let begin = Instant::now();
+    rig.join().leave();
     let silent: Vec<_> = (0..500).map(|_| Frames::connect(rig.address())).collect();
     for mut frames in silent {
         frames.expect_closed();
     }
-    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert!(begin.elapsed() >= Duration::from_secs(4));
     rig.fence();
 }
 
@@ -143,7 +144,7 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     let directory = conformance::Directory::new();
     directory.write(
         "connserver.toml",
-        "limits.max_connections = 10_000\nlimits.handshake_timeout_secs = 2\n",
+        "limits.max_connections = 10_000\nlimits.handshake_timeout_secs = 4\n",
     );
     let master = backend.address().to_string();
     let edge = conformance::Edge::spawn(crate::PROGRAM.command_with_descriptors(

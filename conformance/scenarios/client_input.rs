@@ -314,9 +314,10 @@ fn a_handshake_may_end_anywhere() {
 
 #[test]
 fn who_is_silent_or_slow_is_closed_at_the_deadline() {
-    let mut rig = rig(&format!("{HEALING}limits.handshake_timeout_secs = 1\n"));
-    let target = target(&mut rig);
+    // Long enough that who is to come so far comes so far even on a machine that stands still for a while.
+    let mut rig = rig(&format!("{HEALING}limits.handshake_timeout_secs = 4\n"));
     let begin = Instant::now();
+    let target = target(&mut rig);
     let mut slow: Vec<_> = STAGES.map(|stage| at(stage, rig.address(), &target)).into();
     let mut begun = Frames::connect(rig.address());
     begun.write(&[2, 0, 0]);
@@ -331,6 +332,8 @@ fn who_is_silent_or_slow_is_closed_at_the_deadline() {
         .expect("a bound");
     for byte in encoded(Handshake::PubKey(&[2; 100])).into_iter().cycle() {
         match stream.read(&mut [0; 1]) {
+            // Interrupted: this process was stopped.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let _ = stream.write(&[byte & 0x3f]);
             }
@@ -339,7 +342,7 @@ fn who_is_silent_or_slow_is_closed_at_the_deadline() {
         }
         assert!(begin.elapsed() < conformance::PATIENCE);
     }
-    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert!(begin.elapsed() >= Duration::from_secs(4));
     for mut frames in slow {
         frames.expect_closed();
     }

@@ -8,7 +8,7 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::metrics::Metrics;
-use crate::{Directory, Process, Program};
+use crate::{Directory, PATIENCE, Process, Program};
 
 /// What a server says with its address once it listens: an edge, an echo backend.
 const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
@@ -16,13 +16,22 @@ const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
 /// How many shards an edge has whose configuration does not say it, whatever machine it runs on. `VL_SHARDS` says another number.
 const SHARDS: &str = "2";
 const SHARDS_KEY: &str = "general.shards = ";
+/// An edge is as patient with a handshake as a scenario is with it: either may be stopped for a while on a busy machine.
+const HANDSHAKE_KEY: &str = "limits.handshake_timeout_secs = ";
 
-fn with_shards(config: &str) -> String {
-    if config.contains(SHARDS_KEY) {
-        return config.to_owned();
-    }
+/// What holds where a scenario does not say another thing.
+fn with_defaults(config: &str) -> String {
     let shards = std::env::var("VL_SHARDS").unwrap_or_else(|_| SHARDS.to_owned());
-    format!("{SHARDS_KEY}{shards}\n{config}")
+    let mut text = config.to_owned();
+    for (key, value) in [
+        (SHARDS_KEY, shards),
+        (HANDSHAKE_KEY, PATIENCE.as_secs().to_string()),
+    ] {
+        if !config.contains(key) {
+            text.insert_str(0, &format!("{key}{value}\n"));
+        }
+    }
+    text
 }
 
 /// A running edge, or another server of the program. Killed when dropped; [`stop`](Self::stop) ends it in order. Either
@@ -51,7 +60,7 @@ impl Edge {
         backend: SocketAddr,
         config: &str,
     ) -> Edge {
-        let config = with_shards(config);
+        let config = with_defaults(config);
         directory.write("connserver.toml", &config);
         let backend = backend.to_string();
         let arguments = ["--listen", "127.0.0.1:0", "--master", &backend];
