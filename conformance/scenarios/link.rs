@@ -1,6 +1,6 @@
 //! The backend goes away and comes back. (SPEC 7.6, 7.7, 8.4, 10.4)
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
 use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of};
@@ -325,7 +325,7 @@ fn a_half_packet_of_a_lost_link_reaches_no_client() {
 
 #[test]
 fn a_name_is_as_good_as_an_address() {
-    let backend = Backend::bind();
+    let backend = Backend::bind_to((Ipv4Addr::LOCALHOST, 0).into());
     let directory = Directory::new();
     let place = format!("localhost:{}", backend.address().port());
     let arguments = ["--listen", "localhost:0", "--master", &place];

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use conformance::{Backend, Client, Directory, Edge, Frames, Link, Process, Signal, random};
+use conformance::{Backend, Client, Directory, Edge, Frames, Link, Process, Signal, own_host};
 use socket2::{Domain, Socket, Type};
 
 /// The numbered cases that the loader is held to, here through `check` of the binary.
@@ -122,10 +122,9 @@ fn every_configuration_of_the_table_is_told_by_check_as_by_the_loader() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A place to listen at that no other test has: on an address of loopback of its own.
+/// A place to listen at that no other test has.
 fn free_place() -> SocketAddr {
-    let [a, b] = random();
-    let listener = TcpListener::bind((Ipv4Addr::new(127, 77, a, b), 0));
+    let listener = TcpListener::bind((own_host(), 0));
     listener
         .and_then(|bound| bound.local_addr())
         .expect("bound")
@@ -200,7 +199,8 @@ fn edge_with_hosts(directory: &Directory, master: &str) -> Option<Edge> {
 /// SPEC 7.6(f). The name means another address from one attempt to the next: what waited goes there.
 #[test]
 fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
-    let (first, directory) = (Backend::bind(), Directory::new());
+    let first = Backend::bind_to((Ipv4Addr::LOCALHOST, 0).into());
+    let directory = Directory::new();
     let port = first.address().port();
     let second = Backend::bind_to((Ipv4Addr::new(127, 0, 0, 2), port).into());
     let hosts = |address: &str| directory.write("hosts", format!("{address} backend.test\n"));

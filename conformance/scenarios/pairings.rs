@@ -1,7 +1,7 @@
 //! The libraries of both runtimes, in all four pairings, through this edge.
 
 use conformance::libraries::{ClientOn, EchoBackend, absorb, all, event, joined, packet, run_on};
-use conformance::{Backend, Directory, Edge, Runtime, Smol, Tokio, bytes_of};
+use conformance::{Backend, Directory, Edge, Runtime, Smol, Tokio, bytes_of, own_host};
 use sha2::{Digest, Sha256};
 use voltlane_driver::backend;
 use voltlane_driver::client::{Client, Event, Refusal, SavedSession};
@@ -268,7 +268,7 @@ fn another_edge<C: Runtime>() {
         let arguments = ["--listen", listen, "--master", &master];
         Edge::spawn(crate::PROGRAM.command(&directory, &arguments))
     };
-    let edge = start("127.0.0.1:0", "");
+    let edge = start(&format!("{}:0", own_host()), "");
     let address = edge.address().to_string();
     let mut client: ClientOn<C> = Client::connect(address.clone());
     let mut client = run_on::<C, _>(async move {

@@ -1,23 +1,23 @@
 //! A backend, spoken byte by byte.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::SockRef;
 use voltlane_core::ClientId;
 use voltlane_core::wire::tagged::{Flag, Tagged};
 
-use crate::{Frames, Incoming, PATIENCE};
+use crate::{Frames, Incoming, PATIENCE, own_host};
 
 /// Where the edge connects to.
 #[derive(Debug)]
 pub struct Backend(TcpListener);
 
 impl Backend {
-    /// Listens on a free port of loopback.
+    /// Listens on a free port of loopback, which stays free when this one is gone.
     #[must_use]
     pub fn bind() -> Backend {
-        Backend::bind_to((Ipv4Addr::LOCALHOST, 0).into())
+        Backend::bind_to((own_host(), 0).into())
     }
 
     /// Listens at the place of a backend that was there before.

@@ -8,7 +8,7 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::metrics::Metrics;
-use crate::{Directory, PATIENCE, Process, Program};
+use crate::{Directory, PATIENCE, Process, Program, own_host};
 
 /// What a server says with its address once it listens: an edge, an echo backend.
 const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
@@ -45,7 +45,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Starts an edge on a free port in front of `backend`, with `config` as its configuration file, and waits until it
+    /// Starts an edge on a free port, which stays free when it is gone, in front of `backend`, with `config` as its configuration file, and waits until it
     /// listens.
     #[must_use]
     pub fn start(program: Program, backend: SocketAddr, config: &str) -> Edge {
@@ -63,7 +63,8 @@ impl Edge {
         let config = with_defaults(config);
         directory.write("connserver.toml", &config);
         let backend = backend.to_string();
-        let arguments = ["--listen", "127.0.0.1:0", "--master", &backend];
+        let listen = format!("{}:0", own_host());
+        let arguments = ["--listen", &listen, "--master", &backend];
         Edge::spawn(program.command(directory, &arguments))
     }
 

@@ -23,7 +23,7 @@ mod program;
 pub mod published;
 mod rig;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub use backend::{Backend, Link, Packet};
@@ -41,6 +41,14 @@ pub use voltlane_tokio::Tokio;
 
 /// How long anything may take on a busy machine before it counts as not coming.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An address of loopback that no other test has, but once in 65,536. A port of it that was let go of stays free until it is
+/// taken again: nobody else who asks for any free port is given it.
+#[must_use]
+pub fn own_host() -> Ipv4Addr {
+    let [a, b] = random();
+    Ipv4Addr::new(127, 77, a, b)
+}
 
 #[path = "../../runtime-tokio/examples/chat.rs"]
 #[expect(dead_code, reason = "its main is for people")]

@@ -15,7 +15,7 @@ use voltlane_driver::backend::{Backend, Event};
 use voltlane_driver::client::{self, Client};
 use voltlane_driver::{Listener, SocketOptions, Timer};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, own_host};
 
 /// A client of the library on `R`.
 pub type ClientOn<R> = Client<<R as Runtime>::Connector, <R as Runtime>::Timer>;
@@ -100,10 +100,10 @@ pub struct EchoBackend {
 }
 
 impl EchoBackend {
-    /// Listens on a free port.
+    /// Listens on a free port, which stays free when it is gone.
     #[must_use]
     pub fn start<R: Runtime>() -> EchoBackend {
-        EchoBackend::start_at::<R>("127.0.0.1:0".into())
+        EchoBackend::start_at::<R>(format!("{}:0", own_host()))
     }
 
     /// Listens at a given address.
