@@ -2,18 +2,33 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use crate::PATIENCE;
 
-/// Asks for a page; the status and the body of the answer.
+/// What is said where a thread of the edge, or the one that asks, was stopped for a while.
+const HELD_UP: [&str; 2] = ["the edge does not answer\n", "the head took too long\n"];
+
+/// Asks for a page; the status and the body of the answer. Asks again for a while when somebody was held up.
 ///
 /// # Panics
 /// When there is no whole answer.
 #[must_use]
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (status, body) = get_once(address, path);
+        if !HELD_UP.contains(&&*body) || Instant::now() >= until {
+            return (status, body);
+        }
+    }
+}
+
+fn get_once(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it is taken");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is taken");
     let mut text = String::new();
     stream
         .read_to_string(&mut text)
