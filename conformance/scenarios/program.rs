@@ -193,7 +193,7 @@ fn sigint_and_sigterm_end_it_in_order() {
 #[test]
 fn what_is_queued_is_handed_over_at_the_end() {
     const PACKETS: u64 = 40;
-    let mut rig = rig("clients.channel_bytes = 67_108_864\n");
+    let mut rig = rig("general.shutdown_timeout_secs = 60\nclients.channel_bytes = 67_108_864\n");
     let mut slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
     slow.send(b"here");
     rig.link.expect_data(slow.id(), b"here");
@@ -216,7 +216,8 @@ fn what_waits_for_the_backend_is_handed_over_at_the_end() {
     const PACKETS: u64 = 20;
     let backend = Backend::bind();
     backend.narrow(4_096);
-    let edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let config = "general.shutdown_timeout_secs = 60\n";
+    let edge = Edge::start(crate::PROGRAM, backend.address(), config);
     let mut link = backend.accept();
     let mut client = Client::join(edge.address());
     let id = client.id();
