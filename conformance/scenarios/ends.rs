@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use conformance::{Client, Frames, Incoming, bytes_of, handshake};
+use conformance::{Client, Frames, Incoming, Packet, bytes_of, handshake};
 use voltlane_core::ClientId;
 use voltlane_core::wire::handshake::Handshake;
 
 use super::{HEALING, rig};
+
+/// How long a kicked client may take what is queued for it. (SPEC 9.5)
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Sessions that are away expire after a second, each at its own time.
 const SHORT: &str = "clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 0\n";
@@ -15,15 +18,23 @@ const SHORT: &str = "clients.stale_timeout_secs = 1\nclients.stale_reap_interval
 fn a_kick_writes_what_is_queued_and_ends_the_client_for_good() {
     let mut rig = rig(HEALING);
     let mut client = rig.join();
+    let begin = Instant::now();
     for n in 0..50 {
         rig.link.send(client.id(), &bytes_of(n, 10_000));
     }
     rig.link.kick(client.id());
     rig.link.expect_failure(client.id(), "kicked");
-    for n in 0..50 {
-        client.expect(&bytes_of(n, 10_000));
+    let (packets, end) = client.frames.rest();
+    for (n, packet) in (0..).zip(&packets) {
+        assert!(*packet == bytes_of(n, 10_000), "{n}");
     }
-    client.frames.expect_fin();
+    // A client that was stopped for as long as the drain may last loses the rest.
+    let is_whole = packets.len() == 50 && end == Incoming::Fin { unfinished: 0 };
+    assert!(
+        is_whole || begin.elapsed() >= DRAIN,
+        "{} {end:?}",
+        packets.len()
+    );
     client.session.expect_refused(rig.address());
     rig.fence();
 }
@@ -34,13 +45,15 @@ fn what_a_kicked_client_still_sends_is_discarded() {
     let mut client = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
     client.send(b"here");
     rig.link.expect_data(client.id(), b"here");
+    let begin = Instant::now();
     // It drains for a while, as the client does not read.
     for n in 0..20 {
         rig.link.send(client.id(), &bytes_of(n, 1 << 20));
     }
     rig.link.kick(client.id());
     rig.link.expect_failure(client.id(), "kicked");
-    client.send(b"but");
+    let sent = client.frames.try_write(&handshake::frame(b"but"));
+    assert!(sent.is_ok() || begin.elapsed() >= DRAIN, "{sent:?}");
     rig.fence();
     // The drain has a bound: then the connection ends, in whichever way.
     let (packets, _) = client.frames.rest();
@@ -126,21 +139,25 @@ fn packets_and_kicks_for_nobody_are_answered() {
 #[test]
 fn a_client_that_stays_away_expires_not_before_its_time() {
     let mut rig = rig(&format!("{HEALING}{SHORT}"));
-    let session = rig.join().leave();
     let begin = Instant::now();
+    let session = rig.join().leave();
     rig.link.send(session.id, b"never read");
     rig.link.expect_failure(session.id, "expired");
-    // The session went away a little before its client heard of it.
-    assert!(begin.elapsed() > Duration::from_millis(900));
+    assert!(begin.elapsed() >= Duration::from_secs(1));
     session.expect_refused(rig.address());
     rig.link.send(session.id, b"too late");
     rig.link.expect_failure(session.id, "unknown client");
-    rig.fence();
+    // On a machine that stood still the first packet came too late as well, and has its own answer.
+    let more = rig.packets_so_far();
+    let answers =
+        |packet: &Packet| (packet.id, &packet.data[..]) == (session.id, b"unknown client");
+    assert!(more.len() <= 1 && more.iter().all(answers), "{more:?}");
 }
 
 #[test]
 fn coming_back_takes_the_deadline_away() {
-    let mut rig = rig(SHORT);
+    // Long enough that a machine that stands still for a while does not make it a client that came too late.
+    let mut rig = rig("clients.stale_timeout_secs = 4\nclients.stale_reap_interval_secs = 0\n");
     let session = rig.join().leave();
     let mut client = rig.resume(session);
     // Another one that goes away later shows that the time of the first is over.
@@ -162,10 +179,10 @@ fn a_stale_timeout_of_0_ends_a_client_with_its_connection() {
 #[test]
 fn an_expired_session_is_refused_even_before_it_is_reaped() {
     let mut rig = rig("clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 3600\n");
+    let begin = Instant::now();
     let session = rig.join().leave();
     let waits = Frames::connect(rig.address());
     drop(waits);
-    let begin = Instant::now();
     let expired = loop {
         let challenged = session.claim(rig.address());
         if session.shared_key().open(&challenged.challenge).is_err() {
@@ -173,7 +190,7 @@ fn an_expired_session_is_refused_even_before_it_is_reaped() {
         }
         assert!(begin.elapsed() < conformance::PATIENCE);
     };
-    assert!(expired > Duration::from_millis(900), "{expired:?}");
+    assert!(expired >= Duration::from_secs(1), "{expired:?}");
     session.expect_refused(rig.address());
     rig.fence();
 }
@@ -266,14 +283,17 @@ fn a_client_that_takes_nothing_for_too_long_fails() {
     }
     rig.link.expect_failure(slow.id(), "write timed out");
     slow.session.expect_refused(rig.address());
-    rig.fence();
+    // Those that came after that, where it took long to send them all.
+    let more = rig.packets_so_far();
+    let answers = |packet: &Packet| (packet.id, &packet.data[..]) == (slow.id(), b"unknown client");
+    assert!(more.iter().all(answers), "{more:?}");
 }
 
 #[test]
 fn a_frame_that_never_ends_costs_the_connection_but_not_the_session() {
     let mut rig = rig("clients.frame_timeout_secs = 1\n");
-    let mut client = rig.join();
     let begin = Instant::now();
+    let mut client = rig.join();
     client.frames.write(&[100, 0, 0, 0, 1, 2, 3]);
     assert!(matches!(
         client.frames.incoming(),
