@@ -167,19 +167,26 @@ fn read_request<'a>(
 
 /// One read before `until`. The system's own timeout would begin anew with each.
 fn read(stream: &mut TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
-    stream.set_read_timeout(Some(left(until)?))?;
-    timed_out(stream.read(buffer))
+    loop {
+        stream.set_read_timeout(Some(left(until)?))?;
+        match timed_out(stream.read(buffer)) {
+            // The process was stopped and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     let until = Instant::now() + STEP_TIMEOUT;
     while !bytes.is_empty() {
         stream.set_write_timeout(Some(left(until)?))?;
-        let written = timed_out(stream.write(bytes))?;
-        if written == 0 {
-            return Err(ErrorKind::WriteZero.into());
+        match timed_out(stream.write(bytes)) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        bytes = &bytes[written..];
     }
     Ok(())
 }
