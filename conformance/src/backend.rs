@@ -1,7 +1,8 @@
 //! A backend, spoken byte by byte.
 
-use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Instant;
+use std::{fmt, io, thread};
 
 use socket2::SockRef;
 use voltlane_core::ClientId;
@@ -23,8 +24,15 @@ impl Backend {
     /// Listens at the place of a backend that was there before.
     #[must_use]
     pub fn bind_to(address: SocketAddr) -> Backend {
-        // std sets SO_REUSEADDR: the connections of before may still be winding down.
-        let listener = TcpListener::bind(address).expect("nobody else listens there");
+        // std sets SO_REUSEADDR: the connections of before may still be winding down. A process that another test starts holds
+        // the listener of before until it has become its program.
+        let until = Instant::now() + PATIENCE;
+        let listener = loop {
+            match TcpListener::bind(address) {
+                Err(error) if is_in_use(&error) && Instant::now() < until => thread::yield_now(),
+                bound => break bound.expect("nobody else listens there"),
+            }
+        };
         // On Linux this bounds `accept`.
         SockRef::from(&listener)
             .set_read_timeout(Some(PATIENCE))
@@ -54,6 +62,11 @@ impl Backend {
             frames: Frames::new(stream),
         }
     }
+}
+
+/// Whether somebody listens there already.
+pub(crate) fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// A tagged packet from the edge.

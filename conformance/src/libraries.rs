@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use voltlane_app::Runtime;
@@ -15,6 +16,7 @@ use voltlane_driver::backend::{Backend, Event};
 use voltlane_driver::client::{self, Client};
 use voltlane_driver::{Listener, SocketOptions, Timer};
 
+use crate::backend::is_in_use;
 use crate::{PATIENCE, own_host};
 
 /// A client of the library on `R`.
@@ -112,9 +114,16 @@ impl EchoBackend {
         let (sender, bound) = mpsc::channel();
         let thread = thread::spawn(move || {
             let serve = async move {
-                let (listener, address) = R::bind(address, SocketOptions::default())
-                    .await
-                    .expect("a free place");
+                // As with `crate::Backend::bind_to`.
+                let until = Instant::now() + PATIENCE;
+                let (listener, address) = loop {
+                    match R::bind(address.clone(), SocketOptions::default()).await {
+                        Err(error) if is_in_use(&error) && Instant::now() < until => {
+                            thread::yield_now();
+                        }
+                        bound => break bound.expect("a free place"),
+                    }
+                };
                 let _ = sender.send(address);
                 serve::<R>(Backend::new(listener)).await
             };
