@@ -38,7 +38,11 @@ fn connections_of_one_source_are_bounded_even_when_all_come_at_once() {
         frames.finish();
         frames.expect_fin();
     }
-    assert!(is_taken(address).is_some());
+    // A client hears of the end a little before its place is free.
+    let begin = Instant::now();
+    while is_taken(address).is_none() {
+        assert!(begin.elapsed() < PATIENCE, "no place comes back");
+    }
     rig.stop();
 }
 
