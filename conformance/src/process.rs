@@ -151,12 +151,12 @@ impl Process {
         Duration::from_millis(10 * ticks.expect("two numbers"))
     }
 
-    /// Bytes of memory that it has. (Linux)
+    /// Bytes of memory that it has, without pages of files, which the system takes and gives back as it likes. (Linux)
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let text = self.proc_file("status");
         let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = lines.find_map(|line| line.strip_prefix("RssAnon:"));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         let kibibytes = kibibytes.and_then(|number| number.parse::<u64>().ok());
         1024 * kibibytes.expect("a number of kB")
