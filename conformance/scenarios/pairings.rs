@@ -1,7 +1,7 @@
 //! The libraries of both runtimes, in all four pairings, through this edge.
 
 use conformance::libraries::{ClientOn, EchoBackend, absorb, all, event, joined, packet, run_on};
-use conformance::{Backend, Directory, Edge, Runtime, Smol, Tokio, bytes_of, own_host};
+use conformance::{Backend, Directory, Edge, PATIENCE, Runtime, Smol, Tokio, bytes_of, own_host};
 use sha2::{Digest, Sha256};
 use voltlane_driver::backend;
 use voltlane_driver::client::{Client, Event, Refusal, SavedSession};
@@ -140,7 +140,15 @@ fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
                         other => panic!("{other:?}"),
                     }
                 }
-                resumed
+                // The backend has heard of every return before it hears this; `stop` may overtake it at another shard.
+                client.send(b"last").await.expect("short");
+                loop {
+                    match event::<C>(&mut client).await {
+                        Event::Packet(data) if data == b"last" => break resumed,
+                        Event::Resumed { .. } => resumed += 1,
+                        _ => {}
+                    }
+                }
             }
         }))
         .await;
@@ -240,7 +248,10 @@ fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
             let mut client: ClientOn<C> = Client::restore(address, &saved);
             client.send(b"two").await.expect("short");
             client.flush().await.expect("not refused");
-            client.saved_session().expect("there is one")
+            let saved = client.saved_session().expect("there is one");
+            // The edge has heard the end when this is over: the answer waits for the next connection.
+            client.close(PATIENCE).await;
+            saved
         }
     });
     let backend = EchoBackend::start_at::<B>(place);
