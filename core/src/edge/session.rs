@@ -101,8 +101,8 @@ impl Timed<Session> for StaleTimer {
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     pub(super) slab: Slab<Session>,
-    /// Indexes by the hash of the ids that stand in the slab.
-    by_id: HashTable<u32>,
+    /// The sessions whose ids mean something.
+    by_id: HashTable<Entry>,
     pub(super) stale: Deadlines<Session, StaleTimer, 2>,
 }
 
@@ -111,11 +111,43 @@ pub(super) const STALE: u8 = 0;
 /// See [`STALE`].
 pub(super) const STALE_UNUSED: u8 = 1;
 
+/// What stands in the table by id: with as much of the id as is hashed, so that the table grows without a look at each session, which
+/// is a miss of the cache.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    index: u32,
+    low: u32,
+}
+
+impl Entry {
+    fn new(id: ClientId, index: u32) -> Self {
+        Entry {
+            index,
+            low: low(id),
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        hash(self.low)
+    }
+
+    /// Whether it is that of the session with this id.
+    fn is(&self, id: ClientId, slab: &Slab<Session>) -> bool {
+        slab.at(self.index).is_some_and(|session| session.id == id)
+    }
+}
+
+/// The low half of an id.
+fn low(id: ClientId) -> u32 {
+    let [.., a, b, c, d] = id.as_u64().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
 /// Ids are the output of a keyed permutation, and only our own stand in the table: their bits are as good as any hash, and nobody
-/// outside can choose them to collide. Rotated because the top byte, where the table takes its tags from, is the shard's number.
+/// outside can choose them to collide. Twice, because the table takes its places from the lowest bits and its tags from the highest.
 #[inline]
-fn hash(id: u64) -> u64 {
-    id.rotate_left(29)
+fn hash(low: u32) -> u64 {
+    u64::from(low) << 32 | u64::from(low)
 }
 
 impl Sessions {
@@ -130,8 +162,9 @@ impl Sessions {
     /// The index of the session with this id, unless it has ended.
     #[inline]
     pub(super) fn lookup(&self, id: ClientId) -> Option<u32> {
-        let same = |index: &u32| self.slab.at(*index).is_some_and(|session| session.id == id);
-        self.by_id.find(hash(id.as_u64()), same).copied()
+        let same = |entry: &Entry| entry.is(id, &self.slab);
+        let found = self.by_id.find(hash(low(id)), same);
+        found.map(|entry| entry.index)
     }
 
     /// A session at the connection `conn`.
@@ -156,30 +189,20 @@ impl Sessions {
             takeovers: Bucket::full(now),
             rare: None,
         })?;
-        let slab = &self.slab;
-        let rehash = |index: &u32| {
-            slab.at(*index)
-                .map_or(0, |session| hash(session.id.as_u64()))
-        };
-        self.by_id
-            .insert_unique(hash(id.as_u64()), key.index, rehash);
+        let entry = Entry::new(id, key.index);
+        self.by_id.insert_unique(entry.hash(), entry, Entry::hash);
         Some(key.index)
     }
 
     /// From now on the id means nothing; the entry stays until it is removed.
     pub(super) fn spend_id(&mut self, id: ClientId) {
-        let slab = &self.slab;
-        let same = |index: &u32| slab.at(*index).is_some_and(|session| session.id == id);
-        if let Ok(entry) = self.by_id.find_entry(hash(id.as_u64()), same) {
+        let same = |entry: &Entry| entry.is(id, &self.slab);
+        if let Ok(entry) = self.by_id.find_entry(hash(low(id)), same) {
             entry.remove();
         }
         // The table grows with a storm of clients; it gives its memory back when they are gone.
         if let Some(keep) = room_to_keep(self.by_id.len(), self.by_id.capacity()) {
-            let rehash = |index: &u32| {
-                slab.at(*index)
-                    .map_or(0, |session| hash(session.id.as_u64()))
-            };
-            self.by_id.shrink_to(keep, rehash);
+            self.by_id.shrink_to(keep, Entry::hash);
         }
     }
 
