@@ -143,6 +143,7 @@ fn what_the_sources_cite_is_there() {
         "core",
         "driver",
         "app",
+        "reactor",
         "runtime-tokio",
         "runtime-smol",
         "sim",

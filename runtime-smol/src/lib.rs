@@ -77,28 +77,32 @@
 //! There is no tokio below any of it.
 #![forbid(unsafe_code)]
 
-mod net;
-mod reactor;
-mod resolve;
+mod async_io;
 mod runtime;
-mod timer;
 
 pub use voltlane_core::{ClientId, ShardId};
 pub use voltlane_driver::{EdgeHandle, backend, client};
 
-use reactor::AsyncIo;
+use ::async_io::Async;
+use async_io::AsyncIo;
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
-pub type TcpStream = net::TcpStream<AsyncIo>;
+pub type TcpStream = voltlane_reactor::TcpStream<AsyncIo>;
+
+/// A connection of async-io, with the options that it has; [`SocketOptions::apply`](voltlane_driver::SocketOptions::apply) sets ours.
+#[must_use]
+pub fn tcp_stream(io: Async<std::net::TcpStream>) -> TcpStream {
+    TcpStream::from_source(io.into())
+}
 
 /// A TCP listener.
-pub type TcpListener = net::TcpListener<AsyncIo>;
+pub type TcpListener = voltlane_reactor::TcpListener<AsyncIo>;
 
 /// Connects to one address, `host:port`.
-pub type TcpConnector = net::TcpConnector<AsyncIo>;
+pub type TcpConnector = voltlane_reactor::TcpConnector<AsyncIo>;
 
 /// The monotonic clock of the system with one alarm.
-pub type Timer = timer::Timer<AsyncIo>;
+pub type Timer = voltlane_reactor::Timer<AsyncIo>;
 
 /// A client of an edge, over TCP.
 pub type Client = client::Client<TcpConnector, Timer>;
@@ -115,4 +119,4 @@ pub type Smol = runtime::Smol<AsyncIo>;
 /// The same on an edge-triggered reactor for each thread, which is driven by the runtime's own `block_on` and nothing else: what the binary
 /// `voltlane-smol` runs on. Where there is no epoll it runs on [`Smol`].
 #[cfg(target_os = "linux")]
-pub type SmolEpoll = runtime::Smol<reactor::Epoll>;
+pub type SmolEpoll = runtime::Smol<voltlane_reactor::Epoll>;

@@ -7,10 +7,7 @@ use std::net::SocketAddr;
 
 use voltlane_app::Runtime;
 use voltlane_driver::SocketOptions;
-
-use crate::net::{TcpConnector, TcpListener};
-use crate::reactor::Reactor;
-use crate::timer::Timer;
+use voltlane_reactor::{Reactor, TcpConnector, TcpListener, Timer};
 
 /// One thread, and a reactor for it.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! A reactor for one thread, edge-triggered.
 //!
-//! A socket is registered once, for both directions, and the system tells of each change once. What it told is kept as a [`Readiness`]
+//! A socket is registered once, and once more when a write to it first finds no room; the system tells of each change once. What it told is kept as a [`Readiness`]
 //! until somebody takes it, so waiting for a socket takes no system call. async-io's reactor, which any thread may drive at any time,
 //! arms a socket anew for each wait.
 //!
-//! The thread that has it runs one future. When that has nothing to do, the thread waits in `epoll_wait` for sockets, for the next alarm and
+//! The thread that has it runs one future. When that has nothing to do, the thread waits in `epoll_wait` for sockets, for alarms and
 //! for wakes of other threads, which come through an eventfd. A wake of its own thread costs no system call, and while the
 //! future has more to do the sockets are looked at between two polls.
 //!
@@ -12,6 +12,7 @@
 //! another to find out whether the end came with it, and makes five system calls for a wait.
 
 mod alarms;
+mod guest;
 mod poller;
 mod sources;
 
@@ -22,7 +23,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-pub(super) use self::alarms::EpollAlarm;
+pub use self::alarms::EpollAlarm;
+pub use self::guest::Guest;
 
 use self::poller::{Poller, Wait};
 use self::sources::Key;
@@ -131,7 +133,7 @@ impl<T: Socket> Source<T> for Watched<T> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Readiness>> {
         let Registration { poller, key } = &self.registration;
-        poller.poll_take(*key, direction, cx.waker()).map(Ok)
+        poller.poll_take(*key, &self.socket, direction, cx.waker())
     }
 
     fn restore(&mut self, direction: Direction, readiness: Readiness) {
@@ -155,7 +157,7 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
-    use crate::reactor::Alarm as _;
+    use crate::Alarm as _;
 
     /// Longer than anything here takes, so that a hang is a failure.
     const BOUND: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@ use std::task::{Poll, Waker};
 
 use rustix::event::epoll::EventFlags;
 
-use crate::reactor::{Direction, Readiness};
+use crate::{Direction, Readiness};
 
 /// Places that are kept for the next sockets.
 const KEPT_CAPACITY: usize = 1_024;
@@ -43,6 +43,8 @@ pub(super) struct Sources {
 #[derive(Debug)]
 struct Place {
     generation: u32,
+    /// Whether the system tells of room to write.
+    watches_writes: bool,
     /// What was seen and not taken, for each [`Direction`].
     readiness: [Option<Readiness>; 2],
     wakers: [Option<Waker>; 2],
@@ -59,6 +61,7 @@ impl Sources {
         self.next_generation = generation.wrapping_add(1);
         let place = Some(Place {
             generation,
+            watches_writes: false,
             readiness: [None; 2],
             wakers: [None, None],
         });
@@ -134,6 +137,11 @@ impl Sources {
             return (Poll::Pending, None);
         }
         (Poll::Pending, registered.replace(waker.clone()))
+    }
+
+    /// Whether the system is to be asked to tell of room to write: it was not yet.
+    pub(super) fn begin_to_watch_writes(&mut self, key: Key) -> bool {
+        !std::mem::replace(&mut self.expect(key).watches_writes, true)
     }
 
     /// Gives a readiness back.

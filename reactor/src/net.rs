@@ -1,19 +1,19 @@
 //! TCP: the sockets of a reactor as the drivers' streams, listener and connector.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_io::Async;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
-use crate::reactor::{AsyncIo, Direction, Reactor, Readiness, Source};
 use crate::resolve::resolve;
+use crate::{Direction, Reactor, Readiness, Source};
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
 #[derive(Debug)]
@@ -66,6 +66,12 @@ impl<R: Reactor> TcpStream<R> {
         }
     }
 
+    /// A connection that is watched already, with the options that it has; [`SocketOptions::apply`] sets ours.
+    #[must_use]
+    pub fn from_source(source: R::Source<std::net::TcpStream>) -> Self {
+        TcpStream { source }
+    }
+
     /// A connection for which nothing is registered: only what is `likely` is tried before it is waited for.
     fn watch(stream: std::net::TcpStream, likely: &[Direction]) -> io::Result<Self> {
         let mut source = R::Source::new(stream)?;
@@ -73,13 +79,6 @@ impl<R: Reactor> TcpStream<R> {
             source.restore(*direction, Readiness::default());
         }
         Ok(TcpStream { source })
-    }
-}
-
-impl From<Async<std::net::TcpStream>> for TcpStream<AsyncIo> {
-    /// A connection with the options that it has; [`SocketOptions::apply`] sets ours.
-    fn from(io: Async<std::net::TcpStream>) -> Self {
-        TcpStream { source: io.into() }
     }
 }
 
@@ -101,7 +100,7 @@ impl<R: Reactor> Stream for TcpStream<R> {
         self.source.poll_attempt(
             Direction::Read,
             cx,
-            |mut stream| stream.read(buf),
+            |stream| Ok(rustix::net::recv(stream, &mut *buf, RecvFlags::empty())?.0),
             |read| (1..room).contains(read),
         )
     }
@@ -115,9 +114,11 @@ impl<R: Reactor> Stream for TcpStream<R> {
         self.source.poll_attempt(
             Direction::Write,
             cx,
-            |mut stream| match bufs {
-                [one] => stream.write(one),
-                many => stream.write_vectored(many),
+            |stream| {
+                Ok(match bufs {
+                    [one] => rustix::net::send(stream, one, SendFlags::NOSIGNAL)?,
+                    many => rustix::io::writev(stream, many)?,
+                })
             },
             |written| *written < offered,
         )
@@ -203,8 +204,7 @@ impl<R: Reactor> Listener for TcpListener<R> {
             Direction::Read,
             cx,
             |listener| {
-                let (stream, source) = listener.accept()?;
-                stream.set_nonblocking(true)?;
+                let (stream, source) = accept(listener)?;
                 options.apply_to_accepted(&SockRef::from(&stream));
                 // Mostly it has said nothing yet, which the reactor finds out rather than a read.
                 Ok((TcpStream::watch(stream, &[Direction::Write])?, source))
@@ -256,6 +256,26 @@ impl<R: Reactor> Connector for TcpConnector<R> {
     fn connect(&mut self) -> Connect<TcpStream<R>> {
         let (address, options) = (self.address.clone(), self.options);
         Box::pin(async move { TcpStream::connect_with(&address, options).await })
+    }
+}
+
+/// Accepts a connection that does not block.
+fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::SocketFlags;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (stream, source) = rustix::net::acceptfrom_with(listener, flags)?;
+        let source = source.and_then(|source| source.try_into().ok());
+        // Of a peer that is gone some systems say no address.
+        let source = source.ok_or(io::ErrorKind::ConnectionAborted)?;
+        Ok((stream.into(), source))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let (stream, source) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok((stream, source))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use async_io::Async;
 
-use super::{Alarm, Direction, Reactor, Readiness, Socket, Source};
+use voltlane_reactor::{Alarm, Direction, Reactor, Readiness, Socket, Source};
 
 /// The reactor that a process shares: whoever waits drives it, else a thread of async-io's own does.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct AsyncIo;
 
 impl Reactor for AsyncIo {
     type Source<T: Socket> = Watched<T>;
-    type Alarm = async_io::Timer;
+    type Alarm = AlarmClock;
 
     fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
         Ok(async_io::block_on(future))
@@ -78,16 +78,20 @@ impl<T: Socket> Source<T> for Watched<T> {
     }
 }
 
-impl Alarm for async_io::Timer {
+/// An alarm of async-io.
+#[derive(Debug)]
+pub struct AlarmClock(async_io::Timer);
+
+impl Alarm for AlarmClock {
     fn never() -> Self {
-        async_io::Timer::never()
+        AlarmClock(async_io::Timer::never())
     }
 
     fn set_at(&mut self, at: Instant) {
-        async_io::Timer::set_at(self, at);
+        self.0.set_at(at);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Future::poll(Pin::new(self), cx).map(drop)
+        Future::poll(Pin::new(&mut self.0), cx).map(drop)
     }
 }

@@ -1,15 +1,15 @@
-//! Who says when a socket is worth another attempt, and when it is time.
+//! Sockets for the drivers, over any way to wait for them; and one such way for one thread, edge-triggered.
 //!
-//! There are two reactors, and one of everything that stands on them: streams, listener, connector and clock are generic.
-//!
-//! - [`AsyncIo`], the reactor of async-io, which the whole process shares. The types of the libraries are on it: they work
-//!   on any executor and on any thread, and somebody drives it always.
-//! - [`Epoll`], one for each thread, edge-triggered, driven by its own [`block_on`](Reactor::block_on) and nothing else.
-//!   The binary is on it where there is epoll.
+//! What both binaries are on stands here once: [`TcpStream`], [`TcpListener`] and [`TcpConnector`] are generic over a [`Reactor`], who says when
+//! a socket is worth another attempt. [`Epoll`] is the reactor of one thread. It waits by itself in [`block_on`](Reactor::block_on), as in
+//! `voltlane-smol`, or as the [`Guest`] of a runtime that waits for it, as in `voltlane`, which is on tokio.
+#![forbid(unsafe_code)]
 
-mod async_io;
 #[cfg(target_os = "linux")]
 mod epoll;
+mod net;
+mod resolve;
+mod timer;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -18,9 +18,10 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-pub(crate) use self::async_io::AsyncIo;
 #[cfg(target_os = "linux")]
-pub(crate) use self::epoll::Epoll;
+pub use self::epoll::{Epoll, EpollAlarm, Guest, Watched};
+pub use self::net::{TcpConnector, TcpListener, TcpStream};
+pub use self::timer::Timer;
 
 /// A way to wait for sockets and for time.
 pub trait Reactor: Debug + Send + Unpin + 'static {

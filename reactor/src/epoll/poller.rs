@@ -1,19 +1,17 @@
 //! One epoll instance, and the thread that waits for it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Wake, Waker};
-use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
-use super::alarms::Alarms;
 use super::sources::{Key, Sources};
-use crate::reactor::{Direction, Readiness};
+use crate::{Direction, Readiness};
 
 /// Events taken at once. Those that wait longer are taken first the next time: the system moves those that it told of to the end.
 pub(super) const EVENTS_PER_WAIT: usize = 512;
@@ -41,7 +39,6 @@ pub(super) struct Poller {
 #[derive(Debug, Default)]
 struct Watched {
     sources: Sources,
-    alarms: Alarms,
 }
 
 /// What is used again for each wait.
@@ -74,11 +71,12 @@ impl Poller {
         })
     }
 
-    /// Begins to watch a socket. It tells at once what the socket is ready for already.
+    /// Begins to watch a socket. It tells at once whether there is something to read already. Of room to write it tells only from when
+    /// somebody waits for it: most sockets always have room, and each event would say so.
     pub(super) fn watch(&self, socket: &impl AsFd) -> io::Result<Key> {
         use epoll::EventFlags as Flags;
         let key = self.lock().sources.insert();
-        let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
+        let flags = Flags::IN | Flags::RDHUP | Flags::ET;
         let data = epoll::EventData::new_u64(key.to_u64());
         if let Err(error) = epoll::add(&self.epoll, socket, data, flags) {
             self.forget(key);
@@ -101,12 +99,26 @@ impl Poller {
     pub(super) fn poll_take(
         &self,
         key: Key,
+        socket: &impl AsFd,
         direction: Direction,
         waker: &Waker,
-    ) -> Poll<Readiness> {
-        let (taken, replaced) = self.lock().sources.take(key, direction, waker);
+    ) -> Poll<io::Result<Readiness>> {
+        let (taken, replaced, begins_to_write) = {
+            let sources = &mut self.lock().sources;
+            let (taken, replaced) = sources.take(key, direction, waker);
+            let waits_for_room = taken.is_pending() && direction == Direction::Write;
+            let begins = waits_for_room && sources.begin_to_watch_writes(key);
+            (taken, replaced, begins)
+        };
         drop(replaced);
-        taken
+        if begins_to_write {
+            use epoll::EventFlags as Flags;
+            let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
+            let data = epoll::EventData::new_u64(key.to_u64());
+            // What it is ready for by now it tells at once.
+            epoll::modify(&self.epoll, socket, data, flags)?;
+        }
+        taken.map(Ok)
     }
 
     pub(super) fn restore(&self, key: Key, direction: Direction, readiness: Readiness) {
@@ -119,41 +131,36 @@ impl Poller {
         self.lock().sources.len()
     }
 
-    /// Changes the alarms. What comes out is dropped outside of the lock.
-    pub(super) fn with_alarms<T>(&self, change: impl FnOnce(&mut Alarms) -> T) -> T {
-        let changed = change(&mut self.lock().alarms);
-        // Another thread's alarm may have become the next one. The thread that waits looked at them after it said that
-        // it waits, so it has seen the change or is seen here.
-        if self.state.load(Ordering::Acquire) == WAITING {
-            self.interrupt();
-        }
-        changed
-    }
-
     /// Waits until something happens, or not at all if the future was woken meanwhile, and wakes who waited for it.
     pub(super) fn wait(&self, wait: &mut Wait) -> io::Result<()> {
         let waits = self.become_waiting();
-        let timeout = if waits {
-            let next = self.lock().alarms.next();
-            next.map(|at| at.saturating_duration_since(Instant::now()))
-        } else {
-            Some(Duration::ZERO)
-        };
-        // The system counts in milliseconds; they are rounded up. What is beyond its numbers is beyond the life of any process.
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        wait.events.clear();
-        let waited = epoll::wait(
-            &self.epoll,
-            spare_capacity(&mut wait.events),
-            timeout.as_ref(),
-        );
+        let timeout = (!waits).then(Timespec::default);
+        let waited = self.take_events(wait, timeout.as_ref());
         if waits {
             self.become_running();
         }
-        match waited {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        waited?;
+        self.dispatch(wait);
+        Ok(())
+    }
+
+    /// Takes note of what happened, without waiting, and wakes who waited for it. True if there may be more.
+    pub(super) fn look(&self, wait: &mut Wait) -> io::Result<bool> {
+        self.become_running();
+        self.take_events(wait, Some(&Timespec::default()))?;
+        self.dispatch(wait);
+        Ok(wait.events.len() == wait.events.capacity())
+    }
+
+    fn take_events(&self, wait: &mut Wait, timeout: Option<&Timespec>) -> io::Result<()> {
+        wait.events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut wait.events), timeout) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    fn dispatch(&self, wait: &mut Wait) {
         {
             let mut watched = self.lock();
             for event in &wait.events {
@@ -164,12 +171,10 @@ impl Poller {
                         .handle_event(data.u64(), flags, &mut wait.woken);
                 }
             }
-            watched.alarms.ring(&mut wait.woken);
         }
         for waker in wait.woken.drain(..) {
             waker.wake();
         }
-        Ok(())
     }
 
     /// Whether the future was woken since the last call.
@@ -177,8 +182,8 @@ impl Poller {
         self.state.swap(RUNNING, Ordering::AcqRel) == WOKEN
     }
 
-    /// False if the future was woken.
-    fn become_waiting(&self) -> bool {
+    /// From now on a wake interrupts the wait. False if the future was woken.
+    pub(super) fn become_waiting(&self) -> bool {
         self.state
             .compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -189,6 +194,11 @@ impl Poller {
         let _ = self
             .state
             .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// What is readable when something happened.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 
     /// Ends the wait of the thread, or its next one.

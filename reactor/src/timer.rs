@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use voltlane_core::Time;
 
-use crate::reactor::{Alarm, Reactor};
+use crate::{Alarm, Reactor};
 
 /// The monotonic clock of the system with one alarm. Its origin is the moment at which it was made.
 ///
@@ -62,7 +62,7 @@ impl<R: Reactor> voltlane_driver::Timer for Timer<R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
@@ -100,13 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_goes_off_on_async_io() {
-        an_alarm_goes_off_at_its_time_however_it_was_moved::<crate::reactor::AsyncIo>();
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
     fn an_alarm_goes_off_on_epoll() {
-        an_alarm_goes_off_at_its_time_however_it_was_moved::<crate::reactor::Epoll>();
+        an_alarm_goes_off_at_its_time_however_it_was_moved::<crate::Epoll>();
     }
 }

@@ -1,0 +1,289 @@
+//! The sockets keep the contract of the driver's traits, whatever waits for them. Each runtime has these tests as its own.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::{self, Shutdown};
+use std::pin::pin;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use conformance::Runtime;
+use rustix::event::{PollFd, PollFlags};
+use socket2::{Domain, Socket, Type};
+use voltlane_driver::{Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
+
+/// Longer than anything here takes, so that a hang is a failure.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// What the system says when the peer has ended its direction.
+#[cfg(target_os = "linux")]
+const END: PollFlags = PollFlags::RDHUP;
+#[cfg(not(target_os = "linux"))]
+const END: PollFlags = PollFlags::HUP;
+
+/// Makes each of the tests one of this runtime.
+macro_rules! tests_of {
+    ($runtime:ty) => {
+        crate::sockets::tests_of! { $runtime =>
+            bytes_pass_and_the_end_is_told
+            a_read_that_fills_its_buffer_is_followed_by_another
+            an_end_that_came_with_the_last_bytes_is_told
+            what_was_there_before_a_stream_came_is_read
+            a_writer_that_found_no_room_goes_on_when_there_is_some
+            an_aborted_stream_is_reset
+            all_who_wait_are_accepted
+            what_cannot_be_reached_is_an_error
+        }
+    };
+    ($runtime:ty => $($test:ident)*) => {
+        $(#[test]
+        fn $test() {
+            crate::sockets::$test::<$runtime>();
+        })*
+    };
+}
+pub(crate) use tests_of;
+
+type StreamOf<R> = <<R as Runtime>::Connector as voltlane_driver::Connector>::Stream;
+type AcceptedOf<R> = <<R as Runtime>::Listener as voltlane_driver::Listener>::Stream;
+
+async fn pair<R: Runtime>(bind: &str) -> (StreamOf<R>, AcceptedOf<R>) {
+    let (mut listener, address) = R::bind(bind.into(), SocketOptions::default())
+        .await
+        .expect("a free port");
+    let mut connector = R::connector(address.to_string(), SocketOptions::default());
+    let connected = connector.connect().await.expect("somebody listens");
+    let (accepted, source) = poll_fn(|cx| listener.poll_accept(cx))
+        .await
+        .expect("somebody connects");
+    assert_eq!(source.is_ipv4(), address.is_ipv4());
+    (connected, accepted)
+}
+
+async fn write(stream: &mut impl Stream, parts: [&[u8]; 2]) -> io::Result<usize> {
+    poll_fn(|cx| stream.poll_write(cx, &parts.map(IoSlice::new))).await
+}
+
+async fn read(stream: &mut impl Stream, buf: &mut [u8]) -> io::Result<usize> {
+    poll_fn(|cx| stream.poll_read(cx, buf)).await
+}
+
+pub(crate) fn bytes_pass_and_the_end_is_told<R: Runtime>() {
+    within_bound::<R>(async {
+        for bind in ["127.0.0.1:0", "[::1]:0", "::1:0", "localhost:0"] {
+            let (mut a, mut b) = pair::<R>(bind).await;
+            let mut buf = [0; 64];
+            assert_eq!(
+                write(&mut a, [b"one ", b"segment"]).await.expect("written"),
+                11
+            );
+            assert_eq!(read(&mut b, &mut buf).await.expect("read"), 11);
+            assert_eq!(&buf[..11], b"one segment");
+            // Drained: the waker is registered and nothing is ready.
+            assert!(is_pending(&mut b, &mut buf).await);
+
+            poll_fn(|cx| a.poll_close(cx)).await.expect("closed");
+            assert_eq!(read(&mut b, &mut buf).await.expect("the end"), 0);
+            // Only one half was closed.
+            assert_eq!(write(&mut b, [b"late", b""]).await.expect("written"), 4);
+            assert_eq!(read(&mut a, &mut buf).await.expect("read"), 4);
+        }
+    });
+}
+
+pub(crate) fn a_read_that_fills_its_buffer_is_followed_by_another<R: Runtime>()
+where
+    StreamOf<R>: Stream<Parcel = net::TcpStream>,
+{
+    within_bound::<R>(async {
+        let (mut a, b) = std_pair();
+        let kernel = b.try_clone().expect("a descriptor");
+        let mut b = StreamOf::<R>::unpack(b).expect("watched");
+        let mut buf = [0; 4];
+        assert!(is_pending(&mut b, &mut buf).await);
+        // All of it is told of once.
+        a.write_all(b"twelve bytes").expect("written");
+        wait_for(&kernel, PollFlags::IN);
+        for part in [b"twel", b"ve b", b"ytes"] {
+            assert_eq!(read(&mut b, &mut buf).await.expect("read"), 4);
+            assert_eq!(&buf, part);
+        }
+        assert!(is_pending(&mut b, &mut buf).await);
+    });
+}
+
+pub(crate) fn an_end_that_came_with_the_last_bytes_is_told<R: Runtime>()
+where
+    StreamOf<R>: Stream<Parcel = net::TcpStream>,
+{
+    within_bound::<R>(async {
+        let (mut a, b) = std_pair();
+        let kernel = b.try_clone().expect("a descriptor");
+        let mut b = StreamOf::<R>::unpack(b).expect("watched");
+        let mut buf = [0; 64];
+        assert!(is_pending(&mut b, &mut buf).await);
+        a.write_all(b"last").expect("written");
+        a.shutdown(Shutdown::Write).expect("closed");
+        // Both are there before the next look, so that no event comes between them.
+        wait_for(&kernel, END);
+        assert_eq!(read(&mut b, &mut buf).await.expect("read"), 4);
+        for _ in 0..2 {
+            assert_eq!(read(&mut b, &mut buf).await.expect("the end"), 0);
+        }
+    });
+}
+
+pub(crate) fn what_was_there_before_a_stream_came_is_read<R: Runtime>()
+where
+    StreamOf<R>: Stream<Parcel = net::TcpStream>,
+{
+    within_bound::<R>(async {
+        let (mut a, mut b) = std_pair();
+        let mut buf = [0; 64];
+        // As from shard to shard, more than once.
+        for _ in 0..3 {
+            a.write_all(b"before").expect("written");
+            wait_for(&b, PollFlags::IN);
+            let mut stream = StreamOf::<R>::unpack(b).expect("watched");
+            assert_eq!(read(&mut stream, &mut buf).await.expect("read"), 6);
+            assert!(is_pending(&mut stream, &mut buf).await);
+            a.write_all(b"after").expect("written");
+            assert_eq!(read(&mut stream, &mut buf).await.expect("read"), 5);
+            b = stream.pack().expect("let go");
+        }
+    });
+}
+
+pub(crate) fn a_writer_that_found_no_room_goes_on_when_there_is_some<R: Runtime>()
+where
+    StreamOf<R>: Stream<Parcel = net::TcpStream>,
+{
+    within_bound::<R>(async {
+        let (mut a, b) = std_pair();
+        let mut b = StreamOf::<R>::unpack(b).expect("watched");
+        // A write that took all is followed by another: no event will tell of room that was always there.
+        let small = poll_fn(|cx| {
+            let mut write = || b.poll_write(cx, &[IoSlice::new(&[7; 10])]);
+            Poll::Ready((0..3).filter(|_| write().is_ready()).count())
+        });
+        assert_eq!(small.await, 3);
+        let mut sent = 30;
+        let blocked = poll_fn(|cx| {
+            loop {
+                match b.poll_write(cx, &[IoSlice::new(&[7; 65_536])]) {
+                    Poll::Ready(written) => sent += written.expect("written"),
+                    Poll::Pending => return Poll::Ready(sent),
+                }
+            }
+        });
+        let blocked = blocked.await;
+        let reader = thread::spawn(move || {
+            let mut all = Vec::new();
+            a.read_to_end(&mut all).map(|_| all.len())
+        });
+        let mut sent = blocked;
+        while sent < 2 * blocked {
+            sent += write(&mut b, [&[7; 65_536], b""]).await.expect("written");
+        }
+        poll_fn(|cx| b.poll_close(cx)).await.expect("closed");
+        // It ends, since everything was written.
+        assert_eq!(reader.join().expect("no panic").expect("read"), sent);
+    });
+}
+
+pub(crate) fn an_aborted_stream_is_reset<R: Runtime>() {
+    within_bound::<R>(async {
+        let (a, mut b) = pair::<R>("127.0.0.1:0").await;
+        a.abort();
+        let error = read(&mut b, &mut [0; 8])
+            .await
+            .expect_err("not an orderly end");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+pub(crate) fn all_who_wait_are_accepted<R: Runtime>() {
+    within_bound::<R>(async {
+        let options = SocketOptions::default();
+        let (mut listener, address) = R::bind("127.0.0.1:0".into(), options)
+            .await
+            .expect("a free port");
+        let mut clients = Vec::new();
+        for crowd in [100, 1, 10] {
+            let connect = || net::TcpStream::connect(address).expect("somebody listens");
+            clients.extend((0..crowd).map(|_| connect()));
+            for _ in 0..crowd {
+                let accepted = poll_fn(|cx| listener.poll_accept(cx)).await;
+                assert!(accepted.is_ok());
+            }
+            let more = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+            assert!(more.is_pending());
+        }
+    });
+}
+
+pub(crate) fn what_cannot_be_reached_is_an_error<R: Runtime>() {
+    within_bound::<R>(async {
+        let options = SocketOptions::default();
+        // Bound, so that nobody else gets the port, and nobody listens.
+        let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = net::SocketAddr::from(([127, 0, 0, 1], 0));
+        deaf.bind(&any.into()).expect("a free port");
+        let free = deaf.local_addr().expect("it is bound");
+        let free = free.as_socket().expect("an address");
+        for address in [
+            &free.to_string(),
+            "no port",
+            "127.0.0.1:65536",
+            "127.0.0.1:",
+        ] {
+            let mut connector = R::connector(address.into(), options);
+            assert!(connector.connect().await.is_err(), "{address}");
+        }
+        assert!(
+            R::bind("192.0.2.1:0".into(), options).await.is_err(),
+            "not an address of this machine"
+        );
+    });
+}
+
+async fn is_pending(stream: &mut impl Stream, buf: &mut [u8]) -> bool {
+    poll_fn(|cx| Poll::Ready(stream.poll_read(cx, buf)))
+        .await
+        .is_pending()
+}
+
+/// Two ends of a connection, of which the second does not block.
+fn std_pair() -> (net::TcpStream, net::TcpStream) {
+    let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let a = net::TcpStream::connect(address).expect("somebody listens");
+    let (b, _) = listener.accept().expect("somebody connects");
+    b.set_nonblocking(true).expect("it is a socket");
+    (a, b)
+}
+
+/// Waits on this thread until the system has something.
+fn wait_for(socket: &net::TcpStream, what: PollFlags) {
+    let mut sockets = [PollFd::new(socket, what)];
+    let timeout = BOUND.try_into().expect("a few seconds");
+    let ready = rustix::event::poll(&mut sockets, Some(&timeout)).expect("polled");
+    assert_eq!(ready, 1, "{what:?} within {BOUND:?}");
+}
+
+fn within_bound<R: Runtime>(run: impl Future<Output = ()> + Send + 'static) {
+    let bounded = async {
+        let mut run = pin!(run);
+        let mut timer = R::Timer::default();
+        let until = timer.now() + BOUND;
+        poll_fn(|cx| match run.as_mut().poll(cx) {
+            Poll::Pending if timer.poll_until(cx, until).is_ready() => {
+                panic!("not within {BOUND:?}")
+            }
+            polled => polled,
+        })
+        .await;
+    };
+    R::block_on(bounded).expect("a runtime");
+}
