@@ -73,7 +73,7 @@
 //! # Ok(())
 //! # }
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 /// What the README shows is compiled.
 #[cfg(doctest)]
@@ -89,6 +89,8 @@ pub use voltlane_driver::{EdgeHandle, backend, client};
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
 pub use runtime::Tokio;
+#[cfg(target_os = "linux")]
+pub use runtime::TokioEpoll;
 pub use timer::Timer;
 
 /// A client of an edge, over TCP.

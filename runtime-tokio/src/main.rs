@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+#[cfg(not(target_os = "linux"))]
+use voltlane_tokio::Tokio as Runtime;
+#[cfg(target_os = "linux")]
+use voltlane_tokio::TokioEpoll as Runtime;
+
 fn main() -> ExitCode {
-    voltlane_app::main::<voltlane_tokio::Tokio>("voltlane")
+    voltlane_app::main::<Runtime>("voltlane")
 }
