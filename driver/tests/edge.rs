@@ -41,6 +41,11 @@ struct Setup {
 }
 
 fn setup(config: EdgeConfig, chaos: Chaos) -> Setup {
+    setup_with_link(config, chaos, CAPACITY)
+}
+
+/// The same, with a link that holds `capacity` bytes.
+fn setup_with_link(config: EdgeConfig, chaos: Chaos, capacity: usize) -> Setup {
     let mut world = World::default();
     let (clients, backend) = (Place::default(), Place::default());
     let edge = Edge::new(
@@ -50,7 +55,7 @@ fn setup(config: EdgeConfig, chaos: Chaos) -> Setup {
     );
     let connector = MemoryConnector {
         place: backend.clone(),
-        capacity: CAPACITY,
+        capacity,
         chaos,
     };
     let mut driver: Driver = EdgeDriver::new(
@@ -544,6 +549,42 @@ fn another_configuration_holds_from_the_next_turn_on_and_of_two_the_later() {
         assert_eq!(client.recv().await.expect("in order"), None);
         settle(&clock).await;
     });
+}
+
+#[test]
+fn what_was_read_of_clients_is_handed_on_after_64_kib_and_the_others_come_after_it() {
+    const PACKET: usize = 16 * 1024 - 4;
+    for (senders, link_writes) in [(4, 1), (5, 2), (8, 2), (9, 3)] {
+        let Setup {
+            mut world,
+            clients,
+            backend,
+            ..
+        } = setup_with_link(EdgeConfig::default(), Chaos::NONE, 16 * CAPACITY);
+        let mut listener = MemoryListener(backend);
+        let clock = world.clock.clone();
+        world.run(async {
+            let mut link = BackendPeer::accept(&mut listener).await;
+            let mut peers = Vec::new();
+            for _ in 0..senders {
+                let stream = clients.dial(CAPACITY, Chaos::NONE);
+                peers.push(ClientPeer::join(stream).await.expect("joined"));
+            }
+            settle(&clock).await;
+            let stats = Arc::clone(link.frames.stream.peer_stats());
+            let before = stats.writes.load(Ordering::Relaxed);
+            for peer in &mut peers {
+                peer.send(&[7; PACKET]).await.expect("sent");
+            }
+            settle(&clock).await;
+            let writes = stats.writes.load(Ordering::Relaxed) - before;
+            assert_eq!(writes, link_writes, "{senders} packets of 16 KiB");
+            for _ in 0..senders {
+                let (_, _, data) = link.recv().await.expect("received").expect("a packet");
+                assert_eq!(data.len(), PACKET);
+            }
+        });
+    }
 }
 
 #[test]

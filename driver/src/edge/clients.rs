@@ -72,7 +72,7 @@ impl<S: Stream> Clients<S> {
         });
     }
 
-    /// Serves a client whose token was woken or queued: reads it once, and notes a write that may get on.
+    /// Serves a client whose token was woken or queued: reads it once, and notes a write that may get on. How many bytes it read.
     pub(super) fn handle_ready(
         &mut self,
         token: Token,
@@ -80,11 +80,12 @@ impl<S: Stream> Clients<S> {
         now: Time,
         buffer: &mut [u8],
         work: &mut Work,
-    ) {
+    ) -> usize {
         let index = token as usize;
         let Some(Some(client)) = self.table.get_mut(index) else {
-            return;
+            return 0;
         };
+        let mut taken = 0;
         client.source.serve();
         if std::mem::take(&mut client.write_blocked) {
             work.unblocked.push(client.key);
@@ -94,13 +95,14 @@ impl<S: Stream> Clients<S> {
             let budget = edge.read_budget(client.key).min(buffer.len());
             client.read_paused = budget == 0;
             if client.read_paused {
-                return;
+                return taken;
             }
             let cause = match client.channel.read(cx, &mut buffer[..budget]) {
-                Read::Blocked => return,
+                Read::Blocked => return taken,
                 Read::Eof => Closed::Eof,
                 Read::Failed => Closed::Error,
                 Read::Bytes(bytes) => {
+                    taken += bytes;
                     edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
                     if bytes == budget {
                         // There may be more, which waits until the others had their turn.
@@ -111,9 +113,10 @@ impl<S: Stream> Clients<S> {
             };
             edge.handle_client_closed(now, client.key, cause);
             self.remove(index);
-            return;
+            return taken;
         }
         work.queue(&client.source, token);
+        taken
     }
 
     /// Serves a client that the edge has something for: output, an end, or the wish for more bytes.

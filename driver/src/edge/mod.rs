@@ -28,6 +28,8 @@ use crate::{Connector, Listener, Stream, Timer};
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Clients read in one turn, before the backend is written to.
 const CLIENTS_PER_TURN: usize = 512;
+/// Bytes after which no other client is read in one turn: what was read is handed on while it is in the processor's cache.
+const CLIENT_BYTES_PER_TURN: usize = 64 * 1024;
 /// Clients written to in one turn.
 const WRITES_PER_TURN: usize = 1_024;
 /// Connections accepted in one poll: old work goes before new.
@@ -44,7 +46,7 @@ const LINK_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// It is a future, to be run as one task, and ends after [`EdgeHandle::shutdown`]. It decides nothing: who is let in,
 /// who is read, what is written and when to close is asked of the [`Edge`]. Each poll takes turns of a fixed order:
 ///
-/// 1. every client that was woken is read once (up to 512, the others wait for the next turn);
+/// 1. every client that was woken is read once (up to 512 and 64 KiB, the others wait for the next turn);
 /// 2. the link is read; 3. time is handled; 4. new clients are accepted, and those that other shards handed over taken (up to 64);
 /// 5. the link is dialled or dropped, and written to, once for all that came in;
 /// 6. every client with something to say is written to, once, or closed.
@@ -144,12 +146,21 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     /// One turn. Clients are accepted in the first one of a poll only: between two polls the runtime finds out who of
     /// them has spoken, and that counts before those who are yet to come.
     fn turn(&mut self, now: Time, accepts: bool) {
+        let mut taken = 0;
         for _ in 0..self.work.waiting().min(CLIENTS_PER_TURN) {
+            if taken >= CLIENT_BYTES_PER_TURN {
+                break;
+            }
             let Some(token) = self.work.next_client() else {
                 break;
             };
-            self.clients
-                .handle_ready(token, &mut self.edge, now, &mut self.buffer, &mut self.work);
+            taken += self.clients.handle_ready(
+                token,
+                &mut self.edge,
+                now,
+                &mut self.buffer,
+                &mut self.work,
+            );
         }
         self.link.read(&mut self.edge, now, &mut self.buffer);
         if self
