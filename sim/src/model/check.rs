@@ -1,7 +1,7 @@
 //! After an event: does the edge show what must follow from it, and nothing else?
 
 use super::admission::MADE_ROOM;
-use super::conn::{Manner, Piece, State};
+use super::conn::{Conn, Manner, Piece, State};
 use super::{Ended, Model};
 use crate::codec::Hello;
 
@@ -76,6 +76,7 @@ impl Model {
         self.check_expiries(view);
         self.learn_waits(view);
         self.dirty.extend(touched);
+        self.learn_joins(view);
         while let Some(conn) = self.dirty.pop_first() {
             if self.conns.contains_key(&conn) {
                 self.check_conn(view, conn);
@@ -245,12 +246,15 @@ impl Model {
         }
     }
 
-    fn check_conn(&mut self, view: &dyn View, conn: u32) {
-        let joins = self
-            .conns
-            .get(&conn)
-            .is_some_and(|state| state.state == State::Join && state.pieces.is_empty());
-        if joins && view.output(conn).iter().any(|part| !part.is_empty()) {
+    /// Which newcomers that had to wait have a session now: before anything is said of those that have none, who may have come after them.
+    fn learn_joins(&mut self, view: &dyn View) {
+        let waits = |state: &Conn| state.state == State::Join && state.pieces.is_empty();
+        let begins = |conn: &u32| {
+            self.conns.get(conn).is_some_and(waits)
+                && view.output(*conn).iter().any(|part| !part.is_empty())
+        };
+        let begun: Vec<_> = self.dirty.iter().copied().filter(begins).collect();
+        for conn in begun {
             if self.sessions.len() >= self.limits.max_sessions {
                 let text =
                     format!("conn {conn} begins a session, and all that there may be are there");
@@ -259,6 +263,9 @@ impl Model {
             self.begin_session(conn);
             self.parse(conn);
         }
+    }
+
+    fn check_conn(&mut self, view: &dyn View, conn: u32) {
         self.check_close(view, conn);
         let shown = view.output(conn);
         if self

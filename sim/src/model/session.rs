@@ -250,13 +250,27 @@ impl Model {
             return self.end_session(sid, "missed packet buffer full");
         }
         if address.is_some_and(|address| self.is_one_too_many(sid, address)) {
-            return self.end_session(sid, "too many stale clients");
+            return match self.order_is_seen(sid) {
+                true => self.end_session(sid, "too many stale clients"),
+                false => self.lose_sight(),
+            };
         }
         let went_from = address.and_then(|address| self.counts_for(address));
         if let Some(session) = self.sessions.get_mut(&sid) {
             session.went_from = went_from;
         }
         self.cap_away();
+    }
+
+    /// Whether `sid` is known to have gone away after all others that are away. Which of several that went at one instant went first is
+    /// to be seen only where an event of its own took each away.
+    fn order_is_seen(&self, sid: u64) -> bool {
+        let Some(last) = self.sessions.get(&sid) else {
+            return true;
+        };
+        let alike = |one: &&Session| one.conn.is_none() && one.deadline == last.deadline;
+        let mut together = self.sessions.values().filter(alike);
+        together.clone().count() == 1 || together.all(|one| one.left_by_event)
     }
 
     /// SPEC 9.7(b).
