@@ -1,14 +1,12 @@
 //! The same plan gives the same run: within a process and in another, on any number of threads, in a debug and in a
-//! release build, with somebody watching and with all logs on.
+//! release build, and with somebody watching. With all logs on: `logs.rs`.
 //!
 //! `sim/golden.txt` holds the trace hashes of the first seeds. A change of the core, the generator or the engine that
 //! changes what happens changes them: that must be meant. `VL_BLESS=1 cargo test -p sim --test determinism` writes the
 //! file anew.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use sim::block;
 use sim::engine;
@@ -47,41 +45,6 @@ fn other_processes_run_the_same_way_on_one_thread_and_on_two() {
             hashes,
             "{threads} threads"
         );
-    }
-}
-
-#[test]
-fn logs_change_nothing() {
-    let logs = Logs::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer({
-            let logs = logs.clone();
-            move || logs.clone()
-        })
-        .finish();
-    let hash = |seed| engine::run(&generate(seed)).hash;
-    let logged: Vec<_> =
-        tracing::subscriber::with_default(subscriber, || (0..SEEDS).map(hash).collect());
-    assert_eq!(logged, (0..SEEDS).map(hash).collect::<Vec<_>>());
-    let logs = logs.0.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(logs.len() > 100_000, "{} bytes of logs", logs.len());
-}
-
-/// Log lines, kept.
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
