@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
-use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of};
-use socket2::{Domain, Socket, Type};
+use conformance::{
+    Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of, deaf_place,
+};
 use voltlane_core::wire::tagged::{Flag, Tagged};
 
 use super::{HEALING, rig};
@@ -246,12 +247,7 @@ fn at_the_first_start_an_edge_serves_without_a_backend() {
 
 #[test]
 fn an_edge_that_needs_its_backend_at_the_start_ends_without() {
-    // Bound, so that nobody else gets the port, and nobody listens.
-    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    deaf.bind(&any.into()).expect("a free port");
-    let place = deaf.local_addr().expect("it is bound");
-    let place = place.as_socket().expect("an address");
+    let (_deaf, place) = deaf_place();
     let directory = Directory::new();
     directory.write("connserver.toml", "master.required_at_start = true\n");
     let place = place.to_string();

@@ -4,7 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
-use conformance::{Backend, Client, Directory, Edge, Frames, Incoming, Process, Signal, bytes_of};
+use conformance::{
+    Backend, Client, Directory, Edge, Frames, Incoming, Process, Signal, bytes_of, deaf_place,
+};
 
 use super::rig;
 
@@ -297,4 +299,34 @@ fn a_closed_log_stops_nothing() {
         client.leave();
     }
     edge.stop();
+}
+
+/// A start that lacks descriptors, wherever they end, is an error that says so. (BAD-INPUT G8)
+#[test]
+fn with_too_few_descriptors_a_start_fails_in_words() {
+    let (_deaf, master) = deaf_place();
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &master.to_string()];
+    let mut fails = 0;
+    for descriptors in 8..40 {
+        let directory = Directory::new();
+        let command = crate::PROGRAM.command_with_descriptors(descriptors, &directory, &arguments);
+        let mut process = Process::start(command);
+        let first = loop {
+            let line = process.stderr("");
+            if line.contains("listening") || line.contains("ERROR") {
+                break line;
+            }
+        };
+        if first.contains("listening") {
+            process.signal(Signal::TERM);
+        }
+        let finished = process.end();
+        match finished.code {
+            Some(0) => {}
+            Some(1) if finished.stderr.contains("Too many open files") => fails += 1,
+            _ => panic!("{descriptors} descriptors: {finished:?}"),
+        }
+        assert!(!finished.stderr.contains("panicked"), "{finished:?}");
+    }
+    assert!((1..32).contains(&fails), "{fails} of 32");
 }

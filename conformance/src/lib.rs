@@ -26,6 +26,8 @@ mod rig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 pub use backend::{Backend, Link, Packet};
 pub use client::{Challenged, Client, Session};
 pub use edge::Edge;
@@ -48,6 +50,16 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub fn own_host() -> Ipv4Addr {
     let [a, b] = random();
     Ipv4Addr::new(127, 77, a, b)
+}
+
+/// A place of loopback where nobody listens, as long as the socket lives: it is bound, so that nobody else gets the port.
+#[must_use]
+pub fn deaf_place() -> (Socket, SocketAddr) {
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    deaf.bind(&any.into()).expect("a free port");
+    let place = deaf.local_addr().expect("it is bound");
+    (deaf, place.as_socket().expect("an address"))
 }
 
 #[path = "../../runtime-tokio/examples/chat.rs"]

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod address;
 pub mod backend;
 pub mod client;
 mod edge;

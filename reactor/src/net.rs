@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use voltlane_driver::address::first_of;
 use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
 use crate::resolve::resolve;
@@ -31,17 +32,12 @@ impl<R: Reactor> TcpStream<R> {
     }
 
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<Self> {
-        let mut last = None;
-        for candidate in resolve(address).await? {
-            match Self::connect_to(candidate).await {
-                Ok(stream) => {
-                    options.apply(&SockRef::from(stream.source.get_ref()))?;
-                    return Ok(stream);
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| no_address(address)))
+        first_of(address, resolve(address).await?, |candidate| async move {
+            let stream = Self::connect_to(candidate).await?;
+            options.apply(&SockRef::from(stream.source.get_ref()))?;
+            Ok(stream)
+        })
+        .await
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<Self> {
@@ -156,17 +152,10 @@ impl<R: Reactor> TcpListener<R> {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<Self> {
-        let mut last = None;
-        for candidate in resolve(address).await? {
-            match options
-                .listen(candidate)
-                .and_then(|listener| Self::from_std(listener, options))
-            {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| no_address(address)))
+        first_of(address, resolve(address).await?, |candidate| async move {
+            Self::from_std(options.listen(candidate)?, options)
+        })
+        .await
     }
 
     /// Accepts at a listener that does not block, as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] give.
@@ -277,11 +266,4 @@ fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, 
         stream.set_nonblocking(true)?;
         Ok((stream, source))
     }
-}
-
-fn no_address(address: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("`{address}` has no address"),
-    )
 }

@@ -7,21 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 
-/// The addresses of `host:port`. The last colon splits, so `::1:42000` is good as well as `[::1]:42000`. An address
-/// that needs no resolver is taken as it is; a name is looked up on a thread of its own, which ends with that.
+use voltlane_driver::address::HostPort;
+
+/// The addresses of `host:port`. A name is looked up on a thread of its own, which ends with that.
 pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = address.parse() {
-        return Ok(vec![address]);
+    match HostPort::parse(address)? {
+        HostPort::Address(address) => Ok(vec![address]),
+        HostPort::Name(host, port) => look_up(host.to_owned(), port).await,
     }
-    let bad = || {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("`{address}` is not of the form host:port"),
-        )
-    };
-    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    let port: u16 = port.parse().map_err(|_| bad())?;
-    look_up(host.to_owned(), port).await
 }
 
 #[derive(Default)]

@@ -39,8 +39,7 @@ impl<R: Reactor> Default for Timer<R> {
 
 impl<R: Reactor> voltlane_driver::Timer for Timer<R> {
     fn now(&self) -> Time {
-        let nanos = self.origin.elapsed().as_nanos();
-        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Time::ZERO + self.origin.elapsed()
     }
 
     fn poll_until(&mut self, cx: &mut Context<'_>, at: Time) -> Poll<()> {

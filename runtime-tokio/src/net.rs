@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use voltlane_driver::address::{HostPort, first_of};
 use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
@@ -23,17 +24,12 @@ impl TcpStream {
     }
 
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
-        let mut last = None;
-        for candidate in resolve(address).await? {
-            match tokio::net::TcpStream::connect(candidate).await {
-                Ok(stream) => {
-                    options.apply(&SockRef::from(&stream))?;
-                    return Ok(TcpStream(stream));
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| no_address(address)))
+        first_of(address, resolve(address).await?, |candidate| async move {
+            let stream = tokio::net::TcpStream::connect(candidate).await?;
+            options.apply(&SockRef::from(&stream))?;
+            Ok(TcpStream(stream))
+        })
+        .await
     }
 }
 
@@ -106,17 +102,10 @@ impl TcpListener {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
-        let mut last = None;
-        for candidate in resolve(address).await? {
-            match options
-                .listen(candidate)
-                .and_then(|listener| Self::from_std(listener, options))
-            {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| no_address(address)))
+        first_of(address, resolve(address).await?, |candidate| async move {
+            Self::from_std(options.listen(candidate)?, options)
+        })
+        .await
     }
 
     /// Accepts at a listener that does not block, as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] give. Needs a
@@ -197,25 +186,10 @@ impl Connector for TcpConnector {
     }
 }
 
-/// The addresses of `host:port`. The last colon splits, so `::1:42000` is good as well as `[::1]:42000`.
+/// The addresses of `host:port`.
 async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = address.parse() {
-        return Ok(vec![address]);
-    }
-    let bad = || {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("`{address}` is not of the form host:port"),
-        )
-    };
-    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    let port: u16 = port.parse().map_err(|_| bad())?;
-    Ok(tokio::net::lookup_host((host, port)).await?.collect())
-}
-
-fn no_address(address: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("`{address}` has no address"),
-    )
+    Ok(match HostPort::parse(address)? {
+        HostPort::Address(address) => vec![address],
+        HostPort::Name(host, port) => tokio::net::lookup_host((host, port)).await?.collect(),
+    })
 }

@@ -342,6 +342,11 @@ impl Sources {
             .copied()
     }
 
+    fn is_blank_at(&self, index: u32, now: Time, limits: &SourceLimits) -> bool {
+        let source = self.slab.at(index);
+        source.is_some_and(|source| source.is_blank(now, limits))
+    }
+
     /// Makes room for one more entry beyond `places`, if there is one that may be forgotten.
     fn make_room(&mut self, now: Time, places: usize, limits: &SourceLimits) -> bool {
         for _ in 0..LOOKS {
@@ -351,11 +356,7 @@ impl Sources {
             let Some((longest_idle, _)) = self.idle.first(IDLE) else {
                 return false;
             };
-            let blank = self
-                .slab
-                .at(longest_idle)
-                .is_some_and(|source| source.is_blank(now, limits));
-            if blank {
+            if self.is_blank_at(longest_idle, now, limits) {
                 self.forget(longest_idle);
             } else {
                 // One whose rate or penalty still means something is kept: it could be thrown out to be forgiven. It goes to the end of
@@ -420,11 +421,7 @@ impl Sources {
             let Some((index, since)) = self.idle.first(IDLE) else {
                 return;
             };
-            let blank = self
-                .slab
-                .at(index)
-                .is_some_and(|source| source.is_blank(now, limits));
-            if !blank || now.since(since) < MAX_PENALTY {
+            if !self.is_blank_at(index, now, limits) || now.since(since) < MAX_PENALTY {
                 return;
             }
             self.forget(index);

@@ -1,60 +1,66 @@
 //! When somebody wants to be woken.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::task::{Context, Poll, ready};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use super::current;
+use super::poller::Poller;
+use crate::Alarm;
 
-use super::Watched;
-use crate::{Alarm, Direction, Source as _};
+/// Names an alarm that was set, and puts it in order.
+pub(super) type Key = (Instant, u64);
 
-/// An alarm of the reactor of the thread that it is first polled on: a descriptor like the sockets, which the system makes readable at
-/// its time.
-///
-/// So no wait has an end of its own. A timeout of each wait would have the system program its clock and take that back for each: on a virtual
-/// machine two exits to the host, a microsecond or more. An alarm is set when its time changes.
+/// The alarms of a thread, which are as many as its future has clocks.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    set: BTreeMap<Key, Waker>,
+    next_number: u64,
+}
+
+impl Alarms {
+    /// When the first one is to go off.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.set.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes those out whose time has come.
+    pub(super) fn ring(&mut self, now: Instant, woken: &mut Vec<Waker>) {
+        while let Some(first) = self.set.first_entry().filter(|first| first.key().0 <= now) {
+            woken.push(first.remove());
+        }
+    }
+
+    pub(super) fn insert(&mut self, at: Instant, waker: Waker) -> Key {
+        let key = (at, self.next_number);
+        self.next_number += 1;
+        self.set.insert(key, waker);
+        key
+    }
+
+    /// Gives back who waited for it, to be dropped outside of any lock.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Waker> {
+        self.set.remove(&key)
+    }
+}
+
+/// An alarm of the reactor of the thread that it is first polled on.
 ///
 /// # Panics
-/// It panics when it is polled outside of a reactor's future and has to wait, and when there is no descriptor for it then.
+/// It panics when it is polled outside of a reactor's future and has to wait.
 #[derive(Debug)]
 pub struct EpollAlarm {
     at: Option<Instant>,
-    /// What the system was told.
-    set_to: Option<Instant>,
-    clock: Option<Watched<OwnedFd>>,
+    poller: Option<Arc<Poller>>,
+    set: Option<Key>,
 }
 
 impl EpollAlarm {
-    /// Tells the system when, if it does not know.
-    fn set(&mut self, at: Instant) -> io::Result<&mut Watched<OwnedFd>> {
-        let clock = match self.clock.take() {
-            Some(clock) => clock,
-            None => {
-                let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-                Watched::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?
-            }
-        };
-        let clock = self.clock.insert(clock);
-        if self.set_to != Some(at) {
-            let nothing = Timespec::default();
-            let left = at.saturating_duration_since(Instant::now());
-            let once = Itimerspec {
-                it_interval: nothing,
-                // Nothing would unset it. What is beyond the system's numbers is beyond the life of any process.
-                it_value: Timespec {
-                    tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                    tv_nsec: left.subsec_nanos().max(1).into(),
-                },
-            };
-            timerfd_settime(clock.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-            self.set_to = Some(at);
+    fn unset(&mut self) {
+        if let (Some(poller), Some(key)) = (&self.poller, self.set.take()) {
+            poller.forget_alarm(key);
         }
-        Ok(clock)
     }
 }
 
@@ -62,12 +68,13 @@ impl Alarm for EpollAlarm {
     fn never() -> Self {
         EpollAlarm {
             at: None,
-            set_to: None,
-            clock: None,
+            poller: None,
+            set: None,
         }
     }
 
     fn set_at(&mut self, at: Instant) {
+        self.unset();
         self.at = Some(at);
     }
 
@@ -75,12 +82,21 @@ impl Alarm for EpollAlarm {
         let Some(at) = self.at else {
             return Poll::Pending;
         };
-        while Instant::now() < at {
-            let clock = self.set(at).expect("a reactor, and a descriptor to spare");
-            // Each time that it goes off is told, and need not be read.
-            ready!(clock.poll_take(Direction::Read, cx)).expect("it is watched");
+        self.unset();
+        if Instant::now() >= at {
+            self.at = None;
+            return Poll::Ready(());
         }
-        self.at = None;
-        Poll::Ready(())
+        let poller = self
+            .poller
+            .get_or_insert_with(|| current().expect("there is a reactor: this is in its future"));
+        self.set = Some(poller.set_alarm(at, cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for EpollAlarm {
+    fn drop(&mut self) {
+        self.unset();
     }
 }

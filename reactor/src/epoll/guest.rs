@@ -20,7 +20,6 @@ pub struct Guest {
     poller: Arc<Poller>,
     waker: Waker,
     wait: Wait,
-    was_polled: bool,
 }
 
 impl Guest {
@@ -34,7 +33,6 @@ impl Guest {
             waker: Waker::from(Arc::clone(&poller)),
             poller,
             wait: Wait::default(),
-            was_polled: false,
         })
     }
 
@@ -53,8 +51,7 @@ impl Guest {
         future: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
-        if self.poller.take_wake() || !self.was_polled {
-            self.was_polled = true;
+        if self.poller.take_wake() {
             let _entered = Entered::new(Arc::clone(&self.poller));
             if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&self.waker)) {
                 return Poll::Ready(output);

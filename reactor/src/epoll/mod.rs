@@ -1,7 +1,7 @@
 //! A reactor for one thread, edge-triggered.
 //!
-//! A socket is registered once, and once more when a write to it first finds no room; the system tells of each change once. What it told is kept as a [`Readiness`]
-//! until somebody takes it, so waiting for a socket takes no system call. async-io's reactor, which any thread may drive at any time,
+//! A socket is registered once, and once more when a write to it first finds no room; the system tells of each change once. What it told is
+//! kept as a [`Readiness`] until somebody takes it, so waiting for a socket takes no system call. async-io's reactor, which any thread may drive at any time,
 //! arms a socket anew for each wait.
 //!
 //! The thread that has it runs one future. When that has nothing to do, the thread waits in `epoll_wait` for sockets, for alarms and
@@ -46,15 +46,12 @@ impl Reactor for Epoll {
         let mut wait = Wait::default();
         let mut future = pin!(future);
         loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            if poller.take_wake()
+                && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+            {
                 return Ok(output);
             }
-            loop {
-                poller.wait(&mut wait)?;
-                if poller.take_wake() {
-                    break;
-                }
-            }
+            poller.wait(&mut wait)?;
         }
     }
 }

@@ -5,19 +5,31 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Wake, Waker};
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
+use super::alarms::{self, Alarms};
 use super::sources::{Key, Sources};
 use crate::{Direction, Readiness};
 
 /// Events taken at once. Those that wait longer are taken first the next time: the system moves those that it told of to the end.
 pub(super) const EVENTS_PER_WAIT: usize = 512;
 
+/// What the system tells of a socket from the beginning.
+const READS: epoll::EventFlags = epoll::EventFlags::IN
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::ET);
+
 /// What the system says for a wake of another thread; no [`Key`] has the index that it would be.
 const WAKE: u64 = u64::MAX;
+/// The same for the clock.
+const CLOCK: u64 = u64::MAX - 1;
 
 /// The future is polled, or its wakers are being called. The states of [`Poller::state`].
 const RUNNING: u8 = 0;
@@ -32,6 +44,9 @@ const WAITING: u8 = 2;
 pub(super) struct Poller {
     epoll: OwnedFd,
     wake: OwnedFd,
+    /// Readable when the first alarm is to go off. So no wait has an end of its own: a timeout of each would have the system program its
+    /// clock and take that back for each, on a virtual machine two exits to the host, a microsecond or more.
+    clock: OwnedFd,
     state: AtomicU8,
     watched: Mutex<Watched>,
 }
@@ -39,6 +54,9 @@ pub(super) struct Poller {
 #[derive(Debug, Default)]
 struct Watched {
     sources: Sources,
+    alarms: Alarms,
+    /// When the clock goes off; sooner than the first alarm where that was taken away.
+    clock_set_to: Option<Instant>,
 }
 
 /// What is used again for each wait.
@@ -63,10 +81,18 @@ impl Poller {
         // Each write is an edge: it need not be read, and its counter lasts for 2^64 of them.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), flags)?;
+        // Each time that it goes off is an edge, too.
+        let clock = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        epoll::add(&epoll, &clock, epoll::EventData::new_u64(CLOCK), flags)?;
         Ok(Poller {
             epoll,
             wake,
-            state: AtomicU8::new(RUNNING),
+            clock,
+            // It has not been polled yet.
+            state: AtomicU8::new(WOKEN),
             watched: Mutex::default(),
         })
     }
@@ -74,11 +100,9 @@ impl Poller {
     /// Begins to watch a socket. It tells at once whether there is something to read already. Of room to write it tells only from when
     /// somebody waits for it: most sockets always have room, and each event would say so.
     pub(super) fn watch(&self, socket: &impl AsFd) -> io::Result<Key> {
-        use epoll::EventFlags as Flags;
         let key = self.lock().sources.insert();
-        let flags = Flags::IN | Flags::RDHUP | Flags::ET;
         let data = epoll::EventData::new_u64(key.to_u64());
-        if let Err(error) = epoll::add(&self.epoll, socket, data, flags) {
+        if let Err(error) = epoll::add(&self.epoll, socket, data, READS) {
             self.forget(key);
             return Err(error.into());
         }
@@ -112,17 +136,50 @@ impl Poller {
         };
         drop(replaced);
         if begins_to_write {
-            use epoll::EventFlags as Flags;
-            let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
             let data = epoll::EventData::new_u64(key.to_u64());
             // What it is ready for by now it tells at once.
-            epoll::modify(&self.epoll, socket, data, flags)?;
+            epoll::modify(&self.epoll, socket, data, READS | epoll::EventFlags::OUT)?;
         }
         taken.map(Ok)
     }
 
     pub(super) fn restore(&self, key: Key, direction: Direction, readiness: Readiness) {
         self.lock().sources.restore(key, direction, readiness);
+    }
+
+    /// Has somebody woken at a time.
+    pub(super) fn set_alarm(&self, at: Instant, waker: Waker) -> alarms::Key {
+        let mut watched = self.lock();
+        let key = watched.alarms.insert(at, waker);
+        self.set_clock(&mut watched);
+        key
+    }
+
+    pub(super) fn forget_alarm(&self, key: alarms::Key) {
+        let waiting = self.lock().alarms.remove(key);
+        drop(waiting);
+    }
+
+    /// Has the clock go off no later than the first alarm.
+    fn set_clock(&self, watched: &mut Watched) {
+        let Some(at) = watched.alarms.next() else {
+            return;
+        };
+        if watched.clock_set_to.is_some_and(|set_to| set_to <= at) {
+            return;
+        }
+        let left = at.saturating_duration_since(Instant::now());
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            // Nothing would unset it. What is beyond the system's numbers is beyond the life of any process.
+            it_value: Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().max(1).into(),
+            },
+        };
+        timerfd_settime(&self.clock, TimerfdTimerFlags::empty(), &once)
+            .expect("a clock of our own takes any time");
+        watched.clock_set_to = Some(at);
     }
 
     /// How many sockets are watched.
@@ -164,11 +221,15 @@ impl Poller {
         {
             let mut watched = self.lock();
             for event in &wait.events {
-                let (data, flags) = (event.data, event.flags);
-                if data.u64() != WAKE {
-                    watched
-                        .sources
-                        .handle_event(data.u64(), flags, &mut wait.woken);
+                let (data, flags) = (event.data.u64(), event.flags);
+                match data {
+                    WAKE => {}
+                    CLOCK => {
+                        watched.clock_set_to = None;
+                        watched.alarms.ring(Instant::now(), &mut wait.woken);
+                        self.set_clock(&mut watched);
+                    }
+                    _ => watched.sources.handle_event(data, flags, &mut wait.woken),
                 }
             }
         }

@@ -8,9 +8,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use conformance::Runtime;
+use conformance::{Runtime, deaf_place};
 use rustix::event::{PollFd, PollFlags};
-use socket2::{Domain, Socket, Type};
 use voltlane_driver::{Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
 
 /// Longer than anything here takes, so that a hang is a failure.
@@ -97,9 +96,7 @@ where
     StreamOf<R>: Stream<Parcel = net::TcpStream>,
 {
     within_bound::<R>(async {
-        let (mut a, b) = std_pair();
-        let kernel = b.try_clone().expect("a descriptor");
-        let mut b = StreamOf::<R>::unpack(b).expect("watched");
+        let (mut a, mut b, kernel) = watched_pair::<R>();
         let mut buf = [0; 4];
         assert!(is_pending(&mut b, &mut buf).await);
         // All of it is told of once.
@@ -118,9 +115,7 @@ where
     StreamOf<R>: Stream<Parcel = net::TcpStream>,
 {
     within_bound::<R>(async {
-        let (mut a, b) = std_pair();
-        let kernel = b.try_clone().expect("a descriptor");
-        let mut b = StreamOf::<R>::unpack(b).expect("watched");
+        let (mut a, mut b, kernel) = watched_pair::<R>();
         let mut buf = [0; 64];
         assert!(is_pending(&mut b, &mut buf).await);
         a.write_all(b"last").expect("written");
@@ -226,12 +221,7 @@ pub(crate) fn all_who_wait_are_accepted<R: Runtime>() {
 pub(crate) fn what_cannot_be_reached_is_an_error<R: Runtime>() {
     within_bound::<R>(async {
         let options = SocketOptions::default();
-        // Bound, so that nobody else gets the port, and nobody listens.
-        let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let any = net::SocketAddr::from(([127, 0, 0, 1], 0));
-        deaf.bind(&any.into()).expect("a free port");
-        let free = deaf.local_addr().expect("it is bound");
-        let free = free.as_socket().expect("an address");
+        let (_deaf, free) = deaf_place();
         for address in [
             &free.to_string(),
             "no port",
@@ -262,6 +252,16 @@ fn std_pair() -> (net::TcpStream, net::TcpStream) {
     let (b, _) = listener.accept().expect("somebody connects");
     b.set_nonblocking(true).expect("it is a socket");
     (a, b)
+}
+
+/// One end of a connection, the other one watched, and its socket.
+fn watched_pair<R: Runtime>() -> (net::TcpStream, StreamOf<R>, net::TcpStream)
+where
+    StreamOf<R>: Stream<Parcel = net::TcpStream>,
+{
+    let (a, b) = std_pair();
+    let kernel = b.try_clone().expect("a descriptor");
+    (a, StreamOf::<R>::unpack(b).expect("watched"), kernel)
 }
 
 /// Waits on this thread until the system has something.

@@ -37,26 +37,27 @@ struct Target {
 /// The longest time in which a client pays for what the plan has it send (SPEC 10.6(h)), of which all may be unpaid.
 fn longest_payment(plan: &Plan) -> u64 {
     let options = &plan.options;
-    let time = |client| {
-        let (mut frames, mut total) = (0, 0);
-        for op in &plan.ops {
-            let (count, bytes) = match op.action {
-                Action::Send {
-                    client: of,
-                    count,
-                    bytes,
-                } if of == client => (count, bytes),
-                Action::SendAll { count, bytes } => (count, bytes),
-                _ => continue,
-            };
-            frames += count;
-            total += count * (4 + bytes);
+    let time = |amount: u64, rate: u64| (amount * 1_000_000_000).checked_div(rate).unwrap_or(0);
+    let mut sent = vec![(0, 0); options.clients as usize];
+    for op in &plan.ops {
+        let (clients, count, bytes) = match op.action {
+            Action::Send {
+                client,
+                count,
+                bytes,
+            } => (client..client + 1, count, bytes),
+            Action::SendAll { count, bytes } => (0..sent.len(), count, bytes),
+            _ => continue,
+        };
+        for (frames, total) in sent.get_mut(clients).into_iter().flatten() {
+            *frames += count;
+            *total += count * (4 + bytes);
         }
-        let at_rate = |amount: u64, rate: u64| (amount * 1_000_000_000).checked_div(rate);
-        let frames = at_rate(frames, options.pace_frames).unwrap_or(0);
-        frames.max(at_rate(total, options.pace_bytes).unwrap_or(0))
-    };
-    (0..options.clients as usize).map(time).max().unwrap_or(0)
+    }
+    let times = sent.into_iter().map(|(frames, total)| {
+        time(frames, options.pace_frames).max(time(total, options.pace_bytes))
+    });
+    times.max().unwrap_or(0)
 }
 
 impl World<'_> {

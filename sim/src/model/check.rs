@@ -340,9 +340,7 @@ impl Model {
             }
             (None, Some(_))
                 if state.state == State::Join
-                    && (state.may_refuse
-                        || self.has_memory_bound()
-                        || self.sessions_may_be_full()) =>
+                    && (self.has_memory_bound() || self.sessions_may_be_full()) =>
             {
                 self.close(conn, "no session may begin", Manner::Orderly);
             }

@@ -95,8 +95,6 @@ pub(super) struct Conn {
     pub(super) has_waited: bool,
     /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
     pub(super) genuine: bool,
-    /// In JOIN: there may be as many sessions as there may be.
-    pub(super) may_refuse: bool,
     /// Bytes that the edge took before it was established.
     pub(super) taken: usize,
     /// A newer claim has made this connection's challenge void (5.5(a)).
@@ -138,7 +136,6 @@ impl Conn {
             challenge_order: 0,
             has_waited: false,
             genuine: false,
-            may_refuse: false,
             taken: 0,
             void: false,
             sid: None,

@@ -122,7 +122,7 @@ impl Model {
                     return;
                 };
                 // Whether it waits, or is refused, is seen afterwards.
-                (state.state, state.may_refuse) = (State::Join, may_refuse);
+                state.state = State::Join;
                 if !self.newcomers_may_wait() && !may_refuse {
                     self.begin_session(conn);
                 }

@@ -249,28 +249,31 @@ impl Model {
         {
             return self.end_session(sid, "missed packet buffer full");
         }
-        if address.is_some_and(|address| self.is_one_too_many(sid, address)) {
-            return match self.order_is_seen(sid) {
-                true => self.end_session(sid, "too many stale clients"),
-                false => self.lose_sight(),
-            };
-        }
         let went_from = address.and_then(|address| self.counts_for(address));
-        if let Some(session) = self.sessions.get_mut(&sid) {
-            session.went_from = went_from;
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        session.went_from = went_from;
+        let deadline = session.deadline;
+        if address.is_some_and(|address| self.is_one_too_many(sid, address)) {
+            let alike = self.sessions.values().filter(|one| {
+                (one.went_from, one.deadline) == (went_from, deadline) && one.conn.is_none()
+            });
+            return if Self::order_is_seen(alike) {
+                self.end_session(sid, "too many stale clients");
+            } else {
+                self.lose_sight();
+            };
         }
         self.cap_away();
     }
 
-    /// Whether `sid` is known to have gone away after all others that are away. Which of several that went at one instant went first is
-    /// to be seen only where an event of its own took each away.
-    fn order_is_seen(&self, sid: u64) -> bool {
-        let Some(last) = self.sessions.get(&sid) else {
+    /// Whether the order in which these went away, all at one instant, is to be seen: only where an event of its own took each away.
+    fn order_is_seen<'a>(mut alike: impl Iterator<Item = &'a Session>) -> bool {
+        let (Some(first), Some(second)) = (alike.next(), alike.next()) else {
             return true;
         };
-        let alike = |one: &&Session| one.conn.is_none() && one.deadline == last.deadline;
-        let mut together = self.sessions.values().filter(alike);
-        together.clone().count() == 1 || together.all(|one| one.left_by_event)
+        first.left_by_event && second.left_by_event && alike.all(|one| one.left_by_event)
     }
 
     /// SPEC 9.7(b).
@@ -282,18 +285,13 @@ impl Model {
         let Some((&sid, first)) = away().min_by_key(|(_, one)| (one.carried, one.departure)) else {
             return;
         };
-        // Which of several that went away at one instant went first is not always to be seen.
         let alike = away()
-            .filter(|(_, one)| (one.carried, one.deadline) == (first.carried, first.deadline));
-        let (mut count, mut in_order) = (0, true);
-        alike.for_each(|(_, one)| {
-            count += 1;
-            in_order &= one.left_by_event;
-        });
-        if count > 1 && !in_order {
-            self.lose_sight();
-        } else {
+            .map(|(_, one)| one)
+            .filter(|one| (one.carried, one.deadline) == (first.carried, first.deadline));
+        if Self::order_is_seen(alike) {
             self.end_session(sid, "too many stale clients");
+        } else {
+            self.lose_sight();
         }
     }
 
