@@ -157,12 +157,14 @@ where
     within_bound::<R>(async {
         let (mut a, b) = std_pair();
         let mut b = StreamOf::<R>::unpack(b).expect("watched");
+        // The first may wait for the runtime to see that there is room.
+        assert_eq!(write(&mut b, [&[7; 10], b""]).await.expect("written"), 10);
         // A write that took all is followed by another: no event will tell of room that was always there.
         let small = poll_fn(|cx| {
             let mut write = || b.poll_write(cx, &[IoSlice::new(&[7; 10])]);
-            Poll::Ready((0..3).filter(|_| write().is_ready()).count())
+            Poll::Ready((0..2).filter(|_| write().is_ready()).count())
         });
-        assert_eq!(small.await, 3);
+        assert_eq!(small.await, 2);
         let mut sent = 30;
         let blocked = poll_fn(|cx| {
             loop {
