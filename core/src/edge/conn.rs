@@ -203,11 +203,9 @@ impl Conn {
             return;
         };
         opening.control.drain(..bytes.min(opening.control.len()));
-        if opening.control.is_empty() {
-            opening.control = Vec::new();
-            if !matches!(self.state, State::Handshake(_)) {
-                self.opening = None;
-            }
+        // Its few bytes of room stay until then for the next frame.
+        if opening.control.is_empty() && !matches!(self.state, State::Handshake(_)) {
+            self.opening = None;
         }
     }
 

@@ -13,6 +13,8 @@ pub const PROTOCOL_VERSION: u32 = 2;
 const U16_FOLLOWS: u8 = 251;
 const U32_FOLLOWS: u8 = 252;
 const U64_FOLLOWS: u8 = 253;
+/// The longest integer.
+const INTEGER_MAX_BYTES: usize = 1 + size_of::<u64>();
 
 /// One packet of the handshake, borrowing its byte strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,8 @@ impl<'a> Handshake<'a> {
     /// If a byte string is longer than a `u32` can say.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
+        // Once for all parts: each of them would otherwise grow a vector that begins empty.
+        out.reserve(LENGTH_BYTES + 1 + INTEGER_MAX_BYTES + self.bytes().len());
         out.extend_from_slice(&[0; LENGTH_BYTES]);
         out.push(self.variant());
         match *self {
@@ -126,6 +130,14 @@ impl<'a> Handshake<'a> {
             Self::ClientId(_) => "ClientId",
             Self::Challenge(_) => "Challenge",
             Self::ChallengeResponse(_) => "ChallengeResponse",
+        }
+    }
+
+    /// Its byte string, if it has one.
+    fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::PubKey(bytes) | Self::Challenge(bytes) | Self::ChallengeResponse(bytes) => bytes,
+            Self::Ping | Self::ProtocolVersion(_) | Self::ClientId(_) => &[],
         }
     }
 
