@@ -119,7 +119,11 @@ pub fn run(
     if !scenario.suits(program) {
         return Err(LoadError::NotApplicable(program.clone()));
     }
-    let mut bench = Bench::start(program, scenario.job(program), options)?;
+    let options = Options {
+        sources: options.sources.max(scenario.min_sources()),
+        ..options.clone()
+    };
+    let mut bench = Bench::start(program, scenario.job(program), &options)?;
     let mut outcome = scenario.run(&mut bench)?;
     if !bench.running.is_alive() {
         return Err(LoadError::Ended {

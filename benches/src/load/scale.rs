@@ -10,7 +10,7 @@ use super::backend::Job;
 use super::fleet::{Event, Next};
 use super::meter::{Outcome, Snapshot};
 use super::process::{self, Memory};
-use super::program::{CONFIG, Program};
+use super::program::Program;
 use super::progress::Progress;
 use super::scenario::send;
 use super::{Bench, LoadError, Options, ready_within};
@@ -75,7 +75,7 @@ impl Report {
 pub fn config(clients: u32, patience: u32) -> String {
     let stale = ready_within(clients as usize, patience).as_secs();
     format!(
-        "{CONFIG}[clients]\nstale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\nmax_stale_clients = {clients}\n"
+        "[limits]\naccept_rate = 0\n[clients]\nstale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\nmax_stale_clients = {clients}\n"
     )
 }
 

@@ -113,6 +113,15 @@ impl Scenario {
         }
     }
 
+    /// Loopback addresses that it takes. Where connections come and go, one has not ports enough: the load would wait for those in
+    /// TIME_WAIT.
+    pub(super) fn min_sources(&self) -> u32 {
+        match self {
+            Self::Joins { .. } | Self::Reconnects { .. } => 8,
+            Self::Echo { .. } | Self::Rate { .. } | Self::FanOut { .. } | Self::Idle { .. } => 1,
+        }
+    }
+
     pub(super) fn job(&self, program: &Program) -> Job {
         match *self {
             Self::FanOut {
