@@ -13,8 +13,8 @@ pub const PROTOCOL_VERSION: u32 = 2;
 const U16_FOLLOWS: u8 = 251;
 const U32_FOLLOWS: u8 = 252;
 const U64_FOLLOWS: u8 = 253;
-/// The longest integer.
-const INTEGER_MAX_BYTES: usize = 1 + size_of::<u64>();
+/// What a packet is, besides a byte string: its length, its variant, the longest integer.
+const FIXED_MAX_BYTES: usize = LENGTH_BYTES + 1 + 1 + size_of::<u64>();
 
 /// One packet of the handshake, borrowing its byte strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl<'a> Handshake<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         // Once for all parts: each of them would otherwise grow a vector that begins empty.
-        out.reserve(LENGTH_BYTES + 1 + INTEGER_MAX_BYTES + self.bytes().len());
+        out.reserve(self.bytes().len().saturating_add(FIXED_MAX_BYTES));
         out.extend_from_slice(&[0; LENGTH_BYTES]);
         out.push(self.variant());
         match *self {
