@@ -730,6 +730,35 @@ mod tests {
     }
 
     #[test]
+    fn of_the_longest_idle_so_many_are_looked_at_for_one_newcomer() {
+        let newcomer_has_a_place = |bad: usize| {
+            // With the quarter that is kept for wider networks.
+            let limits = SourceLimits {
+                rate: 0,
+                table_size: bad + 2,
+                ..LIMITS
+            };
+            let mut sources = Sources::new([1; 16]);
+            let admissions: Vec<_> = (0..=bad)
+                .map(|n| {
+                    let address = ip(&format!("192.0.2.{n}"));
+                    sources.admit(Time::ZERO, address, &limits).unwrap()
+                })
+                .collect();
+            for &admission in &admissions[..bad] {
+                sources.punish(Time::ZERO, admission, Offence::BadFrame);
+            }
+            for admission in admissions {
+                sources.release(Time::ZERO, admission);
+            }
+            let _ = sources.admit(Time::ZERO, ip("198.51.100.1"), &limits);
+            sources.find(Prefix::narrow(ip("198.51.100.1"))).is_some()
+        };
+        assert!(newcomer_has_a_place(LOOKS - 1), "the last one makes room");
+        assert!(!newcomer_has_a_place(LOOKS), "it is not looked at");
+    }
+
+    #[test]
     fn a_source_with_a_penalty_does_not_stand_before_those_that_can_be_forgotten() {
         let limits = SourceLimits {
             rate: 0,

@@ -114,7 +114,11 @@ fn silence_ends_a_connection_where_that_is_wanted() {
 
 #[test]
 fn in_a_storm_newcomers_wait_for_those_who_come_back() {
-    let mut world = World::new(|config| config.limits.enforce_sources = Enforce::Off);
+    let mut world = World::new(|config| {
+        config.limits.enforce_sources = Enforce::Off;
+        // 42 of them for newcomers.
+        config.limits.max_half_open = 56;
+    });
     let mut members: Vec<Member> = (0..40).map(|_| world.join()).collect();
     world.wait(Duration::from_secs(1));
     let mut waiting = Vec::new();
@@ -143,6 +147,11 @@ fn in_a_storm_newcomers_wait_for_those_who_come_back() {
     }
     assert_eq!(world.edge.counters().joined - 40, 10, "one for four");
     assert_eq!(world.edge.counters().joins_paced, 10);
+    // Those who wait hold places of newcomers.
+    let strangers: Vec<ConnKey> = (0..32).map(|_| world.accept()).collect();
+    assert!(!world.is_closed(strangers[0]));
+    world.accept();
+    assert!(world.is_closed(strangers[0]) && !world.is_closed(strangers[1]));
     world.wait(Duration::from_millis(400));
     assert_eq!(
         world.edge.counters().joined - 40,
