@@ -12,6 +12,7 @@
 
 mod accept;
 pub mod address;
+mod alarm;
 pub mod backend;
 pub mod client;
 mod edge;

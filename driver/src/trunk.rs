@@ -11,6 +11,7 @@ use voltlane_core::edge::MasterConfig;
 use voltlane_core::trunk::Trunk;
 use voltlane_core::{ShardId, Time};
 
+use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
 use crate::io::{Channel, Read, Written};
 use crate::link::Link;
@@ -259,10 +260,7 @@ pub struct TrunkDriver<C: Connector, T: Timer> {
     branches: Vec<Branch>,
     /// The shard that is read first in the next turn.
     first: usize,
-    timer: T,
-    timer_source: Arc<SourceWaker>,
-    timer_waker: Waker,
-    armed: Option<Time>,
+    alarm: Alarm<T>,
     ready: Arc<ReadyList>,
     woken: Vec<Token>,
     handle: TrunkHandle,
@@ -279,7 +277,6 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     /// A driver of `trunk` for the backend at the other end of `connector`, and what its shards dial with, the first for shard 0.
     pub fn new(trunk: Trunk, connector: C, timer: T) -> (Self, Vec<BranchConnector>) {
         let ready = Arc::<ReadyList>::default();
-        let timer_source = SourceWaker::new(TIMER, &ready);
         let handle_source = SourceWaker::new(HANDLE, &ready);
         let branches: Vec<Branch> = (0..u8::MAX)
             .take(trunk.shards())
@@ -294,10 +291,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             link: Link::new(connector, LINK, &ready),
             branches,
             first: 0,
-            timer,
-            timer_waker: Waker::from(Arc::clone(&timer_source)),
-            timer_source,
-            armed: None,
+            alarm: Alarm::new(timer, TIMER, &ready),
             handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
             handle_source,
             ready,
@@ -326,10 +320,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         for token in self.woken.drain(..) {
             match token {
                 LINK => self.link.handle_woken(),
-                TIMER => {
-                    self.timer_source.serve();
-                    self.armed = None;
-                }
+                TIMER => self.alarm.handle_woken(),
                 HANDLE => {
                     self.handle_source.serve();
                     let Requests { config, shutdown } = self.handle.take();
@@ -391,15 +382,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     fn poll_alarm(&mut self) -> Poll<()> {
         let deadline = self.trunk.poll_timeout().map(|deadline| deadline.at);
         // Once it is finished the trunk is asked nothing more, so what it would want in time does not count.
-        let Some(at) = self.finishing.or(deadline) else {
-            return Poll::Pending;
-        };
-        if self.armed == Some(at) {
-            return Poll::Pending;
-        }
-        self.armed = Some(at);
-        self.timer
-            .poll_until(&mut Context::from_waker(&self.timer_waker), at)
+        self.alarm.poll_set(self.finishing.or(deadline))
     }
 
     /// Closes the link once the trunk is finished; ready when the backend has closed too, or has taken too long.
@@ -419,7 +402,7 @@ impl<C: Connector, T: Timer> Future for TrunkDriver<C, T> {
         let this = self.get_mut();
         this.ready.register(cx.waker());
         for _ in 0..TURNS_PER_POLL {
-            let now = this.timer.now();
+            let now = this.alarm.now();
             this.collect(now);
             if this.finishing.is_none() {
                 this.turn(now);
@@ -428,11 +411,8 @@ impl<C: Connector, T: Timer> Future for TrunkDriver<C, T> {
             if finishes && this.poll_finish(now).is_ready() {
                 return Poll::Ready(());
             }
-            if !this.has_work(now) {
-                if this.poll_alarm().is_pending() {
-                    return Poll::Pending;
-                }
-                this.armed = None;
+            if !this.has_work(now) && this.poll_alarm().is_pending() {
+                return Poll::Pending;
             }
         }
         // There is more to do, but others want their turn as well.

@@ -19,6 +19,7 @@ pub use self::neighbours::Neighbours;
 use self::clients::Clients;
 use self::work::{HANDLE, LINK, LISTENER, MAILBOX, TIMER, Work};
 use crate::accept::Acceptor;
+use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
 use crate::link::Link;
 use crate::waker::SourceWaker;
@@ -69,11 +70,7 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     has_mail: bool,
     /// The listener may have a connection; else it waits for its waker.
     acceptable: bool,
-    timer: T,
-    timer_source: Arc<SourceWaker>,
-    timer_waker: Waker,
-    /// The deadline that the timer's waker is registered for.
-    armed: Option<Time>,
+    alarm: Alarm<T>,
     work: Work,
     /// The edge has more clients to be served than a turn takes.
     more_to_serve: bool,
@@ -92,7 +89,6 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     pub fn new(edge: Edge, listener: L, connector: C, timer: T) -> Self {
         let work = Work::new();
         let accept_source = SourceWaker::new(LISTENER, work.ready());
-        let timer_source = SourceWaker::new(TIMER, work.ready());
         let handle_source = SourceWaker::new(HANDLE, work.ready());
         let mailbox_source = SourceWaker::new(MAILBOX, work.ready());
         EdgeDriver {
@@ -106,10 +102,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             mailbox_source,
             has_mail: false,
             acceptable: true,
-            timer,
-            timer_waker: Waker::from(Arc::clone(&timer_source)),
-            timer_source,
-            armed: None,
+            alarm: Alarm::new(timer, TIMER, work.ready()),
             work,
             more_to_serve: false,
             handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
@@ -199,8 +192,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             self.acceptable = true;
         }
         if timer {
-            self.timer_source.serve();
-            self.armed = None;
+            self.alarm.handle_woken();
         }
         if handle {
             self.handle_source.serve();
@@ -339,18 +331,10 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             self.clients.next_deadline(),
         ];
         // Once it is finished the edge is asked nothing more, so what it would want in time does not count.
-        let next = self
-            .finishing
-            .or_else(|| deadlines.into_iter().flatten().min());
-        let Some(at) = next else {
-            return Poll::Pending;
-        };
-        if self.armed == Some(at) {
-            return Poll::Pending;
-        }
-        self.armed = Some(at);
-        self.timer
-            .poll_until(&mut Context::from_waker(&self.timer_waker), at)
+        self.alarm.poll_set(
+            self.finishing
+                .or_else(|| deadlines.into_iter().flatten().min()),
+        )
     }
 
     /// Closes everything once the edge is finished; ready when the backend has closed too, or has taken too long.
@@ -378,7 +362,7 @@ impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
         let this = self.get_mut();
         this.work.register(cx.waker());
         for turn in 0..TURNS_PER_POLL {
-            let now = this.timer.now();
+            let now = this.alarm.now();
             this.collect(now);
             if this.finishing.is_none() {
                 this.turn(now, turn == 0);
@@ -395,7 +379,6 @@ impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
                 if this.poll_alarm().is_pending() {
                     return Poll::Pending;
                 }
-                this.armed = None;
             }
         }
         // There is more to do, but others want their turn as well.
