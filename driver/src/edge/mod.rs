@@ -269,7 +269,10 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         };
         let packed = self.clients.depart(key).map(Stream::pack);
         let sent = match (packed, &self.neighbours) {
-            (Some(Ok(parcel)), Some(neighbours)) => neighbours.send(handover, parcel),
+            (Some(Ok(parcel)), Some(neighbours)) => {
+                let sent = neighbours.send(handover, parcel);
+                sent.inspect_err(|_| debug!("a hand-over finds no room, or its shard has ended"))
+            }
             (Some(Err(error)), _) => {
                 debug!(%error, "a hand-over failed");
                 Err(handover)

@@ -20,8 +20,17 @@ pub struct Neighbours<S: Stream> {
 
 struct Mailbox<S: Stream> {
     waiting: VecDeque<(Handover, S::Parcel)>,
-    /// Woken when something was left; `None` until the shard listens and after it has ended.
-    owner: Option<Waker>,
+    owner: Owner,
+}
+
+/// The shard that a mailbox is for.
+enum Owner {
+    /// It has yet to begin. The port is open before all shards serve, so that others may have something for it already.
+    Awaited,
+    /// It is woken when something was left.
+    Listening(Waker),
+    /// It takes nothing any more.
+    Ended,
 }
 
 impl<S: Stream> Neighbours<S> {
@@ -31,7 +40,7 @@ impl<S: Stream> Neighbours<S> {
         let mailbox = || {
             Mutex::new(Mailbox {
                 waiting: VecDeque::new(),
-                owner: None,
+                owner: Owner::Awaited,
             })
         };
         let mailboxes: Arc<[_]> = (0..shards).map(|_| mailbox()).collect();
@@ -43,10 +52,16 @@ impl<S: Stream> Neighbours<S> {
             .collect()
     }
 
-    /// From now on connections are taken, and `waker` is woken for them.
+    /// From now on `waker` is woken for connections that are left here; at once if some were before.
     pub(super) fn listen(&self, waker: &Waker) {
-        if let Some(mut mailbox) = self.mailbox(self.own) {
-            mailbox.owner = Some(waker.clone());
+        let Some(mut mailbox) = self.mailbox(self.own) else {
+            return;
+        };
+        mailbox.owner = Owner::Listening(waker.clone());
+        let has_mail = !mailbox.waiting.is_empty();
+        drop(mailbox);
+        if has_mail {
+            waker.wake_by_ref();
         }
     }
 
@@ -55,15 +70,19 @@ impl<S: Stream> Neighbours<S> {
         let Some(mut mailbox) = self.mailbox(handover.shard()) else {
             return Err(handover);
         };
-        let Some(owner) = mailbox.owner.clone() else {
-            return Err(handover);
+        let owner = match &mailbox.owner {
+            Owner::Awaited => None,
+            Owner::Listening(owner) => Some(owner.clone()),
+            Owner::Ended => return Err(handover),
         };
         if mailbox.waiting.len() >= WAITING_MAX {
             return Err(handover);
         }
         mailbox.waiting.push_back((handover, parcel));
         drop(mailbox);
-        owner.wake();
+        if let Some(owner) = owner {
+            owner.wake();
+        }
         Ok(())
     }
 
@@ -83,8 +102,83 @@ impl<S: Stream> Drop for Neighbours<S> {
     /// What was left and not taken is closed.
     fn drop(&mut self) {
         if let Some(mut mailbox) = self.mailbox(self.own) {
-            mailbox.owner = None;
+            mailbox.owner = Owner::Ended;
             mailbox.waiting = VecDeque::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use voltlane_core::edge::{Edge, EdgeConfig};
+    use voltlane_core::keys::KeyPair;
+    use voltlane_core::wire::handshake::{Handshake, PROTOCOL_VERSION};
+    use voltlane_core::{ClientId, Time};
+
+    use super::*;
+    use crate::Pipe;
+
+    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A claim at shard 0 of an id of shard 1.
+    fn handover() -> Handover {
+        let config = EdgeConfig {
+            shards: 2,
+            ..EdgeConfig::default()
+        };
+        let keys = KeyPair::from_bytes(&[1; 32]).expect("a key");
+        let mut edge = Edge::new(config, keys, [2; 32]);
+        let conn = edge.handle_accepted(Time::ZERO, SOURCE).expect("room");
+        let mut says = Vec::new();
+        Handshake::ProtocolVersion(PROTOCOL_VERSION).encode(&mut says);
+        Handshake::ClientId(ClientId::from_u64(1 << 56)).encode(&mut says);
+        edge.handle_client_bytes(Time::ZERO, conn, &says);
+        edge.take_handover(Time::ZERO, conn)
+            .expect("it is shard 1's")
+    }
+
+    #[test]
+    fn what_is_left_before_the_shard_listens_is_there_when_it_does() {
+        let [first, second] = &Neighbours::<Pipe>::of(2)[..] else {
+            panic!("two")
+        };
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        first.listen(&waker);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "nothing waits");
+        let left = first.send(handover(), Pipe::pair().0);
+        assert!(left.is_ok());
+        second.listen(&waker);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(second.receive().is_some() && second.receive().is_none());
+        let left = first.send(handover(), Pipe::pair().0);
+        assert!(left.is_ok());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_mailbox_takes_so_many_and_none_when_its_shard_has_ended() {
+        let mut both = Neighbours::<Pipe>::of(2);
+        let second = both.pop();
+        let first = &both[0];
+        for _ in 0..WAITING_MAX {
+            assert!(first.send(handover(), Pipe::pair().0).is_ok());
+        }
+        assert!(first.send(handover(), Pipe::pair().0).is_err());
+        drop(second);
+        assert!(first.send(handover(), Pipe::pair().0).is_err());
     }
 }
