@@ -182,7 +182,7 @@ struct Common {
     /// A connserver.toml for the programs that read one
     #[arg(long, global = true)]
     config: Option<PathBuf>,
-    /// Loopback addresses (127.0.x.y) that the clients come from
+    /// Loopback addresses (127.0.x.y) that the clients come from; for joins and reconnects at least 8
     #[arg(long, global = true, default_value_t = 1)]
     sources: u32,
     /// Milliseconds that the clients rest between two looks at their sockets: the load then needs less CPU, and latency says nothing

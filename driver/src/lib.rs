@@ -25,6 +25,8 @@ mod socket;
 mod transport;
 mod trunk;
 mod waker;
+#[cfg(test)]
+mod wakes;
 
 pub use backend::Backend;
 pub use client::Client;

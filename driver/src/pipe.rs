@@ -167,20 +167,11 @@ impl Drop for Pipe {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
     use std::thread;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::wakes::Wakes;
 
     fn write(pipe: &mut Pipe, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
         pipe.poll_write(&mut Context::from_waker(waker), &[IoSlice::new(bytes)])
@@ -220,9 +211,9 @@ mod tests {
         let full = write(&mut a, &waker, &vec![7; CAPACITY + 1]);
         assert!(matches!(full, Poll::Ready(Ok(CAPACITY))));
         assert!(write(&mut a, &waker, b"x").is_pending());
-        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        assert_eq!(wakes.count(), 0);
         assert_eq!(read(&mut b, Waker::noop(), 1), Poll::Ready(vec![7]));
-        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!(wakes.count(), 1);
         assert!(matches!(write(&mut a, &waker, b"x"), Poll::Ready(Ok(1))));
     }
 
@@ -238,14 +229,14 @@ mod tests {
                 Poll::Ready(Ok(1))
             ));
         }
-        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!(wakes.count(), 1);
         assert_eq!(read(&mut b, &waker, 8), Poll::Ready(b"xxx".to_vec()));
         assert!(read(&mut b, &waker, 8).is_pending());
         assert!(
             a.poll_close(&mut Context::from_waker(Waker::noop()))
                 .is_ready()
         );
-        assert_eq!(wakes.0.load(Ordering::SeqCst), 2);
+        assert_eq!(wakes.count(), 2);
         assert_eq!(read(&mut b, &waker, 8), Poll::Ready(Vec::new()));
     }
 

@@ -108,18 +108,8 @@ impl Wake for SourceWaker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Counting(AtomicUsize);
-
-    impl Wake for Counting {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::wakes::Wakes;
 
     fn taken(ready: &ReadyList) -> Vec<Token> {
         let mut tokens = Vec::new();
@@ -130,7 +120,7 @@ mod tests {
     #[test]
     fn a_batch_wakes_the_task_once_and_lists_each_source_once() {
         let ready = Arc::new(ReadyList::default());
-        let task = Arc::new(Counting::default());
+        let task = Arc::new(Wakes::default());
         ready.register(&Waker::from(Arc::clone(&task)));
         let sources: Vec<_> = (0..3)
             .map(|token| SourceWaker::new(token, &ready))
@@ -138,7 +128,7 @@ mod tests {
         for source in sources.iter().chain(&sources) {
             Waker::from(Arc::clone(source)).wake_by_ref();
         }
-        assert_eq!(task.0.load(Ordering::Relaxed), 1);
+        assert_eq!(task.count(), 1);
         assert_eq!(taken(&ready), [0, 1, 2]);
         assert_eq!(taken(&ready), []);
     }
@@ -146,7 +136,7 @@ mod tests {
     #[test]
     fn a_source_that_was_served_wakes_again() {
         let ready = Arc::new(ReadyList::default());
-        let task = Arc::new(Counting::default());
+        let task = Arc::new(Wakes::default());
         let source = SourceWaker::new(7, &ready);
         for round in 1..=3 {
             ready.register(&Waker::from(Arc::clone(&task)));
@@ -154,14 +144,14 @@ mod tests {
             assert_eq!(taken(&ready), [7]);
             assert!(!source.queue(), "still counts as queued until it is served");
             source.serve();
-            assert_eq!(task.0.load(Ordering::Relaxed), round);
+            assert_eq!(task.count(), round);
         }
     }
 
     #[test]
     fn a_wake_while_the_driver_runs_is_not_lost() {
         let ready = Arc::new(ReadyList::default());
-        let task = Arc::new(Counting::default());
+        let task = Arc::new(Wakes::default());
         ready.register(&Waker::from(Arc::clone(&task)));
         let (a, b) = (SourceWaker::new(1, &ready), SourceWaker::new(2, &ready));
         a.wake_by_ref();

@@ -138,7 +138,7 @@ fn not_installed(program: &Program) -> String {
 
 /// Lines of `connserver.toml` under which ours are measured where nothing else is said: the defaults, but for the pace at which
 /// connections are taken, which is what the load tool would measure otherwise, and for how many sessions wait for their clients: each
-/// new one would soon end another, and be measured together with its end.
+/// new one would soon end another, and be measured together with its end. More lines of `[clients]` may follow.
 pub const CONFIG: &str = "[limits]\naccept_rate = 0\n[clients]\nmax_stale_clients = 1000000\n";
 
 /// How to start a program.

@@ -10,7 +10,7 @@ use super::backend::Job;
 use super::fleet::{Event, Next};
 use super::meter::{Outcome, Snapshot};
 use super::process::{self, Memory};
-use super::program::Program;
+use super::program::{CONFIG, Program};
 use super::progress::Progress;
 use super::scenario::send;
 use super::{Bench, LoadError, Options, ready_within};
@@ -74,9 +74,7 @@ impl Report {
 /// waited for.
 pub fn config(clients: u32, patience: u32) -> String {
     let stale = ready_within(clients as usize, patience).as_secs();
-    format!(
-        "[limits]\naccept_rate = 0\n[clients]\nstale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\nmax_stale_clients = {clients}\n"
-    )
+    format!("{CONFIG}stale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\n")
 }
 
 /// Runs it. A program whose clients cannot come back gets them as new ones.

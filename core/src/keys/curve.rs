@@ -1,7 +1,7 @@
 //! Whether a number is the x coordinate of a point on secp256k1, without computing the point.
 //!
 //! A join only has to know that the client's key is a point. Its y coordinate is a square root, 57,000 instructions, and is
-//! needed at the first claim, which most sessions never see. Whether the root exists is a Jacobi symbol: 9,000.
+//! needed at the first claim, which most sessions never see. Whether the root exists is a Jacobi symbol: 10,000.
 //!
 //! Time depends on the number, which is public.
 
@@ -75,7 +75,7 @@ impl<const N: usize> Symbol<N> {
     ///
     /// What takes its time is not the instructions but that each waits for the one before: hence no branch on what cannot be
     /// predicted, and the twos are counted before the sign of the difference is known. All is inlined, so that the limbs stay in
-    /// registers: without it, a third slower.
+    /// registers: without it, half as slow again.
     #[inline(always)]
     fn step(&mut self) -> bool {
         let (difference, is_less) = subtract(self.above, self.below);

@@ -111,8 +111,6 @@ impl<S: Stream> Drop for Neighbours<S> {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
     use voltlane_core::edge::{Edge, EdgeConfig};
     use voltlane_core::keys::KeyPair;
@@ -121,17 +119,9 @@ mod tests {
 
     use super::*;
     use crate::Pipe;
+    use crate::wakes::Wakes;
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     /// A claim at shard 0 of an id of shard 1.
     fn handover() -> Handover {
@@ -158,15 +148,15 @@ mod tests {
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&wakes));
         first.listen(&waker);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "nothing waits");
+        assert_eq!(wakes.count(), 0, "nothing waits");
         let left = first.send(handover(), Pipe::pair().0);
         assert!(left.is_ok());
         second.listen(&waker);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert_eq!(wakes.count(), 1);
         assert!(second.receive().is_some() && second.receive().is_none());
         let left = first.send(handover(), Pipe::pair().0);
         assert!(left.is_ok());
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
+        assert_eq!(wakes.count(), 2);
     }
 
     #[test]
