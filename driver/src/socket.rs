@@ -155,6 +155,26 @@ impl SocketOptions {
         Ok(())
     }
 
+    /// Sets the options on a connection that was just opened, unless it leads to itself: then it is reset.
+    ///
+    /// TCP lets two ends open a connection towards each other. An attempt at a port of the ephemeral range of this machine, at which
+    /// nobody listens, may be given that very port as its own. It is both ends then: it reads what it writes, and keeps the port from
+    /// whoever is to listen there.
+    ///
+    /// # Errors
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when it leads to itself; else those of [`apply`](Self::apply).
+    pub fn apply_to_connected(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        if socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket() {
+            // In order it would keep the port in TIME_WAIT.
+            socket.set_linger(Some(Duration::ZERO))?;
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the connection led to itself: nobody listens at that port",
+            ));
+        }
+        self.apply(socket)
+    }
+
     /// What an accepted connection did not inherit from its listener.
     pub fn apply_to_accepted(&self, socket: &SockRef<'_>) {
         if !cfg!(target_os = "linux") {
@@ -242,6 +262,24 @@ mod tests {
         // Linux says twice what was set: the other half is for its own bookkeeping.
         assert_eq!(socket.send_buffer_size().unwrap(), 512 * 1024);
         assert_eq!(socket.recv_buffer_size().unwrap(), 512 * 1024);
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_refused_and_leaves_its_port_free() {
+        let address = ([127, 0, 0, 1], 0).into();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&address.into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        socket.connect(&address).unwrap();
+        let options = SocketOptions::default();
+        let refused = options.apply_to_connected(&SockRef::from(&socket));
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(refused.to_string().contains("itself"), "{refused}");
+        drop(socket);
+        // Without SO_REUSEADDR a connection in TIME_WAIT would be in the way.
+        let next = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        next.bind(&address).unwrap();
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl<R: Reactor> TcpStream<R> {
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<Self> {
         first_of(address, resolve(address).await?, |candidate| async move {
             let stream = Self::connect_to(candidate).await?;
-            options.apply(&SockRef::from(stream.source.get_ref()))?;
+            options.apply_to_connected(&SockRef::from(stream.source.get_ref()))?;
             Ok(stream)
         })
         .await

@@ -26,7 +26,7 @@ impl TcpStream {
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
         first_of(address, resolve(address).await?, |candidate| async move {
             let stream = tokio::net::TcpStream::connect(candidate).await?;
-            options.apply(&SockRef::from(&stream))?;
+            options.apply_to_connected(&SockRef::from(&stream))?;
             Ok(TcpStream(stream))
         })
         .await

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use conformance::{Runtime, deaf_place};
+use conformance::{Runtime, alone_in_a_network, deaf_place};
 use rustix::event::{PollFd, PollFlags};
 use voltlane_driver::{Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
 
@@ -33,6 +33,7 @@ macro_rules! tests_of {
             an_aborted_stream_is_reset
             all_who_wait_are_accepted
             what_cannot_be_reached_is_an_error
+            a_connection_to_itself_is_an_error
         }
     };
     ($runtime:ty => $($test:ident)*) => {
@@ -237,6 +238,24 @@ pub(crate) fn what_cannot_be_reached_is_an_error<R: Runtime>() {
             R::bind("192.0.2.1:0".into(), options).await.is_err(),
             "not an address of this machine"
         );
+    });
+}
+
+/// Where nobody listens at a port that the system hands out, an attempt may be given that port.
+pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
+    // The one port there is, so that the attempt is given it.
+    let one_port = "echo '42000 42000' > /proc/sys/net/ipv4/ip_local_port_range";
+    alone_in_a_network(one_port, || {
+        within_bound::<R>(async {
+            let mut connector = R::connector("127.0.0.1:42000".into(), SocketOptions::default());
+            for _ in 0..2 {
+                let refused = connector.connect().await.err().expect("nobody listens");
+                assert!(refused.to_string().contains("itself"), "{refused}");
+            }
+            // It has left the port to whoever is to listen there.
+            let port = net::TcpListener::bind("127.0.0.1:42000");
+            assert!(port.is_ok(), "{port:?}");
+        });
     });
 }
 

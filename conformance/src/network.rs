@@ -1,0 +1,43 @@
+//! A network in which a test is alone: its ports, its routes and its losses are nobody else's.
+
+use std::env;
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// Tells a test that runs again that it is alone.
+const ALONE: &str = "VL_ALONE_IN_A_NETWORK";
+
+/// Runs `test` in a network of its own, which has loopback and what the shell commands of `set_up` make: the test that calls it is run
+/// again by its name, as another process. Where the system gives nobody a network of his own, nothing is shown, which is said.
+///
+/// # Panics
+/// When the test fails there.
+pub fn alone_in_a_network(set_up: &str, test: impl FnOnce()) {
+    if env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let script = format!("ip link set lo up && {set_up} && exec \"$0\" \"$@\"");
+    let in_network = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", "sh", "-c", &script]);
+        command
+    };
+    let may = in_network().arg("true").stderr(Stdio::null()).status();
+    let this = thread::current();
+    let (true, Some(name)) = (may.is_ok_and(|status| status.success()), this.name()) else {
+        eprintln!("not shown: no networks for users here");
+        return;
+    };
+    let again = in_network()
+        .arg(env::current_exe().expect("this is a program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(ALONE, "yes")
+        .output()
+        .expect("it ran before");
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(
+        again.status.success() && said.contains("1 passed"),
+        "alone in a network:\n{said}{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
+}
