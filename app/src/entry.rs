@@ -46,7 +46,11 @@ pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -
     match prepare(program, std::env::args_os(), Path::new(".")) {
         Err(ending) => ending.end(),
         Ok((task, note)) => {
-            logging::start(task.log_level());
+            if let Err(error) = logging::start(task.log_level()) {
+                logging::say_last(&format!("{program}: there can be no log: {error}\n"));
+                return ExitCode::FAILURE;
+            }
+            let _flush = FlushesLog;
             match note {
                 Some(note @ Note::CouldNotWrite(..)) => tracing::warn!("{note}"),
                 Some(note) => tracing::info!("{note}"),
@@ -54,6 +58,15 @@ pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -
             }
             runner(task)
         }
+    }
+}
+
+/// The log is written to its end when the task has ended, by a panic as well.
+struct FlushesLog;
+
+impl Drop for FlushesLog {
+    fn drop(&mut self) {
+        logging::flush();
     }
 }
 
@@ -78,11 +91,13 @@ struct Ending {
 
 impl Ending {
     fn end(self) -> ExitCode {
-        // Output that nobody reads is no error.
-        let _ = match self.code {
-            0 => std::io::stdout().write_all(self.text.as_bytes()),
-            _ => std::io::stderr().write_all(self.text.as_bytes()),
-        };
+        if self.code == 0 {
+            // Output that nobody reads is no error.
+            let _ = std::io::stdout().write_all(self.text.as_bytes());
+        } else {
+            // A supervisor is to see the end, whether or not it reads the words.
+            logging::say_last(&self.text);
+        }
         ExitCode::from(self.code)
     }
 

@@ -3,10 +3,16 @@
 //! What a stranger can cause is bounded: of each kind, that is of each place in the code, one line a second is written,
 //! after a burst of [`BURST`], and the next one that is written counts those that were not. It holds for lines at Info and
 //! above; who asks for Debug or Trace gets every line. Values are printed without control characters.
+//!
+//! A log that nobody reads stops nothing: lines wait in a bounded queue for a thread of their own, and those that find no room
+//! are counted. A panic is told the same way, so that a process that has to end does end.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -21,9 +27,11 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
 mod kinds;
+mod outlet;
 
 pub use kinds::BURST;
 use kinds::Kinds;
+use outlet::Outlet;
 
 use crate::config::LogLevel;
 use crate::text::{Printable, excerpt};
@@ -33,6 +41,11 @@ type Filter = reload::Handle<LevelFilter, Registry>;
 
 /// The one of the process.
 static FILTER: OnceLock<Filter> = OnceLock::new();
+/// Where the log of the process goes.
+static OUTLET: OnceLock<Outlet> = OnceLock::new();
+
+/// How long the end of the process waits for whoever reads the log.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
 /// Logs as much as `level` says from now on, if [`start`] was called.
 pub fn set_level(level: LogLevel) {
@@ -54,14 +67,27 @@ fn level_filter(level: LogLevel) -> LevelFilter {
 }
 
 /// Begins to log to standard error, for the whole process. A second call changes nothing.
-pub fn start(level: LogLevel) {
+///
+/// # Errors
+/// When there can be no thread that writes.
+pub fn start(level: LogLevel) -> io::Result<()> {
+    if OUTLET.get().is_some() {
+        return Ok(());
+    }
     let begin = Instant::now();
     let stderr = io::stderr();
     let colours =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let tell_lost = move |lost| {
+        let plural = if lost == 1 { " was" } else { "s were" };
+        let text = format!("{lost} line{plural} of the log lost: nobody took them in time");
+        whole_line(colours, Level::WARN, &text)
+    };
+    let outlet = Outlet::start(stderr, tell_lost)?;
+    let lines = outlet.clone();
     let (subscriber, filter) = subscriber(
         level,
-        || Lossy(io::stderr()),
+        move || lines.clone(),
         colours,
         move || begin.elapsed(),
     );
@@ -69,6 +95,60 @@ pub fn start(level: LogLevel) {
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let _ = FILTER.set(filter);
     }
+    let panics = outlet.clone();
+    panic::set_hook(Box::new(move |panic| {
+        panics.push(describe_panic(colours, panic).as_bytes());
+    }));
+    let _ = OUTLET.set(outlet);
+    Ok(())
+}
+
+/// Waits until the log is written, for [`FLUSH_WITHIN`] at most: what is written after the last line of a process is lost.
+pub(crate) fn flush() {
+    if let Some(outlet) = OUTLET.get() {
+        outlet.flush(FLUSH_WITHIN);
+    }
+}
+
+/// Lines of the log that were lost since the start, because nobody took them in time or the stream refused them.
+#[must_use]
+pub fn lost_lines() -> u64 {
+    OUTLET.get().map_or(0, Outlet::lost)
+}
+
+/// The last words of a process that has no log yet, on standard error; they, too, are not waited for longer than [`FLUSH_WITHIN`].
+pub(crate) fn say_last(text: &str) {
+    if let Ok(outlet) = Outlet::start(io::stderr(), |_| String::new()) {
+        outlet.push(text.as_bytes());
+        outlet.flush(FLUSH_WITHIN);
+    }
+}
+
+/// A line that comes from no event.
+fn whole_line(colours: bool, level: Level, text: &str) -> String {
+    let mut line = String::new();
+    // Writing into a string does not fail.
+    let _ = begin_line(&mut Writer::new(&mut line), colours, level);
+    let _ = write!(Printable(&mut line), "{text}");
+    line.push('\n');
+    line
+}
+
+/// What the standard library says of a panic, as a line of the log.
+fn describe_panic(colours: bool, panic: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let place = panic.location().map(ToString::to_string);
+    let place = place.as_deref().unwrap_or("an unknown place");
+    let why = panic.payload_as_str().unwrap_or("no text");
+    let text = format!("thread '{name}' panicked at {place}: {why}");
+    let mut line = whole_line(colours, Level::ERROR, &text);
+    // RUST_BACKTRACE decides.
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        let _ = writeln!(line, "{backtrace}");
+    }
+    line
 }
 
 /// The same to any writer, and with any clock.
@@ -100,20 +180,6 @@ where
     (subscriber, handle)
 }
 
-/// A stream that takes everything: when nobody reads the log or the disk is full, the service goes on.
-struct Lossy<W>(W);
-
-impl<W: io::Write> io::Write for Lossy<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = self.0.flush();
-        Ok(())
-    }
-}
-
 /// One line for one event: time, level, spans, fields.
 struct Lines<C> {
     kinds: Mutex<Kinds>,
@@ -133,6 +199,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
+        let colours = writer.has_ansi_escapes();
         let is_ours = metadata.target().starts_with("voltlane");
         let left_out = if *metadata.level() > Level::INFO {
             // The crates below tell their every step at these levels.
@@ -146,7 +213,7 @@ where
             let now = (self.clock)();
             let admitted = kinds.admit(metadata.callsite(), now, || Message::of(event));
             for (message, count) in kinds.take_overdue(now) {
-                begin_line(&mut writer, Level::INFO)?;
+                begin_line(&mut writer, colours, Level::INFO)?;
                 writeln!(writer, "{count} more like \"{message}\" were left out")?;
             }
             match admitted {
@@ -154,7 +221,7 @@ where
                 None => return Ok(()),
             }
         };
-        begin_line(&mut writer, *metadata.level())?;
+        begin_line(&mut writer, colours, *metadata.level())?;
         for span in context
             .event_scope()
             .into_iter()
@@ -178,7 +245,7 @@ where
     }
 }
 
-fn begin_line(writer: &mut Writer<'_>, level: Level) -> fmt::Result {
+fn begin_line(writer: &mut Writer<'_>, colours: bool, level: Level) -> fmt::Result {
     SystemTime.format_time(writer)?;
     let colour = match level {
         Level::ERROR => "31",
@@ -187,7 +254,7 @@ fn begin_line(writer: &mut Writer<'_>, level: Level) -> fmt::Result {
         Level::DEBUG => "34",
         Level::TRACE => "35",
     };
-    if writer.has_ansi_escapes() {
+    if colours {
         write!(writer, " \x1b[{colour}m{level:>5}\x1b[0m ")
     } else {
         write!(writer, " {level:>5} ")
@@ -421,24 +488,5 @@ mod tests {
             "INFO client{{name={escaped}}}: said {escaped} plain=\"{escaped}\" shown={escaped}"
         );
         assert_eq!(log.lines(), [line]);
-    }
-
-    /// G10: nobody reads the log any more, or the disk is full.
-    #[test]
-    fn a_writer_that_fails_is_no_matter() {
-        struct Broken;
-        impl io::Write for Broken {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-        }
-        let (subscriber, _) =
-            subscriber(LogLevel::Info, || Lossy(Broken), false, || Duration::ZERO);
-        tracing::subscriber::with_default(subscriber, || tracing::info!("into the void"));
-        assert!(io::Write::write_all(&mut Lossy(Broken), b"x").is_ok());
-        assert!(io::Write::flush(&mut Lossy(Broken)).is_ok());
     }
 }

@@ -50,6 +50,7 @@ fn distinct() -> Snapshot {
     ] {
         *counter = one();
     }
+    snapshot.log_lines_lost = one();
     let gauges = &mut snapshot.gauges;
     gauges.half_open = 1_001;
     gauges.connections = gauges.half_open + 1_002;

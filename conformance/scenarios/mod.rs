@@ -14,6 +14,7 @@ mod ends;
 mod joining;
 mod keys;
 mod link;
+mod log;
 mod metrics;
 mod missed;
 mod operation;

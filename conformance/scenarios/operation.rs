@@ -123,7 +123,7 @@ fn every_configuration_of_the_table_is_told_by_check_as_by_the_loader() {
 }
 
 /// A place to listen at that no other test has.
-fn free_place() -> SocketAddr {
+pub(super) fn free_place() -> SocketAddr {
     let listener = TcpListener::bind((own_host(), 0));
     listener
         .and_then(|bound| bound.local_addr())

@@ -20,6 +20,7 @@ use super::{make_key, random, reload, signals};
 use crate::cli::ConfigArgs;
 use crate::config::{Address, Settings};
 use crate::key_file::load_or_make_key;
+use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::{Resources, Runtime};
@@ -134,6 +135,7 @@ async fn alone<R: Runtime>(
                 counters: driver.edge().counters().clone(),
                 gauges: driver.edge().gauges(),
                 is_ending: orders.is_ending(),
+                log_lines_lost: logging::lost_lines(),
             });
         }
         polled

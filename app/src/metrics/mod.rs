@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub gauges: Gauges,
     /// Whether the edge was asked to end.
     pub is_ending: bool,
+    /// Lines of the log that were lost since the start.
+    pub log_lines_lost: u64,
 }
 
 impl Snapshot {
@@ -37,5 +39,6 @@ impl Snapshot {
         self.counters.add(&other.counters);
         self.gauges.add(&other.gauges);
         self.is_ending |= other.is_ending;
+        self.log_lines_lost += other.log_lines_lost;
     }
 }

@@ -36,6 +36,7 @@ impl Collector for Edge {
             counters,
             gauges,
             is_ending,
+            log_lines_lost,
         } = &self.0;
         let mut page = Page(encoder);
 
@@ -163,6 +164,11 @@ impl Collector for Edge {
             "memory_over",
             "Times that more than 95 % of the memory limit was held",
             counters.memory_over,
+        )?;
+        page.count(
+            "log_lines_lost",
+            "Lines of the log that nobody took in time, or that could not be written",
+            *log_lines_lost,
         )?;
 
         page.show_each(

@@ -18,6 +18,7 @@ use voltlane_driver::{
 use super::FirstThen;
 use super::orders::{Order, Orders};
 use crate::Runtime;
+use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
 
@@ -92,6 +93,7 @@ pub(super) async fn serve<R: Runtime>(
                 counters: driver.trunk().counters().clone(),
                 gauges: driver.trunk().gauges(),
                 is_ending: orders.is_ending(),
+                log_lines_lost: logging::lost_lines(),
             });
         }
         polled
@@ -160,6 +162,7 @@ impl<L: Listener> Shard<L> {
                     counters: driver.edge().counters().clone(),
                     gauges: driver.edge().gauges(),
                     is_ending: false,
+                    log_lines_lost: 0,
                 });
             }
             polled
@@ -175,6 +178,7 @@ struct EndsProcess;
 impl Drop for EndsProcess {
     fn drop(&mut self) {
         if thread::panicking() {
+            logging::flush();
             std::process::exit(EXIT_PANIC);
         }
     }

@@ -1,0 +1,273 @@
+//! Text on its way to a stream that may stand still: a pager, a terminal after Ctrl-S, a log driver that hangs.
+//!
+//! Whoever has something to say leaves it in a bounded queue and goes on. One thread of its own writes, and only that thread
+//! waits for the stream. Lines that find no room, and lines that the stream refused, are counted; the count is told as soon as
+//! the stream takes text again.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Bytes that may wait for the stream: some two thousand lines.
+pub(super) const QUEUE_BYTES: usize = 256 * 1024;
+/// Memory that an empty queue keeps.
+const KEPT_BYTES: usize = 8 * 1024;
+/// How long to wait for a stream that somebody has set not to block.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Where text is left for the stream. Cheap to clone. The thread ends with the process.
+#[derive(Clone)]
+pub(super) struct Outlet(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Vec<u8>,
+    /// Lines that found no room since the queue was taken.
+    no_room: u64,
+    /// Lines that were lost since the start.
+    lost: u64,
+    /// What was taken last is not written yet.
+    is_writing: bool,
+}
+
+impl Outlet {
+    /// Writes to `stream` from now on. `tell_lost` makes the line that says how many lines were lost.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub(super) fn start(
+        stream: impl Write + Send + 'static,
+        tell_lost: impl Fn(u64) -> String + Send + 'static,
+    ) -> io::Result<Outlet> {
+        let outlet = Outlet(Arc::default());
+        let shared = Arc::clone(&outlet.0);
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(move || shared.serve(stream, tell_lost))?;
+        Ok(outlet)
+    }
+
+    /// Leaves whole lines for the stream, or counts them as lost. Never waits for the stream.
+    pub(super) fn push(&self, text: &[u8]) {
+        let mut state = self.0.lock();
+        if state.queue.len() + text.len() > QUEUE_BYTES {
+            let lines = lines(text);
+            state.no_room += lines;
+            state.lost += lines;
+            return;
+        }
+        let was_empty = state.queue.is_empty();
+        state.queue.extend_from_slice(text);
+        drop(state);
+        if was_empty {
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Waits until all that was left so far is written; false if that takes longer than `within`.
+    pub(super) fn flush(&self, within: Duration) -> bool {
+        let is_busy = |state: &mut State| state.is_writing || !state.queue.is_empty();
+        let (_state, waited) = self
+            .0
+            .changed
+            .wait_timeout_while(self.0.lock(), within, is_busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out()
+    }
+
+    /// Lines that were lost since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.0.lock().lost
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held, and the hook for panics comes here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, mut stream: impl Write, tell_lost: impl Fn(u64) -> String) {
+        let mut taken = Vec::new();
+        let mut untold = 0;
+        loop {
+            let no_room = self.take(&mut taken);
+            let tell = |stream: &mut _, untold: &mut u64| {
+                if *untold > 0 && put(stream, tell_lost(*untold).as_bytes()).is_ok() {
+                    *untold = 0;
+                }
+            };
+            // Those that the stream refused come before this text, those that found no room after it.
+            tell(&mut stream, &mut untold);
+            let refused = put(&mut stream, &taken).err();
+            let refused = refused.map_or(0, |written| lines(&taken[written..]));
+            untold += no_room + refused;
+            if refused == 0 {
+                tell(&mut stream, &mut untold);
+            }
+            self.lock().lost += refused;
+            taken.clear();
+            taken.shrink_to(KEPT_BYTES);
+        }
+    }
+
+    /// Waits for text and takes all there is; how many lines had no room behind it.
+    fn take(&self, taken: &mut Vec<u8>) -> u64 {
+        let mut state = self.lock();
+        state.is_writing = false;
+        self.changed.notify_all();
+        let is_idle = |state: &mut State| state.queue.is_empty();
+        let waited = self.changed.wait_while(state, is_idle);
+        state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_writing = true;
+        std::mem::swap(&mut state.queue, taken);
+        std::mem::take(&mut state.no_room)
+    }
+}
+
+/// Writes all of it. The error says how many bytes were written before the stream refused the rest.
+fn put(stream: &mut impl Write, text: &[u8]) -> Result<(), usize> {
+    let mut written = 0;
+    while written < text.len() {
+        match stream.write(&text[written..]) {
+            Ok(0) => return Err(written),
+            Ok(bytes) => written += bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
+            Err(_) => return Err(written),
+        }
+    }
+    Ok(())
+}
+
+fn lines(text: &[u8]) -> u64 {
+    text.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A stream that takes a text when the test says how: each write waits for its turn.
+    struct Gate {
+        turns: Receiver<io::Result<()>>,
+        written: Sender<String>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // A test that is over lets everything pass.
+            self.turns.recv().unwrap_or(Ok(()))?;
+            let _ = self.written.send(String::from_utf8_lossy(bytes).into());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Outlet, Sender<io::Result<()>>, Receiver<String>) {
+        let (turns, gate_turns) = mpsc::channel();
+        let (gate_written, written) = mpsc::channel();
+        let gate = Gate {
+            turns: gate_turns,
+            written: gate_written,
+        };
+        let outlet = Outlet::start(gate, |lost| format!("{lost} lost\n")).expect("a thread");
+        (outlet, turns, written)
+    }
+
+    /// Leaves a line and waits until the thread has taken it, and waits for the stream.
+    fn stop_at(outlet: &Outlet, line: &str) {
+        outlet.push(line.as_bytes());
+        while !outlet.0.lock().queue.is_empty() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_stream_that_stands_still_holds_nobody_up_and_what_does_not_fit_is_counted() {
+        let (outlet, turns, written) = gated();
+        stop_at(&outlet, "first\n");
+        let line = [&[b'x'; 63][..], b"\n"].concat();
+        let fitting = QUEUE_BYTES / line.len();
+        for _ in 0..fitting {
+            outlet.push(&line);
+        }
+        assert_eq!(outlet.lost(), 0, "all of these have room");
+        outlet.push(b"\n");
+        outlet.push(b"two\nlines\n");
+        assert_eq!(outlet.lost(), 3);
+        assert!(!outlet.flush(Duration::from_millis(1)), "it stands still");
+        for _ in 0..4 {
+            turns.send(Ok(())).expect("the thread lives");
+        }
+        assert_eq!(written.recv().as_deref(), Ok("first\n"));
+        assert_eq!(written.recv().map(|text| text.len()), Ok(QUEUE_BYTES));
+        assert_eq!(written.recv().as_deref(), Ok("3 lost\n"));
+        outlet.push(b"later\n");
+        assert_eq!(written.recv().as_deref(), Ok("later\n"), "told once");
+        assert!(outlet.flush(LONG));
+        assert!(outlet.0.lock().queue.capacity() <= QUEUE_BYTES);
+    }
+
+    #[test]
+    fn what_the_stream_refuses_is_told_before_what_it_takes_next() {
+        let (outlet, turns, written) = gated();
+        let full = || Err(ErrorKind::StorageFull.into());
+        turns.send(full()).expect("the thread lives");
+        outlet.push(b"a\nb\n");
+        assert!(outlet.flush(LONG), "refused is done with");
+        assert_eq!(outlet.lost(), 2);
+        // The notice is refused as well, and the line behind it.
+        turns.send(full()).expect("the thread lives");
+        turns.send(full()).expect("the thread lives");
+        outlet.push(b"c\n");
+        assert!(outlet.flush(LONG));
+        assert_eq!(outlet.lost(), 3);
+        turns.send(Err(ErrorKind::Interrupted.into())).expect("so");
+        turns.send(Err(ErrorKind::WouldBlock.into())).expect("so");
+        turns.send(Ok(())).expect("the thread lives");
+        turns.send(Ok(())).expect("the thread lives");
+        outlet.push(b"d\n");
+        assert_eq!(written.recv().as_deref(), Ok("3 lost\n"));
+        assert_eq!(written.recv().as_deref(), Ok("d\n"));
+    }
+
+    #[test]
+    fn lines_come_whole_and_in_order() {
+        let (outlet, turns, written) = gated();
+        drop(turns);
+        let mut expected = String::new();
+        for number in 0..1_000 {
+            let line = format!("{number}\n");
+            outlet.push(line.as_bytes());
+            expected.push_str(&line);
+        }
+        assert!(outlet.flush(LONG));
+        assert_eq!(written.try_iter().collect::<String>(), expected);
+    }
+}
