@@ -85,13 +85,25 @@ fn range(expected: &str) -> Option<(i128, i128)> {
 /// The file that is written at the first start says what is so without it.
 #[test]
 fn the_default_file_has_every_key_with_its_default_and_a_comment() {
-    let text = default_file();
-    let sources = Sources {
-        file: Some(("f".into(), text.clone().into_bytes())),
-        ..Sources::default()
+    let load = |text: &str| {
+        let sources = Sources {
+            file: Some(("f".into(), text.as_bytes().to_vec())),
+            ..Sources::default()
+        };
+        let loaded = Loaded::from_sources(&sources).expect("the defaults are good");
+        assert_eq!(loaded.settings, Settings::default());
+        loaded
     };
-    let loaded = Loaded::from_sources(&sources).expect("the defaults are good");
-    assert_eq!(loaded.settings, Settings::default());
+    let written = default_file();
+    for (key, origin) in load(&written).entries() {
+        assert_eq!(origin, &Origin::Default, "{} is pinned", key.path);
+    }
+    let lines = written.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => key,
+        _ => line,
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let loaded = load(&text);
     for (key, origin) in loaded.entries() {
         let Origin::File { line, .. } = origin else {
             panic!("{}: {origin}", key.path)

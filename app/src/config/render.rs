@@ -5,12 +5,14 @@ use super::keys::{Key, SECTIONS, Settings, Unit, keys};
 use super::load::Loaded;
 use super::problem::Origin;
 
-/// The file that is written when there is none: every key with its default and a comment.
+/// The file that is written when there is none: every key with its default and a comment. The keys are commented out, so
+/// that `check` shows what somebody changed and the defaults of a newer version hold.
 #[must_use]
 pub fn default_file() -> String {
     let defaults = Settings::default();
     let mut out = String::from(
-        "# The configuration of a Voltlane edge. A key that is left out has the default that stands here.\n\
+        "# The configuration of a Voltlane edge. Every key is here with its default; to change one, remove the \"#\"\n\
+         # before it.\n\
          # Every key is an environment variable as well: VOLTLANE_ and the section and the key in capitals, as in\n\
          # VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS. The command line wins over the environment, that over a file .env in\n\
          # the working directory, and that over this file. The command `check` shows what is in effect.\n",
@@ -28,7 +30,7 @@ pub fn default_file() -> String {
             }
             out.push_str(&format!("# Must be {}.\n", key.expected()));
             out.push_str(&format!(
-                "{} = {}{}\n",
+                "#{} = {}{}\n",
                 key.name(),
                 key.show(&defaults),
                 in_mib(key, &defaults)
