@@ -12,6 +12,16 @@ const ROOMY: &str = "clients.missed_packets_buffer_size = 4096\n\
                      clients.missed_packets_buffer_bytes = 134_217_728\n\
                      clients.channel_bytes = 134_217_728\n";
 
+/// A profile of the README, as it stands there.
+fn profile(name: &str) -> &'static str {
+    let (_, after) = include_str!("../../README.md")
+        .split_once(&format!("*{name}*"))
+        .expect("README has this profile");
+    let (_, after) = after.split_once("```toml\n").expect("as a block");
+    let (block, _) = after.split_once("```").expect("closed");
+    block
+}
+
 #[test]
 fn come_after_the_ping_in_order_and_before_anything_newer() {
     let mut rig = rig(HEALING);
@@ -122,7 +132,15 @@ fn are_bounded_in_bytes() {
 
 #[test]
 fn end_a_client_at_once_where_none_are_kept() {
-    let mut rig = rig("");
+    let config = format!("general.shards = 1\n{}", profile("Simple firehose"));
+    let mut rig = rig(&config);
+    let mut stays = rig.join();
+    for _ in 0..3 {
+        let session = rig.join().leave();
+        rig.link.send(session.id, b"too late");
+        rig.link.expect_failure(session.id, "client is away");
+    }
+    rig.round_trip(&mut stays, b"nobody else is concerned");
     let session = rig.join().leave();
     rig.link.send(session.id, b"too late");
     rig.link.expect_failure(session.id, "client is away");
@@ -130,11 +148,53 @@ fn end_a_client_at_once_where_none_are_kept() {
     rig.link.expect_failure(session.id, "unknown client");
     session.expect_refused(rig.address());
     rig.fence();
+    // The first one is a warning that names the key, and no other is.
+    let warning = "clients.missed_packets_buffer_size is 0";
+    assert!(rig.edge.expect_log(warning).contains("WARN"));
+    assert_eq!(rig.edge.log().matches(warning).count(), 1);
+    rig.stop();
+}
+
+/// The promise of the README's first paragraph needs no configuration.
+#[test]
+fn of_a_short_drop_are_kept_by_default_up_to_256() {
+    let mut rig = rig("general.shards = 1\n");
+    let mut client = rig.join();
+    for round in 0..20 {
+        let session = client.leave();
+        for n in 0..256_u16 {
+            rig.link.send(session.id, &(n + round).to_le_bytes());
+        }
+        client = rig.resume(session);
+        for n in 0..256_u16 {
+            client.expect(&(n + round).to_le_bytes());
+        }
+        rig.round_trip(&mut client, b"on it goes");
+    }
+    for _ in 0..2 {
+        let session = client.leave();
+        for _ in 0..257 {
+            rig.link.send(session.id, b"x");
+        }
+        rig.link
+            .expect_failure(session.id, "missed packet buffer full");
+        client = rig.join();
+    }
+    let warning = "missed more than clients.missed_packets_buffer_size";
+    let line = rig.edge.expect_log(warning);
+    assert!(
+        line.contains("WARN") && line.contains("packets=256"),
+        "{line}"
+    );
+    assert_eq!(rig.edge.log().matches(warning).count(), 1);
+    drop(client);
+    rig.stop();
 }
 
 #[test]
 fn end_a_client_that_leaves_them_behind_where_none_are_kept() {
-    let mut rig = rig("clients.channel_bytes = 67_108_864\n");
+    let mut rig =
+        rig("clients.channel_bytes = 67_108_864\nclients.missed_packets_buffer_size = 0\n");
     let client = narrow(&mut rig);
     for n in 0..40 {
         rig.link.send(client.id(), &bytes_of(n, LARGE * 2));
@@ -235,9 +295,7 @@ fn a_connection_that_ends_in_order_loses_nothing_even_in_the_middle_of_a_replay(
 /// The profile of a game server: no packet is lost over a reconnection that is in order.
 #[test]
 fn the_profile_of_a_game_server_loses_nothing() {
-    let mut rig = rig(
-        "clients.missed_packets_buffer_size = 1_000\nclients.channel_capacity = 2_000\nclients.stale_timeout_secs = 30\n",
-    );
+    let mut rig = rig(profile("Game server"));
     let mut client = rig.join();
     let id = client.id();
     let (mut sent, mut received, mut heard) = (0_u32, 0_u32, 0_u32);

@@ -58,7 +58,12 @@ fn check_writes_nothing_and_says_what_holds_and_why() {
             "VOLTLANE_MASTER_CHANNEL_CAPACITY",
         ),
         ("master.address", "10.0.0.1:9", "--master"),
-        ("clients.missed_packets_buffer_size", "0", "default"),
+        // What nobody set gives way to a small queue.
+        (
+            "clients.missed_packets_buffer_size",
+            "50",
+            "default 256, less because of other keys",
+        ),
     ] {
         let line = line(key);
         assert!(line.contains(value) && line.contains(origin), "{line}");

@@ -3,7 +3,7 @@
 use super::keys::Settings;
 use super::load::Build;
 use super::problem::{Origin, Problem};
-use super::value::ProxyProtocol;
+use super::value::{Enforce, ProxyProtocol};
 
 /// The length before every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
@@ -98,8 +98,13 @@ const RULES: &[Rule] = &[
             "clients.missed_packets_buffer_size",
             "master.channel_bytes",
             "master.max_frame_bytes",
+            "limits.enforce_memory",
         ],
         |settings| {
+            if settings.limits.enforce_memory == Enforce::On {
+                // limits.max_memory_bytes bounds the sum.
+                return None;
+            }
             let WorstCase {
                 clients,
                 away,

@@ -243,9 +243,9 @@ settings! {
         /// Dropped clients that are kept. Beyond it the longest-gone are failed first. 0: none is kept.
         max_stale_clients: u32 = 65_535, 0..=MAX_COUNT;
         /// Packets that are kept for a client that is away and sent when it is back. 0: none; a packet for a client that
-        /// is away fails that client at once. Leave room for live packets: channel_capacity at least twice this.
-        missed_packets_buffer_size: u32 = 0, 0..=MAX_COUNT;
-        /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0.
+        /// is away fails that client at once. Left out, it is at most half of channel_capacity.
+        missed_packets_buffer_size: u32 = 256, 0..=MAX_COUNT;
+        /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0. Left out, it is at most channel_bytes.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
         /// How long a client may take nothing while something waits for it. Then its session ends. 0: for ever.
         write_timeout_secs: u32 = 10, 0..=HOUR;

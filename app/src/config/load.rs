@@ -71,6 +71,7 @@ impl Loaded {
                 shown,
             );
         }
+        build.defaults_give_way();
         contradictions::check(&mut build);
         Problems::none_or(build.problems)?;
         Ok(Loaded {
@@ -139,6 +140,21 @@ impl Build {
                     message,
                 });
             }
+        }
+    }
+
+    /// What nobody set must not contradict what somebody set: a small queue alone is a good configuration.
+    fn defaults_give_way(&mut self) {
+        let size_is_free = self.origin("clients.missed_packets_buffer_size") == Origin::Default;
+        let bytes_are_free = self.origin("clients.missed_packets_buffer_bytes") == Origin::Default;
+        let clients = &mut self.settings.clients;
+        if size_is_free {
+            let half = (clients.channel_capacity / 2).max(1);
+            clients.missed_packets_buffer_size = clients.missed_packets_buffer_size.min(half);
+        }
+        if bytes_are_free {
+            let most = clients.channel_bytes;
+            clients.missed_packets_buffer_bytes = clients.missed_packets_buffer_bytes.min(most);
         }
     }
 

@@ -1,9 +1,10 @@
 //! The table of keys as text: the default file, what `check` prints, the table of the README.
 
 use super::contradictions::WorstCase;
-use super::keys::{Key, SECTIONS, Settings, Unit, keys};
+use super::keys::{Key, Limits, SECTIONS, Settings, Unit, keys};
 use super::load::Loaded;
 use super::problem::Origin;
+use super::value::Enforce;
 
 /// The file that is written when there is none: every key with its default and a comment. The keys are commented out, so
 /// that `check` shows what somebody changed and the defaults of a newer version hold.
@@ -80,6 +81,9 @@ impl Loaded {
             section = this;
             let default = key.show(&defaults);
             let changed = match origin {
+                Origin::Default if default != key.show(&self.settings) => {
+                    format!(" {default}, less because of other keys")
+                }
                 Origin::Default => String::new(),
                 _ if default == key.show(&self.settings) => String::new(),
                 _ => format!(", default {default}"),
@@ -116,8 +120,27 @@ impl Loaded {
                 self.settings.clients.max_stale_clients
             ),
         };
+        let bound = match self.settings.limits {
+            Limits {
+                enforce_memory: Enforce::On,
+                max_memory_bytes: 0,
+                ..
+            } => {
+                "# Never more than half of the memory that the process may use (limits.max_memory_bytes).\n"
+                    .to_owned()
+            }
+            Limits {
+                enforce_memory: Enforce::On,
+                max_memory_bytes: most,
+                ..
+            } => format!(
+                "# Never more than {} in all (limits.max_memory_bytes).\n",
+                bytes(most.into())
+            ),
+            _ => String::new(),
+        };
         format!(
-            "\n# At most, with every queue full: {clients}, {away}, {} for the backend.\n",
+            "\n# At most, with every queue full: {clients}, {away}, {} for the backend.\n{bound}",
             bytes(link)
         )
     }

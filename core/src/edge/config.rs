@@ -103,7 +103,7 @@ impl Default for ClientsConfig {
             stale_timeout: Duration::from_secs(300),
             stale_reap_interval: Duration::from_secs(15),
             max_stale_clients: 65_535,
-            missed_packets_buffer_size: 0,
+            missed_packets_buffer_size: 256,
             missed_packets_buffer_bytes: 1 << 20,
             max_frame_bytes: 1 << 20,
             write_timeout: Duration::from_secs(10),

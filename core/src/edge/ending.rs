@@ -191,6 +191,7 @@ impl Edge {
         if let Some(count) = self.counters.ended.get_mut(reason as usize) {
             *count += 1;
         }
+        self.warn_of_first(reason);
         let Some(entry) = self.sessions.slab.at_mut(session) else {
             return;
         };
@@ -228,6 +229,28 @@ impl Edge {
                 CloseKind::Abort
             };
             self.begin_closing(now, index, kind, CloseReason::SessionEnded);
+        }
+    }
+
+    /// A client that lost its session over a short drop is what this edge is there to prevent. The first one names the key
+    /// that allows it; the counters have the rest.
+    fn warn_of_first(&self, reason: EndReason) {
+        if self.counters.ended.get(reason as usize) != Some(&1) {
+            return;
+        }
+        let clients = &self.config.clients;
+        match reason {
+            EndReason::ClientAway => tracing::warn!(
+                "a session ended because packets came while its client was away and \
+                 clients.missed_packets_buffer_size is 0; further ones are only counted"
+            ),
+            EndReason::MissedPacketsFull => tracing::warn!(
+                packets = clients.missed_packets_buffer_size,
+                bytes = clients.missed_packets_buffer_bytes,
+                "a session ended because its client was away and missed more than \
+                 clients.missed_packets_buffer_size or clients.missed_packets_buffer_bytes; further ones are only counted"
+            ),
+            _ => {}
         }
     }
 

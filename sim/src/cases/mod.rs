@@ -28,7 +28,7 @@
 //! | `a ends`, `a breaks` | the end of its stream, a failure |
 //! | `a stops reading`, `a takes N bytes`, `a reads` | takes nothing more, but these, takes all again |
 //! | `a hears ITEM …`, `a hears nothing` | bodies, one for each item: `key`, `id`, `challenge`, `ping` or bytes |
-//! | `… hears … ITEM N times` | so often |
+//! | `… hears … ITEM N times`, `backend sends a ITEM N times` | so often |
 //! | `a differs from b` | their challenges and nonces do |
 //! | `a is open`, `a is closed`, `a is cut` | neither end nor failure; the edge closed it, in order or not; abruptly |
 //! | `backend hears a ITEM`, `… a ends "REASON"`, `… a returns`, `… nothing` | the next packet on the link |

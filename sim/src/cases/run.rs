@@ -278,6 +278,12 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                 }
                 self.link_write(&bytes);
             }
+            ["sends", who, item, times, "times"] => {
+                let (id, flag) = (self.id(who)?, DATA);
+                let data = &plain(item).ok_or("no such item")?;
+                let packet = Tagged { id, flag, data }.to_frame();
+                self.link_write(&packet.repeat(count(times)?));
+            }
             ["sends", who, items @ ..] => {
                 let (id, flag) = (self.id(who)?, DATA);
                 let mut bytes = Vec::new();

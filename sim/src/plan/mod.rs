@@ -97,7 +97,7 @@ options! {
     /// Clients that may be away at once.
     max_stale_clients = 65_535;
     /// Packets kept for a client that is away.
-    missed_packets = 0;
+    missed_packets = 256;
     /// Bytes kept for a client that is away.
     missed_bytes = 1_048_576;
     /// Packets waiting for one client.

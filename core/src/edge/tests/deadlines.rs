@@ -7,6 +7,7 @@ fn ends_with(frame_timeout_secs: u64, write_timeout_secs: u64) -> String {
     let mut world = World::new(|config| {
         config.clients.frame_timeout = Duration::from_secs(frame_timeout_secs);
         config.clients.write_timeout = Duration::from_secs(write_timeout_secs);
+        config.clients.missed_packets_buffer_size = 0;
     });
     let one = world.join();
     world

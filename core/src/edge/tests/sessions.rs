@@ -286,7 +286,7 @@ fn the_missed_packets_are_bounded_in_packets_and_bytes_exactly() {
 
 #[test]
 fn with_no_buffer_a_packet_for_a_client_that_is_away_ends_it() {
-    let mut world = World::new(|_| {});
+    let mut world = World::new(|config| config.clients.missed_packets_buffer_size = 0);
     let one = world.join();
     world.leave(one.conn);
     world.backend_says(one.id, Flag::Data, b"?");
