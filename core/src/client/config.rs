@@ -5,6 +5,7 @@ use core::time::Duration;
 /// Bytes that a handshake packet of an edge may have; the longest that version 2 knows has 74.
 pub const MAX_HANDSHAKE_BODY_BYTES: u32 = 128;
 /// Challenges in a row that were not sealed for this client, after which its session counts as unknown to the edge.
+/// Connections that end before a challenge came do not count, and do not end the row. (SPEC 4.6(c))
 ///
 /// More than one, since the next attempt may come to another edge of the same key, which has the session.
 pub const MAX_UNPROVABLE_CHALLENGES: u32 = 3;

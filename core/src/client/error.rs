@@ -38,10 +38,8 @@ pub enum Event<'a> {
 /// Why a session does not go on. No network error is among them: those are tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// The edge does not know the session, any more or at all: it closed the connection after the proof, or its
-    /// challenges were not sealed for this client, [`MAX_UNPROVABLE_CHALLENGES`](super::MAX_UNPROVABLE_CHALLENGES) in
-    /// a row. An edge that forgot an id answers so, and lets nobody tell that from a wrong proof. The session is
-    /// forgotten here too.
+    /// The edge does not know the session, any more or at all: its challenges were not sealed for this client,
+    /// [`MAX_UNPROVABLE_CHALLENGES`](super::MAX_UNPROVABLE_CHALLENGES) in a row. The session is forgotten here too.
     #[error("the edge does not know the session, or it has expired")]
     UnknownOrExpired,
     /// The edge's public key is not the one of the first connection: another edge, one that lost its key, or somebody

@@ -216,12 +216,8 @@ impl Client {
             (None, _) if self.state == State::Connecting => {
                 Ending::Dropped(DropCause::ConnectFailed)
             }
-            // The edge has read the proof, and closes rather than say its Ping (SPEC 4.6(b)).
-            (None, Closed::Eof)
-                if self.state == State::AwaitPing && self.session.output().is_empty() =>
-            {
-                Ending::Refused(Refusal::UnknownOrExpired)
-            }
+            // In `AwaitPing` too: a challenge that opened says that the edge has the session, and an orderly end does not unsay
+            // it, since a load balancer may make it from a reset (SPEC 4.6(b)). The next claim tells.
             (None, Closed::Eof) => Ending::Dropped(DropCause::ClosedByEdge),
             (None, Closed::Error) => Ending::Dropped(DropCause::Transport),
         };

@@ -108,7 +108,7 @@ impl Session {
             (State::AwaitChallenge, Handshake::Challenge(sealed)) => {
                 self.handle_challenge(sealed, rng)
             }
-            (State::AwaitPing, Handshake::Ping) => Ok(self.handle_ping()),
+            (State::AwaitPing, Handshake::Ping) => Ok(State::Established),
             (state, packet) => Err(Violation::Unexpected {
                 state,
                 packet: packet.name(),
@@ -201,14 +201,10 @@ impl Session {
                 _ => Violation::UnprovableChallenge.into(),
             });
         };
+        self.unprovable_challenges = 0;
         Handshake::ChallengeResponse(&response).encode(&mut self.output);
         Handshake::Ping.encode(&mut self.output);
         Ok(State::AwaitPing)
-    }
-
-    fn handle_ping(&mut self) -> State {
-        self.unprovable_challenges = 0;
-        State::Established
     }
 }
 

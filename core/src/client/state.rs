@@ -11,16 +11,16 @@ use super::Refusal;
 ///      |                    PubKey (same as before) |   \ PubKey (another)              v  "Connected"
 ///      |                                            v    \                         Established
 ///      |                                  AwaitChallenge  \                             ^  "Resumed"
-///      |                                            |      \                            | Ping
-///      |                     Challenge (it opens)   +-------\----------------------> AwaitPing
-///      |                                                     \                          | end of stream
-///      |  transport gone   wrong packet, timeout,             v  transport gone         v
-///      +-- (any state) <-- Closing <-- drop_connection        Closing ------------> Refused --> start_over: Waiting
+///      |                                            | \    \                            | Ping
+///      |                     Challenge (it opens)   +--\-----\---------------------> AwaitPing
+///      |                             Challenge (the     \     \
+///      |  transport gone              third not to open) v     v  transport gone
+///      +-- (any state) <-- Closing                       Closing ---------------> Refused --> start_over: Waiting
 /// ```
 ///
 /// In `AwaitKey`, `AwaitId`, `AwaitChallenge` and `AwaitPing` exactly one packet is right, and every other one is a
-/// [`Violation`](super::Violation) that closes the connection. The transport may go in any state: the client is then
-/// `Waiting`, with the one exception shown, an end of stream where the edge owed its Ping.
+/// [`Violation`](super::Violation) that closes the connection. The transport may go in any state, orderly or not: the
+/// client is then `Waiting`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// No transport; the backoff runs.

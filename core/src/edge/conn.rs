@@ -34,7 +34,7 @@ impl ConnKey {
 pub enum CloseKind {
     /// After what was written: FIN.
     Graceful,
-    /// At once; what the kernel still holds may be thrown away: RST where the transport has it.
+    /// Abruptly (SPEC 1.3): RST where the transport has it. What the kernel still holds may be discarded.
     Abort,
 }
 

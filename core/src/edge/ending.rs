@@ -7,7 +7,7 @@ use crate::wire::tagged::Flag;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, State, Step, step};
+use super::conn::{CloseKind, Conn, ConnKey, State, Step, step};
 use super::counters::{CloseReason, EndReason};
 use super::session::{Place, STALE, STALE_UNUSED};
 use super::sources::Admission;
@@ -47,6 +47,10 @@ impl Edge {
         if matches!(conn.state, State::Handshake(_)) {
             self.conns.half_open -= 1;
         }
+        let kind = match kind {
+            CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
+            kind => kind,
+        };
         conn.state = State::Closing(kind);
         conn.reader.clear();
         conn.forget_opening();
@@ -264,6 +268,15 @@ impl Edge {
         self.begin_closing(now, index, CloseKind::Abort, CloseReason::SessionEnded);
     }
 
+    /// How the adapter is to close a connection that is still there when the edge has ended.
+    #[must_use]
+    pub fn client_end(&self, conn: ConnKey) -> CloseKind {
+        match self.conns.slab.find(conn.0) {
+            Some(conn) if is_mistaken_for_refusal(conn, CloseReason::Shutdown) => CloseKind::Abort,
+            _ => CloseKind::Graceful,
+        }
+    }
+
     /// A shutdown has nothing to hand over to who is not established.
     pub(super) fn close_half_open(&mut self, now: Time) {
         for index in 0..self.conns.slab.end() {
@@ -275,5 +288,17 @@ impl Edge {
                 self.close_conn(now, index, CloseKind::Graceful, CloseReason::Shutdown);
             }
         }
+    }
+}
+
+/// Whether the client would take an orderly end of `conn` for a refusal that is not meant (SPEC 4.5(d)): it may have sent its response,
+/// and the edge's Ping is not written.
+fn is_mistaken_for_refusal(conn: &Conn, reason: CloseReason) -> bool {
+    match &conn.state {
+        State::Handshake(Step::Response(_) | Step::Takeover(_)) => reason == CloseReason::Shutdown,
+        // A session that has ended is gone, and its client may hear that.
+        State::Handshake(Step::Ping { .. }) => reason != CloseReason::SessionEnded,
+        State::Established { .. } => !conn.control().is_empty(),
+        State::Handshake(_) | State::Draining(_) | State::Closing(_) => false,
     }
 }

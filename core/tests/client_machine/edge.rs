@@ -3,7 +3,8 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use voltlane_core::client::{
-    Client, ClientConfig, Closed, DropCause, Event, Refusal, SavedSession, State,
+    Client, ClientConfig, Closed, DropCause, Event, MAX_UNPROVABLE_CHALLENGES, Refusal,
+    SavedSession, State,
 };
 use voltlane_core::keys::{KeyPair, NONCE_BYTES, PublicKey, SharedKey};
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
@@ -124,6 +125,24 @@ impl Link {
         self.connect();
         self.until_await_ping();
         assert_eq!(self.feed(&ping_packet()), [Seen::Resumed(ID)]);
+    }
+
+    /// A claim that gets a challenge which is not sealed for this client: what an edge sends that does not know the session.
+    pub(crate) fn get_decoy(&mut self) -> Vec<Seen> {
+        self.connect();
+        self.until_await_challenge();
+        let decoy = packet(Handshake::Challenge(&[0xd0; 72]));
+        assert_eq!(self.feed(&decoy), []);
+        assert_eq!(self.client.output(), [0; 0], "it must not be answered");
+        self.close(Closed::Eof)
+    }
+
+    /// The session is gone, as far as this client can find out.
+    pub(crate) fn until_refused(&mut self) {
+        for _ in 1..MAX_UNPROVABLE_CHALLENGES {
+            self.get_decoy();
+        }
+        assert_eq!(self.get_decoy(), [Seen::Refused(Refusal::UnknownOrExpired)]);
     }
 
     /// From an open transport to the client's claim.

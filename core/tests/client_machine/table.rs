@@ -50,13 +50,16 @@ fn link_in(state: &str) -> Link {
         _ => {
             link.join();
             link.close(Closed::Eof);
-            link.connect();
             match state {
-                "AwaitChallenge" => link.until_await_challenge(),
-                _ => link.until_await_ping(),
-            }
-            if state == "Refused" {
-                link.close(Closed::Eof);
+                "Refused" => link.until_refused(),
+                "AwaitChallenge" => {
+                    link.connect();
+                    link.until_await_challenge();
+                }
+                _ => {
+                    link.connect();
+                    link.until_await_ping();
+                }
             }
         }
     }

@@ -175,12 +175,12 @@ impl<S: Stream> Clients<S> {
             .map(|client| client.channel.into_stream())
     }
 
-    /// Closes every stream in order.
+    /// Closes every stream: the edge has ended.
     pub(super) fn close_all(&mut self, edge: &mut Edge, now: Time) {
         for index in 0..self.table.len() {
             if let Some(client) = self.table[index].take() {
                 let key = client.key;
-                self.close(client, CloseKind::Graceful, now);
+                self.close(client, edge.client_end(key), now);
                 edge.handle_client_closed(now, key, Closed::ByEdge);
             }
         }

@@ -176,6 +176,19 @@ impl Conn {
         )
     }
 
+    /// Whether its client waits for the edge's Ping: an orderly end would read as a refusal (SPEC 4.5(d)).
+    pub(super) fn owes_ping(&self) -> bool {
+        let ping_waits = || {
+            let mut pieces = self.pieces.iter();
+            pieces.any(|piece| matches!(piece, Piece::Hello(_)))
+        };
+        match self.state {
+            State::Response | State::Wait | State::Ping => true,
+            State::Established => self.claim.is_some() && ping_waits(),
+            _ => false,
+        }
+    }
+
     pub(super) fn push(&mut self, piece: Piece) {
         self.piece_bytes += piece.bytes().len();
         if let Piece::Data(bytes) = &piece {

@@ -379,9 +379,17 @@ impl Model {
     /// Entry g: close, and the session goes away.
     pub(super) fn close_and_detach(&mut self, conn: u32, why: &'static str) {
         let sid = self.conns.get(&conn).and_then(|state| state.sid);
-        self.close(conn, why, Manner::Either);
+        self.close(conn, why, self.manner(conn));
         if let Some(sid) = sid {
             self.detach(sid);
+        }
+    }
+
+    /// How a connection ends that is not refused (SPEC 4.5(d)).
+    pub(super) fn manner(&self, conn: u32) -> Manner {
+        match self.conns.get(&conn) {
+            Some(state) if state.owes_ping() => Manner::Abrupt,
+            _ => Manner::Either,
         }
     }
 

@@ -159,7 +159,7 @@ impl Model {
                 if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) {
                     self.detach(sid);
                 }
-                self.close(conn, "the handshake deadline", Manner::Either);
+                self.close(conn, "the handshake deadline", self.manner(conn));
             }
             Timer::Reply(conn) => self.challenge(conn),
             Timer::Wait(conn) => self.waited(conn),

@@ -1,7 +1,7 @@
 //! The end of the edge in order, as SPEC 9.8 describes it.
 
 use super::Model;
-use super::conn::{Manner, Piece};
+use super::conn::Piece;
 
 impl Model {
     /// The edge is asked to end within so many nanoseconds.
@@ -19,7 +19,7 @@ impl Model {
             .collect();
         for conn in half_open {
             let sid = self.conns.get(&conn).and_then(|state| state.sid);
-            self.close(conn, "the edge shuts down", Manner::Either);
+            self.close(conn, "the edge shuts down", self.manner(conn));
             if let Some(sid) = sid {
                 self.detach(sid);
             }

@@ -276,9 +276,7 @@ impl Published {
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let Some(Conn {
             stream: Some(stream),
-            stage,
             incoming,
-            outgoing,
             ..
         }) = &mut self.conn
         else {
@@ -289,8 +287,7 @@ impl Published {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => Ok(true),
             Poll::Ready(Err(_)) => Err(End::Broken),
-            // An end in order after the whole response says that the session is gone (SPEC 4.6(b)).
-            Poll::Ready(Ok(0)) if *stage == Stage::Ping && outgoing.is_empty() => Err(End::Refused),
+            // After the response too: the next claim tells whether the session is gone (SPEC 4.6(b)).
             Poll::Ready(Ok(0)) => Err(End::Broken),
             Poll::Ready(Ok(bytes)) => {
                 incoming.push(&buffer[..bytes]);

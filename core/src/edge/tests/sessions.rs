@@ -392,3 +392,71 @@ fn what_a_client_had_not_taken_when_it_went_is_held_to_the_bounds_of_missed_pack
         }
     }
 }
+
+/// A client that has sent its response takes an orderly end for "your session is gone" (SPEC 4.5(d)), or may.
+#[test]
+fn an_end_that_is_no_refusal_is_abrupt_until_the_edges_ping_is_written() {
+    let closes = |state: &str, conn: ConnKey, world: &mut World| {
+        let ended = world.edge.client_end(conn);
+        world
+            .edge
+            .handle_shutdown(world.now, Duration::from_secs(5));
+        // An established connection is left to the end of the shutdown.
+        let closed = world.edge.client_close(conn).unwrap_or(ended);
+        assert_eq!(ended, closed, "{state}");
+        closed
+    };
+    for state in [
+        "VERSION",
+        "KEY-OR-ID",
+        "RESPONSE",
+        "WAIT",
+        "PING",
+        "pinged",
+        "told",
+    ] {
+        let mut world = World::new(|_| {});
+        let mut one = world.join();
+        if state == "WAIT" {
+            for _ in 0..10 {
+                world.come_back(&mut one);
+            }
+        }
+        let conn = match state {
+            "VERSION" | "KEY-OR-ID" => world.accept(),
+            _ => {
+                let (conn, sealed) = world.claim(one.id);
+                let answer = world.answer(&one.keys, &sealed);
+                if state != "RESPONSE" {
+                    world.say(conn, Handshake::ChallengeResponse(&answer));
+                }
+                if matches!(state, "pinged" | "told") {
+                    world.say(conn, Handshake::Ping);
+                }
+                if state == "told" {
+                    assert_eq!(world.hear(conn), [ping()]);
+                }
+                conn
+            }
+        };
+        if state == "KEY-OR-ID" {
+            world.say(conn, Handshake::ProtocolVersion(2));
+        }
+        let expected = match state {
+            "VERSION" | "KEY-OR-ID" | "told" => CloseKind::Graceful,
+            _ => CloseKind::Abort,
+        };
+        assert_eq!(closes(state, conn, &mut world), expected, "{state}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_its_ping_hears_of_its_sessions_end_in_order() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    let (conn, sealed) = world.claim(one.id);
+    let answer = world.answer(&one.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    world.backend_says(one.id, Flag::Kick, b"");
+    assert_eq!(world.edge.client_close(conn), Some(CloseKind::Graceful));
+}
