@@ -323,6 +323,24 @@ fn a_half_packet_of_a_lost_link_reaches_no_client() {
     rig.round_trip(&mut client, b"and on");
 }
 
+/// It takes nothing for longer than it may acknowledge nothing, and the system has asked it for room many times by then.
+#[test]
+fn a_backend_that_rests_loses_nothing() {
+    const PACKETS: u64 = 200;
+    let mut rig = rig("master.user_timeout_secs = 1\nlimits.handshake_timeout_secs = 3\n");
+    let mut client = rig.join();
+    for number in 0..PACKETS {
+        client.send(&bytes_of(number, 65_536));
+    }
+    // The rest is as long as a handshake may take.
+    Frames::connect(rig.address()).expect_closed();
+    for number in 0..PACKETS {
+        rig.link.expect_data(client.id(), &bytes_of(number, 65_536));
+    }
+    rig.round_trip(&mut client, b"over the same link");
+    rig.stop();
+}
+
 #[test]
 fn a_name_is_as_good_as_an_address() {
     let backend = Backend::bind_to((Ipv4Addr::LOCALHOST, 0).into());

@@ -14,7 +14,8 @@ pub use voltlane_core::backend::{BackendConfig, SendError};
 
 use crate::accept::Acceptor;
 use crate::inbox::{Inbox, Weigh};
-use crate::io::{Channel, Read, Written};
+use crate::io::{Read, Written};
+use crate::watch::WatchedChannel;
 use crate::{Listener, Timer};
 
 /// Bytes read at once.
@@ -76,7 +77,7 @@ pub struct Backend<L: Listener, T: Timer> {
     machine: machine::Backend,
     acceptor: Acceptor<L>,
     timer: T,
-    link: Option<Channel<L::Stream>>,
+    link: Option<WatchedChannel<L::Stream>>,
     /// An edge that waits until the link before its own is read.
     successor: Option<(L::Stream, SocketAddr)>,
     buffer: Box<[u8]>,
@@ -226,7 +227,8 @@ impl<L: Listener, T: Timer> Backend<L, T> {
     fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Event> {
         for _ in 0..STEPS_PER_POLL {
             // A link that takes no more writes is read to its end, wherever that leads.
-            let may_read = with_packets || self.link.as_ref().is_some_and(Channel::write_failed);
+            let may_read =
+                with_packets || self.link.as_ref().is_some_and(|link| link.write_failed());
             if may_read && !self.unread.is_empty() {
                 if let Some(event) = self.take_event() {
                     return Poll::Ready(event);
@@ -244,7 +246,12 @@ impl<L: Listener, T: Timer> Backend<L, T> {
                 Step::Idle if wrote => continue,
                 Step::Idle => {}
             }
-            match self.acceptor.rests_until() {
+            if self.gives_up() {
+                return Poll::Ready(self.lose());
+            }
+            let next_look = self.link.as_ref().and_then(|link| link.next_look());
+            let deadlines = [self.acceptor.rests_until(), next_look];
+            match deadlines.into_iter().flatten().min() {
                 Some(at) if self.timer.poll_until(cx, at).is_ready() => {}
                 _ => return Poll::Pending,
             }
@@ -309,7 +316,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         let Some((stream, address)) = self.successor.take() else {
             return Step::Idle;
         };
-        self.link = Some(Channel::new(stream));
+        self.link = Some(WatchedChannel::new(stream));
         Step::Event(Event::EdgeConnected { address })
     }
 
@@ -318,7 +325,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         let Some(channel) = &mut self.link else {
             return false;
         };
-        match channel.write(cx, [self.machine.output(), &[]]) {
+        match channel.write(cx, self.timer.now(), [self.machine.output(), &[]]) {
             Written::Nothing | Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {
@@ -344,6 +351,13 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             }
             Read::Eof | Read::Failed => Step::Event(self.lose()),
         }
+    }
+
+    /// Whether the edge acknowledged nothing for too long: then the stream was dropped.
+    fn gives_up(&mut self) -> bool {
+        let now = self.timer.now();
+        let silent = self.link.take_if(|link| link.is_given_up(now));
+        silent.map(WatchedChannel::abort).is_some()
     }
 
     fn lose(&mut self) -> Event {

@@ -13,7 +13,8 @@ pub use voltlane_core::client::{
 };
 
 use crate::inbox::{Inbox, Weigh};
-use crate::io::{Channel, Read, Written};
+use crate::io::{Read, Written};
+use crate::watch::WatchedChannel;
 use crate::{Connect, Connector, Timer};
 
 /// Bytes read at once.
@@ -91,7 +92,7 @@ pub struct Client<C: Connector, T: Timer> {
 enum Transport<S> {
     Down,
     Connecting(Connect<S>),
-    Up(Channel<S>),
+    Up(WatchedChannel<S>),
 }
 
 impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
@@ -315,13 +316,36 @@ impl<C: Connector, T: Timer> Client<C, T> {
             if self.connect_on(cx, now) | self.write(cx) | self.read(cx, now, may_read) {
                 continue;
             }
-            match self.machine.poll_timeout() {
+            if self.gives_up(now) {
+                continue;
+            }
+            let next_look = match &self.transport {
+                Transport::Up(channel) => channel.next_look(),
+                Transport::Down | Transport::Connecting(_) => None,
+            };
+            let deadlines = [self.machine.poll_timeout(), next_look];
+            match deadlines.into_iter().flatten().min() {
                 Some(at) if self.timer.poll_until(cx, at).is_ready() => {}
                 _ => return Poll::Pending,
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the edge acknowledged nothing for too long: then the connection was dropped.
+    fn gives_up(&mut self, now: Time) -> bool {
+        let Transport::Up(channel) = &mut self.transport else {
+            return false;
+        };
+        if !channel.is_given_up(now) {
+            return false;
+        }
+        if let Transport::Up(channel) = std::mem::replace(&mut self.transport, Transport::Down) {
+            channel.abort();
+        }
+        self.lose(now, machine::Closed::Error);
+        true
     }
 
     /// Begins to connect, or gets on with it. True if something changed.
@@ -335,7 +359,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         match attempt.as_mut().poll(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(stream)) => {
-                self.transport = Transport::Up(Channel::new(stream));
+                self.transport = Transport::Up(WatchedChannel::new(stream));
                 self.machine.handle_connected(now);
             }
             Poll::Ready(Err(error)) => {
@@ -352,11 +376,12 @@ impl<C: Connector, T: Timer> Client<C, T> {
         let Transport::Up(channel) = &mut self.transport else {
             return false;
         };
-        match channel.write(cx, [self.machine.output(), &[]]) {
+        let now = self.timer.now();
+        match channel.write(cx, now, [self.machine.output(), &[]]) {
             Written::Nothing | Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {
-                self.machine.handle_written(self.timer.now(), bytes);
+                self.machine.handle_written(now, bytes);
                 true
             }
         }

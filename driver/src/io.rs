@@ -114,6 +114,11 @@ impl<S: Stream> Channel<S> {
         !matches!(self.stream.poll_close(cx), Poll::Ready(Err(_)))
     }
 
+    /// The stream, to be asked about.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// The stream itself.
     pub(crate) fn into_stream(self) -> S {
         self.stream

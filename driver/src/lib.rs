@@ -27,6 +27,7 @@ mod trunk;
 mod waker;
 #[cfg(test)]
 mod wakes;
+mod watch;
 
 pub use backend::Backend;
 pub use client::Client;
@@ -34,5 +35,5 @@ pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
 pub use handle::Handle;
 pub use pipe::Pipe;
 pub use socket::{SocketOptions, SpareDescriptor};
-pub use transport::{Connect, Connector, Listener, Stream, Timer};
+pub use transport::{Acknowledgements, Connect, Connector, Listener, Stream, Timer};
 pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};

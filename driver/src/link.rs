@@ -9,8 +9,9 @@ use voltlane_core::Time;
 use voltlane_core::edge::{Closed, Edge};
 use voltlane_core::trunk::Trunk;
 
-use crate::io::{Channel, Read, Written};
+use crate::io::{Read, Written};
 use crate::waker::{ReadyList, SourceWaker, Token};
+use crate::watch::WatchedChannel;
 use crate::{Connect, Connector};
 
 /// Reads in one turn: more wait for the next, after the clients had theirs.
@@ -80,7 +81,7 @@ link_machine!(Trunk);
 enum State<S> {
     Down,
     Connecting(Connect<S>),
-    Up(Channel<S>),
+    Up(WatchedChannel<S>),
 }
 
 /// The link, without any policy: when to dial and when to give up is asked of the machine.
@@ -155,7 +156,7 @@ impl<C: Connector> Link<C> {
             match attempt.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                 Poll::Pending => self.readable = false,
                 Poll::Ready(Ok(stream)) => {
-                    self.state = State::Up(Channel::new(stream));
+                    self.state = State::Up(WatchedChannel::new(stream));
                     self.readable = true;
                     self.writable = true;
                     self.warned = false;
@@ -197,6 +198,26 @@ impl<C: Connector> Link<C> {
         }
     }
 
+    /// When [`handle_time`](Self::handle_time) has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        match &self.state {
+            State::Up(channel) => channel.next_look(),
+            State::Down | State::Connecting(_) => None,
+        }
+    }
+
+    /// Drops the stream when the backend acknowledges nothing any more.
+    pub(crate) fn handle_time(&mut self, machine: &mut impl LinkMachine, now: Time) {
+        if let State::Up(channel) = &mut self.state
+            && channel.is_given_up(now)
+        {
+            if let State::Up(channel) = std::mem::replace(&mut self.state, State::Down) {
+                channel.abort();
+            }
+            machine.handle_closed(now, Closed::Error);
+        }
+    }
+
     /// Writes what the machine has for the backend.
     pub(crate) fn write(&mut self, machine: &mut impl LinkMachine, now: Time) {
         for _ in 0..WRITES_PER_TURN {
@@ -206,7 +227,7 @@ impl<C: Connector> Link<C> {
             if !self.writable {
                 return;
             }
-            match channel.write(&mut Context::from_waker(&self.waker), machine.output()) {
+            match channel.write(&mut Context::from_waker(&self.waker), now, machine.output()) {
                 Written::Nothing => return,
                 Written::Blocked => self.writable = false,
                 Written::Bytes(bytes) => machine.handle_written(now, bytes),

@@ -26,8 +26,13 @@ pub struct SocketOptions {
     pub keep_alive: Duration,
     /// How long what was sent may stay without an acknowledgement (TCP_USER_TIMEOUT, RFC 5482). Linux only.
     ///
-    /// Linux also gives a silent peer up after that, however many probes are left: it looks at every probe but the first, and counts
-    /// from the last byte that came. Up to `keep_alive` and one pause a single lost probe ends a connection that is in order.
+    /// A link, a client's connection and a backend's are watched by their drivers: a peer that acknowledges and has no room is waited for.
+    /// While it has none it is asked less and less often, at last every two minutes; one that goes away then is given up when two
+    /// questions in a row had no answer.
+    ///
+    /// Of an edge's clients Linux itself gives one up that has no room for that long, and a silent one, however many probes are left: it
+    /// looks at every probe but the first, and counts from the last byte that came. Up to `keep_alive` and one pause a single lost probe
+    /// ends a connection that is in order.
     pub user_timeout: Duration,
     /// Bytes that the kernel may hold for the peer (SO_SNDBUF).
     pub send_buffer_bytes: u32,
@@ -173,6 +178,14 @@ impl SocketOptions {
             ));
         }
         self.apply(socket)
+    }
+
+    /// Has the system wait for an acknowledgement for as long as it likes, and says how long it was to wait; `None` when it was not told.
+    #[cfg(target_os = "linux")]
+    pub fn take_user_timeout(socket: &SockRef<'_>) -> Option<Duration> {
+        let timeout = socket.tcp_user_timeout().ok()??;
+        socket.set_tcp_user_timeout(None).ok()?;
+        Some(timeout)
     }
 
     /// What an accepted connection did not inherit from its listener.

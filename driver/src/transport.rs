@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use voltlane_core::Time;
 
@@ -47,6 +48,33 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     fn abort(self) {
         drop(self);
     }
+
+    /// Takes it out of the system's hands to give up a peer that acknowledges nothing: after how long that was to be. `None`: there was
+    /// no such time, or the system goes on with it. Who takes it looks at the [`acknowledgements`](Self::acknowledgements).
+    fn take_user_timeout(&mut self) -> Option<Duration> {
+        None
+    }
+
+    /// What the system knows of the peer's acknowledgements. `None`: nothing.
+    fn acknowledgements(&self) -> Option<Acknowledgements> {
+        None
+    }
+}
+
+/// What a system knows of the acknowledgements of a peer: on Linux, of TCP_INFO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledgements {
+    /// How long ago the last one came.
+    pub age: Duration,
+    /// Segments that wait for one.
+    pub awaited: u32,
+    /// Bytes that wait to be sent.
+    pub unsent: u32,
+    /// Segments that were sent again, since the connection began. It wraps.
+    pub repeated: u32,
+    /// Questions whether there is room again (probes of a zero window, RFC 9293 section 3.8.6.1) that came to nothing since the last
+    /// acknowledgement.
+    pub questions: u32,
 }
 
 /// A source of accepted streams. The drivers take listeners, they never bind.

@@ -353,6 +353,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         self.first = (self.first + 1) % shards.max(1);
         // Before anything is written: a link that has ended takes nothing with it.
         self.link.read(&mut self.trunk, now, &mut self.buffer);
+        self.link.handle_time(&mut self.trunk, now);
         if self
             .trunk
             .poll_timeout()
@@ -380,9 +381,15 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
 
     /// Sets the alarm; ready if its time has come already.
     fn poll_alarm(&mut self) -> Poll<()> {
-        let deadline = self.trunk.poll_timeout().map(|deadline| deadline.at);
+        let deadlines = [
+            self.trunk.poll_timeout().map(|deadline| deadline.at),
+            self.link.next_deadline(),
+        ];
         // Once it is finished the trunk is asked nothing more, so what it would want in time does not count.
-        self.alarm.poll_set(self.finishing.or(deadline))
+        self.alarm.poll_set(
+            self.finishing
+                .or_else(|| deadlines.into_iter().flatten().min()),
+        )
     }
 
     /// Closes the link once the trunk is finished; ready when the backend has closed too, or has taken too long.

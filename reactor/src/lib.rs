@@ -3,12 +3,14 @@
 //! What both binaries are on stands here once: [`TcpStream`], [`TcpListener`] and [`TcpConnector`] are generic over a [`Reactor`], who says when
 //! a socket is worth another attempt. [`Epoll`] is the reactor of one thread. It waits by itself in [`block_on`](Reactor::block_on), as in
 //! `voltlane-smol`, or as the [`Guest`] of a runtime that waits for it, as in `voltlane`, which is on tokio.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]
 mod epoll;
 mod net;
 mod resolve;
+#[cfg(target_os = "linux")]
+mod tcp_info;
 mod timer;
 
 use std::fmt::Debug;
@@ -21,6 +23,8 @@ use std::time::Instant;
 #[cfg(target_os = "linux")]
 pub use self::epoll::{Epoll, EpollAlarm, Guest, Watched};
 pub use self::net::{TcpConnector, TcpListener, TcpStream};
+#[cfg(target_os = "linux")]
+pub use self::tcp_info::acknowledgements;
 pub use self::timer::Timer;
 
 /// A way to wait for sockets and for time.

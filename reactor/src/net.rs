@@ -128,6 +128,16 @@ impl<R: Reactor> Stream for TcpStream<R> {
         // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
         let _ = SockRef::from(self.source.get_ref()).set_linger(Some(Duration::ZERO));
     }
+
+    #[cfg(target_os = "linux")]
+    fn take_user_timeout(&mut self) -> Option<Duration> {
+        SocketOptions::take_user_timeout(&SockRef::from(self.source.get_ref()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn acknowledgements(&self) -> Option<voltlane_driver::Acknowledgements> {
+        crate::acknowledgements(self.source.get_ref())
+    }
 }
 
 /// A TCP listener.

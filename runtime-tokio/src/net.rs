@@ -78,6 +78,16 @@ impl Stream for TcpStream {
         // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
         let _ = self.0.set_zero_linger();
     }
+
+    #[cfg(target_os = "linux")]
+    fn take_user_timeout(&mut self) -> Option<std::time::Duration> {
+        SocketOptions::take_user_timeout(&SockRef::from(&self.0))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn acknowledgements(&self) -> Option<voltlane_driver::Acknowledgements> {
+        voltlane_reactor::acknowledgements(&self.0)
+    }
 }
 
 /// A TCP listener.

@@ -194,8 +194,9 @@ settings! {
         backlog: u32 = 4_096, 1..=65_535;
         /// How long a client may be silent before the system asks it for a sign of life. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long what was sent to a client may stay without an acknowledgement. A silent client is given up after that,
-        /// too: up to keep_alive_secs + 5 a single lost probe is enough. 0: as long as the system likes.
+        /// How long a client may leave what was sent to it without an acknowledgement, or have no room for it, before its
+        /// connection is dropped. A silent client is given up after that, too: up to keep_alive_secs + 5 a single lost probe is
+        /// enough. 0: as long as the system likes.
         user_timeout_secs: u32 = 35, 0..=HOUR;
         /// What the system may hold for one client that was sent. 0: as much as it likes, up to several MiB.
         send_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
@@ -223,8 +224,8 @@ settings! {
         required_at_start: bool = false, ();
         /// How long the backend may be silent before the system asks it for a sign of life. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long what was sent to the backend may stay without an acknowledgement, and a silent one is waited for: see
-        /// listener.user_timeout_secs. 0: as long as the system likes.
+        /// How long the backend may leave what was sent to it without an acknowledgement before the link is given up. One that
+        /// has no room but acknowledges is waited for. 0: as long as the system likes, about a quarter of an hour.
         user_timeout_secs: u32 = 35, 0..=HOUR;
     }
 
@@ -247,7 +248,8 @@ settings! {
         missed_packets_buffer_size: u32 = 256, 0..=MAX_COUNT;
         /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0. Left out, it is at most channel_bytes.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
-        /// How long a client may take nothing while something waits for it. Then its session ends. 0: for ever.
+        /// How long a client may take nothing while something waits for it. Then its session ends. 0: as long as its
+        /// connection lasts, see listener.user_timeout_secs.
         write_timeout_secs: u32 = 10, 0..=HOUR;
         /// How long a packet may take from its first to its last byte. 0: for ever.
         frame_timeout_secs: u32 = 10, 0..=HOUR;

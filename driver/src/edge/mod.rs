@@ -156,6 +156,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             );
         }
         self.link.read(&mut self.edge, now, &mut self.buffer);
+        self.link.handle_time(&mut self.edge, now);
         if self
             .edge
             .poll_timeout()
@@ -332,6 +333,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             self.edge.poll_timeout().map(|deadline| deadline.at),
             self.acceptor.as_ref().and_then(Acceptor::rests_until),
             self.clients.next_deadline(),
+            self.link.next_deadline(),
         ];
         // Once it is finished the edge is asked nothing more, so what it would want in time does not count.
         self.alarm.poll_set(

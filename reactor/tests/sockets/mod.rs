@@ -4,13 +4,16 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{self, Shutdown};
 use std::pin::pin;
+use std::process::Command;
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use conformance::{Runtime, alone_in_a_network, deaf_place};
 use rustix::event::{PollFd, PollFlags};
-use voltlane_driver::{Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
+use voltlane_core::ClientId;
+use voltlane_driver::backend::Event;
+use voltlane_driver::{Backend, Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
 
 /// Longer than anything here takes, so that a hang is a failure.
 const BOUND: Duration = Duration::from_secs(20);
@@ -34,6 +37,9 @@ macro_rules! tests_of {
             all_who_wait_are_accepted
             what_cannot_be_reached_is_an_error
             a_connection_to_itself_is_an_error
+            a_peer_that_rests_is_waited_for
+            a_peer_that_is_gone_is_given_up
+            a_peer_that_went_while_it_rested_is_given_up
         }
     };
     ($runtime:ty => $($test:ident)*) => {
@@ -255,6 +261,100 @@ pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
             // It has left the port to whoever is to listen there.
             let port = net::TcpListener::bind("127.0.0.1:42000");
             assert!(port.is_ok(), "{port:?}");
+        });
+    });
+}
+
+/// How long a peer may acknowledge nothing, where that is what is shown.
+const USER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Packets of 64 KiB, more than the system holds for a peer.
+const PACKETS: usize = 200;
+
+/// A backend and its edge, which is a bare socket.
+async fn backend_and_edge<R: Runtime>() -> (Backend<R::Listener, R::Timer>, net::TcpStream) {
+    let options = SocketOptions {
+        user_timeout: USER_TIMEOUT,
+        ..SocketOptions::default()
+    };
+    let (listener, address) = R::bind("127.0.0.1:0".into(), options)
+        .await
+        .expect("a free port");
+    let edge = net::TcpStream::connect(address).expect("somebody listens");
+    let mut backend = Backend::new(listener);
+    let first = backend.recv().await;
+    assert!(matches!(first, Event::EdgeConnected { .. }), "{first:?}");
+    (backend, edge)
+}
+
+/// Queues what the peer has no room for.
+fn queue<L: voltlane_driver::Listener, T: voltlane_driver::Timer>(backend: &mut Backend<L, T>) {
+    for _ in 0..PACKETS {
+        let packet = backend.try_send(ClientId::from_u64(7), &[7; 65_536]);
+        packet.expect("the queue has room");
+    }
+}
+
+/// What the backend is told, if it is anything within `time`.
+async fn told_within<R: Runtime>(
+    backend: &mut Backend<R::Listener, R::Timer>,
+    time: Duration,
+) -> Option<Event> {
+    let mut timer = R::Timer::default();
+    let until = timer.now() + time;
+    poll_fn(|cx| match backend.poll_recv(cx) {
+        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Pending => timer.poll_until(cx, until).map(|()| None),
+    })
+    .await
+}
+
+/// It has no room for longer than it may acknowledge nothing, and says so whenever it is asked.
+pub(crate) fn a_peer_that_rests_is_waited_for<R: Runtime>() {
+    within_bound::<R>(async {
+        let (mut backend, mut edge) = backend_and_edge::<R>().await;
+        queue(&mut backend);
+        assert_eq!(told_within::<R>(&mut backend, 3 * USER_TIMEOUT).await, None);
+        let reader = thread::spawn(move || {
+            let mut all = Vec::new();
+            edge.read_to_end(&mut all).map(|_| all.len())
+        });
+        backend.flush().await;
+        drop(backend);
+        // With the length and the tag of each.
+        let read = reader.join().expect("no panic").expect("read");
+        assert_eq!(read, PACKETS * (4 + 9 + 65_536));
+    });
+}
+
+/// The network takes nothing any more, and nobody says so.
+fn cut_off() {
+    let cut = Command::new("ip")
+        .args(["link", "set", "lo", "down"])
+        .status();
+    assert!(cut.expect("`ip` is there").success());
+}
+
+pub(crate) fn a_peer_that_is_gone_is_given_up<R: Runtime>() {
+    alone_in_a_network("true", || {
+        within_bound::<R>(async {
+            let (mut backend, _edge) = backend_and_edge::<R>().await;
+            cut_off();
+            let packet = backend.try_send(ClientId::from_u64(7), b"to nobody");
+            packet.expect("the queue has room");
+            // By itself the system would try for a quarter of an hour.
+            assert_eq!(backend.recv().await, Event::EdgeLost);
+        });
+    });
+}
+
+pub(crate) fn a_peer_that_went_while_it_rested_is_given_up<R: Runtime>() {
+    alone_in_a_network("true", || {
+        within_bound::<R>(async {
+            let (mut backend, _edge) = backend_and_edge::<R>().await;
+            queue(&mut backend);
+            assert_eq!(told_within::<R>(&mut backend, USER_TIMEOUT).await, None);
+            cut_off();
+            assert_eq!(backend.recv().await, Event::EdgeLost);
         });
     });
 }
