@@ -25,10 +25,6 @@ mod id;
 pub mod keys;
 mod link;
 mod list;
-#[cfg(not(feature = "planted"))]
-mod planted;
-#[cfg(feature = "planted")]
-pub mod planted;
 pub mod proxy;
 mod queue;
 mod slab;

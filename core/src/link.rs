@@ -12,7 +12,6 @@ use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 
 use crate::edge::{Deadline, DeadlineReason, MasterConfig};
-use crate::planted::planted;
 
 /// The states of the link (SPEC 8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl Link {
     pub(crate) fn has_room(&self, data_bytes: usize) -> bool {
         let bytes = data_bytes + HEADER_BYTES;
         self.queue.is_empty()
-            || (self.queue.packets() < self.max_packets + usize::from(planted!(LinkQueueOffByOne))
+            || (self.queue.packets() < self.max_packets
                 && self.queue.held_bytes().saturating_add(bytes) <= self.max_bytes)
     }
 
@@ -146,12 +145,8 @@ impl Link {
             retry_at: now + self.backoff.next_delay(rng),
         };
         self.wants_close = false;
-        if !planted!(PartialFrameSurvivesLink) {
-            self.reader = FrameReader::default();
-        }
-        if !planted!(CutPacketNotResent) {
-            self.queue.rewind();
-        }
+        self.reader = FrameReader::default();
+        self.queue.rewind();
         self.announced_to = None;
         self.announcements = FrameQueue::new();
         Some(was_up)

@@ -24,7 +24,6 @@ use crate::edge::{
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
 use crate::link::Link;
-use crate::planted::planted;
 use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
@@ -176,11 +175,7 @@ impl Trunk {
             BranchState::Announcing => self.link.announcements.held_bytes(),
             BranchState::Open | BranchState::Ending { .. } => self.link.queue.held_bytes(),
         };
-        if waiting < LINK_BYTES || planted!(ShardsReadUnbounded) {
-            READ_BYTES
-        } else {
-            0
-        }
+        if waiting < LINK_BYTES { READ_BYTES } else { 0 }
     }
 
     /// The shard sent `bytes`.
@@ -206,9 +201,6 @@ impl Trunk {
                     continue;
                 }
                 (BranchState::Announcing, _) => &mut self.link.announcements,
-                (BranchState::Open, _) if planted!(TrunkReorders) && body.len() > 60 => {
-                    &mut self.link.announcements
-                }
                 (BranchState::Open | BranchState::Ending { announcing: false }, [_, ..]) => {
                     &mut self.link.queue
                 }
@@ -271,14 +263,9 @@ impl Trunk {
         if let Some(branch) = self.branch_mut(shard)
             && branch.state != BranchState::Gone
         {
-            let reader = mem::take(&mut branch.reader);
             *branch = Branch {
                 state,
-                reader: if planted!(TrunkFragmentSurvives) {
-                    reader
-                } else {
-                    FrameReader::default()
-                },
+                reader: FrameReader::default(),
                 queue: FrameQueue::new(),
             };
         }
@@ -310,27 +297,16 @@ impl Trunk {
     /// Like [`Edge::handle_link_closed`](crate::edge::Edge::handle_link_closed).
     pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        let kept =
-            planted!(TrunkKeepsAnnouncements).then(|| mem::take(&mut self.link.announcements));
         let Some(was_up) = self.link.closed(now, &mut self.rng) else {
             return;
         };
         self.counters.link_down += 1;
-        if planted!(TrunkDropsKept) {
-            self.link.queue.clear();
-        }
-        if let Some(kept) = kept {
-            self.link.announcements = kept;
-        }
         if !was_up {
             tracing::debug!(?cause, "the backend could not be reached");
             return;
         }
         tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
         for branch in &mut self.branches {
-            if planted!(FramesForShardDropped) {
-                branch.queue.clear();
-            }
             branch.state = match branch.state {
                 BranchState::Announcing => BranchState::Ending { announcing: true },
                 BranchState::Open => BranchState::Ending { announcing: false },
@@ -351,10 +327,8 @@ impl Trunk {
     #[must_use]
     pub fn link_read_budget(&self) -> usize {
         let behind = |branch: &Branch| {
-            let ending =
-                matches!(branch.state, BranchState::Ending { .. }) && !planted!(LinkReadTooEarly);
-            let full = branch.queue.held_bytes() >= BRANCH_BYTES && !planted!(SlowShardUnbounded);
-            ending || full
+            matches!(branch.state, BranchState::Ending { .. })
+                || branch.queue.held_bytes() >= BRANCH_BYTES
         };
         if self.link_takes() && !self.branches.iter().any(behind) {
             READ_BYTES
@@ -390,17 +364,12 @@ impl Trunk {
 
     /// Brings a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
     fn route(&mut self, body: &[u8]) {
-        let named = body
+        let shard = body
             .first_chunk()
             .map(|id| ClientId::from_u64(u64::from_le_bytes(*id)).shard())
-            .filter(|shard| usize::from(shard.as_u8()) < self.branches.len());
-        if planted!(StrangeFrameDropped) && named.is_none() {
-            return;
-        }
-        let named = named
-            .filter(|_| !planted!(FrameToFirstShard))
+            .filter(|shard| usize::from(shard.as_u8()) < self.branches.len())
             .unwrap_or_default();
-        if let Some(branch) = self.branch_mut(named)
+        if let Some(branch) = self.branch_mut(shard)
             && branch.state != BranchState::Gone
         {
             push_body(&mut branch.queue, body);
@@ -419,7 +388,7 @@ impl Trunk {
                 BranchState::Closed | BranchState::Announcing | BranchState::Ending { .. }
             )
         };
-        let queued = if self.branches.iter().any(silent) && !planted!(TrunkAnnouncesLate) {
+        let queued = if self.branches.iter().any(silent) {
             &[]
         } else {
             self.link.queue.output()

@@ -1,6 +1,12 @@
 //! The simulator of Voltlane: every fault replayable by seed.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "planted")]
+compile_error!(
+    "the feature `planted` is for the copy of the workspace whose core has the bugs: \
+     `cargo run -p sim -- plant test -p sim --features planted`"
+);
+
 pub mod abuse;
 pub mod block;
 pub mod cases;
@@ -13,6 +19,7 @@ pub mod network;
 pub mod page;
 pub mod payload;
 pub mod plan;
+pub mod planted;
 pub mod rng;
 pub mod scope;
 pub mod shards;

@@ -1,5 +1,6 @@
 //! The simulator's tool: looks for seeds that break a rule, replays plans, shows runs.
 
+use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use sim::block::{self, CEILINGS, Failure, GATES, Stop};
 use sim::engine::{self, Outcome};
 use sim::network::{self, World};
 use sim::plan::{Plan, generate};
+use sim::planted;
 use sim::scope::{self, SCOPES};
 use sim::{page, shrink};
 
@@ -87,6 +89,13 @@ enum Command {
         #[arg(long, default_value = "sim/failures")]
         into: PathBuf,
     },
+    /// Makes the copy of the workspace whose core has the planted bugs, in `planted` of the target directory, and runs
+    /// cargo in it.
+    Plant {
+        /// What cargo is to do there, as in `test -p sim --features planted`. Without it the copy is only made.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        cargo: Vec<OsString>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -136,6 +145,7 @@ fn main() -> ExitCode {
             };
             hunt(from..from.saturating_add(seeds), stop, &into)
         }
+        Command::Plant { cargo } => plant(&cargo),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -269,6 +279,29 @@ fn exhaust(name: &str, seconds: Option<u64>) -> Result<bool, String> {
         println!("{violation}\nafter {path:#?}");
     }
     Ok(verdict.broken.is_none() && verdict.missing.is_empty())
+}
+
+/// True when cargo succeeded.
+fn plant(arguments: &[OsString]) -> Result<bool, String> {
+    let root = planted::workspace();
+    // Relative to the folder in which cargo was called, as cargo takes it; its default is the workspace's.
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => std::path::absolute(target).map_err(|error| error.to_string())?,
+        None => root.join("target"),
+    };
+    let copy = target.join("planted");
+    planted::copy(root, &copy)?;
+    if arguments.is_empty() {
+        println!("{}", copy.display());
+        return Ok(true);
+    }
+    // What comes from the registry is built once for both.
+    let status = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(arguments)
+        .current_dir(&copy)
+        .env("CARGO_TARGET_DIR", &target)
+        .status();
+    Ok(status.map_err(|error| format!("cargo: {error}"))?.success())
 }
 
 /// Shrinks a failure and writes its plan.

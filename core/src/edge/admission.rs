@@ -12,7 +12,6 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
 use super::counters::{CloseReason, Rejected};
 use super::sources::{Admission, Offence, Refusal, interval};
-use crate::planted::planted;
 
 /// How a connection comes to want a half-open place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +30,7 @@ impl Edge {
             return self.reject(Rejected::Shutdown);
         }
         let listener = &self.config.listener;
-        if listener.proxy_required
-            && !is_in(&listener.trusted_proxies, peer)
-            && !planted!(StrangeProxyTaken)
-        {
+        if listener.proxy_required && !is_in(&listener.trusted_proxies, peer) {
             return self.reject(Rejected::UntrustedProxy);
         }
         let limits = &self.config.limits;
@@ -45,9 +41,6 @@ impl Edge {
         let paced = limits.enforce_accepts != Enforce::Off && limits.accept_rate > 0;
         if paced && !self.accepts.has_one(now, burst, every) {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
-        }
-        if paced && planted!(RefusedEatPace) {
-            self.accepts.take(now, burst, every);
         }
         let (step, admission) = if self.config.listener.proxy_required {
             // Whom to count will stand in the header.
@@ -63,7 +56,7 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
-        if paced && !planted!(RefusedEatPace) {
+        if paced {
             // Only now: what one source alone is refused must not use up the pace of all.
             self.accepts.take(now, burst, every);
         }
@@ -96,7 +89,6 @@ impl Edge {
         };
         let source = match header.read(input) {
             Ok(None) => return Ok(()),
-            Ok(Some(ProxySource::Address(_))) if planted!(HeaderIgnored) => conn.source(),
             Ok(Some(ProxySource::Address(source))) => Some(source.ip()),
             // The proxy speaks for itself.
             Ok(Some(ProxySource::Local)) => conn.source(),
@@ -115,11 +107,6 @@ impl Edge {
             conn.set_source(source);
             conn.admission = admission;
             conn.state = State::Handshake(Step::Version);
-        }
-        if planted!(HeaderDelaysDeadline) {
-            self.conns
-                .reads
-                .arm(&mut self.conns.slab, index, read::HANDSHAKE, now);
         }
         Ok(())
     }
@@ -161,16 +148,14 @@ impl Edge {
         let full = arrival != Arrival::Claim && conns.half_open >= max;
         let victim = match arrival {
             Arrival::Accept if conns.newcomers() >= quota => conns.oldest_newcomer(),
-            Arrival::Claim | Arrival::Handover
-                if conns.claimants() >= quota && !planted!(ClaimantsUnbounded) =>
-            {
+            Arrival::Claim | Arrival::Handover if conns.claimants() >= quota => {
                 conns.oldest_claimant()
             }
             _ if full => conns.oldest_newcomer().or_else(|| conns.oldest_claimant()),
             _ => return Ok(()),
         };
         match victim {
-            Some(oldest) if enforce == Enforce::On && !planted!(RoomNotMade) => {
+            Some(oldest) if enforce == Enforce::On => {
                 self.close_conn(now, oldest, CloseKind::Abort, CloseReason::MadeRoom);
                 Ok(())
             }
@@ -181,7 +166,7 @@ impl Edge {
     /// Counts what is beyond a limit, and refuses it if the limit is enforced.
     fn beyond(&mut self, enforce: Enforce, rejected: Rejected) -> Result<(), Rejected> {
         let refused = self.reject(rejected);
-        if enforce == Enforce::On || planted!(ReportRefuses) {
+        if enforce == Enforce::On {
             refused
         } else {
             Ok(())

@@ -14,7 +14,6 @@ use super::conn::{STALLED, State};
 use super::counters::EndReason;
 use super::memory::{Pressure, squeezed_by};
 use super::session::Place;
-use crate::planted::planted;
 use crate::slab::room_to_keep;
 
 /// What became of a packet of the backend's.
@@ -92,22 +91,14 @@ impl Edge {
                 }
             }
         }
-        if planted!(LinkLengthIgnored) {
-            self.link.wants_close = false;
-        }
         self.link.reader = reader;
         // Its unfinished frame counts, too.
-        if !planted!(BackendFrameUncounted) {
-            self.relieve(now);
-        }
+        self.relieve(now);
     }
 
     /// `calm`: with this packet in a queue no bound of memory is near (SPEC 10.5).
     #[inline]
     fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
-        if planted!(ShortFramePanics) {
-            assert!(body.len() >= TAG_BYTES, "a packet has an id and a flag");
-        }
         match Tagged::decode(body) {
             Ok(Tagged {
                 id,
@@ -119,14 +110,6 @@ impl Edge {
                 flag: Flag::Kick,
                 data: [],
             }) => match self.sessions.lookup(id) {
-                Some(_) if planted!(KickIgnored) => {}
-                Some(session)
-                    if planted!(KickOfAwayIgnored)
-                        && self
-                            .sessions
-                            .slab
-                            .at(session)
-                            .is_some_and(|s| s.place == Place::Away) => {}
                 Some(session) => self.end_session(now, session, EndReason::Kicked),
                 None => self.tell_unknown(now, id),
             },
@@ -148,7 +131,7 @@ impl Edge {
             self.tell_unknown(now, id);
             return Outcome::Other;
         };
-        let squeezed = squeezed_by(if calm || planted!(NeverSqueezed) {
+        let squeezed = squeezed_by(if calm {
             Pressure::None
         } else {
             self.pressure()
@@ -172,23 +155,8 @@ impl Edge {
         };
         let queue = &mut session.queue;
         let frame_bytes = LENGTH_BYTES + data.len();
-        let attached = matches!(session.place, Place::Attached(_));
-        let max_packets = max_packets
-            + usize::from(attached && planted!(ClientQueueOffByOne))
-            + usize::from(!attached && max_packets > 0 && planted!(MissedQueueOffByOne));
-        let max_bytes = if planted!(ClientQueueBytesUnbounded) {
-            usize::MAX
-        } else {
-            max_bytes
-        };
         let fits = queue.packets() < max_packets
             && (queue.is_empty() || queue.held_bytes().saturating_add(frame_bytes) <= max_bytes);
-        if planted!(EmptyPacketDropped) && data.is_empty() {
-            return Outcome::Other;
-        }
-        if !fits && planted!(OverflowDropsPacket) {
-            return Outcome::Other;
-        }
         if !fits {
             self.end_session(now, index, overflow);
             return Outcome::Other;
@@ -250,7 +218,7 @@ impl Edge {
             State::Established { session } => {
                 let session = *session;
                 self.session_written(index, session, bytes);
-                if (bytes > 0 || control > 0) && !planted!(WriteDeadlineNotRenewed) {
+                if bytes > 0 || control > 0 {
                     self.renew_write_deadline(now, index);
                 }
             }

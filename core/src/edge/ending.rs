@@ -11,7 +11,6 @@ use super::conn::{CloseKind, Conn, ConnKey, State, Step, step};
 use super::counters::{CloseReason, EndReason};
 use super::session::{Place, STALE, STALE_UNUSED};
 use super::sources::Admission;
-use crate::planted::planted;
 
 impl Edge {
     /// The edge ends the connection at `index`; a session that it is the connection of is kept.
@@ -79,7 +78,7 @@ impl Edge {
         };
         self.sources.lock().release(now, conn.admission);
         self.spare.keep_at_most(self.conns.slab.len());
-        if matches!(conn.state, State::Handshake(_)) && !planted!(HalfOpenLeaks) {
+        if matches!(conn.state, State::Handshake(_)) {
             self.conns.half_open -= 1;
         }
     }
@@ -99,16 +98,14 @@ impl Edge {
         };
         entry.place = Place::Away;
         // What was half-written is sent again whole.
-        if !planted!(DetachForgetsRewind) {
-            entry.queue.rewind();
-        }
+        entry.queue.rewind();
         let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
         self.counters.dropped += 1;
         let kind = if entry.exchanged { STALE } else { STALE_UNUSED };
         self.sessions
             .stale
             .arm(&mut self.sessions.slab, session, kind, now);
-        if clients.stale_timeout.is_zero() || planted!(DetachEnds) {
+        if clients.stale_timeout.is_zero() {
             return self.end_session(now, session, EndReason::Expired);
         }
         if packets > 0 && clients.missed_packets_buffer_size == 0 {
@@ -131,11 +128,8 @@ impl Edge {
             entry.stale_source = source;
         }
         if self.sessions.away() > clients.max_stale_clients
-            && let Some(mut least_missed) = self.sessions.least_missed()
+            && let Some(least_missed) = self.sessions.least_missed()
         {
-            if planted!(CapEndsNewest) {
-                least_missed = session;
-            }
             self.end_session(now, least_missed, EndReason::TooManyStale);
         }
     }
@@ -159,15 +153,8 @@ impl Edge {
     /// A newer connection was proven to be the session's client: the old one ends, all that it had not taken goes to the new one.
     pub(super) fn replace_conn(&mut self, now: Time, old: u32, session: u32) {
         self.keep_held_frames(old, session);
-        if let Some(entry) = self.sessions.slab.at_mut(session)
-            && !planted!(TakeoverForgetsRewind)
-        {
+        if let Some(entry) = self.sessions.slab.at_mut(session) {
             entry.queue.rewind();
-        }
-        if planted!(TakeoverLosesQueue)
-            && let Some(entry) = self.sessions.slab.at_mut(session)
-        {
-            entry.queue = Default::default();
         }
         self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
     }
@@ -184,12 +171,7 @@ impl Edge {
         if let Place::Attached(index) = place {
             self.keep_held_frames(index, session);
         }
-        if !planted!(EndNotTold) {
-            self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
-        }
-        if planted!(EndToldTwice) {
-            self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
-        }
+        self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
         self.sessions.spend_id(id);
         self.end_absence(now, session);
         if let Some(count) = self.counters.ended.get_mut(reason as usize) {
@@ -217,7 +199,7 @@ impl Edge {
         };
         let established = matches!(conn.state, State::Established { .. });
         let pending = !conn.control().is_empty() || !queue.is_empty();
-        if reason == EndReason::Kicked && established && pending && !planted!(KickDropsOutput) {
+        if reason == EndReason::Kicked && established && pending {
             conn.state = State::Draining(Box::new(queue));
             self.account.recount_conn(&mut self.conns.slab, index);
             self.conns.disarm_all(index);
@@ -282,8 +264,6 @@ impl Edge {
         for index in 0..self.conns.slab.end() {
             if let Some(conn) = self.conns.slab.at(index)
                 && matches!(conn.state, State::Handshake(_))
-                && !(planted!(ShutdownLeavesHalfOpen)
-                    && matches!(conn.state, State::Handshake(Step::Ping { .. })))
             {
                 self.close_conn(now, index, CloseKind::Graceful, CloseReason::Shutdown);
             }

@@ -3,7 +3,6 @@
 use core::net::IpAddr;
 
 use crate::id::{ClientId, ShardId};
-use crate::planted::planted;
 use crate::slab::Key;
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
@@ -42,9 +41,7 @@ impl Edge {
     /// Whether the id names another shard of this process.
     pub(super) fn is_elsewhere(&self, id: ClientId) -> bool {
         let shard = id.shard();
-        !planted!(ClaimNotHandedOver)
-            && shard != self.config.shard
-            && shard.as_u8() < self.config.shards
+        shard != self.config.shard && shard.as_u8() < self.config.shards
     }
 
     /// The adapter is to take the connection to the shard that `id` names.
@@ -79,13 +76,7 @@ impl Edge {
         self.conns.disarm_all(index);
         self.account.forget_conn(&mut self.conns.slab, index);
         let mut conn = self.conns.slab.remove(index)?;
-        self.conns.half_open -= usize::from(!planted!(HandoverHalfOpenLeaks));
-        if planted!(HandoverReleasesSource) {
-            self.sources.lock().release(self.now, conn.admission);
-        }
-        if planted!(HandoverLosesReply) {
-            conn.forget_opening();
-        }
+        self.conns.half_open -= 1;
         self.counters.handed_over += 1;
         Some(Handover {
             id,
@@ -136,7 +127,7 @@ impl Edge {
             .slab
             .insert(conn)
             .ok_or(Rejected::TooManyConnections)?;
-        self.conns.half_open += 1 + usize::from(planted!(HandoverCountedTwice));
+        self.conns.half_open += 1;
         if !self.config.limits.handshake_timeout.is_zero() {
             self.conns
                 .reads

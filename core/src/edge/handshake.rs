@@ -12,7 +12,6 @@ use super::config::Enforce;
 use super::conn::{CloseKind, State, Step, step};
 use super::counters::CloseReason;
 use super::memory::Pressure;
-use crate::planted::planted;
 
 /// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
 /// two bytes before it.
@@ -36,12 +35,7 @@ impl Edge {
                 Some(State::Handshake(step)) if !step.is_paused() => {}
                 _ => break Ok(()),
             }
-            let max_body = if planted!(HandshakeBodyUnbounded) {
-                u32::MAX
-            } else {
-                MAX_HANDSHAKE_BODY_BYTES
-            };
-            match reader.next_frame(&mut input, max_body) {
+            match reader.next_frame(&mut input, MAX_HANDSHAKE_BODY_BYTES) {
                 Ok(Some(body)) => {
                     match self.handle_handshake_packet(now, index, Handshake::decode(body)) {
                         Ok(()) => {}
@@ -90,9 +84,7 @@ impl Edge {
             return Ok(());
         };
         match (step, packet) {
-            (Step::Version, Handshake::ProtocolVersion(version))
-                if version == PROTOCOL_VERSION || (planted!(OldVersionTaken) && version == 1) =>
-            {
+            (Step::Version, Handshake::ProtocolVersion(PROTOCOL_VERSION)) => {
                 conn.state = State::Handshake(Step::Key);
                 conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
                 self.mark_ready(index);
@@ -134,8 +126,7 @@ impl Edge {
                 return Ok(());
             }
         }
-        let more = usize::from(planted!(SessionsOffByOne));
-        if self.sessions.slab.len() >= self.config.limits.max_sessions + more {
+        if self.sessions.slab.len() >= self.config.limits.max_sessions {
             return Err(CloseReason::TooManySessions);
         }
         if self.pressure() >= Pressure::Full {
@@ -179,8 +170,6 @@ impl Edge {
         self.conns.half_open -= 1;
         self.conns.reads.disarm(&mut self.conns.slab, index);
         self.conns.steps.disarm(&mut self.conns.slab, index);
-        if !planted!(WakeupLost) {
-            self.mark_ready(index);
-        }
+        self.mark_ready(index);
     }
 }

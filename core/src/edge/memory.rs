@@ -12,7 +12,6 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn};
 use super::counters::{CloseReason, EndReason};
 use super::session::{Place, Session};
-use crate::planted::planted;
 
 /// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
 const SMALLEST_CLASS_BYTES: usize = 1024;
@@ -198,7 +197,7 @@ impl Account {
             let before = session.holding.bytes;
             let after = before - bytes;
             session.holding.bytes = after;
-            self.counted -= if planted!(AccountOnlyGrows) { 0 } else { bytes };
+            self.counted -= bytes;
             if before >= SMALLEST_CLASS_BYTES {
                 self.sessions.update(slab, index, before, after);
             }
@@ -209,8 +208,7 @@ impl Account {
     pub(super) fn forget_conn(&mut self, slab: &mut Slab<Conn>, index: u32) {
         self.conns.0.remove(slab, index);
         if let Some(conn) = slab.at_mut(index) {
-            let held = core::mem::take(&mut conn.holding.bytes);
-            self.counted -= if planted!(AccountLeaks) { 0 } else { held };
+            self.counted -= core::mem::take(&mut conn.holding.bytes);
         }
     }
 
@@ -275,7 +273,7 @@ impl Edge {
 
     #[cold]
     fn end_largest(&mut self, now: Time) {
-        if self.config.limits.enforce_memory == Enforce::Report || planted!(MemoryNeverFreed) {
+        if self.config.limits.enforce_memory == Enforce::Report {
             self.counters.memory_over += 1;
             return;
         }

@@ -47,7 +47,6 @@ use rand_core::{Rng, SeedableRng};
 use crate::id::ClientIds;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 use crate::link::Link;
-use crate::planted::planted;
 use crate::slab::room_to_keep;
 use crate::time::Time;
 
@@ -191,8 +190,7 @@ impl Edge {
             return 0;
         };
         match &conn.state {
-            _ if self.shutdown_at.is_some() && !planted!(ShutdownReadsOn) => 0,
-            State::Established { .. } if planted!(ReadStopsWithoutLink) && !self.link.is_up() => 0,
+            _ if self.shutdown_at.is_some() => 0,
             // Its pace.
             State::Established { .. } if conn.step_timer.is_armed() => 0,
             State::Established { session } => match self.sessions.slab.at(*session) {
@@ -259,9 +257,6 @@ impl Edge {
             State::Handshake(_) => &[],
             State::Closing(_) => return [&[], &[]],
         };
-        if planted!(PingAfterMissed) && !queued.is_empty() {
-            return [queued, conn.control()];
-        }
         [conn.control(), queued]
     }
 
@@ -335,11 +330,6 @@ impl Edge {
         let Some(was_up) = self.link.closed(now, &mut self.rng) else {
             return;
         };
-        if planted!(LinkLossEndsSessions) && was_up {
-            for session in 0..self.sessions.slab.end() {
-                self.end_session(now, session, EndReason::Expired);
-            }
-        }
         if self.is_branch() {
             return;
         }
@@ -361,8 +351,7 @@ impl Edge {
     /// How many bytes to read from the backend at most now. The backend is never held up for one client's sake.
     #[must_use]
     pub fn link_read_budget(&self) -> usize {
-        let stops = planted!(LinkReadStops) && !self.waiting.is_empty();
-        if self.link.is_up() && !self.link.wants_close && !stops {
+        if self.link.is_up() && !self.link.wants_close {
             READ_BYTES
         } else {
             0
@@ -414,11 +403,6 @@ impl Edge {
         if self.shutdown_at.is_none() {
             self.shutdown_at = Some(now + within);
             self.close_half_open(now);
-            if planted!(ShutdownTellsBackend) {
-                for session in 0..self.sessions.slab.end() {
-                    self.end_session(now, session, EndReason::Kicked);
-                }
-            }
         }
     }
 
@@ -428,9 +412,8 @@ impl Edge {
     /// backend, and this is false again: it is not to be waited for.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.shutdown_at.is_some_and(|at| {
-            (at <= self.now && !planted!(ShutdownNeverEnds)) || self.is_handed_over()
-        })
+        self.shutdown_at
+            .is_some_and(|at| at <= self.now || self.is_handed_over())
     }
 
     /// Whether nothing queued waits for the link or for a client.
@@ -443,7 +426,7 @@ impl Edge {
         self.link.queue.is_empty()
             && self.waiting.is_empty()
             && self.conns.writes.len(conn::STALLED) == 0
-            && (self.conns.steps.len(conn::step::DRAIN) == 0 || planted!(ShutdownForgetsKicked))
+            && self.conns.steps.len(conn::step::DRAIN) == 0
             // Without a write deadline nothing lists who has something to take.
             && (!self.config.clients.write_timeout.is_zero() || !waits_for_client())
     }

@@ -18,9 +18,8 @@ use crate::wire::tagged::Flag;
 use super::Edge;
 use super::conn::{Claim, CloseKind, State, Step, step};
 use super::counters::CloseReason;
-use super::session::{Place, STALE, STALE_UNUSED};
+use super::session::Place;
 use super::sources::network;
-use crate::planted::planted;
 
 /// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
 /// whether an id exists.
@@ -39,9 +38,7 @@ impl Edge {
         }
         let target = self.claimable(now, id);
         let mut plain = Zeroizing::new([0; CHALLENGE_BYTES]);
-        if !planted!(ConstantChallenge) {
-            self.rng.fill_bytes(plain.as_mut());
-        }
+        self.rng.fill_bytes(plain.as_mut());
         let nonce = self.mint.mint(&mut self.rng);
         let mut sealed = Vec::with_capacity(SEALED_CHALLENGE_BYTES);
         match target {
@@ -55,11 +52,6 @@ impl Edge {
         }
         if let Some(session) = target {
             self.register_claim(index, session);
-            if planted!(ClaimDetaches)
-                && let Some(Place::Attached(old)) = self.sessions.slab.at(session).map(|s| s.place)
-            {
-                self.close_conn(now, old, CloseKind::Graceful, CloseReason::Replaced);
-            }
         }
         let claim = Box::new(Claim {
             id,
@@ -73,24 +65,13 @@ impl Edge {
                 .steps
                 .arm(&mut self.conns.slab, index, step::REPLY, now);
         }
-        if planted!(ReplyAtOnce) {
-            self.conns.steps.disarm(&mut self.conns.slab, index);
-            self.send_challenge(now, index);
-        }
     }
 
     /// The session with this id, if its client could come back now. At the deadline it could not, whether or not the reaper ran.
     fn claimable(&self, now: Time, id: ClientId) -> Option<u32> {
         let index = self.sessions.lookup(id)?;
         let session = self.sessions.slab.at(index)?;
-        let mut expired = session.place == Place::Away && self.expires_at(session) <= now;
-        if planted!(ExpiredMayResume) {
-            expired = false;
-        }
-        if planted!(ExpiresEarly) && session.place == Place::Away {
-            expired |=
-                now.since(session.stale_timer.since()) * 2 > self.config.clients.stale_timeout;
-        }
+        let expired = session.place == Place::Away && self.expires_at(session) <= now;
         (!expired).then_some(index)
     }
 
@@ -140,7 +121,7 @@ impl Edge {
         if let Some(conn) = self.conns.slab.at_mut(victim.index)
             && let State::Handshake(Step::Reply(claim) | Step::Response(claim)) = &mut conn.state
         {
-            claim.live = planted!(VoidChallengeCounts);
+            claim.live = false;
         }
     }
 
@@ -193,9 +174,6 @@ impl Edge {
         index: u32,
         sealed: &[u8],
     ) -> Result<(), CloseReason> {
-        if planted!(ShortResponsePanics) {
-            assert_eq!(sealed.len(), 72, "a response is 72 bytes");
-        }
         self.forget_claim(index);
         let Some(State::Handshake(Step::Response(claim))) =
             self.conns.slab.at(index).map(|conn| &conn.state)
@@ -216,25 +194,12 @@ impl Edge {
         let reflected = SharedKey::nonce_of(sealed).is_none_or(|nonce| self.mint.is_own(nonce));
         let matches =
             opened.is_some_and(|plain| bool::from(plain.as_slice().ct_eq(claim.plain.as_ref())));
-        let matches = matches || planted!(AnyProofAccepted);
-        let reflected = reflected && !planted!(EchoAccepted);
         match session {
             Some(session) if matches && !reflected => {
                 self.resume(now, index, session);
                 Ok(())
             }
-            _ => {
-                if planted!(FailedProofDropsQueue)
-                    && let Some(session) =
-                        session.and_then(|session| self.sessions.slab.at_mut(session))
-                {
-                    session.queue = Default::default();
-                }
-                if let Some(session) = session {
-                    self.planted_after_failed_proof(now, session);
-                }
-                Err(CloseReason::BadProof)
-            }
+            _ => Err(CloseReason::BadProof),
         }
     }
 
@@ -247,7 +212,7 @@ impl Edge {
         let backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
         let live = matches!(entry.place, Place::Attached(_));
         let mut may_take = || entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
-        if backlogged || (live && !may_take() && !planted!(TakeoversUnbounded)) {
+        if backlogged || (live && !may_take()) {
             let id = entry.id;
             if let Some(conn) = self.conns.slab.at_mut(index) {
                 conn.state = State::Handshake(Step::Takeover(id));
@@ -257,10 +222,8 @@ impl Edge {
             }
             return;
         }
-        if let Place::Attached(old) = entry.place
-            && !planted!(TakeoverKeepsOld)
-        {
-            self.counters.takeovers += u64::from(!planted!(TakeoverNotCounted));
+        if let Place::Attached(old) = entry.place {
+            self.counters.takeovers += 1;
             self.replace_conn(now, old, session);
         }
         self.end_absence(now, session);
@@ -274,24 +237,6 @@ impl Edge {
                     .steps
                     .arm(&mut self.conns.slab, index, step::AWAITED, now);
             }
-        }
-    }
-
-    /// What a failed proof may cost a session where that is planted.
-    fn planted_after_failed_proof(&mut self, now: Time, session: u32) {
-        if planted!(FailedProofRenewsDeadline)
-            && let Some(entry) = self.sessions.slab.at(session)
-            && entry.place == Place::Away
-        {
-            let kind = if entry.exchanged { STALE } else { STALE_UNUSED };
-            self.sessions
-                .stale
-                .arm(&mut self.sessions.slab, session, kind, now);
-        }
-        if planted!(FailedProofTakesToken)
-            && let Some(entry) = self.sessions.slab.at_mut(session)
-        {
-            entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
         }
     }
 
@@ -321,9 +266,7 @@ impl Edge {
         };
         self.counters.resumed += 1;
         self.storm.resumed(now);
-        if !planted!(ResumedNotTold) {
-            self.tell_backend(session, Flag::Resumed, &[]);
-        }
+        self.tell_backend(session, Flag::Resumed, &[]);
         self.establish(index, session, Handshake::Ping);
         if self
             .sessions

@@ -17,7 +17,6 @@ use crate::time::Time;
 
 use super::config::SourceLimits;
 use super::limits::Bucket;
-use crate::planted::planted;
 
 /// What a source did that costs it time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,9 +260,6 @@ impl Sources {
             let Some(source) = self.slab.at_mut(index) else {
                 continue;
             };
-            if planted!(SourceLeaks) {
-                continue;
-            }
             source.connections = source.connections.saturating_sub(1);
             if source.is_unused() {
                 self.idle.arm(&mut self.slab, index, IDLE, now);
@@ -276,7 +272,7 @@ impl Sources {
         let Some(source) = self.slab.at_mut(admission.narrow) else {
             return true;
         };
-        let fits = max == 0 || (source.stale as usize) < max || planted!(StaleOfSourceUnbounded);
+        let fits = max == 0 || (source.stale as usize) < max;
         source.stale += u32::from(fits);
         fits
     }
@@ -432,23 +428,20 @@ impl Sources {
 impl Source {
     fn check(&mut self, now: Time, limits: &SourceLimits) -> Result<(), Refusal> {
         let max = if self.prefix.is_wide() {
-            limits.wide_connections * usize::from(!planted!(WideSourceUnbounded))
+            limits.wide_connections
         } else {
             limits.connections
         };
-        let more = usize::from(planted!(SourceOffByOne));
-        if max > 0 && self.connections as usize >= max + more {
+        if max > 0 && self.connections as usize >= max {
             return Err(Refusal::TooMany);
         }
         if limits.rate > 0
-            && !planted!(SourcePaceUnbounded)
             && !self.prefix.is_wide()
             && !self.rate.take(now, limits.burst, interval(limits.rate))
         {
             return Err(Refusal::TooFast);
         }
-        let acts_from = PENALTY_ACTS_FROM / if planted!(PenaltyActsEarly) { 3 } else { 1 };
-        if limits.penalties && self.penalty_until.since(now) >= acts_from {
+        if limits.penalties && self.penalty_until.since(now) >= PENALTY_ACTS_FROM {
             return Err(Refusal::Penalty);
         }
         Ok(())

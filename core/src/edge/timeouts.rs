@@ -10,7 +10,6 @@ use super::counters::{CloseReason, EndReason};
 use super::limits::STORM_WINDOW;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use super::session::Session;
-use crate::planted::planted;
 
 /// How long a kicked client has to take what was queued for it.
 pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -79,12 +78,7 @@ impl Edge {
                 reason: DeadlineReason::Shutdown,
             }),
         ];
-        let first = others.into_iter().flatten().min_by_key(|due| due.at);
-        let late = Duration::from_millis(u64::from(planted!(DeadlineLate)));
-        first.map(|due| Deadline {
-            at: due.at + late,
-            ..due
-        })
+        others.into_iter().flatten().min_by_key(|due| due.at)
     }
 
     /// Time has come to `now`: does what is due, in the order in which it fell due, nothing before its time (SPEC 8.1(d)).
@@ -172,12 +166,6 @@ impl Edge {
             DeadlineReason::Pace => self.check_pace(now, index),
             DeadlineReason::Takeover => self.retry_takeover(now, index),
             DeadlineReason::Drain => self.abort_draining(now, index),
-            DeadlineReason::Handshake if planted!(HandshakeNeverTimesOut) => {
-                self.conns.reads.disarm(&mut self.conns.slab, index);
-            }
-            DeadlineReason::Idle if planted!(SilenceNeverEnds) => {
-                self.conns.reads.disarm(&mut self.conns.slab, index);
-            }
             DeadlineReason::Handshake => {
                 closing(self, CloseKind::Abort, CloseReason::HandshakeTimeout)
             }

@@ -18,7 +18,6 @@ use super::limits::Pace;
 use super::session::Place;
 use crate::id::ClientId;
 use crate::link::{Link, push_tagged};
-use crate::planted::planted;
 use crate::trunk::ANNOUNCED;
 
 /// Bytes that one session may put on the link in its turn when others wait too.
@@ -108,23 +107,12 @@ impl Edge {
             return self.wait_for_room(session);
         }
         let mut input = bytes;
-        if planted!(ByteLostAtSplit) && conn.reader.is_mid_frame() && bytes.len() > 1 {
-            input = bytes.get(1..).unwrap_or_default();
-        }
-        let mut max_body = self.config.clients.max_frame_bytes;
-        if planted!(FrameBoundOffByOne) {
-            max_body += 1;
-        }
-        let mut id = entry.id;
-        if planted!(WrongTagAfterResume) && self.counters.resumed > 0 {
-            id = ClientId::from_u64(id.as_u64() ^ 1);
-        }
         let (served, packets) = pass_on(
             &mut conn.reader,
             &mut input,
             &mut self.link,
-            id,
-            max_body,
+            entry.id,
+            self.config.clients.max_frame_bytes,
             None,
         );
         self.counters.packets_up += packets;
@@ -132,12 +120,6 @@ impl Edge {
         match served {
             Served::Full | Served::Turn => {
                 conn.reader.hold(input);
-                if planted!(HeldBytesLost) {
-                    conn.reader.clear();
-                }
-                if planted!(LineForgotten) {
-                    return;
-                }
                 self.conns.reads.disarm(&mut self.conns.slab, index);
                 self.wait_for_room(session);
             }
@@ -160,7 +142,7 @@ impl Edge {
         let clients = &self.config.clients;
         if conn.reader.is_mid_frame() && !clients.frame_timeout.is_zero() {
             let running = !anew && conn.read_timer.is(read::FRAME);
-            if !running && !planted!(FrameNeverTimesOut) {
+            if !running {
                 self.conns
                     .reads
                     .arm(&mut self.conns.slab, index, read::FRAME, now);
@@ -188,7 +170,7 @@ impl Edge {
         let pace = conn.pace.get_or_insert_with(|| Box::new(Pace::new(now)));
         if pace.spend(now, packets, bytes as u64, limits) {
             self.counters.paced += 1;
-            if clients.enforce_pace == Enforce::On && !planted!(PaceIgnored) {
+            if clients.enforce_pace == Enforce::On {
                 // What is not read is not late.
                 self.conns.reads.disarm(&mut self.conns.slab, index);
                 self.conns
@@ -209,11 +191,11 @@ impl Edge {
         else {
             return;
         };
-        if pace.is_paid(now, limits) && !planted!(PacedForEver) {
+        if pace.is_paid(now, limits) {
             self.conns.steps.disarm(&mut self.conns.slab, index);
             self.watch_reads(now, index, true);
             self.mark_ready(index);
-        } else if pace.is_too_long(now, limits.patience) && !planted!(PaceHasNoEnd) {
+        } else if pace.is_too_long(now, limits.patience) {
             self.close_conn(now, index, CloseKind::Graceful, CloseReason::TooFast);
         } else {
             self.conns
@@ -229,9 +211,6 @@ impl Edge {
         {
             entry.waiting = true;
             entry.rare().deficit = QUANTUM_BYTES;
-            if planted!(LineIsAStack) {
-                return self.waiting.push_front(session);
-            }
             self.waiting.push_back(session);
         }
     }
@@ -342,7 +321,7 @@ impl Edge {
         ) else {
             return;
         };
-        if entry.waiting && !planted!(HeldFramesLostAtDetach) {
+        if entry.waiting {
             let max_body = self.config.clients.max_frame_bytes;
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
                 let id = entry.id;
@@ -385,7 +364,7 @@ impl Edge {
         );
         // It must not overtake what the session that had this id still has in line: while anybody waits there is no room.
         let room = self.waiting.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
-        if due && room && !planted!(UnknownUnanswered) {
+        if due && room {
             self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
         }
     }
@@ -434,8 +413,7 @@ impl Edge {
         let mut index = from;
         while index < end && self.link.announcements.packets() < ANNOUNCEMENTS_AT_ONCE {
             if let Some(session) = self.sessions.slab.at(index)
-                && (matches!(session.place, Place::Attached(_)) || planted!(AnnouncesAway))
-                && (!planted!(AnnouncesFirstOnly) || self.link.announcements.is_empty())
+                && matches!(session.place, Place::Attached(_))
             {
                 push_tagged(&mut self.link.announcements, session.id, Flag::Resumed, &[]);
             }

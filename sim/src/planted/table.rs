@@ -1,0 +1,390 @@
+//! The table of planted bugs and how it changes the text of the core.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// The module with the switch, to which [`Table::switch`] adds the names.
+const SWITCH: &str = include_str!("../../planted/planted.rs");
+
+/// What it takes to see a bug.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// One edge.
+    #[default]
+    Edge,
+    /// Several shards (SPEC 9.9).
+    Shards,
+    /// A crowd (SPEC 10.4, 10.5).
+    Crowds,
+}
+
+/// A bug and how it is planted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bug {
+    /// Its name, a variant of `voltlane_core::planted::Bug`.
+    pub name: String,
+    /// What is wrong, as a sentence.
+    pub why: String,
+    /// What it takes to see it.
+    #[serde(skip)]
+    pub group: Group,
+    /// Where it is planted.
+    #[serde(rename = "change")]
+    pub changes: Vec<Change>,
+}
+
+/// A piece of the core's text that another one takes the place of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// A source file of the core, by its path in the workspace.
+    pub file: String,
+    /// A piece of it that occurs once, white space aside.
+    pub find: String,
+    /// What takes its place.
+    pub replace: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Topic {
+    #[serde(default)]
+    group: Group,
+    #[serde(rename = "bug")]
+    bugs: Vec<Bug>,
+}
+
+/// All planted bugs.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// The bugs, in the order of the files' names and the rows in each.
+    pub bugs: Vec<Bug>,
+}
+
+impl Table {
+    /// Reads `sim/planted/*.toml` of the workspace at `root`.
+    ///
+    /// # Errors
+    /// What cannot be read or is not well formed, with the file and the line.
+    pub fn read(root: &Path) -> Result<Self, String> {
+        let folder = root.join("sim/planted");
+        let failed =
+            |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let entries = fs::read_dir(&folder).map_err(|error| failed(&folder, &error))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| failed(&folder, &error))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut table = Self::default();
+        for path in paths {
+            let text = fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
+            table.add(&text).map_err(|error| failed(&path, &error))?;
+        }
+        Ok(table)
+    }
+
+    /// Adds the bugs of a file of the table.
+    ///
+    /// # Errors
+    /// What is not well formed, with the line.
+    pub fn add(&mut self, text: &str) -> Result<(), String> {
+        let topic: Topic = toml::from_str(text).map_err(|error| error.to_string())?;
+        let bugs = topic.bugs.into_iter();
+        self.bugs.extend(bugs.map(|bug| Bug {
+            group: topic.group,
+            ..bug
+        }));
+        Ok(())
+    }
+
+    /// The files that the table changes, by their paths in the workspace, with all bugs in them. `read` gives the text
+    /// of a file.
+    ///
+    /// # Errors
+    /// Everything in the table that does not fit: one line for each fault, with the bug, the file and the text.
+    pub fn apply(
+        &self,
+        mut read: impl FnMut(&str) -> Result<String, String>,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let mut faults = self.faults();
+        let mut files: BTreeMap<&str, Vec<(&Bug, &Change)>> = BTreeMap::new();
+        for bug in &self.bugs {
+            for change in &bug.changes {
+                files.entry(&change.file).or_default().push((bug, change));
+            }
+        }
+        let mut changed = BTreeMap::new();
+        for (file, changes) in files {
+            match read(file) {
+                Ok(text) => {
+                    changed.insert(file.to_owned(), replaced(&text, &changes, &mut faults));
+                }
+                Err(error) => faults.push(format!("{}: {file}: {error}", changes[0].0.name)),
+            }
+        }
+        if faults.is_empty() {
+            Ok(changed)
+        } else {
+            Err(faults.join("\n"))
+        }
+    }
+
+    /// What is wrong with the rows by themselves.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut names = BTreeSet::new();
+        for bug in &self.bugs {
+            let name = &bug.name;
+            if !names.insert(name) {
+                faults.push(format!("{name}: there are two bugs of this name"));
+            }
+            if bug.why.trim().is_empty() {
+                faults.push(format!("{name}: `why` is empty"));
+            }
+            if bug.changes.is_empty() {
+                faults.push(format!("{name}: it has no `[[bug.change]]`"));
+            }
+            for change in &bug.changes {
+                let mut fault = |what: &str| {
+                    let place = format!("{name}: {}: `{}`", change.file, one_line(&change.find));
+                    faults.push(format!("{place}: {what}"));
+                };
+                if !change.file.starts_with("core/src/") {
+                    fault("only files in core/src are changed");
+                }
+                if one_line(&change.find).is_empty() {
+                    fault("`find` is empty");
+                }
+                if mentions(&change.replace) != BTreeSet::from([name.as_str()]) {
+                    fault(&format!(
+                        "`replace` must ask `planted!({name})`, and for no other bug"
+                    ));
+                }
+            }
+        }
+        faults
+    }
+
+    /// The text of the module `planted` of the copy of core.
+    #[must_use]
+    pub fn switch(&self) -> String {
+        let mut text = format!(
+            "{SWITCH}\n/// What can be wrong.\n#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]\npub enum Bug {{\n"
+        );
+        for Bug { name, why, .. } in &self.bugs {
+            let _ = writeln!(text, "    /// {}\n    {name},", one_line(why));
+        }
+        text.push_str("}\n\nimpl Bug {\n");
+        let groups = [
+            (Group::Edge, "ALL", "All that one edge alone can have."),
+            (
+                Group::Shards,
+                "OF_SHARDS",
+                "Those that take several shards to show.",
+            ),
+            (
+                Group::Crowds,
+                "OF_CROWDS",
+                "Those that take a crowd to show.",
+            ),
+        ];
+        for (group, name, doc) in groups {
+            let _ = writeln!(
+                text,
+                "    /// {doc}\n    pub const {name}: &'static [Bug] = &["
+            );
+            for bug in self.bugs.iter().filter(|bug| bug.group == group) {
+                let _ = writeln!(text, "        Bug::{},", bug.name);
+            }
+            text.push_str("    ];\n");
+        }
+        text.push_str("}\n");
+        text
+    }
+}
+
+/// `text` with all `changes`; what does not fit is added to `faults`.
+fn replaced(text: &str, changes: &[(&Bug, &Change)], faults: &mut Vec<String>) -> String {
+    let squeezed = Squeezed::new(text);
+    let mut places = Vec::new();
+    for &(bug, change) in changes {
+        let found = squeezed.places(&change.find);
+        if let [place] = &found[..] {
+            places.push((place.clone(), bug, change));
+        } else {
+            faults.push(format!(
+                "{}: {}: `{}`: it is there {} times and must be there once; if the core has changed, give `find` the \
+                 new text",
+                bug.name,
+                change.file,
+                one_line(&change.find),
+                found.len()
+            ));
+        }
+    }
+    places.sort_by_key(|(place, ..)| place.start);
+    let (mut changed, mut end, mut before) = (String::new(), 0, "");
+    for (place, bug, change) in places {
+        if place.start < end {
+            faults.push(format!(
+                "{}: {}: `{}`: a change of {before} touches the same text",
+                bug.name,
+                change.file,
+                one_line(&change.find)
+            ));
+            continue;
+        }
+        changed.push_str(&text[end..place.start]);
+        changed.push_str(&change.replace.replace("planted!(", "crate::planted!("));
+        (end, before) = (place.end, &bug.name);
+    }
+    changed.push_str(&text[end..]);
+    changed
+}
+
+/// The bugs that `replace` asks for.
+fn mentions(replace: &str) -> BTreeSet<&str> {
+    let asked = replace.split("planted!(").skip(1);
+    asked
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// The text in one line, for messages.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A text without its white space.
+struct Squeezed {
+    bytes: Vec<u8>,
+    /// Where in the text each byte is.
+    at: Vec<usize>,
+}
+
+impl Squeezed {
+    fn new(text: &str) -> Self {
+        let kept = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| !byte.is_ascii_whitespace());
+        let (at, bytes) = kept.unzip();
+        Self { bytes, at }
+    }
+
+    /// Where in the text `find` is.
+    fn places(&self, find: &str) -> Vec<Range<usize>> {
+        let find = Self::new(find).bytes;
+        if find.is_empty() {
+            return Vec::new();
+        }
+        let windows = self.bytes.windows(find.len()).enumerate();
+        windows
+            .filter(|(_, window)| *window == find)
+            .map(|(first, _)| self.at[first]..self.at[first + find.len() - 1] + 1)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORE: &str = "fn f() {\n    let a = g(1,\n        2);\n    h(a);\n    h(a);\n}\n";
+
+    fn apply(rows: &[(&str, &str, &str)]) -> Result<String, String> {
+        let mut table = Table::default();
+        for (name, find, replace) in rows {
+            let text = format!(
+                "[[bug]]\nname = '{name}'\nwhy = 'It is wrong.'\n[[bug.change]]\nfile = 'core/src/f.rs'\nfind = '{find}'\nreplace = '{replace}'\n"
+            );
+            table.add(&text).expect("a row");
+        }
+        let changed = table.apply(|file| {
+            assert_eq!(file, "core/src/f.rs");
+            Ok(CORE.to_owned())
+        })?;
+        Ok(changed["core/src/f.rs"].clone())
+    }
+
+    #[test]
+    fn changes_take_the_place_of_what_they_find_whatever_its_white_space() {
+        let changed = apply(&[
+            ("A", "g(1, 2)", "if planted!(A) { 3 } else { g(1, 2) }"),
+            ("B", "let a =", "let a = planted!(B) ||"),
+        ]);
+        let expected = "fn f() {\n    let a = crate::planted!(B) || if crate::planted!(A) { 3 } else { g(1, 2) };\n    h(a);\n    h(a);\n}\n";
+        assert_eq!(changed.as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn a_text_that_is_not_there_once_is_named_with_its_bug_and_file() {
+        for (find, times) in [("g(2, 1)", 0), ("h(a);", 2)] {
+            let fault = apply(&[("A", find, "planted!(A)")]).unwrap_err();
+            let expected = format!("A: core/src/f.rs: `{find}`: it is there {times} times");
+            assert!(fault.starts_with(&expected), "{fault}");
+        }
+    }
+
+    #[test]
+    fn changes_of_the_same_text_are_refused() {
+        let rows = [
+            ("A", "let a = g(1", "planted!(A)"),
+            ("B", "g(1, 2)", "planted!(B)"),
+        ];
+        let fault = apply(&rows).unwrap_err();
+        assert_eq!(
+            fault,
+            "B: core/src/f.rs: `g(1, 2)`: a change of A touches the same text"
+        );
+    }
+
+    #[test]
+    fn a_change_asks_for_its_own_bug_and_no_other() {
+        for replace in ["g(1, 2)", "planted!(B)", "planted!(A) || planted!(B)"] {
+            let fault = apply(&[("A", "g(1, 2)", replace)]).unwrap_err();
+            assert!(fault.contains("must ask `planted!(A)`"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_every_bug_is_planted_somewhere() {
+        let row = ("A", "g(1, 2)", "planted!(A)");
+        let fault = apply(&[row, row]).unwrap_err();
+        assert!(
+            fault.starts_with("A: there are two bugs of this name"),
+            "{fault}"
+        );
+        let mut table = Table::default();
+        let without = table.add("[[bug]]\nname = 'A'\nwhy = 'It is wrong.'\nchange = []\n");
+        assert_eq!(without, Ok(()));
+        let fault = table.apply(|_| unreachable!()).unwrap_err();
+        assert_eq!(fault, "A: it has no `[[bug.change]]`");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let fault = Table::default()
+            .add("[[bug]]\nname = 'A'\nreason = 'none'\n")
+            .unwrap_err();
+        assert!(
+            fault.contains("line 3") && fault.contains("reason"),
+            "{fault}"
+        );
+    }
+}
