@@ -23,6 +23,7 @@ mod program;
 mod published;
 mod reconnect;
 mod reload;
+mod start;
 
 use conformance::Rig;
 

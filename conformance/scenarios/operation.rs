@@ -250,23 +250,27 @@ fn a_backend_that_accepts_and_never_says_a_word_gets_all_there_is() {
     edge.stop();
 }
 
-/// K11: the attempt to connect hangs. It is given up after its 5 seconds, told once, and tried again.
-#[test]
-fn an_attempt_that_hangs_is_given_up_and_tried_again() {
+/// A listener whose backlog is full, what fills it, and where it is: whoever connects there gets no answer.
+pub(super) fn mute_backend() -> (Socket, Vec<Socket>, SocketAddr) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     listener.bind(&any.into()).expect("a free port");
     listener.listen(0).expect("it listens");
     let place = listener.local_addr().expect("bound");
-    // Whoever connects beyond the places of the backlog gets no answer.
     let fill = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_nonblocking(true).expect("a socket");
         let _ = socket.connect(&place);
         socket
     };
-    let fillers: Vec<_> = (0..4).map(|_| fill()).collect();
-    let place = place.as_socket().expect("an address");
+    let fillers = (0..4).map(|_| fill()).collect();
+    (listener, fillers, place.as_socket().expect("an address"))
+}
+
+/// K11: the attempt to connect hangs. It is given up after its 5 seconds, told once, and tried again.
+#[test]
+fn an_attempt_that_hangs_is_given_up_and_tried_again() {
+    let (listener, fillers, place) = mute_backend();
     let edge = Edge::start(crate::PROGRAM, place, "");
     // Clients are served meanwhile.
     let mut client = Client::join(edge.address());

@@ -34,6 +34,6 @@ pub use client::Client;
 pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
 pub use handle::Handle;
 pub use pipe::Pipe;
-pub use socket::{SocketOptions, SpareDescriptor};
+pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
 pub use transport::{Acknowledgements, Connect, Connector, Listener, Stream, Timer};
 pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};

@@ -78,39 +78,29 @@ impl SocketOptions {
         self.listen_on(socket)
     }
 
-    /// Listens at `address` with so many sockets, at least one, between which the system shares the connections: one for each thread that
-    /// accepts. On Linux they are sockets of their own (SO_REUSEPORT), between which it shares evenly; elsewhere they are one socket, and
-    /// who comes first takes the connection.
+    /// Listens at `address` with so many sockets: [`bind`](Self::bind), then [`BoundAddress::listen`].
     ///
     /// # Errors
-    /// Those of [`listen`](Self::listen), an address that is in use by another process included, though that may share it too.
+    /// Those of the two.
     pub fn listen_shared(
         &self,
         address: SocketAddr,
         listeners: usize,
     ) -> io::Result<Vec<TcpListener>> {
-        let first = self.socket(address)?;
-        // The address is shared only after it was found free: two edges must not take each other's clients.
-        first.bind(&address.into())?;
-        #[cfg(target_os = "linux")]
-        if listeners > 1 {
-            first.set_reuse_port(true)?;
-        }
-        let mut all = vec![self.listen_on(first)?];
-        for _ in 1..listeners {
-            #[cfg(target_os = "linux")]
-            let next = {
-                let address = all[0].local_addr()?;
-                let next = self.socket(address)?;
-                next.set_reuse_port(true)?;
-                next.bind(&address.into())?;
-                self.listen_on(next)?
-            };
-            #[cfg(not(target_os = "linux"))]
-            let next = all[0].try_clone()?;
-            all.push(next);
-        }
-        Ok(all)
+        self.bind(address)?.listen(listeners)
+    }
+
+    /// Makes sure of an address without listening at it: whoever connects meanwhile is refused by the system.
+    ///
+    /// # Errors
+    /// Those of [`listen`](Self::listen), an address at which another process listens included, though it may share it.
+    pub fn bind(&self, address: SocketAddr) -> io::Result<BoundAddress> {
+        let socket = self.socket(address)?;
+        socket.bind(&address.into())?;
+        Ok(BoundAddress {
+            socket,
+            options: *self,
+        })
     }
 
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
@@ -194,6 +184,45 @@ impl SocketOptions {
             // Fails only on a socket that is dead already, which the first read will say.
             let _ = self.apply(socket);
         }
+    }
+}
+
+/// An address that is this process's own, and at which nobody listens yet.
+#[derive(Debug)]
+pub struct BoundAddress {
+    socket: Socket,
+    options: SocketOptions,
+}
+
+impl BoundAddress {
+    /// Listens with so many sockets, at least one, between which the system shares the connections: one for each thread that accepts.
+    /// On Linux they are sockets of their own (SO_REUSEPORT), between which it shares evenly; elsewhere they are one socket, and
+    /// who comes first takes the connection.
+    ///
+    /// # Errors
+    /// Those of the system; the address is in use by another process that was bound to it as well and was faster.
+    pub fn listen(self, listeners: usize) -> io::Result<Vec<TcpListener>> {
+        let BoundAddress { socket, options } = self;
+        let mut all = vec![options.listen_on(socket)?];
+        #[cfg(target_os = "linux")]
+        if listeners > 1 {
+            // The address is shared only after it was found free: two edges must not take each other's clients.
+            SockRef::from(&all[0]).set_reuse_port(true)?;
+        }
+        for _ in 1..listeners {
+            #[cfg(target_os = "linux")]
+            let next = {
+                let address = all[0].local_addr()?;
+                let next = options.socket(address)?;
+                next.set_reuse_port(true)?;
+                next.bind(&address.into())?;
+                options.listen_on(next)?
+            };
+            #[cfg(not(target_os = "linux"))]
+            let next = all[0].try_clone()?;
+            all.push(next);
+        }
+        Ok(all)
     }
 }
 
@@ -317,6 +346,21 @@ mod tests {
             let taken = options.listen_shared(address, listeners).unwrap_err();
             assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         }
+    }
+
+    #[test]
+    fn an_address_that_is_bound_refuses_clients_and_goes_to_whoever_listens_first() {
+        let options = SocketOptions::default();
+        let first = options.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = first.socket.local_addr().unwrap().as_socket().unwrap();
+        let refused = TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let second = options.bind(address).unwrap();
+        let listeners = first.listen(2).unwrap();
+        TcpStream::connect(address).unwrap();
+        let taken = second.listen(2).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listeners.len(), 2);
     }
 
     #[test]

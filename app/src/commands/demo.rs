@@ -51,6 +51,7 @@ pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode
 /// True if everything went as it should.
 async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> {
     let stop = signals::stop()?;
+    stop.serves();
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (listener, backend_address) =
         R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;

@@ -26,6 +26,7 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
         let (listener, address) = R::bind(listen.clone(), SocketOptions::of_link())
             .await
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        stop.serves();
         info!(%address, "waiting for an edge");
         let mut backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
         loop {

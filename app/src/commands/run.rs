@@ -5,15 +5,17 @@ mod shards;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{TcpListener, ToSocketAddrs};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 use tracing::{error, info};
 use voltlane_core::edge::Edge;
 use voltlane_core::trunk::Trunk;
-use voltlane_driver::{Connect, Connector, EdgeDriver, SocketOptions};
+use voltlane_driver::{BoundAddress, Connect, Connector, EdgeDriver, SocketOptions, Timer};
 
 use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
@@ -25,7 +27,7 @@ use crate::memory::Ebb;
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::{Resources, Runtime};
 
-/// Serves until SIGINT or SIGTERM. At SIGHUP the configuration is read again, with `args`.
+/// Serves until SIGINT or SIGTERM, which end it at once before that. At SIGHUP the configuration is read again, with `args`.
 pub(super) fn run<R: Runtime>(settings: Settings, args: ConfigArgs) -> ExitCode {
     let served = R::block_on(serve::<R>(settings, args))
         .unwrap_or_else(|error| Err(format!("the runtime cannot start: {error}")));
@@ -50,22 +52,25 @@ async fn serve<R: Runtime>(settings: Settings, args: ConfigArgs) -> Result<(), S
     let shards = settings.shards();
     let listen = &settings.listener.address;
     let options = settings.listener_options();
-    let (listeners, address) = bind(listen, options, shards.get().into())
-        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let cannot_listen = |error| format!("cannot listen on {listen}: {error}");
+    // Bound before the backend is dialled: an edge that cannot listen must not take the backend from the one that does.
+    let bound = bind(listen, options).map_err(cannot_listen)?;
     let later = Arc::new(Mutex::new(connector::<R>(&settings)));
     let mut backend = FirstThen {
         first: None,
         later: Arc::clone(&later),
     };
     if settings.master.required_at_start {
-        let problem = |error| {
-            format!(
-                "the backend {} cannot be reached: {error}",
-                settings.master.address
-            )
-        };
-        backend.first = Some(backend.connect().await.map_err(problem)?);
+        let master = &settings.master.address;
+        info!(address = %master, "waiting for the backend");
+        let attempt = within::<R::Timer, _>(config.master.connect_timeout, backend.connect());
+        let problem = |error| format!("the backend {master} cannot be reached: {error}");
+        backend.first = Some(attempt.await.map_err(problem)?);
     }
+    // Clients find the port closed until they are served.
+    let listeners = bound.listen(shards.get().into()).map_err(cannot_listen)?;
+    let address = listeners.first().map(TcpListener::local_addr);
+    let address = address.transpose().map_err(cannot_listen)?;
 
     // One loop for each shard, and one for what joins them if there are several.
     let loops = match usize::from(shards.get()) {
@@ -83,8 +88,9 @@ async fn serve<R: Runtime>(settings: Settings, args: ConfigArgs) -> Result<(), S
             Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
         }
     };
+    stop.serves();
     // Tests and scripts that let the system choose the port read it here.
-    info!(%address, master = %settings.master.address, shards, "listening");
+    info!(address = address.map(tracing::field::display), master = %settings.master.address, shards, "listening");
     if let Some(metrics) = &metrics {
         info!(address = %metrics.address(), "metrics");
     }
@@ -152,23 +158,34 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     )
 }
 
-/// Listens at `address` with so many sockets; a name's addresses are tried in turn.
-fn bind(
-    address: &Address,
-    options: SocketOptions,
-    listeners: usize,
-) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
+/// The first of a name's addresses that this process can listen at.
+fn bind(address: &Address, options: SocketOptions) -> io::Result<BoundAddress> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in (address.host(), address.port()).to_socket_addrs()? {
-        match options.listen_shared(candidate, listeners) {
-            Ok(listeners) => {
-                let address = listeners.first().map(TcpListener::local_addr);
-                return Ok((listeners, address.unwrap_or(Ok(candidate))?));
-            }
+        match options.bind(candidate) {
+            Ok(bound) => return Ok(bound),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// The outcome of `attempt`, or an error when there is none `within` the time.
+async fn within<T: Timer + Default, O>(
+    within: Duration,
+    attempt: impl Future<Output = io::Result<O>>,
+) -> io::Result<O> {
+    let mut timer = T::default();
+    let until = timer.now() + within;
+    let mut attempt = pin!(attempt);
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = attempt.as_mut().poll(cx) {
+            return Poll::Ready(outcome);
+        }
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        timer.poll_until(cx, until).map(|()| Err(late()))
+    })
+    .await
 }
 
 /// A connector that was asked once before, and that another one can take the place of.

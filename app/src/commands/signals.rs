@@ -1,22 +1,32 @@
-//! SIGINT and SIGTERM: the first asks for an end in order, the second ends the process at once.
+//! SIGINT and SIGTERM. Until the process serves, either ends it: every wait at the start (a name that nobody resolves, a backend
+//! that does not answer) is over then. Afterwards the first asks for an end in order, and the second ends the process at once.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::process;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
+use tracing::info;
+
+use crate::logging;
 
 /// Ready once the process was asked to end.
-pub(super) struct Stop(Arc<Mutex<Asked>>);
+pub(super) struct Stop(Asker);
+
+/// Asks the process to end, from any thread.
+#[derive(Clone)]
+pub(super) struct Asker(Arc<Mutex<Asked>>);
 
 #[derive(Default)]
 struct Asked {
+    serves: bool,
     asked: bool,
     waker: Option<Waker>,
 }
@@ -33,30 +43,53 @@ pub(super) fn stop() -> io::Result<Stop> {
         flag::register(signal, Arc::clone(&armed))?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let stop = Stop(Arc::default());
-    let asked = Arc::clone(&stop.0);
+    let asker = Asker(Arc::default());
+    let stop = Stop(asker.clone());
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             if signals.forever().next().is_some() {
-                let waker = {
-                    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                    asked.asked = true;
-                    asked.waker.take()
-                };
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                asker.ask();
             }
         })?;
     Ok(stop)
+}
+
+impl Asker {
+    /// Asks for an end in order. A process that does not serve yet has nothing to hand over: it ends here and now.
+    pub(super) fn ask(&self) {
+        let mut asked = self.lock();
+        if !asked.serves {
+            // The lock stays: nobody begins to serve meanwhile.
+            info!("ended before it served");
+            logging::flush();
+            process::exit(0);
+        }
+        asked.asked = true;
+        let waker = asked.waker.take();
+        drop(asked);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stop {
+    /// From now on there is something to end in order, and whoever has this polls it.
+    pub(super) fn serves(&self) {
+        self.0.lock().serves = true;
+    }
 }
 
 impl Future for Stop {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.0.lock();
         if asked.asked {
             return Poll::Ready(());
         }
