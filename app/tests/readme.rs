@@ -1,9 +1,10 @@
-//! The README says what the program does.
+//! The README, and the appendix of SPEC.txt that lists the keys, say what the program does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use voltlane_app::config::markdown_table;
+use voltlane_app::config::{Settings, WorstCase, keys, markdown_table};
 
 const TABLE_HEAD: &str = "| key | default | meaning |";
 
@@ -62,4 +63,103 @@ fn its_links_lead_to_files_of_the_repository() {
             "README.md links to {target}, which is not there"
         );
     }
+}
+
+/// The rows of SPEC Appendix A: each key, its default, and whether the bound is divided among the shards.
+fn appendix(spec: &str) -> BTreeMap<String, (String, bool)> {
+    let (_, appendix) = spec
+        .split_once("\nAppendix A.  Constants and defaults\n")
+        .expect("Appendix A");
+    let (_, keys) = appendix
+        .split_once("\n   Defaults of an edge.")
+        .expect("the defaults of an edge");
+    let (keys, _) = keys
+        .split_once("\n   Some keys depend on others:")
+        .expect("an end of the keys");
+    let mut section = "";
+    let mut rows = BTreeMap::new();
+    for line in keys.lines() {
+        if let Some(name) = line.strip_prefix("   [") {
+            section = name.trim_end_matches(']');
+        } else if let Some(row) = line.strip_prefix("      ") {
+            let mut words = row.split_whitespace();
+            let (key, default) = (
+                words.next().expect("a key"),
+                words.next().expect("a default"),
+            );
+            let row = (default.replace(',', ""), words.next() == Some("/"));
+            let before = rows.insert(format!("{section}.{key}"), row);
+            assert_eq!(before, None, "{section}.{key} is there twice");
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_appendix_of_the_spec_has_the_keys_and_their_defaults() {
+    let spec = fs::read_to_string(root().join("SPEC.txt")).expect("SPEC.txt");
+    let mut rows = appendix(&spec);
+    let defaults = Settings::default();
+    for key in keys() {
+        let is_of_protocol = ["clients.", "limits."]
+            .iter()
+            .any(|section| key.path.starts_with(section));
+        let Some((default, _)) = rows.remove(key.path) else {
+            assert!(
+                !is_of_protocol,
+                "SPEC.txt, Appendix A: {} is missing; its default is {}",
+                key.path,
+                key.show(&defaults)
+            );
+            continue;
+        };
+        let default = match default.as_str() {
+            "loopback" => r#"["127.0.0.0/8", "::1/128"]"#,
+            default => default,
+        };
+        assert_eq!(
+            default,
+            key.show(&defaults),
+            "SPEC.txt, Appendix A: {}",
+            key.path
+        );
+    }
+    assert!(
+        rows.is_empty(),
+        "SPEC.txt, Appendix A has keys that are none: {rows:?}"
+    );
+}
+
+#[test]
+fn the_appendix_of_the_spec_marks_what_is_divided_among_the_shards() {
+    let spec = fs::read_to_string(root().join("SPEC.txt")).expect("SPEC.txt");
+    let marked: Vec<_> = appendix(&spec)
+        .into_iter()
+        .filter(|(_, (_, divided))| *divided)
+        .map(|(key, _)| key)
+        .collect();
+    // What `EdgeConfig::for_shard` divides.
+    let divided = [
+        "clients.max_stale_clients",
+        "limits.accept_burst",
+        "limits.accept_rate",
+        "limits.max_connections",
+        "limits.max_half_open",
+        "limits.max_memory_bytes",
+        "master.channel_bytes",
+        "master.channel_capacity",
+    ];
+    assert_eq!(marked, divided);
+}
+
+#[test]
+fn the_smallest_bound_of_memory_is_as_the_spec_says() {
+    let spec = fs::read_to_string(root().join("SPEC.txt")).expect("SPEC.txt");
+    let WorstCase { client, link, .. } = WorstCase::of(&Settings::default());
+    let sum = (client + link).to_string();
+    assert!(
+        spec.replace(',', "")
+            .contains(&format!("that is {sum} bytes")),
+        "SPEC.txt, Appendix A: it is {sum}"
+    );
 }
