@@ -324,11 +324,18 @@ fn health_is_an_answer_of_the_loop_and_readiness_is_a_backend_too() {
     let up = distinct();
     let mut down = up.clone();
     down.gauges.link_is_up = false;
+    let mut doubted = up.clone();
+    doubted.gauges.link_is_doubted = true;
     let mut ending = up.clone();
     ending.is_ending = true;
     for (snapshot, ready, says) in [
         (up, "200 OK", "ok\n"),
         (down, "503 Service Unavailable", "there is no backend\n"),
+        (
+            doubted,
+            "503 Service Unavailable",
+            "the program at master.address is no backend\n",
+        ),
         (ending, "503 Service Unavailable", "the edge ends\n"),
     ] {
         let served = serve(snapshot);

@@ -51,3 +51,34 @@ fn an_edge_without_a_backend_is_well_and_not_ready() {
         (503, "there is no backend\n".to_owned())
     );
 }
+
+/// SPEC 7.5(d), 7.6(i).
+#[test]
+fn an_edge_at_the_wrong_program_says_so_and_is_not_ready_until_a_backend_speaks() {
+    let mut rig = rig(METRICS);
+    let address = rig.edge.metrics_address();
+    let mut client = rig.join();
+    rig.link = {
+        // The link before was good: what another program says on the next one is its own.
+        drop(rig.link);
+        rig.backend.accept()
+    };
+    rig.link
+        .frames
+        .write(b"HTTP/1.1 400 Bad Request\r\nServer: somebody\r\n\r\n");
+    let line = rig.edge.expect_log("no backend is at master.address");
+    assert!(
+        line.contains("it speaks HTTP") && !line.contains("400"),
+        "{line}"
+    );
+    let doubted = (
+        503,
+        "the program at master.address is no backend\n".to_owned(),
+    );
+    assert_eq!(get(address, "/readyz"), doubted);
+    rig.link = rig.backend.accept();
+    assert_eq!(get(address, "/readyz"), doubted);
+    rig.round_trip(&mut client, b"a backend after all");
+    assert_eq!(get(address, "/readyz"), (200, "ok\n".to_owned()));
+    rig.stop();
+}

@@ -1,5 +1,7 @@
 //! The backend link: whether it is there, when to try again, and what waits for it (SPEC 7.6, 8.4).
 
+mod peer;
+
 use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
@@ -11,7 +13,13 @@ use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 
-use crate::edge::{Deadline, DeadlineReason, MasterConfig};
+use self::peer::{Peer, Verdict};
+use crate::edge::{Closed, Deadline, DeadlineReason, MasterConfig};
+use crate::wire::frame::FrameTooLong;
+
+/// How much longer than usual pauses may become when links are lost again and again soon after they have come up: 30 s in place
+/// of 5 s.
+const CONTESTED_PAUSE: u32 = 6;
 
 /// The states of the link (SPEC 8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +44,27 @@ pub(crate) struct Link {
     /// Announcements go before everything in `queue`; the walk over the sessions has come to this index.
     pub(crate) announced_to: Option<u32>,
     pub(crate) announcements: FrameQueue,
+    /// Who answers at the backend's address; of no interest to a branch, whose peer is the trunk.
+    peer: Option<Peer>,
     backoff: Backoff,
+    /// The ends of the range of pauses, and the upper one while the link is contested.
+    pauses: (Duration, Duration),
     connect_timeout: Duration,
     max_packets: usize,
     max_bytes: usize,
 }
 
 impl Link {
+    /// A link to the backend.
     pub(crate) fn new(config: &MasterConfig) -> Self {
+        Link {
+            peer: Some(Peer::default()),
+            ..Link::branch(config)
+        }
+    }
+
+    /// A link to the trunk, which judges the backend and tells of it, once for all shards.
+    pub(crate) fn branch(config: &MasterConfig) -> Self {
         Link {
             state: LinkState::Down {
                 retry_at: Time::ZERO,
@@ -53,7 +74,9 @@ impl Link {
             queue: FrameQueue::new(),
             announced_to: None,
             announcements: FrameQueue::new(),
+            peer: None,
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
+            pauses: (config.reconnect_min, config.reconnect_max),
             connect_timeout: config.connect_timeout,
             max_packets: config.channel_capacity.max(1),
             max_bytes: config.channel_bytes,
@@ -62,11 +85,18 @@ impl Link {
 
     /// Other bounds and pauses; what is beyond a bound stays, and the pause that runs ends as it was to.
     pub(crate) fn set_bounds(&mut self, config: &MasterConfig) {
-        self.backoff
-            .set_range(config.reconnect_min, config.reconnect_max);
+        self.pauses = (config.reconnect_min, config.reconnect_max);
+        self.set_pauses();
         self.connect_timeout = config.connect_timeout;
         self.max_packets = config.channel_capacity.max(1);
         self.max_bytes = config.channel_bytes;
+    }
+
+    fn set_pauses(&mut self) {
+        let (min, max) = self.pauses;
+        let contested = self.peer.as_ref().is_some_and(Peer::is_contested);
+        let times = if contested { CONTESTED_PAUSE } else { 1 };
+        self.backoff.set_range(min, max.saturating_mul(times));
     }
 
     /// Whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
@@ -103,23 +133,80 @@ impl Link {
         }
         self.state = LinkState::Up { since: now };
         self.wants_close = false;
+        if let Some(peer) = &mut self.peer {
+            peer.connected();
+        }
         true
     }
 
-    /// When an attempt is to begin, or the one under way to be given up.
+    /// The backend sent `bytes`, which are about to be read as packets.
+    #[inline]
+    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) {
+        if let Some(peer) = &mut self.peer {
+            peer.take(bytes);
+        }
+    }
+
+    /// Whether the next packet is to be [judged](Self::judge): none was good on this link yet.
+    #[inline]
+    pub(crate) fn judges(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::judges)
+    }
+
+    /// Judges the peer by one of its packets (SPEC 7.5(d)). False when it is no backend, and the link is to be dropped.
+    #[cold]
+    pub(crate) fn judge(&mut self, body: &[u8]) -> bool {
+        let is_foreign = self
+            .peer
+            .as_mut()
+            .is_some_and(|peer| peer.judge(body) == Verdict::Foreign);
+        self.wants_close |= is_foreign;
+        !is_foreign
+    }
+
+    /// A length above the limit: where the next packet begins is lost (SPEC 7.5(c)).
+    #[cold]
+    pub(crate) fn lose_framing(&mut self, error: FrameTooLong) {
+        self.wants_close = true;
+        if let Some(peer) = &mut self.peer {
+            peer.lose_framing(error);
+        }
+    }
+
+    /// Whether the last link showed that no backend is there, and this one has not shown otherwise (SPEC 7.6(i)).
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::is_doubted)
+    }
+
+    /// When a doubted peer is believed: it has been there for the longest pause and has sent no nonsense.
+    fn believed_at(&self) -> Option<Time> {
+        let peer = self.peer.as_ref().filter(|peer| peer.is_doubted())?;
+        match self.state {
+            LinkState::Up { since } if !peer.is_foreign() => Some(since + self.pauses.1),
+            _ => None,
+        }
+    }
+
+    /// When an attempt is to begin, the one under way to be given up, or a peer to be believed.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         let (at, reason) = match self.state {
             LinkState::Down { retry_at } => (retry_at, DeadlineReason::LinkRetry),
             LinkState::Connecting { since } if !self.wants_close => {
                 (since + self.connect_timeout, DeadlineReason::LinkConnect)
             }
-            LinkState::Connecting { .. } | LinkState::Up { .. } => return None,
+            LinkState::Connecting { .. } => return None,
+            LinkState::Up { .. } => (self.believed_at()?, DeadlineReason::LinkBelief),
         };
         Some(Deadline { at, reason })
     }
 
-    /// Gives an attempt up that takes too long.
+    /// Gives an attempt up that takes too long, and believes a peer that has stayed.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        if self.believed_at().is_some_and(|at| at <= now)
+            && let Some(peer) = &mut self.peer
+        {
+            peer.believe();
+        }
         if let LinkState::Connecting { since } = self.state
             && since + self.connect_timeout <= now
         {
@@ -129,18 +216,28 @@ impl Link {
 
     /// The stream is gone or was never there: back to `Down`, the next attempt after a pause. Whether there was one; `None` when the
     /// link was down before.
-    pub(crate) fn closed(&mut self, now: Time, rng: &mut ChaCha20Rng) -> Option<bool> {
-        let was_up = match self.state {
+    pub(crate) fn closed(
+        &mut self,
+        now: Time,
+        cause: Closed,
+        rng: &mut ChaCha20Rng,
+    ) -> Option<bool> {
+        let lasted = match self.state {
             LinkState::Down { .. } => return None,
-            LinkState::Connecting { .. } => false,
-            LinkState::Up { since } => {
+            LinkState::Connecting { .. } => None,
+            LinkState::Up { since } => Some(now.since(since)),
+        };
+        let longest = self.backoff.max();
+        match &mut self.peer {
+            Some(peer) => {
                 // A backend that takes a connection and drops it at once has not earned a quick attempt.
-                if now.since(since) >= self.backoff.max() {
+                if peer.closed(lasted, longest, cause) {
                     self.backoff.reset();
                 }
-                true
+                self.set_pauses();
             }
-        };
+            None => self.backoff.reset(),
+        }
         self.state = LinkState::Down {
             retry_at: now + self.backoff.next_delay(rng),
         };
@@ -149,7 +246,7 @@ impl Link {
         self.queue.rewind();
         self.announced_to = None;
         self.announcements = FrameQueue::new();
-        Some(was_up)
+        Some(lasted.is_some())
     }
 
     pub(crate) fn is_up(&self) -> bool {

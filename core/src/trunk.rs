@@ -290,22 +290,19 @@ impl Trunk {
         let now = self.advance(now);
         if self.link.connected(now) {
             self.counters.link_up += 1;
-            tracing::info!("the backend is there");
         }
     }
 
     /// Like [`Edge::handle_link_closed`](crate::edge::Edge::handle_link_closed).
     pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        let Some(was_up) = self.link.closed(now, &mut self.rng) else {
+        let Some(was_up) = self.link.closed(now, cause, &mut self.rng) else {
             return;
         };
         self.counters.link_down += 1;
         if !was_up {
-            tracing::debug!(?cause, "the backend could not be reached");
             return;
         }
-        tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
         for branch in &mut self.branches {
             branch.state = match branch.state {
                 BranchState::Announcing => BranchState::Ending { announcing: true },
@@ -344,17 +341,23 @@ impl Trunk {
             return;
         }
         self.counters.link_bytes_in += bytes.len() as u64;
+        self.link.handle_bytes(bytes);
         let mut input = bytes;
         // The reader is taken out so that a body may be borrowed from it while it is brought to its shard.
         let mut reader = mem::take(&mut self.link.reader);
         loop {
             match reader.next_frame(&mut input, self.max_body) {
-                Ok(Some(body)) => self.route(body),
+                Ok(Some(body)) => {
+                    self.route(body);
+                    if self.link.judges() && !self.link.judge(body) {
+                        self.counters.link_violations += 1;
+                        break;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the backend's framing is lost; the link is opened anew");
                     self.counters.link_violations += 1;
-                    self.link.wants_close = true;
+                    self.link.lose_framing(error);
                     break;
                 }
             }
@@ -471,6 +474,7 @@ impl Trunk {
             link_bytes: self.link.queue.held_bytes(),
             held_bytes: for_shards + for_backend + self.link.reader.buffered_bytes(),
             link_is_up: self.link.is_up(),
+            link_is_doubted: self.link.is_doubted(),
             ..Gauges::default()
         }
     }

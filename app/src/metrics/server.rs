@@ -129,6 +129,10 @@ fn respond(path: &str, exchange: &Exchange) -> Response {
         "/readyz" if snapshot.is_ending => {
             Response::text("503 Service Unavailable", "the edge ends")
         }
+        "/readyz" if snapshot.gauges.link_is_doubted => Response::text(
+            "503 Service Unavailable",
+            "the program at master.address is no backend",
+        ),
         "/readyz" if !snapshot.gauges.link_is_up => {
             Response::text("503 Service Unavailable", "there is no backend")
         }

@@ -222,7 +222,7 @@ impl Collector for Edge {
         page.show(
             "link_up",
             "Whether there is a backend",
-            usize::from(gauges.link_is_up),
+            usize::from(gauges.has_backend()),
         )?;
         page.show(
             "ending",

@@ -184,7 +184,7 @@ pub struct Counters {
     pub link_up: u64,
     /// Times that the link was lost or an attempt failed.
     pub link_down: u64,
-    /// Times that the link was given up because framing was lost.
+    /// Times that the link was given up for what came on it: framing was lost, or the peer is no backend.
     pub link_violations: u64,
     /// Bytes read from the backend.
     pub link_bytes_in: u64,
@@ -283,8 +283,10 @@ pub struct Gauges {
     pub link_bytes: usize,
     /// Bytes that wait anywhere.
     pub held_bytes: usize,
-    /// Whether there is a backend.
+    /// Whether the link is up.
     pub link_is_up: bool,
+    /// Whether the last link that ended showed that another program than a backend is there, and nothing has shown otherwise since.
+    pub link_is_doubted: bool,
 }
 
 impl Gauges {
@@ -302,6 +304,7 @@ impl Gauges {
             link_bytes,
             held_bytes,
             link_is_up,
+            link_is_doubted,
         } = *other;
         self.connections += connections;
         self.half_open += half_open;
@@ -314,5 +317,12 @@ impl Gauges {
         self.link_bytes += link_bytes;
         self.held_bytes += held_bytes;
         self.link_is_up |= link_is_up;
+        self.link_is_doubted |= link_is_doubted;
+    }
+
+    /// Whether there is a backend, as far as is known.
+    #[must_use]
+    pub fn has_backend(&self) -> bool {
+        self.link_is_up && !self.link_is_doubted
     }
 }

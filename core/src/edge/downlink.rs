@@ -72,6 +72,7 @@ impl Edge {
         let max_body = self.config.master.max_frame_bytes.saturating_add(tag_bytes);
         // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
         let mut reader = mem::take(&mut self.link.reader);
+        self.link.handle_bytes(bytes);
         let mut input = bytes;
         // Packets into queues add no more than what was read. Whatever else happens may, and is followed by another look.
         let mut calm = self.is_calm_for(reader.buffered_bytes() + input.len());
@@ -81,12 +82,15 @@ impl Edge {
                     if self.handle_backend_packet(now, body, calm) == Outcome::Other {
                         calm = self.is_calm_for(input.len());
                     }
+                    if self.link.judges() && !self.link.judge(body) {
+                        self.counters.link_violations += 1;
+                        break;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the backend's framing is lost; the link is opened anew");
                     self.counters.link_violations += 1;
-                    self.link.wants_close = true;
+                    self.link.lose_framing(error);
                     break;
                 }
             }

@@ -138,7 +138,10 @@ impl Edge {
         let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
         let public_key = keys.public();
         Edge {
-            link: Link::new(&config.master),
+            link: match config.shards {
+                0 => Link::new(&config.master),
+                _ => Link::branch(&config.master),
+            },
             account: Account::new(config.limits.max_memory_bytes),
             config,
             keys,
@@ -318,7 +321,6 @@ impl Edge {
             // What is to be said about the link the trunk says, once for all its branches.
             if !self.is_branch() {
                 self.counters.link_up += 1;
-                tracing::info!("the backend is there");
             }
             self.begin_announcing();
         }
@@ -327,17 +329,8 @@ impl Edge {
     /// The stream to the backend is no more, or could not be opened.
     pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        let Some(was_up) = self.link.closed(now, &mut self.rng) else {
-            return;
-        };
-        if self.is_branch() {
-            return;
-        }
-        self.counters.link_down += 1;
-        if was_up {
-            tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
-        } else {
-            tracing::debug!(?cause, "the backend could not be reached");
+        if self.link.closed(now, cause, &mut self.rng).is_some() && !self.is_branch() {
+            self.counters.link_down += 1;
         }
     }
 
@@ -456,6 +449,7 @@ impl Edge {
             link_bytes: self.link.queue.held_bytes(),
             held_bytes: self.held_bytes(),
             link_is_up: self.link.is_up() && !self.is_branch(),
+            link_is_doubted: self.link.is_doubted(),
         }
     }
 

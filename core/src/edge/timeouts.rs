@@ -55,6 +55,8 @@ pub enum DeadlineReason {
     LinkRetry,
     /// An attempt to reach the backend is given up.
     LinkConnect,
+    /// A backend that was doubted is believed.
+    LinkBelief,
     /// A shutdown ends.
     Shutdown,
 }
@@ -184,6 +186,7 @@ impl Edge {
             DeadlineReason::Ready
             | DeadlineReason::LinkRetry
             | DeadlineReason::LinkConnect
+            | DeadlineReason::LinkBelief
             | DeadlineReason::Shutdown => {}
         }
     }

@@ -6,4 +6,7 @@
 
 pub mod frame;
 pub mod handshake;
+pub(crate) mod protocol;
 pub mod tagged;
+
+pub use protocol::Protocol;

@@ -159,3 +159,24 @@ fn a_shutdown_whose_time_is_up_wants_no_more_calls() {
     rig.trunk.handle_timeout(rig.now + Duration::from_secs(3));
     assert_eq!(rig.trunk.poll_timeout(), None);
 }
+
+#[test]
+fn the_trunk_judges_the_backend_and_the_shards_do_not() {
+    let mut rig = Rig::open();
+    rig.backend_says(&[1, 0, 0, 0, 7].repeat(31));
+    assert!(!rig.trunk.link_wants_close());
+    rig.backend_says(&[1, 0, 0, 0, 7]);
+    assert!(rig.trunk.link_wants_close());
+    assert_eq!(rig.trunk.counters().link_violations, 1);
+    rig.backend_goes();
+    rig.hears(A);
+    rig.hears(B);
+    for shard in [A, B] {
+        rig.ends(shard);
+    }
+    rig.backend_comes();
+    let gauges = rig.trunk.gauges();
+    assert!(gauges.link_is_up && !gauges.has_backend());
+    rig.backend_says(&packet(A, b"good"));
+    assert!(rig.trunk.gauges().has_backend());
+}

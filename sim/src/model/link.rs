@@ -8,12 +8,19 @@ use super::{Model, UNKNOWN_ANSWERS};
 use crate::codec::{self, Frames, Tagged};
 use crate::payload;
 
+/// Malformed packets, and no good one before them, at which the peer is no backend.
+const FOREIGN_PACKETS: u32 = 32;
+
 /// The link's transport.
 #[derive(Clone, Default)]
 pub(super) struct Link {
     pub(super) up: bool,
-    /// Framing is lost: the edge must reset the link.
+    /// Framing is lost, or the peer is no backend: the edge must reset the link.
     pub(super) must_close: bool,
+    /// A packet came on this link that was not malformed.
+    pub(super) was_good: bool,
+    /// Malformed packets of this link before that.
+    pub(super) malformed: u32,
     pub(super) incoming: Frames,
     /// What the edge wrote on this generation.
     pub(super) outgoing: Frames,
@@ -186,7 +193,7 @@ impl Model {
             return;
         }
         self.link.incoming.push(bytes);
-        loop {
+        while !self.link.must_close {
             match self
                 .link
                 .incoming
@@ -197,7 +204,6 @@ impl Model {
                 Err(_) => {
                     self.reach.link_too_long += 1;
                     self.link.must_close = true;
-                    break;
                 }
             }
         }
@@ -206,16 +212,26 @@ impl Model {
 
     fn backend_packet(&mut self, body: &[u8]) {
         let Some(packet) = Tagged::read(body) else {
-            self.reach.malformed += 1;
-            return;
+            return self.malformed_packet();
         };
         let known = self.sessions.contains_key(&packet.id);
         match packet.flag {
             codec::DATA if known => self.packet_down(packet.id, packet.data),
             codec::KICK if packet.data.is_empty() && known => self.end_session(packet.id, "kicked"),
-            codec::KICK if !packet.data.is_empty() => self.reach.malformed += 1,
+            codec::KICK if !packet.data.is_empty() => return self.malformed_packet(),
             codec::DATA | codec::KICK => self.answer_unknown(packet.id),
-            _ => self.reach.malformed += 1,
+            _ => return self.malformed_packet(),
+        }
+        self.link.was_good = true;
+    }
+
+    /// SPEC 7.5(a) and (d).
+    fn malformed_packet(&mut self) {
+        self.reach.malformed += 1;
+        self.link.malformed += u32::from(!self.link.was_good);
+        if self.link.malformed == FOREIGN_PACKETS && !self.link.was_good {
+            self.reach.link_foreign += 1;
+            self.link.must_close = true;
         }
     }
 

@@ -165,6 +165,8 @@ pub struct Reach {
     pub malformed: u64,
     /// Frames of the backend that lost the link.
     pub link_too_long: u64,
+    /// Links reset since their peer is no backend.
+    pub link_foreign: u64,
     /// Connections closed for what they sent before they were established.
     pub handshake_violation: u64,
     /// Connections closed for a frame above the bound.
@@ -221,6 +223,7 @@ impl Reach {
             ("packet down cut", self.down_cut),
             ("malformed from the backend", self.malformed),
             ("link reset for a length", self.link_too_long),
+            ("link reset for its peer", self.link_foreign),
             ("handshake violation", self.handshake_violation),
             ("data violation", self.data_violation),
             ("visited", self.visited),
@@ -493,6 +496,8 @@ impl Model {
         self.now = now;
         self.link.up = true;
         self.link.must_close = false;
+        self.link.was_good = false;
+        self.link.malformed = 0;
         self.link.incoming = Frames::default();
         self.link.outgoing = Frames::default();
         self.begin_announcing();

@@ -510,3 +510,105 @@ fn a_full_link_takes_no_notice_and_who_comes_later_does_not_pass_the_line() {
     assert_eq!(heard.len(), 2, "the answer found no room");
     assert_eq!(heard[1], failure(leaves.id, "expired"));
 }
+
+/// Closes the link after it has been up for `lasts`, and opens the next one; how long the pause between them was.
+fn flap(world: &mut World, lasts: Duration) -> Duration {
+    world.wait(lasts);
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    let from = world.now;
+    let due = world.edge.poll_timeout().expect("a pause");
+    world.now = due.at;
+    world.backend_comes();
+    due.at.since(from)
+}
+
+fn malformed(count: usize) -> Vec<u8> {
+    [1, 0, 0, 0, 7].repeat(count)
+}
+
+#[test]
+fn a_program_that_is_no_backend_is_doubted_until_it_stays() {
+    let greeting = |bytes: &[u8]| bytes.to_vec();
+    for (says, closes) in [
+        (greeting(b"HTTP/1.1 400 Bad Request\r\n\r\n"), true),
+        (greeting(&[0xff; 4]), true),
+        (malformed(32), true),
+        // What could be the length of a frame, and is an alert.
+        (greeting(&[0x15, 3, 3, 0, 2, 2, 50]), false),
+        (malformed(31), false),
+        (greeting(b""), false),
+    ] {
+        let mut world = World::new(|_| {});
+        let foreign = closes || says.first() == Some(&0x15);
+        world.edge.handle_link_bytes(world.now, &says);
+        assert_eq!(world.edge.link_wants_close(), closes, "{says:?}");
+        assert!(world.edge.gauges().has_backend(), "so far");
+        flap(&mut world, Duration::ZERO);
+        assert!(world.edge.gauges().link_is_up);
+        assert_eq!(world.edge.gauges().has_backend(), !foreign, "{says:?}");
+        if foreign {
+            let due = world.edge.poll_timeout().expect("it is believed in time");
+            assert_eq!(due.reason, DeadlineReason::LinkBelief);
+            assert_eq!(due.at.since(world.now), Duration::from_secs(5));
+            world.wait(Duration::from_secs(5));
+            assert!(world.edge.gauges().has_backend());
+        }
+        assert_eq!(world.edge.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn a_good_packet_ends_all_doubt_and_what_is_malformed_afterwards_raises_none() {
+    let mut world = World::new(|_| {});
+    let one = world.join();
+    world.edge.handle_link_bytes(world.now, &[0xff; 4]);
+    flap(&mut world, Duration::ZERO);
+    assert!(!world.edge.gauges().has_backend());
+    world.edge.handle_link_bytes(world.now, &malformed(31));
+    world.backend_says(one.id, Flag::Data, b"a word");
+    assert!(world.edge.gauges().has_backend());
+    world.edge.handle_link_bytes(world.now, &malformed(100));
+    assert!(!world.edge.link_wants_close());
+    // Even a loss of framing is a fault of the backend's then.
+    world.edge.handle_link_bytes(world.now, &[0xff; 4]);
+    assert!(world.edge.link_wants_close());
+    flap(&mut world, Duration::ZERO);
+    assert!(world.edge.gauges().has_backend());
+}
+
+#[test]
+fn a_program_that_is_no_backend_is_tried_after_longer_and_longer_pauses_however_long_it_stays() {
+    let mut world = World::new(|_| {});
+    let mut longest = Duration::ZERO;
+    for _ in 0..60 {
+        world.wait(Duration::from_secs(20));
+        world.edge.handle_link_bytes(world.now, &[0xff; 4]);
+        longest = longest.max(flap(&mut world, Duration::ZERO));
+    }
+    assert!(longest > Duration::from_secs(4) && longest <= Duration::from_secs(5));
+}
+
+#[test]
+fn links_that_end_soon_again_and_again_are_opened_after_pauses_beyond_the_longest() {
+    let (second, mut world) = (Duration::from_secs(1), World::new(|_| {}));
+    let longest = |world: &mut World, lasts, links: usize| {
+        let pauses = (0..links).map(|_| flap(world, lasts));
+        pauses.max().expect("some")
+    };
+    // An attempt that fails says that nobody is there, whom another edge could use.
+    for _ in 0..30 {
+        assert!(longest(&mut world, second, 4) <= second * 5);
+        world.edge.handle_link_closed(world.now, Closed::Eof);
+        world.now = world.edge.poll_timeout().expect("a pause").at;
+        world.edge.handle_link_connecting(world.now);
+        world.edge.handle_link_closed(world.now, Closed::Error);
+        world.now = world.edge.poll_timeout().expect("a pause").at;
+        world.backend_comes();
+    }
+    let contested = longest(&mut world, second, 60);
+    assert!(contested > second * 20 && contested <= second * 30);
+    // The longest pause is what a link must last for now.
+    assert!(longest(&mut world, second * 29, 60) > second * 20);
+    flap(&mut world, second * 30);
+    assert!(longest(&mut world, second, 4) <= second * 5);
+}

@@ -1,0 +1,203 @@
+//! Who answers at the backend's address: a backend, another program, or a backend that another edge uses too (SPEC 7.5(d), 7.6(i),
+//! (j)). The link has no handshake, so all that can be judged is what comes and how long it lasts.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::edge::Closed;
+use crate::wire::frame::FrameTooLong;
+use crate::wire::protocol::{Beginning, Protocol};
+use crate::wire::tagged::{Flag, Tagged};
+
+/// Malformed packets at the beginning of a link, with no good one before them, at which its peer is no backend.
+const FOREIGN_PACKETS: u32 = 32;
+
+/// Links in a row, each lost before it had lasted for the longest pause, from which on pauses grow further.
+const SHORT_LINKS: u32 = 5;
+
+/// What a packet says about the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A backend may be there.
+    Open,
+    /// No backend is there.
+    Foreign,
+}
+
+/// What showed that no backend is there.
+#[derive(Clone, Copy, Debug)]
+enum Evidence {
+    Protocol(Protocol),
+    Length(FrameTooLong),
+    Malformed,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Evidence::Protocol(protocol) => write!(f, "it speaks {protocol}"),
+            Evidence::Length(error) => write!(f, "its first frame has a {error}"),
+            Evidence::Malformed => write!(f, "its first {FOREIGN_PACKETS} packets are malformed"),
+        }
+    }
+}
+
+/// What is known of the peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// Of this link.
+    beginning: Beginning,
+    /// A good packet came on this link.
+    was_good: bool,
+    /// Malformed packets of this link, before a good one.
+    malformed: u32,
+    /// No backend is at the other end of this link.
+    evidence: Option<Evidence>,
+    /// There was none at the other end of the last link, and this one has not shown anything better.
+    doubted: bool,
+    /// Links in a row that were short.
+    short_links: u32,
+}
+
+impl Peer {
+    /// A new link is up.
+    pub(super) fn connected(&mut self) {
+        *self = Peer {
+            doubted: self.doubted,
+            short_links: self.short_links,
+            ..Peer::default()
+        };
+        if self.doubted {
+            tracing::debug!("a program is at the backend's address again");
+        } else {
+            tracing::info!("the backend is there");
+        }
+    }
+
+    /// It sent `bytes`.
+    #[inline]
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        if !self.was_good {
+            self.beginning.take(bytes);
+        }
+    }
+
+    #[inline]
+    pub(super) fn judges(&self) -> bool {
+        !self.was_good
+    }
+
+    pub(super) fn judge(&mut self, body: &[u8]) -> Verdict {
+        match Tagged::decode(body) {
+            Ok(
+                Tagged {
+                    flag: Flag::Data, ..
+                }
+                | Tagged {
+                    flag: Flag::Kick,
+                    data: [],
+                    ..
+                },
+            ) => {
+                self.was_good = true;
+                self.believe();
+            }
+            _ => {
+                self.malformed += 1;
+                if self.malformed == FOREIGN_PACKETS {
+                    let protocol = self.beginning.protocol();
+                    let evidence = protocol.map_or(Evidence::Malformed, Evidence::Protocol);
+                    self.evidence = Some(evidence);
+                    return Verdict::Foreign;
+                }
+            }
+        }
+        Verdict::Open
+    }
+
+    pub(super) fn lose_framing(&mut self, error: FrameTooLong) {
+        if self.was_good {
+            tracing::warn!(%error, "the backend's framing is lost; the link is opened again");
+        } else {
+            let protocol = self.beginning.protocol();
+            self.evidence = Some(protocol.map_or(Evidence::Length(error), Evidence::Protocol));
+        }
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted
+    }
+
+    pub(super) fn is_foreign(&self) -> bool {
+        self.evidence.is_some()
+    }
+
+    /// A backend is there after all.
+    pub(super) fn believe(&mut self) {
+        if self.doubted {
+            self.doubted = false;
+            tracing::info!("the backend is there");
+        }
+    }
+
+    /// Whether links were short again and again.
+    pub(super) fn is_contested(&self) -> bool {
+        self.short_links >= SHORT_LINKS
+    }
+
+    /// The link is lost after it `lasted` so long; or an attempt failed. `longest` is the longest pause. Whether the next attempt is to
+    /// be made as soon as the first one was.
+    pub(super) fn closed(
+        &mut self,
+        lasted: Option<Duration>,
+        longest: Duration,
+        cause: Closed,
+    ) -> bool {
+        let Some(lasted) = lasted else {
+            tracing::debug!(?cause, "the backend could not be reached");
+            // Nobody is there, so nobody serves another edge either.
+            self.short_links = 0;
+            return false;
+        };
+        if !self.was_good && self.evidence.is_none() {
+            // Some protocols begin with what could be a length: the rest of it never comes.
+            self.evidence = self.beginning.protocol().map(Evidence::Protocol);
+        }
+        if let Some(evidence) = self.evidence {
+            self.short_links = 0;
+            self.doubt(evidence);
+            return false;
+        }
+        if self.doubted {
+            tracing::debug!(?cause, "the program at the backend's address is gone");
+        } else {
+            tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
+        }
+        if lasted >= longest || cause == Closed::ByEdge {
+            self.short_links = 0;
+            return lasted >= longest;
+        }
+        self.short_links = self.short_links.saturating_add(1);
+        if self.short_links == SHORT_LINKS {
+            tracing::warn!(
+                links = SHORT_LINKS,
+                within = ?longest,
+                "the backend ends each link soon after it has come up: another edge is likely at this backend, which serves one \
+                 edge (its log says who); pauses grow"
+            );
+        }
+        false
+    }
+
+    fn doubt(&mut self, evidence: Evidence) {
+        if std::mem::replace(&mut self.doubted, true) {
+            tracing::debug!(%evidence, "no backend is at the backend's address");
+        } else {
+            tracing::warn!(
+                %evidence,
+                "no backend is at master.address: the program there does not speak the backend link's protocol. Name the port on \
+                 which a Voltlane backend listens for its edge; trying on"
+            );
+        }
+    }
+}
