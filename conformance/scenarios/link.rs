@@ -355,3 +355,60 @@ fn a_name_is_as_good_as_an_address() {
     client.frames.finish();
     assert_eq!(client.frames.incoming(), Incoming::Fin { unfinished: 0 });
 }
+
+/// SPEC 7.6(j), 7.8(g).
+#[test]
+fn two_edges_at_one_backend_are_named_by_the_edge_and_by_the_backend_library() {
+    let mut rig = rig("");
+    for _ in 0..5 {
+        rig.link.frames.finish();
+        rig.link = rig.backend.accept();
+    }
+    let _ = rig
+        .edge
+        .expect_log("another edge is likely at this backend");
+
+    let directory = Directory::new();
+    let backend =
+        Edge::spawn(crate::PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
+    let edges = [0; 2].map(|_| Edge::start(crate::PROGRAM, backend.address(), ""));
+    let line = backend.expect_log("two edges are likely at this backend");
+    assert!(
+        line.contains(" by=") && line.contains(" address="),
+        "{line}"
+    );
+    for edge in edges {
+        edge.stop();
+    }
+    backend.stop();
+}
+
+/// SPEC 7.8(h).
+#[test]
+fn a_stranger_at_the_backends_port_is_named_and_the_edge_comes_back() {
+    let directory = Directory::new();
+    let backend =
+        Edge::spawn(crate::PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
+    let mut edge = Edge::start(crate::PROGRAM, backend.address(), "");
+    let mut client = Client::join(edge.address());
+    let _ = edge.next_log("the backend is there");
+    for (says, name) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "the peer speaks HTTP"),
+        (
+            &[2, 0, 0, 0, 1, 2],
+            "the peer speaks the protocol of Voltlane's clients",
+        ),
+    ] {
+        let mut stranger = Frames::connect(backend.address());
+        stranger.write(says);
+        stranger.expect_closed();
+        let line = backend.expect_log(name);
+        assert!(!line.contains("GET"), "{line}");
+        let _ = edge.next_log("the backend is gone");
+        let _ = edge.next_log("the backend is there");
+        client.send(b"as before");
+        client.expect(b"as before");
+    }
+    edge.stop();
+    backend.stop();
+}

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use voltlane_core::ClientId;
 use voltlane_core::backend::{Backend, BackendConfig, BackendError, Event, Fault, SendError};
+use voltlane_core::wire::Protocol;
 use voltlane_core::wire::frame::{FrameReader, FrameTooLong, encode_frame};
 use voltlane_core::wire::tagged::{Flag, Tagged, TaggedError};
 
@@ -367,4 +368,48 @@ proptest! {
         }
         prop_assert_eq!(read, packets);
     }
+}
+
+#[test]
+fn what_another_program_says_is_named_and_an_edge_may_say_anything_later() {
+    let http = Err(BackendError::Foreign(Protocol::Http));
+    assert_eq!(feed(&mut backend(), b"GET / HTTP/1.1\r\n\r\n"), http);
+    let mut cut = backend();
+    assert_eq!(feed(&mut cut, b"GET"), Ok(Vec::new()));
+    assert_eq!(feed(&mut cut, b" / HTTP/1.1\r\n"), http);
+    assert_eq!(
+        feed(&mut cut, &tagged(A, Flag::Data, b"x")),
+        http,
+        "it stays so"
+    );
+    cut.handle_closed();
+    let good = tagged(A, Flag::Data, b"x");
+    let packet = || Seen::Packet(A, b"x".to_vec());
+    assert_eq!(feed(&mut cut, &good), Ok(vec![packet()]));
+    assert!(matches!(
+        feed(&mut cut, b"GET / HTTP/1.1"),
+        Err(BackendError::FrameTooLong(_))
+    ));
+    // A client that was sent to the wrong port.
+    assert_eq!(
+        feed(&mut backend(), &[2, 0, 0, 0, 1, 2]),
+        Err(BackendError::Foreign(Protocol::VoltlaneClient))
+    );
+}
+
+#[test]
+fn thirty_two_malformed_packets_and_no_good_one_are_not_an_edges() {
+    let malformed = |count: usize| [1, 0, 0, 0, 7].repeat(count);
+    let mut backend = backend();
+    assert_eq!(
+        feed(&mut backend, &malformed(31)).map(|seen| seen.len()),
+        Ok(31)
+    );
+    let no_edge = Err(BackendError::NoEdge { packets: 32 });
+    assert_eq!(feed(&mut backend, &malformed(1)), no_edge);
+    assert_eq!(feed(&mut backend, &malformed(1)), no_edge);
+    backend.handle_closed();
+    assert!(feed(&mut backend, &malformed(31)).is_ok());
+    assert!(feed(&mut backend, &tagged(A, Flag::Resumed, b"")).is_ok());
+    assert!(feed(&mut backend, &malformed(100)).is_ok());
 }

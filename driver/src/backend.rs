@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tracing::{debug, warn};
-use voltlane_core::ClientId;
-use voltlane_core::backend as machine;
+use tracing::{debug, info, warn};
+use voltlane_core::backend::{self as machine, Rivals};
+use voltlane_core::{ClientId, Time};
 
 pub use voltlane_core::backend::{BackendConfig, SendError};
 
@@ -72,12 +72,16 @@ impl Weigh for Event {
 ///
 /// One edge is served at a time. An edge that connects while another link is up takes its place, since an edge dials
 /// anew only when it has given its last link up, whether that end has been heard of here or not. What had arrived on the
-/// old link comes first. So the port of a backend is to be reachable by its edge alone.
+/// old link comes first. So the port of a backend is to be reachable by its edge alone. The log says who took whose place, and
+/// warns when that goes on: then there are two edges.
 pub struct Backend<L: Listener, T: Timer> {
     machine: machine::Backend,
     acceptor: Acceptor<L>,
     timer: T,
     link: Option<WatchedChannel<L::Stream>>,
+    /// Where the link comes from, and since when it is up.
+    peer: Option<(SocketAddr, Time)>,
+    rivals: Rivals,
     /// An edge that waits until the link before its own is read.
     successor: Option<(L::Stream, SocketAddr)>,
     buffer: Box<[u8]>,
@@ -104,6 +108,8 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             acceptor: Acceptor::new(listener),
             timer,
             link: None,
+            peer: None,
+            rivals: Rivals::default(),
             successor: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
@@ -270,7 +276,8 @@ impl<L: Listener, T: Timer> Backend<L, T> {
                 return None;
             }
             Err(error) => {
-                warn!(%error, "the link to the edge is of no use any more");
+                let address = self.peer.map(|(address, _)| address);
+                warn!(?address, %error, "a link is of no use any more");
                 if let Some(channel) = self.link.take() {
                     channel.abort();
                 }
@@ -307,16 +314,20 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             }
         }
         if self.link.is_some() {
-            return if may_read && self.successor.is_some() {
-                Step::Event(self.lose())
-            } else {
-                Step::Idle
+            return match &self.successor {
+                Some((_, by)) if may_read => {
+                    let by = *by;
+                    self.tell_replaced(by);
+                    Step::Event(self.lose())
+                }
+                _ => Step::Idle,
             };
         }
         let Some((stream, address)) = self.successor.take() else {
             return Step::Idle;
         };
         self.link = Some(WatchedChannel::new(stream));
+        self.peer = Some((address, self.timer.now()));
         Step::Event(Event::EdgeConnected { address })
     }
 
@@ -349,7 +360,27 @@ impl<L: Listener, T: Timer> Backend<L, T> {
                 self.unread = 0..bytes;
                 Step::Progress
             }
-            Read::Eof | Read::Failed => Step::Event(self.lose()),
+            Read::Eof | Read::Failed => {
+                self.rivals.ended();
+                Step::Event(self.lose())
+            }
+        }
+    }
+
+    /// Says whose place the connection from `by` takes.
+    fn tell_replaced(&mut self, by: SocketAddr) {
+        let Some((address, since)) = self.peer else {
+            return;
+        };
+        let lasted = self.timer.now().since(since);
+        if self.rivals.replaced(lasted) {
+            warn!(
+                %by, %address, ?lasted,
+                "connections take each other's place again and again: two edges are likely at this backend, which serves one. \
+                 Give each edge a backend of its own"
+            );
+        } else {
+            info!(%by, %address, ?lasted, "a new connection takes the place of the edge's link");
         }
     }
 
@@ -362,6 +393,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
 
     fn lose(&mut self) -> Event {
         self.link = None;
+        self.peer = None;
         self.unread = 0..0;
         self.machine.handle_closed();
         Event::EdgeLost

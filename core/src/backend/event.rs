@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ClientId;
+use crate::wire::Protocol;
 use crate::wire::frame::FrameTooLong;
 use crate::wire::tagged::{Flag, Tagged, TaggedError};
 
@@ -57,6 +58,17 @@ pub enum BackendError {
     /// A frame above [`max_receive_bytes`](super::BackendConfig::max_receive_bytes).
     #[error("the edge broke the framing: {0}")]
     FrameTooLong(#[from] FrameTooLong),
+    /// The peer is no edge: its first bytes are those of another protocol.
+    #[error("the peer speaks {0}; only an edge may connect to a backend's port")]
+    Foreign(Protocol),
+    /// The peer is no edge: it began with this many malformed packets.
+    #[error(
+        "the first {packets} packets of the peer are malformed; only an edge may connect to a backend's port"
+    )]
+    NoEdge {
+        /// Malformed packets, with no good one before them.
+        packets: u32,
+    },
 }
 
 /// A packet that was not queued. The caller still has it.
@@ -73,6 +85,17 @@ pub enum SendError {
     /// No room: try again once some of the queue was written.
     #[error("the send queue is full")]
     QueueFull,
+}
+
+impl<'a> Event<'a> {
+    /// What a frame of the edge's says.
+    #[inline]
+    pub(super) fn of(packet: Result<Tagged<'a>, TaggedError>) -> Event<'a> {
+        match packet {
+            Ok(packet) => packet.into(),
+            Err(malformed) => Event::Fault(malformed.into()),
+        }
+    }
 }
 
 impl<'a> From<Tagged<'a>> for Event<'a> {

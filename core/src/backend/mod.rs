@@ -1,6 +1,7 @@
 //! The backend's side of the link to an edge, as a pure state machine. (SPEC 7)
 
 mod event;
+mod peer;
 
 use crate::wire::frame::FrameReader;
 use crate::wire::tagged::{Flag, HEADER_BYTES, Tagged};
@@ -9,7 +10,10 @@ use crate::{ClientId, FrameQueue};
 /// What a frame's length can say, less the tag.
 const LONGEST_DATA_BYTES: u32 = u32::MAX - 9;
 
+use peer::Newcomer;
+
 pub use event::{BackendError, Event, Fault, SendError};
+pub use peer::Rivals;
 
 /// The bounds of a [`Backend`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub struct Backend {
     config: BackendConfig,
     reader: FrameReader,
     queue: FrameQueue,
+    /// The peer, until it has said something that an edge would.
+    newcomer: Option<Newcomer>,
 }
 
 impl Backend {
@@ -62,6 +68,7 @@ impl Backend {
             config,
             reader: FrameReader::default(),
             queue: FrameQueue::new(),
+            newcomer: Some(Newcomer::default()),
         }
     }
 
@@ -71,28 +78,35 @@ impl Backend {
     /// An event is lent from `input`, or from the machine where its frame came in pieces.
     ///
     /// # Errors
-    /// [`BackendError`] once the framing is lost, again at every call until [`handle_closed`](Self::handle_closed).
+    /// [`BackendError`] once the framing is lost, or the peer is no edge; again at every call until [`handle_closed`](Self::handle_closed).
     #[inline]
     pub fn handle_bytes<'a, 'input: 'a>(
         &'a mut self,
         input: &mut &'input [u8],
     ) -> Result<Option<Event<'a>>, BackendError> {
-        let Some(body) = self
-            .reader
-            .next_frame(input, self.config.max_receive_bytes)?
-        else {
-            return Ok(None);
-        };
-        Ok(Some(match Tagged::decode(body) {
-            Ok(packet) => packet.into(),
-            Err(malformed) => Event::Fault(malformed.into()),
-        }))
+        let before = *input;
+        let next = self.reader.next_frame(input, self.config.max_receive_bytes);
+        if let Some(newcomer) = &mut self.newcomer {
+            // Of a frame that is too long its length alone is taken, and what follows says what it is.
+            let left = if next.is_ok() { input.len() } else { 0 };
+            let taken = before.split_at(before.len() - left).0;
+            let event = newcomer.judge(taken, next)?;
+            if event
+                .as_ref()
+                .is_some_and(|event| !matches!(event, Event::Fault(_)))
+            {
+                self.newcomer = None;
+            }
+            return Ok(event);
+        }
+        Ok(next?.map(|body| Event::of(Tagged::decode(body))))
     }
 
     /// The stream is gone. An unfinished frame of it is dropped, and the next one is a new beginning for both sides.
     pub fn handle_closed(&mut self) {
         self.reader.clear();
         self.queue.rewind();
+        self.newcomer = Some(Newcomer::default());
     }
 
     /// Queues a packet for a client. One that has ended meanwhile is answered with [`Event::Failed`], at times.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use voltlane_core::ClientId;
-use voltlane_core::backend::{Backend, BackendConfig, Event, Fault, SendError};
+use voltlane_core::backend::{Backend, BackendConfig, BackendError, Event, Fault, SendError};
 use voltlane_core::wire::frame::FrameReader;
 use voltlane_core::wire::tagged::{Flag, HEADER_BYTES, Tagged};
 
@@ -97,6 +97,8 @@ pub fn backend_machine(input: &[u8]) {
 struct Link {
     frames: FrameReader,
     is_lost: bool,
+    /// A packet came that an edge sends.
+    was_good: bool,
     /// Bytes written that are no whole frame yet.
     written: Vec<u8>,
 }
@@ -110,6 +112,12 @@ impl Link {
                 assert!(event.is_err(), "a link that is lost stays lost");
                 return;
             }
+            if let Err(BackendError::Foreign(_) | BackendError::NoEdge { .. }) = event {
+                assert!(!self.was_good, "an edge is no stranger");
+                self.is_lost = true;
+                return;
+            }
+            self.was_good |= matches!(&event, Ok(Some(event)) if !matches!(event, Event::Fault(_)));
             match self.frames.next_frame(&mut ours, max_body) {
                 Ok(Some(body)) => match (event, Tagged::decode(body)) {
                     (Ok(Some(Event::Packet { id, data })), Ok(packet)) => {
