@@ -44,6 +44,8 @@ pub(crate) struct Link {
     /// Announcements go before everything in `queue`; the walk over the sessions has come to this index.
     pub(crate) announced_to: Option<u32>,
     pub(crate) announcements: FrameQueue,
+    /// What waits in `queue` may go. On a branch that is for the trunk to say (SPEC 9.9(e)).
+    pub(crate) released: bool,
     /// Who answers at the backend's address; of no interest to a branch, whose peer is the trunk.
     peer: Option<Peer>,
     backoff: Backoff,
@@ -58,6 +60,7 @@ impl Link {
     /// A link to the backend.
     pub(crate) fn new(config: &MasterConfig) -> Self {
         Link {
+            released: true,
             peer: Some(Peer::default()),
             ..Link::branch(config)
         }
@@ -74,6 +77,7 @@ impl Link {
             queue: FrameQueue::new(),
             announced_to: None,
             announcements: FrameQueue::new(),
+            released: false,
             peer: None,
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
             pauses: (config.reconnect_min, config.reconnect_max),
@@ -245,6 +249,7 @@ impl Link {
         self.reader = FrameReader::default();
         self.queue.rewind();
         self.announced_to = None;
+        self.released = self.peer.is_some();
         self.announcements = FrameQueue::new();
         Some(lasted.is_some())
     }

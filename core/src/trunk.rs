@@ -32,6 +32,10 @@ use crate::wire::tagged::TAG_BYTES;
 /// What a shard says on its branch when it has announced all that it has to (SPEC 9.9(e)): a frame without a body, which no packet is.
 pub(crate) const ANNOUNCED: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
 
+/// The body with which the trunk answers when it has room for what waits at the shard: none, like no packet's. Without it each loss of
+/// the link would leave another stream's worth of every shard here, and losses have no bound.
+pub(crate) const RELEASED: &[u8] = &[];
+
 /// Bytes of frames that wait for the backend, from which on no branch is read. So much is enough for one write.
 const LINK_BYTES: usize = 256 * 1024;
 
@@ -63,6 +67,8 @@ enum BranchState {
 #[derive(Debug)]
 struct Branch {
     state: BranchState,
+    /// The shard may send what waits there.
+    released: bool,
     /// The shard's unfinished frame.
     reader: FrameReader,
     /// The backend's frames for the shard.
@@ -81,8 +87,8 @@ struct Branch {
 ///   [`handle_branch_closed`](Trunk::handle_branch_closed).
 /// - A shard that has ended for good is told by [`handle_branch_gone`](Trunk::handle_branch_gone).
 ///
-/// Bounds: 256 KiB wait for the backend and one read and one frame of each shard beyond it; 1 MiB wait for each shard, and one read and
-/// one frame of the backend's beyond it.
+/// Bounds: 256 KiB wait for the backend, and beyond it one read and one frame of each shard and what the streams of all shards held when
+/// the link was lost, once; 1 MiB waits for each shard, and one read and one frame of the backend's beyond it.
 #[derive(Debug)]
 pub struct Trunk {
     now: Time,
@@ -100,6 +106,7 @@ impl Trunk {
     pub fn new(config: &MasterConfig, shards: NonZeroU8, seed: [u8; 32]) -> Self {
         let branch = || Branch {
             state: BranchState::Closed,
+            released: false,
             reader: FrameReader::default(),
             queue: FrameQueue::new(),
         };
@@ -159,7 +166,10 @@ impl Trunk {
     pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         if self.branch_accepts(shard) {
-            self.set_state(shard, BranchState::Announcing);
+            if let Some(branch) = self.branch_mut(shard) {
+                branch.state = BranchState::Announcing;
+                branch.released = false;
+            }
         }
     }
 
@@ -207,6 +217,20 @@ impl Trunk {
                 _ => continue,
             };
             push_body(queue, body);
+        }
+        self.release_branches();
+    }
+
+    /// Lets the shards send what waits there, if there is room here.
+    fn release_branches(&mut self) {
+        if self.link.queue.held_bytes() >= LINK_BYTES {
+            return;
+        }
+        for branch in &mut self.branches {
+            if branch.state == BranchState::Open && !branch.released {
+                branch.released = true;
+                push_body(&mut branch.queue, RELEASED);
+            }
         }
     }
 
@@ -265,6 +289,7 @@ impl Trunk {
         {
             *branch = Branch {
                 state,
+                released: false,
                 reader: FrameReader::default(),
                 queue: FrameQueue::new(),
             };
@@ -367,6 +392,11 @@ impl Trunk {
 
     /// Brings a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
     fn route(&mut self, body: &[u8]) {
+        if body == RELEASED {
+            // Malformed, and a shard would take it for a word of the trunk's.
+            self.counters.malformed_down += 1;
+            return;
+        }
         let shard = body
             .first_chunk()
             .map(|id| ClientId::from_u64(u64::from_le_bytes(*id)).shard())
@@ -410,6 +440,7 @@ impl Trunk {
         self.link.announcements.advance(announced);
         let queued = (bytes - announced).min(self.link.queue.bytes());
         self.link.queue.advance_keeping(queued, KEPT_BYTES);
+        self.release_branches();
     }
 
     // ---- time and the end
@@ -494,12 +525,6 @@ impl Trunk {
     fn state(&self, shard: ShardId) -> BranchState {
         self.branch(shard)
             .map_or(BranchState::Gone, |branch| branch.state)
-    }
-
-    fn set_state(&mut self, shard: ShardId, state: BranchState) {
-        if let Some(branch) = self.branch_mut(shard) {
-            branch.state = state;
-        }
     }
 
     /// Time never goes back.

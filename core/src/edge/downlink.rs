@@ -15,6 +15,7 @@ use super::counters::EndReason;
 use super::memory::{Pressure, squeezed_by};
 use super::session::Place;
 use crate::slab::room_to_keep;
+use crate::trunk::RELEASED;
 
 /// What became of a packet of the backend's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,9 +122,13 @@ impl Edge {
                 flag: Flag::Kick | Flag::Failure | Flag::Resumed,
                 ..
             })
-            | Err(_) => {
+            | Err(_)
+                if !(body == RELEASED && self.is_branch()) =>
+            {
                 self.counters.malformed_down += 1;
             }
+            // The trunk passes on no such frame of the backend's.
+            _ => self.link.released = true,
         }
         Outcome::Other
     }

@@ -369,7 +369,7 @@ impl Edge {
         if !self.link.is_up() || self.link.wants_close {
             return [&[], &[]];
         }
-        let queued = if self.link.announced_to.is_some() {
+        let queued = if self.link.announced_to.is_some() || !self.link.released {
             &[]
         } else {
             self.link.queue.output()

@@ -87,6 +87,7 @@ fn a_shard_that_is_gone_is_in_nobodys_way() {
     rig.dial(A);
     rig.says(A, &[&MARK[..], &packet(A, b"waits")].concat());
     assert_eq!(rig.output(), b"", "b has not announced");
+    assert_eq!(rig.hears(A), MARK);
     rig.trunk.handle_branch_gone(rig.now, B);
     assert!(!rig.trunk.branch_accepts(B));
     assert_eq!(rig.backend_hears(), ["waits"]);

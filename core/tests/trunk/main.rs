@@ -15,7 +15,7 @@ use voltlane_core::{ShardId, Time};
 const A: ShardId = ShardId::new(0);
 const B: ShardId = ShardId::new(1);
 const C: ShardId = ShardId::new(2);
-/// What a shard says when it has announced all that it has to.
+/// What a shard says when it has announced all that it has to, and the trunk when it has room for the rest.
 const MARK: [u8; 4] = [0; 4];
 /// From here on no shard is read, and the backend is not.
 const LINK_BYTES: usize = 256 * 1024;
@@ -75,6 +75,7 @@ impl Rig {
         for shard in [A, B] {
             rig.dial(shard);
             rig.says(shard, &MARK);
+            assert_eq!(rig.hears(shard), MARK, "there is room");
         }
         rig
     }
@@ -103,6 +104,9 @@ impl Rig {
 
     /// The shard has read what the trunk ended with, and ends too.
     fn ends(&mut self, shard: ShardId) {
+        if self.trunk.branch_output(shard) == MARK {
+            self.hears(shard);
+        }
         assert!(self.trunk.branch_wants_close(shard));
         self.trunk.handle_branch_closed(self.now, shard);
     }

@@ -202,3 +202,40 @@ fn a_shard_that_leaves_the_link_opens_it_anew_since_its_announcements_would_come
     rig.says(B, &MARK);
     assert_eq!(rig.backend_hears(), ["whole"]);
 }
+
+#[test]
+fn a_shard_keeps_what_waits_until_there_is_room_however_often_the_link_is_lost() {
+    let mut rig = Rig::open();
+    rig.says(A, &packet_of(A, LINK_BYTES));
+    let mut held = LINK_BYTES;
+    for _ in 0..10 {
+        rig.backend_goes();
+        // What its stream held comes, once.
+        if held == LINK_BYTES {
+            rig.says(A, &packet_of(A, 1_000));
+            held += 1_000;
+        }
+        rig.ends(A);
+        rig.ends(B);
+        rig.backend_comes();
+        for shard in [A, B] {
+            rig.dial(shard);
+            rig.says(shard, &MARK);
+            assert_eq!(rig.hears(shard), b"", "no room, and no word");
+        }
+        assert_eq!(rig.trunk.gauges().link_bytes, held);
+    }
+    rig.trunk.handle_link_written(rig.now, LINK_BYTES);
+    assert_eq!(rig.hears(A), MARK);
+    assert_eq!(rig.hears(B), MARK);
+    rig.trunk.handle_link_written(rig.now, 1_000);
+    assert_eq!(rig.hears(A), b"", "once for each stream");
+}
+
+#[test]
+fn a_frame_without_a_body_of_the_backends_is_no_word_of_the_trunks() {
+    let mut rig = Rig::open();
+    rig.backend_says(&[MARK, MARK].concat());
+    assert_eq!(rig.hears(A), b"");
+    assert_eq!(rig.trunk.counters().malformed_down, 2);
+}

@@ -12,6 +12,10 @@ impl Ledger {
         while !self.framing_lost {
             match self.arrived.next_body(longest) {
                 Ok(Some(body)) => {
+                    // Malformed, and of no interest to a shard.
+                    if body.is_empty() {
+                        continue;
+                    }
                     let shards = self.for_shards.len();
                     let named = body.get(7).map_or(0, |top| usize::from(*top));
                     let shard = if named < shards { named } else { 0 };
@@ -27,6 +31,10 @@ impl Ledger {
     pub(super) fn shard_took(&mut self, shard: usize, frames: &mut Frames, bytes: &[u8]) {
         frames.push(bytes);
         while let Ok(Some(body)) = frames.next_body(u32::MAX) {
+            // The trunk's own word: it has room for what waits.
+            if body.is_empty() {
+                continue;
+            }
             match self.for_shards[shard].pop_front() {
                 Some(expected) if expected == body => self.came_for(shard, &body),
                 expected => {

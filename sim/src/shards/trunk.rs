@@ -6,7 +6,6 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Closed;
 
 use super::branch::Branch;
-use super::shard::Shard;
 use super::stream::{End, Stream, take};
 use super::{World, kind, time};
 use crate::codec::{self, TAG_BYTES, Tagged};
@@ -29,8 +28,6 @@ pub(super) struct Link {
     pub(super) finished: bool,
     /// Its transport takes nothing before.
     pub(super) full_until: u64,
-    /// What streams that ended may have brought since less than the bound waited for the backend.
-    ended_beyond: usize,
 }
 
 /// The backend.
@@ -241,15 +238,9 @@ impl World {
     pub(super) fn check_trunk_bounds(&mut self) {
         let up = self.setup.payload as usize + TAG_BYTES + 4;
         let for_backend = self.machine.gauges().link_bytes;
-        // Those that end bring what their streams hold, whatever waits.
-        let ends = |shard: &&Shard| shard.branch.as_ref().is_some_and(|b| b.trunk_ended);
-        if self.shards.iter().any(|shard| ends(&shard)) {
-            self.link.ended_beyond += self.shards.len() * (self.setup.branch_stream + up);
-        }
-        if for_backend < LINK_BYTES {
-            self.link.ended_beyond = 0;
-        }
-        if for_backend > LINK_BYTES + READ_BYTES + up + self.link.ended_beyond {
+        // Those that end bring what their streams hold, whatever waits; and no more before that has gone, however often the link is lost.
+        let of_streams = self.shards.len() * (self.setup.branch_stream + up);
+        if for_backend > LINK_BYTES + READ_BYTES + up + of_streams {
             let text = format!("{for_backend} bytes wait for the backend");
             return self.ledger.fail("B4", "10.4", text);
         }

@@ -23,6 +23,8 @@ fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
     [first, second].map(|mut world| {
         let mark = world.edge.link_output().concat();
         world.edge.handle_link_written(world.now, mark.len());
+        // The trunk has room.
+        world.edge.handle_link_bytes(world.now, &[0; 4]);
         world
     })
 }
@@ -465,4 +467,19 @@ fn without_a_bound_on_half_open_ones_nobody_makes_room() {
     hand_over(here, there, conn).expect("there is no bound");
     assert!(!there.is_closed(stranger));
     assert_eq!(half_open(&worlds), [0, 3]);
+}
+
+#[test]
+fn what_waits_at_a_shard_goes_at_the_trunks_word_and_not_before() {
+    let [mut world, _] = two(|_| {});
+    let one = world.join();
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.send(one.conn, b"waits");
+    world.backend_comes();
+    assert_eq!(world.edge.link_output().concat(), [0; 4], "its mark");
+    world.edge.handle_link_written(world.now, 4);
+    assert_eq!(world.edge.link_output().concat(), b"");
+    world.edge.handle_link_bytes(world.now, &[0; 4]);
+    assert_eq!(world.backend_hears(), [data(one.id, "waits")]);
+    assert_eq!(world.edge.counters().malformed_down, 0);
 }
