@@ -165,11 +165,11 @@ impl Trunk {
     /// The shard has its stream.
     pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
-        if self.branch_accepts(shard) {
-            if let Some(branch) = self.branch_mut(shard) {
-                branch.state = BranchState::Announcing;
-                branch.released = false;
-            }
+        if self.branch_accepts(shard)
+            && let Some(branch) = self.branch_mut(shard)
+        {
+            branch.state = BranchState::Announcing;
+            branch.released = false;
         }
     }
 

@@ -56,7 +56,8 @@ impl Beginning {
         if let (Some(room), Some(bytes)) = (room.get_mut(..taken), bytes.get(..taken)) {
             room.copy_from_slice(bytes);
         }
-        self.length += taken;
+        // Never beyond the array.
+        self.length = self.length.saturating_add(taken);
     }
 
     /// The protocol that begins so, if it is one that is known.
