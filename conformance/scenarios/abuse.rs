@@ -188,6 +188,82 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     rig.stop();
 }
 
+/// Their sockets are not read while the backend takes nothing, so neither is their end.
+#[test]
+fn who_leaves_while_the_backend_rests_gives_a_place_back_and_loses_nothing() {
+    const KEPT: u64 = 40;
+    let mut rig = rig(&format!(
+        "{METRICS}general.shards = 1\nlimits.max_connections = 7\nmaster.channel_capacity = 8\n"
+    ));
+    let address = rig.address();
+    let mut loud = rig.join();
+    let others: Vec<_> = (0..6).map(|_| rig.join()).collect();
+    let loud = thread::spawn(move || {
+        for number in 0..300 {
+            loud.send(&bytes_of(number, 65_536));
+        }
+        loud
+    });
+    let begin = Instant::now();
+    let wait_for = |waiting: u64| {
+        while rig.edge.metrics().value("voltlane_clients_waiting") != waiting {
+            assert!(begin.elapsed() < PATIENCE, "the link is not full");
+        }
+    };
+    wait_for(1);
+    let others: Vec<_> = (0u64..)
+        .zip(others)
+        .map(|(number, mut other)| {
+            other.send(b"in line");
+            (number, other)
+        })
+        .collect();
+    wait_for(7);
+    assert!(is_taken(address).is_none(), "all places are taken");
+    let mut left = Vec::new();
+    for (number, mut other) in others {
+        for packet in 0..KEPT {
+            other.send(&bytes_of(KEPT * number + packet, 1_000));
+        }
+        if number < 3 {
+            left.push((number, other.leave()));
+        } else {
+            let _ = other.reset();
+        }
+    }
+    let newcomers: Vec<_> = (0..6)
+        .map(|_| {
+            loop {
+                if let Some(newcomer) = is_taken(address) {
+                    break newcomer;
+                }
+                assert!(begin.elapsed() < 2 * PATIENCE, "their places stay taken");
+            }
+        })
+        .collect();
+    // What the orderly ones had said is all there when the backend goes on.
+    let mut heard: Vec<Vec<Vec<u8>>> = vec![Vec::new(); left.len()];
+    let mut of_loud = 0;
+    while of_loud < 300
+        || heard
+            .iter()
+            .any(|packets| packets.len() < 1 + KEPT as usize)
+    {
+        let packet = rig.link.recv();
+        match left.iter().position(|(_, session)| session.id == packet.id) {
+            Some(at) => heard[at].push(packet.data),
+            None => of_loud += usize::from(packet.data.len() == 65_536),
+        }
+    }
+    for ((number, _), packets) in left.iter().zip(&heard) {
+        let kept = (0..KEPT).map(|packet| bytes_of(KEPT * number + packet, 1_000));
+        let said: Vec<_> = std::iter::once(b"in line".to_vec()).chain(kept).collect();
+        assert_eq!(*packets, said);
+    }
+    drop((newcomers, loud.join().expect("no panic")));
+    rig.stop();
+}
+
 /// Clients that hold memory, gone again, round after round: the edge does not grow.
 #[test]
 fn memory_comes_back_after_an_attack() {

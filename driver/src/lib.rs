@@ -35,5 +35,5 @@ pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
 pub use handle::Handle;
 pub use pipe::Pipe;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
-pub use transport::{Acknowledgements, Connect, Connector, Listener, Stream, Timer};
+pub use transport::{Acknowledgements, Connect, Connector, Listener, PeerEnd, Stream, Timer};
 pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};

@@ -49,6 +49,12 @@ pub trait Stream: Unpin + Send + Sized + 'static {
         drop(self);
     }
 
+    /// Whether the peer has ended its direction, or the stream is broken, though bytes before that were not read yet. `None`: no, or the
+    /// system does not say.
+    fn peer_end(&self) -> Option<PeerEnd> {
+        None
+    }
+
     /// Takes it out of the system's hands to give up a peer that acknowledges nothing: after how long that was to be. `None`: there was
     /// no such time, or the system goes on with it. Who takes it looks at the [`acknowledgements`](Self::acknowledgements).
     fn take_user_timeout(&mut self) -> Option<Duration> {
@@ -59,6 +65,15 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     fn acknowledgements(&self) -> Option<Acknowledgements> {
         None
     }
+}
+
+/// How a peer ended, behind bytes that were not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// In order (a FIN): all that it sent can be read.
+    Finished,
+    /// The stream is broken (a RST, or a peer that does not answer).
+    Broken,
 }
 
 /// What a system knows of the acknowledgements of a peer: on Linux, of TCP_INFO.

@@ -8,9 +8,9 @@
 #[cfg(target_os = "linux")]
 mod epoll;
 mod net;
-mod resolve;
 #[cfg(target_os = "linux")]
-mod tcp_info;
+mod peer;
+mod resolve;
 mod timer;
 
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ use std::time::Instant;
 pub use self::epoll::{Epoll, EpollAlarm, Guest, Watched};
 pub use self::net::{TcpConnector, TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
-pub use self::tcp_info::acknowledgements;
+pub use self::peer::{acknowledgements, peer_end};
 pub use self::timer::Timer;
 
 /// A way to wait for sockets and for time.

@@ -130,6 +130,11 @@ impl<R: Reactor> Stream for TcpStream<R> {
     }
 
     #[cfg(target_os = "linux")]
+    fn peer_end(&self) -> Option<voltlane_driver::PeerEnd> {
+        crate::peer_end(self.source.get_ref())
+    }
+
+    #[cfg(target_os = "linux")]
     fn take_user_timeout(&mut self) -> Option<Duration> {
         SocketOptions::take_user_timeout(&SockRef::from(self.source.get_ref()))
     }

@@ -80,6 +80,11 @@ impl Stream for TcpStream {
     }
 
     #[cfg(target_os = "linux")]
+    fn peer_end(&self) -> Option<voltlane_driver::PeerEnd> {
+        voltlane_reactor::peer_end(&self.0)
+    }
+
+    #[cfg(target_os = "linux")]
     fn take_user_timeout(&mut self) -> Option<std::time::Duration> {
         SocketOptions::take_user_timeout(&SockRef::from(&self.0))
     }

@@ -13,6 +13,7 @@ use crate::slab::{Key, Slab};
 use crate::wire::frame::FrameReader;
 use crate::wire::handshake::Handshake;
 
+use super::LAST_READ_BYTES;
 use super::limits::Pace;
 use super::memory::Holding;
 use super::sources::Admission;
@@ -149,6 +150,8 @@ pub(super) struct Conn {
     pub(super) pace: Option<Box<Pace>>,
     /// Whether it stands in the ready list.
     pub(super) ready: bool,
+    /// What may be read of it though its session waits for room, and 1. 0: it has not ended.
+    last_read: u32,
 }
 
 impl Conn {
@@ -168,6 +171,30 @@ impl Conn {
             holding: Holding::default(),
             pace: None,
             ready: false,
+            last_read: 0,
+        }
+    }
+
+    /// Its client has ended: what is left of it may be read, once. False if that was said before.
+    pub(super) fn begin_last_read(&mut self) -> bool {
+        let is_first = self.last_read == 0;
+        if is_first {
+            self.last_read = u32::try_from(LAST_READ_BYTES).unwrap_or(u32::MAX - 1) + 1;
+        }
+        is_first
+    }
+
+    /// What may be read of it though its session waits for room.
+    pub(super) fn last_read(&self) -> usize {
+        self.last_read.saturating_sub(1) as usize
+    }
+
+    /// Bytes of it were read.
+    #[inline]
+    pub(super) fn count_last_read(&mut self, bytes: usize) {
+        if self.last_read > 0 {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.last_read = self.last_read.saturating_sub(bytes).max(1);
         }
     }
 

@@ -70,6 +70,10 @@ use sources::SharedSources;
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
 
+/// How many bytes are read of a client that has ended its direction though its session waits for room: what a system holds for us of one
+/// connection, unless it is told to hold more.
+pub const LAST_READ_BYTES: usize = 512 * 1024;
+
 /// The same for a client whose pace is limited: small, so that what it owes after one read stays small.
 const PACED_READ_BYTES: usize = 4 * 1024;
 
@@ -197,7 +201,7 @@ impl Edge {
             // Its pace.
             State::Established { .. } if conn.step_timer.is_armed() => 0,
             State::Established { session } => match self.sessions.slab.at(*session) {
-                Some(session) if session.waiting => 0,
+                Some(session) if session.waiting => conn.last_read().min(READ_BYTES),
                 Some(_) if conn.pace.is_some() => PACED_READ_BYTES,
                 _ => self.squeeze()(READ_BYTES),
             },
@@ -224,6 +228,9 @@ impl Edge {
         self.counters.client_bytes_in += bytes.len() as u64;
         match connection.state {
             State::Established { session } => {
+                if let Some(connection) = self.conns.slab.at_mut(conn.0.index) {
+                    connection.count_last_read(bytes.len());
+                }
                 self.forward(now, conn.0.index, session, bytes, bytes.len());
             }
             State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
@@ -232,6 +239,25 @@ impl Edge {
         self.account
             .recount_conn(&mut self.conns.slab, conn.0.index);
         self.relieve(now);
+    }
+
+    /// The client has ended its direction, behind bytes that were not read since its [`read_budget`](Edge::read_budget) is 0. If that is
+    /// for want of room on the link, what is left is read now, up to [`LAST_READ_BYTES`], and stays in its session's line: the connection
+    /// is not held until there is room (SPEC 10.4(f)).
+    pub fn handle_client_ending(&mut self, now: Time, conn: ConnKey) {
+        self.advance(now);
+        let Some(State::Established { session }) =
+            self.conns.slab.find(conn.0).map(|conn| &conn.state)
+        else {
+            return;
+        };
+        let waits = self.sessions.slab.at(*session).is_some_and(|s| s.waiting);
+        if waits
+            && let Some(connection) = self.conns.slab.at_mut(conn.0.index)
+            && connection.begin_last_read()
+        {
+            self.mark_ready(conn.0.index);
+        }
     }
 
     /// The client's connection is no more; `conn` is dead from now on.

@@ -9,9 +9,9 @@ use voltlane_core::Time;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge};
 
 use super::work::Work;
-use crate::Stream;
 use crate::io::{Channel, Read, Written};
 use crate::waker::{SourceWaker, Token};
+use crate::{PeerEnd, Stream};
 
 /// Reads of one client in one turn: the second is the one that registers the waker.
 const READS_PER_TURN: usize = 2;
@@ -23,6 +23,10 @@ const WRITES_PER_TURN: usize = 3;
 const LINGER: Duration = Duration::from_secs(1);
 /// Places in the table that are kept for the next clients.
 const KEPT_CAPACITY: usize = 1_024;
+/// How often streams that are not read, for want of room at the backend, are asked whether their clients have left.
+const LEFT_EVERY: Duration = Duration::from_secs(1);
+/// How many of them are asked at a time, the others the next time: about two milliseconds.
+const ASKED_AT_ONCE: usize = 4_096;
 /// How many streams linger; beyond it the oldest goes early.
 const LINGERING_MAX: usize = 256;
 
@@ -33,6 +37,8 @@ struct Client<S> {
     waker: Waker,
     /// The edge wanted no bytes when the stream was last looked at, so its waker is not registered for reading.
     read_paused: bool,
+    /// It stands in the list of those that are not read.
+    listed: bool,
     /// A write waits for the waker.
     write_blocked: bool,
 }
@@ -40,6 +46,10 @@ struct Client<S> {
 /// The table of streams, by [`ConnKey::index`], which is each one's token as well.
 pub(super) struct Clients<S> {
     table: Vec<Option<Client<S>>>,
+    /// Those that are not read, and some that were not: no waker is registered that would tell of their end. Each stands in it once.
+    paused: VecDeque<ConnKey>,
+    /// When they are asked for their end.
+    asks_at: Option<Time>,
     lingering: VecDeque<(Time, Channel<S>)>,
 }
 
@@ -47,6 +57,8 @@ impl<S: Stream> Clients<S> {
     pub(super) fn new() -> Self {
         Clients {
             table: Vec::new(),
+            paused: VecDeque::new(),
+            asks_at: None,
             lingering: VecDeque::new(),
         }
     }
@@ -68,6 +80,7 @@ impl<S: Stream> Clients<S> {
             source,
             waker,
             read_paused: false,
+            listed: false,
             write_blocked: false,
         });
     }
@@ -95,6 +108,10 @@ impl<S: Stream> Clients<S> {
             let budget = edge.read_budget(client.key).min(buffer.len());
             client.read_paused = budget == 0;
             if client.read_paused {
+                if !std::mem::replace(&mut client.listed, true) {
+                    self.paused.push_back(client.key);
+                    self.asks_at.get_or_insert(now + LEFT_EVERY);
+                }
                 return taken;
             }
             let cause = match client.channel.read(cx, &mut buffer[..budget]) {
@@ -186,19 +203,56 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// When the oldest lingering stream is to go.
+    /// When the oldest lingering stream is to go, or those that are not read are asked.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.lingering.front().map(|(until, _)| *until)
+        let lingers_until = self.lingering.front().map(|(until, _)| *until);
+        [lingers_until, self.asks_at].into_iter().flatten().min()
     }
 
-    /// Drops streams that lingered long enough.
-    pub(super) fn handle_time(&mut self, now: Time) {
+    /// Drops streams that lingered long enough, and finds out who left unread.
+    pub(super) fn handle_time(&mut self, edge: &mut Edge, now: Time) {
+        if self.asks_at.is_some_and(|at| at <= now) {
+            self.ask_for_ends(edge, now);
+        }
         while self
             .lingering
             .front()
             .is_some_and(|(until, _)| *until <= now)
         {
             self.lingering.pop_front();
+        }
+    }
+
+    /// Tells the edge which of those that are not read have ended, a bounded number of them.
+    fn ask_for_ends(&mut self, edge: &mut Edge, now: Time) {
+        for _ in 0..self.paused.len().min(ASKED_AT_ONCE) {
+            let Some(key) = self.paused.pop_front() else {
+                break;
+            };
+            let Some(Some(client)) = self.table.get_mut(key.index()) else {
+                continue;
+            };
+            if client.key != key {
+                continue;
+            }
+            client.listed = client.read_paused;
+            if !client.read_paused {
+                continue;
+            }
+            match client.channel.stream().peer_end() {
+                Some(PeerEnd::Broken) => {
+                    edge.handle_client_closed(now, key, Closed::Error);
+                    self.remove(key.index());
+                    continue;
+                }
+                Some(PeerEnd::Finished) => edge.handle_client_ending(now, key),
+                None => {}
+            }
+            self.paused.push_back(key);
+        }
+        self.asks_at = (!self.paused.is_empty()).then(|| now + LEFT_EVERY);
+        if self.paused.capacity() > KEPT_CAPACITY.max(4 * self.paused.len()) {
+            self.paused.shrink_to(2 * self.paused.len());
         }
     }
 

@@ -164,7 +164,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         {
             self.edge.handle_timeout(now);
         }
-        self.clients.handle_time(now);
+        self.clients.handle_time(&mut self.edge, now);
         if accepts {
             self.accept(now);
         }

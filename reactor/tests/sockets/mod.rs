@@ -13,7 +13,9 @@ use conformance::{Runtime, alone_in_a_network, deaf_place};
 use rustix::event::{PollFd, PollFlags};
 use voltlane_core::ClientId;
 use voltlane_driver::backend::Event;
-use voltlane_driver::{Backend, Connector as _, Listener as _, SocketOptions, Stream, Timer as _};
+use voltlane_driver::{
+    Backend, Connector as _, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
+};
 
 /// Longer than anything here takes, so that a hang is a failure.
 const BOUND: Duration = Duration::from_secs(20);
@@ -34,6 +36,7 @@ macro_rules! tests_of {
             what_was_there_before_a_stream_came_is_read
             a_writer_that_found_no_room_goes_on_when_there_is_some
             an_aborted_stream_is_reset
+            how_a_peer_ended_is_known_before_all_is_read
             all_who_wait_are_accepted
             what_cannot_be_reached_is_an_error
             a_connection_to_itself_is_an_error
@@ -204,6 +207,29 @@ pub(crate) fn an_aborted_stream_is_reset<R: Runtime>() {
             .await
             .expect_err("not an orderly end");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn how_a_peer_ended_is_known_before_all_is_read<R: Runtime>()
+where
+    StreamOf<R>: Stream<Parcel = net::TcpStream>,
+{
+    within_bound::<R>(async {
+        let (mut a, b, kernel) = watched_pair::<R>();
+        assert_eq!(b.peer_end(), None);
+        a.write_all(b"unread").expect("written");
+        wait_for(&kernel, PollFlags::IN);
+        assert_eq!(b.peer_end(), None);
+        a.shutdown(Shutdown::Write).expect("closed");
+        wait_for(&kernel, END);
+        assert_eq!(b.peer_end(), Some(PeerEnd::Finished));
+        let linger = Some(Duration::ZERO);
+        let reset = socket2::SockRef::from(&a).set_linger(linger);
+        reset.expect("it is a socket");
+        drop(a);
+        wait_for(&kernel, PollFlags::ERR);
+        assert_eq!(b.peer_end(), Some(PeerEnd::Broken));
     });
 }
 

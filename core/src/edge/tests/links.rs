@@ -69,6 +69,59 @@ fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
 }
 
 #[test]
+fn who_ends_while_the_link_is_full_is_read_once_more_and_its_place_is_free() {
+    let mut world = World::new(|config| config.master.channel_capacity = 1);
+    let (other, one) = (world.join(), world.join());
+    // While it is read anyway, nothing changes.
+    world.edge.handle_client_ending(world.now, one.conn);
+    world.send(other.conn, b"first");
+    world.send(one.conn, b"a");
+    assert_eq!(world.edge.read_budget(one.conn), 0, "there is no room");
+    while world.edge.poll_client().is_some() {}
+    world.edge.handle_client_ending(world.now, one.conn);
+    assert_eq!(world.edge.poll_client(), Some(one.conn), "it is to be read");
+    assert!(world.edge.read_budget(one.conn) > 0);
+    world.send(one.conn, b"b");
+    world.leave(one.conn);
+    let gauges = world.edge.gauges();
+    assert_eq!((gauges.connections, gauges.stale), (1, 1));
+    let heard = [
+        data(other.id, "first"),
+        data(one.id, "a"),
+        data(one.id, "b"),
+    ];
+    assert_eq!(world.backend_hears(), heard);
+}
+
+#[test]
+fn the_last_read_is_bounded_exactly_and_the_rest_waits_for_room() {
+    let mut world = World::new(|config| config.master.channel_capacity = 1);
+    let (other, one) = (world.join(), world.join());
+    world.send(other.conn, b"first");
+    world.send(one.conn, b"a");
+    world.edge.handle_client_ending(world.now, one.conn);
+    let mut read = 0;
+    loop {
+        let budget = world.edge.read_budget(one.conn);
+        if budget == 0 {
+            break;
+        }
+        // Many packets, of which the last one is cut at the bound.
+        let whole = [&996u32.to_le_bytes()[..], &[b'x'; 996]].concat();
+        let bytes: Vec<u8> = (0..budget).map(|at| whole[(read + at) % 1_000]).collect();
+        world.edge.handle_client_bytes(world.now, one.conn, &bytes);
+        read += budget;
+    }
+    assert_eq!(read, LAST_READ_BYTES);
+    // It is not begun again.
+    world.edge.handle_client_ending(world.now, one.conn);
+    assert_eq!(world.edge.read_budget(one.conn), 0);
+    assert_eq!(world.edge.gauges().connections, 2, "the rest is not lost");
+    assert_eq!(world.backend_hears().len(), 2 + read / 1_000);
+    assert!(world.edge.read_budget(one.conn) > 0);
+}
+
+#[test]
 fn room_that_comes_back_is_shared_fairly() {
     let mut world = World::new(|config| config.master.channel_bytes = 64 * 1024);
     let (loud, quiet) = (world.join(), world.join());

@@ -1,10 +1,12 @@
-//! What Linux knows of the acknowledgements of a connection (TCP_INFO).
+//! What Linux knows of a connection that no read or write would say: the peer's acknowledgements (TCP_INFO), and its end behind bytes that
+//! were not read.
 
 use std::ffi::c_void;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use voltlane_driver::Acknowledgements;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use voltlane_driver::{Acknowledgements, PeerEnd};
 
 /// Bytes that are asked for: up to tcpi_notsent_bytes, which Linux has had since 4.6.
 const BYTES: usize = 148;
@@ -44,6 +46,21 @@ pub fn acknowledgements(socket: &impl AsRawFd) -> Option<Acknowledgements> {
         repeated: word(TOTAL_RETRANS)?,
         questions: u32::from(info[PROBES]),
     })
+}
+
+/// Whether the peer of `socket` has ended, though bytes before that were not read yet. `None`: no, or the system does not say.
+#[must_use]
+pub fn peer_end(socket: &impl AsFd) -> Option<PeerEnd> {
+    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+    poll(&mut asked, Some(&Timespec::default())).ok()?;
+    let said = asked[0].revents();
+    if said.intersects(PollFlags::ERR | PollFlags::HUP) {
+        Some(PeerEnd::Broken)
+    } else if said.contains(PollFlags::RDHUP) {
+        Some(PeerEnd::Finished)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
