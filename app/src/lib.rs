@@ -1,6 +1,6 @@
-//! What the binaries of Voltlane share, which is all but the runtime: configuration, arguments, logging, the commands.
+//! What the programs `voltlane` and `voltlane-smol` share: configuration, arguments, logging, the commands.
 //!
-//! A binary is [`main`] with its [`Runtime`].
+//! A program is [`main`] with its [`Runtime`](voltlane_driver::Runtime).
 #![deny(unsafe_code)]
 
 pub mod cli;
@@ -13,10 +13,8 @@ pub mod logging;
 mod memory;
 pub mod metrics;
 mod resources;
-mod runtime;
 mod text;
 
 pub use commands::main;
 pub use entry::{EXIT_USAGE, Task, main_with};
 pub use resources::Resources;
-pub use runtime::Runtime;

@@ -1,7 +1,7 @@
 //! What the conformance suite is made of: an edge as a child process, and the parties around it, spoken byte by byte.
 //!
-//! The scenarios are in `conformance/scenarios`. Each runtime's crate runs all of them against its own binary
-//! (`tests/conformance.rs` there), so a difference between the binaries is a failure of one of them.
+//! The scenarios are in `conformance/scenarios`. `app/tests` runs all of them against each of the two programs
+//! (`conformance_tokio.rs`, `conformance_smol.rs`), so a difference between them is a failure of one of them.
 //!
 //! Nothing here sleeps: what a scenario waits for is an event, and every wait ends after [`PATIENCE`] with a panic that
 //! says what did not come. That something does *not* come is shown by what comes in its place, see [`Rig::fence`].
@@ -39,7 +39,7 @@ pub use process::{Finished, Process};
 pub use program::{Directory, Program};
 pub use rig::Rig;
 pub use rustix::process::Signal;
-pub use voltlane_app::Runtime;
+pub use voltlane_driver::Runtime;
 pub use voltlane_smol::Smol;
 pub use voltlane_tokio::Tokio;
 

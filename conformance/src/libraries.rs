@@ -10,11 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
-use voltlane_app::Runtime;
 use voltlane_core::{ClientId, Time};
 use voltlane_driver::backend::{Backend, Event};
 use voltlane_driver::client::{self, Client};
-use voltlane_driver::{Listener, SocketOptions, Timer};
+use voltlane_driver::{Listener, Runtime, SocketOptions, Timer};
 
 use crate::backend::is_in_use;
 use crate::{PATIENCE, own_host};

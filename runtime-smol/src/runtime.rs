@@ -5,8 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 
-use voltlane_app::Runtime;
-use voltlane_driver::SocketOptions;
+use voltlane_driver::{Runtime, SocketOptions};
 use voltlane_reactor::{Reactor, TcpConnector, TcpListener, Timer};
 
 /// One thread, and a reactor for it.

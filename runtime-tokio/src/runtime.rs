@@ -14,8 +14,7 @@ use std::task::Poll;
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::unconstrained;
-use voltlane_app::Runtime;
-use voltlane_driver::SocketOptions;
+use voltlane_driver::{Runtime, SocketOptions};
 #[cfg(target_os = "linux")]
 use voltlane_reactor::{Epoll, Guest};
 

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_driver::client::{Client, Event, SendError, State};
-use voltlane_driver::{Connector, Timer};
+use voltlane_driver::{Connector, Runtime, Timer};
 
 use super::lines::Lines;
-use crate::Runtime;
 use crate::cli::ConnectArgs;
 use crate::text::Printable;
 

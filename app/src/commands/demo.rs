@@ -14,14 +14,13 @@ use std::time::Duration;
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_driver::backend::Backend;
-use voltlane_driver::{EdgeDriver, SocketOptions, Timer};
+use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Timer};
 
 use self::figures::{Figures, lock};
 use self::player::Player;
 use super::echo::echo;
 use super::signals::{self, Stop};
 use super::{make_key, random};
-use crate::Runtime;
 use crate::cli::DemoArgs;
 
 const CLIENTS: u32 = 5;

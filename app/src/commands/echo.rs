@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tracing::{debug, error, info};
 use voltlane_driver::backend::{Backend, Event};
-use voltlane_driver::{Listener, SocketOptions, Timer};
+use voltlane_driver::{Listener, Runtime, SocketOptions, Timer};
 
 use super::signals;
-use crate::Runtime;
 use crate::cli::EchoArgs;
 
 /// How long the last echoes may take to leave.

@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use voltlane_core::keys::KeyPair;
 use zeroize::Zeroizing;
 
-use crate::{Runtime, Task, main_with};
+use voltlane_driver::Runtime;
+
+use crate::{Task, main_with};
 
 /// A whole binary. `program` is its name.
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {

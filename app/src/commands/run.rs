@@ -15,7 +15,9 @@ use std::time::Duration;
 use tracing::{error, info};
 use voltlane_core::edge::Edge;
 use voltlane_core::trunk::Trunk;
-use voltlane_driver::{BoundAddress, Connect, Connector, EdgeDriver, SocketOptions, Timer};
+use voltlane_driver::{
+    BoundAddress, Connect, Connector, EdgeDriver, Runtime, SocketOptions, Timer,
+};
 
 use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
@@ -25,7 +27,8 @@ use crate::key_file::load_or_make_key;
 use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{self, Asked, Exchange, Snapshot};
-use crate::{Resources, Runtime};
+
+use crate::Resources;
 
 /// Serves until SIGINT or SIGTERM, which end it at once before that. At SIGHUP the configuration is read again, with `args`.
 pub(super) fn run<R: Runtime>(settings: Settings, args: ConfigArgs) -> ExitCode {

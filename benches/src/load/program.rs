@@ -126,11 +126,9 @@ pub enum StartError {
 
 fn not_installed(program: &Program) -> String {
     match program {
-        Program::Voltlane => {
-            "voltlane is not built: cargo build --release -p voltlane-tokio".into()
-        }
+        Program::Voltlane => "voltlane is not built: cargo build --release -p voltlane".into(),
         Program::VoltlaneSmol => {
-            "voltlane-smol is not built: cargo build --release -p voltlane-smol".into()
+            "voltlane-smol is not built: cargo build --release -p voltlane".into()
         }
         other => format!("{other} is not installed"),
     }

@@ -14,7 +14,9 @@ use crate::commands::reload::Reloads;
 use crate::commands::signals::Stop;
 use crate::config::Settings;
 use crate::logging;
-use crate::{Resources, Runtime};
+use voltlane_driver::Runtime;
+
+use crate::Resources;
 
 /// For the machines of the process.
 pub(super) enum Order {

@@ -12,12 +12,12 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, EdgeDriver, EdgeHandle, Listener, Neighbours, SocketOptions, TrunkDriver,
+    BranchConnector, EdgeDriver, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions,
+    TrunkDriver,
 };
 
 use super::FirstThen;
 use super::orders::{Order, Orders};
-use crate::Runtime;
 use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};

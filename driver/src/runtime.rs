@@ -1,10 +1,10 @@
-//! What a binary brings along.
+//! What a program asks of the runtime that it is on.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 
-use voltlane_driver::{Connector, Listener, SocketOptions, Timer};
+use crate::{Connector, Listener, SocketOptions, Timer};
 
 /// A runtime: its sockets, its clock, and a way to run one future to its end.
 pub trait Runtime: 'static {
