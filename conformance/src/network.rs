@@ -7,7 +7,7 @@ use std::thread;
 /// Tells a test that runs again that it is alone.
 const ALONE: &str = "VL_ALONE_IN_A_NETWORK";
 
-/// Runs `test` in a network of its own, which has loopback and what the shell commands of `set_up` make: the test that calls it is run
+/// Runs `test` in a network, and a view of the file system, of its own, which has loopback and what the shell commands of `set_up` make: the test that calls it is run
 /// again by its name, as another process. Where the system gives nobody a network of his own, nothing is shown, which is said.
 ///
 /// # Panics
@@ -19,7 +19,8 @@ pub fn alone_in_a_network(set_up: &str, test: impl FnOnce()) {
     let script = format!("ip link set lo up && {set_up} && exec \"$0\" \"$@\"");
     let in_network = || {
         let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net", "sh", "-c", &script]);
+        command.args(["--user", "--map-root-user", "--net", "--mount"]);
+        command.args(["sh", "-c", &script]);
         command
     };
     let may = in_network().arg("true").stderr(Stdio::null()).status();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use voltlane_driver::address::{HostPort, first_of};
+use voltlane_driver::address::{HostPort, NEXT_ADDRESS_AFTER, first_of, first_to_answer};
 use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
@@ -15,21 +15,22 @@ use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescript
 pub struct TcpStream(tokio::net::TcpStream);
 
 impl TcpStream {
-    /// Opens a connection to `address`, `host:port`; a name's addresses are tried in turn.
+    /// Opens a connection to `address`, `host:port`; of a name each address has 250 ms before the next is tried beside it.
     ///
     /// # Errors
-    /// What the resolver said, or what the last address tried did.
+    /// What the resolver said, or what the address that failed last did.
     pub async fn connect(address: &str) -> io::Result<TcpStream> {
         Self::connect_with(address, SocketOptions::default()).await
     }
 
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
-        first_of(address, resolve(address).await?, |candidate| async move {
+        let attempt = |candidate: SocketAddr| async move {
             let stream = tokio::net::TcpStream::connect(candidate).await?;
             options.apply_to_connected(&SockRef::from(&stream))?;
             Ok(TcpStream(stream))
-        })
-        .await
+        };
+        let pause = || tokio::time::sleep(NEXT_ADDRESS_AFTER);
+        first_to_answer(address, resolve(address).await?, attempt, pause).await
     }
 }
 

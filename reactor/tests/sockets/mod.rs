@@ -40,6 +40,7 @@ macro_rules! tests_of {
             all_who_wait_are_accepted
             what_cannot_be_reached_is_an_error
             a_connection_to_itself_is_an_error
+            an_address_that_answers_nothing_is_passed
             a_peer_that_rests_is_waited_for
             a_peer_that_is_gone_is_given_up
             a_peer_that_went_while_it_rested_is_given_up
@@ -287,6 +288,29 @@ pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
             // It has left the port to whoever is to listen there.
             let port = net::TcpListener::bind("127.0.0.1:42000");
             assert!(port.is_ok(), "{port:?}");
+        });
+    });
+}
+
+/// The first address of the name, which is of IPv6 and so preferred, is on a wire at whose other end nobody is.
+pub(crate) fn an_address_that_answers_nothing_is_passed<R: Runtime>() {
+    let two_addresses = "ip link add near type veth peer name far && ip link set near up \
+        && ip link set far up && ip addr add 2001:db8::1/64 dev near nodad \
+        && ip neigh add 2001:db8::9 lladdr 02:00:00:00:00:09 dev near \
+        && mount -t tmpfs none /mnt \
+        && printf '127.0.0.1 two.test\n2001:db8::9 two.test\n' > /mnt/hosts \
+        && mount --bind /mnt/hosts /etc/hosts";
+    alone_in_a_network(two_addresses, || {
+        within_bound::<R>(async {
+            let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = listener.local_addr().expect("it is bound").port();
+            let name = format!("two.test:{port}");
+            let mut found = net::ToSocketAddrs::to_socket_addrs(&name).expect("in the hosts");
+            assert!(found.next().is_some_and(|first| first.is_ipv6()));
+            // By itself the system would try the first one for two minutes.
+            let mut connector = R::connector(name, SocketOptions::default());
+            let connected = connector.connect().await;
+            assert!(connected.is_ok(), "{:?}", connected.err());
         });
     });
 }
