@@ -65,8 +65,8 @@ fn its_links_lead_to_files_of_the_repository() {
     }
 }
 
-/// The rows of SPEC Appendix A: each key, its default, and whether the bound is divided among the shards.
-fn appendix(spec: &str) -> BTreeMap<String, (String, bool)> {
+/// The rows of SPEC Appendix A: each key, its default, and how the shards share the bound: "/" or ":", if it is marked.
+fn appendix(spec: &str) -> BTreeMap<String, (String, Option<&str>)> {
     let (_, appendix) = spec
         .split_once("\nAppendix A.  Constants and defaults\n")
         .expect("Appendix A");
@@ -87,7 +87,8 @@ fn appendix(spec: &str) -> BTreeMap<String, (String, bool)> {
                 words.next().expect("a key"),
                 words.next().expect("a default"),
             );
-            let row = (default.replace(',', ""), words.next() == Some("/"));
+            let mark = words.next().filter(|mark| ["/", ":"].contains(mark));
+            let row = (default.replace(',', ""), mark);
             let before = rows.insert(format!("{section}.{key}"), row);
             assert_eq!(before, None, "{section}.{key} is there twice");
         }
@@ -131,25 +132,24 @@ fn the_appendix_of_the_spec_has_the_keys_and_their_defaults() {
 }
 
 #[test]
-fn the_appendix_of_the_spec_marks_what_is_divided_among_the_shards() {
+fn the_appendix_of_the_spec_marks_what_shards_divide_and_what_they_lend() {
     let spec = fs::read_to_string(root().join("SPEC.txt")).expect("SPEC.txt");
-    let marked: Vec<_> = appendix(&spec)
-        .into_iter()
-        .filter(|(_, (_, divided))| *divided)
-        .map(|(key, _)| key)
-        .collect();
-    // What `EdgeConfig::for_shard` divides.
-    let divided = [
+    let marked = |with| -> Vec<_> {
+        let rows = appendix(&spec).into_iter();
+        rows.filter(|(_, (_, mark))| *mark == Some(with))
+            .map(|(key, _)| key)
+            .collect()
+    };
+    let lent = [
         "clients.max_stale_clients",
-        "limits.accept_burst",
-        "limits.accept_rate",
         "limits.max_connections",
         "limits.max_half_open",
         "limits.max_memory_bytes",
-        "master.channel_bytes",
-        "master.channel_capacity",
     ];
-    assert_eq!(marked, divided);
+    assert_eq!(marked("/"), lent);
+    // What `EdgeConfig::for_shard` divides.
+    let divided = ["master.channel_bytes", "master.channel_capacity"];
+    assert_eq!(marked(":"), divided);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::edge::{
-    Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig,
+    Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
 };
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
@@ -98,6 +98,8 @@ pub struct Trunk {
     branches: Box<[Branch]>,
     shutdown_at: Option<Time>,
     counters: Counters,
+    /// Its part in what the shards share; none in tests of the trunk alone.
+    share: Option<TrunkShare>,
 }
 
 impl Trunk {
@@ -118,6 +120,7 @@ impl Trunk {
             branches: (0..shards.get()).map(|_| branch()).collect(),
             shutdown_at: None,
             counters: Counters::default(),
+            share: None,
         }
     }
 
@@ -135,7 +138,7 @@ impl Trunk {
             rng.fill_bytes(&mut seed);
             seed
         };
-        let trunk = Trunk::new(&config.master, shards, draw());
+        let mut trunk = Trunk::new(&config.master, shards, draw());
         let mut edges: Vec<Edge> = Vec::with_capacity(usize::from(shards.get()));
         for shard in 0..shards.get() {
             let config = config.for_shard(ShardId::new(shard), shards.get());
@@ -145,6 +148,7 @@ impl Trunk {
             };
             edges.push(edge);
         }
+        trunk.share = edges.first().map(Edge::trunk_share);
         (trunk, edges)
     }
 
@@ -219,6 +223,7 @@ impl Trunk {
             push_body(queue, body);
         }
         self.release_branches();
+        self.settle();
     }
 
     /// Lets the shards send what waits there, if there is room here.
@@ -249,6 +254,7 @@ impl Trunk {
             let bytes = bytes.min(branch.queue.bytes());
             branch.queue.advance_keeping(bytes, KEPT_BYTES);
         }
+        self.settle();
     }
 
     /// Whether the adapter is to end its direction of this shard's stream: the link is lost, and the shard has all that came before.
@@ -294,6 +300,7 @@ impl Trunk {
                 queue: FrameQueue::new(),
             };
         }
+        self.settle();
     }
 
     // ---- the backend link
@@ -336,6 +343,7 @@ impl Trunk {
                 other => other,
             };
         }
+        self.settle();
     }
 
     /// Like [`Edge::link_wants_close`](crate::edge::Edge::link_wants_close).
@@ -388,6 +396,7 @@ impl Trunk {
             }
         }
         self.link.reader = reader;
+        self.settle();
     }
 
     /// Brings a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
@@ -441,6 +450,7 @@ impl Trunk {
         let queued = (bytes - announced).min(self.link.queue.bytes());
         self.link.queue.advance_keeping(queued, KEPT_BYTES);
         self.release_branches();
+        self.settle();
     }
 
     // ---- time and the end
@@ -494,19 +504,32 @@ impl Trunk {
     /// What is there now: what waits here, all else is 0.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
+        Gauges {
+            link_packets: self.link.queue.packets(),
+            link_bytes: self.link.queue.held_bytes(),
+            held_bytes: self.held_bytes(),
+            link_is_up: self.link.is_up(),
+            link_is_doubted: self.link.is_doubted(),
+            ..Gauges::default()
+        }
+    }
+
+    /// Bytes that wait here.
+    fn held_bytes(&self) -> usize {
         let for_shards: usize = self
             .branches
             .iter()
             .map(|branch| branch.queue.held_bytes() + branch.reader.buffered_bytes())
             .sum();
         let for_backend = self.link.queue.held_bytes() + self.link.announcements.held_bytes();
-        Gauges {
-            link_packets: self.link.queue.packets(),
-            link_bytes: self.link.queue.held_bytes(),
-            held_bytes: for_shards + for_backend + self.link.reader.buffered_bytes(),
-            link_is_up: self.link.is_up(),
-            link_is_doubted: self.link.is_doubted(),
-            ..Gauges::default()
+        for_shards + for_backend + self.link.reader.buffered_bytes()
+    }
+
+    /// What waits here counts for the memory of all (SPEC 10.5).
+    fn settle(&mut self) {
+        let held_bytes = self.held_bytes();
+        if let Some(share) = &mut self.share {
+            share.settle(held_bytes);
         }
     }
 

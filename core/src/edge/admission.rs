@@ -11,6 +11,7 @@ use super::Edge;
 use super::config::Enforce;
 use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
 use super::counters::{CloseReason, Rejected};
+use super::shares::Bound;
 use super::sources::{Admission, Offence, Refusal, interval};
 
 /// How a connection comes to want a half-open place.
@@ -34,12 +35,12 @@ impl Edge {
             return self.reject(Rejected::UntrustedProxy);
         }
         let limits = &self.config.limits;
-        if self.conns.slab.len() >= limits.max_connections {
+        if self.conns.slab.len() >= self.shares.most(Bound::Connections) {
             return self.reject(Rejected::TooManyConnections);
         }
         let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
         let paced = limits.enforce_accepts != Enforce::Off && limits.accept_rate > 0;
-        if paced && !self.accepts.has_one(now, burst, every) {
+        if paced && !self.shares.accepts().has_one(now, burst, every) {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
         }
         let (step, admission) = if self.config.listener.proxy_required {
@@ -58,7 +59,7 @@ impl Edge {
         };
         if paced {
             // Only now: what one source alone is refused must not use up the pace of all.
-            self.accepts.take(now, burst, every);
+            self.shares.accepts().take(now, burst, every);
         }
         self.counters.accepted += 1;
         self.conns.half_open += 1;
@@ -140,7 +141,7 @@ impl Edge {
     /// the oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.)
     pub(super) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
         let limits = &self.config.limits;
-        let (max, enforce) = (limits.max_half_open, limits.enforce_accepts);
+        let (max, enforce) = (self.shares.most(Bound::HalfOpen), limits.enforce_accepts);
         if enforce == Enforce::Off || max == 0 {
             return Ok(());
         }

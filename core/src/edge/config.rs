@@ -29,25 +29,16 @@ pub struct EdgeConfig {
 }
 
 impl EdgeConfig {
-    /// The part of one of `shards` machines: of every bound on all clients together an equal part, rounded up; bounds on one client or
-    /// one source stay. Its link never waits: when to dial is the trunk's to know.
+    /// The configuration of one of `shards` machines: of the queue to the backend an equal part, rounded up. Other bounds stay: those on
+    /// all clients together are shared (SPEC 9.9(g)). Its link never waits: when to dial is the trunk's to know.
     #[must_use]
     pub fn for_shard(&self, shard: ShardId, shards: u8) -> EdgeConfig {
         let mut config = self.clone();
         config.shard = shard;
         config.shards = shards;
-        let shards = shards.max(1);
-        let part = |whole: &mut usize| *whole = whole.div_ceil(usize::from(shards));
-        let rate = |whole: &mut u32| *whole = whole.div_ceil(u32::from(shards));
+        let part = |whole: &mut usize| *whole = whole.div_ceil(usize::from(shards.max(1)));
         part(&mut config.master.channel_capacity);
         part(&mut config.master.channel_bytes);
-        part(&mut config.clients.max_stale_clients);
-        part(&mut config.limits.max_connections);
-        part(&mut config.limits.max_half_open);
-        part(&mut config.limits.max_sessions);
-        part(&mut config.limits.max_memory_bytes);
-        rate(&mut config.limits.accept_rate);
-        rate(&mut config.limits.accept_burst);
         config.master.reconnect_min = Duration::ZERO;
         config.master.reconnect_max = Duration::ZERO;
         config.master.connect_timeout = Duration::MAX;

@@ -10,6 +10,7 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn, ConnKey, State, Step, step};
 use super::counters::{CloseReason, EndReason};
 use super::session::{Place, STALE, STALE_UNUSED};
+use super::shares::Bound;
 use super::sources::Admission;
 
 impl Edge {
@@ -127,7 +128,7 @@ impl Edge {
         if let Some(entry) = self.sessions.slab.at_mut(session) {
             entry.stale_source = source;
         }
-        if self.sessions.away() > clients.max_stale_clients
+        if self.sessions.away() > self.shares.most(Bound::Away)
             && let Some(least_missed) = self.sessions.least_missed()
         {
             self.end_session(now, least_missed, EndReason::TooManyStale);

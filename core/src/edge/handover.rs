@@ -11,6 +11,7 @@ use super::Edge;
 use super::admission::Arrival;
 use super::conn::{Conn, ConnKey, State, Step, read};
 use super::counters::Rejected;
+use super::shares::Bound;
 use super::sources::Admission;
 
 /// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
@@ -78,6 +79,7 @@ impl Edge {
         let mut conn = self.conns.slab.remove(index)?;
         self.conns.half_open -= 1;
         self.counters.handed_over += 1;
+        self.settle();
         Some(Handover {
             id,
             source,
@@ -95,7 +97,9 @@ impl Edge {
     pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
         let admission = handover.admission;
-        match self.admit_handover(now, handover) {
+        let admitted = self.admit_handover(now, handover);
+        self.settle();
+        match admitted {
             Ok(key) => Ok(ConnKey(key)),
             Err(rejected) => {
                 self.sources.lock().release(now, admission);
@@ -114,8 +118,7 @@ impl Edge {
         if self.shutdown_at.is_some() {
             return Err(Rejected::Shutdown);
         }
-        let limits = &self.config.limits;
-        if self.conns.slab.len() >= limits.max_connections {
+        if self.conns.slab.len() >= self.shares.most(Bound::Connections) {
             return Err(Rejected::TooManyConnections);
         }
         self.make_room(now, Arrival::Handover)?;

@@ -12,6 +12,7 @@ use super::config::Enforce;
 use super::conn::{CloseKind, State, Step, step};
 use super::counters::CloseReason;
 use super::memory::Pressure;
+use super::shares::Bound;
 
 /// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
 /// two bytes before it.
@@ -126,7 +127,7 @@ impl Edge {
                 return Ok(());
             }
         }
-        if self.sessions.slab.len() >= self.config.limits.max_sessions {
+        if self.sessions.slab.len() >= self.shares.most(Bound::Sessions) {
             return Err(CloseReason::TooManySessions);
         }
         if self.pressure() >= Pressure::Full {

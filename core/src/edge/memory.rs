@@ -12,6 +12,7 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn};
 use super::counters::{CloseReason, EndReason};
 use super::session::{Place, Session};
+use super::shares::{Bound, Shares};
 
 /// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
 const SMALLEST_CLASS_BYTES: usize = 1024;
@@ -93,6 +94,25 @@ fn class_of(bytes: usize) -> Option<u8> {
     Some(u8::try_from(class).map_or(LAST_CLASS, |class| class.min(LAST_CLASS)))
 }
 
+/// Where [`Pressure`] rises a step. `max_bytes` of 0: any number may be used.
+fn steps_of(max_bytes: usize) -> [usize; 3] {
+    let max_bytes = if max_bytes == 0 {
+        usize::MAX
+    } else {
+        max_bytes
+    };
+    [80, 90, 95].map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100)
+}
+
+fn level([tight, full, over]: [usize; 3], held_bytes: usize) -> Pressure {
+    match held_bytes {
+        bytes if bytes < tight => Pressure::None,
+        bytes if bytes < full => Pressure::Tight,
+        bytes if bytes < over => Pressure::Full,
+        _ => Pressure::Over,
+    }
+}
+
 /// The account.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
@@ -119,24 +139,20 @@ impl Account {
 
     /// From now on `max_bytes` may be used; 0: any number.
     pub(super) fn set_bound(&mut self, max_bytes: usize) {
-        let max_bytes = if max_bytes == 0 {
-            usize::MAX
-        } else {
-            max_bytes
-        };
-        self.steps =
-            [80, 90, 95].map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100);
+        self.steps = steps_of(max_bytes);
     }
 
     /// Asked for every packet: one comparison while there is room.
     #[inline]
-    fn level(&self, held_bytes: usize) -> Pressure {
-        let [tight, full, over] = self.steps;
-        match held_bytes {
-            bytes if bytes < tight => Pressure::None,
-            bytes if bytes < full => Pressure::Tight,
-            bytes if bytes < over => Pressure::Full,
-            _ => Pressure::Over,
+    fn level(&self, held_bytes: usize, shares: &Shares) -> Pressure {
+        let [tight, ..] = self.steps;
+        if held_bytes < tight {
+            Pressure::None
+        } else if shares.is_alone() {
+            level(self.steps, held_bytes)
+        } else {
+            // Beyond its own part it depends on what the other shards hold.
+            level(steps_of(shares.most(Bound::Memory)), held_bytes)
         }
     }
 
@@ -244,7 +260,7 @@ impl Edge {
 
     #[inline]
     pub(super) fn pressure(&self) -> Pressure {
-        match self.account.level(self.held_bytes()) {
+        match self.account.level(self.held_bytes(), &self.shares) {
             Pressure::None => Pressure::None,
             level if self.config.limits.enforce_memory == Enforce::On => level,
             _ => Pressure::None,
@@ -254,7 +270,8 @@ impl Edge {
     /// Whether nothing that depends on the pressure can happen while no more than `bytes` are added to what is held.
     #[inline]
     pub(super) fn is_calm_for(&self, bytes: usize) -> bool {
-        self.account.level(self.held_bytes().saturating_add(bytes)) == Pressure::None
+        let held_bytes = self.held_bytes().saturating_add(bytes);
+        self.account.level(held_bytes, &self.shares) == Pressure::None
     }
 
     /// What becomes of the byte bounds of clients now; asked once for all bounds that a packet meets.
@@ -266,7 +283,7 @@ impl Edge {
     /// From 95 % on the largest fail until there is room again. Each step frees at least half of what the largest one holds.
     #[inline]
     pub(super) fn relieve(&mut self, now: Time) {
-        if self.account.level(self.held_bytes()) == Pressure::Over {
+        if self.account.level(self.held_bytes(), &self.shares) == Pressure::Over {
             self.end_largest(now);
         }
     }
@@ -346,7 +363,7 @@ mod tests {
         ] {
             let account = Account::new(max);
             let levels = [0, tight - 1, tight, full - 1, full, over - 1, over, max]
-                .map(|bytes| account.level(bytes));
+                .map(|bytes| level(account.steps, bytes));
             use Pressure::{Full, None, Over, Tight};
             assert_eq!(
                 levels,
@@ -354,7 +371,7 @@ mod tests {
                 "of {max}"
             );
         }
-        assert_eq!(Account::new(0).level(usize::MAX / 100 * 79), Pressure::None);
+        assert_eq!(level(steps_of(0), usize::MAX / 100 * 79), Pressure::None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod noticeable;
 mod reconfigure;
 mod resume;
 mod session;
+mod shares;
 mod sources;
 mod timeouts;
 mod uplink;
@@ -65,6 +66,8 @@ use downlink::Spare;
 use limits::{Bucket, Storm};
 use memory::Account;
 use session::{Place, Sessions};
+pub(crate) use shares::TrunkShare;
+use shares::{Bound, Shares};
 use sources::SharedSources;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
@@ -111,7 +114,7 @@ pub struct Edge {
     conns: Conns,
     sessions: Sessions,
     sources: SharedSources,
-    accepts: Bucket,
+    shares: Shares,
     storm: Storm,
     account: Account,
     link: Link,
@@ -141,12 +144,13 @@ impl Edge {
         let source_key = draw();
         let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
         let public_key = keys.public();
+        let shares = Shares::new(&config);
         Edge {
             link: match config.shards {
                 0 => Link::new(&config.master),
                 _ => Link::branch(&config.master),
             },
-            account: Account::new(config.limits.max_memory_bytes),
+            account: Account::new(shares.own(Bound::Memory)),
             config,
             keys,
             public_key,
@@ -158,7 +162,7 @@ impl Edge {
             conns: Conns::new(),
             sessions: Sessions::new(),
             sources: SharedSources::new(source_key),
-            accepts: Bucket::full(Time::ZERO),
+            shares,
             storm: Storm::default(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
@@ -169,11 +173,13 @@ impl Edge {
         }
     }
 
-    /// The same, as one more shard of the process that `first` is a shard of: they share the table of sources.
+    /// The same, as one more shard of the process that `first` is a shard of: they share the table of sources, and the bounds on all
+    /// clients together.
     #[must_use]
     pub fn beside(first: &Edge, config: EdgeConfig, seed: [u8; 32]) -> Self {
         Edge {
             sources: first.sources.clone(),
+            shares: first.shares.beside(&config),
             ..Edge::new(config, first.keys.clone(), seed)
         }
     }
@@ -186,7 +192,9 @@ impl Edge {
     /// When a limit on connections is reached, `peer` is not a proxy that is trusted where one must be, or the edge shuts down.
     pub fn handle_accepted(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
-        self.admit(now, peer)
+        let admitted = self.admit(now, peer);
+        self.settle();
+        admitted
     }
 
     /// How many bytes to read from this client at most now. 0: do not read it until it is handed out again.
@@ -239,6 +247,7 @@ impl Edge {
         self.account
             .recount_conn(&mut self.conns.slab, conn.0.index);
         self.relieve(now);
+        self.settle();
     }
 
     /// The client has ended its direction, behind bytes that were not read since its [`read_budget`](Edge::read_budget) is 0. If that is
@@ -266,6 +275,7 @@ impl Edge {
         if self.conns.slab.contains(conn.0) {
             tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
             self.remove_conn(now, conn.0.index);
+            self.settle();
         }
     }
 
@@ -295,6 +305,7 @@ impl Edge {
         if self.conns.slab.contains(conn.0) {
             self.counters.client_bytes_out += bytes as u64;
             self.written(now, conn.0.index, bytes);
+            self.settle();
         }
     }
 
@@ -385,6 +396,7 @@ impl Edge {
                 self.counters.link_bytes_in += bytes.len() as u64;
             }
             self.handle_backend_bytes(now, bytes);
+            self.settle();
         }
     }
 
@@ -411,6 +423,7 @@ impl Edge {
                 self.counters.link_bytes_out += bytes as u64;
             }
             self.link_written(now, bytes);
+            self.settle();
         }
     }
 
@@ -422,6 +435,7 @@ impl Edge {
         if self.shutdown_at.is_none() {
             self.shutdown_at = Some(now + within);
             self.close_half_open(now);
+            self.settle();
         }
     }
 
@@ -477,6 +491,26 @@ impl Edge {
             link_is_up: self.link.is_up() && !self.is_branch(),
             link_is_doubted: self.link.is_doubted(),
         }
+    }
+
+    /// What it has of all that is shared with other shards may have changed.
+    #[inline]
+    fn settle(&mut self) {
+        if !self.shares.is_alone() {
+            let held = [
+                self.conns.slab.len(),
+                self.conns.half_open,
+                self.sessions.slab.len(),
+                self.sessions.away(),
+                self.held_bytes(),
+            ];
+            self.shares.settle(held, self.waiting.len());
+        }
+    }
+
+    /// The trunk's part in what the shards share.
+    pub(crate) fn trunk_share(&self) -> TrunkShare {
+        self.shares.of_trunk()
     }
 
     /// Whether its link is a branch of a [`Trunk`](crate::trunk::Trunk).

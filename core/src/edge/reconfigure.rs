@@ -7,6 +7,7 @@ use crate::time::Time;
 use super::Edge;
 use super::config::EdgeConfig;
 use super::conn::{STALLED, State, read, step};
+use super::shares::Bound;
 
 impl Edge {
     /// Takes another configuration, whole, in this step: what was handled before it was handled by the old one, what comes after it by
@@ -22,13 +23,15 @@ impl Edge {
             ..config
         };
         let old = mem::replace(&mut self.config, config);
-        self.account.set_bound(self.config.limits.max_memory_bytes);
+        self.shares.set_bounds(&self.config);
+        self.account.set_bound(self.shares.own(Bound::Memory));
         self.link.set_bounds(&self.config.master);
         for index in 0..self.conns.slab.end() {
             self.rearm(now, index, &old);
         }
         // There may be more room on the link than before.
         self.serve_line(now);
+        self.settle();
         tracing::debug!("another configuration is in effect");
     }
 

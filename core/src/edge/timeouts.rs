@@ -91,6 +91,7 @@ impl Edge {
             self.act_on(now, due.reason, index);
         }
         self.link.handle_timeout(now);
+        self.settle();
     }
 
     /// What falls due first of all that connections and sessions wait for, and at which connection. Of what falls due at one instant,

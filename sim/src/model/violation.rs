@@ -83,6 +83,7 @@ pub const RULES: &[(&str, &str)] = &[
         "B6",
         "the edge's account of what it holds is the model's, byte for byte",
     ),
+    ("B7", "bounds on all clients hold for all shards together"),
     ("T1", "nothing fires early"),
     ("T2", "what is due happens when the edge is told the time"),
     (

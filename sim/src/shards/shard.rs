@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, Handover};
+use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, Gauges, Handover};
 
 use super::branch::Branch;
 use super::stream::End;
@@ -375,7 +375,40 @@ impl World {
                 return self.ledger.fail("H2", "10.6(c)", text);
             }
         }
+        self.check_shared_bounds();
         self.check_trunk_bounds();
+    }
+
+    /// Bounds on all clients together hold for all shards together.
+    fn check_shared_bounds(&mut self) {
+        let (config, shards) = (&self.setup.config, self.shards.len());
+        // Each shard has half of its equal part, rounded up.
+        let bound = |whole: usize| whole.max(whole.div_ceil(2 * shards).saturating_mul(shards));
+        let sum = |of: fn(&Gauges) -> usize| {
+            let shards = self.shards.iter().map(|shard| shard.edge.gauges());
+            shards.map(|gauges| of(&gauges)).sum::<usize>()
+        };
+        let places = config.limits.max_half_open;
+        let checks = [
+            (
+                "half-open connections",
+                "10.6(c)",
+                if places == 0 { usize::MAX } else { places },
+                sum(|gauges| gauges.half_open),
+            ),
+            (
+                "sessions away",
+                "9.7(b)",
+                config.clients.max_stale_clients,
+                sum(|gauges| gauges.stale),
+            ),
+        ];
+        for (what, section, whole, there) in checks {
+            if there > bound(whole) {
+                let text = format!("{there} {what}, {whole} for {shards} shards");
+                return self.ledger.fail("B7", section, text);
+            }
+        }
     }
 }
 

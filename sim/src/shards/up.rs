@@ -230,7 +230,9 @@ impl Ledger {
             "client is away" => clients.missed_packets_buffer_size == 0 && session.most_owed.0 > 0,
             "write timed out" => session.most_owed.0 > 0,
             "too many stale clients" => {
-                let part = clients.max_stale_clients.div_ceil(self.for_shards.len());
+                let part = clients
+                    .max_stale_clients
+                    .div_ceil(2 * self.for_shards.len());
                 part < self.sessions.len() && session.left_at.is_some()
             }
             _ => false,

@@ -1,6 +1,7 @@
 //! A claim of a session at another shard goes there with its connection (SPEC 9.9(c)), and sources are counted once (9.9(g)).
 
 use super::*;
+use crate::edge::memory::Pressure;
 
 const SHARDS: u8 = 2;
 
@@ -315,31 +316,31 @@ fn a_shutdown_closes_what_was_to_be_handed_over() {
 
 #[test]
 fn for_a_half_open_place_there_a_stranger_makes_room_or_an_older_claimant() {
-    // Two places for each shard, of which strangers may have both.
+    // One place for each shard, and two that are lent: strangers may have all three.
     let few = |config: &mut EdgeConfig| config.limits.max_half_open = 4;
     let mut worlds = two(few);
     let [here, there] = &mut worlds;
     let member = there.join();
-    let strangers = [there.accept(), there.accept()];
+    let strangers = [(); 3].map(|()| there.accept());
     for stranger in strangers {
         let conn = claims(here, member.id, b"");
         assert!(!there.is_closed(stranger));
         hand_over(here, there, conn).expect("a stranger makes room");
         assert_eq!(there.edge.client_close(stranger), Some(CloseKind::Abort));
-        assert_eq!(there.edge.gauges().half_open, 2);
+        assert_eq!(there.edge.gauges().half_open, 3);
     }
     let conn = claims(here, member.id, b"");
     hand_over(here, there, conn).expect("an older claimant makes room");
-    assert_eq!(half_open(&worlds), [0, 2]);
+    assert_eq!(half_open(&worlds), [0, 3]);
 }
 
 #[test]
 fn who_waits_to_be_handed_over_is_no_stranger() {
-    // Four places, of which strangers may have three.
-    let [mut here, mut there] = two(|config| config.limits.max_half_open = 8);
+    // Three places, with those that are lent.
+    let [mut here, mut there] = two(|config| config.limits.max_half_open = 4);
     let member = there.join();
     let conn = claims(&mut here, member.id, b"");
-    let strangers: Vec<_> = (0..3).map(|_| here.accept()).collect();
+    let strangers: Vec<_> = (0..2).map(|_| here.accept()).collect();
     assert!(strangers.iter().all(|&conn| !here.is_closed(conn)));
     here.accept();
     assert!(here.is_closed(strangers[0]));
@@ -482,4 +483,101 @@ fn what_waits_at_a_shard_goes_at_the_trunks_word_and_not_before() {
     world.edge.handle_link_bytes(world.now, &[0; 4]);
     assert_eq!(world.backend_hears(), [data(one.id, "waits")]);
     assert_eq!(world.edge.counters().malformed_down, 0);
+}
+
+/// How many connections each shard takes, the first until it is full, then the second.
+fn fill(worlds: &mut [World; 2]) -> [Vec<ConnKey>; 2] {
+    worlds.each_mut().map(|world| {
+        let accept = |_| world.edge.handle_accepted(world.now, SOURCE).ok();
+        (0..100).map_while(accept).collect()
+    })
+}
+
+#[test]
+fn who_fills_one_shard_takes_what_is_lent_and_not_what_is_the_others() {
+    let few = |config: &mut EdgeConfig| {
+        config.limits.max_connections = 20;
+        config.limits.max_half_open = 0;
+        config.limits.accept_rate = 0;
+        config.limits.enforce_sources = Enforce::Off;
+    };
+    let mut worlds = two(few);
+    let conns = fill(&mut worlds);
+    assert_eq!(conns.each_ref().map(Vec::len), [15, 5]);
+    // What one gives back the other can have.
+    for conn in &conns[0][..8] {
+        worlds[0].leave(*conn);
+    }
+    assert_eq!(fill(&mut worlds).map(|more| more.len()), [8, 0]);
+    for conn in &conns[0][8..] {
+        worlds[0].leave(*conn);
+    }
+    let [_, there] = &mut worlds;
+    let more = (0..100).map_while(|_| there.edge.handle_accepted(there.now, SOURCE).ok());
+    assert_eq!(more.count(), 7, "of fifteen, eight are there");
+}
+
+#[test]
+fn the_pace_of_accepts_is_one_for_both_shards() {
+    let mut worlds = two(|config| {
+        (config.limits.accept_rate, config.limits.accept_burst) = (10, 20);
+        config.limits.enforce_sources = Enforce::Off;
+    });
+    assert_eq!(fill(&mut worlds).map(|conns| conns.len()), [20, 0]);
+    let [here, there] = &mut worlds;
+    here.wait(Duration::from_secs(1));
+    there.wait(Duration::from_secs(1));
+    worlds.reverse();
+    assert_eq!(fill(&mut worlds).map(|conns| conns.len()), [10, 0]);
+}
+
+#[test]
+fn sessions_and_those_of_them_that_are_away_are_bounded_for_both_shards() {
+    let mut worlds = two(|config| {
+        config.limits.max_sessions = 8;
+        config.clients.max_stale_clients = 4;
+        config.limits.enforce_sources = Enforce::Off;
+    });
+    let [here, there] = &mut worlds;
+    let members: Vec<_> = (0..6).map(|_| here.join()).collect();
+    let refused = here.accept();
+    here.say(refused, Handshake::ProtocolVersion(2));
+    let keys = KeyPair::generate(&mut here.rng);
+    here.say(refused, Handshake::PubKey(keys.public().as_bytes()));
+    assert!(here.is_closed(refused), "six, and two are the other's");
+    let others: Vec<_> = (0..2).map(|_| there.join()).collect();
+    for member in &members {
+        here.leave(member.conn);
+    }
+    let of_both = |worlds: &[World; 2]| {
+        let of = |world: &World| world.edge.gauges().stale;
+        worlds.each_ref().map(of)
+    };
+    assert_eq!(of_both(&worlds), [3, 0]);
+    let [_, there] = &mut worlds;
+    for other in &others {
+        there.leave(other.conn);
+    }
+    assert_eq!(of_both(&worlds), [3, 1], "its own part");
+}
+
+#[test]
+fn memory_of_the_other_shard_counts_beyond_what_is_a_shards_own() {
+    let mut worlds = two(|config| {
+        config.limits.max_memory_bytes = 400_000;
+        config.limits.enforce_sources = Enforce::Off;
+    });
+    let [here, there] = &mut worlds;
+    let (greedy, modest) = (here.join(), there.join());
+    // Half of what is lent is in use here.
+    here.backend_says(greedy.id, Flag::Data, &vec![7; 200_000]);
+    assert_eq!(here.edge.pressure(), Pressure::None);
+    assert_eq!(there.edge.pressure(), Pressure::None);
+    // 200 kB are left for the other; 95 % of it is too much.
+    there.backend_says(modest.id, Flag::Data, &vec![7; 150_000]);
+    assert_eq!(there.edge.pressure(), Pressure::None);
+    there.backend_says(modest.id, Flag::Data, &vec![7; 10_000]);
+    assert_eq!(there.edge.pressure(), Pressure::Tight);
+    here.hear(greedy.conn);
+    assert_eq!(there.edge.pressure(), Pressure::None, "it was given back");
 }

@@ -1,0 +1,350 @@
+//! Bounds that hold for all shards of a process together (SPEC 9.9(g)).
+//!
+//! A client can choose its shard. Were each bound divided, filling one shard would take a part of what filling the edge takes; were it
+//! shared whole, one shard's strangers would shut all others out. So half of each bound is divided, and each shard can always use its
+//! part; the other half is lent to whichever shard needs it.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::time::Time;
+
+use super::config::EdgeConfig;
+use super::limits::Bucket;
+
+/// What there is so much of for all shards together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Connections, in any state.
+    Connections,
+    /// Connections that are not established.
+    HalfOpen,
+    /// Sessions.
+    Sessions,
+    /// Sessions whose client is away.
+    Away,
+    /// Bytes that wait.
+    Memory,
+}
+
+const BOUNDS: usize = 5;
+
+impl Bound {
+    const ALL: [Bound; BOUNDS] = [
+        Bound::Connections,
+        Bound::HalfOpen,
+        Bound::Sessions,
+        Bound::Away,
+        Bound::Memory,
+    ];
+
+    /// The bound of the whole process.
+    fn of(self, config: &EdgeConfig) -> usize {
+        let limits = &config.limits;
+        match self {
+            Bound::Connections => limits.max_connections,
+            Bound::HalfOpen => limits.max_half_open,
+            Bound::Sessions => limits.max_sessions,
+            Bound::Away => config.clients.max_stale_clients,
+            Bound::Memory => limits.max_memory_bytes,
+        }
+    }
+}
+
+/// What all shards see.
+#[derive(Debug)]
+struct Ledger {
+    /// How much of each bound's second half is lent.
+    lent: [AtomicUsize; BOUNDS],
+    /// The pace of accepts.
+    accepts: Mutex<Bucket>,
+    /// Sessions in line for room on the link, at each shard.
+    waiting: Box<[AtomicUsize]>,
+}
+
+impl Ledger {
+    fn new(shards: u8, accepts: Bucket) -> Ledger {
+        Ledger {
+            lent: Default::default(),
+            accepts: Mutex::new(accepts),
+            waiting: (0..shards).map(|_| AtomicUsize::default()).collect(),
+        }
+    }
+}
+
+/// One bound, as one shard has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    /// What this shard can always use.
+    own: usize,
+    /// What is lent to those who need more than that, in all.
+    pool: usize,
+    /// What this shard has of that.
+    borrowed: usize,
+}
+
+/// One shard's view of the bounds. Two that borrow in the same instant may both get what is left last: a bound can be passed by one for
+/// each other shard.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    ledger: Arc<Ledger>,
+    shares: [Share; BOUNDS],
+    /// The number of this shard, where there are several.
+    shard: Option<u8>,
+}
+
+impl Clone for Shares {
+    /// One for a clone of the machine, which shares nothing with it.
+    fn clone(&self) -> Self {
+        let shards = u8::try_from(self.ledger.waiting.len()).unwrap_or(u8::MAX);
+        Shares {
+            ledger: Arc::new(Ledger::new(shards, *self.accepts())),
+            ..*self
+        }
+    }
+}
+
+impl Shares {
+    /// The first shard's, or those of an edge of one.
+    pub(super) fn new(config: &EdgeConfig) -> Shares {
+        let ledger = Ledger::new(config.shards, Bucket::full(Time::ZERO));
+        Shares::of(Arc::new(ledger), config)
+    }
+
+    /// Those of one more shard.
+    pub(super) fn beside(&self, config: &EdgeConfig) -> Shares {
+        Shares::of(Arc::clone(&self.ledger), config)
+    }
+
+    fn of(ledger: Arc<Ledger>, config: &EdgeConfig) -> Shares {
+        let mut shares = Shares {
+            ledger,
+            shares: Default::default(),
+            shard: (config.shards > 1).then_some(config.shard.as_u8()),
+        };
+        shares.set_bounds(config);
+        shares
+    }
+
+    /// Other bounds; what is borrowed beyond them is given back as it falls free.
+    pub(super) fn set_bounds(&mut self, config: &EdgeConfig) {
+        let shards = usize::from(config.shards.max(1));
+        for (share, bound) in self.shares.iter_mut().zip(Bound::ALL) {
+            let whole = bound.of(config);
+            share.own = match shards {
+                1 => whole,
+                shards => whole.div_ceil(2 * shards),
+            };
+            share.pool = whole.saturating_sub(share.own.saturating_mul(shards));
+        }
+    }
+
+    fn share(&self, bound: Bound) -> (&Share, &AtomicUsize) {
+        let [connections, half_open, sessions, away, memory] = &self.shares;
+        let [
+            of_connections,
+            of_half_open,
+            of_sessions,
+            of_away,
+            of_memory,
+        ] = &self.ledger.lent;
+        match bound {
+            Bound::Connections => (connections, of_connections),
+            Bound::HalfOpen => (half_open, of_half_open),
+            Bound::Sessions => (sessions, of_sessions),
+            Bound::Away => (away, of_away),
+            Bound::Memory => (memory, of_memory),
+        }
+    }
+
+    /// How much this shard may have now.
+    #[inline]
+    pub(super) fn most(&self, bound: Bound) -> usize {
+        let (share, lent) = self.share(bound);
+        if share.pool == 0 {
+            return share.own;
+        }
+        let of_others = lent.load(Relaxed).saturating_sub(share.borrowed);
+        share.own + share.pool.saturating_sub(of_others)
+    }
+
+    /// How much this shard can always have.
+    #[inline]
+    pub(super) fn own(&self, bound: Bound) -> usize {
+        self.share(bound).0.own
+    }
+
+    /// Whether there is nobody to share with.
+    #[inline]
+    pub(super) fn is_alone(&self) -> bool {
+        self.shard.is_none()
+    }
+
+    /// This shard has so much of each, in the order of [`Bound`], and so many sessions in line.
+    pub(super) fn settle(&mut self, held: [usize; BOUNDS], waiting: usize) {
+        for ((share, lent), held) in self.shares.iter_mut().zip(&self.ledger.lent).zip(held) {
+            let borrowed = held.saturating_sub(share.own);
+            if borrowed > share.borrowed {
+                lent.fetch_add(borrowed - share.borrowed, Relaxed);
+            } else if borrowed < share.borrowed {
+                lent.fetch_sub(share.borrowed - borrowed, Relaxed);
+            }
+            share.borrowed = borrowed;
+        }
+        let slot = self
+            .shard
+            .and_then(|shard| self.ledger.waiting.get(usize::from(shard)));
+        if let Some(slot) = slot
+            && slot.load(Relaxed) != waiting
+        {
+            slot.store(waiting, Relaxed);
+        }
+    }
+
+    /// The pace of accepts of all shards.
+    pub(super) fn accepts(&self) -> MutexGuard<'_, Bucket> {
+        // A bucket is whole wherever another thread's panic may have struck.
+        self.ledger
+            .accepts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the trunk of these shards sees and holds.
+    pub(crate) fn of_trunk(&self) -> TrunkShare {
+        TrunkShare {
+            ledger: Arc::clone(&self.ledger),
+            held_bytes: 0,
+        }
+    }
+}
+
+/// The trunk's part: it has none of its own, and borrows all that it holds.
+#[derive(Debug)]
+pub(crate) struct TrunkShare {
+    ledger: Arc<Ledger>,
+    held_bytes: usize,
+}
+
+impl TrunkShare {
+    /// So many bytes wait in the trunk.
+    pub(crate) fn settle(&mut self, held_bytes: usize) {
+        let [.., lent] = &self.ledger.lent;
+        if held_bytes > self.held_bytes {
+            lent.fetch_add(held_bytes - self.held_bytes, Relaxed);
+        } else if held_bytes < self.held_bytes {
+            lent.fetch_sub(self.held_bytes - held_bytes, Relaxed);
+        }
+        self.held_bytes = held_bytes;
+    }
+
+    /// How many sessions wait for room at this shard.
+    #[expect(dead_code, reason = "turns by client come next")]
+    pub(crate) fn waiting(&self, shard: usize) -> usize {
+        self.ledger
+            .waiting
+            .get(shard)
+            .map_or(0, |waiting| waiting.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ShardId;
+
+    fn two(connections: usize) -> [Shares; 2] {
+        let mut config = EdgeConfig::default();
+        config.limits.max_connections = connections;
+        let [first, second] = [0, 1].map(|shard| config.for_shard(ShardId::new(shard), 2));
+        let shares = Shares::new(&first);
+        let other = shares.beside(&second);
+        [shares, other]
+    }
+
+    fn has(shares: &mut Shares, connections: usize) {
+        shares.settle([connections, 0, 0, 0, 0], 0);
+    }
+
+    fn most(shares: &[Shares; 2]) -> [usize; 2] {
+        shares.each_ref().map(|one| one.most(Bound::Connections))
+    }
+
+    #[test]
+    fn half_of_a_bound_is_divided_and_half_is_lent() {
+        let mut shares = two(100);
+        assert_eq!(most(&shares), [75, 75]);
+        has(&mut shares[0], 25);
+        assert_eq!(most(&shares), [75, 75], "of its own");
+        has(&mut shares[0], 60);
+        assert_eq!(most(&shares), [75, 40]);
+        has(&mut shares[1], 40);
+        assert_eq!(most(&shares), [60, 40]);
+        has(&mut shares[0], 0);
+        assert_eq!(most(&shares), [60, 75]);
+        has(&mut shares[1], 0);
+        assert_eq!(most(&shares), [75, 75], "all is given back");
+    }
+
+    #[test]
+    fn together_they_have_the_bound_or_what_rounding_makes_of_it() {
+        for (whole, together) in [(0, 0), (1, 2), (2, 2), (3, 3), (4, 4), (7, 7), (9, 9)] {
+            let mut shares = two(whole);
+            let all = shares[0].most(Bound::Connections);
+            has(&mut shares[0], all);
+            let rest = shares[1].most(Bound::Connections);
+            assert_eq!(all + rest, together, "of {whole}");
+            assert!(whole == 0 || rest > 0, "each has a part of {whole}");
+        }
+    }
+
+    #[test]
+    fn a_smaller_bound_is_acted_on_when_it_is_next_looked_at() {
+        let mut shares = two(100);
+        has(&mut shares[0], 75);
+        let mut config = EdgeConfig::default();
+        config.limits.max_connections = 20;
+        for (number, shares) in (0..).zip(&mut shares) {
+            shares.set_bounds(&config.for_shard(ShardId::new(number), 2));
+        }
+        assert_eq!(
+            most(&shares),
+            [15, 5],
+            "less than it has; and the other's part"
+        );
+        has(&mut shares[0], 0);
+        assert_eq!(most(&shares), [15, 15]);
+    }
+
+    #[test]
+    fn one_alone_has_it_all_and_a_clone_shares_nothing() {
+        let mut config = EdgeConfig::default();
+        config.limits.max_connections = 10;
+        let mut alone = Shares::new(&config);
+        has(&mut alone, 8);
+        assert_eq!(
+            (alone.most(Bound::Connections), alone.is_alone()),
+            (10, true)
+        );
+        let [first, mut second] = two(100);
+        let cloned = first.clone();
+        has(&mut second, 60);
+        assert_eq!(cloned.most(Bound::Connections), 75);
+        assert_eq!(first.most(Bound::Connections), 40);
+    }
+
+    #[test]
+    fn the_trunk_borrows_what_it_holds() {
+        let mut config = EdgeConfig::default();
+        config.limits.max_memory_bytes = 1_000;
+        let shares = Shares::new(&config.for_shard(ShardId::new(0), 2));
+        let mut trunk = shares.of_trunk();
+        assert_eq!(shares.most(Bound::Memory), 750);
+        trunk.settle(300);
+        assert_eq!(shares.most(Bound::Memory), 450);
+        trunk.settle(2_000);
+        assert_eq!(shares.most(Bound::Memory), 250, "its own part stays");
+        trunk.settle(0);
+        assert_eq!(shares.most(Bound::Memory), 750);
+    }
+}
