@@ -19,6 +19,7 @@ mod edge;
 mod handle;
 mod inbox;
 mod io;
+mod late;
 mod link;
 mod pipe;
 mod runtime;

@@ -14,6 +14,7 @@ use voltlane_core::{ShardId, Time};
 use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
 use crate::io::{Channel, Read, Written};
+use crate::late::CatchUp;
 use crate::link::Link;
 use crate::pipe::Pipe;
 use crate::waker::{ReadyList, SourceWaker, Token};
@@ -261,6 +262,7 @@ pub struct TrunkDriver<C: Connector, T: Timer> {
     /// The shard that is read first in the next turn.
     first: usize,
     alarm: Alarm<T>,
+    catch_up: CatchUp,
     ready: Arc<ReadyList>,
     woken: Vec<Token>,
     handle: TrunkHandle,
@@ -292,6 +294,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             branches,
             first: 0,
             alarm: Alarm::new(timer, TIMER, &ready),
+            catch_up: CatchUp::default(),
             handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
             handle_source,
             ready,
@@ -342,6 +345,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     }
 
     fn turn(&mut self, now: Time) {
+        self.catch_up.notice(now, self.next_timeout());
         let shards = self.branches.len();
         for place in 0..shards {
             self.branches[(self.first + place) % shards].read(
@@ -354,11 +358,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         // Before anything is written: a link that has ended takes nothing with it.
         self.link.read(&mut self.trunk, now, &mut self.buffer);
         self.link.handle_time(&mut self.trunk, now);
-        if self
-            .trunk
-            .poll_timeout()
-            .is_some_and(|deadline| deadline.at <= now)
-        {
+        if self.next_timeout().is_some_and(|at| at <= now) && self.catch_up.is_over(now, false) {
             self.trunk.handle_timeout(now);
         }
         self.link.drive(&mut self.trunk, now);
@@ -368,6 +368,11 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             branch.drive(&mut self.trunk, now);
             branch.write(&mut self.trunk, now);
         }
+    }
+
+    /// When the trunk wants to be told the time.
+    fn next_timeout(&self) -> Option<Time> {
+        self.trunk.poll_timeout().map(|deadline| deadline.at)
     }
 
     fn has_work(&self, now: Time) -> bool {
@@ -382,7 +387,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     /// Sets the alarm; ready if its time has come already.
     fn poll_alarm(&mut self) -> Poll<()> {
         let deadlines = [
-            self.trunk.poll_timeout().map(|deadline| deadline.at),
+            self.catch_up.put_off(self.next_timeout()),
             self.link.next_deadline(),
         ];
         // Once it is finished the trunk is asked nothing more, so what it would want in time does not count.

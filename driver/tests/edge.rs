@@ -439,6 +439,56 @@ fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
     });
 }
 
+/// The edge is told the time before it knows that the client has read meanwhile.
+#[test]
+fn who_read_while_the_process_stood_still_is_not_late() {
+    const PACKETS: usize = 20;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        let idler = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        // More than the streams hold.
+        for id in [client.id, idler.id] {
+            for _ in 0..PACKETS {
+                let sent = link.send(id, Flag::Data, &[7; 10_000]).await;
+                sent.expect("sent");
+            }
+        }
+        settle(&clock).await;
+        clock.stand_still(Duration::from_secs(11));
+        // The driver's alarm goes off.
+        settle(&clock).await;
+        for _ in 0..PACKETS {
+            let packet = client
+                .recv()
+                .await
+                .expect("not closed")
+                .expect("not the end");
+            assert_eq!(packet.len(), 10_000);
+        }
+        // The other one takes nothing, and half a second later that counts.
+        let late = clock.now();
+        let ended = link.recv().await.expect("received").expect("not the end");
+        assert_eq!(
+            ended,
+            (idler.id, Flag::Failure, b"write timed out".to_vec())
+        );
+        assert!(clock.now().since(late) <= Duration::from_millis(500));
+    });
+}
+
 /// A stream that is dropped with bytes unread, or while more come, ends in a RST, under what the client has yet to read.
 #[test]
 fn a_client_that_sends_to_the_end_still_reads_its_last_packets() {

@@ -21,6 +21,7 @@ use self::work::{HANDLE, LINK, LISTENER, MAILBOX, TIMER, Work};
 use crate::accept::Acceptor;
 use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
+use crate::late::CatchUp;
 use crate::link::Link;
 use crate::waker::SourceWaker;
 use crate::{Connector, Listener, Stream, Timer};
@@ -48,7 +49,7 @@ const LINK_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// who is read, what is written and when to close is asked of the [`Edge`]. Each poll takes turns of a fixed order:
 ///
 /// 1. every client that was woken is read once (up to 512 and 64 KiB, the others wait for the next turn);
-/// 2. the link is read; 3. time is handled; 4. new clients are accepted, and those that other shards handed over taken (up to 64);
+/// 2. the link is read; 3. time is handled, half a second later where the process stood still; 4. new clients are accepted, and those that other shards handed over taken (up to 64);
 /// 5. the link is dialled or dropped, and written to, once for all that came in;
 /// 6. every client with something to say is written to, once, or closed.
 ///
@@ -71,6 +72,7 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     /// The listener may have a connection; else it waits for its waker.
     acceptable: bool,
     alarm: Alarm<T>,
+    catch_up: CatchUp,
     work: Work,
     /// The edge has more clients to be served than a turn takes.
     more_to_serve: bool,
@@ -103,6 +105,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             has_mail: false,
             acceptable: true,
             alarm: Alarm::new(timer, TIMER, work.ready()),
+            catch_up: CatchUp::default(),
             work,
             more_to_serve: false,
             handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
@@ -139,6 +142,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     /// One turn. Clients are accepted in the first one of a poll only: between two polls the runtime finds out who of
     /// them has spoken, and that counts before those who are yet to come.
     fn turn(&mut self, now: Time, accepts: bool) {
+        self.catch_up.notice(now, self.next_timeout());
         let mut taken = 0;
         for _ in 0..self.work.waiting().min(CLIENTS_PER_TURN) {
             if taken >= CLIENT_BYTES_PER_TURN {
@@ -157,10 +161,8 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         }
         self.link.read(&mut self.edge, now, &mut self.buffer);
         self.link.handle_time(&mut self.edge, now);
-        if self
-            .edge
-            .poll_timeout()
-            .is_some_and(|deadline| deadline.at <= now)
+        if self.next_timeout().is_some_and(|at| at <= now)
+            && self.catch_up.is_over(now, !self.work.is_empty())
         {
             self.edge.handle_timeout(now);
         }
@@ -172,6 +174,11 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         self.link.drive(&mut self.edge, now);
         self.link.write(&mut self.edge, now);
         self.serve_clients(now);
+    }
+
+    /// When the edge wants to be told the time.
+    fn next_timeout(&self) -> Option<Time> {
+        self.edge.poll_timeout().map(|deadline| deadline.at)
     }
 
     /// Takes note of what was woken.
@@ -330,7 +337,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     /// Sets the alarm; ready if its time has come already.
     fn poll_alarm(&mut self) -> Poll<()> {
         let deadlines = [
-            self.edge.poll_timeout().map(|deadline| deadline.at),
+            self.catch_up.put_off(self.next_timeout()),
             self.acceptor.as_ref().and_then(Acceptor::rests_until),
             self.clients.next_deadline(),
             self.link.next_deadline(),

@@ -44,6 +44,12 @@ impl Clock {
         std::future::poll_fn(|cx| timer.poll_until(cx, at)).await;
     }
 
+    /// Time passes while nobody runs, as when the process is stopped.
+    pub(crate) fn stand_still(&self, duration: Duration) {
+        let mut alarms = self.0.lock().expect("not poisoned");
+        alarms.now = alarms.now + duration;
+    }
+
     /// Goes on to the next alarm. False if none is set.
     fn advance(&self) -> bool {
         let mut alarms = self.0.lock().expect("not poisoned");
