@@ -45,6 +45,12 @@ const BRANCH_BYTES: usize = 1 << 20;
 /// How many bytes are taken from the backend or from a branch in one go.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Bytes that all shards together may bring in one round of turns. Each has the part that its clients who wait for room are of all who do.
+const ROUND_BYTES: usize = LINK_BYTES;
+
+/// The smallest part of a round: less is not worth a call.
+const LEAST_PART_BYTES: usize = 256;
+
 /// Memory that a queue keeps when it has drained.
 const KEPT_BYTES: usize = LINK_BYTES;
 
@@ -69,6 +75,10 @@ struct Branch {
     state: BranchState,
     /// The shard may send what waits there.
     released: bool,
+    /// Bytes that it may still bring in this round.
+    allowance: usize,
+    /// It had nothing to bring when it was last looked at, and does not hold the round up.
+    idle: bool,
     /// The shard's unfinished frame.
     reader: FrameReader,
     /// The backend's frames for the shard.
@@ -82,7 +92,8 @@ struct Branch {
 /// - Towards the backend its face is that of an [`Edge`]: the same calls in the same order.
 /// - Towards each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its
 ///   stream, and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
-///   [`branch_read_budget`](Trunk::branch_read_budget), the branches in turn; it writes [`branch_output`](Trunk::branch_output), and
+///   [`branch_read_budget`](Trunk::branch_read_budget), and whenever there is nothing to read calls
+///   [`handle_branch_idle`](Trunk::handle_branch_idle), or the others would wait for their next turns; it writes [`branch_output`](Trunk::branch_output), and
 ///   when [`branch_wants_close`](Trunk::branch_wants_close) it ends its direction, reads until the shard has ended too, and calls
 ///   [`handle_branch_closed`](Trunk::handle_branch_closed).
 /// - A shard that has ended for good is told by [`handle_branch_gone`](Trunk::handle_branch_gone).
@@ -109,6 +120,8 @@ impl Trunk {
         let branch = || Branch {
             state: BranchState::Closed,
             released: false,
+            allowance: 0,
+            idle: true,
             reader: FrameReader::default(),
             queue: FrameQueue::new(),
         };
@@ -180,16 +193,22 @@ impl Trunk {
     /// How many bytes to read from this shard at most now.
     #[must_use]
     pub fn branch_read_budget(&self, shard: ShardId) -> usize {
-        let waiting = match self.state(shard) {
+        let Some(branch) = self.branch(shard) else {
+            return 0;
+        };
+        let (waiting, turn) = match branch.state {
             BranchState::Closed | BranchState::Gone => return 0,
             // It is about to read the end of its stream, and writes nothing from then on. What it wrote before must find room, or its
             // own end could never be read.
             BranchState::Ending { .. } if self.branch_wants_close(shard) => return READ_BYTES,
             // What waited earlier goes out when all have announced: it must not be in the way of that.
-            BranchState::Announcing => self.link.announcements.held_bytes(),
-            BranchState::Open | BranchState::Ending { .. } => self.link.queue.held_bytes(),
+            BranchState::Announcing => (self.link.announcements.held_bytes(), READ_BYTES),
+            BranchState::Open | BranchState::Ending { .. } => (
+                self.link.queue.held_bytes(),
+                branch.allowance.min(READ_BYTES),
+            ),
         };
-        if waiting < LINK_BYTES { READ_BYTES } else { 0 }
+        if waiting < LINK_BYTES { turn } else { 0 }
     }
 
     /// The shard sent `bytes`.
@@ -202,6 +221,8 @@ impl Trunk {
         else {
             return;
         };
+        branch.allowance = branch.allowance.saturating_sub(bytes.len());
+        branch.idle = false;
         let mut input = bytes;
         // A shard keeps its own bounds: any length is good.
         while let Ok(Some(body)) = branch.reader.next_frame(&mut input, u32::MAX) {
@@ -223,7 +244,40 @@ impl Trunk {
             push_body(queue, body);
         }
         self.release_branches();
+        self.begin_round();
         self.settle();
+    }
+
+    /// There is nothing to read from this shard for now.
+    pub fn handle_branch_idle(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        if let Some(branch) = self.branch_mut(shard) {
+            branch.idle = true;
+        }
+        self.begin_round();
+    }
+
+    /// Begins the next round of turns once nobody is left who has something to bring and may. Turns are by client, not by shard
+    /// (SPEC 9.9(d)): a shard's part is as large as the number of clients that wait there for room.
+    fn begin_round(&mut self) {
+        let takes_turns = |branch: &Branch| {
+            matches!(branch.state, BranchState::Open | BranchState::Ending { .. })
+        };
+        let is_over =
+            |branch: &Branch| branch.allowance == 0 || branch.idle || !takes_turns(branch);
+        if !self.branches.iter().all(is_over) {
+            return;
+        }
+        let share = self.share.as_ref();
+        let clients = |shard: usize| share.map_or(1, |share| share.waiting(shard)).max(1);
+        let all = (0..)
+            .zip(&self.branches)
+            .filter(|(_, branch)| takes_turns(branch));
+        let all: usize = all.map(|(shard, _)| clients(shard)).sum();
+        for (shard, branch) in self.branches.iter_mut().enumerate() {
+            let part = ROUND_BYTES.saturating_mul(clients(shard)) / all.max(1);
+            branch.allowance = part.clamp(LEAST_PART_BYTES, ROUND_BYTES);
+        }
     }
 
     /// Lets the shards send what waits there, if there is room here.
@@ -296,10 +350,13 @@ impl Trunk {
             *branch = Branch {
                 state,
                 released: false,
+                allowance: 0,
+                idle: true,
                 reader: FrameReader::default(),
                 queue: FrameQueue::new(),
             };
         }
+        self.begin_round();
         self.settle();
     }
 

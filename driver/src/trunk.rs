@@ -197,7 +197,10 @@ impl Branch {
                 return;
             }
             match channel.read(&mut Context::from_waker(&self.waker), &mut buffer[..budget]) {
-                Read::Blocked => self.readable = false,
+                Read::Blocked => {
+                    self.readable = false;
+                    trunk.handle_branch_idle(now, self.shard);
+                }
                 Read::Bytes(bytes) => {
                     trunk.handle_branch_bytes(now, self.shard, &buffer[..bytes]);
                 }

@@ -239,7 +239,6 @@ impl TrunkShare {
     }
 
     /// How many sessions wait for room at this shard.
-    #[expect(dead_code, reason = "turns by client come next")]
     pub(crate) fn waiting(&self, shard: usize) -> usize {
         self.ledger
             .waiting

@@ -29,6 +29,7 @@ fn shards_are_read_until_256_kib_wait_for_the_backend() {
     for shard in [A, B] {
         assert_eq!(rig.trunk.branch_read_budget(shard), 0);
     }
+    rig.trunk.handle_branch_idle(rig.now, B);
     rig.trunk.handle_link_written(rig.now, LINK_BYTES - 2);
     assert_eq!(
         rig.trunk.branch_read_budget(A),
@@ -36,7 +37,7 @@ fn shards_are_read_until_256_kib_wait_for_the_backend() {
         "what is not written whole still stands there whole"
     );
     rig.trunk.handle_link_written(rig.now, 1);
-    assert_eq!(rig.trunk.branch_read_budget(A), READ_BYTES);
+    assert!(rig.trunk.branch_read_budget(A) > 0);
     let exactly = LINK_BYTES - 13;
     rig.says(A, &packet_of(A, exactly));
     assert_eq!(rig.trunk.gauges().link_bytes, LINK_BYTES);
@@ -238,4 +239,41 @@ fn a_frame_without_a_body_of_the_backends_is_no_word_of_the_trunks() {
     rig.backend_says(&[MARK, MARK].concat());
     assert_eq!(rig.hears(A), b"");
     assert_eq!(rig.trunk.counters().malformed_down, 2);
+}
+
+#[test]
+fn a_shard_that_had_its_turn_waits_for_those_who_have_something_to_bring() {
+    let mut rig = Rig::of(3, &MasterConfig::default());
+    rig.backend_comes();
+    for shard in [A, B, C] {
+        rig.dial(shard);
+        rig.says(shard, &MARK);
+    }
+    let budget = |rig: &Rig, shard| rig.trunk.branch_read_budget(shard);
+    let takes_all = |rig: &mut Rig| {
+        let waiting = rig.output().len();
+        rig.trunk.handle_link_written(rig.now, waiting);
+    };
+    // A third of 256 KiB each; the first of them to come had all of it.
+    let turn = LINK_BYTES / 3;
+    rig.trunk.handle_branch_idle(rig.now, C);
+    let mut of_a = 0;
+    while budget(&rig, A) > 0 {
+        let bytes = budget(&rig, A);
+        of_a += bytes;
+        rig.says(A, &packet_of(A, bytes));
+        takes_all(&mut rig);
+    }
+    assert!((turn..=LINK_BYTES).contains(&of_a), "{of_a}");
+    assert!(budget(&rig, B) > 0);
+    rig.trunk.handle_branch_idle(rig.now, B);
+    assert_eq!(budget(&rig, A), READ_BYTES, "nobody else has anything");
+    // Who comes back has a turn, and so has one that ends.
+    assert_eq!(budget(&rig, C), READ_BYTES);
+    rig.says(C, &packet_of(C, 100));
+    rig.says(A, &packet_of(A, turn));
+    takes_all(&mut rig);
+    assert_eq!(budget(&rig, A), 0);
+    rig.trunk.handle_branch_gone(rig.now, C);
+    assert_eq!(budget(&rig, A), READ_BYTES);
 }

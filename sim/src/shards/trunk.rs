@@ -217,6 +217,8 @@ impl World {
             state.branch = None;
             self.machine.handle_branch_closed(now, id);
             return true;
+        } else if branch.up.readable() == 0 {
+            self.machine.handle_branch_idle(now, id);
         }
         let output = self.machine.branch_output(id);
         let count = output.len().min(branch.down.room()).min(down_most);

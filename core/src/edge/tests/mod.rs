@@ -11,6 +11,7 @@ mod proxied;
 mod reconfigure;
 mod sessions;
 mod states;
+mod turns;
 
 use super::*;
 use crate::id::{ClientId, ShardId};
