@@ -12,14 +12,23 @@ use crate::logging;
 /// What is left to do for a runtime, once arguments and configuration are known to be good.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
-    /// Serve with these settings, which can be read again with these arguments.
-    Run(Box<Settings>, ConfigArgs),
+    /// Serve with these settings, which can be read again in the same way.
+    Run(Box<Settings>, ReadAgain),
     /// Show it all in one process.
     Demo(DemoArgs),
     /// Be a client.
     Connect(ConnectArgs),
     /// Be a backend that sends everything back.
     Echo(EchoArgs),
+}
+
+/// What it takes to read the configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadAgain {
+    /// The arguments of the start.
+    pub args: ConfigArgs,
+    /// Whether the configuration in effect came from a file.
+    pub has_file: bool,
 }
 
 /// Exit code for wrong arguments or a wrong configuration.
@@ -134,7 +143,11 @@ fn prepare(
         Command::Connect(args) => Ok((Task::Connect(args), None)),
         Command::Echo(args) => Ok((Task::Echo(args), None)),
         Command::Run(args) => match load(&args, WhenMissing::Write) {
-            Ok((loaded, note)) => Ok((Task::Run(Box::new(loaded.settings), args), note)),
+            Ok((loaded, note)) => {
+                let has_file = loaded.has_file();
+                let again = ReadAgain { args, has_file };
+                Ok((Task::Run(Box::new(loaded.settings), again), note))
+            }
             Err(problems) => Err(Ending::refusal(program, "nothing was started", &problems)),
         },
         Command::Check(args) => Err(match load(&args, WhenMissing::Leave) {

@@ -16,5 +16,5 @@ mod resources;
 mod text;
 
 pub use commands::main;
-pub use entry::{EXIT_USAGE, Task, main_with};
+pub use entry::{EXIT_USAGE, ReadAgain, Task, main_with};
 pub use resources::Resources;

@@ -87,8 +87,8 @@ fn what_can_change_changes_and_what_needs_a_restart_is_named() {
     // As long as it is not restarted it says so; what is in effect is not told again.
     running.reload(config, "needs a restart");
     running.edge.next_log(SAME);
-    // Back to the defaults, which an empty file means.
-    running.reload("", TAKEN);
+    // Back to the defaults.
+    running.reload("[clients]\n", TAKEN);
     running.expect_taken(&mut stays, 1 << 20);
     stays.send(&vec![0; (1 << 20) + 1]);
     stays.frames.expect_closed();
@@ -136,6 +136,67 @@ fn what_is_wrong_is_told_with_its_place_and_the_last_good_one_stays() {
     client.send(&bytes_of(2, 1_001));
     client.frames.expect_closed();
     running.edge.stop();
+}
+
+/// An editor or a shell has truncated the file, and writes it in a moment.
+#[test]
+fn an_emptied_file_is_not_the_wish_for_the_defaults() {
+    let mut running = Reloaded::start("clients.max_frame_bytes = 1_000\n");
+    let mut client = running.join();
+    for emptied in ["", "\n", "# A comment that lines follow.\n"] {
+        running.reload(emptied, WRONG);
+        running.edge.next_log("neither a section nor a key");
+        running.expect_taken(&mut client, 1_000);
+    }
+    client.send(&bytes_of(1, 1_001));
+    client.frames.expect_closed();
+    running.edge.stop();
+}
+
+/// In a container everything may stand in the environment, and nothing can be written.
+#[test]
+fn without_a_file_at_the_start_none_is_needed_later() {
+    let backend = Backend::bind();
+    let master = backend.address().to_string();
+    for config in [&[][..], &["--config", "/dev/null"]] {
+        let directory = Directory::new();
+        let arguments = [&["--listen", "127.0.0.1:0", "--master", &master], config].concat();
+        let mut command = crate::PROGRAM.command(&directory, &arguments);
+        // Nobody can make a file there, not even root.
+        command.current_dir("/proc");
+        command.env("VOLTLANE_CLIENTS_MAX_FRAME_BYTES", "50");
+        let mut edge = Edge::spawn(command);
+        let mut link = backend.accept();
+        for _ in 0..2 {
+            edge.signal(Signal::HUP);
+            edge.next_log(SAME);
+        }
+        let mut client = Client::join(edge.address());
+        client.send(&[7; 50]);
+        link.expect_data(client.id(), &[7; 50]);
+        client.send(&[7; 51]);
+        client.frames.expect_closed();
+        edge.stop();
+    }
+}
+
+/// The file that the first start writes has nothing but sections, and is whole.
+#[test]
+fn the_file_of_the_first_start_gives_the_defaults_back() {
+    let backend = Backend::bind();
+    let master = backend.address().to_string();
+    let directory = Directory::new();
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
+    let mut edge = Edge::spawn(crate::PROGRAM.command(&directory, &arguments));
+    let _link = backend.accept();
+    let written = directory.read(CONFIG).expect("written");
+    let smaller = written.replace("#max_frame_bytes = 1048576", "max_frame_bytes = 50");
+    for config in [&smaller, &written] {
+        directory.write(CONFIG, config);
+        edge.signal(Signal::HUP);
+        edge.next_log(TAKEN);
+    }
+    edge.stop();
 }
 
 #[test]

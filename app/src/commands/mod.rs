@@ -20,7 +20,7 @@ use crate::{Task, main_with};
 /// A whole binary. `program` is its name.
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
-        Task::Run(settings, args) => run::run::<R>(*settings, args),
+        Task::Run(settings, again) => run::run::<R>(*settings, again),
         Task::Connect(args) => connect::run::<R>(&args),
         Task::Echo(args) => echo::run::<R>(&args),
         Task::Demo(args) => demo::run::<R>(program, args),

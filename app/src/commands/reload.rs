@@ -10,8 +10,8 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::cli::ConfigArgs;
 use crate::config::{self, Change, Settings, WhenMissing};
+use crate::entry::ReadAgain;
 
 /// Configurations that were read while the process runs.
 pub(super) struct Reloads(Arc<Mutex<Latest>>);
@@ -27,7 +27,7 @@ struct Latest {
 ///
 /// # Errors
 /// When the system does not let it.
-pub(super) fn on_hangup(args: ConfigArgs, mut current: Settings) -> io::Result<Reloads> {
+pub(super) fn on_hangup(mut again: ReadAgain, mut current: Settings) -> io::Result<Reloads> {
     let mut signals = Signals::new([SIGHUP])?;
     let reloads = Reloads(Arc::default());
     let latest = Arc::clone(&reloads.0);
@@ -35,7 +35,7 @@ pub(super) fn on_hangup(args: ConfigArgs, mut current: Settings) -> io::Result<R
         .name("reload".into())
         .spawn(move || {
             for _ in signals.forever() {
-                let Some(mut change) = read_again(&args, &current) else {
+                let Some(mut change) = read_again(&mut again, &current) else {
                     continue;
                 };
                 current = change.settings.clone();
@@ -60,15 +60,20 @@ pub(super) fn on_hangup(args: ConfigArgs, mut current: Settings) -> io::Result<R
 }
 
 /// The configuration that is to be in effect, if it is another one.
-fn read_again(args: &ConfigArgs, current: &Settings) -> Option<Change> {
+fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
     let read = config::load(
         Path::new("."),
-        args.config.as_deref(),
-        WhenMissing::Keep,
-        args.arguments(),
+        again.args.config.as_deref(),
+        WhenMissing::Keep {
+            has_file: again.has_file,
+        },
+        again.args.arguments(),
     );
     let change = match read {
-        Ok((loaded, _)) => Change::between(current, loaded.settings),
+        Ok((loaded, _)) => {
+            again.has_file = loaded.has_file();
+            Change::between(current, loaded.settings)
+        }
         Err(problems) => {
             error!(
                 problems = problems.iter().count(),

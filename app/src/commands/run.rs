@@ -21,8 +21,8 @@ use voltlane_driver::{
 
 use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
-use crate::cli::ConfigArgs;
 use crate::config::{Address, Settings};
+use crate::entry::ReadAgain;
 use crate::key_file::load_or_make_key;
 use crate::logging;
 use crate::memory::Ebb;
@@ -30,9 +30,9 @@ use crate::metrics::{self, Asked, Exchange, Snapshot};
 
 use crate::Resources;
 
-/// Serves until SIGINT or SIGTERM, which end it at once before that. At SIGHUP the configuration is read again, with `args`.
-pub(super) fn run<R: Runtime>(settings: Settings, args: ConfigArgs) -> ExitCode {
-    let served = R::block_on(serve::<R>(settings, args))
+/// Serves until SIGINT or SIGTERM, which end it at once before that. `again` is how SIGHUP has the configuration read.
+pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode {
+    let served = R::block_on(serve::<R>(settings, again))
         .unwrap_or_else(|error| Err(format!("the runtime cannot start: {error}")));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,10 +43,10 @@ pub(super) fn run<R: Runtime>(settings: Settings, args: ConfigArgs) -> ExitCode 
     }
 }
 
-async fn serve<R: Runtime>(settings: Settings, args: ConfigArgs) -> Result<(), String> {
+async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), String> {
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
-    let reloads = reload::on_hangup(args, settings.clone()).map_err(unhandled)?;
+    let reloads = reload::on_hangup(again, settings.clone()).map_err(unhandled)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     let resources = Resources::raise_and_measure();

@@ -15,8 +15,8 @@ use super::value::Raw;
 /// How the parser says that a key or a section is there twice.
 const DUPLICATE: &str = "duplicate key";
 
-/// Reads a whole file into `build`.
-pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) {
+/// Reads a whole file into `build`, and says whether there is a section or a key in it.
+pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
     let text = match text_of(bytes) {
         Ok(text) => text,
         Err(Unreadable { line, message }) => {
@@ -25,7 +25,7 @@ pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) {
                 line,
             };
             build.problem(Problem::of_file(origin, message));
-            return;
+            return false;
         }
     };
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -51,6 +51,7 @@ pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) {
     }
     file.root(document.get_ref());
     file.report_broken_lines();
+    !document.get_ref().is_empty()
 }
 
 /// Why bytes are no text.

@@ -24,8 +24,13 @@ pub enum WhenMissing {
     Write,
     /// Write nothing. The defaults hold, unless the file was named.
     Leave,
-    /// A configuration is in effect: a file that is missing, or that is cut short, is an error, so that it stays.
-    Keep,
+    /// A configuration is in effect, and it stays unless what is read is whole: a file that is cut short is an error, and so
+    /// is one that is missing or empty.
+    Keep {
+        /// Whether the configuration in effect came from a file ([`Loaded::has_file`]). One that did not, because there is
+        /// none and the environment says everything, needs none now.
+        has_file: bool,
+    },
 }
 
 /// What happened on the way to a configuration and is worth a line in the log.
@@ -87,7 +92,10 @@ pub fn load(
     });
     if file.is_none() {
         match when_missing {
-            WhenMissing::Keep => problems.push(Problem::of_file(whole(), "there is no such file")),
+            WhenMissing::Keep { has_file: true } => {
+                problems.push(Problem::of_file(whole(), "there is no such file"))
+            }
+            WhenMissing::Keep { has_file: false } => {}
             WhenMissing::Leave if named => {
                 problems.push(Problem::of_file(whole(), "there is no such file"))
             }
@@ -112,7 +120,7 @@ pub fn load(
         }
     }
     // An editor that writes in place may be in the middle of a value, and a part of a number is a number.
-    if when_missing == WhenMissing::Keep
+    if matches!(when_missing, WhenMissing::Keep { .. })
         && let Some(bytes) = &file
         && bytes.last().is_some_and(|&last| last != b'\n')
     {
@@ -144,7 +152,17 @@ pub fn load(
     };
     let loaded = Loaded::from_sources(&sources);
     match &loaded {
-        Ok(loaded) => problems.extend(problem_of_key_file(directory, loaded)),
+        Ok(loaded) => {
+            let is_emptied = when_missing == WhenMissing::Keep { has_file: true }
+                && sources.file.is_some()
+                && !loaded.has_file();
+            if is_emptied && problems.is_empty() {
+                let message = "there is neither a section nor a key in it: is it being written? For the defaults alone, \
+                               leave one [section]";
+                problems.push(Problem::of_file(whole(), message));
+            }
+            problems.extend(problem_of_key_file(directory, loaded));
+        }
         Err(others) => problems.extend(others.iter().cloned()),
     }
     Problems::none_or(problems)?;

@@ -39,6 +39,7 @@ pub struct Loaded {
     pub settings: Settings,
     /// Where they come from, in the order of [`keys`].
     origins: Vec<Origin>,
+    has_file: bool,
 }
 
 impl Loaded {
@@ -49,9 +50,10 @@ impl Loaded {
     /// contradict each other.
     pub fn from_sources(sources: &Sources) -> Result<Loaded, Problems> {
         let mut build = Build::default();
-        if let Some((name, bytes)) = &sources.file {
-            document::read(name, bytes, &mut build);
-        }
+        let has_file = match &sources.file {
+            Some((name, bytes)) => document::read(name, bytes, &mut build),
+            None => false,
+        };
         if let Some(bytes) = &sources.dotenv {
             variables::read_dotenv(bytes, &mut build);
         }
@@ -77,7 +79,14 @@ impl Loaded {
         Ok(Loaded {
             settings: build.settings,
             origins: build.origins,
+            has_file,
         })
+    }
+
+    /// Whether there was a file with a section or a key in it, be they all at their defaults.
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        self.has_file
     }
 
     /// Every key with the place that its value comes from.
