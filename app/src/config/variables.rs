@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::document::{Unreadable, text_of};
 use super::keys::{VARIABLE_PREFIX, keys};
 use super::load::Build;
 use super::problem::{Origin, Problem};
@@ -36,63 +35,120 @@ pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut B
     }
 }
 
-/// Reads the text of a `.env` file into `build`. The process's own environment is left as it is.
+/// Reads a `.env` file into `build`. The process's own environment is left as it is.
+///
+/// The file is shared with other programs: what they write, how, and in which encoding is their business. A line of ours
+/// is read whatever stands around it, or it is a problem.
 pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
-    let text = match text_of(bytes) {
-        Ok(text) => text,
-        Err(Unreadable { line, message }) => {
-            let origin = Origin::DotEnv {
-                variable: String::new(),
-                line,
-            };
-            build.problem(Problem::of_file(origin, message));
-            return;
+    if is_utf16(bytes) {
+        let without_zeros: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != 0).collect();
+        let prefix = VARIABLE_PREFIX.as_bytes();
+        if without_zeros
+            .windows(prefix.len())
+            .any(|part| part == prefix)
+        {
+            let message = "this is UTF-16; save it as UTF-8";
+            build.problem(Problem::of_file(place(0), message));
         }
-    };
-    let mut lines = Lines::of(text);
+        return;
+    }
+    let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
+    // What the parser is to see: one assignment in each line, so that no quote that somebody left open hides ours.
+    let (mut text, mut lines) = (String::new(), Vec::new());
+    for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let line = String::from_utf8_lossy(bytes);
+        let is_ours = is_ours(&line);
+        let problem = if is_ours && std::str::from_utf8(bytes).is_err() {
+            Some("not UTF-8 text")
+        } else {
+            problem_of_line(&line)
+        };
+        match problem {
+            None => {
+                text.push_str(&line);
+                text.push('\n');
+                lines.extend(is_ours.then_some(index + 1));
+            }
+            Some(message) if is_ours => report_line(&line, index + 1, message, build),
+            Some(_) => {}
+        }
+    }
+    let assignments = dotenvy::Iter::new(text.as_bytes()).flatten();
+    let ours = assignments.filter(|(variable, _)| variable.starts_with(VARIABLE_PREFIX));
     let mut seen = BTreeMap::new();
-    for item in dotenvy::Iter::new(text.as_bytes()) {
-        match item {
-            Ok((variable, value)) if variable.starts_with(VARIABLE_PREFIX) => {
-                let line = lines.next_of(&variable);
-                let origin = Origin::DotEnv {
-                    variable: variable.clone(),
-                    line,
-                };
-                if let Some(first) = seen.insert(variable.clone(), line) {
-                    let message =
-                        format!("this variable is set a second time, first in line {first}");
-                    let value = Some(quoted(&value));
-                    build.problem(Problem {
-                        origin,
-                        written: Some(variable),
-                        value,
-                        message,
-                    });
-                } else {
-                    assign(&variable, &value, origin, build);
-                }
-            }
-            // The file is shared with other programs: what they write, and how, is their business.
-            Ok(_) => {}
-            Err(dotenvy::Error::LineParse(content, _)) if content.contains(VARIABLE_PREFIX) => {
-                let origin = Origin::DotEnv {
-                    variable: String::new(),
-                    line: lines.next_like(&content),
-                };
-                let written = content.trim().lines().next().map(str::to_owned);
-                let message =
-                    "cannot be read; write NAME=value, with quotes round blanks, and close them"
-                        .to_owned();
-                build.problem(Problem {
-                    origin,
-                    written,
-                    value: None,
-                    message,
-                });
-            }
-            Err(_) => {}
+    for ((variable, value), line) in ours.zip(lines) {
+        let origin = Origin::DotEnv {
+            variable: variable.clone(),
+            line,
+        };
+        if let Some(first) = seen.insert(variable.clone(), line) {
+            let message = format!("this variable is set a second time, first in line {first}");
+            let value = Some(quoted(&value));
+            build.problem(Problem {
+                origin,
+                written: Some(variable),
+                value,
+                message,
+            });
+        } else {
+            assign(&variable, &value, origin, build);
         }
+    }
+}
+
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF])
+}
+
+/// A place in `.env` that is about no variable.
+fn place(line: usize) -> Origin {
+    Origin::DotEnv {
+        variable: String::new(),
+        line,
+    }
+}
+
+/// What stands after the words that a shell takes before an assignment.
+fn assignment(line: &str) -> &str {
+    let line = line.trim();
+    let mut words = line.splitn(2, char::is_whitespace);
+    match (words.next(), words.next()) {
+        (Some("export" | "set"), Some(rest)) => rest.trim_start(),
+        _ => line,
+    }
+}
+
+fn is_ours(line: &str) -> bool {
+    assignment(line).starts_with(VARIABLE_PREFIX)
+}
+
+/// What is wrong with a line, which is an assignment, blank or a comment.
+fn problem_of_line(line: &str) -> Option<&'static str> {
+    // The parser would take the backslash for nothing.
+    let backslashes = line.bytes().rev().skip_while(u8::is_ascii_whitespace);
+    if backslashes.take_while(|&byte| byte == b'\\').count() % 2 == 1 {
+        return Some("ends with a backslash; put the value in single quotes");
+    }
+    let whole = format!("{line}\n");
+    match dotenvy::Iter::new(whole.as_bytes()).next() {
+        Some(Err(_)) => Some(
+            "cannot be read; write NAME=value, put a value with blanks or backslashes in single quotes, and close \
+             every quote",
+        ),
+        _ => None,
+    }
+}
+
+fn report_line(line: &str, number: usize, message: &str, build: &mut Build) {
+    build.problem(Problem {
+        origin: place(number),
+        written: Some(line.trim().to_owned()),
+        value: None,
+        message: message.to_owned(),
+    });
+    let name = assignment(line).split(['=', ' ', '\t']).next();
+    if let Some(key) = keys().find(|key| Some(key.variable().as_str()) == name) {
+        build.spoil(key.path);
     }
 }
 
@@ -123,47 +179,4 @@ fn is_service_link(variable: &str, value: &OsStr) -> bool {
         || variable.ends_with("_SERVICE_PORT")
         || variable.contains("_SERVICE_PORT_")
         || variable.ends_with("_PORT") && value.to_str().is_some_and(|value| value.contains("://"))
-}
-
-/// Finds the lines of variables in a `.env` file, whose parser does not tell them.
-struct Lines<'a> {
-    rest: Vec<(usize, &'a str)>,
-}
-
-impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Lines<'a> {
-        let rest = text
-            .lines()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
-            .collect();
-        Lines { rest }
-    }
-
-    /// The next line that sets `variable`.
-    fn next_of(&mut self, variable: &str) -> usize {
-        self.next(|line| {
-            let line = line.trim_start();
-            let line = line.strip_prefix("export").map_or(line, str::trim_start);
-            line.strip_prefix(variable)
-                .is_some_and(|rest| rest.trim_start().starts_with('='))
-        })
-    }
-
-    /// The next line that `content`, which may be several lines, begins with.
-    fn next_like(&mut self, content: &str) -> usize {
-        let first = content.lines().next().unwrap_or_default().to_owned();
-        self.next(|line| line.trim_end() == first.trim_end())
-    }
-
-    fn next(&mut self, wanted: impl Fn(&str) -> bool) -> usize {
-        match self.rest.iter().position(|(_, line)| wanted(line)) {
-            Some(index) => {
-                let line = self.rest[index].0;
-                self.rest.drain(..=index);
-                line
-            }
-            None => 0,
-        }
-    }
 }
