@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeValue;
 
 use super::value::{Raw, Value, found, quoted, text_of};
@@ -53,16 +53,17 @@ impl Value for Networks {
     }
 }
 
-/// A network, or a single address.
+/// A network, or a single address. What is of IPv4 and written as IPv6 (`::ffff:10.0.0.0/104`) becomes IPv4, which is how
+/// every peer's address is looked at.
 fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.into());
+        return Ok(address.to_canonical().into());
     }
     let network: IpNet = text
         .parse()
         .map_err(|_| format!("{text:?} is not a network"))?;
     if network.trunc() == network {
-        Ok(network)
+        Ok(canonical(network))
     } else {
         // Nobody can tell whether the address or the prefix is the mistake.
         Err(format!(
@@ -70,4 +71,15 @@ fn network(text: &str) -> Result<IpNet, String> {
             network.trunc()
         ))
     }
+}
+
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let v4 = match (network.addr().to_canonical(), network) {
+        (IpAddr::V4(address), IpNet::V6(v6)) if v6.prefix_len() >= MAPPED => {
+            Ipv4Net::new(address, v6.prefix_len() - MAPPED).ok()
+        }
+        _ => None,
+    };
+    v4.map_or(network, IpNet::V4)
 }
