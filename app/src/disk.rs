@@ -17,6 +17,31 @@ pub(crate) fn read_at_most(most: usize, path: &Path, bytes: &mut Vec<u8>) -> io:
     Ok(bytes.len() <= most)
 }
 
+/// What a path leads to if not to a file: reading may then wait for ever, for somebody who writes.
+pub(crate) fn kind_unless_file(metadata: &fs::Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return None;
+    }
+    if kind.is_dir() {
+        return Some("a directory");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("a device");
+        }
+    }
+    Some("no file")
+}
+
 /// Who may read a file that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {

@@ -16,6 +16,10 @@ const ALGORITHM: &str = "secp256k1";
 /// The file that is written has about 200 bytes.
 const MAX_FILE_BYTES: usize = 1_024;
 
+const ALL_OF_OTHERS: u32 = 0o007;
+const WRITE_OF_GROUP: u32 = 0o020;
+const READ_OF_GROUP: u32 = 0o040;
+
 /// Why there is no key. It never says anything of what is in the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
@@ -35,8 +39,16 @@ pub enum KeyFileError {
         /// What the system says.
         reason: String,
     },
-    /// Others can read the file, so the key is theirs as well.
-    #[error("{path}: others may read it (mode {mode:04o}); make it mode 0600", path = path.display())]
+    /// Reading it may never end.
+    #[error("{path}: this is {kind}", path = path.display())]
+    NotAFile {
+        /// What was to be a file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Everybody can read the file, so the key is theirs as well, or its group can replace it.
+    #[error("{path}: others may read or write it (mode {mode:04o}); make it mode 0600, or 0640 for its group to read it", path = path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -55,7 +67,7 @@ pub enum KeyFileError {
 /// end of the process when there is no `path`.
 ///
 /// # Errors
-/// The file cannot be read or written, may be read by others, or holds something else. It is left as it is.
+/// The file cannot be read or written, may be read by everybody, or holds something else. It is left as it is.
 pub fn load_or_make_key(
     path: Option<&Path>,
     make: impl FnOnce() -> KeyPair,
@@ -77,7 +89,8 @@ pub fn load_or_make_key(
 /// The key in the file `path`; `None` if there is no such file.
 ///
 /// # Errors
-/// The file cannot be read, may be read by others, or holds something else.
+/// The file cannot be read, may be read by everybody, or holds something else. One that its group may read is taken: a
+/// Kubernetes Secret with an fsGroup is one, and cannot be made another.
 pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
     let unreadable = |error: std::io::Error| {
         let (path, reason) = (path.to_owned(), error.to_string());
@@ -89,19 +102,17 @@ pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
             return Ok(None);
         }
         Err(error) => return Err(unreadable(error)),
-        #[cfg(unix)]
         Ok(metadata) => {
-            use std::os::unix::fs::MetadataExt;
-            let mode = metadata.mode() & 0o777;
-            if metadata.is_file() && mode & 0o077 != 0 {
-                return Err(KeyFileError::Exposed {
-                    path: path.to_owned(),
-                    mode,
-                });
+            if let Some(kind) = disk::kind_unless_file(&metadata) {
+                let path = path.to_owned();
+                return Err(KeyFileError::NotAFile { path, kind });
+            }
+            let mode = mode_of(&metadata);
+            if mode & (ALL_OF_OTHERS | WRITE_OF_GROUP) != 0 {
+                let path = path.to_owned();
+                return Err(KeyFileError::Exposed { path, mode });
             }
         }
-        #[cfg(not(unix))]
-        Ok(_) => {}
     }
     // With room for all of it: growing would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_FILE_BYTES));
@@ -113,6 +124,24 @@ pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
     key.map(Some).ok_or_else(|| KeyFileError::NotAKey {
         path: path.to_owned(),
     })
+}
+
+/// The mode of the file `path` if its group may read it, which is worth a warning.
+#[must_use]
+pub fn mode_for_group(path: &Path) -> Option<u32> {
+    let mode = mode_of(&std::fs::metadata(path).ok()?);
+    (mode & READ_OF_GROUP != 0).then_some(mode)
+}
+
+#[cfg(unix)]
+fn mode_of(metadata: &std::fs::Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o777
+}
+
+/// Elsewhere nothing is known of who may read it.
+#[cfg(not(unix))]
+fn mode_of(_metadata: &std::fs::Metadata) -> u32 {
+    0
 }
 
 fn text_of(key: &KeyPair) -> Zeroizing<String> {

@@ -280,6 +280,56 @@ fn g1_37_a_hundred_megabytes_of_dotenv_are_not_read() {
     );
 }
 
+/// A pipe that nobody writes to would hold the start up for ever.
+#[cfg(unix)]
+#[test]
+fn g1_39_what_is_no_file_is_refused_by_its_kind() {
+    let directory = Directory::new("pipe");
+    let pipe = |name: &str| {
+        let made = std::process::Command::new("mkfifo")
+            .arg(directory.0.join(name))
+            .status();
+        assert!(made.expect("mkfifo is there").success());
+    };
+    pipe(".env");
+    refused(directory.run(None), ".env: this is a pipe");
+    pipe("edge.key");
+    fs::remove_file(directory.0.join(".env")).expect("it is there");
+    directory.write("connserver.toml", "general.key_file = \"edge.key\"\n");
+    let problem = directory.run(None).map(|_| ()).expect_err("no key file");
+    assert!(
+        problem.to_string().ends_with("edge.key: this is a pipe"),
+        "{problem}"
+    );
+    fs::remove_file(directory.0.join("connserver.toml")).expect("it is there");
+    pipe("connserver.toml");
+    refused(directory.run(None), "connserver.toml: this is a pipe");
+    fs::remove_file(directory.0.join("connserver.toml")).expect("it is there");
+
+    std::os::unix::fs::symlink("/dev/zero", directory.0.join(".env")).expect("a link can be made");
+    refused(directory.run(None), ".env: this is a device");
+    fs::remove_file(directory.0.join(".env")).expect("it is there");
+    std::os::unix::fs::symlink("/dev/null", directory.0.join(".env")).expect("a link can be made");
+    assert!(directory.run(Some("/dev/null")).is_ok(), "nothing is read");
+
+    // One that is named may be written to by a command: `--config <(...)`.
+    let writer = std::thread::spawn({
+        pipe("written");
+        let path = directory.0.join("written");
+        move || fs::write(path, "clients.channel_capacity = 5\n")
+    });
+    let (loaded, _) = directory.run(Some("written")).expect("good");
+    assert_eq!(loaded.settings.clients.channel_capacity, 5);
+    writer.join().expect("no panic").expect("it was read");
+    let again = load(
+        &directory.0,
+        Some(Path::new("written")),
+        WhenMissing::Keep { has_file: true },
+        Vec::new(),
+    );
+    refused(again, "written: this is a pipe");
+}
+
 #[test]
 fn g1_38_faults_of_files_and_of_values_are_reported_together() {
     let directory = Directory::new("together");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use voltlane_app::config::{WhenMissing, load};
-use voltlane_app::key_file::{KeyFileError, load_or_make_key, read_key};
+use voltlane_app::key_file::{KeyFileError, load_or_make_key, mode_for_group, read_key};
 use voltlane_core::keys::KeyPair;
 
 const DIGITS: &str = "0707070707070707070707070707070707070707070707070707070707070707";
@@ -144,7 +144,7 @@ fn g11_04_what_people_do_to_a_text_file_does_no_harm() {
 #[test]
 fn g11_05_a_file_that_others_may_read() {
     let directory = Directory::new("mode");
-    for mode in [0o644, 0o640, 0o604, 0o620, 0o610, 0o777] {
+    for mode in [0o644, 0o604, 0o601, 0o620, 0o660, 0o777] {
         directory.write(format!("secp256k1 {DIGITS}\n"));
         directory.set_mode(mode);
         directory.refuses(&KeyFileError::Exposed {
@@ -152,9 +152,11 @@ fn g11_05_a_file_that_others_may_read() {
             mode,
         });
     }
-    for mode in [0o600, 0o400, 0o700] {
+    for mode in [0o600, 0o400, 0o700, 0o440, 0o640, 0o610] {
         directory.set_mode(mode);
         assert!(read_key(&directory.key()).is_ok(), "{mode:o}");
+        let for_group = (mode & 0o040 != 0).then_some(mode);
+        assert_eq!(mode_for_group(&directory.key()), for_group);
     }
 }
 
@@ -164,7 +166,13 @@ fn g11_06_a_directory_and_a_path_to_nowhere() {
     fs::create_dir(directory.key()).expect("a directory can be made");
     let error = load_or_make_key(Some(&directory.key()), || panic!("no silent replacement")).err();
     assert!(
-        matches!(error, Some(KeyFileError::Unreadable { .. })),
+        matches!(
+            error,
+            Some(KeyFileError::NotAFile {
+                kind: "a directory",
+                ..
+            })
+        ),
         "{error:?}"
     );
     let nowhere = directory.0.join("no/edge.key");

@@ -46,6 +46,21 @@ fn with_a_file_clients_recognise_the_edge_after_a_restart() {
     edge.stop();
 }
 
+/// A Kubernetes Secret with an fsGroup is such a file, and nobody there can change that.
+#[test]
+fn a_file_that_its_group_may_read_is_taken_with_a_warning() {
+    let (backend, directory) = (Backend::bind(), Directory::new());
+    start(&directory, &backend).stop();
+    for mode in [0o440, 0o640] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(directory.file("edge.key"), mode).expect("our own file");
+        let edge = start(&directory, &backend);
+        let line = edge.expect_log("the group of the key file may read the key");
+        assert!(line.contains("WARN"), "{line}");
+        edge.stop();
+    }
+}
+
 #[test]
 fn a_file_that_holds_no_key_or_that_others_can_read_is_refused_and_left_alone() {
     let (backend, directory) = (Backend::bind(), Directory::new());
@@ -57,7 +72,7 @@ fn a_file_that_holds_no_key_or_that_others_can_read_is_refused_and_left_alone() 
         ("half a key", half, 0o600),
         ("something else", "-----BEGIN PRIVATE KEY-----\n", 0o600),
         ("readable by all", &good, 0o644),
-        ("readable by a group", &good, 0o640),
+        ("writable by a group", &good, 0o660),
     ];
     for (name, contents, mode) in rows {
         directory.write("edge.key", contents);

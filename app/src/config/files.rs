@@ -86,7 +86,9 @@ pub fn load(
         line: 0,
     };
 
-    let mut file = read(&path).unwrap_or_else(|message| {
+    // `--config <(sops -d …)` is a pipe that somebody writes to. Once.
+    let may_be_a_pipe = named && !matches!(when_missing, WhenMissing::Keep { .. });
+    let mut file = read(&path, may_be_a_pipe).unwrap_or_else(|message| {
         problems.push(Problem::of_file(whole(), message));
         Some(Vec::new())
     });
@@ -132,7 +134,7 @@ pub fn load(
     let dotenv = if dotenv_path.is_dir() {
         Ok(None)
     } else {
-        read(&dotenv_path)
+        read(&dotenv_path, false)
     }
     .unwrap_or_else(|message| {
         let origin = Origin::DotEnv {
@@ -169,6 +171,11 @@ pub fn load(
     Ok((loaded?, note))
 }
 
+fn is_null_device(path: &Path) -> bool {
+    path.canonicalize()
+        .is_ok_and(|path| path == Path::new("/dev/null"))
+}
+
 /// What is wrong with the file of the key, if it is there: better known now than by clients that are refused.
 fn problem_of_key_file(directory: &Path, loaded: &Loaded) -> Option<Problem> {
     const KEY: &str = "general.key_file";
@@ -182,11 +189,15 @@ fn problem_of_key_file(directory: &Path, loaded: &Loaded) -> Option<Problem> {
     })
 }
 
-/// The bytes of a file, or `None` if there is none.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+/// The bytes of a file, or `None` if there is none. The null device is an empty file, and a pipe may be one that is read.
+fn read(path: &Path, may_be_a_pipe: bool) -> Result<Option<Vec<u8>>, String> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Err("this is a directory".into()),
-        Ok(_) => {}
+        Ok(metadata) => match disk::kind_unless_file(&metadata) {
+            None => {}
+            Some("a pipe") if may_be_a_pipe => {}
+            Some("a device") if is_null_device(path) => return Ok(Some(Vec::new())),
+            Some(kind) => return Err(format!("this is {kind}")),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match fs::read_link(path) {
                 Ok(target) => Err(format!(
