@@ -5,14 +5,14 @@ mod shards;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
 use voltlane_core::trunk::Trunk;
 use voltlane_driver::{
@@ -23,7 +23,7 @@ use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
 use crate::config::{Address, Settings};
 use crate::entry::ReadAgain;
-use crate::key_file::load_or_make_key;
+use crate::key_file::{load_or_make_key, mode_for_group};
 use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{self, Asked, Exchange, Snapshot};
@@ -49,6 +49,11 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let reloads = reload::on_hangup(again, settings.clone()).map_err(unhandled)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
+    if let Some(path) = &settings.general.key_file
+        && let Some(mode) = mode_for_group(path)
+    {
+        warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "the group of the key file may read the key");
+    }
     let resources = Resources::raise_and_measure();
     let config = settings.edge_config(resources);
 
@@ -74,6 +79,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let listeners = bound.listen(shards.get().into()).map_err(cannot_listen)?;
     let address = listeners.first().map(TcpListener::local_addr);
     let address = address.transpose().map_err(cannot_listen)?;
+    if let Some(address) = address {
+        warn_of_other_addresses(listen, address);
+    }
 
     // One loop for each shard, and one for what joins them if there are several.
     let loops = match usize::from(shards.get()) {
@@ -189,6 +197,27 @@ async fn within<T: Timer + Default, O>(
         timer.poll_until(cx, until).map(|()| Err(late()))
     })
     .await
+}
+
+/// An edge listens on one address. Clients that find another one of the same name would not find it there.
+fn warn_of_other_addresses(name: &Address, bound: SocketAddr) {
+    let Ok(candidates) = (name.host(), name.port()).to_socket_addrs() else {
+        return;
+    };
+    let mut others: Vec<String> = candidates
+        .map(|candidate| candidate.ip())
+        .filter(|ip| *ip != bound.ip())
+        .map(|ip| ip.to_string())
+        .collect();
+    others.dedup();
+    if !others.is_empty() {
+        warn!(
+            name = name.host(),
+            listening = %bound.ip(),
+            not = others.join(", "),
+            "the name has several addresses, and the edge listens on one of them; [::] is all of this machine"
+        );
+    }
 }
 
 /// A connector that was asked once before, and that another one can take the place of.
