@@ -148,6 +148,8 @@ fn what_the_sources_cite_is_there() {
         "runtime-smol",
         "sim",
         "benches",
+        "conformance",
+        "fuzz",
     ] {
         rust_files(&root.join(directory), &mut files);
     }
