@@ -172,8 +172,8 @@ impl Churn {
 
     fn open(&mut self, role: Role, number: usize, sid: u64) -> Option<Conn> {
         self.opened += 1;
-        // Each address comes seldom enough for its limits.
-        let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + self.opened % 60_000));
+        // Each address, and its /24, comes seldom enough for its limits.
+        let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (self.opened % 60_000) * 256));
         let key = self.edge.handle_accepted(time(self.now), address).ok()?;
         let stranger = matches!(role, Role::Attempt(how) if !how.has_the_key());
         let number = if stranger { STRANGER } else { number };

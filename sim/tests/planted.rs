@@ -91,9 +91,11 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::ShutdownNeverEnds | Bug::ShutdownForgetsKicked => &["L7"],
         Bug::SourceOffByOne
         | Bug::WideSourceUnbounded
+        | Bug::WidePaceUnbounded
         | Bug::SourcePaceUnbounded
         | Bug::SessionsOffByOne => &["S16"],
-        Bug::StaleOfSourceUnbounded => &["S16", "S4"],
+        Bug::StaleOfSourceUnbounded | Bug::StaleOfWideUnbounded => &["S16", "S4"],
+        Bug::CapForgetsSources | Bug::RefusedEatWidePace => &["S15"],
         Bug::RefusedEatPace | Bug::PenaltyActsEarly | Bug::SourceLeaks | Bug::ReportRefuses => {
             &["S15"]
         }

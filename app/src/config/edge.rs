@@ -137,7 +137,10 @@ impl Settings {
                     wide_connections: size(limits.source_wide_connections.into()),
                     rate: limits.source_rate,
                     burst: limits.source_burst,
+                    wide_rate: limits.source_wide_rate,
+                    wide_burst: limits.source_wide_burst,
                     stale_sessions: size(limits.source_stale_clients.into()),
+                    wide_stale_sessions: size(limits.source_wide_stale_clients.into()),
                     penalties: limits.source_penalties,
                     table_size: size(limits.source_table_size.into()),
                     ..defaults.limits.sources
@@ -255,6 +258,9 @@ mod tests {
         settings.limits.enforce_sources = Enforce::Off;
         settings.limits.source_penalties = false;
         settings.limits.source_stale_clients = 19;
+        settings.limits.source_wide_rate = 27;
+        settings.limits.source_wide_burst = 28;
+        settings.limits.source_wide_stale_clients = 29;
         settings.clients.pace_packets_per_sec = 20;
         settings.clients.pace_packets_burst = 21;
         settings.clients.pace_bytes_per_sec = 22;
@@ -316,6 +322,14 @@ mod tests {
             [edge::Enforce::Report, edge::Enforce::Off]
         );
         assert_eq!(sources.stale_sessions, 19);
+        assert_eq!(
+            (
+                sources.wide_rate,
+                sources.wide_burst,
+                sources.wide_stale_sessions
+            ),
+            (27, 28, 29)
+        );
         let pace = config.clients.pace;
         assert_eq!(
             [pace.frames, pace.frames_burst, pace.bytes, pace.bytes_burst],

@@ -242,7 +242,7 @@ settings! {
         stale_timeout_secs: u32 = 300, 0..=31_536_000;
         /// How often expired clients are looked for. 0: each goes at its own time.
         stale_reap_interval_secs: u32 = 15, 0..=HOUR;
-        /// Dropped clients that are kept. Beyond it the longest-gone are failed first. 0: none is kept.
+        /// Dropped clients that are kept. For one more, one of the wider source that has most is failed. 0: none is kept.
         max_stale_clients: u32 = 65_535, 0..=MAX_COUNT;
         /// Packets that are kept for a client that is away and sent when it is back. 0: none; a packet for a client that
         /// is away fails that client at once. Left out, it is at most half of channel_capacity.
@@ -291,18 +291,24 @@ settings! {
         enforce_accepts: Enforce = Enforce::On, ();
         /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0: any number.
         source_connections: u32 = 256, 0..=MAX_COUNT;
-        /// Connections at once from one IPv6 /48. 0: any number.
-        source_wide_connections: u32 = 1_024, 0..=MAX_COUNT;
+        /// Connections at once from one wider source, an IPv4 /24 or an IPv6 /48; from an IPv6 /56 a quarter. 0: any number.
+        source_wide_connections: u32 = 4_096, 0..=MAX_COUNT;
         /// New connections a second from one source. 0: any number.
         source_rate: u32 = 50, 0..=MAX_COUNT;
         /// New connections that may come at once from one source before source_rate holds.
         source_burst: u32 = 200, 1..=MAX_COUNT;
-        /// Dropped clients of one source that are kept; one more is failed. 0: any number.
+        /// New connections a second from one wider source; from an IPv6 /56 a quarter. 0: any number.
+        source_wide_rate: u32 = 400, 0..=MAX_COUNT;
+        /// New connections at once from one wider source before source_wide_rate holds; from an IPv6 /56 a quarter.
+        source_wide_burst: u32 = 1_600, 1..=MAX_COUNT;
+        /// Dropped clients of one source that are kept. For one more, the longest-gone of them is failed. 0: any number.
         source_stale_clients: u32 = 256, 0..=MAX_COUNT;
+        /// Dropped clients of one wider source that are kept; of an IPv6 /56 a quarter. 0: any number.
+        source_wide_stale_clients: u32 = 4_096, 0..=MAX_COUNT;
         /// Whether a source that sends nonsense, fails its proof or lets handshakes time out is refused for a while.
         source_penalties: bool = true, ();
-        /// Sources that are remembered at once. Beyond it wider networks stand for them.
-        source_table_size: u32 = 131_072, 1..=MAX_COUNT;
+        /// Sources, wider ones included, that are remembered at once. Beyond it wider ones stand for them.
+        source_table_size: u32 = 262_144, 1..=MAX_COUNT;
         /// Whether the limits on one source hold, as enforce_accepts says for all together.
         enforce_sources: Enforce = Enforce::On, ();
         /// Networks that the limits on one source do not hold for. In a variable: separated by commas.

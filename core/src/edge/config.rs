@@ -66,7 +66,8 @@ pub struct ClientsConfig {
     pub stale_timeout: Duration,
     /// How often expired sessions are looked for. 0: each at its own time.
     pub stale_reap_interval: Duration,
-    /// Sessions that may be away at one time; beyond it the longest gone ends. 0: none may be away.
+    /// Sessions that may be away at one time; beyond it one ends of the wider source that has most away (SPEC 9.7). 0: none may be
+    /// away.
     pub max_stale_clients: usize,
     /// Packets kept for a client that is away. 0: none, and a packet for it ends its session ("client is away").
     pub missed_packets_buffer_size: usize,
@@ -209,23 +210,32 @@ pub enum Enforce {
     Off,
 }
 
-/// What one source (an IPv4 address, an IPv6 /64) may do. For each number 0 means: any number.
+/// What one source may do. For each number 0 means: any number.
+///
+/// A source is an IPv4 address or an IPv6 /64. It is a part of wider ones: an IPv4 /24 or an IPv6 /48 may do what `wide_*` say, an
+/// IPv6 /56 a quarter of that, rounded up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLimits {
     /// Connections at one time.
     pub connections: usize,
-    /// Connections at one time from a wider network: an IPv6 /48; an IPv4 /24 whose addresses find no place in the table.
+    /// Connections at one time from a wider source.
     pub wide_connections: usize,
-    /// Sessions of one source that may be away at one time; one more ends ("too many stale clients").
+    /// Sessions of one source that may be away at one time; for one more, one of them ends ("too many stale clients", SPEC 9.7).
     pub stale_sessions: usize,
+    /// The same for a wider source.
+    pub wide_stale_sessions: usize,
     /// Connections taken in a second.
     pub rate: u32,
     /// Connections that may come at once before `rate` holds.
     pub burst: u32,
+    /// Connections taken in a second from a wider source.
+    pub wide_rate: u32,
+    /// Connections that may come at once before `wide_rate` holds.
+    pub wide_burst: u32,
     /// Whether a source that sends nonsense is refused for a while.
     pub penalties: bool,
-    /// Sources remembered at one time, wider networks included: a quarter is kept for these. Beyond it the wider network stands for a
-    /// source (for IPv4 the /24), then nothing does (SPEC 10.6(b)).
+    /// Sources remembered at one time, wider ones included: a quarter is kept for these. What finds no place counts only as part of the
+    /// wider source around it, and where that has none either, nowhere (SPEC 10.6(b)).
     pub table_size: usize,
 }
 
@@ -233,12 +243,18 @@ impl Default for SourceLimits {
     fn default() -> Self {
         SourceLimits {
             connections: 256,
-            wide_connections: 1024,
+            // Sixteen addresses that do all that one may. Behind the addresses of a carrier's /24 are thousands of subscribers, whose
+            // phones have a /64 each in IPv6: they do not notice. Sixteen such networks are needed to fill what is kept for all.
+            wide_connections: 4096,
             stale_sessions: 256,
+            wide_stale_sessions: 4096,
             rate: 50,
             burst: 200,
+            // A fifth of what all sources together may: five networks are needed to use that up.
+            wide_rate: 400,
+            wide_burst: 1600,
             penalties: true,
-            table_size: 131_072,
+            table_size: 262_144,
         }
     }
 }

@@ -38,7 +38,8 @@ reasons! {
         WriteTimedOut = "write_timed_out",
         /// The backend said so.
         Kicked = "kicked",
-        /// More clients than `max_stale_clients` were away, or more of its source than `sources.stale_sessions`.
+        /// More clients than `max_stale_clients` were away, or more of its source than `sources.stale_sessions` and
+        /// `sources.wide_stale_sessions` allow.
         TooManyStale = "too_many_stale",
         /// The machine holds nearly as much as it may, and this session held most.
         MemoryLimit = "memory_limit",
@@ -122,10 +123,10 @@ reasons! {
         /// More than `accept_rate` came.
         #[error("too many new connections a second")]
         TooFast = "too_fast",
-        /// `sources.connections` are there from its source, or `sources.wide_connections` from the network around it.
+        /// `sources.connections` are there from its source, or `sources.wide_connections` from a wider one.
         #[error("too many connections from one source")]
         SourceTooMany = "source_too_many",
-        /// More than `sources.rate` came from its source.
+        /// More than `sources.rate` came from its source, or more than `sources.wide_rate` from a wider one.
         #[error("too many new connections a second from one source")]
         SourceTooFast = "source_too_fast",
         /// Its source sent too much nonsense lately.

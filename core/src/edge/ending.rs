@@ -117,30 +117,39 @@ impl Edge {
         {
             return self.end_session(now, session, EndReason::MissedPacketsFull);
         }
-        let max_of_source = if limits.enforce_sources == Enforce::On {
-            limits.sources.stale_sessions
-        } else {
-            0
+        let mut sources = self.sources.lock();
+        let chain = sources.chain(source);
+        let over = sources.count_stale(source, &limits.sources);
+        drop(sources);
+        let absent = &mut self.sessions.absent;
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return;
         };
-        if !self.sources.lock().admit_stale(source, max_of_source) {
-            return self.end_session(now, session, EndReason::TooManyStale);
-        }
-        if let Some(entry) = self.sessions.slab.at_mut(session) {
-            entry.stale_source = source;
-        }
-        if self.sessions.away() > self.shares.most(Bound::Away)
-            && let Some(least_missed) = self.sessions.least_missed()
-        {
-            self.end_session(now, least_missed, EndReason::TooManyStale);
+        let exchanged = entry.exchanged;
+        entry.absence = Some(Box::new(absent.enter(source, &chain, session, exchanged)));
+        let full = over.filter(|_| limits.enforce_sources == Enforce::On);
+        let makes_room = match full {
+            Some(full) => absent.first_of(full),
+            None if self.sessions.away() > self.shares.most(Bound::Away) => {
+                self.sessions.absent.first_of_most()
+            }
+            None => return,
+        };
+        if let Some(makes_room) = makes_room {
+            self.end_session(now, makes_room, EndReason::TooManyStale);
         }
     }
 
     /// The session is not away any more: its client is back, or it ends.
     pub(super) fn end_absence(&mut self, now: Time, session: u32) {
         self.sessions.stale.disarm(&mut self.sessions.slab, session);
-        if let Some(entry) = self.sessions.slab.at_mut(session) {
-            let source = mem::replace(&mut entry.stale_source, Admission::EXEMPT);
-            self.sources.lock().release_stale(now, source);
+        if let Some(entry) = self.sessions.slab.at_mut(session)
+            && let Some(absence) = entry.absence.take()
+        {
+            let mut sources = self.sources.lock();
+            let chain = sources.chain(absence.admission);
+            self.sessions.absent.leave(&absence, &chain, session);
+            sources.release_stale(now, absence.admission);
         }
     }
 

@@ -347,6 +347,7 @@ impl Edge {
             .map(|s| s.queue.held_bytes() + s.backlog_bytes())
             .sum();
         assert_eq!(self.account.counted, of_conns + of_sessions);
+        assert_eq!(self.sessions.absent.len(), self.sessions.away());
     }
 }
 

@@ -13,9 +13,11 @@
 //! | `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
+//! | `absent.rs` | which session that is away makes room |
 //! | `timeouts.rs` | deadlines |
 //! | `reconfigure.rs` | another configuration while it runs |
 
+mod absent;
 mod admission;
 mod config;
 mod conn;

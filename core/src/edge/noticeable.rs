@@ -28,8 +28,7 @@ impl Edge {
                 hash_conn(conn, hasher);
             }
         }
-        let longest_gone = self.sessions.least_missed();
-        longest_gone.hash(hasher);
+        self.sessions.absent.first_of_most().hash(hasher);
     }
 }
 

@@ -9,9 +9,9 @@ use crate::queue::FrameQueue;
 use crate::slab::{Key, Slab, room_to_keep};
 use crate::time::Time;
 
+use super::absent::{Absence, Absent};
 use super::limits::Bucket;
 use super::memory::Holding;
-use super::sources::Admission;
 
 /// Where a session's client is (SPEC 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub(super) struct Session {
     pub(super) holding: Holding,
     /// Whether a packet ever went up or down: the others are the first to make room.
     pub(super) exchanged: bool,
-    /// Where it is counted while it is away.
-    pub(super) stale_source: Admission,
+    /// What is remembered while it is away.
+    pub(super) absence: Option<Box<Absence>>,
     /// Takeovers of a live connection.
     pub(super) takeovers: Bucket,
     /// What few sessions have at a time.
@@ -104,6 +104,8 @@ pub(super) struct Sessions {
     /// The sessions whose ids mean something.
     by_id: HashTable<Entry>,
     pub(super) stale: Deadlines<Session, StaleTimer, 2>,
+    /// Those that are away, by where they went from.
+    pub(super) absent: Absent,
 }
 
 /// Kinds of stale timers: sessions that exchanged a packet, and those that never did.
@@ -156,6 +158,7 @@ impl Sessions {
             slab: Slab::default(),
             by_id: HashTable::new(),
             stale: Deadlines::new(),
+            absent: Absent::default(),
         }
     }
 
@@ -185,7 +188,7 @@ impl Sessions {
             stale_timer: Timer::default(),
             holding: Holding::default(),
             exchanged: false,
-            stale_source: Admission::EXEMPT,
+            absence: None,
             takeovers: Bucket::full(now),
             rare: None,
         })?;
@@ -220,14 +223,6 @@ impl Sessions {
     /// How many are away.
     pub(super) fn away(&self) -> usize {
         self.stale.len(STALE) + self.stale.len(STALE_UNUSED)
-    }
-
-    /// The one that goes when too many are away: one that never exchanged a packet, else any; the longest gone.
-    pub(super) fn least_missed(&self) -> Option<u32> {
-        let unused = self.stale.first(STALE_UNUSED);
-        unused
-            .or_else(|| self.stale.first(STALE))
-            .map(|(index, _)| index)
     }
 
     /// Since when the longest gone is away.

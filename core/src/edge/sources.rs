@@ -1,10 +1,13 @@
 //! Where connections come from, and what is held against each source (SPEC 10.6).
 //!
-//! A source is an IPv4 address or an IPv6 /64: what one subscriber usually has. An IPv6 /48 is a wider source of its own, since one
-//! subscriber may have 65,536 networks of 64 bits. Check and count are one step, so that no two attempts pass on one last place.
+//! A source is an IPv4 address or an IPv6 /64: what one subscriber usually has. Each is a part of wider sources with limits of their
+//! own, an IPv4 /24 or an IPv6 /56 and /48, since one subscriber may have 65,536 networks of 64 bits. Check and count are one step, so
+//! that no two attempts pass on one last place.
+
+mod prefix;
 
 use core::hash::Hasher;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +20,7 @@ use crate::time::Time;
 
 use super::config::SourceLimits;
 use super::limits::Bucket;
+use prefix::{Prefix, Width};
 
 /// What a source did that costs it time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,66 +56,9 @@ pub(super) enum Refusal {
     Penalty,
 }
 
-/// A network, as what one entry of the table stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Prefix {
-    address: IpAddr,
-    bits: u8,
-}
-
-impl Prefix {
-    /// What one subscriber has: an IPv4 address, an IPv6 /64.
-    fn narrow(address: IpAddr) -> Self {
-        match canonical(address) {
-            v4 @ IpAddr::V4(_) => Prefix {
-                address: v4,
-                bits: 32,
-            },
-            IpAddr::V6(v6) => Prefix {
-                address: masked(v6, 64),
-                bits: 64,
-            },
-        }
-    }
-
-    /// What one site has: an IPv6 /48. For IPv4 it is the /24, which counts only when the table has no place for the address.
-    fn wide(address: IpAddr) -> Self {
-        match canonical(address) {
-            IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                Prefix {
-                    address: IpAddr::V4(Ipv4Addr::new(a, b, c, 0)),
-                    bits: 24,
-                }
-            }
-            IpAddr::V6(v6) => Prefix {
-                address: masked(v6, 48),
-                bits: 48,
-            },
-        }
-    }
-
-    fn is_wide(self) -> bool {
-        matches!(self.bits, 24 | 48)
-    }
-}
-
 /// The source that `address` belongs to, as its first address (SPEC 10.6(b)).
 pub(super) fn network(address: IpAddr) -> IpAddr {
     Prefix::narrow(address).address
-}
-
-/// An IPv4 address in IPv6 clothes is the IPv4 address.
-fn canonical(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
-    }
-}
-
-fn masked(address: Ipv6Addr, bits: u32) -> IpAddr {
-    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-    IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -119,33 +66,66 @@ const NOBODY: u32 = u32::MAX;
 /// One in so many places of the table is kept for wider networks, which stand for the sources that find no place.
 const WIDE_SHARE: usize = 4;
 
+/// An IPv6 /56 may do one in so many of what a /48 may, rounded up.
+const MIDDLE_PART: u32 = 4;
+
 /// How many idle entries one call looks at.
 const LOOKS: usize = 4;
 
-/// The entries in which a connection is counted; they stay as long as it does.
+/// Where a connection is counted, for as long as it lives: in this entry and in those of the wider sources around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
-    narrow: u32,
-    wide: u32,
+    narrowest: u32,
 }
 
 impl Admission {
     /// Counted nowhere: from a network that is never limited.
-    pub(super) const EXEMPT: Admission = Admission {
-        narrow: NOBODY,
-        wide: NOBODY,
+    pub(super) const EXEMPT: Admission = Admission { narrowest: NOBODY };
+}
+
+/// The entries around an admission, the narrowest first; of one that is counted nowhere, a number that no entry has. So all of those
+/// are as if of one source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    entries: [u32; 3],
+    len: usize,
+}
+
+impl Chain {
+    const NONE: Chain = Chain {
+        entries: [NOBODY; 3],
+        len: 0,
     };
 
-    fn entries(self) -> impl Iterator<Item = u32> {
-        [self.narrow, self.wide]
-            .into_iter()
-            .filter(|&index| index != NOBODY)
+    fn push(&mut self, index: u32) {
+        if let Some(next) = self.entries.get_mut(self.len) {
+            *next = index;
+            self.len += 1;
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.entries.into_iter().take(self.len.max(1))
+    }
+
+    pub(super) fn widest(&self) -> u32 {
+        self.iter().last().unwrap_or(NOBODY)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(entries: &[u32]) -> Chain {
+        let mut chain = Chain::NONE;
+        entries.iter().for_each(|&index| chain.push(index));
+        chain
     }
 }
 
 #[derive(Debug)]
 struct Source {
     prefix: Prefix,
+    /// The entry of the next wider source, [`NOBODY`] if there is none. It counts what this one counts, so it stays while this one is in
+    /// use; in an entry that is not in use it means nothing.
+    parent: u32,
     connections: u32,
     /// Sessions away whose last connection came from here.
     stale: u32,
@@ -228,16 +208,17 @@ impl Sources {
         limits: &SourceLimits,
     ) -> Result<Admission, Refusal> {
         let admission = self.look_up(now, address, limits);
+        // The narrowest first: what one address is refused costs the network around it nothing.
+        let mut next = admission.narrowest;
         let mut verdict = Ok(admission);
-        for index in admission.entries() {
-            if let Some(source) = self.slab.at_mut(index)
-                && let Err(refusal) = source.check(now, limits)
-            {
-                verdict = verdict.and(Err(refusal));
-            }
+        while let Some(source) = self.slab.at_mut(next).filter(|_| verdict.is_ok()) {
+            verdict = source.check(now, limits).map(|()| admission);
+            next = source.parent;
         }
         if verdict.is_ok() {
             self.count_in(admission);
+        } else {
+            self.rest_all(now, admission);
         }
         verdict
     }
@@ -256,64 +237,108 @@ impl Sources {
 
     /// A connection that was counted in is gone.
     pub(super) fn release(&mut self, now: Time, admission: Admission) {
-        for index in admission.entries() {
-            let Some(source) = self.slab.at_mut(index) else {
-                continue;
-            };
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at_mut(next) {
             source.connections = source.connections.saturating_sub(1);
-            if source.is_unused() {
-                self.idle.arm(&mut self.slab, index, IDLE, now);
-            }
+            next = self.rest(now, next);
         }
     }
 
-    /// Counts a session that is away from now on, if `max` (0: any number) allows.
-    pub(super) fn admit_stale(&mut self, admission: Admission, max: usize) -> bool {
-        let Some(source) = self.slab.at_mut(admission.narrow) else {
-            return true;
-        };
-        let fits = max == 0 || (source.stale as usize) < max;
-        source.stale += u32::from(fits);
-        fits
+    /// The sources that what was counted in there counts for, while it does.
+    pub(super) fn chain(&self, admission: Admission) -> Chain {
+        let mut chain = Chain::NONE;
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at(next) {
+            chain.push(next);
+            next = source.parent;
+        }
+        chain
+    }
+
+    /// Counts a session that is away from now on. The narrowest of its sources of which more are away than may be.
+    pub(super) fn count_stale(
+        &mut self,
+        admission: Admission,
+        limits: &SourceLimits,
+    ) -> Option<u32> {
+        let mut over = None;
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at_mut(next) {
+            source.stale += 1;
+            let max = source.allowance(limits).stale_sessions;
+            if max > 0 && source.stale as usize > max {
+                over = over.or(Some(next));
+            }
+            next = source.parent;
+        }
+        over
     }
 
     /// A session that was counted in as away is not away any more.
     pub(super) fn release_stale(&mut self, now: Time, admission: Admission) {
-        if let Some(source) = self.slab.at_mut(admission.narrow) {
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at_mut(next) {
             source.stale = source.stale.saturating_sub(1);
-            if source.is_unused() {
-                self.idle.arm(&mut self.slab, admission.narrow, IDLE, now);
-            }
+            next = self.rest(now, next);
         }
+    }
+
+    fn rest_all(&mut self, now: Time, admission: Admission) {
+        let mut next = admission.narrowest;
+        while self.slab.at(next).is_some() {
+            next = self.rest(now, next);
+        }
+    }
+
+    /// If nothing counts at the entry any more, its idleness begins. The next wider one.
+    fn rest(&mut self, now: Time, index: u32) -> u32 {
+        let Some(source) = self.slab.at(index) else {
+            return NOBODY;
+        };
+        let parent = source.parent;
+        if source.is_unused() {
+            self.idle.arm(&mut self.slab, index, IDLE, now);
+        }
+        parent
     }
 
     /// What a connection that is counted in did is held against its source.
     pub(super) fn punish(&mut self, now: Time, admission: Admission, offence: Offence) {
-        if let Some(source) = self.slab.at_mut(admission.narrow) {
+        if let Some(source) = self.slab.at_mut(admission.narrowest)
+            && source.prefix.width() == Width::Narrow
+        {
             source.penalty_until =
                 (source.penalty_until.max(now) + offence.penalty()).min(now + MAX_PENALTY);
         }
     }
 
+    /// The entries of all sources that `address` belongs to, as far as there are places for them. They are not idle from now on: what
+    /// they are looked up for counts something at them, or lets them [`rest`](Self::rest).
     fn look_up(&mut self, now: Time, address: IpAddr, limits: &SourceLimits) -> Admission {
-        let address = canonical(address);
-        let narrow = self.entry(now, Prefix::narrow(address), limits);
-        let wide = match address {
-            IpAddr::V4(_) if narrow.is_some() => None,
-            _ => self.entry(now, Prefix::wide(address), limits),
-        };
-        Admission {
-            narrow: narrow.unwrap_or(NOBODY),
-            wide: wide.unwrap_or(NOBODY),
+        let narrow = Prefix::narrow(address);
+        // Who is in use has its parents.
+        if let Some(index) = self.find(narrow)
+            && let Some(source) = self.slab.at(index)
+            && !source.is_unused()
+        {
+            return Admission { narrowest: index };
         }
+        let mut narrowest = NOBODY;
+        for prefix in Prefix::all(address).rev() {
+            if let Some(index) = self.entry(now, prefix, narrowest, limits) {
+                // Or the next entry could take its place.
+                self.idle.disarm(&mut self.slab, index);
+                narrowest = index;
+            }
+        }
+        Admission { narrowest }
     }
 
     fn count_in(&mut self, admission: Admission) {
-        for index in admission.entries() {
-            self.idle.disarm(&mut self.slab, index);
-            if let Some(source) = self.slab.at_mut(index) {
-                source.connections += 1;
-            }
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at_mut(next) {
+            source.connections += 1;
+            next = source.parent;
         }
     }
 
@@ -363,17 +388,33 @@ impl Sources {
         self.slab.len() < places
     }
 
-    /// The entry of `prefix`, made if there is a place for it.
-    fn entry(&mut self, now: Time, prefix: Prefix, limits: &SourceLimits) -> Option<u32> {
+    /// The entry of `prefix` within that of `parent`, made if there is a place for it.
+    fn entry(
+        &mut self,
+        now: Time,
+        prefix: Prefix,
+        parent: u32,
+        limits: &SourceLimits,
+    ) -> Option<u32> {
         if let Some(index) = self.find(prefix) {
+            if let Some(source) = self.slab.at_mut(index)
+                && source.is_unused()
+            {
+                source.parent = parent;
+            }
             return Some(index);
         }
-        let kept = limits.table_size / WIDE_SHARE * usize::from(!prefix.is_wide());
+        let kept = if prefix.width() == Width::Narrow {
+            limits.table_size / WIDE_SHARE
+        } else {
+            0
+        };
         if !self.make_room(now, limits.table_size - kept, limits) {
             return None;
         }
         let key = self.slab.insert(Source {
             prefix,
+            parent,
             connections: 0,
             stale: 0,
             rate: Bucket::full(now),
@@ -425,19 +466,46 @@ impl Sources {
     }
 }
 
+/// What the limits allow to one source.
+struct Allowance {
+    connections: usize,
+    stale_sessions: usize,
+    rate: u32,
+    burst: u32,
+}
+
 impl Source {
-    fn check(&mut self, now: Time, limits: &SourceLimits) -> Result<(), Refusal> {
-        let max = if self.prefix.is_wide() {
-            limits.wide_connections
-        } else {
-            limits.connections
+    fn allowance(&self, limits: &SourceLimits) -> Allowance {
+        let part = match self.prefix.width() {
+            Width::Narrow => {
+                return Allowance {
+                    connections: limits.connections,
+                    stale_sessions: limits.stale_sessions,
+                    rate: limits.rate,
+                    burst: limits.burst,
+                };
+            }
+            Width::Middle => MIDDLE_PART,
+            Width::Wide => 1,
         };
+        Allowance {
+            connections: limits.wide_connections.div_ceil(part as usize),
+            stale_sessions: limits.wide_stale_sessions.div_ceil(part as usize),
+            rate: limits.wide_rate.div_ceil(part),
+            burst: limits.wide_burst.div_ceil(part),
+        }
+    }
+
+    fn check(&mut self, now: Time, limits: &SourceLimits) -> Result<(), Refusal> {
+        let allowance = self.allowance(limits);
+        let max = allowance.connections;
         if max > 0 && self.connections as usize >= max {
             return Err(Refusal::TooMany);
         }
-        if limits.rate > 0
-            && !self.prefix.is_wide()
-            && !self.rate.take(now, limits.burst, interval(limits.rate))
+        if allowance.rate > 0
+            && !self
+                .rate
+                .take(now, allowance.burst, interval(allowance.rate))
         {
             return Err(Refusal::TooFast);
         }
@@ -456,7 +524,10 @@ impl Source {
     fn is_blank(&self, now: Time, limits: &SourceLimits) -> bool {
         self.is_unused()
             && self.penalty_until <= now
-            && (limits.rate == 0 || self.rate.is_full(now, interval(limits.rate)))
+            && match self.allowance(limits).rate {
+                0 => true,
+                rate => self.rate.is_full(now, interval(rate)),
+            }
     }
 }
 

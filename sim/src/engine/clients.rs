@@ -54,12 +54,12 @@ impl World<'_> {
         Lane::Client(self.conns[conn as usize].peer.client as u32)
     }
 
-    /// Where a connection comes from. Once the faults are over each has an address of its own: what a source has done is
+    /// Where a connection comes from. Once the faults are over each has an address and a /24 of its own: what a source has done is
     /// not held against a healthy client that has moved.
     fn address(&self, conn: u32, client: usize) -> IpAddr {
         let sources = self.plan.options.sources;
         if sources == 0 || self.healed {
-            return IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
+            return IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (conn << 8)));
         }
         source_address(client as u64 % sources, conn)
     }

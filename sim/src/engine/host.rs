@@ -184,7 +184,10 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     sources.wide_connections = options.wide_connections as usize;
     sources.rate = options.source_rate as u32;
     sources.burst = options.source_burst as u32;
+    sources.wide_rate = options.wide_rate as u32;
+    sources.wide_burst = options.wide_burst as u32;
     sources.stale_sessions = options.source_stale as usize;
+    sources.wide_stale_sessions = options.wide_stale as usize;
     sources.penalties = options.penalties != 0;
     config
 }

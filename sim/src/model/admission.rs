@@ -1,7 +1,7 @@
 //! Who is let in, as SPEC 10.6 describes it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Model;
 use super::conn::{Conn, Manner, State};
@@ -51,7 +51,10 @@ pub(crate) struct AdmissionLimits {
     wide_connections: usize,
     rate: u64,
     burst: u64,
-    pub(super) stale: usize,
+    wide_rate: u64,
+    wide_burst: u64,
+    stale: usize,
+    wide_stale: usize,
     penalties: bool,
     pub(super) enforce_sources: Enforce,
 }
@@ -68,11 +71,44 @@ impl AdmissionLimits {
             wide_connections: options.wide_connections as usize,
             rate: options.source_rate,
             burst: options.source_burst,
+            wide_rate: options.wide_rate,
+            wide_burst: options.wide_burst,
             stale: options.source_stale as usize,
+            wide_stale: options.wide_stale as usize,
             penalties: options.penalties != 0,
             enforce_sources: Enforce::new(options.enforce_sources),
         }
     }
+
+    /// What one network may do.
+    fn of(&self, network: Network) -> Allowance {
+        let part = match network.bits {
+            24 | 48 => 1,
+            56 => 4,
+            _ => {
+                return Allowance {
+                    connections: self.connections,
+                    rate: self.rate,
+                    burst: self.burst,
+                    stale: self.stale,
+                };
+            }
+        };
+        Allowance {
+            connections: self.wide_connections.div_ceil(part as usize),
+            rate: self.wide_rate.div_ceil(part),
+            burst: self.wide_burst.div_ceil(part),
+            stale: self.wide_stale.div_ceil(part as usize),
+        }
+    }
+}
+
+/// For each number 0 means: any number.
+struct Allowance {
+    connections: usize,
+    rate: u64,
+    burst: u64,
+    stale: usize,
 }
 
 /// A pace: how long until the whole burst is in hand again.
@@ -92,7 +128,7 @@ impl Pace {
     }
 }
 
-/// An IPv4 address, an IPv6 /64, or an IPv6 /48: its first bits, and how many they are.
+/// An IPv4 address or /24, an IPv6 /64, /56 or /48: its first bits, and how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Network {
     address: IpAddr,
@@ -102,26 +138,30 @@ pub(super) struct Network {
 impl Network {
     /// The source of SPEC 10.6(b).
     pub(super) fn of(address: IpAddr) -> Network {
-        match address.to_canonical() {
-            IpAddr::V4(_) => Network {
-                address: address.to_canonical(),
-                bits: 32,
-            },
-            IpAddr::V6(address) => Network::cut(address, 64),
-        }
+        Network::all(address)[0]
     }
 
-    fn wide(address: IpAddr) -> Option<Network> {
+    /// It and the wider ones around it.
+    pub(super) fn all(address: IpAddr) -> Vec<Network> {
         match address.to_canonical() {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(Network::cut(address, 48)),
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                let wide = Ipv4Addr::new(a, b, c, 0);
+                [(address, 32), (wide, 24)]
+                    .map(|(address, bits)| Network {
+                        address: address.into(),
+                        bits,
+                    })
+                    .to_vec()
+            }
+            IpAddr::V6(address) => [64, 56, 48]
+                .map(|bits| Network {
+                    address: Ipv6Addr::from_bits(address.to_bits() >> (128 - bits) << (128 - bits))
+                        .into(),
+                    bits,
+                })
+                .to_vec(),
         }
-    }
-
-    fn cut(address: Ipv6Addr, bits: u8) -> Network {
-        let kept = u128::MAX << (128 - bits);
-        let address = IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & kept));
-        Network { address, bits }
     }
 }
 
@@ -178,8 +218,7 @@ impl Model {
         if let Some(state) = self.conns.get_mut(&conn) {
             (state.address, state.counted) = (address, counted);
         }
-        let networks = [Some(Network::of(address)), Network::wide(address)];
-        for network in networks.into_iter().flatten().filter(|_| counted) {
+        for network in Network::all(address).into_iter().filter(|_| counted) {
             let source = self.admission.sources.entry(network).or_default();
             source.connections += 1;
         }
@@ -239,34 +278,25 @@ impl Model {
     }
 
     fn check_source(&mut self, address: IpAddr) -> Result<(), &'static str> {
-        let (now, limits) = (self.now, self.limits.admission.clone());
-        let source = self
-            .admission
-            .sources
-            .entry(Network::of(address))
-            .or_default();
-        if limits.connections > 0 && source.connections >= limits.connections {
-            return Err("connections of the source");
-        }
-        if limits.rate > 0 {
-            if !source.pace.has_one(now, limits.rate, limits.burst) {
-                return Err("the pace of the source");
+        let (now, limits) = (self.now, &self.limits.admission);
+        for network in Network::all(address) {
+            let may = limits.of(network);
+            let source = self.admission.sources.entry(network).or_default();
+            if may.connections > 0 && source.connections >= may.connections {
+                return Err("connections of the source");
             }
-            source.pace.take(now, limits.rate);
-        }
-        if limits.penalties && source.penalty_until.saturating_sub(now) >= PENALTY_ACTS {
-            self.reach.in_penalty += 1;
-            return Err("the source's penalty");
-        }
-        let wide = Network::wide(address).and_then(|wide| self.admission.sources.get(&wide));
-        match wide {
-            Some(wide)
-                if limits.wide_connections > 0 && wide.connections >= limits.wide_connections =>
-            {
-                Err("connections of the wider source")
+            if may.rate > 0 {
+                if !source.pace.has_one(now, may.rate, may.burst) {
+                    return Err("the pace of the source");
+                }
+                source.pace.take(now, may.rate);
             }
-            _ => Ok(()),
+            if limits.penalties && source.penalty_until.saturating_sub(now) >= PENALTY_ACTS {
+                self.reach.in_penalty += 1;
+                return Err("the source's penalty");
+            }
         }
+        Ok(())
     }
 
     /// SPEC 10.6(c).
@@ -320,8 +350,8 @@ impl Model {
         if !conn.counted {
             return;
         }
-        for network in [Some(Network::of(conn.address)), Network::wide(conn.address)] {
-            if let Some(source) = network.and_then(|one| self.admission.sources.get_mut(&one)) {
+        for network in Network::all(conn.address) {
+            if let Some(source) = self.admission.sources.get_mut(&network) {
                 source.connections -= 1;
             }
         }
@@ -350,21 +380,26 @@ impl Model {
         source.penalty_until = until.min(now + PENALTY_MOST);
     }
 
-    /// SPEC 9.7(a): whether a session that went away from `address` is one too many of its source.
-    pub(super) fn is_one_too_many(&self, sid: u64, address: IpAddr) -> bool {
+    /// SPEC 9.7(a): of the networks that the session counts for while it is away, the narrowest of which more are away than may be.
+    pub(super) fn full_source(&self, counts_for: &[Network]) -> Option<Network> {
         let limits = &self.limits.admission;
-        if limits.enforce_sources != Enforce::On || limits.stale == 0 || !self.is_limited(address) {
-            return false;
+        if limits.enforce_sources != Enforce::On {
+            return None;
         }
-        let network = Network::of(address);
-        let others = self.sessions.iter().filter(|(other, session)| {
-            **other != sid && session.conn.is_none() && session.went_from == Some(network)
-        });
-        others.count() >= limits.stale
+        let is_over = |network: &&Network| {
+            let most = limits.of(**network).stale;
+            let away = self.sessions.values().filter(|one| one.conn.is_none());
+            most > 0 && away.filter(|one| one.went_from.contains(network)).count() > most
+        };
+        counts_for.iter().find(is_over).copied()
     }
 
-    /// The source that a session away from `address` counts for.
-    pub(super) fn counts_for(&self, address: IpAddr) -> Option<Network> {
-        self.is_limited(address).then(|| Network::of(address))
+    /// The sources that a session away from `address` counts for, the narrowest first.
+    pub(super) fn counts_for(&self, address: IpAddr) -> Vec<Network> {
+        if self.is_limited(address) {
+            Network::all(address)
+        } else {
+            Vec::new()
+        }
     }
 }

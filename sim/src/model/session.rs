@@ -1,6 +1,6 @@
 //! One session as SPEC sections 8.3 and 9 describe it, and what is due when.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::admission::Network;
 use super::conn::{Manner, Piece, State};
@@ -21,8 +21,8 @@ pub(super) struct Session {
     pub(super) deadline: u64,
     /// It went away in an event of its own: before all that went later.
     pub(super) left_by_event: bool,
-    /// While away: the source that it counts for.
-    pub(super) went_from: Option<Network>,
+    /// While away: the sources that it counts for, the narrowest first.
+    pub(super) went_from: Vec<Network>,
     /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away is not carried yet.
     pub(super) carried: bool,
     /// Connections with an open challenge for it, the oldest first.
@@ -38,7 +38,7 @@ impl Session {
             departure: 0,
             deadline: 0,
             left_by_event: false,
-            went_from: None,
+            went_from: Vec::new(),
             carried: false,
             challenges: VecDeque::new(),
             takeovers: Tokens::default(),
@@ -249,23 +249,14 @@ impl Model {
         {
             return self.end_session(sid, "missed packet buffer full");
         }
-        let went_from = address.and_then(|address| self.counts_for(address));
-        let Some(session) = self.sessions.get_mut(&sid) else {
-            return;
-        };
-        session.went_from = went_from;
-        let deadline = session.deadline;
-        if address.is_some_and(|address| self.is_one_too_many(sid, address)) {
-            let alike = self.sessions.values().filter(|one| {
-                (one.went_from, one.deadline) == (went_from, deadline) && one.conn.is_none()
-            });
-            return if Self::order_is_seen(alike) {
-                self.end_session(sid, "too many stale clients");
-            } else {
-                self.lose_sight();
-            };
+        let went_from = address.map_or_else(Vec::new, |address| self.counts_for(address));
+        if let Some(session) = self.sessions.get_mut(&sid) {
+            session.went_from.clone_from(&went_from);
         }
-        self.cap_away();
+        match self.full_source(&went_from) {
+            Some(full) => self.end_one_away(|one| one.went_from.contains(&full)),
+            None => self.cap_away(),
+        }
     }
 
     /// Whether the order in which these went away, all at one instant, is to be seen: only where an event of its own took each away.
@@ -278,14 +269,27 @@ impl Model {
 
     /// SPEC 9.7(b).
     fn cap_away(&mut self) {
-        let away = || self.sessions.iter().filter(|(_, one)| one.conn.is_none());
-        if away().count() <= self.limits.max_stale {
-            return;
+        let mut away: BTreeMap<Option<Network>, usize> = BTreeMap::new();
+        for session in self.sessions.values().filter(|one| one.conn.is_none()) {
+            *away.entry(session.went_from.last().copied()).or_default() += 1;
         }
-        let Some((&sid, first)) = away().min_by_key(|(_, one)| (one.carried, one.departure)) else {
+        if away.values().sum::<usize>() > self.limits.max_stale {
+            let most = away.values().copied().max();
+            self.end_one_away(|one| away.get(&one.went_from.last().copied()).copied() == most);
+        }
+    }
+
+    /// One of these makes room (9.7(c)).
+    fn end_one_away(&mut self, of: impl Fn(&Session) -> bool) {
+        let candidates = || {
+            let away = self.sessions.iter().filter(|(_, one)| one.conn.is_none());
+            away.filter(|(_, one)| of(one))
+        };
+        let Some((&sid, first)) = candidates().min_by_key(|(_, one)| (one.carried, one.departure))
+        else {
             return;
         };
-        let alike = away()
+        let alike = candidates()
             .map(|(_, one)| one)
             .filter(|one| (one.carried, one.deadline) == (first.carried, first.deadline));
         if Self::order_is_seen(alike) {

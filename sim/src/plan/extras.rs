@@ -147,6 +147,9 @@ fn limit(options: &mut Options, rng: &mut Rng) {
     options.source_rate = rng.pick(&[0, 1, 5, 50]);
     options.source_burst = rng.pick(&[1, 4, 20]);
     options.source_stale = rng.pick(&[0, 1, 2, 256]);
+    options.wide_rate = rng.pick(&[0, 4, 400]);
+    options.wide_burst = rng.pick(&[2, 9, 1_600]);
+    options.wide_stale = rng.pick(&[0, 1, 3, 4_096]);
     options.penalties = rng.below(2);
     options.accept_rate = rng.pick(&[0, 5, 40, 2_000]);
     options.accept_burst = rng.pick(&[1, 6, 60]);

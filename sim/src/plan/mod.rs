@@ -127,14 +127,17 @@ options! {
     accept_burst = 4_000;
     /// Whether the limits on all accepts hold: 0 on, 1 report, 2 off.
     enforce_accepts = 0;
-    /// Connections of one source at one time; of an IPv6 /48.
+    /// Connections of one source at one time; of a wider one.
     source_connections = 256;
-    wide_connections = 1_024;
-    /// Connections of one source taken in a second, and at once.
+    wide_connections = 4_096;
+    /// Connections of one source taken in a second, and at once; of a wider one.
     source_rate = 50;
     source_burst = 200;
-    /// Sessions of one source that may be away.
+    wide_rate = 400;
+    wide_burst = 1_600;
+    /// Sessions of one source that may be away; of a wider one.
     source_stale = 256;
+    wide_stale = 4_096;
     /// 1: nonsense costs its source time.
     penalties = 1;
     /// Whether the limits on sources hold: 0 on, 1 report, 2 off.

@@ -126,7 +126,7 @@ fn config(rng: &mut Rng, heavy: bool) -> EdgeConfig {
     limits.handshake_timeout = millis(rng.log_between(500, 5_000));
     // Rates and penalties are the machine's own business, not that of several together.
     limits.accept_rate = 0;
-    limits.sources.rate = 0;
+    (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
     limits.sources.penalties = false;
     limits.sources.connections = rng.pick(&[0, 3, 6, 256, 256]);
     config

@@ -6,8 +6,11 @@ const LIMITS: SourceLimits = SourceLimits {
     connections: 3,
     wide_connections: 5,
     stale_sessions: 2,
+    wide_stale_sessions: 0,
     rate: 2,
     burst: 4,
+    wide_rate: 0,
+    wide_burst: 1,
     penalties: true,
     table_size: 4,
 };
@@ -53,40 +56,104 @@ fn concurrent_connections_are_counted_for_each_address_and_each_64() {
 }
 
 #[test]
-fn a_48_has_a_bound_of_its_own() {
+fn wider_sources_have_bounds_of_their_own() {
     let unpaced = SourceLimits {
         rate: 0,
+        wide_connections: 7,
         table_size: 100,
         ..LIMITS
     };
     let mut sources = Sources::new([1; 16]);
-    for n in 0..5 {
-        assert_eq!(
-            passes(
-                &mut sources,
-                Time::ZERO,
-                &format!("2001:db8:1:{n}::1"),
-                &unpaced
-            ),
-            Ok(())
-        );
+    let mut come = |address: &str| passes(&mut sources, Time::ZERO, address, &unpaced);
+    // A quarter of seven, rounded up.
+    assert_eq!(come("2001:db8:1:000::1"), Ok(()));
+    assert_eq!(come("2001:db8:1:0ff::1"), Ok(()));
+    assert_eq!(come("2001:db8:1:001::1"), Err(Refusal::TooMany), "the /56");
+    for n in 1..=5 {
+        assert_eq!(come(&format!("2001:db8:1:{n}00::1")), Ok(()));
     }
-    assert_eq!(
-        passes(&mut sources, Time::ZERO, "2001:db8:1:77::1", &unpaced),
-        Err(Refusal::TooMany)
-    );
-    assert_eq!(
-        passes(&mut sources, Time::ZERO, "2001:db8:2::1", &unpaced),
-        Ok(())
-    );
-    for _ in 0..3 {
-        let _ = passes(&mut sources, Time::ZERO, "2001:db8:3::1", &unpaced);
+    assert_eq!(come("2001:db8:1:7700::1"), Err(Refusal::TooMany), "the /48");
+    assert_eq!(come("2001:db8:2::1"), Ok(()));
+    for n in 1..=7 {
+        assert_eq!(come(&format!("192.0.2.{n}")), Ok(()));
     }
-    assert_eq!(
-        passes(&mut sources, Time::ZERO, "2001:db8:3::2", &unpaced),
-        Err(Refusal::TooMany),
-        "the same /64"
-    );
+    assert_eq!(come("192.0.2.8"), Err(Refusal::TooMany), "the /24");
+    assert_eq!(come("192.0.3.8"), Ok(()));
+}
+
+#[test]
+fn wider_sources_have_a_pace_that_what_one_address_is_refused_does_not_use_up() {
+    let limits = SourceLimits {
+        connections: 0,
+        wide_connections: 0,
+        rate: 1,
+        burst: 3,
+        wide_rate: 4,
+        wide_burst: 8,
+        table_size: 100,
+        ..LIMITS
+    };
+    let mut sources = Sources::new([1; 16]);
+    let mut passed = |now, address: &str| {
+        (0..50)
+            .filter(|_| sources.admit(now, ip(address), &limits).is_ok())
+            .count()
+    };
+    assert_eq!(passed(Time::ZERO, "192.0.2.1"), 3, "its own burst");
+    assert_eq!(passed(Time::ZERO, "192.0.2.2"), 3);
+    assert_eq!(passed(Time::ZERO, "192.0.2.3"), 2, "what the /24 has left");
+    assert_eq!(passed(Time::ZERO, "192.0.3.1"), 3);
+    assert_eq!(passed(Time::ZERO + SECOND / 4, "192.0.2.4"), 1);
+    // One a second and a burst of two for a /56.
+    assert_eq!(passed(Time::ZERO, "2001:db8:0:1::"), 2);
+    assert_eq!(passed(Time::ZERO, "2001:db8:0:2::"), 0);
+    assert_eq!(passed(Time::ZERO, "2001:db8:0:100::"), 2);
+    assert_eq!(passed(Time::ZERO + SECOND, "2001:db8:0:3::"), 1);
+}
+
+#[test]
+fn of_more_sessions_away_than_may_be_the_narrowest_source_is_named() {
+    let limits = SourceLimits {
+        wide_stale_sessions: 3,
+        rate: 0,
+        wide_connections: 0,
+        table_size: 100,
+        ..LIMITS
+    };
+    let mut sources = Sources::new([1; 16]);
+    let mut at = |address: &str| sources.admit(Time::ZERO, ip(address), &limits).unwrap();
+    let [one, two, three] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(&mut at);
+    let wide = sources.chain(one).widest();
+    assert_eq!(sources.chain(one).iter().last(), Some(wide));
+    let mut leave = |admission| sources.count_stale(admission, &limits);
+    assert_eq!([leave(one), leave(one)], [None; 2]);
+    assert_eq!(leave(one), Some(one.narrowest), "two of one address");
+    assert_eq!(leave(two), Some(wide), "three of a /24");
+    assert_eq!(leave(Admission::EXEMPT), None);
+    for gone in [one, two] {
+        sources.release_stale(Time::ZERO, gone);
+    }
+    let mut leave = |admission| sources.count_stale(admission, &limits);
+    assert_eq!(leave(three), None);
+    assert_eq!(leave(two), Some(wide));
+}
+
+#[test]
+fn a_source_does_not_take_the_place_of_the_wider_one_around_it() {
+    for table_size in 0..6 {
+        let limits = SourceLimits {
+            rate: 0,
+            table_size,
+            ..LIMITS
+        };
+        let mut sources = Sources::new([1; 16]);
+        for n in 0..50 {
+            let admission = sources.admit(Time::ZERO, ip(&format!("2001:db8:{n}::")), &limits);
+            sources.release(Time::ZERO, admission.unwrap());
+            assert!(sources.len() <= table_size);
+            assert_eq!(sources.idle.len(IDLE), sources.len());
+        }
+    }
 }
 
 #[test]
@@ -111,6 +178,7 @@ fn attempts_are_paced_with_a_burst() {
 fn without_a_pace_any_number_comes_at_once() {
     let limits = SourceLimits {
         connections: 0,
+        wide_connections: 0,
         rate: 0,
         ..LIMITS
     };
@@ -131,22 +199,24 @@ fn a_source_is_forgotten_when_it_was_unused_for_as_long_as_the_longest_penalty()
     };
     let mut sources = Sources::new([1; 16]);
     let admit = |sources: &mut Sources, text| sources.admit(Time::ZERO, ip(text), &limits).unwrap();
-    let [gone, away, _connected] =
+    let [gone, away, connected] =
         ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| admit(&mut sources, text));
-    assert!(sources.admit_stale(away, 0));
+    assert_eq!(sources.count_stale(away, &limits), None);
     for admission in [gone, away] {
         sources.release(Time::ZERO, admission);
     }
     let until = Time::ZERO + MAX_PENALTY;
     sources.forget_idle(Time::from_nanos(until.as_nanos() - 1), &limits);
-    assert_eq!(sources.len(), 3);
+    assert_eq!(sources.len(), 4, "with their /24");
     sources.forget_idle(until, &limits);
-    assert_eq!(sources.len(), 2, "who has a session away is remembered");
+    assert_eq!(sources.len(), 3, "who has a session away is remembered");
     assert!(sources.find(Prefix::narrow(ip("192.0.2.1"))).is_none());
     sources.release_stale(until, away);
     sources.forget_idle(until + MAX_PENALTY, &limits);
-    assert_eq!(sources.len(), 1, "who is connected is, too");
-    assert_eq!(sources.by_prefix.len(), 1);
+    assert_eq!(sources.len(), 2, "who is connected is, too");
+    sources.release(until, connected);
+    sources.forget_idle(until + MAX_PENALTY, &limits);
+    assert_eq!((sources.len(), sources.by_prefix.len()), (0, 0));
 }
 
 #[test]
@@ -200,10 +270,9 @@ fn a_full_table_falls_back_to_wider_networks_and_forgets_only_what_forgives_noth
     };
     let gone = sources.admit(Time::ZERO, ip("192.0.2.1"), &limits).unwrap();
     sources.release(Time::ZERO, gone);
-    assert_eq!(
-        passes(&mut sources, Time::ZERO, "192.0.2.2", &limits),
-        Ok(())
-    );
+    let beside = sources.admit(Time::ZERO, ip("192.0.2.2"), &limits).unwrap();
+    assert_ne!(beside, Admission::EXEMPT, "it counts as part of its /24");
+    assert!(sources.find(Prefix::narrow(ip("192.0.2.2"))).is_none());
     // No place for an entry of any width: nothing is held against it but the global bounds.
     for _ in 0..20 {
         assert_eq!(
@@ -212,17 +281,19 @@ fn a_full_table_falls_back_to_wider_networks_and_forgets_only_what_forgives_noth
         );
     }
     assert_eq!(sources.len(), 2);
-    // The first is blank after a second: it makes room.
+    sources.release(Time::ZERO, beside);
+    // Both are blank after a second: they make room.
     assert_eq!(
         passes(&mut sources, Time::ZERO + SECOND, "198.51.100.1", &limits),
         Ok(())
     );
     assert!(sources.find(Prefix::narrow(ip("192.0.2.1"))).is_none());
+    assert!(sources.find(Prefix::narrow(ip("198.51.100.1"))).is_some());
     assert_eq!(sources.len(), 2);
 }
 
 #[test]
-fn a_quarter_of_the_table_is_kept_for_the_wider_networks_of_those_who_find_no_place() {
+fn a_quarter_of_the_table_is_kept_for_wider_networks() {
     let limits = SourceLimits {
         rate: 0,
         table_size: 8,
@@ -230,10 +301,10 @@ fn a_quarter_of_the_table_is_kept_for_the_wider_networks_of_those_who_find_no_pl
     };
     let mut sources = Sources::new([1; 16]);
     let mut admit = |address: &str| sources.admit(Time::ZERO, ip(address), &limits);
-    for n in 0..6 {
-        assert!(admit(&format!("192.0.{n}.1")).is_ok());
+    for n in 1..=5 {
+        assert!(admit(&format!("192.0.2.{n}")).is_ok());
     }
-    // Two /24 stand for all addresses in them, with the bound of wider networks.
+    // Six places are taken. Two /24 stand for all addresses in them, with the bound of wider networks.
     for n in 1..=5 {
         assert_ne!(
             admit(&format!("198.51.100.{n}")),
@@ -248,34 +319,38 @@ fn a_quarter_of_the_table_is_kept_for_the_wider_networks_of_those_who_find_no_pl
         Ok(Admission::EXEMPT),
         "no place of any width"
     );
-    assert!(admit("192.0.5.1").is_ok(), "who has a place keeps it");
+    assert_eq!(admit("192.0.2.5"), Err(Refusal::TooMany), "its /24 is full");
     assert_eq!(sources.len(), 8);
 }
 
 #[test]
 fn of_the_longest_idle_so_many_are_looked_at_for_one_newcomer() {
     let newcomer_has_a_place = |bad: usize| {
-        // With the quarter that is kept for wider networks.
+        // With its /24, and the quarter that is kept for wider networks.
+        let places = bad + 2;
         let limits = SourceLimits {
             rate: 0,
-            table_size: bad + 2,
+            connections: 0,
+            wide_connections: 0,
+            table_size: places + places.div_ceil(3),
             ..LIMITS
         };
         let mut sources = Sources::new([1; 16]);
-        let admissions: Vec<_> = (0..=bad)
+        let connected = sources.admit(Time::ZERO, ip("192.0.2.200"), &limits);
+        let admissions: Vec<_> = (0..bad)
             .map(|n| {
                 let address = ip(&format!("192.0.2.{n}"));
                 sources.admit(Time::ZERO, address, &limits).unwrap()
             })
             .collect();
-        for &admission in &admissions[..bad] {
+        for &admission in &admissions {
             sources.punish(Time::ZERO, admission, Offence::BadFrame);
-        }
-        for admission in admissions {
             sources.release(Time::ZERO, admission);
         }
-        let _ = sources.admit(Time::ZERO, ip("198.51.100.1"), &limits);
-        sources.find(Prefix::narrow(ip("198.51.100.1"))).is_some()
+        sources.release(Time::ZERO, connected.unwrap());
+        assert_eq!(sources.len(), places);
+        let _ = sources.admit(Time::ZERO, ip("192.0.2.100"), &limits);
+        sources.find(Prefix::narrow(ip("192.0.2.100"))).is_some()
     };
     assert!(newcomer_has_a_place(LOOKS - 1), "the last one makes room");
     assert!(!newcomer_has_a_place(LOOKS), "it is not looked at");
@@ -285,7 +360,7 @@ fn of_the_longest_idle_so_many_are_looked_at_for_one_newcomer() {
 fn a_source_with_a_penalty_does_not_stand_before_those_that_can_be_forgotten() {
     let limits = SourceLimits {
         rate: 0,
-        table_size: 2,
+        table_size: 3,
         ..LIMITS
     };
     let mut sources = Sources::new([1; 16]);

@@ -290,13 +290,13 @@ fn the_memory_of_sources_goes_with_them() {
             .unwrap();
         world.leave(conn);
     }
-    assert_eq!(world.edge.gauges().sources, 200);
+    assert_eq!(world.edge.gauges().sources, 201, "with their /24");
     world.wait(Duration::from_secs(600));
     for _ in 0..60 {
         let conn = world.accept();
         world.leave(conn);
     }
-    assert_eq!(world.edge.gauges().sources, 1);
+    assert_eq!(world.edge.gauges().sources, 2);
 }
 
 #[test]

@@ -405,7 +405,7 @@ fn limits_on_a_source_hold_for_both_shards_together() {
             Err(Rejected::SourceTooMany)
         );
     }
-    // Those that are away count together, too: the fourth ends.
+    // Those that are away count together, too: for the fourth one of the same shard makes room.
     for (at, member) in &members[..4] {
         worlds[*at].leave(member.conn);
     }
@@ -413,12 +413,12 @@ fn limits_on_a_source_hold_for_both_shards_together() {
     assert_eq!(stale, [2, 1]);
     assert_eq!(
         worlds[1].backend_hears(),
-        [failure(members[3].1.id, "too many stale clients")]
+        [failure(members[1].1.id, "too many stale clients")]
     );
     assert_eq!(
         worlds.map(|world| world.edge.gauges().sources),
-        [1, 0],
-        "one table, shown once"
+        [2, 0],
+        "one table, shown once: an address and its /24"
     );
 }
 

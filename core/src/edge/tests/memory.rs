@@ -164,7 +164,7 @@ fn as_many_fail_as_must_and_a_connection_only_where_it_holds_more() {
 }
 
 #[test]
-fn a_source_may_have_so_many_sessions_away() {
+fn a_source_may_have_so_many_sessions_away_and_its_longest_gone_makes_room() {
     let mut world = World::new(|config| config.limits.sources.stale_sessions = 2);
     let mut members: Vec<Member> = (0..4).map(|_| world.join()).collect();
     for member in &members[..3] {
@@ -172,13 +172,13 @@ fn a_source_may_have_so_many_sessions_away() {
     }
     assert_eq!(
         world.backend_hears(),
-        [failure(members[2].id, "too many stale clients")]
+        [failure(members[0].id, "too many stale clients")]
     );
-    assert_eq!(world.come_back(&mut members[0]), [ping()]);
+    assert_eq!(world.come_back(&mut members[2]), [ping()]);
     world.leave(members[3].conn);
     assert_eq!(
         world.backend_hears(),
-        [(members[0].id, Flag::Resumed, String::new())]
+        [(members[2].id, Flag::Resumed, String::new())]
     );
     assert_eq!(world.edge.gauges().stale, 2);
 }

@@ -270,7 +270,7 @@ fn limits_on_who_is_let_in_hold_for_those_who_come_after() {
     world.leave(second.conn);
     assert_eq!(
         world.backend_hears(),
-        [failure(second.id, "too many stale clients")]
+        [failure(first.id, "too many stale clients")]
     );
 }
 
@@ -324,12 +324,16 @@ fn any_bounds_after_any_others() {
             &mut config.limits.handshake_max_bytes,
             &mut config.limits.challenges_per_session,
             &mut config.limits.sources.stale_sessions,
+            &mut config.limits.sources.wide_stale_sessions,
+            &mut config.limits.sources.wide_connections,
             &mut config.limits.sources.table_size,
         ] {
             *count = usize::try_from(pick([0, 1, 1 << 12, u64::MAX])).unwrap();
         }
         for count in [
             &mut config.clients.max_frame_bytes,
+            &mut config.limits.sources.wide_rate,
+            &mut config.limits.sources.wide_burst,
             &mut config.clients.pace.frames,
             &mut config.clients.pace.frames_burst,
             &mut config.clients.pace.bytes,

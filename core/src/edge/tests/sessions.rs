@@ -321,7 +321,7 @@ fn a_handshake_that_is_not_done_in_time_leaves_nothing() {
         world.edge.gauges(),
         Gauges {
             link_is_up: true,
-            sources: 1,
+            sources: 2,
             ..Gauges::default()
         }
     );

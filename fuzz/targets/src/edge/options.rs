@@ -67,6 +67,9 @@ pub(super) fn draw(input: &mut Bytes<'_>) -> EdgeConfig {
     limits.sources.stale_sessions = input.one_of(&[0, 2, 1]);
     limits.sources.rate = input.one_of(&[0, 50, 1]);
     limits.sources.burst = 1 + u32::from(input.byte());
+    limits.sources.wide_stale_sessions = if flags & 8 == 0 { 0 } else { 3 };
+    limits.sources.wide_rate = if flags & 16 == 0 { 0 } else { 5 };
+    limits.sources.wide_burst = 4;
     limits.sources.penalties = flags & 2 == 0;
     limits.sources.table_size = input.one_of(&[1000, 4, 1, 0]);
     limits.enforce_sources = enforce(input);
