@@ -3,11 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::{Challenged, Client, Frames, Incoming, bytes_of, handshake};
+use conformance::{Challenged, Client, Frames, Incoming, PATIENCE, bytes_of, handshake};
+use voltlane_core::wire::frame::encode_frame;
 use voltlane_core::wire::handshake::Handshake;
 use voltlane_core::wire::tagged::Flag;
 
-use super::{HEALING, rig};
+use super::{HEALING, METRICS, rig};
 
 #[test]
 fn with_nothing_ever_sent() {
@@ -246,4 +247,53 @@ fn a_claim_may_be_made_while_the_owner_is_connected_and_changes_nothing() {
         .collect();
     rig.round_trip(&mut client, b"undisturbed");
     rig.fence();
+}
+
+/// The edge does not read it, for want of room at the backend, when it closes its connection in order and comes straight back.
+#[test]
+fn what_was_sent_before_an_orderly_end_goes_before_the_return() {
+    const PACKETS: u64 = 40;
+    let mut rig = rig(&format!(
+        "{METRICS}general.shards = 1\nmaster.channel_capacity = 8\n"
+    ));
+    let mut loud = rig.join();
+    let mut client = rig.join();
+    let loud = thread::spawn(move || {
+        for number in 0..300 {
+            loud.send(&bytes_of(number, 65_536));
+        }
+        loud
+    });
+    let begin = Instant::now();
+    let wait_for = |waiting: u64| {
+        while rig.edge.metrics().value("voltlane_clients_waiting") != waiting {
+            assert!(begin.elapsed() < PATIENCE, "the link is not full");
+        }
+    };
+    wait_for(1);
+    client.send(b"in line");
+    wait_for(2);
+    // In one segment, so that it is there, and the end behind it, before the return.
+    let mut segment = Vec::new();
+    for number in 0..PACKETS {
+        encode_frame(&bytes_of(number, 1_000), &mut segment);
+    }
+    client.frames.write(&segment);
+    client.frames.finish();
+    let back = client.session.clone().resume(rig.address());
+    let (mut heard, mut of_loud, mut is_back) = (Vec::new(), 0, false);
+    while of_loud < 300 || !is_back {
+        let packet = rig.link.recv();
+        match packet.flag {
+            Flag::Resumed => is_back = true,
+            _ if packet.id != back.id() => of_loud += usize::from(packet.data.len() == 65_536),
+            _ => heard.push((is_back, packet.data)),
+        }
+    }
+    let sent = (0..PACKETS).map(|number| bytes_of(number, 1_000));
+    let sent = std::iter::once(b"in line".to_vec()).chain(sent);
+    let sent: Vec<_> = sent.map(|packet| (false, packet)).collect();
+    assert!(heard == sent, "{} of {} packets", heard.len(), sent.len());
+    drop(loud.join().expect("no panic"));
+    rig.stop();
 }

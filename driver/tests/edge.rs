@@ -439,6 +439,41 @@ fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
     });
 }
 
+/// The proof is the first that the edge is told of.
+#[test]
+fn what_has_arrived_on_the_old_connection_goes_before_the_return() {
+    const PACKETS: usize = 20;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    let clock = world.clock.clone();
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial(2 * CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined");
+        let stream = clients.dial(CAPACITY, Chaos::NONE);
+        let claimed = client.claim(stream, &[3; 32]).await;
+        let (mut frames, proof) = claimed.expect("claimed");
+        settle(&clock).await;
+        frames.write(&proof).await.expect("written");
+        for packet in 0..PACKETS {
+            let said = client.send(&[packet as u8; 5_000]).await;
+            said.expect("taken by the system");
+        }
+        for packet in 0..PACKETS {
+            let heard = link.recv().await.expect("received").expect("not the end");
+            assert_eq!(heard, (client.id, Flag::Data, vec![packet as u8; 5_000]));
+        }
+        let back = link.recv().await.expect("received").expect("not the end");
+        assert_eq!(back, (client.id, Flag::Resumed, Vec::new()));
+    });
+}
+
 /// The edge is told the time before it knows that the client has read meanwhile.
 #[test]
 fn who_read_while_the_process_stood_still_is_not_late() {

@@ -63,7 +63,7 @@ pub use handover::Handover;
 pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
-use conn::{Conns, State};
+use conn::{Conns, State, Step};
 use downlink::Spare;
 use limits::{Bucket, Storm};
 use memory::Account;
@@ -269,6 +269,20 @@ impl Edge {
         {
             self.mark_ready(conn.0.index);
         }
+    }
+
+    /// The connection that `conn` would take the place of, if what it says next is the proof that it claims the session of that one with
+    /// reason. What has arrived there is to be read first, up to [`LAST_READ_BYTES`], or a takeover would throw it away (SPEC 9.3(c)).
+    #[must_use]
+    pub fn takeover_of(&self, conn: ConnKey) -> Option<ConnKey> {
+        let State::Handshake(Step::Response(claim)) = &self.conns.slab.find(conn.0)?.state else {
+            return None;
+        };
+        let session = self.sessions.slab.at(self.sessions.lookup(claim.id)?)?;
+        let Place::Attached(old) = session.place else {
+            return None;
+        };
+        self.conns.slab.key_at(old).map(ConnKey)
     }
 
     /// The client's connection is no more; `conn` is dead from now on.

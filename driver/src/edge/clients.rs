@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge};
+use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, LAST_READ_BYTES};
 
 use super::work::Work;
 use crate::io::{Channel, Read, Written};
@@ -85,6 +85,43 @@ impl<S: Stream> Clients<S> {
         });
     }
 
+    /// Reads what has arrived of a client that may be about to be replaced; its end is left to be found again.
+    fn read_out(
+        &mut self,
+        key: ConnKey,
+        edge: &mut Edge,
+        now: Time,
+        buffer: &mut [u8],
+        work: &mut Work,
+    ) {
+        let Some(Some(client)) = self.table.get_mut(key.index()) else {
+            return;
+        };
+        if client.key != key {
+            return;
+        }
+        if edge.read_budget(key) == 0
+            && client.channel.stream().peer_end() == Some(PeerEnd::Finished)
+        {
+            edge.handle_client_ending(now, key);
+        }
+        let cx = &mut Context::from_waker(&client.waker);
+        let mut left = LAST_READ_BYTES;
+        loop {
+            let budget = edge.read_budget(key).min(buffer.len()).min(left);
+            if budget == 0 {
+                break;
+            }
+            let Read::Bytes(bytes) = client.channel.read(cx, &mut buffer[..budget]) else {
+                break;
+            };
+            edge.handle_client_bytes(now, key, &buffer[..bytes]);
+            left -= bytes;
+        }
+        let token = Token::try_from(key.index()).expect("checked when it was inserted");
+        work.queue(&client.source, token);
+    }
+
     /// Serves a client whose token was woken or queued: reads it once, and notes a write that may get on. How many bytes it read.
     pub(super) fn handle_ready(
         &mut self,
@@ -95,6 +132,12 @@ impl<S: Stream> Clients<S> {
         work: &mut Work,
     ) -> usize {
         let index = token as usize;
+        let Some(Some(client)) = self.table.get(index) else {
+            return 0;
+        };
+        if let Some(old) = edge.takeover_of(client.key) {
+            self.read_out(old, edge, now, buffer, work);
+        }
         let Some(Some(client)) = self.table.get_mut(index) else {
             return 0;
         };

@@ -86,6 +86,34 @@ impl ClientPeer {
         Ok(ClientPeer { frames, id })
     }
 
+    /// Claims its session over another stream of the edge with the private key `edge`; what it is to write there to be back.
+    pub(crate) async fn claim(
+        &self,
+        stream: MemoryStream,
+        edge: &[u8; 32],
+    ) -> io::Result<(Frames, Vec<u8>)> {
+        let mut frames = Frames::new(stream);
+        let mut bytes = Vec::new();
+        Handshake::ProtocolVersion(PROTOCOL_VERSION).encode(&mut bytes);
+        Handshake::ClientId(self.id).encode(&mut bytes);
+        frames.write(&bytes).await?;
+        frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let body = frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let Ok(Handshake::Challenge(sealed)) = Handshake::decode(&body) else {
+            panic!("{body:?} is no challenge")
+        };
+        let keys = KeyPair::from_bytes(&[7; 32]).expect("a key");
+        let edge = KeyPair::from_bytes(edge).expect("a key");
+        let shared = keys.agree(&edge.public());
+        let plain = shared.open(sealed).expect("it is ours");
+        let mut response = Vec::new();
+        shared.seal_with_nonce(&plain, &[5; 24], &mut response);
+        bytes.clear();
+        Handshake::ChallengeResponse(&response).encode(&mut bytes);
+        Handshake::Ping.encode(&mut bytes);
+        Ok((frames, bytes))
+    }
+
     pub(crate) async fn send(&mut self, data: &[u8]) -> io::Result<()> {
         let mut frame = Vec::new();
         encode_frame(data, &mut frame);

@@ -94,6 +94,22 @@ fn who_ends_while_the_link_is_full_is_read_once_more_and_its_place_is_free() {
 }
 
 #[test]
+fn whose_place_a_proof_would_take_is_told_and_nobody_elses() {
+    let mut world = World::new(|_| {});
+    let (one, other) = (world.join(), world.join());
+    assert_eq!(world.edge.takeover_of(one.conn), None, "it claims nothing");
+    let (claims, _) = world.claim(one.id);
+    assert_eq!(world.edge.takeover_of(claims), Some(one.conn));
+    let unknown = ClientId::from_u64(other.id.as_u64() ^ 1);
+    let (guesses, _) = world.claim(unknown);
+    assert_eq!(world.edge.takeover_of(guesses), None);
+    world.leave(one.conn);
+    assert_eq!(world.edge.takeover_of(claims), None, "nobody is there");
+    world.leave(claims);
+    assert_eq!(world.edge.takeover_of(claims), None);
+}
+
+#[test]
 fn the_last_read_is_bounded_exactly_and_the_rest_waits_for_room() {
     let mut world = World::new(|config| config.master.channel_capacity = 1);
     let (other, one) = (world.join(), world.join());
