@@ -1,4 +1,9 @@
-//! Memory that a crowd or an attack has left goes back to the system.
+//! Memory that the machines have freed goes back to the system.
+//!
+//! The bound on memory counts bytes that wait, and resident memory is to follow it. glibc raises the size from which on a block is a
+//! mapping of its own, and goes back at once, to that of the largest block that was freed, up to 32 MiB. Then all queues lie in its heap,
+//! and leave holes there as they grow. With 1,000 clients that do not read and two shards, 2.03 times what was counted was resident with
+//! packets of 1,000 bytes, and 1.39 times with frames of up to 8 MiB. With the size kept at 128 KiB it is 1.25 and 1.00 times.
 //!
 //! What the machines free goes to the C library, and glibc keeps it: of its heap only the free end goes back, and from which size
 //! on a block is no part of the heap grows with the blocks that were freed, to 32 MiB. A hundred frames of 1 MiB that were sent
@@ -6,6 +11,13 @@
 //! takes milliseconds where there are many, so it is asked seldom. Other allocators give memory back by themselves.
 
 use std::time::{Duration, Instant};
+
+/// A block from this size on is a mapping of its own: where glibc begins. Smaller ones fit the holes of the heap well.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_MAPPING_BYTES: i32 = 128 * 1024;
+/// From this size on the free end of the heap goes back. Less would go and come all the time under load.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const TRIM_BYTES: i32 = 2 << 20;
 
 /// A program that never used as much has nothing worth giving back.
 const WORTHWHILE_BYTES: usize = 8 << 20;
@@ -54,6 +66,25 @@ fn give_back() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn give_back() {}
 
+/// Keeps large blocks out of the heap; once, before anything large is allocated.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "a function of the C library")]
+pub(crate) fn keep_heap_small() {
+    // SAFETY: it takes two numbers, may be called in any thread, and changes no memory that is allocated.
+    let taken = unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING_BYTES) == 1
+            && libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES) == 1
+    };
+    if !taken {
+        tracing::debug!(
+            "the allocator keeps its own ways; more memory may be resident than is counted"
+        );
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn keep_heap_small() {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +105,37 @@ mod tests {
             "a quarter of what was left is left, but too early"
         );
         assert!(come(2, 11) && !come(0, 60), "too little since");
+    }
+
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn large_blocks_that_are_freed_leave_no_holes() {
+        const BLOCK_BYTES: usize = 4 << 20;
+        const BLOCKS: usize = 32;
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("RssAnon:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            1024 * kib
+                .and_then(|kib| kib.parse::<usize>().ok())
+                .expect("a number")
+        };
+        keep_heap_small();
+        // glibc would have all blocks up to this size in its heap from now on.
+        drop(std::hint::black_box(vec![1_u8; 16 << 20]));
+        let mut blocks: Vec<_> = (0..BLOCKS).map(|_| vec![1_u8; BLOCK_BYTES]).collect();
+        let all = resident();
+        let mut number = 0;
+        blocks.retain(|_| {
+            number += 1;
+            number % 2 == 0
+        });
+        let freed = all.saturating_sub(resident());
+        assert!(
+            freed > BLOCKS / 2 * BLOCK_BYTES * 3 / 4,
+            "{freed} bytes went back"
+        );
     }
 }

@@ -25,13 +25,14 @@ use crate::config::{Address, Settings};
 use crate::entry::ReadAgain;
 use crate::key_file::{load_or_make_key, mode_for_group};
 use crate::logging;
-use crate::memory::Ebb;
+use crate::memory::{Ebb, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 
 use crate::Resources;
 
 /// Serves until SIGINT or SIGTERM, which end it at once before that. `again` is how SIGHUP has the configuration read.
 pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode {
+    keep_heap_small();
     let served = R::block_on(serve::<R>(settings, again))
         .unwrap_or_else(|error| Err(format!("the runtime cannot start: {error}")));
     match served {

@@ -1,7 +1,8 @@
 //! One account of memory: every byte that waits is counted where it is held (SPEC 10.5).
 //!
-//! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in; those
-//! are given back when they run empty, and at most double what is counted.
+//! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in. A buffer has at
+//! most twice what waits in it, is given back when it runs empty, and of what it has beyond what was ever in it the system has
+//! no page. What is resident beside the account is measured, with the allocator of the program (README, "The bound on memory").
 
 use crate::list::{Linked, Links, Lists};
 use crate::slab::Slab;
