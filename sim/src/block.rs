@@ -196,7 +196,7 @@ pub const GATES: &[(&str, f64)] = &[
     ("data violation", 5.0),
     ("announced", 5.0),
     ("rejected", 5.0),
-    ("rejected for a penalty", 1.0),
+    ("rejected for a penalty", 0.3),
     ("made room", 2.0),
     ("sessions full", 1.0),
     ("visited", 5.0),

@@ -305,7 +305,7 @@ settings! {
         source_stale_clients: u32 = 256, 0..=MAX_COUNT;
         /// Dropped clients of one wider source that are kept; of an IPv6 /56 a quarter. 0: any number.
         source_wide_stale_clients: u32 = 4_096, 0..=MAX_COUNT;
-        /// Whether a source that sends nonsense, fails its proof or lets handshakes time out is refused for a while.
+        /// Whether a source that sends nonsense, fails its proof or lets handshakes time out begins few sessions for a while.
         source_penalties: bool = true, ();
         /// Sources, wider ones included, that are remembered at once. Beyond it wider ones stand for them.
         source_table_size: u32 = 262_144, 1..=MAX_COUNT;

@@ -125,7 +125,6 @@ impl Edge {
                 let rejected = match refusal {
                     Refusal::TooMany => Rejected::SourceTooMany,
                     Refusal::TooFast => Rejected::SourceTooFast,
-                    Refusal::Penalty => Rejected::SourcePenalty,
                 };
                 self.beyond(limits.enforce_sources, rejected)?;
                 Ok(self
@@ -162,6 +161,25 @@ impl Edge {
             }
             _ => self.beyond(enforce, Rejected::TooManyHalfOpen),
         }
+    }
+
+    /// Whether the newcomer at `index` may begin a session, as far as penalties of its sources go (SPEC 10.6(d)). Who comes back is not
+    /// asked: a neighbour behind the same address cannot keep it out.
+    pub(super) fn admit_newcomer(&mut self, now: Time, index: u32) -> Result<(), CloseReason> {
+        let limits = &self.config.limits;
+        let admission = match self.conns.slab.at(index) {
+            Some(conn) if limits.sources.penalties => conn.admission,
+            _ => return Ok(()),
+        };
+        let enforce = limits.enforce_sources;
+        if admission == Admission::EXEMPT
+            || enforce == Enforce::Off
+            || self.sources.lock().admit_newcomer(now, admission)
+        {
+            return Ok(());
+        }
+        self.beyond(enforce, Rejected::SourcePenalty)
+            .map_err(|_| CloseReason::Rejected)
     }
 
     /// Counts what is beyond a limit, and refuses it if the limit is enforced.

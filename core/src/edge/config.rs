@@ -232,7 +232,7 @@ pub struct SourceLimits {
     pub wide_rate: u32,
     /// Connections that may come at once before `wide_rate` holds.
     pub wide_burst: u32,
-    /// Whether a source that sends nonsense is refused for a while.
+    /// Whether few sessions may begin for a while from a source that sends nonsense.
     pub penalties: bool,
     /// Sources remembered at one time, wider ones included: a quarter is kept for these. What finds no place counts only as part of the
     /// wider source around it, and where that has none either, nowhere (SPEC 10.6(b)).

@@ -82,7 +82,8 @@ reasons! {
         BadProof = "bad_proof",
         /// What stands before its first packet is no PROXY header.
         BadProxyHeader = "bad_proxy_header",
-        /// Its PROXY header gave a source that is beyond a limit; counted in [`Counters::rejected`] as well.
+        /// Its source is beyond a limit: the one that its PROXY header gave, or that of a newcomer where penalties act. Counted in
+        /// [`Counters::rejected`] as well.
         Rejected = "rejected",
         /// Not established in time.
         HandshakeTimeout = "handshake_timeout",
@@ -129,7 +130,7 @@ reasons! {
         /// More than `sources.rate` came from its source, or more than `sources.wide_rate` from a wider one.
         #[error("too many new connections a second from one source")]
         SourceTooFast = "source_too_fast",
-        /// Its source sent too much nonsense lately.
+        /// Its source sent too much nonsense lately, and a session began from there just now.
         #[error("the source is in the penalty box")]
         SourcePenalty = "source_penalty",
         /// `max_half_open` are not established yet, and none of them can make room: between shards, or only reported.

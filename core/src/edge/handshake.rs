@@ -94,6 +94,7 @@ impl Edge {
             (Step::Version, Handshake::ProtocolVersion(_)) => Err(CloseReason::BadVersion),
             (Step::Key, Handshake::PubKey(point)) => {
                 let key = PublicKey::from_sec1(point).map_err(|_| CloseReason::BadKey)?;
+                self.admit_newcomer(now, index)?;
                 self.join(now, index, key)
             }
             (Step::Key, Handshake::ClientId(id)) => {

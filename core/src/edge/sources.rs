@@ -47,13 +47,16 @@ impl Offence {
 const PENALTY_ACTS_FROM: Duration = Duration::from_secs(15);
 /// The most that penalties add up to.
 const MAX_PENALTY: Duration = Duration::from_secs(600);
+/// While penalties of a source act, a session may begin from it in each of these.
+const JOIN_INTERVAL: Duration = Duration::from_secs(1);
+/// An offence weighs one in so many for a wider source, and in penalty so many times more sessions may begin from it.
+const WIDE_LENIENCY: u32 = 16;
 
 /// Why a source's connection is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     TooMany,
     TooFast,
-    Penalty,
 }
 
 /// The source that `address` belongs to, as its first address (SPEC 10.6(b)).
@@ -132,6 +135,8 @@ struct Source {
     rate: Bucket,
     /// The penalty ends here; decay is the passing of time.
     penalty_until: Time,
+    /// While penalties act, no session begins from here before this.
+    joins_from: Time,
     /// Runs while nothing is connected from here; the longest idle makes room.
     idle_timer: Timer,
 }
@@ -302,14 +307,34 @@ impl Sources {
         parent
     }
 
-    /// What a connection that is counted in did is held against its source.
+    /// What a connection that is counted in did is held against its sources. One that is in penalty already adds nothing to the wider
+    /// ones: one address alone does not bring them there.
     pub(super) fn punish(&mut self, now: Time, admission: Admission, offence: Offence) {
-        if let Some(source) = self.slab.at_mut(admission.narrowest)
-            && source.prefix.width() == Width::Narrow
-        {
-            source.penalty_until =
-                (source.penalty_until.max(now) + offence.penalty()).min(now + MAX_PENALTY);
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at_mut(next) {
+            let in_penalty = source.is_in_penalty(now);
+            let penalty = offence.penalty() / source.leniency();
+            source.penalty_until = (source.penalty_until.max(now) + penalty).min(now + MAX_PENALTY);
+            if in_penalty {
+                return;
+            }
+            next = source.parent;
         }
+    }
+
+    /// Whether a session may begin from there: not too soon after another where penalties act.
+    pub(super) fn admit_newcomer(&mut self, now: Time, admission: Admission) -> bool {
+        let mut next = admission.narrowest;
+        while let Some(source) = self.slab.at_mut(next) {
+            if source.is_in_penalty(now) {
+                if now < source.joins_from {
+                    return false;
+                }
+                source.joins_from = now + JOIN_INTERVAL / source.leniency();
+            }
+            next = source.parent;
+        }
+        true
     }
 
     /// The entries of all sources that `address` belongs to, as far as there are places for them. They are not idle from now on: what
@@ -419,6 +444,7 @@ impl Sources {
             stale: 0,
             rate: Bucket::full(now),
             penalty_until: Time::ZERO,
+            joins_from: Time::ZERO,
             idle_timer: Timer::default(),
         })?;
         let (hash_key, slab) = (self.key, &self.slab);
@@ -509,10 +535,19 @@ impl Source {
         {
             return Err(Refusal::TooFast);
         }
-        if limits.penalties && self.penalty_until.since(now) >= PENALTY_ACTS_FROM {
-            return Err(Refusal::Penalty);
-        }
         Ok(())
+    }
+
+    fn is_in_penalty(&self, now: Time) -> bool {
+        self.penalty_until.since(now) >= PENALTY_ACTS_FROM
+    }
+
+    /// By how much it is treated more leniently than one address.
+    fn leniency(&self) -> u32 {
+        match self.prefix.width() {
+            Width::Narrow => 1,
+            Width::Middle | Width::Wide => WIDE_LENIENCY,
+        }
     }
 
     /// Whether neither a connection nor a session that is away counts here.

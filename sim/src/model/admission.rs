@@ -141,6 +141,11 @@ impl Network {
         Network::all(address)[0]
     }
 
+    /// By how much a wider source is treated more leniently than an address.
+    fn leniency(self) -> u64 {
+        if matches!(self.bits, 32 | 64) { 1 } else { 16 }
+    }
+
     /// It and the wider ones around it.
     pub(super) fn all(address: IpAddr) -> Vec<Network> {
         match address.to_canonical() {
@@ -172,6 +177,8 @@ struct Source {
     pace: Pace,
     /// Penalties have run off then.
     penalty_until: u64,
+    /// While they act, no session begins before.
+    joins_from: u64,
 }
 
 /// Whether a PROXY header is taken from there: from one network.
@@ -291,10 +298,6 @@ impl Model {
                 }
                 source.pace.take(now, may.rate);
             }
-            if limits.penalties && source.penalty_until.saturating_sub(now) >= PENALTY_ACTS {
-                self.reach.in_penalty += 1;
-                return Err("the source's penalty");
-            }
         }
         Ok(())
     }
@@ -374,10 +377,44 @@ impl Model {
         let Some(state) = self.conns.get(&conn).filter(|state| state.counted) else {
             return;
         };
-        let (now, network) = (self.now, Network::of(state.address));
-        let source = self.admission.sources.entry(network).or_default();
-        let until = source.penalty_until.max(now) + seconds * 1_000_000_000;
-        source.penalty_until = until.min(now + PENALTY_MOST);
+        let (now, address) = (self.now, state.address);
+        for network in Network::all(address) {
+            let source = self.admission.sources.entry(network).or_default();
+            let acted = source.penalty_until.saturating_sub(now) >= PENALTY_ACTS;
+            let penalty = seconds * 1_000_000_000 / network.leniency();
+            let until = source.penalty_until.max(now) + penalty;
+            source.penalty_until = until.min(now + PENALTY_MOST);
+            if acted {
+                return;
+            }
+        }
+    }
+
+    /// SPEC 10.6(d): whether a session may begin at `conn`, as far as penalties go.
+    pub(super) fn admit_newcomer(&mut self, conn: u32) -> Result<(), &'static str> {
+        let limits = &self.limits.admission;
+        let Some(state) = self.conns.get(&conn).filter(|state| state.counted) else {
+            return Ok(());
+        };
+        let (now, address) = (self.now, state.address);
+        for network in Network::all(address)
+            .into_iter()
+            .filter(|_| limits.penalties)
+        {
+            let source = self.admission.sources.entry(network).or_default();
+            if source.penalty_until.saturating_sub(now) < PENALTY_ACTS {
+                continue;
+            }
+            if now < source.joins_from {
+                if limits.enforce_sources != Enforce::On {
+                    return Ok(());
+                }
+                self.reach.in_penalty += 1;
+                return Err("the source's penalty");
+            }
+            source.joins_from = now + 1_000_000_000 / network.leniency();
+        }
+        Ok(())
     }
 
     /// SPEC 9.7(a): of the networks that the session counts for while it is away, the narrowest of which more are away than may be.

@@ -110,6 +110,9 @@ impl Model {
                 state.state = State::KeyOrId;
             }
             (State::KeyOrId, Hello::PublicKey(key)) if self.valid_keys.contains(&key) => {
+                if let Err(why) = self.admit_newcomer(conn) {
+                    return self.close(conn, why, Manner::Orderly);
+                }
                 let all_there = self.sessions.len() >= self.limits.max_sessions;
                 let memory_full = self.no_session_may_begin();
                 if (all_there || memory_full) && !self.newcomers_may_wait() {

@@ -223,42 +223,71 @@ fn a_source_is_forgotten_when_it_was_unused_for_as_long_as_the_longest_penalty()
 fn penalties_add_up_act_from_15_s_and_run_off() {
     let mut sources = Sources::new([1; 16]);
     let limits = SourceLimits { rate: 0, ..LIMITS };
-    let address = "192.0.2.1";
-    let admission = sources.admit(Time::ZERO, ip(address), &limits).unwrap();
+    let admission = sources.admit(Time::ZERO, ip("192.0.2.1"), &limits).unwrap();
+    let begins = |sources: &mut Sources, now| {
+        (0..3)
+            .filter(|_| sources.admit_newcomer(now, admission))
+            .count()
+    };
     sources.punish(Time::ZERO, admission, Offence::BadFrame);
     assert_eq!(
-        passes(&mut sources, Time::ZERO, address, &limits),
-        Ok(()),
+        begins(&mut sources, Time::ZERO),
+        3,
         "one slip has no effect"
     );
     sources.punish(Time::ZERO, admission, Offence::BadProof);
+    assert_eq!(begins(&mut sources, Time::ZERO), 1, "one a second");
     assert_eq!(
-        passes(&mut sources, Time::ZERO, address, &limits),
-        Err(Refusal::Penalty)
-    );
-    assert_eq!(
-        passes(&mut sources, Time::from_millis(1), address, &limits),
-        Ok(()),
+        begins(&mut sources, Time::from_millis(1)),
+        3,
         "under 15 s are left"
     );
     for _ in 0..1000 {
         sources.punish(Time::ZERO, admission, Offence::TimedOut);
     }
+    assert_eq!(begins(&mut sources, Time::from_millis(999)), 0);
+    assert_eq!(begins(&mut sources, Time::from_millis(1000)), 1);
     let forgiven = Time::ZERO + (MAX_PENALTY - PENALTY_ACTS_FROM);
-    sources.release(Time::ZERO, admission);
-    assert_eq!(
-        passes(&mut sources, forgiven, address, &limits),
-        Err(Refusal::Penalty)
-    );
-    assert_eq!(
-        passes(
-            &mut sources,
-            forgiven + Duration::from_nanos(1),
-            address,
-            &limits
-        ),
-        Ok(())
-    );
+    assert_eq!(begins(&mut sources, forgiven), 1);
+    let forgiven = forgiven + Duration::from_nanos(1);
+    assert_eq!(begins(&mut sources, forgiven), 3);
+}
+
+#[test]
+fn a_wider_source_is_in_penalty_when_many_addresses_are_and_not_when_one_is() {
+    let limits = SourceLimits {
+        rate: 0,
+        connections: 0,
+        wide_connections: 0,
+        table_size: 1000,
+        ..LIMITS
+    };
+    let mut sources = Sources::new([1; 16]);
+    let mut at = |n: u8| {
+        let address = ip(&format!("192.0.2.{n}"));
+        sources.admit(Time::ZERO, address, &limits).unwrap()
+    };
+    let bad: Vec<_> = (0..12).map(&mut at).collect();
+    let good = at(200);
+    let begins =
+        |sources: &mut Sources, now| (0..3).filter(|_| sources.admit_newcomer(now, good)).count();
+    for _ in 0..1000 {
+        sources.punish(Time::ZERO, bad[0], Offence::BadFrame);
+    }
+    assert_eq!(begins(&mut sources, Time::ZERO), 3);
+    // Two of each counted: 24 times 10 s make 15 s for the /24.
+    for &one in &bad[1..11] {
+        sources.punish(Time::ZERO, one, Offence::BadFrame);
+        sources.punish(Time::ZERO, one, Offence::BadFrame);
+        sources.punish(Time::ZERO, one, Offence::BadFrame);
+    }
+    sources.punish(Time::ZERO, bad[11], Offence::BadFrame);
+    assert_eq!(begins(&mut sources, Time::ZERO), 3);
+    sources.punish(Time::ZERO, bad[11], Offence::BadFrame);
+    assert_eq!(begins(&mut sources, Time::ZERO), 1);
+    let sixteenth = Duration::from_secs(1) / 16;
+    sources.punish(Time::ZERO, good, Offence::TimedOut);
+    assert_eq!(begins(&mut sources, Time::ZERO + sixteenth), 1);
 }
 
 #[test]

@@ -223,9 +223,19 @@ fn one_source_is_bounded_and_exempt_networks_are_not() {
     );
 }
 
+/// Whether somebody new from [`SOURCE`] is let in, and closed when it says its key.
+fn refused_newcomer(world: &mut World) -> bool {
+    let conn = world.accept();
+    world.say(conn, Handshake::ProtocolVersion(2));
+    let key = KeyPair::generate(&mut world.rng).public();
+    world.say(conn, Handshake::PubKey(key.as_bytes()));
+    world.edge.client_close(conn) == Some(CloseKind::Graceful)
+}
+
 #[test]
-fn a_source_of_nonsense_waits_in_the_penalty_box() {
+fn from_a_source_of_nonsense_few_begin_and_all_come_back() {
     let mut world = World::new(|_| {});
+    let mut member = world.join();
     for _ in 0..2 {
         let conn = world.accept();
         world
@@ -233,10 +243,15 @@ fn a_source_of_nonsense_waits_in_the_penalty_box() {
             .handle_client_bytes(world.now, conn, b"GET / HTTP/1.1");
         assert!(world.is_closed(conn));
     }
-    assert_eq!(
-        world.edge.handle_accepted(world.now, SOURCE),
-        Err(Rejected::SourcePenalty)
-    );
+    world.join();
+    assert!(refused_newcomer(&mut world), "one a second may begin");
+    assert_eq!(rejected(&world, Rejected::SourcePenalty), 1);
+    world.leave(member.conn);
+    assert_eq!(world.come_back(&mut member), [ping()], "who was there is");
+    world.wait(Duration::from_millis(998));
+    assert!(refused_newcomer(&mut world));
+    world.wait(Duration::from_millis(1));
+    world.join();
     assert!(
         world
             .edge

@@ -382,11 +382,17 @@ fn a_refused_proof_there_is_held_against_the_source_everywhere() {
         assert!(there.is_closed(moved));
     }
     for world in [&mut here, &mut there] {
-        assert_eq!(
-            world.edge.handle_accepted(world.now, SOURCE),
-            Err(Rejected::SourcePenalty)
-        );
+        let conn = world.accept();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        let key = KeyPair::generate(&mut world.rng).public();
+        world.say(conn, Handshake::PubKey(key.as_bytes()));
     }
+    let refused = |world: &World| world.edge.counters().rejected[Rejected::SourcePenalty as usize];
+    assert_eq!(
+        [&here, &there].map(refused),
+        [0, 1],
+        "one in a second may begin, at all shards together"
+    );
 }
 
 #[test]
