@@ -67,7 +67,7 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
          Join them from another terminal:\n\n    \
          {command} connect {address}\n    \
          echo hello | {command} connect {address}\n\n",
-        command = how_it_was_started(program)
+        command = how_to_start(program)
     ))?;
 
     let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
@@ -152,17 +152,39 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// What a person types to start this very program from the same directory: it need not stand in the `PATH`.
-fn how_it_was_started(program: &str) -> String {
+/// What a person types to start this very program, in any directory: it need not stand in the `PATH`.
+fn how_to_start(program: &str) -> String {
     let path = std::env::current_exe().ok();
-    let here = std::env::current_dir().unwrap_or_default();
     path.map_or_else(
         || program.to_owned(),
-        |path| {
-            path.strip_prefix(here)
-                .unwrap_or(&path)
-                .display()
-                .to_string()
-        },
+        |path| for_a_shell(&path.display().to_string()),
     )
+}
+
+/// A word as a shell takes it.
+fn for_a_shell(word: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+,:@%".contains(character);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(
+            for_a_shell("/opt/voltlane-1.0/voltlane"),
+            "/opt/voltlane-1.0/voltlane"
+        );
+        assert_eq!(
+            for_a_shell("/home/me/my games/voltlane"),
+            "'/home/me/my games/voltlane'"
+        );
+        assert_eq!(for_a_shell("/it's/$HOME"), r"'/it'\''s/$HOME'");
+        assert_eq!(for_a_shell(""), "''");
+    }
 }
