@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Address, Argument};
@@ -58,6 +59,33 @@ impl ConfigArgs {
     }
 }
 
+impl ConfigArgs {
+    /// These options stand before a subcommand and `after` behind it: one place is as good as the other.
+    fn and(self, after: ConfigArgs) -> Result<ConfigArgs, String> {
+        fn one<T>(option: &str, before: Option<T>, after: Option<T>) -> Result<Option<T>, String> {
+            match (before, after) {
+                (Some(_), Some(_)) => Err(format!(
+                    "the argument '{option}' cannot be used multiple times"
+                )),
+                (before, after) => Ok(before.or(after)),
+            }
+        }
+        Ok(ConfigArgs {
+            config: one("--config <FILE>", self.config, after.config)?,
+            listen: one("--listen <ADDR>", self.listen, after.listen)?,
+            master: one("--master <ADDR>", self.master, after.master)?,
+        })
+    }
+
+    /// One of the options that were given.
+    fn first_option(&self) -> Option<&'static str> {
+        let config = self.config.as_ref().map(|_| "--config <FILE>");
+        let listen = || self.listen.as_ref().map(|_| "--listen <ADDR>");
+        let master = || self.master.as_ref().map(|_| "--master <ADDR>");
+        config.or_else(listen).or_else(master)
+    }
+}
+
 /// How the demonstration goes.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoArgs {
@@ -87,7 +115,10 @@ pub struct EchoArgs {
     version,
     about = "An edge server: many clients, one stream to the backend, and nobody lost over a dropped connection"
 )]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Signals: SIGHUP has the configuration read again. SIGINT and SIGTERM end the edge in order, a second one at once."
+)]
 struct Cli {
     #[command(flatten)]
     run: ConfigArgs,
@@ -97,11 +128,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Sub {
-    /// Serve; the same as no command at all
+    /// Serve, as without a command; SIGHUP has the configuration read again
     Run(ConfigArgs),
     /// Show an edge, a backend and clients in this process, one of which keeps dropping
     Demo(DemoArgs),
-    /// Be a client: each line of standard input is a packet, /drop cuts the connection
+    /// Be a client: each line of standard input is a packet, but for /drop, /quit and /help
     Connect(ConnectArgs),
     /// Be a backend that sends every packet back
     Echo(EchoArgs),
@@ -120,14 +151,24 @@ pub fn parse(
     let mut command = Cli::command().name(program).bin_name(program);
     let matches = command.try_get_matches_from_mut(words)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(match cli.command {
-        None => Command::Run(cli.run),
-        Some(Sub::Run(args)) => Command::Run(args),
-        Some(Sub::Check(args)) => Command::Check(args),
-        Some(Sub::Demo(args)) => Command::Demo(args),
-        Some(Sub::Connect(args)) => Command::Connect(args),
-        Some(Sub::Echo(args)) => Command::Echo(args),
-    })
+    let before = cli.run;
+    let mut conflict = |message| command.error(ErrorKind::ArgumentConflict, message);
+    let (name, chosen) = match cli.command {
+        None => return Ok(Command::Run(before)),
+        Some(Sub::Run(args)) => return before.and(args).map(Command::Run).map_err(&mut conflict),
+        Some(Sub::Check(args)) => {
+            return before.and(args).map(Command::Check).map_err(&mut conflict);
+        }
+        Some(Sub::Demo(args)) => ("demo", Command::Demo(args)),
+        Some(Sub::Connect(args)) => ("connect", Command::Connect(args)),
+        Some(Sub::Echo(args)) => ("echo", Command::Echo(args)),
+    };
+    match before.first_option() {
+        None => Ok(chosen),
+        Some(option) => Err(conflict(format!(
+            "the subcommand '{name}' cannot be used with '{option}' before it"
+        ))),
+    }
 }
 
 fn connectable(text: &str) -> Result<Address, String> {
@@ -206,6 +247,17 @@ mod tests {
                 listen: "a:0".parse().unwrap()
             })
         );
+        for line in [
+            "--config f --listen a:1 check --master b:2",
+            "check --master b:2 --listen a:1 --config f",
+        ] {
+            let Command::Check(args) = good(line) else {
+                panic!("{line}: not check")
+            };
+            assert_eq!(args.config, Some(PathBuf::from("f")), "{line}");
+            assert_eq!(args.arguments().len(), 2, "{line}");
+        }
+        assert_eq!(good("--config f run"), good("run --config f"));
         assert_eq!(good("check"), Command::Check(ConfigArgs::default()));
         let config = Some(PathBuf::from("f"));
         assert_eq!(
@@ -228,7 +280,11 @@ mod tests {
             ("--listen a:1 --listen b:1", "cannot be used multiple times"),
             (
                 "--listen a:1 demo",
-                "the subcommand 'demo' cannot be used with '--listen <ADDR>'",
+                "the subcommand 'demo' cannot be used with '--listen <ADDR>' before it",
+            ),
+            (
+                "--config a check --config b",
+                "the argument '--config <FILE>' cannot be used multiple times",
             ),
             ("demo --secs 0", "0 is not in 1..=4294967295"),
             ("demo --secs -1", "unexpected argument '-1' found"),
@@ -266,6 +322,8 @@ mod tests {
         for (line, says) in [
             ("--help", "Usage: voltlane-smol [OPTIONS]"),
             ("-h", "check    Say whether the configuration is good"),
+            ("--help", "SIGHUP has the configuration read again"),
+            ("run --help", "SIGHUP has the configuration read again"),
             ("check --help", "Usage: voltlane-smol check [OPTIONS]"),
             (
                 "--version",
