@@ -40,12 +40,17 @@ pub enum Event<'a> {
 pub enum Refusal {
     /// The edge does not know the session, any more or at all: its challenges were not sealed for this client,
     /// [`MAX_UNPROVABLE_CHALLENGES`](super::MAX_UNPROVABLE_CHALLENGES) in a row. The session is forgotten here too.
-    #[error("the edge does not know the session, or it has expired")]
+    #[error(
+        "the edge does not know the session: it has expired, the backend has ended it, or the edge was restarted"
+    )]
     UnknownOrExpired,
     /// The edge's public key is not the one of the first connection: another edge, one that lost its key, or somebody
     /// in between. Nothing was said to it. The session is kept, and [`saved_session`](super::Client::saved_session)
     /// still gives it.
-    #[error("the edge's public key is not the one that the session began with")]
+    #[error(
+        "the edge's public key is not the one that the session began with: it was restarted without a key file, or \
+         another program answers in its place"
+    )]
     EdgeKeyChanged,
 }
 
@@ -67,8 +72,9 @@ pub enum DropCause {
     /// The transport broke.
     #[error("the connection broke")]
     Transport,
-    /// The edge, or whoever answered, does not speak the protocol.
-    #[error("protocol violation: {0}")]
+    /// The edge, or whoever answered, does not speak the protocol; or, with [`Violation::UnprovableChallenge`], it does
+    /// not know the session.
+    #[error("{}{_0}", if *_0 == Violation::UnprovableChallenge { "" } else { "protocol violation: " })]
     Violation(#[from] Violation),
     /// [`drop_connection`](super::Client::drop_connection) was called.
     #[error("dropped by this client")]
@@ -97,7 +103,8 @@ pub enum Violation {
     #[error("edge key: {0}")]
     EdgeKey(#[from] KeyError),
     /// A challenge that does not open under the session's key, does not hold 32 bytes, or that this client sealed itself.
-    #[error("the challenge was not sealed for this session")]
+    /// An edge answers so to a claim of a session that it does not know, one from before its restart for example.
+    #[error("the edge gives no challenge for this session, which it may not know any more")]
     UnprovableChallenge,
 }
 
