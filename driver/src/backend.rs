@@ -46,6 +46,9 @@ pub enum Event {
         id: ClientId,
     },
     /// The client is gone for good, or was never there. Nothing more comes from it, and its id does not come again.
+    ///
+    /// An id can fail more than once: the edge answers each packet and each kick for an id that it does not know with
+    /// "unknown client", so those that were under way when a client ended come back so, one by one.
     Failed {
         /// Who.
         id: ClientId,

@@ -1,6 +1,7 @@
 //! The client library: a client of an edge that comes back by itself.
 
 use std::future::poll_fn;
+use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -87,6 +88,8 @@ pub struct Client<C: Connector, T: Timer> {
     unread: Range<usize>,
     /// What came while a send waited for room.
     inbox: Inbox<Event>,
+    /// Why the last attempt to connect failed, until one succeeds.
+    connect_error: Option<io::Error>,
 }
 
 enum Transport<S> {
@@ -102,12 +105,17 @@ impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
     /// When the system has no randomness to give, without which there are no keys.
     #[must_use]
     pub fn connect(address: impl Into<String>) -> Self {
-        Self::new(
-            ClientConfig::default(),
-            system_seed(),
-            C::from(address.into()),
-            T::default(),
-        )
+        Self::with_config(ClientConfig::default(), address)
+    }
+
+    /// [`connect`](Self::connect) with other bounds, times and pauses.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    #[must_use]
+    pub fn with_config(config: ClientConfig, address: impl Into<String>) -> Self {
+        let connector = C::from(address.into());
+        Self::new(config, system_seed(), connector, T::default())
     }
 
     /// Comes back to the edge at `address` as the client that was [saved](Self::saved_session).
@@ -116,7 +124,20 @@ impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
     /// As [`connect`](Self::connect).
     #[must_use]
     pub fn restore(address: impl Into<String>, saved: &SavedSession) -> Self {
-        let machine = machine::Client::restore(ClientConfig::default(), system_seed(), saved);
+        Self::restore_with_config(ClientConfig::default(), address, saved)
+    }
+
+    /// [`restore`](Self::restore) with other bounds, times and pauses.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    #[must_use]
+    pub fn restore_with_config(
+        config: ClientConfig,
+        address: impl Into<String>,
+        saved: &SavedSession,
+    ) -> Self {
+        let machine = machine::Client::restore(config, system_seed(), saved);
         Self::drive(machine, C::from(address.into()), T::default())
     }
 }
@@ -140,6 +161,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             inbox: Inbox::new(),
+            connect_error: None,
         }
     }
 
@@ -269,6 +291,13 @@ impl<C: Connector, T: Timer> Client<C, T> {
         self.machine.id()
     }
 
+    /// Why the last attempt to connect failed, as the system or the resolver says it; `None` once one succeeded. It is the
+    /// reason behind [`DropCause::ConnectFailed`].
+    #[must_use]
+    pub fn connect_error(&self) -> Option<&io::Error> {
+        self.connect_error.as_ref()
+    }
+
     /// Packets that wait to be written, a half-written one included.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
@@ -359,11 +388,13 @@ impl<C: Connector, T: Timer> Client<C, T> {
         match attempt.as_mut().poll(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(stream)) => {
+                self.connect_error = None;
                 self.transport = Transport::Up(WatchedChannel::new(stream));
                 self.machine.handle_connected(now);
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "the edge cannot be reached");
+                self.connect_error = Some(error);
                 self.transport = Transport::Down;
                 self.machine.handle_connect_failed(now);
             }

@@ -85,7 +85,7 @@ mod runtime;
 mod timer;
 
 pub use voltlane_core::{ClientId, ShardId};
-pub use voltlane_driver::{EdgeHandle, backend, client};
+pub use voltlane_driver::{Connect, Connector, EdgeHandle, Listener, Stream, backend, client};
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
 pub use runtime::Tokio;
@@ -93,10 +93,17 @@ pub use runtime::Tokio;
 pub use runtime::TokioEpoll;
 pub use timer::Timer;
 
-/// A client of an edge, over TCP.
+/// A client of an edge, over TCP: it joins, comes back by itself, and keeps what could not be sent yet.
+///
+/// [`connect`](client::Client::connect) begins, [`with_config`](client::Client::with_config) with other pauses and bounds.
+/// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an
+/// event is returned once. Nothing happens while none of them is waited on.
 pub type Client = client::Client<TcpConnector, Timer>;
 
 /// The backend of an edge, over TCP.
+///
+/// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the
+/// caller's, an event is returned once. Nothing happens while none of them is waited on.
 pub type Backend = backend::Backend<TcpListener, Timer>;
 
 /// An edge, over TCP.
