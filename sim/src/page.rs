@@ -67,7 +67,7 @@ pub fn render(plan: &Plan, outcome: &Outcome) -> String {
     }
     let _ = write!(
         page,
-        "</p><details><summary>the plan</summary><pre>{}</pre></details></header>",
+        "</p>{LEGEND}<details><summary>the plan</summary><pre>{}</pre></details></header>",
         escape(&plan.to_string())
     );
     let _ = write!(
@@ -180,6 +180,15 @@ fn escape(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
+/// What a mark on the page means.
+const LEGEND: &str = "<details open class=legend><summary>legend</summary><ul>\
+<li>Each column is an actor, time runs downwards; of several rows of one instant the first has the seconds.\
+<li><span class=packet>Blue arrow</span>: bytes of a packet that an actor took; several at one instant are one arrow.\
+<li><span class=connection>Dashed black arrow</span>: a connection is opened, ends in order or breaks.\
+<li><span class=fault>Brown square</span>: an operation of the plan or a fault that it makes.\
+<li><span class=time>Grey dot</span>: a deadline of the edge, or what became of a connection.\
+<li><span class=rule>Red bar</span>: the rule of the model that was broken, where it was seen.</ul></details>";
+
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
 <title>Voltlane, simulated</title><style>
 :root { --ink: #1b2430; --faint: #7a8694; --line: #c3ccd6; --packet: #1f6feb; --fault: #b45309; --bad: #b91c1c;
@@ -219,6 +228,9 @@ background: currentColor }
 .violation { height: auto; margin: 8px 0 }
 .broken { display: block; margin-left: var(--at); padding: 8px 12px; background: var(--bad); color: #fff; font-weight: 600 }
 .broken em { background: none; white-space: normal; padding: 0 }
+.legend ul { margin: 4px 0; padding-left: 18px } .legend .packet { color: var(--packet) }
+.legend .connection { font-weight: 600 } .legend .fault { color: var(--fault); font-weight: 600 }
+.legend .time { color: var(--faint) } .legend .rule { color: var(--bad); font-weight: 600 }
 .off, .kindoff { display: none }
 </style>";
 
@@ -245,6 +257,9 @@ mod tests {
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
         assert!(page.contains(" data-of=0>client 0</b>") && page.contains(">backend</b>"));
         assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
+        for kind in ["packet", "connection", "fault", "time", "rule"] {
+            assert!(page.contains(&format!("<li><span class={kind}>")), "{kind}");
+        }
         assert!(!page.contains("http"), "a page that needs nothing else");
     }
 }
