@@ -126,7 +126,9 @@ fn an_edge_that_was_restarted_with_its_key_is_recognised() {
     client.stderr("Connected");
     // It is the edge, and it knows no sessions of its former life.
     let _again = echo.restart();
-    client.stderr("Refused: the edge does not know the session");
+    let refused = client.stderr("Refused: the edge does not know the session");
+    assert!(refused.ends_with("or the edge was restarted"), "{refused}");
+    assert!(!client.log().contains("violation"), "{}", client.log());
     assert_eq!(client.end().code, Some(1));
 }
 
@@ -135,10 +137,40 @@ fn a_client_without_an_edge_says_what_it_could_not_send() {
     let directory = Directory::new();
     let mut client = PROGRAM.start(&directory, &["connect", "127.0.0.1:1"]);
     client.feed(b"into the void\n");
-    client.stderr("Dropped: could not connect; trying again in ");
+    client
+        .stderr("Dropped: could not connect: Connection refused (os error 111); trying again in ");
     client.stderr("Ended with 1 packet not sent");
     let finished = client.end();
     assert_eq!((finished.code, &*finished.stdout), (Some(1), ""));
+}
+
+#[test]
+fn a_client_that_never_finds_its_edge_gives_up() {
+    for (address, cause) in [
+        ("127.0.0.1:1", "Connection refused"),
+        ("no-such-host.invalid:1", "failed to lookup address"),
+    ] {
+        // Its input stays open: nobody but itself ends it.
+        let client = PROGRAM.start(&Directory::new(), &["connect", address]);
+        let gave_up = client.wait_for_log("Gave up after ");
+        assert!(gave_up.contains(address), "{gave_up}");
+        assert!(client.log().contains(cause), "{}", client.log());
+        assert_eq!(client.end().code, Some(1));
+    }
+}
+
+#[test]
+fn a_person_asks_for_help_and_leaves() {
+    let echo = Echo::start("");
+    let mut client = echo.connect();
+    client.say("/help");
+    client.stderr("/drop");
+    client.say("/helpless");
+    assert_eq!(client.next_line(), "/helpless");
+    client.say("/quit");
+    client.wait_for_end();
+    let finished = client.end();
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), ""));
 }
 
 #[test]
@@ -150,7 +182,7 @@ fn what_is_too_long_is_said_and_the_rest_goes_on() {
     let longest = "y".repeat(1 << 20);
     client.say(&longest);
     assert!(client.next_line() == longest);
-    assert_eq!(client.end().code, Some(0));
+    assert_eq!(client.end().code, Some(1), "a packet was not sent");
 }
 
 #[test]
@@ -172,7 +204,13 @@ fn the_demo_runs_and_takes_visitors() {
     let mut demo = PROGRAM.start(&directory, &["demo"]);
     let invitation = demo.stdout(" connect ");
     let (_, address) = invitation.split_once(" connect ").expect("a command");
-    let mut visitor = PROGRAM.start(&directory, &["connect", address]);
+    // As it is printed, in another directory.
+    let elsewhere = Directory::new();
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .current_dir(elsewhere.path())
+        .args(["-c", invitation.trim()]);
+    let mut visitor = Process::start(shell);
     visitor.say("hello");
     assert_eq!(visitor.next_line(), "hello");
     let second = demo.stdout("echo hello | ");

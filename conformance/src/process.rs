@@ -122,6 +122,19 @@ impl Process {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
+    /// Waits for a line on standard error, which may have come before.
+    #[track_caller]
+    pub fn wait_for_log(&self, part: &str) -> String {
+        let found = self.first_line(|line| line.contains(part));
+        found.unwrap_or_else(|| panic!("no line with \"{part}\" on standard error"))
+    }
+
+    /// Waits until it ends by itself, with its standard input open.
+    #[track_caller]
+    pub fn wait_for_end(&self) {
+        assert!(self.stderr.wait_for_end(), "it does not end");
+    }
+
     /// All that it has said on standard error.
     #[must_use]
     pub fn log(&self) -> String {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_driver::client::{Client, Event, SendError, State};
+use voltlane_driver::client::{Client, DropCause, Event, SendError, State};
 use voltlane_driver::{Connector, Runtime, Timer};
 
 use super::lines::Lines;
@@ -19,6 +19,9 @@ use crate::text::Printable;
 const QUIET: Duration = Duration::from_millis(500);
 /// .. and after so long in any case.
 const LINGER: Duration = Duration::from_secs(5);
+/// Attempts to find an edge at first. An address with a slip in it has none; one that was there comes back.
+const FIRST_ATTEMPTS: u32 = 7;
+const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help says this";
 /// How long the last packets may take to leave.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -27,14 +30,18 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
     let address = args.address.to_string();
     let outcome = R::block_on(async move {
         let lines = Lines::of(BufReader::new(io::stdin()))?;
-        let client: Client<R::Connector, R::Timer> = Client::connect(address);
-        Talk::new(client, lines, R::Timer::default()).run().await
+        let client: Client<R::Connector, R::Timer> = Client::connect(address.clone());
+        let mut talk = Talk::new(client, lines, R::Timer::default(), address);
+        let outcome = talk.run().await;
+        talk.screen.end();
+        outcome?;
+        talk.end().await
     });
     match outcome.and_then(|outcome| outcome) {
         Ok(code) => code,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("Ended: {error}"));
+            let _ = writeln!(io::stderr(), "Ended: {error}");
             ExitCode::FAILURE
         }
     }
@@ -53,6 +60,13 @@ struct Talk<C: Connector, T: Timer> {
     ended_at: Option<Time>,
     /// When something last happened.
     active_at: Time,
+    /// Where the edge should be.
+    address: String,
+    /// Attempts without an edge; `None` once there was one.
+    attempts: Option<u32>,
+    /// Something could not be done, and that was said.
+    failed: bool,
+    screen: Screen,
 }
 
 /// What there is to do.
@@ -64,7 +78,7 @@ enum Step {
 }
 
 impl<C: Connector, T: Timer> Talk<C, T> {
-    fn new(client: Client<C, T>, lines: Lines, timer: T) -> Self {
+    fn new(client: Client<C, T>, lines: Lines, timer: T, address: String) -> Self {
         let active_at = timer.now();
         Talk {
             client,
@@ -74,22 +88,86 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             cuts: false,
             ended_at: None,
             active_at,
+            address,
+            attempts: Some(0),
+            failed: false,
+            screen: Screen::begin(),
         }
     }
 
-    async fn run(mut self) -> io::Result<ExitCode> {
+    /// Talks until there is nothing more to do.
+    async fn run(&mut self) -> io::Result<()> {
         loop {
             match poll_fn(|cx| self.poll_step(cx)).await {
-                Step::Event(Some(Event::Packet(data))) => print(&data)?,
-                Step::Event(Some(event)) => say(&describe(&event)),
+                Step::Event(Some(Event::Packet(data))) => self.screen.print(&data)?,
+                Step::Event(Some(event)) => {
+                    let text = self.describe(&event);
+                    self.screen.say(&text);
+                    if self.gives_up(&event) {
+                        self.failed = true;
+                        return Ok(());
+                    }
+                }
                 // The session was refused, and that was said.
-                Step::Event(None) => return Ok(ExitCode::FAILURE),
-                Step::Line(line) if line == b"/drop" => self.cuts = true,
-                Step::Line(line) => self.pending = Some(line),
-                Step::NotSent(error) => say(&format!("Not sent: {error}")),
-                Step::Done => return Ok(self.end().await),
+                Step::Event(None) => {
+                    self.failed = true;
+                    return Ok(());
+                }
+                Step::Line(line) => self.take(line),
+                Step::NotSent(error) => {
+                    self.failed = true;
+                    self.screen.say(&format!("Not sent: {error}"));
+                }
+                Step::Done => return Ok(()),
             }
             self.active_at = self.timer.now();
+        }
+    }
+
+    /// A line of input: a packet, or what a person wants.
+    fn take(&mut self, line: Vec<u8>) {
+        match line.as_slice() {
+            b"/drop" => self.cuts = true,
+            b"/quit" => self.ended_at = Some(self.timer.now()),
+            b"/help" => self.screen.say(HELP),
+            _ => self.pending = Some(line),
+        }
+        self.screen.prompt();
+    }
+
+    /// Whether there was never an edge, so many times that there is none.
+    fn gives_up(&mut self, event: &Event) -> bool {
+        match (event, &mut self.attempts) {
+            (Event::Dropped { .. }, Some(attempts)) => *attempts += 1,
+            (Event::Connected { .. }, attempts) => *attempts = None,
+            _ => {}
+        }
+        if self
+            .attempts
+            .is_none_or(|attempts| attempts < FIRST_ATTEMPTS)
+        {
+            return false;
+        }
+        let address = &self.address;
+        let text = format!("Gave up after {FIRST_ATTEMPTS} attempts: no edge answers at {address}");
+        self.screen.say(&text);
+        true
+    }
+
+    fn describe(&self, event: &Event) -> String {
+        match event {
+            Event::Connected { id } => format!("Connected as {id}"),
+            Event::Resumed { id } => format!("Resumed as {id}"),
+            Event::Dropped { cause, retry_in } => {
+                let why = match (cause, self.client.connect_error()) {
+                    (DropCause::ConnectFailed, Some(error)) => format!(": {error}"),
+                    _ => String::new(),
+                };
+                let pause = retry_in.as_millis();
+                format!("Dropped: {cause}{why}; trying again in {pause} ms")
+            }
+            Event::Refused(refusal) => format!("Refused: {refusal}"),
+            Event::Packet(data) => format!("{} bytes", data.len()),
         }
     }
 
@@ -137,48 +215,84 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         self.client.state() == State::Established && self.client.queued_packets() == 0
     }
 
-    async fn end(self) -> ExitCode {
+    async fn end(self) -> io::Result<ExitCode> {
         let unsent = self.client.queued_packets() + usize::from(self.pending.is_some());
         self.client.close(CLOSE_WITHIN).await;
-        if unsent == 0 {
-            return ExitCode::SUCCESS;
+        if unsent > 0 {
+            let packets = if unsent == 1 { "packet" } else { "packets" };
+            self.screen
+                .say(&format!("Ended with {unsent} {packets} not sent"));
         }
-        let packets = if unsent == 1 { "packet" } else { "packets" };
-        say(&format!("Ended with {unsent} {packets} not sent"));
-        ExitCode::FAILURE
+        Ok(if unsent > 0 || self.failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 
-fn describe(event: &Event) -> String {
-    match event {
-        Event::Connected { id } => format!("Connected as {id}"),
-        Event::Resumed { id } => format!("Resumed as {id}"),
-        Event::Dropped { cause, retry_in } => format!(
-            "Dropped: {cause}; trying again in {} ms",
-            retry_in.as_millis()
-        ),
-        Event::Refused(refusal) => format!("Refused: {refusal}"),
-        Event::Packet(data) => format!("{} bytes", data.len()),
-    }
+/// Where things are said. A person at a terminal gets a prompt, and marks that tell what came from what was typed.
+struct Screen {
+    has_prompt: bool,
 }
 
-/// Says something about the connection, apart from what came over it.
-fn say(text: &str) {
-    // Nobody may be listening any more.
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Prints a packet: as it is into a pipe, harmlessly on a terminal.
-fn print(data: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if out.is_terminal() {
-        let mut text = String::new();
-        // Writing to a String never fails.
-        let _ = Printable(&mut text).write_str(&String::from_utf8_lossy(data));
-        writeln!(out, "{text}")?;
-    } else {
-        out.write_all(data)?;
-        out.write_all(b"\n")?;
+impl Screen {
+    fn begin() -> Screen {
+        let has_prompt = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let screen = Screen { has_prompt };
+        if has_prompt {
+            let _ = writeln!(io::stderr(), "{HELP}");
+        }
+        screen.prompt();
+        screen
     }
-    out.flush()
+
+    fn prompt(&self) {
+        if self.has_prompt {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(b"\r\x1b[K> ").and_then(|()| out.flush());
+        }
+    }
+
+    /// Takes the prompt away, for what comes in its line.
+    fn clear(&self) {
+        if self.has_prompt {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(b"\r\x1b[K").and_then(|()| out.flush());
+        }
+    }
+
+    /// No prompt any more.
+    fn end(&mut self) {
+        self.clear();
+        self.has_prompt = false;
+    }
+
+    /// Says something about the connection, apart from what came over it.
+    fn say(&self, text: &str) {
+        self.clear();
+        // Nobody may be listening any more.
+        let _ = writeln!(io::stderr(), "{text}");
+        self.prompt();
+    }
+
+    /// Prints a packet: as it is into a pipe, harmlessly on a terminal.
+    fn print(&self, data: &[u8]) -> io::Result<()> {
+        self.clear();
+        let mut out = io::stdout().lock();
+        if out.is_terminal() {
+            let mut text = String::new();
+            // Writing to a String never fails.
+            let _ = Printable(&mut text).write_str(&String::from_utf8_lossy(data));
+            let mark = if self.has_prompt { "< " } else { "" };
+            writeln!(out, "{mark}{text}")?;
+        } else {
+            out.write_all(data)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        drop(out);
+        self.prompt();
+        Ok(())
+    }
 }
