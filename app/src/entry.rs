@@ -5,8 +5,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
 use crate::cli::{self, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
 use crate::config::{self, LogLevel, Note, Problems, Settings, WhenMissing};
+#[cfg(unix)]
+use crate::inherited;
 use crate::logging;
 
 /// What is left to do for a runtime, once arguments and configuration are known to be good.
@@ -52,6 +57,9 @@ pub const EXIT_USAGE: u8 = 2;
 /// }
 /// ```
 pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -> ExitCode {
+    // Fails only for what is no signal.
+    #[cfg(unix)]
+    let _ = inherited::unblock(&[SIGHUP, SIGINT, SIGTERM]);
     match prepare(program, std::env::args_os(), Path::new(".")) {
         Err(ending) => ending.end(),
         Ok((task, note)) => {

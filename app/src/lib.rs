@@ -8,6 +8,7 @@ mod commands;
 pub mod config;
 mod disk;
 mod entry;
+mod inherited;
 pub mod key_file;
 pub mod logging;
 mod memory;

@@ -2,8 +2,9 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
-use conformance::{Client, Directory, Process, Signal};
+use conformance::{Client, Directory, Edge, Process, Signal};
 
 use super::operation::{free_place, mute_backend};
 
@@ -67,4 +68,25 @@ fn a_second_edge_at_one_address_does_not_disturb_the_backend_of_the_first() {
     assert!(!second.stderr.contains("waiting for the backend"));
     first.round_trip(&mut client, b"mine");
     first.stop();
+}
+
+/// A parent that has blocked the signals of its child: the child takes them all the same.
+#[test]
+fn signals_that_were_blocked_by_the_parent_end_it_and_have_it_read_its_configuration() {
+    let directory = Directory::new();
+    directory.write("connserver.toml", "general.log_level = \"Info\"\n");
+    let program = crate::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut blocked = Command::new("env");
+        blocked
+            .args(["--block-signal=TERM,INT,HUP", "--"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(directory.path());
+        let edge = Edge::spawn(blocked);
+        edge.signal(Signal::HUP);
+        edge.expect_log("the configuration was read again");
+        edge.signal(signal);
+        edge.expect_end(Some(0));
+    }
 }
