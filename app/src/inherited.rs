@@ -1,7 +1,7 @@
 //! What a process has from the one that started it, as far as signals go.
 
 #[cfg(unix)]
-pub(crate) use unix::unblock;
+pub(crate) use unix::{is_ignored, unblock};
 
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "functions of the C library")]
@@ -34,11 +34,29 @@ mod unix {
         }
     }
 
+    /// Whether the process ignores `signal`, as `nohup` has it ignore SIGHUP. False once it has a handler.
+    pub(crate) fn is_ignored(signal: i32) -> bool {
+        let mut action = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: without a new action it only asks, and where it returns 0 it has written the whole action.
+        unsafe {
+            libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
+                && action.assume_init().sa_sigaction == libc::SIG_IGN
+        }
+    }
+
     #[cfg(test)]
     mod tests {
-        use signal_hook::consts::{SIGUSR1, SIGUSR2};
+        use signal_hook::consts::{SIGPIPE, SIGUSR1, SIGUSR2};
 
         use super::*;
+
+        #[test]
+        fn only_what_is_ignored_is() {
+            // The standard library ignores it in every program.
+            assert!(is_ignored(SIGPIPE));
+            assert!(!is_ignored(SIGUSR1));
+            assert!(!is_ignored(-1), "no signal");
+        }
 
         #[test]
         fn no_signal_cannot_be_unblocked() {

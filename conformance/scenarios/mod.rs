@@ -24,6 +24,7 @@ mod published;
 mod reconnect;
 mod reload;
 mod start;
+mod terminal;
 
 use conformance::Rig;
 

@@ -23,6 +23,7 @@ mod process;
 mod program;
 pub mod published;
 mod rig;
+mod terminal;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub use process::{Finished, Process};
 pub use program::{Directory, Program};
 pub use rig::Rig;
 pub use rustix::process::Signal;
+pub use terminal::Terminal;
 pub use voltlane_driver::Runtime;
 pub use voltlane_smol::Smol;
 pub use voltlane_tokio::Tokio;

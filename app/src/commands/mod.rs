@@ -7,6 +7,7 @@ mod lines;
 mod reload;
 mod run;
 mod signals;
+mod terminal;
 
 use std::process::ExitCode;
 

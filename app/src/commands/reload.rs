@@ -1,4 +1,5 @@
-//! SIGHUP: the configuration is read again, from the same places as at the start.
+//! SIGHUP: the configuration is read again, from the same places as at the start. Where it says that the terminal was closed, it
+//! ends the process.
 
 use std::io;
 use std::path::Path;
@@ -10,6 +11,8 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use super::signals::Asker;
+use super::terminal::Terminal;
 use crate::config::{self, Change, Settings, WhenMissing};
 use crate::entry::ReadAgain;
 
@@ -23,11 +26,17 @@ struct Latest {
 }
 
 /// Takes over SIGHUP for the whole process. The configuration is read on a thread of its own, so that a slow disk holds nobody up,
-/// and one at a time. What is wrong is told in the log, and then nothing changes. `current` is what is in effect.
+/// and one at a time. What is wrong is told in the log, and then nothing changes. `current` is what is in effect. `stop` is asked to end
+/// the process when the terminal is gone that it was started from: nobody could reach it there any more, and it would hold its port.
 ///
 /// # Errors
 /// When the system does not let it.
-pub(super) fn on_hangup(mut again: ReadAgain, mut current: Settings) -> io::Result<Reloads> {
+pub(super) fn on_hangup(
+    mut again: ReadAgain,
+    mut current: Settings,
+    stop: Asker,
+) -> io::Result<Reloads> {
+    let terminal = Terminal::of_this_process();
     let mut signals = Signals::new([SIGHUP])?;
     let reloads = Reloads(Arc::default());
     let latest = Arc::clone(&reloads.0);
@@ -35,6 +44,11 @@ pub(super) fn on_hangup(mut again: ReadAgain, mut current: Settings) -> io::Resu
         .name("reload".into())
         .spawn(move || {
             for _ in signals.forever() {
+                if terminal.is_gone() {
+                    info!("the terminal was closed");
+                    stop.ask();
+                    return;
+                }
                 let Some(mut change) = read_again(&mut again, &current) else {
                     continue;
                 };

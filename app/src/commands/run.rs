@@ -47,7 +47,7 @@ pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode 
 async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), String> {
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
-    let reloads = reload::on_hangup(again, settings.clone()).map_err(unhandled)?;
+    let reloads = reload::on_hangup(again, settings.clone(), stop.asker()).map_err(unhandled)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     if let Some(path) = &settings.general.key_file

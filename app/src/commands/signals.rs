@@ -79,6 +79,11 @@ impl Asker {
 }
 
 impl Stop {
+    /// For whoever has another reason to end the process.
+    pub(super) fn asker(&self) -> Asker {
+        self.0.clone()
+    }
+
     /// From now on there is something to end in order, and whoever has this polls it.
     pub(super) fn serves(&self) {
         self.0.lock().serves = true;
