@@ -49,20 +49,15 @@ fn raise_descriptors() -> Option<u64> {
 fn memory_bytes(root: &Path) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok();
     let machine = read("proc/meminfo").as_deref().and_then(total_memory);
-    let own_group = read("proc/self/cgroup")
-        .as_deref()
-        .and_then(unified_group)
-        .unwrap_or_default();
+    let memberships = read("proc/self/cgroup").unwrap_or_default();
     // A group has no more than any of those that hold it. In a container its own is the root, or not to be seen.
-    let groups = Path::new(&own_group).ancestors().filter_map(|group| {
-        let path = Path::new("sys/fs/cgroup").join(group).join("memory.max");
-        read(path.to_str()?)
-    });
-    let version_1 = read("sys/fs/cgroup/memory/memory.limit_in_bytes");
+    let version_2 = group_of(&memberships, "").unwrap_or_default();
+    let version_2 = limits(version_2, "sys/fs/cgroup", "memory.max");
+    let version_1 = group_of(&memberships, "memory").unwrap_or_default();
+    let version_1 = limits(version_1, "sys/fs/cgroup/memory", "memory.limit_in_bytes");
+    let of_groups = version_2.chain(version_1).filter_map(|path| read(&path));
     // Without a limit the text is "max", which is no number.
-    let of_groups = groups
-        .chain(version_1)
-        .filter_map(|text| text.trim().parse().ok());
+    let of_groups = of_groups.filter_map(|text| text.trim().parse().ok());
     of_groups.chain(machine).min()
 }
 
@@ -79,12 +74,24 @@ fn total_memory(meminfo: &str) -> Option<u64> {
         .checked_mul(1024)
 }
 
-/// The path of the process's control group (version 2), relative to where they are mounted.
-fn unified_group(groups: &str) -> Option<String> {
-    groups
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .map(str::to_owned)
+/// The path of the process's control group that has this controller, relative to where such groups are mounted; the one group of
+/// version 2 has no name.
+fn group_of<'a>(memberships: &'a str, controller: &str) -> Option<&'a str> {
+    memberships.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let has_it = controllers.split(',').any(|name| name == controller);
+        path.strip_prefix('/').filter(|_| has_it)
+    })
+}
+
+/// Where the limits of a group are, and of those that hold it.
+fn limits<'a>(group: &'a str, mount: &'a str, file: &'a str) -> impl Iterator<Item = String> + 'a {
+    let groups = Path::new(group).ancestors();
+    groups.filter_map(move |group| {
+        let path = Path::new(mount).join(group).join(file);
+        Some(path.to_str()?.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -139,13 +146,16 @@ mod tests {
             max("sys/fs/cgroup/memory.max", "6000\n"),
         ];
         assert_eq!(memory_with("container", &container), Some(6_000));
-        let version_1 = [
-            MEMINFO,
-            (
-                "sys/fs/cgroup/memory/memory.limit_in_bytes",
-                "9223372036854771712\n",
-            ),
-        ];
+        let own = "12:cpu,cpuacct:/\n4:pids,memory:/docker/0123\n0::/system.slice/docker.service\n";
+        let own = ("proc/self/cgroup", own);
+        let limit = "sys/fs/cgroup/memory/docker/0123/memory.limit_in_bytes";
+        let around = "sys/fs/cgroup/memory/memory.limit_in_bytes";
+        let none = max(around, "9223372036854771712\n");
+        let files = [MEMINFO, own, max(limit, "4096\n"), none];
+        assert_eq!(memory_with("version-1-own", &files), Some(4_096));
+        let mounted = [MEMINFO, own, max(around, "7000\n")];
+        assert_eq!(memory_with("version-1-root", &mounted), Some(7_000));
+        let version_1 = [MEMINFO, none];
         assert_eq!(memory_with("version-1", &version_1), Some(8_192_000));
     }
 
