@@ -213,6 +213,9 @@ fn sigint_and_sigterm_end_it_in_order() {
         client.frames.expect_closed();
         unfinished.expect_closed();
         assert_eq!(rig.link.try_recv(), None, "no notices about that");
+        rig.edge.expect_log(" ended");
+        let told = rig.edge.log().matches("shutting down").count();
+        assert_eq!(told, 1, "whatever the number of shards");
         rig.edge.expect_end(Some(0));
     }
 }

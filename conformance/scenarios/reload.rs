@@ -64,6 +64,16 @@ impl Reloaded {
 }
 
 #[test]
+fn another_configuration_is_told_once_whatever_the_number_of_shards() {
+    let base = "general.log_level = \"Debug\"\ngeneral.shards = 2\n";
+    let mut running = Reloaded::start(base);
+    running.reload(format!("{base}clients.max_frame_bytes = 1_000\n"), TAKEN);
+    // By every shard, before it was told.
+    let log = running.edge.log();
+    assert_eq!(log.matches("in effect").count(), 1, "{log}");
+}
+
+#[test]
 fn what_can_change_changes_and_what_needs_a_restart_is_named() {
     let mut running = Reloaded::start("clients.max_frame_bytes = 1_000\n");
     let mut stays = running.join();

@@ -55,7 +55,8 @@ impl<C> Handle<C> {
     }
 
     /// Ends it in order: nothing more is accepted or read from clients, what is queued is handed over within `within`, all is closed,
-    /// and the driver's future completes. Asked again, it is told again.
+    /// and the driver's future completes: within that time, and at most 100 ms beyond it where the backend does not close its end.
+    /// Asked again, the first time counts.
     pub fn shutdown(&self, within: Duration) {
         self.ask(|requests| requests.shutdown = Some(within));
     }

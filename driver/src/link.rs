@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tracing::{debug, warn};
 use voltlane_core::Time;
@@ -18,6 +19,17 @@ use crate::{Connect, Connector};
 const READS_PER_TURN: usize = 4;
 /// Writes in one turn; the second and later ones only where the first took all of a longer output.
 const WRITES_PER_TURN: usize = 4;
+
+/// How long the backend may take to close the link after its machine was finished, ..
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// .. which is a part of the time that the end may take in all; but so long it may take in any case.
+const CLOSE_AT_LEAST: Duration = Duration::from_millis(100);
+
+/// Until when a machine that is finished `now` waits for the backend to close, where the whole end may take until `ends_by`.
+pub(crate) fn close_by(now: Time, ends_by: Option<Time>) -> Time {
+    let ends_by = ends_by.map_or(Time::MAX, |ends_by| ends_by.max(now + CLOSE_AT_LEAST));
+    ends_by.min(now + CLOSE_WITHIN)
+}
 
 /// A machine with a link to the backend.
 pub(crate) trait LinkMachine {

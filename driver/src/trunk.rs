@@ -5,7 +5,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use voltlane_core::edge::MasterConfig;
 use voltlane_core::trunk::Trunk;
@@ -15,7 +14,7 @@ use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
 use crate::io::{Channel, Read, Written};
 use crate::late::CatchUp;
-use crate::link::Link;
+use crate::link::{Link, close_by};
 use crate::pipe::Pipe;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connect, Connector, Timer};
@@ -28,8 +27,6 @@ const READS_PER_TURN: usize = 4;
 const WRITES_PER_TURN: usize = 4;
 /// Turns before the task yields to others.
 const TURNS_PER_POLL: usize = 4;
-/// How long the backend may take to close the link after the trunk did.
-const LINK_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Tokens of what is not a shard, from the top down; shards' are their numbers.
 const LINK: Token = Token::MAX;
@@ -270,6 +267,8 @@ pub struct TrunkDriver<C: Connector, T: Timer> {
     woken: Vec<Token>,
     handle: TrunkHandle,
     handle_source: Arc<SourceWaker>,
+    /// An end was asked for, which may take until then.
+    ends_by: Option<Time>,
     /// The trunk is finished; the link is closing until then.
     finishing: Option<Time>,
     buffer: Box<[u8]>,
@@ -302,6 +301,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             handle_source,
             ready,
             woken: Vec::new(),
+            ends_by: None,
             finishing: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
         };
@@ -334,6 +334,7 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
                         self.trunk.handle_config(now, &config);
                     }
                     if let Some(within) = shutdown {
+                        self.ends_by.get_or_insert(now + within);
                         self.trunk.handle_shutdown(now, within);
                     }
                     self.handle.done();
@@ -402,7 +403,8 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
 
     /// Closes the link once the trunk is finished; ready when the backend has closed too, or has taken too long.
     fn poll_finish(&mut self, now: Time) -> Poll<()> {
-        let until = *self.finishing.get_or_insert(now + LINK_CLOSE_WITHIN);
+        let ends_by = self.ends_by;
+        let until = *self.finishing.get_or_insert_with(|| close_by(now, ends_by));
         if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {
             return Poll::Pending;
         }

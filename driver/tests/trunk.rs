@@ -45,12 +45,13 @@ fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;
         // It is finished at once, and the backend does not close its end: meanwhile the time that was given runs out.
-        handle.shutdown(Duration::from_millis(500));
+        handle.shutdown(Duration::from_millis(50));
         let (asked, polled) = (clock.now(), polls.get());
         while !done.get() {
-            clock.sleep(Duration::from_millis(100)).await;
+            clock.sleep(Duration::from_millis(10)).await;
             let waited = clock.now().since(asked);
-            assert!(waited < Duration::from_secs(2), "it does not wait for long");
+            let bound = Duration::from_millis(110);
+            assert!(waited <= bound, "it does not wait for long");
         }
         assert!(polls.get() - polled < 5, "{} polls", polls.get() - polled);
         drop(link);

@@ -32,7 +32,6 @@ impl Edge {
         // There may be more room on the link than before.
         self.serve_line(now);
         self.settle();
-        tracing::debug!("another configuration is in effect");
     }
 
     /// The timers of the connection at `index`, where a duration became endless or ceased to be: one that runs out is looked for only

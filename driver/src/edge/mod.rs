@@ -8,9 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::debug;
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
 
@@ -22,7 +21,7 @@ use crate::accept::Acceptor;
 use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
 use crate::late::CatchUp;
-use crate::link::Link;
+use crate::link::{Link, close_by};
 use crate::waker::SourceWaker;
 use crate::{Connector, Listener, Stream, Timer};
 
@@ -40,8 +39,6 @@ const ACCEPTS_PER_POLL: usize = 64;
 const HANDOVERS_PER_TURN: usize = 64;
 /// Turns before the task yields to others.
 const TURNS_PER_POLL: usize = 4;
-/// How long the backend may take to close the link after the edge did.
-const LINK_CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Serves an [`Edge`]: accepts clients from a listener, keeps the link to the backend, moves the bytes.
 ///
@@ -78,6 +75,8 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     more_to_serve: bool,
     handle: EdgeHandle,
     handle_source: Arc<SourceWaker>,
+    /// An end was asked for, which may take until then.
+    ends_by: Option<Time>,
     /// The edge is finished; the link is closing until then.
     finishing: Option<Time>,
     buffer: Box<[u8]>,
@@ -110,6 +109,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             more_to_serve: false,
             handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
             handle_source,
+            ends_by: None,
             finishing: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
         }
@@ -209,8 +209,8 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
                 self.edge.handle_config(now, *config);
             }
             if let Some(within) = shutdown {
-                info!(?within, "shutting down");
                 self.acceptor = None;
+                self.ends_by.get_or_insert(now + within);
                 self.edge.handle_shutdown(now, within);
             }
             self.handle.done();
@@ -356,7 +356,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             None => {
                 self.clients.close_all(&mut self.edge, now);
                 self.neighbours = None;
-                *self.finishing.insert(now + LINK_CLOSE_WITHIN)
+                *self.finishing.insert(close_by(now, self.ends_by))
             }
         };
         if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {

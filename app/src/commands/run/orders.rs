@@ -79,7 +79,9 @@ impl<R: Runtime> Orders<R> {
         if !self.is_ending && pin!(&mut self.stop).poll(cx).is_ready() {
             self.is_ending = true;
             let within = self.settings.general.shutdown_timeout_secs;
-            tell(Order::Shutdown(Duration::from_secs(within.into())));
+            let within = Duration::from_secs(within.into());
+            info!(?within, "shutting down");
+            tell(Order::Shutdown(within));
         }
     }
 
