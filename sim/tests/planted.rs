@@ -87,6 +87,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::HandshakeBodyUnbounded
         | Bug::OldVersionTaken
         | Bug::ShutdownLeavesHalfOpen
+        | Bug::EndLooksLikeRefusal
         | Bug::AnnouncesFirstOnly => &["S16"],
         Bug::ShutdownNeverEnds | Bug::ShutdownForgetsKicked => &["L7"],
         Bug::SourceOffByOne
