@@ -110,7 +110,7 @@ fn config(rng: &mut Rng, heavy: bool) -> EdgeConfig {
     clients.missed_packets_buffer_bytes = rng.pick(&[500, 1 << 20]);
     clients.stale_timeout = millis(rng.log_between(60, 20_000));
     clients.stale_reap_interval = millis(rng.pick(&[0, 5, 1_000]));
-    clients.max_stale_clients = rng.pick(&[65_535, 65_535, 65_535, 65_535, 65_535, 2, 5, 0]);
+    clients.max_stale_clients = rng.pick(&[65_535, 65_535, 65_535, 65_535, 65_535, 2, 3, 0]);
     clients.write_timeout = millis(rng.log_between(5, 10_000));
     if heavy {
         clients.channel_capacity = 8192;
