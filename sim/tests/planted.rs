@@ -169,6 +169,10 @@ const WITHOUT_A_BUG: &[(&str, &str)] = &[
         "core/src/edge/tests/memory.rs: the engine does not set a bound for all bytes",
     ),
     (
+        "B7",
+        "it takes several shards: shards_planted.rs (BoundsNotShared)",
+    ),
+    (
         "T5",
         "no such bug is planted; a timer that stays due would break it at once",
     ),
