@@ -101,9 +101,13 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             match poll_fn(|cx| self.poll_step(cx)).await {
                 Step::Event(Some(Event::Packet(data))) => self.screen.print(&data)?,
                 Step::Event(Some(event)) => {
-                    let text = self.describe(&event);
-                    self.screen.say(&text);
-                    if self.gives_up(&event) {
+                    let gives_up = self.gives_up(&event);
+                    self.screen.say(&self.describe(&event, gives_up));
+                    if gives_up {
+                        let address = &self.address;
+                        self.screen.say(&format!(
+                            "Gave up after {FIRST_ATTEMPTS} attempts: no edge answers at {address}"
+                        ));
                         self.failed = true;
                         return Ok(());
                     }
@@ -142,19 +146,11 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             (Event::Connected { .. }, attempts) => *attempts = None,
             _ => {}
         }
-        if self
-            .attempts
-            .is_none_or(|attempts| attempts < FIRST_ATTEMPTS)
-        {
-            return false;
-        }
-        let address = &self.address;
-        let text = format!("Gave up after {FIRST_ATTEMPTS} attempts: no edge answers at {address}");
-        self.screen.say(&text);
-        true
+        self.attempts
+            .is_some_and(|attempts| attempts >= FIRST_ATTEMPTS)
     }
 
-    fn describe(&self, event: &Event) -> String {
+    fn describe(&self, event: &Event, gives_up: bool) -> String {
         match event {
             Event::Connected { id } => format!("Connected as {id}"),
             Event::Resumed { id } => format!("Resumed as {id}"),
@@ -163,8 +159,11 @@ impl<C: Connector, T: Timer> Talk<C, T> {
                     (DropCause::ConnectFailed, Some(error)) => format!(": {error}"),
                     _ => String::new(),
                 };
-                let pause = retry_in.as_millis();
-                format!("Dropped: {cause}{why}; trying again in {pause} ms")
+                let next = match gives_up {
+                    true => String::new(),
+                    false => format!("; trying again in {} ms", retry_in.as_millis()),
+                };
+                format!("Dropped: {cause}{why}{next}")
             }
             Event::Refused(refusal) => format!("Refused: {refusal}"),
             Event::Packet(data) => format!("{} bytes", data.len()),
