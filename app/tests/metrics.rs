@@ -1,7 +1,7 @@
 //! The metrics page against the rules of its format, and the HTTP server over real sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -396,6 +396,80 @@ fn what_is_no_such_request_gets_its_status_and_the_next_one_is_served() {
         assert_eq!(rest, b"", "nobody is there to be answered");
     }
     assert_eq!(served.get("/metrics").0, "200 OK");
+}
+
+#[test]
+fn half_heads_hold_nobody_up_however_many_they_are() {
+    let served = serve(distinct());
+    let mut half = Vec::new();
+    for _ in 0..8 {
+        for _ in 0..100 {
+            let mut stream = served.connect();
+            // It may have made room already.
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\n");
+            half.push(stream);
+        }
+        // Not a second time, as `get` would: it is to be the first that is answered.
+        let mut stream = served.connect();
+        let began = Instant::now();
+        let request = request_for("/healthz");
+        stream.write_all(request.as_bytes()).expect("it is taken");
+        assert_eq!(answer(stream).0, "200 OK");
+        // One place for all would take two seconds for each of those before.
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    // Of those that are there the last ones still have their places, and no more than there are.
+    let mut last = half.pop().expect("many");
+    last.write_all(b"\r\n").expect("it is taken");
+    let mut open = 0;
+    for mut stream in half {
+        stream.set_nonblocking(true).expect("ours");
+        open += usize::from(
+            stream
+                .read(&mut [0])
+                .is_err_and(|e| e.kind() == ErrorKind::WouldBlock),
+        );
+    }
+    assert!(open <= 32, "{open} are open");
+}
+
+#[test]
+fn the_end_of_the_process_waits_for_no_connection() {
+    let served = serve(distinct());
+    let silent: Vec<_> = (0..10).map(|_| served.connect()).collect();
+    let mut asking = served.connect();
+    served.is_stuck.store(true, Ordering::SeqCst);
+    asking
+        .write_all(request_for("/healthz").as_bytes())
+        .expect("it is taken");
+    let began = Instant::now();
+    drop(served);
+    // A connection may last for two seconds, a loop that does not answer for one.
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(silent);
+}
+
+#[test]
+fn head_is_the_head_of_get() {
+    let served = serve(distinct());
+    for path in ["/metrics", "http://edge/healthz", "/nothing"] {
+        let ask = |method: &str| {
+            let mut stream = served.connect();
+            let request = format!("{method} {path} HTTP/1.1\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("it is taken");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("an answer");
+            text
+        };
+        let (head, get) = (ask("HEAD"), ask("GET"));
+        let (of_get, body) = get.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(head.trim_end(), of_get);
+        assert!(!body.is_empty());
+    }
 }
 
 #[test]

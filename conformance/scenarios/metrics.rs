@@ -1,7 +1,11 @@
 //! What an edge says of itself over HTTP.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Instant;
+
 use conformance::metrics::get;
-use conformance::{Client, Frames};
+use conformance::{Client, Frames, PATIENCE};
 
 use super::{METRICS, rig};
 
@@ -37,6 +41,28 @@ fn numbers_move_with_what_happens_and_an_idle_edge_answers() {
     }
     client.leave();
     rig.stop();
+}
+
+/// Half heads and connections that say nothing: a health check has its answer beside them, and so has the end its end.
+#[test]
+fn slow_scrapers_hold_up_neither_a_health_check_nor_the_end() {
+    let rig = rig(METRICS);
+    let address = rig.edge.metrics_address();
+    let mut slow = Vec::new();
+    for number in 0..200 {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        if number % 2 == 0 {
+            // It may have made room for another already.
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost:");
+        }
+        slow.push(stream);
+    }
+    let began = Instant::now();
+    assert_eq!(get(address, "/healthz"), (200, "ok\n".to_owned()));
+    // Each of them may stay for two seconds: one after the other they would take minutes.
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    rig.stop();
+    drop(slow);
 }
 
 #[test]

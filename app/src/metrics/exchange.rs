@@ -29,6 +29,8 @@ struct Shared {
 struct Slot {
     waker: Option<Waker>,
     answer: Option<Snapshot>,
+    /// The loop has ended.
+    is_gone: bool,
 }
 
 impl Shared {
@@ -54,7 +56,7 @@ impl Shared {
         }
         let (mut slot, _) = self
             .answered
-            .wait_timeout_while(slot, within, |slot| slot.answer.is_none())
+            .wait_timeout_while(slot, within, |slot| slot.answer.is_none() && !slot.is_gone)
             .unwrap_or_else(PoisonError::into_inner);
         slot.answer.take()
     }
@@ -110,6 +112,14 @@ impl Asked {
             self.shared.slot().answer = Some(snapshot());
             self.shared.answered.notify_all();
         }
+    }
+}
+
+impl Drop for Asked {
+    /// Nobody waits for the answer of a loop that has ended.
+    fn drop(&mut self) {
+        self.shared.slot().is_gone = true;
+        self.shared.answered.notify_all();
     }
 }
 
@@ -174,6 +184,13 @@ mod tests {
         assert_eq!(sum, Some(numbered(33)));
         asked.pop();
         assert_eq!(exchange.ask(Duration::from_millis(1)), None);
+        drop(asked);
+        let began = Instant::now();
+        assert_eq!(exchange.ask(LONG), None);
+        assert!(
+            began.elapsed() < LONG,
+            "a loop that is gone is not waited for"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 (RFC 9112) as a scraper and a health check need: one GET for each connection, without a body.
+//! As much of HTTP/1.1 (RFC 9112) as a scraper and a health check need: one GET or HEAD for each connection, without a body.
 
 /// The longest head of a request.
 pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -8,6 +8,8 @@ pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
 pub(super) enum Request<'a> {
     /// The path of a GET, without its query.
     Get(&'a str),
+    /// The path of a HEAD, without its query.
+    Head(&'a str),
     /// Some other method.
     OtherMethod,
     /// No HTTP/1.
@@ -46,22 +48,48 @@ fn request(line: &[u8]) -> Request<'_> {
         && method
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if !is_token || !matches!(version, "HTTP/1.1" | "HTTP/1.0") || !target.starts_with('/') {
+    if !is_token || !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
         return Request::Malformed;
     }
-    if method == "GET" {
-        Request::Get(target.split('?').next().unwrap_or(target))
-    } else {
-        Request::OtherMethod
+    let Some(path) = path_of(target) else {
+        return Request::Malformed;
+    };
+    match method {
+        "GET" => Request::Get(path),
+        "HEAD" => Request::Head(path),
+        _ => Request::OtherMethod,
     }
+}
+
+/// The path of a target, in its usual form or as a proxy gets it, with scheme and authority (RFC 9112 3.2.1, 3.2.2). Whose name the
+/// authority is does not matter here.
+fn path_of(target: &str) -> Option<&str> {
+    let path = if target.starts_with('/') {
+        target
+    } else {
+        let (scheme, rest) = target.split_once("://")?;
+        let is_http = ["http", "https"]
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(scheme));
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        if !is_http || end == 0 {
+            return None;
+        }
+        &rest[end..]
+    };
+    let path = path.split('?').next().unwrap_or(path);
+    // An authority alone means its root.
+    Some(if path.is_empty() { "/" } else { path })
 }
 
 /// An answer, after which the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Response {
-    pub(super) status: &'static str,
-    pub(super) content_type: &'static str,
-    pub(super) body: String,
+    status: &'static str,
+    content_type: &'static str,
+    body: String,
+    /// To HEAD the head alone is sent, and it is that of the whole answer (RFC 9110 9.3.2).
+    sends_body: bool,
 }
 
 impl Response {
@@ -70,6 +98,23 @@ impl Response {
             status,
             content_type: "text/plain; charset=utf-8",
             body: format!("{body}\n"),
+            sends_body: true,
+        }
+    }
+
+    pub(super) fn page(content_type: &'static str, body: String) -> Response {
+        Response {
+            status: "200 OK",
+            content_type,
+            body,
+            sends_body: true,
+        }
+    }
+
+    pub(super) fn without_body(self) -> Response {
+        Response {
+            sends_body: false,
+            ..self
         }
     }
 
@@ -78,17 +123,19 @@ impl Response {
             status,
             content_type,
             body,
+            sends_body,
         } = self;
         // A 405 has to say what is allowed (RFC 9110 15.5.6).
         let allow = if status.starts_with("405") {
-            "Allow: GET\r\n"
+            "Allow: GET, HEAD\r\n"
         } else {
             ""
         };
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
-             Connection: close\r\n\r\n{body}",
-            body.len()
+             Connection: close\r\n\r\n{}",
+            body.len(),
+            if *sends_body { body } else { "" }
         )
         .into_bytes()
     }
@@ -122,16 +169,25 @@ mod tests {
                 "POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
                 Some(Request::OtherMethod),
             ),
-            ("HEAD / HTTP/1.1\r\n\r\n", Some(Request::OtherMethod)),
+            ("HEAD /a?b HTTP/1.1\r\n\r\n", Some(Request::Head("/a"))),
+            ("head / HTTP/1.1\r\n\r\n", Some(Request::OtherMethod)),
             ("get / HTTP/1.1\r\n\r\n", Some(Request::OtherMethod)),
             ("GET / HTTP/2.0\r\n\r\n", Some(Request::Malformed)),
             ("GET  / HTTP/1.1\r\n\r\n", Some(Request::Malformed)),
             ("GET / HTTP/1.1 \r\n\r\n", Some(Request::Malformed)),
             ("GET metrics HTTP/1.1\r\n\r\n", Some(Request::Malformed)),
             (
-                "GET http://x/metrics HTTP/1.1\r\n\r\n",
+                "GET http://x:9100/metrics?a HTTP/1.1\r\n\r\n",
+                Some(Request::Get("/metrics")),
+            ),
+            ("GET HTTPS://x HTTP/1.1\r\n\r\n", Some(Request::Get("/"))),
+            ("GET http://x?a/b HTTP/1.1\r\n\r\n", Some(Request::Get("/"))),
+            ("GET http:///x HTTP/1.1\r\n\r\n", Some(Request::Malformed)),
+            (
+                "GET ftp://x/metrics HTTP/1.1\r\n\r\n",
                 Some(Request::Malformed),
             ),
+            ("OPTIONS * HTTP/1.1\r\n\r\n", Some(Request::Malformed)),
             ("GET /\r\n\r\n", Some(Request::Malformed)),
             ("\r\n\r\n", Some(Request::Malformed)),
             ("", None),
@@ -160,11 +216,14 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nCache-Control: no-store\r\n\
              Connection: close\r\n\r\nok\n"
         );
+        let bytes = Response::text("200 OK", "ok").without_body().to_bytes();
+        let head = String::from_utf8(bytes).expect("text");
+        assert!(head.contains("Content-Length: 3\r\n") && head.ends_with("\r\n\r\n"));
         let bytes = Response::text("405 Method Not Allowed", "").to_bytes();
         assert!(
             String::from_utf8(bytes)
                 .expect("text")
-                .contains("\r\nAllow: GET\r\n")
+                .contains("\r\nAllow: GET, HEAD\r\n")
         );
     }
 }

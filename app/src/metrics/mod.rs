@@ -1,7 +1,7 @@
 //! What an edge counts, for Prometheus; and whether it is well, for whoever restarts it or sends clients to it.
 //!
 //! A thread of its own answers HTTP, so that no runtime is needed and the edge's loop pays for one look at a flag. When a
-//! scraper asks, the loop copies its numbers once, and the thread makes text of them.
+//! scraper asks, the loop copies its numbers once, and the thread makes text of them. GET and HEAD are answered.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | `/healthz` | 200 when the loop answers within a second, else 503 |
 //! | `/readyz` | 200 when there is a backend and the edge does not end, else 503 and why |
 
+mod connection;
 mod exchange;
 mod http;
 mod server;

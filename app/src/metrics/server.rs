@@ -1,19 +1,28 @@
-//! The thread that answers. One connection at a time, each for a bounded time: what comes here is a scraper every few
-//! seconds, and whoever else can reach the address can hold up only the next scrape.
+//! The thread that answers.
+//!
+//! Connections are served side by side, none for longer than three [`STEP_TIMEOUT`], and there are [`MAX_CONNECTIONS`] of them at most:
+//! a new one takes the place of the oldest of the source that has the most. Whoever speaks is through in a round trip; whoever is
+//! silent on purpose is the oldest. So nobody waits for somebody else, and neither does the end of the process.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::connection::{Connection, Wants};
 use super::exchange::Exchange;
-use super::http::{MAX_HEAD_BYTES, Request, Response, read_head};
+use super::http::{Request, Response};
 use super::text;
 
-/// How long a head may take from the accept to its end, and then an answer until it is written.
-const STEP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a head may take from the accept to its end, then an answer until it is written, and then the peer until it closes.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections at once. Their descriptors come from the reserve that clients leave.
+pub(super) const MAX_CONNECTIONS: usize = 32;
+/// Connections that are accepted before those that are there have their turn.
+const ACCEPTS_AT_ONCE: usize = 16;
 /// How long the edge's loop may take to answer before it counts as stuck.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait when no connection can be accepted, as for want of descriptors.
@@ -22,7 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Answers until it is dropped.
 pub struct Server {
     address: SocketAddr,
-    is_ending: Arc<AtomicBool>,
+    /// Closed to end the thread.
+    alive: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -33,15 +43,22 @@ impl Server {
     /// When the address cannot be bound, or there is no thread to be had.
     pub fn start(address: &str, exchange: Exchange) -> io::Result<Server> {
         let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let is_ending = Arc::new(AtomicBool::new(false));
-        let ending = Arc::clone(&is_ending);
+        let (alive, ending) = UnixStream::pair()?;
+        let round = Round {
+            listener,
+            ending,
+            exchange,
+            connections: Vec::new(),
+            rests_until: None,
+        };
         let thread = thread::Builder::new()
             .name("metrics".into())
-            .spawn(move || serve(&listener, &exchange, &ending))?;
+            .spawn(move || round.serve())?;
         Ok(Server {
             address,
-            is_ending,
+            alive: Some(alive),
             thread: Some(thread),
         })
     }
@@ -55,77 +72,153 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.is_ending.store(true, Ordering::Release);
-        // Nothing else ends a blocking accept. A listener on all addresses is reached at loopback.
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let mut address = self.address;
-        address.set_ip(ip);
-        let woken = TcpStream::connect_timeout(&address, ACCEPT_PAUSE).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
-            // It has nothing to say; a panic there was reported there.
+        self.alive = None;
+        if let Some(thread) = self.thread.take() {
+            // It waits for nothing but the edge's loops, and not for those that are gone. A panic there was reported there.
             let _ = thread.join();
         }
     }
 }
 
-fn serve(listener: &TcpListener, exchange: &Exchange, is_ending: &AtomicBool) {
-    loop {
-        let accepted = listener.accept();
-        if is_ending.load(Ordering::Acquire) {
-            return;
+/// What the thread has.
+struct Round {
+    listener: TcpListener,
+    ending: UnixStream,
+    exchange: Exchange,
+    /// The oldest first.
+    connections: Vec<Connection>,
+    /// Nothing is accepted until then.
+    rests_until: Option<Instant>,
+}
+
+impl Round {
+    fn serve(mut self) {
+        while let Some(accepts) = self.wait() {
+            let now = Instant::now();
+            if accepts {
+                self.accept(now);
+            }
+            for connection in &mut self.connections {
+                connection.read(now);
+            }
+            self.answer(now);
+            self.connections.retain_mut(|one| one.goes_on(now));
         }
-        match accepted {
-            Ok((stream, peer)) => {
-                if let Err(error) = answer(stream, exchange) {
-                    tracing::debug!(%peer, %error, "a request for metrics failed");
+    }
+
+    /// Waits until there is something to do: whether it is to accept, or `None` at the end.
+    fn wait(&mut self) -> Option<bool> {
+        let now = Instant::now();
+        if self.rests_until.is_some_and(|until| until <= now) {
+            self.rests_until = None;
+        }
+        let mut waits = vec![PollFd::new(&self.ending, PollFlags::IN)];
+        for connection in &self.connections {
+            let flags = match connection.wants() {
+                Wants::Read => PollFlags::IN,
+                Wants::Write => PollFlags::OUT,
+            };
+            waits.push(PollFd::new(connection.stream(), flags));
+        }
+        if self.rests_until.is_none() {
+            waits.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
+        let deadlines = self.connections.iter().map(Connection::deadline);
+        let next = deadlines.chain(self.rests_until).min();
+        let left = next.map(|next| next.saturating_duration_since(now));
+        // A wait that fails or is interrupted is a round with nothing to do.
+        let _ = poll(&mut waits, left.and_then(rounded_up).as_ref());
+        let accepts = self.rests_until.is_none()
+            && waits.last().is_some_and(|last| !last.revents().is_empty());
+        let ends = waits
+            .first()
+            .is_none_or(|first| !first.revents().is_empty());
+        (!ends).then_some(accepts)
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for _ in 0..ACCEPTS_AT_ONCE {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    if self.connections.len() >= MAX_CONNECTIONS {
+                        self.make_room();
+                    }
+                    match Connection::new(stream, peer, now) {
+                        Ok(connection) => self.connections.push(connection),
+                        Err(error) => tracing::debug!(%peer, %error, "a scraper is gone"),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!(%error, "no request for metrics can be accepted");
+                    // It may be for want of what this one holds.
+                    self.make_room();
+                    self.rests_until = Some(now + ACCEPT_PAUSE);
+                    return;
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "no request for metrics can be accepted");
-                thread::sleep(ACCEPT_PAUSE);
-            }
+        }
+    }
+
+    /// Ends the oldest connection of the source that has the most.
+    fn make_room(&mut self) {
+        let count = |one: &Connection| {
+            let same = self.connections.iter();
+            same.filter(|other| other.source() == one.source()).count()
+        };
+        // Of several that are the most crowded `max_by_key` takes the last.
+        let oldest_first = self.connections.iter().enumerate();
+        let victim = oldest_first.rev().max_by_key(|(_, one)| count(one));
+        if let Some(victim) = victim.map(|(at, _)| at) {
+            self.connections.remove(victim);
+        }
+    }
+
+    /// Answers every request that is whole. The edge's loops are asked once for all of them.
+    fn answer(&mut self, now: Instant) {
+        let mut snapshot = None;
+        for connection in &mut self.connections {
+            let Some(request) = connection.request() else {
+                continue;
+            };
+            let ask = || self.exchange.ask(LOOP_TIMEOUT);
+            let response = respond(request, || snapshot.get_or_insert_with(ask).clone());
+            connection.answer(response, now);
         }
     }
 }
 
-fn answer(mut stream: TcpStream, exchange: &Exchange) -> io::Result<()> {
-    let mut head = Vec::new();
-    let response = match read_request(&mut stream, &mut head)? {
-        Ok(Request::Get(path)) => respond(path, exchange),
-        Ok(Request::OtherMethod) => Response::text("405 Method Not Allowed", "only GET"),
-        Ok(Request::Malformed) => Response::text("400 Bad Request", "no HTTP/1.1 request"),
-        Err(refusal) => refusal,
+/// So much time, and no less: a wait that is cut short would be followed by others.
+fn rounded_up(left: Duration) -> Option<Timespec> {
+    Timespec::try_from(left + Duration::from_millis(1)).ok()
+}
+
+fn respond(request: Request<'_>, snapshot: impl FnOnce() -> Option<super::Snapshot>) -> Response {
+    let (path, is_head) = match request {
+        Request::Get(path) => (path, false),
+        Request::Head(path) => (path, true),
+        Request::OtherMethod => {
+            return Response::text("405 Method Not Allowed", "only GET and HEAD");
+        }
+        Request::Malformed => return Response::text("400 Bad Request", "no HTTP/1.1 request"),
     };
-    write(&mut stream, &response.to_bytes())?;
-    // Bytes that were not read would turn the end into a reset, and the answer with it.
-    stream.shutdown(Shutdown::Write)?;
-    let mut rest = [0; 1024];
-    let until = Instant::now() + STEP_TIMEOUT;
-    for _ in 0..64 {
-        if read(&mut stream, &mut rest, until)? == 0 {
-            break;
-        }
+    let response = page(path, snapshot);
+    if is_head {
+        response.without_body()
+    } else {
+        response
     }
-    Ok(())
 }
 
-fn respond(path: &str, exchange: &Exchange) -> Response {
+fn page(path: &str, snapshot: impl FnOnce() -> Option<super::Snapshot>) -> Response {
     if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
         return Response::text("404 Not Found", "/metrics, /healthz, /readyz");
     }
-    let Some(snapshot) = exchange.ask(LOOP_TIMEOUT) else {
+    let Some(snapshot) = snapshot() else {
         return Response::text("503 Service Unavailable", "the edge does not answer");
     };
     match path {
-        "/metrics" => Response {
-            status: "200 OK",
-            content_type: text::CONTENT_TYPE,
-            body: text::encode(&snapshot),
-        },
+        "/metrics" => Response::page(text::CONTENT_TYPE, text::encode(&snapshot)),
         "/readyz" if snapshot.is_ending => {
             Response::text("503 Service Unavailable", "the edge ends")
         }
@@ -137,77 +230,5 @@ fn respond(path: &str, exchange: &Exchange) -> Response {
             Response::text("503 Service Unavailable", "there is no backend")
         }
         _ => Response::text("200 OK", "ok"),
-    }
-}
-
-/// Reads into `head` up to its end. The inner error is an answer; the outer one means that there is nobody to be answered.
-fn read_request<'a>(
-    stream: &mut TcpStream,
-    head: &'a mut Vec<u8>,
-) -> io::Result<Result<Request<'a>, Response>> {
-    let until = Instant::now() + STEP_TIMEOUT;
-    let mut piece = [0; 1024];
-    while read_head(head).is_none() {
-        if head.len() >= MAX_HEAD_BYTES {
-            return Ok(Err(Response::text(
-                "431 Request Header Fields Too Large",
-                "the head is too long",
-            )));
-        }
-        match read(stream, &mut piece, until) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(length) => head.extend_from_slice(&piece[..length]),
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                return Ok(Err(Response::text(
-                    "408 Request Timeout",
-                    "the head took too long",
-                )));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Ok(read_head(head).unwrap_or(Request::Malformed)))
-}
-
-/// One read before `until`. The system's own timeout would begin anew with each.
-fn read(stream: &mut TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
-    loop {
-        stream.set_read_timeout(Some(left(until)?))?;
-        match timed_out(stream.read(buffer)) {
-            // The process was stopped and goes on.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let until = Instant::now() + STEP_TIMEOUT;
-    while !bytes.is_empty() {
-        stream.set_write_timeout(Some(left(until)?))?;
-        match timed_out(stream.write(bytes)) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(ErrorKind::TimedOut.into())
-    } else {
-        Ok(left)
-    }
-}
-
-/// A socket's timeout has two names.
-fn timed_out(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
-        result => result,
     }
 }

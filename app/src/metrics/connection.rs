@@ -1,0 +1,162 @@
+//! One connection of a scraper, which never blocks: a head, an answer, an end.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::time::Instant;
+
+use super::http::{MAX_HEAD_BYTES, Request, Response, read_head};
+use super::server::STEP_TIMEOUT;
+
+/// Bytes read at once.
+const PIECE_BYTES: usize = 1024;
+/// What is read of a peer that goes on after its head, so that its system does not throw the answer away.
+const MAX_REST_BYTES: usize = 64 * 1024;
+
+/// A connection, and how far it is.
+pub(super) struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    state: State,
+    /// Until when the state may last.
+    deadline: Instant,
+}
+
+enum State {
+    /// The head so far.
+    Head(Vec<u8>),
+    /// A whole head, to be answered.
+    Request(Vec<u8>),
+    /// What is not written yet of an answer.
+    Answer {
+        bytes: Vec<u8>,
+        written: usize,
+    },
+    /// The answer is written, and the peer is to close. So many bytes may come until then.
+    Rest(usize),
+    Gone,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    Read,
+    Write,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, now: Instant) -> io::Result<Connection> {
+        stream.set_nonblocking(true)?;
+        Ok(Connection {
+            stream,
+            peer,
+            state: State::Head(Vec::new()),
+            deadline: now + STEP_TIMEOUT,
+        })
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Where it comes from.
+    pub(super) fn source(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn wants(&self) -> Wants {
+        match self.state {
+            State::Answer { .. } => Wants::Write,
+            _ => Wants::Read,
+        }
+    }
+
+    /// Reads what has come.
+    pub(super) fn read(&mut self, now: Instant) {
+        while let State::Head(_) | State::Rest(_) = self.state {
+            let mut piece = [0; PIECE_BYTES];
+            match self.stream.read(&mut piece) {
+                Ok(0) => self.state = State::Gone,
+                Ok(length) => self.take(&piece[..length], now),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.fail(&error),
+            }
+        }
+        if now >= self.deadline && matches!(self.state, State::Head(_)) {
+            let late = Response::text("408 Request Timeout", "the head took too long");
+            self.answer(late, now);
+        }
+    }
+
+    fn take(&mut self, piece: &[u8], now: Instant) {
+        match &mut self.state {
+            State::Head(head) => {
+                head.extend_from_slice(piece);
+                if read_head(head).is_some() {
+                    self.state = State::Request(std::mem::take(head));
+                } else if head.len() >= MAX_HEAD_BYTES {
+                    let says = "the head is too long";
+                    let long = Response::text("431 Request Header Fields Too Large", says);
+                    self.answer(long, now);
+                }
+            }
+            State::Rest(left) if *left > piece.len() => *left -= piece.len(),
+            _ => self.state = State::Gone,
+        }
+    }
+
+    /// What is to be answered.
+    pub(super) fn request(&self) -> Option<Request<'_>> {
+        match &self.state {
+            State::Request(head) => read_head(head),
+            _ => None,
+        }
+    }
+
+    pub(super) fn answer(&mut self, response: Response, now: Instant) {
+        self.state = State::Answer {
+            bytes: response.to_bytes(),
+            written: 0,
+        };
+        self.deadline = now + STEP_TIMEOUT;
+    }
+
+    /// Writes what there is to write; false at the end.
+    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+        while let State::Answer { bytes, written } = &mut self.state {
+            match self.stream.write(&bytes[*written..]) {
+                Ok(0) => self.fail(&ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    *written += length;
+                    if *written == bytes.len() {
+                        self.end_answer(now);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.fail(&error),
+            }
+        }
+        now < self.deadline && !matches!(self.state, State::Gone)
+    }
+
+    /// Bytes that were not read would turn the end into a reset, and the answer with it.
+    fn end_answer(&mut self, now: Instant) {
+        match self.stream.shutdown(Shutdown::Write) {
+            Ok(()) => {
+                self.state = State::Rest(MAX_REST_BYTES);
+                self.deadline = now + STEP_TIMEOUT;
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        tracing::debug!(peer = %self.peer, %error, "a request for metrics failed");
+        self.state = State::Gone;
+    }
+}
