@@ -147,11 +147,11 @@ impl Edge {
         let (conns, quota) = (&self.conns, max.div_ceil(4).saturating_mul(3).min(max));
         let full = arrival != Arrival::Claim && conns.half_open >= max;
         let victim = match arrival {
-            Arrival::Accept if conns.newcomers() >= quota => conns.oldest_newcomer(),
+            Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
             Arrival::Claim | Arrival::Handover if conns.claimants() >= quota => {
                 conns.oldest_claimant()
             }
-            _ if full => conns.oldest_newcomer().or_else(|| conns.oldest_claimant()),
+            _ if full => self.last_newcomer().or_else(|| conns.oldest_claimant()),
             _ => return Ok(()),
         };
         match victim {
@@ -160,6 +160,16 @@ impl Edge {
                 Ok(())
             }
             _ => self.beyond(enforce, Rejected::TooManyHalfOpen),
+        }
+    }
+
+    /// The newcomer that is the first to make room. Those that wait for their turn hold half of the places of newcomers at most, or
+    /// nobody else would come as far as to say a key.
+    fn last_newcomer(&self) -> Option<u32> {
+        if 2 * self.joins.len() > self.conns.newcomers() {
+            self.joins.last()
+        } else {
+            self.conns.oldest_stranger()
         }
     }
 

@@ -14,6 +14,7 @@ use crate::wire::frame::FrameReader;
 use crate::wire::handshake::Handshake;
 
 use super::LAST_READ_BYTES;
+use super::joins::Turn;
 use super::limits::Pace;
 use super::memory::Holding;
 use super::sources::Admission;
@@ -81,7 +82,7 @@ pub(super) enum Step {
     /// The client's PubKey (a new session) or ClientId (a claim).
     Key,
     /// Its turn to begin a session while very many clients come back. Nothing is read.
-    Join(Box<PublicKey>),
+    Join(Box<Joining>),
     /// The adapter, to hand it to the shard that this id names. Nothing is read.
     Elsewhere(ClientId),
     /// The moment at which the challenge goes out. Nothing is read.
@@ -102,6 +103,15 @@ impl Step {
             Step::Join(_) | Step::Elsewhere(_) | Step::Reply(_) | Step::Takeover(_)
         )
     }
+}
+
+/// A newcomer that waits for its turn.
+#[derive(Clone, Debug)]
+pub(super) struct Joining {
+    pub(super) key: PublicKey,
+    /// The source among whose newcomers it waits.
+    pub(super) source: u32,
+    pub(super) turn: Turn,
 }
 
 /// An id that a connection says it had, and the challenge made for it.
@@ -384,9 +394,9 @@ impl Conns {
         self.half_open.saturating_sub(self.newcomers())
     }
 
-    /// The newcomer that is the first to make room: who is silent on purpose is the oldest.
-    pub(super) fn oldest_newcomer(&self) -> Option<u32> {
-        self.first_of(&[step::STRANGER, step::JOIN])
+    /// The newcomer that has not said what it wants for longest: who is silent on purpose is the oldest.
+    pub(super) fn oldest_stranger(&self) -> Option<u32> {
+        self.first_of(&[step::STRANGER])
     }
 
     /// The claimant that is the first to make room.

@@ -37,6 +37,7 @@ impl Edge {
     /// The connection at `index` is the connection of no session any more: the adapter is to close it.
     fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
         self.forget_claim(index);
+        self.end_wait_for_turn(index, false);
         self.conns.disarm_all(index);
         let Some(conn) = self.conns.slab.at_mut(index) else {
             return;
@@ -44,8 +45,11 @@ impl Edge {
         if matches!(conn.state, State::Closing(_)) {
             return;
         }
-        if matches!(conn.state, State::Handshake(_)) {
+        let mut at_fault = true;
+        if let State::Handshake(step) = &conn.state {
             self.conns.half_open -= 1;
+            // What the edge itself made wait is not late.
+            at_fault = !(step.is_paused() && reason == CloseReason::HandshakeTimeout);
         }
         let kind = match kind {
             CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
@@ -58,7 +62,9 @@ impl Edge {
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
         }
-        self.punish(now, index, reason);
+        if at_fault {
+            self.punish(now, index, reason);
+        }
         tracing::debug!(conn = index, ?reason, "closing");
         self.mark_ready(index);
     }
@@ -72,6 +78,7 @@ impl Edge {
             self.detach(now, index, session);
         }
         self.forget_claim(index);
+        self.end_wait_for_turn(index, false);
         self.conns.disarm_all(index);
         self.account.forget_conn(&mut self.conns.slab, index);
         let Some(conn) = self.conns.slab.remove(index) else {

@@ -9,7 +9,7 @@ use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
 use super::Edge;
 use super::admission::Arrival;
 use super::config::Enforce;
-use super::conn::{CloseKind, State, Step, step};
+use super::conn::{CloseKind, Conn, Joining, State, Step, step};
 use super::counters::CloseReason;
 use super::memory::Pressure;
 use super::shares::Bound;
@@ -117,17 +117,43 @@ impl Edge {
 
     /// A new session for the connection at `index`.
     fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
-        let enforced = self.config.limits.enforce_accepts == Enforce::On;
-        if !self.storm.admits_join(now) {
+        let waits = self.joins.len() > 0 || !self.storm.admits_join(now);
+        if waits {
             self.counters.joins_paced += 1;
-            if enforced && let Some(conn) = self.conns.slab.at_mut(index) {
-                conn.state = State::Handshake(Step::Join(Box::new(key)));
-                self.conns
-                    .steps
-                    .arm(&mut self.conns.slab, index, step::JOIN, now);
+            if self.config.limits.enforce_accepts == Enforce::On {
+                self.wait_for_turn(now, index, key);
                 return Ok(());
             }
         }
+        self.begin_session(now, index, key)
+    }
+
+    /// The newcomer at `index` waits until those who come back leave it a turn.
+    fn wait_for_turn(&mut self, now: Time, index: u32, key: PublicKey) {
+        let Some(conn) = self.conns.slab.at_mut(index) else {
+            return;
+        };
+        let source = self.sources.lock().chain(conn.admission).widest();
+        let turn = self.joins.enter(source, index);
+        let joining = Joining { key, source, turn };
+        conn.state = State::Handshake(Step::Join(Box::new(joining)));
+        self.conns
+            .steps
+            .arm(&mut self.conns.slab, index, step::JOIN, now);
+    }
+
+    /// The connection at `index`, if it waits for its turn, does so no longer; its key. `served`: because it was its turn.
+    pub(super) fn end_wait_for_turn(&mut self, index: u32, served: bool) -> Option<PublicKey> {
+        match &self.conns.slab.at(index)?.state {
+            State::Handshake(Step::Join(joining)) => {
+                self.joins.leave(joining.source, joining.turn, served);
+                Some(joining.key)
+            }
+            _ => None,
+        }
+    }
+
+    fn begin_session(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
         if self.sessions.slab.len() >= self.shares.most(Bound::Sessions) {
             return Err(CloseReason::TooManySessions);
         }
@@ -145,20 +171,26 @@ impl Edge {
         Ok(())
     }
 
-    /// A newcomer that had to wait tries again.
+    /// As many of those that wait begin as may now, in their turns; then the one at `index` is looked at again later, if it still waits.
     pub(super) fn retry_join(&mut self, now: Time, index: u32) {
-        let Some(State::Handshake(Step::Join(key))) =
-            self.conns.slab.at(index).map(|conn| &conn.state)
-        else {
-            return;
-        };
-        let key = **key;
-        match self.join(now, index, key) {
-            Ok(()) => {
-                self.handle_handshake_bytes(now, index, &[]);
-                self.account.recount_conn(&mut self.conns.slab, index);
+        let paced = self.config.limits.enforce_accepts == Enforce::On;
+        while let Some(next) = self.joins.first()
+            && (!paced || self.storm.admits_join(now))
+            && let Some(key) = self.end_wait_for_turn(next, true)
+        {
+            match self.begin_session(now, next, key) {
+                Ok(()) => {
+                    self.handle_handshake_bytes(now, next, &[]);
+                    self.account.recount_conn(&mut self.conns.slab, next);
+                }
+                Err(reason) => self.close_conn(now, next, CloseKind::Graceful, reason),
             }
-            Err(reason) => self.close_conn(now, index, CloseKind::Graceful, reason),
+        }
+        let waits = |conn: &Conn| matches!(conn.state, State::Handshake(Step::Join(_)));
+        if self.conns.slab.at(index).is_some_and(waits) {
+            self.conns
+                .steps
+                .arm(&mut self.conns.slab, index, step::JOIN, now);
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
+//! | `joins.rs` | whose turn it is to begin while many come back |
 //! | `absent.rs` | which session that is away makes room |
 //! | `timeouts.rs` | deadlines |
 //! | `reconfigure.rs` | another configuration while it runs |
@@ -26,6 +27,7 @@ mod downlink;
 mod ending;
 mod handover;
 mod handshake;
+mod joins;
 mod limits;
 mod memory;
 mod noticeable;
@@ -65,6 +67,7 @@ pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
 use conn::{Conns, State, Step};
 use downlink::Spare;
+use joins::Joins;
 use limits::{Bucket, Storm};
 use memory::Account;
 use session::{Place, Sessions};
@@ -118,6 +121,7 @@ pub struct Edge {
     sources: SharedSources,
     shares: Shares,
     storm: Storm,
+    joins: Joins,
     account: Account,
     link: Link,
     /// Sessions in line for room on the link, by index. At most one entry for each session.
@@ -166,6 +170,7 @@ impl Edge {
             sources: SharedSources::new(source_key),
             shares,
             storm: Storm::default(),
+            joins: Joins::default(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             spare: Spare::default(),

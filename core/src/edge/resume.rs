@@ -30,6 +30,9 @@ const TAKEOVER_BURST: u32 = 10;
 /// See [`TAKEOVER_BURST`]; also how long a takeover beyond it waits.
 pub(super) const TAKEOVER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After which its session's return counts for a storm again.
+const COUNTS_AGAIN_AFTER_SECS: u32 = 60;
+
 impl Edge {
     /// The client says that it had `id`. It gets a challenge in every case.
     pub(super) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
@@ -259,13 +262,28 @@ impl Edge {
         }
     }
 
+    /// Whether the session's return says that many come back: once in a minute, since a few that come back again and again do not.
+    fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
+        let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+        let Some(entry) = self.sessions.slab.at_mut(session) else {
+            return false;
+        };
+        let counts = seconds >= entry.counts_from;
+        if counts {
+            entry.counts_from = seconds.saturating_add(COUNTS_AGAIN_AFTER_SECS + 1);
+        }
+        counts
+    }
+
     /// The client's Ping: the backend hears 0x03 before anything of the new connection, the client its Ping before what it missed.
     pub(super) fn complete_resume(&mut self, now: Time, index: u32, session: u32) {
         let Some(id) = self.sessions.slab.at(session).map(|session| session.id) else {
             return;
         };
         self.counters.resumed += 1;
-        self.storm.resumed(now);
+        if self.counts_for_storm(now, session) {
+            self.storm.resumed(now);
+        }
         self.tell_backend(session, Flag::Resumed, &[]);
         self.establish(index, session, Handshake::Ping);
         if self

@@ -40,6 +40,8 @@ pub(super) struct Session {
     pub(super) holding: Holding,
     /// Whether a packet ever went up or down: the others are the first to make room.
     pub(super) exchanged: bool,
+    /// The second from which on its return counts for a storm of them again.
+    pub(super) counts_from: u32,
     /// What is remembered while it is away.
     pub(super) absence: Option<Box<Absence>>,
     /// Takeovers of a live connection.
@@ -188,6 +190,7 @@ impl Sessions {
             stale_timer: Timer::default(),
             holding: Holding::default(),
             exchanged: false,
+            counts_from: 0,
             absence: None,
             takeovers: Bucket::full(now),
             rare: None,

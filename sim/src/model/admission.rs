@@ -323,24 +323,28 @@ impl Model {
         // The place of each in line, behind all whose state lets them go first.
         let place = |state: &Conn| match state.state {
             State::Proxy | State::Version | State::KeyOrId => (0, state.order),
-            State::Join => (1, 0),
             State::Response | State::Ping => (0, state.since_order),
             State::Wait => (1, state.since_order),
             _ => (2, state.since_order),
         };
-        let candidates = self
-            .conns
-            .iter()
-            .filter(|(_, state)| state.is_half_open() && state.is_newcomer() == newcomer_goes);
+        let joins = half_open()
+            .filter(|state| state.state == State::Join)
+            .count();
+        if newcomer_goes && 2 * joins > newcomers {
+            // Who had to wait, and so whose turn comes last, is not known here: which one goes is seen afterwards.
+            self.reach.made_room += 1;
+            self.one_in_join_goes += 1;
+            return Ok(());
+        }
+        let candidates = self.conns.iter().filter(|(_, state)| {
+            state.is_half_open()
+                && state.is_newcomer() == newcomer_goes
+                && state.state != State::Join
+        });
         let Some((&conn, oldest)) = candidates.min_by_key(|(_, state)| place(state)) else {
             return Err("half-open connections");
         };
         self.reach.made_room += 1;
-        if oldest.state == State::Join {
-            // When each was looked at last is the edge's own affair: which one goes is seen afterwards.
-            self.one_in_join_goes += 1;
-            return Ok(());
-        }
         if let Some(sid) = oldest.sid {
             self.detach(sid);
         }
@@ -377,6 +381,10 @@ impl Model {
         let Some(state) = self.conns.get(&conn).filter(|state| state.counted) else {
             return;
         };
+        let edge_waits = matches!(state.state, State::Join | State::Delay | State::Wait);
+        if why == "the handshake deadline" && edge_waits {
+            return;
+        }
         let (now, address) = (self.now, state.address);
         for network in Network::all(address) {
             let source = self.admission.sources.entry(network).or_default();

@@ -7,8 +7,8 @@ use super::conn::{Begun, Close, Conn, Manner, Moment, Piece, State};
 use super::link::{Item, What};
 use super::session::Session;
 use super::{
-    CHALLENGES_OPEN, HANDSHAKE_BODY_BYTES, HANDSHAKE_BYTES, Model, STORM_MEMORY, STORM_RESUMES,
-    TAKEOVER_WAIT,
+    CHALLENGES_OPEN, HANDSHAKE_BODY_BYTES, HANDSHAKE_BYTES, Model, STORM_COUNTS_AGAIN,
+    STORM_MEMORY, STORM_RESUMES, TAKEOVER_WAIT,
 };
 use crate::codec::{Frames, Hello};
 
@@ -342,6 +342,18 @@ impl Model {
         self.dirty.insert(conn);
     }
 
+    /// SPEC 10.6(g): a session counts once in a minute; when exactly it does again is left open by a second.
+    fn count_resume(&mut self, sid: Option<u64>) {
+        let now = self.now;
+        let Some(session) = sid.and_then(|sid| self.sessions.get_mut(&sid)) else {
+            return;
+        };
+        if session.counts_from <= now {
+            session.counts_from = now + STORM_COUNTS_AGAIN;
+            self.resumed_at.push_back(now);
+        }
+    }
+
     /// SPEC 4.3(g).
     fn closing_ping(&mut self, conn: u32) {
         let since = self.wait();
@@ -350,7 +362,11 @@ impl Model {
         };
         state.state = State::Established;
         state.pace.unspent = state.frames.held();
-        self.resumed_at.push_back(since.at);
+        let sid = state.sid;
+        self.count_resume(sid);
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
         self.reach.resumed += 1;
         self.reach.replayed += u64::from(state.queued_packets > 0);
         let (packets, _) = state.take_packets();

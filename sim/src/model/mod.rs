@@ -54,6 +54,8 @@ const TAKEOVER_WAIT: u64 = 1_000_000_000;
 /// Resumes from which on newcomers may have to wait, and how long this is remembered here (SPEC 10.6(g)).
 const STORM_RESUMES: usize = 16;
 const STORM_MEMORY: u64 = 2_000_000_000;
+/// After which a session counts for that again.
+const STORM_COUNTS_AGAIN: u64 = 60_000_000_000;
 /// Answers to packets that name no session, in a second (SPEC 7.4(b)).
 const UNKNOWN_ANSWERS: usize = 1_000;
 

@@ -28,6 +28,8 @@ pub(super) struct Session {
     /// Connections with an open challenge for it, the oldest first.
     pub(super) challenges: VecDeque<u32>,
     pub(super) takeovers: Tokens,
+    /// When its return counts for a storm again (10.6(g)).
+    pub(super) counts_from: u64,
 }
 
 impl Session {
@@ -42,6 +44,7 @@ impl Session {
             carried: false,
             challenges: VecDeque::new(),
             takeovers: Tokens::default(),
+            counts_from: 0,
         }
     }
 }

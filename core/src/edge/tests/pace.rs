@@ -112,6 +112,46 @@ fn silence_ends_a_connection_where_that_is_wanted() {
     );
 }
 
+/// All within one window: the claims wait for their answers, and the clock does not move in between.
+fn all_come_back(world: &mut World, members: &mut [Member]) {
+    let mut waiting = Vec::new();
+    for member in &*members {
+        let conn = world.accept();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::ClientId(member.id));
+        waiting.push(conn);
+    }
+    world.wait(RESUME_REPLY_DELAY);
+    for (member, conn) in members.iter_mut().zip(waiting) {
+        let heard = world.hear(conn);
+        let Ok(Handshake::Challenge(sealed)) = Handshake::decode(&heard[1]) else {
+            panic!("{heard:?}")
+        };
+        let answer = world.answer(&member.keys, sealed);
+        world.say(conn, Handshake::ChallengeResponse(&answer));
+        world.say(conn, Handshake::Ping);
+        member.conn = conn;
+    }
+}
+
+/// Somebody from `source` who says a key.
+fn newcomer(world: &mut World, source: &str) -> ConnKey {
+    let source = source.parse().unwrap();
+    let conn = world.edge.handle_accepted(world.now, source).unwrap();
+    let key = KeyPair::generate(&mut world.rng).public();
+    world.say(conn, Handshake::ProtocolVersion(2));
+    world.say(conn, Handshake::PubKey(key.as_bytes()));
+    conn
+}
+
+/// Whether it has its id.
+fn has_begun(world: &mut World, conn: ConnKey) -> bool {
+    let heard = world.hear(conn);
+    heard
+        .iter()
+        .any(|body| matches!(Handshake::decode(body), Ok(Handshake::ClientId(_))))
+}
+
 #[test]
 fn in_a_storm_newcomers_wait_for_those_who_come_back() {
     let mut world = World::new(|config| {
@@ -121,24 +161,7 @@ fn in_a_storm_newcomers_wait_for_those_who_come_back() {
     });
     let mut members: Vec<Member> = (0..40).map(|_| world.join()).collect();
     world.wait(Duration::from_secs(1));
-    let mut waiting = Vec::new();
-    for member in &mut members {
-        // All within one window: the claim waits for its answer, the clock does not move in between.
-        let conn = world.accept();
-        world.say(conn, Handshake::ProtocolVersion(2));
-        world.say(conn, Handshake::ClientId(member.id));
-        waiting.push(conn);
-    }
-    world.wait(RESUME_REPLY_DELAY);
-    for (member, conn) in members.iter().zip(waiting) {
-        let heard = world.hear(conn);
-        let Ok(Handshake::Challenge(sealed)) = Handshake::decode(&heard[1]) else {
-            panic!("{heard:?}")
-        };
-        let answer = world.answer(&member.keys, sealed);
-        world.say(conn, Handshake::ChallengeResponse(&answer));
-        world.say(conn, Handshake::Ping);
-    }
+    all_come_back(&mut world, &mut members);
     let newcomers: Vec<ConnKey> = (0..20).map(|_| world.accept()).collect();
     let key = KeyPair::generate(&mut world.rng).public();
     for &conn in &newcomers {
@@ -159,6 +182,104 @@ fn in_a_storm_newcomers_wait_for_those_who_come_back() {
         "the others soon after"
     );
     assert!(newcomers.iter().all(|&conn| !world.is_closed(conn)));
+}
+
+#[test]
+fn a_few_that_come_back_again_and_again_are_no_storm() {
+    let mut world = World::new(|config| config.limits.enforce_sources = Enforce::Off);
+    let mut members: Vec<Member> = (0..15).map(|_| world.join()).collect();
+    for _ in 0..3 {
+        all_come_back(&mut world, &mut members);
+    }
+    let conn = newcomer(&mut world, "192.0.2.77");
+    assert!(has_begun(&mut world, conn), "fifteen returns count");
+    let mut last = vec![world.join()];
+    all_come_back(&mut world, &mut last);
+    let late: Vec<_> = (0..5).map(|_| newcomer(&mut world, "192.0.2.77")).collect();
+    let begun = |world: &mut World| late.iter().filter(|&&conn| has_begun(world, conn)).count();
+    assert_eq!(begun(&mut world), 0, "sixteen, and more began than four");
+    world.wait(Duration::from_secs(1));
+    assert_eq!(begun(&mut world), 5);
+    // After a minute each counts again.
+    world.wait(Duration::from_secs(60));
+    members.append(&mut last);
+    all_come_back(&mut world, &mut members);
+    let late: Vec<_> = (0..5).map(|_| newcomer(&mut world, "192.0.2.77")).collect();
+    let begun = late.iter().filter(|&&conn| has_begun(&mut world, conn));
+    assert_eq!(begun.count(), 4);
+}
+
+/// A world in which many have come back just now, and ten sessions may begin in a window.
+fn storm(change: impl FnOnce(&mut EdgeConfig)) -> World {
+    let mut world = World::new(|config| {
+        let sources = &mut config.limits.sources;
+        (sources.rate, sources.connections) = (0, 0);
+        (sources.wide_rate, sources.wide_connections) = (0, 0);
+        change(config);
+    });
+    let mut members: Vec<Member> = (0..40).map(|_| world.join()).collect();
+    world.wait(Duration::from_secs(1));
+    all_come_back(&mut world, &mut members);
+    world
+}
+
+#[test]
+fn newcomers_of_different_networks_take_turns() {
+    let mut world = storm(|_| {});
+    let crowd: Vec<_> = (0..60)
+        .map(|n| newcomer(&mut world, &format!("198.51.100.{n}")))
+        .collect();
+    let one = newcomer(&mut world, "203.0.113.1");
+    let begun = |world: &mut World| crowd.iter().filter(|&&conn| has_begun(world, conn)).count();
+    assert_eq!(begun(&mut world), 10);
+    assert!(!has_begun(&mut world, one));
+    world.wait(Duration::from_millis(100));
+    assert!(
+        has_begun(&mut world, one),
+        "it comes after one of the crowd"
+    );
+    assert_eq!(begun(&mut world), 9);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(begun(&mut world), 41);
+}
+
+#[test]
+fn those_that_wait_for_their_turn_hold_half_of_the_newcomers_places() {
+    // 42 for newcomers.
+    let mut world = storm(|config| config.limits.max_half_open = 56);
+    let one = {
+        let crowd: Vec<_> = (0..52)
+            .map(|n| newcomer(&mut world, &format!("198.51.100.{n}")))
+            .collect();
+        assert!(crowd.iter().all(|&conn| !world.is_closed(conn)));
+        let one = newcomer(&mut world, "203.0.113.1");
+        assert!(world.is_closed(crowd[51]), "its turn comes last");
+        let strangers: Vec<_> = (0..21).map(|_| world.accept()).collect();
+        assert!(!world.is_closed(strangers[0]) && world.is_closed(crowd[35]));
+        world.accept();
+        assert!(world.is_closed(strangers[0]), "half are strangers");
+        one
+    };
+    assert!(!world.is_closed(one));
+}
+
+#[test]
+fn a_wait_for_a_turn_ends_at_the_handshake_deadline_and_is_no_offence() {
+    let mut world = storm(|config| {
+        config.limits.handshake_timeout = Duration::from_millis(90);
+    });
+    let waiting: Vec<_> = (0..30)
+        .map(|_| newcomer(&mut world, "198.51.100.1"))
+        .collect();
+    world.wait(Duration::from_millis(90));
+    let late = waiting.iter().filter(|&&conn| world.is_closed(conn));
+    assert_eq!(late.count(), 20);
+    assert_eq!(closed(&world, CloseReason::HandshakeTimeout), 20);
+    world.wait(Duration::from_secs(1));
+    for _ in 0..2 {
+        let conn = newcomer(&mut world, "198.51.100.1");
+        assert!(has_begun(&mut world, conn), "no penalty acts");
+    }
 }
 
 #[test]

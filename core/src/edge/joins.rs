@@ -1,0 +1,118 @@
+//! Newcomers that wait while many clients come back, and whose turn it is (SPEC 10.6(g)).
+//!
+//! Each source has one turn in a round, so that the crowd of one does not hold up the newcomers of the others. All here costs the
+//! logarithm of how many wait, which the half-open places bound.
+
+use std::collections::BTreeMap;
+
+/// A place among those that wait: round by round, in each as they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    round: u64,
+    arrival: u64,
+}
+
+/// The newcomers of one source.
+#[derive(Clone, Debug)]
+struct Queue {
+    waiting: u32,
+    /// The round in which the next one has its turn.
+    round: u64,
+}
+
+/// The connections that wait for their turn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Joins {
+    turns: BTreeMap<Turn, u32>,
+    sources: BTreeMap<u32, Queue>,
+    /// The round that is going on.
+    round: u64,
+    arrivals: u64,
+}
+
+impl Joins {
+    /// The connection `conn` of `source` waits from now on.
+    pub(super) fn enter(&mut self, source: u32, conn: u32) -> Turn {
+        let now = self.round;
+        let queue = self.sources.entry(source).or_insert(Queue {
+            waiting: 0,
+            round: now,
+        });
+        let round = queue.round.max(now);
+        queue.round = round + 1;
+        queue.waiting += 1;
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        let turn = Turn { round, arrival };
+        self.turns.insert(turn, conn);
+        turn
+    }
+
+    /// It waits no longer. `served`: because it was its turn.
+    pub(super) fn leave(&mut self, source: u32, turn: Turn, served: bool) {
+        if self.turns.remove(&turn).is_none() {
+            return;
+        }
+        if served {
+            self.round = turn.round;
+        }
+        if let Some(queue) = self.sources.get_mut(&source) {
+            queue.waiting -= 1;
+            if queue.waiting == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// Whose turn it is.
+    pub(super) fn first(&self) -> Option<u32> {
+        self.turns.first_key_value().map(|(_, &conn)| conn)
+    }
+
+    /// Whose turn comes last: one of the source that has most waiting.
+    pub(super) fn last(&self) -> Option<u32> {
+        self.turns.last_key_value().map(|(_, &conn)| conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_take_turns_and_the_longest_queue_has_the_last() {
+        let mut joins = Joins::default();
+        let mut turns: Vec<_> = (0..4).map(|conn| (1, joins.enter(1, conn))).collect();
+        turns.push((2, joins.enter(2, 4)));
+        assert_eq!(joins.last(), Some(3));
+        let mut served = Vec::new();
+        while let Some(conn) = joins.first() {
+            let (source, turn) = turns[conn as usize];
+            joins.leave(source, turn, true);
+            served.push(conn);
+            if conn == 1 {
+                // The round that is going on is its own.
+                turns.push((3, joins.enter(3, 5)));
+            }
+        }
+        assert_eq!(served, [0, 4, 1, 5, 2, 3]);
+        assert_eq!((joins.len(), joins.sources.len()), (0, 0));
+        assert_eq!((joins.first(), joins.last()), (None, None));
+    }
+
+    #[test]
+    fn one_that_goes_leaves_the_turns_of_the_others_and_goes_once() {
+        let mut joins = Joins::default();
+        let [first, second] = [0, 1].map(|conn| joins.enter(1, conn));
+        joins.leave(1, first, false);
+        joins.leave(1, first, false);
+        assert_eq!((joins.len(), joins.first()), (1, Some(1)));
+        joins.leave(1, second, false);
+        assert!(joins.sources.is_empty());
+    }
+}
