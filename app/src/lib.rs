@@ -13,6 +13,7 @@ pub mod key_file;
 pub mod logging;
 mod memory;
 pub mod metrics;
+mod refusals;
 mod resources;
 mod text;
 

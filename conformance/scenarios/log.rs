@@ -135,3 +135,44 @@ fn an_echo_backend_goes_on_as_well_and_a_refusal_is_an_end() {
     let wrong = Unread::start(Directory::new(), &["--listen", "nonsense"]);
     assert_eq!(wrong.process.end().code, Some(2));
 }
+
+#[test]
+fn what_a_limit_refuses_is_told_by_its_key_once_in_a_while() {
+    let rig = conformance::Rig::start(
+        crate::PROGRAM,
+        "limits.exempt = []\nlimits.source_connections = 3\n",
+    );
+    let refused: Vec<_> = (0..40).map(|_| Frames::connect(rig.address())).collect();
+    let line = rig.edge.expect_log("clients are beyond a limit");
+    assert!(line.contains("WARN"), "{line}");
+    assert!(
+        line.contains("limit=limits.source_connections count="),
+        "{line}"
+    );
+    assert!(line.contains("listener.proxy_protocol"), "{line}");
+    drop(refused);
+    let log = rig.edge.log();
+    rig.stop();
+    // One each ten seconds: a machine that is stopped for that long may see another.
+    assert!(
+        log.matches("limits.source_connections count").count() <= 2,
+        "{log}"
+    );
+}
+
+#[test]
+fn what_the_process_may_have_is_told_at_the_start() {
+    let (_deaf, master) = conformance::deaf_place();
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &master.to_string()];
+    let directory = Directory::new();
+    directory.write(
+        "connserver.toml",
+        "general.shards = 1\nlimits.max_memory_bytes = 123_456_789\n",
+    );
+    let command = crate::PROGRAM.command_with_descriptors(100, &directory, &arguments);
+    let edge = conformance::Edge::spawn(command);
+    edge.expect_log(
+        "limits of the process descriptors=100 max_connections=36 max_memory_bytes=123456789 shards=1",
+    );
+    edge.stop();
+}

@@ -27,6 +27,7 @@ use crate::key_file::{load_or_make_key, mode_for_group};
 use crate::logging;
 use crate::memory::{Ebb, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
+use crate::refusals::Refusals;
 
 use crate::Resources;
 
@@ -100,6 +101,13 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
             Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
         }
     };
+    info!(
+        descriptors = resources.descriptors,
+        max_connections = config.limits.max_connections,
+        max_memory_bytes = config.limits.max_memory_bytes,
+        shards,
+        "limits of the process"
+    );
     stop.serves();
     // Tests and scripts that let the system choose the port read it here.
     info!(address = address.map(tracing::field::display), master = %settings.master.address, shards, "listening");
@@ -140,6 +148,7 @@ async fn alone<R: Runtime>(
     let mut driver = pin!(EdgeDriver::new(edge, listener, backend, timer));
     let handle = driver.handle();
     let mut ebb = Ebb::default();
+    let mut refusals = Refusals::default();
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => handle.reconfigure(*config),
@@ -147,6 +156,7 @@ async fn alone<R: Runtime>(
         });
         let polled = driver.as_mut().poll(cx);
         ebb.watch(driver.edge().footprint_bytes());
+        refusals.watch(driver.edge().counters());
         orders.report(|| handle.poll_done(cx).is_ready());
         if let Some(asked) = asked.first_mut() {
             asked.answer(cx.waker(), || Snapshot {

@@ -21,6 +21,7 @@ use super::orders::{Order, Orders};
 use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
+use crate::refusals::Refusals;
 
 /// What the exit code is when a shard panicked: that of a panic in the main thread.
 const EXIT_PANIC: i32 = 101;
@@ -39,6 +40,7 @@ pub(super) async fn serve<R: Runtime>(
     let mut own_asked = asked.next();
     let (driver, connectors) = TrunkDriver::new(trunk, backend, R::Timer::default());
     let neighbours = Neighbours::of(shards);
+    let refusals = Refusals::default();
     let (started, starting) = mpsc::channel();
     let mut threads = Vec::with_capacity(edges.len());
     let parts = edges
@@ -54,6 +56,7 @@ pub(super) async fn serve<R: Runtime>(
             connector,
             neighbours,
             asked: asked.next(),
+            refusals: refusals.clone(),
         };
         threads.push(shard.start::<R>(number, started.clone())?);
     }
@@ -116,6 +119,7 @@ struct Shard<L: Listener> {
     connector: BranchConnector,
     neighbours: Neighbours<L::Stream>,
     asked: Option<Asked>,
+    refusals: Refusals,
 }
 
 impl<L: Listener> Shard<L> {
@@ -154,9 +158,11 @@ impl<L: Listener> Shard<L> {
         drop(started);
         let mut asked = self.asked;
         let mut ebb = Ebb::default();
+        let mut refusals = self.refusals;
         poll_fn(|cx| {
             let polled = driver.as_mut().poll(cx);
             ebb.watch(driver.edge().footprint_bytes());
+            refusals.watch(driver.edge().counters());
             if let Some(asked) = &mut asked {
                 asked.answer(cx.waker(), || Snapshot {
                     counters: driver.edge().counters().clone(),

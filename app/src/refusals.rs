@@ -1,0 +1,210 @@
+//! What the limits refuse, told in the log: by the key of the limit, with a count, and what to do about it.
+//!
+//! The machines only count, which is cheap in a flood. Here their counts are looked at after each turn, and of each limit there is
+//! one line each [`TELL_EVERY`] at most, for all shards together. The first comes at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+use voltlane_core::edge::{CloseReason, Counters, EndReason, Rejected};
+
+/// The pause between two lines about one limit.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// A limit, and what it refused.
+struct Limit {
+    /// Its key, or keys.
+    key: &'static str,
+    /// What an operator can do.
+    advice: &'static str,
+    /// How often it held, since the start.
+    count: fn(&Counters) -> u64,
+}
+
+const LIMITS: [Limit; 11] = [
+    Limit {
+        key: "limits.max_connections",
+        advice: "raise it; while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
+        count: |all| rejected(all, Rejected::TooManyConnections),
+    },
+    Limit {
+        key: "limits.accept_rate",
+        advice: "raise it and limits.accept_burst if so many clients come in good faith",
+        count: |all| rejected(all, Rejected::TooFast),
+    },
+    Limit {
+        key: "limits.max_half_open",
+        advice: "raise it if so many clients come at once in good faith",
+        count: |all| rejected(all, Rejected::TooManyHalfOpen) + closed(all, CloseReason::MadeRoom),
+    },
+    Limit {
+        key: "limits.source_connections",
+        advice: "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt",
+        count: |all| rejected(all, Rejected::SourceTooMany),
+    },
+    Limit {
+        key: "limits.source_rate",
+        advice: "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt",
+        count: |all| rejected(all, Rejected::SourceTooFast),
+    },
+    Limit {
+        key: "limits.source_penalties",
+        advice: "a source sends nonsense or fails its proof; voltlane_closes_total says which",
+        count: |all| rejected(all, Rejected::SourcePenalty),
+    },
+    Limit {
+        key: "listener.trusted_proxies",
+        advice: "with listener.proxy_protocol only the proxies that are listed may connect",
+        count: |all| rejected(all, Rejected::UntrustedProxy),
+    },
+    Limit {
+        key: "clients.max_stale_clients, limits.source_stale_clients",
+        advice: "too many dropped clients are kept: raise it, or lower clients.stale_timeout_secs",
+        count: |all| ended(all, EndReason::TooManyStale),
+    },
+    Limit {
+        key: "limits.max_connections, clients.max_stale_clients",
+        advice: "no room for another session: raise one of them",
+        count: |all| closed(all, CloseReason::TooManySessions),
+    },
+    Limit {
+        key: "limits.max_memory_bytes",
+        advice: "raise it, or lower the bounds of the queues",
+        count: |all| closed(all, CloseReason::Memory) + ended(all, EndReason::MemoryLimit),
+    },
+    Limit {
+        key: "clients.channel_capacity, clients.channel_bytes",
+        advice: "a client reads more slowly than the backend sends to it; its session ended",
+        count: |all| ended(all, EndReason::SendQueueFull),
+    },
+];
+
+fn rejected(all: &Counters, why: Rejected) -> u64 {
+    all.rejected[why as usize]
+}
+
+fn closed(all: &Counters, why: CloseReason) -> u64 {
+    all.closed[why as usize]
+}
+
+fn ended(all: &Counters, why: EndReason) -> u64 {
+    all.ended[why as usize]
+}
+
+type Reasons = (
+    [u64; Rejected::ALL.len()],
+    [u64; CloseReason::ALL.len()],
+    [u64; EndReason::ALL.len()],
+);
+type Counts = [u64; LIMITS.len()];
+
+/// Watches the counters of one machine. Clones watch others; of all of them a limit is told once.
+#[derive(Clone, Default)]
+pub(crate) struct Refusals {
+    /// What this machine refused and ended until the last look, to tell at once whether there is anything new.
+    looked_at: Option<Reasons>,
+    /// The same by limit.
+    seen: Counts,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    has_untold: AtomicBool,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Default)]
+struct Tally {
+    untold: Counts,
+    told_at: [Option<Instant>; LIMITS.len()],
+}
+
+impl Refusals {
+    /// Tells what is new. Cheap where nothing is, for every turn of a loop.
+    pub(crate) fn watch(&mut self, counters: &Counters) {
+        let is_known = self
+            .looked_at
+            .as_ref()
+            .is_some_and(|(rejected, closed, ended)| {
+                *rejected == counters.rejected
+                    && *closed == counters.closed
+                    && *ended == counters.ended
+            });
+        if is_known && !self.shared.has_untold.load(Ordering::Relaxed) {
+            return;
+        }
+        self.looked_at = Some((counters.rejected, counters.closed, counters.ended));
+        let counts: Counts = std::array::from_fn(|at| (LIMITS[at].count)(counters));
+        for (at, count) in self.due(counts, Instant::now()) {
+            let Limit { key, advice, .. } = LIMITS[at];
+            warn!(limit = %key, count, %advice, "clients are beyond a limit");
+        }
+    }
+
+    /// The limits that are to be told now, with what they refused since they were told.
+    fn due(&mut self, counts: Counts, now: Instant) -> Vec<(usize, u64)> {
+        let mut tally = self
+            .shared
+            .tally
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut due = Vec::new();
+        for (at, count) in counts.into_iter().enumerate() {
+            tally.untold[at] += count.saturating_sub(self.seen[at]);
+            let rests = tally.told_at[at].is_some_and(|told| now - told < TELL_EVERY);
+            if tally.untold[at] > 0 && !rests {
+                due.push((at, std::mem::take(&mut tally.untold[at])));
+                tally.told_at[at] = Some(now);
+            }
+        }
+        self.seen = counts;
+        let has_untold = tally.untold.iter().any(|&count| count > 0);
+        self.shared.has_untold.store(has_untold, Ordering::Relaxed);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Counts = [0; LIMITS.len()];
+
+    fn counts(at: usize, count: u64) -> Counts {
+        let mut counts = NONE;
+        counts[at] = count;
+        counts
+    }
+
+    #[test]
+    fn a_limit_is_told_at_once_and_then_each_ten_seconds_with_what_all_shards_refused() {
+        let mut first = Refusals::default();
+        let mut second = first.clone();
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        assert_eq!(first.due(NONE, start), []);
+        assert_eq!(first.due(counts(3, 2), start), [(3, 2)]);
+        assert_eq!(first.due(counts(3, 5), after(1)), []);
+        assert_eq!(second.due(counts(3, 7), after(2)), [], "for all together");
+        assert_eq!(second.due(counts(3, 7), after(9_999)), []);
+        assert!(first.shared.has_untold.load(Ordering::Relaxed));
+        assert_eq!(first.due(counts(3, 5), after(10_000)), [(3, 10)]);
+        assert!(!first.shared.has_untold.load(Ordering::Relaxed));
+        let mut other = counts(3, 6);
+        other[0] = 1;
+        assert_eq!(first.due(other, after(10_001)), [(0, 1)], "each by itself");
+    }
+
+    #[test]
+    fn every_rejection_but_that_of_the_end_belongs_to_a_limit() {
+        for why in Rejected::ALL {
+            let mut counters = Counters::default();
+            counters.rejected[why as usize] = 1;
+            let of = LIMITS.iter().filter(|limit| (limit.count)(&counters) == 1);
+            assert_eq!(of.count(), usize::from(why != Rejected::Shutdown), "{why}");
+        }
+    }
+}
