@@ -170,7 +170,7 @@ const HOUR: u32 = 3_600;
 settings! {
     /// The process.
     general: General {
-        /// How much is logged, to standard error. Debug tells every change of state, Trace every packet.
+        /// How much is logged, to standard error. Debug and Trace tell every change of state, and never a packet.
         log_level: LogLevel = LogLevel::Info, ();
         /// File that holds the edge's private key, made with mode 0600 when it is missing, so that clients recognise the
         /// edge after a restart. Empty: a new key at every start.
