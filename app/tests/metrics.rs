@@ -156,8 +156,10 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
         }
         values.push(value.parse::<u64>().expect(line));
     }
-    // What is counted in two places: refused proofs are closes, too.
-    let refused = distinct().counters.closed[CloseReason::BadProof as usize];
+    // Refused proofs are a sum of closes, which another number is as well.
+    let closed = distinct().counters.closed;
+    let refused =
+        closed[CloseReason::BadProof as usize] + closed[CloseReason::ClaimLapsed as usize];
     let counted = 20 + Rejected::ALL.len() + CloseReason::ALL.len() + EndReason::ALL.len() + 1;
     for number in (1..=counted as u64).chain(1_001..=1_009) {
         let times = values.iter().filter(|&&value| value == number).count();

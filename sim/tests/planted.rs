@@ -31,7 +31,6 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::EchoAccepted
         | Bug::AnyProofAccepted
         | Bug::ConstantChallenge
-        | Bug::VoidChallengeCounts
         | Bug::ExpiredMayResume => &["S6"],
         Bug::WrongTagAfterResume => &["S1"],
         Bug::ShortFramePanics | Bug::ShortResponsePanics => &["H1"],
@@ -102,7 +101,8 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::RefusedEatPace | Bug::PenaltyActsEarly | Bug::SourceLeaks | Bug::ReportRefuses => {
             &["S15"]
         }
-        Bug::RoomNotMade | Bug::ClaimantsUnbounded => &["S15", "S16"],
+        Bug::LapsedClaimPunished => &["S15"],
+        Bug::RoomNotMade | Bug::ClaimantsUnbounded | Bug::OldestClaimantGoes => &["S15", "S16"],
         Bug::ShutdownReadsOn | Bug::ShutdownTellsBackend => &["S15"],
         // It may be taken for the end of the announcement.
         Bug::AnnouncesAway => &["S6", "S12", "S16"],

@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{Key, SECTIONS, Section};
 use super::load::Build;
 use super::problem::{Origin, Problem};
-use super::suggest;
 use super::value::Raw;
+use super::{retired, suggest};
 
 /// How the parser says that a key or a section is there twice.
 const DUPLICATE: &str = "duplicate key";
@@ -201,7 +201,8 @@ impl File<'_> {
                 }
             }
             _ => {
-                let message = format!("unknown key{}", suggest::for_path(path));
+                let message = retired::for_path(path)
+                    .unwrap_or_else(|| format!("unknown key{}", suggest::for_path(path)));
                 self.wrong(path, key, Some(value), message);
             }
         }

@@ -128,7 +128,6 @@ impl Settings {
                     .saturating_add(size(clients.max_stale_clients.into())),
                 handshake_timeout: seconds(limits.handshake_timeout_secs),
                 handshake_max_bytes: size(limits.handshake_max_bytes.into()),
-                challenges_per_session: size(limits.challenges_per_session.into()),
                 accept_rate: limits.accept_rate,
                 accept_burst: limits.accept_burst,
                 enforce_accepts: enforce(limits.enforce_accepts),

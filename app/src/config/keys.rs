@@ -278,8 +278,6 @@ settings! {
         max_half_open: u32 = 1_024, 0..=MAX_COUNT;
         /// Bytes that a connection may send before it is a client. The longest handshake takes 103.
         handshake_max_bytes: u32 = 512, 128..=65_536;
-        /// Challenges that may be open at once for one session that somebody claims.
-        challenges_per_session: u32 = 4, 1..=1_024;
         /// Connections at once. 0: as many as the process may have descriptors, less a reserve.
         max_connections: u32 = 0, 0..=MAX_COUNT;
         /// New connections a second, of all sources together. 0: any number.

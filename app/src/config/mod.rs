@@ -14,6 +14,7 @@ mod load;
 mod networks;
 mod problem;
 mod render;
+mod retired;
 mod suggest;
 mod value;
 mod variables;

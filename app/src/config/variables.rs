@@ -6,8 +6,8 @@ use std::ffi::{OsStr, OsString};
 use super::keys::{VARIABLE_PREFIX, keys};
 use super::load::Build;
 use super::problem::{Origin, Problem};
-use super::suggest;
 use super::value::{Raw, quoted};
+use super::{retired, suggest};
 
 /// Reads the environment of the process into `build`.
 pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut Build) {
@@ -159,7 +159,8 @@ fn assign(variable: &str, value: &str, origin: Origin, build: &mut Build) {
             origin,
             written: Some(variable.to_owned()),
             value: Some(quoted(value)),
-            message: format!("unknown variable{}", suggest::for_variable(variable)),
+            message: retired::for_variable(variable)
+                .unwrap_or_else(|| format!("unknown variable{}", suggest::for_variable(variable))),
         }),
     }
 }

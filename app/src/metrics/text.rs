@@ -90,7 +90,11 @@ impl Collector for Edge {
             "result",
             [
                 ("resumed", counters.resumed),
-                ("refused", counters.closed[CloseReason::BadProof as usize]),
+                (
+                    "refused",
+                    counters.closed[CloseReason::BadProof as usize]
+                        + counters.closed[CloseReason::ClaimLapsed as usize],
+                ),
             ],
         )?;
         page.count(

@@ -12,17 +12,17 @@ use super::config::Enforce;
 use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
 use super::counters::{CloseReason, Rejected};
 use super::shares::Bound;
-use super::sources::{Admission, Offence, Refusal, interval};
+use super::sources::{Admission, Offence, Refusal, interval, network};
 
 /// How a connection comes to want a half-open place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// It was accepted: a newcomer until it claims.
     Accept,
-    /// It has a place, and becomes a claimant.
-    Claim,
-    /// It comes from another shard, as a claimant.
-    Handover,
+    /// The connection at this index has a place, and becomes a claimant.
+    Claim(u32),
+    /// It comes from another shard, as a claimant of this source if that is limited.
+    Handover(Option<IpAddr>),
 }
 
 impl Edge {
@@ -136,8 +136,9 @@ impl Edge {
     }
 
     /// Newcomers and claimants hold at most three quarters of the half-open places each, so that neither keeps the other out
-    /// (SPEC 10.6(c)). Who has been there for longest makes room: who speaks is through in a round trip, who is silent on purpose is
-    /// the oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.)
+    /// (SPEC 10.6(c)). Of newcomers the oldest makes room: who speaks is through in a round trip, who is silent on purpose is the
+    /// oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.) Of claimants it is one of the
+    /// source that has the most, so that nobody who claims from a few sources keeps the owner out.
     pub(super) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
         let limits = &self.config.limits;
         let (max, enforce) = (self.shares.most(Bound::HalfOpen), limits.enforce_accepts);
@@ -145,13 +146,19 @@ impl Edge {
             return Ok(());
         }
         let (conns, quota) = (&self.conns, max.div_ceil(4).saturating_mul(3).min(max));
-        let full = arrival != Arrival::Claim && conns.half_open >= max;
+        let joining = match arrival {
+            Arrival::Accept => None,
+            Arrival::Claim(index) => self.limited_source(index),
+            Arrival::Handover(source) => source,
+        };
+        let full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open >= max;
+        let claimant = || conns.claimants.first_to_go(joining);
         let victim = match arrival {
             Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
-            Arrival::Claim | Arrival::Handover if conns.claimants() >= quota => {
-                conns.oldest_claimant()
+            Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants.len() >= quota => {
+                claimant()
             }
-            _ if full => self.last_newcomer().or_else(|| conns.oldest_claimant()),
+            _ if full => self.last_newcomer().or_else(claimant),
             _ => return Ok(()),
         };
         match victim {
@@ -192,6 +199,18 @@ impl Edge {
             .map_err(|_| CloseReason::Rejected)
     }
 
+    /// The source of the half-open connection at `index`, if it is limited.
+    pub(super) fn limited_source(&self, index: u32) -> Option<IpAddr> {
+        self.limited(self.conns.slab.at(index)?.source()?)
+    }
+
+    /// The source that `address` belongs to, unless the limits on sources do not hold for it.
+    pub(super) fn limited(&self, address: IpAddr) -> Option<IpAddr> {
+        let limits = &self.config.limits;
+        let free = limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, address);
+        (!free).then(|| network(address))
+    }
+
     /// Counts what is beyond a limit, and refuses it if the limit is enforced.
     fn beyond(&mut self, enforce: Enforce, rejected: Rejected) -> Result<(), Rejected> {
         let refused = self.reject(rejected);
@@ -226,6 +245,9 @@ impl Edge {
             | CloseReason::TooManySessions
             | CloseReason::Memory
             | CloseReason::MadeRoom
+            // The edge's own doing: the proof may have been right, and who was kept waiting could do nothing.
+            | CloseReason::ClaimLapsed
+            | CloseReason::KeptWaiting
             // Whose fault it is cannot be known: the peer is a proxy, and it named nobody.
             | CloseReason::BadProxyHeader
             | CloseReason::Rejected

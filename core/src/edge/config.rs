@@ -147,8 +147,9 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Connections at one time that are not established yet. 0: any number.
     ///
-    /// Three quarters of them may be newcomers, and three quarters may be connections that claim to be a client that comes back; beyond
-    /// that the one that has been there for longest makes room for the next. So neither keeps the other out.
+    /// Three quarters of them may be newcomers, and three quarters may be connections that claim to be a client that comes back. Beyond
+    /// that the newcomer that has been there for longest makes room for the next, and a claimant of the source that has the most of
+    /// them. So neither keeps the other out.
     pub max_half_open: usize,
     /// Connections taken in a second, of all sources together. 0: any number.
     pub accept_rate: u32,
@@ -173,8 +174,6 @@ pub struct LimitsConfig {
     pub handshake_timeout: Duration,
     /// Bytes that a client may send before it is established.
     pub handshake_max_bytes: usize,
-    /// Challenges that may be open for one session; the next one takes the place of an older one. At least 1.
-    pub challenges_per_session: usize,
 }
 
 impl Default for LimitsConfig {
@@ -193,7 +192,6 @@ impl Default for LimitsConfig {
             max_sessions: 1 << 21,
             handshake_timeout: Duration::from_secs(5),
             handshake_max_bytes: 512,
-            challenges_per_session: 4,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::wire::frame::FrameReader;
 use crate::wire::handshake::Handshake;
 
 use super::LAST_READ_BYTES;
+use super::claimants::{Claimants, Ticket};
 use super::joins::Turn;
 use super::limits::Pace;
 use super::memory::Holding;
@@ -118,8 +119,8 @@ pub(super) struct Joining {
 #[derive(Clone)]
 pub(super) struct Claim {
     pub(super) id: ClientId,
-    /// Whether this challenge may still be answered. False for a decoy: the id is unknown, or newer challenges took its place.
-    pub(super) live: bool,
+    /// Whether the session could be resumed when the challenge was made. False for a decoy.
+    pub(super) genuine: bool,
     pub(super) plain: Zeroizing<[u8; CHALLENGE_BYTES]>,
     pub(super) sealed: Vec<u8>,
 }
@@ -128,7 +129,7 @@ impl core::fmt::Debug for Claim {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Claim")
             .field("id", &self.id)
-            .field("live", &self.live)
+            .field("genuine", &self.genuine)
             .finish_non_exhaustive()
     }
 }
@@ -140,6 +141,8 @@ struct Opening {
     taken_bytes: usize,
     /// Whom the limits hold for: the peer, or whom its PROXY header names.
     source: IpAddr,
+    /// Its place among the claimants, if it is one.
+    ticket: Option<Ticket>,
 }
 
 /// One accepted connection.
@@ -173,6 +176,7 @@ impl Conn {
                 control: Vec::new(),
                 taken_bytes: 0,
                 source,
+                ticket: None,
             })),
             admission,
             read_timer: Timer::default(),
@@ -325,8 +329,6 @@ pub(super) mod step {
     /// An established client is not read until it is within its pace again.
     pub(in super::super) const PACED: u8 = 4;
     pub(in super::super) const JOIN: u8 = 5;
-    /// Not a deadline: the order in which those got their challenge, or were through with their wait, whose proof or Ping is awaited.
-    pub(in super::super) const AWAITED: u8 = 6;
 }
 
 /// [`Conn::read_timer`].
@@ -368,7 +370,9 @@ pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
     pub(super) reads: Deadlines<Conn, ReadTimer, 3>,
     pub(super) writes: Deadlines<Conn, WriteTimer, 1>,
-    pub(super) steps: Deadlines<Conn, StepTimer, 7>,
+    pub(super) steps: Deadlines<Conn, StepTimer, 6>,
+    /// Half-open connections that say whose they are.
+    pub(super) claimants: Claimants,
     /// How many are in [`State::Handshake`].
     pub(super) half_open: usize,
 }
@@ -380,6 +384,7 @@ impl Conns {
             reads: Deadlines::new(),
             writes: Deadlines::new(),
             steps: Deadlines::new(),
+            claimants: Claimants::default(),
             half_open: 0,
         }
     }
@@ -389,24 +394,32 @@ impl Conns {
         self.steps.len(step::STRANGER) + self.steps.len(step::JOIN)
     }
 
-    /// Half-open connections that say whose they are.
-    pub(super) fn claimants(&self) -> usize {
-        self.half_open.saturating_sub(self.newcomers())
-    }
-
     /// The newcomer that has not said what it wants for longest: who is silent on purpose is the oldest.
     pub(super) fn oldest_stranger(&self) -> Option<u32> {
-        self.first_of(&[step::STRANGER])
+        self.steps.first(step::STRANGER).map(|(index, _)| index)
     }
 
-    /// The claimant that is the first to make room.
-    pub(super) fn oldest_claimant(&self) -> Option<u32> {
-        self.first_of(&[step::AWAITED, step::TAKEOVER, step::REPLY])
+    /// The connection at `index` is a claimant from now on, of `source` if that is limited.
+    pub(super) fn join_claimants(&mut self, index: u32, source: Option<IpAddr>) {
+        if let Some(opening) = opening(&mut self.slab, index) {
+            opening.ticket = Some(self.claimants.join(index, source));
+        }
     }
 
-    fn first_of(&self, kinds: &[u8]) -> Option<u32> {
-        let mut firsts = kinds.iter().filter_map(|kind| self.steps.first(*kind));
-        firsts.next().map(|(index, _)| index)
+    /// Whether the claimant at `index` waits for its takeover.
+    pub(super) fn set_waits(&mut self, index: u32, waits: bool) {
+        if let Some(opening) = opening(&mut self.slab, index) {
+            let ticket = opening.ticket.take();
+            opening.ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
+        }
+    }
+
+    /// The connection at `index` is no claimant any more, if it was one.
+    pub(super) fn leave_claimants(&mut self, index: u32) {
+        let opening = opening(&mut self.slab, index);
+        if let Some(ticket) = opening.and_then(|opening| opening.ticket.take()) {
+            self.claimants.leave(ticket);
+        }
     }
 
     pub(super) fn disarm_all(&mut self, index: u32) {
@@ -414,4 +427,8 @@ impl Conns {
         self.writes.disarm(&mut self.slab, index);
         self.steps.disarm(&mut self.slab, index);
     }
+}
+
+fn opening(slab: &mut Slab<Conn>, index: u32) -> Option<&mut Opening> {
+    slab.at_mut(index)?.opening.as_deref_mut()
 }

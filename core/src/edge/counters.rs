@@ -78,8 +78,10 @@ reasons! {
         BadVersion = "bad_version",
         /// A public key that is not a point on the curve.
         BadKey = "bad_key",
-        /// A claim that was not proven: unknown id, expired session, wrong answer.
+        /// A claim that was not proven: unknown id, wrong answer.
         BadProof = "bad_proof",
+        /// A claim of a session that ended or expired before the proof was there.
+        ClaimLapsed = "claim_lapsed",
         /// What stands before its first packet is no PROXY header.
         BadProxyHeader = "bad_proxy_header",
         /// Its source is beyond a limit: the one that its PROXY header gave, or that of a newcomer where penalties act. Counted in
@@ -87,6 +89,8 @@ reasons! {
         Rejected = "rejected",
         /// Not established in time.
         HandshakeTimeout = "handshake_timeout",
+        /// Not established in time, and it was the edge that let it wait: for its takeover, or for its turn to join.
+        KeptWaiting = "kept_waiting",
         /// A frame took too long from its first byte to its last.
         FrameTimeout = "frame_timeout",
         /// It said nothing for too long.
@@ -101,7 +105,7 @@ reasons! {
         TooManySessions = "too_many_sessions",
         /// The machine holds nearly as much as it may.
         Memory = "memory",
-        /// It had been silent for longest when a newer one needed its place.
+        /// A newer one needed its place: it had been silent for longest, or its source claimed most.
         MadeRoom = "made_room",
         /// The edge shuts down.
         Shutdown = "shutdown",

@@ -36,7 +36,7 @@ impl Edge {
 
     /// The connection at `index` is the connection of no session any more: the adapter is to close it.
     fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
-        self.forget_claim(index);
+        self.conns.leave_claimants(index);
         self.end_wait_for_turn(index, false);
         self.conns.disarm_all(index);
         let Some(conn) = self.conns.slab.at_mut(index) else {
@@ -77,7 +77,7 @@ impl Edge {
         if let Some(session) = conn.session() {
             self.detach(now, index, session);
         }
-        self.forget_claim(index);
+        self.conns.leave_claimants(index);
         self.end_wait_for_turn(index, false);
         self.conns.disarm_all(index);
         self.account.forget_conn(&mut self.conns.slab, index);

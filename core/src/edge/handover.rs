@@ -121,7 +121,8 @@ impl Edge {
         if self.conns.slab.len() >= self.shares.most(Bound::Connections) {
             return Err(Rejected::TooManyConnections);
         }
-        self.make_room(now, Arrival::Handover)?;
+        let source = self.limited(handover.source);
+        self.make_room(now, Arrival::Handover(source))?;
         let mut conn = Conn::new(Step::Key, handover.source, handover.admission);
         conn.reader = handover.reader;
         conn.resume_opening(handover.control, handover.taken_bytes);

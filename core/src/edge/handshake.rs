@@ -98,7 +98,11 @@ impl Edge {
                 self.join(now, index, key)
             }
             (Step::Key, Handshake::ClientId(id)) => {
-                self.make_room(now, Arrival::Claim)
+                if self.is_elsewhere(id) {
+                    self.offer_handover(index, id);
+                    return Ok(());
+                }
+                self.make_room(now, Arrival::Claim(index))
                     .map_err(|_| CloseReason::MadeRoom)?;
                 self.handle_claim(now, index, id);
                 Ok(())
@@ -202,6 +206,7 @@ impl Edge {
         conn.push_control(last);
         conn.state = State::Established { session };
         self.conns.half_open -= 1;
+        self.conns.leave_claimants(index);
         self.conns.reads.disarm(&mut self.conns.slab, index);
         self.conns.steps.disarm(&mut self.conns.slab, index);
         self.mark_ready(index);

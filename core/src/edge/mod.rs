@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's face towards its adapter |
 //! | `conn.rs`, `session.rs`, `../link.rs` | the three things that have a state |
-//! | `admission.rs`, `sources.rs`, `limits.rs` | who is let in |
+//! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | who is let in |
 //! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
 //! | `memory.rs` | the account of what waits |
 //! | `uplink.rs` | clients → backend, waiting for room |
@@ -20,6 +20,7 @@
 
 mod absent;
 mod admission;
+mod claimants;
 mod config;
 mod conn;
 mod counters;

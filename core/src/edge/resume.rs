@@ -1,6 +1,7 @@
 //! Reconnects: claim, challenge, proof, takeover (SPEC 4.3, 5, 9.3).
 //!
-//! Nothing about a session changes before its proof: a claim only adds its connection to the session's open challenges.
+//! Nothing about a session changes before its proof. A challenge belongs to its connection and counts once, so that claims of one
+//! session do not know of each other.
 
 use core::time::Duration;
 
@@ -10,7 +11,6 @@ use zeroize::Zeroizing;
 
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, SEALED_CHALLENGE_BYTES, SharedKey};
-use crate::slab::Key;
 use crate::time::Time;
 use crate::wire::handshake::Handshake;
 use crate::wire::tagged::Flag;
@@ -19,7 +19,6 @@ use super::Edge;
 use super::conn::{Claim, CloseKind, State, Step, step};
 use super::counters::CloseReason;
 use super::session::Place;
-use super::sources::network;
 
 /// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
 /// whether an id exists.
@@ -36,9 +35,7 @@ const COUNTS_AGAIN_AFTER_SECS: u32 = 60;
 impl Edge {
     /// The client says that it had `id`. It gets a challenge in every case.
     pub(super) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
-        if self.is_elsewhere(id) {
-            return self.offer_handover(index, id);
-        }
+        self.conns.join_claimants(index, self.limited_source(index));
         let target = self.claimable(now, id);
         let mut plain = Zeroizing::new([0; CHALLENGE_BYTES]);
         self.rng.fill_bytes(plain.as_mut());
@@ -53,12 +50,9 @@ impl Edge {
                 .decoy
                 .seal_with_nonce(plain.as_ref(), &nonce, &mut sealed),
         }
-        if let Some(session) = target {
-            self.register_claim(index, session);
-        }
         let claim = Box::new(Claim {
             id,
-            live: target.is_some(),
+            genuine: target.is_some(),
             plain,
             sealed,
         });
@@ -89,65 +83,6 @@ impl Edge {
         }
     }
 
-    /// Counts the connection's challenge in at the session. Beyond the bound an older challenge is void: the oldest one of the source
-    /// that holds the most, so that a stranger who knows an id takes the place of his own challenges and not of the owner's. Its
-    /// connection is not told: it fails like any other wrong proof.
-    fn register_claim(&mut self, index: u32, session: u32) {
-        let bound = self.config.limits.challenges_per_session.max(1);
-        let Some(key) = self.conns.slab.key_at(index) else {
-            return;
-        };
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
-        let claims = &mut entry.rare().claims;
-        claims.push(key);
-        if claims.len() <= bound {
-            return;
-        }
-        let source = |key: &Key| {
-            let conn = self.conns.slab.find(*key)?;
-            conn.source().map(network)
-        };
-        let sources: Vec<_> = claims.iter().map(source).collect();
-        let held = |at: &usize| {
-            sources
-                .iter()
-                .filter(|source| sources.get(*at) == Some(source))
-                .count()
-        };
-        // max_by_key gives the last of equals; reversed, that is the oldest.
-        let Some(victim) = (0..sources.len()).rev().max_by_key(held) else {
-            return;
-        };
-        let victim = claims.remove(victim);
-        if let Some(conn) = self.conns.slab.at_mut(victim.index)
-            && let State::Handshake(Step::Reply(claim) | Step::Response(claim)) = &mut conn.state
-        {
-            claim.live = false;
-        }
-    }
-
-    /// The connection at `index` holds no open challenge any more.
-    pub(super) fn forget_claim(&mut self, index: u32) {
-        let Some(key) = self.conns.slab.key_at(index) else {
-            return;
-        };
-        let Some(State::Handshake(Step::Reply(claim) | Step::Response(claim))) =
-            self.conns.slab.at(index).map(|c| &c.state)
-        else {
-            return;
-        };
-        if let Some(session) = self.sessions.lookup(claim.id)
-            && let Some(session) = self.sessions.slab.at_mut(session)
-        {
-            if let Some(rare) = session.rare_if_any() {
-                rare.claims.retain(|&other| other != key);
-            }
-            session.trim_rare();
-        }
-    }
-
     /// The reply delay is over: the challenge goes out.
     pub(super) fn send_challenge(&mut self, now: Time, index: u32) {
         let Some(conn) = self.conns.slab.at_mut(index) else {
@@ -158,9 +93,6 @@ impl Edge {
                 conn.push_control(Handshake::Challenge(&claim.sealed));
                 claim.sealed = Vec::new();
                 conn.state = State::Handshake(Step::Response(claim));
-                self.conns
-                    .steps
-                    .arm(&mut self.conns.slab, index, step::AWAITED, now);
                 self.counters.challenges += 1;
                 self.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
@@ -177,17 +109,13 @@ impl Edge {
         index: u32,
         sealed: &[u8],
     ) -> Result<(), CloseReason> {
-        self.forget_claim(index);
         let Some(State::Handshake(Step::Response(claim))) =
             self.conns.slab.at(index).map(|conn| &conn.state)
         else {
             return Ok(());
         };
-        let session = if claim.live {
-            self.claimable(now, claim.id)
-        } else {
-            None
-        };
+        let genuine = claim.genuine;
+        let session = genuine.then(|| self.claimable(now, claim.id)).flatten();
         let key = session
             .and_then(|session| self.sessions.slab.at(session))
             .and_then(|session| session.shared.as_deref())
@@ -202,7 +130,15 @@ impl Edge {
                 self.resume(now, index, session);
                 Ok(())
             }
-            _ => Err(CloseReason::BadProof),
+            _ => {
+                // Where the session has ended or expired since its challenge was made, the proof may well have been right.
+                let lapsed = genuine && session.is_none();
+                Err(if lapsed {
+                    CloseReason::ClaimLapsed
+                } else {
+                    CloseReason::BadProof
+                })
+            }
         }
     }
 
@@ -223,6 +159,7 @@ impl Edge {
                     .steps
                     .arm(&mut self.conns.slab, index, step::TAKEOVER, now);
             }
+            self.conns.set_waits(index, true);
             return;
         }
         if let Place::Attached(old) = entry.place {
@@ -235,12 +172,8 @@ impl Edge {
         }
         if let Some(conn) = self.conns.slab.at_mut(index) {
             conn.state = State::Handshake(Step::Ping { session });
-            if !conn.step_timer.is(step::AWAITED) {
-                self.conns
-                    .steps
-                    .arm(&mut self.conns.slab, index, step::AWAITED, now);
-            }
         }
+        self.conns.set_waits(index, false);
     }
 
     /// A takeover that had to wait is tried again.
@@ -258,7 +191,7 @@ impl Edge {
                 self.handle_handshake_bytes(now, index, &[]);
                 self.account.recount_conn(&mut self.conns.slab, index);
             }
-            None => self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadProof),
+            None => self.close_conn(now, index, CloseKind::Graceful, CloseReason::ClaimLapsed),
         }
     }
 

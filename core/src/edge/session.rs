@@ -6,7 +6,7 @@ use crate::deadlines::{Deadlines, Timed, Timer};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::queue::FrameQueue;
-use crate::slab::{Key, Slab, room_to_keep};
+use crate::slab::{Slab, room_to_keep};
 use crate::time::Time;
 
 use super::absent::{Absence, Absent};
@@ -50,15 +50,13 @@ pub(super) struct Session {
     rare: Option<Box<Rare>>,
 }
 
-/// What a session has only while it waits for room on the link or somebody claims it.
+/// What a session has only while it waits for room on the link.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rare {
     /// Tagged frames that have not found room on the link.
     pub(super) backlog: FrameQueue,
     /// Bytes that it may still send in its turn (deficit round robin).
     pub(super) deficit: usize,
-    /// Connections that hold an open challenge for it, oldest first.
-    pub(super) claims: Vec<Key>,
 }
 
 impl Session {
@@ -67,16 +65,11 @@ impl Session {
         self.rare.get_or_insert_default()
     }
 
-    /// The same, if there is any.
-    pub(super) fn rare_if_any(&mut self) -> Option<&mut Rare> {
-        self.rare.as_deref_mut()
-    }
-
     /// Gives its memory back when it is not needed.
     pub(super) fn trim_rare(&mut self) {
         let waiting = self.waiting;
         self.rare
-            .take_if(|rare| rare.claims.is_empty() && rare.backlog.is_empty() && !waiting);
+            .take_if(|rare| rare.backlog.is_empty() && !waiting);
     }
 
     /// Bytes of frames that have not found room on the link.

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::time::Time;
 
 use super::Edge;
-use super::conn::{CloseKind, STALLED, State, read, step};
+use super::conn::{CloseKind, Conn, STALLED, State, read, step};
 use super::counters::{CloseReason, EndReason};
 use super::limits::STORM_WINDOW;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
@@ -170,7 +170,13 @@ impl Edge {
             DeadlineReason::Takeover => self.retry_takeover(now, index),
             DeadlineReason::Drain => self.abort_draining(now, index),
             DeadlineReason::Handshake => {
-                closing(self, CloseKind::Abort, CloseReason::HandshakeTimeout)
+                let waits =
+                    |conn: &Conn| matches!(&conn.state, State::Handshake(step) if step.is_paused());
+                let reason = match self.conns.slab.at(index) {
+                    Some(conn) if waits(conn) => CloseReason::KeptWaiting,
+                    _ => CloseReason::HandshakeTimeout,
+                };
+                closing(self, CloseKind::Abort, reason)
             }
             DeadlineReason::Frame => closing(self, CloseKind::Graceful, CloseReason::FrameTimeout),
             DeadlineReason::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),

@@ -13,12 +13,16 @@ const PENALTY_MOST: u64 = 600_000_000_000;
 
 /// Why a connection that makes room is closed.
 pub(super) const MADE_ROOM: &str = "a newer connection needs its place";
+/// What is the edge's own doing: it is held against nobody (SPEC 10.6(d)).
+pub(super) const LAPSED: &str = "the claimed session has ended";
+pub(super) const KEPT_WAITING: &str = "kept waiting until the handshake deadline";
 
 /// How a connection comes to want a half-open place, as a newcomer or as a claimant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     Accept,
-    Claim,
+    /// Of this connection.
+    Claim(u32),
 }
 
 /// Whether a group of limits holds.
@@ -316,16 +320,35 @@ impl Model {
         let full = newcomers + claimants >= places;
         let newcomer_goes = match arrival {
             Arrival::Accept if newcomers >= quota => true,
-            Arrival::Claim if claimants >= quota => false,
+            Arrival::Claim(_) if claimants >= quota => false,
             Arrival::Accept if full => newcomers > 0,
             _ => return Ok(()),
         };
-        // The place of each in line, behind all whose state lets them go first.
+        let goes = |state: &&Conn| {
+            state.is_half_open()
+                && state.is_newcomer() == newcomer_goes
+                && state.state != State::Join
+        };
+        // Of claimants those of the source that has the most go first, the one that claims now counted in.
+        let source = |state: &Conn| {
+            let limited = self.is_limited(state.address);
+            limited.then(|| Network::of(state.address))
+        };
+        let claims = match arrival {
+            Arrival::Accept => None,
+            Arrival::Claim(conn) => self.conns.get(&conn).and_then(source),
+        };
+        let held = |state: &Conn| {
+            let Some(own) = source(state) else { return 1 };
+            let others = self.conns.values().filter(goes);
+            let same = others.filter(|other| source(other) == Some(own));
+            same.count() + usize::from(claims == Some(own))
+        };
+        // The place of each in line, behind all whose source or state lets them go first.
         let place = |state: &Conn| match state.state {
-            State::Proxy | State::Version | State::KeyOrId => (0, state.order),
-            State::Response | State::Ping => (0, state.since_order),
-            State::Wait => (1, state.since_order),
-            _ => (2, state.since_order),
+            State::Proxy | State::Version | State::KeyOrId => (0, 0, state.order),
+            State::Wait => (usize::MAX - held(state), 1, state.wait_turn),
+            _ => (usize::MAX - held(state), 0, state.turn),
         };
         let joins = half_open()
             .filter(|state| state.state == State::Join)
@@ -336,11 +359,7 @@ impl Model {
             self.one_in_join_goes += 1;
             return Ok(());
         }
-        let candidates = self.conns.iter().filter(|(_, state)| {
-            state.is_half_open()
-                && state.is_newcomer() == newcomer_goes
-                && state.state != State::Join
-        });
+        let candidates = self.conns.iter().filter(|(_, state)| goes(state));
         let Some((&conn, oldest)) = candidates.min_by_key(|(_, state)| place(state)) else {
             return Err("half-open connections");
         };
@@ -367,7 +386,7 @@ impl Model {
     /// SPEC 10.6(d): what closing a connection for this costs its source.
     pub(super) fn punish(&mut self, conn: u32, why: &'static str) {
         let seconds = match why {
-            "a response that is not acceptable" | "the claimed session has ended" => 5,
+            "a response that is not acceptable" => 5,
             "the handshake deadline" => 2,
             "a length above the bound in the handshake"
             | "all bytes of a handshake were taken, and it has not ended"
@@ -381,10 +400,6 @@ impl Model {
         let Some(state) = self.conns.get(&conn).filter(|state| state.counted) else {
             return;
         };
-        let edge_waits = matches!(state.state, State::Join | State::Delay | State::Wait);
-        if why == "the handshake deadline" && edge_waits {
-            return;
-        }
         let (now, address) = (self.now, state.address);
         for network in Network::all(address) {
             let source = self.admission.sources.entry(network).or_default();

@@ -1,6 +1,6 @@
 //! After an event: does the edge show what must follow from it, and nothing else?
 
-use super::admission::MADE_ROOM;
+use super::admission::{LAPSED, MADE_ROOM};
 use super::conn::{Conn, Manner, Piece, State};
 use super::{Ended, Model};
 use crate::codec::Hello;
@@ -324,7 +324,7 @@ impl Model {
             }
             (Some(close), None) => {
                 let rule = match close.why {
-                    "a response that is not acceptable" | "the claimed session has ended" => "S6",
+                    "a response that is not acceptable" | LAPSED => "S6",
                     why if why.ends_with("deadline") || why == "write timed out" => "T2",
                     _ => "S16",
                 };

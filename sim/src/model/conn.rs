@@ -95,10 +95,14 @@ pub(super) struct Conn {
     pub(super) has_waited: bool,
     /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
     pub(super) genuine: bool,
+    /// The claimed session could be resumed at the claim.
+    pub(super) was_there: bool,
+    /// Its turn among the claimants (10.6(c)): the place, among all waits, of its claim or the end of its wait.
+    pub(super) turn: u64,
+    /// The same while it waits: of the begin of its wait.
+    pub(super) wait_turn: u64,
     /// Bytes that the edge took before it was established.
     pub(super) taken: usize,
-    /// A newer claim has made this connection's challenge void (5.5(a)).
-    pub(super) void: bool,
     /// The session attached here.
     pub(super) sid: Option<u64>,
     pub(super) pieces: VecDeque<Piece>,
@@ -136,8 +140,10 @@ impl Conn {
             challenge_order: 0,
             has_waited: false,
             genuine: false,
+            was_there: false,
+            turn: 0,
+            wait_turn: 0,
             taken: 0,
-            void: false,
             sid: None,
             pieces: VecDeque::new(),
             offset: 0,

@@ -85,7 +85,7 @@ impl Conn {
             self.taken.min(HANDSHAKE_BYTES).hash(hasher);
         }
         self.frames.rest().hash(hasher);
-        (self.claim, self.void, self.sid, self.offset).hash(hasher);
+        (self.claim, self.was_there, self.sid, self.offset).hash(hasher);
         for piece in &self.pieces {
             match piece {
                 // The edge drew them: an id is known by its session, a challenge is as good as another.
@@ -116,7 +116,6 @@ impl Session {
             self.deadline.checked_sub(now).hash(hasher);
         }
         self.carried.hash(hasher);
-        self.challenges.hash(hasher);
         self.takeovers.used.hash(hasher);
         if self.takeovers.used > 0 {
             (now - self.takeovers.since).hash(hasher);

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::admission::{Arrival, MADE_ROOM, Network};
+use super::admission::{Arrival, LAPSED, MADE_ROOM};
 use super::conn::{Begun, Close, Conn, Manner, Moment, Piece, State};
 use super::link::{Item, What};
 use super::session::Session;
 use super::{
-    CHALLENGES_OPEN, HANDSHAKE_BODY_BYTES, HANDSHAKE_BYTES, Model, STORM_COUNTS_AGAIN,
-    STORM_MEMORY, STORM_RESUMES, TAKEOVER_WAIT,
+    HANDSHAKE_BODY_BYTES, HANDSHAKE_BYTES, Model, STORM_COUNTS_AGAIN, STORM_MEMORY, STORM_RESUMES,
+    TAKEOVER_WAIT,
 };
 use crate::codec::{Frames, Hello};
 
@@ -131,7 +131,7 @@ impl Model {
                 }
             }
             (State::KeyOrId, Hello::Id(id)) => {
-                if self.make_room(Arrival::Claim).is_err() {
+                if self.make_room(Arrival::Claim(conn)).is_err() {
                     return self.close(conn, MADE_ROOM, Manner::Orderly);
                 }
                 let Some(state) = self.conns.get_mut(&conn) else {
@@ -140,9 +140,9 @@ impl Model {
                 (state.claim, state.claimed_at, state.state) = (Some(id), self.now, State::Delay);
                 let (genuine, since) = (self.is_resumable(id), self.wait());
                 if let Some(state) = self.conns.get_mut(&conn) {
-                    (state.genuine, state.since_order) = (genuine, since.order);
+                    (state.genuine, state.was_there) = (genuine, genuine);
+                    (state.since_order, state.turn) = (since.order, since.order);
                 }
-                self.open_challenge(conn, id);
             }
             (State::Response, Hello::Response(response)) => self.response(conn, &response),
             (State::Ping, Hello::Ping) => self.closing_ping(conn),
@@ -180,36 +180,6 @@ impl Model {
         self.link.may_announce(sid);
     }
 
-    /// SPEC 5.5(a).
-    fn open_challenge(&mut self, conn: u32, id: u64) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        session.challenges.push_back(conn);
-        if session.challenges.len() <= CHALLENGES_OPEN {
-            return;
-        }
-        let conns = &self.conns;
-        let source = |conn: &u32| conns.get(conn).map(|state| Network::of(state.address));
-        let held = |one: &u32| {
-            let mut others = session.challenges.iter();
-            others
-                .by_ref()
-                .filter(|other| source(other) == source(one))
-                .count()
-        };
-        let most = session.challenges.iter().map(held).max();
-        let place = session
-            .challenges
-            .iter()
-            .position(|one| Some(held(one)) == most);
-        if let Some(oldest) = place.and_then(|place| session.challenges.remove(place))
-            && let Some(oldest) = self.conns.get_mut(&oldest)
-        {
-            oldest.void = true;
-        }
-    }
-
     /// The reply delay of `conn` is over.
     pub(super) fn challenge(&mut self, conn: u32) {
         self.dirty.insert(conn);
@@ -231,7 +201,7 @@ impl Model {
     /// The world says: the holder of the session's keys cannot open the challenge of `conn`.
     pub fn note_decoy(&mut self, now: u64, conn: u32) {
         self.now = now;
-        let genuine = |state: &&Conn| state.genuine && !state.void;
+        let genuine = |state: &&Conn| state.genuine;
         if self.conns.get(&conn).filter(genuine).is_some() {
             let text = format!("conn {conn} was given a decoy, and its session can be resumed");
             self.fail("S16", "5.1(a)", text);
@@ -248,16 +218,15 @@ impl Model {
             .good_responses
             .remove(&conn)
             .is_some_and(|(sid, bytes)| sid == claim && bytes == response);
-        let acceptable = good && !state.void;
-        if let Some(session) = self.sessions.get_mut(&claim) {
-            session.challenges.retain(|open| *open != conn);
-        }
-        if acceptable && self.is_resumable(claim) {
+        let (was_there, is_there) = (state.was_there, self.is_resumable(claim));
+        if good && is_there {
             self.take_over(conn, claim);
         } else {
             self.reach.refused += 1;
             self.refused_now = true;
-            self.refuse(conn, "a response that is not acceptable");
+            let lapsed = was_there && !is_there;
+            let why = "a response that is not acceptable";
+            self.refuse(conn, if lapsed { LAPSED } else { why });
         }
     }
 
@@ -279,7 +248,7 @@ impl Model {
             self.take_over(conn, claim);
             self.parse(conn);
         } else {
-            self.refuse(conn, "the claimed session has ended");
+            self.refuse(conn, LAPSED);
         }
     }
 
@@ -296,6 +265,9 @@ impl Model {
             self.reach.takeover_waited += u64::from(no_token);
             let order = self.wait().order;
             if let Some(state) = self.conns.get_mut(&conn) {
+                if state.state != State::Wait {
+                    state.wait_turn = order;
+                }
                 (state.state, state.since_order) = (State::Wait, order);
                 state.wait_until = now + TAKEOVER_WAIT;
             }
@@ -334,6 +306,9 @@ impl Model {
             } else {
                 state.challenge_order
             };
+            if state.has_waited {
+                state.turn = since.order;
+            }
             (state.state, state.sid) = (State::Ping, Some(sid));
             for packet in packets {
                 state.push(Piece::Data(packet));
@@ -444,11 +419,6 @@ impl Model {
         if let Some(state) = self.conns.get_mut(&conn) {
             state.close.get_or_insert(Close { why, manner });
             state.frames = Frames::default();
-            if let Some(claim) = state.claim
-                && let Some(session) = self.sessions.get_mut(&claim)
-            {
-                session.challenges.retain(|open| *open != conn);
-            }
         }
     }
 }

@@ -46,8 +46,6 @@ const HANDSHAKE_BYTES: usize = 512;
 const REPLY_DELAY: u64 = 1_000_000;
 /// From a kick to the end of its connection (SPEC 9.5(a)).
 const DRAIN_TIME: u64 = 1_000_000_000;
-/// Challenges open for one session (SPEC 5.5(a)).
-const CHALLENGES_OPEN: usize = 4;
 /// Takeovers of an attached session before they wait; one comes back, and a waiting one is tried, each second (9.3(e)).
 const TAKEOVERS: u64 = 10;
 const TAKEOVER_WAIT: u64 = 1_000_000_000;
@@ -488,9 +486,6 @@ impl Model {
         }
         self.good_responses.remove(&conn);
         self.dirty.remove(&conn);
-        for session in self.sessions.values_mut() {
-            session.challenges.retain(|open| *open != conn);
-        }
     }
 
     /// The link has connected.

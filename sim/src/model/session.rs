@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::admission::Network;
-use super::conn::{Manner, Piece, State};
+use super::admission::{KEPT_WAITING, Network};
+use super::conn::{Conn, Manner, Piece, State};
 use super::link::What;
 use super::memory::Level;
 use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
@@ -25,8 +25,6 @@ pub(super) struct Session {
     pub(super) went_from: Vec<Network>,
     /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away is not carried yet.
     pub(super) carried: bool,
-    /// Connections with an open challenge for it, the oldest first.
-    pub(super) challenges: VecDeque<u32>,
     pub(super) takeovers: Tokens,
     /// When its return counts for a storm again (10.6(g)).
     pub(super) counts_from: u64,
@@ -42,7 +40,6 @@ impl Session {
             left_by_event: false,
             went_from: Vec::new(),
             carried: false,
-            challenges: VecDeque::new(),
             takeovers: Tokens::default(),
             counts_from: 0,
         }
@@ -162,7 +159,13 @@ impl Model {
                 if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) {
                     self.detach(sid);
                 }
-                self.close(conn, "the handshake deadline", self.manner(conn));
+                let held =
+                    |state: &Conn| matches!(state.state, State::Join | State::Delay | State::Wait);
+                let why = match self.conns.get(&conn) {
+                    Some(state) if held(state) => KEPT_WAITING,
+                    _ => "the handshake deadline",
+                };
+                self.close(conn, why, self.manner(conn));
             }
             Timer::Reply(conn) => self.challenge(conn),
             Timer::Wait(conn) => self.waited(conn),

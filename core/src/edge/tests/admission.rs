@@ -67,7 +67,7 @@ fn claimants_hold_three_quarters_of_the_half_open_places_and_newcomers_get_in() 
 }
 
 #[test]
-fn of_claimants_who_has_kept_the_edge_waiting_for_longest_makes_room_then_who_waits_itself() {
+fn of_claimants_of_one_source_the_oldest_makes_room_and_last_of_all_who_waits_for_a_takeover() {
     // Four places, three of them for claimants.
     let mut world = World::new(|config| config.limits.max_half_open = 4);
     let mut one = world.join();
@@ -92,10 +92,54 @@ fn of_claimants_who_has_kept_the_edge_waiting_for_longest_makes_room_then_who_wa
     let claims_too = claimant(&mut world, two.id);
     assert_eq!(world.edge.client_close(challenged), Some(CloseKind::Abort));
     claimant(&mut world, two.id);
-    assert_eq!(world.edge.client_close(waits), Some(CloseKind::Abort));
-    claimant(&mut world, two.id);
     assert_eq!(world.edge.client_close(claims), Some(CloseKind::Abort));
-    assert!(!world.is_closed(claims_too) && !world.is_closed(held));
+    claimant(&mut world, two.id);
+    assert_eq!(world.edge.client_close(claims_too), Some(CloseKind::Abort));
+    assert!(!world.is_closed(waits) && !world.is_closed(held));
+}
+
+/// 200 sources claim as fast as all together may, and the owner's answer takes a tenth of a second.
+#[test]
+fn a_flood_of_claims_from_two_hundred_sources_displaces_itself() {
+    let mut world = World::new(|_| {});
+    let member = world.join();
+    let (conn, sealed) = world.claim(member.id);
+    for n in 0..2_000_u32 {
+        let [.., low] = (n % 200).to_be_bytes();
+        let source = IpAddr::from([10, 0, low, 1]);
+        let Ok(stranger) = world.edge.handle_accepted(world.now, source) else {
+            panic!("{n}: no limit is reached")
+        };
+        world.say(stranger, Handshake::ProtocolVersion(2));
+        world.say(stranger, Handshake::ClientId(member.id));
+    }
+    assert_eq!(world.edge.gauges().half_open, 768);
+    world.wait(Duration::from_millis(100));
+    let answer = world.answer(&member.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    world.say(conn, Handshake::Ping);
+    assert_eq!(world.hear(conn), [ping()]);
+}
+
+#[test]
+fn claimants_of_exempt_networks_count_for_themselves() {
+    let mut world = World::new(|config| config.limits.max_half_open = 4);
+    let member = world.join();
+    let claim = |world: &mut World, source: &str| {
+        let conn = world.edge.handle_accepted(world.now, ip(source)).unwrap();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::ClientId(member.id));
+        conn
+    };
+    let [first, _] = [
+        claim(&mut world, "127.0.0.1"),
+        claim(&mut world, "127.0.0.1"),
+    ];
+    let stranger = claim(&mut world, "198.51.100.1");
+    claim(&mut world, "198.51.100.1");
+    assert!(world.is_closed(stranger) && !world.is_closed(first));
+    claim(&mut world, "127.0.0.1");
+    assert!(world.is_closed(first), "of equals the oldest");
 }
 
 #[test]
@@ -147,7 +191,7 @@ fn what_one_source_is_refused_costs_the_others_nothing() {
 
 #[test]
 fn who_claims_from_many_addresses_of_one_network_displaces_himself() {
-    let mut world = World::new(|_| {});
+    let mut world = World::new(|config| config.limits.max_half_open = 4);
     let owner = world.join();
     let claim = |world: &mut World, source: &str| {
         let conn = world

@@ -274,7 +274,7 @@ fn a_wait_for_a_turn_ends_at_the_handshake_deadline_and_is_no_offence() {
     world.wait(Duration::from_millis(90));
     let late = waiting.iter().filter(|&&conn| world.is_closed(conn));
     assert_eq!(late.count(), 20);
-    assert_eq!(closed(&world, CloseReason::HandshakeTimeout), 20);
+    assert_eq!(closed(&world, CloseReason::KeptWaiting), 20);
     world.wait(Duration::from_secs(1));
     for _ in 0..2 {
         let conn = newcomer(&mut world, "198.51.100.1");

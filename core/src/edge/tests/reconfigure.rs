@@ -322,7 +322,6 @@ fn any_bounds_after_any_others() {
             &mut config.limits.max_memory_bytes,
             &mut config.limits.max_sessions,
             &mut config.limits.handshake_max_bytes,
-            &mut config.limits.challenges_per_session,
             &mut config.limits.sources.stale_sessions,
             &mut config.limits.sources.wide_stale_sessions,
             &mut config.limits.sources.wide_connections,

@@ -142,19 +142,18 @@ fn twenty_abandoned_challenges_do_not_lock_the_owner_out() {
 
 #[test]
 fn a_stranger_with_many_challenges_takes_the_place_of_his_own() {
-    let mut world = World::new(|config| config.limits.challenges_per_session = 4);
+    // Twelve places for claimants.
+    let mut world = World::new(|config| config.limits.max_half_open = 16);
     let one = world.join();
     let (owner, sealed) = world.claim(one.id);
     let stranger: IpAddr = "198.51.100.9".parse().unwrap();
-    for _ in 0..20 {
+    for n in 0..20 {
         let conn = world.edge.handle_accepted(world.now, stranger).unwrap();
         world.say(conn, Handshake::ProtocolVersion(2));
         world.say(conn, Handshake::ClientId(one.id));
         world.wait(RESUME_REPLY_DELAY);
-        assert!(
-            !world.is_closed(conn),
-            "whose challenge is void is not told"
-        );
+        let made_room = world.edge.counters().closed[CloseReason::MadeRoom as usize];
+        assert_eq!(made_room, u64::saturating_sub(n, 10), "{n}");
     }
     let answer = world.answer(&one.keys, &sealed);
     world.say(owner, Handshake::ChallengeResponse(&answer));
@@ -328,38 +327,119 @@ fn a_handshake_that_is_not_done_in_time_leaves_nothing() {
 }
 
 #[test]
-fn beyond_the_bound_the_oldest_challenge_is_void_and_those_that_ended_do_not_count() {
-    let mut world = World::new(|config| config.limits.challenges_per_session = 3);
+fn every_open_challenge_of_a_session_is_good_until_it_is_answered() {
+    let mut world = World::new(|_| {});
     let one = world.join();
     world.leave(one.conn);
-    let ended: Vec<_> = (0..2).map(|_| world.claim(one.id)).collect();
-    let open: Vec<_> = (0..3)
-        .map(|n| {
-            let claimed = world.claim(one.id);
-            if n < 2 {
-                world.leave(ended[n].0);
-            }
-            claimed
-        })
-        .collect();
-    assert_eq!(world.edge.counters().challenges, 5);
-    let newest = world.claim(one.id);
-    for ((conn, sealed), good) in [(&open[0], false), (&open[1], true)] {
-        let answer = world.answer(&one.keys, sealed);
-        world.say(*conn, Handshake::ChallengeResponse(&answer));
-        assert_eq!(world.is_closed(*conn), !good);
-    }
-    world.say(open[1].0, Handshake::Ping);
-    assert_eq!(world.hear(open[1].0), [ping()]);
-    // The others are good still, and take it over.
-    for (taken, (conn, sealed)) in [&open[2], &newest].into_iter().enumerate() {
+    let open: Vec<_> = (0..9).map(|_| world.claim(one.id)).collect();
+    // Each answers its own challenge, and takes the session over from the one before it.
+    for (taken, (conn, sealed)) in open.iter().enumerate() {
         let answer = world.answer(&one.keys, sealed);
         world.say(*conn, Handshake::ChallengeResponse(&answer));
         world.say(*conn, Handshake::Ping);
         assert_eq!(world.hear(*conn), [ping()]);
-        assert_eq!(world.edge.counters().takeovers, taken as u64 + 1);
+        assert_eq!(world.edge.counters().takeovers, taken as u64);
     }
-    assert_eq!(world.edge.gauges().ending, 0);
+    // Two connections, two challenges: the answer to one is none to the other.
+    let (conn, _) = world.claim(one.id);
+    let (_, sealed) = world.claim(one.id);
+    let answer = world.answer(&one.keys, &sealed);
+    world.say(conn, Handshake::ChallengeResponse(&answer));
+    assert!(world.is_closed(conn));
+    assert_eq!(
+        world.edge.counters().closed[CloseReason::BadProof as usize],
+        1
+    );
+}
+
+/// Whether the edge lets a source wait with its second session for what it did.
+fn is_punished(world: &mut World) -> bool {
+    let refused = |world: &World| world.edge.counters().rejected[Rejected::SourcePenalty as usize];
+    let before = refused(world);
+    for _ in 0..2 {
+        let conn = world.accept();
+        let keys = KeyPair::generate(&mut world.rng);
+        world.say(conn, Handshake::ProtocolVersion(2));
+        world.say(conn, Handshake::PubKey(keys.public().as_bytes()));
+        world.leave(conn);
+    }
+    refused(world) > before
+}
+
+#[test]
+fn a_right_proof_that_comes_too_late_is_refused_without_a_penalty() {
+    let mut world = World::new(|config| {
+        config.clients.stale_timeout = Duration::from_secs(1);
+        config.clients.stale_reap_interval = Duration::from_secs(60);
+    });
+    // Four refused proofs would be 20 s.
+    for kicked in [false, true, false, true] {
+        let one = world.join();
+        world.leave(one.conn);
+        let (conn, sealed) = world.claim(one.id);
+        if kicked {
+            world.backend_says(one.id, Flag::Kick, b"");
+        } else {
+            world.wait(Duration::from_secs(1));
+        }
+        let answer = world.answer(&one.keys, &sealed);
+        world.say(conn, Handshake::ChallengeResponse(&answer));
+        assert_eq!(world.edge.client_close(conn), Some(CloseKind::Graceful));
+        world.leave(conn);
+    }
+    assert_eq!(
+        world.edge.counters().closed[CloseReason::ClaimLapsed as usize],
+        4
+    );
+    assert!(!is_punished(&mut world));
+    // A wrong one for a session that is there costs what it did.
+    let one = world.join();
+    for _ in 0..4 {
+        let (conn, _) = world.claim(one.id);
+        world.say(conn, Handshake::ChallengeResponse(&[5; 72]));
+        world.leave(conn);
+    }
+    assert!(is_punished(&mut world));
+}
+
+#[test]
+fn who_waits_for_a_takeover_until_the_session_ends_or_the_deadline_comes_has_no_penalty() {
+    for ends in [true, false] {
+        let mut world = World::new(|config| {
+            config.clients.channel_bytes = 0;
+            config.master.channel_capacity = 1;
+        });
+        let mut one = world.join();
+        // A line that does not move, so that whoever comes back waits.
+        for _ in 0..3 {
+            world.send(one.conn, b"waits for the link");
+        }
+        // What its connection still held goes to the line with this one.
+        world.come_back(&mut one);
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                world.come_back(&mut one);
+                one.conn
+            })
+            .collect();
+        if ends {
+            world.backend_says(one.id, Flag::Kick, b"");
+            world.wait(Duration::from_secs(1));
+        } else {
+            world.wait(Duration::from_secs(5));
+        }
+        let closed = &world.edge.counters().closed;
+        let (lapsed, kept) = (
+            closed[CloseReason::ClaimLapsed as usize],
+            closed[CloseReason::KeptWaiting as usize],
+        );
+        assert_eq!((lapsed, kept), if ends { (8, 0) } else { (0, 8) });
+        for conn in waiting {
+            assert!(world.is_closed(conn));
+            world.leave(conn);
+        }
+        assert!(!is_punished(&mut world), "ends: {ends}");
+    }
 }
 
 #[test]

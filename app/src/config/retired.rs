@@ -1,0 +1,36 @@
+//! Keys that there were: a configuration that still has one is told why it is gone, not that it is misspelt.
+
+use super::keys::VARIABLE_PREFIX;
+
+/// Each with what has taken its place. An entry stays for good: configurations are old.
+const RETIRED: [(&str, &str); 1] = [(
+    "limits.challenges_per_session",
+    "the challenges of one session are not counted any more, limits.max_half_open bounds them all",
+)];
+
+/// Why the key `path` is gone, or nothing if there never was one.
+pub(super) fn for_path(path: &str) -> Option<String> {
+    let (_, why) = RETIRED.iter().find(|(retired, _)| *retired == path)?;
+    Some(format!("no longer exists: {why}; remove the line"))
+}
+
+/// The same for a variable such as `VOLTLANE_LIMITS_CHALLENGES_PER_SESSION`.
+pub(super) fn for_variable(variable: &str) -> Option<String> {
+    let own_part = variable.strip_prefix(VARIABLE_PREFIX)?;
+    let is_its_name = |path: &str| path.replace('.', "_").to_ascii_uppercase() == own_part;
+    let (_, why) = RETIRED.iter().find(|(retired, _)| is_its_name(retired))?;
+    Some(format!("no longer exists: {why}; remove the variable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::keys;
+    use super::*;
+
+    #[test]
+    fn no_key_is_retired_and_there() {
+        for (retired, _) in RETIRED {
+            assert!(keys().all(|key| key.path != retired), "{retired}");
+        }
+    }
+}
