@@ -29,6 +29,8 @@ pub enum Means {
         /// Loopback addresses that they come from.
         sources: u32,
     },
+    /// By connections to the metrics address that do not behave; there is a health check beside them.
+    Scrapers(Plan),
     /// By the backend, which stops reading for the time of the attack.
     StalledBackend,
 }
@@ -54,7 +56,7 @@ const fn strangers(name: &'static str, what: &'static str, plan: Plan) -> Kind {
 }
 
 /// All of them.
-pub const ALL: [Kind; 17] = [
+pub const ALL: [Kind; 18] = [
     strangers(
         "silent",
         "2,000 connections that never speak, from 200 sources",
@@ -217,6 +219,16 @@ pub const ALL: [Kind; 17] = [
             ..QUIET
         },
     ),
+    Kind {
+        name: "slow-scrapers",
+        what: "200 half heads at the metrics address, 1,000 a second from 200 sources",
+        means: Means::Scrapers(Plan {
+            first: First::Bytes(b"GET /healthz HTTP/1.1\r\nHost: "),
+            hold: 200,
+            ..QUIET
+        }),
+        max_descriptors: None,
+    },
     Kind {
         name: "stalled-backend",
         what: "the backend stops reading",

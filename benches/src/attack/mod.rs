@@ -1,5 +1,6 @@
 //! The attack suite: a hundred ordinary clients whose echo goes on at a fixed rate, and beside them somebody who means harm.
 
+mod health;
 pub mod kinds;
 mod strangers;
 
@@ -17,7 +18,7 @@ use crate::load::fleet::{Event, Fleet, Next, Speech};
 use crate::load::meter::Meter;
 use crate::load::payload::Clock;
 use crate::load::process::{self, Memory};
-use crate::load::program::Program;
+use crate::load::program::{self, Program};
 use crate::load::scenario::send;
 use crate::load::{Bench, LoadError, Options};
 use crate::report;
@@ -62,6 +63,8 @@ pub struct Report {
     pub opened: u64,
     /// Connections of the attacker that the program ended.
     pub ended: u64,
+    /// Health checks that had no good answer within a second.
+    pub unhealthy: u64,
 }
 
 impl Report {
@@ -73,6 +76,7 @@ impl Report {
         !late
             && self.lost == 0
             && self.cut_off == 0
+            && self.unhealthy == 0
             && self.recovery.is_some()
             && self.newcomer.is_some()
     }
@@ -84,6 +88,14 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     {
         return Err(LoadError::NotApplicable(program.clone()));
     }
+    let mut options = options.clone();
+    let mut figures = None;
+    if let Means::Scrapers(_) = kind.means {
+        let address = program::free_address()?;
+        options.config += &format!("[metrics]\naddress = \"{address}\"\n");
+        figures = Some(address);
+    }
+    let options = &options;
     let mut bench = Bench::start_limited(program, Job::Echo, options, kind.max_descriptors)?;
     let pid = bench
         .pid()
@@ -99,7 +111,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     let memory_before = process::memory(pid)?;
     let p99 = |meter: &Meter| meter.latency.value_at_quantile(0.99) as f64 / 1e6;
 
-    let attacker = Attacker::start(kind, &bench)?;
+    let attacker = Attacker::start(kind, &bench, figures)?;
     let during = ordinary.go_on(&mut bench, options.measure)?;
     let tally = attacker.stop(&bench);
 
@@ -133,6 +145,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
         memory_after: process::memory(pid)?,
         opened: tally.opened.load(Relaxed),
         ended: tally.ended.load(Relaxed),
+        unhealthy: tally.unhealthy.load(Relaxed),
     })
 }
 
@@ -211,27 +224,39 @@ struct Attacker {
     stop: Arc<AtomicBool>,
     tally: Arc<Tally>,
     thread: Option<JoinHandle<io::Result<()>>>,
+    checker: Option<JoinHandle<()>>,
 }
 
 impl Attacker {
-    fn start(kind: &Kind, bench: &Bench) -> io::Result<Self> {
+    fn start(kind: &Kind, bench: &Bench, figures: Option<SocketAddr>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Tally::default());
         let mut attacker = Self {
             stop: Arc::clone(&stop),
             tally: Arc::clone(&tally),
             thread: None,
+            checker: None,
         };
-        let (address, means) = (bench.running.address, kind.means);
+        let (address, means) = (figures.unwrap_or(bench.running.address), kind.means);
         if let Means::StalledBackend = means {
             bench.backend.shared.set_stalled(true);
             return Ok(attacker);
+        }
+        if let Some(figures) = figures {
+            let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
+            attacker.checker = Some(
+                std::thread::Builder::new()
+                    .name("health".into())
+                    .spawn(move || health::run(figures, &stop, &tally))?,
+            );
         }
         let attack = move || {
             // On Linux this is the thread's own. Without it the attack would be somewhat harder on the tool itself.
             let _ = rustix::process::nice(10);
             match means {
-                Means::Strangers(plan) => strangers::run(&plan, address, &stop, &tally),
+                Means::Strangers(plan) | Means::Scrapers(plan) => {
+                    strangers::run(&plan, address, &stop, &tally)
+                }
                 Means::Reconnects { sessions, sources } => {
                     storm(address, sessions, sources, &stop, &tally)
                 }
@@ -249,6 +274,10 @@ impl Attacker {
     fn stop(mut self, bench: &Bench) -> Arc<Tally> {
         self.stop.store(true, Relaxed);
         bench.backend.shared.set_stalled(false);
+        if let Some(checker) = self.checker.take() {
+            // It has nothing to say; a panic was reported there.
+            let _ = checker.join();
+        }
         if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
             eprintln!("the attack broke off: {error}");
         }
@@ -345,6 +374,7 @@ pub fn json(program: &Program, reports: &[Report]) -> Value {
             "resident_bytes_after": report.memory_after.resident,
             "opened": report.opened,
             "ended": report.ended,
+            "health_checks_missed": report.unhealthy,
             "held": report.held(),
         })
     });

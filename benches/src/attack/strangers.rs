@@ -78,6 +78,8 @@ pub(super) struct Tally {
     pub(super) opened: AtomicU64,
     /// Connections that the other side ended.
     pub(super) ended: AtomicU64,
+    /// Health checks that had no good answer in time.
+    pub(super) unhealthy: AtomicU64,
 }
 
 struct Stranger {
