@@ -203,13 +203,16 @@ impl Conn {
         self.last_read.saturating_sub(1) as usize
     }
 
-    /// Bytes of it were read.
+    /// Whether its client has ended, and what is left is being read.
     #[inline]
+    pub(super) fn has_ended(&self) -> bool {
+        self.last_read > 0
+    }
+
+    /// Bytes of one that [has ended](Self::has_ended) were read.
     pub(super) fn count_last_read(&mut self, bytes: usize) {
-        if self.last_read > 0 {
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            self.last_read = self.last_read.saturating_sub(bytes).max(1);
-        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.last_read = self.last_read.saturating_sub(bytes).max(1);
     }
 
     /// Bytes that wait in this connection.

@@ -244,8 +244,8 @@ impl Edge {
         self.counters.client_bytes_in += bytes.len() as u64;
         match connection.state {
             State::Established { session } => {
-                if let Some(connection) = self.conns.slab.at_mut(conn.0.index) {
-                    connection.count_last_read(bytes.len());
+                if connection.has_ended() {
+                    self.count_last_read(conn.0.index, bytes.len());
                 }
                 self.forward(now, conn.0.index, session, bytes, bytes.len());
             }
@@ -519,14 +519,25 @@ impl Edge {
     #[inline]
     fn settle(&mut self) {
         if !self.shares.is_alone() {
-            let held = [
-                self.conns.slab.len(),
-                self.conns.half_open,
-                self.sessions.slab.len(),
-                self.sessions.away(),
-                self.held_bytes(),
-            ];
-            self.shares.settle(held, self.waiting.len());
+            self.tell_shares();
+        }
+    }
+
+    fn tell_shares(&mut self) {
+        let held = [
+            self.conns.slab.len(),
+            self.conns.half_open,
+            self.sessions.slab.len(),
+            self.sessions.away(),
+            self.held_bytes(),
+        ];
+        self.shares.settle(held, self.waiting.len());
+    }
+
+    #[cold]
+    fn count_last_read(&mut self, index: u32, bytes: usize) {
+        if let Some(conn) = self.conns.slab.at_mut(index) {
+            conn.count_last_read(bytes);
         }
     }
 
