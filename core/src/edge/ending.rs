@@ -45,11 +45,8 @@ impl Edge {
         if matches!(conn.state, State::Closing(_)) {
             return;
         }
-        let mut at_fault = true;
-        if let State::Handshake(step) = &conn.state {
+        if matches!(conn.state, State::Handshake(_)) {
             self.conns.half_open -= 1;
-            // What the edge itself made wait is not late.
-            at_fault = !(step.is_paused() && reason == CloseReason::HandshakeTimeout);
         }
         let kind = match kind {
             CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
@@ -62,9 +59,7 @@ impl Edge {
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
         }
-        if at_fault {
-            self.punish(now, index, reason);
-        }
+        self.punish(now, index, reason);
         tracing::debug!(conn = index, ?reason, "closing");
         self.mark_ready(index);
     }

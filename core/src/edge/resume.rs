@@ -130,15 +130,9 @@ impl Edge {
                 self.resume(now, index, session);
                 Ok(())
             }
-            _ => {
-                // Where the session has ended or expired since its challenge was made, the proof may well have been right.
-                let lapsed = genuine && session.is_none();
-                Err(if lapsed {
-                    CloseReason::ClaimLapsed
-                } else {
-                    CloseReason::BadProof
-                })
-            }
+            // The session has ended or expired since the challenge was made: the proof may well have been right.
+            None if genuine => Err(CloseReason::ClaimLapsed),
+            _ => Err(CloseReason::BadProof),
         }
     }
 
