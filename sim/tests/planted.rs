@@ -95,9 +95,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::SourcePaceUnbounded
         | Bug::SessionsOffByOne => &["S16"],
         Bug::StaleOfSourceUnbounded | Bug::StaleOfWideUnbounded => &["S16", "S4"],
-        Bug::CapForgetsSources | Bug::RefusedEatWidePace => &["S15"],
-        Bug::StormOfAFew => &["S16", "S15"],
-        Bug::PenaltyKeepsOwnersOut | Bug::PenaltyOfOneIsOfAll => &["S15", "S16"],
+        Bug::PenaltyKeepsOwnersOut => &["S15", "S16"],
         Bug::RefusedEatPace | Bug::PenaltyActsEarly | Bug::SourceLeaks | Bug::ReportRefuses => {
             &["S15"]
         }
