@@ -81,6 +81,8 @@ pub(super) fn draw(input: &mut Bytes<'_>) -> EdgeConfig {
     limits.max_sessions = input.one_of(&[1000, 8, 2]);
     limits.handshake_timeout = seconds(input.one_of(&[5, 0, 1]));
     limits.handshake_max_bytes = input.one_of(&[512, 512, 128, 64]);
+    // Inputs of the corpus have a byte here, for an option that is no more.
+    let _ = input.byte();
 
     config.listener.proxy_required = flags & 0x18 == 0x18;
     config.listener.trusted_proxies = vec![PROXIES.parse().expect("a network")];
