@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::strangers::{First, Plan, Then};
+use super::strangers::{First, From, Plan, Then};
 
 /// An attack.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,34 @@ pub struct Kind {
     pub means: Means,
     /// Limit of open descriptors of the program, where that is what is attacked.
     pub max_descriptors: Option<u64>,
+    /// Who else is there.
+    pub others: Others,
+    /// Lines of `connserver.toml` beyond those of all attacks.
+    pub config: &'static str,
+}
+
+impl Kind {
+    /// Whether it takes a program that lets clients come back.
+    pub fn needs_resumes(&self) -> bool {
+        let means = matches!(
+            self.means,
+            Means::Reconnects { .. } | Means::ReconnectsBeside { .. }
+        );
+        means || matches!(self.others, Others::Owners(_) | Others::Dropped(_))
+    }
+}
+
+/// Who else is there, at the address of the ordinary clients unless said otherwise, and is to get in while the attack goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody.
+    Nobody,
+    /// So many clients that were away before it began, and come back in its second half.
+    Owners(usize),
+    /// So many clients that lose their connections in its middle, and come back at once.
+    Dropped(usize),
+    /// So many newcomers in its second half, from a network of their own.
+    Newcomers(usize),
 }
 
 /// How an attack is made.
@@ -31,6 +59,15 @@ pub enum Means {
     },
     /// By connections to the metrics address that do not behave; there is a health check beside them.
     Scrapers(Plan),
+    /// By sessions that drop and come back all the time, from an IPv4 /24 each, and connections that do not behave beside them.
+    ReconnectsBeside {
+        /// Sessions.
+        sessions: usize,
+        /// Loopback addresses that they come from.
+        sources: u32,
+        /// The connections.
+        plan: Plan,
+    },
     /// By the backend, which stops reading for the time of the attack.
     StalledBackend,
 }
@@ -38,6 +75,7 @@ pub enum Means {
 const QUIET: Plan = Plan {
     first: First::Silence,
     then: Then::Silence,
+    from: From::Elsewhere,
     sources: 200,
     hold: 2000,
     per_second: 1000,
@@ -52,11 +90,24 @@ const fn strangers(name: &'static str, what: &'static str, plan: Plan) -> Kind {
         what,
         means: Means::Strangers(plan),
         max_descriptors: None,
+        others: Others::Nobody,
+        config: "",
     }
 }
 
+const fn beside(kind: Kind, others: Others, config: &'static str) -> Kind {
+    Kind {
+        others,
+        config,
+        ..kind
+    }
+}
+
+/// A packet of one byte.
+const PACKET: &[u8] = &[1, 0, 0, 0, 7];
+
 /// All of them.
-pub const ALL: [Kind; 18] = [
+pub const ALL: [Kind; 22] = [
     strangers(
         "silent",
         "2,000 connections that never speak, from 200 sources",
@@ -156,6 +207,8 @@ pub const ALL: [Kind; 18] = [
             sources: 250,
         },
         max_descriptors: None,
+        others: Others::Nobody,
+        config: "",
     },
     strangers(
         "stale-hoard",
@@ -204,6 +257,8 @@ pub const ALL: [Kind; 18] = [
             ..QUIET
         }),
         max_descriptors: Some(300),
+        others: Others::Nobody,
+        config: "",
     },
     strangers(
         "flooding-client",
@@ -228,11 +283,84 @@ pub const ALL: [Kind; 18] = [
             ..QUIET
         }),
         max_descriptors: None,
+        others: Others::Nobody,
+        config: "",
     },
     Kind {
         name: "stalled-backend",
         what: "the backend stops reading",
         means: Means::StalledBackend,
         max_descriptors: None,
+        others: Others::Nobody,
+        config: "",
     },
+    beside(
+        strangers(
+            "stale-wide",
+            "clients that join, say something and leave, 800 a second from one IPv4 /24, where 1,000 may be away",
+            Plan {
+                first: First::JoinThen(PACKET),
+                from: From::OneNetwork,
+                sources: 254,
+                hold: 50,
+                per_second: 800,
+                ..QUIET
+            },
+        ),
+        Others::Owners(50),
+        "[clients]\nmax_stale_clients = 1000\n",
+    ),
+    beside(
+        strangers(
+            "nat-penalty",
+            "random bytes for a handshake, 20 a second from the address of the others",
+            Plan {
+                first: First::Random,
+                from: From::Beside,
+                hold: 10,
+                per_second: 20,
+                ..QUIET
+            },
+        ),
+        Others::Owners(50),
+        "",
+    ),
+    beside(
+        strangers(
+            "nat-stale",
+            "clients that join and leave, 40 a second from the address of the others, where 60 may be away",
+            Plan {
+                first: First::Join,
+                from: From::Beside,
+                hold: 5,
+                per_second: 40,
+                ..QUIET
+            },
+        ),
+        Others::Dropped(50),
+        "source_stale_clients = 60\n",
+    ),
+    beside(
+        Kind {
+            name: "resume-storm",
+            what: "80 sessions that drop and come back all the time from 60 networks, and 600 joins a second from one",
+            means: Means::ReconnectsBeside {
+                sessions: 80,
+                sources: 60,
+                plan: Plan {
+                    first: First::Join,
+                    from: From::OneNetwork,
+                    sources: 60,
+                    hold: 3000,
+                    per_second: 600,
+                    ..QUIET
+                },
+            },
+            max_descriptors: None,
+            others: Others::Nobody,
+            config: "",
+        },
+        Others::Newcomers(50),
+        "",
+    ),
 ];

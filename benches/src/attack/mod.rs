@@ -2,6 +2,7 @@
 
 mod health;
 pub mod kinds;
+mod others;
 mod strangers;
 
 use std::io;
@@ -20,9 +21,11 @@ use crate::load::payload::Clock;
 use crate::load::process::{self, Memory};
 use crate::load::program::{self, Program};
 use crate::load::scenario::send;
+use crate::load::sources::Sources;
 use crate::load::{Bench, LoadError, Options};
 use crate::report;
-use kinds::{Kind, Means};
+use kinds::{Kind, Means, Others};
+use others::Company;
 use strangers::Tally;
 
 /// Lines of `connserver.toml` for an attack: the defaults, but loopback is no friend.
@@ -34,6 +37,11 @@ const SIZE: usize = 64;
 const BEFORE: Duration = Duration::from_secs(2);
 /// Recovery is looked for in windows of this.
 const WINDOW: Duration = Duration::from_millis(100);
+/// Between two turns of sessions, and how many are on their way back at once: just enough to be taken for a storm, since the more
+/// come back, the more may join.
+const UNHURRIED: (Duration, usize) = (Duration::from_millis(10), 16);
+/// Between two looks at the others.
+const SLICE: Duration = Duration::from_millis(5);
 const RECOVER_WITHIN: Duration = Duration::from_secs(10);
 /// Good enough, whatever it was before.
 const GOOD_P99_MILLIS: f64 = 20.0;
@@ -59,6 +67,8 @@ pub struct Report {
     pub memory_before: Memory,
     /// After the recovery.
     pub memory_after: Memory,
+    /// How many others got in while it went on, of how many that wanted to.
+    pub got_in: (usize, usize),
     /// Connections that the attacker opened.
     pub opened: u64,
     /// Connections of the attacker that the program ended.
@@ -79,16 +89,17 @@ impl Report {
             && self.unhealthy == 0
             && self.recovery.is_some()
             && self.newcomer.is_some()
+            && self.got_in.0 == self.got_in.1
     }
 }
 
 /// Makes one attack on one program.
 pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, LoadError> {
-    if program.is_plain() || (matches!(kind.means, Means::Reconnects { .. }) && !program.resumes())
-    {
+    if program.is_plain() || (kind.needs_resumes() && !program.resumes()) {
         return Err(LoadError::NotApplicable(program.clone()));
     }
     let mut options = options.clone();
+    options.config += kind.config;
     let mut figures = None;
     if let Means::Scrapers(_) = kind.means {
         let address = program::free_address()?;
@@ -111,8 +122,21 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     let memory_before = process::memory(pid)?;
     let p99 = |meter: &Meter| meter.latency.value_at_quantile(0.99) as f64 / 1e6;
 
+    let mut company = Company::gather(kind.others, &bench)?;
     let attacker = Attacker::start(kind, &bench, figures)?;
-    let during = ordinary.go_on(&mut bench, options.measure)?;
+    let mut during = ordinary.go_on(&mut bench, options.measure / 2)?;
+    company.set_out();
+    let half = bench.clock.now() + options.measure / 2;
+    while bench.clock.now() < half {
+        let slice = match kind.others {
+            Others::Nobody => options.measure / 2,
+            _ => SLICE,
+        };
+        let next = ordinary.go_on(&mut bench, slice)?;
+        during.latency.add(&next.latency).expect("the same range");
+        company.go_on()?;
+    }
+    let got_in = company.are_in();
     let tally = attacker.stop(&bench);
 
     let good = GOOD_P99_MILLIS.max(2.0 * p99(&before));
@@ -143,6 +167,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
         newcomer,
         memory_before,
         memory_after: process::memory(pid)?,
+        got_in,
         opened: tally.opened.load(Relaxed),
         ended: tally.ended.load(Relaxed),
         unhealthy: tally.unhealthy.load(Relaxed),
@@ -257,9 +282,25 @@ impl Attacker {
                 Means::Strangers(plan) | Means::Scrapers(plan) => {
                     strangers::run(&plan, address, &stop, &tally)
                 }
-                Means::Reconnects { sessions, sources } => {
-                    storm(address, sessions, sources, &stop, &tally)
-                }
+                Means::Reconnects { sessions, sources } => storm(
+                    address,
+                    sessions,
+                    Sources::new(sources),
+                    None,
+                    &stop,
+                    &tally,
+                ),
+                Means::ReconnectsBeside {
+                    sessions,
+                    sources,
+                    plan,
+                } => std::thread::scope(|scope| {
+                    let beside = scope.spawn(|| strangers::run(&plan, address, &stop, &tally));
+                    let from = Sources::apart(sources);
+                    let stormed = storm(address, sessions, from, Some(UNHURRIED), &stop, &tally);
+                    let joined = beside.join().unwrap_or(Ok(()));
+                    stormed.and(joined)
+                }),
                 Means::StalledBackend => Ok(()),
             }
         };
@@ -289,12 +330,17 @@ impl Attacker {
 fn storm(
     address: SocketAddr,
     sessions: usize,
-    sources: u32,
+    sources: Sources,
+    pace: Option<(Duration, usize)>,
     stop: &AtomicBool,
     tally: &Tally,
 ) -> io::Result<()> {
     let clock = Clock::start();
-    let mut fleet = Fleet::new(address, Speech::V2, sources, clock)?;
+    let mut fleet = Fleet::new(address, Speech::V2, 1, clock)?;
+    fleet.come_from(sources);
+    if let Some((rest, at_once)) = pace {
+        (fleet.rest, fleet.max_connecting) = (rest, at_once);
+    }
     fleet.add(sessions);
     while !stop.load(Relaxed) {
         fleet.turn(clock.now() + WINDOW, &mut |client, event| match event {
@@ -326,6 +372,7 @@ pub fn table(reports: &[Report]) -> String {
         "cut off",
         "recovery s",
         "newcomer s",
+        "got in",
         "MiB before",
         "peak",
         "after",
@@ -347,6 +394,10 @@ pub fn table(reports: &[Report]) -> String {
             report.cut_off.to_string(),
             seconds(report.recovery),
             seconds(report.newcomer),
+            match report.got_in {
+                (_, 0) => String::new(),
+                (got_in, wanted) => format!("{got_in}/{wanted}"),
+            },
             mebibytes(report.memory_before.resident),
             mebibytes(report.memory_after.peak),
             mebibytes(report.memory_after.resident),
@@ -372,6 +423,8 @@ pub fn json(program: &Program, reports: &[Report]) -> Value {
             "resident_bytes_before": report.memory_before.resident,
             "peak_resident_bytes": report.memory_after.peak,
             "resident_bytes_after": report.memory_after.resident,
+            "got_in": report.got_in.0,
+            "wanted_in": report.got_in.1,
             "opened": report.opened,
             "ended": report.ended,
             "health_checks_missed": report.unhealthy,

@@ -54,6 +54,31 @@ pub enum Then {
     },
 }
 
+/// Where strangers come from.
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    /// From the addresses behind that of the ordinary clients.
+    Elsewhere,
+    /// From that of the ordinary clients.
+    Beside,
+    /// From one IPv4 /24 in which nobody else is.
+    OneNetwork,
+    /// From an IPv4 /24 each.
+    Apart,
+}
+
+impl From {
+    /// So many addresses there.
+    pub(super) fn sources(self, addresses: u32) -> Sources {
+        match self {
+            From::Elsewhere => Sources::strangers(addresses),
+            From::Beside => Sources::new(1),
+            From::OneNetwork => Sources::of_one_network(addresses),
+            From::Apart => Sources::apart(addresses),
+        }
+    }
+}
+
 /// How strangers come and go.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -61,7 +86,9 @@ pub struct Plan {
     pub first: First,
     /// What it does afterwards.
     pub then: Then,
-    /// Loopback addresses that they come from in turn; 1 for one that is not that of the ordinary clients.
+    /// Where these come from.
+    pub from: From,
+    /// Loopback addresses that they come from in turn, if it is not that of the ordinary clients.
     pub sources: u32,
     /// Connections at a time; beyond it the oldest goes, or, of those that pour, no more come.
     pub hold: usize,
@@ -99,7 +126,7 @@ pub(super) fn run(
     let mut strangers: VecDeque<Stranger> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
     let unread = matches!(plan.then, Then::Pour { reads: false, .. });
-    let mut sources = Sources::strangers(plan.sources);
+    let mut sources = plan.from.sources(plan.sources);
     if unread {
         sources = sources.with_receive_buffer(SMALL_BUFFER_BYTES);
     }

@@ -155,6 +155,11 @@ impl Fleet {
         })
     }
 
+    /// From now on they come from these addresses.
+    pub fn come_from(&mut self, sources: Sources) {
+        self.sources = sources;
+    }
+
     /// Adds clients, which connect as fast as the other side takes them.
     pub fn add(&mut self, count: usize) {
         let from = self.clients.len();

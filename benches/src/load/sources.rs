@@ -14,12 +14,18 @@ const FIRST_PORT: u32 = 1024;
 const PORTS: u32 = 65_536 - FIRST_PORT;
 /// The first of the addresses: past 127.0.0.1, where everything else is.
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The first of those in a /24 in which nobody else is, and of those that have a /24 each.
+const FIRST_OF_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 2);
+const FIRST_APART: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
 /// Ports in a row that somebody else may have.
 const TRIES: usize = 100;
 
 /// Opens connections from so many loopback addresses.
 #[derive(Debug)]
 pub struct Sources {
+    first: Ipv4Addr,
+    /// From one address to the next.
+    step: u32,
     addresses: u32,
     given: u32,
     receive_buffer: Option<usize>,
@@ -30,6 +36,8 @@ impl Sources {
     pub fn new(addresses: u32) -> Self {
         // Not where the last run began, whose ports are in TIME_WAIT.
         Self {
+            first: FIRST_ADDRESS,
+            step: 1,
             addresses,
             given: std::process::id().wrapping_mul(977) % (1 << 30),
             receive_buffer: None,
@@ -39,6 +47,23 @@ impl Sources {
     /// Only addresses other than 127.0.0.1, however few.
     pub fn strangers(addresses: u32) -> Self {
         Self::new(addresses.max(2))
+    }
+
+    /// Addresses of one IPv4 /24, 254 at most, from which nobody else comes.
+    pub fn of_one_network(addresses: u32) -> Self {
+        Self {
+            first: FIRST_OF_NETWORK,
+            ..Self::strangers(addresses.min(254))
+        }
+    }
+
+    /// Addresses in an IPv4 /24 each, from which nobody else comes.
+    pub fn apart(addresses: u32) -> Self {
+        Self {
+            first: FIRST_APART,
+            step: 256,
+            ..Self::strangers(addresses)
+        }
     }
 
     /// Connections take so small a receive buffer: those of clients that read little.
@@ -93,7 +118,7 @@ impl Sources {
     fn next(&mut self) -> SocketAddrV4 {
         let nth = self.given;
         self.given = self.given.wrapping_add(1);
-        let address = Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + nth % self.addresses);
+        let address = Ipv4Addr::from_bits(self.first.to_bits() + nth % self.addresses * self.step);
         let port = FIRST_PORT + nth / self.addresses % PORTS;
         SocketAddrV4::new(
             address,

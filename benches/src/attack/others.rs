@@ -1,0 +1,96 @@
+//! Who else is there during an attack, and is to get in while it goes on: owners that come back, or newcomers.
+
+use std::time::Duration;
+
+use super::WINDOW;
+use super::kinds::Others;
+use crate::load::fleet::{Event, Fleet, Next, Speech};
+use crate::load::payload::Clock;
+use crate::load::sources::Sources;
+use crate::load::{Bench, LoadError};
+use crate::wire;
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// They, and whether they have set out.
+pub(super) struct Company {
+    fleet: Fleet,
+    clock: Clock,
+    others: Others,
+    count: usize,
+}
+
+impl Company {
+    /// Owners join, say something and may leave; newcomers are not there yet.
+    pub(super) fn gather(others: Others, bench: &Bench) -> Result<Self, LoadError> {
+        let clock = Clock::start();
+        let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
+        let mut count = 0;
+        match others {
+            Others::Nobody => {}
+            Others::Newcomers(newcomers) => {
+                count = newcomers;
+                fleet.come_from(Sources::apart(2));
+            }
+            Others::Owners(owners) | Others::Dropped(owners) => {
+                let leaves = matches!(others, Others::Owners(_));
+                count = owners;
+                fleet.add(owners);
+                let mut heard = 0;
+                while heard < owners && clock.now() < READY_WITHIN {
+                    fleet.turn(clock.now() + WINDOW, &mut |client, event| match event {
+                        Event::Ready => wire::put_frame(&mut client.out, &[7; 16]),
+                        // Its echo: now it has carried packets both ways.
+                        Event::Packet(_) => {
+                            heard += 1;
+                            client.next = if leaves { Next::Leave } else { Next::Stay };
+                        }
+                        Event::Closed => client.next = Next::Rejoin,
+                    })?;
+                }
+            }
+        }
+        Ok(Self {
+            fleet,
+            clock,
+            others,
+            count,
+        })
+    }
+
+    /// They set out.
+    pub(super) fn set_out(&mut self) {
+        match self.others {
+            Others::Nobody => {}
+            Others::Newcomers(count) => self.fleet.add(count),
+            Others::Owners(count) | Others::Dropped(count) => {
+                for index in 0..count {
+                    self.fleet.clients[index].next = Next::Resume;
+                    self.fleet.flush(index, &mut |_, _| {});
+                }
+            }
+        }
+    }
+
+    /// One look at each; those that were turned away try again.
+    pub(super) fn go_on(&mut self) -> Result<(), LoadError> {
+        if self.others == Others::Nobody {
+            return Ok(());
+        }
+        let again = match self.others {
+            Others::Newcomers(_) => Next::Rejoin,
+            _ => Next::Resume,
+        };
+        self.fleet.turn(self.clock.now(), &mut |client, event| {
+            if event == Event::Closed {
+                client.next = again;
+            }
+        })?;
+        Ok(())
+    }
+
+    /// How many are in, of how many.
+    pub(super) fn are_in(&self) -> (usize, usize) {
+        (self.fleet.ready(), self.count)
+    }
+}
