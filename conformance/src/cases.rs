@@ -33,7 +33,13 @@ pub fn play(program: Program, cases: &[Case]) -> usize {
             let played = AssertUnwindSafe(|| run(&case, &mut stage, random()));
             let played = catch_unwind(played);
             let failure = match played {
-                Ok(Ok(_)) => continue,
+                Ok(Ok(_)) => {
+                    if loses_link(&case) {
+                        // Links lost again and again are tried with growing pauses (SPEC 7.6(j)).
+                        stage = Sockets::start(program, &config);
+                    }
+                    continue;
+                }
                 Ok(Err(failure)) => failure,
                 Err(_) => format!("{} \"{}\"", case.id, case.title),
             };
@@ -44,6 +50,17 @@ pub fn play(program: Program, cases: &[Case]) -> usize {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     runs
+}
+
+/// Whether the link of this case comes to its end.
+fn loses_link(case: &Case) -> bool {
+    let mut words = case.steps.iter().map(|step| &step.words);
+    words.any(|words| {
+        words.first().is_some_and(|who| who == "backend")
+            && words
+                .get(1)
+                .is_some_and(|verb| !matches!(verb.as_str(), "sends" | "hears" | "kicks"))
+    })
 }
 
 /// An edge with its backend, and the connections of the case that is played.

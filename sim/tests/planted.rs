@@ -99,8 +99,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::RefusedEatPace | Bug::PenaltyActsEarly | Bug::SourceLeaks | Bug::ReportRefuses => {
             &["S15"]
         }
-        Bug::LapsedClaimPunished => &["S15"],
-        Bug::RoomNotMade | Bug::ClaimantsUnbounded | Bug::OldestClaimantGoes => &["S15", "S16"],
+        Bug::RoomNotMade | Bug::ClaimantsUnbounded => &["S15", "S16"],
         Bug::ShutdownReadsOn | Bug::ShutdownTellsBackend => &["S15"],
         // It may be taken for the end of the announcement.
         Bug::AnnouncesAway => &["S6", "S12", "S16"],
