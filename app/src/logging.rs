@@ -1,8 +1,9 @@
 //! Log lines on standard error.
 //!
-//! What a stranger can cause is bounded: of each kind, that is of each place in the code, one line a second is written,
-//! after a burst of [`BURST`], and the next one that is written counts those that were not. It holds for lines at Info and
-//! above; who asks for Debug or Trace gets every line. Values are printed without control characters.
+//! The lines that a stranger can cause are limited at every level. Lines from one place in the code are of one kind. At Info and
+//! above, one line a second of each kind is written after a burst of [`BURST`]; at Debug and Trace, [`DETAIL_BURST`] lines a second
+//! after a burst of as many. The next line that is written counts those that were left out. Values are printed without control
+//! characters.
 //!
 //! A log that nobody reads stops nothing: lines wait in a bounded queue for a thread of their own, and those that find no room
 //! are counted. A panic is told the same way, so that a process that has to end does end.
@@ -29,8 +30,8 @@ use tracing_subscriber::{Registry, reload};
 mod kinds;
 mod outlet;
 
-pub use kinds::BURST;
-use kinds::Kinds;
+use kinds::{Allowance, Kinds};
+pub use kinds::{BURST, DETAIL_BURST};
 use outlet::Outlet;
 
 use crate::config::LogLevel;
@@ -201,17 +202,17 @@ where
         let metadata = event.metadata();
         let colours = writer.has_ansi_escapes();
         let is_ours = metadata.target().starts_with("voltlane");
-        let left_out = if *metadata.level() > Level::INFO {
-            // The crates below tell their every step at these levels.
-            if !is_ours {
-                return Ok(());
-            }
-            0
-        } else {
+        // The crates below tell their every step at Debug and Trace.
+        if *metadata.level() > Level::INFO && !is_ours {
+            return Ok(());
+        }
+        let left_out = {
             // Counts stay right whatever a panic elsewhere interrupted.
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
             let now = (self.clock)();
-            let admitted = kinds.admit(metadata.callsite(), now, || Message::of(event));
+            let allowance = Allowance::of(*metadata.level());
+            let kind = metadata.callsite();
+            let admitted = kinds.admit(kind, allowance, now, || Message::of(event));
             for (message, count) in kinds.take_overdue(now) {
                 begin_line(&mut writer, colours, Level::INFO)?;
                 writeln!(writer, "{count} more like \"{message}\" were left out")?;
@@ -415,18 +416,47 @@ mod tests {
     }
 
     #[test]
-    fn debug_and_trace_are_whole_and_only_ours() {
+    fn a_flood_at_debug_or_trace_is_limited_as_well() {
+        for (level, name) in [(LogLevel::Debug, "DEBUG"), (LogLevel::Trace, "TRACE")] {
+            let log = Log::default();
+            let flood = |lines: u32| {
+                for number in 0..lines {
+                    match level {
+                        LogLevel::Debug => tracing::debug!(number, "closed"),
+                        _ => tracing::trace!(number, "closed"),
+                    }
+                }
+            };
+            log.with(level, || {
+                flood(DETAIL_BURST);
+                assert_eq!(log.lines().len(), DETAIL_BURST as usize);
+                flood(1);
+                assert_eq!(log.lines(), [""; 0], "one beyond the bound");
+                log.set_millis(1);
+                flood(2);
+                let told = format!("{name} closed number=0 (1 more like this were left out)");
+                assert_eq!(log.lines(), [told]);
+                log.set_millis(1_001);
+                flood(2 * DETAIL_BURST);
+                assert_eq!(log.lines().len(), DETAIL_BURST as usize, "a second later");
+                log.set_millis(3_001);
+                tracing::error!("another");
+                let told = format!("INFO {DETAIL_BURST} more like \"closed\" were left out");
+                assert_eq!(log.lines(), [&told, "ERROR another"]);
+            });
+        }
+    }
+
+    #[test]
+    fn debug_and_trace_lines_of_other_crates_are_not_written() {
         let log = Log::default();
         log.with(LogLevel::Trace, || {
-            for _ in 0..100 {
-                tracing::trace!("packet");
-            }
             tracing::debug!(target: "mio::poll", "theirs");
-            tracing::warn!(target: "mio::poll", "theirs, and of weight");
+            tracing::trace!(target: "mio::poll", "theirs");
+            tracing::info!(target: "mio::poll", "theirs, at Info");
+            tracing::debug!("ours");
         });
-        let lines = log.lines();
-        assert_eq!(lines.len(), 101);
-        assert_eq!(lines[100], "WARN theirs, and of weight");
+        assert_eq!(log.lines(), ["INFO theirs, at Info", "DEBUG ours"]);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use conformance::{Backend, Client, Directory, Frames, Process, Signal};
 
 use super::operation::free_place;
 
-/// Connections, each with its line at Debug, that overflow every queue between an edge and a log that nobody reads.
-const MANY: usize = 20_000;
+/// Connections that overflow every queue between an edge and a log that nobody reads. Each has its lines at Debug, of which
+/// 1,000 a second of each kind are written.
+const MANY: usize = 100_000;
 
 /// A program whose standard error is a pipe that is full.
 struct Unread {

@@ -170,7 +170,8 @@ const HOUR: u32 = 3_600;
 settings! {
     /// The process.
     general: General {
-        /// How much is logged, to standard error. Debug and Trace tell every change of state, and never a packet.
+        /// How much is logged, to standard error. Debug and Trace tell changes of state, and never a packet: up to 1,000 lines
+        /// a second from one place in the code. The next line counts those that were left out.
         log_level: LogLevel = LogLevel::Info, ();
         /// File that holds the edge's private key, made with mode 0600 when it is missing, so that clients recognise the
         /// edge after a restart. Empty: a new key at every start.

@@ -3,15 +3,49 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tracing::Level;
 use tracing::callsite::Identifier;
 
-/// Lines of one kind that may be written at once.
+/// Lines of one kind at Info or above that may be written at once.
 pub const BURST: u32 = 20;
+/// Lines of one kind at Debug or Trace that may be written at once, and in each second after that.
+pub const DETAIL_BURST: u32 = 1_000;
 
-/// A line of one kind may be written again after this time.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Lines whose count was not told are told after this time.
+const OVERDUE: Duration = Duration::from_secs(2);
 
-/// What was written of each kind of line. There are as many kinds as places in the code that log.
+/// How many lines of one kind may be written.
+#[derive(Clone, Copy)]
+pub(super) struct Allowance {
+    /// Lines that may be written at once.
+    burst: u32,
+    /// One more line may be written after this time.
+    interval: Duration,
+}
+
+impl Allowance {
+    /// For lines at Info or above: a burst, and one line a second.
+    const USUAL: Allowance = Allowance {
+        burst: BURST,
+        interval: Duration::from_secs(1),
+    };
+    /// For lines at Debug and Trace, which follow clients one by one: enough for a person who watches a few of them.
+    const DETAILS: Allowance = Allowance {
+        burst: DETAIL_BURST,
+        interval: Duration::from_millis(1),
+    };
+
+    /// The allowance for lines of a level.
+    pub(super) fn of(level: Level) -> Allowance {
+        if level > Level::INFO {
+            Allowance::DETAILS
+        } else {
+            Allowance::USUAL
+        }
+    }
+}
+
+/// The lines written so far, by kind. There are as many kinds as places in the code that log.
 #[derive(Default)]
 pub(super) struct Kinds {
     kinds: HashMap<Identifier, Kind>,
@@ -34,6 +68,7 @@ impl Kinds {
     pub(super) fn admit(
         &mut self,
         kind: Identifier,
+        Allowance { burst, interval }: Allowance,
         now: Duration,
         message: impl FnOnce() -> String,
     ) -> Option<u64> {
@@ -44,8 +79,8 @@ impl Kinds {
             message: String::new(),
         };
         let kind = self.kinds.entry(kind).or_insert_with(new);
-        let whole_at = kind.whole_at.max(now) + INTERVAL;
-        if whole_at <= now + INTERVAL * BURST {
+        let whole_at = kind.whole_at.max(now) + interval;
+        if whole_at <= now + interval * burst {
             kind.whole_at = whole_at;
             let left_out = std::mem::take(&mut kind.left_out);
             self.untold -= usize::from(left_out > 0);
@@ -66,7 +101,7 @@ impl Kinds {
         if self.untold == 0 {
             return Vec::new();
         }
-        let overdue = |kind: &&mut Kind| kind.left_out > 0 && now >= kind.since + 2 * INTERVAL;
+        let overdue = |kind: &&mut Kind| kind.left_out > 0 && now >= kind.since + OVERDUE;
         let take = |kind: &mut Kind| {
             (
                 std::mem::take(&mut kind.message),
