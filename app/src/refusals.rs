@@ -1,7 +1,7 @@
-//! What the limits refuse, told in the log: by the key of the limit, with a count, and what to do about it.
+//! Warnings about what the limits refuse, each with the key of the limit, a count, and advice.
 //!
-//! The machines only count, which is cheap in a flood. Here their counts are looked at after each turn, and of each limit there is
-//! one line each [`TELL_EVERY`] at most, for all shards together. The first comes at once.
+//! The machines only count, which is cheap in a flood. This module looks at their counts after each turn. For each limit it logs at most
+//! one line in each [`TELL_EVERY`], for all shards together. The first one is logged at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,84 +13,101 @@ use voltlane_core::edge::{CloseReason, Counters, EndReason, Rejected};
 /// The pause between two lines about one limit.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// A limit, and what it refused.
+/// A limit of the configuration.
 struct Limit {
     /// Its key, or keys.
     key: &'static str,
-    /// What an operator can do.
+    /// Advice to the operator.
     advice: &'static str,
-    /// How often it held, since the start.
-    count: fn(&Counters) -> u64,
+    /// The ways in which it shows.
+    causes: &'static [Cause],
 }
+
+/// A reason that the machines count.
+#[derive(Clone, Copy)]
+enum Cause {
+    Rejected(Rejected),
+    Closed(CloseReason),
+    Ended(EndReason),
+}
+
+/// Many clients of one source are most often those of a balancer.
+const ONE_SOURCE: &str = "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt; otherwise raise it";
 
 const LIMITS: [Limit; 11] = [
     Limit {
         key: "limits.max_connections",
         advice: "raise it; while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
-        count: |all| rejected(all, Rejected::TooManyConnections),
+        causes: &[Cause::Rejected(Rejected::TooManyConnections)],
     },
     Limit {
         key: "limits.accept_rate",
         advice: "raise it and limits.accept_burst if so many clients come in good faith",
-        count: |all| rejected(all, Rejected::TooFast),
+        causes: &[Cause::Rejected(Rejected::TooFast)],
     },
     Limit {
         key: "limits.max_half_open",
         advice: "raise it if so many clients come at once in good faith",
-        count: |all| rejected(all, Rejected::TooManyHalfOpen) + closed(all, CloseReason::MadeRoom),
+        causes: &[
+            Cause::Rejected(Rejected::TooManyHalfOpen),
+            Cause::Closed(CloseReason::MadeRoom),
+        ],
     },
     Limit {
         key: "limits.source_connections",
-        advice: "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt",
-        count: |all| rejected(all, Rejected::SourceTooMany),
+        advice: ONE_SOURCE,
+        causes: &[Cause::Rejected(Rejected::SourceTooMany)],
     },
     Limit {
         key: "limits.source_rate",
-        advice: "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt",
-        count: |all| rejected(all, Rejected::SourceTooFast),
+        advice: ONE_SOURCE,
+        causes: &[Cause::Rejected(Rejected::SourceTooFast)],
     },
     Limit {
         key: "limits.source_penalties",
         advice: "a source sends nonsense or fails its proof; voltlane_closes_total says which",
-        count: |all| rejected(all, Rejected::SourcePenalty),
+        causes: &[Cause::Rejected(Rejected::SourcePenalty)],
     },
     Limit {
         key: "listener.trusted_proxies",
         advice: "with listener.proxy_protocol only the proxies that are listed may connect",
-        count: |all| rejected(all, Rejected::UntrustedProxy),
+        causes: &[Cause::Rejected(Rejected::UntrustedProxy)],
     },
     Limit {
         key: "clients.max_stale_clients, limits.source_stale_clients",
         advice: "too many dropped clients are kept: raise it, or lower clients.stale_timeout_secs",
-        count: |all| ended(all, EndReason::TooManyStale),
+        causes: &[Cause::Ended(EndReason::TooManyStale)],
     },
     Limit {
         key: "limits.max_connections, clients.max_stale_clients",
         advice: "no room for another session: raise one of them",
-        count: |all| closed(all, CloseReason::TooManySessions),
+        causes: &[Cause::Closed(CloseReason::TooManySessions)],
     },
     Limit {
         key: "limits.max_memory_bytes",
         advice: "raise it, or lower the bounds of the queues",
-        count: |all| closed(all, CloseReason::Memory) + ended(all, EndReason::MemoryLimit),
+        causes: &[
+            Cause::Closed(CloseReason::Memory),
+            Cause::Ended(EndReason::MemoryLimit),
+        ],
     },
     Limit {
         key: "clients.channel_capacity, clients.channel_bytes",
-        advice: "a client reads more slowly than the backend sends to it; its session ended",
-        count: |all| ended(all, EndReason::SendQueueFull),
+        advice: "a client read more slowly than the backend sent, and its session ended; raise them to let clients lag further behind",
+        causes: &[Cause::Ended(EndReason::SendQueueFull)],
     },
 ];
 
-fn rejected(all: &Counters, why: Rejected) -> u64 {
-    all.rejected[why as usize]
-}
-
-fn closed(all: &Counters, why: CloseReason) -> u64 {
-    all.closed[why as usize]
-}
-
-fn ended(all: &Counters, why: EndReason) -> u64 {
-    all.ended[why as usize]
+impl Limit {
+    /// How often it refused something since the start.
+    fn count(&self, counters: &Counters) -> u64 {
+        let of = |cause: &Cause| match *cause {
+            Cause::Rejected(why) => counters.rejected[why as usize],
+            Cause::Closed(why) => counters.closed[why as usize],
+            Cause::Ended(why) => counters.ended[why as usize],
+        };
+        self.causes.iter().map(of).sum()
+    }
 }
 
 type Reasons = (
@@ -100,12 +117,12 @@ type Reasons = (
 );
 type Counts = [u64; LIMITS.len()];
 
-/// Watches the counters of one machine. Clones watch others; of all of them a limit is told once.
+/// Watches the counters of one machine. Its clones watch others; together they warn of a limit once.
 #[derive(Clone, Default)]
 pub(crate) struct Refusals {
-    /// What this machine refused and ended until the last look, to tell at once whether there is anything new.
+    /// The counts of this machine at the last look, to tell quickly whether there is anything new.
     looked_at: Option<Reasons>,
-    /// The same by limit.
+    /// The counts at the last look, by limit.
     seen: Counts,
     shared: Arc<Shared>,
 }
@@ -123,28 +140,23 @@ struct Tally {
 }
 
 impl Refusals {
-    /// Tells what is new. Cheap where nothing is, for every turn of a loop.
+    /// Logs what is new. Cheap while nothing is, so it may be called in every turn of a loop.
     pub(crate) fn watch(&mut self, counters: &Counters) {
-        let is_known = self
-            .looked_at
-            .as_ref()
-            .is_some_and(|(rejected, closed, ended)| {
-                *rejected == counters.rejected
-                    && *closed == counters.closed
-                    && *ended == counters.ended
-            });
+        let is_known = self.looked_at.as_ref().is_some_and(|(a, b, c)| {
+            (a, b, c) == (&counters.rejected, &counters.closed, &counters.ended)
+        });
         if is_known && !self.shared.has_untold.load(Ordering::Relaxed) {
             return;
         }
         self.looked_at = Some((counters.rejected, counters.closed, counters.ended));
-        let counts: Counts = std::array::from_fn(|at| (LIMITS[at].count)(counters));
+        let counts: Counts = std::array::from_fn(|at| LIMITS[at].count(counters));
         for (at, count) in self.due(counts, Instant::now()) {
             let Limit { key, advice, .. } = LIMITS[at];
             warn!(limit = %key, count, %advice, "clients are beyond a limit");
         }
     }
 
-    /// The limits that are to be told now, with what they refused since they were told.
+    /// The limits to warn of now, each with the count since its last warning.
     fn due(&mut self, counts: Counts, now: Instant) -> Vec<(usize, u64)> {
         let mut tally = self
             .shared
@@ -203,7 +215,7 @@ mod tests {
         for why in Rejected::ALL {
             let mut counters = Counters::default();
             counters.rejected[why as usize] = 1;
-            let of = LIMITS.iter().filter(|limit| (limit.count)(&counters) == 1);
+            let of = LIMITS.iter().filter(|limit| limit.count(&counters) == 1);
             assert_eq!(of.count(), usize::from(why != Rejected::Shutdown), "{why}");
         }
     }
