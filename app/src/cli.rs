@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Address, Argument};
 
-/// What a person asked for.
+/// A command, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve.
@@ -143,7 +143,7 @@ enum Sub {
 /// Reads a command line; its first word, the path of the program, is not looked at.
 ///
 /// # Errors
-/// What clap says of a wrong command line. Help and version are errors too, with exit code 0.
+/// The message of clap about a wrong command line. Help and version are errors too, with exit code 0.
 pub fn parse(
     program: &'static str,
     words: impl IntoIterator<Item = OsString>,

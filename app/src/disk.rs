@@ -17,7 +17,7 @@ pub(crate) fn read_at_most(most: usize, path: &Path, bytes: &mut Vec<u8>) -> io:
     Ok(bytes.len() <= most)
 }
 
-/// What a path leads to if not to a file: reading may then wait for ever, for somebody who writes.
+/// The kind of a path that is not a file. Reading it may wait for ever for a writer.
 pub(crate) fn kind_unless_file(metadata: &fs::Metadata) -> Option<&'static str> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -42,10 +42,10 @@ pub(crate) fn kind_unless_file(metadata: &fs::Metadata) -> Option<&'static str> 
     Some("no file")
 }
 
-/// Who may read a file that is written.
+/// The users that may read a file that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// Whom the user's mask lets.
+    /// Those that the umask allows.
     Usual,
     /// The owner alone.
     Owner,
@@ -59,7 +59,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Resu
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // A name that nobody else has, nor a process that ended in the middle: in a container all have the same number.
+    // A name that is unique even after a crash: in a container every process may have the same number.
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::config::{self, LogLevel, Note, Problems, Settings, WhenMissing};
 use crate::inherited;
 use crate::logging;
 
-/// What is left to do for a runtime, once arguments and configuration are known to be good.
+/// The work that is left for a runtime once arguments and configuration are known to be good.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// Serve with these settings, which can be read again in the same way.
@@ -27,7 +27,7 @@ pub enum Task {
     Echo(EchoArgs),
 }
 
-/// What it takes to read the configuration again.
+/// The means to read the configuration again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadAgain {
     /// The arguments of the start.

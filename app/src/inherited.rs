@@ -1,4 +1,4 @@
-//! What a process has from the one that started it, as far as signals go.
+//! The dispositions and the mask of signals that a process inherits from its parent.
 
 #[cfg(unix)]
 pub(crate) use unix::{is_ignored, unblock};

@@ -28,7 +28,7 @@ pub enum KeyFileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
     /// The system says no.
@@ -36,15 +36,15 @@ pub enum KeyFileError {
     Unwritable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
     /// Reading it may never end.
     #[error("{path}: this is {kind}", path = path.display())]
     NotAFile {
-        /// What was to be a file.
+        /// The path that was to be a file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of thing that is there.
         kind: &'static str,
     },
     /// Everybody can read the file, so the key is theirs as well, or its group can replace it.
@@ -82,7 +82,7 @@ pub fn load_or_make_key(
     };
     disk::write_new(path, text_of(&make()).as_bytes(), Readers::Owner)
         .map_err(|error| unwritable(error.to_string()))?;
-    // What counts is what is in the file: another process may have been faster.
+    // The contents of the file count: another process may have been faster.
     read_key(path)?.ok_or_else(|| unwritable("it is not there after it was written".into()))
 }
 

@@ -1,4 +1,4 @@
-//! What the programs `voltlane` and `voltlane-smol` share: configuration, arguments, logging, the commands.
+//! The parts that the programs `voltlane` and `voltlane-smol` share: configuration, arguments, logging, the commands.
 //!
 //! A program is [`main`] with its [`Runtime`](voltlane_driver::Runtime).
 #![deny(unsafe_code)]

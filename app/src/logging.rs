@@ -37,15 +37,15 @@ use outlet::Outlet;
 use crate::config::LogLevel;
 use crate::text::{Printable, excerpt};
 
-/// What changes how much is logged.
+/// Changes how much is logged.
 type Filter = reload::Handle<LevelFilter, Registry>;
 
-/// The one of the process.
+/// The filter of the process.
 static FILTER: OnceLock<Filter> = OnceLock::new();
 /// Where the log of the process goes.
 static OUTLET: OnceLock<Outlet> = OnceLock::new();
 
-/// How long the end of the process waits for whoever reads the log.
+/// How long the end of the process waits for the log to be read.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
 /// Logs as much as `level` says from now on, if [`start`] was called.
@@ -111,7 +111,7 @@ pub(crate) fn flush() {
     }
 }
 
-/// Lines of the log that were lost since the start, because nobody took them in time or the stream refused them.
+/// Lines of the log that were lost since the start, because they were not taken in time or the stream refused them.
 #[must_use]
 pub fn lost_lines() -> u64 {
     OUTLET.get().map_or(0, Outlet::lost)
@@ -135,7 +135,7 @@ fn whole_line(colours: bool, level: Level, text: &str) -> String {
     line
 }
 
-/// What the standard library says of a panic, as a line of the log.
+/// The message of the standard library about a panic, as a line of the log.
 fn describe_panic(colours: bool, panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
@@ -152,7 +152,7 @@ fn describe_panic(colours: bool, panic: &PanicHookInfo<'_>) -> String {
     line
 }
 
-/// The same to any writer, and with any clock.
+/// A subscriber that writes to any writer, and reads any clock.
 fn subscriber<W>(
     level: LogLevel,
     writer: W,

@@ -5,10 +5,10 @@
 //! and leave holes there as they grow. With 1,000 clients that do not read and two shards, 2.03 times what was counted was resident with
 //! packets of 1,000 bytes, and 1.39 times with frames of up to 8 MiB. With the size kept at 128 KiB it is 1.25 and 1.00 times.
 //!
-//! What the machines free goes to the C library, and glibc keeps it: of its heap only the free end goes back, and from which size
-//! on a block is no part of the heap grows with the blocks that were freed, to 32 MiB. A hundred frames of 1 MiB that were sent
-//! half left 108 MB resident of an edge that held nothing any more. `malloc_trim` gives free pages back wherever they are. It
-//! takes milliseconds where there are many, so it is asked seldom. Other allocators give memory back by themselves.
+//! The machines free memory to the C library, and glibc keeps it. Only the free end of its heap goes back to the system, and the size
+//! from which a block is kept outside of the heap grows, up to 32 MiB, with the blocks that were freed. After a hundred half-sent frames
+//! of 1 MiB an edge that held nothing any more had 108 MB resident. `malloc_trim` gives free pages back wherever they are. It takes
+//! milliseconds where there are many, so it is called seldom. Other allocators give memory back by themselves.
 
 use std::time::{Duration, Instant};
 

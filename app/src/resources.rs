@@ -1,4 +1,4 @@
-//! What the system gives to this process.
+//! The resources that the system gives to this process.
 
 use std::fs;
 use std::path::Path;

@@ -69,7 +69,7 @@ struct Talk<C: Connector, T: Timer> {
     screen: Screen,
 }
 
-/// What there is to do.
+/// The next thing to do.
 enum Step {
     Event(Option<Event>),
     Line(Vec<u8>),
@@ -139,7 +139,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         self.screen.prompt();
     }
 
-    /// Whether there was never an edge, so many times that there is none.
+    /// Whether an edge was never found in [`FIRST_ATTEMPTS`] attempts.
     fn gives_up(&mut self, event: &Event) -> bool {
         match (event, &mut self.attempts) {
             (Event::Dropped { .. }, Some(attempts)) => *attempts += 1,
@@ -270,7 +270,7 @@ impl Screen {
     /// Says something about the connection, apart from what came over it.
     fn say(&self, text: &str) {
         self.clear();
-        // Nobody may be listening any more.
+        // A reader that has closed the stream is no reason to end.
         let _ = writeln!(io::stderr(), "{text}");
         self.prompt();
     }

@@ -32,13 +32,13 @@ const REFRESH_PIPE: Duration = Duration::from_secs(1);
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Shows it all until Ctrl-C, or for so many seconds. `program` is the name of the binary.
+/// Shows it all until Ctrl-C, or for `args.secs` seconds. `program` is the name of the binary.
 pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode {
     let shown = R::block_on(async move { show::<R>(program, args.secs).await });
     match shown.and_then(|shown| shown) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // Nobody looks any more.
+        // The reader of the output has closed it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{program}: the demo cannot go on: {error}");
@@ -152,7 +152,7 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// What a person types to start this very program, in any directory: it need not stand in the `PATH`.
+/// The command that starts this program from any directory. The program need not be in the `PATH`.
 fn how_to_start(program: &str) -> String {
     let path = std::env::current_exe().ok();
     path.map_or_else(

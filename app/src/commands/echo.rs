@@ -53,7 +53,7 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
     }
 }
 
-/// What an echo backend does about an event.
+/// Handles an event as an echo backend does.
 pub(super) async fn echo<L: Listener, T: Timer>(backend: &mut Backend<L, T>, event: Event) {
     match event {
         Event::Packet { id, data } => {

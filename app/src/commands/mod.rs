@@ -1,4 +1,4 @@
-//! What the binaries do, on any runtime.
+//! The commands of the binaries, on any runtime.
 
 mod connect;
 mod demo;
@@ -28,7 +28,7 @@ pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     })
 }
 
-/// A key pair that nobody else has.
+/// A random key pair.
 fn make_key() -> KeyPair {
     loop {
         // Out of the range of keys once in 2^128 draws.

@@ -25,9 +25,9 @@ struct Latest {
     waker: Option<Waker>,
 }
 
-/// Takes over SIGHUP for the whole process. The configuration is read on a thread of its own, so that a slow disk holds nobody up,
-/// and one at a time. What is wrong is told in the log, and then nothing changes. `current` is what is in effect. `stop` is asked to end
-/// the process when the terminal is gone that it was started from: nobody could reach it there any more, and it would hold its port.
+/// Takes over SIGHUP for the whole process. A thread of its own reads the configuration, so that a slow disk holds nothing up. Problems
+/// are logged, and then nothing changes. `current` is the configuration in effect. If the terminal that the process was started from is
+/// closed, `stop` is asked to end the process, which would hold its port unseen otherwise.
 ///
 /// # Errors
 /// When the system does not let it.
@@ -55,7 +55,7 @@ pub(super) fn on_hangup(
                 current = change.settings.clone();
                 let waker = {
                     let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
-                    // One that nobody took yet is in this one.
+                    // A change that was not taken yet is part of this one.
                     let earlier = latest.change.take().map(|earlier| earlier.taken);
                     for key in earlier.into_iter().flatten() {
                         if !change.taken.contains(&key) {

@@ -172,7 +172,7 @@ async fn alone<R: Runtime>(
     Ok(())
 }
 
-/// What opens streams to the backend.
+/// Opens streams to the backend.
 fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     R::connector(
         settings.master.address.to_string(),

@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM. Until the process serves, either ends it: every wait at the start (a name that nobody resolves, a backend
-//! that does not answer) is over then. Afterwards the first asks for an end in order, and the second ends the process at once.
+//! SIGINT and SIGTERM. Until the process serves, either ends it at once, whatever it waits for: a resolver or a backend that does not
+//! answer. Afterwards the first asks for an end in order, and the second ends the process at once.
 
 use std::future::Future;
 use std::io;
@@ -56,11 +56,11 @@ pub(super) fn stop() -> io::Result<Stop> {
 }
 
 impl Asker {
-    /// Asks for an end in order. A process that does not serve yet has nothing to hand over: it ends here and now.
+    /// Asks for an end in order. A process that does not serve yet has nothing to hand over, and ends at once.
     pub(super) fn ask(&self) {
         let mut asked = self.lock();
         if !asked.serves {
-            // The lock stays: nobody begins to serve meanwhile.
+            // The lock is held to the end, so that no other thread begins to serve meanwhile.
             info!("ended before it served");
             logging::flush();
             process::exit(0);
@@ -79,12 +79,12 @@ impl Asker {
 }
 
 impl Stop {
-    /// For whoever has another reason to end the process.
+    /// A handle for other threads, to end the process for other reasons.
     pub(super) fn asker(&self) -> Asker {
         self.0.clone()
     }
 
-    /// From now on there is something to end in order, and whoever has this polls it.
+    /// Says that the process serves: from now on a signal asks for an end in order, and the caller polls this future.
     pub(super) fn serves(&self) {
         self.0.lock().serves = true;
     }

@@ -11,23 +11,23 @@ use crate::inherited::is_ignored;
 /// The terminal that controls the process, wherever its output goes.
 const CONTROLLING: &str = "/dev/tty";
 
-/// What SIGHUP is about. The system sends it to what runs in a terminal when that is closed, and people send it to have the
-/// configuration read again.
+/// Tells the two meanings of SIGHUP apart. The system sends it to the processes of a terminal that is closed, and people send it to
+/// have the configuration read again.
 pub(super) struct Terminal {
-    /// The process lives with it, and is to end with it.
+    /// The process is to end when the terminal is closed.
     is_bound: bool,
 }
 
 impl Terminal {
-    /// To be asked for before SIGHUP is taken over: a process that ignores it, as under `nohup`, is to survive its terminal, as is one
-    /// that never had any.
+    /// Looks for the terminal. Must be called before SIGHUP has a handler: a process that ignores it, as under `nohup`, is to survive
+    /// its terminal.
     pub(super) fn of_this_process() -> Terminal {
         Terminal {
             is_bound: !is_ignored(SIGHUP) && open().is_ok(),
         }
     }
 
-    /// Whether the process is to end with its terminal, and that was closed.
+    /// Whether the terminal was closed and the process is to end with it.
     pub(super) fn is_gone(&self) -> bool {
         self.is_bound && open().is_err_and(|error| is_closed(&error))
     }

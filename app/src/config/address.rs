@@ -1,10 +1,10 @@
-//! Addresses as they stand in the configuration: a host, which may be a name, and a port.
+//! Addresses in the configuration: a host, which may be a name, and a port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A host and a port. The host is an IP address or a name; a name is not resolved here but by whoever binds or
-/// connects, anew at every attempt.
+/// A host and a port. The host is an IP address or a name. A name is not resolved here, but at every attempt to bind or to
+/// connect.
 ///
 /// ```
 /// use voltlane_app::config::Address;
@@ -81,7 +81,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// Why a text is no address; the text itself stands in the message that quotes this.
+/// Why a text is no address. The message that quotes this quotes the text as well.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Nothing at all.
@@ -102,7 +102,7 @@ pub enum AddressError {
     /// Nothing before the port.
     #[error("the host is missing (0.0.0.0 or [::] for every interface)")]
     NoHost,
-    /// What follows the last colon is not all digits.
+    /// The text after the last colon is not all digits.
     #[error("the port {0:?} is not a number")]
     PortNotANumber(String),
     /// Above 65535.
@@ -194,7 +194,7 @@ fn check_host(host: &str) -> Result<(), AddressError> {
             .map(|_| ())
             .map_err(|_| AddressError::NotIpv6(host.to_owned()));
     }
-    // The resolver would take "1.2.3" or "300.1" for something; nobody means that.
+    // The resolver would take "1.2.3" or "300.1" for something; that is never what is meant.
     if host
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.')

@@ -2,7 +2,7 @@
 
 use super::keys::{Key, Settings, keys};
 
-/// What is looked at only when a process starts. Everything else can change while it runs.
+/// Keys that are read only when a process starts. All others can change while it runs.
 const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
@@ -20,7 +20,7 @@ const AT_START: &[&str] = &[
 /// A configuration that was read while another one is in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// What is in effect from now on: the new values, but for those that need a restart.
+    /// The settings in effect from now on: the new values, but for those that need a restart.
     pub settings: Settings,
     /// The keys whose new values are in effect.
     pub taken: Vec<&'static str>,
@@ -29,7 +29,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// What `read` changes where `current` is in effect.
+    /// The difference that `read` makes while `current` is in effect.
     #[must_use]
     pub fn between(current: &Settings, read: Settings) -> Change {
         let mut change = Change {
@@ -90,7 +90,7 @@ mod tests {
         tries.next().unwrap_or_else(|| panic!("{}", key.path))
     }
 
-    /// What a running edge can be given.
+    /// The part of the settings that a running edge can be given.
     fn live(settings: &Settings) -> impl PartialEq + std::fmt::Debug {
         (
             settings.edge_config(Resources::default()),

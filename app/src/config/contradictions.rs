@@ -144,7 +144,7 @@ pub(super) fn check(build: &mut Build) {
     }
 }
 
-/// What the limits allow to be held at once, in bytes, if every queue of its kind is full. The sums cannot overflow:
+/// The bytes that the limits allow to be held at once, if every queue of its kind is full. The sums cannot overflow:
 /// every count is at most 2^24 and every size at most 2^40.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorstCase {

@@ -85,7 +85,7 @@ struct File<'a> {
     build: &'a mut Build,
     /// The offset of the first byte of every line.
     line_starts: Vec<usize>,
-    /// What the parser says of lines that are not TOML; `None` once a problem with the line is reported.
+    /// The parser's complaint about each line that is not TOML; `None` once a problem with the line is reported.
     broken_lines: BTreeMap<usize, Option<String>>,
 }
 
@@ -135,7 +135,7 @@ impl File<'_> {
             );
             return;
         };
-        // What the parser made of a broken value is its own guess.
+        // The parser only guesses at a broken value.
         self.build.spoil(key.path);
         if complaint
             .as_deref()

@@ -17,7 +17,7 @@ use crate::resources::Resources;
 
 /// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// The same for each shard beyond the first: its listener, one held back, and what its runtime waits with.
+/// Descriptors that are kept for each shard beyond the first: its listener, one to spare, and those that its runtime waits with.
 const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
 
 impl Settings {
@@ -163,7 +163,7 @@ fn enforce(enforce: Enforce) -> edge::Enforce {
     }
 }
 
-/// What does not fit into the addresses of a small machine is no bound there.
+/// A number that is too large for the addresses of a small machine is no bound there.
 fn size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! What the loader needs from the disk and from the process.
+//! Reads the sources of a configuration from the disk and from the process.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ pub const DEFAULT_FILE: &str = "connserver.toml";
 /// No configuration is larger; what is, is another file.
 const MAX_FILE_BYTES: usize = 256 << 10;
 
-/// What to do when the configuration file does not exist.
+/// The treatment of a configuration file that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenMissing {
     /// Write it, with a comment on every key, then go on with it.
@@ -33,7 +33,7 @@ pub enum WhenMissing {
     },
 }
 
-/// What happened on the way to a configuration and is worth a line in the log.
+/// An event while the configuration was read that is worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The file was missing and is there now.
@@ -176,7 +176,7 @@ fn is_null_device(path: &Path) -> bool {
         .is_ok_and(|path| path == Path::new("/dev/null"))
 }
 
-/// What is wrong with the file of the key, if it is there: better known now than by clients that are refused.
+/// The problem with the key file, if it exists and has one. `check` finds it before clients are refused.
 fn problem_of_key_file(directory: &Path, loaded: &Loaded) -> Option<Problem> {
     const KEY: &str = "general.key_file";
     let path = loaded.settings.general.key_file.as_ref()?;

@@ -12,7 +12,7 @@ use super::value::{Announce, Enforce, LogLevel, ProxyProtocol, Raw, Value};
 pub struct Key {
     /// Section and name: `clients.channel_capacity`.
     pub path: &'static str,
-    /// What it means, line by line, as it stands above the key in the default file.
+    /// Its meaning, line by line, as in the comment above the key in the default file.
     pub comment: &'static [&'static str],
     section: &'static str,
     apply: fn(&mut Settings, Raw<'_>) -> Result<(), String>,
@@ -26,7 +26,7 @@ pub struct Key {
 pub struct Section {
     /// Its name, without brackets.
     pub name: &'static str,
-    /// What it is about.
+    /// Its subject, line by line.
     pub comment: &'static [&'static str],
     /// Its keys, in the order of the file.
     pub keys: &'static [Key],
@@ -48,7 +48,7 @@ impl Key {
         )
     }
 
-    /// What a value must be, as it follows "must be".
+    /// The values that are allowed, in words that follow "must be".
     #[must_use]
     pub fn expected(&self) -> String {
         (self.expected)(match self.unit() {
@@ -95,14 +95,14 @@ impl Key {
     }
 }
 
-/// What a number counts; the suffix of the key says it.
+/// The unit of a number, which the suffix of the key names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
     Bytes,
 }
 
-/// What every variable of ours begins with.
+/// The beginning of every variable of ours.
 pub const VARIABLE_PREFIX: &str = "VOLTLANE_";
 
 /// Every key with its index, in the order of the file.
@@ -178,7 +178,7 @@ settings! {
         key_file: Option<PathBuf> = None, ();
         /// Threads that serve clients, each with a part of them. 0: one for each processor.
         shards: u32 = 0, 0..=MAX_SHARDS;
-        /// How long an orderly end may take to hand over what is queued. 0: it does not wait.
+        /// How long an orderly end may take to deliver queued packets. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
     }
 
@@ -192,50 +192,50 @@ settings! {
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ();
         /// Networks that such proxies are in; connections from elsewhere are turned away. In a variable: separated by commas.
         trusted_proxies: Networks = Networks::default(), ();
-        /// Connections that the system may hold that were not taken yet. It may take fewer (net.core.somaxconn).
+        /// Connections that may wait to be accepted. The system may have a lower limit (net.core.somaxconn).
         backlog: u32 = 4_096, 1..=65_535;
         /// How long a client may be silent before the system asks it for a sign of life. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long a client may leave what was sent to it without an acknowledgement, or have no room for it, before its
-        /// connection is dropped. A silent client is given up after that, too: up to keep_alive_secs + 5 a single lost probe is
-        /// enough. 0: as long as the system likes.
+        /// How long data that was sent to a client may stay without an acknowledgement, or a client may have no room, before
+        /// its connection is dropped. A silent client is dropped after that time as well; with a value up to
+        /// keep_alive_secs + 5 a single lost probe is enough for that. 0: the system decides.
         user_timeout_secs: u32 = 35, 0..=HOUR;
-        /// What the system may hold for one client that was sent. 0: as much as it likes, up to several MiB.
+        /// Bytes for one client that the system may hold until they are acknowledged. 0: the system decides, up to several MiB.
         send_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
-        /// What the system may hold of one client that was not read yet. 0: as much as it likes, up to several MiB.
+        /// Bytes of one client that the system may hold until they are read. 0: the system decides, up to several MiB.
         receive_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
-        /// What the system may hold for one client that is not on the wire yet. 0: as much as send_buffer_bytes.
+        /// Bytes for one client that the system may hold before they are on the wire. 0: as many as send_buffer_bytes.
         unsent_bytes: u32 = 131_072, 0..=MAX_SOCKET_BUFFER;
     }
 
     /// The backend, and the one stream to it that carries every client.
     master: Master {
-        /// The backend's address. A name is resolved anew at every attempt.
+        /// The backend's address. A name is resolved again at every attempt.
         address: Address = Address::loopback(42001), 1..=u16::MAX;
-        /// Packets that may wait for the backend. When it is full, clients are read more slowly; nothing is dropped.
+        /// Packets that may wait for the backend. When the queue is full, clients are read more slowly; nothing is dropped.
         channel_capacity: u32 = 32_768, 1..=MAX_COUNT;
-        /// The same bound in bytes; an empty queue takes any one packet.
+        /// Bytes that may wait for the backend. An empty queue takes one packet of any size.
         channel_bytes: u64 = 32 << 20, 4_096..=MAX_QUEUE;
         /// Largest packet that the backend may send. Published clients take no more than 8 MiB.
         max_frame_bytes: u32 = 8 << 20, 1..=MAX_FRAME;
-        /// What the backend is told when its link is opened again. "none": nothing; "all": every connected client
-        /// (0x03) and every client that ended meanwhile (0x01).
+        /// Notices that the backend gets when its link is opened again. "none": none; "all": one for every connected client
+        /// (0x03) and one for every client that ended meanwhile (0x01).
         announce: Announce = Announce::None, ();
         /// Whether a backend that cannot be reached at the start ends the process with an error. false: the edge serves
         /// and keeps trying.
         required_at_start: bool = false, ();
         /// How long the backend may be silent before the system asks it for a sign of life. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long the backend may leave what was sent to it without an acknowledgement before the link is given up. One that
-        /// has no room but acknowledges is waited for. 0: as long as the system likes, about a quarter of an hour.
+        /// How long data that was sent to the backend may stay without an acknowledgement before the link is given up. A
+        /// backend that acknowledges but has no room is waited for. 0: the system decides, after about a quarter of an hour.
         user_timeout_secs: u32 = 35, 0..=HOUR;
     }
 
-    /// Clients: their queues, and what becomes of one that drops.
+    /// Clients: their queues, and the rules for dropped ones.
     clients: Clients {
         /// Packets that may wait for one client. One more, and that client fails.
         channel_capacity: u32 = 8_192, 1..=MAX_COUNT;
-        /// The same bound in bytes; an empty queue takes any one packet.
+        /// Bytes that may wait for one client. An empty queue takes one packet of any size.
         channel_bytes: u64 = 1 << 20, 4_096..=MAX_QUEUE;
         /// Largest packet that a client may send. Published backends take no more than 8 MiB.
         max_frame_bytes: u32 = 1 << 20, 1..=MAX_FRAME;
@@ -248,7 +248,8 @@ settings! {
         /// Packets that are kept for a client that is away and sent when it is back. 0: none; a packet for a client that
         /// is away fails that client at once. Left out, it is at most half of channel_capacity.
         missed_packets_buffer_size: u32 = 256, 0..=MAX_COUNT;
-        /// The same bound in bytes; of no effect while missed_packets_buffer_size is 0. Left out, it is at most channel_bytes.
+        /// Bytes that are kept for a client that is away. Of no effect while missed_packets_buffer_size is 0. Left out, it is
+        /// at most channel_bytes.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
         /// How long a client may take nothing while something waits for it. Then its session ends. 0: as long as its
         /// connection lasts, see listener.user_timeout_secs.
@@ -267,11 +268,12 @@ settings! {
         pace_burst_bytes: u32 = 256 << 10, 1..=MAX_FRAME;
         /// How long a client may be over its pace before it is dropped. 0: for ever.
         pace_patience_secs: u32 = 5, 0..=HOUR;
-        /// Whether the pace holds. "on": who is faster is slowed down and dropped; "report": it is counted; "off": neither.
+        /// Whether the pace holds. "on": faster clients are slowed down, then dropped; "report": they are counted;
+        /// "off": neither.
         enforce_pace: Enforce = Enforce::On, ();
     }
 
-    /// What one stranger, and all of them together, may cost.
+    /// Limits on what one stranger, and all strangers together, may cost.
     limits: Limits {
         /// How long a new connection may take until it is a client, in all. 0: for ever.
         handshake_timeout_secs: u32 = 5, 0..=HOUR;
@@ -285,8 +287,8 @@ settings! {
         accept_rate: u32 = 2_000, 0..=MAX_COUNT;
         /// New connections that may come at once before accept_rate holds.
         accept_burst: u32 = 4_000, 1..=MAX_COUNT;
-        /// Whether accept_rate and max_half_open hold. "on": what is beyond is refused; "report": it is counted and taken;
-        /// "off": neither.
+        /// Whether accept_rate and max_half_open hold. "on": connections beyond them are refused; "report": they are counted
+        /// and taken; "off": neither.
         enforce_accepts: Enforce = Enforce::On, ();
         /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0: any number.
         source_connections: u32 = 256, 0..=MAX_COUNT;
@@ -306,7 +308,7 @@ settings! {
         source_wide_stale_clients: u32 = 4_096, 0..=MAX_COUNT;
         /// Whether a source that sends nonsense, fails its proof or lets handshakes time out begins few sessions for a while.
         source_penalties: bool = true, ();
-        /// Sources, wider ones included, that are remembered at once. Beyond it wider ones stand for them.
+        /// Sources, wider ones included, that are remembered at once. Beyond that, only the wider one is remembered.
         source_table_size: u32 = 262_144, 1..=MAX_COUNT;
         /// Whether the limits on one source hold, as enforce_accepts says for all together.
         enforce_sources: Enforce = Enforce::On, ();
@@ -319,10 +321,10 @@ settings! {
         enforce_memory: Enforce = Enforce::On, ();
     }
 
-    /// What an edge counts, for Prometheus, and whether it is well.
+    /// Metrics of the edge for Prometheus, and its health.
     metrics: Metrics {
-        /// Address to answer HTTP on: /metrics, /healthz (the loop answers) and /readyz (and there is a backend). It shows
-        /// nothing of clients but how many they are; still, keep it inside. Empty: none.
+        /// Address to answer HTTP on: /metrics, /healthz (the loop answers) and /readyz (and there is a backend). It shows only
+        /// the number of clients; still, keep it inside your network. Empty: none.
         address: Option<Address> = None, 0..=u16::MAX;
     }
 }

@@ -8,14 +8,14 @@ use super::problem::{Origin, Problem, Problems};
 use super::value::Raw;
 use super::{contradictions, document, variables};
 
-/// What a configuration is made of, from the weakest to the strongest.
+/// The sources of a configuration, from the weakest to the strongest.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The file's name as it shall be printed, and what is in it. `None`: there is none.
     pub file: Option<(String, Vec<u8>)>,
-    /// What is in `.env`. Variables that do not begin with `VOLTLANE_` are not looked at.
+    /// The contents of `.env`. Variables that do not begin with `VOLTLANE_` are ignored.
     pub dotenv: Option<Vec<u8>>,
-    /// The environment of the process. Variables that do not begin with `VOLTLANE_` are not looked at.
+    /// The environment of the process. Variables that do not begin with `VOLTLANE_` are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Values of the command line.
     pub arguments: Vec<Argument>,
@@ -28,7 +28,7 @@ pub struct Argument {
     pub option: &'static str,
     /// The key that it sets: `listener.address`.
     pub path: &'static str,
-    /// What was written.
+    /// The value, as it was given.
     pub value: String,
 }
 
@@ -152,7 +152,7 @@ impl Build {
         }
     }
 
-    /// What nobody set must not contradict what somebody set: a small queue alone is a good configuration.
+    /// Adjusts defaults that contradict a value that was set: a small queue alone is a good configuration.
     fn defaults_give_way(&mut self) {
         let size_is_free = self.origin("clients.missed_packets_buffer_size") == Origin::Default;
         let bytes_are_free = self.origin("clients.missed_packets_buffer_bytes") == Origin::Default;
@@ -171,7 +171,7 @@ impl Build {
         self.problems.push(problem);
     }
 
-    /// The key was set, but nobody knows to what.
+    /// The key was set, but its value could not be read.
     pub(super) fn spoil(&mut self, path: &str) {
         if let Some((index, _)) = find(path) {
             self.spoilt[index] = true;

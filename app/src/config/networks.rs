@@ -65,7 +65,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     if network.trunc() == network {
         Ok(canonical(network))
     } else {
-        // Nobody can tell whether the address or the prefix is the mistake.
+        // The mistake may be in the address or in the prefix.
         Err(format!(
             "{text:?} has bits beyond its prefix, unlike {}",
             network.trunc()

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: one [`Problem`] for each thing, all of them at once.
+//! The problems of a configuration: one [`Problem`] for each, all reported at once.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ const SHOWN: usize = 80;
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Nobody set it.
+    /// It was not set.
     Default,
     /// The configuration file, by the name that it was given, and the line, from 1.
     File {
@@ -60,7 +60,7 @@ pub struct Problem {
     pub written: Option<String>,
     /// The value as it was written, if it is about one.
     pub value: Option<String>,
-    /// What is wrong or would be right.
+    /// The mistake, and what would be right.
     pub message: String,
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Problems that are printed; what a file of noise has beyond them helps nobody.
+    /// Problems that are printed. More of them, as a binary file has, would be of no help.
     const PRINTED: usize = 50;
 
     /// `Ok` if there is nothing wrong.

@@ -14,7 +14,7 @@ pub(super) fn for_path(path: &str) -> Option<String> {
     Some(format!("no longer exists: {why}; remove the line"))
 }
 
-/// The same for a variable such as `VOLTLANE_LIMITS_CHALLENGES_PER_SESSION`.
+/// The advice for a variable such as `VOLTLANE_LIMITS_CHALLENGES_PER_SESSION`.
 pub(super) fn for_variable(variable: &str) -> Option<String> {
     let own_part = variable.strip_prefix(VARIABLE_PREFIX)?;
     let is_its_name = |path: &str| path.replace('.', "_").to_ascii_uppercase() == own_part;

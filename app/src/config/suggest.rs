@@ -1,4 +1,4 @@
-//! What somebody meant who wrote a key that does not exist.
+//! Suggestions for keys that do not exist.
 
 use super::keys::{VARIABLE_PREFIX, keys};
 
@@ -25,7 +25,7 @@ pub(super) fn for_path(unknown: &str) -> String {
     )
 }
 
-/// The same for an unknown variable such as `VOLTLANE_CLIENT_CHANNEL_CAPACITY`.
+/// The suggestion for an unknown variable such as `VOLTLANE_CLIENT_CHANNEL_CAPACITY`.
 pub(super) fn for_variable(unknown: &str) -> String {
     let own_part = |variable: &str| {
         variable

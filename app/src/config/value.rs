@@ -19,14 +19,14 @@ pub(super) enum Raw<'a> {
 
 /// A type that a key can have.
 pub(super) trait Value: Sized {
-    /// What narrows the type down for one key: a range, mostly.
+    /// Narrows the type down for one key: mostly a range.
     type Allowed;
 
     /// Reads a value. The error says what is wrong with it beyond not being
     /// what [`expected`](Value::expected) says, and may be empty.
     fn read(raw: Raw<'_>, allowed: &Self::Allowed) -> Result<Self, String>;
 
-    /// What is right, to follow "must be". `unit` is "", "of seconds" or "of bytes".
+    /// The values that are allowed, in words that follow "must be". `unit` is "", "of seconds" or "of bytes".
     fn expected(allowed: &Self::Allowed, unit: &str) -> String;
 
     /// As TOML.
@@ -203,9 +203,9 @@ choice! {
     LogLevel {
         /// Nothing.
         Off = "Off",
-        /// What needs a person.
+        /// Problems that need a person.
         Error = "Error",
-        /// What a person should know of.
+        /// Events that a person should know of.
         Warn = "Warn",
         /// The life of the process and of connections, rate-limited.
         Info = "Info",
@@ -217,7 +217,7 @@ choice! {
 }
 
 choice! {
-    /// What the backend is told when its link is opened again.
+    /// Notices to the backend when its link is opened again.
     Announce {
         /// Nothing: what published backends expect.
         None = "none",
@@ -239,9 +239,9 @@ choice! {
 choice! {
     /// Whether a group of limits holds.
     Enforce {
-        /// What is beyond a limit is refused.
+        /// Anything beyond a limit is refused.
         On = "on",
-        /// What is beyond a limit is counted as refused, and taken.
+        /// Anything beyond a limit is counted as refused, and taken.
         Report = "report",
         /// There are no such limits.
         Off = "off",

@@ -53,7 +53,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
         return;
     }
     let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
-    // What the parser is to see: one assignment in each line, so that no quote that somebody left open hides ours.
+    // The parser gets one assignment in each line, so that a quote that was left open elsewhere does not hide ours.
     let (mut text, mut lines) = (String::new(), Vec::new());
     for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let line = String::from_utf8_lossy(bytes);
@@ -108,7 +108,7 @@ fn place(line: usize) -> Origin {
     }
 }
 
-/// What stands after the words that a shell takes before an assignment.
+/// The assignment in a line, without a word such as `export` before it.
 fn assignment(line: &str) -> &str {
     let line = line.trim();
     let mut words = line.splitn(2, char::is_whitespace);
@@ -122,7 +122,7 @@ fn is_ours(line: &str) -> bool {
     assignment(line).starts_with(VARIABLE_PREFIX)
 }
 
-/// What is wrong with a line, which is an assignment, blank or a comment.
+/// The problem with a line, which is an assignment, blank or a comment.
 fn problem_of_line(line: &str) -> Option<&'static str> {
     // The parser would take the backslash for nothing.
     let backslashes = line.bytes().rev().skip_while(u8::is_ascii_whitespace);

@@ -1,8 +1,8 @@
-//! Text on its way to a stream that may stand still: a pager, a terminal after Ctrl-S, a log driver that hangs.
+//! Text on its way to a stream that may block: a pager, a terminal after Ctrl-S, a log driver that hangs.
 //!
-//! Whoever has something to say leaves it in a bounded queue and goes on. One thread of its own writes, and only that thread
-//! waits for the stream. Lines that find no room, and lines that the stream refused, are counted; the count is told as soon as
-//! the stream takes text again.
+//! Callers leave their text in a bounded queue and go on. One thread writes it, and only that thread waits for the stream. Lines
+//! that find no room in the queue and lines that the stream refuses are counted. The count is written as soon as the stream takes
+//! text again.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ struct State {
     no_room: u64,
     /// Lines that were lost since the start.
     lost: u64,
-    /// What was taken last is not written yet.
+    /// The text that was taken last is not written yet.
     is_writing: bool,
 }
 

@@ -9,7 +9,8 @@ use super::server::STEP_TIMEOUT;
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 1024;
-/// What is read of a peer that goes on after its head, so that its system does not throw the answer away.
+/// Bytes that are read after the head of a request. If they stayed unread, the connection would end in a RST, and the peer's system
+/// would throw the answer away.
 const MAX_REST_BYTES: usize = 64 * 1024;
 
 /// A connection, and how far it is.
@@ -26,7 +27,7 @@ enum State {
     Head(Vec<u8>),
     /// A whole head, to be answered.
     Request(Vec<u8>),
-    /// What is not written yet of an answer.
+    /// An answer that is not written to its end.
     Answer {
         bytes: Vec<u8>,
         written: usize,
@@ -36,7 +37,7 @@ enum State {
     Gone,
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
     Read,
@@ -109,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// What is to be answered.
+    /// The request that is to be answered.
     pub(super) fn request(&self) -> Option<Request<'_>> {
         match &self.state {
             State::Request(head) => read_head(head),

@@ -46,7 +46,7 @@ impl Shared {
     /// `None` when there was no answer `within` the time.
     fn ask(&self, within: Duration) -> Option<Snapshot> {
         let mut slot = self.slot();
-        // The answer to an earlier question that nobody waited for any more is too old.
+        // An answer that came after its question had timed out is too old.
         slot.answer = None;
         self.is_wanted.store(true, Ordering::Release);
         if let Some(waker) = slot.waker.clone() {
@@ -74,7 +74,7 @@ impl Exchange {
         (Exchange(vec![shared]), asked)
     }
 
-    /// Both sides of a new exchange with so many loops.
+    /// Both sides of a new exchange with `loops` loops.
     #[must_use]
     pub fn of(loops: usize) -> (Exchange, Vec<Asked>) {
         let (shared, asked) = (0..loops).map(|_| Shared::pair()).unzip();
@@ -116,7 +116,7 @@ impl Asked {
 }
 
 impl Drop for Asked {
-    /// Nobody waits for the answer of a loop that has ended.
+    /// A loop that has ended answers nothing more.
     fn drop(&mut self) {
         self.shared.slot().is_gone = true;
         self.shared.answered.notify_all();

@@ -3,7 +3,7 @@
 /// The longest head of a request.
 pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// What a head asks for.
+/// The request in a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
     /// The path of a GET, without its query.

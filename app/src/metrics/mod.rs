@@ -1,4 +1,4 @@
-//! What an edge counts, for Prometheus; and whether it is well, for whoever restarts it or sends clients to it.
+//! Metrics of an edge for Prometheus, and its health for supervisors and load balancers.
 //!
 //! A thread of its own answers HTTP, so that no runtime is needed and the edge's loop pays for one look at a flag. When a
 //! scraper asks, the loop copies its numbers once, and the thread makes text of them. GET and HEAD are answered.
@@ -26,7 +26,7 @@ pub use text::encode;
 pub struct Snapshot {
     /// Sums since the start.
     pub counters: Counters,
-    /// What is there now.
+    /// The state at this moment.
     pub gauges: Gauges,
     /// Whether the edge was asked to end.
     pub is_ending: bool,

@@ -1,8 +1,8 @@
 //! The thread that answers.
 //!
 //! Connections are served side by side, none for longer than three [`STEP_TIMEOUT`], and there are [`MAX_CONNECTIONS`] of them at most:
-//! a new one takes the place of the oldest of the source that has the most. Whoever speaks is through in a round trip; whoever is
-//! silent on purpose is the oldest. So nobody waits for somebody else, and neither does the end of the process.
+//! a new one takes the place of the oldest of the source that has the most. A client that asks at once is done in a round trip; one
+//! that is silent on purpose becomes the oldest. So no client waits for another, and neither does the end of the process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -80,7 +80,7 @@ impl Drop for Server {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Round {
     listener: TcpListener,
     ending: UnixStream,

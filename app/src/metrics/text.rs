@@ -13,7 +13,7 @@ use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
 use super::Snapshot;
 
-/// What [`encode`] makes is of this type.
+/// The media type of the text that [`encode`] makes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All numbers of `snapshot` in the text format of OpenMetrics 1.0.

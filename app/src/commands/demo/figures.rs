@@ -1,4 +1,4 @@
-//! What the demo counts, and how it says so.
+//! The figures of the demo, and how they are printed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct Figures {
     pub(super) resumes: u64,
     /// Packets sent again, since they were lost with a connection.
     pub(super) sent_again: u64,
-    /// Sessions that did not go on, echoes that nobody waits for, ids that changed: none, or something is broken.
+    /// Sessions that did not go on, unexpected echoes, ids that changed. Any of them is a fault.
     pub(super) faults: u64,
 }
 
@@ -47,7 +47,7 @@ impl Figures {
         )
     }
 
-    /// What it was all in all.
+    /// The last line: the figures of the whole run.
     pub(super) fn summary(&self, clients: u32, elapsed: Duration) -> String {
         let mut text = format!(
             "In {:.1} s {clients} clients had {} packets echoed. {} connections dropped and {} came back as the client \

@@ -1,4 +1,4 @@
-//! What the process is told while it serves: another configuration, and to end.
+//! Orders to a process that serves: to go on with another configuration, and to end.
 
 use std::future::Future;
 use std::pin::pin;
@@ -26,13 +26,13 @@ pub(super) enum Order {
     Shutdown(Duration),
 }
 
-/// What comes from outside, looked at in each round of the main loop.
+/// The sources of orders, polled in each round of the main loop.
 pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
     resources: Resources,
-    /// What the backend is dialled with from now on.
+    /// Dials the backend from now on.
     connector: Arc<Mutex<R::Connector>>,
     /// Keys that were read again, and are not known to be in effect everywhere yet.
     taken: Vec<&'static str>,

@@ -23,7 +23,7 @@ use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
 
-/// What the exit code is when a shard panicked: that of a panic in the main thread.
+/// Exit code when a shard panicked: the same as for a panic in the main thread.
 const EXIT_PANIC: i32 = 101;
 
 /// Serves until it is stopped: the trunk here, each edge on its own thread.
@@ -111,7 +111,7 @@ pub(super) async fn serve<R: Runtime>(
     Ok(())
 }
 
-/// What one thread serves.
+/// The parts that one thread serves.
 struct Shard<L: Listener> {
     edge: Edge,
     listener: TcpListener,
