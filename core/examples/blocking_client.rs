@@ -6,6 +6,12 @@
 //! cargo run -p voltlane-core --example blocking_client -- hello world
 //! ```
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "an adapter has the clock that the core must not have"
+)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

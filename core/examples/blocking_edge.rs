@@ -9,6 +9,12 @@
 //! cargo run -p voltlane-core --example blocking_client -- hello
 //! ```
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "an adapter has the clock that the core must not have"
+)]
+
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

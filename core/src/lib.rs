@@ -36,3 +36,8 @@ pub use backoff::Backoff;
 pub use id::{ClientId, ClientIds, ShardId};
 pub use queue::FrameQueue;
 pub use time::Time;
+
+/// The code of the package's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

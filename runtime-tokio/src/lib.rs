@@ -75,9 +75,14 @@
 //! ```
 #![deny(unsafe_code)]
 
-/// What the README shows is compiled.
+/// The code of the project's README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+struct ProjectReadme;
+
+/// The code of the package's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
 struct Readme;
 
 mod net;
