@@ -1,8 +1,8 @@
 //! Sockets for the drivers, over any way to wait for them; and one such way for one thread, edge-triggered.
 //!
 //! What both binaries are on stands here once: [`TcpStream`], [`TcpListener`] and [`TcpConnector`] are generic over a [`Reactor`], who says when
-//! a socket is worth another attempt. [`Epoll`] is the reactor of one thread. It waits by itself in [`block_on`](Reactor::block_on), as in
-//! `voltlane-smol`, or as the [`Guest`] of a runtime that waits for it, as in `voltlane`, which is on tokio.
+//! a socket is worth another attempt. [`Epoll`] is the reactor of one thread. Both programs have it as the [`Guest`] of their runtime, tokio or
+//! smol, which waits for it as for one descriptor. Without a runtime it waits by itself, in [`block_on`](Reactor::block_on).
 #![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]
@@ -16,12 +16,13 @@ mod timer;
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 #[cfg(target_os = "linux")]
-pub use self::epoll::{Epoll, EpollAlarm, Guest, Watched};
+pub use self::epoll::{Descriptor, Epoll, EpollAlarm, Guest, Watched};
 pub use self::net::{TcpConnector, TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
 pub use self::peer::{acknowledgements, peer_end};
@@ -39,6 +40,13 @@ pub trait Reactor: Debug + Send + Unpin + 'static {
     /// # Errors
     /// When the system does not give what waiting takes.
     fn block_on<F: Future>(future: F) -> io::Result<F::Output>;
+
+    /// Looks up the addresses of a name. The thread goes on meanwhile.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    fn look_up(host: String, port: u16)
+    -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 }
 
 /// What can be watched.

@@ -42,7 +42,7 @@ impl<R: Reactor> TcpStream<R> {
             alarm.set_at(Instant::now() + NEXT_ADDRESS_AFTER);
             poll_fn(|cx| alarm.poll(cx)).await;
         };
-        first_to_answer(address, resolve(address).await?, attempt, pause).await
+        first_to_answer(address, resolve::<R>(address).await?, attempt, pause).await
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<Self> {
@@ -172,9 +172,11 @@ impl<R: Reactor> TcpListener<R> {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<Self> {
-        first_of(address, resolve(address).await?, |candidate| async move {
-            Self::from_std(options.listen(candidate)?, options)
-        })
+        first_of(
+            address,
+            resolve::<R>(address).await?,
+            |candidate| async move { Self::from_std(options.listen(candidate)?, options) },
+        )
         .await
     }
 

@@ -9,11 +9,13 @@ use std::thread;
 
 use voltlane_driver::address::HostPort;
 
-/// The addresses of `host:port`. A name is looked up on a thread of its own, which ends with that.
-pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+use crate::Reactor;
+
+/// The addresses of `host:port`. Only a name is looked up.
+pub(crate) async fn resolve<R: Reactor>(address: &str) -> io::Result<Vec<SocketAddr>> {
     match HostPort::parse(address)? {
         HostPort::Address(address) => Ok(vec![address]),
-        HostPort::Name(host, port) => look_up(host.to_owned(), port).await,
+        HostPort::Name(host, port) => R::look_up(host.to_owned(), port).await,
     }
 }
 
@@ -23,7 +25,9 @@ struct Answer {
     waker: Option<Waker>,
 }
 
-async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// Looks a name up on a thread of its own, which ends with that.
+#[cfg(target_os = "linux")]
+pub(crate) async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let answer = Arc::new(Mutex::new(Answer::default()));
     let asked = Arc::clone(&answer);
     thread::Builder::new()

@@ -62,7 +62,7 @@
 //! # let (private_key, seed) = ([1; 32], [2; 32]);
 //! // `private_key` and `seed` are 32 random bytes each.
 //! let edge = Edge::new(EdgeConfig::default(), KeyPair::from_bytes(&private_key)?, seed);
-//! async_io::block_on(async {
+//! smol::block_on(async {
 //!     let listener = TcpListener::bind("127.0.0.1:0").await?;
 //!     let driver = EdgeDriver::new(edge, listener, TcpConnector::new("127.0.0.1:42001"), Timer::new());
 //!     let handle = driver.handle();
@@ -74,35 +74,47 @@
 //! # }
 //! ```
 //!
-//! There is no tokio below any of it.
+//! # What runs
+//!
+//! Everything runs on smol, and no tokio is below it. The sockets of this library are [`smol::Async`], its clock is [`smol::Timer`], and
+//! [`smol::net::resolve`] looks names up: so it works in any executor that smol's reactor serves.
+//!
+//! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each thread,
+//! which smol waits for as for one descriptor.
 #![forbid(unsafe_code)]
 
-mod async_io;
+#[cfg(target_os = "linux")]
+mod hosted;
 mod runtime;
+mod sockets;
 
 pub use voltlane_core::{ClientId, ShardId};
 pub use voltlane_driver::{Connect, Connector, EdgeHandle, Listener, Stream, backend, client};
 
-use ::async_io::Async;
-use async_io::AsyncIo;
+#[cfg(target_os = "linux")]
+pub use hosted::HostedEpoll;
+pub use runtime::OneThread;
+pub use sockets::{AlarmClock, SmolReactor, Watched};
+
+use smol::Async;
 
 /// A TCP connection over IPv4 or IPv6, without Nagle's delay.
-pub type TcpStream = voltlane_reactor::TcpStream<AsyncIo>;
+pub type TcpStream = voltlane_reactor::TcpStream<SmolReactor>;
 
-/// A connection of async-io, with the options that it has; [`SocketOptions::apply`](voltlane_driver::SocketOptions::apply) sets ours.
+/// A connection of smol, with the options that it has; [`SocketOptions::apply`](voltlane_driver::SocketOptions::apply) sets ours.
 #[must_use]
 pub fn tcp_stream(io: Async<std::net::TcpStream>) -> TcpStream {
     TcpStream::from_source(io.into())
 }
 
 /// A TCP listener.
-pub type TcpListener = voltlane_reactor::TcpListener<AsyncIo>;
+pub type TcpListener = voltlane_reactor::TcpListener<SmolReactor>;
 
 /// Connects to one address, `host:port`.
-pub type TcpConnector = voltlane_reactor::TcpConnector<AsyncIo>;
+pub type TcpConnector = voltlane_reactor::TcpConnector<SmolReactor>;
 
 /// The monotonic clock of the system with one alarm.
-pub type Timer = voltlane_reactor::Timer<AsyncIo>;
+pub type Timer = voltlane_reactor::Timer<SmolReactor>;
 
 /// A client of an edge, over TCP: it joins, comes back by itself, and keeps what could not be sent yet.
 ///
@@ -120,10 +132,10 @@ pub type Backend = backend::Backend<TcpListener, Timer>;
 /// An edge, over TCP.
 pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
 
-/// The types of this library as the runtime of a program.
-pub type Smol = runtime::Smol<AsyncIo>;
+/// The types of this library as the runtime of a program: [`smol::block_on`], and smol's sockets.
+pub type Smol = OneThread<SmolReactor>;
 
-/// The same on an edge-triggered reactor for each thread, which is driven by the runtime's own `block_on` and nothing else: what the binary
+/// [`smol::block_on`], and the sockets of an edge-triggered reactor for each thread, which smol waits for as for one descriptor: what the program
 /// `voltlane-smol` runs on. Where there is no epoll it runs on [`Smol`].
 #[cfg(target_os = "linux")]
-pub type SmolEpoll = runtime::Smol<voltlane_reactor::Epoll>;
+pub type SmolEpoll = OneThread<HostedEpoll>;

@@ -1,18 +1,20 @@
-//! smol as the runtime of the binary.
+//! smol as the runtime of a program.
 
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::pin::pin;
 
+use smol::LocalExecutor;
 use voltlane_driver::{Runtime, SocketOptions};
 use voltlane_reactor::{Reactor, TcpConnector, TcpListener, Timer};
 
-/// One thread, and a reactor for it.
+/// One thread of smol, with the sockets of a reactor.
 #[derive(Debug)]
-pub struct Smol<R>(PhantomData<R>);
+pub struct OneThread<R>(PhantomData<R>);
 
-impl<R: Reactor> Runtime for Smol<R> {
+impl<R: Reactor> Runtime for OneThread<R> {
     type Listener = TcpListener<R>;
     type Connector = TcpConnector<R>;
     type Timer = Timer<R>;
@@ -40,6 +42,12 @@ impl<R: Reactor> Runtime for Smol<R> {
     fn block_on<T: Send + 'static>(
         future: impl Future<Output = T> + Send + 'static,
     ) -> io::Result<T> {
-        R::block_on(future)
+        // The future of a whole edge is large: each layer below would have a copy of it.
+        R::block_on(pin!(future))
     }
+}
+
+/// Runs a future on this thread, with an executor of smol, until it is done.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    smol::block_on(LocalExecutor::new().run(future))
 }

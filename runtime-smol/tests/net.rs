@@ -3,11 +3,11 @@
 #[path = "../../reactor/tests/sockets/mod.rs"]
 mod sockets;
 
-mod async_io {
+mod sockets_of_smol {
     crate::sockets::tests_of!(voltlane_smol::Smol);
 }
 
 #[cfg(target_os = "linux")]
-mod epoll {
+mod hosted_epoll {
     crate::sockets::tests_of!(voltlane_smol::SmolEpoll);
 }

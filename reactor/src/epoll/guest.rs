@@ -51,16 +51,50 @@ impl Guest {
         future: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
-        if self.poller.take_wake() {
-            let _entered = Entered::new(Arc::clone(&self.poller));
-            if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&self.waker)) {
-                return Poll::Ready(output);
-            }
+        if let Some(Poll::Ready(output)) = self.poll_woken(future) {
+            return Poll::Ready(output);
         }
-        if !self.poller.become_waiting() {
+        if !self.rest() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Polls the future if it was woken; `None` if it was not. For a host that looks several times before it waits, and says with
+    /// [`rest`](Guest::rest) that it is about to.
+    pub fn poll_woken<F: Future>(&mut self, future: Pin<&mut F>) -> Option<Poll<F::Output>> {
+        if !self.poller.take_wake() {
+            return None;
+        }
+        let _entered = Entered::new(Arc::clone(&self.poller));
+        Some(future.poll(&mut Context::from_waker(&self.waker)))
+    }
+
+    /// From now on each wake makes the descriptor readable. False if the future was woken since it was polled.
+    #[must_use]
+    pub fn rest(&mut self) -> bool {
+        self.poller.become_waiting()
+    }
+
+    /// What the host waits for, apart from the guest.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor(Arc::clone(&self.poller))
+    }
+}
+
+/// The descriptor of a [`Guest`]. It stays open for as long as either of them lives.
+pub struct Descriptor(Arc<Poller>);
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Descriptor").field(&self.as_fd()).finish()
     }
 }
 

@@ -19,12 +19,13 @@ mod sources;
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 pub use self::alarms::EpollAlarm;
-pub use self::guest::Guest;
+pub use self::guest::{Descriptor, Guest};
 
 use self::poller::{Poller, Wait};
 use self::sources::Key;
@@ -53,6 +54,10 @@ impl Reactor for Epoll {
             }
             poller.wait(&mut wait)?;
         }
+    }
+
+    async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+        crate::resolve::look_up(host, port).await
     }
 }
 

@@ -1,29 +1,34 @@
-//! The reactor of async-io.
+//! Sockets, timers and names of smol.
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use async_io::Async;
+use smol::Async;
 
 use voltlane_reactor::{Alarm, Direction, Reactor, Readiness, Socket, Source};
 
-/// The reactor that a process shares: whoever waits drives it, else a thread of async-io's own does.
+/// The reactor of smol, which a process has once: a thread in [`smol::block_on`] drives it, or else smol's own thread does.
 #[derive(Clone, Copy, Debug)]
-pub struct AsyncIo;
+pub struct SmolReactor;
 
-impl Reactor for AsyncIo {
+impl Reactor for SmolReactor {
     type Source<T: Socket> = Watched<T>;
     type Alarm = AlarmClock;
 
     fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
-        Ok(async_io::block_on(future))
+        Ok(crate::runtime::block_on(future))
+    }
+
+    async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+        smol::net::resolve((host, port)).await
     }
 }
 
-/// A socket under async-io.
+/// A socket in smol's reactor.
 #[derive(Debug)]
 pub struct Watched<T> {
     io: Async<T>,
@@ -69,7 +74,7 @@ impl<T: Socket> Source<T> for Watched<T> {
             })?;
         }
         *ready = false;
-        // An end is found by the next wait, since the reactor asks the system anew.
+        // The next wait finds an end, since the reactor asks the system each time.
         Poll::Ready(Ok(Readiness { has_ended: false }))
     }
 
@@ -78,13 +83,13 @@ impl<T: Socket> Source<T> for Watched<T> {
     }
 }
 
-/// An alarm of async-io.
+/// An alarm of smol.
 #[derive(Debug)]
-pub struct AlarmClock(async_io::Timer);
+pub struct AlarmClock(smol::Timer);
 
 impl Alarm for AlarmClock {
     fn never() -> Self {
-        AlarmClock(async_io::Timer::never())
+        AlarmClock(smol::Timer::never())
     }
 
     fn set_at(&mut self, at: Instant) {
