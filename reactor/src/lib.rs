@@ -1,8 +1,8 @@
-//! Sockets for the drivers, over any way to wait for them; and one such way for one thread, edge-triggered.
+//! TCP sockets for the drivers, generic over a reactor, and an edge-triggered reactor for one thread.
 //!
-//! What both binaries are on stands here once: [`TcpStream`], [`TcpListener`] and [`TcpConnector`] are generic over a [`Reactor`], who says when
-//! a socket is worth another attempt. [`Epoll`] is the reactor of one thread. Both programs have it as the [`Guest`] of their runtime, tokio or
-//! smol, which waits for it as for one descriptor. Without a runtime it waits by itself, in [`block_on`](Reactor::block_on).
+//! Both programs are built on this crate. [`TcpStream`], [`TcpListener`] and [`TcpConnector`] are generic over a [`Reactor`], which reports
+//! when a socket is worth another attempt. [`Epoll`] is a reactor for one thread. Both programs run it as the [`Guest`] of their runtime,
+//! tokio or smol, which waits for one descriptor on its behalf. Without a runtime it waits by itself, in [`block_on`](Reactor::block_on).
 #![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]
@@ -30,77 +30,80 @@ pub use self::timer::Timer;
 
 /// A way to wait for sockets and for time.
 pub trait Reactor: Debug + Send + Unpin + 'static {
-    /// A socket that it watches.
+    /// A socket registered with this reactor.
     type Source<T: Socket>: Source<T>;
-    /// An alarm clock of it.
+    /// An alarm driven by this reactor.
     type Alarm: Alarm;
 
-    /// Runs a future to its end on this thread.
+    /// Runs a future to completion on this thread.
     ///
     /// # Errors
-    /// When the system does not give what waiting takes.
+    /// When the system refuses a resource that waiting needs, such as a descriptor.
     fn block_on<F: Future>(future: F) -> io::Result<F::Output>;
 
-    /// Looks up the addresses of a name. The thread goes on meanwhile.
+    /// Looks up the addresses of a host name without blocking this thread.
     ///
     /// # Errors
-    /// What the resolver says.
+    /// Any error of the resolver.
     fn look_up(host: String, port: u16)
     -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 }
 
-/// What can be watched.
+/// A socket that a reactor can watch.
 pub trait Socket: AsFd + Debug + Send + Unpin + 'static {}
 
 impl<T: AsFd + Debug + Send + Unpin + 'static> Socket for T {}
 
-/// What a socket may be ready for.
+/// A direction in which a socket can be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// A read, or an accept.
+    /// Ready to read, or to accept.
     Read = 0,
-    /// A write, or the end of an attempt to connect.
+    /// Ready to write, or a connect attempt has finished.
     Write = 1,
 }
 
-/// That an attempt in one direction is worth it. There is no more than one for each direction of a socket: it is taken before the
-/// attempt, and restored after it unless nothing is left there. What happens between the two makes a new one, so that
-/// nothing that happens is missed.
+/// A hint that an attempt in one direction may succeed.
+///
+/// Each direction of a socket has at most one. It is taken before an attempt, and restored afterwards unless the attempt left nothing to
+/// do. An event that arrives in between creates a new one, so no event is missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// The direction has ended, in order or not. The system said so, perhaps for the last time: until an attempt has
-    /// found the end, there is more to find.
+    /// Whether the direction has ended, in order or not. The system may not report this again, so the readiness is kept until an attempt
+    /// has seen the end.
     pub has_ended: bool,
 }
 
-/// A socket that does not block, and is watched.
+/// A non-blocking socket that is registered with a reactor.
 pub trait Source<T: Socket>: Debug + Send + Unpin + Sized + 'static {
-    /// Watches a socket that is set not to block. Nothing counts as ready until it is seen to be, or [restored](Self::restore).
+    /// Registers a socket, which must be in non-blocking mode.
+    ///
+    /// Neither direction is ready until the reactor sees an event for it or it is [restored](Self::restore).
     ///
     /// # Errors
-    /// When the reactor cannot take it.
+    /// When the reactor cannot register the socket.
     fn new(socket: T) -> io::Result<Self>;
 
-    /// The socket.
+    /// Returns the socket.
     fn get_ref(&self) -> &T;
 
-    /// The socket, which is watched no longer.
+    /// Deregisters the socket and returns it.
     ///
     /// # Errors
-    /// When the reactor does not let go of it; then it is closed.
+    /// When the reactor cannot deregister the socket. It is then closed.
     fn into_inner(self) -> io::Result<T>;
 
-    /// Takes the readiness, or registers the waker of `cx`, in the place of the one that was registered for the direction before.
+    /// Takes the readiness, or registers the waker of `cx`. The waker replaces the one registered for this direction before.
     fn poll_take(
         &mut self,
         direction: Direction,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Readiness>>;
 
-    /// Gives the readiness back: another attempt is worth it.
+    /// Gives the readiness back, because another attempt may succeed.
     fn restore(&mut self, direction: Direction, readiness: Readiness);
 
-    /// Makes attempts until one is not in vain. `exhausts` tells of a success whether it left nothing to a next attempt.
+    /// Attempts the operation until it completes or fails. `exhausts` tells whether a success left nothing for a further attempt.
     fn poll_attempt<V>(
         &mut self,
         direction: Direction,
@@ -112,7 +115,7 @@ pub trait Source<T: Socket>: Debug + Send + Unpin + Sized + 'static {
             let readiness = ready!(self.poll_take(direction, cx))?;
             match attempt(self.get_ref()) {
                 Ok(value) => {
-                    // After bytes that came together with the end no other event will tell of the end.
+                    // If the end came together with the last bytes, no further event will report it.
                     if readiness.has_ended || !exhausts(&value) {
                         self.restore(direction, readiness);
                     }
@@ -130,14 +133,14 @@ pub trait Source<T: Socket>: Debug + Send + Unpin + Sized + 'static {
     }
 }
 
-/// An alarm, which goes off once for each time that it is set.
+/// An alarm that goes off once each time it is set.
 pub trait Alarm: Debug + Send + Unpin + 'static {
-    /// One that is not set.
+    /// Creates an alarm that is not set.
     fn never() -> Self;
 
-    /// Sets it, in place of what it was set to.
+    /// Sets the alarm, replacing its previous time.
     fn set_at(&mut self, at: Instant);
 
-    /// Ready when it goes off, never early.
+    /// Returns ready when the alarm goes off, which is never early.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }

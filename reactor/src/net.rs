@@ -1,4 +1,4 @@
-//! TCP: the sockets of a reactor as the drivers' streams, listener and connector.
+//! TCP streams, listeners and connectors for the drivers, on the sockets of a reactor.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -16,17 +16,19 @@ use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescript
 use crate::resolve::resolve;
 use crate::{Alarm as _, Direction, Reactor, Readiness, Source};
 
-/// A TCP connection over IPv4 or IPv6, without Nagle's delay.
+/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled.
 #[derive(Debug)]
 pub struct TcpStream<R: Reactor> {
     source: R::Source<std::net::TcpStream>,
 }
 
 impl<R: Reactor> TcpStream<R> {
-    /// Opens a connection to `address`, `host:port`; of a name each address has 250 ms before the next is tried beside it.
+    /// Opens a connection to `address`, given as `host:port`.
+    ///
+    /// If the name has several addresses, the next one is tried in parallel after each 250 ms.
     ///
     /// # Errors
-    /// What the resolver said, or what the address that failed last did.
+    /// An error of the resolver, or that of the attempt that failed last.
     pub async fn connect(address: &str) -> io::Result<Self> {
         Self::connect_with(address, SocketOptions::default()).await
     }
@@ -55,7 +57,7 @@ impl<R: Reactor> TcpStream<R> {
             }
             _ => {}
         }
-        // Watched from here on only: before, the system calls a socket that is not connected hung up.
+        // Registered only now: the system reports a socket that has not begun to connect as hung up.
         let mut source = R::Source::new(std::net::TcpStream::from(socket))?;
         let connected = poll_fn(|cx| source.poll_take(Direction::Write, cx)).await?;
         match source.get_ref().take_error()? {
@@ -67,13 +69,13 @@ impl<R: Reactor> TcpStream<R> {
         }
     }
 
-    /// A connection that is watched already, with the options that it has; [`SocketOptions::apply`] sets ours.
+    /// Wraps a registered connection and keeps its options. [`SocketOptions::apply`] sets this crate's.
     #[must_use]
     pub fn from_source(source: R::Source<std::net::TcpStream>) -> Self {
         TcpStream { source }
     }
 
-    /// A connection for which nothing is registered: only what is `likely` is tried before it is waited for.
+    /// Registers a connection. Only the `likely` directions are attempted before the reactor reports them ready.
     fn watch(stream: std::net::TcpStream, likely: &[Direction]) -> io::Result<Self> {
         let mut source = R::Source::new(stream)?;
         for direction in likely {
@@ -94,8 +96,8 @@ impl<R: Reactor> Stream for TcpStream<R> {
         Self::watch(parcel, &[Direction::Read, Direction::Write])
     }
 
-    // After a short read or write the next poll registers the waker without another that would find nothing: if more has
-    // come by then, or room has, the reactor says so at once.
+    // After a short read or write, the next poll registers the waker without another attempt, which would find nothing. If data or room has
+    // arrived by then, the reactor reports it at once.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let room = buf.len();
         self.source.poll_attempt(
@@ -130,7 +132,7 @@ impl<R: Reactor> Stream for TcpStream<R> {
     }
 
     fn abort(self) {
-        // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
+        // If this fails, the drop below sends a FIN, or a RST if unread data is left: the connection ends in any case.
         let _ = SockRef::from(self.source.get_ref()).set_linger(Some(Duration::ZERO));
     }
 
@@ -150,7 +152,7 @@ impl<R: Reactor> Stream for TcpStream<R> {
     }
 }
 
-/// A TCP listener.
+/// A TCP listener on a reactor.
 #[derive(Debug)]
 pub struct TcpListener<R: Reactor> {
     source: R::Source<std::net::TcpListener>,
@@ -159,15 +161,15 @@ pub struct TcpListener<R: Reactor> {
 }
 
 impl<R: Reactor> TcpListener<R> {
-    /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
+    /// Listens at `address`, given as `ip:port` or `host:port`. With port 0 the system chooses one, see [`Self::local_addr`].
     ///
     /// # Errors
-    /// What the resolver said, or what the last address tried did.
+    /// An error of the resolver, or that of the last address tried.
     pub async fn bind(address: &str) -> io::Result<Self> {
         Self::bind_with(address, SocketOptions::default()).await
     }
 
-    /// The same, with other options for the connections than the default.
+    /// Like [`bind`](Self::bind), with `options` for the accepted connections.
     ///
     /// # Errors
     /// Those of [`bind`](Self::bind).
@@ -180,10 +182,10 @@ impl<R: Reactor> TcpListener<R> {
         .await
     }
 
-    /// Accepts at a listener that does not block, as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] give.
+    /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] return.
     ///
     /// # Errors
-    /// When the reactor cannot take it.
+    /// When the reactor cannot register the listener.
     pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> io::Result<Self> {
         let mut source = R::Source::new(listener)?;
         source.restore(Direction::Read, Readiness::default());
@@ -194,10 +196,10 @@ impl<R: Reactor> TcpListener<R> {
         })
     }
 
-    /// The address at which it listens.
+    /// Returns the address that the listener is bound to.
     ///
     /// # Errors
-    /// Those of `getsockname`.
+    /// Any error of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.source.get_ref().local_addr()
     }
@@ -217,7 +219,7 @@ impl<R: Reactor> Listener for TcpListener<R> {
             |listener| {
                 let (stream, source) = accept(listener)?;
                 options.apply_to_accepted(&SockRef::from(&stream));
-                // Mostly it has said nothing yet, which the reactor finds out rather than a read.
+                // A new peer has mostly sent nothing yet. The reactor finds that out without a read in vain.
                 Ok((TcpStream::watch(stream, &[Direction::Write])?, source))
             },
             |_| false,
@@ -238,7 +240,7 @@ pub struct TcpConnector<R> {
 }
 
 impl<R> TcpConnector<R> {
-    /// Connects to `address`, `ip:port` or `host:port`, which is looked at, and a name resolved, at each attempt.
+    /// Creates a connector to `address`, given as `ip:port` or `host:port`. It is parsed, and a name resolved, at each attempt.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {
@@ -248,7 +250,7 @@ impl<R> TcpConnector<R> {
         }
     }
 
-    /// The same, with other options than the default.
+    /// Replaces the default socket options.
     #[must_use]
     pub fn with_options(self, options: SocketOptions) -> Self {
         TcpConnector { options, ..self }
@@ -270,7 +272,7 @@ impl<R: Reactor> Connector for TcpConnector<R> {
     }
 }
 
-/// Accepts a connection that does not block.
+/// Accepts a connection and makes it non-blocking.
 fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
     #[cfg(target_os = "linux")]
     {
@@ -278,7 +280,7 @@ fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, 
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, source) = rustix::net::acceptfrom_with(listener, flags)?;
         let source = source.and_then(|source| source.try_into().ok());
-        // Of a peer that is gone some systems say no address.
+        // Some systems give no address for a peer that is already gone.
         let source = source.ok_or(io::ErrorKind::ConnectionAborted)?;
         Ok((stream.into(), source))
     }

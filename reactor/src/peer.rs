@@ -1,5 +1,4 @@
-//! What Linux knows of a connection that no read or write would say: the peer's acknowledgements (TCP_INFO), and its end behind bytes that
-//! were not read.
+//! What Linux knows about a connection beyond reads and writes: the peer's acknowledgements (TCP_INFO), and an end behind unread data.
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd};
@@ -8,24 +7,24 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use voltlane_driver::{Acknowledgements, PeerEnd};
 
-/// Bytes that are asked for: up to tcpi_notsent_bytes, which Linux has had since 4.6.
+/// The number of bytes requested: up to and including tcpi_notsent_bytes, which Linux has had since 4.6.
 const BYTES: usize = 148;
 
-// Where `struct tcp_info` of linux/tcp.h has what is wanted of it; libc's has not all of it on every system.
+// Offsets into `struct tcp_info` of linux/tcp.h. libc's definition lacks some of the fields on some systems.
 const PROBES: usize = 3;
 const UNACKED: usize = 24;
 const LAST_ACK_RECV: usize = 56;
 const TOTAL_RETRANS: usize = 100;
 const NOTSENT_BYTES: usize = 144;
 
-/// What the system knows of the acknowledgements of the peer of `socket`. `None` when it does not say.
+/// Returns what the system knows about the acknowledgements of the peer of `socket`, or `None` if it cannot tell.
 #[must_use]
 #[expect(unsafe_code, reason = "neither rustix nor socket2 has TCP_INFO")]
 pub fn acknowledgements(socket: &impl AsRawFd) -> Option<Acknowledgements> {
     let mut info = [0u8; BYTES];
     let mut length = BYTES as libc::socklen_t;
-    // SAFETY: both pointers are of locals that live until the call is over; the system writes no more than `length` says, which is the
-    // room that there is, and any bytes are good ones. A descriptor that is no TCP socket is an error.
+    // SAFETY: both pointers are to locals that outlive the call. The system writes at most `length` bytes, which is the size of the buffer,
+    // and any bytes are valid there. A descriptor that is not a TCP socket is an error.
     let failed = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -48,7 +47,7 @@ pub fn acknowledgements(socket: &impl AsRawFd) -> Option<Acknowledgements> {
     })
 }
 
-/// Whether the peer of `socket` has ended, though bytes before that were not read yet. `None`: no, or the system does not say.
+/// Returns how the peer of `socket` has ended, even with unread data before the end. `None` if it has not, or if the system cannot tell.
 #[must_use]
 pub fn peer_end(socket: &impl AsFd) -> Option<PeerEnd> {
     let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];

@@ -1,4 +1,4 @@
-//! Names to addresses, without a pool of threads: a name is looked up at most once for each attempt to connect.
+//! Resolves names without a thread pool: a name is looked up at most once for each connect attempt.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +11,7 @@ use voltlane_driver::address::HostPort;
 
 use crate::Reactor;
 
-/// The addresses of `host:port`. Only a name is looked up.
+/// Returns the addresses of `host:port`. Only a name is looked up.
 pub(crate) async fn resolve<R: Reactor>(address: &str) -> io::Result<Vec<SocketAddr>> {
     match HostPort::parse(address)? {
         HostPort::Address(address) => Ok(vec![address]),
@@ -25,7 +25,7 @@ struct Answer {
     waker: Option<Waker>,
 }
 
-/// Looks a name up on a thread of its own, which ends with that.
+/// Looks up a name on a thread of its own, which ends with the lookup.
 #[cfg(target_os = "linux")]
 pub(crate) async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let answer = Arc::new(Mutex::new(Answer::default()));

@@ -1,4 +1,4 @@
-//! The clock.
+//! The monotonic clock.
 
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -7,20 +7,20 @@ use voltlane_core::Time;
 
 use crate::{Alarm, Reactor};
 
-/// The monotonic clock of the system with one alarm. Its origin is the moment at which it was made.
+/// The system's monotonic clock with one alarm. Its origin is the time at which it was created.
 ///
-/// Deadlines that move forward, as those of an idle timer do with each packet, cost nothing: the alarm that is set
-/// goes off early and is set anew then.
+/// A deadline that keeps moving forward, like that of an idle timer with each packet, costs nothing: the alarm goes off early and is then
+/// set again.
 #[derive(Debug)]
 pub struct Timer<R: Reactor> {
     origin: Instant,
     alarm: R::Alarm,
-    /// What the alarm is set to; `None` when it went off or was never set.
+    /// What the alarm is set to; `None` if it went off or was never set.
     set_to: Option<Instant>,
 }
 
 impl<R: Reactor> Timer<R> {
-    /// A clock that starts now.
+    /// Creates a clock that starts now.
     #[must_use]
     pub fn new() -> Self {
         Timer {
@@ -43,7 +43,7 @@ impl<R: Reactor> voltlane_driver::Timer for Timer<R> {
     }
 
     fn poll_until(&mut self, cx: &mut Context<'_>, at: Time) -> Poll<()> {
-        // Beyond what an Instant can hold is beyond the life of any process.
+        // A time that an Instant cannot represent is beyond the life of any process.
         let Some(at) = self.origin.checked_add(at.since(Time::ZERO)) else {
             return Poll::Pending;
         };
@@ -74,7 +74,7 @@ mod tests {
         R::block_on(async {
             let mut timer = Timer::<R>::new();
             let start = timer.now();
-            // Hours ahead: however late this thread comes, these are.
+            // Hours ahead, so they stay in the future however late this thread runs.
             for hours in [500, 20, 30, 30, 10] {
                 let at = start + Duration::from_secs(3_600 * hours);
                 assert!(
@@ -83,7 +83,7 @@ mod tests {
                         .is_pending()
                 );
             }
-            // Set too early for the next one, unless this thread comes later than that.
+            // Set too early for the next one, unless this thread runs later than that.
             let early = start + Duration::from_millis(10);
             let polled = poll_fn(|cx| Poll::Ready(timer.poll_until(cx, early))).await;
             assert!(polled.is_pending() || timer.now() >= early);

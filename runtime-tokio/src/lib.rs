@@ -1,11 +1,11 @@
 //! Voltlane on tokio: a client and a backend library, and the edge to embed.
 //!
-//! An edge stands between many clients and one backend. Clients connect to it over TCP; the backend sees one stream of
-//! packets, each with the id of its client. A client that drops comes back by itself as the same client.
+//! An edge stands between many clients and one backend. Clients connect to it over TCP. The backend sees one stream of packets, each with
+//! the id of its client. A client that loses its connection comes back by itself as the same client.
 //!
 //! # A client
 //!
-//! [`Client`] joins, sends, receives and comes back. What it does it does while it is waited on.
+//! [`Client`] joins, sends, receives and reconnects. It makes progress only while it is awaited.
 //!
 //! ```no_run
 //! use voltlane_tokio::Client;
@@ -48,8 +48,7 @@
 //!
 //! # An edge
 //!
-//! Mostly an edge is the binary `voltlane`. To have one in a process, give an [`EdgeDriver`] a machine and sockets, and
-//! run it with [`serve`].
+//! An edge is mostly run as the program `voltlane`. To embed one, give an [`EdgeDriver`] a machine and sockets, and run it with [`serve`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -75,12 +74,12 @@
 //! ```
 #![deny(unsafe_code)]
 
-/// The code of the project's README compiles.
+/// Compiles the code in the project's README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct ProjectReadme;
 
-/// The code of the package's README compiles.
+/// Compiles the code in the package's README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -98,26 +97,26 @@ pub use runtime::Tokio;
 pub use runtime::TokioEpoll;
 pub use timer::Timer;
 
-/// A client of an edge, over TCP: it joins, comes back by itself, and keeps what could not be sent yet.
+/// A client of an edge, over TCP. It joins, reconnects by itself, and keeps packets that could not be sent yet.
 ///
-/// [`connect`](client::Client::connect) begins, [`with_config`](client::Client::with_config) with other pauses and bounds.
-/// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an
-/// event is returned once. Nothing happens while none of them is waited on.
+/// Create one with [`connect`](client::Client::connect), or with [`with_config`](client::Client::with_config) for other pauses and bounds.
+/// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event is
+/// returned once. Nothing happens while none of them is awaited.
 pub type Client = client::Client<TcpConnector, Timer>;
 
 /// The backend of an edge, over TCP.
 ///
-/// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the
-/// caller's, an event is returned once. Nothing happens while none of them is waited on.
+/// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event
+/// is returned once. Nothing happens while none of them is awaited.
 pub type Backend = backend::Backend<TcpListener, Timer>;
 
 /// An edge, over TCP.
 pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
 
-/// Serves an edge until it is asked to end. Give it a task of its own, best on a runtime of one thread.
+/// Serves an edge until it is asked to shut down.
 ///
-/// The driver is exempt from tokio's cooperative budget, under which a task that serves a thousand sockets would see 128
-/// of them at a time. It yields by itself.
+/// Give it a task of its own, ideally on a single-threaded runtime. The driver is exempt from tokio's cooperative budget, under which a
+/// task that serves a thousand sockets would see 128 of them at a time. It yields by itself.
 pub async fn serve(driver: EdgeDriver) {
     tokio::task::unconstrained(driver).await;
 }

@@ -1,4 +1,4 @@
-//! TCP: tokio's sockets as the drivers' streams, listener and connector.
+//! TCP streams, listeners and connectors for the drivers, on tokio's sockets.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -10,15 +10,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use voltlane_driver::address::{HostPort, NEXT_ADDRESS_AFTER, first_of, first_to_answer};
 use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
 
-/// A TCP connection over IPv4 or IPv6, without Nagle's delay.
+/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled.
 #[derive(Debug)]
 pub struct TcpStream(tokio::net::TcpStream);
 
 impl TcpStream {
-    /// Opens a connection to `address`, `host:port`; of a name each address has 250 ms before the next is tried beside it.
+    /// Opens a connection to `address`, given as `host:port`.
+    ///
+    /// If the name has several addresses, the next one is tried in parallel after each 250 ms.
     ///
     /// # Errors
-    /// What the resolver said, or what the address that failed last did.
+    /// An error of the resolver, or that of the attempt that failed last.
     pub async fn connect(address: &str) -> io::Result<TcpStream> {
         Self::connect_with(address, SocketOptions::default()).await
     }
@@ -35,7 +37,7 @@ impl TcpStream {
 }
 
 impl From<tokio::net::TcpStream> for TcpStream {
-    /// A connection with the options that it has; [`SocketOptions::apply`] sets ours.
+    /// Wraps a connection and keeps its options. [`SocketOptions::apply`] sets this crate's.
     fn from(stream: tokio::net::TcpStream) -> Self {
         TcpStream(stream)
     }
@@ -52,8 +54,8 @@ impl Stream for TcpStream {
         tokio::net::TcpStream::from_std(parcel).map(TcpStream)
     }
 
-    // After a short read or write tokio clears the readiness of the socket by itself, so that the poll which registers
-    // the waker makes no system call.
+    // After a short read or write tokio clears the readiness of the socket by itself, so the poll that registers the waker makes no system
+    // call.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
         ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf))?;
@@ -76,7 +78,7 @@ impl Stream for TcpStream {
     }
 
     fn abort(self) {
-        // If it fails the drop below sends a FIN, or a RST if something was unread: the connection ends anyhow.
+        // If this fails, the drop below sends a FIN, or a RST if unread data is left: the connection ends in any case.
         let _ = self.0.set_zero_linger();
     }
 
@@ -96,7 +98,7 @@ impl Stream for TcpStream {
     }
 }
 
-/// A TCP listener.
+/// A TCP listener on tokio.
 #[derive(Debug)]
 pub struct TcpListener {
     inner: tokio::net::TcpListener,
@@ -105,15 +107,15 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at `address`: `ip:port` or `host:port`; port 0 lets the system choose one, see [`Self::local_addr`].
+    /// Listens at `address`, given as `ip:port` or `host:port`. With port 0 the system chooses one, see [`Self::local_addr`].
     ///
     /// # Errors
-    /// What the resolver said, or what the last address tried did.
+    /// An error of the resolver, or that of the last address tried.
     pub async fn bind(address: &str) -> io::Result<TcpListener> {
         Self::bind_with(address, SocketOptions::default()).await
     }
 
-    /// The same, with other options for the connections than the default.
+    /// Like [`bind`](Self::bind), with `options` for the accepted connections.
     ///
     /// # Errors
     /// Those of [`bind`](Self::bind).
@@ -124,11 +126,12 @@ impl TcpListener {
         .await
     }
 
-    /// Accepts at a listener that does not block, as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] give. Needs a
-    /// runtime.
+    /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] return.
+    ///
+    /// Must be called within a runtime.
     ///
     /// # Errors
-    /// When the runtime cannot take it.
+    /// When the runtime cannot register the listener.
     pub fn from_std(
         listener: std::net::TcpListener,
         options: SocketOptions,
@@ -140,10 +143,10 @@ impl TcpListener {
         })
     }
 
-    /// The address at which it listens.
+    /// Returns the address that the listener is bound to.
     ///
     /// # Errors
-    /// Those of `getsockname`.
+    /// Any error of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }
@@ -171,7 +174,7 @@ pub struct TcpConnector {
 }
 
 impl TcpConnector {
-    /// Connects to `address`, `ip:port` or `host:port`, which is looked at, and a name resolved, at each attempt.
+    /// Creates a connector to `address`, given as `ip:port` or `host:port`. It is parsed, and a name resolved, at each attempt.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {
@@ -180,7 +183,7 @@ impl TcpConnector {
         }
     }
 
-    /// The same, with other options than the default.
+    /// Replaces the default socket options.
     #[must_use]
     pub fn with_options(self, options: SocketOptions) -> Self {
         TcpConnector { options, ..self }
@@ -202,7 +205,7 @@ impl Connector for TcpConnector {
     }
 }
 
-/// The addresses of `host:port`.
+/// Returns the addresses of `host:port`.
 async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(match HostPort::parse(address)? {
         HostPort::Address(address) => vec![address],

@@ -1,4 +1,4 @@
-//! tokio as the runtime of the binary.
+//! tokio as the runtime of the program.
 
 use std::future::Future;
 #[cfg(target_os = "linux")]
@@ -20,11 +20,11 @@ use voltlane_reactor::{Epoll, Guest};
 
 use crate::{TcpConnector, TcpListener, Timer};
 
-/// Polls of tasks between two looks at the sockets, while there is always a task to poll. There are few tasks here, and
-/// each poll is a batch: to look after each is cheap, and lets nobody wait for someone else's flood.
+/// The number of task polls between two checks of the sockets while there is always a task to poll. There are few tasks here and each poll
+/// is a batch, so a check after each is cheap, and nobody waits for another one's flood.
 const EVENT_INTERVAL: u32 = 1;
 
-/// One thread of tokio, and the sockets of this library.
+/// One thread of tokio, with this crate's sockets.
 #[derive(Debug)]
 pub struct Tokio;
 
@@ -60,14 +60,14 @@ impl Runtime for Tokio {
     }
 }
 
-/// Runs a future on a thread of tokio.
+/// Runs a future to completion on a thread of tokio.
 fn block_on<T: 'static>(future: impl Future<Output = T> + 'static) -> io::Result<T> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .event_interval(EVENT_INTERVAL)
         .build_local(LocalOptions::default())?;
-    // As a task, since each wake of the future of `block_on` itself costs a write to an eventfd.
+    // Runs as a task, because each wake of the future passed to `block_on` costs a write to an eventfd.
     let task = runtime.spawn_local(unconstrained(future));
     match runtime.block_on(task) {
         Ok(done) => Ok(done),
@@ -75,10 +75,10 @@ fn block_on<T: 'static>(future: impl Future<Output = T> + 'static) -> io::Result
     }
 }
 
-/// One thread of tokio with an edge-triggered reactor for the sockets, of which tokio knows as of one descriptor.
+/// One thread of tokio with an edge-triggered reactor for the sockets, which tokio sees as one descriptor.
 ///
-/// tokio takes a socket out of its register before it is closed, a system call that the close makes needless; it has the system tell of room to
-/// write for as long as a socket lives; and it makes an entry of its own for each socket, and books for each packet.
+/// It avoids three costs of tokio's own sockets: a system call to deregister each socket before it is closed, events about room to write
+/// for as long as a socket lives, and an entry for each socket with work for each packet.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub struct TokioEpoll;
@@ -124,7 +124,7 @@ async fn host<F: Future>(future: F) -> io::Result<F::Output> {
     poll_fn(|cx| {
         while let Poll::Ready(mut guard) = guest.poll_read_ready_mut(cx)? {
             if guard.get_inner_mut().look()? {
-                // What there is comes first; the rest, when the sockets are looked at again.
+                // Handle these events first, and the rest when the sockets are next checked.
                 cx.waker().wake_by_ref();
                 break;
             }
@@ -141,8 +141,8 @@ async fn host<F: Future>(future: F) -> io::Result<F::Output> {
     reason = "tokio has no safe way to wait for a descriptor of another kind"
 )]
 fn registered(guest: Guest) -> io::Result<AsyncFd<Guest>> {
-    // SAFETY: the descriptor of a guest is open, and the same one, for as long as the guest lives; and `host`, who alone has what is
-    // returned, puts no other guest into its place.
+    // SAFETY: the descriptor of a guest is open and unchanged for as long as the guest lives. `host` is the only owner of the returned
+    // value and does not replace the guest in it.
     let registered = unsafe { AsyncFd::register_with_interest(guest, Interest::READABLE) };
     Ok(registered?)
 }

@@ -1,4 +1,4 @@
-//! The clock: tokio's, so that paused and simulated time hold for the drivers too.
+//! tokio's clock, so that paused and simulated time hold for the drivers, too.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,19 +7,19 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 use voltlane_core::Time;
 
-/// [`tokio::time`] as a clock with one alarm. Its origin is the moment at which it was made.
+/// A clock on [`tokio::time`] with one alarm. Its origin is the time at which it was created.
 ///
-/// Deadlines that move forward, as those of an idle timer do with each packet, cost nothing: the alarm that is set
-/// goes off early and is set anew then.
+/// A deadline that keeps moving forward, like that of an idle timer with each packet, costs nothing: the alarm goes off early and is then
+/// set again.
 #[derive(Debug)]
 pub struct Timer {
     origin: Instant,
-    /// Made at the first use, which needs a runtime; [`Timer::new`] needs none.
+    /// Created at first use, which needs a runtime. [`Timer::new`] does not.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    /// A clock that starts now.
+    /// Creates a clock that starts now.
     #[must_use]
     pub fn new() -> Self {
         Timer {
@@ -41,7 +41,7 @@ impl voltlane_driver::Timer for Timer {
     }
 
     fn poll_until(&mut self, cx: &mut Context<'_>, at: Time) -> Poll<()> {
-        // Beyond what an Instant can hold is beyond the life of any process.
+        // A time that an Instant cannot represent is beyond the life of any process.
         let Some(at) = self.origin.checked_add(at.since(Time::ZERO)) else {
             return Poll::Pending;
         };

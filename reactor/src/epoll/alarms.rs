@@ -1,4 +1,4 @@
-//! When somebody wants to be woken.
+//! Alarms: who is to be woken, and when.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use super::current;
 use super::poller::Poller;
 use crate::Alarm;
 
-/// Names an alarm that was set, and puts it in order.
+/// Identifies an alarm that was set. Keys sort by time.
 pub(super) type Key = (Instant, u64);
 
-/// The alarms of a thread, which are as many as its future has clocks.
+/// The alarms of one thread. Their number is the number of clocks that its future has.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
     set: BTreeMap<Key, Waker>,
@@ -20,12 +20,12 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// When the first one is to go off.
+    /// Returns the time of the earliest alarm.
     pub(super) fn next(&self) -> Option<Instant> {
         self.set.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes those out whose time has come.
+    /// Removes the alarms that are due.
     pub(super) fn ring(&mut self, now: Instant, woken: &mut Vec<Waker>) {
         while let Some(first) = self.set.first_entry().filter(|first| first.key().0 <= now) {
             woken.push(first.remove());
@@ -39,16 +39,16 @@ impl Alarms {
         key
     }
 
-    /// Gives back who waited for it, to be dropped outside of any lock.
+    /// Returns the waker of the alarm, for the caller to drop outside of any lock.
     pub(super) fn remove(&mut self, key: Key) -> Option<Waker> {
         self.set.remove(&key)
     }
 }
 
-/// An alarm of the reactor of the thread that it is first polled on.
+/// An alarm that belongs to the reactor of the thread on which it is first polled.
 ///
 /// # Panics
-/// It panics when it is polled outside of a reactor's future and has to wait.
+/// Polling panics outside of a reactor's future if the alarm has to wait.
 #[derive(Debug)]
 pub struct EpollAlarm {
     at: Option<Instant>,

@@ -1,4 +1,4 @@
-//! The reactor under a runtime that waits for it.
+//! The reactor as the guest of another runtime.
 
 use std::fmt;
 use std::future::Future;
@@ -11,11 +11,11 @@ use std::task::{Context, Poll, Waker};
 use super::Entered;
 use super::poller::{Poller, Wait};
 
-/// The reactor of one future that another runtime runs, on one thread.
+/// A reactor for one future, hosted by another runtime on one thread.
 ///
-/// For the host it is one descriptor, which is readable when something happened to any of the sockets: so the host waits for one thing, and
-/// does not have each of them in its books. Whenever it is readable the host lets it [`look`](Guest::look); after that, and whenever it
-/// was asked to, it [polls](Guest::poll) the future.
+/// The host sees one descriptor, which is readable when an event is pending for any of the sockets. So it waits for one thing and keeps no
+/// record of each socket. When the descriptor is readable, the host calls [`look`](Guest::look). After that, and whenever its own waker was
+/// called, it calls [`poll`](Guest::poll).
 pub struct Guest {
     poller: Arc<Poller>,
     waker: Waker,
@@ -23,10 +23,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A reactor without sockets.
+    /// Creates a reactor without sockets.
     ///
     /// # Errors
-    /// When the system does not give what it takes.
+    /// When the system refuses a descriptor that the reactor needs.
     pub fn new() -> io::Result<Self> {
         let poller = Arc::new(Poller::new()?);
         Ok(Guest {
@@ -36,16 +36,17 @@ impl Guest {
         })
     }
 
-    /// Takes note of what happened, without waiting. True if there may be more.
+    /// Collects pending events without waiting. Returns true if there may be more.
     ///
     /// # Errors
-    /// When the system does not say what happened.
+    /// When `epoll_wait` fails.
     pub fn look(&mut self) -> io::Result<bool> {
         self.poller.look(&mut self.wait)
     }
 
-    /// Polls the future if it was woken. When that has more to do right away, the waker of `cx` is woken; all other wakes make the
-    /// descriptor readable.
+    /// Polls the future if it was woken.
+    ///
+    /// If the future wakes itself meanwhile, the waker of `cx` is called. All other wakes make the descriptor readable.
     pub fn poll<F: Future>(
         &mut self,
         future: Pin<&mut F>,
@@ -60,8 +61,9 @@ impl Guest {
         Poll::Pending
     }
 
-    /// Polls the future if it was woken; `None` if it was not. For a host that looks several times before it waits, and says with
-    /// [`rest`](Guest::rest) that it is about to.
+    /// Polls the future if it was woken; returns `None` if it was not.
+    ///
+    /// This is for a host that looks several times before it waits. It calls [`rest`](Guest::rest) when it is about to wait.
     pub fn poll_woken<F: Future>(&mut self, future: Pin<&mut F>) -> Option<Poll<F::Output>> {
         if !self.poller.take_wake() {
             return None;
@@ -70,20 +72,20 @@ impl Guest {
         Some(future.poll(&mut Context::from_waker(&self.waker)))
     }
 
-    /// From now on each wake makes the descriptor readable. False if the future was woken since it was polled.
+    /// Makes each wake from now on turn the descriptor readable. Returns false if the future was woken since it was last polled.
     #[must_use]
     pub fn rest(&mut self) -> bool {
         self.poller.become_waiting()
     }
 
-    /// What the host waits for, apart from the guest.
+    /// Returns the descriptor that the host waits for, separate from the guest.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         Descriptor(Arc::clone(&self.poller))
     }
 }
 
-/// The descriptor of a [`Guest`]. It stays open for as long as either of them lives.
+/// The descriptor of a [`Guest`]. It stays open as long as either of the two lives.
 pub struct Descriptor(Arc<Poller>);
 
 impl AsFd for Descriptor {

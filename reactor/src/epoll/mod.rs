@@ -1,15 +1,15 @@
 //! A reactor for one thread, edge-triggered.
 //!
-//! A socket is registered once, and once more when a write to it first finds no room; the system tells of each change once. What it told is
-//! kept as a [`Readiness`] until somebody takes it, so waiting for a socket takes no system call. async-io's reactor, which any thread may drive at any time,
-//! arms a socket anew for each wait.
+//! A socket is registered once, and a second time when a write first finds no room. The system reports each change once. The report is kept
+//! as a [`Readiness`] until it is taken, so waiting for a socket needs no system call. async-io's reactor, which any thread may drive at
+//! any time, re-arms a socket for each wait.
 //!
-//! The thread that has it runs one future. When that has nothing to do, the thread waits in `epoll_wait` for sockets, for alarms and
-//! for wakes of other threads, which come through an eventfd. A wake of its own thread costs no system call, and while the
-//! future has more to do the sockets are looked at between two polls.
+//! The owning thread runs one future. When the future has nothing to do, the thread waits in `epoll_wait` for sockets, alarms and wakes
+//! from other threads, which arrive through an eventfd. A wake from its own thread needs no system call. While the future has more to do,
+//! the sockets are checked between two polls.
 //!
-//! It stands on rustix and not on `polling`, which async-io stands on: that cannot ask for EPOLLRDHUP, without which each short read would need
-//! another to find out whether the end came with it, and makes five system calls for a wait.
+//! It is built on rustix and not on `polling`, as async-io is. `polling` cannot ask for EPOLLRDHUP, without which each short read needs a
+//! second one to find out whether the end came with it. It also makes five system calls for each wait.
 
 mod alarms;
 mod guest;
@@ -31,8 +31,9 @@ use self::poller::{Poller, Wait};
 use self::sources::Key;
 use super::{Direction, Reactor, Readiness, Socket, Source};
 
-/// The reactor of the thread, which is there while [`block_on`](Reactor::block_on) runs. Sockets and alarms belong to the
-/// reactor of the thread on which they were first used.
+/// The reactor of the current thread, which exists while [`block_on`](Reactor::block_on) runs.
+///
+/// Sockets and alarms belong to the reactor of the thread on which they were first used.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoll;
 
@@ -65,12 +66,12 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Poller>>> = const { RefCell::new(None) };
 }
 
-/// The reactor of this thread.
+/// Returns the reactor of this thread.
 fn current() -> Option<Arc<Poller>> {
     CURRENT.with_borrow(Clone::clone)
 }
 
-/// Makes a reactor that of the thread, until it is dropped.
+/// Installs a reactor as that of this thread until the guard is dropped.
 struct Entered {
     before: Option<Arc<Poller>>,
 }
@@ -89,7 +90,7 @@ impl Drop for Entered {
     }
 }
 
-/// A socket that is watched.
+/// A socket registered with an [`Epoll`] reactor.
 #[derive(Debug)]
 pub struct Watched<T> {
     registration: Registration,
@@ -104,7 +105,7 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // The socket itself leaves the system's list when it is closed, which comes next: nobody else has it.
+        // The system removes the socket from its list when it is closed, which comes next: there is no other owner.
         self.poller.forget(self.key);
     }
 }
@@ -161,10 +162,10 @@ mod tests {
     use super::*;
     use crate::Alarm as _;
 
-    /// Longer than anything here takes, so that a hang is a failure.
+    /// Longer than anything here takes, so a hang is reported as a failure.
     const BOUND: Duration = Duration::from_secs(20);
 
-    /// Polls on the reactor until it is done; then says when that was, from the start.
+    /// Polls on the reactor until `done` returns true. Returns how long that took.
     fn run(mut done: impl FnMut(&mut Context<'_>) -> bool) -> Duration {
         let start = Instant::now();
         let mut bound = EpollAlarm::never();
@@ -180,7 +181,7 @@ mod tests {
         start.elapsed()
     }
 
-    /// Something that is watched, and readable when it is more than 0.
+    /// A descriptor that can be watched, readable while its counter is above 0.
     fn counter(initial: u32) -> OwnedFd {
         eventfd(initial, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
     }
@@ -250,7 +251,7 @@ mod tests {
             // A waker for the other direction, so that every event is followed by a poll.
             let _ = source.poll_take(Direction::Write, cx);
             match step {
-                // Nobody waits for it yet.
+                // Not polled for this direction yet, so no waker is registered.
                 0 => count(&socket),
                 1 => {
                     assert!(is_readable(source, cx));
@@ -296,7 +297,7 @@ mod tests {
             assert!(!is_readable(source, cx));
             true
         });
-        // The reactor that it was of is gone, its future with it.
+        // Its first reactor is gone, together with the future that it ran.
         let socket = here.unwrap().into_inner().unwrap();
         let mut there: Option<[Watched<OwnedFd>; 2]> = None;
         run(|cx| {
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(outside.kind(), io::ErrorKind::Other);
         run(|_| {
             for _ in 0..3 {
-                // Files are not for epoll.
+                // epoll does not take regular files.
                 let error = Watched::new(File::open("/proc/self/exe").unwrap()).unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             }
@@ -336,7 +337,7 @@ mod tests {
             alarm.set_at(at);
             (at, alarm)
         }));
-        // The last one is asked first: when it has gone off, those before it have, however long a look takes.
+        // The last one is polled first: once it has gone off, so have all earlier ones, however long a poll takes.
         alarms.sort_by_key(|(at, _)| Reverse(*at));
         let mut never = EpollAlarm::never();
         run(|cx| {

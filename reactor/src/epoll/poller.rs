@@ -1,4 +1,4 @@
-//! One epoll instance, and the thread that waits for it.
+//! One epoll instance and the thread that waits on it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,34 +18,39 @@ use super::alarms::{self, Alarms};
 use super::sources::{Key, Sources};
 use crate::{Direction, Readiness};
 
-/// Events taken at once. Those that wait longer are taken first the next time: the system moves those that it told of to the end.
+/// The maximum number of events taken per wait. The system moves sockets that it has reported to the end of its list, so the others come
+/// first next time.
 pub(super) const EVENTS_PER_WAIT: usize = 512;
 
-/// What the system tells of a socket from the beginning.
+/// The events that each socket is registered for from the start.
 const READS: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);
 
-/// What the system says for a wake of another thread; no [`Key`] has the index that it would be.
+/// The event data of a wake from another thread. No [`Key`] encodes to this value.
 const WAKE: u64 = u64::MAX;
-/// The same for the clock.
+/// The event data of the clock.
 const CLOCK: u64 = u64::MAX - 1;
 
-/// The future is polled, or its wakers are being called. The states of [`Poller::state`].
+/// The future is being polled, or wakers are being called. One of the states of [`Poller::state`].
 const RUNNING: u8 = 0;
-/// The future is to be polled.
+/// The future must be polled.
 const WOKEN: u8 = 1;
-/// The thread waits: who wakes the future must wake the thread.
+/// The thread is waiting: a wake of the future must also wake the thread.
 const WAITING: u8 = 2;
 
-/// What the thread and its sockets share. Sockets may be used and dropped anywhere, so it is behind a lock, which hardly ever has
-/// to be waited for: threads do not share it in fact.
+/// The state shared by the thread and its sockets.
+///
+/// Sockets may be used and dropped on any thread, hence the lock. It is hardly ever contended, as threads do not share a reactor in
+/// practice.
 #[derive(Debug)]
 pub(super) struct Poller {
     epoll: OwnedFd,
     wake: OwnedFd,
-    /// Readable when the first alarm is to go off. So no wait has an end of its own: a timeout of each would have the system program its
-    /// clock and take that back for each, on a virtual machine two exits to the host, a microsecond or more.
+    /// A timerfd, readable when the earliest alarm is due.
+    ///
+    /// It replaces a timeout for each wait, which would make the system program its clock and undo it every time: on a virtual machine two
+    /// exits to the host, a microsecond or more.
     clock: OwnedFd,
     state: AtomicU8,
     watched: Mutex<Watched>,
@@ -55,11 +60,11 @@ pub(super) struct Poller {
 struct Watched {
     sources: Sources,
     alarms: Alarms,
-    /// When the clock goes off; sooner than the first alarm where that was taken away.
+    /// When the clock goes off. Earlier than the first alarm if an earlier one was removed.
     clock_set_to: Option<Instant>,
 }
 
-/// What is used again for each wait.
+/// Buffers reused for each wait.
 pub(super) struct Wait {
     events: Vec<epoll::Event>,
     woken: Vec<Waker>,
@@ -78,10 +83,10 @@ impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // Each write is an edge: it need not be read, and its counter lasts for 2^64 of them.
+        // Each write is an edge, so it is never read. The counter has room for 2^64 writes.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), flags)?;
-        // Each time that it goes off is an edge, too.
+        // Each expiry is an edge, too.
         let clock = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
@@ -97,8 +102,10 @@ impl Poller {
         })
     }
 
-    /// Begins to watch a socket. It tells at once whether there is something to read already. Of room to write it tells only from when
-    /// somebody waits for it: most sockets always have room, and each event would say so.
+    /// Registers a socket.
+    ///
+    /// The system reports at once if there is something to read. Room to write is reported only once a writer has waited for it: most
+    /// sockets always have room, and each event would repeat that.
     pub(super) fn watch(&self, socket: &impl AsFd) -> io::Result<Key> {
         let key = self.lock().sources.insert();
         let data = epoll::EventData::new_u64(key.to_u64());
@@ -109,12 +116,12 @@ impl Poller {
         Ok(key)
     }
 
-    /// Takes a socket that lives on from the system's list.
+    /// Removes a socket that stays open from the system's list.
     pub(super) fn unwatch(&self, socket: &impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, socket)?)
     }
 
-    /// Gives the place of a socket up.
+    /// Frees the socket's entry in the table.
     pub(super) fn forget(&self, key: Key) {
         let waiting = self.lock().sources.remove(key);
         drop(waiting);
@@ -137,7 +144,7 @@ impl Poller {
         drop(replaced);
         if begins_to_write {
             let data = epoll::EventData::new_u64(key.to_u64());
-            // What it is ready for by now it tells at once.
+            // The system reports at once what the socket is ready for now.
             epoll::modify(&self.epoll, socket, data, READS | epoll::EventFlags::OUT)?;
         }
         taken.map(Ok)
@@ -147,7 +154,7 @@ impl Poller {
         self.lock().sources.restore(key, direction, readiness);
     }
 
-    /// Has somebody woken at a time.
+    /// Sets an alarm that calls `waker` at `at`.
     pub(super) fn set_alarm(&self, at: Instant, waker: Waker) -> alarms::Key {
         let mut watched = self.lock();
         let key = watched.alarms.insert(at, waker);
@@ -160,7 +167,7 @@ impl Poller {
         drop(waiting);
     }
 
-    /// Has the clock go off no later than the first alarm.
+    /// Makes the clock go off no later than the first alarm.
     fn set_clock(&self, watched: &mut Watched) {
         let Some(at) = watched.alarms.next() else {
             return;
@@ -171,7 +178,7 @@ impl Poller {
         let left = at.saturating_duration_since(Instant::now());
         let once = Itimerspec {
             it_interval: Timespec::default(),
-            // Nothing would unset it. What is beyond the system's numbers is beyond the life of any process.
+            // At least 1 ns, since zero would disarm the clock. A time beyond the system's range is beyond the life of any process.
             it_value: Timespec {
                 tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().max(1).into(),
@@ -182,13 +189,13 @@ impl Poller {
         watched.clock_set_to = Some(at);
     }
 
-    /// How many sockets are watched.
+    /// The number of registered sockets.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {
         self.lock().sources.len()
     }
 
-    /// Waits until something happens, or not at all if the future was woken meanwhile, and wakes who waited for it.
+    /// Waits for events and calls the wakers concerned. Does not block if the future was woken meanwhile.
     pub(super) fn wait(&self, wait: &mut Wait) -> io::Result<()> {
         let waits = self.become_waiting();
         let timeout = (!waits).then(Timespec::default);
@@ -201,7 +208,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Takes note of what happened, without waiting, and wakes who waited for it. True if there may be more.
+    /// Collects pending events without waiting and calls the wakers concerned. Returns true if there may be more.
     pub(super) fn look(&self, wait: &mut Wait) -> io::Result<bool> {
         self.become_running();
         self.take_events(wait, Some(&Timespec::default()))?;
@@ -238,38 +245,39 @@ impl Poller {
         }
     }
 
-    /// Whether the future was woken since the last call.
+    /// Returns whether the future was woken since the last call, and clears that.
     pub(super) fn take_wake(&self) -> bool {
         self.state.swap(RUNNING, Ordering::AcqRel) == WOKEN
     }
 
-    /// From now on a wake interrupts the wait. False if the future was woken.
+    /// Makes each wake from now on interrupt the wait. Returns false if the future was woken.
     pub(super) fn become_waiting(&self) -> bool {
         self.state
             .compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
-    /// Unless the future was woken, which stays.
+    /// Leaves the waiting state. A wake that came meanwhile is kept.
     fn become_running(&self) {
         let _ = self
             .state
             .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// What is readable when something happened.
+    /// Fails only once 2^64 - 1 wakes have filled the counter.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 
-    /// Ends the wait of the thread, or its next one.
+    /// Ends the current wait of the thread, or its next one.
     fn interrupt(&self) {
-        // Fails only when 2^64 - 1 of them were not enough.
+        // Fails only when the counter is at its maximum of 2^64 - 2, and then the descriptor is readable already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        // No foreign code runs under the lock but the clone of a waker, before which everything is whole.
+        // The only foreign code that runs under the lock is the clone of a waker, and the table is consistent before it. So a poisoned lock
+        // is safe to use.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What is watched: for each socket its readiness, and who waits for it.
+//! The table of watched sockets: their readiness and the wakers that wait for it.
 
 use std::task::{Poll, Waker};
 
@@ -6,10 +6,10 @@ use rustix::event::epoll::EventFlags;
 
 use crate::{Direction, Readiness};
 
-/// Places that are kept for the next sockets.
+/// Entries that stay allocated for future sockets.
 const KEPT_CAPACITY: usize = 1_024;
 
-/// Names a place in the table, and who has it: an event for one that had it before finds nobody.
+/// Identifies an entry of the table and its occupant. An event for an earlier occupant finds no match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     index: u32,
@@ -17,7 +17,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// What the system keeps of it.
+    /// The form in which the system keeps the key.
     pub(super) fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
@@ -30,32 +30,32 @@ impl Key {
     }
 }
 
-/// The table.
+/// The table of watched sockets.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     places: Vec<Option<Place>>,
-    /// Places that were left, the last one first; some may have gone with the end of the table meanwhile, or come again.
+    /// Freed entries, the latest first. Some may be beyond the end of a shrunken table, or listed twice.
     free: Vec<u32>,
     next_generation: u32,
 }
 
-/// One socket.
+/// One watched socket.
 #[derive(Debug)]
 struct Place {
     generation: u32,
-    /// Whether the system tells of room to write.
+    /// Whether the system reports room to write.
     watches_writes: bool,
-    /// What was seen and not taken, for each [`Direction`].
+    /// Readiness that was reported and not yet taken, for each [`Direction`].
     readiness: [Option<Readiness>; 2],
     wakers: [Option<Waker>; 2],
 }
 
-/// Those who waited for a socket that is gone. To be dropped outside of any lock: what a foreign waker does is not ours to know.
+/// The wakers of a removed socket. To be dropped outside of any lock, since a waker's destructor is foreign code.
 #[must_use]
 pub(super) struct Waiting(#[expect(dead_code, reason = "held to be dropped")] [Option<Waker>; 2]);
 
 impl Sources {
-    /// Makes a place.
+    /// Adds an entry.
     pub(super) fn insert(&mut self) -> Key {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
@@ -77,7 +77,7 @@ impl Sources {
         Key { index, generation }
     }
 
-    /// Gives a place up. The table gives its memory back after a crowd has left.
+    /// Removes an entry. The table shrinks after many sockets have left.
     pub(super) fn remove(&mut self, key: Key) -> Option<Waiting> {
         self.get(key)?;
         let place = self.places[key.index as usize].take()?;
@@ -94,7 +94,7 @@ impl Sources {
         Some(Waiting(place.wakers))
     }
 
-    /// Takes note of an event, and of whom it wakes.
+    /// Records an event, and collects the wakers to call in `woken`.
     pub(super) fn handle_event(&mut self, data: u64, flags: EventFlags, woken: &mut Vec<Waker>) {
         let Some(place) = self.get(Key::from_u64(data)) else {
             return;
@@ -117,7 +117,7 @@ impl Sources {
         }
     }
 
-    /// Takes the readiness of a source, or registers who waits for it; gives back the waker that was replaced, to be dropped outside of any
+    /// Takes the readiness of a socket, or registers `waker`. Returns the waker that was replaced, for the caller to drop outside of any
     /// lock.
     pub(super) fn take(
         &mut self,
@@ -139,7 +139,7 @@ impl Sources {
         (Poll::Pending, registered.replace(waker.clone()))
     }
 
-    /// Whether the system is to be asked to tell of room to write: it was not yet.
+    /// Returns whether the system must now be asked to report room to write, which is true once.
     pub(super) fn begin_to_watch_writes(&mut self, key: Key) -> bool {
         !std::mem::replace(&mut self.expect(key).watches_writes, true)
     }
@@ -166,7 +166,7 @@ impl Sources {
 }
 
 impl Place {
-    /// An end that was seen meanwhile stays seen.
+    /// Merges the readiness. An end reported meanwhile is kept.
     fn restore(&mut self, direction: Direction, readiness: Readiness) {
         let seen = self.readiness[direction as usize].get_or_insert_default();
         seen.has_ended |= readiness.has_ended;
@@ -229,7 +229,7 @@ mod tests {
         event(&mut sources, EventFlags::IN);
         let taken = take(&mut sources, key, Direction::Read);
         assert_eq!(taken, Poll::Ready(Readiness { has_ended: false }));
-        // While somebody reads: the end comes.
+        // The end arrives during the attempt.
         event(&mut sources, EventFlags::IN | EventFlags::RDHUP);
         sources.restore(key, Direction::Read, Readiness { has_ended: false });
         let taken = take(&mut sources, key, Direction::Read);
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn places_are_used_again_and_a_crowd_that_left_leaves_no_memory() {
         let (mut sources, keys) = sources(20_000);
-        // The first stays, so that the table is not empty.
+        // The first one stays, so that the table is not empty.
         let (first, others) = (keys[0], &keys[1..]);
         for key in others
             .iter()

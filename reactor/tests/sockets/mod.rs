@@ -1,4 +1,4 @@
-//! The sockets keep the contract of the driver's traits, whatever waits for them. Each runtime has these tests as its own.
+//! Tests that the sockets keep the contract of the driver's traits. Each runtime includes them for its own sockets.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -17,16 +17,16 @@ use voltlane_driver::{
     Backend, Connector as _, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
 };
 
-/// Longer than anything here takes, so that a hang is a failure.
+/// Longer than anything here takes, so a hang is reported as a failure.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// What the system says when the peer has ended its direction.
+/// What the system reports when the peer has closed its direction.
 #[cfg(target_os = "linux")]
 const END: PollFlags = PollFlags::RDHUP;
 #[cfg(not(target_os = "linux"))]
 const END: PollFlags = PollFlags::HUP;
 
-/// Makes each of the tests one of this runtime.
+/// Instantiates each of the tests for one runtime.
 macro_rules! tests_of {
     ($runtime:ty) => {
         crate::sockets::tests_of! { $runtime =>
@@ -95,7 +95,7 @@ pub(crate) fn bytes_pass_and_the_end_is_told<R: Runtime>() {
 
             poll_fn(|cx| a.poll_close(cx)).await.expect("closed");
             assert_eq!(read(&mut b, &mut buf).await.expect("the end"), 0);
-            // Only one half was closed.
+            // Only one direction was closed.
             assert_eq!(write(&mut b, [b"late", b""]).await.expect("written"), 4);
             assert_eq!(read(&mut a, &mut buf).await.expect("read"), 4);
         }
@@ -110,7 +110,7 @@ where
         let (mut a, mut b, kernel) = watched_pair::<R>();
         let mut buf = [0; 4];
         assert!(is_pending(&mut b, &mut buf).await);
-        // All of it is told of once.
+        // All of it is reported once.
         a.write_all(b"twelve bytes").expect("written");
         wait_for(&kernel, PollFlags::IN);
         for part in [b"twel", b"ve b", b"ytes"] {
@@ -131,7 +131,7 @@ where
         assert!(is_pending(&mut b, &mut buf).await);
         a.write_all(b"last").expect("written");
         a.shutdown(Shutdown::Write).expect("closed");
-        // Both are there before the next look, so that no event comes between them.
+        // Both have arrived before the next read, so no event comes between them.
         wait_for(&kernel, END);
         assert_eq!(read(&mut b, &mut buf).await.expect("read"), 4);
         for _ in 0..2 {
@@ -147,7 +147,7 @@ where
     within_bound::<R>(async {
         let (mut a, mut b) = std_pair();
         let mut buf = [0; 64];
-        // As from shard to shard, more than once.
+        // As when a connection moves between shards, more than once.
         for _ in 0..3 {
             a.write_all(b"before").expect("written");
             wait_for(&b, PollFlags::IN);
@@ -168,9 +168,9 @@ where
     within_bound::<R>(async {
         let (mut a, b) = std_pair();
         let mut b = StreamOf::<R>::unpack(b).expect("watched");
-        // The first may wait for the runtime to see that there is room.
+        // The first write may have to wait until the runtime sees that there is room.
         assert_eq!(write(&mut b, [&[7; 10], b""]).await.expect("written"), 10);
-        // A write that took all is followed by another: no event will tell of room that was always there.
+        // A write that took everything is followed by another: room that was always there causes no event.
         let small = poll_fn(|cx| {
             let mut write = || b.poll_write(cx, &[IoSlice::new(&[7; 10])]);
             Poll::Ready((0..2).filter(|_| write().is_ready()).count())
@@ -274,9 +274,9 @@ pub(crate) fn what_cannot_be_reached_is_an_error<R: Runtime>() {
     });
 }
 
-/// Where nobody listens at a port that the system hands out, an attempt may be given that port.
+/// An attempt to connect to a port that the system hands out may be given that port as its own if nobody listens there.
 pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
-    // The one port there is, so that the attempt is given it.
+    // The range has only this port, so the attempt is given it.
     let one_port = "echo '42000 42000' > /proc/sys/net/ipv4/ip_local_port_range";
     alone_in_a_network(one_port, || {
         within_bound::<R>(async {
@@ -285,14 +285,14 @@ pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
                 let refused = connector.connect().await.err().expect("nobody listens");
                 assert!(refused.to_string().contains("itself"), "{refused}");
             }
-            // It has left the port to whoever is to listen there.
+            // The port is free again for a listener.
             let port = net::TcpListener::bind("127.0.0.1:42000");
             assert!(port.is_ok(), "{port:?}");
         });
     });
 }
 
-/// The first address of the name, which is of IPv6 and so preferred, is on a wire at whose other end nobody is.
+/// The name's first address, preferred as it is IPv6, leads to a wire with nobody at its other end.
 pub(crate) fn an_address_that_answers_nothing_is_passed<R: Runtime>() {
     let two_addresses = "ip link add near type veth peer name far && ip link set near up \
         && ip link set far up && ip addr add 2001:db8::1/64 dev near nodad \
@@ -307,7 +307,7 @@ pub(crate) fn an_address_that_answers_nothing_is_passed<R: Runtime>() {
             let name = format!("two.test:{port}");
             let mut found = net::ToSocketAddrs::to_socket_addrs(&name).expect("in the hosts");
             assert!(found.next().is_some_and(|first| first.is_ipv6()));
-            // By itself the system would try the first one for two minutes.
+            // On its own the system would try the first address for two minutes.
             let mut connector = R::connector(name, SocketOptions::default());
             let connected = connector.connect().await;
             assert!(connected.is_ok(), "{:?}", connected.err());
@@ -315,12 +315,12 @@ pub(crate) fn an_address_that_answers_nothing_is_passed<R: Runtime>() {
     });
 }
 
-/// How long a peer may acknowledge nothing, where that is what is shown.
+/// The user timeout of these tests: how long a peer may acknowledge nothing.
 const USER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Packets of 64 KiB, more than the system holds for a peer.
+/// The number of packets of 64 KiB, more than the system buffers for a peer.
 const PACKETS: usize = 200;
 
-/// A backend and its edge, which is a bare socket.
+/// Creates a backend, and a bare socket as its edge.
 async fn backend_and_edge<R: Runtime>() -> (Backend<R::Listener, R::Timer>, net::TcpStream) {
     let options = SocketOptions {
         user_timeout: USER_TIMEOUT,
@@ -336,7 +336,7 @@ async fn backend_and_edge<R: Runtime>() -> (Backend<R::Listener, R::Timer>, net:
     (backend, edge)
 }
 
-/// Queues what the peer has no room for.
+/// Queues more than the peer has room for.
 fn queue<L: voltlane_driver::Listener, T: voltlane_driver::Timer>(backend: &mut Backend<L, T>) {
     for _ in 0..PACKETS {
         let packet = backend.try_send(ClientId::from_u64(7), &[7; 65_536]);
@@ -344,7 +344,7 @@ fn queue<L: voltlane_driver::Listener, T: voltlane_driver::Timer>(backend: &mut 
     }
 }
 
-/// What the backend is told, if it is anything within `time`.
+/// Returns the backend's next event, if there is one within `time`.
 async fn told_within<R: Runtime>(
     backend: &mut Backend<R::Listener, R::Timer>,
     time: Duration,
@@ -358,7 +358,7 @@ async fn told_within<R: Runtime>(
     .await
 }
 
-/// It has no room for longer than it may acknowledge nothing, and says so whenever it is asked.
+/// The peer has no room for longer than the user timeout, but acknowledges each probe.
 pub(crate) fn a_peer_that_rests_is_waited_for<R: Runtime>() {
     within_bound::<R>(async {
         let (mut backend, mut edge) = backend_and_edge::<R>().await;
@@ -370,13 +370,13 @@ pub(crate) fn a_peer_that_rests_is_waited_for<R: Runtime>() {
         });
         backend.flush().await;
         drop(backend);
-        // With the length and the tag of each.
+        // Each packet has a length and a tag.
         let read = reader.join().expect("no panic").expect("read");
         assert_eq!(read, PACKETS * (4 + 9 + 65_536));
     });
 }
 
-/// The network takes nothing any more, and nobody says so.
+/// Cuts the network. Neither end is told.
 fn cut_off() {
     let cut = Command::new("ip")
         .args(["link", "set", "lo", "down"])
@@ -391,7 +391,7 @@ pub(crate) fn a_peer_that_is_gone_is_given_up<R: Runtime>() {
             cut_off();
             let packet = backend.try_send(ClientId::from_u64(7), b"to nobody");
             packet.expect("the queue has room");
-            // By itself the system would try for a quarter of an hour.
+            // On its own the system would try for a quarter of an hour.
             assert_eq!(backend.recv().await, Event::EdgeLost);
         });
     });
@@ -415,7 +415,7 @@ async fn is_pending(stream: &mut impl Stream, buf: &mut [u8]) -> bool {
         .is_pending()
 }
 
-/// Two ends of a connection, of which the second does not block.
+/// Creates the two ends of a connection. The second is non-blocking.
 fn std_pair() -> (net::TcpStream, net::TcpStream) {
     let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -425,7 +425,7 @@ fn std_pair() -> (net::TcpStream, net::TcpStream) {
     (a, b)
 }
 
-/// One end of a connection, the other one watched, and its socket.
+/// Creates a connection: one end, the other end registered, and a second handle to the latter's socket.
 fn watched_pair<R: Runtime>() -> (net::TcpStream, StreamOf<R>, net::TcpStream)
 where
     StreamOf<R>: Stream<Parcel = net::TcpStream>,
@@ -435,7 +435,7 @@ where
     (a, StreamOf::<R>::unpack(b).expect("watched"), kernel)
 }
 
-/// Waits on this thread until the system has something.
+/// Blocks this thread until the system reports `what`.
 fn wait_for(socket: &net::TcpStream, what: PollFlags) {
     let mut sockets = [PollFd::new(socket, what)];
     let timeout = BOUND.try_into().expect("a few seconds");
