@@ -128,7 +128,7 @@ impl File<'_> {
             let shown = self.source(value);
             self.build.assign(
                 key.path,
-                Raw::Toml(value.get_ref()),
+                Raw::Toml(value),
                 self.origin(line),
                 key.path,
                 shown,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::address::Address;
 use super::networks::Networks;
-use super::value::{Announce, Enforce, LogLevel, ProxyProtocol, Raw, Value};
+use super::value::{self, Announce, Enforce, LogLevel, ProxyProtocol, Raw, Value};
 
 /// One key of the configuration.
 pub struct Key {
@@ -142,7 +142,7 @@ macro_rules! settings {
                 comment: &[$($doc),+],
                 section: stringify!($section),
                 apply: |settings, raw| {
-                    settings.$section.$key = <$Type as Value>::read(raw, &$allowed)?;
+                    settings.$section.$key = value::read(raw, &$allowed)?;
                     Ok(())
                 },
                 show: |settings| settings.$section.$key.show(),

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
-use toml::de::DeValue;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::value::{Raw, Value, found, quoted, text_of};
+use super::value::{Kind, Value, quoted};
 
 /// Networks, each an address and the length of its prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,20 +23,44 @@ impl Networks {
     }
 }
 
+impl Serialize for Networks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(IpNet::to_string))
+    }
+}
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let networks = Vec::<Network>::deserialize(deserializer)?;
+        Ok(Networks(networks.into_iter().map(|one| one.0).collect()))
+    }
+}
+
+/// One of them.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Network(IpNet);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        network(&text).map(Network)
+    }
+}
+
 impl Value for Networks {
     type Allowed = ();
 
-    fn read(raw: Raw<'_>, (): &()) -> Result<Self, String> {
-        let networks: Result<_, String> = match raw {
-            Raw::Toml(DeValue::Array(list)) => list
-                .iter()
-                .map(|element| network(text_of(Raw::Toml(element.get_ref()))?))
-                .collect(),
-            Raw::Toml(other) => Err(found(other)),
-            Raw::Text(text) if text.trim().is_empty() => Ok(Vec::new()),
-            Raw::Text(text) => text.split(',').map(|part| network(part.trim())).collect(),
-        };
-        Ok(Networks(networks?))
+    const KIND: Kind = Kind::Texts;
+    const EXPLAINS: bool = true;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer)
+    }
+
+    fn check(&self, (): &()) -> Result<(), String> {
+        Ok(())
     }
 
     fn expected((): &(), _unit: &str) -> String {

@@ -1,10 +1,17 @@
-//! How one value is read, from TOML or from bare text, and how it is written back.
+//! The types that a key can have: how a value is read, from TOML or from bare text, and how it is written back.
+//!
+//! Reading is [`Deserialize`]. toml's deserializer gives it one value at a time, so that every key is looked at, whatever is wrong
+//! with the others; [`Bare`] gives it the text of a variable or an argument, which has no type.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use toml::de::DeValue;
+use serde::de::value::{Error as BareError, SeqDeserializer, StrDeserializer};
+use serde::de::{Error as _, IntoDeserializer as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, forward_to_deserialize_any};
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
 
 use super::address::Address;
 
@@ -12,25 +19,138 @@ use super::address::Address;
 #[derive(Clone, Copy)]
 pub(super) enum Raw<'a> {
     /// In the file, with the type that TOML gives it.
-    Toml(&'a DeValue<'a>),
+    Toml(&'a Spanned<DeValue<'a>>),
     /// In an environment variable or an argument, with no type at all.
     Text(&'a str),
 }
 
+/// What a value is in TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Number,
+    Truth,
+    Text,
+    Texts,
+}
+
 /// A type that a key can have.
 pub(super) trait Value: Sized {
-    /// Narrows the type down for one key: mostly a range.
+    /// What narrows the type down for one key: a range, mostly.
     type Allowed;
 
-    /// Reads a value. The error says what is wrong with it beyond not being
-    /// what [`expected`](Value::expected) says, and may be empty.
-    fn read(raw: Raw<'_>, allowed: &Self::Allowed) -> Result<Self, String>;
+    /// What it is in TOML.
+    const KIND: Kind;
 
-    /// The values that are allowed, in words that follow "must be". `unit` is "", "of seconds" or "of bytes".
+    /// Whether the errors of its `Deserialize` say more of a value than that it is not what [`expected`](Value::expected) says.
+    const EXPLAINS: bool = false;
+
+    /// Reads a value: its `Deserialize`, but where none of it is written as an empty text.
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+
+    /// Why a value of the type is not allowed for a key, beyond not being what [`expected`](Value::expected) says: may be empty.
+    fn check(&self, allowed: &Self::Allowed) -> Result<(), String>;
+
+    /// What is right, to follow "must be". `unit` is "", "of seconds" or "of bytes".
     fn expected(allowed: &Self::Allowed, unit: &str) -> String;
 
     /// As TOML.
     fn show(&self) -> String;
+}
+
+/// Reads a value and checks it. The error says what is wrong with it beyond not being what [`expected`](Value::expected) says, and may
+/// be empty.
+pub(super) fn read<T: Value>(raw: Raw<'_>, allowed: &T::Allowed) -> Result<T, String> {
+    let value = match raw {
+        Raw::Toml(value) => T::deserialize(ValueDeserializer::from(value.clone()))
+            .map_err(|error| hint::<T>(value, &error)),
+        Raw::Text(text) => T::deserialize(Bare(text)).map_err(|error| explanation::<T>(&error)),
+    }?;
+    value.check(allowed)?;
+    Ok(value)
+}
+
+/// What is wrong with a value of the file: its type, or else what the error says.
+fn hint<T: Value>(value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> String {
+    let (kind, value) = match (T::KIND, value.get_ref()) {
+        // The error is about one of them.
+        (Kind::Texts, DeValue::Array(list)) => {
+            let is_meant = |element: &&Spanned<DeValue<'_>>| Some(element.span()) == error.span();
+            match list.iter().find(is_meant) {
+                Some(element) => (Kind::Text, element.get_ref()),
+                None => return explanation::<T>(&error.message()),
+            }
+        }
+        whole => whole,
+    };
+    match (kind, value) {
+        (Kind::Number, DeValue::Integer(_))
+        | (Kind::Truth, DeValue::Boolean(_))
+        | (Kind::Text, DeValue::String(_)) => explanation::<T>(&error.message()),
+        (Kind::Number, DeValue::String(text)) if text.parse::<i128>().is_ok() => IN_QUOTES.into(),
+        (Kind::Truth, DeValue::String(text)) if text.parse::<bool>().is_ok() => IN_QUOTES.into(),
+        (_, other) => found(other),
+    }
+}
+
+const IN_QUOTES: &str = "this is in quotes";
+
+fn explanation<T: Value>(error: &impl fmt::Display) -> String {
+    if T::EXPLAINS {
+        error.to_string()
+    } else {
+        String::new()
+    }
+}
+
+/// The hint for a value of another type.
+fn found(value: &DeValue<'_>) -> String {
+    let found = match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a floating-point number",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    format!("this is {found}")
+}
+
+/// Text without a type, which becomes what is asked for. A list has commas between its elements.
+struct Bare<'a>(&'a str);
+
+impl<'de> Deserializer<'de> for Bare<'de> {
+    type Error = BareError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BareError> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BareError> {
+        visitor.visit_bool(self.0.parse().map_err(BareError::custom)?)
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BareError> {
+        self.deserialize_u64(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BareError> {
+        match self.0.parse() {
+            Ok(number) => visitor.visit_i64(number),
+            Err(_) => visitor.visit_u64(self.0.parse().map_err(BareError::custom)?),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BareError> {
+        let is_empty = self.0.trim().is_empty();
+        let elements = self.0.split(',').map(str::trim);
+        visitor.visit_seq(SeqDeserializer::new(elements.filter(|_| !is_empty)))
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 macro_rules! whole_numbers {
@@ -38,9 +158,14 @@ macro_rules! whole_numbers {
         impl Value for $Type {
             type Allowed = RangeInclusive<$Type>;
 
-            fn read(raw: Raw<'_>, allowed: &Self::Allowed) -> Result<Self, String> {
-                let number = whole_number(raw)?;
-                <$Type>::try_from(number).ok().filter(|number| allowed.contains(number)).ok_or_else(String::new)
+            const KIND: Kind = Kind::Number;
+
+            fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Deserialize::deserialize(deserializer)
+            }
+
+            fn check(&self, allowed: &Self::Allowed) -> Result<(), String> {
+                allowed.contains(self).then_some(()).ok_or_else(String::new)
             }
 
             fn expected(allowed: &Self::Allowed, unit: &str) -> String {
@@ -57,32 +182,17 @@ macro_rules! whole_numbers {
 
 whole_numbers!(u32, u64);
 
-/// Any whole number, so that one out of range is told from one that is none. What i128 cannot hold is out of every range.
-fn whole_number(raw: Raw<'_>) -> Result<i128, String> {
-    match raw {
-        Raw::Toml(DeValue::Integer(integer)) => {
-            i128::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| String::new())
-        }
-        Raw::Toml(DeValue::String(text)) if text.parse::<i128>().is_ok() => {
-            Err("this is in quotes".into())
-        }
-        Raw::Toml(other) => Err(found(other)),
-        Raw::Text(text) => text.parse().map_err(|_| String::new()),
-    }
-}
-
 impl Value for bool {
     type Allowed = ();
 
-    fn read(raw: Raw<'_>, (): &()) -> Result<Self, String> {
-        match raw {
-            Raw::Toml(DeValue::Boolean(value)) => Ok(*value),
-            Raw::Toml(DeValue::String(text)) if text.parse::<bool>().is_ok() => {
-                Err("this is in quotes".into())
-            }
-            Raw::Toml(other) => Err(found(other)),
-            Raw::Text(text) => text.parse().map_err(|_| String::new()),
-        }
+    const KIND: Kind = Kind::Truth;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer)
+    }
+
+    fn check(&self, (): &()) -> Result<(), String> {
+        Ok(())
     }
 
     fn expected((): &(), _unit: &str) -> String {
@@ -98,16 +208,19 @@ impl Value for Address {
     /// The lowest port: 0 where one is bound, 1 where one is connected to.
     type Allowed = RangeInclusive<u16>;
 
-    fn read(raw: Raw<'_>, allowed: &Self::Allowed) -> Result<Self, String> {
-        let address: Address = text_of(raw)?.parse().map_err(|error| format!("{error}"))?;
-        if !allowed.contains(&address.port()) {
-            return Err(format!(
-                "the port is not from {} to {}",
-                allowed.start(),
-                allowed.end()
-            ));
+    const KIND: Kind = Kind::Text;
+    const EXPLAINS: bool = true;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer)
+    }
+
+    fn check(&self, allowed: &Self::Allowed) -> Result<(), String> {
+        if allowed.contains(&self.port()) {
+            return Ok(());
         }
-        Ok(address)
+        let (lowest, highest) = (allowed.start(), allowed.end());
+        Err(format!("the port is not from {lowest} to {highest}"))
     }
 
     fn expected(_allowed: &Self::Allowed, _unit: &str) -> String {
@@ -119,49 +232,58 @@ impl Value for Address {
     }
 }
 
-/// An address, or nothing when the text is empty.
-impl Value for Option<Address> {
-    type Allowed = RangeInclusive<u16>;
+impl Value for PathBuf {
+    type Allowed = ();
 
-    fn read(raw: Raw<'_>, allowed: &Self::Allowed) -> Result<Self, String> {
-        if text_of(raw)?.is_empty() {
+    const KIND: Kind = Kind::Text;
+    const EXPLAINS: bool = true;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer)
+    }
+
+    fn check(&self, (): &()) -> Result<(), String> {
+        if self.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err("there is a zero byte in it".into());
+        }
+        Ok(())
+    }
+
+    fn expected((): &(), _unit: &str) -> String {
+        "a path in quotes".into()
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string_lossy())
+    }
+}
+
+/// What is written as a text, or nothing where the text is empty.
+impl<T: Value> Value for Option<T> {
+    type Allowed = T::Allowed;
+
+    const KIND: Kind = T::KIND;
+    const EXPLAINS: bool = T::EXPLAINS;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
             return Ok(None);
         }
-        Address::read(raw, allowed).map(Some)
+        let text: StrDeserializer<'_, D::Error> = text.as_str().into_deserializer();
+        T::deserialize(text).map(Some)
+    }
+
+    fn check(&self, allowed: &Self::Allowed) -> Result<(), String> {
+        self.iter().try_for_each(|value| value.check(allowed))
     }
 
     fn expected(allowed: &Self::Allowed, unit: &str) -> String {
-        format!("{}, or \"\"", Address::expected(allowed, unit))
+        format!("{}, or \"\"", T::expected(allowed, unit))
     }
 
     fn show(&self) -> String {
         self.as_ref().map_or_else(|| quoted(""), Value::show)
-    }
-}
-
-/// A path, or nothing when the text is empty.
-impl Value for Option<PathBuf> {
-    type Allowed = ();
-
-    fn read(raw: Raw<'_>, (): &()) -> Result<Self, String> {
-        match text_of(raw)? {
-            "" => Ok(None),
-            text if text.contains('\0') => Err("there is a zero byte in it".into()),
-            text => Ok(Some(PathBuf::from(text))),
-        }
-    }
-
-    fn expected((): &(), _unit: &str) -> String {
-        "a path in quotes, or \"\"".into()
-    }
-
-    fn show(&self) -> String {
-        quoted(
-            &self
-                .as_ref()
-                .map(|path| path.to_string_lossy())
-                .unwrap_or_default(),
-        )
     }
 }
 
@@ -178,13 +300,31 @@ macro_rules! choice {
             }
         }
 
+        impl Serialize for $Name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $Name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                $( if text.eq_ignore_ascii_case($text) { return Ok($Name::$Variant); } )+
+                Err(D::Error::unknown_variant(&text, &[$( $text ),+]))
+            }
+        }
+
         impl Value for $Name {
             type Allowed = ();
 
-            fn read(raw: Raw<'_>, (): &()) -> Result<Self, String> {
-                let text = text_of(raw)?;
-                $( if text.eq_ignore_ascii_case($text) { return Ok($Name::$Variant); } )+
-                Err(String::new())
+            const KIND: Kind = Kind::Text;
+
+            fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Deserialize::deserialize(deserializer)
+            }
+
+            fn check(&self, (): &()) -> Result<(), String> {
+                Ok(())
             }
 
             fn expected((): &(), _unit: &str) -> String {
@@ -262,26 +402,4 @@ pub(super) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-pub(super) fn text_of(raw: Raw<'_>) -> Result<&str, String> {
-    match raw {
-        Raw::Toml(DeValue::String(text)) => Ok(text),
-        Raw::Toml(other) => Err(found(other)),
-        Raw::Text(text) => Ok(text),
-    }
-}
-
-/// The hint for a value of another type.
-pub(super) fn found(value: &DeValue<'_>) -> String {
-    let found = match value {
-        DeValue::String(_) => "text",
-        DeValue::Integer(_) => "a number",
-        DeValue::Float(_) => "a floating-point number",
-        DeValue::Boolean(_) => "a truth value",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    };
-    format!("this is {found}")
 }
