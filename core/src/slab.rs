@@ -146,10 +146,37 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Whether `key` still means a value.
+    /// The value that `key` means, unless it is gone.
     #[inline]
-    pub(crate) fn contains(&self, key: Key) -> bool {
-        self.find(key).is_some()
+    pub(crate) fn find_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation {
+            slot.value.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// The value at `index` with its whole key.
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let generation = slot.generation;
+        let key = Key { index, generation };
+        slot.value.as_mut().map(|value| (key, value))
+    }
+
+    /// The first index in use from `index` on: a step of a walk during which values may come and go.
+    pub(crate) fn next_from(&self, index: u32) -> Option<u32> {
+        let rest = self.slots.get(index as usize..)?;
+        let skipped = rest.iter().position(|slot| slot.value.is_some())?;
+        index.checked_add(u32::try_from(skipped).ok()?)
+    }
+
+    /// The values by their indexes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let slots = (0..).zip(&self.slots);
+        slots.filter_map(|(index, slot)| Some((index, slot.value.as_ref()?)))
     }
 
     /// The whole key of the value at `index`.

@@ -9,10 +9,11 @@ use crate::time::Time;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, ConnKey, State, Step, read, step};
+use super::conn::{CloseKind, Conn, ConnKey, State, Step};
 use super::counters::{CloseReason, Rejected};
 use super::shares::Bound;
 use super::sources::{Admission, Offence, Refusal, interval, network};
+use super::wait::Wait;
 
 /// How a connection comes to want a half-open place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Edge {
             return self.reject(Rejected::UntrustedProxy);
         }
         let limits = &self.config.limits;
-        if self.conns.slab.len() >= self.shares.most(Bound::Connections) {
+        if self.conns.len() >= self.shares.most(Bound::Connections) {
             return self.reject(Rejected::TooManyConnections);
         }
         let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
@@ -53,7 +54,7 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return Err(rejected);
         }
-        let Some(key) = self.conns.slab.insert(Conn::new(step, peer, admission)) else {
+        let Some(key) = self.conns.insert(Conn::new(step, peer, admission)) else {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
@@ -62,16 +63,11 @@ impl Edge {
             self.shares.accepts().take(now, burst, every);
         }
         self.counters.accepted += 1;
-        self.conns.half_open += 1;
-        self.conns
-            .steps
-            .arm(&mut self.conns.slab, key.index, step::STRANGER, now);
+        self.conns.join_strangers(key.0.index);
         if !self.config.limits.handshake_timeout.is_zero() {
-            self.conns
-                .reads
-                .arm(&mut self.conns.slab, key.index, read::HANDSHAKE, now);
+            self.conns.arm(Wait::Handshake, key.0.index, now);
         }
-        Ok(ConnKey(key))
+        Ok(key)
     }
 
     /// What the connection at `index` sent while its PROXY header was awaited. When that is whole, its source is counted in, and
@@ -82,9 +78,7 @@ impl Edge {
         index: u32,
         input: &mut &[u8],
     ) -> Result<(), CloseReason> {
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return Ok(());
-        };
+        let conn = self.conns.live_mut(index);
         let State::Handshake(Step::Proxy(header)) = &mut conn.state else {
             return Ok(());
         };
@@ -104,11 +98,10 @@ impl Edge {
         let admission = self
             .admit_source(now, source)
             .map_err(|_| CloseReason::Rejected)?;
-        if let Some(conn) = self.conns.slab.at_mut(index) {
-            conn.set_source(source);
-            conn.admission = admission;
-            conn.state = State::Handshake(Step::Version);
-        }
+        let conn = self.conns.live_mut(index);
+        conn.set_source(source);
+        conn.admission = admission;
+        conn.state = State::Handshake(Step::Version);
         Ok(())
     }
 
@@ -151,11 +144,11 @@ impl Edge {
             Arrival::Claim(index) => self.limited_source(index),
             Arrival::Handover(source) => source,
         };
-        let full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open >= max;
-        let claimant = || conns.claimants.first_to_go(joining);
+        let full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open() >= max;
+        let claimant = || conns.claimants().first_to_go(joining);
         let victim = match arrival {
             Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
-            Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants.len() >= quota => {
+            Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
                 claimant()
             }
             _ if full => self.last_newcomer().or_else(claimant),
@@ -184,10 +177,10 @@ impl Edge {
     /// asked: a neighbour behind the same address cannot keep it out.
     pub(super) fn admit_newcomer(&mut self, now: Time, index: u32) -> Result<(), CloseReason> {
         let limits = &self.config.limits;
-        let admission = match self.conns.slab.at(index) {
-            Some(conn) if limits.sources.penalties => conn.admission,
-            _ => return Ok(()),
-        };
+        if !limits.sources.penalties {
+            return Ok(());
+        }
+        let admission = self.conns.live(index).admission;
         let enforce = limits.enforce_sources;
         if admission == Admission::EXEMPT
             || enforce == Enforce::Off
@@ -201,7 +194,7 @@ impl Edge {
 
     /// The source of the half-open connection at `index`, if it is limited.
     pub(super) fn limited_source(&self, index: u32) -> Option<IpAddr> {
-        self.limited(self.conns.slab.at(index)?.source()?)
+        self.limited(self.conns.live(index).source()?)
     }
 
     /// The source that `address` belongs to, unless the limits on sources do not hold for it.
@@ -253,9 +246,8 @@ impl Edge {
             | CloseReason::Rejected
             | CloseReason::Shutdown => return,
         };
-        if let Some(conn) = self.conns.slab.at(index) {
-            self.sources.lock().punish(now, conn.admission, offence);
-        }
+        let admission = self.conns.live(index).admission;
+        self.sources.lock().punish(now, admission, offence);
     }
 }
 

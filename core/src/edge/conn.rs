@@ -4,21 +4,22 @@ use core::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use crate::deadlines::{Deadlines, Timed, Timer};
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, PublicKey};
+use crate::list::Links;
 use crate::proxy::ProxyHeader;
 use crate::queue::FrameQueue;
-use crate::slab::{Key, Slab};
+use crate::slab::Key;
 use crate::wire::frame::FrameReader;
 use crate::wire::handshake::Handshake;
 
 use super::LAST_READ_BYTES;
-use super::claimants::{Claimants, Ticket};
+use super::by_size::{Holding, Holds};
+use super::claimants::Ticket;
 use super::joins::Turn;
 use super::limits::Pace;
-use super::memory::Holding;
 use super::sources::Admission;
+use super::wait::{Timers, Wait};
 
 /// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,6 +142,8 @@ struct Opening {
     taken_bytes: usize,
     /// Whom the limits hold for: the peer, or whom its PROXY header names.
     source: IpAddr,
+    /// Its place among those that have not said what they want.
+    arrival: Links,
     /// Its place among the claimants, if it is one.
     ticket: Option<Ticket>,
 }
@@ -155,13 +158,11 @@ pub(super) struct Conn {
     opening: Option<Box<Opening>>,
     /// Where it is counted.
     pub(super) admission: Admission,
-    pub(super) read_timer: Timer,
-    pub(super) write_timer: Timer,
-    pub(super) step_timer: Timer,
-    pub(super) holding: Holding,
+    pub(super) timers: Timers,
+    holding: Holding,
     /// How fast it sent lately, where that is limited.
     pub(super) pace: Option<Box<Pace>>,
-    /// Whether it stands in the ready list.
+    /// Whether it is in the ready list.
     pub(super) ready: bool,
     /// What may be read of it though its session waits for room, and 1. 0: it has not ended.
     last_read: u32,
@@ -176,12 +177,11 @@ impl Conn {
                 control: Vec::new(),
                 taken_bytes: 0,
                 source,
+                arrival: Links::default(),
                 ticket: None,
             })),
             admission,
-            read_timer: Timer::default(),
-            write_timer: Timer::default(),
-            step_timer: Timer::default(),
+            timers: Timers::default(),
             holding: Holding::default(),
             pace: None,
             ready: false,
@@ -213,6 +213,12 @@ impl Conn {
     pub(super) fn count_last_read(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.last_read = self.last_read.saturating_sub(bytes).max(1);
+    }
+
+    /// Whether it waits for this.
+    #[inline]
+    pub(super) fn waits_for(&self, wait: Wait) -> bool {
+        self.timers.is_armed(wait)
     }
 
     /// Bytes that wait in this connection.
@@ -289,6 +295,34 @@ impl Conn {
             .map_or(0, |opening| opening.taken_bytes)
     }
 
+    /// Whether it is the connection of a session, all that it says from now on being data.
+    #[inline]
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self.state, State::Established { .. })
+    }
+
+    /// Whether it is not established, and not ended.
+    #[inline]
+    pub(super) fn is_half_open(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
+    }
+
+    /// Its place among those that have not said what they want.
+    ///
+    /// # Panics
+    /// When it is not half open.
+    pub(super) fn arrival(&mut self) -> &mut Links {
+        let opening = self.opening.as_deref_mut();
+        &mut opening.expect("what is half open has an opening").arrival
+    }
+
+    /// Its place among the claimants, if it may have one.
+    pub(super) fn ticket(&mut self) -> Option<&mut Option<Ticket>> {
+        self.opening
+            .as_deref_mut()
+            .map(|opening| &mut opening.ticket)
+    }
+
     /// Where it comes from, while it is not established.
     pub(super) fn source(&self) -> Option<IpAddr> {
         self.opening.as_deref().map(|opening| opening.source)
@@ -312,126 +346,9 @@ impl Conn {
     }
 }
 
-/// Kinds of read timers: how long a handshake, a frame, or silence may last.
-pub(super) mod read {
-    pub(in super::super) const HANDSHAKE: u8 = 0;
-    pub(in super::super) const FRAME: u8 = 1;
-    pub(in super::super) const IDLE: u8 = 2;
-}
-
-/// The one kind of write timer: how long a client may take nothing.
-pub(super) const STALLED: u8 = 0;
-
-/// Kinds of step timers.
-pub(super) mod step {
-    pub(in super::super) const REPLY: u8 = 0;
-    pub(in super::super) const TAKEOVER: u8 = 1;
-    pub(in super::super) const DRAIN: u8 = 2;
-    /// Not a deadline: the order in which those came that have not said what they want.
-    pub(in super::super) const STRANGER: u8 = 3;
-    /// An established client is not read until it is within its pace again.
-    pub(in super::super) const PACED: u8 = 4;
-    pub(in super::super) const JOIN: u8 = 5;
-}
-
-/// [`Conn::read_timer`].
-#[derive(Clone, Debug)]
-pub(super) struct ReadTimer;
-
-impl Timed<Conn> for ReadTimer {
+impl Holds for Conn {
     #[inline]
-    fn timer(entry: &mut Conn) -> &mut Timer {
-        &mut entry.read_timer
+    fn holding(&mut self) -> &mut Holding {
+        &mut self.holding
     }
-}
-
-/// [`Conn::write_timer`].
-#[derive(Clone, Debug)]
-pub(super) struct WriteTimer;
-
-impl Timed<Conn> for WriteTimer {
-    #[inline]
-    fn timer(entry: &mut Conn) -> &mut Timer {
-        &mut entry.write_timer
-    }
-}
-
-/// [`Conn::step_timer`].
-#[derive(Clone, Debug)]
-pub(super) struct StepTimer;
-
-impl Timed<Conn> for StepTimer {
-    #[inline]
-    fn timer(entry: &mut Conn) -> &mut Timer {
-        &mut entry.step_timer
-    }
-}
-
-/// All connections with their timers.
-#[derive(Clone, Debug)]
-pub(super) struct Conns {
-    pub(super) slab: Slab<Conn>,
-    pub(super) reads: Deadlines<Conn, ReadTimer, 3>,
-    pub(super) writes: Deadlines<Conn, WriteTimer, 1>,
-    pub(super) steps: Deadlines<Conn, StepTimer, 6>,
-    /// Half-open connections that say whose they are.
-    pub(super) claimants: Claimants,
-    /// How many are in [`State::Handshake`].
-    pub(super) half_open: usize,
-}
-
-impl Conns {
-    pub(super) fn new() -> Self {
-        Conns {
-            slab: Slab::default(),
-            reads: Deadlines::new(),
-            writes: Deadlines::new(),
-            steps: Deadlines::new(),
-            claimants: Claimants::default(),
-            half_open: 0,
-        }
-    }
-
-    /// Half-open connections that have claimed nothing.
-    pub(super) fn newcomers(&self) -> usize {
-        self.steps.len(step::STRANGER) + self.steps.len(step::JOIN)
-    }
-
-    /// The newcomer that has not said what it wants for longest: who is silent on purpose is the oldest.
-    pub(super) fn oldest_stranger(&self) -> Option<u32> {
-        self.steps.first(step::STRANGER).map(|(index, _)| index)
-    }
-
-    /// The connection at `index` is a claimant from now on, of `source` if that is limited.
-    pub(super) fn join_claimants(&mut self, index: u32, source: Option<IpAddr>) {
-        if let Some(opening) = opening(&mut self.slab, index) {
-            opening.ticket = Some(self.claimants.join(index, source));
-        }
-    }
-
-    /// Whether the claimant at `index` waits for its takeover.
-    pub(super) fn set_waits(&mut self, index: u32, waits: bool) {
-        if let Some(opening) = opening(&mut self.slab, index) {
-            let ticket = opening.ticket.take();
-            opening.ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
-        }
-    }
-
-    /// The connection at `index` is no claimant any more, if it was one.
-    pub(super) fn leave_claimants(&mut self, index: u32) {
-        let opening = opening(&mut self.slab, index);
-        if let Some(ticket) = opening.and_then(|opening| opening.ticket.take()) {
-            self.claimants.leave(ticket);
-        }
-    }
-
-    pub(super) fn disarm_all(&mut self, index: u32) {
-        self.reads.disarm(&mut self.slab, index);
-        self.writes.disarm(&mut self.slab, index);
-        self.steps.disarm(&mut self.slab, index);
-    }
-}
-
-fn opening(slab: &mut Slab<Conn>, index: u32) -> Option<&mut Opening> {
-    slab.at_mut(index)?.opening.as_deref_mut()
 }

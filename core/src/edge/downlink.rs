@@ -10,10 +10,11 @@ use crate::wire::frame::LENGTH_BYTES;
 use crate::wire::tagged::{Flag, TAG_BYTES, Tagged};
 
 use super::Edge;
-use super::conn::{STALLED, State};
+use super::account::{Pressure, squeezed_by};
+use super::conn::State;
 use super::counters::EndReason;
-use super::memory::{Pressure, squeezed_by};
 use super::session::Place;
+use super::wait::{Slot, Wait};
 use crate::slab::room_to_keep;
 use crate::trunk::RELEASED;
 
@@ -146,9 +147,7 @@ impl Edge {
             self.pressure()
         });
         let clients = &self.config.clients;
-        let Some(session) = self.sessions.slab.at_mut(index) else {
-            return Outcome::Other;
-        };
+        let session = self.sessions.live_mut(index);
         let (max_packets, max_bytes, overflow) = match session.place {
             Place::Attached(_) => (
                 clients.channel_capacity,
@@ -183,8 +182,7 @@ impl Edge {
         if let Place::Attached(conn) = session.place {
             self.watch_writes(now, conn);
         }
-        self.account
-            .grow_session(&mut self.sessions.slab, index, frame_bytes);
+        self.sessions.grow(index, frame_bytes, &mut self.account);
         if !calm {
             self.relieve(now);
         }
@@ -194,34 +192,26 @@ impl Edge {
     /// Something waits for the client at `index`: it is to be written, and must take something in time.
     #[inline]
     pub(super) fn watch_writes(&mut self, now: Time, index: u32) {
-        let Some(conn) = self.conns.slab.at(index) else {
-            return;
-        };
-        if !matches!(conn.state, State::Established { .. }) {
+        let conn = self.conns.live(index);
+        if !conn.is_established() {
             return;
         }
-        if !conn.write_timer.is_armed() && !self.config.clients.write_timeout.is_zero() {
-            self.conns
-                .writes
-                .arm(&mut self.conns.slab, index, STALLED, now);
+        if !conn.waits_for(Wait::Write) && !self.config.clients.write_timeout.is_zero() {
+            self.conns.arm(Wait::Write, index, now);
         }
-        self.mark_ready(index);
+        self.conns.mark_ready(index);
     }
 
     /// The client at `index` took `bytes` bytes.
     #[inline]
     pub(super) fn written(&mut self, now: Time, index: u32, bytes: usize) {
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let mut conn = self.conns.live_mut(index);
         let control = bytes.min(conn.control().len());
         if control > 0 {
             conn.control_written(control);
-            self.account.recount_conn(&mut self.conns.slab, index);
+            self.conns.recount(index, &mut self.account);
+            conn = self.conns.live_mut(index);
         }
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
         let bytes = bytes - control;
         match &mut conn.state {
             State::Established { session } => {
@@ -234,7 +224,7 @@ impl Edge {
             State::Draining(queue) => {
                 queue.advance(bytes.min(queue.bytes()));
                 let finished = queue.is_empty() && conn.control().is_empty();
-                self.account.recount_conn(&mut self.conns.slab, index);
+                self.conns.recount(index, &mut self.account);
                 if finished {
                     self.finish_draining(now, index);
                 }
@@ -246,10 +236,7 @@ impl Edge {
     /// The client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
     #[inline]
     fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
-        let queue = &mut entry.queue;
+        let queue = &mut self.sessions.live_mut(session).queue;
         let before = queue.held_bytes();
         // An adapter that says more than was offered has a bug; what was offered is all that can be gone.
         queue.advance_keeping(bytes.min(queue.bytes()), MAX_SPARE_BUFFER_BYTES);
@@ -258,21 +245,17 @@ impl Edge {
         if let Some(buffer) = queue.surrender() {
             self.spare.keep(buffer);
         }
-        self.account
-            .shrink_session(&mut self.sessions.slab, session, gone);
+        self.sessions.shrink(session, gone, &mut self.account);
         if drained {
-            self.conns.writes.disarm(&mut self.conns.slab, index);
+            self.conns.disarm(Slot::Write, index);
         }
     }
 
     /// The client at `index` took something, and is to take more.
     #[inline]
     fn renew_write_deadline(&mut self, now: Time, index: u32) {
-        let conn = self.conns.slab.at(index);
-        if conn.is_some_and(|conn| conn.write_timer.is_armed()) {
-            self.conns
-                .writes
-                .arm(&mut self.conns.slab, index, STALLED, now);
+        if self.conns.live(index).waits_for(Wait::Write) {
+            self.conns.arm(Wait::Write, index, now);
         }
     }
 }

@@ -7,11 +7,11 @@ use crate::wire::tagged::Flag;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, ConnKey, State, Step, step};
+use super::conn::{CloseKind, Conn, ConnKey, State, Step};
 use super::counters::{CloseReason, EndReason};
-use super::session::{Place, STALE, STALE_UNUSED};
+use super::session::Place;
 use super::shares::Bound;
-use super::sources::Admission;
+use super::wait::Wait;
 
 impl Edge {
     /// The edge ends the connection at `index`; a session that it is the connection of is kept.
@@ -22,9 +22,7 @@ impl Edge {
         kind: CloseKind,
         reason: CloseReason,
     ) {
-        let Some(conn) = self.conns.slab.at(index) else {
-            return;
-        };
+        let conn = self.conns.live(index);
         if matches!(conn.state, State::Closing(_)) {
             return;
         }
@@ -36,18 +34,16 @@ impl Edge {
 
     /// The connection at `index` is the connection of no session any more: the adapter is to close it.
     fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
-        self.conns.leave_claimants(index);
         self.end_wait_for_turn(index, false);
-        self.conns.disarm_all(index);
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let conn = self.conns.live(index);
         if matches!(conn.state, State::Closing(_)) {
             return;
         }
-        if matches!(conn.state, State::Handshake(_)) {
-            self.conns.half_open -= 1;
+        if conn.is_half_open() {
+            self.conns.leave_half_open(index);
         }
+        self.conns.disarm_all(index);
+        let conn = self.conns.live_mut(index);
         let kind = match kind {
             CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
             kind => kind,
@@ -55,59 +51,38 @@ impl Edge {
         conn.state = State::Closing(kind);
         conn.reader.clear();
         conn.forget_opening();
-        self.account.recount_conn(&mut self.conns.slab, index);
+        self.conns.recount(index, &mut self.account);
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
         }
         self.punish(now, index, reason);
         tracing::debug!(conn = index, ?reason, "closing");
-        self.mark_ready(index);
+        self.conns.mark_ready(index);
     }
 
     /// The transport of the connection at `index` is gone: nothing of it remains, a session that it is the connection of is kept.
     pub(super) fn remove_conn(&mut self, now: Time, index: u32) {
-        let Some(conn) = self.conns.slab.at(index) else {
-            return;
-        };
-        if let Some(session) = conn.session() {
+        if let Some(session) = self.conns.live(index).session() {
             self.detach(now, index, session);
         }
-        self.conns.leave_claimants(index);
         self.end_wait_for_turn(index, false);
-        self.conns.disarm_all(index);
-        self.account.forget_conn(&mut self.conns.slab, index);
-        let Some(conn) = self.conns.slab.remove(index) else {
-            return;
-        };
+        let conn = self.conns.remove(index, &mut self.account);
         self.sources.lock().release(now, conn.admission);
-        self.spare.keep_at_most(self.conns.slab.len());
-        if matches!(conn.state, State::Handshake(_)) {
-            self.conns.half_open -= 1;
-        }
+        self.spare.keep_at_most(self.conns.len());
     }
 
     /// The session's client is away from now on, if it may be.
     fn detach(&mut self, now: Time, index: u32, session: u32) {
         self.keep_held_frames(index, session);
-        let source = self
-            .conns
-            .slab
-            .at(index)
-            .map_or(Admission::EXEMPT, |conn| conn.admission);
+        let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
         let limits = &self.config.limits;
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
-        entry.place = Place::Away;
+        let entry = self.sessions.live_mut(session);
         // What was half-written is sent again whole.
         entry.queue.rewind();
         let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
         self.counters.dropped += 1;
-        let kind = if entry.exchanged { STALE } else { STALE_UNUSED };
-        self.sessions
-            .stale
-            .arm(&mut self.sessions.slab, session, kind, now);
+        self.sessions.begin_absence(session, now);
         if clients.stale_timeout.is_zero() {
             return self.end_session(now, session, EndReason::Expired);
         }
@@ -123,17 +98,12 @@ impl Edge {
         let chain = sources.chain(source);
         let over = sources.count_stale(source, &limits.sources);
         drop(sources);
-        let absent = &mut self.sessions.absent;
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
-        let exchanged = entry.exchanged;
-        entry.absence = Some(Box::new(absent.enter(source, &chain, session, exchanged)));
+        self.sessions.count_absence(session, source, &chain);
         let full = over.filter(|_| limits.enforce_sources == Enforce::On);
         let makes_room = match full {
-            Some(full) => absent.first_of(full),
+            Some(full) => self.sessions.absent().first_of(full),
             None if self.sessions.away() > self.shares.most(Bound::Away) => {
-                self.sessions.absent.first_of_most()
+                self.sessions.absent().first_of_most()
             }
             None => return,
         };
@@ -144,38 +114,22 @@ impl Edge {
 
     /// The session is not away any more: its client is back, or it ends.
     pub(super) fn end_absence(&mut self, now: Time, session: u32) {
-        self.sessions.stale.disarm(&mut self.sessions.slab, session);
-        if let Some(entry) = self.sessions.slab.at_mut(session)
-            && let Some(absence) = entry.absence.take()
-        {
-            let mut sources = self.sources.lock();
-            let chain = sources.chain(absence.admission);
-            self.sessions.absent.leave(&absence, &chain, session);
-            sources.release_stale(now, absence.admission);
+        let sources = |admission| self.sources.lock().chain(admission);
+        if let Some(admission) = self.sessions.end_absence(session, sources) {
+            self.sources.lock().release_stale(now, admission);
         }
-    }
-
-    /// The entry of a session that has ended is not needed any more.
-    pub(super) fn free_session(&mut self, session: u32) {
-        self.account
-            .forget_session(&mut self.sessions.slab, session);
-        self.sessions.slab.remove(session);
     }
 
     /// A newer connection was proven to be the session's client: the old one ends, all that it had not taken goes to the new one.
     pub(super) fn replace_conn(&mut self, now: Time, old: u32, session: u32) {
         self.keep_held_frames(old, session);
-        if let Some(entry) = self.sessions.slab.at_mut(session) {
-            entry.queue.rewind();
-        }
+        self.sessions.live_mut(session).queue.rewind();
         self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
     }
 
     /// The session ends for good: its id means nothing from now on, and the backend hears why, once, after all that the client said.
     pub(super) fn end_session(&mut self, now: Time, session: u32, reason: EndReason) {
-        let Some(entry) = self.sessions.slab.at(session) else {
-            return;
-        };
+        let entry = self.sessions.live(session);
         let (id, place) = (entry.id, entry.place);
         if place == Place::Ended {
             return;
@@ -190,35 +144,28 @@ impl Edge {
             *count += 1;
         }
         self.warn_of_first(reason);
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
+        let entry = self.sessions.live_mut(session);
         entry.place = Place::Ended;
         entry.shared = None;
         let queue = mem::take(&mut entry.queue);
         let freed = !entry.waiting;
-        self.account
-            .recount_session(&mut self.sessions.slab, session);
+        self.sessions.recount(session, &mut self.account);
         if freed {
-            self.free_session(session);
+            self.sessions.remove(session, &mut self.account);
         }
         tracing::debug!(%id, reason = reason.text(), "session ended");
         let Place::Attached(index) = place else {
             return;
         };
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
-        let established = matches!(conn.state, State::Established { .. });
+        let conn = self.conns.live_mut(index);
+        let established = conn.is_established();
         let pending = !conn.control().is_empty() || !queue.is_empty();
         if reason == EndReason::Kicked && established && pending {
             conn.state = State::Draining(Box::new(queue));
-            self.account.recount_conn(&mut self.conns.slab, index);
+            self.conns.recount(index, &mut self.account);
             self.conns.disarm_all(index);
-            self.conns
-                .steps
-                .arm(&mut self.conns.slab, index, step::DRAIN, now);
-            self.mark_ready(index);
+            self.conns.arm(Wait::Drain, index, now);
+            self.conns.mark_ready(index);
         } else {
             // Who was told to go may hear all that was sent; who takes nothing is not waited for.
             let kind = if reason == EndReason::Kicked {
@@ -265,7 +212,7 @@ impl Edge {
     /// How the adapter is to close a connection that is still there when the edge has ended.
     #[must_use]
     pub fn client_end(&self, conn: ConnKey) -> CloseKind {
-        match self.conns.slab.find(conn.0) {
+        match self.conns.find(conn) {
             Some(conn) if is_mistaken_for_refusal(conn, CloseReason::Shutdown) => CloseKind::Abort,
             _ => CloseKind::Graceful,
         }
@@ -273,12 +220,12 @@ impl Edge {
 
     /// A shutdown has nothing to hand over to who is not established.
     pub(super) fn close_half_open(&mut self, now: Time) {
-        for index in 0..self.conns.slab.end() {
-            if let Some(conn) = self.conns.slab.at(index)
-                && matches!(conn.state, State::Handshake(_))
-            {
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            if self.conns.live(index).is_half_open() {
                 self.close_conn(now, index, CloseKind::Graceful, CloseReason::Shutdown);
             }
+            from = index + 1;
         }
     }
 }

@@ -3,16 +3,16 @@
 use core::net::IpAddr;
 
 use crate::id::{ClientId, ShardId};
-use crate::slab::Key;
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
 use super::Edge;
 use super::admission::Arrival;
-use super::conn::{Conn, ConnKey, State, Step, read};
+use super::conn::{Conn, ConnKey, State, Step};
 use super::counters::Rejected;
 use super::shares::Bound;
 use super::sources::Admission;
+use super::wait::Wait;
 
 /// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
 ///
@@ -47,11 +47,9 @@ impl Edge {
 
     /// The adapter is to take the connection to the shard that `id` names.
     pub(super) fn offer_handover(&mut self, index: u32, id: ClientId) {
-        if let Some(conn) = self.conns.slab.at_mut(index) {
-            conn.state = State::Handshake(Step::Elsewhere(id));
-            self.conns.steps.disarm(&mut self.conns.slab, index);
-            self.mark_ready(index);
-        }
+        self.conns.leave_strangers(index);
+        self.conns.live_mut(index).state = State::Handshake(Step::Elsewhere(id));
+        self.conns.mark_ready(index);
     }
 
     /// The shard that this connection is to be taken to now. The adapter asks it of every connection that it is handed, before
@@ -59,7 +57,7 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn client_handover(&self, conn: ConnKey) -> Option<ShardId> {
-        match &self.conns.slab.find(conn.0)?.state {
+        match &self.conns.find(conn)?.state {
             State::Handshake(Step::Elsewhere(id)) => Some(id.shard()),
             _ => None,
         }
@@ -69,15 +67,12 @@ impl Edge {
     pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
         self.advance(now);
         let index = conn.0.index;
-        let offered = self.conns.slab.find(conn.0)?;
+        let offered = self.conns.find(conn)?;
         let State::Handshake(Step::Elsewhere(id)) = offered.state else {
             return None;
         };
         let source = offered.source()?;
-        self.conns.disarm_all(index);
-        self.account.forget_conn(&mut self.conns.slab, index);
-        let mut conn = self.conns.slab.remove(index)?;
-        self.conns.half_open -= 1;
+        let mut conn = self.conns.remove(index, &mut self.account);
         self.counters.handed_over += 1;
         self.settle();
         Some(Handover {
@@ -100,7 +95,7 @@ impl Edge {
         let admitted = self.admit_handover(now, handover);
         self.settle();
         match admitted {
-            Ok(key) => Ok(ConnKey(key)),
+            Ok(key) => Ok(key),
             Err(rejected) => {
                 self.sources.lock().release(now, admission);
                 self.reject(rejected)
@@ -114,11 +109,11 @@ impl Edge {
         self.sources.lock().release(now, handover.admission);
     }
 
-    fn admit_handover(&mut self, now: Time, handover: Handover) -> Result<Key, Rejected> {
+    fn admit_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
             return Err(Rejected::Shutdown);
         }
-        if self.conns.slab.len() >= self.shares.most(Bound::Connections) {
+        if self.conns.len() >= self.shares.most(Bound::Connections) {
             return Err(Rejected::TooManyConnections);
         }
         let source = self.limited(handover.source);
@@ -128,18 +123,15 @@ impl Edge {
         conn.resume_opening(handover.control, handover.taken_bytes);
         let key = self
             .conns
-            .slab
             .insert(conn)
             .ok_or(Rejected::TooManyConnections)?;
-        self.conns.half_open += 1;
+        let index = key.0.index;
         if !self.config.limits.handshake_timeout.is_zero() {
-            self.conns
-                .reads
-                .arm(&mut self.conns.slab, key.index, read::HANDSHAKE, now);
+            self.conns.arm(Wait::Handshake, index, now);
         }
-        self.handle_claim(now, key.index, handover.id);
-        self.account.recount_conn(&mut self.conns.slab, key.index);
-        self.mark_ready(key.index);
+        self.handle_claim(now, index, handover.id);
+        self.conns.recount(index, &mut self.account);
+        self.conns.mark_ready(index);
         Ok(key)
     }
 }

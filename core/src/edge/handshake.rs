@@ -7,12 +7,13 @@ use crate::time::Time;
 use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
 
 use super::Edge;
+use super::account::Pressure;
 use super::admission::Arrival;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, Joining, State, Step, step};
+use super::conn::{CloseKind, Joining, State, Step};
 use super::counters::CloseReason;
-use super::memory::Pressure;
 use super::shares::Bound;
+use super::wait::{Slot, Wait};
 
 /// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
 /// two bytes before it.
@@ -25,15 +26,13 @@ impl Edge {
         if let Err(reason) = self.handle_proxy_header(now, index, &mut input) {
             return self.close_conn(now, index, CloseKind::Graceful, reason);
         }
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
         conn.count_taken(input.len());
         // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
         let mut reader = mem::take(&mut conn.reader);
         let outcome = loop {
-            match self.conns.slab.at(index).map(|conn| &conn.state) {
-                Some(State::Handshake(step)) if !step.is_paused() => {}
+            match &self.conns.live(index).state {
+                State::Handshake(step) if !step.is_paused() => {}
                 _ => break Ok(()),
             }
             match reader.next_frame(&mut input, MAX_HANDSHAKE_BODY_BYTES) {
@@ -50,9 +49,7 @@ impl Edge {
         if let Err(reason) = outcome {
             return self.close_conn(now, index, CloseKind::Graceful, reason);
         }
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
         conn.reader = reader;
         match &conn.state {
             State::Established { session } => {
@@ -78,9 +75,7 @@ impl Edge {
         packet: Result<Handshake<'_>, HandshakeError>,
     ) -> Result<(), CloseReason> {
         let packet = packet.map_err(|_| CloseReason::BadHandshake)?;
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return Ok(());
-        };
+        let conn = self.conns.live_mut(index);
         let State::Handshake(step) = &mut conn.state else {
             return Ok(());
         };
@@ -88,7 +83,7 @@ impl Edge {
             (Step::Version, Handshake::ProtocolVersion(PROTOCOL_VERSION)) => {
                 conn.state = State::Handshake(Step::Key);
                 conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
-                self.mark_ready(index);
+                self.conns.mark_ready(index);
                 Ok(())
             }
             (Step::Version, Handshake::ProtocolVersion(_)) => Err(CloseReason::BadVersion),
@@ -134,21 +129,18 @@ impl Edge {
 
     /// The newcomer at `index` waits until those who come back leave it a turn.
     fn wait_for_turn(&mut self, now: Time, index: u32, key: PublicKey) {
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        self.conns.leave_strangers(index);
+        let conn = self.conns.live_mut(index);
         let source = self.sources.lock().chain(conn.admission).widest();
         let turn = self.joins.enter(source, index);
         let joining = Joining { key, source, turn };
         conn.state = State::Handshake(Step::Join(Box::new(joining)));
-        self.conns
-            .steps
-            .arm(&mut self.conns.slab, index, step::JOIN, now);
+        self.conns.arm(Wait::Join, index, now);
     }
 
     /// The connection at `index`, if it waits for its turn, does so no longer; its key. `served`: because it was its turn.
     pub(super) fn end_wait_for_turn(&mut self, index: u32, served: bool) -> Option<PublicKey> {
-        match &self.conns.slab.at(index)?.state {
+        match &self.conns.live(index).state {
             State::Handshake(Step::Join(joining)) => {
                 self.joins.leave(joining.source, joining.turn, served);
                 Some(joining.key)
@@ -158,7 +150,7 @@ impl Edge {
     }
 
     fn begin_session(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
-        if self.sessions.slab.len() >= self.shares.most(Bound::Sessions) {
+        if self.sessions.len() >= self.shares.most(Bound::Sessions) {
             return Err(CloseReason::TooManySessions);
         }
         if self.pressure() >= Pressure::Full {
@@ -185,30 +177,24 @@ impl Edge {
             match self.begin_session(now, next, key) {
                 Ok(()) => {
                     self.handle_handshake_bytes(now, next, &[]);
-                    self.account.recount_conn(&mut self.conns.slab, next);
+                    self.conns.recount(next, &mut self.account);
                 }
                 Err(reason) => self.close_conn(now, next, CloseKind::Graceful, reason),
             }
         }
-        let waits = |conn: &Conn| matches!(conn.state, State::Handshake(Step::Join(_)));
-        if self.conns.slab.at(index).is_some_and(waits) {
-            self.conns
-                .steps
-                .arm(&mut self.conns.slab, index, step::JOIN, now);
+        if let State::Handshake(Step::Join(_)) = self.conns.live(index).state {
+            self.conns.arm(Wait::Join, index, now);
         }
     }
 
     /// The connection at `index` speaks for the session from now on; `last` closes the handshake.
     pub(super) fn establish(&mut self, index: u32, session: u32, last: Handshake<'_>) {
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        self.conns.leave_half_open(index);
+        let conn = self.conns.live_mut(index);
         conn.push_control(last);
         conn.state = State::Established { session };
-        self.conns.half_open -= 1;
-        self.conns.leave_claimants(index);
-        self.conns.reads.disarm(&mut self.conns.slab, index);
-        self.conns.steps.disarm(&mut self.conns.slab, index);
-        self.mark_ready(index);
+        self.conns.disarm(Slot::Read, index);
+        self.conns.disarm(Slot::Step, index);
+        self.conns.mark_ready(index);
     }
 }

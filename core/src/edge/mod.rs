@@ -7,10 +7,11 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's face towards its adapter |
 //! | `conn.rs`, `session.rs`, `../link.rs` | the three things that have a state |
+//! | `conns.rs`, `wait.rs` | the table of connections, and what they wait for |
 //! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | who is let in |
 //! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
-//! | `memory.rs` | the account of what waits |
-//! | `uplink.rs` | clients → backend, waiting for room |
+//! | `account.rs`, `by_size.rs`, `memory.rs` | the account of what waits, and who makes room when memory is short |
+//! | `line.rs`, `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
 //! | `joins.rs` | whose turn it is to begin while many come back |
@@ -19,10 +20,13 @@
 //! | `reconfigure.rs` | another configuration while it runs |
 
 mod absent;
+mod account;
 mod admission;
+mod by_size;
 mod claimants;
 mod config;
 mod conn;
+mod conns;
 mod counters;
 mod downlink;
 mod ending;
@@ -30,6 +34,7 @@ mod handover;
 mod handshake;
 mod joins;
 mod limits;
+mod line;
 mod memory;
 mod noticeable;
 mod reconfigure;
@@ -39,13 +44,13 @@ mod shares;
 mod sources;
 mod timeouts;
 mod uplink;
+mod wait;
 
 #[cfg(test)]
 mod tests;
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -53,7 +58,6 @@ use rand_core::{Rng, SeedableRng};
 use crate::id::ClientIds;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 use crate::link::Link;
-use crate::slab::room_to_keep;
 use crate::time::Time;
 
 pub use config::{
@@ -66,15 +70,18 @@ pub use handover::Handover;
 pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
-use conn::{Conns, State, Step};
+use account::Account;
+use conn::{State, Step};
+use conns::Conns;
 use downlink::Spare;
 use joins::Joins;
 use limits::{Bucket, Storm};
-use memory::Account;
+use line::Line;
 use session::{Place, Sessions};
 pub(crate) use shares::TrunkShare;
 use shares::{Bound, Shares};
 use sources::SharedSources;
+use wait::Wait;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
@@ -125,10 +132,7 @@ pub struct Edge {
     joins: Joins,
     account: Account,
     link: Link,
-    /// Sessions in line for room on the link, by index. At most one entry for each session.
-    waiting: VecDeque<u32>,
-    /// Connections about which something changed. At most one entry for each.
-    ready: VecDeque<ConnKey>,
+    line: Line,
     spare: Spare,
     unknown_notices: Bucket,
     shutdown_at: Option<Time>,
@@ -172,8 +176,7 @@ impl Edge {
             shares,
             storm: Storm::default(),
             joins: Joins::default(),
-            waiting: VecDeque::new(),
-            ready: VecDeque::new(),
+            line: Line::default(),
             spare: Spare::default(),
             unknown_notices: Bucket::full(Time::ZERO),
             shutdown_at: None,
@@ -209,18 +212,18 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn read_budget(&self, conn: ConnKey) -> usize {
-        let Some(conn) = self.conns.slab.find(conn.0) else {
+        let Some(conn) = self.conns.find(conn) else {
             return 0;
         };
         match &conn.state {
             _ if self.shutdown_at.is_some() => 0,
             // Its pace.
-            State::Established { .. } if conn.step_timer.is_armed() => 0,
-            State::Established { session } => match self.sessions.slab.at(*session) {
-                Some(session) if session.waiting => conn.last_read().min(READ_BYTES),
-                Some(_) if conn.pace.is_some() => PACED_READ_BYTES,
-                _ => self.squeeze()(READ_BYTES),
-            },
+            State::Established { .. } if conn.waits_for(Wait::Pace) => 0,
+            State::Established { session } if self.sessions.live(*session).waiting => {
+                conn.last_read().min(READ_BYTES)
+            }
+            State::Established { .. } if conn.pace.is_some() => PACED_READ_BYTES,
+            State::Established { .. } => self.squeeze()(READ_BYTES),
             State::Handshake(step) if step.is_paused() => 0,
             State::Handshake(_) => self
                 .config
@@ -238,7 +241,7 @@ impl Edge {
     /// The client sent `bytes`.
     pub fn handle_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
         let now = self.advance(now);
-        let Some(connection) = self.conns.slab.find(conn.0) else {
+        let Some(connection) = self.conns.find(conn) else {
             return;
         };
         self.counters.client_bytes_in += bytes.len() as u64;
@@ -252,8 +255,7 @@ impl Edge {
             State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
             State::Draining(_) | State::Closing(_) => return,
         }
-        self.account
-            .recount_conn(&mut self.conns.slab, conn.0.index);
+        self.conns.recount(conn.0.index, &mut self.account);
         self.relieve(now);
         self.settle();
     }
@@ -263,17 +265,13 @@ impl Edge {
     /// is not held until there is room (SPEC 10.4(f)).
     pub fn handle_client_ending(&mut self, now: Time, conn: ConnKey) {
         self.advance(now);
-        let Some(State::Established { session }) =
-            self.conns.slab.find(conn.0).map(|conn| &conn.state)
+        let Some(State::Established { session }) = self.conns.find(conn).map(|conn| &conn.state)
         else {
             return;
         };
-        let waits = self.sessions.slab.at(*session).is_some_and(|s| s.waiting);
-        if waits
-            && let Some(connection) = self.conns.slab.at_mut(conn.0.index)
-            && connection.begin_last_read()
-        {
-            self.mark_ready(conn.0.index);
+        let index = conn.0.index;
+        if self.sessions.live(*session).waiting && self.conns.live_mut(index).begin_last_read() {
+            self.conns.mark_ready(index);
         }
     }
 
@@ -281,20 +279,20 @@ impl Edge {
     /// reason. What has arrived there is to be read first, up to [`LAST_READ_BYTES`], or a takeover would throw it away (SPEC 9.3(c)).
     #[must_use]
     pub fn takeover_of(&self, conn: ConnKey) -> Option<ConnKey> {
-        let State::Handshake(Step::Response(claim)) = &self.conns.slab.find(conn.0)?.state else {
+        let State::Handshake(Step::Response(claim)) = &self.conns.find(conn)?.state else {
             return None;
         };
-        let session = self.sessions.slab.at(self.sessions.lookup(claim.id)?)?;
+        let session = self.sessions.live(self.sessions.lookup(claim.id)?);
         let Place::Attached(old) = session.place else {
             return None;
         };
-        self.conns.slab.key_at(old).map(ConnKey)
+        Some(self.conns.key(old))
     }
 
     /// The client's connection is no more; `conn` is dead from now on.
     pub fn handle_client_closed(&mut self, now: Time, conn: ConnKey, cause: Closed) {
         let now = self.advance(now);
-        if self.conns.slab.contains(conn.0) {
+        if self.conns.find(conn).is_some() {
             tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
             self.remove_conn(now, conn.0.index);
             self.settle();
@@ -305,15 +303,11 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn client_output(&self, conn: ConnKey) -> [&[u8]; 2] {
-        let Some(conn) = self.conns.slab.find(conn.0) else {
+        let Some(conn) = self.conns.find(conn) else {
             return [&[], &[]];
         };
         let queued = match &conn.state {
-            State::Established { session } => self
-                .sessions
-                .slab
-                .at(*session)
-                .map_or(&[][..], |s| s.queue.output()),
+            State::Established { session } => self.sessions.live(*session).queue.output(),
             State::Draining(queue) => queue.output(),
             State::Handshake(_) => &[],
             State::Closing(_) => return [&[], &[]],
@@ -324,7 +318,7 @@ impl Edge {
     /// The client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).
     pub fn handle_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
         let now = self.advance(now);
-        if self.conns.slab.contains(conn.0) {
+        if self.conns.find(conn).is_some() {
             self.counters.client_bytes_out += bytes as u64;
             self.written(now, conn.0.index, bytes);
             self.settle();
@@ -336,7 +330,7 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn client_close(&self, conn: ConnKey) -> Option<CloseKind> {
-        match self.conns.slab.find(conn.0)?.state {
+        match self.conns.find(conn)?.state {
             State::Closing(kind) => Some(kind),
             _ => None,
         }
@@ -345,18 +339,7 @@ impl Edge {
     /// A connection whose output, read budget or close changed.
     #[inline]
     pub fn poll_client(&mut self) -> Option<ConnKey> {
-        while let Some(key) = self.ready.pop_front() {
-            if self.conns.slab.contains(key.0) {
-                if let Some(conn) = self.conns.slab.at_mut(key.0.index) {
-                    conn.ready = false;
-                }
-                return Some(key);
-            }
-        }
-        if let Some(keep) = room_to_keep(0, self.ready.capacity()) {
-            self.ready.shrink_to(keep);
-        }
-        None
+        self.conns.pop_ready()
     }
 
     // ---- the backend link
@@ -474,14 +457,14 @@ impl Edge {
     /// Whether nothing queued waits for the link or for a client.
     fn is_handed_over(&self) -> bool {
         let waits_for_client = || {
-            let mut sessions =
-                (0..self.sessions.slab.end()).filter_map(|at| self.sessions.slab.at(at));
-            sessions.any(|one| matches!(one.place, Place::Attached(_)) && !one.queue.is_empty())
+            let mut sessions = self.sessions.iter();
+            sessions
+                .any(|(_, one)| matches!(one.place, Place::Attached(_)) && !one.queue.is_empty())
         };
         self.link.queue.is_empty()
-            && self.waiting.is_empty()
-            && self.conns.writes.len(conn::STALLED) == 0
-            && self.conns.steps.len(conn::step::DRAIN) == 0
+            && self.line.is_empty()
+            && self.conns.waiting_for(Wait::Write) == 0
+            && self.conns.waiting_for(Wait::Drain) == 0
             // Without a write deadline nothing lists who has something to take.
             && (!self.config.clients.write_timeout.is_zero() || !waits_for_client())
     }
@@ -496,17 +479,17 @@ impl Edge {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            connections: self.conns.slab.len(),
-            half_open: self.conns.half_open,
+            connections: self.conns.len(),
+            half_open: self.conns.half_open(),
             // One table for all shards, shown once.
             sources: match self.config.shard.as_u8() {
                 0 => self.sources.lock().len(),
                 _ => 0,
             },
-            sessions: self.sessions.slab.len(),
+            sessions: self.sessions.len(),
             stale: self.sessions.away(),
             ending: self.sessions.ending(),
-            waiting: self.waiting.len(),
+            waiting: self.line.len(),
             link_packets: self.link.queue.packets(),
             link_bytes: self.link.queue.held_bytes(),
             held_bytes: self.held_bytes(),
@@ -525,20 +508,18 @@ impl Edge {
 
     fn tell_shares(&mut self) {
         let held = [
-            self.conns.slab.len(),
-            self.conns.half_open,
-            self.sessions.slab.len(),
+            self.conns.len(),
+            self.conns.half_open(),
+            self.sessions.len(),
             self.sessions.away(),
             self.held_bytes(),
         ];
-        self.shares.settle(held, self.waiting.len());
+        self.shares.settle(held, self.line.len());
     }
 
     #[cold]
     fn count_last_read(&mut self, index: u32, bytes: usize) {
-        if let Some(conn) = self.conns.slab.at_mut(index) {
-            conn.count_last_read(bytes);
-        }
+        self.conns.live_mut(index).count_last_read(bytes);
     }
 
     /// The trunk's part in what the shards share.
@@ -556,17 +537,5 @@ impl Edge {
     fn advance(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         self.now
-    }
-
-    /// Something about the connection at `index` changed.
-    #[inline]
-    fn mark_ready(&mut self, index: u32) {
-        if let Some(key) = self.conns.slab.key_at(index)
-            && let Some(conn) = self.conns.slab.at_mut(index)
-            && !conn.ready
-        {
-            conn.ready = true;
-            self.ready.push_back(ConnKey(key));
-        }
     }
 }

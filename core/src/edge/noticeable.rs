@@ -2,7 +2,6 @@
 
 use core::hash::{Hash, Hasher};
 
-use crate::deadlines::Timer;
 use crate::time::Time;
 
 use super::Edge;
@@ -16,19 +15,14 @@ impl Edge {
     /// agreement and its open challenges, which nobody notices. Two are compared as of the same `now`.
     #[doc(hidden)]
     pub fn hash_sessions(&self, now: Time, hasher: &mut impl Hasher) {
-        self.waiting.hash(hasher);
-        for index in 0..self.sessions.slab.end() {
-            let Some(session) = self.sessions.slab.at(index) else {
-                continue;
-            };
+        self.line.hash(hasher);
+        for (_, session) in self.sessions.iter() {
             hash_session(now, session, hasher);
-            if let Place::Attached(conn) = session.place
-                && let Some(conn) = self.conns.slab.at(conn)
-            {
-                hash_conn(conn, hasher);
+            if let Place::Attached(conn) = session.place {
+                hash_conn(self.conns.live(conn), hasher);
             }
         }
-        self.sessions.absent.first_of_most().hash(hasher);
+        self.sessions.absent().first_of_most().hash(hasher);
     }
 }
 
@@ -43,7 +37,7 @@ fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
     session.queue.output().hash(hasher);
     session.queue.held_bytes().hash(hasher);
     (session.waiting, session.exchanged).hash(hasher);
-    hash_timer(&session.stale_timer, hasher);
+    session.away_since().hash(hasher);
     session.backlog_bytes().hash(hasher);
     session.takeovers.left(now, TAKEOVER_INTERVAL).hash(hasher);
 }
@@ -53,11 +47,5 @@ fn hash_conn(conn: &Conn, hasher: &mut impl Hasher) {
     matches!(conn.state, State::Established { .. }).hash(hasher);
     conn.reader.buffered_bytes().hash(hasher);
     conn.control().hash(hasher);
-    for timer in [&conn.read_timer, &conn.write_timer, &conn.step_timer] {
-        hash_timer(timer, hasher);
-    }
-}
-
-fn hash_timer(timer: &Timer, hasher: &mut impl Hasher) {
-    timer.kind().map(|kind| (kind, timer.since())).hash(hasher);
+    conn.timers.running().hash(hasher);
 }

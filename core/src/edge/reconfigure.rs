@@ -6,8 +6,9 @@ use crate::time::Time;
 
 use super::Edge;
 use super::config::EdgeConfig;
-use super::conn::{STALLED, State, read, step};
+use super::conn::State;
 use super::shares::Bound;
+use super::wait::{Slot, Wait};
 
 impl Edge {
     /// Takes another configuration, whole, in this step: what was handled before it was handled by the old one, what comes after it by
@@ -26,8 +27,10 @@ impl Edge {
         self.shares.set_bounds(&self.config);
         self.account.set_bound(self.shares.own(Bound::Memory));
         self.link.set_bounds(&self.config.master);
-        for index in 0..self.conns.slab.end() {
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
             self.rearm(now, index, &old);
+            from = index + 1;
         }
         // There may be more room on the link than before.
         self.serve_line(now);
@@ -38,18 +41,14 @@ impl Edge {
     /// where its timer was armed. What is still finite needs nothing, since a timer knows when it was armed and not when it ends.
     fn rearm(&mut self, now: Time, index: u32, old: &EdgeConfig) {
         let (clients, limits) = (&self.config.clients, &self.config.limits);
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
         let session = match conn.state {
             State::Handshake(_) => {
                 let endless = limits.handshake_timeout.is_zero();
                 if endless {
-                    self.conns.reads.disarm(&mut self.conns.slab, index);
-                } else if !conn.read_timer.is_armed() {
-                    self.conns
-                        .reads
-                        .arm(&mut self.conns.slab, index, read::HANDSHAKE, now);
+                    self.conns.disarm(Slot::Read, index);
+                } else if !conn.waits_for(Wait::Handshake) {
+                    self.conns.arm(Wait::Handshake, index, now);
                 }
                 return;
             }
@@ -59,31 +58,25 @@ impl Edge {
         if clients.pace != old.clients.pace || clients.enforce_pace != old.clients.enforce_pace {
             // What it owes was reckoned at other rates.
             conn.pace = None;
-            if conn.step_timer.is(step::PACED) {
-                self.conns.steps.disarm(&mut self.conns.slab, index);
-                self.mark_ready(index);
+            if conn.waits_for(Wait::Pace) {
+                self.conns.disarm(Slot::Step, index);
+                self.conns.mark_ready(index);
             }
         }
         let clients = &self.config.clients;
-        let Some((conn, entry)) = self
-            .conns
-            .slab
-            .at(index)
-            .zip(self.sessions.slab.at(session))
-        else {
-            return;
-        };
-        let (queued, stalled) = (!entry.queue.is_empty(), conn.write_timer.is(STALLED));
-        let runs_on = (conn.read_timer.is(read::FRAME) && !clients.frame_timeout.is_zero())
-            || (conn.read_timer.is(read::IDLE) && !clients.idle_timeout.is_zero());
+        let conn = self.conns.live(index);
+        let entry = self.sessions.live(session);
+        let (queued, stalled) = (!entry.queue.is_empty(), conn.waits_for(Wait::Write));
+        let runs_on = (conn.waits_for(Wait::Frame) && !clients.frame_timeout.is_zero())
+            || (conn.waits_for(Wait::Idle) && !clients.idle_timeout.is_zero());
         // What is not read is not late.
-        let is_read = !entry.waiting && !conn.step_timer.is_armed();
+        let is_read = !entry.waiting && !conn.waits_for(Wait::Pace);
         if is_read && !runs_on {
-            self.conns.reads.disarm(&mut self.conns.slab, index);
+            self.conns.disarm(Slot::Read, index);
             self.watch_reads(now, index, true);
         }
         if self.config.clients.write_timeout.is_zero() {
-            self.conns.writes.disarm(&mut self.conns.slab, index);
+            self.conns.disarm(Slot::Write, index);
         } else if queued && !stalled {
             self.watch_writes(now, index);
         }

@@ -16,9 +16,10 @@ use crate::wire::handshake::Handshake;
 use crate::wire::tagged::Flag;
 
 use super::Edge;
-use super::conn::{Claim, CloseKind, State, Step, step};
+use super::conn::{Claim, CloseKind, State, Step};
 use super::counters::CloseReason;
 use super::session::Place;
+use super::wait::{Slot, Wait};
 
 /// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
 /// whether an id exists.
@@ -56,47 +57,40 @@ impl Edge {
             plain,
             sealed,
         });
-        if let Some(conn) = self.conns.slab.at_mut(index) {
-            conn.state = State::Handshake(Step::Reply(claim));
-            self.conns
-                .steps
-                .arm(&mut self.conns.slab, index, step::REPLY, now);
-        }
+        self.conns.leave_strangers(index);
+        self.conns.live_mut(index).state = State::Handshake(Step::Reply(claim));
+        self.conns.arm(Wait::Reply, index, now);
     }
 
     /// The session with this id, if its client could come back now. At the deadline it could not, whether or not the reaper ran.
     fn claimable(&self, now: Time, id: ClientId) -> Option<u32> {
         let index = self.sessions.lookup(id)?;
-        let session = self.sessions.slab.at(index)?;
+        let session = self.sessions.live(index);
         let expired = session.place == Place::Away && self.expires_at(session) <= now;
         (!expired).then_some(index)
     }
 
     /// The key shared with this session's client, agreed on at most once.
     fn shared_key(&mut self, session: u32) -> &SharedKey {
-        match self.sessions.slab.at_mut(session) {
-            Some(session) => session.shared.get_or_insert_with(|| {
-                self.counters.agreements += 1;
-                Box::new(self.keys.agree(&session.public_key))
-            }),
-            None => &self.decoy,
-        }
+        let session = self.sessions.live_mut(session);
+        session.shared.get_or_insert_with(|| {
+            self.counters.agreements += 1;
+            Box::new(self.keys.agree(&session.public_key))
+        })
     }
 
     /// The reply delay is over: the challenge goes out.
     pub(super) fn send_challenge(&mut self, now: Time, index: u32) {
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
         match core::mem::replace(&mut conn.state, State::Handshake(Step::Key)) {
             State::Handshake(Step::Reply(mut claim)) => {
                 conn.push_control(Handshake::Challenge(&claim.sealed));
                 claim.sealed = Vec::new();
                 conn.state = State::Handshake(Step::Response(claim));
                 self.counters.challenges += 1;
-                self.mark_ready(index);
+                self.conns.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
-                self.account.recount_conn(&mut self.conns.slab, index);
+                self.conns.recount(index, &mut self.account);
             }
             other => conn.state = other,
         }
@@ -109,16 +103,13 @@ impl Edge {
         index: u32,
         sealed: &[u8],
     ) -> Result<(), CloseReason> {
-        let Some(State::Handshake(Step::Response(claim))) =
-            self.conns.slab.at(index).map(|conn| &conn.state)
-        else {
+        let State::Handshake(Step::Response(claim)) = &self.conns.live(index).state else {
             return Ok(());
         };
         let genuine = claim.genuine;
         let session = genuine.then(|| self.claimable(now, claim.id)).flatten();
         let key = session
-            .and_then(|session| self.sessions.slab.at(session))
-            .and_then(|session| session.shared.as_deref())
+            .and_then(|session| self.sessions.live(session).shared.as_deref())
             .unwrap_or(&self.decoy);
         let opened = key.open(sealed).ok();
         // A challenge sent back unchanged opens and matches; its nonce is what gives it away.
@@ -139,20 +130,13 @@ impl Edge {
     /// The client at `index` has proven to be the session's. It takes the session over now, or in a while if it was taken over too
     /// often, or if what earlier connections brought still fills the line to the backend.
     pub(super) fn resume(&mut self, now: Time, index: u32, session: u32) {
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
+        let entry = self.sessions.live_mut(session);
         let backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
         let live = matches!(entry.place, Place::Attached(_));
         let mut may_take = || entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
         if backlogged || (live && !may_take()) {
-            let id = entry.id;
-            if let Some(conn) = self.conns.slab.at_mut(index) {
-                conn.state = State::Handshake(Step::Takeover(id));
-                self.conns
-                    .steps
-                    .arm(&mut self.conns.slab, index, step::TAKEOVER, now);
-            }
+            self.conns.live_mut(index).state = State::Handshake(Step::Takeover(entry.id));
+            self.conns.arm(Wait::Takeover, index, now);
             self.conns.set_waits(index, true);
             return;
         }
@@ -161,29 +145,23 @@ impl Edge {
             self.replace_conn(now, old, session);
         }
         self.end_absence(now, session);
-        if let Some(entry) = self.sessions.slab.at_mut(session) {
-            entry.place = Place::Attached(index);
-        }
-        if let Some(conn) = self.conns.slab.at_mut(index) {
-            conn.state = State::Handshake(Step::Ping { session });
-        }
+        self.sessions.live_mut(session).place = Place::Attached(index);
+        self.conns.live_mut(index).state = State::Handshake(Step::Ping { session });
         self.conns.set_waits(index, false);
     }
 
     /// A takeover that had to wait is tried again.
     pub(super) fn retry_takeover(&mut self, now: Time, index: u32) {
-        let Some(State::Handshake(Step::Takeover(id))) =
-            self.conns.slab.at(index).map(|conn| &conn.state)
-        else {
+        let State::Handshake(Step::Takeover(id)) = &self.conns.live(index).state else {
             return;
         };
         match self.claimable(now, *id) {
             Some(session) => {
-                self.conns.steps.disarm(&mut self.conns.slab, index);
+                self.conns.disarm(Slot::Step, index);
                 self.resume(now, index, session);
-                self.mark_ready(index);
+                self.conns.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
-                self.account.recount_conn(&mut self.conns.slab, index);
+                self.conns.recount(index, &mut self.account);
             }
             None => self.close_conn(now, index, CloseKind::Graceful, CloseReason::ClaimLapsed),
         }
@@ -192,9 +170,7 @@ impl Edge {
     /// Whether the session's return says that many come back: once in a minute, since a few that come back again and again do not.
     fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
         let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return false;
-        };
+        let entry = self.sessions.live_mut(session);
         let counts = seconds >= entry.counts_from;
         if counts {
             entry.counts_from = seconds.saturating_add(COUNTS_AGAIN_AFTER_SECS + 1);
@@ -204,21 +180,14 @@ impl Edge {
 
     /// The client's Ping: the backend hears 0x03 before anything of the new connection, the client its Ping before what it missed.
     pub(super) fn complete_resume(&mut self, now: Time, index: u32, session: u32) {
-        let Some(id) = self.sessions.slab.at(session).map(|session| session.id) else {
-            return;
-        };
+        let id = self.sessions.live(session).id;
         self.counters.resumed += 1;
         if self.counts_for_storm(now, session) {
             self.storm.resumed(now);
         }
         self.tell_backend(session, Flag::Resumed, &[]);
         self.establish(index, session, Handshake::Ping);
-        if self
-            .sessions
-            .slab
-            .at(session)
-            .is_some_and(|session| !session.queue.is_empty())
-        {
+        if !self.sessions.live(session).queue.is_empty() {
             self.watch_writes(now, index);
         }
         tracing::debug!(conn = index, %id, "resumed");

@@ -10,8 +10,13 @@ use crate::slab::{Slab, room_to_keep};
 use crate::time::Time;
 
 use super::absent::{Absence, Absent};
+use super::account::Account;
+use super::by_size::{BySize, Holding, Holds, SMALLEST_CLASS_BYTES};
 use super::limits::Bucket;
-use super::memory::Holding;
+use super::sources::{Admission, Chain};
+
+/// An id of the backend's or of a client's may mean nothing; an index that the edge keeps does.
+const LIVE: &str = "an index that the edge keeps means a session that is in the table";
 
 /// Where a session's client is (SPEC 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +39,16 @@ pub(super) struct Session {
     pub(super) shared: Option<Box<SharedKey>>,
     /// What the backend sent and the client has not taken. It belongs to the session, so a new connection goes on with it.
     pub(super) queue: FrameQueue,
-    /// Whether it stands in line for room on the link. Its connection is not read meanwhile.
+    /// Whether it is in line for room on the link. Its connection is not read meanwhile. [`Line`](super::line::Line) sets it.
     pub(super) waiting: bool,
-    pub(super) stale_timer: Timer,
-    pub(super) holding: Holding,
+    stale_timer: Timer,
+    holding: Holding,
     /// Whether a packet ever went up or down: the others are the first to make room.
     pub(super) exchanged: bool,
     /// The second from which on its return counts for a storm of them again.
     pub(super) counts_from: u32,
     /// What is remembered while it is away.
-    pub(super) absence: Option<Box<Absence>>,
+    absence: Option<Box<Absence>>,
     /// Takeovers of a live connection.
     pub(super) takeovers: Bucket,
     /// What few sessions have at a time.
@@ -79,11 +84,35 @@ impl Session {
             .as_deref()
             .map_or(0, |rare| rare.backlog.held_bytes())
     }
+
+    /// Bytes that wait in this session, in either direction.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.queue.held_bytes() + self.backlog_bytes()
+    }
+
+    /// Since when it was away last.
+    pub(super) fn gone_since(&self) -> Time {
+        self.stale_timer.since()
+    }
+
+    /// Since when it is away, if it is.
+    pub(super) fn away_since(&self) -> Option<Time> {
+        self.stale_timer
+            .is_armed()
+            .then(|| self.stale_timer.since())
+    }
+}
+
+impl Holds for Session {
+    #[inline]
+    fn holding(&mut self) -> &mut Holding {
+        &mut self.holding
+    }
 }
 
 /// [`Session::stale_timer`].
 #[derive(Clone, Debug)]
-pub(super) struct StaleTimer;
+struct StaleTimer;
 
 impl Timed<Session> for StaleTimer {
     #[inline]
@@ -95,18 +124,19 @@ impl Timed<Session> for StaleTimer {
 /// All sessions, by index and by id.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
-    pub(super) slab: Slab<Session>,
+    slab: Slab<Session>,
     /// The sessions whose ids mean something.
     by_id: HashTable<Entry>,
-    pub(super) stale: Deadlines<Session, StaleTimer, 2>,
+    stale: Deadlines<Session, StaleTimer, 2>,
     /// Those that are away, by where they went from.
-    pub(super) absent: Absent,
+    absent: Absent,
+    by_size: BySize<Session>,
 }
 
 /// Kinds of stale timers: sessions that exchanged a packet, and those that never did.
-pub(super) const STALE: u8 = 0;
+const STALE: u8 = 0;
 /// See [`STALE`].
-pub(super) const STALE_UNUSED: u8 = 1;
+const STALE_UNUSED: u8 = 1;
 
 /// What stands in the table by id: with as much of the id as is hashed, so that the table grows without a look at each session, which
 /// is a miss of the cache.
@@ -154,7 +184,41 @@ impl Sessions {
             by_id: HashTable::new(),
             stale: Deadlines::new(),
             absent: Absent::default(),
+            by_size: BySize::new(),
         }
+    }
+
+    /// How many there are, those included that have ended and are kept for their last words.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The session at an index that the edge keeps.
+    ///
+    /// # Panics
+    /// When there is none: whoever kept the index was not told that its session is gone.
+    #[inline]
+    #[track_caller]
+    pub(super) fn live(&self, index: u32) -> &Session {
+        self.slab.at(index).expect(LIVE)
+    }
+
+    /// Like [`live`](Self::live).
+    #[inline]
+    #[track_caller]
+    pub(super) fn live_mut(&mut self, index: u32) -> &mut Session {
+        self.slab.at_mut(index).expect(LIVE)
+    }
+
+    /// The sessions by their indexes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
+        self.slab.iter()
+    }
+
+    /// The first session at or behind `index`: a step of a walk during which sessions may come and go.
+    pub(super) fn next_from(&self, index: u32) -> Option<(u32, &Session)> {
+        let next = self.slab.next_from(index)?;
+        self.slab.at(next).map(|session| (next, session))
     }
 
     /// The index of the session with this id, unless it has ended.
@@ -205,15 +269,101 @@ impl Sessions {
         }
     }
 
-    /// How many have ended, and are kept for their last words.
-    pub(super) fn ending(&self) -> usize {
-        self.slab.len() - self.by_id.len()
+    /// Takes the session, which has ended, out of the table: no index may mean it any more.
+    pub(super) fn remove(&mut self, index: u32, account: &mut Account) {
+        self.by_size.remove(&mut self.slab, index);
+        let mut session = self.slab.remove(index).expect(LIVE);
+        account.subtract(session.holding().replace(0));
     }
 
-    /// Places for which there is memory, in both tables.
-    #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
-        self.slab.capacity() + self.by_id.capacity()
+    // ---- what they hold
+
+    /// What the session at `index` holds may have changed.
+    pub(super) fn recount(&mut self, index: u32, account: &mut Account) {
+        let session = self.live_mut(index);
+        let after = session.held_bytes();
+        let before = session.holding().replace(after);
+        account.replace(before, after);
+        if session.place == Place::Ended {
+            // The last words of one that has ended cannot be freed: it must not stand before those that can.
+            self.by_size.remove(&mut self.slab, index);
+        } else {
+            self.by_size.update(&mut self.slab, index, before, after);
+        }
+    }
+
+    /// The queue of the session at `index`, which has not ended, holds so many bytes more: [`recount`](Self::recount) for the path that
+    /// every packet takes.
+    #[inline]
+    pub(super) fn grow(&mut self, index: u32, bytes: usize, account: &mut Account) {
+        let holding = self.live_mut(index).holding();
+        let before = holding.bytes();
+        let after = before + bytes;
+        holding.replace(after);
+        account.add(bytes);
+        if after >= SMALLEST_CLASS_BYTES {
+            self.by_size.update(&mut self.slab, index, before, after);
+        }
+    }
+
+    /// The same for so many bytes less.
+    #[inline]
+    pub(super) fn shrink(&mut self, index: u32, bytes: usize, account: &mut Account) {
+        let holding = self.live_mut(index).holding();
+        let before = holding.bytes();
+        let after = before - bytes;
+        holding.replace(after);
+        account.subtract(bytes);
+        if before >= SMALLEST_CLASS_BYTES {
+            self.by_size.update(&mut self.slab, index, before, after);
+        }
+    }
+
+    /// The class and the index of one that holds most, within a factor of two.
+    pub(super) fn largest(&self) -> Option<(u8, u32)> {
+        self.by_size.largest()
+    }
+
+    // ---- those that are away
+
+    /// The client of the session at `index` is away from `now` on.
+    pub(super) fn begin_absence(&mut self, index: u32, now: Time) {
+        let session = self.live_mut(index);
+        session.place = Place::Away;
+        let kind = if session.exchanged {
+            STALE
+        } else {
+            STALE_UNUSED
+        };
+        self.stale.arm(&mut self.slab, index, kind, now);
+    }
+
+    /// It went away from a connection of this admission, whose sources these are.
+    pub(super) fn count_absence(&mut self, index: u32, admission: Admission, sources: &Chain) {
+        let session = self.slab.at_mut(index).expect(LIVE);
+        let absence = self
+            .absent
+            .enter(admission, sources, index, session.exchanged);
+        session.absence = Some(Box::new(absence));
+    }
+
+    /// The client of the session at `index` is back, or it ends; the admission that it is counted by, if it is. `sources` are those of
+    /// an admission.
+    pub(super) fn end_absence(
+        &mut self,
+        index: u32,
+        sources: impl FnOnce(Admission) -> Chain,
+    ) -> Option<Admission> {
+        self.stale.disarm(&mut self.slab, index);
+        let absence = self.live_mut(index).absence.take()?;
+        let admission = absence.admission;
+        self.absent.leave(&absence, &sources(admission), index);
+        Some(admission)
+    }
+
+    /// Which of them make room for others.
+    pub(super) fn absent(&self) -> &Absent {
+        &self.absent
     }
 
     /// How many are away.
@@ -225,5 +375,24 @@ impl Sessions {
     pub(super) fn longest_gone(&self) -> Option<(u32, Time)> {
         let kinds = [self.stale.first(STALE), self.stale.first(STALE_UNUSED)];
         kinds.into_iter().flatten().min_by_key(|&(_, since)| since)
+    }
+
+    /// How many have ended, and are kept for their last words.
+    pub(super) fn ending(&self) -> usize {
+        self.slab.len() - self.by_id.len()
+    }
+
+    // ---- for checks
+
+    /// Its lists and counts agree.
+    #[cfg(test)]
+    pub(super) fn audit(&self) {
+        assert_eq!(self.absent.len(), self.away());
+    }
+
+    /// Places for which there is memory, in both tables.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.slab.capacity() + self.by_id.capacity()
     }
 }

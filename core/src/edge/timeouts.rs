@@ -5,11 +5,12 @@ use core::time::Duration;
 use crate::time::Time;
 
 use super::Edge;
-use super::conn::{CloseKind, Conn, STALLED, State, read, step};
+use super::conn::{CloseKind, State};
 use super::counters::{CloseReason, EndReason};
 use super::limits::STORM_WINDOW;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use super::session::Session;
+use super::wait::{Slot, Wait};
 
 /// How long a kicked client has to take what was queued for it.
 pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ impl Edge {
     /// The next time at which [`handle_timeout`](Edge::handle_timeout) has something to do. Constant time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        if !self.ready.is_empty() {
+        if self.conns.is_any_ready() {
             return Some(Deadline {
                 at: self.now,
                 reason: DeadlineReason::Ready,
@@ -95,66 +96,35 @@ impl Edge {
     }
 
     /// What falls due first of all that connections and sessions wait for, and at which connection. Of what falls due at one instant,
-    /// the first in this list.
+    /// the first of [`Wait::ALL`], and the reaper last.
     fn next_due(&self) -> Option<(Deadline, u32)> {
-        let (reads, steps, writes) = (&self.conns.reads, &self.conns.steps, &self.conns.writes);
-        let (clients, limits) = (&self.config.clients, &self.config.limits);
-        let waits = |first: Option<(u32, Time)>, lasts: Duration, reason| {
-            first.map(|(index, since)| {
-                let at = since + lasts;
-                (Deadline { at, reason }, index)
-            })
-        };
+        let waits = Wait::ALL.into_iter().filter_map(|wait| {
+            let (index, since) = self.conns.first(wait)?;
+            let (lasts, reason) = self.wait(wait);
+            let at = since + lasts;
+            Some((Deadline { at, reason }, index))
+        });
         let reap = self.next_reap().map(|at| {
             let reason = DeadlineReason::Reap;
             (Deadline { at, reason }, 0)
         });
-        let candidates = [
-            waits(
-                steps.first(step::REPLY),
-                RESUME_REPLY_DELAY,
-                DeadlineReason::Reply,
-            ),
-            waits(steps.first(step::JOIN), STORM_WINDOW, DeadlineReason::Join),
-            waits(
-                steps.first(step::PACED),
-                PACE_INTERVAL,
-                DeadlineReason::Pace,
-            ),
-            waits(
-                steps.first(step::TAKEOVER),
-                TAKEOVER_INTERVAL,
-                DeadlineReason::Takeover,
-            ),
-            waits(
-                steps.first(step::DRAIN),
-                KICK_DRAIN_TIMEOUT,
-                DeadlineReason::Drain,
-            ),
-            waits(
-                reads.first(read::HANDSHAKE),
-                limits.handshake_timeout,
-                DeadlineReason::Handshake,
-            ),
-            waits(
-                reads.first(read::FRAME),
-                clients.frame_timeout,
-                DeadlineReason::Frame,
-            ),
-            waits(
-                reads.first(read::IDLE),
-                clients.idle_timeout,
-                DeadlineReason::Idle,
-            ),
-            waits(
-                writes.first(STALLED),
-                clients.write_timeout,
-                DeadlineReason::Write,
-            ),
-            reap,
-        ];
-        let due = candidates.into_iter().flatten();
-        due.min_by_key(|(due, _)| due.at)
+        waits.chain(reap).min_by_key(|(due, _)| due.at)
+    }
+
+    /// How long this wait lasts, and what its end is called.
+    fn wait(&self, wait: Wait) -> (Duration, DeadlineReason) {
+        let (clients, limits) = (&self.config.clients, &self.config.limits);
+        match wait {
+            Wait::Reply => (RESUME_REPLY_DELAY, DeadlineReason::Reply),
+            Wait::Join => (STORM_WINDOW, DeadlineReason::Join),
+            Wait::Pace => (PACE_INTERVAL, DeadlineReason::Pace),
+            Wait::Takeover => (TAKEOVER_INTERVAL, DeadlineReason::Takeover),
+            Wait::Drain => (KICK_DRAIN_TIMEOUT, DeadlineReason::Drain),
+            Wait::Handshake => (limits.handshake_timeout, DeadlineReason::Handshake),
+            Wait::Frame => (clients.frame_timeout, DeadlineReason::Frame),
+            Wait::Idle => (clients.idle_timeout, DeadlineReason::Idle),
+            Wait::Write => (clients.write_timeout, DeadlineReason::Write),
+        }
     }
 
     /// The wait of the connection at `index` is over.
@@ -162,7 +132,7 @@ impl Edge {
         let closing = |edge: &mut Edge, kind, reason| edge.close_conn(now, index, kind, reason);
         match reason {
             DeadlineReason::Reply => {
-                self.conns.steps.disarm(&mut self.conns.slab, index);
+                self.conns.disarm(Slot::Step, index);
                 self.send_challenge(now, index);
             }
             DeadlineReason::Join => self.retry_join(now, index),
@@ -170,10 +140,8 @@ impl Edge {
             DeadlineReason::Takeover => self.retry_takeover(now, index),
             DeadlineReason::Drain => self.abort_draining(now, index),
             DeadlineReason::Handshake => {
-                let waits =
-                    |conn: &Conn| matches!(&conn.state, State::Handshake(step) if step.is_paused());
-                let reason = match self.conns.slab.at(index) {
-                    Some(conn) if waits(conn) => CloseReason::KeptWaiting,
+                let reason = match &self.conns.live(index).state {
+                    State::Handshake(step) if step.is_paused() => CloseReason::KeptWaiting,
                     _ => CloseReason::HandshakeTimeout,
                 };
                 closing(self, CloseKind::Abort, reason)
@@ -181,11 +149,9 @@ impl Edge {
             DeadlineReason::Frame => closing(self, CloseKind::Graceful, CloseReason::FrameTimeout),
             DeadlineReason::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),
             DeadlineReason::Write => {
-                self.conns.writes.disarm(&mut self.conns.slab, index);
-                if let Some(State::Established { session }) =
-                    self.conns.slab.at(index).map(|conn| &conn.state)
-                {
-                    self.end_session(now, *session, EndReason::WriteTimedOut);
+                self.conns.disarm(Slot::Write, index);
+                if let State::Established { session } = self.conns.live(index).state {
+                    self.end_session(now, session, EndReason::WriteTimedOut);
                 }
             }
             DeadlineReason::Reap => self.reap(now),
@@ -223,7 +189,7 @@ impl Edge {
 
     /// When the session, being away, can no longer come back.
     pub(super) fn expires_at(&self, session: &Session) -> Time {
-        session.stale_timer.since() + self.config.clients.stale_timeout
+        session.gone_since() + self.config.clients.stale_timeout
     }
 }
 

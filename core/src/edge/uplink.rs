@@ -1,4 +1,4 @@
-//! Clients → backend: tagging, and the line in which sessions wait for room (SPEC 10.4).
+//! Clients → backend: tagging, and how the line moves in which sessions wait for room (SPEC 10.4).
 //!
 //! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its
 //! client, which is read no further and gets in line. Room that comes back is given out by deficit round robin, in bytes: a client
@@ -12,16 +12,14 @@ use crate::wire::tagged::{Flag, HEADER_BYTES};
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, State, read, step};
+use super::conn::{CloseKind, Conn, State};
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
 use super::limits::Pace;
 use super::session::Place;
+use super::wait::{Slot, Wait};
 use crate::id::ClientId;
 use crate::link::{Link, push_tagged};
 use crate::trunk::ANNOUNCED;
-
-/// Bytes that one session may put on the link in its turn when others wait too.
-const QUANTUM_BYTES: usize = 64 * 1024;
 
 /// Memory that the link's queue keeps when it has drained: what a turn of many clients with large packets fills.
 const KEPT_LINK_BYTES: usize = 1 << 20;
@@ -94,17 +92,13 @@ impl Edge {
         bytes: &[u8],
         count: usize,
     ) {
-        let (Some(conn), Some(entry)) = (
-            self.conns.slab.at_mut(index),
-            self.sessions.slab.at_mut(session),
-        ) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
+        let entry = self.sessions.live_mut(session);
         // Who comes when others wait gets in line behind them, or a small packet would always find the room that a large one waits for.
-        if entry.waiting || !self.waiting.is_empty() {
+        if entry.waiting || !self.line.is_empty() {
             conn.reader.hold(bytes);
-            self.conns.reads.disarm(&mut self.conns.slab, index);
-            return self.wait_for_room(session);
+            self.conns.disarm(Slot::Read, index);
+            return self.line.join(session, entry);
         }
         let mut input = bytes;
         let (served, packets) = pass_on(
@@ -120,8 +114,8 @@ impl Edge {
         match served {
             Served::Full | Served::Turn => {
                 conn.reader.hold(input);
-                self.conns.reads.disarm(&mut self.conns.slab, index);
-                self.wait_for_room(session);
+                self.conns.disarm(Slot::Read, index);
+                self.line.join(session, entry);
             }
             Served::All => {
                 self.watch_reads(now, index, packets > 0);
@@ -136,23 +130,17 @@ impl Edge {
     /// Watches how long an unfinished frame takes, from its first byte, or else silence. `anew` when a frame was finished since.
     #[inline]
     pub(super) fn watch_reads(&mut self, now: Time, index: u32, anew: bool) {
-        let Some(conn) = self.conns.slab.at(index) else {
-            return;
-        };
+        let conn = self.conns.live(index);
         let clients = &self.config.clients;
         if conn.reader.is_mid_frame() && !clients.frame_timeout.is_zero() {
-            let running = !anew && conn.read_timer.is(read::FRAME);
+            let running = !anew && conn.waits_for(Wait::Frame);
             if !running {
-                self.conns
-                    .reads
-                    .arm(&mut self.conns.slab, index, read::FRAME, now);
+                self.conns.arm(Wait::Frame, index, now);
             }
         } else if !clients.idle_timeout.is_zero() {
-            self.conns
-                .reads
-                .arm(&mut self.conns.slab, index, read::IDLE, now);
-        } else if conn.read_timer.is_armed() {
-            self.conns.reads.disarm(&mut self.conns.slab, index);
+            self.conns.arm(Wait::Idle, index, now);
+        } else if conn.timers.is_any_armed(Slot::Read) {
+            self.conns.disarm(Slot::Read, index);
         }
     }
 
@@ -164,18 +152,14 @@ impl Edge {
         if (limits.frames == 0 && limits.bytes == 0) || clients.enforce_pace == Enforce::Off {
             return;
         }
-        let Some(conn) = self.conns.slab.at_mut(index) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
         let pace = conn.pace.get_or_insert_with(|| Box::new(Pace::new(now)));
         if pace.spend(now, packets, bytes as u64, limits) {
             self.counters.paced += 1;
             if clients.enforce_pace == Enforce::On {
                 // What is not read is not late.
-                self.conns.reads.disarm(&mut self.conns.slab, index);
-                self.conns
-                    .steps
-                    .arm(&mut self.conns.slab, index, step::PACED, now);
+                self.conns.disarm(Slot::Read, index);
+                self.conns.arm(Wait::Pace, index, now);
             }
         }
     }
@@ -183,64 +167,35 @@ impl Edge {
     /// A client that was over its pace is looked at again.
     pub(super) fn check_pace(&mut self, now: Time, index: u32) {
         let limits = &self.config.clients.pace;
-        let Some(pace) = self
-            .conns
-            .slab
-            .at(index)
-            .and_then(|conn| conn.pace.as_deref())
-        else {
-            return;
-        };
+        let pace = self.conns.live(index).pace.as_deref();
+        let pace = pace.expect("what waits for its pace has one");
         if pace.is_paid(now, limits) {
-            self.conns.steps.disarm(&mut self.conns.slab, index);
+            self.conns.disarm(Slot::Step, index);
             self.watch_reads(now, index, true);
-            self.mark_ready(index);
+            self.conns.mark_ready(index);
         } else if pace.is_too_long(now, limits.patience) {
             self.close_conn(now, index, CloseKind::Graceful, CloseReason::TooFast);
         } else {
-            self.conns
-                .steps
-                .arm(&mut self.conns.slab, index, step::PACED, now);
-        }
-    }
-
-    /// The session gets in line.
-    fn wait_for_room(&mut self, session: u32) {
-        if let Some(entry) = self.sessions.slab.at_mut(session)
-            && !entry.waiting
-        {
-            entry.waiting = true;
-            entry.rare().deficit = QUANTUM_BYTES;
-            self.waiting.push_back(session);
+            self.conns.arm(Wait::Pace, index, now);
         }
     }
 
     /// Room came back: the line moves on.
     pub(super) fn serve_line(&mut self, now: Time) {
-        while let Some(&session) = self.waiting.front() {
+        while let Some(session) = self.line.first() {
             let served = self.serve(session);
-            self.account
-                .recount_session(&mut self.sessions.slab, session);
-            if let Some(Place::Attached(index)) = self.sessions.slab.at(session).map(|s| s.place) {
-                self.account.recount_conn(&mut self.conns.slab, index);
+            self.sessions.recount(session, &mut self.account);
+            let entry = self.sessions.live_mut(session);
+            if let Place::Attached(index) = entry.place {
+                self.conns.recount(index, &mut self.account);
             }
             match served {
                 Served::Full => return,
-                Served::Turn => {
-                    self.waiting.rotate_left(1);
-                    if let Some(entry) = self.sessions.slab.at_mut(session) {
-                        entry.rare().deficit += QUANTUM_BYTES;
-                    }
-                }
+                Served::Turn => self.line.next_turn(entry),
                 served @ (Served::All | Served::Violation) => {
-                    self.waiting.pop_front();
-                    let Some(entry) = self.sessions.slab.at_mut(session) else {
-                        continue;
-                    };
-                    entry.waiting = false;
-                    entry.trim_rare();
+                    self.line.leave(entry);
                     match (entry.place, served) {
-                        (Place::Ended, _) => self.free_session(session),
+                        (Place::Ended, _) => self.sessions.remove(session, &mut self.account),
                         (Place::Away, _) => {}
                         (Place::Attached(index), Served::Violation) => {
                             self.close_conn(
@@ -252,30 +207,21 @@ impl Edge {
                         }
                         (Place::Attached(index), _) => {
                             // A connection that is still to send its closing Ping is watched as a handshake.
-                            if self
-                                .conns
-                                .slab
-                                .at(index)
-                                .is_some_and(|c| matches!(c.state, State::Established { .. }))
-                            {
+                            if self.conns.live(index).is_established() {
                                 self.watch_reads(now, index, true);
-                                self.mark_ready(index);
+                                self.conns.mark_ready(index);
                             }
                         }
                     }
                 }
             }
         }
-        if self.waiting.capacity() > 1024 {
-            self.waiting.shrink_to(0);
-        }
+        self.line.trim();
     }
 
     /// One turn of the session at the head of the line.
     fn serve(&mut self, session: u32) -> Served {
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return Served::All;
-        };
+        let entry = self.sessions.live_mut(session);
         let (id, place) = (entry.id, entry.place);
         let rare = entry.rare();
         while let Some(frame_bytes) = rare.backlog.next_frame_bytes() {
@@ -290,11 +236,11 @@ impl Edge {
         let Place::Attached(index) = place else {
             return Served::All;
         };
-        let Some(Conn {
+        let Conn {
             state: State::Established { .. },
             reader,
             ..
-        }) = self.conns.slab.at_mut(index)
+        } = self.conns.live_mut(index)
         else {
             return Served::All;
         };
@@ -315,12 +261,8 @@ impl Edge {
     /// The whole frames that the connection at `index` brought and that found no room stay with its session, before anything that the
     /// session says later. The unfinished frame is dropped with the connection.
     pub(super) fn keep_held_frames(&mut self, index: u32, session: u32) {
-        let (Some(conn), Some(entry)) = (
-            self.conns.slab.at_mut(index),
-            self.sessions.slab.at_mut(session),
-        ) else {
-            return;
-        };
+        let conn = self.conns.live_mut(index);
+        let entry = self.sessions.live_mut(session);
         if entry.waiting {
             let max_body = self.config.clients.max_frame_bytes;
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
@@ -331,24 +273,20 @@ impl Edge {
             }
         }
         conn.reader.clear();
-        self.account.recount_conn(&mut self.conns.slab, index);
-        self.account
-            .recount_session(&mut self.sessions.slab, session);
+        self.conns.recount(index, &mut self.account);
+        self.sessions.recount(session, &mut self.account);
     }
 
     /// Tells the backend something about the session, after all that it has said so far.
     pub(super) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
-        let Some(entry) = self.sessions.slab.at_mut(session) else {
-            return;
-        };
-        if !entry.waiting && self.waiting.is_empty() && self.link.has_room(data.len()) {
+        let entry = self.sessions.live_mut(session);
+        if !entry.waiting && self.line.is_empty() && self.link.has_room(data.len()) {
             self.link.push(entry.id, flag, data);
         } else {
             let id = entry.id;
             push_tagged(&mut entry.rare().backlog, id, flag, data);
-            self.account
-                .recount_session(&mut self.sessions.slab, session);
-            self.wait_for_room(session);
+            self.line.join(session, entry);
+            self.sessions.recount(session, &mut self.account);
         }
     }
 
@@ -363,7 +301,7 @@ impl Edge {
             UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
         );
         // It must not overtake what the session that had this id still has in line: while anybody waits there is no room.
-        let room = self.waiting.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
+        let room = self.line.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
         if due && room {
             self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
         }
@@ -406,23 +344,21 @@ impl Edge {
 
     /// The next part of the walk over the sessions. One that begins behind it needs no announcement: its data says the same, later.
     fn announce_more(&mut self) {
-        let Some(from) = self.link.announced_to else {
+        let Some(mut from) = self.link.announced_to else {
             return;
         };
-        let end = self.sessions.slab.end();
-        let mut index = from;
-        while index < end && self.link.announcements.packets() < ANNOUNCEMENTS_AT_ONCE {
-            if let Some(session) = self.sessions.slab.at(index)
-                && matches!(session.place, Place::Attached(_))
-            {
+        while self.link.announcements.packets() < ANNOUNCEMENTS_AT_ONCE
+            && let Some((index, session)) = self.sessions.next_from(from)
+        {
+            if matches!(session.place, Place::Attached(_)) {
                 push_tagged(&mut self.link.announcements, session.id, Flag::Resumed, &[]);
             }
-            index += 1;
+            from = index + 1;
         }
         if self.link.announcements.is_empty() {
             self.end_announcing();
         } else {
-            self.link.announced_to = Some(index);
+            self.link.announced_to = Some(from);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the machine holds, and what it does when that becomes too much.
 
 use super::*;
-use crate::edge::memory::Pressure;
+use crate::edge::account::Pressure;
 
 const MAX: usize = 1 << 20;
 
@@ -404,7 +404,7 @@ fn who_has_taken_most_of_it_is_not_the_largest_any_more() {
     let ended = heard[0].0;
     assert_eq!(world.edge.gauges().sessions, 1);
     assert!(world.edge.sessions.lookup(ended).is_none());
-    let left = world.edge.sessions.slab.at(0).expect("the first stays");
+    let left = world.edge.sessions.live(0);
     assert_eq!(left.queue.packets(), 1);
 }
 

@@ -374,9 +374,8 @@ fn any_bounds_after_any_others() {
                 world.leave(conn);
             }
         }
-        let ids: Vec<ClientId> = (0..world.edge.sessions.slab.end())
-            .filter_map(|index| Some(world.edge.sessions.slab.at(index)?.id))
-            .collect();
+        let sessions = world.edge.sessions.iter();
+        let ids: Vec<ClientId> = sessions.map(|(_, session)| session.id).collect();
         for id in ids {
             world.backend_says(id, Flag::Data, b"down");
         }

@@ -189,7 +189,7 @@ const SESSION_EVENTS: [Event; 9] = [
 ];
 
 fn connection_name(scene: &Scene) -> String {
-    let Some(conn) = scene.world.edge.conns.slab.find(scene.conn.0) else {
+    let Some(conn) = scene.world.edge.conns.find(scene.conn) else {
         return "gone".to_owned();
     };
     match &conn.state {
@@ -212,8 +212,7 @@ fn session_name(scene: &Scene) -> &'static str {
     let sessions = &scene.world.edge.sessions;
     match sessions
         .lookup(scene.member.id)
-        .and_then(|index| sessions.slab.at(index))
-        .map(|session| session.place)
+        .map(|index| sessions.live(index).place)
     {
         Some(Place::Attached(_)) => "ATTACHED",
         Some(Place::Away) => "AWAY",

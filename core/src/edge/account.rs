@@ -1,0 +1,133 @@
+//! One account of memory: every byte that waits is counted where it is held (SPEC 10.5).
+//!
+//! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in. A buffer has at
+//! most twice what waits in it, is given back when it runs empty, and of what it has beyond what was ever in it the system has
+//! no page. What is resident beside the account is measured, with the allocator of the program (README, "The bound on memory").
+
+use super::shares::{Bound, Shares};
+
+/// How much of the memory that may be used is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pressure {
+    /// Under 80 %.
+    None,
+    /// From 80 %: bounds of clients shrink to a quarter.
+    Tight,
+    /// From 90 %: no new sessions.
+    Full,
+    /// From 95 %: the largest fail first.
+    Over,
+}
+
+/// What becomes of the byte bounds of clients.
+#[inline]
+pub(super) fn squeezed_by(pressure: Pressure) -> impl Fn(usize) -> usize {
+    let shift = if pressure >= Pressure::Tight { 2 } else { 0 };
+    move |bound| bound >> shift
+}
+
+/// Where [`Pressure`] rises a step. `max_bytes` of 0: any number may be used.
+fn steps_of(max_bytes: usize) -> [usize; 3] {
+    let max_bytes = if max_bytes == 0 {
+        usize::MAX
+    } else {
+        max_bytes
+    };
+    [80, 90, 95].map(|percent| max_bytes / 100 * percent + max_bytes % 100 * percent / 100)
+}
+
+fn level([tight, full, over]: [usize; 3], held_bytes: usize) -> Pressure {
+    match held_bytes {
+        bytes if bytes < tight => Pressure::None,
+        bytes if bytes < full => Pressure::Tight,
+        bytes if bytes < over => Pressure::Full,
+        _ => Pressure::Over,
+    }
+}
+
+/// The account.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    /// Bytes held by connections and sessions; the link's are added when asked.
+    counted: usize,
+    /// Where [`Pressure`] rises a step.
+    steps: [usize; 3],
+}
+
+impl Account {
+    /// `max_bytes` of 0: any number.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Account {
+            counted: 0,
+            steps: steps_of(max_bytes),
+        }
+    }
+
+    /// From now on `max_bytes` may be used; 0: any number.
+    pub(super) fn set_bound(&mut self, max_bytes: usize) {
+        self.steps = steps_of(max_bytes);
+    }
+
+    /// Bytes held by all connections and sessions.
+    #[inline]
+    pub(super) fn counted(&self) -> usize {
+        self.counted
+    }
+
+    /// So many bytes more are held.
+    #[inline]
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.counted += bytes;
+    }
+
+    /// So many bytes fewer are held.
+    #[inline]
+    pub(super) fn subtract(&mut self, bytes: usize) {
+        self.counted -= bytes;
+    }
+
+    /// A holder of `before` bytes holds `after`.
+    #[inline]
+    pub(super) fn replace(&mut self, before: usize, after: usize) {
+        self.counted = self.counted - before + after;
+    }
+
+    /// Asked for every packet: one comparison while there is room.
+    #[inline]
+    pub(super) fn level(&self, held_bytes: usize, shares: &Shares) -> Pressure {
+        let [tight, ..] = self.steps;
+        if held_bytes < tight {
+            Pressure::None
+        } else if shares.is_alone() {
+            level(self.steps, held_bytes)
+        } else {
+            // Beyond its own part it depends on what the other shards hold.
+            level(steps_of(shares.most(Bound::Memory)), held_bytes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_rises_at_80_90_and_95_percent() {
+        for (max, [tight, full, over]) in [
+            (100, [80, 90, 95]),
+            (250, [200, 225, 237]),
+            (1_999, [1_599, 1_799, 1_899]),
+        ] {
+            let account = Account::new(max);
+            let levels = [0, tight - 1, tight, full - 1, full, over - 1, over, max]
+                .map(|bytes| level(account.steps, bytes));
+            use Pressure::{Full, None, Over, Tight};
+            assert_eq!(
+                levels,
+                [None, None, Tight, Tight, Full, Full, Over, Over],
+                "of {max}"
+            );
+        }
+        assert_eq!(level(steps_of(0), usize::MAX / 100 * 79), Pressure::None);
+    }
+}

@@ -1,0 +1,108 @@
+//! Holders of memory by how much they hold: constant time to move, and to find a largest one.
+
+use crate::list::{Linked, Links, Lists};
+use crate::slab::Slab;
+
+/// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
+pub(super) const SMALLEST_CLASS_BYTES: usize = 1024;
+/// Powers of two from [`SMALLEST_CLASS_BYTES`] up; the last class has no upper end.
+const CLASSES: usize = 14;
+const LAST_CLASS: u8 = 13;
+
+/// What one connection or session holds, and its place among holders of about as much.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holding {
+    bytes: usize,
+    class: Links,
+}
+
+impl Holding {
+    /// Bytes held, as last counted.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds `bytes` from now on; how many it held before.
+    #[inline]
+    pub(super) fn replace(&mut self, bytes: usize) -> usize {
+        core::mem::replace(&mut self.bytes, bytes)
+    }
+}
+
+/// An entry with a [`Holding`].
+pub(super) trait Holds {
+    /// Where it is.
+    fn holding(&mut self) -> &mut Holding;
+}
+
+/// The links of [`BySize`].
+#[derive(Clone, Debug)]
+struct SizeClass;
+
+impl<T: Holds> Linked<T> for SizeClass {
+    #[inline]
+    fn links(entry: &mut T) -> &mut Links {
+        &mut entry.holding().class
+    }
+}
+
+/// Holders by size. The largest one is found within a factor of two.
+#[derive(Clone, Debug)]
+pub(super) struct BySize<T>(Lists<T, SizeClass, CLASSES>);
+
+impl<T: Holds> BySize<T> {
+    pub(super) fn new() -> Self {
+        BySize(Lists::new())
+    }
+
+    /// The holder at `index` holds `after` bytes, and held `before`.
+    pub(super) fn update(&mut self, slab: &mut Slab<T>, index: u32, before: usize, after: usize) {
+        match (class_of(before), class_of(after)) {
+            (before, after) if before == after => {}
+            (_, Some(class)) => self.0.push_back(slab, index, class),
+            (_, None) => self.0.remove(slab, index),
+        }
+    }
+
+    /// The holder at `index` is in no class any more.
+    pub(super) fn remove(&mut self, slab: &mut Slab<T>, index: u32) {
+        self.0.remove(slab, index);
+    }
+
+    /// The class and the index of a holder in the largest class that has one.
+    pub(super) fn largest(&self) -> Option<(u8, u32)> {
+        (0..=LAST_CLASS)
+            .rev()
+            .find_map(|class| self.0.first(class).map(|index| (class, index)))
+    }
+}
+
+fn class_of(bytes: usize) -> Option<u8> {
+    let ratio = bytes / SMALLEST_CLASS_BYTES;
+    let class = ratio.checked_ilog2()?;
+    Some(u8::try_from(class).map_or(LAST_CLASS, |class| class.min(LAST_CLASS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_powers_of_two() {
+        let classes: Vec<_> = [0, 1023, 1024, 2047, 2048, 1 << 20, 1 << 23, usize::MAX]
+            .map(class_of)
+            .into();
+        let expected = [
+            None,
+            None,
+            Some(0),
+            Some(0),
+            Some(1),
+            Some(10),
+            Some(13),
+            Some(13),
+        ];
+        assert_eq!(classes, expected);
+    }
+}

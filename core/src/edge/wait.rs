@@ -1,0 +1,201 @@
+//! What connections wait for, and since when.
+
+use crate::deadlines::{Deadlines, Timed, Timer};
+use crate::slab::Slab;
+use crate::time::Time;
+
+use super::conn::Conn;
+
+/// What a connection can wait for. All that wait for one thing wait equally long. Of what is over at one instant, the first in this list
+/// is acted on first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The moment at which its challenge goes out.
+    Reply,
+    /// The next look at whether it may begin a session.
+    Join,
+    /// The next look at whether it is within its pace again. It is not read until then.
+    Pace,
+    /// The next attempt at its takeover.
+    Takeover,
+    /// How long it has, once kicked, to take what was queued for it.
+    Drain,
+    /// How long it has to be established.
+    Handshake,
+    /// How long it has to finish a frame.
+    Frame,
+    /// How long it may be silent.
+    Idle,
+    /// How long it may take nothing of what it is to take.
+    Write,
+}
+
+/// The timers of a connection. Of each it waits for one thing at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// What the edge is to do next with it.
+    Step,
+    /// What it is to say.
+    Read,
+    /// What it is to take.
+    Write,
+}
+
+impl Wait {
+    /// All of them, in their order.
+    pub(super) const ALL: [Wait; 9] = [
+        Wait::Reply,
+        Wait::Join,
+        Wait::Pace,
+        Wait::Takeover,
+        Wait::Drain,
+        Wait::Handshake,
+        Wait::Frame,
+        Wait::Idle,
+        Wait::Write,
+    ];
+
+    /// The timer, and the kind that it runs as.
+    #[inline]
+    const fn timer(self) -> (Slot, u8) {
+        match self {
+            Wait::Reply => (Slot::Step, 0),
+            Wait::Join => (Slot::Step, 1),
+            Wait::Pace => (Slot::Step, 2),
+            Wait::Takeover => (Slot::Step, 3),
+            Wait::Drain => (Slot::Step, 4),
+            Wait::Handshake => (Slot::Read, 0),
+            Wait::Frame => (Slot::Read, 1),
+            Wait::Idle => (Slot::Read, 2),
+            Wait::Write => (Slot::Write, 0),
+        }
+    }
+}
+
+/// The timers within a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timers {
+    step: Timer,
+    read: Timer,
+    write: Timer,
+}
+
+impl Timers {
+    /// Whether it waits for this.
+    #[inline]
+    pub(super) fn is_armed(&self, wait: Wait) -> bool {
+        let (slot, kind) = wait.timer();
+        self.timer(slot).is(kind)
+    }
+
+    /// Whether it waits for anything with this timer.
+    #[inline]
+    pub(super) fn is_any_armed(&self, slot: Slot) -> bool {
+        self.timer(slot).is_armed()
+    }
+
+    /// What each runs as, and since when.
+    pub(super) fn running(&self) -> [Option<(u8, Time)>; 3] {
+        [&self.read, &self.write, &self.step]
+            .map(|timer| timer.kind().map(|kind| (kind, timer.since())))
+    }
+
+    #[inline]
+    fn timer(&self, slot: Slot) -> &Timer {
+        match slot {
+            Slot::Step => &self.step,
+            Slot::Read => &self.read,
+            Slot::Write => &self.write,
+        }
+    }
+}
+
+/// [`Timers::step`].
+#[derive(Clone, Debug)]
+struct StepTimer;
+
+impl Timed<Conn> for StepTimer {
+    #[inline]
+    fn timer(conn: &mut Conn) -> &mut Timer {
+        &mut conn.timers.step
+    }
+}
+
+/// [`Timers::read`].
+#[derive(Clone, Debug)]
+struct ReadTimer;
+
+impl Timed<Conn> for ReadTimer {
+    #[inline]
+    fn timer(conn: &mut Conn) -> &mut Timer {
+        &mut conn.timers.read
+    }
+}
+
+/// [`Timers::write`].
+#[derive(Clone, Debug)]
+struct WriteTimer;
+
+impl Timed<Conn> for WriteTimer {
+    #[inline]
+    fn timer(conn: &mut Conn) -> &mut Timer {
+        &mut conn.timers.write
+    }
+}
+
+/// All connections that wait for something, by what it is and by how long they have waited.
+#[derive(Clone, Debug)]
+pub(super) struct Waits {
+    steps: Deadlines<Conn, StepTimer, 5>,
+    reads: Deadlines<Conn, ReadTimer, 3>,
+    writes: Deadlines<Conn, WriteTimer, 1>,
+}
+
+impl Waits {
+    pub(super) fn new() -> Self {
+        Waits {
+            steps: Deadlines::new(),
+            reads: Deadlines::new(),
+            writes: Deadlines::new(),
+        }
+    }
+
+    /// The connection at `index` waits for this from `now` on, whatever it waited for with the same timer.
+    #[inline]
+    pub(super) fn arm(&mut self, slab: &mut Slab<Conn>, wait: Wait, index: u32, now: Time) {
+        match wait.timer() {
+            (Slot::Step, kind) => self.steps.arm(slab, index, kind, now),
+            (Slot::Read, kind) => self.reads.arm(slab, index, kind, now),
+            (Slot::Write, kind) => self.writes.arm(slab, index, kind, now),
+        }
+    }
+
+    /// The connection at `index` waits for nothing of this kind any more.
+    #[inline]
+    pub(super) fn disarm(&mut self, slab: &mut Slab<Conn>, slot: Slot, index: u32) {
+        match slot {
+            Slot::Step => self.steps.disarm(slab, index),
+            Slot::Read => self.reads.disarm(slab, index),
+            Slot::Write => self.writes.disarm(slab, index),
+        }
+    }
+
+    /// The connection that has waited for this for longest, and since when.
+    #[inline]
+    pub(super) fn first(&self, wait: Wait) -> Option<(u32, Time)> {
+        match wait.timer() {
+            (Slot::Step, kind) => self.steps.first(kind),
+            (Slot::Read, kind) => self.reads.first(kind),
+            (Slot::Write, kind) => self.writes.first(kind),
+        }
+    }
+
+    /// How many wait for this.
+    pub(super) fn len(&self, wait: Wait) -> usize {
+        match wait.timer() {
+            (Slot::Step, kind) => self.steps.len(kind),
+            (Slot::Read, kind) => self.reads.len(kind),
+            (Slot::Write, kind) => self.writes.len(kind),
+        }
+    }
+}
