@@ -1,4 +1,4 @@
-//! The backend's side of the link, against any bytes of an edge.
+//! Fuzzes the backend's side of the link with arbitrary bytes from an edge.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,8 @@ use crate::bytes::Bytes;
 
 const MAX_EVENTS: usize = 1_000;
 
-/// Packets in come as they stand in the stream, whatever else is in it; packets out are written in order, each whole on one link,
-/// and nothing is queued beyond the bounds.
+/// Packets are received in the order of the stream, whatever else is in it. Packets are written in order, each whole on one link. Nothing
+/// is queued beyond the bounds.
 pub fn backend_machine(input: &[u8]) {
     let mut input = Bytes::new(input);
     let config = BackendConfig {
@@ -97,9 +97,9 @@ pub fn backend_machine(input: &[u8]) {
 struct Link {
     frames: FrameReader,
     is_lost: bool,
-    /// A packet came that an edge sends.
+    /// A packet that an edge may send was received.
     was_good: bool,
-    /// Bytes written that are no whole frame yet.
+    /// Written bytes that do not form a whole frame yet.
     written: Vec<u8>,
 }
 
@@ -109,11 +109,11 @@ impl Link {
         loop {
             let event = backend.handle_bytes(&mut theirs);
             if self.is_lost {
-                assert!(event.is_err(), "a link that is lost stays lost");
+                assert!(event.is_err(), "a lost link stays lost");
                 return;
             }
             if let Err(BackendError::Foreign(_) | BackendError::NoEdge { .. }) = event {
-                assert!(!self.was_good, "an edge is no stranger");
+                assert!(!self.was_good, "a link with a good packet is not foreign");
                 self.is_lost = true;
                 return;
             }
@@ -169,7 +169,7 @@ impl Link {
     }
 }
 
-/// What was asked to be sent stands in the queue, or there was a reason.
+/// Records a packet that was accepted, or checks the reason why it was refused.
 fn note(
     sent: Result<(), SendError>,
     packet: Tagged<'_>,

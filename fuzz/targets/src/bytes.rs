@@ -1,6 +1,6 @@
-//! Decisions, drawn from the bytes of an input. When they run out, every decision is the first one.
+//! Decisions drawn from the bytes of an input. When they run out, every decision is the first choice.
 
-/// What is left of an input.
+/// The unread rest of an input.
 pub(crate) struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -20,7 +20,7 @@ impl<'a> Bytes<'a> {
         byte
     }
 
-    /// A number below `end`, which is at most 256; 0 if `end` is.
+    /// Draws a number below `end`, which is at most 256. Returns 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::from(self.byte()).checked_rem(end).unwrap_or(0)
     }
@@ -29,14 +29,14 @@ impl<'a> Bytes<'a> {
         choices[self.below(choices.len())]
     }
 
-    /// Up to `length` bytes.
+    /// Takes up to `length` bytes.
     pub(crate) fn take(&mut self, length: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(length.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// A short run of bytes.
+    /// Takes a short run of bytes.
     pub(crate) fn some(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte());
         self.take(length)
@@ -46,7 +46,7 @@ impl<'a> Bytes<'a> {
         core::mem::take(&mut self.0)
     }
 
-    /// How much of `length` is done this time: all of it in half of the cases.
+    /// Draws how much of `length` is done this time: all of it in half of the cases.
     pub(crate) fn part_of(&mut self, length: usize) -> usize {
         match self.byte() {
             byte @ 0..128 => length.min(usize::from(byte)),
@@ -60,7 +60,7 @@ pub(crate) fn in_pieces<'a>(whole: &'a [u8], cuts: u8, mut each: impl FnMut(&'a 
     let mut rest = whole;
     let mut state = u32::from(cuts);
     while !rest.is_empty() {
-        // Numerical Recipes' generator: any would do.
+        // The generator of Numerical Recipes. Any would do.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let length = match cuts {
             0 => rest.len(),

@@ -1,4 +1,4 @@
-//! The configuration.
+//! Fuzzes the configuration.
 
 use std::ffi::OsString;
 
@@ -8,8 +8,9 @@ use voltlane_core::edge::Edge;
 
 use crate::keys::edge_pair;
 
-/// The first byte says where the rest comes from: the file, `.env`, or the value of one variable. What is good describes itself
-/// as a configuration of the same values; what is not says why.
+/// The first byte chooses where the rest comes from: the file, `.env`, or the value of one variable.
+///
+/// A valid configuration describes itself as a configuration with the same values. An invalid one gives a reason.
 pub fn config_file(input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else {
         return;
@@ -31,13 +32,13 @@ pub fn config_file(input: &[u8]) {
                 file: Some(("described".to_owned(), loaded.describe().into_bytes())),
                 ..Sources::default()
             };
-            // The machine takes any settings that were let in.
+            // The machine accepts any settings that passed the checks.
             drop(Edge::new(
                 loaded.settings.edge_config(Resources::default()),
                 edge_pair(),
                 [0; 32],
             ));
-            let again = Loaded::from_sources(&described).expect("its own description is good");
+            let again = Loaded::from_sources(&described).expect("its own description is valid");
             assert_eq!(again.settings, loaded.settings);
         }
         Err(problems) => assert!(!problems.to_string().is_empty()),

@@ -1,4 +1,4 @@
-//! Keys, what is sealed under them, and how they are kept.
+//! Fuzzes keys, sealed values and saved sessions.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use voltlane_core::keys::{KeyPair, PublicKey, SEALED_OVERHEAD, SharedKey};
 
 use crate::bytes::Bytes;
 
-/// How many key pairs [`pair`] has.
+/// The number of key pairs that [`pair`] offers.
 pub(crate) const PAIRS: usize = 8;
 
 /// The edge's key pair in every target.
@@ -15,7 +15,8 @@ pub(crate) fn edge_pair() -> KeyPair {
     KeyPair::from_bytes(&[0xed; 32]).expect("in the range of keys")
 }
 
-/// One of a few key pairs for clients, and the key that it shares with the edge: making one takes longer than a whole run.
+/// Returns one of a few client key pairs, with the key that it shares with the edge. They are cached, since making one takes longer than a
+/// whole run.
 pub(crate) fn pair(number: usize) -> &'static (KeyPair, SharedKey) {
     static ALL: OnceLock<Vec<(KeyPair, SharedKey)>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
@@ -30,8 +31,8 @@ pub(crate) fn pair(number: usize) -> &'static (KeyPair, SharedKey) {
     &all[number % PAIRS]
 }
 
-/// What opens is what was sealed: the first byte chooses whether the rest is tried as it comes, or sealed, altered at one bit
-/// or cut, and tried.
+/// Only sealed values open. The first byte chooses whether the rest is opened as it is, or sealed, changed by one bit or cut, and then
+/// opened.
 pub fn sealed_value(input: &[u8]) {
     let mut input = Bytes::new(input);
     let key = &pair(0).1;
@@ -70,7 +71,7 @@ pub fn sealed_value(input: &[u8]) {
     assert!(key.open(&sealed).is_err(), "bit {bit}");
 }
 
-/// A public key that is read is on the curve: it can be agreed on, and its short form is the same key.
+/// A public key that parses is on the curve: it can be agreed on, and its compressed form is the same key.
 pub fn public_key(bytes: &[u8]) {
     if let Ok(key) = PublicKey::from_sec1(bytes) {
         assert!(bytes.len() == 33 || bytes.len() == 65);
@@ -83,7 +84,7 @@ pub fn public_key(bytes: &[u8]) {
     }
 }
 
-/// A saved session that is read is written as it was.
+/// A saved session that parses is encoded as it was.
 pub fn saved_session(bytes: &[u8]) {
     if let Ok(session) = SavedSession::from_bytes(bytes) {
         assert_eq!(bytes.len(), SAVED_SESSION_BYTES);

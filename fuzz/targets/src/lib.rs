@@ -1,7 +1,7 @@
-//! What is fuzzed, as functions of bytes that panic when a rule is broken.
+//! The fuzz targets, as functions of bytes that panic when a rule is broken.
 //!
-//! `fuzz/` runs them under libFuzzer; `cargo test -p fuzz-targets` replays `fuzz/corpus` without it. A target is one entry of
-//! [`TARGETS`], one function here, one file in `fuzz/fuzz_targets` and one directory in `fuzz/corpus`; a test holds them together.
+//! `fuzz/` runs them under libFuzzer; `cargo test -p fuzz-targets` replays `fuzz/corpus` without it. A target is one entry of [`TARGETS`],
+//! one function here, one file in `fuzz/fuzz_targets` and one directory in `fuzz/corpus`. A test keeps them in step.
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -21,17 +21,17 @@ pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
 pub use wire::{frame_reader, handshake_packet, tagged_packet};
 
-/// A function that is fuzzed.
+/// A fuzz target.
 pub struct Target {
-    /// Its name, as `cargo fuzz run` takes it.
+    /// The name of the target, as `cargo fuzz run` takes it.
     pub name: &'static str,
-    /// It panics when a rule is broken.
+    /// Runs the target on one input. Panics when a rule is broken.
     pub run: fn(&[u8]),
 }
 
 macro_rules! targets {
     ($($name:ident),+ $(,)?) => {
-        /// Every target.
+        /// All targets.
         pub const TARGETS: &[Target] = &[ $( Target { name: stringify!($name), run: $name } ),+ ];
     };
 }

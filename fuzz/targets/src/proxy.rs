@@ -1,4 +1,4 @@
-//! Headers of the PROXY protocol.
+//! Fuzzes headers of the PROXY protocol.
 
 use voltlane_core::proxy::{
     BINARY_PREFIX_BYTES, MAX_BINARY_REST_BYTES, ProxyError, ProxyHeader, ProxySource,
@@ -8,8 +8,9 @@ use crate::bytes::in_pieces;
 
 const MAX_BYTES: usize = BINARY_PREFIX_BYTES + MAX_BINARY_REST_BYTES as usize;
 
-/// The first byte chooses the cuts, the rest is the header and what follows it: one outcome for every way to cut, within the
-/// bound, and an address that is read from a line is the same when it is written and read again.
+/// The first byte chooses the cuts, the rest is the header and the bytes after it.
+///
+/// Every way to cut gives the same outcome within the bound, and an address read from a line survives writing and reading.
 pub fn proxy_header(input: &[u8]) {
     let Some((&cuts, stream)) = input.split_first() else {
         return;
@@ -30,7 +31,7 @@ pub fn proxy_header(input: &[u8]) {
     }
 }
 
-/// The outcome, and how many bytes of `stream` the reader took for it.
+/// Returns the outcome, and how many bytes of `stream` the reader consumed.
 fn read(stream: &[u8], cuts: u8) -> (Result<Option<ProxySource>, ProxyError>, usize) {
     let (mut reader, mut outcome, mut taken) = (ProxyHeader::default(), Ok(None), 0);
     in_pieces(stream, cuts, |piece| {
@@ -40,7 +41,7 @@ fn read(stream: &[u8], cuts: u8) -> (Result<Option<ProxySource>, ProxyError>, us
             taken += piece.len() - left.len();
         } else {
             assert_eq!(reader.read(&mut left), outcome, "an outcome is kept");
-            assert_eq!(left, piece, "and nothing more is taken");
+            assert_eq!(left, piece, "and no further byte is consumed");
         }
     });
     (outcome, taken)

@@ -1,4 +1,4 @@
-//! The wire format.
+//! Fuzzes the wire format.
 
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
 use voltlane_core::wire::handshake::Handshake;
@@ -6,8 +6,10 @@ use voltlane_core::wire::tagged::{TAG_BYTES, Tagged, TaggedError};
 
 use crate::bytes::{Bytes, in_pieces};
 
-/// The first two bytes choose the bound and the cuts, the rest is the stream: for every way to cut it the frames are those of
-/// the plainest reader there is, a frame above the bound is an error, and no more is held than came.
+/// The first two bytes choose the limit and the cuts, the rest is the stream.
+///
+/// For every way to cut it, the frames equal those of the plainest possible reader, a frame above the limit is an error, and memory is
+/// bounded by what arrived.
 pub fn frame_reader(input: &[u8]) {
     let mut input = Bytes::new(input);
     let max_body = input.one_of(&[0, 1, 5, 16, 127, 128, 129, 4096, u32::MAX]);
@@ -40,7 +42,7 @@ pub fn frame_reader(input: &[u8]) {
         assert!(reader.buffered_bytes() <= came);
         assert!(
             reader.memory_bytes() <= 2 * came + 64 * 1024,
-            "memory grows with what came"
+            "memory is bounded by what arrived"
         );
     });
     assert_eq!(frames, expected);
@@ -51,7 +53,7 @@ pub fn frame_reader(input: &[u8]) {
     }
 }
 
-/// The frames of a stream, whether it has no frame above the bound, and how many bytes of an unfinished frame are at its end.
+/// Returns the frames of a stream, whether all of them are within the limit, and the length of an unfinished frame at the end.
 fn plainly(mut stream: &[u8], max_body: u32) -> (Vec<Vec<u8>>, bool, usize) {
     let mut frames = Vec::new();
     while let Some((length, rest)) = stream.split_first_chunk() {
@@ -68,7 +70,7 @@ fn plainly(mut stream: &[u8], max_body: u32) -> (Vec<Vec<u8>>, bool, usize) {
     (frames, true, stream.len())
 }
 
-/// A body that decodes is the one body that its packet encodes to.
+/// A body that decodes is the only encoding of its packet.
 pub fn handshake_packet(body: &[u8]) {
     if let Ok(packet) = Handshake::decode(body) {
         let (mut encoded, mut expected) = (Vec::new(), Vec::new());
@@ -78,7 +80,7 @@ pub fn handshake_packet(body: &[u8]) {
     }
 }
 
-/// The same for packets of the backend link, and for why a body is none.
+/// A tagged body that decodes is the only encoding of its packet, and one that does not gives the right reason.
 pub fn tagged_packet(body: &[u8]) {
     match Tagged::decode(body) {
         Ok(packet) => {

@@ -1,4 +1,4 @@
-//! Every input of the committed corpora, through every target; and inputs that come from nowhere.
+//! Replays every input of the committed corpora through its target, and random inputs through all of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ fn fuzz_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The names in a directory, in order.
+/// Returns the names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {
     let entries =
         fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -71,7 +71,7 @@ fn the_corpora_break_no_rule() {
     }
 }
 
-/// Bytes that follow from a number (SplitMix64): any would do, the same everywhere.
+/// Generates bytes from a number with SplitMix64: any generator would do that gives the same everywhere.
 fn bytes_of(seed: u64, length: usize) -> Vec<u8> {
     (0..length as u64)
         .map(|at| {
@@ -91,7 +91,7 @@ fn bytes_from_nowhere_break_no_rule() {
     }
 }
 
-/// Every reason with its count, whatever it is a reason for.
+/// Lists every reason of every kind with its count.
 fn reasons(counters: &Counters) -> Vec<(String, u64)> {
     let rejects = Rejected::ALL
         .iter()
@@ -119,7 +119,7 @@ fn reasons(counters: &Counters) -> Vec<(String, u64)> {
     all
 }
 
-/// The corpus of the machine comes to every reason there is; else the rules could be kept by not being tried.
+/// The corpus of the edge machine reaches every reason. Otherwise a rule could hold only because nothing tests it.
 #[test]
 fn the_corpus_of_the_edge_reaches_everything() {
     let mut missing: BTreeSet<_> = reasons(&Counters::default())

@@ -1,4 +1,4 @@
-//! What was handed to the machine and what came out of it, session by session.
+//! A record, for each session, of what went into the machine and what came out of it.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use voltlane_core::wire::tagged::{Flag, Tagged};
 /// One session as its client knows it.
 pub(super) struct Member {
     pub(super) id: ClientId,
-    /// The number of its key pair; `None` if it joined by bytes that nobody here made.
+    /// The number of its key pair; `None` if it joined with bytes of unknown origin.
     pub(super) pair: Option<usize>,
-    /// Packets that the edge has read, whole; `None` once that cannot be told.
+    /// Whole packets that the edge has read from the client; `None` once that is unknown.
     pub(super) up: Option<Vec<Vec<u8>>>,
-    /// Packets that it got.
+    /// Packets that the client received.
     pub(super) down: Vec<Vec<u8>>,
 }
 
-/// Everything that is known of the traffic.
+/// A record of all traffic.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) members: Vec<Member>,
-    /// Packets that the edge has read of the backend, whole.
+    /// Whole packets that the edge has read from the backend.
     sent: BTreeMap<ClientId, Vec<Vec<u8>>>,
     heard: BTreeMap<ClientId, Heard>,
 }
 
-/// What the backend heard of one id.
+/// What the backend received for one id.
 #[derive(Default)]
 struct Heard {
     packets: Vec<Vec<u8>>,
@@ -34,11 +34,11 @@ struct Heard {
 }
 
 impl Ledger {
-    /// A client was given an id.
+    /// Records that a client was given an id.
     pub(super) fn join(&mut self, id: ClientId, pair: Option<usize>) -> usize {
         assert!(
             self.members.iter().all(|member| member.id != id),
-            "{id} was given before"
+            "{id} was assigned before"
         );
         self.members.push(Member {
             id,
@@ -49,7 +49,7 @@ impl Ledger {
         self.members.len() - 1
     }
 
-    /// The edge has read a body on the link.
+    /// Records a body that the edge has read on the link.
     pub(super) fn sent(&mut self, body: &[u8]) {
         if let Ok(Tagged {
             id,
@@ -61,9 +61,9 @@ impl Ledger {
         }
     }
 
-    /// The backend has read a body on the link.
+    /// Records a body that the backend has read on the link.
     pub(super) fn heard(&mut self, body: &[u8]) {
-        let Tagged { id, flag, data } = Tagged::decode(body).expect("an edge tags what it says");
+        let Tagged { id, flag, data } = Tagged::decode(body).expect("an edge tags its packets");
         let heard = self.heard.entry(id).or_default();
         match flag {
             Flag::Failure if data == UNKNOWN_CLIENT.as_bytes() => {}
@@ -78,7 +78,7 @@ impl Ledger {
             _ if heard.has_ended => panic!("{flag:?} of {id} after its end"),
             Flag::Data => heard.packets.push(data.to_vec()),
             Flag::Resumed => assert!(data.is_empty()),
-            Flag::Kick => panic!("an edge kicks nobody"),
+            Flag::Kick => panic!("an edge sends no kick"),
         }
     }
 
@@ -86,8 +86,9 @@ impl Ledger {
         self.heard.get(&id).is_some_and(|heard| heard.has_ended)
     }
 
-    /// Order and content hold for everyone; for a session that lives all of it is there. `attached` tells whose client is connected
-    /// and has read all that there was.
+    /// Checks order and content for every session, and completeness for those that live.
+    ///
+    /// `attached` tells whether a session's client is connected and has read everything that there was.
     pub(super) fn check(&self, attached: impl Fn(usize) -> bool) {
         let nothing = (Vec::new(), Heard::default());
         for (number, member) in self.members.iter().enumerate() {
@@ -97,25 +98,25 @@ impl Ledger {
             if let Some(up) = &member.up {
                 assert!(
                     up.starts_with(heard),
-                    "{}: up {up:?}, heard {heard:?}",
+                    "{}: up {up:?}, received {heard:?}",
                     member.id
                 );
                 assert!(
                     !lives || up == heard,
-                    "{}: up {up:?}, only {heard:?} was heard",
+                    "{}: up {up:?}, only {heard:?} was received",
                     member.id
                 );
             }
             let down = &member.down;
             assert!(
                 sent.starts_with(down),
-                "{}: sent {sent:?}, got {down:?}",
+                "{}: sent {sent:?}, received {down:?}",
                 member.id
             );
             let all = lives && attached(number);
             assert!(
                 !all || sent == down,
-                "{}: sent {sent:?}, only {down:?} was got",
+                "{}: sent {sent:?}, only {down:?} was received",
                 member.id
             );
         }

@@ -1,15 +1,15 @@
-//! The edge machine as its adapter sees it: any order of connections, bytes, writes, time and ends, by peers that follow the
-//! protocol, that nearly do, and that do not.
+//! Fuzzes the edge machine as its adapter sees it: connections, bytes, writes, time and ends in any order, with peers that follow the
+//! protocol, nearly follow it, or do not.
 //!
-//! What must hold, beside that nothing panics:
+//! Nothing panics, and these rules hold:
 //!
-//! - packets of a client reach the backend in order, unaltered, nothing twice, nothing of another client; the same downwards (1.4);
-//!   and all of them where the session lives on;
-//! - no connection is told that it is back without the proof of the session's key (5);
-//! - no id is given twice, and each that was given ends with one failure notice, after which nothing comes from it (7.3, 9.1);
-//! - bounds on connections, half-open places and absent sessions hold at every moment (10.6);
-//! - a timer that was served is not due again, so no adapter spins;
-//! - what is held is bounded by what came, and when everyone has left, nothing is held.
+//! - A client's packets reach the backend in order, unaltered, none twice, and none of another client. The same holds downwards (1.4). All
+//!   of them arrive if the session lives on.
+//! - No client is told that it has resumed without a proof of the session's key (5).
+//! - No id is assigned twice. Each assigned id ends with one failure notice, after which nothing comes from it (7.3, 9.1).
+//! - The bounds on connections, half-open connections and sessions that are away hold at every moment (10.6).
+//! - A timer that was served is not due again, so an adapter cannot spin.
+//! - Memory is bounded by what arrived, and nothing is held once everyone has left.
 
 mod ledger;
 mod options;
@@ -20,12 +20,12 @@ use voltlane_core::edge::Counters;
 
 use crate::bytes::Bytes;
 
-/// The first bytes choose the configuration, the rest are events.
+/// Runs the machine: the first bytes choose the configuration, the rest are events.
 pub fn edge_machine(input: &[u8]) {
     run(input);
 }
 
-/// The same; what happened in the end, so that a corpus can be held to what it must reach.
+/// Like [`edge_machine`], but returns the final counters, so that a test can check what a corpus reaches.
 pub fn run(input: &[u8]) -> Counters {
     let mut world = world::World::new(Bytes::new(input));
     world.play();

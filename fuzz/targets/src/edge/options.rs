@@ -1,4 +1,4 @@
-//! A configuration drawn from an input: small bounds, so that every one of them is met.
+//! A configuration drawn from an input. Its bounds are small, so that all of them are reached.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,8 +7,7 @@ use voltlane_core::edge::{EdgeConfig, Enforce};
 
 use crate::bytes::Bytes;
 
-/// Where connections come from: four addresses of one network, two of one IPv6 /64, one that is IPv4 in truth, and one that is
-/// exempt by default.
+/// The addresses of clients: four of one network, two of one IPv6 /64, one mapped IPv4 address, and one that is exempt by default.
 pub(super) const SOURCES: [&str; 8] = [
     "192.0.2.1",
     "192.0.2.2",
@@ -19,7 +18,7 @@ pub(super) const SOURCES: [&str; 8] = [
     "::ffff:192.0.2.1",
     "127.0.0.1",
 ];
-/// The proxies that are trusted, where they have to be.
+/// The trusted proxies, for configurations that require some.
 const PROXIES: &str = "192.0.2.0/24";
 
 pub(super) fn source(number: usize) -> IpAddr {
@@ -81,7 +80,7 @@ pub(super) fn draw(input: &mut Bytes<'_>) -> EdgeConfig {
     limits.max_sessions = input.one_of(&[1000, 8, 2]);
     limits.handshake_timeout = seconds(input.one_of(&[5, 0, 1]));
     limits.handshake_max_bytes = input.one_of(&[512, 512, 128, 64]);
-    // Inputs of the corpus have a byte here, for an option that is no more.
+    // Inputs of the corpus have a byte here, for an option that no longer exists.
     let _ = input.byte();
 
     config.listener.proxy_required = flags & 0x18 == 0x18;

@@ -1,4 +1,4 @@
-//! One connection, from its client's end.
+//! One connection, seen from its client.
 
 use voltlane_core::edge::ConnKey;
 use voltlane_core::keys::{PublicKey, SEALED_CHALLENGE_BYTES};
@@ -9,10 +9,10 @@ use super::ledger::Ledger;
 use crate::bytes::Bytes;
 use crate::keys::{PAIRS, edge_pair, pair};
 
-/// No bound.
+/// A length limit that never applies.
 pub(super) const ANY: u32 = u32::MAX;
 
-/// Where a client is.
+/// How far a client's handshake has come.
 enum Stage {
     New,
     Joining { pair: usize },
@@ -26,16 +26,16 @@ pub(super) struct Peer {
     pub(super) key: ConnKey,
     stage: Stage,
     has_greeted: bool,
-    /// Whether it said nothing but what belongs where it stands, so that it is known which bytes are packets.
+    /// Whether the client has sent only what its stage allows, so that its packets are known.
     is_clean: bool,
-    /// What the client has said and the edge has not read.
+    /// Bytes that the client has sent and the edge has not read.
     pub(super) outbox: Vec<u8>,
-    /// Bytes of a PROXY header at the front of the outbox.
+    /// The length of a PROXY header at the front of the outbox.
     header_bytes: usize,
-    /// The packets in what the edge has read.
+    /// The packets in the bytes that the edge has read.
     packets: FrameReader,
     is_broken: bool,
-    /// The frames in what the edge has written.
+    /// The frames in the bytes that the edge has written.
     frames: FrameReader,
 }
 
@@ -54,7 +54,7 @@ impl Peer {
         }
     }
 
-    /// The session that it is the client of, as far as it knows.
+    /// The session whose client this is, as far as the client knows.
     pub(super) fn member(&self) -> Option<usize> {
         match self.stage {
             Stage::In { member } => Some(member),
@@ -66,7 +66,7 @@ impl Peer {
         packet.encode(&mut self.outbox);
     }
 
-    /// The next step of a handshake.
+    /// Performs the next step of a handshake.
     pub(super) fn go_on(&mut self, input: &mut Bytes<'_>, ledger: &mut Ledger) {
         match &self.stage {
             Stage::New => {
@@ -107,14 +107,14 @@ impl Peer {
                 key.seal_with_nonce(&plain, &nonce, &mut answer);
                 self.stage = Stage::Proving { member };
                 if !self.is_clean {
-                    // Packets that follow cannot be told from the rest of what it says.
+                    // Packets after this cannot be told apart from the other bytes.
                     entry.up = None;
                 }
                 answer
             }
             (224..240, _) => sealed,
             (_, Some((_, plain))) => {
-                // The right value under a stranger's key.
+                // The right value, sealed under a stranger's key.
                 let mut answer = Vec::new();
                 let stranger = entry.pair.map_or(0, |number| number + 1);
                 pair(stranger)
@@ -128,7 +128,7 @@ impl Peer {
         self.say(Handshake::Ping);
     }
 
-    /// A packet, if it is in a session; larger than is allowed at times.
+    /// Sends a packet if in a session, sometimes one above the limit.
     pub(super) fn send(&mut self, input: &mut Bytes<'_>) {
         let bytes = input.some();
         if self.member().is_some() {
@@ -136,13 +136,13 @@ impl Peer {
         }
     }
 
-    /// Whatever bytes.
+    /// Sends arbitrary bytes.
     pub(super) fn babble(&mut self, bytes: &[u8], ledger: &mut Ledger) {
         self.outbox.extend_from_slice(bytes);
         self.lose_track(ledger);
     }
 
-    /// What follows outside of a session may be a part of the handshake or a packet after it.
+    /// Gives up on tracking packets: outside of a session, the bytes may be a part of the handshake or a packet after it.
     fn lose_track(&mut self, ledger: &mut Ledger) {
         self.is_clean &= self.member().is_some();
         if let Stage::Proving { member } = self.stage {
@@ -150,7 +150,7 @@ impl Peer {
         }
     }
 
-    /// A handshake packet out of its place.
+    /// Sends a handshake packet out of turn.
     pub(super) fn blurt(&mut self, input: &mut Bytes<'_>, ledger: &mut Ledger) {
         self.lose_track(ledger);
         let some = input.some();
@@ -171,7 +171,7 @@ impl Peer {
         }
     }
 
-    /// The edge reads the first `length` bytes of the outbox: notes the packets in them.
+    /// Makes the edge read the first `length` bytes of the outbox, and records the packets in them.
     pub(super) fn taken(&mut self, length: usize, max_body: u32, ledger: &mut Ledger) -> Vec<u8> {
         let taken: Vec<u8> = self.outbox.drain(..length).collect();
         let header_bytes = self.header_bytes.min(length);
@@ -191,13 +191,13 @@ impl Peer {
         taken
     }
 
-    /// The client reads what the edge wrote.
+    /// Makes the client read what the edge wrote.
     pub(super) fn hear(&mut self, bytes: &[u8], ledger: &mut Ledger) {
         let mut input = bytes;
         let mut frames = core::mem::take(&mut self.frames);
         while let Some(body) = frames
             .next_frame(&mut input, ANY)
-            .expect("there is no bound")
+            .expect("the reader has no bound")
         {
             self.hear_frame(body, ledger);
         }
@@ -228,21 +228,18 @@ impl Peer {
                     Stage::Joining { pair } => Some(pair).filter(|_| self.is_clean),
                     _ => None,
                 };
-                assert!(
-                    pair.is_some() || !self.is_clean,
-                    "an id that was not asked for"
-                );
+                assert!(pair.is_some() || !self.is_clean, "an id outside of a join");
                 self.stage = Stage::In {
                     member: ledger.join(id, pair),
                 };
             }
             Handshake::Ping => {
                 let Stage::Proving { member } = self.stage else {
-                    panic!("back without a proof")
+                    panic!("resumed without a proof")
                 };
                 self.stage = Stage::In { member };
             }
-            other => panic!("an edge does not say {}", other.name()),
+            other => panic!("an edge does not send {}", other.name()),
         }
     }
 }

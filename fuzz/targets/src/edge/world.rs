@@ -1,4 +1,4 @@
-//! The adapter: events from the input, and the duties that follow from each.
+//! The adapter of the edge: performs events from the input and the duties that follow from each.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::peer::{ANY, Peer};
 use crate::bytes::Bytes;
 use crate::keys::edge_pair;
 
-/// Events of one run, and connections at one time: more find nothing that fewer do not, and take longer.
+/// The maximum number of events per run. More find nothing new and take longer. So do more connections at a time.
 const MAX_EVENTS: usize = 400;
 const MAX_PEERS: usize = 20;
-/// Rounds until nothing moves any more.
+/// The maximum number of rounds until nothing moves any more.
 const MAX_ROUNDS: usize = 10_000;
 
 pub(super) struct World<'a> {
@@ -29,7 +29,7 @@ pub(super) struct World<'a> {
     peers: Vec<Peer>,
     ledger: Ledger,
     link: Link,
-    /// Bytes that the machine has read, and calls that may make it say something of its own.
+    /// Bytes that the machine has read, plus the calls that may make it write something of its own.
     fed: usize,
     calls: usize,
     shutdown_within: Option<Duration>,
@@ -38,9 +38,9 @@ pub(super) struct World<'a> {
 /// The backend's end of the link.
 #[derive(Default)]
 struct Link {
-    /// What the backend has said and the edge has not read.
+    /// Bytes that the backend has sent and the edge has not read.
     outbox: Vec<u8>,
-    /// The frames in what the edge has read, and in what it has written.
+    /// The frames in the bytes that the edge has read, and in those that it has written.
     read: FrameReader,
     written: FrameReader,
     is_broken: bool,
@@ -99,7 +99,7 @@ impl<'a> World<'a> {
                     let cause = self.input.one_of(&[Closed::Eof, Closed::Error]);
                     let peer = self.peers.swap_remove(at);
                     self.edge.handle_client_closed(self.now, peer.key, cause);
-                    // A key that is dead is harmless.
+                    // A dead key is harmless.
                     self.edge.handle_client_bytes(self.now, peer.key, b"late");
                     self.edge.handle_client_written(self.now, peer.key, 1);
                     assert_eq!(self.edge.read_budget(peer.key), 0);
@@ -132,7 +132,7 @@ impl<'a> World<'a> {
                 self.link = Link::default();
             }
             _ => {
-                // Rarely: it is the end of what can happen.
+                // Rarely, since nothing can happen after it.
                 let choice = self.input.byte();
                 if choice >= 0xf0 && self.shutdown_within.is_none() {
                     let within = Duration::from_millis(u64::from(choice & 0xf) * 100);
@@ -170,7 +170,7 @@ impl<'a> World<'a> {
         self.peers.push(Peer::new(key, header.as_bytes()));
     }
 
-    /// The edge reads up to `length` bytes of a client; how many it did.
+    /// Makes the edge read up to `length` bytes from a client. Returns how many it read.
     fn read(&mut self, at: usize, length: usize) -> usize {
         let peer = &mut self.peers[at];
         let length = length
@@ -186,7 +186,7 @@ impl<'a> World<'a> {
         length
     }
 
-    /// A client's transport takes up to `length` bytes; how many it did.
+    /// Makes a client's transport take up to `length` bytes. Returns how many it took.
     fn write(&mut self, at: usize, length: usize) -> usize {
         let peer = &mut self.peers[at];
         let output = self.edge.client_output(peer.key).concat();
@@ -259,7 +259,7 @@ impl<'a> World<'a> {
         self.edge.handle_link_bytes(self.now, &bytes);
         assert!(
             !self.link.is_broken || self.edge.link_wants_close(),
-            "no frame can be found any more"
+            "the framing is lost"
         );
         length
     }
@@ -272,7 +272,7 @@ impl<'a> World<'a> {
             .link
             .written
             .next_frame(&mut input, ANY)
-            .expect("there is no bound")
+            .expect("the reader has no bound")
         {
             self.ledger.heard(body);
         }
@@ -280,16 +280,19 @@ impl<'a> World<'a> {
         length
     }
 
-    /// What an adapter does after every call; and what holds then.
+    /// Does what an adapter does after every call, and checks the invariants.
     fn settle(&mut self) {
         if self.edge.link_wants_close() {
             self.edge.handle_link_closed(self.now, Closed::ByEdge);
             self.link = Link::default();
         }
-        // Each connection is handed out once until it changes again; closing one may change others.
+        // Each connection is returned once until it changes again. Closing one may change others.
         let most = 3 * self.peers.len() + 3;
         for handed_out in 0.. {
-            assert!(handed_out <= most, "it is never done");
+            assert!(
+                handed_out <= most,
+                "the list of ready connections does not end"
+            );
             let Some(key) = self.edge.poll_client() else {
                 break;
             };
@@ -314,15 +317,15 @@ impl<'a> World<'a> {
         if limits.enforce_accepts == Enforce::On && limits.max_half_open > 0 {
             assert!(gauges.half_open <= limits.max_half_open);
         }
-        // A packet of n bytes takes 4 + n as it comes and 13 + n on the link; a notice is shorter than 64 bytes, a handshake's
-        // answers than 256.
+        // A packet of n bytes takes 4 + n as received and 13 + n on the link. A notice is shorter than 64 bytes, the answers in a handshake
+        // are shorter than 256.
         let most = 4 * self.fed
             + 64 * (self.calls + gauges.sessions * self.calls)
             + 256 * self.peers.len();
         assert!(gauges.held_bytes <= most, "{gauges:?}, at most {most}");
     }
 
-    /// A timer that was served is not due any more, but for the link's, which waits for the adapter.
+    /// Advances time. A timer that was served is no longer due, except the link's, which waits for the adapter.
     fn pass_time(&mut self, time: Duration) {
         self.now = self.now + time;
         self.edge.handle_timeout(self.now);
@@ -335,13 +338,13 @@ impl<'a> World<'a> {
         );
     }
 
-    /// Everything that can move moves.
+    /// Moves everything that can move.
     fn drain(&mut self) {
         for _ in 0..MAX_ROUNDS {
             let mut moved = self.write_link(usize::MAX) + self.read_link(usize::MAX);
             self.settle();
             for at in (0..self.peers.len()).rev() {
-                // The one before may have ended others.
+                // The previous one may have ended others.
                 if at < self.peers.len() {
                     moved += self.read(at, usize::MAX);
                     self.settle();
@@ -355,7 +358,7 @@ impl<'a> World<'a> {
                 return;
             }
         }
-        panic!("it never comes to rest");
+        panic!("the machine never comes to rest");
     }
 
     fn bring_link_up(&mut self) {
@@ -368,7 +371,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Everyone is given what is theirs, then everyone leaves, and nothing must be left.
+    /// Delivers everything, disconnects everyone, and checks that nothing is left.
     pub(super) fn finish(mut self) -> Counters {
         self.bring_link_up();
         self.drain();
@@ -390,7 +393,7 @@ impl<'a> World<'a> {
         for member in &self.ledger.members {
             assert!(self.ledger.has_ended(member.id), "{} has no end", member.id);
         }
-        // With the link goes what the backend began to say.
+        // A packet that the backend had begun goes with the link.
         self.edge.handle_link_closed(self.now, Closed::Eof);
         let gauges = self.edge.gauges();
         let left = [
