@@ -34,6 +34,7 @@ pub mod wire;
 
 pub use backoff::Backoff;
 pub use id::{ClientId, ClientIds, ShardId};
+pub use link::HasLink;
 pub use queue::FrameQueue;
 pub use time::Time;
 

@@ -1,5 +1,6 @@
 //! The backend link: whether it is there, when to try again, and what waits for it (SPEC 7.6, 8.4).
 
+mod face;
 mod peer;
 
 use core::time::Duration;
@@ -12,6 +13,8 @@ use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
+
+pub use self::face::HasLink;
 
 use self::peer::{Peer, Verdict};
 use crate::edge::{Closed, Deadline, DeadlineReason, MasterConfig};

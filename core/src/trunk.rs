@@ -23,7 +23,7 @@ use crate::edge::{
 };
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
-use crate::link::Link;
+use crate::link::{HasLink, Link};
 use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
@@ -89,7 +89,7 @@ struct Branch {
 ///
 /// # Contract
 ///
-/// - Towards the backend its face is that of an [`Edge`]: the same calls in the same order.
+/// - Towards the backend it is a machine that [has a link](HasLink), as an [`Edge`] alone is.
 /// - Towards each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its
 ///   stream, and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
 ///   [`branch_read_budget`](Trunk::branch_read_budget), and whenever there is nothing to read calls
@@ -360,102 +360,6 @@ impl Trunk {
         self.settle();
     }
 
-    // ---- the backend link
-
-    /// Like [`Edge::link_wants_connect`](crate::edge::Edge::link_wants_connect).
-    #[must_use]
-    pub fn link_wants_connect(&self, now: Time) -> bool {
-        self.link.wants_connect(now.max(self.now))
-    }
-
-    /// Like [`Edge::handle_link_connecting`](crate::edge::Edge::handle_link_connecting).
-    pub fn handle_link_connecting(&mut self, now: Time) {
-        let now = self.advance(now);
-        self.link.connecting(now);
-    }
-
-    /// Like [`Edge::handle_link_connected`](crate::edge::Edge::handle_link_connected).
-    pub fn handle_link_connected(&mut self, now: Time) {
-        let now = self.advance(now);
-        if self.link.connected(now) {
-            self.counters.link_up += 1;
-        }
-    }
-
-    /// Like [`Edge::handle_link_closed`](crate::edge::Edge::handle_link_closed).
-    pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
-        let now = self.advance(now);
-        let Some(was_up) = self.link.closed(now, cause, &mut self.rng) else {
-            return;
-        };
-        self.counters.link_down += 1;
-        if !was_up {
-            return;
-        }
-        for branch in &mut self.branches {
-            branch.state = match branch.state {
-                BranchState::Announcing => BranchState::Ending { announcing: true },
-                BranchState::Open => BranchState::Ending { announcing: false },
-                // What came for a shard that had not got its stream yet waits for its next one.
-                other => other,
-            };
-        }
-        self.settle();
-    }
-
-    /// Like [`Edge::link_wants_close`](crate::edge::Edge::link_wants_close).
-    #[must_use]
-    pub fn link_wants_close(&self) -> bool {
-        self.link.wants_close
-    }
-
-    /// How many bytes to read from the backend at most now: none while a shard is far behind, or has not ended its stream of the link
-    /// before, which nothing of this link may follow.
-    #[must_use]
-    pub fn link_read_budget(&self) -> usize {
-        let behind = |branch: &Branch| {
-            matches!(branch.state, BranchState::Ending { .. })
-                || branch.queue.held_bytes() >= BRANCH_BYTES
-        };
-        if self.link_takes() && !self.branches.iter().any(behind) {
-            READ_BYTES
-        } else {
-            0
-        }
-    }
-
-    /// Like [`Edge::handle_link_bytes`](crate::edge::Edge::handle_link_bytes): each frame goes to the shard that its id names.
-    pub fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
-        self.advance(now);
-        if !self.link_takes() {
-            return;
-        }
-        self.counters.link_bytes_in += bytes.len() as u64;
-        self.link.handle_bytes(bytes);
-        let mut input = bytes;
-        // The reader is taken out so that a body may be borrowed from it while it is brought to its shard.
-        let mut reader = mem::take(&mut self.link.reader);
-        loop {
-            match reader.next_frame(&mut input, self.max_body) {
-                Ok(Some(body)) => {
-                    self.route(body);
-                    if self.link.judges() && !self.link.judge(body) {
-                        self.counters.link_violations += 1;
-                        break;
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.counters.link_violations += 1;
-                    self.link.lose_framing(error);
-                    break;
-                }
-            }
-        }
-        self.link.reader = reader;
-        self.settle();
-    }
-
     /// Brings a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
     fn route(&mut self, body: &[u8]) {
         if body == RELEASED {
@@ -473,41 +377,6 @@ impl Trunk {
         {
             push_body(&mut branch.queue, body);
         }
-    }
-
-    /// Like [`Edge::link_output`](crate::edge::Edge::link_output). What waits is held back until every shard has announced.
-    #[must_use]
-    pub fn link_output(&self) -> [&[u8]; 2] {
-        if !self.link_takes() {
-            return [&[], &[]];
-        }
-        let silent = |branch: &Branch| {
-            matches!(
-                branch.state,
-                BranchState::Closed | BranchState::Announcing | BranchState::Ending { .. }
-            )
-        };
-        let queued = if self.branches.iter().any(silent) {
-            &[]
-        } else {
-            self.link.queue.output()
-        };
-        [self.link.announcements.output(), queued]
-    }
-
-    /// Like [`Edge::handle_link_written`](crate::edge::Edge::handle_link_written).
-    pub fn handle_link_written(&mut self, now: Time, bytes: usize) {
-        self.advance(now);
-        if !self.link.is_up() {
-            return;
-        }
-        self.counters.link_bytes_out += bytes as u64;
-        let announced = bytes.min(self.link.announcements.bytes());
-        self.link.announcements.advance(announced);
-        let queued = (bytes - announced).min(self.link.queue.bytes());
-        self.link.queue.advance_keeping(queued, KEPT_BYTES);
-        self.release_branches();
-        self.settle();
     }
 
     // ---- time and the end
@@ -611,6 +480,127 @@ impl Trunk {
     fn advance(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         self.now
+    }
+}
+
+impl HasLink for Trunk {
+    fn link_wants_connect(&self, now: Time) -> bool {
+        self.link.wants_connect(now.max(self.now))
+    }
+
+    fn handle_link_connecting(&mut self, now: Time) {
+        let now = self.advance(now);
+        self.link.connecting(now);
+    }
+
+    fn handle_link_connected(&mut self, now: Time) {
+        let now = self.advance(now);
+        if self.link.connected(now) {
+            self.counters.link_up += 1;
+        }
+    }
+
+    fn handle_link_closed(&mut self, now: Time, cause: Closed) {
+        let now = self.advance(now);
+        let Some(was_up) = self.link.closed(now, cause, &mut self.rng) else {
+            return;
+        };
+        self.counters.link_down += 1;
+        if !was_up {
+            return;
+        }
+        for branch in &mut self.branches {
+            branch.state = match branch.state {
+                BranchState::Announcing => BranchState::Ending { announcing: true },
+                BranchState::Open => BranchState::Ending { announcing: false },
+                // What came for a shard that had not got its stream yet waits for its next one.
+                other => other,
+            };
+        }
+        self.settle();
+    }
+
+    fn link_wants_close(&self) -> bool {
+        self.link.wants_close
+    }
+
+    /// How many bytes to read from the backend at most now: none while a shard is far behind, or has not ended its stream of the link
+    /// before, which nothing of this link may follow.
+    fn link_read_budget(&self) -> usize {
+        let behind = |branch: &Branch| {
+            matches!(branch.state, BranchState::Ending { .. })
+                || branch.queue.held_bytes() >= BRANCH_BYTES
+        };
+        if self.link_takes() && !self.branches.iter().any(behind) {
+            READ_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// Each frame goes to the shard that its id names.
+    fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
+        self.advance(now);
+        if !self.link_takes() {
+            return;
+        }
+        self.counters.link_bytes_in += bytes.len() as u64;
+        self.link.handle_bytes(bytes);
+        let mut input = bytes;
+        // The reader is taken out so that a body may be borrowed from it while it is brought to its shard.
+        let mut reader = mem::take(&mut self.link.reader);
+        loop {
+            match reader.next_frame(&mut input, self.max_body) {
+                Ok(Some(body)) => {
+                    self.route(body);
+                    if self.link.judges() && !self.link.judge(body) {
+                        self.counters.link_violations += 1;
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.counters.link_violations += 1;
+                    self.link.lose_framing(error);
+                    break;
+                }
+            }
+        }
+        self.link.reader = reader;
+        self.settle();
+    }
+
+    /// What waits is held back until every shard has announced.
+    fn link_output(&self) -> [&[u8]; 2] {
+        if !self.link_takes() {
+            return [&[], &[]];
+        }
+        let silent = |branch: &Branch| {
+            matches!(
+                branch.state,
+                BranchState::Closed | BranchState::Announcing | BranchState::Ending { .. }
+            )
+        };
+        let queued = if self.branches.iter().any(silent) {
+            &[]
+        } else {
+            self.link.queue.output()
+        };
+        [self.link.announcements.output(), queued]
+    }
+
+    fn handle_link_written(&mut self, now: Time, bytes: usize) {
+        self.advance(now);
+        if !self.link.is_up() {
+            return;
+        }
+        self.counters.link_bytes_out += bytes as u64;
+        let announced = bytes.min(self.link.announcements.bytes());
+        self.link.announcements.advance(announced);
+        let queued = (bytes - announced).min(self.link.queue.bytes());
+        self.link.queue.advance_keeping(queued, KEPT_BYTES);
+        self.release_branches();
+        self.settle();
     }
 }
 

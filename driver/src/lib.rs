@@ -26,6 +26,7 @@ mod runtime;
 mod socket;
 mod transport;
 mod trunk;
+mod turn;
 mod waker;
 #[cfg(test)]
 mod wakes;

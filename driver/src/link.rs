@@ -6,9 +6,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tracing::{debug, warn};
-use voltlane_core::Time;
-use voltlane_core::edge::{Closed, Edge};
-use voltlane_core::trunk::Trunk;
+use voltlane_core::edge::Closed;
+use voltlane_core::{HasLink, Time};
 
 use crate::io::{Read, Written};
 use crate::waker::{ReadyList, SourceWaker, Token};
@@ -30,64 +29,6 @@ pub(crate) fn close_by(now: Time, ends_by: Option<Time>) -> Time {
     let ends_by = ends_by.map_or(Time::MAX, |ends_by| ends_by.max(now + CLOSE_AT_LEAST));
     ends_by.min(now + CLOSE_WITHIN)
 }
-
-/// A machine with a link to the backend.
-pub(crate) trait LinkMachine {
-    fn wants_connect(&self, now: Time) -> bool;
-    fn handle_connecting(&mut self, now: Time);
-    fn handle_connected(&mut self, now: Time);
-    fn handle_closed(&mut self, now: Time, cause: Closed);
-    fn wants_close(&self) -> bool;
-    fn read_budget(&self) -> usize;
-    fn handle_bytes(&mut self, now: Time, bytes: &[u8]);
-    fn output(&self) -> [&[u8]; 2];
-    fn handle_written(&mut self, now: Time, bytes: usize);
-}
-
-macro_rules! link_machine {
-    ($Machine:ty) => {
-        impl LinkMachine for $Machine {
-            fn wants_connect(&self, now: Time) -> bool {
-                self.link_wants_connect(now)
-            }
-
-            fn handle_connecting(&mut self, now: Time) {
-                self.handle_link_connecting(now);
-            }
-
-            fn handle_connected(&mut self, now: Time) {
-                self.handle_link_connected(now);
-            }
-
-            fn handle_closed(&mut self, now: Time, cause: Closed) {
-                self.handle_link_closed(now, cause);
-            }
-
-            fn wants_close(&self) -> bool {
-                self.link_wants_close()
-            }
-
-            fn read_budget(&self) -> usize {
-                self.link_read_budget()
-            }
-
-            fn handle_bytes(&mut self, now: Time, bytes: &[u8]) {
-                self.handle_link_bytes(now, bytes);
-            }
-
-            fn output(&self) -> [&[u8]; 2] {
-                self.link_output()
-            }
-
-            fn handle_written(&mut self, now: Time, bytes: usize) {
-                self.handle_link_written(now, bytes);
-            }
-        }
-    };
-}
-
-link_machine!(Edge);
-link_machine!(Trunk);
 
 /// Where the link stands.
 enum State<S> {
@@ -133,32 +74,32 @@ impl<C: Connector> Link<C> {
     }
 
     /// Whether another turn would get on without being woken.
-    pub(crate) fn has_work(&self, machine: &impl LinkMachine, now: Time) -> bool {
+    pub(crate) fn has_work(&self, machine: &impl HasLink, now: Time) -> bool {
         match &self.state {
-            State::Down => machine.wants_connect(now),
-            State::Connecting(_) => self.readable || machine.wants_close(),
+            State::Down => machine.link_wants_connect(now),
+            State::Connecting(_) => self.readable || machine.link_wants_close(),
             State::Up(channel) => {
-                (self.readable && machine.read_budget() > 0)
+                (self.readable && machine.link_read_budget() > 0)
                     || (self.writable
                         && !channel.write_failed()
-                        && machine.output().iter().any(|part| !part.is_empty()))
-                    || machine.wants_close()
+                        && machine.link_output().iter().any(|part| !part.is_empty()))
+                    || machine.link_wants_close()
             }
         }
     }
 
     /// Dials when the machine wants it, and gives up or drops the stream when the machine wants that.
-    pub(crate) fn drive(&mut self, machine: &mut impl LinkMachine, now: Time) {
-        if machine.wants_close() && !matches!(self.state, State::Down) {
+    pub(crate) fn drive(&mut self, machine: &mut impl HasLink, now: Time) {
+        if machine.link_wants_close() && !matches!(self.state, State::Down) {
             match std::mem::replace(&mut self.state, State::Down) {
                 State::Up(channel) => channel.abort(),
                 State::Connecting(_) => self.tell_unreachable(&"no answer in time"),
                 State::Down => {}
             }
-            machine.handle_closed(now, Closed::ByEdge);
+            machine.handle_link_closed(now, Closed::ByEdge);
         }
-        if matches!(self.state, State::Down) && machine.wants_connect(now) {
-            machine.handle_connecting(now);
+        if matches!(self.state, State::Down) && machine.link_wants_connect(now) {
+            machine.handle_link_connecting(now);
             self.state = State::Connecting(self.connector.connect());
             self.readable = true;
         }
@@ -172,12 +113,12 @@ impl<C: Connector> Link<C> {
                     self.readable = true;
                     self.writable = true;
                     self.warned = false;
-                    machine.handle_connected(now);
+                    machine.handle_link_connected(now);
                 }
                 Poll::Ready(Err(error)) => {
                     self.state = State::Down;
                     self.tell_unreachable(&error);
-                    machine.handle_closed(now, Closed::Error);
+                    machine.handle_link_closed(now, Closed::Error);
                 }
             }
         }
@@ -192,18 +133,18 @@ impl<C: Connector> Link<C> {
     }
 
     /// Reads what has come, within the machine's budget.
-    pub(crate) fn read(&mut self, machine: &mut impl LinkMachine, now: Time, buffer: &mut [u8]) {
+    pub(crate) fn read(&mut self, machine: &mut impl HasLink, now: Time, buffer: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
             let State::Up(channel) = &mut self.state else {
                 return;
             };
-            let budget = machine.read_budget().min(buffer.len());
+            let budget = machine.link_read_budget().min(buffer.len());
             if !self.readable || budget == 0 {
                 return;
             }
             match channel.read(&mut Context::from_waker(&self.waker), &mut buffer[..budget]) {
                 Read::Blocked => self.readable = false,
-                Read::Bytes(bytes) => machine.handle_bytes(now, &buffer[..bytes]),
+                Read::Bytes(bytes) => machine.handle_link_bytes(now, &buffer[..bytes]),
                 Read::Eof => self.lose(machine, now, Closed::Eof),
                 Read::Failed => self.lose(machine, now, Closed::Error),
             }
@@ -219,19 +160,19 @@ impl<C: Connector> Link<C> {
     }
 
     /// Drops the stream when the backend acknowledges nothing any more.
-    pub(crate) fn handle_time(&mut self, machine: &mut impl LinkMachine, now: Time) {
+    pub(crate) fn handle_time(&mut self, machine: &mut impl HasLink, now: Time) {
         if let State::Up(channel) = &mut self.state
             && channel.is_given_up(now)
         {
             if let State::Up(channel) = std::mem::replace(&mut self.state, State::Down) {
                 channel.abort();
             }
-            machine.handle_closed(now, Closed::Error);
+            machine.handle_link_closed(now, Closed::Error);
         }
     }
 
     /// Writes what the machine has for the backend.
-    pub(crate) fn write(&mut self, machine: &mut impl LinkMachine, now: Time) {
+    pub(crate) fn write(&mut self, machine: &mut impl HasLink, now: Time) {
         for _ in 0..WRITES_PER_TURN {
             let State::Up(channel) = &mut self.state else {
                 return;
@@ -239,10 +180,14 @@ impl<C: Connector> Link<C> {
             if !self.writable {
                 return;
             }
-            match channel.write(&mut Context::from_waker(&self.waker), now, machine.output()) {
+            match channel.write(
+                &mut Context::from_waker(&self.waker),
+                now,
+                machine.link_output(),
+            ) {
                 Written::Nothing => return,
                 Written::Blocked => self.writable = false,
-                Written::Bytes(bytes) => machine.handle_written(now, bytes),
+                Written::Bytes(bytes) => machine.handle_link_written(now, bytes),
                 Written::Failed => self.readable = true,
             }
         }
@@ -256,8 +201,8 @@ impl<C: Connector> Link<C> {
         channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
     }
 
-    fn lose(&mut self, machine: &mut impl LinkMachine, now: Time, cause: Closed) {
+    fn lose(&mut self, machine: &mut impl HasLink, now: Time, cause: Closed) {
         self.state = State::Down;
-        machine.handle_closed(now, cause);
+        machine.handle_link_closed(now, cause);
     }
 }

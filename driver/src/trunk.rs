@@ -5,33 +5,23 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use voltlane_core::edge::MasterConfig;
 use voltlane_core::trunk::Trunk;
 use voltlane_core::{ShardId, Time};
 
-use crate::alarm::Alarm;
-use crate::handle::{Handle, Requests};
+use crate::handle::Handle;
 use crate::io::{Channel, Read, Written};
-use crate::late::CatchUp;
-use crate::link::{Link, close_by};
 use crate::pipe::Pipe;
+use crate::turn::{Side, Turns};
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connect, Connector, Timer};
 
-/// Bytes read at once, into the one buffer that all streams share.
-const BUFFER_BYTES: usize = 64 * 1024;
 /// Reads of one shard in one turn: what it collected while the trunk was busy.
 const READS_PER_TURN: usize = 4;
 /// Writes to one shard in one turn.
 const WRITES_PER_TURN: usize = 4;
-/// Turns before the task yields to others.
-const TURNS_PER_POLL: usize = 4;
-
-/// Tokens of what is not a shard, from the top down; shards' are their numbers.
-const LINK: Token = Token::MAX;
-const TIMER: Token = Token::MAX - 1;
-const HANDLE: Token = Token::MAX - 2;
 
 /// Where a shard asks for its stream to the trunk: the [`Connector`] of its [`EdgeDriver`](crate::EdgeDriver). An attempt lasts until
 /// there is a backend. Dropping the connector says that the shard has ended.
@@ -255,24 +245,7 @@ impl Branch {
 /// It is a future, to be run as one task of a thread of its own, and ends after [`TrunkHandle::shutdown`]. Like
 /// [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads every shard, the first one another each time, and the backend,
 /// then writes to the backend once and to each shard once.
-pub struct TrunkDriver<C: Connector, T: Timer> {
-    trunk: Trunk,
-    link: Link<C>,
-    branches: Vec<Branch>,
-    /// The shard that is read first in the next turn.
-    first: usize,
-    alarm: Alarm<T>,
-    catch_up: CatchUp,
-    ready: Arc<ReadyList>,
-    woken: Vec<Token>,
-    handle: TrunkHandle,
-    handle_source: Arc<SourceWaker>,
-    /// An end was asked for, which may take until then.
-    ends_by: Option<Time>,
-    /// The trunk is finished; the link is closing until then.
-    finishing: Option<Time>,
-    buffer: Box<[u8]>,
-}
+pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, C, T>);
 
 /// Asks a [`TrunkDriver`] to end when all shards have ended, which are asked on their own, or to go on with another configuration.
 pub type TrunkHandle = Handle<MasterConfig>;
@@ -281,7 +254,6 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
     /// A driver of `trunk` for the backend at the other end of `connector`, and what its shards dial with, the first for shard 0.
     pub fn new(trunk: Trunk, connector: C, timer: T) -> (Self, Vec<BranchConnector>) {
         let ready = Arc::<ReadyList>::default();
-        let handle_source = SourceWaker::new(HANDLE, &ready);
         let branches: Vec<Branch> = (0..u8::MAX)
             .take(trunk.shards())
             .map(|number| Branch::new(ShardId::new(number), &ready))
@@ -290,125 +262,25 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             .iter()
             .map(|branch| BranchConnector(Arc::clone(&branch.counter)))
             .collect();
-        let driver = TrunkDriver {
+        let shards = Shards {
             trunk,
-            link: Link::new(connector, LINK, &ready),
             branches,
             first: 0,
-            alarm: Alarm::new(timer, TIMER, &ready),
-            catch_up: CatchUp::default(),
-            handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
-            handle_source,
-            ready,
-            woken: Vec::new(),
-            ends_by: None,
-            finishing: None,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
         };
+        let driver = TrunkDriver(Turns::new(shards, ready, connector, timer));
         (driver, connectors)
     }
 
     /// The way to end it.
     #[must_use]
     pub fn handle(&self) -> TrunkHandle {
-        self.handle.clone()
+        self.0.handle()
     }
 
     /// The machine, for its counters.
     #[must_use]
     pub fn trunk(&self) -> &Trunk {
-        &self.trunk
-    }
-
-    /// Takes note of what was woken.
-    fn collect(&mut self, now: Time) {
-        self.ready.take(&mut self.woken);
-        for token in self.woken.drain(..) {
-            match token {
-                LINK => self.link.handle_woken(),
-                TIMER => self.alarm.handle_woken(),
-                HANDLE => {
-                    self.handle_source.serve();
-                    let Requests { config, shutdown } = self.handle.take();
-                    if let Some(config) = config {
-                        self.trunk.handle_config(now, &config);
-                    }
-                    if let Some(within) = shutdown {
-                        self.ends_by.get_or_insert(now + within);
-                        self.trunk.handle_shutdown(now, within);
-                    }
-                    self.handle.done();
-                }
-                shard => {
-                    if let Some(branch) = self.branches.get_mut(shard as usize) {
-                        branch.handle_woken();
-                    }
-                }
-            }
-        }
-    }
-
-    fn turn(&mut self, now: Time) {
-        self.catch_up.notice(now, self.next_timeout());
-        let shards = self.branches.len();
-        for place in 0..shards {
-            self.branches[(self.first + place) % shards].read(
-                &mut self.trunk,
-                now,
-                &mut self.buffer,
-            );
-        }
-        self.first = (self.first + 1) % shards.max(1);
-        // Before anything is written: a link that has ended takes nothing with it.
-        self.link.read(&mut self.trunk, now, &mut self.buffer);
-        self.link.handle_time(&mut self.trunk, now);
-        if self.next_timeout().is_some_and(|at| at <= now) && self.catch_up.is_over(now, false) {
-            self.trunk.handle_timeout(now);
-        }
-        self.link.drive(&mut self.trunk, now);
-        self.link.write(&mut self.trunk, now);
-        for branch in &mut self.branches {
-            branch.woken = false;
-            branch.drive(&mut self.trunk, now);
-            branch.write(&mut self.trunk, now);
-        }
-    }
-
-    /// When the trunk wants to be told the time.
-    fn next_timeout(&self) -> Option<Time> {
-        self.trunk.poll_timeout().map(|deadline| deadline.at)
-    }
-
-    fn has_work(&self, now: Time) -> bool {
-        self.finishing.is_none()
-            && (self.link.has_work(&self.trunk, now)
-                || self
-                    .branches
-                    .iter()
-                    .any(|branch| branch.has_work(&self.trunk)))
-    }
-
-    /// Sets the alarm; ready if its time has come already.
-    fn poll_alarm(&mut self) -> Poll<()> {
-        let deadlines = [
-            self.catch_up.put_off(self.next_timeout()),
-            self.link.next_deadline(),
-        ];
-        // Once it is finished the trunk is asked nothing more, so what it would want in time does not count.
-        self.alarm.poll_set(
-            self.finishing
-                .or_else(|| deadlines.into_iter().flatten().min()),
-        )
-    }
-
-    /// Closes the link once the trunk is finished; ready when the backend has closed too, or has taken too long.
-    fn poll_finish(&mut self, now: Time) -> Poll<()> {
-        let ends_by = self.ends_by;
-        let until = *self.finishing.get_or_insert_with(|| close_by(now, ends_by));
-        if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {
-            return Poll::Pending;
-        }
-        Poll::Ready(())
+        self.0.side().machine()
     }
 }
 
@@ -416,24 +288,93 @@ impl<C: Connector, T: Timer> Future for TrunkDriver<C, T> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        this.ready.register(cx.waker());
-        for _ in 0..TURNS_PER_POLL {
-            let now = this.alarm.now();
-            this.collect(now);
-            if this.finishing.is_none() {
-                this.turn(now);
-            }
-            let finishes = this.finishing.is_some() || this.trunk.is_finished();
-            if finishes && this.poll_finish(now).is_ready() {
-                return Poll::Ready(());
-            }
-            if !this.has_work(now) && this.poll_alarm().is_pending() {
-                return Poll::Pending;
-            }
-        }
-        // There is more to do, but others want their turn as well.
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        self.get_mut().0.poll(cx)
     }
+}
+
+/// A trunk and its shards.
+struct Shards {
+    trunk: Trunk,
+    branches: Vec<Branch>,
+    /// The shard that is read first in the next turn.
+    first: usize,
+}
+
+impl Side for Shards {
+    type Machine = Trunk;
+    type Config = MasterConfig;
+
+    fn machine(&self) -> &Trunk {
+        &self.trunk
+    }
+
+    fn machine_mut(&mut self) -> &mut Trunk {
+        &mut self.trunk
+    }
+
+    fn handle_woken(&mut self, token: Token) {
+        if let Some(branch) = self.branches.get_mut(token as usize) {
+            branch.handle_woken();
+        }
+    }
+
+    fn handle_config(&mut self, now: Time, config: MasterConfig) {
+        self.trunk.handle_config(now, &config);
+    }
+
+    fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        self.trunk.handle_shutdown(now, within);
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        self.trunk.poll_timeout().map(|deadline| deadline.at)
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.trunk.handle_timeout(now);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn read(&mut self, now: Time, buffer: &mut [u8]) {
+        let shards = self.branches.len();
+        for place in 0..shards {
+            self.branches[(self.first + place) % shards].read(&mut self.trunk, now, buffer);
+        }
+        self.first = (self.first + 1) % shards.max(1);
+    }
+
+    fn admit(&mut self, _: Time, _: bool, _: &mut [u8]) {}
+
+    fn write(&mut self, now: Time) {
+        for branch in &mut self.branches {
+            branch.woken = false;
+            branch.drive(&mut self.trunk, now);
+            branch.write(&mut self.trunk, now);
+        }
+    }
+
+    /// Shards are not late: their time is this one's.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    fn has_work(&self) -> bool {
+        let mut branches = self.branches.iter();
+        branches.any(|branch| branch.has_work(&self.trunk))
+    }
+
+    fn has_newcomers(&self) -> bool {
+        false
+    }
+
+    fn is_finished(&self) -> bool {
+        self.trunk.is_finished()
+    }
+
+    fn close(&mut self, _: Time) {}
+
+    fn finish(&mut self, _: &mut [u8]) {}
 }

@@ -18,6 +18,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use voltlane_core::HasLink;
 use voltlane_core::Time;
 use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig};
 

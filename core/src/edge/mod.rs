@@ -35,6 +35,7 @@ mod handshake;
 mod joins;
 mod limits;
 mod line;
+mod linked;
 mod memory;
 mod noticeable;
 mod reconfigure;
@@ -101,8 +102,8 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 /// - After any `handle_*` the adapter takes [`poll_client`](Edge::poll_client) until it is empty, and for each connection writes
 ///   [`client_output`](Edge::client_output), reads again if [`read_budget`](Edge::read_budget) allows, and closes it if
 ///   [`client_close`](Edge::client_close) says so. A connection is handed out once, until something about it changes again.
-/// - It writes [`link_output`](Edge::link_output) when the link takes bytes, as much as it takes, and looks at
-///   [`link_wants_connect`](Edge::link_wants_connect) and [`link_wants_close`](Edge::link_wants_close) once a turn.
+/// - It writes [`link_output`](crate::HasLink::link_output) when the link takes bytes, as much as it takes, and looks at
+///   [`link_wants_connect`](crate::HasLink::link_wants_connect) and [`link_wants_close`](crate::HasLink::link_wants_close) once a turn.
 /// - It calls [`handle_timeout`](Edge::handle_timeout) at [`poll_timeout`](Edge::poll_timeout) or soon after.
 /// - A call that is not due, and a [`ConnKey`] whose connection is gone, are harmless.
 /// - Backpressure: what the adapter does not write stays here within the bounds of the configuration, and what the machine does not
@@ -340,96 +341,6 @@ impl Edge {
     #[inline]
     pub fn poll_client(&mut self) -> Option<ConnKey> {
         self.conns.pop_ready()
-    }
-
-    // ---- the backend link
-
-    /// Whether the adapter is to open a stream to the backend now.
-    #[must_use]
-    pub fn link_wants_connect(&self, now: Time) -> bool {
-        self.link.wants_connect(now.max(self.now))
-    }
-
-    /// The adapter began to open a stream to the backend.
-    pub fn handle_link_connecting(&mut self, now: Time) {
-        let now = self.advance(now);
-        self.link.connecting(now);
-    }
-
-    /// The stream to the backend is open.
-    pub fn handle_link_connected(&mut self, now: Time) {
-        let now = self.advance(now);
-        if self.link.connected(now) {
-            // What is to be said about the link the trunk says, once for all its branches.
-            if !self.is_branch() {
-                self.counters.link_up += 1;
-            }
-            self.begin_announcing();
-        }
-    }
-
-    /// The stream to the backend is no more, or could not be opened.
-    pub fn handle_link_closed(&mut self, now: Time, cause: Closed) {
-        let now = self.advance(now);
-        if self.link.closed(now, cause, &mut self.rng).is_some() && !self.is_branch() {
-            self.counters.link_down += 1;
-        }
-    }
-
-    /// Whether the adapter is to drop the stream to the backend (or the attempt at one) now. It then calls
-    /// [`handle_link_closed`](Edge::handle_link_closed) with [`Closed::ByEdge`].
-    #[must_use]
-    pub fn link_wants_close(&self) -> bool {
-        self.link.wants_close
-    }
-
-    /// How many bytes to read from the backend at most now. The backend is never held up for one client's sake.
-    #[must_use]
-    pub fn link_read_budget(&self) -> usize {
-        if self.link.is_up() && !self.link.wants_close {
-            READ_BYTES
-        } else {
-            0
-        }
-    }
-
-    /// The backend sent `bytes`.
-    pub fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
-        let now = self.advance(now);
-        if self.link.is_up() && !self.link.wants_close {
-            if !self.is_branch() {
-                self.counters.link_bytes_in += bytes.len() as u64;
-            }
-            self.handle_backend_bytes(now, bytes);
-            self.settle();
-        }
-    }
-
-    /// What is to be written to the backend now, in this order; both parts may be empty.
-    #[inline]
-    #[must_use]
-    pub fn link_output(&self) -> [&[u8]; 2] {
-        if !self.link.is_up() || self.link.wants_close {
-            return [&[], &[]];
-        }
-        let queued = if self.link.announced_to.is_some() || !self.link.released {
-            &[]
-        } else {
-            self.link.queue.output()
-        };
-        [self.link.announcements.output(), queued]
-    }
-
-    /// The backend's transport took the first `bytes` bytes of [`link_output`](Edge::link_output).
-    pub fn handle_link_written(&mut self, now: Time, bytes: usize) {
-        let now = self.advance(now);
-        if self.link.is_up() {
-            if !self.is_branch() {
-                self.counters.link_bytes_out += bytes as u64;
-            }
-            self.link_written(now, bytes);
-            self.settle();
-        }
     }
 
     // ---- the end

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use voltlane_core::HasLink;
 use voltlane_core::backend::{self, Backend, BackendConfig};
 use voltlane_core::client::{self, Client, ClientConfig, State};
 use voltlane_core::edge::{self, ConnKey, Edge, EdgeConfig};

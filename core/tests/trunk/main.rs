@@ -7,6 +7,7 @@ mod up;
 
 use core::num::NonZeroU8;
 
+use voltlane_core::HasLink;
 use voltlane_core::edge::{Closed, DeadlineReason, MasterConfig};
 use voltlane_core::trunk::Trunk;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};

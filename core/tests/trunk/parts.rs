@@ -3,6 +3,7 @@
 use core::num::NonZeroU8;
 use core::time::Duration;
 
+use voltlane_core::HasLink;
 use voltlane_core::Time;
 use voltlane_core::edge::{Closed, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;

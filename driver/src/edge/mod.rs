@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tracing::debug;
 use voltlane_core::Time;
@@ -16,17 +17,13 @@ use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
 pub use self::neighbours::Neighbours;
 
 use self::clients::Clients;
-use self::work::{HANDLE, LINK, LISTENER, MAILBOX, TIMER, Work};
+use self::work::{LISTENER, MAILBOX, Work};
 use crate::accept::Acceptor;
-use crate::alarm::Alarm;
-use crate::handle::{Handle, Requests};
-use crate::late::CatchUp;
-use crate::link::{Link, close_by};
-use crate::waker::SourceWaker;
+use crate::handle::Handle;
+use crate::turn::{Side, Turns};
+use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connector, Listener, Stream, Timer};
 
-/// Bytes read at once, into the one buffer that all streams share.
-const BUFFER_BYTES: usize = 64 * 1024;
 /// Clients read in one turn, before the backend is written to.
 const CLIENTS_PER_TURN: usize = 512;
 /// Bytes after which no other client is read in one turn: what was read is handed on while it is in the processor's cache.
@@ -37,8 +34,6 @@ const WRITES_PER_TURN: usize = 1_024;
 const ACCEPTS_PER_POLL: usize = 64;
 /// Connections taken from other shards in one turn.
 const HANDOVERS_PER_TURN: usize = 64;
-/// Turns before the task yields to others.
-const TURNS_PER_POLL: usize = 4;
 
 /// Serves an [`Edge`]: accepts clients from a listener, keeps the link to the backend, moves the bytes.
 ///
@@ -55,10 +50,53 @@ const TURNS_PER_POLL: usize = 4;
 ///
 /// Its streams must not be throttled per task, as tokio's cooperative budget does: a task that serves a thousand
 /// streams would starve. See `voltlane_tokio::serve`.
-pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
+pub struct EdgeDriver<L: Listener, C: Connector, T: Timer>(Turns<Clientele<L>, C, T>);
+
+/// Asks an [`EdgeDriver`] to end, or to go on with another configuration.
+pub type EdgeHandle = Handle<EdgeConfig>;
+
+impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
+    /// A driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
+    pub fn new(edge: Edge, listener: L, connector: C, timer: T) -> Self {
+        let ready = Arc::<ReadyList>::default();
+        let clientele = Clientele::new(edge, listener, &ready);
+        EdgeDriver(Turns::new(clientele, ready, connector, timer))
+    }
+
+    /// The same for one of several shards, whose machines are made by
+    /// [`Trunk::with_shards`](voltlane_core::trunk::Trunk::with_shards) and whose connectors come from a
+    /// [`TrunkDriver`](crate::TrunkDriver): claims of another shard's sessions go there.
+    #[must_use]
+    pub fn beside(mut self, neighbours: Neighbours<L::Stream>) -> Self {
+        self.0.side_mut().meet(neighbours);
+        self
+    }
+
+    /// The way to end it.
+    #[must_use]
+    pub fn handle(&self) -> EdgeHandle {
+        self.0.handle()
+    }
+
+    /// The machine, for its counters.
+    #[must_use]
+    pub fn edge(&self) -> &Edge {
+        self.0.side().machine()
+    }
+}
+
+impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().0.poll(cx)
+    }
+}
+
+/// An edge and its clients: those that are connected, those that come, and those that other shards hand over.
+struct Clientele<L: Listener> {
     edge: Edge,
     clients: Clients<L::Stream>,
-    link: Link<C>,
     acceptor: Option<Acceptor<L>>,
     accept_source: Arc<SourceWaker>,
     accept_waker: Waker,
@@ -68,156 +106,35 @@ pub struct EdgeDriver<L: Listener, C: Connector, T: Timer> {
     has_mail: bool,
     /// The listener may have a connection; else it waits for its waker.
     acceptable: bool,
-    alarm: Alarm<T>,
-    catch_up: CatchUp,
     work: Work,
     /// The edge has more clients to be served than a turn takes.
     more_to_serve: bool,
-    handle: EdgeHandle,
-    handle_source: Arc<SourceWaker>,
-    /// An end was asked for, which may take until then.
-    ends_by: Option<Time>,
-    /// The edge is finished; the link is closing until then.
-    finishing: Option<Time>,
-    buffer: Box<[u8]>,
 }
 
-/// Asks an [`EdgeDriver`] to end, or to go on with another configuration.
-pub type EdgeHandle = Handle<EdgeConfig>;
-
-impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
-    /// A driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
-    pub fn new(edge: Edge, listener: L, connector: C, timer: T) -> Self {
-        let work = Work::new();
-        let accept_source = SourceWaker::new(LISTENER, work.ready());
-        let handle_source = SourceWaker::new(HANDLE, work.ready());
-        let mailbox_source = SourceWaker::new(MAILBOX, work.ready());
-        EdgeDriver {
+impl<L: Listener> Clientele<L> {
+    fn new(edge: Edge, listener: L, ready: &Arc<ReadyList>) -> Self {
+        let accept_source = SourceWaker::new(LISTENER, ready);
+        Clientele {
             edge,
             clients: Clients::new(),
-            link: Link::new(connector, LINK, work.ready()),
             acceptor: Some(Acceptor::new(listener)),
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
             neighbours: None,
-            mailbox_source,
+            mailbox_source: SourceWaker::new(MAILBOX, ready),
             has_mail: false,
             acceptable: true,
-            alarm: Alarm::new(timer, TIMER, work.ready()),
-            catch_up: CatchUp::default(),
-            work,
+            work: Work::new(ready),
             more_to_serve: false,
-            handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
-            handle_source,
-            ends_by: None,
-            finishing: None,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
         }
     }
 
-    /// The same for one of several shards, whose machines are made by
-    /// [`Trunk::with_shards`](voltlane_core::trunk::Trunk::with_shards) and whose connectors come from a
-    /// [`TrunkDriver`](crate::TrunkDriver): claims of another shard's sessions go there.
-    #[must_use]
-    pub fn beside(self, neighbours: Neighbours<L::Stream>) -> Self {
+    fn meet(&mut self, neighbours: Neighbours<L::Stream>) {
         neighbours.listen(&Waker::from(Arc::clone(&self.mailbox_source)));
-        EdgeDriver {
-            neighbours: Some(neighbours),
-            ..self
-        }
+        self.neighbours = Some(neighbours);
     }
 
-    /// The way to end it.
-    #[must_use]
-    pub fn handle(&self) -> EdgeHandle {
-        self.handle.clone()
-    }
-
-    /// The machine, for its counters.
-    #[must_use]
-    pub fn edge(&self) -> &Edge {
-        &self.edge
-    }
-
-    /// One turn. Clients are accepted in the first one of a poll only: between two polls the runtime finds out who of
-    /// them has spoken, and that counts before those who are yet to come.
-    fn turn(&mut self, now: Time, accepts: bool) {
-        self.catch_up.notice(now, self.next_timeout());
-        let mut taken = 0;
-        for _ in 0..self.work.waiting().min(CLIENTS_PER_TURN) {
-            if taken >= CLIENT_BYTES_PER_TURN {
-                break;
-            }
-            let Some(token) = self.work.next_client() else {
-                break;
-            };
-            taken += self.clients.handle_ready(
-                token,
-                &mut self.edge,
-                now,
-                &mut self.buffer,
-                &mut self.work,
-            );
-        }
-        self.link.read(&mut self.edge, now, &mut self.buffer);
-        self.link.handle_time(&mut self.edge, now);
-        if self.next_timeout().is_some_and(|at| at <= now)
-            && self.catch_up.is_over(now, !self.work.is_empty())
-        {
-            self.edge.handle_timeout(now);
-        }
-        self.clients.handle_time(&mut self.edge, now);
-        if accepts {
-            self.accept(now);
-        }
-        self.take_mail(now);
-        self.link.drive(&mut self.edge, now);
-        self.link.write(&mut self.edge, now);
-        self.serve_clients(now);
-    }
-
-    /// When the edge wants to be told the time.
-    fn next_timeout(&self) -> Option<Time> {
-        self.edge.poll_timeout().map(|deadline| deadline.at)
-    }
-
-    /// Takes note of what was woken.
-    fn collect(&mut self, now: Time) {
-        let (mut link, mut listener, mut timer, mut handle) = (false, false, false, false);
-        let has_mail = &mut self.has_mail;
-        self.work.collect(|token| match token {
-            MAILBOX => *has_mail = true,
-            LINK => link = true,
-            LISTENER => listener = true,
-            TIMER => timer = true,
-            _ => handle = true,
-        });
-        if link {
-            self.link.handle_woken();
-        }
-        if listener {
-            self.accept_source.serve();
-            self.acceptable = true;
-        }
-        if timer {
-            self.alarm.handle_woken();
-        }
-        if handle {
-            self.handle_source.serve();
-            let Requests { config, shutdown } = self.handle.take();
-            if let Some(config) = config {
-                self.edge.handle_config(now, *config);
-            }
-            if let Some(within) = shutdown {
-                self.acceptor = None;
-                self.ends_by.get_or_insert(now + within);
-                self.edge.handle_shutdown(now, within);
-            }
-            self.handle.done();
-        }
-    }
-
-    fn accept(&mut self, now: Time) {
+    fn accept(&mut self, now: Time, buffer: &mut [u8]) {
         let Some(acceptor) = &mut self.acceptor else {
             return;
         };
@@ -233,7 +150,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
                     self.acceptable = false;
                     if acceptor.rests_until().is_some() {
                         // Out of something that they may be holding.
-                        self.clients.finish(&mut self.buffer);
+                        self.clients.finish(buffer);
                     }
                 }
                 Poll::Ready((stream, source)) => {
@@ -322,79 +239,105 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
             self.serve(key, now);
         }
     }
-
-    /// Whether another turn would get on without being woken, apart from accepting.
-    fn has_work(&self, now: Time) -> bool {
-        if self.finishing.is_some() {
-            return false;
-        }
-        !self.work.is_empty()
-            || self.more_to_serve
-            || self.has_mail
-            || self.link.has_work(&self.edge, now)
-    }
-
-    /// Sets the alarm; ready if its time has come already.
-    fn poll_alarm(&mut self) -> Poll<()> {
-        let deadlines = [
-            self.catch_up.put_off(self.next_timeout()),
-            self.acceptor.as_ref().and_then(Acceptor::rests_until),
-            self.clients.next_deadline(),
-            self.link.next_deadline(),
-        ];
-        // Once it is finished the edge is asked nothing more, so what it would want in time does not count.
-        self.alarm.poll_set(
-            self.finishing
-                .or_else(|| deadlines.into_iter().flatten().min()),
-        )
-    }
-
-    /// Closes everything once the edge is finished; ready when the backend has closed too, or has taken too long.
-    fn poll_finish(&mut self, now: Time) -> Poll<()> {
-        let until = match self.finishing {
-            Some(until) => until,
-            None => {
-                self.clients.close_all(&mut self.edge, now);
-                self.neighbours = None;
-                *self.finishing.insert(close_by(now, self.ends_by))
-            }
-        };
-        if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {
-            return Poll::Pending;
-        }
-        self.clients.finish(&mut self.buffer);
-        Poll::Ready(())
-    }
 }
 
-impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
-    type Output = ();
+impl<L: Listener> Side for Clientele<L> {
+    type Machine = Edge;
+    type Config = EdgeConfig;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        this.work.register(cx.waker());
-        for turn in 0..TURNS_PER_POLL {
-            let now = this.alarm.now();
-            this.collect(now);
-            if this.finishing.is_none() {
-                this.turn(now, turn == 0);
+    fn machine(&self) -> &Edge {
+        &self.edge
+    }
+
+    fn machine_mut(&mut self) -> &mut Edge {
+        &mut self.edge
+    }
+
+    fn handle_woken(&mut self, token: Token) {
+        match token {
+            MAILBOX => self.has_mail = true,
+            LISTENER => {
+                self.accept_source.serve();
+                self.acceptable = true;
             }
-            // What its connections leave behind when they are closed may be words for the backend: they make nothing unfinished again.
-            let finishes = this.finishing.is_some() || this.edge.is_finished();
-            if finishes && this.poll_finish(now).is_ready() {
-                return Poll::Ready(());
-            }
-            if !this.has_work(now) {
-                if this.acceptable && this.acceptor.is_some() {
-                    break;
-                }
-                if this.poll_alarm().is_pending() {
-                    return Poll::Pending;
-                }
-            }
+            client => self.work.push(client),
         }
-        // There is more to do, but others want their turn as well.
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+
+    fn handle_config(&mut self, now: Time, config: EdgeConfig) {
+        self.edge.handle_config(now, config);
+    }
+
+    fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        self.acceptor = None;
+        self.edge.handle_shutdown(now, within);
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        self.edge.poll_timeout().map(|deadline| deadline.at)
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.edge.handle_timeout(now);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let rests_until = self.acceptor.as_ref().and_then(Acceptor::rests_until);
+        let deadlines = [rests_until, self.clients.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn read(&mut self, now: Time, buffer: &mut [u8]) {
+        let mut taken = 0;
+        for _ in 0..self.work.waiting().min(CLIENTS_PER_TURN) {
+            if taken >= CLIENT_BYTES_PER_TURN {
+                break;
+            }
+            let Some(token) = self.work.next_client() else {
+                break;
+            };
+            taken += self
+                .clients
+                .handle_ready(token, &mut self.edge, now, buffer, &mut self.work);
+        }
+    }
+
+    /// Clients are accepted in the first turn of a poll only: between two polls the runtime finds out who of them has spoken, and that
+    /// counts before those who are yet to come.
+    fn admit(&mut self, now: Time, first: bool, buffer: &mut [u8]) {
+        self.clients.handle_time(&mut self.edge, now);
+        if first {
+            self.accept(now, buffer);
+        }
+        self.take_mail(now);
+    }
+
+    fn write(&mut self, now: Time) {
+        self.serve_clients(now);
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.work.is_empty() || self.more_to_serve || self.has_mail
+    }
+
+    fn has_newcomers(&self) -> bool {
+        self.acceptable && self.acceptor.is_some()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.edge.is_finished()
+    }
+
+    fn close(&mut self, now: Time) {
+        self.clients.close_all(&mut self.edge, now);
+        self.neighbours = None;
+    }
+
+    fn finish(&mut self, buffer: &mut [u8]) {
+        self.clients.finish(buffer);
     }
 }

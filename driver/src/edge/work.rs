@@ -2,18 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
 use voltlane_core::edge::ConnKey;
 
+use crate::turn::OWN;
 use crate::waker::{ReadyList, SourceWaker, Token};
 
 /// Tokens of what is not a client, from the top down; clients' are dense, from 0 up.
-pub(super) const LINK: Token = Token::MAX;
-pub(super) const LISTENER: Token = Token::MAX - 1;
-pub(super) const TIMER: Token = Token::MAX - 2;
-pub(super) const HANDLE: Token = Token::MAX - 3;
-pub(super) const MAILBOX: Token = Token::MAX - 4;
+pub(super) const LISTENER: Token = OWN;
+pub(super) const MAILBOX: Token = OWN - 1;
 
 /// The work of the turns to come.
 pub(super) struct Work {
@@ -22,17 +19,14 @@ pub(super) struct Work {
     clients: VecDeque<Token>,
     /// Clients whose writes may get on.
     pub(super) unblocked: Vec<ConnKey>,
-    /// Reused by [`Work::collect`].
-    woken: Vec<Token>,
 }
 
 impl Work {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Work {
-            ready: Arc::default(),
+            ready: Arc::clone(ready),
             clients: VecDeque::new(),
             unblocked: Vec::new(),
-            woken: Vec::new(),
         }
     }
 
@@ -40,21 +34,9 @@ impl Work {
         &self.ready
     }
 
-    /// Wakes go to `task` from now on.
-    pub(super) fn register(&self, task: &Waker) {
-        self.ready.register(task);
-    }
-
-    /// Takes what was woken: clients join the queue, the others are told to `special`.
-    pub(super) fn collect(&mut self, mut special: impl FnMut(Token)) {
-        self.ready.take(&mut self.woken);
-        for token in self.woken.drain(..) {
-            if token >= MAILBOX {
-                special(token);
-            } else {
-                self.clients.push_back(token);
-            }
-        }
+    /// Queues a client that was woken.
+    pub(super) fn push(&mut self, token: Token) {
+        self.clients.push_back(token);
     }
 
     /// Queues a client that is to be read again, unless it is queued.

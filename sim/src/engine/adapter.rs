@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
+use voltlane_core::HasLink;
 use voltlane_core::edge::Closed;
 
 use super::host::time;

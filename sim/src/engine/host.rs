@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use voltlane_core::HasLink;
 use voltlane_core::Time;
 use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason, Enforce};
 

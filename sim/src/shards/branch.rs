@@ -1,5 +1,6 @@
 //! The stream between a shard and the trunk, and the shard's end of it.
 
+use voltlane_core::HasLink;
 use voltlane_core::edge::Closed;
 
 use super::stream::{End, Stream};

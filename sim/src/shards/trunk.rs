@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use voltlane_core::HasLink;
 use voltlane_core::ShardId;
 use voltlane_core::edge::Closed;
 

@@ -14,6 +14,7 @@ mod states;
 mod turns;
 
 use super::*;
+use crate::HasLink;
 use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
 use crate::wire::frame::{FrameReader, encode_frame};

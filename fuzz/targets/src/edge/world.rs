@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use voltlane_core::HasLink;
 use voltlane_core::edge::{
     CloseReason, Closed, Counters, DeadlineReason, Edge, EdgeConfig, Enforce,
 };

@@ -1,0 +1,236 @@
+//! The one loop of both drivers: a machine with a link to the backend, in turns of a fixed order.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use voltlane_core::{HasLink, Time};
+
+use crate::alarm::Alarm;
+use crate::handle::{Handle, Requests};
+use crate::late::CatchUp;
+use crate::link::{Link, close_by};
+use crate::waker::{ReadyList, SourceWaker, Token};
+use crate::{Connector, Timer};
+
+/// Bytes read at once, into the one buffer that all streams share.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Turns before the task yields to others.
+const TURNS_PER_POLL: usize = 4;
+
+/// Tokens of what every loop has, from the top down. Those of its side are [`OWN`] and below; of clients and of shards, dense from 0 up.
+const LINK: Token = Token::MAX;
+const TIMER: Token = Token::MAX - 1;
+const HANDLE: Token = Token::MAX - 2;
+/// The highest token of a side.
+pub(crate) const OWN: Token = Token::MAX - 3;
+
+/// A machine with a link, and everything that is served for it apart from the link: clients for an edge, shards for a trunk.
+pub(crate) trait Side {
+    /// The machine.
+    type Machine: HasLink;
+    /// What it goes by.
+    type Config;
+
+    fn machine(&self) -> &Self::Machine;
+    fn machine_mut(&mut self) -> &mut Self::Machine;
+
+    /// A source of this side was woken.
+    fn handle_woken(&mut self, token: Token);
+    /// Another configuration for the machine.
+    fn handle_config(&mut self, now: Time, config: Self::Config);
+    /// The machine is to end within the time.
+    fn handle_shutdown(&mut self, now: Time, within: Duration);
+
+    /// When the machine wants to be told the time.
+    fn next_timeout(&self) -> Option<Time>;
+    /// Tells it.
+    fn handle_timeout(&mut self, now: Time);
+    /// When this side has something to do apart from the machine.
+    fn next_deadline(&self) -> Option<Time>;
+
+    /// The first part of a turn: reads what is ready into the machine. The link is read next.
+    fn read(&mut self, now: Time, buffer: &mut [u8]);
+    /// The second part: deadlines of this side, and newcomers, where `first` says that it is the first turn of a poll. The link is
+    /// dialled or dropped next, and written to.
+    fn admit(&mut self, now: Time, first: bool, buffer: &mut [u8]);
+    /// The third part: writes what the machine has, and closes what it wants closed.
+    fn write(&mut self, now: Time);
+
+    /// Whether streams wait to be read.
+    fn is_busy(&self) -> bool;
+    /// Whether another turn would get on without being woken.
+    fn has_work(&self) -> bool;
+    /// Whether newcomers may wait, who are let in by the next poll.
+    fn has_newcomers(&self) -> bool;
+
+    /// Whether the machine is finished.
+    fn is_finished(&self) -> bool;
+    /// It is: closes everything. The link closes next.
+    fn close(&mut self, now: Time);
+    /// The link is closed, too.
+    fn finish(&mut self, buffer: &mut [u8]);
+}
+
+/// A [`Side`] and its link.
+///
+/// One turn: what is ready is read into the machine, then the link, so that a link that has ended takes nothing with it; time is handled,
+/// half a second later where the process stood still; newcomers are let in; the link is dialled or dropped, and written to once for all
+/// that came in; what the machine has for the others is written.
+pub(crate) struct Turns<S: Side, C: Connector, T: Timer> {
+    side: S,
+    link: Link<C>,
+    alarm: Alarm<T>,
+    catch_up: CatchUp,
+    ready: Arc<ReadyList>,
+    /// Reused by [`Turns::collect`].
+    woken: Vec<Token>,
+    handle: Handle<S::Config>,
+    handle_source: Arc<SourceWaker>,
+    /// An end was asked for, which may take until then.
+    ends_by: Option<Time>,
+    /// The machine is finished; the link is closing until then.
+    finishing: Option<Time>,
+    buffer: Box<[u8]>,
+}
+
+impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
+    /// A loop for the backend at the other end of `connector`. The sources of `side` put their tokens on `ready`.
+    pub(crate) fn new(side: S, ready: Arc<ReadyList>, connector: C, timer: T) -> Self {
+        let handle_source = SourceWaker::new(HANDLE, &ready);
+        Turns {
+            side,
+            link: Link::new(connector, LINK, &ready),
+            alarm: Alarm::new(timer, TIMER, &ready),
+            catch_up: CatchUp::default(),
+            woken: Vec::new(),
+            handle: Handle::new(Waker::from(Arc::clone(&handle_source))),
+            handle_source,
+            ready,
+            ends_by: None,
+            finishing: None,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Handle<S::Config> {
+        self.handle.clone()
+    }
+
+    pub(crate) fn side(&self) -> &S {
+        &self.side
+    }
+
+    pub(crate) fn side_mut(&mut self) -> &mut S {
+        &mut self.side
+    }
+
+    /// Takes turns while there is something to do; ready once the machine has ended and its link is closed.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ready.register(cx.waker());
+        for turn in 0..TURNS_PER_POLL {
+            let now = self.alarm.now();
+            self.collect(now);
+            if self.finishing.is_none() {
+                self.turn(now, turn == 0);
+            }
+            // What its streams leave behind when they are closed may be words for the backend: they make nothing unfinished again.
+            let finishes = self.finishing.is_some() || self.side.is_finished();
+            if finishes && self.poll_finish(now).is_ready() {
+                return Poll::Ready(());
+            }
+            if !self.has_work(now) {
+                if self.side.has_newcomers() {
+                    break;
+                }
+                if self.poll_alarm().is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+        // There is more to do, but others want their turn as well.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes note of what was woken.
+    fn collect(&mut self, now: Time) {
+        self.ready.take(&mut self.woken);
+        let mut woken = std::mem::take(&mut self.woken);
+        for token in woken.drain(..) {
+            match token {
+                LINK => self.link.handle_woken(),
+                TIMER => self.alarm.handle_woken(),
+                HANDLE => self.handle_requests(now),
+                own => self.side.handle_woken(own),
+            }
+        }
+        self.woken = woken;
+    }
+
+    fn handle_requests(&mut self, now: Time) {
+        self.handle_source.serve();
+        let Requests { config, shutdown } = self.handle.take();
+        if let Some(config) = config {
+            self.side.handle_config(now, *config);
+        }
+        if let Some(within) = shutdown {
+            self.ends_by.get_or_insert(now + within);
+            self.side.handle_shutdown(now, within);
+        }
+        self.handle.done();
+    }
+
+    fn turn(&mut self, now: Time, first: bool) {
+        self.catch_up.notice(now, self.side.next_timeout());
+        self.side.read(now, &mut self.buffer);
+        self.link
+            .read(self.side.machine_mut(), now, &mut self.buffer);
+        self.link.handle_time(self.side.machine_mut(), now);
+        if self.side.next_timeout().is_some_and(|at| at <= now)
+            && self.catch_up.is_over(now, self.side.is_busy())
+        {
+            self.side.handle_timeout(now);
+        }
+        self.side.admit(now, first, &mut self.buffer);
+        self.link.drive(self.side.machine_mut(), now);
+        self.link.write(self.side.machine_mut(), now);
+        self.side.write(now);
+    }
+
+    /// Whether another turn would get on without being woken, apart from newcomers.
+    fn has_work(&self, now: Time) -> bool {
+        self.finishing.is_none()
+            && (self.side.has_work() || self.link.has_work(self.side.machine(), now))
+    }
+
+    /// Sets the alarm; ready if its time has come already.
+    fn poll_alarm(&mut self) -> Poll<()> {
+        let deadlines = [
+            self.catch_up.put_off(self.side.next_timeout()),
+            self.side.next_deadline(),
+            self.link.next_deadline(),
+        ];
+        // Once it is finished the machine is asked nothing more, so what it would want in time does not count.
+        self.alarm.poll_set(
+            self.finishing
+                .or_else(|| deadlines.into_iter().flatten().min()),
+        )
+    }
+
+    /// Closes everything once the machine is finished; ready when the backend has closed too, or has taken too long.
+    fn poll_finish(&mut self, now: Time) -> Poll<()> {
+        let until = match self.finishing {
+            Some(until) => until,
+            None => {
+                self.side.close(now);
+                *self.finishing.insert(close_by(now, self.ends_by))
+            }
+        };
+        if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {
+            return Poll::Pending;
+        }
+        self.side.finish(&mut self.buffer);
+        Poll::Ready(())
+    }
+}
