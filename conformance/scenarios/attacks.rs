@@ -9,7 +9,7 @@ use conformance::{
     Challenged, Client, Frames, Incoming, Rig, Session, bytes_of, handshake, random,
 };
 use voltlane_core::ClientId;
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 use super::{HEALING, rig};
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use conformance::{Client, Rig, bytes_of, handshake};
 use voltlane_core::ClientId;
-use voltlane_core::wire::tagged::Flag;
+use voltlane_core::link::tagged::Flag;
 
 use super::{HEALING, METRICS, rig};
 

@@ -53,9 +53,7 @@ fn limits_hold_for_whom_the_header_names() {
 #[test]
 fn what_is_no_header_is_closed_without_a_word() {
     let rig = rig(BEHIND_LOOPBACK);
-    let hello = handshake::encoded(voltlane_core::wire::handshake::Handshake::ProtocolVersion(
-        2,
-    ));
+    let hello = handshake::encoded(voltlane_core::v2::packets::Handshake::ProtocolVersion(2));
     for bytes in [
         &hello[..],
         b"GET / HTTP/1.1\r\n\r\n",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use conformance::handshake::{encoded, expect_id, frame, hello, new_keys, uncompressed};
 use conformance::{Client, Frames, Incoming, Rig, Session, bytes_of};
 use voltlane_core::ClientId;
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 use super::{HEALING, METRICS, rig};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use conformance::{Client, Frames, Incoming, Packet, bytes_of, handshake};
 use voltlane_core::ClientId;
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 use super::{HEALING, rig};
 
@@ -261,9 +261,9 @@ fn the_queue_of_a_client_is_bounded_in_packets() {
     rig.link.expect_data(slow.id(), b"here");
     let mut bytes = Vec::new();
     for n in 0..200 {
-        let packet = voltlane_core::wire::tagged::Tagged {
+        let packet = voltlane_core::link::tagged::Tagged {
             id: slow.id(),
-            flag: voltlane_core::wire::tagged::Flag::Data,
+            flag: voltlane_core::link::tagged::Flag::Data,
             data: &bytes_of(n, 100_000),
         };
         packet.encode(&mut bytes);

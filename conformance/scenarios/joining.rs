@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 
 use conformance::{Client, Frames, Incoming, bytes_of, handshake};
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 use super::rig;
 

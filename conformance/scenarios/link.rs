@@ -6,7 +6,7 @@ use std::thread;
 use conformance::{
     Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of, deaf_place,
 };
-use voltlane_core::wire::tagged::{Flag, Tagged};
+use voltlane_core::link::tagged::{Flag, Tagged};
 
 use super::{HEALING, rig};
 

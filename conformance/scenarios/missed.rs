@@ -1,7 +1,7 @@
 //! Packets for a client that is away. (SPEC 9.4, 10.3)
 
 use conformance::{Client, Frames, Incoming, Rig, Session, bytes_of};
-use voltlane_core::wire::tagged::Flag;
+use voltlane_core::link::tagged::Flag;
 
 use super::{HEALING, rig};
 

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::{Challenged, Client, Frames, Incoming, PATIENCE, bytes_of, handshake};
+use voltlane_core::link::tagged::Flag;
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::encode_frame;
-use voltlane_core::wire::handshake::Handshake;
-use voltlane_core::wire::tagged::Flag;
 
 use super::{HEALING, METRICS, rig};
 

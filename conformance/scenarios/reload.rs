@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use conformance::{Backend, Client, Directory, Edge, Incoming, Link, Signal, bytes_of};
-use voltlane_core::wire::tagged::Flag;
+use voltlane_core::link::tagged::Flag;
 
 const TAKEN: &str = "the configuration was read again and is in effect";
 const SAME: &str = "nothing in effect changes";

@@ -6,7 +6,7 @@ use std::{fmt, io, thread};
 
 use socket2::SockRef;
 use voltlane_core::ClientId;
-use voltlane_core::wire::tagged::{Flag, Tagged};
+use voltlane_core::link::tagged::{Flag, Tagged};
 
 use crate::{Frames, Incoming, PATIENCE, own_host};
 

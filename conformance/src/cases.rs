@@ -9,7 +9,7 @@ pub use sim::cases::all;
 use sim::cases::{Case, Incoming, Stage, run};
 use sim::codec::Hello;
 use voltlane_core::ClientId;
-use voltlane_core::wire::tagged::Flag;
+use voltlane_core::link::tagged::Flag;
 
 use crate::{Backend, Client, Edge, Frames, Link, Program, Rig, frames, random};
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use voltlane_core::ClientId;
 use voltlane_core::keys::{KeyPair, PublicKey, SharedKey};
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 use crate::handshake::{encoded, expect_id, hello, new_keys};
 use crate::{Frames, Incoming, random};

@@ -3,7 +3,7 @@
 use k256::elliptic_curve::sec1::ToSec1Point;
 use voltlane_core::ClientId;
 use voltlane_core::keys::{KeyPair, PublicKey};
-use voltlane_core::wire::handshake::{Handshake, PROTOCOL_VERSION};
+use voltlane_core::v2::packets::{Handshake, PROTOCOL_VERSION};
 
 use crate::{Frames, random};
 

@@ -21,8 +21,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use voltlane_core::HasLink;
 use voltlane_core::Time;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 

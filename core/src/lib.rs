@@ -19,22 +19,17 @@
 pub mod backend;
 mod backoff;
 pub mod client;
-mod deadlines;
 pub mod edge;
 mod id;
 pub mod keys;
-mod link;
-mod list;
-pub mod proxy;
+pub mod link;
 mod queue;
-mod slab;
 mod time;
-pub mod trunk;
+pub mod v2;
 pub mod wire;
 
 pub use backoff::Backoff;
 pub use id::{ClientId, ClientIds, ShardId};
-pub use link::HasLink;
 pub use queue::FrameQueue;
 pub use time::Time;
 

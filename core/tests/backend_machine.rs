@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use voltlane_core::ClientId;
 use voltlane_core::backend::{Backend, BackendConfig, BackendError, Event, Fault, SendError};
-use voltlane_core::wire::Protocol;
+use voltlane_core::link::Protocol;
+use voltlane_core::link::tagged::{Flag, Tagged, TaggedError};
 use voltlane_core::wire::frame::{FrameReader, FrameTooLong, encode_frame};
-use voltlane_core::wire::tagged::{Flag, Tagged, TaggedError};
 
 const A: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);
 const B: ClientId = ClientId::from_u64(u64::MAX);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
-use voltlane_core::proxy::{
+use voltlane_core::edge::proxy::{
     BINARY_PREFIX_BYTES, MAX_BINARY_REST_BYTES, MAX_LINE_BYTES, ProxyError, ProxyHeader,
     ProxySource,
 };

@@ -13,9 +13,9 @@ use siphasher::sip::SipHasher24;
 use voltlane_core::backend::{self, Backend, BackendConfig};
 use voltlane_core::client::{Client, ClientConfig, Event, SavedSession};
 use voltlane_core::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
+use voltlane_core::link::tagged::{Flag, Tagged};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
-use voltlane_core::wire::tagged::{Flag, Tagged};
 use voltlane_core::{ClientId, Time};
 
 const SPEC: &str = include_str!("../../SPEC.txt");

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use voltlane_core::ClientId;
 use voltlane_core::keys::{KeyPair, PublicKey};
+use voltlane_core::link::tagged::{Flag, Tagged};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
-use voltlane_core::wire::tagged::{Flag, Tagged};
 
 #[derive(Deserialize)]
 struct Vectors {

@@ -3,9 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use voltlane_core::ClientId;
+use voltlane_core::link::tagged::{Flag, Tagged};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, FrameTooLong, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
-use voltlane_core::wire::tagged::{Flag, Tagged};
 
 const MAX_BODY: u32 = 300;
 /// What a reader may own above the bytes it was given. (The documented bound, while inputs are this short.)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 use voltlane_core::edge::Closed;
-use voltlane_core::{HasLink, Time};
+use voltlane_core::{Time, edge::HasLink};
 
 use crate::io::{Read, Written};
 use crate::waker::{ReadyList, SourceWaker, Token};

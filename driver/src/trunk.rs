@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use voltlane_core::edge::MasterConfig;
-use voltlane_core::trunk::Trunk;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::{ShardId, Time};
 
 use crate::handle::Handle;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use voltlane_core::{HasLink, Time};
+use voltlane_core::{Time, edge::HasLink};
 
 use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};

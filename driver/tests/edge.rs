@@ -16,7 +16,7 @@ use support::{
 };
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_core::wire::tagged::Flag;
+use voltlane_core::link::tagged::Flag;
 use voltlane_driver::{EdgeDriver, EdgeHandle, Stream as _};
 
 type Driver = EdgeDriver<MemoryListener, MemoryConnector, TestTimer>;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use support::{BackendPeer, Chaos, MemoryConnector, MemoryListener, Place, World};
 use voltlane_core::edge::EdgeConfig;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::keys::KeyPair;
-use voltlane_core::trunk::Trunk;
 use voltlane_driver::TrunkDriver;
 
 #[test]

@@ -18,8 +18,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use voltlane_core::HasLink;
 use voltlane_core::Time;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig};
 
 use crate::codec::{self, Frames, Hello, Tagged};

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use voltlane_core::HasLink;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{Closed, ConnKey, Counters, Edge, EdgeConfig, Gauges};
 
 use crate::codec::{self, Tagged, frame};

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
-use voltlane_core::trunk::Trunk;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
     BoundAddress, Connect, Connector, EdgeDriver, Runtime, SocketOptions, Timer,
 };

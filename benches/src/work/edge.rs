@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use voltlane_core::HasLink;
 use voltlane_core::Time;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{
     ClientsConfig, Closed, ConnKey, Edge, EdgeConfig, LimitsConfig, RESUME_REPLY_DELAY,
 };

@@ -5,9 +5,9 @@ use std::hint::black_box;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use voltlane_core::keys::{CHALLENGE_BYTES, KeyPair, NONCE_BYTES};
+use voltlane_core::link::tagged::{Flag, TAG_BYTES, Tagged};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
-use voltlane_core::wire::tagged::{Flag, TAG_BYTES, Tagged};
 use voltlane_core::{ClientId, FrameQueue};
 
 use super::{Kind, SIZES, Work};

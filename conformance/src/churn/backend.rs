@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use voltlane_core::ClientId;
-use voltlane_core::wire::tagged::Flag;
+use voltlane_core::link::tagged::Flag;
 
 use super::packet::{LAST, Packet, UNASKED};
 use crate::{Link, Random};

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use crate::ClientId;
-use crate::wire::Protocol;
+use crate::link::Protocol;
+use crate::link::tagged::{Flag, Tagged, TaggedError};
 use crate::wire::frame::FrameTooLong;
-use crate::wire::tagged::{Flag, Tagged, TaggedError};
 
 /// What a [`Backend`](super::Backend) tells its application, lent from the bytes that brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]

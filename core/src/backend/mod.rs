@@ -3,8 +3,8 @@
 mod event;
 mod peer;
 
+use crate::link::tagged::{Flag, HEADER_BYTES, Tagged};
 use crate::wire::frame::FrameReader;
-use crate::wire::tagged::{Flag, HEADER_BYTES, Tagged};
 use crate::{ClientId, FrameQueue};
 
 /// What a frame's length can say, less the tag.

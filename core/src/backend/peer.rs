@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use super::event::{BackendError, Event};
+use crate::link::foreign::Beginning;
+use crate::link::tagged::Tagged;
 use crate::wire::frame::FrameTooLong;
-use crate::wire::protocol::Beginning;
-use crate::wire::tagged::Tagged;
 
 /// Malformed packets at the beginning of a link, with no good one before them, at which its peer is no edge.
 const FOREIGN_PACKETS: u32 = 32;

@@ -12,8 +12,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tracing::debug;
 
+use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
-use crate::wire::handshake::Handshake;
 use crate::{Backoff, ClientId, FrameQueue, Time};
 
 pub use config::{ClientConfig, MAX_HANDSHAKE_BODY_BYTES, MAX_UNPROVABLE_CHALLENGES};

@@ -9,7 +9,7 @@ use crate::ClientId;
 use crate::keys::{
     CHALLENGE_BYTES, KeyPair, NonceMint, PublicKey, SEALED_CHALLENGE_BYTES, SharedKey,
 };
-use crate::wire::handshake::{Handshake, PROTOCOL_VERSION};
+use crate::v2::packets::{Handshake, PROTOCOL_VERSION};
 
 use super::{MAX_UNPROVABLE_CHALLENGES, Refusal, SavedSession, State, Violation};
 

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::proxy::ProxySource;
+use super::proxy::ProxySource;
 use crate::time::Time;
 
 use super::Edge;

@@ -1,7 +1,7 @@
 //! Holders of memory by how much they hold: constant time to move, and to find a largest one.
 
-use crate::list::{Linked, Links, Lists};
-use crate::slab::Slab;
+use super::table::list::{Linked, Links, Lists};
+use super::table::slab::Slab;
 
 /// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
 pub(super) const SMALLEST_CLASS_BYTES: usize = 1024;

@@ -16,7 +16,7 @@ pub struct EdgeConfig {
     /// Which of the process's machines this is; it stands in every client id that it gives out.
     pub shard: ShardId,
     /// 0: this machine is the whole edge, and its link goes to the backend. Else it is one of so many shards (SPEC 9.9): its link is a
-    /// branch of a [`Trunk`](crate::trunk::Trunk), and a claim of another shard's session is [handed over](super::Handover).
+    /// branch of a [`Trunk`](super::trunk::Trunk), and a claim of another shard's session is [handed over](super::Handover).
     pub shards: u8,
     /// What stands between the clients and the listener.
     pub listener: ListenerConfig,

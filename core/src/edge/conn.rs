@@ -4,14 +4,14 @@ use core::net::IpAddr;
 
 use zeroize::Zeroizing;
 
+use super::proxy::ProxyHeader;
+use super::table::list::Links;
+use super::table::slab::Key;
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, PublicKey};
-use crate::list::Links;
-use crate::proxy::ProxyHeader;
 use crate::queue::FrameQueue;
-use crate::slab::Key;
+use crate::v2::packets::Handshake;
 use crate::wire::frame::FrameReader;
-use crate::wire::handshake::Handshake;
 
 use super::LAST_READ_BYTES;
 use super::by_size::{Holding, Holds};

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use crate::list::{Linked, Links, Lists};
-use crate::slab::{Slab, room_to_keep};
+use super::table::list::{Linked, Links, Lists};
+use super::table::slab::{Slab, room_to_keep};
 use crate::time::Time;
 
 use super::account::Account;

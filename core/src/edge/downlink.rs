@@ -5,18 +5,18 @@
 use core::mem;
 
 use crate::id::ClientId;
+use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
 use crate::time::Time;
 use crate::wire::frame::LENGTH_BYTES;
-use crate::wire::tagged::{Flag, TAG_BYTES, Tagged};
 
 use super::Edge;
 use super::account::{Pressure, squeezed_by};
 use super::conn::State;
 use super::counters::EndReason;
 use super::session::Place;
+use super::table::slab::room_to_keep;
+use super::trunk::RELEASED;
 use super::wait::{Slot, Wait};
-use crate::slab::room_to_keep;
-use crate::trunk::RELEASED;
 
 /// What became of a packet of the backend's.
 #[derive(Clone, Copy, PartialEq, Eq)]

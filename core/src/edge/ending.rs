@@ -2,8 +2,8 @@
 
 use core::mem;
 
+use crate::link::tagged::Flag;
 use crate::time::Time;
-use crate::wire::tagged::Flag;
 
 use super::Edge;
 use super::config::Enforce;

@@ -4,7 +4,7 @@ use core::mem;
 
 use crate::keys::PublicKey;
 use crate::time::Time;
-use crate::wire::handshake::{Handshake, HandshakeError, PROTOCOL_VERSION};
+use crate::v2::packets::{Handshake, HandshakeError, PROTOCOL_VERSION};
 
 use super::Edge;
 use super::account::Pressure;

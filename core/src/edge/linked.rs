@@ -1,6 +1,6 @@
 //! The edge's face towards the backend.
 
-use crate::link::HasLink;
+use super::link::HasLink;
 use crate::time::Time;
 
 use super::conn::Closed;

@@ -6,7 +6,7 @@
 //! | file | what stands there |
 //! | --- | --- |
 //! | `mod.rs` | the machine's face towards its adapter |
-//! | `conn.rs`, `session.rs`, `../link.rs` | the three things that have a state |
+//! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
 //! | `conns.rs`, `wait.rs` | the table of connections, and what they wait for |
 //! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | who is let in |
 //! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
@@ -17,6 +17,9 @@
 //! | `joins.rs` | whose turn it is to begin while many come back |
 //! | `absent.rs` | which session that is away makes room |
 //! | `timeouts.rs` | deadlines |
+//! | `trunk.rs` | one link to the backend for several shards |
+//! | `proxy/` | headers of proxies before the listener |
+//! | `table/` | data structures that know nobody |
 //! | `reconfigure.rs` | another configuration while it runs |
 
 mod absent;
@@ -35,15 +38,19 @@ mod handshake;
 mod joins;
 mod limits;
 mod line;
+mod link;
 mod linked;
 mod memory;
 mod noticeable;
+pub mod proxy;
 mod reconfigure;
 mod resume;
 mod session;
 mod shares;
 mod sources;
+mod table;
 mod timeouts;
+pub mod trunk;
 mod uplink;
 mod wait;
 
@@ -58,8 +65,8 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::id::ClientIds;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
-use crate::link::Link;
 use crate::time::Time;
+use link::Link;
 
 pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
@@ -68,6 +75,7 @@ pub use config::{
 pub use conn::{CloseKind, Closed, ConnKey};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use handover::Handover;
+pub use link::HasLink;
 pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
@@ -102,8 +110,8 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 /// - After any `handle_*` the adapter takes [`poll_client`](Edge::poll_client) until it is empty, and for each connection writes
 ///   [`client_output`](Edge::client_output), reads again if [`read_budget`](Edge::read_budget) allows, and closes it if
 ///   [`client_close`](Edge::client_close) says so. A connection is handed out once, until something about it changes again.
-/// - It writes [`link_output`](crate::HasLink::link_output) when the link takes bytes, as much as it takes, and looks at
-///   [`link_wants_connect`](crate::HasLink::link_wants_connect) and [`link_wants_close`](crate::HasLink::link_wants_close) once a turn.
+/// - It writes [`link_output`](HasLink::link_output) when the link takes bytes, as much as it takes, and looks at
+///   [`link_wants_connect`](HasLink::link_wants_connect) and [`link_wants_close`](HasLink::link_wants_close) once a turn.
 /// - It calls [`handle_timeout`](Edge::handle_timeout) at [`poll_timeout`](Edge::poll_timeout) or soon after.
 /// - A call that is not due, and a [`ConnKey`] whose connection is gone, are harmless.
 /// - Backpressure: what the adapter does not write stays here within the bounds of the configuration, and what the machine does not
@@ -438,7 +446,7 @@ impl Edge {
         self.shares.of_trunk()
     }
 
-    /// Whether its link is a branch of a [`Trunk`](crate::trunk::Trunk).
+    /// Whether its link is a branch of a [`Trunk`](crate::edge::trunk::Trunk).
     fn is_branch(&self) -> bool {
         self.config.shards > 0
     }

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, SEALED_CHALLENGE_BYTES, SharedKey};
+use crate::link::tagged::Flag;
 use crate::time::Time;
-use crate::wire::handshake::Handshake;
-use crate::wire::tagged::Flag;
+use crate::v2::packets::Handshake;
 
 use super::Edge;
 use super::conn::{Claim, CloseKind, State, Step};

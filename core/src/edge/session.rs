@@ -2,11 +2,11 @@
 
 use hashbrown::HashTable;
 
-use crate::deadlines::{Deadlines, Timed, Timer};
+use super::table::deadlines::{Deadlines, Timed, Timer};
+use super::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::queue::FrameQueue;
-use crate::slab::{Slab, room_to_keep};
 use crate::time::Time;
 
 use super::absent::{Absence, Absent};

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
-use crate::deadlines::{Deadlines, Timed, Timer};
-use crate::slab::{Slab, room_to_keep};
+use super::table::deadlines::{Deadlines, Timed, Timer};
+use super::table::slab::{Slab, room_to_keep};
 use crate::time::Time;
 
 use super::config::SourceLimits;

@@ -6,20 +6,20 @@
 
 use core::time::Duration;
 
+use crate::link::tagged::{Flag, HEADER_BYTES};
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, FrameTooLong};
-use crate::wire::tagged::{Flag, HEADER_BYTES};
 
 use super::Edge;
 use super::config::Enforce;
 use super::conn::{CloseKind, Conn, State};
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
 use super::limits::Pace;
+use super::link::{Link, push_tagged};
 use super::session::Place;
+use super::trunk::ANNOUNCED;
 use super::wait::{Slot, Wait};
 use crate::id::ClientId;
-use crate::link::{Link, push_tagged};
-use crate::trunk::ANNOUNCED;
 
 /// Memory that the link's queue keeps when it has drained: what a turn of many clients with large packets fills.
 const KEPT_LINK_BYTES: usize = 1 << 20;

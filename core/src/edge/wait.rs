@@ -1,7 +1,7 @@
 //! What connections wait for, and since when.
 
-use crate::deadlines::{Deadlines, Timed, Timer};
-use crate::slab::Slab;
+use super::table::deadlines::{Deadlines, Timed, Timer};
+use super::table::slab::Slab;
 use crate::time::Time;
 
 use super::conn::Conn;

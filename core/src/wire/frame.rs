@@ -227,7 +227,7 @@ pub fn encode_frame(body: &[u8], out: &mut Vec<u8>) {
 
 /// A body length as the wire has it.
 #[inline]
-pub(super) fn length_of(body_bytes: usize) -> u32 {
+pub(crate) fn length_of(body_bytes: usize) -> u32 {
     u32::try_from(body_bytes).expect("bodies are bounded far below 4 GiB before they are encoded")
 }
 

@@ -7,8 +7,8 @@ use voltlane_core::client::{
     SavedSession, State,
 };
 use voltlane_core::keys::{KeyPair, NONCE_BYTES, PublicKey, SharedKey};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
 use voltlane_core::{ClientId, Time};
 
 pub(crate) const ID: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);

@@ -5,8 +5,8 @@ use voltlane_core::client::{
     ClientConfig, Closed, DropCause, MAX_HANDSHAKE_BODY_BYTES, State, Violation,
 };
 use voltlane_core::keys::KeyError;
+use voltlane_core::v2::packets::{Handshake, HandshakeError};
 use voltlane_core::wire::frame::FrameTooLong;
-use voltlane_core::wire::handshake::{Handshake, HandshakeError};
 
 const HANDSHAKE_STATES: [State; 4] = [
     State::AwaitKey,

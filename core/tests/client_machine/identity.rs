@@ -8,7 +8,7 @@ use voltlane_core::client::{
     State, Violation,
 };
 use voltlane_core::keys::KeyPair;
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 fn stranger() -> KeyPair {
     KeyPair::generate(&mut ChaCha20Rng::from_seed([99; 32]))

@@ -68,7 +68,7 @@ fn a_dropped_client_comes_back_and_answers_in_one_segment() {
     let nonce_of = |sealed: &[u8]| sealed[sealed.len() - 24..].to_vec();
     assert_eq!(
         link.feed(&edge::packet(
-            voltlane_core::wire::handshake::Handshake::Challenge(&challenge)
+            voltlane_core::v2::packets::Handshake::Challenge(&challenge)
         )),
         []
     );
@@ -207,7 +207,7 @@ fn every_split_of_the_clients_bytes_is_the_same_handshake() {
                 let n = step.min(link.client.output().len());
                 for frame in link.take_bytes(n) {
                     names.push(
-                        voltlane_core::wire::handshake::Handshake::decode(&frame)
+                        voltlane_core::v2::packets::Handshake::decode(&frame)
                             .expect("well formed")
                             .name(),
                     );

@@ -5,7 +5,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 use voltlane_core::Time;
 use voltlane_core::client::{ClientConfig, Closed, Event, State};
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 #[derive(Debug, Clone)]
 enum Step {

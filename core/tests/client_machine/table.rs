@@ -2,7 +2,7 @@
 
 use crate::edge::{ID, Link, SECRET, packet, ping_packet};
 use voltlane_core::client::{Closed, DropCause, Event, State, Violation};
-use voltlane_core::wire::handshake::Handshake;
+use voltlane_core::v2::packets::Handshake;
 
 const STATES: [&str; 9] = [
     "Waiting",

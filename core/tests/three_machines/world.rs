@@ -5,9 +5,9 @@ use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use voltlane_core::HasLink;
 use voltlane_core::backend::{self, Backend, BackendConfig};
 use voltlane_core::client::{self, Client, ClientConfig, State};
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{self, ConnKey, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::{ClientId, Time};

@@ -7,9 +7,9 @@ mod up;
 
 use core::num::NonZeroU8;
 
-use voltlane_core::HasLink;
+use voltlane_core::edge::HasLink;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::edge::{Closed, DeadlineReason, MasterConfig};
-use voltlane_core::trunk::Trunk;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
 use voltlane_core::{ShardId, Time};
 

@@ -3,11 +3,11 @@
 use core::num::NonZeroU8;
 use core::time::Duration;
 
-use voltlane_core::HasLink;
 use voltlane_core::Time;
+use voltlane_core::edge::HasLink;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::edge::{Closed, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_core::trunk::Trunk;
 
 use super::{A, B, MARK};
 

@@ -64,7 +64,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     }
 
     /// The same for one of several shards, whose machines are made by
-    /// [`Trunk::with_shards`](voltlane_core::trunk::Trunk::with_shards) and whose connectors come from a
+    /// [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards) and whose connectors come from a
     /// [`TrunkDriver`](crate::TrunkDriver): claims of another shard's sessions go there.
     #[must_use]
     pub fn beside(mut self, neighbours: Neighbours<L::Stream>) -> Self {

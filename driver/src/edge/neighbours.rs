@@ -114,7 +114,7 @@ mod tests {
 
     use voltlane_core::edge::{Edge, EdgeConfig};
     use voltlane_core::keys::KeyPair;
-    use voltlane_core::wire::handshake::{Handshake, PROTOCOL_VERSION};
+    use voltlane_core::v2::packets::{Handshake, PROTOCOL_VERSION};
     use voltlane_core::{ClientId, Time};
 
     use super::*;

@@ -5,9 +5,9 @@ use std::io::{self, IoSlice};
 
 use voltlane_core::ClientId;
 use voltlane_core::keys::KeyPair;
+use voltlane_core::link::tagged::{Flag, Tagged};
+use voltlane_core::v2::packets::{Handshake, PROTOCOL_VERSION};
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::{Handshake, PROTOCOL_VERSION};
-use voltlane_core::wire::tagged::{Flag, Tagged};
 use voltlane_driver::{Listener, Stream};
 
 use super::{MemoryListener, MemoryStream};

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use voltlane_core::ClientId;
 use voltlane_core::backend::{Backend, BackendConfig, BackendError, Event, Fault, SendError};
+use voltlane_core::link::tagged::{Flag, HEADER_BYTES, Tagged};
 use voltlane_core::wire::frame::FrameReader;
-use voltlane_core::wire::tagged::{Flag, HEADER_BYTES, Tagged};
 
 use crate::bytes::Bytes;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use voltlane_core::client::{Client, ClientConfig, Closed, Event, SendError, State};
 use voltlane_core::keys::{CHALLENGE_BYTES, KeyPair, PublicKey, SharedKey};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
 use voltlane_core::{ClientId, Time};
 
 use crate::bytes::Bytes;

@@ -1,6 +1,6 @@
 //! Fuzzes headers of the PROXY protocol.
 
-use voltlane_core::proxy::{
+use voltlane_core::edge::proxy::{
     BINARY_PREFIX_BYTES, MAX_BINARY_REST_BYTES, ProxyError, ProxyHeader, ProxySource,
 };
 

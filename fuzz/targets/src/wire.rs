@@ -1,8 +1,8 @@
 //! Fuzzes the wire format.
 
+use voltlane_core::link::tagged::{TAG_BYTES, Tagged, TaggedError};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
-use voltlane_core::wire::tagged::{TAG_BYTES, Tagged, TaggedError};
 
 use crate::bytes::{Bytes, in_pieces};
 

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
-use voltlane_core::HasLink;
 use voltlane_core::edge::Closed;
+use voltlane_core::edge::HasLink;
 
 use super::host::time;
 use super::{Event, Lane, LinkConn, Mark, Rng, Work, World, trace};

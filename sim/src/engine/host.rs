@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use voltlane_core::HasLink;
 use voltlane_core::Time;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason, Enforce};
 
 use super::identity::edge_pair;

@@ -8,8 +8,8 @@ use tokio::task::{spawn_local, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 use voltlane_core::ClientId;
 use voltlane_core::edge::Edge;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::keys::KeyPair;
-use voltlane_core::trunk::Trunk;
 use voltlane_driver::{Backend, EdgeDriver, Neighbours, TrunkDriver, backend};
 use voltlane_tokio::Timer;
 

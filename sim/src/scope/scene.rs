@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use voltlane_core::HasLink;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{Closed, EdgeConfig, Enforce};
 
 use super::{Bounds, Step, Who};

@@ -1,7 +1,7 @@
 //! The stream between a shard and the trunk, and the shard's end of it.
 
-use voltlane_core::HasLink;
 use voltlane_core::edge::Closed;
+use voltlane_core::edge::HasLink;
 
 use super::stream::{End, Stream};
 use super::{World, kind, time};

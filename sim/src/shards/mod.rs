@@ -31,7 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use voltlane_core::Time;
 use voltlane_core::edge::Edge;
-use voltlane_core::trunk::Trunk as Machine;
+use voltlane_core::edge::trunk::Trunk as Machine;
 
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use voltlane_core::HasLink;
 use voltlane_core::ShardId;
 use voltlane_core::edge::Closed;
+use voltlane_core::edge::HasLink;
 
 use super::branch::Branch;
 use super::stream::{End, Stream, take};

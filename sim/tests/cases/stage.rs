@@ -8,8 +8,8 @@ use sim::cases::{Incoming, Stage};
 use sim::codec::Frames;
 use voltlane_app::Resources;
 use voltlane_app::config::{Loaded, Sources};
-use voltlane_core::HasLink;
 use voltlane_core::Time;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{
     CloseKind, CloseReason, Closed, ConnKey, Counters, DeadlineReason, Edge, EdgeConfig, EndReason,
     Gauges, Rejected,

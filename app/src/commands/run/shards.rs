@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use tracing::error;
 use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
-use voltlane_core::trunk::Trunk;
+use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
     BranchConnector, EdgeDriver, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions,
     TrunkDriver,

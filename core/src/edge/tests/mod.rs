@@ -14,12 +14,12 @@ mod states;
 mod turns;
 
 use super::*;
-use crate::HasLink;
+use crate::edge::HasLink;
 use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
+use crate::link::tagged::{Flag, Tagged};
+use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, encode_frame};
-use crate::wire::handshake::Handshake;
-use crate::wire::tagged::{Flag, Tagged};
 
 const SOURCE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
 const NO_BOUND: u32 = u32::MAX;

@@ -6,7 +6,7 @@
 use super::*;
 use crate::edge::conn::Step;
 use crate::edge::session::Place;
-use crate::wire::tagged::Flag;
+use crate::link::tagged::Flag;
 
 /// A world with one connection in the state named, which concerns the session of `member`.
 struct Scene {

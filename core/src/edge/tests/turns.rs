@@ -4,7 +4,7 @@ use core::num::NonZeroU8;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::trunk::Trunk;
+use crate::edge::trunk::Trunk;
 
 /// What a stream between a shard and the trunk holds, and what the link takes at a time.
 const STREAM_BYTES: usize = 16 * 1024;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use voltlane_core::ClientId;
 use voltlane_core::edge::{EndReason, UNKNOWN_CLIENT};
-use voltlane_core::wire::tagged::{Flag, Tagged};
+use voltlane_core::link::tagged::{Flag, Tagged};
 
 /// One session as its client knows it.
 pub(super) struct Member {

@@ -2,8 +2,8 @@
 
 use voltlane_core::edge::ConnKey;
 use voltlane_core::keys::{PublicKey, SEALED_CHALLENGE_BYTES};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
-use voltlane_core::wire::handshake::Handshake;
 
 use super::ledger::Ledger;
 use crate::bytes::Bytes;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use voltlane_core::HasLink;
+use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{
     CloseReason, Closed, Counters, DeadlineReason, Edge, EdgeConfig, Enforce,
 };
+use voltlane_core::link::tagged::{Flag, TAG_BYTES, Tagged};
 use voltlane_core::wire::frame::FrameReader;
-use voltlane_core::wire::tagged::{Flag, TAG_BYTES, Tagged};
 use voltlane_core::{ClientId, Time};
 
 use super::ledger::Ledger;

@@ -18,16 +18,16 @@ use core::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::link::{HasLink, Link};
 use crate::edge::{
     Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
 };
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
-use crate::link::{HasLink, Link};
+use crate::link::tagged::TAG_BYTES;
 use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
-use crate::wire::tagged::TAG_BYTES;
 
 /// What a shard says on its branch when it has announced all that it has to (SPEC 9.9(e)): a frame without a body, which no packet is.
 pub(crate) const ANNOUNCED: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];

@@ -4,8 +4,8 @@
 //! announce a little-endian `u16`, `u32`, `u64`. A byte string is a varint length and the bytes. Decoding is strict:
 //! one byte sequence for each packet, so that nothing can hide in a second form of it.
 
-use super::frame::{LENGTH_BYTES, length_of};
 use crate::ClientId;
+use crate::wire::frame::{LENGTH_BYTES, length_of};
 
 /// The version that this crate speaks, the only one.
 pub const PROTOCOL_VERSION: u32 = 2;

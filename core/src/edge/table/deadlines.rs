@@ -5,8 +5,8 @@
 
 use core::marker::PhantomData;
 
-use crate::list::{Linked, Links, Lists};
-use crate::slab::Slab;
+use crate::edge::table::list::{Linked, Links, Lists};
+use crate::edge::table::slab::Slab;
 use crate::time::Time;
 
 /// One deadline's place in the list of its kind; it lives inside the entry that it watches.

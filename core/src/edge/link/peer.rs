@@ -5,9 +5,9 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::edge::Closed;
+use crate::link::foreign::{Beginning, Protocol};
+use crate::link::tagged::{Flag, Tagged};
 use crate::wire::frame::FrameTooLong;
-use crate::wire::protocol::{Beginning, Protocol};
-use crate::wire::tagged::{Flag, Tagged};
 
 /// Malformed packets at the beginning of a link, with no good one before them, at which its peer is no backend.
 const FOREIGN_PACKETS: u32 = 32;

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::slab::Slab;
+use crate::edge::table::slab::Slab;
 
 const NONE: u32 = u32::MAX;
 const OUT: u8 = u8::MAX;

@@ -9,10 +9,10 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::backoff::Backoff;
 use crate::id::ClientId;
+use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
-use crate::wire::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 
 pub use self::face::HasLink;
 

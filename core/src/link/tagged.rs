@@ -1,7 +1,7 @@
 //! The packets of the backend link: `client id: u64` little-endian, `flag: u8`, data. (SPEC section 7.1)
 
-use super::frame::{LENGTH_BYTES, length_of};
 use crate::ClientId;
+use crate::wire::frame::{LENGTH_BYTES, length_of};
 
 /// Bytes of a tagged body before its data: the client id and the flag.
 pub const TAG_BYTES: usize = 9;

@@ -1,0 +1,183 @@
+//! The modules of core import each other in one direction only (ARCHITECTURE.md).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+/// Every Rust file below `directory` that is built into the library.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).expect("core's sources are readable") {
+        let path = entry.expect("core's sources are readable").path();
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+        if is_test {
+            continue;
+        } else if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The top-level module that holds `name` of `crate::name`: itself, or the one from which `lib.rs` re-exports it.
+fn module_of(name: &str, exports: &BTreeMap<String, String>) -> String {
+    exports.get(name).map_or(name, String::as_str).to_owned()
+}
+
+/// What `lib.rs` re-exports, and from which module.
+fn exports(lib: &str) -> BTreeMap<String, String> {
+    let mut exports = BTreeMap::new();
+    for line in lib.lines() {
+        let Some((module, names)) = line
+            .strip_prefix("pub use ")
+            .and_then(|path| path.trim_end_matches(';').split_once("::"))
+        else {
+            continue;
+        };
+        for name in names.trim_matches(['{', '}']).split(", ") {
+            exports.insert(name.to_owned(), module.to_owned());
+        }
+    }
+    exports
+}
+
+/// The names after `crate::` in the production part of `text`: in imports, in paths, and inside `crate::{…}`.
+fn imported(text: &str) -> Vec<String> {
+    let production = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
+    let code: String = production
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        if code[..at].ends_with(|c: char| is_name(c) || c == '$') {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split_once("};").expect("a list of imports ends").0;
+                let mut depth = 0;
+                let mut name = String::new();
+                for c in list.chars().chain([',']) {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => names.push(std::mem::take(&mut name)),
+                        _ if depth == 0 => name.push(c),
+                        _ => {}
+                    }
+                }
+            }
+            None => names.push(rest.chars().take_while(|&c| is_name(c)).collect()),
+        }
+    }
+    let first = |name: &String| name.trim().split("::").next().unwrap_or("").to_owned();
+    names
+        .iter()
+        .map(first)
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn imports() -> Imports {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(source.join("lib.rs")).expect("core has a lib.rs");
+    let exports = exports(&lib);
+    let mut imports = Imports::new();
+    for path in files_below(&source) {
+        let inside = path.strip_prefix(&source).expect("it is below the sources");
+        let module = inside.components().next().expect("a path has a first part");
+        let module = module
+            .as_os_str()
+            .to_string_lossy()
+            .trim_end_matches(".rs")
+            .to_owned();
+        if module == "lib" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("core's sources are readable");
+        let found = imported(&text)
+            .into_iter()
+            .map(|name| module_of(&name, &exports));
+        let others = found.filter(|other| *other != module);
+        imports.entry(module.clone()).or_default().extend(others);
+    }
+    imports
+}
+
+/// A way from `module` back to itself, if there is one.
+fn circle(imports: &Imports) -> Option<Vec<String>> {
+    fn walk(imports: &Imports, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> bool {
+        let last = path.last().expect("a path has a beginning").clone();
+        for next in imports.get(&last).into_iter().flatten() {
+            let is_closed = path.contains(next);
+            if done.contains(next) {
+                continue;
+            }
+            path.push(next.clone());
+            if is_closed || walk(imports, path, done) {
+                return true;
+            }
+            path.pop();
+        }
+        done.insert(last);
+        false
+    }
+    let mut done = BTreeSet::new();
+    imports.keys().find_map(|module| {
+        let mut path = vec![module.clone()];
+        walk(imports, &mut path, &mut done).then_some(path)
+    })
+}
+
+#[test]
+fn no_module_imports_one_that_imports_it() {
+    let imports = imports();
+    assert!(
+        imports.len() > 5,
+        "core's modules were not found: {imports:?}"
+    );
+    let circle = circle(&imports);
+    assert_eq!(circle.map(|path| path.join(" -> ")), None);
+}
+
+/// What both ends share knows no end, and no end knows another.
+#[test]
+fn shared_modules_import_no_machine() {
+    const MACHINES: [&str; 3] = ["edge", "client", "backend"];
+    for (module, imported) in imports() {
+        for machine in MACHINES {
+            assert!(!imported.contains(machine), "{module} imports {machine}");
+        }
+    }
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let text = "use crate::a::b;\nuse crate::{c, d::{e, f}, G};\n// crate::no\nlet x = crate::h::i();\n\
+                #[cfg(test)]\nmod tests {\n    use crate::tested;\n}";
+    assert_eq!(imported(text), ["a", "c", "d", "G", "h"]);
+    let edges = |pairs: &[(&str, &str)]| {
+        let mut imports = Imports::new();
+        for (from, to) in pairs {
+            imports
+                .entry((*from).to_owned())
+                .or_default()
+                .insert((*to).to_owned());
+        }
+        imports
+    };
+    assert_eq!(circle(&edges(&[("a", "b"), ("b", "c"), ("a", "c")])), None);
+    let found = circle(&edges(&[("a", "b"), ("b", "c"), ("c", "b")]));
+    assert_eq!(found.unwrap_or_default().join(" "), "a b c b");
+}
