@@ -1,9 +1,9 @@
-//! The yardstick: near the least that the kernel allows for N clients over one firehose.
+//! The yardstick: close to the minimum that the kernel allows for N clients over one backend connection.
 //!
-//! A single-threaded epoll loop. A turn reads every ready client once into one shared buffer, writes the backend once, reads
-//! the backend once, and writes every client that got something once. It frames and tags as version 2 does, so that the same
-//! clients and the same backend talk through it, and it checks nothing: no bounds, no limits, no timeouts, no key
-//! agreement, no reconnects, no memory limit. Whatever Voltlane costs above it is the price of what Voltlane does.
+//! A single-threaded epoll loop. A turn reads every ready client once into one shared buffer, writes to the backend once, reads from the
+//! backend once, and writes once to every client that received something. It frames and tags like version 2, so the same clients and the
+//! same backend talk through it. It checks nothing: it has no bounds, limits, timeouts, key agreement, reconnects or memory limit.
+//! Voltlane's cost above it is the price of what Voltlane does.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ const BACKEND: Token = Token(usize::MAX - 2);
 
 const CLIENT_READ_BYTES: usize = 64 * 1024;
 const BACKEND_READ_BYTES: usize = 256 * 1024;
-/// Below this many bits of an id is its slot, above it the count of clients so far.
+/// The low bits of an id are its slot, the bits above count the clients so far.
 const SLOT_BITS: u32 = 24;
-/// Empty output buffers that are kept for the next turn.
+/// The number of empty output buffers kept for the next turn.
 const SPARE_BUFFERS: usize = 4096;
 
 /// Forwards between the clients that connect to `listen` and the backend until the backend goes away.
@@ -56,9 +56,9 @@ struct Forwarder {
     free: Vec<usize>,
     joined: u64,
     read: Box<[u8]>,
-    /// Clients whose last read filled the buffer: they may have more, and epoll (edge-triggered) will not say so.
+    /// Clients whose last read filled the buffer. They may have more, and edge-triggered epoll will not report it.
     unread: Vec<usize>,
-    /// Clients with output that this turn made.
+    /// Clients that received output in this turn.
     touched: Vec<usize>,
     spare: Vec<Vec<u8>>,
     link: Link,
@@ -210,7 +210,7 @@ impl Forwarder {
         });
     }
 
-    /// Reads the backend once and hands each packet to its client's output.
+    /// Reads from the backend once and appends each packet to its client's output.
     fn read_link(&mut self) -> io::Result<()> {
         let Self {
             link,
@@ -284,7 +284,7 @@ impl Forwarder {
     }
 
     fn drop_client(&mut self, slot: usize) {
-        // Closing the descriptor takes it out of epoll.
+        // Closing the descriptor removes it from epoll.
         self.clients[slot] = None;
         self.free.push(slot);
     }
@@ -320,7 +320,7 @@ impl Link {
         )
     }
 
-    /// One read behind what is left of the last; the number of bytes that are there now.
+    /// Reads once, after what is left of the last read. Returns the number of bytes held.
     fn read(&mut self) -> io::Result<Option<usize>> {
         if self.down_bytes == self.down.len() {
             self.down.resize(self.down.len() * 2, 0);
@@ -349,8 +349,7 @@ impl Link {
     }
 }
 
-/// Writes one handshake frame. A fresh connection has room for it; where it has not, the client waits in vain, which is
-/// what "checks nothing" means.
+/// Writes one handshake frame. A fresh connection has room for it. If it has not, the client waits in vain: this program checks nothing.
 fn say(stream: &mut TcpStream, put: impl FnOnce(&mut Vec<u8>)) {
     let mut out = Vec::with_capacity(64);
     put(&mut out);

@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The bare epoll forwarder: near the least that the kernel allows
+    /// The bare epoll forwarder: close to the minimum that the kernel allows
     Bare {
         /// Where clients connect
         #[arg(long)]
@@ -39,32 +39,32 @@ enum Command {
     Load(LoadArgs),
     /// All programs under all kinds of load, in turn, with ratios to the bare forwarder
     Compare(CompareArgs),
-    /// As many clients as the machine has descriptors for, a few of them active; all cut at once, all back
+    /// As many clients as the machine has descriptors for, a few of them active; all are cut at once and come back
     Scale(ScaleArgs),
-    /// One program with one shard and with more, under a load that leaves it the CPUs
+    /// One program with one shard and with more, under a load that leaves the CPUs to it
     Shards(ShardsArgs),
-    /// Attacks beside a hundred ordinary clients, whose echo must go on
+    /// Attacks while a hundred ordinary clients echo, which must go on
     Attack(AttackArgs),
     /// Instructions per packet of the core's work, counted under callgrind
     Instructions(InstructionsArgs),
-    /// Becomes a program under test: how the load tool starts them
+    /// Becomes a program under test; used by the load tool to start them
     #[command(hide = true)]
     Become {
         /// CPUs that it may run on
         #[arg(long = "cpu")]
         cpus: Vec<usize>,
-        /// Limit of its open descriptors
+        /// Limit on its open descriptors
         #[arg(long)]
         max_descriptors: Option<u64>,
         /// The program and its arguments
         #[arg(last = true)]
         program: Vec<OsString>,
     },
-    /// Does the steps of one kind of work: what is run under a profiler
+    /// Runs the steps of one kind of work, for use under a profiler
     Steps {
-        /// Its name, such as up/64
+        /// Name of the kind, such as up/64
         kind: String,
-        /// How many
+        /// Number of steps
         steps: u64,
     },
 }
@@ -73,17 +73,17 @@ enum Command {
 struct ScaleArgs {
     #[command(flatten)]
     common: Common,
-    /// Several times or separated by commas
+    /// Repeated, or separated by commas
     #[arg(
         long = "program",
         value_delimiter = ',',
         default_value = "bare,voltlane"
     )]
     programs: Vec<Program>,
-    /// Clients in all; no more than descriptors allow, here and in the program
+    /// Number of clients; bounded by the descriptors available here and in the program
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
     clients: u32,
-    /// Clients that send
+    /// Number of clients that send
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     active: u32,
 }
@@ -95,16 +95,16 @@ struct ShardsArgs {
     /// A program that reads connserver.toml
     #[arg(long, default_value = "voltlane")]
     program: Program,
-    /// Numbers of shards; the first one is what the others are compared with
+    /// Numbers of shards; the first is the baseline
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     counts: Vec<u8>,
-    /// How often each is measured; the median counts
+    /// Rounds per number of shards; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     rounds: u8,
-    /// Clients that the backend writes to in turn
+    /// Number of clients that the backend writes to in turn
     #[arg(long, default_value_t = 1000)]
     clients: usize,
-    /// Packets of each that are on their way at most
+    /// Maximum number of packets in flight per client
     #[arg(long, default_value_t = 256)]
     in_flight: usize,
 }
@@ -116,16 +116,16 @@ struct AttackArgs {
     /// The program under attack
     #[arg(long, default_value = "voltlane")]
     program: Program,
-    /// Which attacks; none for all, `list` for their names
+    /// Names of attacks; none for all, `list` to list them
     names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct InstructionsArgs {
-    /// Only the kinds whose name has this in it
+    /// Only kinds whose name contains this
     #[arg(default_value = "")]
     part: String,
-    /// Fails where a count is more than 2 % above the one in this file
+    /// Fails if a count is more than 2 % above the one in this file
     #[arg(long)]
     check: Option<PathBuf>,
     /// Writes the counts to this file
@@ -137,16 +137,16 @@ struct InstructionsArgs {
 struct CompareArgs {
     #[command(flatten)]
     common: Common,
-    /// Several times or separated by commas; the default is all that are built in
+    /// Repeated, or separated by commas; the default is all built-in programs
     #[arg(long = "program", value_delimiter = ',', default_values_t = Program::BUILT_IN)]
     programs: Vec<Program>,
-    /// How often each is measured; the median counts
+    /// Rounds per row; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     rounds: u8,
-    /// Only the rows whose title has this in it
+    /// Only rows whose title contains this
     #[arg(long)]
     only: Option<String>,
-    /// Where to draw the picture
+    /// Where to write the chart
     #[arg(long)]
     svg: Option<PathBuf>,
 }
@@ -155,8 +155,7 @@ struct CompareArgs {
 struct LoadArgs {
     #[command(flatten)]
     common: Common,
-    /// What to load, several times or separated by commas: direct, bare, voltlane, voltlane-smol, haproxy, nginx, or the
-    /// path of a binary
+    /// Programs to load, repeated or separated by commas: direct, bare, voltlane, voltlane-smol, haproxy, nginx, or the path of a binary
     #[arg(
         long = "program",
         global = true,
@@ -170,32 +169,32 @@ struct LoadArgs {
 
 #[derive(Clone, Debug, Args)]
 struct Common {
-    /// For how long each is measured
+    /// Seconds to measure each
     #[arg(long, global = true, default_value_t = 3)]
     seconds: u64,
-    /// Print JSON in place of a table
+    /// Print JSON instead of a table
     #[arg(long, global = true)]
     json: bool,
-    /// Let the scheduler choose the CPUs; otherwise the load has the first and the program the others
+    /// Let the scheduler choose the CPUs; otherwise the load has the first one and the program the others
     #[arg(long, global = true)]
     no_pin: bool,
     /// A connserver.toml for the programs that read one
     #[arg(long, global = true)]
     config: Option<PathBuf>,
-    /// Loopback addresses (127.0.x.y) that the clients come from; for joins and reconnects at least 8
+    /// Number of loopback addresses (127.0.x.y) that the clients connect from; at least 8 for joins and reconnects
     #[arg(long, global = true, default_value_t = 1)]
     sources: u32,
-    /// Milliseconds that the clients rest between two looks at their sockets: the load then needs less CPU, and latency says nothing
+    /// Milliseconds between two checks of the clients' sockets: the load then needs less CPU, and the latency is meaningless
     #[arg(long, global = true, default_value_t = 0)]
     rest_ms: u64,
-    /// Factor on the time that clients are given to connect and to come back: for a slow or an emulated machine
+    /// Factor on the time that clients may take to connect and to come back, for a slow or an emulated machine
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     patience: u32,
 }
 
 #[derive(Debug, Subcommand)]
 enum ScenarioArgs {
-    /// Closed loop: every client has so many packets on their way
+    /// Closed loop: a fixed number of packets in flight per client
     Echo {
         #[arg(long, default_value_t = 100)]
         clients: usize,
@@ -204,7 +203,7 @@ enum ScenarioArgs {
         #[arg(long, default_value_t = 64, value_parser = size)]
         size: usize,
     },
-    /// Fixed rate, latency from the time at which a packet was due
+    /// Fixed rate; latency counts from the time at which a packet was due
     Rate {
         #[arg(long, default_value_t = 1000)]
         clients: usize,
@@ -232,7 +231,7 @@ enum ScenarioArgs {
         #[arg(long, default_value_t = 1000)]
         clients: usize,
     },
-    /// Memory of silent clients
+    /// Memory held for silent clients
     Idle {
         #[arg(long, default_value_t = 9000)]
         clients: usize,
@@ -288,7 +287,7 @@ fn size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Runs what the command line says.
+/// Runs the command given by the arguments.
 pub fn main() -> ExitCode {
     let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
         Command::Bare { listen, backend } => bare::run(listen, backend).map_err(Into::into),
@@ -318,7 +317,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_shards(args: &ShardsArgs) -> Result<(), LoadError> {
-    // All share all CPUs: on a machine with two, a load that has one for itself would leave one for two shards.
+    // Load and program share all CPUs: on a machine with two, a dedicated CPU for the load would leave one for two shards.
     let common = Common {
         no_pin: true,
         rest_ms: args.common.rest_ms.max(shards::REST_MS),
@@ -351,7 +350,7 @@ fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
     let mut rows = Vec::new();
     for program in &args.programs {
         let result = match load::run(program, &scenario, &options) {
-            // Not there or not able is a line in the table; anything else is a fault.
+            // A program that is missing or not applicable is a line in the table. Any other error is a failure.
             Err(
                 error @ (LoadError::Start(StartError::NotInstalled(_))
                 | LoadError::NotApplicable(_)),
@@ -372,7 +371,7 @@ fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
     let options = args
         .common
         .options(&scale::config(args.clients, args.common.patience))?;
-    // Some are for the listener, the link, the event loop, the standard streams and the like.
+    // The rest is for the listener, the link, the event loop, the standard streams and so on.
     let room = process::raise_descriptor_limit().saturating_sub(200) as usize;
     let clients = (args.clients as usize).min(room);
     if clients < args.clients as usize {
@@ -459,7 +458,7 @@ fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
 }
 
 impl Common {
-    /// Prepares this process and says how the runs go.
+    /// Prepares this process and returns the options of its runs.
     fn options(&self, config: &str) -> Result<Options, LoadError> {
         process::raise_descriptor_limit();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);

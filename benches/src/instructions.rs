@@ -1,7 +1,7 @@
-//! Instructions per packet, counted under callgrind: the figure that a noisy machine repeats, so that CI can hold it.
+//! Instructions per packet, counted under callgrind: a figure that is repeatable on a noisy machine, so that CI can check it.
 //!
-//! Each kind of work runs twice in a process of its own, with few steps and with many; the difference leaves out the setting
-//! up. The count depends on the compiler, not on the machine's speed or load.
+//! Each kind of work runs twice in a process of its own, with few steps and with many. The difference excludes the setup. The count depends
+//! on the compiler, not on the machine's speed or load.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,23 +11,23 @@ use std::process::Command;
 
 use crate::work::{self, Kind};
 
-/// What a count may be above the committed one before it is a regression: 2 %.
+/// How far a count may exceed the committed one before it is a regression: 2 %.
 const TOLERANCE: f64 = 0.02;
 const FEW_STEPS: u64 = 20;
 const MANY_STEPS: u64 = 120;
 
-/// Why there are no counts, or why they are not good.
+/// Why counting failed, or why the counts are rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum CountError {
     /// valgrind could not be started.
     #[error("valgrind is not installed: instructions cannot be counted ({0})")]
     NoValgrind(io::Error),
-    /// It ran and did not say what was expected.
-    #[error("valgrind said no count for {kind}: {said}")]
+    /// valgrind ran but did not print a count.
+    #[error("valgrind printed no count for {kind}: {said}")]
     NoCount {
-        /// Of what.
+        /// The kind of work.
         kind: Kind,
-        /// Its words.
+        /// valgrind's output.
         said: String,
     },
     /// The file of committed counts has a line that is not `kind count`.
@@ -44,7 +44,7 @@ pub enum CountError {
 /// Instructions per packet, by the name of the kind.
 pub type Counts = BTreeMap<String, f64>;
 
-/// Does the steps of one kind and nothing else: what runs under callgrind. False if there is no such kind.
+/// Runs the steps of one kind and nothing else, for callgrind. Returns false if there is no such kind.
 pub fn run_steps(kind: &str, steps: u64) -> bool {
     let Some(kind) = work::kinds()
         .into_iter()
@@ -57,7 +57,7 @@ pub fn run_steps(kind: &str, steps: u64) -> bool {
     true
 }
 
-/// Counts all kinds, or those with `part` in their name.
+/// Counts all kinds, or those whose name contains `part`.
 pub fn count(part: &str) -> Result<Counts, CountError> {
     let kinds = work::quick_kinds().into_iter();
     let mut counts = Counts::new();
@@ -76,7 +76,10 @@ pub fn count(part: &str) -> Result<Counts, CountError> {
     Ok(counts)
 }
 
-/// Compares with the committed counts: `Err` if one is above, beyond the tolerance.
+/// Compares with the committed counts.
+///
+/// # Errors
+/// When a count exceeds the committed one beyond the tolerance, or the file is invalid.
 pub fn check(counts: &Counts, committed: &Path) -> Result<(), CountError> {
     let committed = parse(&std::fs::read_to_string(committed)?)?;
     let mut regressed = Vec::new();
@@ -88,7 +91,7 @@ pub fn check(counts: &Counts, committed: &Path) -> Result<(), CountError> {
         if *count > before * (1.0 + TOLERANCE) {
             regressed.push(format!("{kind} {before:.1} → {count:.1}"));
         } else if *count < before * (1.0 - TOLERANCE) {
-            println!("{kind} has become better, {before:.1} → {count:.1}: commit the new count");
+            println!("{kind} has improved, {before:.1} → {count:.1}: commit the new count");
         }
     }
     if regressed.is_empty() {
@@ -98,12 +101,12 @@ pub fn check(counts: &Counts, committed: &Path) -> Result<(), CountError> {
     }
 }
 
-/// Writes the counts as the file that is committed.
+/// Writes the counts to the file that is committed.
 pub fn write(counts: &Counts, path: &Path) -> Result<(), CountError> {
     let mut out = String::from(
         "# instructions per packet (callgrind, release profile): benches instructions --write FILE\n",
     );
-    // Only with the same compiler are counts the same.
+    // Counts are comparable only with the same compiler.
     let compiler = Command::new("rustc").arg("--version").output()?;
     let _ = write!(out, "# {}", String::from_utf8_lossy(&compiler.stdout));
     for (kind, count) in counts {
@@ -142,7 +145,7 @@ fn count_steps(kind: &Kind, steps: u64) -> Result<u64, CountError> {
         })
 }
 
-/// `==PID== Collected : 123456`
+/// Parses a line such as `==PID== Collected : 123456`.
 fn parse_callgrind(said: &str) -> Option<u64> {
     let line = said.lines().find(|line| line.contains("Collected : "))?;
     line.rsplit(' ').next()?.parse().ok()

@@ -1,5 +1,5 @@
-//! What Voltlane costs, measured: the yardstick [`bare`], the [`load`] tool, and the criterion benches of the core beside
-//! this crate in `benches/`. Nothing here ships.
+//! Measurements of what Voltlane costs: the yardstick [`bare`], the [`load`] tool, and criterion benchmarks of the core in `benches/`.
+//! Nothing here ships.
 #![forbid(unsafe_code)]
 
 pub mod attack;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::load::meter::Outcome;
 use crate::load::program::Program;
 
-/// One line of figures, or why there are none.
+/// The figures of one program, or why there are none.
 pub type Row = (Program, Result<Outcome, String>);
 
 const COLUMNS: [&str; 14] = [
@@ -27,7 +27,7 @@ const COLUMNS: [&str; 14] = [
     "broken",
 ];
 
-/// A table, one line for each program.
+/// Renders a table with one line per program.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![COLUMNS.map(str::to_owned).to_vec()];
     let mut notes = String::new();
@@ -42,7 +42,7 @@ pub fn table(rows: &[Row]) -> String {
     align(&lines) + &notes
 }
 
-/// The same as JSON.
+/// Renders the same data as JSON.
 pub fn json(scenario: &str, rows: &[Row]) -> Value {
     let rows = rows.iter().map(|(program, result)| match result {
         Ok(outcome) => figures(program, outcome),
@@ -97,7 +97,7 @@ fn cells(program: &Program, outcome: &Outcome) -> Vec<String> {
     ]
 }
 
-/// Lines of cells under one another, the first column to the left, the others to the right.
+/// Aligns lines of cells in columns: the first to the left, the others to the right.
 pub fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -126,7 +126,7 @@ pub fn align(lines: &[Vec<String>]) -> String {
     out
 }
 
-/// Lines of cells as a Markdown table, the first line its head, padded so that it reads well as plain text.
+/// Renders lines of cells as a Markdown table, the first line as its heading, padded to read well as plain text.
 pub fn markdown(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {
@@ -153,7 +153,7 @@ pub fn markdown(lines: &[Vec<String>]) -> String {
     out
 }
 
-/// Three digits that count.
+/// Formats a value with three significant digits.
 pub fn figure(value: f64) -> String {
     match value {
         100.0.. => format!("{value:.0}"),

@@ -1,8 +1,8 @@
-//! What more shards bring: the packets a second of one program with one shard and with more.
+//! What more shards gain: one program's packets per second with one shard and with more.
 //!
-//! Load and program share the machine, so the load must be cheap for it: the backend writes many packets at once, the clients look
-//! at their sockets only now and then and take all that has come. For the program every packet of a client is a write of its own,
-//! which is nearly all of its work.
+//! Load and program share the machine, so the load must be cheap. The backend writes many packets at once. The clients check their sockets
+//! only now and then, and take everything that has arrived. For the program every packet of a client is a write of its own, which is nearly
+//! all of its work.
 
 use serde_json::{Value, json};
 
@@ -10,21 +10,21 @@ use crate::load::program::Program;
 use crate::load::{self, LoadError, Options, Scenario};
 use crate::report;
 
-/// How long the clients rest between two looks at their sockets.
+/// The pause between two checks of the clients' sockets, in milliseconds.
 pub const REST_MS: u64 = 20;
 /// Bytes of a packet.
 pub const PACKET_BYTES: usize = 64;
 
-/// What a number of shards did: medians.
+/// The result of one number of shards, as medians.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// Shards.
     pub shards: u8,
-    /// Packets a second that clients got.
+    /// Packets per second that clients received.
     pub per_second: f64,
-    /// CPU of the program for each.
+    /// CPU microseconds of the program per packet.
     pub cpu_micros: f64,
-    /// Packets lost, doubled or misled, in all rounds.
+    /// Packets lost, duplicated or misdelivered, in all rounds.
     pub wrong: u64,
 }
 
@@ -68,12 +68,12 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// How many times the packets of the first.
+/// Returns the ratio of this result's packets per second to the first one's.
 fn ratio(found: &[Found], one: &Found) -> f64 {
     one.per_second / found.first().map_or(f64::NAN, |first| first.per_second)
 }
 
-/// The figures as a table in Markdown.
+/// Renders the figures as a Markdown table.
 pub fn table(found: &[Found]) -> String {
     let head = ["shards", "packets/s", "×", "CPU µs/packet", "wrong"].map(String::from);
     let mut lines = vec![head.to_vec()];
@@ -89,7 +89,7 @@ pub fn table(found: &[Found]) -> String {
     report::markdown(&lines)
 }
 
-/// The figures as JSON.
+/// Renders the figures as JSON.
 pub fn json(found: &[Found]) -> Value {
     found
         .iter()

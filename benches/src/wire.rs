@@ -1,20 +1,21 @@
-//! The little of the wire format, version 2, that the yardstick and the load tool speak. Written a second time, apart from
-//! `voltlane_core::wire`, on purpose: a tool that shared the code under test would measure and confirm its mistakes.
+//! The part of wire format version 2 that the yardstick and the load tool speak.
+//!
+//! It is written independently of `voltlane_core::wire` on purpose: a tool that shared the code under test would share its mistakes.
 
-/// Bytes of the length before every body.
+/// Bytes of the length in front of every body.
 pub const LENGTH_BYTES: usize = 4;
-/// Client id and flag before the data of a tagged body.
+/// Bytes of the client id and the flag in front of the data of a tagged body.
 pub const TAG_BYTES: usize = 9;
 /// Flag of application data on the backend link.
 pub const FLAG_DATA: u8 = 0;
-/// Flag of "the client is gone for good" on the backend link.
+/// Flag of "the session has ended" on the backend link.
 pub const FLAG_FAILURE: u8 = 1;
-/// Flag of "the client is back" on the backend link.
+/// Flag of "the session was resumed" on the backend link.
 pub const FLAG_RESUMED: u8 = 3;
 
 /// The client's first frame: `ProtocolVersion(2)`.
 pub const VERSION_FRAME: [u8; 6] = [2, 0, 0, 0, 1, 2];
-/// `Ping`, which closes a reconnect.
+/// `Ping`, which completes a reconnect.
 pub const PING_FRAME: [u8; 5] = [1, 0, 0, 0, 0];
 
 const PUB_KEY: u8 = 2;
@@ -22,10 +23,10 @@ const CLIENT_ID: u8 = 3;
 const CHALLENGE: u8 = 4;
 const CHALLENGE_RESPONSE: u8 = 5;
 
-/// Length of a compressed SEC1 point.
+/// The length of a compressed SEC1 point.
 pub const KEY_BYTES: usize = 33;
 
-/// The generator of secp256k1: a valid public key for those who never agree on anything with it.
+/// The generator of secp256k1: a valid public key for clients that never agree on a secret with it.
 pub const ANY_KEY: [u8; KEY_BYTES] = [
     0x02, 0x79, 0xBE, 0x66, 0x7E, 0xF9, 0xDC, 0xBB, 0xAC, 0x55, 0xA0, 0x62, 0x95, 0xCE, 0x87, 0x0B,
     0x07, 0x02, 0x9B, 0xFC, 0xDB, 0x2D, 0xCE, 0x28, 0xD9, 0x59, 0xF2, 0x81, 0x5B, 0x16, 0xF8, 0x17,
@@ -74,10 +75,10 @@ pub fn put_challenge_response(out: &mut Vec<u8>, sealed: &[u8]) {
     out.extend_from_slice(sealed);
 }
 
-/// What an edge says in a handshake.
+/// A handshake packet sent by an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EdgeSays<'a> {
-    /// Closes a reconnect.
+    /// Completes a reconnect.
     Ping,
     /// The edge's public key.
     PubKey(&'a [u8]),
@@ -88,7 +89,7 @@ pub enum EdgeSays<'a> {
 }
 
 impl<'a> EdgeSays<'a> {
-    /// Reads a handshake body; `None` for anything that an edge does not say.
+    /// Decodes a handshake body, or returns `None` for anything that an edge does not send.
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         match body {
             [0] => Some(Self::Ping),
@@ -109,7 +110,7 @@ impl<'a> EdgeSays<'a> {
     }
 }
 
-/// Splits the first whole frame off `bytes`: its body and what follows it.
+/// Splits the first whole frame off `bytes`, into its body and the rest.
 pub fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
@@ -122,12 +123,12 @@ pub fn split_tag(body: &[u8]) -> Option<(u64, u8, &[u8])> {
     Some((u64::from_le_bytes(*id), *flag, data))
 }
 
-/// Keeps the unfinished frame between two reads. Empty, it owns no memory.
+/// Keeps an unfinished frame between two reads. When empty it owns no memory.
 #[derive(Debug, Default)]
 pub struct Partial(Vec<u8>);
 
 impl Partial {
-    /// Calls `each` with the body of every whole frame in what was kept and `bytes`, then keeps the rest.
+    /// Calls `each` with the body of every whole frame in the kept bytes followed by `bytes`, then keeps the rest.
     pub fn frames(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         if self.0.is_empty() {
             let rest = walk(bytes, &mut each);
@@ -146,7 +147,7 @@ impl Partial {
         }
     }
 
-    /// Forgets what was kept.
+    /// Discards the kept bytes.
     pub fn clear(&mut self) {
         self.0 = Vec::new();
     }

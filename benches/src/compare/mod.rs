@@ -1,5 +1,5 @@
-//! The comparison: the same loads for all programs, in turn in one run, so that every figure stands beside the yardstick of the
-//! same minute on the same machine.
+//! The comparison: the same loads for all programs, in turn within one run, so that every figure is next to the yardstick's from the same
+//! minute and machine.
 
 pub mod rows;
 pub mod svg;
@@ -12,14 +12,14 @@ use crate::load::{self, LoadError, Options};
 use crate::report;
 use rows::{Goal, Row};
 
-/// What was found for one row: a figure for each program, in the order of the programs, where there is one.
+/// The result of one row: a figure for each program, in the order of the programs, if there is one.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// What was loaded and how it is judged.
+    /// The load and the goals.
     pub row: Row,
     /// Medians over the rounds.
     pub figures: Vec<Option<f64>>,
-    /// Packets that were lost, doubled or misled, over all programs and rounds.
+    /// Packets lost, duplicated or misdelivered, over all programs and rounds.
     pub wrong: u64,
 }
 
@@ -30,11 +30,11 @@ pub struct Comparison {
     pub programs: Vec<Program>,
     /// The rows.
     pub measured: Vec<Measured>,
-    /// Why something is missing, once for each reason.
+    /// Why figures are missing, each reason once.
     pub notes: Vec<String>,
 }
 
-/// Runs every row against every program `rounds` times, the programs in turn within a round.
+/// Runs every row against every program, `rounds` times. The programs take turns within a round.
 pub fn run(
     programs: &[Program],
     rows: &[Row],
@@ -69,7 +69,7 @@ pub fn run(
 }
 
 impl Comparison {
-    /// One run. What is not installed or fails leaves a gap and a note: the others are still worth having.
+    /// Runs one load once. A program that is not installed or fails leaves a gap and a note, since the other figures are still useful.
     fn attempt(
         &mut self,
         program: &Program,
@@ -99,12 +99,12 @@ impl Comparison {
         measured.figures[column]
     }
 
-    /// The figure of the yardstick in a row.
+    /// Returns the yardstick's figure in a row.
     pub fn yardstick(&self, measured: &Measured) -> Option<f64> {
         self.figure(measured, &Program::Bare)
     }
 
-    /// Whether a program of ours is within its goal; `None` where there is no goal or no figure.
+    /// Returns whether one of our programs meets its goal, or `None` without a goal or a figure.
     pub fn verdict(&self, measured: &Measured, program: &Program) -> Option<bool> {
         let figure = self.figure(measured, program)?;
         let tokio = Program::Voltlane;
@@ -119,7 +119,7 @@ impl Comparison {
         (!verdicts.is_empty()).then(|| verdicts.iter().all(|within| *within))
     }
 
-    /// A Markdown table: the figure, how many times the yardstick it is, and for ours whether it is within the goal.
+    /// Renders a Markdown table: the figure, its ratio to the yardstick, and for our programs whether it meets the goal.
     pub fn table(&self) -> String {
         let mut head = vec!["load".to_owned(), "unit".to_owned()];
         head.extend(self.programs.iter().map(short));
@@ -169,7 +169,7 @@ impl Comparison {
         }
     }
 
-    /// The same as JSON.
+    /// Renders the same data as JSON.
     pub fn json(&self) -> Value {
         let rows = self.measured.iter().map(|measured| {
             let figures = self.programs.iter().zip(&measured.figures).map(|(program, figure)| {
@@ -191,7 +191,7 @@ impl Comparison {
     }
 }
 
-/// The last part of a path, for the head of a column.
+/// Returns the last part of a path, for a column's heading.
 fn short(program: &Program) -> String {
     let name = program.to_string();
     name.rsplit('/').next().unwrap_or_default().to_owned()

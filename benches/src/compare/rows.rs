@@ -1,4 +1,4 @@
-//! The rows of the comparison: what is loaded, which figure counts, and what ours must reach.
+//! The rows of the comparison: the load, the figure that counts, and our goals.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::load::Scenario;
 use crate::load::meter::Outcome;
 use crate::load::program::Program;
 
-/// Which figure of a run counts.
+/// The figure of a run that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// CPU microseconds of the program for one packet.
@@ -20,7 +20,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The figure, where the run has it.
+    /// Returns the figure, if the run has it.
     pub fn of(self, outcome: &Outcome) -> Option<f64> {
         match self {
             Self::CpuPerPacket | Self::CpuPerSession => outcome.cpu_micros(),
@@ -29,7 +29,7 @@ impl Metric {
         }
     }
 
-    /// Its unit.
+    /// Returns the unit of the figure.
     pub fn unit(self) -> &'static str {
         match self {
             Self::CpuPerPacket => "CPU µs/packet",
@@ -40,14 +40,14 @@ impl Metric {
     }
 }
 
-/// What ours must reach.
+/// A goal for our programs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
-    /// So many times the yardstick at most.
+    /// At most this many times the yardstick.
     TimesBare(f64),
-    /// So many times the tokio binary at most.
+    /// At most this many times the tokio binary.
     TimesTokio(f64),
-    /// A figure at most.
+    /// At most this figure.
     AtMost(f64),
     /// Less than another program.
     Under(Program),
@@ -67,7 +67,7 @@ impl fmt::Display for Goal {
 /// One row.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// For the head of its line.
+    /// The heading of the row.
     pub title: &'static str,
     /// The load.
     pub scenario: Scenario,
@@ -78,7 +78,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What a program must reach here.
+    /// Returns the goals of a program in this row.
     pub fn goals(&self, program: &Program) -> &[Goal] {
         match program {
             Program::Voltlane => &self.tokio,

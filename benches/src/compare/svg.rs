@@ -1,4 +1,4 @@
-//! The picture of a comparison: for each row, a bar for each program, all to the scale of that row.
+//! The chart of a comparison: one bar per program in each row, to the scale of that row.
 
 use std::fmt::Write;
 
@@ -11,10 +11,10 @@ const LEFT: u32 = 130;
 const BAR: u32 = 16;
 const GAP: u32 = 4;
 const TITLE: u32 = 34;
-/// Room on the right for the figure behind the longest bar.
+/// Space on the right for the figure next to the longest bar.
 const RIGHT: u32 = 150;
 
-/// Draws it. Readable on a light page and on a dark one.
+/// Draws the chart, readable on light and on dark pages.
 pub fn draw(comparison: &Comparison) -> String {
     let height: u32 = 20
         + comparison

@@ -1,5 +1,5 @@
-//! The backend of the load tool: a thread that accepts the program under test (one tagged link) or, behind plain proxies, one
-//! connection for each client, and echoes, fans out, or stands still.
+//! The backend of the load tool. A thread that accepts the program under test (one tagged link) or, behind plain proxies, one connection
+//! per client. It echoes, fans out, or stalls.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -18,21 +18,21 @@ use crate::wire;
 const LISTENER: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
 const READ_BYTES: usize = 256 * 1024;
-/// Above it a connection is not read until the other side takes what is waiting for it.
+/// The number of pending output bytes above which a connection is not read until its peer takes some.
 const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
 
-/// What the backend does.
+/// The job of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// Sends back what comes, on a tagged link.
+    /// Echoes packets on a tagged link.
     Echo,
-    /// Sends back what comes, byte for byte, on any number of plain connections.
+    /// Echoes bytes on any number of plain connections.
     EchoPlain,
-    /// Takes one packet of each client as its introduction, then, once let go, writes to all of them in turn.
+    /// Takes one packet from each client as its introduction. Once started, writes to all clients in turn.
     FanOut {
         /// Bytes of a packet.
         size: usize,
-        /// Packets that are on their way at most.
+        /// Maximum number of packets in flight.
         window: u64,
     },
 }
@@ -40,25 +40,25 @@ pub enum Job {
 /// The running backend. Stops when dropped.
 #[derive(Debug)]
 pub struct Backend {
-    /// Where it accepts.
+    /// The address at which it accepts.
     pub address: SocketAddr,
-    /// What both sides see.
+    /// State shared with the measuring thread.
     pub shared: Arc<Shared>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// What the backend's thread and the one that measures tell each other.
+/// State shared by the backend's thread and the measuring thread.
 #[derive(Debug)]
 pub struct Shared {
-    /// Connections that are open at the moment.
+    /// Connections that are open now.
     pub links: AtomicUsize,
     /// Clients that introduced themselves for the fan-out.
     pub introduced: AtomicUsize,
-    /// Sessions that ended, by the program's word.
+    /// Sessions that ended, as the program reported.
     pub failed: AtomicU64,
-    /// Sessions that came back, by the program's word.
+    /// Sessions that were resumed, as the program reported.
     pub resumed: AtomicU64,
-    /// Packets that the clients have taken: what opens the window of the fan-out.
+    /// Packets that the clients have taken, which moves the window of the fan-out.
     taken: AtomicU64,
     fan_out: AtomicBool,
     stalled: AtomicBool,
@@ -68,19 +68,19 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Lets the fan-out begin or end.
+    /// Starts or stops the fan-out.
     pub fn set_fan_out(&self, on: bool) {
         self.fan_out.store(on, Relaxed);
         self.wake();
     }
 
-    /// Stops or goes on reading. What is already read is still answered.
+    /// Stops or continues reading. What was already read is still answered.
     pub fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Relaxed);
         self.wake();
     }
 
-    /// Clients have taken that many more packets.
+    /// Adds packets that clients have taken.
     pub fn add_taken(&self, packets: u64) {
         let step = (self.window / 4).max(1);
         let before = self.taken.fetch_add(packets, Relaxed);
@@ -170,12 +170,12 @@ struct Worker {
     clock: Clock,
     shared: Arc<Shared>,
     links: Vec<Option<Link>>,
-    /// Links that may have more to read without epoll saying so.
+    /// Links that may have more to read, though epoll will not report it.
     again: Vec<usize>,
     read: Box<[u8]>,
     known: HashSet<u64>,
     ids: Vec<u64>,
-    /// Of the fan-out: the number of the next packet, and the index of the client that gets it.
+    /// For the fan-out: the number of the next packet, and the index of the client that receives it.
     round: u64,
     next: usize,
 }
@@ -265,13 +265,13 @@ impl Worker {
         }
     }
 
-    /// Reads once and does the job with it. False where there was nothing.
+    /// Reads once and processes the bytes. Returns false if there was nothing to read.
     fn read(&mut self, slot: usize) -> bool {
         let Some(link) = self.links[slot].as_mut() else {
             return false;
         };
         if link.out.len() > MAX_PENDING_BYTES {
-            // Room for what is pending is an event, which serves this link again.
+            // When there is room for the pending output, an event serves this link again.
             return false;
         }
         let read = match link.stream.read(&mut self.read) {
@@ -333,7 +333,7 @@ impl Worker {
             .reregister(&mut link.stream, Token(slot), both);
     }
 
-    /// Writes to the clients in turn while the window is open. The link that they came by is the only one.
+    /// Writes to the clients in turn while the window is open, on the only link.
     fn fan_out(&mut self) {
         let Job::FanOut { size, window } = self.job else {
             return;
@@ -368,7 +368,7 @@ impl Worker {
         self.write(slot);
     }
 
-    /// False, for whoever says with it that nothing was read.
+    /// Drops the link. Always returns false, for callers that report with it that nothing was read.
     fn drop_link(&mut self, slot: usize) -> bool {
         self.links[slot] = None;
         self.shared.links.fetch_sub(1, Relaxed);

@@ -1,4 +1,4 @@
-//! The clients of the load tool: any number of them on one thread and one epoll, in plain bytes or in version 2.
+//! The clients of the load tool: any number of them on one thread and one epoll instance, speaking plain bytes or version 2.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -17,40 +17,39 @@ use crate::wire::{self, EdgeSays};
 
 const TIMER: Token = Token(usize::MAX - 1);
 const READ_BYTES: usize = 256 * 1024;
-/// Connections that are on their way at most, unless said otherwise: many more would overflow the listener's backlog and
-/// measure TCP's retries.
+/// The default maximum number of connections being established. Many more would overflow the listener's backlog and measure TCP's retries.
 const MAX_CONNECTING: usize = 64;
 
-/// What a client says on its connection.
+/// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speech {
-    /// Frames from the first byte: behind a plain proxy.
+    /// Frames from the first byte, behind a plain proxy.
     Plain,
     /// The handshake of version 2, then frames.
     V2,
 }
 
-/// What happened to a client.
+/// An event of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Its session is established, or is again.
+    /// The session was established or resumed.
     Ready,
-    /// A packet came.
+    /// A packet arrived.
     Packet(&'a [u8]),
-    /// The connection is gone, and not because the client closed it.
+    /// The connection is gone, and the client did not close it.
     Closed,
 }
 
-/// What a client does once its event is handled.
+/// What a client does after its event was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Goes on.
+    /// Keep the connection.
     Stay,
-    /// Closes and joins as a new client.
+    /// Close, and join as a new client.
     Rejoin,
-    /// Closes and comes back as the same client.
+    /// Close, and resume as the same client.
     Resume,
-    /// Closes for good.
+    /// Close for good.
     Leave,
 }
 
@@ -69,19 +68,19 @@ enum Stage {
 /// One client.
 #[derive(Debug)]
 pub struct Client {
-    /// Its place in the fleet.
+    /// Its index in the fleet.
     pub index: usize,
-    /// Set by who handles an event.
+    /// Set by the event handler.
     pub next: Next,
-    /// Number of its next packet.
+    /// The number of its next packet.
     pub sends: u64,
-    /// Number of the packet that it expects next.
+    /// The number of the packet that it expects next.
     pub expects: u64,
-    /// When its present connection was begun.
+    /// When its current connection was begun.
     pub begun: Duration,
     /// Its id, in version 2.
     pub id: u64,
-    /// What it writes once its events are handled: frames.
+    /// Frames to write after its events were handled.
     pub out: Vec<u8>,
     stream: Option<TcpStream>,
     stage: Stage,
@@ -91,7 +90,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// True while its session is established on a connection.
+    /// Returns true while its session is established on a connection.
     pub fn is_ready(&self) -> bool {
         self.stage == Stage::Ready
     }
@@ -100,13 +99,13 @@ impl Client {
 /// Clients of one program.
 #[derive(Debug)]
 pub struct Fleet {
-    /// All of them.
+    /// All clients.
     pub clients: Vec<Client>,
     /// Connections that were refused or broke.
     pub broken: u64,
-    /// Connections that are on their way at most.
+    /// The maximum number of connections being established.
     pub max_connecting: usize,
-    /// How long it sleeps before each turn.
+    /// How long to sleep before each turn.
     pub rest: Duration,
     address: SocketAddr,
     speech: Speech,
@@ -123,7 +122,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// No clients yet. They come from that many loopback addresses in turn.
+    /// Creates a fleet without clients. They will connect from `sources` loopback addresses in turn.
     pub fn new(
         address: SocketAddr,
         speech: Speech,
@@ -155,12 +154,12 @@ impl Fleet {
         })
     }
 
-    /// From now on they come from these addresses.
+    /// Makes new connections come from these addresses.
     pub fn come_from(&mut self, sources: Sources) {
         self.sources = sources;
     }
 
-    /// Adds clients, which connect as fast as the other side takes them.
+    /// Adds clients, which connect as fast as the other side accepts.
     pub fn add(&mut self, count: usize) {
         let from = self.clients.len();
         self.clients
@@ -181,18 +180,18 @@ impl Fleet {
         self.waiting.extend((from..from + count).rev());
     }
 
-    /// Clients whose session is established.
+    /// Returns the number of clients whose session is established.
     pub fn ready(&self) -> usize {
         self.ready
     }
 
-    /// Clients that have yet to be ready and may become so.
+    /// Returns the number of clients that are not ready but may become so.
     pub fn on_their_way(&self) -> usize {
         self.waiting.len() + self.connecting
     }
 
-    /// One turn of the loop: waits for events until `until` (by the clock), reads every client that has something once,
-    /// tells `on`, and writes to each once.
+    /// Runs one turn of the loop: waits for events until `until` (by the clock), reads every ready client once, calls `on` for each event,
+    /// and writes once to each client concerned.
     pub fn turn(
         &mut self,
         until: Duration,
@@ -232,7 +231,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Writes what a client has in `out` and does what its `next` says. For whoever acts without an event.
+    /// Writes a client's `out` and does what its `next` asks, for callers that act without an event.
     pub fn flush(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
         let client = &mut self.clients[index];
         if let Some(stream) = &mut client.stream
@@ -378,13 +377,13 @@ impl Fleet {
         self.broken += 1;
         let client = &mut self.clients[index];
         client.next = Next::Leave;
-        // Who handles it may have other plans.
+        // The handler may choose another action.
         on(client, Event::Closed);
         self.follow(index);
     }
 
     fn arm(&self, until: Duration) -> io::Result<()> {
-        // Zero would disarm it.
+        // Zero would disarm the timer.
         let wait = until
             .saturating_sub(self.clock.now())
             .max(Duration::from_nanos(1));
@@ -405,7 +404,7 @@ impl Fleet {
     }
 }
 
-/// One step of the handshake. Anything that does not belong there leaves the client where it is, and it is found missing.
+/// Performs one step of the handshake. A packet out of place leaves the client unready, which the run then reports.
 fn shake(client: &mut Client, body: &[u8], keys: &mut Keys) {
     match (client.stage, EdgeSays::decode(body)) {
         (Stage::AwaitEdgeKey, Some(EdgeSays::PubKey(key))) if client.resume => {

@@ -1,5 +1,7 @@
-//! The key pairs of the load tool's clients. A few, shared by many clients, so that what the tool itself computes for a
-//! reconnect is one seal and one open; the program under test cannot tell and does the whole agreement every time.
+//! The key pairs of the load tool's clients.
+//!
+//! A few pairs are shared by many clients, so the tool itself computes one seal and one open per reconnect. The program under test cannot
+//! tell, and does the whole agreement every time.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -9,7 +11,7 @@ use crate::wire::KEY_BYTES;
 
 const PAIRS: usize = 64;
 
-/// Key pairs, handed out by the index of the client.
+/// Key pairs, assigned by the client's index.
 pub struct Keys {
     pairs: Vec<(KeyPair, [u8; KEY_BYTES])>,
     shared: Vec<Option<SharedKey>>,
@@ -24,7 +26,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// The same pairs in every run.
+    /// Creates the key pairs, the same ones in every run.
     pub fn new() -> Self {
         let mut rng = ChaCha20Rng::from_seed(*b"the load tool of Voltlane, keys.");
         let pair = |_| {
@@ -41,19 +43,19 @@ impl Keys {
         }
     }
 
-    /// Public key of a client.
+    /// Returns a client's public key.
     pub fn public(&self, client: usize) -> &[u8; KEY_BYTES] {
         &self.pairs[client % PAIRS].1
     }
 
-    /// Takes the edge's public key. All clients are of one edge: the first is kept.
+    /// Records the edge's public key. All clients use the same edge, so the first key is kept.
     pub fn note_edge(&mut self, key: &[u8]) {
         if self.edge.is_none() {
             self.edge = PublicKey::from_sec1(key).ok();
         }
     }
 
-    /// The response to a challenge: the same secret, sealed anew. `None` where it does not open.
+    /// Returns the response to a challenge, which is the same secret sealed again, or `None` if the challenge does not open.
     pub fn respond(&mut self, client: usize, sealed: &[u8]) -> Option<Vec<u8>> {
         let edge = self.edge.as_ref()?;
         let nth = client % PAIRS;

@@ -1,4 +1,4 @@
-//! What a run counts, and the figures that come of it.
+//! The counters of a run, and the figures derived from them.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::process::{self, CpuTime, Memory};
 /// Counts operations and how long each took.
 #[derive(Debug)]
 pub struct Meter {
-    /// Operations that were done while it was recording.
+    /// Operations completed while recording.
     pub operations: u64,
-    /// Packets that were not the one expected: lost, doubled, out of order, or of another client.
+    /// Packets other than the one expected: lost, duplicated, out of order, or of another client.
     pub wrong: u64,
-    /// Nanoseconds that each operation took, from the time at which it was due.
+    /// The duration of each operation in nanoseconds, from the time at which it was due.
     pub latency: Histogram<u64>,
-    /// Operations count only while this is set.
+    /// Whether operations count.
     pub recording: bool,
     clock: Clock,
 }
 
 impl Meter {
-    /// Records nothing yet.
+    /// Creates a meter that is not recording.
     pub fn new(clock: Clock) -> Self {
         let minute = 60_000_000_000;
         let latency = Histogram::new_with_max(minute, 3)
@@ -37,7 +37,7 @@ impl Meter {
         }
     }
 
-    /// Takes a packet that came to `client`.
+    /// Records a packet that arrived at `client`.
     pub fn packet(&mut self, client: &mut Client, packet: &[u8]) {
         match Head::read(packet) {
             Some(head) if head.number == client.expects => {
@@ -51,7 +51,7 @@ impl Meter {
         }
     }
 
-    /// Takes an operation that was due at `due` and is done now.
+    /// Records an operation that was due at `due` and is complete now.
     pub fn operation(&mut self, due: Duration) {
         if self.recording {
             self.operations += 1;
@@ -69,7 +69,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Now.
+    /// Takes a snapshot now.
     pub fn take(clock: Clock, pid: Option<u32>) -> std::io::Result<Self> {
         Ok(Self {
             at: clock.now(),
@@ -77,12 +77,12 @@ impl Snapshot {
         })
     }
 
-    /// Time from this to a later one.
+    /// Returns the time from this snapshot to a later one.
     pub fn time_until(self, later: Self) -> Duration {
         later.at - self.at
     }
 
-    /// CPU time used from this to a later one.
+    /// Returns the CPU time used from this snapshot to a later one.
     pub fn cpu_until(self, later: Self) -> Option<CpuTime> {
         self.cpu.zip(later.cpu).map(|(start, end)| end.since(start))
     }
@@ -91,26 +91,26 @@ impl Snapshot {
 /// The result of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Operations while it was measured.
+    /// Operations during the measurement.
     pub operations: u64,
-    /// For how long it was measured.
+    /// The duration of the measurement.
     pub elapsed: Duration,
-    /// CPU time of the program meanwhile; none without a program.
+    /// CPU time of the program during the measurement; `None` without a program.
     pub cpu: Option<CpuTime>,
     /// Memory of the program at the end.
     pub memory: Option<Memory>,
-    /// Resident bytes for each idle client, where that is what was measured.
+    /// Resident bytes per idle client, in runs that measure it.
     pub idle_bytes: Option<f64>,
     /// See [`Meter::wrong`].
     pub wrong: u64,
-    /// Connections that broke and should not have.
+    /// Connections that broke unexpectedly.
     pub broken: u64,
     /// See [`Meter::latency`].
     pub latency: Histogram<u64>,
 }
 
 impl Outcome {
-    /// The figures between two snapshots.
+    /// Computes the figures between two snapshots.
     pub fn between(start: Snapshot, end: Snapshot, meter: Meter) -> Self {
         Self {
             operations: meter.operations,
@@ -124,17 +124,17 @@ impl Outcome {
         }
     }
 
-    /// Operations a second.
+    /// Returns operations per second.
     pub fn rate(&self) -> f64 {
         self.operations as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// CPU microseconds of the program for each operation.
+    /// Returns the program's CPU microseconds per operation.
     pub fn cpu_micros(&self) -> Option<f64> {
         self.per_operation(|cpu| cpu.total)
     }
 
-    /// The same in user mode only: split by the kernel's tick, so coarser than the sum.
+    /// Returns the same in user mode only. The kernel splits it by its tick, so it is coarser than the total.
     pub fn user_micros(&self) -> Option<f64> {
         let share = |cpu: CpuTime| {
             let ticks = cpu.user + cpu.system;
@@ -147,12 +147,12 @@ impl Outcome {
         self.per_operation(share)
     }
 
-    /// Share of the measured time in which the program was on a CPU; above 1 with several threads.
+    /// Returns the share of the measured time in which the program was on a CPU, above 1 with several threads.
     pub fn busy(&self) -> Option<f64> {
         self.cpu.map(|cpu| cpu.total.div_duration_f64(self.elapsed))
     }
 
-    /// Latency at a quantile (0 to 1), milliseconds.
+    /// Returns the latency at a quantile (0 to 1) in milliseconds.
     pub fn latency_millis(&self, quantile: f64) -> f64 {
         self.latency.value_at_quantile(quantile) as f64 / 1e6
     }

@@ -1,4 +1,4 @@
-//! The load tool: starts a program, drives it with clients and a backend of its own, and measures what the program costs.
+//! The load tool: starts a program, drives it with clients and a backend, and measures what the program costs.
 
 pub mod backend;
 pub mod fleet;
@@ -26,33 +26,33 @@ pub use scenario::Scenario;
 
 /// How long the program may take to connect to the backend.
 const LINK_WITHIN: Duration = Duration::from_secs(10);
-/// How long clients may take until all are ready, however few they are, times [`Options::patience`].
+/// How long any number of clients may take until all are ready, times [`Options::patience`].
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// What is added for each of them, times the same.
+/// The time added for each client, also times [`Options::patience`].
 const READY_WITHIN_EACH: Duration = Duration::from_millis(1);
 
-/// What holds for every run.
+/// Options of every run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For how long it is measured.
+    /// How long to measure.
     pub measure: Duration,
-    /// For how long the load runs before that.
+    /// How long to run the load before measuring.
     pub warm_up: Duration,
     /// Lines of `connserver.toml`.
     pub config: String,
     /// CPUs of the program under test; empty for all.
     pub program_cpus: Vec<usize>,
-    /// Loopback addresses that the clients come from.
+    /// Number of loopback addresses that the clients connect from.
     pub sources: u32,
-    /// How long the clients rest between two looks at their sockets while it is measured. Each look then finds more, for the same
-    /// CPU of the load: it leaves the machine to the program.
+    /// The pause between two checks of the clients' sockets while measuring. Each check then finds more for the same CPU of the load, which
+    /// leaves the machine to the program.
     pub rest: Duration,
-    /// Factor on the time that clients are given: above 1 for a slow machine.
+    /// Factor on the time that clients may take, above 1 for a slow machine.
     pub patience: u32,
 }
 
 impl Options {
-    /// How long so many clients may take until all are ready.
+    /// Returns how long this many clients may take until all are ready.
     pub fn ready_within(&self, clients: usize) -> Duration {
         ready_within(clients, self.patience)
     }
@@ -72,40 +72,40 @@ pub enum LoadError {
     /// The program cannot do what the scenario asks.
     #[error("{0} cannot do this")]
     NotApplicable(Program),
-    /// It never connected to the backend.
+    /// The program never connected to the backend.
     #[error("{0} did not connect to its backend within {LINK_WITHIN:?}")]
     NoLink(Program),
     /// Not all clients were served in time.
     #[error("{phase}: {ready} of {clients} clients were ready within {within:?}")]
     NotReady {
-        /// What was going on.
+        /// The phase of the run.
         phase: &'static str,
-        /// Those that were.
+        /// The number of ready clients.
         ready: usize,
-        /// All.
+        /// The number of all clients.
         clients: usize,
-        /// How long they had.
+        /// The time they had.
         within: Duration,
     },
-    /// Connections broke, and nobody is left who could become ready.
+    /// Connections broke, and no other client can become ready.
     #[error("{phase}: {lost} of {clients} clients lost their connection, which breaks the run")]
     Lost {
-        /// What was going on.
+        /// The phase of the run.
         phase: &'static str,
-        /// Those without a connection.
+        /// The number of clients without a connection.
         lost: usize,
-        /// All.
+        /// The number of all clients.
         clients: usize,
     },
-    /// The program ended while it was measured.
+    /// The program ended during the run.
     #[error("{program} ended during the run: {stderr}")]
     Ended {
-        /// Which.
+        /// The program.
         program: Program,
-        /// Its last words.
+        /// Its last output to standard error.
         stderr: String,
     },
-    /// The machine refused something.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -136,7 +136,7 @@ pub fn run(
     Ok(outcome)
 }
 
-/// A program with its backend and its clients.
+/// A program under test with its backend and its clients.
 #[derive(Debug)]
 pub struct Bench {
     /// The time base.
@@ -147,18 +147,18 @@ pub struct Bench {
     pub running: Running,
     /// The backend.
     pub backend: Backend,
-    /// Who looks on.
+    /// The progress display.
     pub progress: Progress,
     options: Options,
 }
 
 impl Bench {
-    /// Starts backend and program and waits for the link between them.
+    /// Starts the backend and the program, and waits for the link between them.
     pub fn start(program: &Program, job: Job, options: &Options) -> Result<Self, LoadError> {
         Self::start_limited(program, job, options, None)
     }
 
-    /// The same, with a limit of open descriptors for the program.
+    /// Like [`start`](Self::start), with a limit on the program's open descriptors.
     pub fn start_limited(
         program: &Program,
         job: Job,
@@ -198,7 +198,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The process under test, where there is one.
+    /// Returns the process id of the program, if there is a program.
     pub fn pid(&self) -> Option<u32> {
         self.running.pid()
     }
@@ -215,7 +215,7 @@ impl Bench {
         await_ready(&mut self.fleet, self.clock, within, &mut self.progress)
     }
 
-    /// Turns the fleet for that long.
+    /// Runs turns of the fleet for this long.
     pub fn turn_for(
         &mut self,
         time: Duration,
@@ -228,7 +228,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Warms up, then measures what `on` puts into the meter.
+    /// Warms up, then measures what `on` records in the meter.
     pub fn measure(
         &mut self,
         on: &mut impl FnMut(&mut Meter, &mut Client, Event<'_>),
@@ -297,7 +297,7 @@ mod tests {
 
     const CLIENTS: usize = 20;
 
-    /// Clients on their way to a listener that somebody else may serve, or nobody.
+    /// Creates clients on their way to a listener that may or may not be served.
     fn clients_of(listener: &TcpListener, speech: Speech) -> (Fleet, Clock) {
         let clock = Clock::start();
         let address = listener

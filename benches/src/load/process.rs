@@ -1,4 +1,4 @@
-//! What a process costs, read from /proc: CPU time of all its threads, resident bytes now and at the peak.
+//! The cost of a process, read from /proc: CPU time of all its threads, resident memory now and at the peak.
 
 use std::fs;
 use std::io;
@@ -10,16 +10,16 @@ use rustix::thread::CpuSet;
 /// CPU time that a process has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuTime {
-    /// In user mode, to the clock tick (10 ms).
+    /// User mode, with the resolution of the clock tick (10 ms).
     pub user: Duration,
-    /// In the kernel, to the clock tick (10 ms).
+    /// Kernel mode, with the resolution of the clock tick (10 ms).
     pub system: Duration,
-    /// Both together, to the nanosecond, from the scheduler.
+    /// The total, in nanoseconds, from the scheduler.
     pub total: Duration,
 }
 
 impl CpuTime {
-    /// What was used since `earlier`.
+    /// Returns the time used since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),
@@ -38,7 +38,10 @@ pub struct Memory {
     pub peak: u64,
 }
 
-/// CPU time of all threads of `pid`. Errors where the process is gone.
+/// Returns the CPU time of all threads of `pid`.
+///
+/// # Errors
+/// When the process is gone.
 pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (user, system) = parse_stat(&stat).ok_or_else(|| malformed("stat"))?;
@@ -61,7 +64,10 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     })
 }
 
-/// Resident memory of `pid`. Errors where the process is gone.
+/// Returns the resident memory of `pid`.
+///
+/// # Errors
+/// When the process is gone.
 pub fn memory(pid: u32) -> io::Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name| parse_kib(&status, name).ok_or_else(|| malformed("status"));
@@ -71,18 +77,18 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
     })
 }
 
-/// Bytes of the kernel's slab caches, which sockets and the like are made from; of the whole machine.
+/// Returns the bytes in the kernel's slab caches, which sockets are allocated from. They are those of the whole machine.
 pub fn kernel_slab() -> io::Result<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     parse_kib(&meminfo, "Slab:").ok_or_else(|| malformed("meminfo"))
 }
 
-/// Number of open descriptors of `pid`.
+/// Returns the number of open descriptors of `pid`.
 pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
-/// Pins every thread of `pid` to these CPUs; threads that they start later inherit it.
+/// Pins every thread of `pid` to these CPUs. Threads that they start later inherit it.
 pub fn pin(pid: u32, cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|&cpu| set.set(cpu));
@@ -97,7 +103,7 @@ pub fn pin(pid: u32, cpus: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the soft limit of open descriptors to the hard one; the limit from now on. Children inherit it.
+/// Raises the soft limit on open descriptors to the hard limit, and returns it. Children inherit it.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -110,7 +116,7 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// Lowers the limit of open descriptors of this process, for good.
+/// Lowers the limit on open descriptors of this process for good.
 pub fn limit_descriptors(limit: u64) -> io::Result<()> {
     let limit = Rlimit {
         current: Some(limit),
@@ -120,7 +126,7 @@ pub fn limit_descriptors(limit: u64) -> io::Result<()> {
 }
 
 fn parse_stat(stat: &str) -> Option<(Duration, Duration)> {
-    // The name of the program, in brackets, may hold anything; what follows the last bracket is fields 3 and on.
+    // The program's name, in brackets, may contain anything. The fields after the last bracket are 3 and up.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);
     let millis_per_tick = 1000 / rustix::param::clock_ticks_per_second();
     let mut ticks = || fields.next()?.parse::<u64>().ok();

@@ -1,4 +1,4 @@
-//! The programs under test: how each is started, told its addresses, watched and ended.
+//! The programs under test: how each is started, given its addresses, watched and stopped.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,19 +17,19 @@ use super::process;
 const START_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
 
-/// This binary, even if another was built in its place meanwhile.
+/// This binary, even if another one was built in its place meanwhile.
 const OWN_BINARY: &str = "/proc/self/exe";
 
-/// What can be measured.
+/// A program that can be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// No program: clients connect to the backend.
+    /// No program: clients connect directly to the backend.
     Direct,
     /// The bare epoll forwarder of this crate.
     Bare,
-    /// The tokio binary, from beside this one.
+    /// The tokio binary next to this one.
     Voltlane,
-    /// The smol binary, from beside this one.
+    /// The smol binary next to this one.
     VoltlaneSmol,
     /// HAProxy in tcp mode, one thread.
     Haproxy,
@@ -40,7 +40,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// The built-in ones, in the order of the tables.
+    /// The built-in programs, in the order of the tables.
     pub const BUILT_IN: [Self; 6] = [
         Self::Direct,
         Self::Bare,
@@ -50,12 +50,12 @@ impl Program {
         Self::Nginx,
     ];
 
-    /// True where each client keeps a plain connection of its own up to the backend: nothing is framed or tagged for it.
+    /// Returns true if each client has a plain connection of its own to the backend, without frames or tags.
     pub fn is_plain(&self) -> bool {
         matches!(self, Self::Direct | Self::Haproxy | Self::Nginx)
     }
 
-    /// True where a client can come back as the same client.
+    /// Returns true if a client can come back as the same client.
     pub fn resumes(&self) -> bool {
         !self.is_plain() && *self != Self::Bare
     }
@@ -113,13 +113,13 @@ pub enum StartError {
     /// The binary is not on this machine.
     #[error("{}", not_installed(.0))]
     NotInstalled(Program),
-    /// It ended before it served.
-    #[error("{0} ended at once: {1}")]
+    /// It exited before it served.
+    #[error("{0} exited at once: {1}")]
     Ended(Program, std::process::ExitStatus),
     /// It does not accept clients.
     #[error("{0} accepts no client within {START_WITHIN:?}")]
     NotServing(Program),
-    /// The machine refused something.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -134,28 +134,29 @@ fn not_installed(program: &Program) -> String {
     }
 }
 
-/// Lines of `connserver.toml` under which ours are measured where nothing else is said: the defaults, but for the pace at which
-/// connections are taken, which is what the load tool would measure otherwise, and for how many sessions wait for their clients: each
-/// new one would soon end another, and be measured together with its end. More lines of `[clients]` may follow.
+/// The default lines of `connserver.toml` for our programs.
+///
+/// They are the defaults except for two. The accept rate would otherwise be what is measured. And with the default bound on sessions that
+/// are away, each new one would soon end another and be measured together with that. More lines of `[clients]` may follow.
 pub const CONFIG: &str = "[limits]\naccept_rate = 0\n[clients]\nmax_stale_clients = 1000000\n";
 
 /// How to start a program.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// Address of the backend, which accepts already.
+    /// Address of the backend, which already accepts.
     pub backend: SocketAddr,
-    /// Lines of `connserver.toml` for those that read it; empty for the defaults.
+    /// Lines of `connserver.toml`, for programs that read it; empty for the defaults.
     pub config: String,
     /// CPUs that the program may run on; empty for all.
     pub cpus: Vec<usize>,
-    /// Limit of open descriptors of the program, where it is to be lower than that of the load tool.
+    /// Limit on the program's open descriptors, if it is to be lower than the load tool's.
     pub max_descriptors: Option<u64>,
 }
 
-/// A program that serves. Ended, by its pid, when this is dropped.
+/// A running program. Dropping this stops it, by its process id.
 #[derive(Debug)]
 pub struct Running {
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub address: SocketAddr,
     child: Option<Child>,
     directory: Option<PathBuf>,
@@ -189,19 +190,19 @@ impl Running {
         Ok(running)
     }
 
-    /// The process, where there is one.
+    /// Returns the process id, if there is a process.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// True while the process has not ended by itself.
+    /// Returns true while the process has not exited.
     pub fn is_alive(&mut self) -> bool {
         self.child
             .as_mut()
             .is_none_or(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// What the program wrote to standard error so far.
+    /// Returns what the program has written to standard error so far.
     pub fn stderr(&self) -> String {
         let path = self
             .directory
@@ -243,7 +244,7 @@ impl Drop for Running {
     }
 }
 
-/// Asks with SIGTERM first, so that a program's own shutdown is exercised, then insists.
+/// Sends SIGTERM first, so that the program's own shutdown is exercised, and later SIGKILL.
 fn end(child: &mut Child) {
     if let Some(pid) = Pid::from_raw(child.id() as i32)
         && matches!(child.try_wait(), Ok(None))
@@ -269,7 +270,7 @@ fn command(
     directory: &Path,
 ) -> io::Result<Command> {
     let backend = launch.backend;
-    // By way of this very binary, which sets what is to hold for the program and then becomes it: the pid stays the same.
+    // Goes through this same binary, which applies the settings and then replaces itself by the program. The process id stays the same.
     let mut command = Command::new(OWN_BINARY);
     command.arg("become");
     if let Some(limit) = launch.max_descriptors {
@@ -329,7 +330,7 @@ fn nginx_config(
     backend: SocketAddr,
     directory: &Path,
 ) -> String {
-    // Debian builds the stream module as a shared object, /usr/lib beside /usr/sbin; other builds have it within.
+    // Debian builds the stream module as a shared object, in /usr/lib next to /usr/sbin. Other builds contain it.
     let module = binary
         .parent()
         .map(|sbin| sbin.join("../lib/nginx/modules/ngx_stream_module.so"));
@@ -345,9 +346,9 @@ fn nginx_config(
     )
 }
 
-/// Sets what is to hold for a program and becomes it. Returns only if that fails.
+/// Applies the settings of a program and replaces this process by it. Returns only if that fails.
 ///
-/// The program is ended when the load tool dies, however it dies.
+/// The system ends the program when the load tool dies, whatever the cause.
 pub fn become_program(
     cpus: &[usize],
     max_descriptors: Option<u64>,
@@ -370,9 +371,9 @@ pub fn become_program(
     }
 }
 
-/// A loopback address that nobody listens on at the moment.
+/// Returns a loopback address that nobody listens on now.
 ///
-/// It is of a host of this process alone: nobody who asks for any free port is given this one before the program takes it.
+/// Its host is used by this process alone, so nobody who asks for a free port is given this one before the program takes it.
 pub fn free_address() -> io::Result<SocketAddr> {
     let [.., a, b] = std::process::id().to_be_bytes();
     TcpListener::bind((Ipv4Addr::new(127, 78, a, b), 0))?.local_addr()
@@ -395,7 +396,7 @@ fn beside(own: &Path, name: &str) -> Option<PathBuf> {
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    // Daemons live in sbin, which is not on everybody's path.
+    // Daemons are in sbin, which is not on every user's path.
     let everywhere =
         std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     everywhere

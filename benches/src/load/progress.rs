@@ -1,4 +1,4 @@
-//! Says on standard error how far a long run is: a line that is refreshed where somebody looks, else a line every few seconds.
+//! Reports the progress of a long run on standard error: a line that is refreshed on a terminal, else a line every few seconds.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(5);
 const EVERY_ON_TERMINAL: Duration = Duration::from_millis(200);
 
-/// How far a run is. Errors of standard error are nobody's concern.
+/// The progress of a run. Errors of standard error are ignored.
 #[derive(Debug)]
 pub struct Progress {
     phase: &'static str,
@@ -22,7 +22,7 @@ struct Shown {
 }
 
 impl Progress {
-    /// Says nothing, but knows its phase.
+    /// Creates a display that prints nothing, but knows its phase.
     pub fn silent(phase: &'static str) -> Self {
         Self {
             phase,
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// Tells of `who` on standard error.
+    /// Creates a display that reports `who` on standard error.
     pub fn shown(who: String, phase: &'static str) -> Self {
         let mut progress = Self::silent(phase);
         progress.shown = Some(Shown {
@@ -43,7 +43,7 @@ impl Progress {
         progress
     }
 
-    /// The next phase.
+    /// Begins the next phase.
     pub fn begin(&mut self, phase: &'static str) {
         self.phase = phase;
         self.begun = Instant::now();
@@ -53,12 +53,12 @@ impl Progress {
         }
     }
 
-    /// The phase that it is in.
+    /// Returns the current phase.
     pub fn phase(&self) -> &'static str {
         self.phase
     }
 
-    /// So many of all are done. Said when it is time to, or all are; as often as one likes.
+    /// Reports that `done` of `all` are done. May be called as often as convenient: it prints only now and then, and when all are done.
     pub fn at(&mut self, done: usize, all: usize) {
         let Some(shown) = &mut self.shown else {
             return;

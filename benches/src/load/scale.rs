@@ -1,4 +1,4 @@
-//! Many clients, few of them active: what the silent ones cost the others, what they hold, and what happens when all are cut at
+//! Many clients with few of them active: what the silent ones cost the others, what memory they hold, and what happens when all are cut at
 //! once and come back.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,68 +16,68 @@ use super::scenario::send;
 use super::{Bench, LoadError, Options, ready_within};
 use crate::report;
 
-/// How long memory is given to come to rest.
+/// How long memory may take to settle.
 const SETTLE: Duration = Duration::from_secs(2);
 const SIZE: usize = 64;
-/// Reconnects that are on their way at a time: a storm, not a procession.
+/// The number of concurrent reconnects: enough for a storm.
 const STORM: usize = 512;
 /// Clients from one loopback address.
 const CLIENTS_PER_SOURCE: usize = 5_000;
-/// How long expired sessions may take to be found and told of, past their time.
+/// How long the program may take to end and report expired sessions after their deadline.
 const REAP_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is looked whether they are.
+/// The interval at which that is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What was found.
+/// The results.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// All clients.
+    /// The number of all clients.
     pub clients: usize,
-    /// Those that send.
+    /// The number of clients that send.
     pub active: usize,
-    /// The active alone.
+    /// The active clients alone.
     pub alone: Outcome,
-    /// The active beside all the others.
+    /// The active clients together with all the others.
     pub beside: Outcome,
-    /// What the kernel's slab caches grew by for all clients: both ends of their connections.
+    /// The growth of the kernel's slab caches for all clients, with both ends of their connections.
     pub slab: u64,
-    /// Before anyone came.
+    /// Memory before any client connected.
     pub empty: Memory,
-    /// With all there.
+    /// Memory with all clients connected.
     pub full: Memory,
-    /// From the cut of all to the last one back.
+    /// The time from the cut until the last client was back.
     pub back_after: Duration,
-    /// CPU of the program meanwhile, for each client.
+    /// The program's CPU during that time, per client.
     pub back_cpu_micros: Option<f64>,
-    /// With all back and at rest.
+    /// Memory once all are back and it has settled.
     pub back: Memory,
-    /// All gone for good and the program at rest.
+    /// Memory once all have left for good and it has settled.
     pub left: Memory,
-    /// Sessions that came back after the cut, as the backend heard.
+    /// Sessions resumed after the cut, as reported to the backend.
     pub resumed: u64,
-    /// Sessions that ended before all had come back, as the backend heard: there should be none.
+    /// Sessions that ended before all were back, as reported to the backend. There should be none.
     pub lost: u64,
-    /// Sessions that ended after all had left, as the backend heard.
+    /// Sessions that ended after all had left, as reported to the backend.
     pub ended: u64,
-    /// Connections that broke and should not have.
+    /// Connections that broke unexpectedly.
     pub broken: u64,
 }
 
 impl Report {
-    /// What a packet costs beside all, as a ratio to what it costs the active alone.
+    /// Returns the ratio of a packet's cost with all clients to its cost with the active ones alone.
     pub fn ratio(&self) -> Option<f64> {
         Some(self.beside.cpu_micros()? / self.alone.cpu_micros()?)
     }
 }
 
-/// Lines of `connserver.toml` for it: as for the other loads, but all dropped sessions are kept, and for as long as they are
-/// waited for.
+/// Returns the lines of `connserver.toml`: as for the other loads, but every session that is away is kept, and for as long as the run
+/// waits.
 pub fn config(clients: u32, patience: u32) -> String {
     let stale = ready_within(clients as usize, patience).as_secs();
     format!("{CONFIG}stale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\n")
 }
 
-/// Runs it. A program whose clients cannot come back gets them as new ones.
+/// Runs the measurement. If a program has no reconnects, its clients come back as new ones.
 pub fn run(
     program: &Program,
     clients: usize,
@@ -172,7 +172,7 @@ pub fn run(
     })
 }
 
-/// One packet of each active client is on its way until the time is over; then the last ones come home.
+/// Keeps one packet of each active client in flight until the time is over, then waits for the last ones to arrive.
 fn echo(bench: &mut Bench, active: usize) -> Result<Outcome, LoadError> {
     let clock = bench.clock;
     for index in 0..active {
@@ -197,7 +197,7 @@ fn settle(bench: &mut Bench) -> Result<(), LoadError> {
     bench.turn_for(SETTLE, &mut |_, _| {})
 }
 
-/// A line for each figure, a column for each program.
+/// Renders a row per figure and a column per program.
 pub fn table(reports: &[(Program, Report)]) -> String {
     let mut lines = vec![vec!["figure".to_owned()]];
     lines[0].extend(reports.iter().map(|(program, _)| program.to_string()));
@@ -251,7 +251,7 @@ pub fn table(reports: &[(Program, Report)]) -> String {
     report::markdown(&lines)
 }
 
-/// The same as JSON.
+/// Renders the same data as JSON.
 pub fn json(reports: &[(Program, Report)]) -> Value {
     let reports = reports.iter().map(|(program, report)| {
         json!({

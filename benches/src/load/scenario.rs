@@ -11,27 +11,27 @@ use super::payload::Head;
 use super::program::Program;
 use super::{Bench, LoadError, process};
 
-/// How long memory is given to come to rest before it is read.
+/// How long memory may take to settle before it is read.
 const SETTLE: Duration = Duration::from_secs(2);
 const ECHO_WITHIN: Duration = Duration::from_secs(10);
 
 /// A kind of load with its sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// Each client has so many packets on their way at any time: a closed loop.
+    /// Closed loop: each client always has a fixed number of packets in flight.
     Echo {
         /// Clients.
         clients: usize,
-        /// Packets of each that are on their way.
+        /// Packets in flight per client.
         in_flight: usize,
         /// Bytes of a packet.
         size: usize,
     },
-    /// So many packets a second, spread over the clients, whether or not the earlier ones came back.
+    /// Packets at a fixed rate, spread over the clients, whether or not earlier ones came back.
     Rate {
         /// Clients.
         clients: usize,
-        /// Packets a second, of all together.
+        /// Packets a second, over all clients.
         per_second: u64,
         /// Bytes of a packet.
         size: usize,
@@ -40,7 +40,7 @@ pub enum Scenario {
     FanOut {
         /// Clients.
         clients: usize,
-        /// Packets of each that are on their way at most.
+        /// Maximum number of packets in flight per client.
         in_flight: usize,
         /// Bytes of a packet.
         size: usize,
@@ -50,12 +50,12 @@ pub enum Scenario {
         /// Clients at the same time.
         clients: usize,
     },
-    /// Clients close and come back as the same ones.
+    /// Clients close and resume as the same ones.
     Reconnects {
-        /// Clients that take turns at it.
+        /// Clients that take turns.
         clients: usize,
     },
-    /// Clients that said one thing and are silent since.
+    /// Clients that sent one packet and are silent since.
     Idle {
         /// Clients.
         clients: usize,
@@ -103,7 +103,7 @@ impl fmt::Display for Scenario {
 }
 
 impl Scenario {
-    /// Whether the program has what this measures.
+    /// Returns whether the program has what this scenario measures.
     pub fn suits(&self, program: &Program) -> bool {
         match self {
             Self::Echo { .. } | Self::Rate { .. } => true,
@@ -113,8 +113,8 @@ impl Scenario {
         }
     }
 
-    /// Loopback addresses that it takes. Where connections come and go, one has not ports enough: the load would wait for those in
-    /// TIME_WAIT.
+    /// Returns the minimum number of loopback addresses. When connections come and go, one address has too few ports: the load would wait
+    /// for those in TIME_WAIT.
     pub(super) fn min_sources(&self) -> u32 {
         match self {
             Self::Joins { .. } | Self::Reconnects { .. } => 8,
@@ -284,7 +284,7 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
     for index in 0..clients {
         send(&mut bench.fleet.clients[index], bench.clock.now(), 64);
         bench.fleet.flush(index, &mut |_, _| {});
-        // One at a time: what is measured is what a silent client holds, not what a burst of all leaves behind.
+        // One at a time, to measure what a silent client holds and not what a burst of all leaves behind.
         while bench.fleet.clients[index].expects == 0 && bench.clock.now() < until {
             bench.fleet.turn(until, &mut |client, event| {
                 if let Event::Packet(packet) = event {
@@ -300,7 +300,7 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
     Ok(outcome)
 }
 
-/// Puts the client's next packet into its output.
+/// Appends the client's next packet to its output.
 pub(crate) fn send(client: &mut Client, due: Duration, size: usize) {
     Head {
         number: client.sends,

@@ -1,7 +1,7 @@
-//! Where connections come from: loopback addresses in turn, each with ports that are given out in order.
+//! The sources of connections: loopback addresses in turn, each with ports assigned in order.
 //!
-//! The kernel's own choice of a port becomes a long search when most of an address's ports are taken or in TIME_WAIT, which is
-//! what a load of connections makes of them.
+//! The kernel's own choice of a port becomes a long search once most of an address's ports are taken or in TIME_WAIT, which a load of
+//! connections causes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -12,19 +12,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 const FIRST_PORT: u32 = 1024;
 const PORTS: u32 = 65_536 - FIRST_PORT;
-/// The first of the addresses: past 127.0.0.1, where everything else is.
+/// The first of the addresses, above 127.0.0.1 where everything else is.
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The first of those in a /24 in which nobody else is, and of those that have a /24 each.
+/// The first address in a /24 of its own, for sources that share a network and for those that have a /24 each.
 const FIRST_OF_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 2);
 const FIRST_APART: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
-/// Ports in a row that somebody else may have.
+/// How many ports in a row may be taken by others.
 const TRIES: usize = 100;
 
-/// Opens connections from so many loopback addresses.
+/// Opens connections from several loopback addresses.
 #[derive(Debug)]
 pub struct Sources {
     first: Ipv4Addr,
-    /// From one address to the next.
+    /// The distance from one address to the next.
     step: u32,
     addresses: u32,
     given: u32,
@@ -32,9 +32,9 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// With one address, it is 127.0.0.1 and the kernel's choice of a port; with more, 127.0.0.2 and those that follow.
+    /// Creates sources. One address is 127.0.0.1 with the kernel's choice of port; several are 127.0.0.2 and up.
     pub fn new(addresses: u32) -> Self {
-        // Not where the last run began, whose ports are in TIME_WAIT.
+        // Begins at another port than the last run, whose ports are in TIME_WAIT.
         Self {
             first: FIRST_ADDRESS,
             step: 1,
@@ -44,12 +44,12 @@ impl Sources {
         }
     }
 
-    /// Only addresses other than 127.0.0.1, however few.
+    /// Creates sources other than 127.0.0.1, even for one address.
     pub fn strangers(addresses: u32) -> Self {
         Self::new(addresses.max(2))
     }
 
-    /// Addresses of one IPv4 /24, 254 at most, from which nobody else comes.
+    /// Creates at most 254 addresses of one IPv4 /24 that nobody else uses.
     pub fn of_one_network(addresses: u32) -> Self {
         Self {
             first: FIRST_OF_NETWORK,
@@ -57,7 +57,7 @@ impl Sources {
         }
     }
 
-    /// Addresses in an IPv4 /24 each, from which nobody else comes.
+    /// Creates addresses in an IPv4 /24 each, which nobody else uses.
     pub fn apart(addresses: u32) -> Self {
         Self {
             first: FIRST_APART,
@@ -66,7 +66,7 @@ impl Sources {
         }
     }
 
-    /// Connections take so small a receive buffer: those of clients that read little.
+    /// Sets a small receive buffer on each connection, as for clients that read little.
     pub fn with_receive_buffer(self, bytes: usize) -> Self {
         Self {
             receive_buffer: Some(bytes),
@@ -74,7 +74,7 @@ impl Sources {
         }
     }
 
-    /// Begins a connection, without waiting for it.
+    /// Begins a connection without waiting for it.
     pub fn connect(&mut self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut taken = io::Error::from(Errno::ADDRINUSE);
         for _ in 0..TRIES {
@@ -105,7 +105,7 @@ impl Sources {
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if self.addresses > 1 {
-            // A port in TIME_WAIT may be bound again.
+            // Allows binding a port in TIME_WAIT.
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddr::from(self.next()).into())?;
         }

@@ -1,4 +1,4 @@
-//! The whole machine, without sockets: what an adapter would tell it, and what it would be told.
+//! The whole machine without sockets: the calls that an adapter would make.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,12 +17,12 @@ use super::{Kind, SIZES, Work};
 use crate::load::keys::Keys;
 use crate::wire::{self, EdgeSays};
 
-/// Clients that are active in a step, each with one packet unless said.
+/// Clients that are active in a step, each with one packet unless stated otherwise.
 const ACTIVE: usize = 100;
 /// Packets of each client in a burst.
 const BURST: usize = 16;
 const BATCH_BYTES: usize = 32 * 1024;
-/// From one turn to the next.
+/// The time between two turns.
 const TURN: Duration = Duration::from_micros(100);
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -48,7 +48,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     kinds
 }
 
-/// Clients that take part in a step with so many bytes of each: a batch is half of what one read of the backend brings, at most.
+/// Returns how many clients take part in a step with `bytes` each: a batch is at most half of one read from the backend.
 fn active(bytes: usize) -> usize {
     (BATCH_BYTES / (bytes + BURST * (wire::LENGTH_BYTES + wire::TAG_BYTES))).clamp(1, ACTIVE)
 }
@@ -85,13 +85,13 @@ fn down(size: usize, packets: usize) -> Work {
     })
 }
 
-/// Both directions for a hundred clients while the others of `sessions` are silent: what these cost shows as a difference.
+/// Both directions for a hundred clients while the others of `sessions` are silent. Their cost shows as a difference.
 fn echo_beside_idle(sessions: usize) -> Work {
     let mut rig = Rig::new(sessions);
     let mut up = Vec::new();
     wire::put_frame(&mut up, &[7; 64]);
     let mut down = Vec::new();
-    // Spread over the whole table, as they would be.
+    // Spread over the whole table, as active clients would be.
     let active: Vec<usize> = (0..ACTIVE).map(|nth| nth * sessions / ACTIVE).collect();
     for &nth in &active {
         wire::put_tagged(&mut down, rig.clients[nth].id, wire::FLAG_DATA, &[7; 64]);
@@ -107,7 +107,7 @@ fn echo_beside_idle(sessions: usize) -> Work {
     })
 }
 
-/// A client joins and goes; its session expires in a later step.
+/// A client joins and leaves; its session expires in a later step.
 fn join(_: usize) -> Work {
     let mut rig = Rig::new(0);
     Work::new(1, move || {
@@ -121,11 +121,11 @@ fn join(_: usize) -> Work {
     })
 }
 
-/// A client joins, goes and comes back for the first time: with the key agreement, which the session remembers afterwards.
+/// A client joins, leaves and resumes for the first time, including the key agreement, which the session caches.
 fn first_resume(_: usize) -> Work {
     let mut rig = Rig::new(0);
     Work::new(1, move || {
-        // Slowly enough that it is no storm of reconnects, in which newcomers wait.
+        // Slow enough not to be a storm of reconnects, in which newcomers wait.
         rig.pass(Duration::from_millis(10));
         rig.join();
         rig.resume(0);
@@ -137,7 +137,7 @@ fn first_resume(_: usize) -> Work {
     })
 }
 
-/// A client goes and comes back, with every check. What the client computes (one open, one seal) is in it.
+/// A client leaves and resumes, with every check. Includes the client's own computation (one open, one seal).
 fn resume(_: usize) -> Work {
     let mut rig = Rig::new(1);
     Work::new(1, move || {
@@ -153,7 +153,7 @@ struct Client {
     id: u64,
 }
 
-/// A machine with its link up, and clients.
+/// A machine with its link up, and its clients.
 struct Rig {
     edge: Edge,
     now: Time,
@@ -167,13 +167,13 @@ impl Rig {
         let mut rng = ChaCha20Rng::from_seed([5; 32]);
         let keys = KeyPair::generate(&mut rng);
         let config = EdgeConfig {
-            // Sessions that went are seen off within the steps, not piled up.
+            // Expired sessions end within the steps and do not pile up.
             clients: ClientsConfig {
                 stale_timeout: Duration::from_millis(10),
                 stale_reap_interval: Duration::from_millis(2),
                 ..ClientsConfig::default()
             },
-            // The steps come faster than any pace that would be allowed.
+            // The steps come faster than any allowed pace.
             limits: LimitsConfig {
                 accept_rate: 0,
                 ..LimitsConfig::default()
@@ -194,7 +194,7 @@ impl Rig {
         rig
     }
 
-    /// A turn of the driver begins, with whatever is due.
+    /// Begins a turn of the driver and handles whatever is due.
     fn pass_time(&mut self) {
         self.pass(TURN);
     }
@@ -265,7 +265,7 @@ impl Rig {
         self.edge
             .handle_client_bytes(self.now, conn, &wire::VERSION_FRAME);
         let [control, _] = self.edge.client_output(conn);
-        let (body, _) = wire::split_frame(control).expect("the edge greets with its key");
+        let (body, _) = wire::split_frame(control).expect("the edge sends its key");
         if let Some(EdgeSays::PubKey(key)) = EdgeSays::decode(body) {
             self.keys.note_edge(key);
         }

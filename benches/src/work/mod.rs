@@ -1,20 +1,20 @@
-//! The core's work in repeatable steps, without sockets: the same steps are timed by criterion (`cargo bench`), watched for
-//! allocations (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
+//! The core's work in repeatable steps, without sockets. The same steps are timed by criterion (`cargo bench`), checked for allocations
+//! (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
 
 mod edge;
 mod wire;
 
 use std::fmt;
 
-/// Payload sizes of the whole range: a game's input, a chat line, a small document, a map chunk.
+/// Payload sizes over the whole range: a game's input, a chat line, a small document, a map chunk.
 pub const SIZES: [usize; 4] = [16, 64, 1024, 16 * 1024];
 
-/// More sessions than this take a while to set up.
+/// The maximum size for a quick setup: more sessions take a while.
 const MAX_QUICK_SIZE: usize = 20_000;
 
-/// One kind of work. [`step`](Self::step) does the same again at each call.
+/// One kind of work. Each call of [`step`](Self::step) does the same again.
 pub struct Work {
-    /// Packets, or whatever the name says, in one step.
+    /// Packets, or units of what the name says, per step.
     pub packets: u64,
     step: Box<dyn FnMut()>,
 }
@@ -27,7 +27,7 @@ impl Work {
         }
     }
 
-    /// Does it once.
+    /// Runs one step.
     pub fn step(&mut self) {
         (self.step)();
     }
@@ -41,14 +41,14 @@ impl fmt::Debug for Work {
     }
 }
 
-/// A kind of work, not yet set up.
+/// A kind of work that is not yet set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// What it does: the criterion group.
+    /// The name of the criterion group.
     pub name: &'static str,
-    /// Bytes of a packet's payload, or the size of whatever the name says.
+    /// Payload bytes per packet, or the size of what the name says.
     pub size: usize,
-    /// Allocations that a step in steady state may make.
+    /// The allocations that a step may make in steady state.
     pub allocations: u64,
     prepare: fn(usize) -> Work,
 }
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// Sets it up.
+    /// Sets up the work.
     pub fn prepare(&self) -> Work {
         (self.prepare)(self.size)
     }
@@ -84,14 +84,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The kinds that are set up quickly, for those who count and need not wait.
+/// Returns the kinds that are set up quickly, for measurements that count and do not time.
 pub fn quick_kinds() -> Vec<Kind> {
     let mut kinds = kinds();
     kinds.retain(|kind| kind.size <= MAX_QUICK_SIZE);
     kinds
 }
 
-/// All kinds.
+/// Returns all kinds.
 pub fn kinds() -> Vec<Kind> {
     let mut kinds = wire::kinds();
     kinds.extend(edge::kinds());

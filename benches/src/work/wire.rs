@@ -12,7 +12,7 @@ use voltlane_core::{ClientId, FrameQueue};
 
 use super::{Kind, SIZES, Work};
 
-/// Bytes that a step goes through: half a read of a driver, so that a queue of it stays within what a queue keeps.
+/// Bytes per step: half a read of a driver, so that a queue of it stays within the capacity that a queue keeps.
 const BATCH_BYTES: usize = 32 * 1024;
 const MAX_BODY: u32 = 1 << 20;
 const ID: ClientId = ClientId::from_u64(0x0123_4567_89ab_cdef);
@@ -106,7 +106,7 @@ fn queue(size: usize) -> Work {
     })
 }
 
-/// Like [`queue`], written in pieces that end within frames.
+/// Like [`queue`], but written in pieces that end inside frames.
 fn queue_cut(size: usize) -> Work {
     let count = batch(size);
     let data = vec![7; size];

@@ -1,5 +1,5 @@
-//! The client's side: an edge that follows the protocol, nearly does, or does not; transports that open, take and break as they
-//! like.
+//! Fuzzes the client's side: edges that follow the protocol, nearly follow it, or do not, over transports that open, accept and break at
+//! any time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::keys::{edge_pair, pair};
 const MAX_EVENTS: usize = 400;
 const ANY: u32 = u32::MAX;
 
-/// - What is written on a connection is a handshake and then the packets that were queued, in order, each whole on one connection,
-///   none twice; what waits is exactly what was accepted and not written.
-/// - Packets that come are those that the edge sent on an established connection.
-/// - A session is claimed only from an edge with the key that it began with, and a response opens under that session's key, with
-///   another nonce than its challenge.
-/// - A refusal stays until the application starts over.
+/// - A connection carries a handshake, then queued packets in order, each whole on one connection and none twice. The queue is exactly what
+///   was accepted and not written.
+/// - Received packets are those that the edge sent on an established connection.
+/// - A session is claimed only from an edge with the key that it began with. A response opens under that session's key, and its nonce
+///   differs from that of its challenge.
+/// - A refusal lasts until the application starts over.
 /// - A timer that was served is not due again.
 pub fn client_machine(input: &[u8]) {
     let mut input = Bytes::new(input);
@@ -50,7 +50,7 @@ pub fn client_machine(input: &[u8]) {
         world.settle();
         assert!(
             may_change || !matches!(before, State::Refused(_)) || world.client.state() == before,
-            "a refusal stays"
+            "a refusal lasts"
         );
     }
 }
@@ -59,23 +59,23 @@ struct World {
     client: Client,
     config: ClientConfig,
     now: Time,
-    /// What was accepted and not written.
+    /// Packets that were accepted and not written.
     queue: VecDeque<Vec<u8>>,
-    /// The key of the edge that gave the session's id.
+    /// The key of the edge that assigned the session's id.
     edge_key: Option<PublicKey>,
     restored: u8,
     line: Option<Line>,
 }
 
-/// A transport that is open.
+/// An open transport.
 #[derive(Default)]
 struct Line {
-    /// What the edge has said and the client has not read.
+    /// Bytes that the edge has sent and the client has not read.
     inbox: Vec<u8>,
-    /// The frames in what the client has read, to find the edge's key.
+    /// The frames that the client has read, to find the edge's key.
     read: FrameReader,
     edge_key: Option<PublicKey>,
-    /// The packets in it, once it is established.
+    /// The packets that the client has read, once the connection is established.
     packets: Option<FrameReader>,
     written: FrameReader,
     said: Vec<&'static str>,
@@ -83,7 +83,7 @@ struct Line {
     challenges: Vec<Challenge>,
 }
 
-/// A challenge of the edge's.
+/// A challenge sent by the edge.
 struct Challenge {
     key: SharedKey,
     plain: Vec<u8>,
@@ -91,7 +91,7 @@ struct Challenge {
 }
 
 impl World {
-    /// One event; whether it may end a refusal.
+    /// Performs one event. Returns whether it may end a refusal.
     fn event(&mut self, input: &mut Bytes<'_>) -> bool {
         match input.below(16) {
             0 | 1 => {
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// What an edge would say now; at times something near it.
+    /// Sends what a correct edge would send now, or sometimes something close to it.
     fn edge_answers(&mut self, input: &mut Bytes<'_>) {
         let Some(line) = &mut self.line else {
             return;
@@ -216,7 +216,7 @@ impl World {
                 Event::Packet(data) => got.push(data.to_vec()),
                 Event::Connected { id } | Event::Resumed { id } => {
                     let is_resumed = matches!(event, Event::Resumed { .. });
-                    // An edge may answer what the transport has not taken yet.
+                    // An edge may answer bytes that the transport has not taken yet.
                     assert!(is_resumed || line.claimed.is_none());
                     assert!(line.packets.is_none(), "a connection is established once");
                     let mut packets = FrameReader::default();
@@ -229,10 +229,13 @@ impl World {
                     assert!(line.claimed.is_none_or(|claimed| claimed == id));
                     assert_eq!(self.client.id(), Some(id));
                 }
-                other => panic!("{other:?} comes with no bytes"),
+                other => panic!("{other:?} does not come from bytes"),
             }
         }
-        assert!(theirs.is_empty(), "it takes all that it is given");
+        assert!(
+            theirs.is_empty(),
+            "the client takes all bytes that it is given"
+        );
         assert_eq!(got, expected);
     }
 
@@ -247,7 +250,7 @@ impl World {
         let mut written = core::mem::take(&mut line.written);
         while let Some(body) = written
             .next_frame(&mut bytes, ANY)
-            .expect("there is no bound")
+            .expect("the reader has no bound")
         {
             line.hear(body, self.edge_key.as_ref(), &mut self.queue);
         }
@@ -273,7 +276,7 @@ impl World {
         }
     }
 
-    /// The application is killed and comes back.
+    /// Kills the application and restores it from its saved session.
     fn restore(&mut self) {
         if let Some(saved) = self.client.saved_session() {
             self.restored = self.restored.wrapping_add(1);
@@ -284,7 +287,7 @@ impl World {
         }
     }
 
-    /// What an adapter does after every call; and what holds then.
+    /// Does what an adapter does after every call, and checks the invariants.
     fn settle(&mut self) {
         if self.client.wants_close() {
             assert_eq!(self.client.output(), b"");
@@ -306,7 +309,7 @@ impl World {
 }
 
 impl Line {
-    /// The edge reads a frame of the client's.
+    /// Makes the edge read one frame from the client.
     fn hear(
         &mut self,
         body: &[u8],
@@ -344,7 +347,7 @@ impl Line {
                 };
                 assert!(
                     self.challenges.iter().any(is_answer),
-                    "it proves nothing that was not asked"
+                    "a response answers a challenge"
                 );
             }
             ([_, _, "ChallengeResponse"], Handshake::Ping) => {}
@@ -354,7 +357,7 @@ impl Line {
     }
 }
 
-/// The packets in `bytes`, up to one that is too long.
+/// Returns the packets in `bytes`, up to one that is too long.
 fn all_packets(frames: &mut FrameReader, bytes: &[u8], max_body: u32) -> Vec<Vec<u8>> {
     let (mut input, mut packets) = (bytes, Vec::new());
     while let Ok(Some(body)) = frames.next_frame(&mut input, max_body) {
@@ -363,7 +366,7 @@ fn all_packets(frames: &mut FrameReader, bytes: &[u8], max_body: u32) -> Vec<Vec
     packets
 }
 
-/// The key pair in a saved session: the bytes after version and id.
+/// Returns the key pair in a saved session, which follows the version and the id.
 fn keys_of(saved: &[u8]) -> KeyPair {
     let bytes = saved[9..].first_chunk().expect("it is long enough");
     KeyPair::from_bytes(bytes).expect("it was saved")
