@@ -1,17 +1,17 @@
-//! Abuse beside ordinary clients, with the bounds of memory and the fairness of turns as invariants.
+//! Abuse next to ordinary clients, with memory bounds and fairness as invariants.
 //!
-//! The direct engine (`engine`) has a model that predicts every effect, in small worlds. Here the world is crowded, and what is asked is
-//! what an operator would ask: whatever strangers and greedy clients do, and however slow the backend is,
+//! The direct engine (`engine`) has a model that predicts every effect in small worlds. Here the world is crowded, and the invariants are
+//! those of an operator, whatever strangers and greedy clients do and however slow the backend is:
 //!
 //! | rule | |
 //! | --- | --- |
-//! | B5 | after every call the machine holds less than 95 % of what it may (SPEC 10.5(d)) |
-//! | L5 | an ordinary client's packet waits no longer than a turn of everybody takes at the backend's pace (SPEC 10.4(c)) |
-//! | F1 | of those that send as much as they can none gets more than twice what another gets, and a turn (SPEC 10.4(c)) |
-//! | L6 | a newcomer gets in while a flood goes on (SPEC 10.6) |
-//! | S9, S15 | ordinary clients lose nothing, and none of them is cut off |
+//! | B5 | after every call the machine holds less than 95 % of `max_memory_bytes` (SPEC 10.5(d)) |
+//! | L5 | an ordinary client's packet waits no longer than one turn of all clients takes at the backend's pace (SPEC 10.4(c)) |
+//! | F1 | among clients that send as much as they can, none gets more than twice what another gets, plus a turn (SPEC 10.4(c)) |
+//! | L6 | a newcomer is admitted while a flood goes on (SPEC 10.6) |
+//! | S9, S15 | ordinary clients lose nothing, and none of them is disconnected |
 //!
-//! A seed draws who is there and how fast the backend reads. Time is virtual, in steps of a millisecond.
+//! A seed draws the clients and the backend's pace. Time is virtual, in steps of a millisecond.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,54 +27,54 @@ use crate::engine::identity::{edge_pair, identity};
 use crate::model::Violation;
 use crate::rng::Rng;
 
-/// What one turn of a session may bring (SPEC 10.4(c)), and what is read of a client at once.
+/// The bytes of one turn of a session (SPEC 10.4(c)), and of one read from a client.
 const TURN_BYTES: u64 = 64 * 1024;
-/// The bound of the link's queue here, in bytes.
+/// The bound on the link queue here, in bytes.
 const LINK_BYTES: u64 = 128 * 1024;
-/// How often an ordinary client says something, in milliseconds, and how much.
+/// How often an ordinary client sends a packet, in milliseconds, and its size.
 const SAYS_EVERY: u64 = 10;
 const SAYS_BYTES: usize = 40;
-/// How often somebody new comes by, and how long it may take to get in.
+/// How often a newcomer arrives, in milliseconds, and how long it may take to be admitted.
 const VISITS_EVERY: u64 = 400;
 const VISIT_WITHIN: u64 = 1_000;
-/// How long a connection may take to be established.
+/// How long a handshake may take, in milliseconds.
 const HANDSHAKE_MILLIS: u64 = 1_000;
-/// The largest packet of a client.
+/// The largest packet of a client, in bytes.
 const LARGEST: u64 = 256 * 1024;
 
-/// Who is there, and what the machine may hold.
+/// The clients of a run, and the memory limit.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Where it was drawn from.
+    /// The seed that this was drawn from.
     pub seed: u64,
-    /// Milliseconds of the run.
+    /// The length of the run in milliseconds.
     pub millis: u64,
-    /// Bytes a millisecond that the backend takes. 0: none, it is stalled.
+    /// Bytes per millisecond that the backend takes. 0: it is stalled.
     pub backend_bytes: u64,
     /// `max_memory_bytes`.
     pub memory_bytes: u64,
-    /// Clients that say a little, and read.
+    /// Clients that send little, and read.
     pub ordinary: usize,
-    /// Clients that send as much as they can: the bytes of each one's packets.
+    /// Clients that send as much as they can, by the size of their packets.
     pub hogs: Vec<u64>,
     /// Clients that announce a large packet and send half of it.
     pub halves: usize,
-    /// Clients that are sent much and read nothing.
+    /// Clients that are sent much and do not read.
     pub slow: usize,
-    /// Clients that send empty packets, so many a millisecond.
+    /// Empty packets per millisecond, from clients that send nothing else.
     pub tiny: u64,
-    /// Connections a millisecond that never speak.
+    /// Connections per millisecond that send nothing.
     pub silent: u64,
-    /// Whether these come from one address.
+    /// Whether the silent connections come from one address.
     pub from_one: bool,
-    /// Connections a second that announce 4 GiB.
+    /// Connections per second that announce 4 GiB.
     pub huge: u64,
-    /// Clients a second that join and leave.
+    /// Clients per second that join and leave.
     pub churn: u64,
 }
 
 impl Setup {
-    /// What `seed` draws.
+    /// Draws the setup of `seed`.
     #[must_use]
     pub fn draw(seed: u64) -> Setup {
         let rng = &mut Rng::fork(seed, "abuse", 0);
@@ -86,7 +86,8 @@ impl Setup {
             }
         };
         let hogs = some(rng, 6);
-        // From many addresses the pace of all connections together is the bound (SPEC 10.6(a)), which newcomers share: not to be met.
+        // With many addresses the bound is the pace of all connections together (SPEC 10.6(a)). Newcomers share it, so it must not be
+        // reached.
         let from_one = rng.chance(50);
         Setup {
             seed,
@@ -105,7 +106,7 @@ impl Setup {
         }
     }
 
-    /// Whether what clients leave with the machine may come near to what it may hold.
+    /// Returns whether the clients' data may come close to the memory limit.
     fn presses_on_memory(&self) -> bool {
         let held = (self.halves as u64) * LARGEST / 2 + (self.slow as u64) * (2 << 20);
         held > self.memory_bytes / 2
@@ -122,7 +123,7 @@ impl Setup {
         config
     }
 
-    /// The longest that a packet of an ordinary client may wait: the queue that is there, and a turn of all others, twice.
+    /// Returns the longest time that an ordinary client's packet may wait: the current queue plus a turn of all others, twice.
     fn patience_millis(&self) -> u64 {
         let largest = self.hogs.iter().copied().max().unwrap_or(0);
         let senders = (self.hogs.len() + self.ordinary) as u64 + u64::from(self.tiny > 0) + 1;
@@ -137,12 +138,12 @@ impl fmt::Display for Setup {
     }
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The first rule broken, if one was.
     pub violation: Option<Violation>,
-    /// How much of what happened, by name.
+    /// How much happened, by name.
     pub reach: BTreeMap<&'static str, u64>,
 }
 
@@ -162,19 +163,19 @@ struct Member {
     conn: ConnKey,
     id: Option<u64>,
     heard: Frames,
-    /// Bytes that the machine has not wanted yet: the kernel's.
+    /// Bytes that the machine has not read yet, as in the kernel's buffer.
     unread: Vec<u8>,
-    /// When each packet was said that the backend has not got yet.
+    /// The send times of the packets that the backend has not received yet.
     said: std::collections::VecDeque<u64>,
-    /// Data packets that the backend got, and their bytes.
+    /// Data packets that the backend received, and their bytes.
     got: u64,
     got_bytes: u64,
-    /// Echoes that came back.
+    /// Echoes that the client received.
     echoes: u64,
     closed: bool,
 }
 
-/// Runs what `seed` draws.
+/// Runs the setup that `seed` draws.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
     let setup = Setup::draw(seed);
@@ -200,7 +201,7 @@ struct World {
     members: Vec<Member>,
     by_conn: BTreeMap<ConnKey, usize>,
     by_id: BTreeMap<u64, usize>,
-    /// Connections that never speak or are about to be closed.
+    /// Connections that never send anything or are about to be closed.
     strangers: BTreeMap<ConnKey, ()>,
     backend: Frames,
     joined: usize,
@@ -247,7 +248,7 @@ impl World {
         *self.reach.entry(what).or_default() += 1;
     }
 
-    /// B5, after every call.
+    /// Checks B5 after every call.
     #[track_caller]
     fn check_memory(&self) -> Held<()> {
         let held = self.edge.gauges().held_bytes as u64;
@@ -298,7 +299,7 @@ impl World {
         self.check_shares()
     }
 
-    /// The members' places, after some went.
+    /// Rebuilds the index of the members after some have left.
     fn index(&mut self) {
         self.by_conn = (0..)
             .zip(&self.members)
@@ -310,7 +311,7 @@ impl World {
             .collect();
     }
 
-    /// An address that nobody had before, or the one of the flood.
+    /// Returns an address that was not used before, or the one of the flood.
     fn address(&mut self, of_flood: bool) -> IpAddr {
         self.connections += 1;
         let [_, a, b, c] = self.connections.to_be_bytes();
@@ -321,7 +322,7 @@ impl World {
         }
     }
 
-    /// Somebody connects and says all that a handshake takes. True if it was let in.
+    /// Connects a client and completes its handshake. Returns true if it was admitted.
     fn join(&mut self, role: Role) -> Held<bool> {
         let address = self.address(role == Role::Churn);
         let accepted = self.edge.handle_accepted(self.now(), address);
@@ -351,7 +352,7 @@ impl World {
         Ok(true)
     }
 
-    /// Gives the machine what it wants of a member's bytes, once.
+    /// Hands the machine as many of a member's bytes as it wants, once.
     fn hand_over(&mut self, index: usize) -> Held<()> {
         let now = self.now();
         let member = &mut self.members[index];
@@ -389,7 +390,7 @@ impl World {
                     .extend(std::iter::repeat_n([0; codec::LENGTH_BYTES], frames).flatten());
             }
             Role::Half if member.got_bytes == 0 => {
-                // Said once.
+                // Sent only once.
                 member.got_bytes = 1;
                 let mut half = says(LARGEST);
                 half.truncate(half.len() / 2);
@@ -428,13 +429,13 @@ impl World {
             self.join(Role::Churn)?;
         }
         if millis.is_multiple_of(VISITS_EVERY) && !self.setup.presses_on_memory() {
-            // As a client does that is refused: again, after a while.
+            // Tries again after a while, like a refused client.
             self.join(Role::Visitor { since: millis })?;
         }
         Ok(())
     }
 
-    /// Takes what the machine has for clients: all of it, but for those that do not read.
+    /// Takes all output of the machine for clients that read.
     fn serve_clients(&mut self) -> Held<()> {
         let now = self.now();
         while let Some(conn) = self.edge.poll_client() {
@@ -491,7 +492,7 @@ impl World {
         }
     }
 
-    /// Echoes go out when packets come; who does not read is sent more all the time.
+    /// Sends echoes as packets arrive, and keeps sending to clients that do not read.
     fn backend_writes(&mut self) -> Held<()> {
         let flood = vec![0; 16 * 1024];
         let mut bytes = Vec::new();
@@ -556,7 +557,7 @@ impl World {
         self.serve_clients()
     }
 
-    /// L5 and L6.
+    /// Checks L5 and L6.
     fn check_patience(&mut self) -> Held<()> {
         let patience = self.setup.patience_millis();
         for (index, member) in self.members.iter().enumerate() {
@@ -592,7 +593,7 @@ impl World {
         Ok(())
     }
 
-    /// F1, and that ordinary clients got their echoes.
+    /// Checks F1, and that ordinary clients received their echoes.
     fn check_shares(&mut self) -> Held<()> {
         let hogs = self.members.iter().filter_map(|member| match member.role {
             Role::Hog { bytes } if !member.closed => Some((member.got_bytes, bytes)),
@@ -602,9 +603,9 @@ impl World {
         let most = hogs.iter().map(|(got, _)| *got).max().unwrap_or(0);
         let least = hogs.iter().map(|(got, _)| *got).min().unwrap_or(0);
         let largest = hogs.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
-        // A turn is of 64 KiB of frames on the link; what is read of a client at once may be a little more, and takes two.
+        // A turn is 64 KiB of frames on the link. One read from a client may be a little more, and then takes two turns.
         let allowed = 2 * least + 4 * TURN_BYTES + 2 * largest;
-        // A backend that takes all there is sets no pace to be shared.
+        // If the backend takes everything, there is no pace to share.
         if self.setup.backend_bytes <= 20_000 && hogs.len() > 1 {
             self.count("shares compared");
             if most > allowed {

@@ -1,4 +1,4 @@
-//! Blocks of seeds on all cores, and what a block must have met.
+//! Runs blocks of seeds on all cores, and checks what a block must reach.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,20 +19,20 @@ pub struct Failure {
     pub violation: Violation,
 }
 
-/// What a block of seeds came to.
+/// The result of a block of seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Seeds that were run.
     pub seeds: u64,
     /// Failures, the lowest seed first.
     pub failures: Vec<Failure>,
-    /// In how many seeds each thing happened.
+    /// The number of seeds in which each event happened.
     pub reached: BTreeMap<String, u64>,
-    /// In how many seeds each pair of faults came.
+    /// The number of seeds in which each pair of faults occurred.
     pub pairs: Pairs,
-    /// Virtual time of all runs.
+    /// The virtual time of all runs.
     pub simulated: Duration,
-    /// Calls of the edge in all runs.
+    /// The number of calls into the edge in all runs.
     pub steps: u64,
 }
 
@@ -62,7 +62,7 @@ impl Report {
         self.failures.sort_by_key(|failure| failure.seed);
     }
 
-    /// The share of seeds in which `name` happened, in percent.
+    /// Returns the percentage of seeds in which `name` happened.
     #[must_use]
     pub fn percent(&self, name: &str) -> f64 {
         let count = self.reached.get(name).copied().unwrap_or(0);
@@ -70,16 +70,16 @@ impl Report {
     }
 }
 
-/// When a block is over.
+/// When a block ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
-    /// At this instant of real time, if any.
+    /// At this instant of real time, if set.
     pub at: Option<Instant>,
-    /// At so many failures.
+    /// After this many failures.
     pub failures: usize,
 }
 
-/// Runs `seeds` on `threads` threads; `progress` is told the number of seeds done, now and then.
+/// Runs `seeds` on `threads` threads. `progress` is called now and then with the number of seeds done.
 pub fn run(seeds: Range<u64>, threads: usize, stop: Stop, progress: impl Fn(u64) + Sync) -> Report {
     let next = AtomicU64::new(seeds.start);
     let failures = AtomicUsize::new(0);
@@ -114,7 +114,7 @@ pub fn run(seeds: Range<u64>, threads: usize, stop: Stop, progress: impl Fn(u64)
     total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The trace hash of each seed, a line each: equal in every process, build and number of threads.
+/// Returns the trace hash of each seed, one per line. It is the same in every process and build, and for any number of threads.
 #[must_use]
 pub fn hashes_as_text(seeds: Range<u64>, threads: usize) -> String {
     let next = AtomicU64::new(seeds.start);
@@ -142,10 +142,10 @@ pub fn hashes_as_text(seeds: Range<u64>, threads: usize) -> String {
         .collect()
 }
 
-/// The number in a variable of the environment, if it is set: how a test is told seeds.
+/// Returns the number in an environment variable if it is set. Tests take their seeds this way.
 ///
 /// # Panics
-/// When it is no number.
+/// When the value is not a number.
 #[must_use]
 pub fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -153,19 +153,19 @@ pub fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name}={text}: a number is needed")))
 }
 
-/// Threads that a block may use: all cores.
+/// Returns the number of threads that a block may use: all cores.
 #[must_use]
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// In how many of a block's seeds each ordered pair of faults must come within a second.
+/// The number of a block's seeds in which each ordered pair of faults must occur within a second.
 pub const LEAST_PAIRS: u32 = 50;
 
-/// In what share of a block's seeds each thing may happen at most, in percent.
+/// The largest percentage of a block's seeds in which each event may happen.
 pub const CEILINGS: &[(&str, f64)] = &[("not followed", 1.5)];
 
-/// In what share of a block's seeds each thing must happen, in percent.
+/// The smallest percentage of a block's seeds in which each event must happen.
 pub const GATES: &[(&str, f64)] = &[
     ("resumed", 30.0),
     ("replayed", 10.0),

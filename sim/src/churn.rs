@@ -1,7 +1,7 @@
-//! Clients that come and go without end: connect, fail, come back, are kicked, expire. What does that leave behind?
+//! Clients that come and go without end: they connect, fail, resume, are kicked, expire. Checks what that leaves behind.
 //!
-//! One machine, no faults of the network, no model: only many cycles, and the machine's own counts against what the
-//! clients did.
+//! One machine without network faults and without a model: only many cycles, with the machine's own counts compared to what the clients
+//! did.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -16,31 +16,31 @@ use crate::engine::peer::{Outcome, Peer, Role, Stage};
 use crate::plan::{Attempt, Join};
 use crate::rng::Rng;
 
-/// Key pairs that the clients take turns with: making one costs more than a cycle.
+/// The number of key pairs that the clients share. Creating one costs more than a cycle.
 const IDENTITIES: u64 = 64;
-/// Between two cycles, in nanoseconds.
+/// The time between two cycles, in nanoseconds.
 const GAP: u64 = 10_000_000;
-/// After the last cycle: longer than anything is remembered.
+/// The time after the last cycle, in nanoseconds: longer than anything is remembered.
 const AFTER: u64 = 3_600_000_000_000;
-/// Calls in one conversation; more is one without an end.
+/// The maximum number of calls in one conversation. More means that it does not end.
 const TURNS: usize = 100;
 
-/// What many cycles came to.
+/// The result of many cycles.
 #[derive(Clone, Debug)]
 pub struct Left {
-    /// What is there when everybody has gone and every time is over.
+    /// The gauges once everybody has left and every deadline has passed.
     pub gauges: Gauges,
-    /// The machine's sums.
+    /// The machine's counters.
     pub counters: Counters,
-    /// Sessions that clients began, and that they came back to.
+    /// Sessions that clients joined.
     pub joined: u64,
-    /// See `joined`.
+    /// Sessions that clients resumed.
     pub resumed: u64,
-    /// Most sessions, and most connections, at one time between two cycles.
+    /// The maxima, between two cycles, of sessions and of connections.
     pub most: (usize, usize),
 }
 
-/// Runs `cycles`; `progress` is told the number of those done, now and then.
+/// Runs `cycles` cycles. `progress` is called now and then with the number of cycles done.
 #[must_use]
 pub fn run(cycles: u64, mut progress: impl FnMut(u64)) -> Left {
     let mut churn = Churn::new();
@@ -98,7 +98,7 @@ impl Churn {
         }
     }
 
-    /// One way of coming and going.
+    /// Performs one way of coming and going.
     fn cycle(&mut self) {
         self.pass(GAP);
         let number = self.rng.below(IDENTITIES) as usize;
@@ -120,7 +120,7 @@ impl Churn {
         match way {
             1 => self.kick(conn),
             2 => {
-                // Nobody comes back: it expires.
+                // Nobody resumes it, so it expires.
                 self.leave(&conn);
                 self.attempt(Attempt::Echo, number, conn.sid);
             }
@@ -131,7 +131,7 @@ impl Churn {
                 back.into_iter().for_each(|back| self.kick(back));
             }
             4 => {
-                // Takes over its own live connection, and one that is not established claims it meanwhile.
+                // Takes over its own live connection, while a connection in a handshake claims it too.
                 let stalled = self.open(Role::Attempt(Attempt::Stall), number, conn.sid);
                 let back = self.resume(number, conn.sid);
                 stalled.into_iter().for_each(|conn| self.leave(&conn));
@@ -173,7 +173,7 @@ impl Churn {
 
     fn open(&mut self, role: Role, number: usize, sid: u64) -> Option<Conn> {
         self.opened += 1;
-        // Each address, and its /24, comes seldom enough for its limits.
+        // Each address, and its /24, connects seldom enough for its limits.
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (self.opened % 60_000) * 256));
         let key = self.edge.handle_accepted(time(self.now), address).ok()?;
         let stranger = matches!(role, Role::Attempt(how) if !how.has_the_key());
@@ -184,13 +184,13 @@ impl Churn {
         Some(Conn { key, peer, sid })
     }
 
-    /// Bytes go to and fro until nobody has anything to say, at most `turns` times.
+    /// Exchanges bytes until neither side has more, in at most `turns` turns.
     fn converse(&mut self, conn: &mut Conn, turns: usize) {
         for _ in 0..turns {
             let said: Vec<u8> = conn.peer.outbox.drain(..).collect();
             self.edge
                 .handle_client_bytes(time(self.now), conn.key, &said);
-            // A challenge takes its time.
+            // A challenge is delayed.
             self.pass(2_000_000);
             let bytes = self.edge.client_output(conn.key).concat();
             self.edge
@@ -225,7 +225,7 @@ impl Churn {
         self.settle();
     }
 
-    /// Time goes by: everything that is due happens at its instant.
+    /// Advances time, handling everything that is due at its instant.
     fn pass(&mut self, nanos: u64) {
         let until = self.now + nanos;
         while let Some(due) = self.edge.poll_timeout().map(|due| due.at.as_nanos()) {
@@ -239,7 +239,7 @@ impl Churn {
         self.now = until;
     }
 
-    /// The adapter's part that is the same after everything: the link takes all.
+    /// Does what the adapter does after every call: the link takes everything.
     fn settle(&mut self) {
         while self.edge.poll_client().is_some() {}
         let waiting: usize = self.edge.link_output().iter().map(|part| part.len()).sum();

@@ -1,19 +1,19 @@
-//! The simulator's own reading of the wire, written from SPEC.txt and sharing no code with the core.
+//! The simulator's own codec, written from SPEC.txt without sharing code with the core.
 //!
 //! It favours being obviously right over being fast: whole frames are copied out of a plain buffer.
 
-/// Bytes of a frame's length.
+/// Bytes of the length in front of a body.
 pub const LENGTH_BYTES: usize = 4;
-/// Bytes of a tagged packet before its data: client id and flag.
+/// Bytes of a tag: client id and flag.
 pub const TAG_BYTES: usize = 9;
 
-/// A frame announces a body above the bound; nothing after it can be read.
+/// A frame announces a body above the limit. Nothing after it can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {length} bytes, the bound is {max}")]
 pub struct TooLong {
     /// What the frame announces.
     pub length: u32,
-    /// The bound it breaks.
+    /// The limit that it exceeds.
     pub max: u32,
 }
 
@@ -25,7 +25,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Adds what arrived.
+    /// Appends bytes that arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
@@ -34,10 +34,10 @@ impl Frames {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The body of the next whole frame.
+    /// Returns the body of the next whole frame.
     ///
     /// # Errors
-    /// [`TooLong`] as soon as a length above `max` is there, before its body.
+    /// [`TooLong`] as soon as a length above `max` has arrived, before its body.
     pub fn next_body(&mut self, max: u32) -> Result<Option<Vec<u8>>, TooLong> {
         let rest = &self.buffer[self.start..];
         let Some(length) = rest
@@ -62,25 +62,25 @@ impl Frames {
         Ok(Some(body))
     }
 
-    /// Passes over the first `count` bytes held: they are of no frame.
+    /// Skips the first `count` bytes held, which belong to no frame.
     pub fn skip(&mut self, count: usize) {
         self.start += count.min(self.held());
     }
 
-    /// The bytes held that belong to no whole frame taken yet.
+    /// Returns the bytes that belong to no whole frame yet.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
-    /// Bytes held that belong to no whole frame taken yet.
+    /// Returns the number of bytes that belong to no whole frame yet.
     #[must_use]
     pub fn held(&self) -> usize {
         self.buffer.len() - self.start
     }
 }
 
-/// A frame around `body`.
+/// Returns a frame around `body`.
 #[must_use]
 pub fn frame(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(LENGTH_BYTES + body.len());
@@ -107,7 +107,7 @@ pub enum Hello {
 }
 
 impl Hello {
-    /// The packet as a whole frame.
+    /// Encodes the packet as a whole frame.
     #[must_use]
     pub fn to_frame(&self) -> Vec<u8> {
         let mut body = Vec::new();
@@ -130,7 +130,7 @@ impl Hello {
         frame(&body)
     }
 
-    /// Reads a handshake body; nothing but the exact, shortest form is one.
+    /// Decodes a handshake body. Only the exact, shortest form is accepted.
     #[must_use]
     pub fn read(body: &[u8]) -> Option<Hello> {
         let mut rest = body;
@@ -153,23 +153,23 @@ impl Hello {
 pub struct Tagged<'a> {
     /// The client it is about.
     pub id: u64,
-    /// What it says.
+    /// Its flag.
     pub flag: u8,
-    /// The rest.
+    /// Its data.
     pub data: &'a [u8],
 }
 
 /// Application data.
 pub const DATA: u8 = 0;
-/// The client is gone for good.
+/// The session has ended.
 pub const FAILURE: u8 = 1;
-/// End this client.
+/// Kick this client.
 pub const KICK: u8 = 2;
-/// The client is back.
+/// The session was resumed.
 pub const RESUMED: u8 = 3;
 
 impl<'a> Tagged<'a> {
-    /// Reads a body; `None` when it is too short to be one.
+    /// Decodes a body, or returns `None` if it is too short.
     #[must_use]
     pub fn read(body: &'a [u8]) -> Option<Tagged<'a>> {
         let id = u64::from_le_bytes(*body.first_chunk()?);
@@ -180,7 +180,7 @@ impl<'a> Tagged<'a> {
         })
     }
 
-    /// The packet as a whole frame.
+    /// Encodes the packet as a whole frame.
     #[must_use]
     pub fn to_frame(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(TAG_BYTES + self.data.len());

@@ -1,4 +1,4 @@
-//! The trace hash: what a run did, in 64 bits.
+//! The trace hash: a run's events in 64 bits.
 
 use std::hash::Hasher as _;
 
@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 
 /// A hash over the canonical form of everything that went into the machine and came out of it.
 ///
-/// Fixed key, fixed widths, no pointers, no `Debug` text, no map order: equal for equal runs in every process and
+/// It has a fixed key and fixed widths, and no pointers, `Debug` text or map order. So equal runs have equal hashes in every process and
 /// every build.
 #[derive(Clone)]
 pub struct TraceHash(SipHasher13);
@@ -21,7 +21,7 @@ impl Default for TraceHash {
 }
 
 impl TraceHash {
-    /// Adds one event: when, what kind, about whom, and its bytes.
+    /// Adds one event: its time, its kind, its subject and its bytes.
     pub fn add(&mut self, at_nanos: u64, kind: u8, number: u64, bytes: &[u8]) {
         self.0.write(&at_nanos.to_le_bytes());
         self.0.write(&[kind]);
@@ -30,7 +30,7 @@ impl TraceHash {
         self.0.write(bytes);
     }
 
-    /// The hash of everything added so far.
+    /// Returns the hash of everything added so far.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.finish()

@@ -1,4 +1,4 @@
-//! The simulator's tool: looks for seeds that break a rule, replays plans, shows runs.
+//! The simulator's command line: finds seeds that break a rule, replays plans, shows runs.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -47,16 +47,16 @@ enum Command {
         /// How many.
         #[arg(long, default_value_t = 32)]
         seeds: u64,
-        /// Threads to run them on; all cores when it is not said.
+        /// Threads to run them on; all cores by default.
         #[arg(long)]
         threads: Option<usize>,
     },
-    /// Looks at every order of steps within a scope.
+    /// Checks every order of steps within a scope.
     Exhaust {
-        /// Which scope.
+        /// The name of the scope.
         #[arg(default_value = "large")]
         scope: String,
-        /// Real time to spend at most.
+        /// Maximum real time to spend.
         #[arg(long)]
         seconds: Option<u64>,
     },
@@ -64,14 +64,14 @@ enum Command {
     Network {
         /// The first seed.
         seed: u64,
-        /// How many seeds.
+        /// Number of seeds.
         #[arg(long, default_value_t = 1)]
         seeds: u64,
         /// Number of clients, instead of what the seed draws.
         #[arg(long)]
         clients: Option<u32>,
     },
-    /// Runs new seeds on all cores until one breaks a rule or the time is over.
+    /// Runs new seeds on all cores until one breaks a rule or the time is up.
     Hunt {
         /// Real time to spend.
         #[arg(long, default_value_t = 60)]
@@ -79,20 +79,19 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 1_000_000)]
         from: u64,
-        /// Seeds to run at most.
+        /// Maximum number of seeds.
         #[arg(long, default_value_t = u64::MAX)]
         seeds: u64,
-        /// Goes on after a failure, until there are so many.
+        /// Continues after a failure, until there are this many.
         #[arg(long, default_value_t = 1)]
         failures: usize,
-        /// Where plans of failures are written.
+        /// Where to write the plans of failures.
         #[arg(long, default_value = "sim/failures")]
         into: PathBuf,
     },
-    /// Makes the copy of the workspace whose core has the planted bugs, in `planted` of the target directory, and runs
-    /// cargo in it.
+    /// Copies the workspace into `planted` of the target directory, with the planted bugs in its core, and runs cargo there.
     Plant {
-        /// What cargo is to do there, as in `test -p sim --features planted`. Without it the copy is only made.
+        /// Arguments for cargo, such as `test -p sim --features planted`. Without any, only the copy is made.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         cargo: Vec<OsString>,
     },
@@ -100,7 +99,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Show {
-    /// Writes the run as a page with a sequence diagram, which needs nothing but a browser.
+    /// Writes the run as a page with a sequence diagram, for any browser.
     #[arg(long)]
     html: Option<PathBuf>,
     /// Shrinks a plan that breaks a rule before showing it.
@@ -164,7 +163,7 @@ fn read(path: &Path) -> Result<Plan, String> {
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// True when the run broke no rule.
+/// Replays a plan. Returns true when the run broke no rule.
 fn replay(mut plan: Plan, show: &Show) -> Result<bool, String> {
     #[cfg(feature = "planted")]
     if let Some(name) = &show.plant {
@@ -200,7 +199,7 @@ fn summary(outcome: &Outcome) -> String {
     format!("{seconds} s simulated, {steps} calls, trace hash {hash:016x}: {verdict}")
 }
 
-/// True when no run broke a rule. One run is shown; of many, those that break a rule.
+/// Runs seeds on the network. Returns true when no run broke a rule. A single run is shown; of many, those that break a rule.
 fn network(seeds: Range<u64>, clients: Option<u32>) -> bool {
     let (mut simulated, mut failures) = (0.0, 0);
     let (begun, many) = (Instant::now(), seeds.end - seeds.start > 1);
@@ -256,7 +255,7 @@ fn hunt(seeds: Range<u64>, stop: Stop, into: &Path) -> Result<bool, String> {
     Ok(report.failures.is_empty())
 }
 
-/// True when no rule was broken and everything was met that ought to be.
+/// Checks a scope. Returns true when no rule was broken and everything that must be reached was.
 fn exhaust(name: &str, seconds: Option<u64>) -> Result<bool, String> {
     let names: Vec<_> = SCOPES.iter().map(|(name, _)| *name).collect();
     let scope = SCOPES.iter().find(|(known, _)| *known == name);
@@ -281,10 +280,10 @@ fn exhaust(name: &str, seconds: Option<u64>) -> Result<bool, String> {
     Ok(verdict.broken.is_none() && verdict.missing.is_empty())
 }
 
-/// True when cargo succeeded.
+/// Runs cargo on the planted copy. Returns true when cargo succeeded.
 fn plant(arguments: &[OsString]) -> Result<bool, String> {
     let root = planted::workspace();
-    // Relative to the folder in which cargo was called, as cargo takes it; its default is the workspace's.
+    // Relative to the directory in which cargo was called, as cargo resolves it. The default is the workspace's.
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => std::path::absolute(target).map_err(|error| error.to_string())?,
         None => root.join("target"),
@@ -295,7 +294,7 @@ fn plant(arguments: &[OsString]) -> Result<bool, String> {
         println!("{}", copy.display());
         return Ok(true);
     }
-    // What comes from the registry is built once for both.
+    // Packages from the registry are built once for both.
     let status = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
         .args(arguments)
         .current_dir(&copy)

@@ -1,7 +1,7 @@
-//! A run as a page: a sequence diagram over virtual time that needs nothing but a browser.
+//! A run as a page: a sequence diagram over virtual time, for any browser.
 //!
-//! Actors are vertical lines, packets are arrows between them, operations of the plan and faults are marks on their
-//! actor's line, and the broken rule stands at its place. Clients can be switched off, kinds of notes too.
+//! Actors are vertical lines and packets are arrows between them. Operations of the plan and faults are marks on their actor's line, and
+//! the broken rule is shown where it happened. Clients and kinds of notes can be hidden.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use crate::engine::{Lane, Mark, Note, Outcome};
 use crate::model::RULES;
 use crate::plan::Plan;
 
-/// Most notes on a page; of a longer run the last ones are shown, where the broken rule is.
+/// The maximum number of notes on a page. Of a longer run the last ones are shown, where the broken rule is.
 const MOST_NOTES: usize = 5_000;
 
-/// The page of a run that was traced.
+/// Renders the page of a traced run.
 #[must_use]
 pub fn render(plan: &Plan, outcome: &Outcome) -> String {
     let skipped = outcome.notes.len().saturating_sub(MOST_NOTES);
@@ -94,7 +94,7 @@ pub fn render(plan: &Plan, outcome: &Outcome) -> String {
     page
 }
 
-/// Many like notes in a row, which small reads and writes make, become one.
+/// Merges runs of similar notes, which small reads and writes cause.
 fn merge(notes: &[Note]) -> Vec<Note> {
     let mut merged: Vec<(Note, usize)> = Vec::new();
     for note in notes {
@@ -165,7 +165,7 @@ fn row(page: &mut String, note: &Note, lanes: &[Lane], last: Option<u64>) {
     );
 }
 
-/// The attribute by which the filters find a client's rows.
+/// Returns the attribute by which the filters find a client's rows.
 fn client_of(from: Lane, to: Lane) -> String {
     match (from, to) {
         (Lane::Client(number), _) | (_, Lane::Client(number)) => format!(" data-of={number}"),
@@ -180,7 +180,7 @@ fn escape(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
-/// What a mark on the page means.
+/// Explains the marks on the page.
 const LEGEND: &str = "<details open class=legend><summary>legend</summary><ul>\
 <li>Each column is an actor, time runs downwards; of several rows of one instant the first has the seconds.\
 <li><span class=packet>Blue arrow</span>: bytes of a packet that an actor took; several at one instant are one arrow.\

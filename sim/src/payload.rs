@@ -1,14 +1,14 @@
-//! Payloads that describe themselves: one look at a packet says whose it is, which one, and whether it is whole.
+//! Payloads that describe themselves: a packet tells whose it is, which one it is, and whether it is whole.
 //!
 //! ```text
 //! direction u8 | owner u32 | conn u32 | seq u32 | length u32 | fill, each byte a hash of all that and its place
 //! ```
-//! Integers are little-endian. A payload shorter than the header is its beginning, and says that much.
+//! Integers are little-endian. A payload shorter than the header is the beginning of a header, and only its length can be checked.
 
-/// Bytes of a whole header.
+/// The length of a whole header.
 pub const HEADER_BYTES: usize = 17;
 
-/// Which way a payload was sent.
+/// The direction of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From a client to the backend.
@@ -17,39 +17,39 @@ pub enum Direction {
     Down,
 }
 
-/// What a payload says about itself.
+/// The label in a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Which way it was sent.
+    /// The direction.
     pub direction: Direction,
-    /// The client that sent it, or for which it is meant.
+    /// The client that sent it or is meant to receive it.
     pub owner: u32,
     /// The sender's connection or link generation.
     pub conn: u32,
-    /// Its place in the sender's sequence, from 0.
+    /// Its number in the sender's sequence, from 0.
     pub seq: u32,
 }
 
-/// Why a payload does not read back.
+/// Why a payload is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// It is too short to carry a header: only its length can be checked.
     #[error("too short for a label")]
     Short,
-    /// The length that it states is not the length that it has.
+    /// The stated length differs from the actual one.
     #[error("states {stated} bytes, has {actual}")]
     Length {
-        /// As written by the sender.
+        /// The length stated by the sender.
         stated: u32,
-        /// As received.
+        /// The length received.
         actual: usize,
     },
-    /// A byte is not the one that was sent.
+    /// A byte differs from the one that was sent.
     #[error("byte {0} was altered")]
     Altered(usize),
 }
 
-/// The payload of `length` bytes for `label`.
+/// Creates the payload of `length` bytes for `label`.
 #[must_use]
 pub fn encode(label: Label, length: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(length.max(HEADER_BYTES));
@@ -67,10 +67,10 @@ pub fn encode(label: Label, length: usize) -> Vec<u8> {
     out
 }
 
-/// Reads a payload and checks every byte of it.
+/// Decodes a payload and checks every byte of it.
 ///
 /// # Errors
-/// What does not hold, the first of it.
+/// The first check that fails.
 pub fn decode(data: &[u8]) -> Result<Label, PayloadError> {
     let header = data.get(..HEADER_BYTES).ok_or(PayloadError::Short)?;
     let field = |at: usize| {

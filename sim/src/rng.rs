@@ -1,20 +1,19 @@
-//! The simulator's only source of chance: a small generator that is seeded, forked by purpose, and never the system's.
+//! The simulator's only source of randomness: a small generator that is seeded, forked by purpose, and never the system's.
 
-/// SplitMix64: enough quality to draw faults with, and the same stream on every platform.
+/// SplitMix64: good enough to draw faults with, and the same stream on every platform.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator for `seed`.
+    /// Creates a generator for `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Rng {
         Rng(seed)
     }
 
-    /// A generator for one purpose of a run.
+    /// Creates a generator for one purpose of a run.
     ///
-    /// Every pipe, client and connection has its own: an operation taken out of a plan by the shrinker must not change
-    /// what all the others draw.
+    /// Every pipe, client and connection has its own, so that removing an operation from a plan does not change what the others draw.
     #[must_use]
     pub fn fork(seed: u64, purpose: &str, number: u64) -> Rng {
         let mut mixed = Rng(seed ^ 0x9e6c_63d0_876a_4f13);
@@ -25,7 +24,7 @@ impl Rng {
         Rng(mixed.next())
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -35,7 +34,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; 0 for a bound of 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {
             0
@@ -44,29 +43,29 @@ impl Rng {
         }
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    /// True with `percent` chances in a hundred.
+    /// Returns true with a probability of `percent` in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of `choices`, which must not be empty.
+    /// Returns one of `choices`, which must not be empty.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// A number from `low` to `high` whose logarithm is uniform: small and large ones are equally worth trying.
+    /// Returns a number from `low` to `high` whose logarithm is uniform, so that small and large numbers are equally likely.
     pub fn log_between(&mut self, low: u64, high: u64) -> u64 {
         let (low_bits, high_bits) = ((low.max(1) as f64).ln(), (high.max(1) as f64).ln());
         let unit = self.below(1 << 32) as f64 / (1u64 << 32) as f64;
         ((low_bits + (high_bits - low_bits) * unit).exp() as u64).clamp(low, high)
     }
 
-    /// Fills `out` with chance.
+    /// Fills `out` with random bytes.
     pub fn fill(&mut self, out: &mut [u8]) {
         for chunk in out.chunks_mut(8) {
             let bytes = self.next().to_le_bytes();

@@ -1,11 +1,11 @@
-//! From a plan that breaks a rule to the smallest one found that breaks the same rule.
+//! Shrinks a plan that breaks a rule to the smallest one found that breaks the same rule.
 
 use std::time::{Duration, Instant};
 
 use crate::engine;
 use crate::plan::{Action, Op, Options, Plan};
 
-/// What shrinking may cost.
+/// The maximum cost of shrinking.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// Runs of the engine.
@@ -25,7 +25,7 @@ impl Default for Budget {
 
 /// Shrinks `plan`, which breaks rule `id`: operations first, then options, then numbers.
 ///
-/// A candidate is kept only if it breaks the very same rule: a smaller plan that fails in another way is another bug.
+/// A candidate is kept only if it breaks the very same rule. A smaller plan that fails in another way is another bug.
 #[must_use]
 pub fn shrink(plan: &Plan, id: &str, budget: Budget) -> Plan {
     let mut search = Search {
@@ -57,7 +57,7 @@ impl Search<'_> {
         self.runs == 0 || Instant::now() >= self.until
     }
 
-    /// Takes `candidate` if it still breaks the rule.
+    /// Accepts `candidate` if it still breaks the rule.
     fn offer(&mut self, candidate: Plan) -> bool {
         if self.is_spent() || candidate == self.best {
             return false;
@@ -72,7 +72,7 @@ impl Search<'_> {
         broken
     }
 
-    /// Delta debugging: leaves out ever smaller parts.
+    /// Delta debugging: removes ever smaller parts.
     fn operations(&mut self) {
         let mut size = self.best.ops.len().div_ceil(2);
         while size > 0 && !self.is_spent() {
@@ -94,7 +94,7 @@ impl Search<'_> {
         }
     }
 
-    /// Sets options to their defaults, all the others first that the failure does not need.
+    /// Resets options that the failure does not need to their defaults, all others at once first.
     fn options(&mut self) {
         let defaults = Options::default();
         let mut candidate = self.best.clone();
@@ -115,7 +115,7 @@ impl Search<'_> {
         }
     }
 
-    /// Fewer packets, fewer bytes, fewer clients.
+    /// Reduces the number of packets, bytes and clients.
     fn numbers(&mut self) {
         for place in 0..self.best.ops.len() {
             for smaller in smaller(&self.best.ops[place].action) {

@@ -1,8 +1,8 @@
-//! Items: what is sent and what is expected, as bytes.
+//! Items: the bytes that a case sends or expects.
 
 use crate::codec::{Hello, frame};
 
-/// Bytes that stand for themselves: `[hex]`, `"text"`, each with `*N`.
+/// Parses literal bytes: `[hex]` or `"text"`, each with an optional `*N`.
 pub(super) fn literal(item: &str) -> Option<Vec<u8>> {
     let (text, times) = match item.rsplit_once('*') {
         Some((text, times)) => match times.parse::<usize>() {
@@ -31,7 +31,7 @@ fn between(text: &str, open: char, close: char) -> Option<&str> {
     text.strip_prefix(open)?.strip_suffix(close)
 }
 
-/// A number, in decimal or with `0x`.
+/// Parses a number, in decimal or with `0x`.
 pub(super) fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
@@ -39,7 +39,7 @@ pub(super) fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// The bytes of an item that needs to know nothing of a run; `None` if it is none.
+/// Returns the bytes of an item that does not depend on the run, or `None` if it is not such an item.
 #[must_use]
 pub fn plain(item: &str) -> Option<Vec<u8>> {
     if let Some(bytes) = literal(item) {
@@ -62,7 +62,7 @@ pub fn plain(item: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// A response with what follows its name done to it: `/flip=BIT`, `/cut=BYTES`, `/pad=BYTES`.
+/// Applies the changes after a response's name: `/flip=BIT`, `/cut=BYTES`, `/pad=BYTES`.
 pub(super) fn spoil(mut sealed: Vec<u8>, changes: &str) -> Option<Vec<u8>> {
     for change in changes.split('/').filter(|change| !change.is_empty()) {
         let (what, amount) = change.split_once('=')?;

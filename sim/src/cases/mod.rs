@@ -1,8 +1,7 @@
-//! Conformance cases as data: what goes in, what must come out (`sim/cases/*.txt`).
+//! Conformance cases as data: what goes in and what must come out (`sim/cases/*.txt`).
 //!
-//! A case reads like SPEC.txt, and one interpreter ([`run`]) plays it on any [`Stage`]: on the core with virtual time
-//! (`sim/tests/cases.rs`), and on a binary through real sockets (`conformance/scenarios/cases.rs`). The peers decode with this
-//! crate's own codec.
+//! A case reads like SPEC.txt. One interpreter ([`run`]) plays it on any [`Stage`]: on the core with virtual time (`sim/tests/cases.rs`),
+//! and on a program through real sockets (`conformance/scenarios/cases.rs`). The peers decode with this crate's own codec.
 //!
 //! ```text
 //! case F2.3 "a length of max + 1 is refused at its fourth byte"
@@ -14,34 +13,35 @@
 //!   a is closed
 //! ```
 //!
-//! | line | means |
+//! | line | meaning |
 //! | --- | --- |
-//! | `spec S, S`, `row R` | what it holds: sections of SPEC.txt, rows of BAD-INPUT |
-//! | `core` | only for the core, though a socket could play it |
+//! | `spec S, S`, `row R` | what the case covers: sections of SPEC.txt, rows of BAD-INPUT |
+//! | `core` | only for the core, though sockets could play it |
 //! | `uncut` | only with every write in one read |
-//! | `each v = 1 2 3` | once for each value, `$v` in the lines below |
+//! | `each v = 1 2 3` | runs once for each value, `$v` in the lines below |
 //! | `config KEY = VALUE` | as in `connserver.toml`; after the first event it is a new configuration (SPEC 10.8) |
 //! | `a joins`, `a connects`, `… from ADDRESS` | a new connection, as a client or silent |
-//! | `a is turned away`, `a from ADDRESS is …` | a new connection, which is refused before any byte |
+//! | `a is turned away`, `a from ADDRESS is …` | a new connection that is refused before any byte |
 //! | `b claims a`, `b returns as a`, `a returns` | a connection that claims the session of `a`, up to the Challenge or up to the Ping |
-//! | `a sends ITEM …` | bytes; every way of cutting them must come to the same |
+//! | `a sends ITEM …` | bytes; the result must not depend on how they are cut |
 //! | `a ends`, `a breaks` | the end of its stream, a failure |
-//! | `a stops reading`, `a takes N bytes`, `a reads` | takes nothing more, but these, takes all again |
+//! | `a stops reading`, `a takes N bytes`, `a reads` | stops reading, reads exactly these bytes, reads everything again |
 //! | `a hears ITEM …`, `a hears nothing` | bodies, one for each item: `key`, `id`, `challenge`, `ping` or bytes |
-//! | `… hears … ITEM N times`, `backend sends a ITEM N times` | so often |
-//! | `a differs from b` | their challenges and nonces do |
-//! | `a is open`, `a is closed`, `a is cut` | neither end nor failure; the edge closed it, in order or not; abruptly |
+//! | `… hears … ITEM N times`, `backend sends a ITEM N times` | repeated N times |
+//! | `a differs from b` | their challenges and nonces differ |
+//! | `a is open`, `a is closed`, `a is cut` | neither end nor failure; closed by the edge, in order or not; abruptly |
 //! | `backend hears a ITEM`, `… a ends "REASON"`, `… a returns`, `… nothing` | the next packet on the link |
 //! | `backend sends a ITEM …`, `backend kicks a`, `backend sends raw ITEM …` | packets, bytes |
 //! | `backend ends`, `breaks`, `comes`, `stops reading`, `takes N bytes`, `reads`, `is dropped` | the link |
-//! | `edge counts NAME N` | a sum or what is there now: `closed.bad_key`, `ended.kicked`, `rejected.too_fast`, `held_bytes` |
-//! | `edge shuts down within 5s` | an end in order (SPEC 9.8); `finished` counts 1 when it is over |
-//! | `wait 5s` | time; `us`, `ms`, `s`, `h` |
+//! | `edge counts NAME N` | a counter or a gauge: `closed.bad_key`, `ended.kicked`, `rejected.too_fast`, `held_bytes` |
+//! | `edge shuts down within 5s` | an orderly end (SPEC 9.8); `finished` counts 1 when it is over |
+//! | `wait 5s` | lets time pass; `us`, `ms`, `s`, `h` |
 //!
-//! Items are `[hex]` (blanks and `_` between its bytes), `"text"`, either with `*N`; `len:N` and `id:a` (little-endian); `frame:ITEM`; and whole handshake packets:
-//! `version:N`, `key` (own), `key:edge`, `key:uncompressed`, `key:ITEM`, `claim:a`, `claim:N`, `challenge`, `response`,
-//! `response:zeros`, `response:echo`, `response:again`, `response:as:b` (by the key of session `b`), `response:to:x` (to the challenge of connection
-//! `x`), each with `/flip=BIT`, `/cut=BYTES`, `/pad=BYTES`; `ping`. What no line expects must not come.
+//! Items are `[hex]` (with blanks and `_` between its bytes) and `"text"`, either with `*N`; `len:N` and `id:a` (little-endian);
+//! `frame:ITEM`; and whole handshake packets: `version:N`, `key` (own), `key:edge`, `key:uncompressed`, `key:ITEM`, `claim:a`, `claim:N`,
+//! `challenge`, `response`, `response:zeros`, `response:echo`, `response:again`, `response:as:b` (with the key of session `b`),
+//! `response:to:x` (to the challenge of connection `x`), each with `/flip=BIT`, `/cut=BYTES`, `/pad=BYTES`; `ping`. Output that no line
+//! expects must not occur.
 
 mod item;
 mod parse;
@@ -60,7 +60,7 @@ pub use run::{Incoming, Played, Stage, run};
 pub struct Case {
     /// Its number.
     pub id: String,
-    /// What it says.
+    /// Its title.
     pub title: String,
     /// The file and line.
     pub place: String,
@@ -68,29 +68,29 @@ pub struct Case {
     pub spec: Vec<String>,
     /// Rows of BAD-INPUT.
     pub rows: Vec<String>,
-    /// Lines of configuration that hold from the start.
+    /// Lines of the initial configuration.
     pub config: String,
-    /// For the core alone.
+    /// Whether it is for the core alone.
     pub core_only: bool,
-    /// How its bytes are cut into reads is what it is about.
+    /// Whether it depends on how its bytes are cut into reads.
     pub uncut: bool,
-    /// A name and the values that stand for it, one run for each.
+    /// A variable and its values, with one run for each value.
     pub each: Option<(String, Vec<String>)>,
-    /// The events and what is expected of them.
+    /// The events and what each must lead to.
     pub steps: Vec<Step>,
 }
 
 /// One line of a case.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Where it stands.
+    /// The line number in the file.
     pub line: usize,
-    /// Its words: blanks split, but not within quotes and brackets.
+    /// Its words, split at blanks outside of quotes and brackets.
     pub words: Vec<String>,
 }
 
 impl Case {
-    /// The case once for each of its values.
+    /// Expands the case into one for each of its values.
     #[must_use]
     pub fn expanded(&self) -> Vec<Case> {
         let Some((name, values)) = &self.each else {
@@ -111,8 +111,8 @@ impl Case {
         values.iter().map(one).collect()
     }
 
-    /// Whether real sockets can play it: what needs virtual time, a network of addresses, a peer that does not read or a look
-    /// inside is for the core.
+    /// Returns whether real sockets can play the case. Cases that need virtual time, a network of addresses, a peer that does not read or a
+    /// look inside the edge are for the core.
     #[must_use]
     pub fn is_for_sockets(&self) -> bool {
         let plain = |step: &Step| {
@@ -131,7 +131,7 @@ impl Case {
     }
 }
 
-/// `5s`, `20ms`, `2h`.
+/// Parses a duration such as `5s`, `20ms` or `2h`.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -145,10 +145,10 @@ pub fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// Every case of an edge, in the order of the files' names.
+/// Returns every case of an edge, sorted by file name.
 ///
 /// # Panics
-/// When a file cannot be read or is not well formed: the message says where.
+/// When a file cannot be read or is malformed. The message names the place.
 #[must_use]
 pub fn all() -> Vec<Case> {
     let entries = fs::read_dir(directory()).expect("the cases");
@@ -158,10 +158,10 @@ pub fn all() -> Vec<Case> {
     files.iter().flat_map(|path| read(path)).collect()
 }
 
-/// Every case of a client that comes back by itself (SPEC 8.5), which have lines of their own.
+/// Returns every case of a client that reconnects by itself (SPEC 8.5). These have lines of their own.
 ///
 /// # Panics
-/// As [`all`].
+/// Like [`all`].
 #[must_use]
 pub fn of_clients() -> Vec<Case> {
     read(&directory().join(OF_CLIENTS))

@@ -1,8 +1,8 @@
-//! The lines of a file of cases.
+//! Parses a file of cases.
 
 use super::{Case, Step};
 
-/// The words of a line: blanks split, but not within quotes and brackets; `#` after a blank begins a comment.
+/// Splits a line into words at blanks outside of quotes and brackets. `#` after a blank begins a comment.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut closing) = (Vec::new(), String::new(), None);
     for character in line.chars() {
@@ -27,10 +27,10 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The cases of a file.
+/// Parses the cases of a file.
 ///
 /// # Panics
-/// When it is not well formed.
+/// When the file is malformed.
 #[must_use]
 pub fn parse(file: &str, text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();

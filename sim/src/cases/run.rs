@@ -13,67 +13,69 @@ use super::item::{literal, number, plain, spoil};
 use super::{Case, Step, duration};
 use crate::codec::{DATA, FAILURE, Hello, KICK, RESUMED, Tagged, frame};
 
-/// What a stream brought next.
+/// The next event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A whole body.
     Body(Vec<u8>),
     /// The edge ended the stream in order.
     Closed,
-    /// The edge cut it off.
+    /// The edge ended the stream abruptly.
     Cut,
-    /// Nothing so far; only a stage that can tell says so.
+    /// Nothing yet. Returned only by a stage that can tell.
     Nothing,
 }
 
-/// Where a case is played. Connections have names; when a name is used again, the connection that had it is `name'` from then on.
+/// The place where a case is played.
+///
+/// Connections have names. When a name is reused, the earlier connection is called `name'` from then on.
 pub trait Stage {
-    /// Opens a connection. False if it is turned away before any byte.
+    /// Opens a connection. Returns false if it is turned away before any byte.
     fn connect(&mut self, conn: &str, from: IpAddr) -> bool;
-    /// Writes bytes that a line of the case names. False if the case is to end here: the stage ended the stream among them.
+    /// Writes bytes that a line of the case names. Returns false if the stage ended the stream among them, which ends the case.
     fn write(&mut self, conn: &str, bytes: &[u8]) -> bool;
-    /// Writes bytes of a handshake on the way to what the case is about.
+    /// Writes handshake bytes that only lead up to the point of the case.
     fn write_on_the_way(&mut self, conn: &str, bytes: &[u8]);
     /// Ends the stream, in order or not.
     fn end(&mut self, conn: &str, in_order: bool);
-    /// Takes bytes from now on, or takes none any more.
+    /// Starts or stops reading from the connection.
     fn set_reading(&mut self, conn: &str, reading: bool);
-    /// Of what waits for it, it takes so many bytes, though it reads no further.
+    /// Reads `bytes` of what waits, though reading is stopped.
     fn take(&mut self, conn: &str, bytes: usize);
-    /// What comes next. A stage that cannot see that nothing comes waits.
+    /// Returns the next event. A stage that cannot see silence waits for one.
     fn incoming(&mut self, conn: &str) -> Incoming;
-    /// Whether that nothing comes can be seen.
+    /// Returns whether the stage can see that nothing comes.
     fn sees_silence(&self) -> bool;
-    /// The same for the link.
+    /// Like [`write`](Self::write), for the link.
     fn link_write(&mut self, bytes: &[u8]) -> bool;
     /// Ends the link.
     fn link_end(&mut self, in_order: bool);
-    /// The backend is there again.
+    /// Makes the backend available again.
     fn link_comes(&mut self);
-    /// As [`set_reading`](Self::set_reading).
+    /// Like [`set_reading`](Self::set_reading), for the link.
     fn set_link_reading(&mut self, reading: bool);
-    /// As [`take`](Self::take).
+    /// Like [`take`](Self::take), for the link.
     fn link_take(&mut self, bytes: usize);
-    /// The next body on the link, or its end.
+    /// Returns the next body on the link, or its end.
     fn link_incoming(&mut self) -> Incoming;
     /// Lets time pass.
     fn wait(&mut self, duration: Duration);
-    /// Another configuration: all lines so far.
+    /// Applies another configuration, given as all lines so far.
     fn configure(&mut self, config: &str);
-    /// The edge ends in order.
+    /// Shuts the edge down in order.
     fn shut_down(&mut self, within: Duration);
-    /// A sum or what is there now; `None` where it cannot be seen.
+    /// Returns a counter or a gauge, or `None` if it cannot be seen.
     fn count(&mut self, name: &str) -> Option<u64>;
-    /// Nothing more is to come: checks that nothing did.
+    /// Ends the case: checks that there was no further output.
     fn finish(&mut self) -> Result<(), String>;
 }
 
 /// How far a case was played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Played {
-    /// To its end, and all was as expected.
+    /// To its end, with every expectation met.
     Whole,
-    /// To where the stage ended a stream.
+    /// Up to the point where the stage ended a stream.
     Stopped,
 }
 
@@ -82,10 +84,10 @@ struct Session {
     id: u64,
 }
 
-/// A peer's side of a connection.
+/// The peer's side of a connection.
 #[derive(Default)]
 struct Conn {
-    /// Whose session it joined or claimed.
+    /// The session that it joined or claimed.
     session: String,
     challenge: Option<Vec<u8>>,
 }
@@ -96,16 +98,16 @@ struct Player<'s, S: ?Sized> {
     sessions: BTreeMap<String, Session>,
     conns: BTreeMap<String, Conn>,
     edge_key: Option<PublicKey>,
-    /// The last response that was sent for each session.
+    /// The last response sent for each session.
     responses: BTreeMap<String, Vec<u8>>,
     config: String,
     stopped: bool,
 }
 
-/// Plays `case`; what was not as expected is an error that says where.
+/// Plays `case`.
 ///
 /// # Errors
-/// What was expected and what came instead.
+/// A line whose expectation failed: what was expected, and what came instead.
 pub fn run<S: Stage + ?Sized>(
     case: &Case,
     stage: &mut S,
@@ -298,7 +300,7 @@ impl<S: Stage + ?Sized> Player<'_, S> {
         Ok(())
     }
 
-    /// Of raw bytes an id is a part, and so is a frame around one: `frame:id:a+[00]`.
+    /// Returns the bytes of an item in a raw backend write, which may contain an id or a frame around one: `frame:id:a+[00]`.
     fn backend_item(&self, item: &str) -> Result<Vec<u8>, String> {
         if let Some(inner) = item.strip_prefix("frame:") {
             return Ok(frame(&self.backend_item(inner)?));
@@ -331,7 +333,7 @@ impl<S: Stage + ?Sized> Player<'_, S> {
         }
     }
 
-    /// The id of a session, or a number.
+    /// Returns the id of a session, or a literal number.
     fn id(&self, who: &str) -> Result<u64, String> {
         match self.sessions.get(who) {
             Some(session) => Ok(session.id),
@@ -376,7 +378,7 @@ impl<S: Stage + ?Sized> Player<'_, S> {
         Ok(())
     }
 
-    /// The same on the way to what the case is about.
+    /// Sends items that only lead up to the point of the case.
     fn say(&mut self, conn: &str, items: &[&str]) -> Done {
         let bytes = self.items(conn, items)?;
         self.stage.write_on_the_way(conn, &bytes);
@@ -452,7 +454,7 @@ impl<S: Stage + ?Sized> Player<'_, S> {
         let mut nonce = [0; 24];
         self.rng.fill_bytes(&mut nonce);
         let mut sealed = Vec::new();
-        // A challenge that does not open is a decoy: then any 32 bytes are as good as others.
+        // A challenge that does not open is a decoy. Then any 32 bytes will do.
         let opened = shared.open(&challenge);
         let bytes = opened.map_or([0; 32].to_vec(), |opened| opened.to_vec());
         shared.seal_with_nonce(&bytes, &nonce, &mut sealed);
@@ -514,7 +516,7 @@ fn count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "no such number".to_owned())
 }
 
-/// `N times`; nothing is once.
+/// Parses `N times`; nothing means once.
 fn times(words: &[&str]) -> Result<u64, String> {
     match words {
         [] => Ok(1),

@@ -1,4 +1,4 @@
-//! The copy of the workspace whose core has the planted bugs.
+//! Copies the workspace, with the planted bugs in the copy's core.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,23 +8,25 @@ use serde::Deserialize;
 
 use super::Table;
 
-/// The feature of core that tells the builds of the copy from those of the workspace. Cargo names what it builds by
-/// package, features and the path within a workspace: without it both would be taken for one in a shared target
-/// directory.
+/// The feature of core that distinguishes the copy's builds from those of the workspace.
+///
+/// Cargo names a build by its package, features and path within the workspace. Without this feature, both cores would have the same name in
+/// a shared target directory.
 const FEATURE: &str = "[features]\nplanted = []\n";
 
-/// The root of the workspace that this program was built from.
+/// Returns the root of the workspace that this program was built from.
 #[must_use]
 pub fn workspace() -> &'static Path {
     let sim = Path::new(env!("CARGO_MANIFEST_DIR"));
     sim.parent().unwrap_or(sim)
 }
 
-/// Makes the copy of the workspace at `root` in `into`, or brings one that is there up to date. Files that have not
-/// changed are not written again, so cargo does not build them again. Other files in `into` are removed.
+/// Copies the workspace at `root` to `into`, or updates an existing copy.
+///
+/// Unchanged files are not written again, so cargo does not rebuild them. Other files in `into` are removed.
 ///
 /// # Errors
-/// What the table says that does not fit the core, or a file that cannot be read or written.
+/// Rows of the table that do not match the core, or a file that cannot be read or written.
 pub fn copy(root: &Path, into: &Path) -> Result<(), String> {
     let mut files = sources(root)?;
     let table = Table::read(root)?;
@@ -48,7 +50,7 @@ pub fn copy(root: &Path, into: &Path) -> Result<(), String> {
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// Gives the copy's core its switch and the feature, and the simulator the dependency on it.
+/// Adds the switch and the feature to the copy's core, and the dependency on it to the simulator.
 fn wire(files: &mut Files, switch: String) -> Result<(), String> {
     let mut edit = |file: &str, change: &dyn Fn(&str) -> Option<String>| {
         let changed = change(text(files, file)?).ok_or(format!(
@@ -104,8 +106,7 @@ struct Members {
     members: Vec<PathBuf>,
 }
 
-/// The files of the root and of each member, by their paths in the workspace. Hidden ones and target directories are
-/// left out.
+/// Returns the files of the root and of each member, by their paths in the workspace, without hidden files and target directories.
 fn sources(root: &Path) -> Result<Files, String> {
     let path = root.join("Cargo.toml");
     let manifest = fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
@@ -136,7 +137,7 @@ fn read_folder(root: &Path, folder: &Path, deep: bool, files: &mut Files) -> Res
     Ok(())
 }
 
-/// Removes what an earlier copy had and this one has not.
+/// Removes files of an earlier copy that this one does not have.
 fn remove_others(into: &Path, folder: &Path, files: &Files) -> Result<(), String> {
     if !folder.exists() {
         return Ok(());
@@ -151,7 +152,7 @@ fn remove_others(into: &Path, folder: &Path, files: &Files) -> Result<(), String
     Ok(())
 }
 
-/// The files and folders in a folder, and which are folders. Links are not followed.
+/// Lists a directory, and tells which entries are directories. Links are not followed.
 fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, String> {
     let read = || {
         let mut found = Vec::new();

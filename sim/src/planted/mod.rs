@@ -1,9 +1,8 @@
-//! Bugs on purpose, for the simulator's check of itself: each is planted in the core, and must be found.
+//! Deliberate bugs, by which the simulator checks itself: each is planted in the core and must be found.
 //!
-//! The text of the core knows nothing of them. `sim/planted/*.toml` is a [`Table`] of changes of that text, and
-//! [`copy`] makes a copy of the workspace whose core has them all. In the copy a test chooses at most one bug for its
-//! thread, with `voltlane_core::planted::plant`; so one build is enough for all of them. `sim plant` makes the copy in
-//! `target/planted` and runs cargo in it:
+//! The core's source does not mention them. `sim/planted/*.toml` is a [`Table`] of changes to it, and [`copy`] makes a copy of the
+//! workspace whose core has them all. In the copy, a test activates at most one bug for its thread, with `voltlane_core::planted::plant`,
+//! so one build serves all of them. `sim plant` makes the copy in `target/planted` and runs cargo in it:
 //!
 //! ```sh
 //! cargo run -p sim -- plant test -p sim --features planted --test planted
@@ -28,16 +27,15 @@
 //!    }"""
 //!    ```
 //!
-//!    `find` is a piece of the file that occurs once in it. White space does not count, so a change of format does not
-//!    matter. `replace` takes its place; `planted!(EndNotTold)` in it is true where this bug was chosen. Without a bug
-//!    it must do what `find` did. A bug may have several changes. No two changes may touch the same text, whichever bug
-//!    they belong to: choose a short `find`, or one before or after it.
-//! 2. Name the rules that the bug breaks in `rules` of `sim/tests/planted.rs`. The new name is a variant of
-//!    `voltlane_core::planted::Bug` by itself.
-//! 3. Look whether it is found: `VL_BUG=EndNotTold` before the command above looks for this one only.
+//!    `find` is a piece of the file that occurs exactly once. White space is ignored, so a change of formatting does not matter. `replace`
+//!    takes its place. `planted!(EndNotTold)` in it is true when this bug is active; otherwise it must do what `find` did. A bug may have
+//!    several changes. No two changes may touch the same text, even of different bugs: choose a shorter `find`, or one before or after it.
+//! 2. Name the rules that the bug breaks in `rules` of `sim/tests/planted.rs`. The new name becomes a variant of
+//!    `voltlane_core::planted::Bug` automatically.
+//! 3. Check that it is found: `VL_BUG=EndNotTold` before the command above runs only this one.
 //!
-//! `sim/tests/planted_table.rs` holds the table to the text of the core in every test run, without the copy. If it
-//! fails after a change of the core, give the row that it names the new text.
+//! `sim/tests/planted_table.rs` checks the table against the core's source in every test run, without the copy. If it fails after a change
+//! to the core, update the row that it names.
 
 mod copy;
 mod table;

@@ -1,4 +1,4 @@
-//! The table of planted bugs and how it changes the text of the core.
+//! The table of planted bugs, and how it changes the core's source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-/// The module with the switch, to which [`Table::switch`] adds the names.
+/// The module with the switch. [`Table::switch`] adds the names.
 const SWITCH: &str = include_str!("../../planted/planted.rs");
 
-/// What it takes to see a bug.
+/// What a run needs to show a bug.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
@@ -24,7 +24,7 @@ pub enum Group {
     Crowds,
 }
 
-/// A bug and how it is planted.
+/// A bug and its changes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bug {
@@ -32,23 +32,23 @@ pub struct Bug {
     pub name: String,
     /// What is wrong, as a sentence.
     pub why: String,
-    /// What it takes to see it.
+    /// What a run needs to show it.
     #[serde(skip)]
     pub group: Group,
-    /// Where it is planted.
+    /// The changes that plant it.
     #[serde(rename = "change")]
     pub changes: Vec<Change>,
 }
 
-/// A piece of the core's text that another one takes the place of.
+/// A replacement in the core's source.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// A source file of the core, by its path in the workspace.
     pub file: String,
-    /// A piece of it that occurs once, white space aside.
+    /// The text to replace. It occurs once, ignoring white space.
     pub find: String,
-    /// What takes its place.
+    /// The text that takes its place.
     pub replace: String,
 }
 
@@ -64,7 +64,7 @@ struct Topic {
 /// All planted bugs.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// The bugs, in the order of the files' names and the rows in each.
+    /// The bugs, sorted by file name and then in the order of the rows.
     pub bugs: Vec<Bug>,
 }
 
@@ -72,7 +72,7 @@ impl Table {
     /// Reads `sim/planted/*.toml` of the workspace at `root`.
     ///
     /// # Errors
-    /// What cannot be read or is not well formed, with the file and the line.
+    /// A file that cannot be read or is malformed, with the line.
     pub fn read(root: &Path) -> Result<Self, String> {
         let folder = root.join("sim/planted");
         let failed =
@@ -97,10 +97,10 @@ impl Table {
         Ok(table)
     }
 
-    /// Adds the bugs of a file of the table.
+    /// Adds the bugs of one file.
     ///
     /// # Errors
-    /// What is not well formed, with the line.
+    /// A malformed row, with the line.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
         let topic: Topic = toml::from_str(text).map_err(|error| error.to_string())?;
         let bugs = topic.bugs.into_iter();
@@ -111,11 +111,10 @@ impl Table {
         Ok(())
     }
 
-    /// The files that the table changes, by their paths in the workspace, with all bugs in them. `read` gives the text
-    /// of a file.
+    /// Returns the files that the table changes, by their paths in the workspace, with all bugs in them. `read` returns the text of a file.
     ///
     /// # Errors
-    /// Everything in the table that does not fit: one line for each fault, with the bug, the file and the text.
+    /// One line for each row that does not match, with the bug, the file and the text.
     pub fn apply(
         &self,
         mut read: impl FnMut(&str) -> Result<String, String>,
@@ -143,7 +142,7 @@ impl Table {
         }
     }
 
-    /// What is wrong with the rows by themselves.
+    /// Returns the faults of the rows themselves.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut names = BTreeSet::new();
@@ -179,7 +178,7 @@ impl Table {
         faults
     }
 
-    /// The text of the module `planted` of the copy of core.
+    /// Returns the source of the module `planted` in the copy's core.
     #[must_use]
     pub fn switch(&self) -> String {
         let mut text = format!(
@@ -217,7 +216,7 @@ impl Table {
     }
 }
 
-/// `text` with all `changes`; what does not fit is added to `faults`.
+/// Applies all `changes` to `text`. Changes that do not match are added to `faults`.
 fn replaced(text: &str, changes: &[(&Bug, &Change)], faults: &mut Vec<String>) -> String {
     let squeezed = Squeezed::new(text);
     let mut places = Vec::new();
@@ -256,7 +255,7 @@ fn replaced(text: &str, changes: &[(&Bug, &Change)], faults: &mut Vec<String>) -
     changed
 }
 
-/// The bugs that `replace` asks for.
+/// Returns the bugs that `replace` tests for.
 fn mentions(replace: &str) -> BTreeSet<&str> {
     let asked = replace.split("planted!(").skip(1);
     asked
@@ -265,7 +264,7 @@ fn mentions(replace: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The text in one line, for messages.
+/// Collapses a text to one line, for messages.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -273,7 +272,7 @@ fn one_line(text: &str) -> String {
 /// A text without its white space.
 struct Squeezed {
     bytes: Vec<u8>,
-    /// Where in the text each byte is.
+    /// The position of each byte in the original text.
     at: Vec<usize>,
 }
 
@@ -287,7 +286,7 @@ impl Squeezed {
         Self { bytes, at }
     }
 
-    /// Where in the text `find` is.
+    /// Returns the positions in the original text at which `find` occurs.
     fn places(&self, find: &str) -> Vec<Range<usize>> {
         let find = Self::new(find).bytes;
         if find.is_empty() {
