@@ -83,6 +83,11 @@
 //! which smol waits for as for one descriptor.
 #![forbid(unsafe_code)]
 
+/// The code of the package's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(target_os = "linux")]
 mod hosted;
 mod runtime;
