@@ -29,7 +29,7 @@ pub mod v2;
 pub mod wire;
 
 pub use backoff::Backoff;
-pub use id::{ClientId, ClientIds, ShardId};
+pub use id::{ClientId, ShardId};
 pub use queue::FrameQueue;
 pub use time::Time;
 

@@ -151,7 +151,7 @@ const WITHOUT_A_BUG: &[(&str, &str)] = &[
     ),
     (
         "S3",
-        "the ids are a permutation, tested by itself (core/src/id.rs)",
+        "the ids are a permutation, tested by itself (core/src/edge/ids.rs)",
     ),
     (
         "S5",
