@@ -16,18 +16,26 @@
     )
 )]
 
+#[cfg(feature = "backend")]
 pub mod backend;
+#[cfg(any(feature = "edge", feature = "client"))]
 mod backoff;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "edge")]
 pub mod edge;
 mod id;
+#[cfg(feature = "keys")]
 pub mod keys;
+#[cfg(any(feature = "edge", feature = "backend"))]
 pub mod link;
 mod queue;
 mod time;
+#[cfg(any(feature = "edge", feature = "client"))]
 pub mod v2;
 pub mod wire;
 
+#[cfg(any(feature = "edge", feature = "client"))]
 pub use backoff::Backoff;
 pub use id::{ClientId, ShardId};
 pub use queue::FrameQueue;

@@ -110,6 +110,7 @@ impl<S: Stream> Channel<S> {
     }
 
     /// Ends the sending half. False if the stream is broken.
+    #[cfg(feature = "edge")]
     pub(crate) fn close(&mut self, cx: &mut Context<'_>) -> bool {
         !matches!(self.stream.poll_close(cx), Poll::Ready(Err(_)))
     }
@@ -120,6 +121,7 @@ impl<S: Stream> Channel<S> {
     }
 
     /// The stream itself.
+    #[cfg(feature = "edge")]
     pub(crate) fn into_stream(self) -> S {
         self.stream
     }

@@ -10,34 +10,55 @@
 //! [`SocketOptions`].
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "edge", feature = "backend"))]
 mod accept;
 pub mod address;
+#[cfg(feature = "edge")]
 mod alarm;
+#[cfg(feature = "backend")]
 pub mod backend;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "edge")]
 mod edge;
+#[cfg(feature = "edge")]
 mod handle;
+#[cfg(any(feature = "client", feature = "backend"))]
 mod inbox;
+#[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 mod io;
+#[cfg(feature = "edge")]
 mod late;
+#[cfg(feature = "edge")]
 mod link;
+#[cfg(feature = "edge")]
 mod pipe;
 mod runtime;
 mod socket;
 mod transport;
+#[cfg(feature = "edge")]
 mod trunk;
+#[cfg(feature = "edge")]
 mod turn;
+#[cfg(feature = "edge")]
 mod waker;
-#[cfg(test)]
+#[cfg(all(test, feature = "edge"))]
 mod wakes;
+#[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 mod watch;
 
+#[cfg(feature = "backend")]
 pub use backend::Backend;
+#[cfg(feature = "client")]
 pub use client::Client;
+#[cfg(feature = "edge")]
 pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
+#[cfg(feature = "edge")]
 pub use handle::Handle;
+#[cfg(feature = "edge")]
 pub use pipe::Pipe;
 pub use runtime::Runtime;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
 pub use transport::{Acknowledgements, Connect, Connector, Listener, PeerEnd, Stream, Timer};
+#[cfg(feature = "edge")]
 pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};

@@ -94,7 +94,13 @@ mod runtime;
 mod sockets;
 
 pub use voltlane_core::{ClientId, ShardId};
-pub use voltlane_driver::{Connect, Connector, EdgeHandle, Listener, Stream, backend, client};
+#[cfg(feature = "edge")]
+pub use voltlane_driver::EdgeHandle;
+#[cfg(feature = "backend")]
+pub use voltlane_driver::backend;
+#[cfg(feature = "client")]
+pub use voltlane_driver::client;
+pub use voltlane_driver::{Connect, Connector, Listener, Stream};
 
 #[cfg(target_os = "linux")]
 pub use hosted::HostedEpoll;
@@ -126,15 +132,18 @@ pub type Timer = voltlane_reactor::Timer<SmolReactor>;
 /// [`connect`](client::Client::connect) begins, [`with_config`](client::Client::with_config) with other pauses and bounds.
 /// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an
 /// event is returned once. Nothing happens while none of them is waited on.
+#[cfg(feature = "client")]
 pub type Client = client::Client<TcpConnector, Timer>;
 
 /// The backend of an edge, over TCP.
 ///
 /// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the
 /// caller's, an event is returned once. Nothing happens while none of them is waited on.
+#[cfg(feature = "backend")]
 pub type Backend = backend::Backend<TcpListener, Timer>;
 
 /// An edge, over TCP.
+#[cfg(feature = "edge")]
 pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
 
 /// The types of this library as the runtime of a program: [`smol::block_on`], and smol's sockets.

@@ -89,7 +89,13 @@ mod runtime;
 mod timer;
 
 pub use voltlane_core::{ClientId, ShardId};
-pub use voltlane_driver::{Connect, Connector, EdgeHandle, Listener, Stream, backend, client};
+#[cfg(feature = "edge")]
+pub use voltlane_driver::EdgeHandle;
+#[cfg(feature = "backend")]
+pub use voltlane_driver::backend;
+#[cfg(feature = "client")]
+pub use voltlane_driver::client;
+pub use voltlane_driver::{Connect, Connector, Listener, Stream};
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
 pub use runtime::Tokio;
@@ -102,21 +108,25 @@ pub use timer::Timer;
 /// Create one with [`connect`](client::Client::connect), or with [`with_config`](client::Client::with_config) for other pauses and bounds.
 /// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event is
 /// returned once. Nothing happens while none of them is awaited.
+#[cfg(feature = "client")]
 pub type Client = client::Client<TcpConnector, Timer>;
 
 /// The backend of an edge, over TCP.
 ///
 /// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event
 /// is returned once. Nothing happens while none of them is awaited.
+#[cfg(feature = "backend")]
 pub type Backend = backend::Backend<TcpListener, Timer>;
 
 /// An edge, over TCP.
+#[cfg(feature = "edge")]
 pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
 
 /// Serves an edge until it is asked to shut down.
 ///
 /// Give it a task of its own, ideally on a single-threaded runtime. The driver is exempt from tokio's cooperative budget, under which a
 /// task that serves a thousand sockets would see 128 of them at a time. It yields by itself.
+#[cfg(feature = "edge")]
 pub async fn serve(driver: EdgeDriver) {
     tokio::task::unconstrained(driver).await;
 }
