@@ -14,7 +14,7 @@ pub enum Command {
     /// Serve.
     Run(ConfigArgs),
     /// Say whether the configuration is good, and what it is.
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Show it all in one process.
     Demo(DemoArgs),
     /// Be a client, with lines for packets.
@@ -86,6 +86,17 @@ impl ConfigArgs {
     }
 }
 
+/// The configuration to check, and how to print the answer.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the answer as JSON on standard output, errors as well
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How the demonstration goes.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoArgs {
@@ -137,7 +148,7 @@ enum Sub {
     /// Be a backend that sends every packet back
     Echo(EchoArgs),
     /// Say whether the configuration is good, and where each value comes from
-    Check(ConfigArgs),
+    Check(CheckArgs),
 }
 
 /// Reads a command line; its first word, the path of the program, is not looked at.
@@ -156,8 +167,9 @@ pub fn parse(
     let (name, chosen) = match cli.command {
         None => return Ok(Command::Run(before)),
         Some(Sub::Run(args)) => return before.and(args).map(Command::Run).map_err(&mut conflict),
-        Some(Sub::Check(args)) => {
-            return before.and(args).map(Command::Check).map_err(&mut conflict);
+        Some(Sub::Check(CheckArgs { config, json })) => {
+            let config = before.and(config).map_err(&mut conflict)?;
+            return Ok(Command::Check(CheckArgs { config, json }));
         }
         Some(Sub::Demo(args)) => ("demo", Command::Demo(args)),
         Some(Sub::Connect(args)) => ("connect", Command::Connect(args)),
@@ -254,18 +266,20 @@ mod tests {
             let Command::Check(args) = good(line) else {
                 panic!("{line}: not check")
             };
-            assert_eq!(args.config, Some(PathBuf::from("f")), "{line}");
-            assert_eq!(args.arguments().len(), 2, "{line}");
+            assert_eq!(args.config.config, Some(PathBuf::from("f")), "{line}");
+            assert_eq!(args.config.arguments().len(), 2, "{line}");
+            assert!(!args.json, "{line}");
         }
         assert_eq!(good("--config f run"), good("run --config f"));
-        assert_eq!(good("check"), Command::Check(ConfigArgs::default()));
-        let config = Some(PathBuf::from("f"));
+        assert_eq!(good("check"), Command::Check(CheckArgs::default()));
+        let config = ConfigArgs {
+            config: Some(PathBuf::from("f")),
+            ..ConfigArgs::default()
+        };
+        let json = true;
         assert_eq!(
-            good("check --config f"),
-            Command::Check(ConfigArgs {
-                config,
-                ..ConfigArgs::default()
-            })
+            good("check --config f --json"),
+            Command::Check(CheckArgs { config, json })
         );
     }
 

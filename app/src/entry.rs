@@ -8,8 +8,8 @@ use std::process::ExitCode;
 #[cfg(unix)]
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{self, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
-use crate::config::{self, LogLevel, Note, Problems, Settings, WhenMissing};
+use crate::cli::{self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
+use crate::config::{self, Loaded, LogLevel, Note, Problems, Report, Settings, WhenMissing};
 #[cfg(unix)]
 use crate::inherited;
 use crate::logging;
@@ -101,14 +101,21 @@ impl Task {
 /// The last words of a process that has nothing more to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ending {
-    /// 0: what was asked for, on standard output. Else what is wrong, on standard error.
     code: u8,
+    /// An answer goes to standard output, a refusal to standard error.
+    to: Output,
     text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Standard,
+    Error,
 }
 
 impl Ending {
     fn end(self) -> ExitCode {
-        if self.code == 0 {
+        if self.to == Output::Standard {
             // Output that nobody reads is no error.
             let _ = std::io::stdout().write_all(self.text.as_bytes());
         } else {
@@ -125,6 +132,7 @@ impl Ending {
             format!("{program}: {count} problem{plural} in the configuration, {so}:\n{problems}\n");
         Ending {
             code: EXIT_USAGE,
+            to: Output::Error,
             text,
         }
     }
@@ -137,9 +145,13 @@ fn prepare(
     directory: &Path,
 ) -> Result<(Task, Option<Note>), Ending> {
     let command = cli::parse(program, words).map_err(|error| {
-        let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+        let (code, to) = match error.use_stderr() {
+            true => (EXIT_USAGE, Output::Error),
+            false => (0, Output::Standard),
+        };
         Ending {
             code,
+            to,
             text: error.to_string(),
         }
     })?;
@@ -158,21 +170,44 @@ fn prepare(
             }
             Err(problems) => Err(Ending::refusal(program, "nothing was started", &problems)),
         },
-        Command::Check(args) => Err(match load(&args, WhenMissing::Leave) {
-            Ok((loaded, note)) => {
-                let file = args
-                    .config
-                    .as_deref()
-                    .unwrap_or(Path::new(config::DEFAULT_FILE));
-                let about =
-                    note.map_or_else(|| file.display().to_string(), |note| note.to_string());
+        Command::Check(CheckArgs { config: args, json }) => {
+            let loaded = load(&args, WhenMissing::Leave);
+            let file = args.config.as_deref();
+            let file = file.unwrap_or(Path::new(config::DEFAULT_FILE));
+            let file = file.display().to_string();
+            Err(if json {
                 Ending {
-                    code: 0,
-                    text: format!("# Good: {about}\n\n{}", loaded.describe()),
+                    code: if loaded.is_ok() { 0 } else { EXIT_USAGE },
+                    to: Output::Standard,
+                    text: Report::new(program, file, &loaded).to_json(),
                 }
-            }
-            Err(problems) => Ending::refusal(program, "an edge would not start", &problems),
-        }),
+            } else {
+                checked(program, file, loaded)
+            })
+        }
+    }
+}
+
+/// The answer of `check` for people.
+fn checked(
+    program: &str,
+    file: String,
+    loaded: Result<(Loaded, Option<Note>), Problems>,
+) -> Ending {
+    let (loaded, note) = match loaded {
+        Ok(loaded) => loaded,
+        Err(problems) => return Ending::refusal(program, "an edge would not start", &problems),
+    };
+    let about = note.map_or(file, |note| note.to_string());
+    let mut text = format!("# Good: {about}\n");
+    for warning in loaded.warnings() {
+        text.push_str(&format!("# Warning: {warning}\n"));
+    }
+    text.push_str(&format!("\n{}", loaded.describe()));
+    Ending {
+        code: 0,
+        to: Output::Standard,
+        text,
     }
 }
 
@@ -198,7 +233,7 @@ mod tests {
 
     #[test]
     fn check_prints_what_is_in_effect_and_ends_with_0() {
-        let Ending { code, text } = ending("check --listen ::1:5");
+        let Ending { code, text, .. } = ending("check --listen ::1:5");
         assert_eq!(code, 0, "{text}");
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
@@ -208,7 +243,7 @@ mod tests {
         let listen = "listener.address = \"[::1]:5\" # from --listen, default \"127.0.0.1:42000\"";
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(lines.iter().any(|line| words(line) == listen), "{text}");
-        let Ending { code, text } = ending("check --config default.toml");
+        let Ending { code, text, .. } = ending("check --config default.toml");
         assert_eq!(code, 0, "{text}");
         assert!(text.starts_with("# Good: default.toml\n\n"), "{text}");
     }
@@ -224,6 +259,7 @@ mod tests {
         );
         let expected = |so: &str| Ending {
             code: 2,
+            to: Output::Error,
             text: format!("voltlane: 2 problems in the configuration, {so}:\n{problems}"),
         };
         assert_eq!(
@@ -242,6 +278,7 @@ mod tests {
             one,
             Ending {
                 code: 2,
+                to: Output::Error,
                 text: says.to_owned()
             }
         );

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use voltlane_core::keys::KeyPair;
 use zeroize::Zeroizing;
 
+use crate::config::Fault;
 use crate::disk::{self, Readers};
 
 const ALGORITHM: &str = "secp256k1";
@@ -19,6 +20,11 @@ const MAX_FILE_BYTES: usize = 1_024;
 const ALL_OF_OTHERS: u32 = 0o007;
 const WRITE_OF_GROUP: u32 = 0o020;
 const READ_OF_GROUP: u32 = 0o040;
+
+const EXPOSED: &str = "others may read or write it";
+const CLOSE: &str = "make it mode 0600, or 0640 for its group to read it";
+/// A warning, of `check` and of a start.
+pub(crate) const READABLE_BY_GROUP: &str = "the group of the key file may read the key";
 
 /// Why there is no key. It never says anything of what is in the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +54,7 @@ pub enum KeyFileError {
         kind: &'static str,
     },
     /// Everybody can read the file, so the key is theirs as well, or its group can replace it.
-    #[error("{path}: others may read or write it (mode {mode:04o}); make it mode 0600, or 0640 for its group to read it", path = path.display())]
+    #[error("{path}: {EXPOSED} (mode {mode:04o}); {CLOSE}", path = path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -61,6 +67,19 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl KeyFileError {
+    /// As a fault of the configuration that names the file.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            KeyFileError::Exposed { path, mode } => {
+                let path = path.display();
+                Fault::new(format!("{path}: {EXPOSED} (mode {mode:04o})")).remedy(CLOSE)
+            }
+            other => Fault::new(other.to_string()),
+        }
+    }
 }
 
 /// The key in the file `path`, or the one that `make` makes: kept in `path` when that file is missing, and forgotten at the

@@ -57,7 +57,7 @@ fn bounds_of_every_number() {
                     Ok(_) => Vec::new(),
                     Err(problems) => problems
                         .iter()
-                        .map(|problem| problem.message.clone())
+                        .map(|problem| problem.fault.to_string())
                         .collect(),
                 };
                 let in_range = (low..=high).contains(&number);
@@ -180,7 +180,12 @@ fn a_slip_in_any_key_is_found() {
                 ..Sources::default()
             })
             .expect_err("no such key");
-            let message = &problems.iter().next().expect("one problem").message;
+            let message = problems
+                .iter()
+                .next()
+                .expect("one problem")
+                .fault
+                .to_string();
             assert!(message.contains(key.path), "{misspelt}: {message}");
         }
     }

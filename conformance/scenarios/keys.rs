@@ -61,6 +61,46 @@ fn a_file_that_its_group_may_read_is_taken_with_a_warning() {
     }
 }
 
+/// `check` warns as a start does, and tells the path of the key and never the key.
+#[test]
+fn check_warns_of_a_key_file_that_its_group_may_read() {
+    let (backend, directory) = (Backend::bind(), Directory::new());
+    start(&directory, &backend).stop();
+    let file = directory.read("edge.key").expect("made");
+    let key = file.split_whitespace().last().expect("the digits");
+    assert_eq!(key.len(), 64);
+    let check = |arguments: &[&str], mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(directory.file("edge.key"), mode).expect("our own file");
+        let checked = crate::PROGRAM.run(&directory, arguments);
+        assert!(!checked.stdout.contains(key) && !checked.stderr.contains(key));
+        checked
+    };
+    const SAYS: &str = "the group of the key file may read the key (mode 0640)";
+    for mode in [0o600, 0o640] {
+        let is_warned = mode == 0o640;
+        let text = check(&["check"], mode);
+        assert_eq!(text.code, Some(0), "{text:?}");
+        assert_eq!(text.stdout.contains(SAYS), is_warned, "{text:?}");
+        let json = check(&["check", "--json"], mode);
+        assert_eq!(json.code, Some(0), "{json:?}");
+        let report: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+        assert_eq!(report["values"]["general.key_file"]["value"], "edge.key");
+        let warnings = report["warnings"].as_array().expect("a list");
+        assert_eq!(warnings.len(), usize::from(is_warned), "{report}");
+        if let Some(warning) = warnings.first() {
+            assert_eq!(warning["what"], SAYS);
+            assert_eq!(warning["key"], "general.key_file");
+            assert_eq!(warning["place"]["source"], "file");
+        }
+    }
+    let exposed = check(&["check", "--json"], 0o644);
+    assert_eq!(exposed.code, Some(2), "{exposed:?}");
+    let report: serde_json::Value = serde_json::from_str(&exposed.stdout).expect("JSON");
+    let remedy = "make it mode 0600, or 0640 for its group to read it";
+    assert_eq!(report["errors"][0]["remedy"], remedy);
+}
+
 #[test]
 fn a_file_that_holds_no_key_or_that_others_can_read_is_refused_and_left_alone() {
     let (backend, directory) = (Backend::bind(), Directory::new());

@@ -6,7 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use conformance::{Backend, Client, Directory, Edge, Frames, Link, Process, Signal, own_host};
+use conformance::{
+    Backend, Client, Directory, Edge, Finished, Frames, Link, Process, Signal, own_host,
+};
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 /// The numbered cases that the loader is held to, here through `check` of the binary.
@@ -65,10 +68,10 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 impl Configuration {
-    /// Runs `check` on it; what is not as the case says.
-    fn check(&self) -> Result<(), String> {
+    /// Runs `check` on it, with these arguments.
+    fn run(&self, arguments: &[&str]) -> Finished {
         let directory = Directory::new();
-        let mut command = crate::PROGRAM.command(&directory, &["check"]);
+        let mut command = crate::PROGRAM.command(&directory, arguments);
         for (name, contents) in &self.parts {
             let lines = contents.split(|&byte| byte == b'\n');
             let pairs = lines.filter_map(|line| {
@@ -87,7 +90,12 @@ impl Configuration {
                 }
             }
         }
-        let checked = Process::start(command).end();
+        Process::start(command).end()
+    }
+
+    /// What `check` says that is not as the case says.
+    fn check(&self) -> Result<(), String> {
+        let checked = self.run(&["check"]);
         let is_good = self.says[0] == "good";
         let said: Vec<String> = match is_good {
             true => checked.stdout.lines().map(one_blank).collect(),
@@ -105,6 +113,62 @@ impl Configuration {
         }
         Err(format!("{}: {checked:?}", self.number))
     }
+
+    /// What `check --json` says that is not as the case says.
+    fn check_as_data(&self) -> Result<(), String> {
+        let checked = self.run(&["check", "--json"]);
+        let failed = |what: &str| Err(format!("{}: {what}: {checked:?}", self.number));
+        let Ok(report) = serde_json::from_str::<Value>(&checked.stdout) else {
+            return failed("no JSON");
+        };
+        let is_good = self.says[0] == "good";
+        let code = if is_good { 0 } else { 2 };
+        let errors = report["errors"].as_array().expect("a list");
+        let texts = errors.iter().map(|error| error["text"].as_str());
+        let says = self.says.iter().filter(|_| !is_good).map(String::as_str);
+        if report["good"] != is_good || checked.code != Some(code) {
+            return failed("another verdict");
+        }
+        if !texts.eq(says.map(Some)) {
+            return failed("other errors");
+        }
+        // The same in parts, for programs.
+        for error in errors {
+            let place = &error["place"];
+            let has_place = match place["source"].as_str() {
+                // No line where the encoding of the whole is wrong, no column where that of a line is.
+                Some("file") => {
+                    let is_placed = place["line"].is_u64() && place["column"].is_u64();
+                    let is_encoding = error["what"]
+                        .as_str()
+                        .is_some_and(|what| what.contains("UTF"));
+                    place["file"] == "connserver.toml" && (is_placed || is_encoding)
+                }
+                Some("dotenv") => place["line"].is_u64() || error["written"].is_null(),
+                Some("environment") => place["variable"].is_string(),
+                Some("argument") => place["option"].is_string(),
+                _ => false,
+            };
+            let what = error["what"].as_str().unwrap_or_default();
+            let text = error["text"].as_str().unwrap_or_default();
+            let remedy = error["remedy"].as_str().unwrap_or_default();
+            if !has_place || what.is_empty() || !text.ends_with(remedy) {
+                return failed("a part is missing");
+            }
+        }
+        let values = report["values"].as_object();
+        if values.is_some() != is_good {
+            return failed("values");
+        }
+        for line in self.says[1..].iter().filter(|_| is_good) {
+            let (path, _) = line.split_once(" = ").expect("a value");
+            let source = report["values"][path]["place"]["source"].as_str();
+            if source.is_none_or(|source| source == "default") {
+                return failed(path);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn one_blank(line: &str) -> String {
@@ -118,8 +182,89 @@ fn every_configuration_of_the_table_is_told_by_check_as_by_the_loader() {
         .flat_map(configurations)
         .collect();
     assert!(cases.len() > 150, "{}", cases.len());
-    let failures: Vec<_> = cases.iter().filter_map(|case| case.check().err()).collect();
+    let failures: Vec<_> = cases
+        .iter()
+        .flat_map(|case| [case.check().err(), case.check_as_data().err()])
+        .flatten()
+        .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A program reads the place, the fault and the remedy without taking lines of text apart.
+#[test]
+fn check_says_it_all_as_data() {
+    let directory = Directory::new();
+    let config = "[clients]\nchannel_capacity = 100\nchanel_bytes = 5\n  max_stale_clients = -1\n";
+    directory.write("connserver.toml", config);
+    let report = |arguments: &[&str], code| {
+        let mut command = crate::PROGRAM.command(&directory, arguments);
+        command.env("VOLTLANE_MASTER_CHANNEL_CAPACITY", "55");
+        let checked = Process::start(command).end();
+        assert_eq!(checked.code, Some(code), "{checked:?}");
+        assert_eq!(checked.stderr, "", "all of it is the answer");
+        serde_json::from_str::<Value>(&checked.stdout).expect("JSON")
+    };
+    let wrong = report(&["check", "--json"], 2);
+    assert_eq!(
+        (&wrong["good"], &wrong["values"]),
+        (&json!(false), &json!(null))
+    );
+    assert_eq!(wrong["program"], crate::PROGRAM.name());
+    assert_eq!(wrong["file"], "connserver.toml");
+    let range = "must be a whole number from 0 to 16777216";
+    let unknown = "unknown key; did you mean clients.channel_bytes?";
+    assert_eq!(
+        wrong["errors"],
+        json!([
+            {
+                "key": null,
+                "place": {"source": "file", "file": "connserver.toml", "line": 3, "column": 1},
+                "written": "clients.chanel_bytes",
+                "value": "5",
+                "what": "unknown key",
+                "remedy": "did you mean clients.channel_bytes?",
+                "text": format!("connserver.toml:3: clients.chanel_bytes = 5: {unknown}"),
+            },
+            {
+                "key": "clients.max_stale_clients",
+                "place": {"source": "file", "file": "connserver.toml", "line": 4, "column": 3},
+                "written": "clients.max_stale_clients",
+                "value": "-1",
+                "what": "the value is not allowed",
+                "remedy": range,
+                "text": format!("connserver.toml:4: clients.max_stale_clients = -1: {range}"),
+            },
+        ])
+    );
+
+    directory.write("connserver.toml", "[clients]\nchannel_capacity = 100\n");
+    let good = report(&["check", "--json", "--master", "[::1]:9"], 0);
+    assert_eq!((&good["good"], &good["errors"]), (&json!(true), &json!([])));
+    let (values, capacity) = (&good["values"], "clients.channel_capacity");
+    let place = json!({"source": "file", "file": "connserver.toml", "line": 2, "column": 1});
+    assert_eq!(
+        values[capacity],
+        json!({"value": 100, "default": 8192, "unit": null, "place": place, "is_lowered": false})
+    );
+    let missed = &values["clients.missed_packets_buffer_size"];
+    assert_eq!(
+        (&missed["value"], &missed["is_lowered"]),
+        (&json!(50), &json!(true))
+    );
+    assert_eq!(values["master.address"]["value"], "[::1]:9");
+    assert_eq!(
+        values["master.address"]["place"],
+        json!({"source": "argument", "option": "--master"})
+    );
+    let variable = json!({"source": "environment", "variable": "VOLTLANE_MASTER_CHANNEL_CAPACITY"});
+    assert_eq!(values["master.channel_capacity"]["place"], variable);
+    assert_eq!(values["listener.keep_alive_secs"]["unit"], "seconds");
+    assert_eq!(
+        values["limits.exempt"]["value"],
+        json!(["127.0.0.0/8", "::1/128"])
+    );
+    assert_eq!(values["metrics.address"]["value"], json!(null));
+    assert!(good["worst_case_bytes"]["link"].is_u64(), "{good}");
 }
 
 /// A place to listen at that no other test has.

@@ -23,7 +23,7 @@ use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
 use crate::config::{Address, Settings};
 use crate::entry::ReadAgain;
-use crate::key_file::{load_or_make_key, mode_for_group};
+use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
 use crate::logging;
 use crate::memory::{Ebb, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
@@ -54,7 +54,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     if let Some(path) = &settings.general.key_file
         && let Some(mode) = mode_for_group(path)
     {
-        warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "the group of the key file may read the key");
+        warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "{READABLE_BY_GROUP}");
     }
     let resources = Resources::raise_and_measure();
     let config = settings.edge_config(resources);

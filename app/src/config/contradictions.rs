@@ -1,8 +1,10 @@
 //! Values that are good each by itself and cannot be right together.
 
+use serde::Serialize;
+
 use super::keys::Settings;
 use super::load::Build;
-use super::problem::{Origin, Problem};
+use super::problem::{Fault, Origin, Problem};
 use super::value::{Enforce, ProxyProtocol};
 
 /// The length before every packet (SPEC section 3).
@@ -11,7 +13,7 @@ const LENGTH_BYTES: u128 = 4;
 const LINK_HEADER_BYTES: u128 = 13;
 
 /// The keys that are compared, and what is wrong with them if something is.
-type Rule = (&'static [&'static str], fn(&Settings) -> Option<String>);
+type Rule = (&'static [&'static str], fn(&Settings) -> Option<Fault>);
 
 const RULES: &[Rule] = &[
     (
@@ -25,9 +27,10 @@ const RULES: &[Rule] = &[
                 settings.clients.channel_capacity,
             );
             (missed > capacity).then(|| {
-            format!("clients.missed_packets_buffer_size ({missed}) is above clients.channel_capacity ({capacity}): \
-                     what was missed has to fit into the client's queue; the capacity is better at least {}",
-                    u64::from(missed) * 2)
+            let what = format!("clients.missed_packets_buffer_size ({missed}) is above clients.channel_capacity ({capacity}): \
+                                what was missed has to fit into the client's queue");
+            let better = u64::from(missed) * 2;
+            Fault::new(what).remedy(format!("the capacity is better at least {better}"))
         })
         },
     ),
@@ -43,15 +46,15 @@ const RULES: &[Rule] = &[
                 settings.clients.channel_bytes,
             );
             (settings.clients.missed_packets_buffer_size > 0 && missed > queue).then(|| {
-                format!("clients.missed_packets_buffer_bytes ({missed}) is above clients.channel_bytes ({queue}): \
-                         what was missed has to fit into the client's queue")
+                Fault::new(format!("clients.missed_packets_buffer_bytes ({missed}) is above clients.channel_bytes ({queue}): \
+                         what was missed has to fit into the client's queue"))
             })
         },
     ),
     (&["listener.address", "master.address"], |settings| {
         (settings.listener.address == settings.master.address).then(|| {
-            format!("listener.address and master.address are both {}: the edge would be its own backend",
-                    settings.master.address)
+            Fault::new(format!("listener.address and master.address are both {}: the edge would be its own backend",
+                    settings.master.address))
         })
     }),
     (&["metrics.address", "listener.address"], |settings| {
@@ -59,15 +62,18 @@ const RULES: &[Rule] = &[
             settings.metrics.address.as_ref()?,
             &settings.listener.address,
         );
-        (metrics == listener && listener.port() != 0)
-            .then(|| format!("metrics.address and listener.address are both {listener}"))
+        (metrics == listener && listener.port() != 0).then(|| {
+            Fault::new(format!(
+                "metrics.address and listener.address are both {listener}"
+            ))
+        })
     }),
     (
         &["listener.proxy_protocol", "listener.trusted_proxies"],
         |settings| {
             let listener = &settings.listener;
             (listener.proxy_protocol == ProxyProtocol::Required && listener.trusted_proxies.0.is_empty()).then(|| {
-            "listener.proxy_protocol is \"required\" and listener.trusted_proxies is empty: nobody could connect".to_owned()
+            Fault::new("listener.proxy_protocol is \"required\" and listener.trusted_proxies is empty: nobody could connect")
         })
         },
     ),
@@ -83,8 +89,8 @@ const RULES: &[Rule] = &[
             let WorstCase { client, link, .. } = WorstCase::of(settings);
             let (most, needed) = (settings.limits.max_memory_bytes, client + link);
             (most > 0 && u128::from(most) < needed).then(|| {
-                format!("limits.max_memory_bytes ({most}) is less than the {needed} bytes that the queues and buffers of the \
-                         backend and of a single client may hold")
+                Fault::new(format!("limits.max_memory_bytes ({most}) is less than the {needed} bytes that the queues and buffers of the \
+                         backend and of a single client may hold"))
             })
         },
     ),
@@ -113,9 +119,9 @@ const RULES: &[Rule] = &[
             } = WorstCase::of(settings);
             let (total, most) = (clients.unwrap_or(0) + away + link, isize::MAX as u128);
             (total > most).then(|| {
-                format!("the queues and buffers of limits.max_connections ({}) and clients.max_stale_clients ({}) clients \
+                Fault::new(format!("the queues and buffers of limits.max_connections ({}) and clients.max_stale_clients ({}) clients \
                      and of the backend come to {total} bytes in the worst case; a process can address {most}",
-                    settings.limits.max_connections, settings.clients.max_stale_clients)
+                    settings.limits.max_connections, settings.clients.max_stale_clients))
             })
         },
     ),
@@ -127,7 +133,7 @@ pub(super) fn check(build: &mut Build) {
         if !paths.iter().all(|path| build.is_sound(path)) {
             continue;
         }
-        let Some(message) = broken(&build.settings) else {
+        let Some(fault) = broken(&build.settings) else {
             continue;
         };
         // The one to be named is the first that somebody set: the others are only what it collides with.
@@ -139,14 +145,15 @@ pub(super) fn check(build: &mut Build) {
             origin: build.origin(path),
             written: None,
             value: None,
-            message,
+            fault,
+            key: Some(path),
         });
     }
 }
 
 /// The bytes that the limits allow to be held at once, if every queue of its kind is full. The sums cannot overflow:
 /// every count is at most 2^24 and every size at most 2^40.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WorstCase {
     /// One connected client: its queue and a packet that is coming in.
     pub client: u128,

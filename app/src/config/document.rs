@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, SECTIONS, Section};
 use super::load::Build;
-use super::problem::{Origin, Problem};
+use super::problem::{Fault, Origin, Problem};
 use super::value::Raw;
 use super::{retired, suggest};
 
@@ -19,12 +19,13 @@ const DUPLICATE: &str = "duplicate key";
 pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
     let text = match text_of(bytes) {
         Ok(text) => text,
-        Err(Unreadable { line, message }) => {
+        Err(Unreadable { line, fault }) => {
             let origin = Origin::File {
                 name: name.to_owned(),
                 line,
+                column: 0,
             };
-            build.problem(Problem::of_file(origin, message));
+            build.problem(Problem::of_file(origin, fault));
             return false;
         }
     };
@@ -44,10 +45,12 @@ pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
     };
     for error in errors {
         // One problem for a line is enough: the others follow from the first.
-        let line = error.span().map_or(0, |span| file.line(span.start));
-        file.broken_lines
-            .entry(line)
-            .or_insert_with(|| Some(error.message().to_owned()));
+        let at = error.span().map(|span| span.start);
+        let line = at.map_or(0, |at| file.line(at));
+        file.broken_lines.entry(line).or_insert_with(|| Broken {
+            at,
+            complaint: Some(error.message().to_owned()),
+        });
     }
     file.root(document.get_ref());
     file.report_broken_lines();
@@ -55,18 +58,23 @@ pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
 }
 
 /// Why bytes are no text.
-pub(super) struct Unreadable {
+struct Unreadable {
     /// The line, from 1; 0 if the whole is meant.
-    pub(super) line: usize,
-    pub(super) message: String,
+    line: usize,
+    fault: Fault,
+}
+
+/// A text in another encoding.
+pub(super) fn utf16() -> Fault {
+    Fault::new("this is UTF-16").remedy("save it as UTF-8")
 }
 
 /// UTF-8, with or without the mark that some editors put before it.
-pub(super) fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
+fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Unreadable {
             line: 0,
-            message: "this is UTF-16; save it as UTF-8".into(),
+            fault: utf16(),
         });
     }
     let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
@@ -75,7 +83,7 @@ pub(super) fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
             .iter()
             .filter(|&&byte| byte == b'\n')
             .count(),
-        message: "not UTF-8 text".into(),
+        fault: Fault::new("not UTF-8 text"),
     })
 }
 
@@ -85,8 +93,16 @@ struct File<'a> {
     build: &'a mut Build,
     /// The offset of the first byte of every line.
     line_starts: Vec<usize>,
-    /// The parser's complaint about each line that is not TOML; `None` once a problem with the line is reported.
-    broken_lines: BTreeMap<usize, Option<String>>,
+    /// The lines that are not TOML.
+    broken_lines: BTreeMap<usize, Broken>,
+}
+
+/// A line that is not TOML.
+struct Broken {
+    /// The byte of the file that the parser complains of.
+    at: Option<usize>,
+    /// The parser's complaint; `None` once a problem with the line is reported.
+    complaint: Option<String>,
 }
 
 impl File<'_> {
@@ -98,11 +114,9 @@ impl File<'_> {
             match (section, value.get_ref()) {
                 (Some(section), DeValue::Table(table)) => self.section(section, table),
                 (Some(section), _) => {
-                    let message = format!(
-                        "is a section: write [{}], and its keys below it",
-                        section.name
-                    );
-                    self.wrong(section.name, name.span(), None, message);
+                    let remedy = format!("write [{}], and its keys below it", section.name);
+                    let fault = Fault::new("is a section").remedy_after_colon(remedy);
+                    self.wrong(section.name, name.span(), None, fault);
                 }
                 (None, _) => self.unknown(name.get_ref(), name.span(), value),
             }
@@ -124,15 +138,11 @@ impl File<'_> {
 
     fn known(&mut self, key: &Key, span: Range<usize>, value: &Spanned<DeValue<'_>>) {
         let line = self.line(span.start);
-        let Some(complaint) = self.broken_lines.get_mut(&line) else {
+        let origin = self.origin(span.start);
+        let Some(Broken { complaint, .. }) = self.broken_lines.get_mut(&line) else {
             let shown = self.source(value);
-            self.build.assign(
-                key.path,
-                Raw::Toml(value),
-                self.origin(line),
-                key.path,
-                shown,
-            );
+            self.build
+                .assign(key.path, Raw::Toml(value), origin, key.path, shown);
             return;
         };
         // The parser only guesses at a broken value.
@@ -153,31 +163,38 @@ impl File<'_> {
                 "the value is missing"
             };
             self.build.problem(Problem {
-                origin: self.origin(line),
+                origin,
                 written: Some(key.path.to_owned()),
                 value: value.map(str::to_owned),
-                message: format!("{hint}; must be {}", key.expected()),
+                fault: Fault::new(hint).remedy(format!("must be {}", key.expected())),
+                key: Some(key.path),
             });
         }
     }
 
     /// The lines that are not TOML and about which nothing better is known than what the parser says.
     fn report_broken_lines(&mut self) {
-        for (line, complaint) in std::mem::take(&mut self.broken_lines) {
-            let Some(complaint) = complaint else { continue };
+        for (line, broken) in std::mem::take(&mut self.broken_lines) {
+            let Some(complaint) = broken.complaint else {
+                continue;
+            };
             let source = if line == 0 {
                 String::new()
             } else {
                 self.source_line(line)
             };
             self.build.problem(Problem {
-                origin: self.origin(line),
+                origin: match broken.at {
+                    Some(at) => self.origin(at),
+                    None => Origin::whole_file(self.name),
+                },
                 written: (!source.is_empty()).then_some(source),
                 value: None,
-                message: match complaint.as_str() {
-                    DUPLICATE => "this is set a second time".to_owned(),
-                    other => format!("not TOML: {other}"),
+                fault: match complaint.as_str() {
+                    DUPLICATE => Fault::new("this is set a second time"),
+                    other => Fault::new(format!("not TOML: {other}")),
                 },
+                key: None,
             });
         }
     }
@@ -192,8 +209,9 @@ impl File<'_> {
                     .iter()
                     .map(|section| format!("[{}]", section.name))
                     .collect();
-                let message = format!("unknown section; there are {}", sections.join(", "));
-                self.wrong(path, key, None, message);
+                let remedy = format!("there are {}", sections.join(", "));
+                let fault = Fault::new("unknown section").remedy(remedy);
+                self.wrong(path, key, None, fault);
             }
             DeValue::Table(table) => {
                 for (name, value) in table {
@@ -201,9 +219,9 @@ impl File<'_> {
                 }
             }
             _ => {
-                let message = retired::for_path(path)
-                    .unwrap_or_else(|| format!("unknown key{}", suggest::for_path(path)));
-                self.wrong(path, key, Some(value), message);
+                let fault = retired::for_path(path)
+                    .unwrap_or_else(|| Fault::new("unknown key").remedy(suggest::for_path(path)));
+                self.wrong(path, key, Some(value), fault);
             }
         }
     }
@@ -213,7 +231,7 @@ impl File<'_> {
         path: &str,
         key: Range<usize>,
         value: Option<&Spanned<DeValue<'_>>>,
-        message: String,
+        fault: Fault,
     ) {
         let line = self.line(key.start);
         if self.broken_lines.contains_key(&line) {
@@ -221,17 +239,22 @@ impl File<'_> {
         }
         let value = value.map(|value| self.source(value));
         self.build.problem(Problem {
-            origin: self.origin(line),
+            origin: self.origin(key.start),
             written: Some(path.to_owned()),
             value,
-            message,
+            fault,
+            key: None,
         });
     }
 
-    fn origin(&self, line: usize) -> Origin {
+    /// The place of a byte.
+    fn origin(&self, offset: usize) -> Origin {
+        let line = self.line(offset);
+        let before = self.text.get(self.line_starts[line - 1]..offset);
         Origin::File {
             name: self.name.to_owned(),
             line,
+            column: 1 + before.map_or(0, |before| before.chars().count()),
         }
     }
 

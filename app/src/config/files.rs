@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::load::{Argument, Loaded, Sources};
-use super::problem::{Origin, Problem, Problems};
+use super::problem::{Fault, Origin, Problem, Problems};
 use super::render::default_file;
 use super::value::quoted;
 use crate::disk::{self, Readers};
@@ -81,26 +81,20 @@ pub fn load(
     let name = shown.display().to_string();
     let mut problems = Vec::new();
     let mut note = None;
-    let whole = || Origin::File {
-        name: name.clone(),
-        line: 0,
-    };
+    let of_file = |fault| Problem::of_file(Origin::whole_file(&name), fault);
+    let missing = || of_file(Fault::new("there is no such file"));
 
     // `--config <(sops -d …)` is a pipe that somebody writes to. Once.
     let may_be_a_pipe = named && !matches!(when_missing, WhenMissing::Keep { .. });
     let mut file = read(&path, may_be_a_pipe).unwrap_or_else(|message| {
-        problems.push(Problem::of_file(whole(), message));
+        problems.push(of_file(Fault::new(message)));
         Some(Vec::new())
     });
     if file.is_none() {
         match when_missing {
-            WhenMissing::Keep { has_file: true } => {
-                problems.push(Problem::of_file(whole(), "there is no such file"))
-            }
+            WhenMissing::Keep { has_file: true } => problems.push(missing()),
             WhenMissing::Keep { has_file: false } => {}
-            WhenMissing::Leave if named => {
-                problems.push(Problem::of_file(whole(), "there is no such file"))
-            }
+            WhenMissing::Leave if named => problems.push(missing()),
             WhenMissing::Leave => note = Some(Note::NotThere(shown.to_owned())),
             WhenMissing::Write => {
                 match disk::write_new(&path, default_file().as_bytes(), Readers::Usual) {
@@ -109,10 +103,8 @@ pub fn load(
                         file = Some(default_file().into_bytes());
                     }
                     Err(error) if named => {
-                        problems.push(Problem::of_file(
-                            whole(),
-                            format!("does not exist and cannot be written: {error}"),
-                        ));
+                        let what = format!("does not exist and cannot be written: {error}");
+                        problems.push(of_file(Fault::new(what)));
                     }
                     Err(error) => {
                         note = Some(Note::CouldNotWrite(shown.to_owned(), error.to_string()))
@@ -126,8 +118,8 @@ pub fn load(
         && let Some(bytes) = &file
         && bytes.last().is_some_and(|&last| last != b'\n')
     {
-        let message = "does not end with a line break: is it being written?";
-        problems.push(Problem::of_file(whole(), message));
+        let what = "does not end with a line break: is it being written?";
+        problems.push(of_file(Fault::new(what)));
     }
     let dotenv_path = directory.join(".env");
     // A directory of that name is a Python environment more often than not.
@@ -141,7 +133,7 @@ pub fn load(
             variable: String::new(),
             line: 0,
         };
-        problems.push(Problem::of_file(origin, message));
+        problems.push(Problem::of_file(origin, Fault::new(message)));
         None
     });
 
@@ -152,18 +144,18 @@ pub fn load(
         environment: std::env::vars_os().collect(),
         arguments,
     };
-    let loaded = Loaded::from_sources(&sources);
-    match &loaded {
+    let mut loaded = Loaded::from_sources(&sources);
+    match &mut loaded {
         Ok(loaded) => {
             let is_emptied = when_missing == WhenMissing::Keep { has_file: true }
                 && sources.file.is_some()
                 && !loaded.has_file();
             if is_emptied && problems.is_empty() {
-                let message = "there is neither a section nor a key in it: is it being written? For the defaults alone, \
-                               leave one [section]";
-                problems.push(Problem::of_file(whole(), message));
+                let what = "there is neither a section nor a key in it: is it being written? For the defaults alone, \
+                            leave one [section]";
+                problems.push(of_file(Fault::new(what)));
             }
-            problems.extend(problem_of_key_file(directory, loaded));
+            look_at_key_file(directory, loaded, &mut problems);
         }
         Err(others) => problems.extend(others.iter().cloned()),
     }
@@ -176,17 +168,27 @@ fn is_null_device(path: &Path) -> bool {
         .is_ok_and(|path| path == Path::new("/dev/null"))
 }
 
-/// The problem with the key file, if it exists and has one. `check` finds it before clients are refused.
-fn problem_of_key_file(directory: &Path, loaded: &Loaded) -> Option<Problem> {
+/// Adds the problem with the key file, if it exists and has one, or the warning about it. `check` finds it before clients are refused.
+fn look_at_key_file(directory: &Path, loaded: &mut Loaded, problems: &mut Vec<Problem>) {
     const KEY: &str = "general.key_file";
-    let path = loaded.settings.general.key_file.as_ref()?;
-    let error = key_file::read_key(&directory.join(path)).err()?;
-    Some(Problem {
-        origin: loaded.origin(KEY).cloned()?,
+    let Some(shown) = &loaded.settings.general.key_file else {
+        return;
+    };
+    let path = directory.join(shown);
+    let problem = |fault| Problem {
+        origin: loaded.origin(KEY).cloned().unwrap_or(Origin::Default),
         written: Some(KEY.to_owned()),
-        value: Some(quoted(&path.to_string_lossy())),
-        message: error.to_string(),
-    })
+        value: Some(quoted(&shown.to_string_lossy())),
+        fault,
+        key: Some(KEY),
+    };
+    if let Err(error) = key_file::read_key(&path) {
+        problems.push(problem(error.fault()));
+    } else if let Some(mode) = key_file::mode_for_group(&path) {
+        let what = format!("{} (mode {mode:04o})", key_file::READABLE_BY_GROUP);
+        let fault = Fault::new(what).remedy("make it mode 0600 unless the group is to have it");
+        loaded.warnings.push(problem(fault));
+    }
 }
 
 /// The bytes of a file, or `None` if there is none. The null device is an empty file, and a pipe may be one that is read.

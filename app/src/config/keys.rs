@@ -4,8 +4,11 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::address::Address;
 use super::networks::Networks;
+use super::problem::Fault;
 use super::value::{self, Announce, Enforce, LogLevel, ProxyProtocol, Raw, Value};
 
 /// One key of the configuration.
@@ -17,6 +20,7 @@ pub struct Key {
     section: &'static str,
     apply: fn(&mut Settings, Raw<'_>) -> Result<(), String>,
     show: fn(&Settings) -> String,
+    data: fn(&Settings) -> serde_json::Value,
     differs: fn(&Settings, &Settings) -> bool,
     copy: fn(&Settings, &mut Settings),
     expected: fn(&str) -> String,
@@ -64,6 +68,11 @@ impl Key {
         (self.show)(settings)
     }
 
+    /// The value in `settings`, as data.
+    pub(super) fn data(&self, settings: &Settings) -> serde_json::Value {
+        (self.data)(settings)
+    }
+
     /// Whether two configurations have different values.
     pub(super) fn differs(&self, one: &Settings, other: &Settings) -> bool {
         (self.differs)(one, other)
@@ -87,16 +96,15 @@ impl Key {
     }
 
     /// Sets the value, or says what would be right.
-    pub(super) fn apply(&self, settings: &mut Settings, raw: Raw<'_>) -> Result<(), String> {
-        (self.apply)(settings, raw).map_err(|hint| {
-            let then = if hint.is_empty() { "" } else { "; " };
-            format!("{hint}{then}must be {}", self.expected())
-        })
+    pub(super) fn apply(&self, settings: &mut Settings, raw: Raw<'_>) -> Result<(), Fault> {
+        (self.apply)(settings, raw)
+            .map_err(|hint| Fault::new(hint).remedy(format!("must be {}", self.expected())))
     }
 }
 
 /// The unit of a number, which the suffix of the key names.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Unit {
     Seconds,
     Bytes,
@@ -146,6 +154,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |settings| settings.$section.$key.show(),
+                data: |settings| serde_json::json!(settings.$section.$key),
                 differs: |one, other| one.$section.$key != other.$section.$key,
                 copy: |from, to| to.$section.$key.clone_from(&from.$section.$key),
                 expected: |unit| <$Type as Value>::expected(&$allowed, unit),

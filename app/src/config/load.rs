@@ -40,6 +40,8 @@ pub struct Loaded {
     /// Where they come from, in the order of [`keys`].
     origins: Vec<Origin>,
     has_file: bool,
+    /// What is taken, and somebody should know of.
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl Loaded {
@@ -80,7 +82,14 @@ impl Loaded {
             settings: build.settings,
             origins: build.origins,
             has_file,
+            warnings: Vec::new(),
         })
+    }
+
+    /// What is taken, and somebody should know of: only what is seen without the disk is missing after [`from_sources`](Self::from_sources).
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     /// Whether there was a file with a section or a key in it, be they all at their defaults.
@@ -140,13 +149,14 @@ impl Build {
         };
         match key.apply(&mut self.settings, raw) {
             Ok(()) => self.origins[index] = origin,
-            Err(message) => {
+            Err(fault) => {
                 self.spoilt[index] = true;
                 self.problem(Problem {
                     origin,
                     written: Some(written.to_owned()),
                     value: Some(shown),
-                    message,
+                    fault,
+                    key: Some(key.path),
                 });
             }
         }

@@ -14,6 +14,7 @@ mod load;
 mod networks;
 mod problem;
 mod render;
+mod report;
 mod retired;
 mod suggest;
 mod value;
@@ -29,6 +30,7 @@ pub use keys::{
 };
 pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;
-pub use problem::{Origin, Problem, Problems};
+pub use problem::{Fault, Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};
+pub use report::Report;
 pub use value::{Announce, Enforce, LogLevel, ProxyProtocol};

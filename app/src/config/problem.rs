@@ -1,6 +1,10 @@
 //! The problems of a configuration: one [`Problem`] for each, all reported at once.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use crate::text::excerpt;
 
@@ -8,22 +12,30 @@ use crate::text::excerpt;
 const SHOWN: usize = 80;
 
 /// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "source", rename_all = "lowercase")]
 pub enum Origin {
     /// It was not set.
     Default,
     /// The configuration file, by the name that it was given, and the line, from 1.
     File {
         /// The file.
+        #[serde(rename = "file")]
         name: String,
         /// The line, from 1; 0 when the file as a whole is meant.
+        #[serde(skip_serializing_if = "is_zero")]
         line: usize,
+        /// The character of the line, from 1; 0 when the line or the file as a whole is meant.
+        #[serde(skip_serializing_if = "is_zero")]
+        column: usize,
     },
     /// The `.env` file.
     DotEnv {
         /// The variable; empty when the file as a whole is meant.
+        #[serde(skip_serializing_if = "String::is_empty")]
         variable: String,
         /// The line, from 1; 0 when the file as a whole is meant.
+        #[serde(skip_serializing_if = "is_zero")]
         line: usize,
     },
     /// The environment of the process.
@@ -38,12 +50,27 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// A file as a whole.
+    pub(super) fn whole_file(name: &str) -> Origin {
+        Origin::File {
+            name: name.to_owned(),
+            line: 0,
+            column: 0,
+        }
+    }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 impl fmt::Display for Origin {
     /// As `check` prints it after a value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
-            Origin::File { name, line } => write!(f, "from {name}:{line}"),
+            Origin::File { name, line, .. } => write!(f, "from {name}:{line}"),
             Origin::DotEnv { variable, line } => write!(f, "from .env:{line} {variable}"),
             Origin::Environment { variable } => write!(f, "from env {variable}"),
             Origin::Argument { option } => write!(f, "from {option}"),
@@ -51,7 +78,55 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong: where, what was written, and what would be right.
+/// What is wrong, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// May be empty where the remedy says it all.
+    what: Cow<'static, str>,
+    /// Stands between the two for people.
+    joint: &'static str,
+    /// Empty if there is none to be told.
+    remedy: Cow<'static, str>,
+}
+
+impl Fault {
+    /// What is wrong, with nothing to be said of what would be right.
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Fault {
+        Fault {
+            what: what.into(),
+            joint: "; ",
+            remedy: "".into(),
+        }
+    }
+
+    /// And what would be right.
+    pub(crate) fn remedy(self, remedy: impl Into<Cow<'static, str>>) -> Fault {
+        Fault {
+            remedy: remedy.into(),
+            ..self
+        }
+    }
+
+    /// And what would be right, after a colon for people.
+    pub(super) fn remedy_after_colon(self, remedy: impl Into<Cow<'static, str>>) -> Fault {
+        Fault {
+            joint: ": ",
+            ..self.remedy(remedy)
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.what.is_empty() && !self.remedy.is_empty() {
+            f.write_str(self.joint)?;
+        }
+        f.write_str(&self.remedy)
+    }
+}
+
+/// One thing that is wrong, or that somebody should know: where, what was written, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Where it stands.
@@ -60,19 +135,42 @@ pub struct Problem {
     pub written: Option<String>,
     /// The value as it was written, if it is about one.
     pub value: Option<String>,
-    /// The mistake, and what would be right.
-    pub message: String,
+    /// What is wrong or would be right.
+    pub fault: Fault,
+    /// The key that it is about, if there is such a key.
+    pub key: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with a file as a whole.
-    pub(super) fn of_file(origin: Origin, message: impl Into<String>) -> Problem {
+    pub(super) fn of_file(origin: Origin, fault: Fault) -> Problem {
         Problem {
             origin,
             written: None,
             value: None,
-            message: message.into(),
+            fault,
+            key: None,
         }
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown = |text: &Option<String>| text.as_ref().map(|text| excerpt(text, SHOWN));
+        let what: &str = match &*self.fault.what {
+            "" => "the value is not allowed",
+            what => what,
+        };
+        let remedy = &*self.fault.remedy;
+        let mut fields = serializer.serialize_struct("Problem", 7)?;
+        fields.serialize_field("key", &self.key)?;
+        fields.serialize_field("place", &self.origin)?;
+        fields.serialize_field("written", &shown(&self.written))?;
+        fields.serialize_field("value", &shown(&self.value))?;
+        fields.serialize_field("what", what)?;
+        fields.serialize_field("remedy", &(!remedy.is_empty()).then_some(remedy))?;
+        fields.serialize_field("text", &self.to_string())?;
+        fields.end()
     }
 }
 
@@ -80,8 +178,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::Default => f.write_str("defaults")?,
-            Origin::File { name, line: 0 } => f.write_str(name)?,
-            Origin::File { name, line } => write!(f, "{name}:{line}")?,
+            Origin::File { name, line: 0, .. } => f.write_str(name)?,
+            Origin::File { name, line, .. } => write!(f, "{name}:{line}")?,
             Origin::DotEnv { line: 0, .. } => f.write_str(".env")?,
             Origin::DotEnv { line, .. } => write!(f, ".env:{line}")?,
             Origin::Environment { .. } => f.write_str("environment")?,
@@ -93,7 +191,7 @@ impl fmt::Display for Problem {
         if let Some(value) = &self.value {
             write!(f, " = {}", excerpt(value, SHOWN))?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", self.fault)
     }
 }
 
@@ -113,6 +211,12 @@ impl Problems {
         // The file, `.env`, the environment, the command line, each from the top: the order of Origin.
         problems.sort();
         Err(Problems(problems))
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Problem] {
+        &self.0
     }
 
     /// One by one.

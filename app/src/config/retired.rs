@@ -1,6 +1,7 @@
 //! Keys that there were: a configuration that still has one is told why it is gone, not that it is misspelt.
 
 use super::keys::VARIABLE_PREFIX;
+use super::problem::Fault;
 
 /// Each with what has taken its place. An entry stays for good: configurations are old.
 const RETIRED: [(&str, &str); 1] = [(
@@ -9,17 +10,17 @@ const RETIRED: [(&str, &str); 1] = [(
 )];
 
 /// Why the key `path` is gone, or nothing if there never was one.
-pub(super) fn for_path(path: &str) -> Option<String> {
+pub(super) fn for_path(path: &str) -> Option<Fault> {
     let (_, why) = RETIRED.iter().find(|(retired, _)| *retired == path)?;
-    Some(format!("no longer exists: {why}; remove the line"))
+    Some(Fault::new(format!("no longer exists: {why}")).remedy("remove the line"))
 }
 
 /// The advice for a variable such as `VOLTLANE_LIMITS_CHALLENGES_PER_SESSION`.
-pub(super) fn for_variable(variable: &str) -> Option<String> {
+pub(super) fn for_variable(variable: &str) -> Option<Fault> {
     let own_part = variable.strip_prefix(VARIABLE_PREFIX)?;
     let is_its_name = |path: &str| path.replace('.', "_").to_ascii_uppercase() == own_part;
     let (_, why) = RETIRED.iter().find(|(retired, _)| is_its_name(retired))?;
-    Some(format!("no longer exists: {why}; remove the variable"))
+    Some(Fault::new(format!("no longer exists: {why}")).remedy("remove the variable"))
 }
 
 #[cfg(test)]

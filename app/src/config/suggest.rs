@@ -2,7 +2,7 @@
 
 use super::keys::{VARIABLE_PREFIX, keys};
 
-/// "; did you mean …?" for an unknown path such as `clients.chanel_capacity`, or nothing.
+/// "did you mean …?" for an unknown path such as `clients.chanel_capacity`, or nothing.
 pub(super) fn for_path(unknown: &str) -> String {
     let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
         keys()
@@ -71,8 +71,8 @@ fn nearest(unknown: &str, candidates: impl Iterator<Item = String>) -> Vec<Strin
 fn phrase(candidates: &[String]) -> String {
     match candidates {
         [] => String::new(),
-        [one] => format!("; did you mean {one}?"),
-        [first, second] => format!("; did you mean {first} or {second}?"),
-        [first, second, third, ..] => format!("; did you mean {first}, {second} or {third}?"),
+        [one] => format!("did you mean {one}?"),
+        [first, second] => format!("did you mean {first} or {second}?"),
+        [first, second, third, ..] => format!("did you mean {first}, {second} or {third}?"),
     }
 }

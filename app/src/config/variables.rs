@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::keys::{VARIABLE_PREFIX, keys};
+use super::keys::{Key, VARIABLE_PREFIX, keys};
 use super::load::Build;
-use super::problem::{Origin, Problem};
+use super::problem::{Fault, Origin, Problem};
 use super::value::{Raw, quoted};
-use super::{retired, suggest};
+use super::{document, retired, suggest};
+
+const NOT_UTF8: &str = "not UTF-8 text";
 
 /// Reads the environment of the process into `build`.
 pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut Build) {
@@ -26,10 +28,11 @@ pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut B
             _ if is_service_link(&variable, value) => {}
             Some(value) => assign(&variable, value, origin, build),
             None => build.problem(Problem {
+                key: key_of(&variable).map(|key| key.path),
                 origin,
                 written: Some(variable),
                 value: Some(quoted(&value.to_string_lossy())),
-                message: "not UTF-8 text".into(),
+                fault: Fault::new(NOT_UTF8),
             }),
         }
     }
@@ -47,8 +50,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
             .windows(prefix.len())
             .any(|part| part == prefix)
         {
-            let message = "this is UTF-16; save it as UTF-8";
-            build.problem(Problem::of_file(place(0), message));
+            build.problem(Problem::of_file(place(0), document::utf16()));
         }
         return;
     }
@@ -59,7 +61,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
         let line = String::from_utf8_lossy(bytes);
         let is_ours = is_ours(&line);
         let problem = if is_ours && std::str::from_utf8(bytes).is_err() {
-            Some("not UTF-8 text")
+            Some(Fault::new(NOT_UTF8))
         } else {
             problem_of_line(&line)
         };
@@ -69,7 +71,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
                 text.push('\n');
                 lines.extend(is_ours.then_some(index + 1));
             }
-            Some(message) if is_ours => report_line(&line, index + 1, message, build),
+            Some(fault) if is_ours => report_line(&line, index + 1, fault, build),
             Some(_) => {}
         }
     }
@@ -82,13 +84,13 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
             line,
         };
         if let Some(first) = seen.insert(variable.clone(), line) {
-            let message = format!("this variable is set a second time, first in line {first}");
-            let value = Some(quoted(&value));
+            let what = format!("this variable is set a second time, first in line {first}");
             build.problem(Problem {
+                key: key_of(&variable).map(|key| key.path),
                 origin,
                 written: Some(variable),
-                value,
-                message,
+                value: Some(quoted(&value)),
+                fault: Fault::new(what),
             });
         } else {
             assign(&variable, &value, origin, build);
@@ -123,44 +125,53 @@ fn is_ours(line: &str) -> bool {
 }
 
 /// The problem with a line, which is an assignment, blank or a comment.
-fn problem_of_line(line: &str) -> Option<&'static str> {
+fn problem_of_line(line: &str) -> Option<Fault> {
     // The parser would take the backslash for nothing.
     let backslashes = line.bytes().rev().skip_while(u8::is_ascii_whitespace);
     if backslashes.take_while(|&byte| byte == b'\\').count() % 2 == 1 {
-        return Some("ends with a backslash; put the value in single quotes");
+        let fault = Fault::new("ends with a backslash");
+        return Some(fault.remedy("put the value in single quotes"));
     }
     let whole = format!("{line}\n");
     match dotenvy::Iter::new(whole.as_bytes()).next() {
-        Some(Err(_)) => Some(
-            "cannot be read; write NAME=value, put a value with blanks or backslashes in single quotes, and close \
-             every quote",
-        ),
+        Some(Err(_)) => Some(Fault::new("cannot be read").remedy(
+            "write NAME=value, put a value with blanks or backslashes in single quotes, and close every quote",
+        )),
         _ => None,
     }
 }
 
-fn report_line(line: &str, number: usize, message: &str, build: &mut Build) {
+fn report_line(line: &str, number: usize, fault: Fault, build: &mut Build) {
+    let name = assignment(line).split(['=', ' ', '\t']).next();
+    let key = name.and_then(key_of);
     build.problem(Problem {
         origin: place(number),
         written: Some(line.trim().to_owned()),
         value: None,
-        message: message.to_owned(),
+        fault,
+        key: key.map(|key| key.path),
     });
-    let name = assignment(line).split(['=', ' ', '\t']).next();
-    if let Some(key) = keys().find(|key| Some(key.variable().as_str()) == name) {
+    if let Some(key) = key {
         build.spoil(key.path);
     }
 }
 
+/// The key that a variable sets.
+fn key_of(variable: &str) -> Option<&'static Key> {
+    keys().find(|key| key.variable() == variable)
+}
+
 fn assign(variable: &str, value: &str, origin: Origin, build: &mut Build) {
-    match keys().find(|key| key.variable() == variable) {
+    match key_of(variable) {
         Some(key) => build.assign(key.path, Raw::Text(value), origin, variable, quoted(value)),
         None => build.problem(Problem {
             origin,
             written: Some(variable.to_owned()),
             value: Some(quoted(value)),
-            message: retired::for_variable(variable)
-                .unwrap_or_else(|| format!("unknown variable{}", suggest::for_variable(variable))),
+            fault: retired::for_variable(variable).unwrap_or_else(|| {
+                Fault::new("unknown variable").remedy(suggest::for_variable(variable))
+            }),
+            key: None,
         }),
     }
 }

@@ -298,7 +298,7 @@ impl<'a> World<'a> {
                 break;
             };
             if self.edge.client_close(key).is_some() {
-                assert_eq!(self.edge.client_output(key), [&[][..], &[]]);
+                assert_eq!(self.edge.client_output(key), [b"".as_slice(), b""]);
                 assert_eq!(self.edge.read_budget(key), 0);
                 self.peers.retain(|peer| peer.key != key);
                 self.edge

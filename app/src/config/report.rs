@@ -1,0 +1,114 @@
+//! The answer of `check`, as data.
+
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+
+use super::contradictions::WorstCase;
+use super::files::Note;
+use super::keys::{Key, Settings, Unit};
+use super::load::Loaded;
+use super::problem::{Origin, Problem, Problems};
+
+/// The answer of `check --json`. It has no secret: the path of the key file is in it, the key is not.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// The name of the program.
+    program: &'a str,
+    /// Its version.
+    version: &'static str,
+    /// Whether an edge would start.
+    good: bool,
+    /// The configuration file that was asked for.
+    file: String,
+    /// That this file is missing, so that the defaults hold.
+    note: Option<String>,
+    /// Every key with its value; `None` if anything is wrong.
+    values: Option<Values<'a>>,
+    /// The most that all queues may hold; `None` if anything is wrong.
+    worst_case_bytes: Option<WorstCase>,
+    warnings: &'a [Problem],
+    errors: &'a [Problem],
+}
+
+impl<'a> Report<'a> {
+    /// The report on `file`, which was loaded or has problems.
+    #[must_use]
+    pub fn new(
+        program: &'a str,
+        file: String,
+        loaded: &'a Result<(Loaded, Option<Note>), Problems>,
+    ) -> Self {
+        let report = Report {
+            program,
+            version: env!("CARGO_PKG_VERSION"),
+            good: loaded.is_ok(),
+            file,
+            note: None,
+            values: None,
+            worst_case_bytes: None,
+            warnings: &[],
+            errors: &[],
+        };
+        match loaded {
+            Ok((loaded, note)) => Report {
+                note: note.as_ref().map(Note::to_string),
+                values: Some(Values(loaded)),
+                worst_case_bytes: Some(WorstCase::of(&loaded.settings)),
+                warnings: loaded.warnings(),
+                ..report
+            },
+            Err(problems) => Report {
+                errors: problems.as_slice(),
+                ..report
+            },
+        }
+    }
+
+    /// As JSON, over several lines.
+    ///
+    /// # Panics
+    /// Never: every key of a map is a text, and no value refuses to be written.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("a report is JSON");
+        json.push('\n');
+        json
+    }
+}
+
+/// Every key by its path, in the order of the file.
+#[derive(Debug)]
+struct Values<'a>(&'a Loaded);
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let defaults = Settings::default();
+        let mut map = serializer.serialize_map(None)?;
+        for (key, origin) in self.0.entries() {
+            map.serialize_entry(key.path, &Entry::new(key, origin, self.0, &defaults))?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    value: serde_json::Value,
+    default: serde_json::Value,
+    unit: Option<Unit>,
+    place: &'a Origin,
+    /// Other keys make it less than its default.
+    is_lowered: bool,
+}
+
+impl<'a> Entry<'a> {
+    fn new(key: &Key, origin: &'a Origin, loaded: &Loaded, defaults: &Settings) -> Self {
+        Entry {
+            value: key.data(&loaded.settings),
+            default: key.data(defaults),
+            unit: key.unit(),
+            place: origin,
+            is_lowered: *origin == Origin::Default && key.differs(defaults, &loaded.settings),
+        }
+    }
+}
