@@ -1,4 +1,4 @@
-//! The adapter's part: reads, writes and closes exactly as the contract of the edge machine has it.
+//! The adapter's part: reads, writes and closes exactly as the contract of the edge machine requires.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -26,13 +26,13 @@ mod kind {
     pub(super) const SHUTDOWN: u8 = 11;
 }
 
-/// The first `count` bytes of what an edge shows in two parts.
+/// Returns the first `count` bytes of the two slices that an edge shows.
 fn first_bytes(shown: [&[u8]; 2], count: usize) -> Vec<u8> {
     let first = shown[0].len().min(count);
     [&shown[0][..first], &shown[1][..count - first]].concat()
 }
 
-/// What a transport did not take, in words.
+/// Describes what a transport did not take.
 fn rest_of(bytes: usize) -> String {
     if bytes == 0 {
         String::new()
@@ -41,11 +41,11 @@ fn rest_of(bytes: usize) -> String {
     }
 }
 
-/// Turns in a row of serving at one instant in which no byte moves, for each connection; more is a loop without an end.
+/// How many turns in a row, per connection and instant, may move no byte. More means an endless loop.
 const IDLE_TURNS: usize = 10_000;
 
 impl World<'_> {
-    /// After every call of the edge: compare, and note whom to serve.
+    /// After every call of the edge: compares it with the model, and records whom to serve.
     pub(super) fn finish_step(&mut self) {
         self.steps += 1;
         let mut touched = Vec::new();
@@ -66,7 +66,7 @@ impl World<'_> {
         self.ready.push_back(Work::Link);
     }
 
-    /// A connection with something to do that nobody is waiting for would never be served.
+    /// Checks that every connection with something to do was named or is waited for. Otherwise it would never be served.
     fn check_told(&mut self, touched: &[u32]) {
         let waits = |conn: &u32| {
             let state = &self.conns[*conn as usize];
@@ -128,7 +128,7 @@ impl World<'_> {
         self.finish_step();
     }
 
-    /// After everything that is due at an instant was served, nothing may ask for the same instant again.
+    /// Checks that, after everything due at an instant was served, nothing asks for the same instant again.
     pub(super) fn check_served(&mut self) {
         let now = self.now;
         if let Some(due) = self
@@ -178,8 +178,8 @@ impl World<'_> {
         }
     }
 
-    /// All that could be noticed of all sessions, if `conn` is of none of them; before it, how often a connection without one had a
-    /// right to change that.
+    /// Returns a fingerprint of everything observable of all sessions, if `conn` has none of them, preceded by how often such a connection
+    /// had a right to change that.
     fn bystanders(&self, conn: u32) -> Option<(u64, u64)> {
         if self.model.is_attached(conn) || self.plan.options.max_memory_bytes > 0 {
             return None;
@@ -189,7 +189,7 @@ impl World<'_> {
         Some((self.model.rightful_changes(), hasher.finish()))
     }
 
-    /// Whatever came of a connection that has no session: no session has changed, bit for bit.
+    /// Checks that nothing a connection without a session did has changed any session, bit for bit.
     fn check_bystanders(&mut self, conn: u32, before: Option<(u64, u64)>) {
         let Some((before, after)) = before.zip(self.bystanders(conn)) else {
             return;
@@ -209,13 +209,13 @@ impl World<'_> {
             return self.close_conn(conn, abrupt);
         }
         if self.write_client(conn) || self.is_over() {
-            // Something was written: the edge has changed, so this connection is looked at again.
+            // Something was written, so the edge has changed: look at this connection again.
             return self.ready.push_back(Work::Serve(conn));
         }
         self.read_client(conn);
     }
 
-    /// True when bytes were written.
+    /// Writes to a client. Returns true when bytes were written.
     fn write_client(&mut self, conn: u32) -> bool {
         let (now, place) = (self.now, conn as usize);
         let chunk = self.plan.options.write_chunk as usize;
@@ -234,7 +234,7 @@ impl World<'_> {
         let bytes = first_bytes(output, count);
         let mut arrivals = Vec::new();
         state.down.write(now, &bytes, &mut arrivals);
-        // A transport that takes some bytes now and the rest a little later: what is between must be seen by nobody.
+        // The transport takes some bytes now and the rest a little later. Nobody must be able to see the state in between.
         if count < waiting && chunk > 0 && state.rng.chance(30) {
             state.blocked = true;
             let later = now + state.rng.below(3_000_000);
@@ -300,7 +300,7 @@ impl World<'_> {
         }
     }
 
-    /// The transport of a connection has ended by itself.
+    /// Handles a connection whose transport has ended by itself.
     pub(super) fn conn_closed(&mut self, conn: u32, cause: Closed) {
         let now = self.now;
         let Some(key) = self
@@ -453,7 +453,7 @@ impl World<'_> {
         }
     }
 
-    /// True when bytes were written.
+    /// Writes to the link. Returns true when bytes were written.
     fn write_link(&mut self) -> bool {
         let (now, chunk) = (self.now, self.plan.options.write_chunk as usize);
         let Some(link) = self.link.as_mut().filter(|link| !link.blocked) else {
@@ -497,7 +497,7 @@ impl World<'_> {
         self.link_lost(Closed::ByEdge);
     }
 
-    /// The link, or an attempt at it, is over.
+    /// Handles the end of the link, or of an attempt to connect it.
     pub(super) fn link_lost(&mut self, cause: Closed) {
         let now = self.now;
         if self.link.take().is_some() {

@@ -1,4 +1,4 @@
-//! The simulated backend: what the operations of a plan make it do, and what it does by itself.
+//! The simulated backend: what the plan's operations make it do, and what it does by itself.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,9 +10,9 @@ use crate::codec::{self, Frames, Tagged, frame};
 use crate::payload::{self, Direction, Label};
 use crate::plan::Action;
 
-/// An id that no edge of shard 0 gives out.
+/// An id that no edge of shard 0 assigns.
 const NOBODY: u64 = 0x77 << 56;
-/// How long a network takes to give up a link whose peer is gone.
+/// How long the network takes to give up a link whose peer is gone, in nanoseconds.
 const GIVE_UP: u64 = 15_000_000_000;
 
 /// The backend across the generations of its link.
@@ -22,7 +22,7 @@ pub(super) struct Backend {
     pub(super) stalled: bool,
     incoming: Frames,
     outbox: VecDeque<u8>,
-    /// Half a frame was sent, or framing broken: nothing after it would mean anything.
+    /// Half a frame was sent, or framing was broken: nothing after it has a meaning.
     broken: bool,
     /// Packets received, by the client that their payload names.
     pub(super) received: BTreeMap<u32, u64>,
@@ -87,7 +87,7 @@ impl World<'_> {
         }
     }
 
-    /// One packet for a client.
+    /// Sends one packet to a client.
     pub(super) fn backend_sends(&mut self, client: usize, bytes: usize) {
         let Some(state) = self.clients.get_mut(client) else {
             return;
@@ -117,7 +117,7 @@ impl World<'_> {
         }
     }
 
-    /// Hands the link what it takes of what the backend wants to send.
+    /// Hands the link as much as it takes of the backend's output.
     pub(super) fn pump_backend(&mut self) {
         let now = self.now;
         let Some(link) = self.link.as_mut() else {
@@ -177,7 +177,7 @@ impl World<'_> {
         }
     }
 
-    /// Bytes have arrived at the backend.
+    /// Handles bytes that have arrived at the backend.
     pub(super) fn reach_backend(&mut self, generation: u32) {
         let now = self.now;
         let Some(link) = self
@@ -226,7 +226,7 @@ impl World<'_> {
         }
     }
 
-    /// Whether a packet was sent by a client on its latest connection, of whose id it knows.
+    /// Returns whether a client sent this packet on its latest connection and knows its id there.
     fn is_current(&self, label: Label) -> bool {
         let client = self.clients.get(label.owner as usize);
         client.is_some_and(|client| client.conn == Some(label.conn) && client.sid.is_some())

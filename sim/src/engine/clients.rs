@@ -1,4 +1,4 @@
-//! Simulated clients: what the operations of a plan make them do, and what they do by themselves.
+//! Simulated clients: what the plan's operations make them do, and what they do by themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,14 +12,14 @@ use crate::codec::frame;
 use crate::payload::{self, Direction, Label};
 use crate::plan::Attempt;
 
-/// Between two bytes of a slow client.
+/// The time between two bytes of a slow client, in nanoseconds.
 const DRIP: u64 = 40_000_000;
-/// How long a network takes to give up a connection whose peer is gone, and in how many of a hundred cases it does.
+/// How long the network takes to give up a connection whose peer is gone, and in what percentage of cases it does.
 const GIVE_UP: u64 = 20_000_000_000;
 const GIVE_UP_PERCENT: u64 = 50;
 
-/// An address of source number `number`: every fourth is this machine, the others are IPv4 addresses and IPv6 networks, of
-/// which the connection has a host of its own.
+/// Returns an address of source `number`. Every fourth source is this machine. The others are IPv4 addresses and IPv6 networks, in which
+/// each connection has a host of its own.
 pub(super) fn source_address(number: u64, conn: u32) -> IpAddr {
     match number % 4 {
         0 | 2 => IpAddr::V4(Ipv4Addr::from(0xc000_0200 + number as u32)),
@@ -33,17 +33,17 @@ pub(super) fn source_address(number: u64, conn: u32) -> IpAddr {
 /// One simulated client across its connections.
 #[derive(Default)]
 pub(super) struct Client {
-    /// Number of its session's key pair.
+    /// The number of its session's key pair.
     pub(super) identity: usize,
-    /// Its session's id, once it knows it.
+    /// Its session's id, once known.
     pub(super) sid: Option<u64>,
     /// Its latest connection.
     pub(super) conn: Option<u32>,
     pub(super) stalled: bool,
-    /// Packets sent, and received, over all its sessions.
+    /// Packets sent and received, over all its sessions.
     pub(super) sent: u32,
     pub(super) received: u64,
-    /// The last response that was good.
+    /// The last good response.
     old_response: Option<Vec<u8>>,
     /// Number of bogus packets aimed at it by the backend, and of packets sent to it.
     pub(super) sent_down: u32,
@@ -54,8 +54,8 @@ impl World<'_> {
         Lane::Client(self.conns[conn as usize].peer.client as u32)
     }
 
-    /// Where a connection comes from. Once the faults are over each has an address and a /24 of its own: what a source has done is
-    /// not held against a healthy client that has moved.
+    /// Returns the address that a connection comes from. Once the faults are over, each has an address and a /24 of its own: a healthy
+    /// client that has moved is not charged for what a source did.
     fn address(&self, conn: u32, client: usize) -> IpAddr {
         let sources = self.plan.options.sources;
         if sources == 0 || self.healed {
@@ -98,7 +98,7 @@ impl World<'_> {
         conn
     }
 
-    /// Somebody with a key pair of its own.
+    /// Opens a connection with a key pair of its own.
     pub(super) fn newcomer(&mut self, role: Role, client: usize, rng: Rng) -> Peer {
         let identity = self.next_identity;
         self.next_identity += 1;
@@ -133,7 +133,7 @@ impl World<'_> {
     pub(super) fn attempt(&mut self, client: usize, how: Attempt) {
         let state = &self.clients[client];
         let Some(sid) = state.sid else { return };
-        // Who does not have the session's key opens nothing: a key pair of its own stands for that.
+        // A connection without the session's key cannot open anything. A key pair of its own models that.
         let identity = if how.has_the_key() {
             state.identity
         } else {
@@ -153,7 +153,7 @@ impl World<'_> {
         Rng::fork(self.plan.options.seed, "peer", self.conns.len() as u64)
     }
 
-    /// The client's latest connection, if it still means something.
+    /// Returns the client's latest connection, if it is still usable.
     fn usable(&mut self, client: usize) -> Option<(u32, &mut Conn)> {
         let conn = self.clients[client].conn?;
         let state = &mut self.conns[conn as usize];
@@ -222,7 +222,7 @@ impl World<'_> {
         }
     }
 
-    /// The client's end of `conn` is closed.
+    /// Closes the client's end of `conn`.
     pub(super) fn leave(&mut self, conn: u32, end: End) {
         let now = self.now;
         let state = &mut self.conns[conn as usize];
@@ -259,7 +259,7 @@ impl World<'_> {
         self.conn_closed(conn, Closed::Error);
     }
 
-    /// Hands the transport what it takes of what the client wants to send.
+    /// Hands the transport as much as it takes of the client's output.
     pub(super) fn pump(&mut self, conn: u32) {
         let (now, healed) = (self.now, self.healed);
         let state = &mut self.conns[conn as usize];
@@ -287,7 +287,7 @@ impl World<'_> {
         self.pump(conn);
     }
 
-    /// Bytes or an end have arrived at the client.
+    /// Handles bytes or an end that have arrived at the client.
     pub(super) fn reach_client(&mut self, conn: u32) {
         let now = self.now;
         let state = &mut self.conns[conn as usize];
@@ -354,7 +354,7 @@ impl World<'_> {
         );
     }
 
-    /// The edge has closed the connection, and the client has read all before it.
+    /// Handles that the edge has closed the connection and the client has read everything before that.
     fn edge_left(&mut self, conn: u32, client: usize) {
         let refused = {
             let peer = &self.conns[conn as usize].peer;

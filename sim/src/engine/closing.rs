@@ -1,5 +1,5 @@
-//! The second phase: the faults are over for a healthy set of clients, and everything must come right for them in a
-//! bounded time. What is outside of it stays as broken as it is.
+//! The second phase. The faults are over for a healthy set of clients, and everything must recover for them in a bounded time. The others
+//! stay as broken as they are.
 
 use voltlane_core::edge::Closed;
 
@@ -7,34 +7,34 @@ use super::peer::Stage;
 use super::{End, Event, Lane, Mark, World};
 use crate::plan::{Action, Join, Plan};
 
-/// Between two looks.
+/// The time between two checks, in nanoseconds.
 const LOOK: u64 = 100_000_000;
-/// Virtual time within which all must be well: the longest pause of the link, handshakes, and packets on slow paths.
+/// The virtual time in which everything must recover: the link's longest pause, handshakes, and packets on slow paths.
 const BOUND: u64 = 90_000_000_000;
-/// Clients that are healthy, in a hundred.
+/// The percentage of clients that are healthy.
 const HEALTHY_PERCENT: u64 = 80;
-/// Data bytes of the packets of this phase.
+/// The data bytes of this phase's packets.
 const BYTES: usize = 24;
 
-/// How far the second phase is.
+/// The progress of the second phase.
 pub(super) struct Closing {
-    /// When all must be well.
+    /// The deadline.
     until: u64,
     targets: Vec<Target>,
-    /// All clients have left; nothing may be left at this instant.
+    /// Set once all clients have left: the instant at which nothing may be left.
     empty_at: Option<u64>,
 }
 
 /// One healthy client.
 struct Target {
     client: usize,
-    /// Packets that went round, up and down.
+    /// Completed rounds of a packet up and a packet down.
     rounds: u64,
-    /// What the backend and the client had received when this round began; none: no round is under way.
+    /// What the backend and the client had received when the current round began, if one is under way.
     round: Option<(u64, u64, u32)>,
 }
 
-/// The longest time in which a client pays for what the plan has it send (SPEC 10.6(h)), of which all may be unpaid.
+/// Returns the longest time in which a client pays for what the plan makes it send (SPEC 10.6(h)). All of it may be unpaid.
 fn longest_payment(plan: &Plan) -> u64 {
     let options = &plan.options;
     let time = |amount: u64, rate: u64| (amount * 1_000_000_000).checked_div(rate).unwrap_or(0);
@@ -92,7 +92,7 @@ impl World<'_> {
         self.paused_until = 0;
         self.healed = true;
         if self.plan.options.max_sessions < 1 << 20 {
-            // A silent client has its session for as long as its network lets it, and so has one that left it behind.
+            // A silent client keeps its session as long as its network lets it, and so does one that left it behind.
             for conn in 0..self.conns.len() as u32 {
                 let peer = &self.conns[conn as usize].peer;
                 if peer.gone {
@@ -127,7 +127,7 @@ impl World<'_> {
 
     fn push_on(&mut self, closing: &mut Closing) {
         let wanted = self.plan.options.closing_packets;
-        // Where there are few places, not all come at once.
+        // If there are few places, not all connect at once.
         let few = self.plan.options.max_half_open < 1_024 && self.plan.options.max_half_open > 0;
         let mut places = if few { 2 } else { usize::MAX };
         for target in closing
@@ -175,7 +175,7 @@ impl World<'_> {
         })
     }
 
-    /// A client in a handshake that can still come to something.
+    /// Returns whether a client is in a handshake that can still succeed.
     pub(super) fn is_trying(&self, client: usize) -> bool {
         self.clients[client].conn.is_some_and(|conn| {
             let peer = &self.conns[conn as usize].peer;
@@ -227,7 +227,7 @@ impl World<'_> {
         }
     }
 
-    /// Everybody goes. From here on nothing but time happens.
+    /// Makes everybody leave. From here on only time passes.
     fn leave_all(&mut self, closing: &mut Closing) {
         self.note(Lane::Edge, Lane::Edge, Mark::Fault, || {
             "everybody leaves".to_string()

@@ -1,35 +1,35 @@
-//! Many at once: floods of strangers, a visitor that must get in meanwhile, and a herd that comes back.
+//! Crowds: floods of strangers, a visitor that must be admitted meanwhile, and a herd that reconnects.
 
 use super::clients::source_address;
 use super::peer::Stage;
 use super::{Drop, End, Event, Lane, Mark, Peer, Role, World};
 use crate::plan::{Action, Attempt, Flood, Join};
 
-/// Between two looks at a visitor, or at the herd.
+/// The time between two checks of a visitor or of the herd, in nanoseconds.
 const LOOK: u64 = 20_000_000;
-/// Beyond the handshake deadline, the time in which a visitor must have got in: for connections refused, and paths.
+/// The time beyond the handshake deadline in which a visitor must be admitted. It covers refused connections and paths.
 const VISIT_SLACK: u64 = 1_000_000_000;
-/// The first and the longest step of a client's pauses (SPEC 4.6(d)).
+/// The first and the longest step of a client's pauses, in nanoseconds (SPEC 4.6(d)).
 const STEPS: (u64, u64) = (100_000_000, 5_000_000_000);
-/// Time in which the herd must be back, beyond two handshake deadlines and what its edge allows in a second.
+/// The time in which the herd must be back, beyond two handshake deadlines and what its edge allows per second.
 const HERD_SLACK: u64 = 15_000_000_000;
 
-/// Somebody who wants to join.
+/// A newcomer that must be admitted during a flood.
 pub(super) struct Visit {
     since: u64,
     paused: u64,
     conn: Option<u32>,
 }
 
-/// All clients on their way back.
+/// All clients, on their way back.
 pub(super) struct Herd {
     since: u64,
-    /// Of each: whether it is back, the step of its pause, when it tries again.
+    /// For each client: whether it is back, the step of its pause, and when it tries again.
     clients: Vec<(bool, u64, u64)>,
 }
 
 impl World<'_> {
-    /// Connection number `number` of the flood that is operation `op`.
+    /// Opens connection `number` of the flood of operation `op`.
     pub(super) fn flood(&mut self, op: usize, number: u64) {
         let plan = self.plan;
         let Action::Flood {
@@ -106,7 +106,7 @@ impl World<'_> {
             return self.model.fail("L6", "10.6", text);
         }
         if peer.is_none_or(|peer| peer.gone) {
-            // Everybody but a visitor has a number below that of the last client.
+            // All others have a number below that of the last client.
             let client = self.clients.len() - 1;
             let mut peer = self.newcomer(Role::Join(Join::Normal), client, self.peer_rng());
             peer.address = source_address(400_000 + 4 * number as u64, 0);
@@ -123,7 +123,7 @@ impl World<'_> {
     }
 
     pub(super) fn scatter(&mut self, how: Drop) {
-        // Everybody has moved: what an address has done before is not held against it.
+        // Everybody has moved, so what an address did before is not held against it.
         self.healed = true;
         let now = self.now;
         let clients = 0..self.plan.options.clients as usize;

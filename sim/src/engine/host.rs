@@ -1,4 +1,4 @@
-//! The edge under test, with the table that an adapter keeps beside it.
+//! The edge under test, with the table that an adapter keeps next to it.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::model::View;
 use crate::plan::Options;
 use crate::rng::Rng;
 
-/// The machine, and the keys of its connections by the simulator's own numbers, which are never used twice.
+/// The machine, and the keys of its connections by the simulator's own numbers, which are never reused.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) edge: Edge,
     keys: Vec<Option<ConnKey>>,
-    /// Number of the connection whose key has this index.
+    /// The number of the connection whose key has this index.
     numbers: Vec<Option<(ConnKey, u32)>>,
 }
 
@@ -25,7 +25,7 @@ impl Host {
         Host::with(config(options), options.seed)
     }
 
-    /// An edge with a configuration beyond what the options of a plan say.
+    /// Creates an edge with a configuration that a plan's options cannot express.
     pub(crate) fn with(config: EdgeConfig, seed: u64) -> Host {
         let mut secret = [0; 32];
         Rng::fork(seed, "edge", 0).fill(&mut secret);
@@ -58,7 +58,7 @@ impl Host {
         self.keys.get(conn as usize).copied().flatten()
     }
 
-    /// The number of a connection that the edge names.
+    /// Returns the number of a connection that the edge names.
     pub(crate) fn number(&self, key: ConnKey) -> Option<u32> {
         let (known, number) = self.numbers.get(key.index()).copied().flatten()?;
         (known == key).then_some(number)

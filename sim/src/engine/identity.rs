@@ -1,28 +1,28 @@
-//! Key pairs of simulated clients, made once for a process: making and agreeing are most of what a run would cost.
+//! Key pairs of simulated clients, created once per process: creating them and agreeing on keys would be most of a run's cost.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use voltlane_core::keys::{KeyPair, SharedKey};
 
-/// What a client keeps of its session, apart from its id.
+/// What a client keeps of its session, except for the id.
 pub(crate) struct Identity {
     pair: KeyPair,
     shared: OnceLock<SharedKey>,
 }
 
-/// The key pair of everybody who is no client: strangers.
+/// The key pair of all strangers.
 pub(crate) const STRANGER: usize = usize::MAX - 1;
 
 static POOL: Mutex<BTreeMap<usize, &'static Identity>> = Mutex::new(BTreeMap::new());
 
-/// The edge's key pair, the same in every run.
+/// Returns the edge's key pair, the same in every run.
 pub(crate) fn edge_pair() -> &'static KeyPair {
     static PAIR: OnceLock<KeyPair> = OnceLock::new();
     PAIR.get_or_init(|| pair(u64::MAX))
 }
 
-/// The key pair number `number`; a run uses each for one session.
+/// Returns key pair `number`. A run uses each for one session.
 pub(crate) fn identity(number: usize) -> &'static Identity {
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     pool.entry(number).or_insert_with(|| {
@@ -34,25 +34,25 @@ pub(crate) fn identity(number: usize) -> &'static Identity {
 }
 
 impl Identity {
-    /// Its public key as it goes over the wire.
+    /// Returns its public key, encoded for the wire.
     pub(crate) fn public(&self) -> Vec<u8> {
         self.pair.public().as_bytes().to_vec()
     }
 
-    /// The session's key with the edge.
+    /// Returns the session's key with the edge.
     pub(crate) fn shared(&self) -> &SharedKey {
         self.shared
             .get_or_init(|| self.pair.agree(&edge_pair().public()))
     }
 
-    /// `plain` sealed for the edge.
+    /// Seals `plain` for the edge.
     pub(crate) fn seal(&self, plain: &[u8], nonce: &[u8; 24]) -> Vec<u8> {
         let mut out = Vec::new();
         self.shared().seal_with_nonce(plain, nonce, &mut out);
         out
     }
 
-    /// What the edge sealed, if this key opens it.
+    /// Opens what the edge sealed, if this key can.
     pub(crate) fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         self.shared().open(sealed).ok().map(|plain| plain.to_vec())
     }

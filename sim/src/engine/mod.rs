@@ -1,8 +1,7 @@
 //! The direct engine: the edge machine, simulated clients and a simulated backend on one virtual clock.
 //!
-//! No async, no threads, no real time: a heap of events, byte-granular pipes, and the adapter's part played exactly as
-//! the contract of [`Edge`](voltlane_core::edge::Edge) has it. The model is told each event before the edge and
-//! compares after it.
+//! There is no async code, thread or real time. A heap of events and byte-granular pipes play the adapter's part exactly as the contract of
+//! [`Edge`](voltlane_core::edge::Edge) requires. The model is told of each event before the edge, and compares after it.
 
 mod adapter;
 mod backend;
@@ -36,52 +35,52 @@ use host::Host;
 use peer::{Peer, Role};
 use pipe::{End, Pipe};
 
-/// Most events of one run; more is a run that goes in circles.
+/// The maximum number of events per run. More means that the run goes in circles.
 const MAX_EVENTS: u64 = 4_000_000;
 
-/// Something that will happen at an instant. The order of declaration is of no importance.
+/// A scheduled event. The order of declaration has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// An operation of the plan.
     Op(usize),
-    /// The edge's listener has a connection.
+    /// A connection arrives at the edge's listener.
     Accept(u32),
-    /// Bytes or an end of a client are at the edge.
+    /// Bytes or an end arrive at the edge.
     ToEdge(u32),
-    /// The transport of a client takes bytes again.
+    /// A client's transport accepts bytes again.
     Writable(u32),
-    /// Bytes or an end are at the client.
+    /// Bytes or an end arrive at the client.
     ToClient(u32),
     /// A slow client sends its next byte.
     Drip(u32),
-    /// The network gives a silent connection up.
+    /// The network gives up a silent connection.
     GiveUp(u32),
-    /// An attempt to reach the backend is decided.
+    /// An attempt to reach the backend succeeds or fails.
     LinkDialed(u32),
     LinkToEdge(u32),
     LinkWritable(u32),
     LinkToBackend(u32),
     LinkGiveUp(u32),
-    /// Look whether all is well again.
+    /// Check whether everything has recovered.
     Closing,
-    /// The edge is asked to end within these nanoseconds.
+    /// The edge is asked to shut down within these nanoseconds.
     Shutdown(u64),
-    /// The next connection of a flood: its operation, and the connection's number in it.
+    /// The next connection of a flood: its operation, and its number there.
     Flood(usize, u64),
-    /// Look whether a visitor got in.
+    /// Check whether a visitor was admitted.
     Visit(usize),
-    /// Look whether the herd is back.
+    /// Check whether the herd is back.
     Herd,
 }
 
-/// Something that the adapter does.
+/// An action of the adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
-    /// The edge named a connection, or its transport takes bytes again: close it, write to it, read it.
+    /// The edge named a connection, or its transport accepts bytes again: close it, write to it, read it.
     Serve(u32),
-    /// There is something to read on a connection. Nobody said that there is something to write.
+    /// A connection is readable. Nothing indicates that there is something to write.
     Read(u32),
-    /// Look at the link.
+    /// Serve the link.
     Link,
 }
 
@@ -91,9 +90,9 @@ struct Conn {
     /// From the client to the edge, and back.
     up: Pipe,
     down: Pipe,
-    /// The edge has it.
+    /// Whether the edge has it.
     open: bool,
-    /// The adapter waits for the transport to take bytes.
+    /// Whether the adapter waits for the transport to accept bytes.
     blocked: bool,
     rng: Rng,
 }
@@ -107,7 +106,7 @@ struct LinkConn {
     silent: bool,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The first rule broken, if one was.
@@ -116,11 +115,11 @@ pub struct Outcome {
     pub hash: u64,
     /// Virtual time of the whole run.
     pub nanos: u64,
-    /// Calls of the edge.
+    /// The number of calls into the edge.
     pub steps: u64,
-    /// What was met on the way.
+    /// What was reached on the way.
     pub reach: Reach,
-    /// What happened, when it was asked for.
+    /// What happened, if it was traced.
     pub notes: Vec<Note>,
 }
 
@@ -130,7 +129,7 @@ pub fn run(plan: &Plan) -> Outcome {
     run_with(plan, false)
 }
 
-/// Runs a plan and keeps what happened.
+/// Runs a plan and records what happened.
 #[must_use]
 pub fn run_traced(plan: &Plan) -> Outcome {
     run_with(plan, true)
@@ -148,14 +147,14 @@ fn run_with(plan: &Plan, traced: bool) -> Outcome {
     world.into_outcome()
 }
 
-/// Everything that there is in a run.
+/// The whole state of a run.
 struct World<'p> {
     plan: &'p Plan,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     event_count: u64,
     steps: u64,
-    /// Bytes that the adapter moved, in any direction.
+    /// Bytes that the adapter moved, in either direction.
     moved_bytes: usize,
     host: Host,
     model: Model,
@@ -165,24 +164,24 @@ struct World<'p> {
     link: Option<LinkConn>,
     dialing: bool,
     generation: u32,
-    /// What the adapter has still to do at this instant.
+    /// What the adapter still has to do at this instant.
     ready: VecDeque<Work>,
-    /// The connection that is being written to: the adapter comes back to it by itself.
+    /// The connection being written to. The adapter returns to it by itself.
     writing: Option<u32>,
     paused_until: u64,
-    /// For how long the edge was paused in all, the rest of the pause that runs included.
+    /// The total time for which the edge was paused, including the rest of the current pause.
     paused: u64,
     visits: Vec<Visit>,
     herd: Option<Herd>,
     next_identity: usize,
     closing: Option<Closing>,
-    /// The faults are over.
+    /// Whether the faults are over.
     healed: bool,
     hash: TraceHash,
     notes: Option<Vec<Note>>,
     rng: Rng,
     done: bool,
-    /// When the edge asks to be told the time, as of the call with this number: nothing but a call can change it.
+    /// The deadline of the edge, as of the call with this number. Only a call can change it.
     asked: (u64, u64),
 }
 
@@ -303,12 +302,12 @@ impl<'p> World<'p> {
         }
     }
 
-    /// For how long the edge was paused until now.
+    /// Returns how long the edge has been paused so far.
     fn paused_so_far(&self) -> u64 {
         self.paused - self.paused_until.saturating_sub(self.now)
     }
 
-    /// When the edge asks to be told the time; compared with the model's view once after every call.
+    /// Returns the edge's deadline, compared with the model's once after every call.
     fn deadline(&mut self) -> u64 {
         if self.asked.0 != self.steps {
             self.model.check_deadline(&self.host);
@@ -318,7 +317,7 @@ impl<'p> World<'p> {
         self.asked.1
     }
 
-    /// When the edge is told the time next.
+    /// Returns when the edge is next told the time.
     fn next_timeout(&mut self) -> u64 {
         let due = self.deadline();
         let tick = self.plan.options.tick_us * 1_000;

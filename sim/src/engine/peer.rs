@@ -1,4 +1,4 @@
-//! One simulated client connection seen from the client's end: the script that it follows through the handshake.
+//! One simulated client connection, seen from the client: the script that it follows through the handshake.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,7 +8,7 @@ use crate::codec::{Frames, Hello, frame};
 use crate::plan::{Attempt, Join};
 use crate::rng::Rng;
 
-/// Longest frame that a simulated client takes.
+/// The longest body that a simulated client accepts.
 const MAX_BODY: u32 = 16 << 20;
 
 /// What a connection was opened for.
@@ -16,13 +16,13 @@ const MAX_BODY: u32 = 16 << 20;
 pub(crate) enum Role {
     /// A new session.
     Join(Join),
-    /// The client coming back.
+    /// The client resuming its session.
     Resume,
-    /// Somebody else trying to.
+    /// An attempt by somebody else to resume it.
     Attempt(Attempt),
 }
 
-/// How far it got.
+/// How far its script has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     EdgeKey,
@@ -30,18 +30,18 @@ pub(crate) enum Stage {
     Challenge,
     Ping,
     Established,
-    /// It says nothing more and understands nothing more.
+    /// It sends nothing more and ignores what it receives.
     Deaf,
 }
 
-/// What the world must do, or know, after a script took a step.
+/// What a step of a script means for the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The edge gave this id.
+    /// The edge assigned this id.
     Joined(u64),
-    /// The edge took the client back.
+    /// The edge resumed the session.
     Resumed,
-    /// A response that was made with the session's key goes out now.
+    /// A response made with the session's key is sent now.
     GoodResponse(Vec<u8>),
     /// The session's key does not open the challenge.
     Decoy,
@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
     Leave,
     /// A packet down.
     Packet(Vec<u8>),
-    /// The edge said something that no edge says here.
+    /// The edge sent something that no edge may send here.
     Nonsense(String),
 }
 
@@ -58,33 +58,33 @@ pub(crate) enum Outcome {
 pub(crate) struct Peer {
     pub(crate) role: Role,
     pub(crate) stage: Stage,
-    /// The client that this connection belongs to, or is aimed at.
+    /// The client that this connection belongs to or targets.
     pub(crate) client: usize,
     /// The session's key pair.
     keys: &'static Identity,
     /// The id that it claims.
     pub(crate) claim: u64,
-    /// A response that was good once.
+    /// An earlier good response.
     old_response: Option<Vec<u8>>,
     rng: Rng,
     incoming: Frames,
-    /// Bytes to send that the transport has not taken.
+    /// Output that the transport has not taken.
     pub(crate) outbox: VecDeque<u8>,
     /// Frames to send once established.
     pub(crate) later: Vec<u8>,
-    /// One byte at a time.
+    /// Whether it sends one byte at a time.
     pub(crate) slow: bool,
-    /// Its next byte is due at a time that is set.
+    /// Whether its next byte has a time.
     pub(crate) drips: bool,
-    /// Half a frame was sent: nothing after it would mean anything.
+    /// Half a frame was sent: nothing after it has a meaning.
     pub(crate) broken: bool,
-    /// It has closed its end.
+    /// Whether it has closed its end.
     pub(crate) gone: bool,
-    /// It goes away as soon as it has joined.
+    /// Whether it leaves as soon as it has joined.
     pub(crate) leaves: bool,
-    /// Where it comes from.
+    /// Its address.
     pub(crate) address: IpAddr,
-    /// It comes from somewhere else than the proxy.
+    /// Whether it bypasses the proxy.
     pub(crate) past_the_proxy: bool,
 }
 
@@ -116,7 +116,7 @@ impl Peer {
         self
     }
 
-    /// Its first bytes.
+    /// Queues its first bytes.
     pub(crate) fn start(&mut self) {
         let version = Hello::Version(2).to_frame();
         let Role::Join(join) = self.role else {
@@ -138,7 +138,7 @@ impl Peer {
         }
     }
 
-    /// Bytes of the edge.
+    /// Handles bytes from the edge.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if self.stage == Stage::Deaf {
@@ -255,7 +255,7 @@ impl Peer {
         }
     }
 
-    /// Whether it holds the keys of the session that it claims.
+    /// Returns whether it has the key of the session that it claims.
     fn has_keys(&self) -> bool {
         matches!(
             self.role,
@@ -287,7 +287,7 @@ impl Peer {
         self.stage = Stage::Deaf;
     }
 
-    /// These bytes go before all others.
+    /// Puts these bytes in front of all others.
     pub(crate) fn precede(&mut self, bytes: &[u8]) {
         for byte in bytes.iter().rev() {
             self.outbox.push_front(*byte);

@@ -9,14 +9,14 @@ use crate::rng::Rng;
 pub(crate) enum End {
     /// Orderly, after the last byte.
     Fin,
-    /// At once; what was not read is lost.
+    /// Immediate; unread bytes are lost.
     Rst,
 }
 
-/// Bytes under way from one writer to one reader.
+/// Bytes in flight from one writer to one reader.
 ///
-/// Like a kernel's: what is written is held here, up to a capacity, until the reader takes it; order holds; a piece may
-/// be cut in two on the way and pieces that have arrived melt together.
+/// Like in a kernel, written bytes are held up to a capacity until the reader takes them, in order. A piece may be cut in two on the way,
+/// and pieces that have arrived are joined.
 pub(crate) struct Pipe {
     capacity: usize,
     delay_max_us: u64,
@@ -26,9 +26,9 @@ pub(crate) struct Pipe {
     arrived: VecDeque<u8>,
     last_arrival: u64,
     end: Option<(u64, End)>,
-    /// The reader's host is gone: bytes are taken up to the capacity and never arrive.
+    /// The reader's host is gone: bytes are accepted up to the capacity and never arrive.
     silent: bool,
-    /// The reader has closed: bytes are taken and vanish.
+    /// The reader has closed: bytes are accepted and discarded.
     discarding: bool,
 }
 
@@ -48,7 +48,7 @@ impl Pipe {
         }
     }
 
-    /// Bytes that a writer may hand over now.
+    /// Returns the number of bytes that a writer may hand over now.
     pub(crate) fn room(&self) -> usize {
         match () {
             () if self.discarding => usize::MAX,
@@ -59,7 +59,7 @@ impl Pipe {
         }
     }
 
-    /// Takes bytes, at most [`room`](Self::room) of them; the times of arrival are appended to `arrivals`.
+    /// Accepts at most [`room`](Self::room) bytes, and appends their times of arrival to `arrivals`.
     pub(crate) fn write(&mut self, now: u64, bytes: &[u8], arrivals: &mut Vec<u64>) {
         if self.discarding || bytes.is_empty() {
             return;
@@ -83,7 +83,7 @@ impl Pipe {
         }
     }
 
-    /// Ends the direction from the writer's side; the time at which the reader learns of it.
+    /// Ends the direction from the writer's side. Returns when the reader learns of it.
     pub(crate) fn end(&mut self, now: u64, end: End) -> Option<u64> {
         if self.end.is_some() || self.silent {
             return None;
@@ -97,7 +97,7 @@ impl Pipe {
         Some(at)
     }
 
-    /// Nothing arrives from now on, and nobody says so.
+    /// Stops everything from arriving, without notice.
     pub(crate) fn go_silent(&mut self) {
         self.silent = true;
         for (at, _) in &mut self.under_way {
@@ -108,7 +108,7 @@ impl Pipe {
         }
     }
 
-    /// The reader has gone: everything written from now on vanishes.
+    /// Discards everything written from now on, as the reader is gone.
     pub(crate) fn discard(&mut self) {
         self.discarding = true;
         self.under_way.clear();
@@ -116,7 +116,7 @@ impl Pipe {
         self.arrived.clear();
     }
 
-    /// Lets arrive what is due.
+    /// Delivers what has arrived by `now`.
     pub(crate) fn advance(&mut self, now: u64) {
         while self.under_way.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, bytes)) = self.under_way.pop_front() {
@@ -132,7 +132,7 @@ impl Pipe {
         }
     }
 
-    /// Bytes that wait for the reader.
+    /// Returns the number of bytes that the reader can take.
     pub(crate) fn readable(&self) -> usize {
         self.arrived.len()
     }
@@ -142,13 +142,13 @@ impl Pipe {
         take_front(&mut self.arrived, most)
     }
 
-    /// The end, once the reader has taken everything before it.
+    /// Returns the end, once the reader has taken everything before it.
     pub(crate) fn ended(&self, now: u64) -> Option<End> {
         let (at, end) = self.end?;
         (at <= now && self.arrived.is_empty() && self.under_way.is_empty()).then_some(end)
     }
 
-    /// Whether an end that the reader learns of before it has taken all bytes is there (a reset).
+    /// Returns whether the reader sees a reset, which overtakes unread bytes.
     pub(crate) fn is_reset(&self, now: u64) -> bool {
         self.end
             .is_some_and(|(at, end)| at <= now && end == End::Rst)

@@ -1,4 +1,4 @@
-//! Behind a proxy: what stands before the first frame of a simulated connection, and from where the connection comes.
+//! Connections behind a proxy: the header before their first frame, and the address that they come from.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,13 +9,13 @@ use crate::rng::Rng;
 pub(super) const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 const STRANGE_PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 101, 7));
 
-/// How many of a hundred connections come past the proxy, and how many say nonsense about where they come from.
+/// The percentage of connections that bypass the proxy, and of those with a malformed header.
 const PAST_PERCENT: u64 = 4;
 const ODD_PERCENT: u64 = 15;
 
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A header that names `address`, in either version.
+/// Returns a header that names `address`, in either version.
 fn header(address: IpAddr, rng: &mut Rng) -> Vec<u8> {
     let port = rng.below(65_536) as u16;
     if rng.chance(50) {
@@ -31,7 +31,7 @@ fn header(address: IpAddr, rng: &mut Rng) -> Vec<u8> {
     };
     rest.extend(port.to_be_bytes());
     rest.extend([1, 187]);
-    // Extensions, which are passed over.
+    // Extensions, which a reader skips.
     let more = rng.pick(&[0, 0, 3, 90, 512 - rest.len()]);
     rest.extend(std::iter::repeat_n(0x04, more));
     binary(0x21, family, &rest)
@@ -42,14 +42,14 @@ fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     [BINARY, &[command, family], &length, rest].concat()
 }
 
-/// What no proxy should say, or what says nothing about the client.
+/// Returns a header that no proxy should send, or one that does not name the client.
 fn odd(address: IpAddr, rng: &mut Rng) -> Vec<u8> {
     let good = header(address, rng);
     match rng.below(14) {
-        // Nothing: the client's own bytes come at once.
+        // No header: the client's own bytes come at once.
         0 => Vec::new(),
         1 => b"GET / HTTP/1.1\r\n".to_vec(),
-        // Cut off: what follows it is the rest.
+        // Truncated: the following bytes take the place of the rest.
         2 => good[..rng.below(good.len() as u64) as usize].to_vec(),
         3 => {
             let mut bytes = good;
@@ -71,7 +71,7 @@ fn odd(address: IpAddr, rng: &mut Rng) -> Vec<u8> {
 }
 
 impl World<'_> {
-    /// Where the edge sees connection `conn` come from.
+    /// Returns the address that the edge sees for connection `conn`.
     pub(super) fn seen_address(&self, conn: u32) -> IpAddr {
         let peer = &self.conns[conn as usize].peer;
         match self.plan.options.proxy {
@@ -81,13 +81,13 @@ impl World<'_> {
         }
     }
 
-    /// What the proxy says before connection `conn` says anything.
+    /// Sends the proxy's header, before anything on connection `conn`.
     pub(super) fn announce(&mut self, conn: u32) {
         if self.plan.options.proxy == 0 {
             return;
         }
         let mut rng = Rng::fork(self.plan.options.seed, "proxy", conn.into());
-        // Whoever must get in comes by a proxy that works.
+        // A visitor that must be admitted comes through a working proxy.
         let visitor = self.clients.len() - 1;
         let faulty = self.plan.options.proxy > 1 && !self.healed;
         let peer = &mut self.conns[conn as usize].peer;

@@ -1,4 +1,4 @@
-//! The end of the edge in order (SPEC 9.8).
+//! The orderly end of the edge (SPEC 9.8).
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl World<'_> {
         self.finish_step();
     }
 
-    /// Once the edge says that it has finished, the process would end: so does the run.
+    /// Ends the run once the edge has finished, as the process would.
     pub(super) fn look_whether_finished(&mut self) {
         let finished = self.host.edge.is_finished();
         self.model.check_finished(finished);

@@ -1,4 +1,4 @@
-//! What a run did, in words: kept only when somebody wants to read it.
+//! A readable record of a run, kept only on request.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl fmt::Display for Lane {
     }
 }
 
-/// What kind of thing a note tells.
+/// The kind of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// Bytes or packets that arrived.
@@ -35,24 +35,24 @@ pub enum Mark {
     Connection,
     /// An operation of the plan, or a fault.
     Fault,
-    /// Time that was told to the edge.
+    /// The time that the edge was told.
     Time,
     /// A rule that was broken.
     Violation,
 }
 
-/// One thing that happened.
+/// One recorded event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Virtual nanoseconds since the start.
     pub at_nanos: u64,
-    /// Who did it.
+    /// The actor that caused it.
     pub from: Lane,
-    /// To whom; the same lane when it concerns nobody else.
+    /// The actor that it concerns, or the same one if there is no other.
     pub to: Lane,
     /// The kind.
     pub mark: Mark,
-    /// In words.
+    /// Its description.
     pub text: String,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// Bytes between a client and the edge, in words.
+/// Describes bytes between a client and the edge.
 pub(super) fn client_bytes(bytes: &[u8]) -> String {
     frames(bytes, |body| {
         match (payload::decode(body), Hello::read(body)) {
@@ -93,7 +93,7 @@ pub(super) fn client_bytes(bytes: &[u8]) -> String {
     })
 }
 
-/// Bytes between the edge and the backend, in words.
+/// Describes bytes between the edge and the backend.
 pub(super) fn link_bytes(bytes: &[u8]) -> String {
     frames(bytes, |body| {
         let Some(packet) = Tagged::read(body) else {
@@ -111,7 +111,7 @@ pub(super) fn link_bytes(bytes: &[u8]) -> String {
     })
 }
 
-/// Whole frames one by one, at most three of them; what is no whole frame by its length.
+/// Describes at most three whole frames. Bytes that form no whole frame are described by their number.
 fn frames(bytes: &[u8], describe: impl Fn(&[u8]) -> String) -> String {
     let mut frames = Frames::default();
     frames.push(bytes);
@@ -136,7 +136,7 @@ fn data(seq: u32, bytes: usize) -> String {
     format!("data #{seq} ({bytes} B)")
 }
 
-/// Enough of an id to tell it from the others of a run.
+/// Abbreviates an id, long enough to be unique in a run.
 fn short(id: u64) -> String {
     format!("{:06x}", id & 0xff_ffff)
 }

@@ -1,4 +1,4 @@
-//! What happens to the network and to whole hosts.
+//! Faults of the network and of whole hosts.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::wires::{Side, Wire};
 use super::world::{FAULTS, KERNEL_PATIENCE, World};
 use crate::rng::Rng;
 
-/// A link between hosts that something happens to.
+/// The part of the network that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Between the clients and the edge.
@@ -17,7 +17,7 @@ pub enum Place {
     Back,
 }
 
-/// A host that something happens to.
+/// The host that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
     /// The edge.
@@ -26,37 +26,36 @@ pub enum Host {
     Backend,
 }
 
-/// Something that happens to the network or to a host.
+/// A fault of the network or of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Everything is held back; nothing is lost.
+    /// Holds back all segments; nothing is lost.
     Hold(Place),
-    /// What was held back goes on its way.
+    /// Releases what was held back.
     Release(Place),
-    /// Nothing passes, and what is under way is lost.
+    /// Passes nothing, and drops what is in flight.
     Partition(Place),
-    /// Nothing passes towards the edge.
+    /// Passes nothing towards the edge.
     PartitionIn(Place),
-    /// Nothing passes away from the edge.
+    /// Passes nothing from the edge.
     PartitionOut(Place),
-    /// The link is whole again. Connections that were open have lost bytes: they are dead, and time out.
+    /// Repairs the link. Connections that were open have lost bytes: they are dead, and time out.
     Repair(Place),
-    /// Every connection is reset, at both ends.
+    /// Resets every connection at both ends.
     Reset(Place),
-    /// Everything takes so long from now on.
+    /// Delays everything by this much from now on.
     Slow(Place, Duration),
-    /// The process ends; its kernel says so.
+    /// Ends the process. Its kernel closes its connections.
     Crash(Host),
-    /// The process, or the machine, starts again.
+    /// Starts the process, or the machine, again.
     Start(Host),
-    /// The machine is off, and says nothing any more.
+    /// Switches the machine off, without a last segment.
     PowerLoss(Host),
-    /// The machine is on again.
+    /// Switches the machine on again.
     Power(Host),
 }
 
-/// Troubles of three kinds, each of which goes its own way: of the front, of the back, of the edge. All have ended when the time of
-/// faults is over.
+/// Draws three independent tracks of faults: of the front, of the back, and of the edge. All are over at the end of the time of faults.
 pub(crate) fn draw_troubles(rng: &mut Rng) -> Vec<(Duration, Trouble)> {
     let mut troubles = Vec::new();
     let latency = Duration::from_millis(rng.pick(&[300, 1_500]));
@@ -82,7 +81,7 @@ pub(crate) fn draw_troubles(rng: &mut Rng) -> Vec<(Duration, Trouble)> {
     troubles
 }
 
-/// One trouble after the other, with pauses of at most `pause_max` ms.
+/// Draws one fault after the other, with pauses of at most `pause_max` ms.
 fn draw_track(
     rng: &mut Rng,
     pause_max: u64,
@@ -129,7 +128,7 @@ fn host_trouble(rng: &mut Rng, host: Host) -> (Trouble, Option<Trouble>) {
     }
 }
 
-/// A kernel gives up on what was open at a cut.
+/// A kernel gives up the connections that were open at a cut.
 #[derive(Clone, Copy, Debug)]
 struct GiveUp {
     at: Duration,
@@ -138,13 +137,13 @@ struct GiveUp {
     cut: u64,
 }
 
-/// What is still to happen.
+/// The faults that are still to happen.
 pub(crate) struct Agenda<'a> {
     world: &'a World,
     shared: Shared,
     troubles: std::iter::Peekable<std::slice::Iter<'a, (Duration, Trouble)>>,
     give_ups: Vec<GiveUp>,
-    /// The names of the hosts that clients are on, and of those that strangers are on.
+    /// The names of the hosts of clients, and of those of strangers.
     client_hosts: Vec<String>,
     has_strangers: bool,
     rng: Rng,
@@ -163,7 +162,7 @@ impl<'a> Agenda<'a> {
         }
     }
 
-    /// Does what is due.
+    /// Performs the faults that are due.
     pub(crate) fn inflict_due(&mut self, sim: &mut turmoil::Sim<'_>) {
         let now = sim.elapsed();
         while let Some((_, trouble)) = self.troubles.next_if(|(at, _)| *at <= now) {
@@ -239,7 +238,7 @@ impl<'a> Agenda<'a> {
         ledger.seen.restarts += u64::from(host == Host::Edge);
     }
 
-    /// What is open on a wire is dead from now on; each side gives it up after a time of its own.
+    /// Kills all connections open on a wire. Each side gives them up after a time of its own.
     fn cut(&mut self, sim: &turmoil::Sim<'_>, wire: Wire) {
         let cut = self.shared.wires.cut(wire);
         for side in [Side::Edge, Side::Peer] {
@@ -262,7 +261,7 @@ impl<'a> Agenda<'a> {
         }
     }
 
-    /// Every pair of hosts at a place, the edge first.
+    /// Calls `act` for every pair of hosts at a place, the edge first.
     fn each_link(&self, place: Place, mut act: impl FnMut(&str, &str)) {
         match place {
             Place::Front => self.client_hosts.iter().for_each(|host| act("edge", host)),

@@ -1,18 +1,18 @@
-//! How unkind single calls of sockets are.
+//! Faults of single socket calls.
 
 use crate::rng::Rng;
 
 /// Declares the knobs with their names, as the header of a run shows them.
 macro_rules! knobs {
     ($($(#[$doc:meta])* $name:ident = $kind:expr, $choices:expr;)*) => {
-        /// What single calls of sockets do to the drivers; each is drawn for a run, most are off.
+        /// What single socket calls do to the drivers. Each knob is drawn for a run, and most are off.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Knobs {
             $($(#[$doc])* pub $name: u64,)*
         }
 
         impl Knobs {
-            /// Every knob at its kindest value.
+            /// Returns the knobs with every fault off.
             #[must_use]
             pub fn kind() -> Knobs {
                 Knobs { $($name: $kind,)* }
@@ -24,7 +24,7 @@ macro_rules! knobs {
         }
 
         impl std::fmt::Display for Knobs {
-            /// Those that are not at their kindest.
+            /// Shows the knobs that are on.
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 $(if self.$name != $kind {
                     write!(f, " {}={}", stringify!($name), self.$name)?;
@@ -36,36 +36,36 @@ macro_rules! knobs {
 }
 
 knobs! {
-    /// Most bytes of one read.
+    /// Maximum bytes per read.
     read_bytes_max = 65_536, [3, 40, 1_500];
-    /// Most bytes of one write.
+    /// Maximum bytes per write.
     write_bytes_max = 65_536, [3, 40, 1_500];
-    /// Bytes that may be under way on one connection, in one direction.
+    /// Bytes that may be in flight on one connection, per direction.
     window_bytes = 1 << 20, [600, 8_192, 65_536];
-    /// In how many of a hundred reads nothing is given, for no reason.
+    /// Percentage of reads that return nothing, for no reason.
     read_pending = 0, [5, 30];
-    /// In how many of a hundred writes nothing is taken, for no reason.
+    /// Percentage of writes that take nothing, for no reason.
     write_pending = 0, [5, 30];
-    /// In how many of a thousand reads a signal comes first.
+    /// Reads, per thousand, that a signal interrupts.
     read_interrupted = 0, [5, 100];
-    /// In how many of a hundred thousand reads the connection breaks.
+    /// Reads, per hundred thousand, at which the connection breaks.
     read_breaks = 0, [20, 300];
-    /// In how many of a hundred thousand writes the connection breaks.
+    /// Writes, per hundred thousand, at which the connection breaks.
     write_breaks = 0, [20, 300];
-    /// In how many of a hundred cases closing fails.
+    /// Percentage of closes that fail.
     close_fails = 0, [10, 100];
-    /// In how many of a hundred cases a connection dies before it is accepted.
+    /// Percentage of connections that die before they are accepted.
     accept_aborted = 0, [5, 40];
-    /// In how many of a hundred cases there is no descriptor for a connection.
+    /// Percentage of accepts that fail for lack of a descriptor.
     accept_exhausted = 0, [5, 40];
-    /// In how many of a hundred cases nobody is there to connect to.
+    /// Percentage of connects that are refused.
     connect_refused = 0, [5, 40];
-    /// In how many of a hundred cases connecting takes for ever.
+    /// Percentage of connects that hang for ever.
     connect_hangs = 0, [5, 20];
 }
 
 impl Knobs {
-    /// The largest packet that is worth its pieces.
+    /// Returns the largest packet worth cutting into such pieces.
     pub(crate) fn packet_bytes_max(self) -> u64 {
         (self.read_bytes_max.min(self.write_bytes_max) * 20).min(3_000)
     }

@@ -1,8 +1,7 @@
-//! What the applications at both ends of the shipped code see, held against what SPEC.txt promises them.
+//! What the applications at both ends of the shipped code see, checked against the promises of SPEC.txt.
 //!
-//! The drivers cannot be stepped, so nothing is predicted here: packets say themselves whose they are and which, and
-//! what must never be seen is never seen. A packet may be missing only where something broke between the moment it was
-//! made and the moment its successor arrived.
+//! The drivers cannot be stepped, so nothing is predicted here. Packets identify themselves, and forbidden observations are failures. A
+//! packet may be missing only if something broke between the moment it was made and the moment its successor arrived.
 
 use std::collections::BTreeMap;
 
@@ -14,105 +13,105 @@ use crate::payload::{self, Direction, Label, PayloadError};
 pub struct Broken {
     /// Which rule of [`crate::model::RULES`].
     pub rule: &'static str,
-    /// What was seen.
+    /// What was observed.
     pub text: String,
     /// Virtual nanoseconds since the start.
     pub at_nanos: u64,
 }
 
-/// How often things happened.
+/// Counts of what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Packets that reached the backend.
     pub up: u64,
     /// Packets that reached clients.
     pub down: u64,
-    /// Packets that were lost with something that broke.
+    /// Packets lost with something that broke.
     pub lost: u64,
-    /// Sessions that began, for clients.
+    /// Sessions that clients joined.
     pub joined: u64,
-    /// Sessions that were resumed, for clients.
+    /// Sessions that clients resumed.
     pub resumed: u64,
-    /// Sessions that were refused, for clients.
+    /// Sessions that clients were refused.
     pub refused: u64,
-    /// Clients that lost their connection, or the attempt to make one.
+    /// Connections, or attempts to make one, that clients lost.
     pub dropped: u64,
-    /// Ends that the backend heard of.
+    /// Ends of sessions reported to the backend.
     pub ended: u64,
     /// Links that the backend saw.
     pub links: u64,
     /// Restarts of the edge.
     pub restarts: u64,
-    /// What strangers did.
+    /// Actions of strangers.
     pub strangers: u64,
-    /// Nanoseconds after the faults at which the last client had its packets through again.
+    /// How long after the faults the last client had its packets through again, in nanoseconds.
     pub recovered_nanos: u64,
 }
 
-/// What is known of one id.
+/// What is known about one id.
 #[derive(Default)]
 struct Session {
     owner: Option<u32>,
-    /// Which of its owner's lives it belongs to.
+    /// The life of its owner that it belongs to.
     life: Option<u32>,
     /// Why it has ended, if it has.
     ended: Option<String>,
-    /// How often the backend was told that its client is back.
+    /// How often the backend was told that the session was resumed.
     told: u32,
-    /// The backend made it up.
+    /// Whether the backend invented it.
     made_up: bool,
-    /// Its client has left for good, and can say when.
+    /// When its client left for good, if it did and knows.
     left_at: Option<u64>,
 }
 
 /// One sequence of packets.
 #[derive(Default)]
 struct Sequence {
-    /// When each packet was made, and its bytes.
+    /// When each packet was made, and its size.
     made: Vec<(u64, usize)>,
-    /// The number that is to arrive next.
+    /// The number expected next.
     next: u32,
 }
 
-/// Names a sequence: up, a client and one of its lives; down, an id.
+/// Identifies a sequence: upwards a client and one of its lives, downwards an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Up { owner: u32, life: u32 },
     Down { id: u64 },
 }
 
-/// What follows from a run's configuration.
+/// Bounds that follow from a run's configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// How soon a session ends after its client has left: nanoseconds, at least and at most.
+    /// The minimum and the maximum time from a client's leaving to its session's end, in nanoseconds.
     pub(crate) expiry: (u64, u64),
     /// Bytes that may be lost with one connection.
     pub(crate) lost_bytes: usize,
 }
 
-/// What a client would have the backend do; they agree on it behind the back of the edge.
+/// What a client wants the backend to do, agreed between them without the edge.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wish {
     /// Kick this session.
     Kick(u64),
-    /// Send so many packets to this session, of this client.
+    /// Send this many packets to this session of this client.
     Send(u64, u32, u32),
 }
 
-/// The account of a run.
+/// The record of a run.
 pub(crate) struct Ledger {
     sessions: BTreeMap<u64, Session>,
     sequences: BTreeMap<Key, Sequence>,
     /// When connections of each client broke.
     broke: BTreeMap<u32, Vec<u64>>,
-    /// When each client's process died last, with what it had queued.
+    /// When each client's process last died, with the packets it had queued.
     died: BTreeMap<u32, u64>,
-    /// When something broke last that may have held packets of everybody.
+    /// When something that may have held packets of all clients last broke.
     all_broke: Option<u64>,
     bounds: Bounds,
-    /// What the backend is asked to do, once all is calm.
+    /// What the backend is asked to do once the faults are over.
     wishes: Vec<Wish>,
-    /// Clients that got their packets through once the faults were over.
+    /// Clients whose packets are through since the faults were over.
     pub(crate) settled: u32,
     /// The edge was asked to end.
     pub(crate) ending: bool,
@@ -150,18 +149,18 @@ impl Ledger {
         });
     }
 
-    /// A connection broke that may have held packets of, or for, this client.
+    /// Records that a connection broke that may have held packets of, or for, this client.
     fn breaks(&mut self, at: u64, owner: u32) {
         self.broke.entry(owner).or_default().push(at);
     }
 
-    /// A client's process died, with what it had queued.
+    /// Records that a client's process died, with the packets it had queued.
     pub(crate) fn client_died(&mut self, at: u64, owner: u32) {
         self.died.insert(owner, at);
         self.breaks(at, owner);
     }
 
-    /// Something for the backend to do.
+    /// Adds a wish for the backend.
     pub(crate) fn wish(&mut self, wish: Wish) {
         self.wishes.push(wish);
     }
@@ -170,12 +169,12 @@ impl Ledger {
         std::mem::take(&mut self.wishes)
     }
 
-    /// Something broke that may have held packets of everybody.
+    /// Records that something broke that may have held packets of all clients.
     pub(crate) fn breaks_all(&mut self, at: u64) {
         self.all_broke = Some(at);
     }
 
-    /// A new packet of a client. Where it is not taken, [`Ledger::unmake_up`].
+    /// Makes a new packet of a client. If it is not accepted, call [`Ledger::unmake_up`].
     pub(crate) fn make_up(&mut self, at: u64, owner: u32, life: u32, bytes: usize) -> Vec<u8> {
         let sequence = self.sequences.entry(Key::Up { owner, life }).or_default();
         let label = Label {
@@ -195,7 +194,7 @@ impl Ledger {
         }
     }
 
-    /// A new packet for a session.
+    /// Makes a new packet for a session.
     pub(crate) fn make_down(&mut self, at: u64, id: u64, owner: u32, bytes: usize) -> Vec<u8> {
         let sequence = self.sequences.entry(Key::Down { id }).or_default();
         let label = Label {
@@ -209,7 +208,7 @@ impl Ledger {
         payload::encode(label, bytes)
     }
 
-    /// A packet reached the backend. Who sent it, if it says so.
+    /// Records a packet that reached the backend. Returns its sender, if it names one.
     pub(crate) fn backend_packet(&mut self, at: u64, id: u64, data: &[u8]) -> Option<u32> {
         self.hash.add(at, 1, id, data);
         self.seen.up += 1;
@@ -232,12 +231,12 @@ impl Ledger {
         Some(owner)
     }
 
-    /// The backend says something to an id that it has made up.
+    /// Records that the backend sends to an id that it invented.
     pub(crate) fn made_up(&mut self, id: u64) {
         self.sessions.entry(id).or_default().made_up = true;
     }
 
-    /// The backend was told that a client is back.
+    /// Records that the backend was told of a resume.
     pub(crate) fn backend_resumed(&mut self, at: u64, id: u64) {
         self.hash.add(at, 2, id, &[]);
         self.sessions.entry(id).or_default().told += 1;
@@ -246,11 +245,11 @@ impl Ledger {
         }
     }
 
-    /// The backend was told that a session has ended.
+    /// Records that the backend was told of a session's end.
     pub(crate) fn backend_failed(&mut self, at: u64, id: u64, reason: &str) {
         self.hash.add(at, 3, id, reason.as_bytes());
         self.seen.ended += 1;
-        // An id of which nobody has heard may be one that its client was never told.
+        // An unknown id may be one that its client was never told.
         let session = self.sessions.entry(id).or_default();
         if session.made_up && reason != "unknown client" {
             let text = format!("{id:016x}, which was given to nobody, has ended: {reason}");
@@ -273,7 +272,7 @@ impl Ledger {
         }
     }
 
-    /// A client was given an id.
+    /// Records that a client joined.
     pub(crate) fn client_joined(&mut self, at: u64, owner: u32, life: u32, id: u64) {
         self.hash.add(at, 4, id, &[]);
         self.seen.joined += 1;
@@ -286,28 +285,28 @@ impl Ledger {
         }
     }
 
-    /// A client is back as who it was.
+    /// Records that a client resumed its session.
     pub(crate) fn client_resumed(&mut self, at: u64, owner: u32) {
         self.hash.add(at, 6, owner.into(), &[]);
         self.seen.resumed += 1;
         self.breaks(at, owner);
     }
 
-    /// A client's session was refused; it may begin another one.
+    /// Records that a client's session was refused. It may begin another one.
     pub(crate) fn client_refused(&mut self, at: u64, owner: u32) {
         self.hash.add(at, 7, owner.into(), &[]);
         self.seen.refused += 1;
         self.breaks(at, owner);
     }
 
-    /// A client has lost its connection.
+    /// Records that a client lost its connection.
     pub(crate) fn client_dropped(&mut self, at: u64, owner: u32) {
         self.hash.add(at, 8, owner.into(), &[]);
         self.seen.dropped += 1;
         self.breaks(at, owner);
     }
 
-    /// A packet reached the client that has this id.
+    /// Records a packet that reached the client with this id.
     pub(crate) fn client_packet(&mut self, at: u64, owner: u32, id: u64, data: &[u8]) {
         self.hash.add(at, 5, owner.into(), data);
         self.seen.down += 1;
@@ -322,17 +321,17 @@ impl Ledger {
         }
     }
 
-    /// A client has its packets through again, so long after the faults.
+    /// Records that a client has its packets through again, this long after the faults.
     pub(crate) fn recovered(&mut self, after_nanos: u64) {
         self.seen.recovered_nanos = self.seen.recovered_nanos.max(after_nanos);
     }
 
-    /// A client that has a session leaves for good, without a word.
+    /// Records that a client with a session leaves for good, without notice.
     pub(crate) fn client_left(&mut self, at: u64, id: u64) {
         self.sessions.entry(id).or_default().left_at = Some(at);
     }
 
-    /// Ids that are alive for all that is known, with their clients.
+    /// Returns the ids not known to have ended, with their clients.
     pub(crate) fn alive(&self) -> Vec<(u64, u32)> {
         let alive = self
             .sessions
@@ -343,17 +342,17 @@ impl Ledger {
             .collect()
     }
 
-    /// Why a session has ended, if the backend has heard of it.
+    /// Returns why a session has ended, if the backend was told.
     pub(crate) fn end_of(&self, id: u64) -> Option<&str> {
         self.sessions.get(&id)?.ended.as_deref()
     }
 
-    /// How often the backend was told that the client of this session is back.
+    /// Returns how often the backend was told that this session was resumed.
     pub(crate) fn told_of(&self, id: u64) -> u32 {
         self.sessions.get(&id).map_or(0, |session| session.told)
     }
 
-    /// Whether every session whose client has left has ended. One whose time is over by now and that has not breaks a rule.
+    /// Returns whether every session whose client has left has ended. A session that has outlived its deadline breaks a rule.
     pub(crate) fn all_expired(&mut self, at: u64) -> bool {
         let latest = self.bounds.expiry.1;
         let left = self
@@ -371,7 +370,7 @@ impl Ledger {
         false
     }
 
-    /// What a packet says of itself; what is too short for a label says nothing.
+    /// Reads a packet's label. A packet too short for a label has none.
     fn label(&mut self, at: u64, direction: Direction, data: &[u8]) -> Option<Label> {
         match payload::decode(data) {
             Ok(label) if label.direction == direction => Some(label),
@@ -388,7 +387,7 @@ impl Ledger {
         }
     }
 
-    /// Checks a packet against those that were made and have arrived before it.
+    /// Checks a packet against those that were made and those that arrived before it.
     fn arrival(&mut self, at: u64, key: Key, label: Label) {
         let (rule, owner) = match key {
             Key::Up { owner, .. } => ("S9", owner),
@@ -419,7 +418,7 @@ impl Ledger {
             .max(died.copied())
             .is_some_and(|broke| broke >= made)
         {
-            // A link, or a process, takes more with it than is known here.
+            // A link, or a process, loses more than is known here.
             return;
         }
         let broke = self.broke.get(&owner).map_or(&[][..], Vec::as_slice);

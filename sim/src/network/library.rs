@@ -1,4 +1,4 @@
-//! A client of the library that ships.
+//! A client built on the shipped library.
 
 use voltlane_core::client as machine;
 use voltlane_driver::Client;

@@ -1,11 +1,12 @@
-//! The second engine: the drivers that ship, unchanged, on turmoil's network.
+//! The second engine: the shipped drivers, unchanged, on turmoil's network.
 //!
-//! One host runs the edge's driver, one the backend library, one or more the clients, each in a task of its own: clients of the
-//! library that ships, and clients that speak the published protocol by themselves. Strangers have a host too. For 20 simulated
-//! seconds links are held, cut, slowed and reset, hosts crash and lose power, single calls of sockets fail. Then all of that ends
-//! (the strangers go on), and within a time that follows from the configuration every client must have its packets through; after
-//! that nothing may be lost or late any more, sessions of clients that have left must end in time, and so must the edge when it is
-//! asked to. What the applications see is held against the promises of SPEC.txt by a [ledger](Seen).
+//! One host runs the edge's driver, one the backend library, and one or more run the clients, each in a task of its own. Some clients use
+//! the shipped library, others speak the published protocol by themselves. Strangers have a host, too.
+//!
+//! For 20 simulated seconds links are held, cut, slowed and reset, hosts crash and lose power, and single socket calls fail. Then all of
+//! that ends, except for the strangers. Within a time that follows from the configuration every client must have its packets through. After
+//! that nothing may be lost or late any more, sessions of clients that have left must end in time, and so must the edge when it is asked to
+//! shut down. A [ledger](Seen) checks what the applications see against the promises of SPEC.txt.
 
 mod faults;
 mod knobs;

@@ -1,4 +1,4 @@
-//! What a client of either kind does with its time.
+//! What clients of either kind do during a run.
 
 use std::time::Duration;
 
@@ -10,54 +10,54 @@ use super::shared::{Shared, now};
 use super::world::{ECHO_BYTES_MAX, FAULTS, KERNEL_PATIENCE, World};
 use crate::rng::Rng;
 
-/// Packets that each client must get through, and back, when the faults are over, one after the other.
+/// Packets that each client must get through and echoed once the faults are over, one after the other.
 const ROUNDS: u32 = 3;
-/// The longest that a client of a crowd has nothing to say.
+/// The longest pause of a client in a crowd.
 const PAUSE_MAX_MS: u64 = 10_000;
-/// How long a client waits for an answer before it asks again, while things may still break.
+/// How long a client waits for an answer before it asks again, while faults may still happen.
 const ASKS_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// Sizes of packets that are asked to be echoed in the end, each of them different from the one before.
+/// Sizes of the packets echoed in the end, each different from the one before.
 const ECHO_BYTES: std::ops::Range<usize> = 40..ECHO_BYTES_MAX as usize;
-/// The most that a client misses while it is away in the calm.
+/// The maximum number of packets that a client misses while it is away after the faults.
 const MISSED_MAX: usize = 5;
-/// How long a client takes to come back, or to learn that it is not known, in the calm: three attempts, with pauses and handshakes.
+/// How long a client may take to resume after the faults, or to learn that its session is gone: three attempts, with pauses and handshakes.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a client hears.
+/// An event of a client.
 pub(crate) enum Heard {
     /// A new session began.
     Joined(u64),
-    /// The session goes on.
+    /// The session was resumed.
     Resumed,
     /// A packet of the backend.
     Packet(Vec<u8>),
-    /// The connection, or the attempt to make one, has ended, for this reason.
+    /// The connection, or an attempt to make one, ended for this reason.
     Dropped(String),
-    /// The session does not go on.
+    /// The session is gone.
     Refused,
 }
 
-/// A client that comes back by itself.
+/// A client that reconnects by itself.
 pub(crate) trait Party: Sized {
-    /// Waits for what happens next; safe to cancel.
+    /// Waits for the next event. Safe to cancel.
     async fn hear(&mut self) -> Heard;
-    /// Queues a packet; false if it was not taken.
+    /// Queues a packet. Returns false if it was not accepted.
     fn say(&mut self, packet: &[u8]) -> bool;
-    /// Gives the connection up, which is heard of next.
+    /// Closes the connection, which is reported as the next event.
     fn hang_up(&mut self);
     /// Begins another session after a refusal.
     fn start_over(&mut self);
-    /// The process was killed and runs again, with what it had saved of its session, or without.
+    /// Restarts the killed process, with or without its saved session.
     fn reborn(&mut self, remembers: bool) -> Self;
 }
 
-/// A client, and what it knows of itself.
+/// A client and what it knows about itself.
 pub(crate) struct Person<'a, P> {
     party: P,
-    /// A process of its own that hangs: its connection is open, and nobody listens.
+    /// An earlier process of the client that hangs: its connection is open, and nobody reads from it.
     ghost: Option<P>,
     number: u32,
-    /// Which of its sessions it is in: what it makes is numbered anew in each.
+    /// The number of its current session. Its packets are numbered from 0 in each.
     life: u32,
     id: Option<u64>,
     rng: Rng,
@@ -66,9 +66,9 @@ pub(crate) struct Person<'a, P> {
     echo_bytes: usize,
     /// Packets that it has received.
     packets: u32,
-    /// How often it has lost its connection, or its session.
+    /// How often it has lost its connection or its session.
     drops: u64,
-    /// It has its packets through: nothing may go wrong any more.
+    /// Whether its packets are through, so that nothing may go wrong any more.
     strict: bool,
 }
 
@@ -90,7 +90,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    /// All of it: through the faults, out of them, and to the end of the edge, unless it leaves before.
+    /// Runs the client: through the faults, their aftermath, and to the end of the edge, unless it leaves before.
     pub(crate) async fn live(mut self) {
         sleep(Duration::from_millis(self.rng.below(1_000))).await;
         while !self.shared.is_calm() {
@@ -105,7 +105,7 @@ impl<'a, P: Party> Person<'a, P> {
         if !self.is_served_well().await {
             return;
         }
-        // In a crowd others are still coming back, and the edge lets them in at its own pace.
+        // In a crowd others are still reconnecting, and the edge admits them at its own pace.
         let is_crowd = self.world.quiet() > 1;
         let tried = match self.rng.below(3) {
             _ if is_crowd => true,
@@ -136,7 +136,7 @@ impl<'a, P: Party> Person<'a, P> {
         false
     }
 
-    /// From now on every packet has its answer in time, and no connection is lost. False if not.
+    /// Checks that from now on every packet is answered in time and no connection is lost. Returns false if not.
     async fn is_served_well(&mut self) -> bool {
         self.strict = true;
         for _ in 0..ROUNDS {
@@ -150,7 +150,7 @@ impl<'a, P: Party> Person<'a, P> {
         true
     }
 
-    /// Hangs up, and comes back as who it was to what was sent meanwhile; the backend is told of it once. False if not.
+    /// Hangs up, and resumes to receive what was sent meanwhile. The backend must be told of it once. Returns false if not.
     async fn goes_away_and_misses_nothing(&mut self) -> bool {
         let (clients, round_trip) = (&self.world.edge.clients, self.world.round_trip());
         let whim = Duration::from_millis(WHIM_MAX_MS);
@@ -165,7 +165,7 @@ impl<'a, P: Party> Person<'a, P> {
         self.strict = false;
         self.party.hang_up();
         self.hear().await;
-        // Until the edge knows; and then until the backend has had its whim, and the edge what it sends.
+        // First until the edge knows, then until the backend has acted and its packets have reached the edge.
         sleep(round_trip).await;
         let wish = Wish::Send(id, self.number, packets);
         self.shared.ledger().wish(wish);
@@ -186,7 +186,7 @@ impl<'a, P: Party> Person<'a, P> {
         if timeout(COMES_BACK_WITHIN, self.round()).await.is_err() || self.id != Some(id) {
             return self.fail("L2", format!("{id:016x} does not come back"));
         }
-        // What the backend is told of a return comes before what the client says after it.
+        // The backend is told of a resume before it receives what the client sends after it.
         match self.shared.ledger().told_of(id) - told {
             1 => true,
             times => self.fail(
@@ -196,7 +196,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    /// Has itself kicked, and begins anew. False if not.
+    /// Gets itself kicked, and begins a new session. Returns false if that fails.
     async fn is_kicked_once_asked(&mut self) -> bool {
         let (Some(id), life) = (self.id, self.life) else {
             return true;
@@ -224,7 +224,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    /// Something that a client does, or nothing.
+    /// Does something, or nothing.
     async fn act(&mut self) {
         let pause = (self.rng.log_between(1, 1_500) * self.world.quiet()).min(PAUSE_MAX_MS);
         if timeout(Duration::from_millis(pause), self.hear())
@@ -237,7 +237,7 @@ impl<'a, P: Party> Person<'a, P> {
             0..8 => self.party.hang_up(),
             8..12 => self.die(true),
             12..14 => self.die(false),
-            // It listens to nobody for a while, and may not listen after that either.
+            // Stops reading for a while, and perhaps for good.
             14..22 => {
                 sleep(Duration::from_millis(self.rng.log_between(50, 5_000))).await;
                 match self.rng.below(4) {
@@ -257,7 +257,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    /// The process is killed, or hangs for good, and another one begins.
+    /// Kills the process, or hangs it for good, and starts another one.
     fn die(&mut self, remembers: bool) {
         let heir = self.party.reborn(remembers);
         let old = std::mem::replace(&mut self.party, heir);
@@ -277,7 +277,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    /// Hears one thing and enters it into the ledger; the length of a packet.
+    /// Receives one event and records it in the ledger. Returns the length of a packet.
     async fn hear(&mut self) -> Option<usize> {
         let heard = self.party.hear().await;
         let mut ledger = self.shared.ledger();
@@ -315,7 +315,7 @@ impl<'a, P: Party> Person<'a, P> {
         None
     }
 
-    /// Gets a packet through and back, once the faults are over and once the last kernel has given up what they broke.
+    /// Gets a packet through and echoed once the faults are over and the last kernel has given up what they broke.
     async fn recover(&mut self) {
         self.insist().await;
         self.shared
@@ -324,7 +324,7 @@ impl<'a, P: Party> Person<'a, P> {
         let calm = (FAULTS + KERNEL_PATIENCE + self.world.tick).as_nanos() as u64;
         let until = Instant::now() + Duration::from_nanos(calm.saturating_sub(now()));
         while timeout_at(until, self.hear()).await.is_ok() {}
-        // Answers to what was said before may still be on their way, and be more than the edge may keep.
+        // Answers to earlier packets may still be in flight, and exceed what the edge may keep.
         loop {
             self.insist().await;
             let drops = self.drops;
@@ -335,7 +335,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
     }
 
-    /// Asks until there is an answer. What is lost with a connection is asked anew.
+    /// Asks until there is an answer. A request that is lost with a connection is repeated.
     async fn insist(&mut self) {
         while timeout(ASKS_AGAIN_AFTER, self.round()).await.is_err() {}
     }

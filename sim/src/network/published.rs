@@ -1,5 +1,5 @@
-//! A client of the published protocol, written from SPEC.txt on the simulator's own codec: it shares no code with the client that
-//! ships but the cryptography.
+//! A client of the published protocol, written from SPEC.txt on the simulator's own codec. Apart from the cryptography it shares no code
+//! with the shipped client.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -18,15 +18,15 @@ use super::{dialer_to_edge, seed_of};
 use crate::codec::{Frames, Hello, frame};
 use crate::rng::Rng;
 
-/// Longest frame that it takes (SPEC 2.2).
+/// The longest body that it accepts (SPEC 2.2).
 const MAX_BODY: u32 = 8 << 20;
-/// Packets that it queues.
+/// The capacity of its queue, in packets.
 const QUEUE_PACKETS: usize = 1_000;
-/// From the attempt to connect to the end of the handshake (SPEC 4.6(e)).
+/// The time from a connect attempt to the end of its handshake (SPEC 4.6(e)).
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// The first step of the pauses between attempts, and the last one (SPEC 4.6(d)).
+/// The first and the last step of the pauses between attempts (SPEC 4.6(d)).
 const STEP_MS: (u64, u64) = (100, 5_000);
-/// Challenges in a row that do not open, after which the session is gone (SPEC 4.6(c)).
+/// The number of challenges in a row that do not open after which the session counts as gone (SPEC 4.6(c)).
 const FOREIGN_CHALLENGES_MAX: u32 = 3;
 
 /// What a client keeps of its session (SPEC 4.6(a)).
@@ -37,7 +37,7 @@ struct Session {
     edge_key: Vec<u8>,
 }
 
-/// What it waits for.
+/// What the handshake waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     EdgeKey,
@@ -65,14 +65,14 @@ pub(crate) struct Published {
     rng: Rng,
     session: Option<Session>,
     conn: Option<Conn>,
-    /// Packets that wait. The first is kept until the transport has taken it whole.
+    /// Packets to send. The first is kept until the transport has taken all of it.
     queue: VecDeque<Vec<u8>>,
-    /// Bytes of the first one's frame that the transport has taken.
+    /// Bytes of the first packet's frame that the transport has taken.
     taken: usize,
-    /// When it connects, or gives the handshake up.
+    /// When it connects, or gives up the handshake.
     alarm: Pin<Box<Sleep>>,
     step_ms: u64,
-    /// The application gives the connection up.
+    /// Whether the application closes the connection.
     hangs_up: bool,
     foreign_challenges: u32,
 }
@@ -153,7 +153,7 @@ impl Published {
         self.alarm.as_mut().reset(Instant::now() + HANDSHAKE_WITHIN);
     }
 
-    /// The connection is over; another attempt follows after a pause.
+    /// Ends the connection. Another attempt follows after a pause.
     fn lose(&mut self) -> Heard {
         self.conn = None;
         self.taken = 0;
@@ -168,7 +168,7 @@ impl Published {
         Heard::Refused
     }
 
-    /// The next frame that has come, and what it means.
+    /// Takes the next frame that has arrived, and returns its meaning.
     fn take_frame(&mut self) -> Result<Option<Heard>, End> {
         let Some(conn) = &mut self.conn else {
             return Ok(None);
@@ -236,7 +236,7 @@ impl Published {
         Ok(None)
     }
 
-    /// Writes once. True if anything was taken.
+    /// Writes once. Returns true if anything was taken.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let Some(Conn {
             stream: Some(stream),
@@ -272,7 +272,7 @@ impl Published {
         Ok(true)
     }
 
-    /// Reads once. True if anything came.
+    /// Reads once. Returns true if anything arrived.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let Some(Conn {
             stream: Some(stream),
@@ -287,7 +287,7 @@ impl Published {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => Ok(true),
             Poll::Ready(Err(_)) => Err(End::Broken),
-            // After the response too: the next claim tells whether the session is gone (SPEC 4.6(b)).
+            // Also after the response: the next claim tells whether the session is gone (SPEC 4.6(b)).
             Poll::Ready(Ok(0)) => Err(End::Broken),
             Poll::Ready(Ok(bytes)) => {
                 incoming.push(&buffer[..bytes]);
@@ -297,7 +297,7 @@ impl Published {
     }
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 enum End {
     Broken,
     Refused,

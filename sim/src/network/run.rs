@@ -1,4 +1,4 @@
-//! One run: its hosts, its phases, and what it came to.
+//! One run: its hosts, its phases, and its outcome.
 
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,33 +17,33 @@ use super::stream::Sockets;
 use super::world::{CLIENTS_PER_HOST, FAULTS, KERNEL_PATIENCE, World};
 use crate::rng::Rng;
 
-/// How long the edge may take to hand over what it has when it ends, and beyond that to see its backend close too.
+/// How long the edge may take to hand over its data when it shuts down, and then to see its backend close, too.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The first rule broken, if one was.
     pub broken: Option<Broken>,
-    /// What was met.
+    /// Counts of what happened.
     pub seen: Seen,
-    /// The hash of all that the applications saw.
+    /// The hash of everything that the applications saw.
     pub hash: u64,
     /// Virtual time of the run.
     pub simulated: Duration,
 }
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Everything may fail.
     Faults,
     /// Nothing fails any more; clients get their packets through.
     Recovery,
-    /// Sessions of those who have left end.
+    /// Sessions of clients that have left end.
     Expiry,
-    /// The edge ends, not later than this.
+    /// The edge shuts down, no later than this.
     Ending(Duration),
 }
 
@@ -108,12 +108,12 @@ fn build<'a>(world: &World) -> turmoil::Sim<'a> {
         .tick_duration(world.tick)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(world.latency)
-        // In segments. A FIN that finds a full queue is lost, so it must never be full; windows are counted in bytes, by our streams.
+        // In segments. A FIN that finds a full queue is lost, so the queue must never be full. Our streams count their windows in bytes.
         .tcp_capacity(1 << 16)
         .build()
 }
 
-/// Adds the hosts; the names of those that clients are on.
+/// Adds the hosts, and returns the names of those with clients.
 fn add_hosts(sim: &mut turmoil::Sim<'_>, world: &World, shared: &Shared) -> Vec<String> {
     let world = Rc::new(world.clone());
     let with = || (Rc::clone(&world), shared.clone());
@@ -142,7 +142,7 @@ fn add_hosts(sim: &mut turmoil::Sim<'_>, world: &World, shared: &Shared) -> Vec<
     names
 }
 
-/// The tasks of a host of clients.
+/// Runs the tasks of a host of clients.
 async fn host_clients(
     numbers: std::ops::Range<u32>,
     world: Rc<World>,
@@ -156,7 +156,7 @@ async fn host_clients(
     Ok(())
 }
 
-/// The tasks of the host of strangers.
+/// Runs the tasks of the host of strangers.
 async fn host_strangers(world: Rc<World>, shared: Shared) -> turmoil::Result {
     let tasks = (0..world.strangers)
         .map(|number| spawn_local(stranger(number, Rc::clone(&world), shared.clone())));

@@ -22,12 +22,12 @@ use super::world::World;
 use super::{BACKEND_PORT, EDGE_PORT, seed_of};
 use crate::rng::Rng;
 
-/// The longest pause between two whims of the backend.
+/// The longest pause between two actions of the backend's own accord.
 pub(crate) const WHIM_MAX_MS: u64 = 600;
-/// Packets for a stranger that asks for much, at a time.
+/// Packets at a time for a stranger that asks for many.
 const GREED_PACKETS: usize = 20;
 
-/// The edge's process, from its start to its end.
+/// Runs the edge's process, from its start to its end.
 pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Result {
     let mut rng = Rng::fork(world.seed, "edge-host", now());
     let mut kept = Rng::fork(world.seed, "edge-key", 0);
@@ -86,7 +86,7 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
     Ok(())
 }
 
-/// The backend's process, from its start to its end.
+/// Runs the backend's process, from its start to its end.
 pub(crate) async fn serve_backend(world: Rc<World>, shared: Shared) -> turmoil::Result {
     let mut rng = Rng::fork(world.seed, "backend-host", now());
     let doors = Doors::open(
@@ -108,7 +108,7 @@ pub(crate) async fn serve_backend(world: Rc<World>, shared: Shared) -> turmoil::
     Ok(())
 }
 
-/// What is written on the backend library.
+/// The application on top of the backend library.
 struct Application {
     backend: Backend<Doors, Timer>,
     rng: Rng,
@@ -183,7 +183,7 @@ impl Application {
         }
     }
 
-    /// What clients have asked for.
+    /// Does what clients have asked for.
     async fn grant_wishes(&mut self) {
         let wishes = self.shared.ledger().take_wishes();
         for wish in wishes {
@@ -199,7 +199,7 @@ impl Application {
         }
     }
 
-    /// Something that the backend does of its own accord.
+    /// Does something of its own accord.
     async fn follow_whim(&mut self) {
         let alive = self.shared.ledger().alive();
         let Some(&(id, owner)) = alive.get(self.rng.below(alive.len() as u64) as usize) else {
@@ -209,12 +209,12 @@ impl Application {
         match self.rng.below(100) {
             0..5 => self.backend.kick(id).await,
             5..8 => {
-                // To nobody: the answer says so.
+                // The recipient does not exist, which the answer reports.
                 let nobody = self.rng.next();
                 self.shared.ledger().made_up(nobody);
                 self.backend.kick(ClientId::from_u64(nobody)).await;
             }
-            // It is busy with something else, and reads nothing.
+            // Is busy with something else and does not read.
             8..11 => sleep(Duration::from_millis(self.rng.log_between(50, 4_000))).await,
             _ => {
                 for _ in 0..self.rng.between(1, 12) {

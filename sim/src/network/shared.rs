@@ -1,4 +1,4 @@
-//! What all hosts of a run share.
+//! State shared by all hosts of a run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use voltlane_driver::{EdgeHandle, TrunkHandle};
 use super::ledger::{Bounds, Ledger};
 use super::wires::Wires;
 
-/// The way to end an edge's process: each of its shards, and what joins them if there are several.
+/// How to end an edge's process: each of its shards, and their trunk if there are several.
 #[derive(Default)]
 pub(crate) struct Process {
     pub(crate) shards: Vec<EdgeHandle>,
@@ -26,7 +26,7 @@ impl Process {
     }
 }
 
-/// The ledger, the wires, and the way to end the edge. The hosts take turns on one thread, so no lock is ever waited for.
+/// The ledger, the wires, and the way to end the edge. The hosts take turns on one thread, so no lock is ever contended.
 #[derive(Clone)]
 pub(crate) struct Shared {
     ledger: Arc<Mutex<Ledger>>,
@@ -47,17 +47,17 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The edge that runs now.
+    /// Returns the edge that runs now.
     pub(crate) fn edge(&self) -> MutexGuard<'_, Process> {
         self.edge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No more faults happen.
+    /// Returns whether the faults are over.
     pub(crate) fn is_calm(&self) -> bool {
         self.wires.is_calm()
     }
 
-    /// Waits for a task to end; a task that panicked has broken a rule.
+    /// Waits for a task to end. A task that panicked has broken a rule.
     pub(crate) async fn join(&self, task: tokio::task::JoinHandle<()>) {
         if let Err(error) = task.await {
             self.ledger().fail(now(), "H1", error.to_string());
@@ -65,7 +65,7 @@ impl Shared {
     }
 }
 
-/// Virtual nanoseconds since the start of the run.
+/// Returns the virtual nanoseconds since the start of the run.
 pub(crate) fn now() -> u64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_nanos() as u64)
 }

@@ -1,4 +1,4 @@
-//! Those who are no clients: silent, hasty, wrong, greedy. They never stop, and no client may notice.
+//! Strangers: silent, hasty, wrong, greedy. They never stop, and no client may be affected.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -19,23 +19,23 @@ use crate::engine::peer::{Outcome, Peer, Role};
 use crate::plan::{Attempt, Join};
 use crate::rng::Rng;
 
-/// Numbers of strangers that join, far from those of clients.
+/// The first number of strangers that join, far from those of clients.
 pub(crate) const FIRST_STRANGER: u32 = 1_000_000;
-/// The longest that one stranger stays on one connection.
+/// The longest that a stranger keeps one connection.
 const STAYS_MAX: Duration = Duration::from_secs(20);
 
 /// What a stranger does over and over.
 #[derive(Clone, Copy)]
 enum Habit {
-    /// Goes through a handshake that is wrong, or stops in the middle of it.
+    /// Performs a wrong handshake, or stops in the middle of one.
     Join,
-    /// Tries to come back as somebody who is there.
+    /// Tries to resume a client's session.
     Attempt,
-    /// Connects, says a few bytes, and is gone.
+    /// Connects, sends a few bytes, and is gone.
     Reset,
-    /// Joins, and sends packets of no bytes, one byte, two.
+    /// Joins, and sends packets of zero, one and two bytes.
     TinyFrames,
-    /// Joins, asks for much, and reads nothing of it.
+    /// Joins, requests many packets, and reads none of them.
     DeafGreed,
 }
 
@@ -119,7 +119,7 @@ impl Visit<'_> {
         }
     }
 
-    /// Follows a script until it has joined, which is true, or the edge ends the connection.
+    /// Follows a script. Returns true once it has joined, false if the edge ends the connection.
     async fn follow(&mut self, role: Role, claim: u64) -> bool {
         let number = (self.owner - FIRST_STRANGER) as usize;
         let mut peer = Peer::new(role, number, number, claim, Rng::new(self.rng.next()));
@@ -175,7 +175,7 @@ impl Visit<'_> {
         }
     }
 
-    /// Writes everything; false when the connection takes no more.
+    /// Writes everything. Returns false when the connection accepts no more.
     async fn write(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let written = poll_fn(|cx| self.stream.poll_write(cx, &[IoSlice::new(bytes)])).await;
@@ -187,7 +187,7 @@ impl Visit<'_> {
         true
     }
 
-    /// Reads once; nothing when the connection is over.
+    /// Reads once. Returns `None` when the connection is over.
     async fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let read = poll_fn(|cx| match self.stream.poll_read(cx, buffer) {
             Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {

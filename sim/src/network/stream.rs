@@ -1,7 +1,7 @@
-//! turmoil's sockets behind the driver's traits, with the faults that turmoil's TCP does not have.
+//! turmoil's sockets behind the driver's traits, with faults that turmoil's TCP does not have.
 //!
-//! In turmoil one write is one segment, whatever its size, and no read joins two: so here reads and writes are cut
-//! short by a seeded hand, and either may be `Pending` for no reason, or fail.
+//! In turmoil one write is one segment, whatever its size, and no read joins two. So reads and writes are cut short here at random from the
+//! seed, and either may be `Pending` for no reason, or fail.
 
 use std::future::{Future, pending};
 use std::io::{self, ErrorKind, IoSlice};
@@ -21,12 +21,12 @@ use crate::rng::Rng;
 /// EMFILE: no descriptor is left.
 const OUT_OF_DESCRIPTORS: i32 = 24;
 
-/// What every socket of a host shares.
+/// State shared by all sockets of a host.
 #[derive(Clone)]
 pub(crate) struct Sockets {
     wires: Wires,
     knobs: Knobs,
-    /// Where strangers send and ask for much, all of it must fit through the backend link, and not in millions of segments.
+    /// Where strangers request many packets, all of them must fit through the backend link, and not in millions of segments.
     busy_knobs: Knobs,
 }
 
@@ -65,20 +65,20 @@ impl Sockets {
     }
 }
 
-/// A turmoil stream, chopped.
+/// A turmoil stream whose reads and writes are cut short.
 pub(crate) struct Chopped {
     inner: turmoil::net::TcpStream,
     plug: Plug,
     knobs: Knobs,
     rng: Rng,
-    /// It has failed, and goes on failing.
+    /// Whether it has failed. It then keeps failing.
     broken: Option<ErrorKind>,
-    /// Its FIN went out. turmoil takes a second one for an error, kernels do not.
+    /// Whether its FIN was sent. turmoil treats a second one as an error, kernels do not.
     closed: bool,
 }
 
 impl Chopped {
-    /// What goes before a call: its connection may be dead or break now, a signal may come, or nothing happens for no reason.
+    /// Decides what happens before a call: the connection may be dead or break now, a signal may arrive, or nothing happens for no reason.
     fn before(&mut self, cx: &Context<'_>, call: Call) -> Poll<io::Result<()>> {
         self.broken = self.broken.or_else(|| self.plug.dead());
         let (pending, breaks, interrupted) = match call {
@@ -179,7 +179,7 @@ type Accepting =
 pub(crate) struct Doors {
     listener: Arc<turmoil::net::TcpListener>,
     accepting: Option<Accepting>,
-    /// Whom connections that do not come from the street are from.
+    /// The wire of connections that do not come from the street.
     wire: Wire,
     side: Side,
     sockets: Sockets,
@@ -206,7 +206,7 @@ impl Doors {
         })
     }
 
-    /// Another listener at the same port, as a kernel has one for each shard.
+    /// Creates another listener at the same port, as a kernel has one for each shard.
     pub(crate) fn sibling(&mut self) -> Doors {
         Doors {
             listener: Arc::clone(&self.listener),

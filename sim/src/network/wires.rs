@@ -1,8 +1,8 @@
-//! What turmoil's network does not have: kernels that give up on a connection, resets, and windows that count bytes.
+//! What turmoil's network lacks: kernels that give up connections, resets, and windows that count bytes.
 //!
-//! A segment that turmoil loses is never sent again, and nobody is told. A kernel would send it again, or give the connection up in
-//! the end. So every connection that was open when its wire was cut is given up here, on each side after a time of its own: one
-//! side may believe in a connection that the other has forgotten.
+//! A segment that turmoil loses is never sent again, and nobody is told. A kernel would send it again, or finally give up the connection.
+//! So every connection that was open when its wire was cut is given up here, on each side after a time of its own: one side may believe in
+//! a connection that the other has forgotten.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// A way over which connections run; the edge is at one end of each.
+/// A wire that connections run over. The edge is at one end of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wire {
     /// Between clients and the edge.
@@ -32,25 +32,25 @@ pub(crate) enum Side {
     Peer,
 }
 
-/// Which call of a stream waits.
+/// A call of a stream that can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
     Read,
     Write,
 }
 
-/// One end of a wire: which of the connections that it ever had are dead.
+/// One end of a wire: which of its connections are dead.
 #[derive(Default)]
 struct Line {
     /// Connections that were open before this cut are dead.
     dead_before: u64,
-    /// What their calls answer.
+    /// The error that their calls return.
     cause: Option<ErrorKind>,
     /// Calls that wait, to be woken when their connection dies.
     waiting: BTreeMap<(u64, Call), Waker>,
 }
 
-/// Bytes under way in one direction of one connection.
+/// Bytes in flight in one direction of one connection.
 #[derive(Default)]
 struct Window {
     bytes: usize,
@@ -60,11 +60,11 @@ struct Window {
 #[derive(Default)]
 struct State {
     lines: BTreeMap<(Wire, Side), Line>,
-    /// How often each wire was cut.
+    /// The number of cuts of each wire.
     cuts: BTreeMap<Wire, u64>,
     windows: BTreeMap<(SocketAddr, SocketAddr), Weak<Mutex<Window>>>,
     connections: u64,
-    /// Faults are over.
+    /// Whether the faults are over.
     calm: bool,
 }
 
@@ -73,12 +73,12 @@ struct State {
 pub(crate) struct Wires(Arc<Mutex<State>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The hosts take turns on one thread, so a lock is never waited for; one that a panic left behind is whole.
+    // The hosts take turns on one thread, so the lock is never contended. A poisoned one is consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wires {
-    /// A connection begins: one end of it.
+    /// Registers one end of a new connection.
     pub(crate) fn plug(
         &self,
         wire: Wire,
@@ -109,7 +109,7 @@ impl Wires {
         }
     }
 
-    /// The wire is cut: connections that are open now are lost, though nobody knows yet. What [`Wires::give_up`] is to be told.
+    /// Cuts the wire: all open connections are lost, though nobody knows yet. Returns the number to pass to [`Wires::give_up`].
     pub(crate) fn cut(&self, wire: Wire) -> u64 {
         let mut state = lock(&self.0);
         let cuts = state.cuts.entry(wire).or_default();
@@ -117,7 +117,7 @@ impl Wires {
         *cuts
     }
 
-    /// The kernel at one side gives up what was open at a cut.
+    /// Makes the kernel at one side give up what was open at a cut.
     pub(crate) fn give_up(&self, wire: Wire, side: Side, cut: u64, cause: ErrorKind) {
         let waiting = {
             let mut state = lock(&self.0);
@@ -126,11 +126,11 @@ impl Wires {
             line.cause = Some(cause);
             std::mem::take(&mut line.waiting)
         };
-        // Those that are alive find nothing new, and wait again.
+        // Calls of connections that are alive find nothing new, and wait again.
         waiting.into_values().for_each(Waker::wake);
     }
 
-    /// No more faults of single calls.
+    /// Ends the faults of single calls.
     pub(crate) fn be_calm(&self) {
         lock(&self.0).calm = true;
     }
@@ -140,13 +140,13 @@ impl Wires {
     }
 }
 
-/// What a stream holds of its wire.
+/// A stream's handle on its wire.
 pub(crate) struct Plug {
     wires: Wires,
     wire: Wire,
     side: Side,
     number: u64,
-    /// The wire had been cut so often when the connection began.
+    /// The number of cuts of the wire when the connection began.
     born: u64,
     key: (SocketAddr, SocketAddr),
     outgoing: Arc<Mutex<Window>>,
@@ -154,14 +154,14 @@ pub(crate) struct Plug {
 }
 
 impl Plug {
-    /// Why the connection is dead, if it is.
+    /// Returns why the connection is dead, if it is.
     pub(crate) fn dead(&self) -> Option<ErrorKind> {
         let state = lock(&self.wires.0);
         let line = state.lines.get(&(self.wire, self.side))?;
         line.cause.filter(|_| self.born < line.dead_before)
     }
 
-    /// A call waits: it is woken when the connection dies.
+    /// Registers a call that waits, to be woken when the connection dies.
     pub(crate) fn wait(&self, call: Call, cx: &Context<'_>) {
         let mut state = lock(&self.wires.0);
         let line = state.lines.entry((self.wire, self.side)).or_default();
@@ -171,7 +171,7 @@ impl Plug {
             .or_insert_with(|| cx.waker().clone());
     }
 
-    /// Room for so many bytes in the window; until there is some the writer waits.
+    /// Returns the room in the window. The writer waits until there is some.
     pub(crate) fn poll_room(&self, cx: &Context<'_>, window_bytes: usize) -> Poll<usize> {
         let mut window = lock(&self.outgoing);
         match window_bytes.saturating_sub(window.bytes) {

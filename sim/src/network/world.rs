@@ -1,4 +1,4 @@
-//! A run before it is run: everything that its seed draws.
+//! A run before it starts: everything that its seed draws.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -14,47 +14,47 @@ use crate::rng::Rng;
 
 /// How long faults happen.
 pub(crate) const FAULTS: Duration = Duration::from_secs(20);
-/// The longest that a kernel believes in a connection which is dead.
+/// The longest time for which a kernel believes in a dead connection.
 pub(crate) const KERNEL_PATIENCE: Duration = Duration::from_secs(5);
-/// Clients on one host, well below the 16,384 ports that turmoil has for one.
+/// Clients per host, well below the 16,384 ports that turmoil has for each.
 pub(crate) const CLIENTS_PER_HOST: u32 = 2_500;
-/// The largest packet that is asked to be echoed once all is calm.
+/// The largest packet echoed once the faults are over.
 pub(crate) const ECHO_BYTES_MAX: u64 = 240;
-/// From so many clients on a run is a crowd: its clients say less, each.
+/// From this many clients a run is a crowd, in which each client sends less.
 const CROWD: u32 = 64;
 
 /// Everything that a run depends on.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// What everything that is not written here is drawn from.
+    /// The seed of everything that is not listed here.
     pub seed: u64,
-    /// Clients of the library that ships.
+    /// The number of clients that use the shipped library.
     pub clients: u32,
-    /// Clients that speak the published protocol by themselves.
+    /// The number of clients that speak the published protocol by themselves.
     pub published: u32,
-    /// Strangers, each of them a task that does what it does over and over.
+    /// The number of strangers, each a task that repeats its habit.
     pub strangers: u32,
-    /// The step of the simulation. What passes between hosts is as coarse as that, and a step costs the same whether anything
-    /// happens in it or not.
+    /// The step of the simulation, and so the resolution of what passes between hosts. Each step costs the same, whether anything happens
+    /// in it or not.
     pub tick: Duration,
-    /// The longest time that a segment takes.
+    /// The longest delay of a segment.
     pub latency: Duration,
-    /// What single calls of sockets do.
+    /// Faults of single socket calls.
     pub knobs: Knobs,
-    /// The edge's bounds and times.
+    /// The edge's configuration.
     pub edge: EdgeConfig,
-    /// Threads that the edge has in the world outside; here they take turns. With several of them a trunk joins them.
+    /// The number of shards. In production each has a thread; here they take turns. Several of them are joined by a trunk.
     pub shards: NonZeroU8,
-    /// Whether an edge that restarts has the key that it had.
+    /// Whether a restarted edge keeps its key.
     pub keeps_key: bool,
-    /// How many of a hundred clients leave for good once all is calm.
+    /// The percentage of clients that leave for good once the faults are over.
     pub leavers: u64,
-    /// What happens to the network and its hosts, in the order of time.
+    /// The faults of the network and its hosts, in order of time.
     pub troubles: Vec<(Duration, Trouble)>,
 }
 
 impl World {
-    /// The world of a seed: up to 10 clients, now and then a crowd.
+    /// Draws the world of a seed: up to 10 clients, now and then a crowd.
     #[must_use]
     pub fn draw(seed: u64) -> World {
         let mut rng = Rng::fork(seed, "network-clients", 0);
@@ -65,7 +65,7 @@ impl World {
         World::with_clients(seed, clients as u32)
     }
 
-    /// The world of a seed with so many clients, of both kinds together.
+    /// Draws the world of a seed with this many clients, of both kinds together.
     #[must_use]
     pub fn with_clients(seed: u64, clients: u32) -> World {
         let mut rng = Rng::fork(seed, "network", 0);
@@ -90,22 +90,22 @@ impl World {
         }
     }
 
-    /// Clients of both kinds.
+    /// Returns the number of clients of both kinds.
     #[must_use]
     pub fn all_clients(&self) -> u32 {
         self.clients + self.published
     }
 
-    /// How much less each client says than one of few does.
+    /// Returns the factor by which each client sends less than one of a few does.
     pub(crate) fn quiet(&self) -> u64 {
         u64::from(self.all_clients() / CROWD + 1)
     }
 
-    /// How long after the faults it may take until every client has sent and received what it must.
+    /// Returns how long after the faults every client may take to send and receive what it must.
     ///
-    /// The kernels give up what died with the last fault. Meanwhile, or then, the edge finds its backend. A client may hang in an
-    /// attempt to connect or in a handshake, be told three times in challenges that it is not known, be refused, and begin anew; it
-    /// waits before each attempt.
+    /// The kernels give up what died with the last fault. Meanwhile or afterwards, the edge finds its backend. A client may hang in an
+    /// attempt to connect or in a handshake, learn from three challenges that it is unknown, be refused, and begin a new session. It pauses
+    /// before each attempt.
     pub(crate) fn recovery(&self) -> Duration {
         let client = ClientConfig::default();
         let link = self.edge.master.connect_timeout + self.edge.master.reconnect_max;
@@ -115,17 +115,17 @@ impl World {
         KERNEL_PATIENCE + link + stuck + attempts + self.latency * 10 + Duration::from_secs(1)
     }
 
-    /// How long the answer to a packet may take when nothing is wrong: four ways, each of them a segment's longest time and the step
-    /// that it waits for, and as much again where turmoil delays a segment behind an earlier one.
+    /// Returns how long the answer to a packet may take when nothing is wrong: four hops, each with a segment's longest delay plus the step
+    /// that it waits for, doubled because turmoil may delay a segment behind an earlier one.
     pub(crate) fn round_trip(&self) -> Duration {
         (self.latency + self.tick * 2) * 8
     }
 
-    /// What the ledger holds a run against.
+    /// Returns the bounds by which the ledger judges the run.
     pub(crate) fn bounds(&self) -> Bounds {
         let clients = &self.edge.clients;
         let latest = clients.stale_timeout + clients.stale_reap_interval + self.round_trip();
-        // A window full under way, another one in the reader's buffer, and the packet that was cut.
+        // A full window in flight, another one in the reader's buffer, and the packet that was cut.
         let lost = 2 * self.knobs.window_bytes + self.knobs.packet_bytes_max() + ECHO_BYTES_MAX;
         Bounds {
             expiry: (
@@ -153,7 +153,7 @@ fn edge_config(rng: &mut Rng, clients: u32) -> EdgeConfig {
     if clients < CROWD {
         config.limits.max_half_open = half_open;
     }
-    // All clients of a host are one source: a crowd would be refused for being many.
+    // All clients of a host are one source, so a crowd would be refused for its size.
     if clients > 10 || rng.chance(50) {
         config.limits.enforce_sources = Enforce::Off;
     }
@@ -161,7 +161,7 @@ fn edge_config(rng: &mut Rng, clients: u32) -> EdgeConfig {
 }
 
 impl fmt::Display for World {
-    /// The header of a run, a line for each matter.
+    /// Writes the header of a run, one topic per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (clients, master, limits) = (&self.edge.clients, &self.edge.master, &self.edge.limits);
         writeln!(
