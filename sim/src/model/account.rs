@@ -1,14 +1,15 @@
-//! Every byte that waits, counted a second time (SPEC 10.1, 10.5(a)).
+//! A second account of every waiting byte (SPEC 10.1, 10.5(a)).
 
 use super::conn::{Conn, Piece, State};
 use super::link::Item;
 use super::{Model, View};
 
-/// What notice and data of one session cost less while they wait with its client and not in the link queue (10.1(a)).
+/// The bytes by which a notice or packet is cheaper while it waits with its client and not in the link queue (10.1(a)).
 const TAG_BYTES: usize = 9;
 
 impl Model {
-    /// The edge's account is the model's; where SPEC leaves open in which queue a packet waits, it is within what is possible.
+    /// Compares the edge's account with the model's. Where SPEC leaves open in which queue a packet waits, it must be within the possible
+    /// range.
     pub(super) fn check_account(&mut self, view: &dyn View) {
         if self.link.up && self.link.must_close {
             return;
@@ -21,7 +22,7 @@ impl Model {
         }
     }
 
-    /// What the edge has counted in all is what happened.
+    /// Compares the edge's counters with what happened.
     pub fn check_counters(&mut self, view: &dyn View) {
         let reach = &self.reach;
         let ended = |reason| reach.ended.get(reason).copied().unwrap_or(0);
@@ -39,7 +40,7 @@ impl Model {
         }
     }
 
-    /// The least and the most bytes that can wait.
+    /// Returns the least and the most bytes that can be waiting.
     pub(super) fn account(&self) -> (usize, usize) {
         let (mut least, mut unsure) = (0, 0);
         for state in self.conns.values() {
@@ -62,19 +63,19 @@ impl Model {
     }
 }
 
-/// What waits in one connection for certain, and what more there may be.
+/// Returns the bytes that certainly wait in one connection, and how many more there may be.
 fn of_conn(state: &Conn) -> (usize, usize) {
     if state.close.is_some() {
         return (0, 0);
     }
     let frames = state.frames.held();
-    // A packet counts whole until its last byte is taken, a handshake frame byte by byte.
+    // A packet counts in full until its last byte is taken, a handshake frame byte by byte.
     let taken = match state.pieces.front() {
         Some(Piece::Data(_)) | None => 0,
         Some(_) => state.offset,
     };
     let waits = state.piece_bytes - taken;
-    // Of a PROXY header the edge holds what it still needs.
+    // Of a PROXY header the edge holds the part that it still needs.
     if state.hidden_violation || state.state == State::Proxy {
         (waits, frames)
     } else {

@@ -1,4 +1,4 @@
-//! The announcement at the beginning of a link, as SPEC 7.7 describes it.
+//! The announcement at the start of a link, as SPEC 7.7 describes it.
 
 use std::collections::BTreeSet;
 
@@ -6,36 +6,36 @@ use super::Model;
 use super::link::{Link, What};
 use crate::codec::{self, Tagged};
 
-/// Whom a link that has just come up is told of.
+/// The sessions to announce on a link that has just come up.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Announcing {
-    /// Attached since the link came up, and not announced yet.
+    /// Sessions attached since the link came up, and not announced yet.
     must: BTreeSet<u64>,
-    /// Attached at some time since then, and not announced yet.
+    /// Sessions attached at some time since then, and not announced yet.
     may: BTreeSet<u64>,
 }
 
 impl Link {
-    /// The session has its connection no more: it may be left out.
+    /// Handles that the session has lost its connection: it may be left out.
     pub(super) fn not_to_announce(&mut self, sid: u64) {
         if let Some(announcing) = &mut self.announcing {
             announcing.must.remove(&sid);
         }
     }
 
-    /// The session has a connection since a moment ago: it may be announced.
+    /// Handles that the session has a connection now: it may be announced.
     pub(super) fn may_announce(&mut self, sid: u64) {
         if let Some(announcing) = &mut self.announcing {
             announcing.may.insert(sid);
         }
     }
 
-    /// How many announcements may wait.
+    /// Returns how many announcements may be waiting.
     pub(super) fn announcements(&self) -> usize {
         self.announcing.as_ref().map_or(0, |all| all.may.len())
     }
 
-    /// The edge's name for a session.
+    /// Replaces a provisional name by the id that the edge shows.
     pub(super) fn learn_announced(&mut self, provisional: u64, id: u64) {
         if let Some(Announcing { must, may }) = &mut self.announcing {
             for ids in [must, may] {
@@ -48,7 +48,7 @@ impl Link {
 }
 
 impl Model {
-    /// The link has come up.
+    /// Handles that the link has come up.
     pub(super) fn begin_announcing(&mut self) {
         self.link.announcing = self.limits.announce_all.then(|| {
             let attached = self.sessions.iter().filter(|(_, one)| one.conn.is_some());
@@ -64,7 +64,7 @@ impl Model {
         );
     }
 
-    /// Whether `packet`, which the edge has written, is an announcement.
+    /// Returns whether `packet`, which the edge has written, is an announcement.
     pub(super) fn announces(&mut self, packet: &Tagged<'_>) -> bool {
         let Some(announcing) = &mut self.link.announcing else {
             return false;
@@ -77,7 +77,7 @@ impl Model {
             return false;
         }
         if !announcing.must.remove(&packet.id) {
-            // It may as well be the notice that waited; which of the two it was cannot be seen.
+            // It may just as well be the waiting notice. Which of the two it was cannot be seen.
             self.make_optional(packet.id);
         }
         true
@@ -90,7 +90,7 @@ impl Model {
         }
     }
 
-    /// Nothing more is announced: nobody may be missing.
+    /// Checks at the end of the announcement that no session is missing.
     pub(super) fn check_announced(&mut self) {
         let Some(announcing) = self.link.announcing.take() else {
             return;
@@ -101,14 +101,14 @@ impl Model {
         }
     }
 
-    /// The link is lost: what it had taken of a packet that waited.
+    /// Handles the loss of the link: records what it had taken of a cut packet.
     pub(super) fn note_cut(&mut self) {
         let rest = self.link.outgoing.rest();
         let announcement = codec::TAG_BYTES as u8;
         let may_announce = self.link.announcing.take().is_some()
             && rest.first().is_none_or(|first| *first == announcement)
             && rest.len() < 4 + codec::TAG_BYTES;
-        // What an announcement leaves behind says nothing; what was cut before it still comes first.
+        // The rest of an announcement means nothing. A packet cut before it still comes first.
         if !may_announce {
             self.link.cut = rest.to_vec();
         }

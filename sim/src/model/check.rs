@@ -1,4 +1,4 @@
-//! After an event: does the edge show what must follow from it, and nothing else?
+//! The comparison after an event: the edge must show what follows from it, and nothing else.
 
 use super::admission::{LAPSED, MADE_ROOM};
 use super::conn::{Conn, Manner, Piece, State};
@@ -7,36 +7,36 @@ use crate::codec::Hello;
 
 /// What an edge shows of itself after an event.
 pub trait View {
-    /// The first bytes that wait for a connection's transport.
+    /// Returns the first bytes that wait for a connection's transport.
     fn output(&self, conn: u32) -> [&[u8]; 2];
-    /// Whether the edge wants a connection closed; true within: abruptly.
+    /// Returns whether the edge wants a connection closed: `Some(true)` abruptly, `Some(false)` in order.
     fn close(&self, conn: u32) -> Option<bool>;
-    /// How many bytes of a connection the edge would take.
+    /// Returns how many bytes of a connection the edge would take.
     fn budget(&self, conn: u32) -> usize;
-    /// The first bytes that wait for the link.
+    /// Returns the first bytes that wait for the link.
     fn link_output(&self) -> [&[u8]; 2];
-    /// Whether the edge wants the link reset.
+    /// Returns whether the edge wants the link reset.
     fn link_wants_close(&self) -> bool;
-    /// When the edge wants to be told the time.
+    /// Returns the edge's deadline.
     fn deadline(&self) -> Option<u64>;
-    /// Sessions that the edge has ended as expired so far.
+    /// Returns how many sessions have expired so far.
     fn expired(&self) -> u64;
-    /// Sessions that are away.
+    /// Returns how many sessions are away.
     fn away(&self) -> usize;
-    /// How many bytes of the backend the edge would take.
+    /// Returns how many bytes of the backend the edge would take.
     fn link_budget(&self) -> usize;
-    /// Packets and bytes in the link queue.
+    /// Returns the packets and bytes in the link queue.
     fn link_queued(&self) -> (usize, usize);
-    /// Bytes that wait anywhere.
+    /// Returns the bytes that wait anywhere.
     fn held_bytes(&self) -> usize;
-    /// What the edge has counted: connections taken, resumes, takeovers, sessions ended by each reason.
+    /// Returns the edge's counters: accepted connections, resumes, takeovers, and ended sessions by reason.
     fn counted(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// How much of the waiting bytes is compared at each event; all are compared when the transport takes them.
+/// The number of waiting bytes compared at each event. All bytes are compared when the transport takes them.
 const PEEK_BYTES: usize = 160;
 
-/// Whether what is shown, as far as it is looked at, is how `pieces` go on after their first `skipped` bytes.
+/// Returns whether the shown bytes, up to the limit, continue `pieces` after their first `skipped` bytes.
 fn begins<'a>(
     shown: [&[u8]; 2],
     mut pieces: impl Iterator<Item = &'a [u8]>,
@@ -66,7 +66,7 @@ fn begins<'a>(
 }
 
 impl Model {
-    /// Compares; `touched` are the connections that the edge has told the adapter to serve.
+    /// Compares the edge with the model. `touched` are the connections that the edge told the adapter to serve.
     pub fn check(&mut self, view: &dyn View, touched: &[u32]) {
         self.note_holders();
         if self.is_lost() {
@@ -103,7 +103,7 @@ impl Model {
         }
     }
 
-    /// Before the adapter waits: the edge must have asked to be told the time before the first thing is due.
+    /// Checks, before the adapter waits, that the edge's deadline is no later than the first thing due.
     pub fn check_deadline(&mut self, view: &dyn View) {
         if let Some(due) = self.next_due() {
             match view.deadline() {
@@ -120,7 +120,7 @@ impl Model {
         }
     }
 
-    /// The transport of `conn` took these bytes.
+    /// Handles that the transport of `conn` took these bytes.
     pub fn client_written(&mut self, now: u64, conn: u32, bytes: &[u8]) {
         self.now = now;
         self.dirty.insert(conn);
@@ -163,7 +163,7 @@ impl Model {
         self.drained(conn);
     }
 
-    /// When everybody has gone and every time is over: nothing is left.
+    /// Checks that nothing is left once everybody has gone and every deadline has passed.
     pub fn check_end(&mut self) {
         let (sessions, conns) = (self.sessions.len(), self.conns.len());
         if sessions + conns + self.out_packets > 0 {
@@ -175,7 +175,7 @@ impl Model {
         }
     }
 
-    /// Number of sessions that there must be: (attached, away).
+    /// Returns the number of sessions that there must be: (attached, away).
     #[must_use]
     pub fn session_counts(&self) -> (usize, usize) {
         let attached = self
@@ -186,7 +186,7 @@ impl Model {
         (attached, self.sessions.len() - attached)
     }
 
-    /// Whether `conn` is the connection of a session.
+    /// Returns whether `conn` is the connection of a session.
     #[must_use]
     pub fn is_attached(&self, conn: u32) -> bool {
         self.conns
@@ -194,7 +194,7 @@ impl Model {
             .is_some_and(|state| state.sid.is_some())
     }
 
-    /// Whether `sid` is a session that could come back now.
+    /// Returns whether `sid` is a session that could be resumed now.
     #[must_use]
     pub fn may_resume(&self, sid: u64) -> bool {
         self.sessions
@@ -202,7 +202,7 @@ impl Model {
             .is_some_and(|session| session.conn.is_some() || self.now < session.deadline)
     }
 
-    /// Sessions expire when they must, and no others.
+    /// Checks that sessions expire when they must, and no others.
     fn check_expiries(&mut self, view: &dyn View) {
         let text =
             |what: &str| format!("a session {what}, as of its deadline and the reap interval");
@@ -214,10 +214,10 @@ impl Model {
         }
     }
 
-    /// An edge may, or may not, let a resume wait for the session's line (9.3(e)); what it did shows in who is away,
+    /// Learns whether the edge made a resume wait for the session's line (9.3(e)), which it may. It shows in the number of sessions away,
     /// and in whether the old connection is closed.
     fn learn_waits(&mut self, view: &dyn View) {
-        // It is one choice, made in the step of the response or of the next try.
+        // It is one choice, made in the step of the response or of the next attempt.
         let mut undecided = std::mem::take(&mut self.undecided);
         undecided.sort_unstable();
         for conn in undecided {
@@ -235,7 +235,7 @@ impl Model {
                 continue;
             };
             let resumed = match session.conn {
-                // Closed for a frame above the bound, the session would be away.
+                // Otherwise, after an end for a frame above the limit, the session would be away.
                 Some(old) => view.close(old).is_some() && view.away() == self.session_counts().1,
                 None => view.away() < self.session_counts().1,
             };
@@ -246,7 +246,7 @@ impl Model {
         }
     }
 
-    /// Which newcomers that had to wait have a session now: before anything is said of those that have none, who may have come after them.
+    /// Learns which waiting newcomers have a session now, before the others are judged: these may have come after them.
     fn learn_joins(&mut self, view: &dyn View) {
         let waits = |state: &Conn| state.state == State::Join && state.pieces.is_empty();
         let begins = |conn: &u32| {
@@ -352,14 +352,14 @@ impl Model {
             }
             (None, Some(_)) => {
                 let text = format!("conn {conn} ({:?}) is closed without a cause", state.state);
-                // A takeover by somebody who has not proven anything.
+                // A takeover without a proof.
                 let rule = if self.refused_now { "S6" } else { "S15" };
                 self.fail(rule, "8.2", text);
             }
         }
     }
 
-    /// Whether what the model cannot see exactly would explain that the edge closes `conn` now.
+    /// Returns whether something that the model cannot see exactly would explain that the edge closes `conn` now.
     fn may_close(&self, conn: u32) -> bool {
         self.conns.get(&conn).is_some_and(|state| {
             let timeout = self.limits.frame_timeout;
@@ -371,7 +371,7 @@ impl Model {
         })
     }
 
-    /// Where the edge chooses bytes, the model takes them over and checks their form.
+    /// Copies the bytes that the edge chose itself, and checks their form.
     fn learn_pieces(&mut self, conn: u32, shown: [&[u8]; 2]) {
         let Some(state) = self.conns.get(&conn) else {
             return;
@@ -441,7 +441,7 @@ impl Model {
         }
         let reads = match state.state {
             State::Established if state.pace.stops_reading() => false,
-            // A full link queue may keep an edge from reading anybody.
+            // If the link queue is full, an edge may read from no client.
             State::Established => {
                 !self.is_uncertain(state.sid.unwrap_or_default()) && self.surely_fits(1)
             }
@@ -494,7 +494,7 @@ impl Model {
         }
     }
 
-    /// A connection that the adapter refused to the peer, or whose key the edge did not give.
+    /// Handles a connection that the adapter refused, or whose key the edge did not assign.
     pub fn not_accepted(&mut self, now: u64, conn: u32) {
         self.client_closed(now, conn, Ended::ByEdge);
     }

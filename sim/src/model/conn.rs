@@ -21,14 +21,14 @@ pub(super) enum State {
     Draining,
 }
 
-/// What a connection's transport is still to be given.
+/// A piece of output for a connection's transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// A handshake frame whose bytes are known.
     Hello(Vec<u8>),
     /// A ClientId frame; the edge chooses the id.
     AnyId,
-    /// A Challenge frame; the edge chooses what it holds.
+    /// A Challenge frame; the edge chooses its content.
     AnyChallenge,
     /// A packet down, framed.
     Data(Vec<u8>),
@@ -51,24 +51,24 @@ pub(super) enum Manner {
     Either,
 }
 
-/// Why, and how, a connection must be closed.
+/// Why and how a connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Close {
     pub(super) why: &'static str,
     pub(super) manner: Manner,
 }
 
-/// Between which instants the current frame's time began to count.
+/// The range in which the current frame's time began to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub(super) earliest: u64,
-    /// `u64::MAX`: it may not count at all, because the edge may not be reading.
+    /// `u64::MAX` if it may not count at all, because the edge may not be reading.
     pub(super) latest: u64,
-    /// Its place among all waits.
+    /// Its position among all waits.
     pub(super) order: u64,
 }
 
-/// When a wait began, or ends, and its place among all waits.
+/// When a wait began or ends, and its position among all waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) at: u64,
@@ -80,7 +80,7 @@ pub(super) struct Moment {
 pub(super) struct Conn {
     pub(super) state: State,
     pub(super) accepted_at: u64,
-    /// Where it comes from, whether it is counted for that, and its place among all that came.
+    /// Its address, whether its source counts it, and its position among all accepted connections.
     pub(super) address: IpAddr,
     pub(super) counted: bool,
     pub(super) order: u64,
@@ -88,20 +88,20 @@ pub(super) struct Conn {
     pub(super) claim: Option<u64>,
     pub(super) claimed_at: u64,
     pub(super) wait_until: u64,
-    /// Of what it, or the edge, waits for since its claim: the place among all waits.
+    /// The position, among all waits, of what it or the edge waits for since its claim.
     pub(super) since_order: u64,
     pub(super) challenge_order: u64,
-    /// A wait of a second (9.3(e)) was over at least once.
+    /// Whether a one-second wait (9.3(e)) has ended at least once.
     pub(super) has_waited: bool,
-    /// The claimed session could be resumed at the claim, and when the challenge was due: so that is no decoy.
+    /// Whether the claimed session could be resumed both at the claim and when the challenge was due, so that the challenge is no decoy.
     pub(super) genuine: bool,
-    /// The claimed session could be resumed at the claim.
+    /// Whether the claimed session could be resumed at the claim.
     pub(super) was_there: bool,
-    /// Its turn among the claimants (10.6(c)): the place, among all waits, of its claim or the end of its wait.
+    /// Its turn among the claimants (10.6(c)): the position, among all waits, of its claim or of the end of its wait.
     pub(super) turn: u64,
-    /// The same while it waits: of the begin of its wait.
+    /// Its turn while it waits: the position of the beginning of its wait.
     pub(super) wait_turn: u64,
-    /// Bytes that the edge took before it was established.
+    /// Bytes that the edge took before the connection was established.
     pub(super) taken: usize,
     /// The session attached here.
     pub(super) sid: Option<u64>,
@@ -110,14 +110,14 @@ pub(super) struct Conn {
     pub(super) offset: usize,
     /// Bytes of all pieces, whole.
     pub(super) piece_bytes: usize,
-    /// Packets among the pieces, and their bytes: the client queue of 10.2.
+    /// The packets among the pieces, and their bytes: the client queue of 10.2.
     pub(super) queued_packets: usize,
     pub(super) queued_bytes: usize,
     pub(super) close: Option<Close>,
-    /// A frame above the bound, behind packets that wait for the link: the edge sees it when it gets there.
+    /// Whether a frame above the limit follows packets that wait for the link. The edge sees it when it gets there.
     pub(super) hidden_violation: bool,
     pub(super) frame: Option<Begun>,
-    /// Since when it says nothing (10.6(i)).
+    /// Since when it has been silent (10.6(i)).
     pub(super) idle: Option<Begun>,
     pub(super) pace: Pace,
     pub(super) write_since: Option<Moment>,
@@ -160,7 +160,7 @@ impl Conn {
         }
     }
 
-    /// Whether bytes of it still mean something.
+    /// Returns whether its further bytes still matter.
     pub(super) fn reads(&self) -> bool {
         self.close.is_none() && self.state != State::Draining && !self.hidden_violation
     }
@@ -169,12 +169,12 @@ impl Conn {
         self.state == State::Established
     }
 
-    /// Whether its handshake deadline counts.
+    /// Returns whether its handshake deadline applies.
     pub(super) fn is_half_open(&self) -> bool {
         self.close.is_none() && !matches!(self.state, State::Established | State::Draining)
     }
 
-    /// Whether it is half-open and has claimed nothing.
+    /// Returns whether it is half-open and has claimed nothing.
     pub(super) fn is_newcomer(&self) -> bool {
         matches!(
             self.state,
@@ -182,7 +182,7 @@ impl Conn {
         )
     }
 
-    /// Whether its client waits for the edge's Ping: an orderly end would read as a refusal (SPEC 4.5(d)).
+    /// Returns whether its client waits for the edge's Ping. Until then, an orderly end would read as a refusal (SPEC 4.5(d)).
     pub(super) fn owes_ping(&self) -> bool {
         let ping_waits = || {
             let mut pieces = self.pieces.iter();
@@ -216,7 +216,7 @@ impl Conn {
         }
     }
 
-    /// Bytes that wait for the transport. Between the resume and the client's Ping nothing is written (4.3(g)).
+    /// Returns the bytes that wait for the transport. Between the resume and the client's Ping nothing is written (4.3(g)).
     pub(super) fn pending(&self) -> usize {
         let hidden = if self.state == State::Ping {
             self.queued_bytes
@@ -226,7 +226,7 @@ impl Conn {
         self.piece_bytes - self.offset - hidden
     }
 
-    /// The pieces that wait for the transport.
+    /// Returns the pieces that wait for the transport.
     pub(super) fn shown(&self) -> impl Iterator<Item = &Piece> {
         let hide = self.state == State::Ping;
         self.pieces
@@ -234,7 +234,7 @@ impl Conn {
             .filter(move |piece| !(hide && matches!(piece, Piece::Data(_))))
     }
 
-    /// Takes the packets out, whole, in order; true with them when the first had been taken in part.
+    /// Takes out the packets, whole and in order. Also returns true if the first one had been taken in part.
     pub(super) fn take_packets(&mut self) -> (VecDeque<Vec<u8>>, bool) {
         let cut = self.offset > 0 && matches!(self.pieces.front(), Some(Piece::Data(_)));
         let mut packets = VecDeque::new();

@@ -1,9 +1,8 @@
-//! What of the model's state matters for what can happen next, in one number.
+//! The part of the model's state that matters for the future, as one number.
 //!
-//! Two states are taken for the same when everything that SPEC.txt speaks of is the same in both: which sessions there
-//! are, in which order they went away and whether they carried a packet, what waits for whom, how far each handshake
-//! is, and how long it still is to each deadline. Bytes that the edge draws at random, counters, and how long ago
-//! something happened that has no consequence any more are left out.
+//! Two states count as equal if everything that SPEC.txt mentions is the same in both: the sessions, the order in which they went away and
+//! whether they carried a packet, everything that waits, the progress of each handshake, and the time left to each deadline. Random bytes
+//! of the edge, counters, and the age of events that no longer matter are left out.
 
 use std::hash::{Hash, Hasher};
 
@@ -13,7 +12,7 @@ use super::session::Session;
 use super::{HANDSHAKE_BYTES, Model, STORM_MEMORY};
 
 impl Model {
-    /// Adds all of it to `hasher`.
+    /// Adds the whole state to `hasher`.
     pub(crate) fn fingerprint(&self, hasher: &mut impl Hasher) {
         let now = self.now;
         for (number, conn) in &self.conns {
@@ -88,7 +87,7 @@ impl Conn {
         (self.claim, self.was_there, self.sid, self.offset).hash(hasher);
         for piece in &self.pieces {
             match piece {
-                // The edge drew them: an id is known by its session, a challenge is as good as another.
+                // The edge drew these bytes: an id is identified by its session, and all challenges are alike.
                 Piece::Hello(bytes) => bytes.len().hash(hasher),
                 Piece::Data(bytes) => bytes.hash(hasher),
                 Piece::AnyId | Piece::AnyChallenge => 0.hash(hasher),

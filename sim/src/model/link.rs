@@ -8,29 +8,29 @@ use super::{Model, UNKNOWN_ANSWERS};
 use crate::codec::{self, Frames, Tagged};
 use crate::payload;
 
-/// Malformed packets, and no good one before them, at which the peer is no backend.
+/// The number of malformed packets, with no good one before them, after which the peer is no backend.
 const FOREIGN_PACKETS: u32 = 32;
 
 /// The link's transport.
 #[derive(Clone, Default)]
 pub(super) struct Link {
     pub(super) up: bool,
-    /// Framing is lost, or the peer is no backend: the edge must reset the link.
+    /// Whether framing is lost or the peer is no backend, so that the edge must reset the link.
     pub(super) must_close: bool,
-    /// A packet came on this link that was not malformed.
+    /// Whether a well-formed packet arrived on this link.
     pub(super) was_good: bool,
-    /// Malformed packets of this link before that.
+    /// The number of malformed packets before the first good one on this link.
     pub(super) malformed: u32,
     pub(super) incoming: Frames,
     /// What the edge wrote on this generation.
     pub(super) outgoing: Frames,
-    /// The packet that the loss of the last generation cut: its first bytes.
+    /// The first bytes of the packet that was cut by the loss of the last generation.
     pub(super) cut: Vec<u8>,
-    /// This generation has begun with announcements, and they may not be over.
+    /// Set if this generation has begun with announcements that may not be complete.
     pub(super) announcing: Option<Announcing>,
 }
 
-/// What the backend must still be told.
+/// A packet or notice for the backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum What {
     Data(Vec<u8>),
@@ -42,9 +42,9 @@ pub(super) enum What {
 #[derive(Clone)]
 pub(super) struct Item {
     pub(super) what: What,
-    /// It is in the link queue; else it may still wait with its client.
+    /// Whether it is certainly in the link queue, and not still waiting with its client.
     pub(super) sure: bool,
-    /// It may be left out.
+    /// Whether it may be left out.
     pub(super) optional: bool,
 }
 
@@ -69,7 +69,7 @@ impl Item {
 }
 
 impl Model {
-    /// Whether packets of `sid` may be waiting with its client.
+    /// Returns whether packets of `sid` may be waiting with its client.
     pub(super) fn is_uncertain(&self, sid: u64) -> bool {
         self.outbox
             .get(&sid)
@@ -77,7 +77,7 @@ impl Model {
             .is_some_and(|item| !item.sure)
     }
 
-    /// A whole packet of an established client (10.4).
+    /// Handles a whole packet of an established client (10.4).
     pub(super) fn packet_up(&mut self, sid: u64, data: Vec<u8>) {
         if let Some(session) = self.sessions.get_mut(&sid) {
             session.carried = true;
@@ -85,20 +85,20 @@ impl Model {
         self.queue_up(sid, What::Data(data));
     }
 
-    /// A packet or a notice, at its place in the line of its session.
+    /// Queues a packet or a notice in the line of its session.
     pub(super) fn queue_up(&mut self, sid: u64, what: What) {
         let item = Item {
             what,
             sure: false,
             optional: false,
         };
-        // While others wait, this one may have to wait behind them even if it would fit.
+        // While others wait, this item may have to wait behind them even if it would fit.
         let sure = self.uncertain == 0 && self.surely_fits(item.cost());
         self.reach.link_full += u64::from(!sure);
         self.push_up(sid, Item { sure, ..item });
     }
 
-    /// Bytes of `sid` that may wait in its line.
+    /// Returns the bytes of `sid` that may wait in its line.
     pub(super) fn line_bytes(&self, sid: u64) -> usize {
         self.outbox
             .get(&sid)
@@ -109,7 +109,7 @@ impl Model {
             .sum()
     }
 
-    /// SPEC 7.4: a packet for nobody.
+    /// Answers a packet that names no session (SPEC 7.4).
     fn answer_unknown(&mut self, id: u64) {
         let second_ago = self.now.saturating_sub(1_000_000_000);
         self.unknown_at.retain(|at| *at > second_ago);
@@ -131,7 +131,7 @@ impl Model {
         );
     }
 
-    /// Whether a packet that costs this much has room in the link queue, whatever of all that is pending is in it.
+    /// Returns whether a packet of this cost fits into the link queue, whichever of the pending packets are in it.
     pub(super) fn surely_fits(&self, cost: usize) -> bool {
         self.out_packets == 0
             || (self.out_packets < self.limits.link_packets
@@ -154,7 +154,7 @@ impl Model {
         }
     }
 
-    /// Once all of it fits, all of it must have entered the queue; once there is room, everybody is read again.
+    /// If everything fits, all of it must be in the queue. Once there is room, every client is read again.
     fn settle(&mut self) {
         let fits = self.out_packets <= self.limits.link_packets
             && self.out_bytes <= self.limits.link_bytes;
@@ -186,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Bytes of the backend are handed to the edge.
+    /// Handles bytes of the backend that the edge is given.
     pub fn link_bytes(&mut self, now: u64, bytes: &[u8]) {
         self.now = now;
         if !self.link.up || self.link.must_close {
@@ -225,7 +225,7 @@ impl Model {
         self.link.was_good = true;
     }
 
-    /// SPEC 7.5(a) and (d).
+    /// Handles a malformed packet (SPEC 7.5(a) and (d)).
     fn malformed_packet(&mut self) {
         self.reach.malformed += 1;
         self.link.malformed += u32::from(!self.link.was_good);
@@ -235,7 +235,7 @@ impl Model {
         }
     }
 
-    /// The link's transport took these bytes.
+    /// Handles that the link's transport took these bytes.
     pub fn link_written(&mut self, now: u64, bytes: &[u8]) {
         self.now = now;
         self.link.outgoing.push(bytes);
@@ -251,7 +251,7 @@ impl Model {
         self.relieve(false);
     }
 
-    /// The edge has written one whole packet to the backend.
+    /// Handles one whole packet that the edge has written to the backend.
     fn emitted(&mut self, body: &[u8]) {
         let packet = Tagged::read(body);
         if packet.is_some_and(|packet| self.announces(&packet)) {
@@ -279,10 +279,9 @@ impl Model {
         }
     }
 
-    /// Takes the item that `packet` is out of the line of `id`; else what had to come.
+    /// Takes the item that `packet` is out of the line of `id`, or returns what had to come instead.
     ///
-    /// Answers to packets that name no session may be missing, and all of them are alike: one that must come goes
-    /// first.
+    /// Answers to packets that name no session may be missing, and all of them are alike: one that must come is taken first.
     fn take_item(&mut self, id: u64, packet: &Tagged<'_>) -> Result<(), Option<What>> {
         let items = self.outbox.entry(id).or_default();
         let mut found = None;
@@ -310,7 +309,7 @@ impl Model {
         Ok(())
     }
 
-    /// The key of the outbox that `packet` belongs to: its id, or that of a session whose id was never shown.
+    /// Returns the key of the outbox that `packet` belongs to: its id, or that of a session whose id was never shown.
     fn find_sender(&mut self, packet: &Tagged<'_>) -> u64 {
         if self.outbox.contains_key(&packet.id) || self.issued.contains(&packet.id) {
             return packet.id;
@@ -325,7 +324,7 @@ impl Model {
         packet.id
     }
 
-    /// The edge's name for a session that the model has been calling `provisional`.
+    /// Replaces the model's `provisional` name of a session by the id that the edge shows.
     pub(super) fn learn_id(&mut self, provisional: u64, id: u64) {
         if !self.issued.insert(id) {
             self.fail(
@@ -382,7 +381,7 @@ impl Model {
         );
     }
 
-    /// Nothing waits in the edge for a link that takes everything: so nothing may be missing.
+    /// Checks that nothing is missing: nothing waits in the edge for a link that takes everything.
     pub(super) fn check_all_emitted(&mut self) {
         let missing = self.outbox.iter().find_map(|(id, items)| {
             let item = items.iter().find(|item| !item.optional)?;

@@ -1,16 +1,16 @@
-//! The watermarks of all that waits, as SPEC 10.5(b) to (d) describe them.
+//! The watermarks of waiting bytes, as SPEC 10.5(b) to (d) describe them.
 
 use std::collections::BTreeMap;
 
 use super::Model;
 use super::conn::{Conn, Manner, Piece};
 
-/// Who holds less than this is not chosen.
+/// A holder of fewer bytes than this is not chosen.
 const LEAST_BYTES: usize = 1024;
-/// Classes of holders, each twice as large as the one before it.
+/// The last class of holders. Each class is twice as large as the one before it.
 const LAST_CLASS: u32 = 13;
 
-/// How much of what may wait does.
+/// How much of the memory limit is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Calm,
@@ -22,16 +22,16 @@ pub(super) enum Level {
     Over,
 }
 
-/// A holder's class, and its place in the order of those that came into one.
+/// A holder's class, and its position in the order of entry into a class.
 type Place = (u32, u64);
 
-/// Who holds how much.
+/// The bytes that each holder has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     sessions: BTreeMap<u64, Place>,
     conns: BTreeMap<u32, Place>,
     places: u64,
-    /// What was held before this read: at least, and at most.
+    /// The least and the most bytes held before this read.
     before: (usize, usize),
 }
 
@@ -40,7 +40,7 @@ fn class_of(bytes: usize) -> Option<u32> {
     Some(class.min(LAST_CLASS))
 }
 
-/// Gives `key` its place in the class of `bytes`.
+/// Puts `key` into the class of `bytes`.
 fn place<K: Ord>(places: &mut BTreeMap<K, Place>, next: &mut u64, key: K, bytes: usize) {
     let class = class_of(bytes);
     if places.get(&key).map(|(class, _)| *class) == class {
@@ -55,14 +55,14 @@ fn place<K: Ord>(places: &mut BTreeMap<K, Place>, next: &mut u64, key: K, bytes:
     }
 }
 
-/// The largest class, and of those in it the one that has been there for longest.
+/// Returns the largest class, and the holder that has been in it for longest.
 fn largest<K: Copy>(places: &BTreeMap<K, Place>) -> Option<(u32, K)> {
     let order = |(_, (class, number)): &(&K, &Place)| (std::cmp::Reverse(*class), *number);
     let (key, (class, _)) = places.iter().min_by_key(order)?;
     Some((*class, *key))
 }
 
-/// What a connection holds beside the queue of its session.
+/// Returns what a connection holds apart from its session's queue.
 fn held_by(state: &Conn) -> usize {
     if state.close.is_some() {
         return 0;
@@ -100,12 +100,12 @@ impl Model {
         level
     }
 
-    /// How much is held now; in the middle of a read of the link, without what is left of that.
+    /// Returns the current level. In the middle of a read of the link, the rest of that read does not count.
     pub(super) fn memory_level(&mut self, amid_read: bool) -> Level {
         if !self.has_memory_bound() {
             return Level::Calm;
         }
-        // What is held of a link whose framing is lost is the edge's to know.
+        // How much is held of a link whose framing is lost is not observable.
         self.lost |= self.link.up && self.link.must_close;
         let (least, most) = self.account();
         let rest = if amid_read && self.link.up {
@@ -116,14 +116,14 @@ impl Model {
         self.sure_level((least - rest, most - rest))
     }
 
-    /// A read begins.
+    /// Begins a read.
     pub(super) fn note_held(&mut self) {
         if self.has_memory_bound() {
             self.memory.before = self.account();
         }
     }
 
-    /// SPEC 10.5(c).
+    /// Applies SPEC 10.5(c): returns whether no session may begin.
     pub(super) fn no_session_may_begin(&mut self) -> bool {
         if !self.has_memory_bound() {
             return false;
@@ -132,7 +132,7 @@ impl Model {
         self.sure_level(before) >= Level::Full
     }
 
-    /// Whoever holds more, or less, than a moment ago finds its place.
+    /// Reclassifies the holders whose bytes have changed.
     pub(super) fn note_holders(&mut self) {
         if !self.has_memory_bound() {
             return;
@@ -157,11 +157,11 @@ impl Model {
         }
     }
 
-    /// SPEC 10.5(d).
+    /// Makes room (SPEC 10.5(d)).
     pub(super) fn relieve(&mut self, amid_read: bool) {
         self.note_holders();
         while self.memory_level(amid_read) == Level::Over && !self.lost {
-            // Who stands in line for the link holds more than can be seen.
+            // A session in line for the link holds more than can be seen.
             self.lost |= self.uncertain > 0;
             let conn = largest(&self.memory.conns);
             let session = largest(&self.memory.sessions);

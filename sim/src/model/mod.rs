@@ -1,12 +1,11 @@
-//! The reference model: what SPEC.txt says an edge does, told the same events as the edge.
+//! The reference model: what SPEC.txt requires of an edge, told the same events as the edge.
 //!
-//! It was written from SPEC.txt alone. Before the edge sees an event the model is told it and works out what must
-//! follow; afterwards [`Model::check`] compares that with what the edge shows. An effect without its cause and a cause
-//! without its effect are both violations.
+//! It was written from SPEC.txt alone. The model is told of an event before the edge and derives what must follow. Afterwards
+//! [`Model::check`] compares that with what the edge shows. An effect without its cause and a cause without its effect are both violations.
 //!
-//! In one place SPEC leaves the edge a choice that the model cannot see: while the link queue is full, which client's
-//! packet goes next. Packets that may or may not have entered the queue are *uncertain*, and what depends on them is
-//! permitted from the first moment that it can happen and required from the last.
+//! In one place SPEC leaves the edge a choice that the model cannot see: while the link queue is full, which client's packet goes next.
+//! Packets that may or may not have entered the queue are *uncertain*. What depends on them is permitted from the first moment at which it
+//! can happen, and required from the last.
 
 mod account;
 mod admission;
@@ -40,24 +39,24 @@ use session::Session;
 
 /// Longest body of a frame before a connection is established (SPEC 2.2).
 const HANDSHAKE_BODY_BYTES: u32 = 128;
-/// Bytes that an edge takes of a connection that is not established (SPEC 8.2(c)).
+/// The maximum number of bytes that an edge takes before a connection is established (SPEC 8.2(c)).
 const HANDSHAKE_BYTES: usize = 512;
-/// From the claim to the challenge (SPEC 5.1(b)).
+/// The time from the claim to the challenge (SPEC 5.1(b)).
 const REPLY_DELAY: u64 = 1_000_000;
-/// From a kick to the end of its connection (SPEC 9.5(a)).
+/// The time from a kick to the end of its connection (SPEC 9.5(a)).
 const DRAIN_TIME: u64 = 1_000_000_000;
-/// Takeovers of an attached session before they wait; one comes back, and a waiting one is tried, each second (9.3(e)).
+/// The number of takeovers of an attached session before they wait. One is regained, and a waiting one is tried, each second (9.3(e)).
 const TAKEOVERS: u64 = 10;
 const TAKEOVER_WAIT: u64 = 1_000_000_000;
-/// Resumes from which on newcomers may have to wait, and how long this is remembered here (SPEC 10.6(g)).
+/// The number of resumes from which newcomers may have to wait, and how long a resume is remembered here (SPEC 10.6(g)).
 const STORM_RESUMES: usize = 16;
 const STORM_MEMORY: u64 = 2_000_000_000;
-/// After which a session counts for that again.
+/// The time after which a session counts for that again.
 const STORM_COUNTS_AGAIN: u64 = 60_000_000_000;
-/// Answers to packets that name no session, in a second (SPEC 7.4(b)).
+/// The number of answers per second to packets that name no session (SPEC 7.4(b)).
 const UNKNOWN_ANSWERS: usize = 1_000;
 
-/// The bounds and times that the edge under test was given.
+/// The bounds and times given to the edge under test.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) handshake_timeout: u64,
@@ -78,9 +77,9 @@ pub(crate) struct Limits {
     pub(crate) max_sessions: usize,
     pub(crate) admission: AdmissionLimits,
     pub(crate) pace: PaceLimits,
-    /// A header must come before a connection's first frame.
+    /// Whether a header must come before a connection's first frame.
     pub(crate) proxied: bool,
-    /// Bytes that may wait in all; 0: any number.
+    /// The memory limit in bytes; 0 for none.
     pub(crate) max_memory: usize,
 }
 
@@ -112,10 +111,10 @@ impl Limits {
     }
 }
 
-/// How often the things happened that a block of seeds must reach.
+/// Counts of the events that a block of seeds must reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Resumes, takeovers among them.
+    /// Resumes, including takeovers.
     pub resumed: u64,
     /// Resumes after which missed packets were sent.
     pub replayed: u64,
@@ -125,11 +124,11 @@ pub struct Reach {
     pub takeover_waited: u64,
     /// Attempts refused after their response.
     pub refused: u64,
-    /// Handshakes that ran into their deadline.
+    /// Handshakes that exceeded their deadline.
     pub handshake_timeout: u64,
-    /// Frames that ran into their deadline.
+    /// Frames that exceeded their deadline.
     pub frame_timeout: u64,
-    /// Clients that were read no further for their pace.
+    /// Clients not read further because of their pace.
     pub paced: u64,
     /// Clients that were within their pace again.
     pub paced_on: u64,
@@ -137,25 +136,26 @@ pub struct Reach {
     pub too_fast: u64,
     /// Connections closed for their silence.
     pub idle: u64,
-    /// Connections that came past the proxy.
+    /// Connections that bypassed the proxy.
     pub past_the_proxy: u64,
-    /// PROXY headers that were whole.
+    /// Complete PROXY headers.
     pub proxied: u64,
-    /// Connections closed because what they began with is no PROXY header.
+    /// Connections closed because they did not begin with a PROXY header.
     pub bad_header: u64,
-    /// Connections closed for what their source may do, once a header had named it.
+    /// Connections refused by their source's limits, once a header had named it.
     pub refused_by_header: u64,
-    /// Packets that found less room because memory was short.
+    /// Packets whose bound was reduced because memory was short.
     pub squeezed: u64,
     /// Newcomers refused because memory was full.
     pub memory_full: u64,
-    /// Connections closed for what they held.
+    /// Connections closed for the bytes they held.
     pub closed_for_memory: u64,
-    /// Runs that the model could not follow to their end: SPEC leaves open what the edge had to do, at a watermark (10.5) or at a cap (9.7(b)).
+    /// Runs that the model could not follow to their end: SPEC leaves open what the edge had to do, at a watermark (10.5) or at a cap
+    /// (9.7(b)).
     pub lost: u64,
     /// Links lost.
     pub link_lost: u64,
-    /// Packets that were cut by the loss of a link.
+    /// Packets cut by the loss of a link.
     pub link_cut: u64,
     /// Packets down that were cut by the end of a connection and kept.
     pub down_cut: u64,
@@ -165,36 +165,36 @@ pub struct Reach {
     pub malformed: u64,
     /// Frames of the backend that lost the link.
     pub link_too_long: u64,
-    /// Links reset since their peer is no backend.
+    /// Links reset because their peer is no backend.
     pub link_foreign: u64,
     /// Connections closed for what they sent before they were established.
     pub handshake_violation: u64,
-    /// Connections closed for a frame above the bound.
+    /// Connections closed for a frame above the limit.
     pub data_violation: u64,
-    /// Visitors that got in during a flood.
+    /// Visitors admitted during a flood.
     pub visited: u64,
     /// Herds that came back.
     pub herded: u64,
-    /// Connections turned away.
+    /// Connections rejected at once.
     pub rejected: u64,
-    /// Those turned away for what their source had done.
+    /// Connections rejected for what their source had done.
     pub in_penalty: u64,
-    /// Half-open connections that made room for newer ones.
+    /// Half-open connections closed to make room for newer ones.
     pub made_room: u64,
-    /// Sessions refused because there were as many as there may be.
+    /// Sessions refused because the maximum was reached.
     pub sessions_full: u64,
     /// Links that began with announcements.
     pub announced: u64,
-    /// Orderly ends of the edge at which something still waited.
+    /// Orderly ends of the edge with data still waiting.
     pub shut_down: u64,
-    /// Orderly ends that handed over all that waited.
+    /// Orderly ends that handed over everything that waited.
     pub handed_over: u64,
     /// Sessions that ended, by reason.
     pub ended: BTreeMap<&'static str, u64>,
 }
 
 impl Reach {
-    /// Everything that is counted, with its name.
+    /// Returns every counter with its name.
     #[must_use]
     pub fn entries(&self) -> Vec<(String, u64)> {
         let counts = [
@@ -269,9 +269,9 @@ pub struct Model {
     sessions: BTreeMap<u64, Session>,
     /// Every id that was issued.
     issued: BTreeSet<u64>,
-    /// What must still go to the backend, by id, in order.
+    /// What must still go to the backend, by id and in order.
     outbox: BTreeMap<u64, VecDeque<Item>>,
-    /// All of `outbox`: never less than what the edge's link queue holds.
+    /// The total in `outbox`, never less than what the edge's link queue holds.
     out_packets: usize,
     out_bytes: usize,
     /// Items that may not have entered the link queue.
@@ -279,43 +279,43 @@ pub struct Model {
     link: Link,
     admission: Admission,
     memory: Memory,
-    /// How often a connection became that of a session.
+    /// The number of times that a connection was attached to a session.
     attachments: u64,
-    /// Connections in the order in which they came.
+    /// Connections, counted in the order of their arrival.
     accepts: u64,
-    /// Waits in the order in which they began.
+    /// Waits, counted in the order in which they began.
     waits: u64,
-    /// When packets came that name no session, within the last second.
+    /// When packets that name no session arrived within the last second.
     unknown_at: VecDeque<u64>,
-    /// When sessions were resumed, lately.
+    /// When sessions were resumed recently.
     resumed_at: VecDeque<u64>,
     /// Connections to compare after this event.
     dirty: BTreeSet<u32>,
-    /// Public keys that are points.
+    /// Public keys that are valid points.
     valid_keys: BTreeSet<Vec<u8>>,
-    /// Responses made by the holder of a session's key to the challenge of one connection: (session, bytes).
+    /// Responses made with a session's key to the challenge of one connection: (session, bytes).
     good_responses: BTreeMap<u32, (u64, Vec<u8>)>,
-    /// Sessions that have ended as expired so far.
+    /// Sessions that have expired so far.
     expired: u64,
     /// Sessions in the order in which they went away.
     departures: u64,
-    /// Connections of which this step shows whether they wait for the session's line (9.3(e)).
+    /// Connections for which this step shows whether they wait for the session's line (9.3(e)).
     undecided: Vec<u32>,
-    /// The event is the end of a connection.
+    /// Whether the event is the end of a connection.
     ended_by_peer: bool,
     /// Connections in JOIN that this step closes to make room.
     one_in_join_goes: usize,
-    /// In this step a response was not acceptable.
+    /// Whether a response was not acceptable in this step.
     refused_now: bool,
-    /// When an orderly end that was asked for must be over.
+    /// When a requested orderly end must be complete.
     shutdown_at: Option<u64>,
-    /// SPEC leaves open what the edge must do, and it cannot be seen: the model cannot follow any more.
+    /// Whether the model can no longer follow: SPEC leaves open what the edge must do, and it cannot be observed.
     lost: bool,
     violation: Option<Violation>,
     reach: Reach,
 }
 
-/// How a connection's transport ended, for the model.
+/// How a connection's transport ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// By the peer or the network.
@@ -325,7 +325,7 @@ pub(crate) enum Ended {
 }
 
 impl Model {
-    /// A model of an edge that was just started with these options and this public key.
+    /// Creates a model of an edge that was just started with these options and this public key.
     #[must_use]
     pub fn new(options: &Options, edge_key: &[u8]) -> Model {
         Model {
@@ -363,46 +363,46 @@ impl Model {
         }
     }
 
-    /// The first violation, if there was one.
+    /// Returns the first violation, if there was one.
     #[must_use]
     pub fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
     }
 
-    /// What happened so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// How often a connection without a session had a right to change one: by its proof (a resume that the same bytes may have ended
-    /// again), or since one with a session had to make room for it before it had said its Ping (10.6(c)).
+    /// Returns how often a connection without a session had a right to change one: by its proof (a resume that the same bytes may have
+    /// ended again), or because a session's connection had to make room for it before its Ping (10.6(c)).
     pub(crate) fn rightful_changes(&self) -> u64 {
         self.attachments + self.reach.made_room
     }
 
-    /// Connections that the last event may have changed.
+    /// Returns the connections that the last event may have changed.
     pub fn changed(&self) -> impl Iterator<Item = u32> + '_ {
         self.dirty.iter().copied()
     }
 
-    /// The latest instant at which something must happen by itself.
+    /// Returns the latest instant at which something must happen by itself.
     pub(crate) fn next_due_at(&self) -> Option<u64> {
         self.next_due().map(|due| due.at)
     }
 
-    /// Whether the model has lost sight of what the edge must do, and the run is to end.
+    /// Returns whether the model can no longer follow the edge, so that the run must end.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// SPEC leaves open what the edge does next, and it cannot be seen.
+    /// Gives up: SPEC leaves open what the edge does next, and it cannot be observed.
     fn lose_sight(&mut self) {
         self.lost = true;
     }
 
-    /// Notes a violation; the first one stays.
+    /// Records a violation. The first one is kept.
     pub fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
         if self.lost {
             return;
@@ -416,7 +416,7 @@ impl Model {
         });
     }
 
-    /// A wait begins now.
+    /// Begins a wait.
     fn wait(&mut self) -> Moment {
         self.waits += 1;
         Moment {
@@ -425,27 +425,27 @@ impl Model {
         }
     }
 
-    /// The world says: a visitor got in.
+    /// Records that a visitor was admitted.
     pub fn visited(&mut self) {
         self.reach.visited += 1;
     }
 
-    /// The world says: all clients are back.
+    /// Records that all clients are back.
     pub fn herded(&mut self) {
         self.reach.herded += 1;
     }
 
-    /// The world says: these bytes are a public key.
+    /// Records that these bytes are a valid public key.
     pub fn note_key(&mut self, key: &[u8]) {
         self.valid_keys.insert(key.to_vec());
     }
 
-    /// The world says: this response to the challenge of `conn` was made with the key of session `sid`.
+    /// Records that this response to the challenge of `conn` was made with the key of session `sid`.
     pub fn note_response(&mut self, conn: u32, sid: u64, response: &[u8]) {
         self.good_responses.insert(conn, (sid, response.to_vec()));
     }
 
-    /// Bytes of a connection are handed to the edge.
+    /// Handles bytes of a connection that the edge is given.
     pub fn client_bytes(&mut self, now: u64, conn: u32, bytes: &[u8]) {
         self.now = now;
         self.dirty.insert(conn);
@@ -471,7 +471,7 @@ impl Model {
         self.relieve(false);
     }
 
-    /// A connection's transport has ended.
+    /// Handles the end of a connection's transport.
     pub(crate) fn client_closed(&mut self, now: u64, conn: u32, by: Ended) {
         self.now = now;
         if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid)
@@ -488,7 +488,7 @@ impl Model {
         self.dirty.remove(&conn);
     }
 
-    /// The link has connected.
+    /// Handles that the link has connected.
     pub fn link_connected(&mut self, now: u64) {
         self.now = now;
         self.link.up = true;
@@ -500,7 +500,7 @@ impl Model {
         self.begin_announcing();
     }
 
-    /// The link, or an attempt to connect it, has ended.
+    /// Handles the end of the link, or of an attempt to connect it.
     pub fn link_closed(&mut self, now: u64) {
         self.now = now;
         if self.link.up {
@@ -512,7 +512,7 @@ impl Model {
         self.link.must_close = false;
     }
 
-    /// The edge is told the time: what is due happens.
+    /// Handles that the edge is told the time: what is due happens.
     pub fn time(&mut self, now: u64) {
         self.now = now;
         while let Some(due) = self.next_due().filter(|due| due.at <= now) {

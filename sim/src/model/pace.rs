@@ -1,16 +1,16 @@
-//! How fast an established client sends, and its silence, as SPEC 10.6(h) and (i) describe them.
+//! The pace of established clients, and their silence, as SPEC 10.6(h) and (i) describe them.
 
 use super::Model;
 use super::conn::{Begun, Moment};
 use crate::plan::Options;
 
-/// Between two looks at a client that is beyond its pace.
+/// The time between two checks of a client that is beyond its pace, in nanoseconds.
 const LOOK: u64 = 100_000_000;
 
 /// The numbers of SPEC 10.6(h) and (i).
 #[derive(Clone, Debug)]
 pub(crate) struct PaceLimits {
-    /// Of frames and of bytes: the rate in a second, and the burst. A rate of 0 is none.
+    /// For frames and for bytes: the rate per second and the burst. A rate of 0 means none.
     rates: [(u64, u64); 2],
     patience: u64,
     holds: bool,
@@ -31,23 +31,23 @@ impl PaceLimits {
     }
 }
 
-/// What one connection has in hand.
+/// The budget of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
-    /// Of frames and of bytes: when all of the burst is in hand again; where `unsure`, at the latest.
+    /// For frames and for bytes: when the full burst is available again, at the latest if `unsure`.
     full_at: [u64; 2],
-    /// The first of the row of reads that have found it beyond.
+    /// The first of the consecutive reads that found it beyond its pace.
     over_since: Option<u64>,
-    /// It is read no further until it is looked at then.
+    /// When it is next checked. Until then it is not read.
     pub(super) look_at: Option<Moment>,
-    /// Since when it may have been beyond: something that was read then need not count.
+    /// Since when it may have been beyond its pace. Whether later reads count is unknown.
     unsure: Option<u64>,
     /// Bytes of this read that count.
     pub(super) unspent: usize,
 }
 
 impl Pace {
-    /// Whether an edge need not read it.
+    /// Returns whether an edge need not read it.
     pub(super) fn stops_reading(&self) -> bool {
         self.look_at.is_some() || self.unsure.is_some()
     }
@@ -60,13 +60,13 @@ impl Pace {
     }
 }
 
-/// How long an amount takes to come back.
+/// Returns how long an amount takes to be regained.
 fn lasting(amount: u64, rate: u64) -> u64 {
     amount.saturating_mul(1_000_000_000) / rate
 }
 
 impl Model {
-    /// A read of an established client, or the end of its handshake, brought so many whole frames.
+    /// Handles the whole frames that a read of an established client, or the end of its handshake, brought.
     pub(super) fn note_read(&mut self, conn: u32, frames: u64) {
         let Moment { at: now, order } = self.wait();
         let limits = self.limits.pace.clone();
@@ -109,7 +109,7 @@ impl Model {
             pace.unsure = pace.unsure.or(Some(pace.over_since.unwrap_or(now)));
         }
         if pace.unsure.is_some() {
-            // Whether it is read, and so whether its times run, is the edge's to know.
+            // Whether it is read, and so whether its times run, is not observable.
             for begun in [&mut state.frame, &mut state.idle].into_iter().flatten() {
                 begun.latest = u64::MAX;
             }
@@ -121,7 +121,7 @@ impl Model {
         }
     }
 
-    /// A client that was beyond its pace is looked at.
+    /// Checks a client that was beyond its pace.
     pub(super) fn look_at_pace(&mut self, conn: u32) {
         let Moment { at: now, order } = self.wait();
         let limits = &self.limits.pace;
@@ -152,7 +152,7 @@ impl Model {
         }
     }
 
-    /// Whether what the model cannot see exactly would explain that the edge closes `conn` for its pace or its silence.
+    /// Returns whether something that the model cannot see exactly would explain that the edge closes `conn` for its pace or its silence.
     pub(super) fn may_end_for_pace(&self, conn: u32) -> bool {
         let (now, limits) = (self.now, &self.limits.pace);
         self.conns.get(&conn).is_some_and(|state| {

@@ -1,29 +1,29 @@
-//! The PROXY header before a connection, as SPEC 10.7 and the protocol's own document describe it.
+//! The PROXY header in front of a connection, as SPEC 10.7 and the protocol's own document describe it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Model;
 use super::conn::{Manner, State};
 
-/// The longest line of version 1, and the longest rest of version 2.
+/// The longest line of version 1, and the longest part of version 2 after its fixed bytes.
 const LINE_BYTES: usize = 107;
 const REST_BYTES: usize = 512;
-/// What a header of version 2 begins with, and its bytes before the addresses.
+/// The signature of version 2, and the number of bytes before the addresses.
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const PREFIX_BYTES: usize = 16;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Header {
-    /// A header may become of them.
+    /// The possible beginning of a header.
     Unfinished,
-    /// No header begins like this.
+    /// Not the beginning of any header.
     Bad,
-    /// A header of so many bytes, which names an address, or nobody: that of the proxy stands.
+    /// A header of this length. It names an address, or none: then the proxy's applies.
     Whole(usize, Option<IpAddr>),
 }
 
-/// Reads from the beginning each time: the bytes are few.
+/// Parses from the beginning each time, as the bytes are few.
 fn read(bytes: &[u8]) -> Header {
     if bytes.starts_with(b"PROXY ") {
         return line(bytes);
@@ -51,7 +51,7 @@ fn line(bytes: &[u8]) -> Header {
         _ => return Header::Bad,
     }
     let Ok(text) = std::str::from_utf8(&most[..end]) else {
-        // Whatever follows UNKNOWN is passed over.
+        // Everything after UNKNOWN is skipped.
         return match most.starts_with(b"PROXY UNKNOWN ") {
             true => Header::Whole(end + 2, None),
             false => Header::Bad,
@@ -114,7 +114,7 @@ fn binary(bytes: &[u8]) -> Header {
 }
 
 impl Model {
-    /// Bytes came of a connection that awaits its header; those behind it count as the client's own.
+    /// Handles bytes of a connection that awaits its header. Bytes behind the header count as the client's own.
     pub(super) fn read_proxy_header(&mut self, conn: u32) {
         let Some(state) = self
             .conns

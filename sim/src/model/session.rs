@@ -1,4 +1,4 @@
-//! One session as SPEC sections 8.3 and 9 describe it, and what is due when.
+//! One session as SPEC sections 8.3 and 9 describe it, and the timers of the whole edge.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,24 +9,24 @@ use super::memory::Level;
 use super::{DRAIN_TIME, Model, REPLY_DELAY, TAKEOVER_WAIT, TAKEOVERS};
 use crate::codec::Frames;
 
-/// One identity.
+/// One session.
 #[derive(Clone)]
 pub(super) struct Session {
     /// The connection attached to it.
     pub(super) conn: Option<u32>,
-    /// Missed packets, framed; empty while attached, the connection holds them then.
+    /// Missed packets, framed. Empty while attached, when the connection holds them.
     pub(super) queue: VecDeque<Vec<u8>>,
-    /// While away: its place in the order of going, and until when it may come back.
+    /// While away: its position in the order of going away, and its deadline.
     pub(super) departure: u64,
     pub(super) deadline: u64,
-    /// It went away in an event of its own: before all that went later.
+    /// Whether an event of its own made it go away, before all that went later.
     pub(super) left_by_event: bool,
     /// While away: the sources that it counts for, the narrowest first.
     pub(super) went_from: Vec<Network>,
-    /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away is not carried yet.
+    /// Whether it ever carried a packet, in either direction (9.7(b)). What waits while it is away has not been carried yet.
     pub(super) carried: bool,
     pub(super) takeovers: Tokens,
-    /// When its return counts for a storm again (10.6(g)).
+    /// When its resume counts for a storm again (10.6(g)).
     pub(super) counts_from: u64,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// One comes back for each whole second since tokens began to be missing.
+    /// Adds one for each whole second since the tokens were last full.
     fn refill(&mut self, now: u64) {
         let back = ((now - self.since) / TAKEOVER_WAIT).min(self.used);
         self.used -= back;
@@ -76,7 +76,7 @@ impl Tokens {
     }
 }
 
-/// Something that time brings.
+/// An event that is due at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     Handshake(u32),
@@ -87,13 +87,13 @@ pub(super) enum Timer {
     Pace(u32),
     Write(u32),
     Drain(u32),
-    /// Expired sessions are looked for.
+    /// Expired sessions are collected.
     Reap,
-    /// The end of an edge that shuts down; what it leads to is compared by itself.
+    /// The end of an edge that shuts down. Its effects are compared separately.
     Shutdown,
 }
 
-/// The latest instant of something that time brings.
+/// The latest instant of an event that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) at: u64,
@@ -101,7 +101,7 @@ pub(super) struct Due {
 }
 
 impl Model {
-    /// What must happen first, if nothing else does (SPEC 8.1(d)).
+    /// Returns what must happen first, if nothing else does (SPEC 8.1(d)).
     pub(super) fn next_due(&self) -> Option<Due> {
         let limits = &self.limits;
         let mut first: Option<((u64, u8, u64), Timer)> = None;
@@ -151,7 +151,7 @@ impl Model {
         first.map(|((at, ..), what)| Due { at, what })
     }
 
-    /// What is due happens.
+    /// Performs an event that is due.
     pub(super) fn fire(&mut self, what: Timer) {
         match what {
             Timer::Handshake(conn) => {
@@ -189,7 +189,7 @@ impl Model {
         }
     }
 
-    /// When a session with this deadline ends (SPEC 9.6(c)).
+    /// Returns when a session with this deadline ends (SPEC 9.6(c)).
     pub(super) fn reaped_at(&self, deadline: u64) -> u64 {
         let interval = self.limits.reap_interval.max(1);
         deadline.div_ceil(interval).saturating_mul(interval)
@@ -214,7 +214,7 @@ impl Model {
         self.end_session(sid, "expired");
     }
 
-    /// The connection of `sid` has ended for a reason other than the session's own end (column ATTACHED of 8.3).
+    /// Detaches `sid`, whose connection has ended for a reason other than the session's own end (column ATTACHED of 8.3).
     pub(super) fn detach(&mut self, sid: u64) {
         let Some(session) = self.sessions.get_mut(&sid) else {
             return;
@@ -265,7 +265,8 @@ impl Model {
         }
     }
 
-    /// Whether the order in which these went away, all at one instant, is to be seen: only where an event of its own took each away.
+    /// Returns whether the order in which these sessions went away at one instant is observable: only if each did so by an event of its
+    /// own.
     fn order_is_seen<'a>(mut alike: impl Iterator<Item = &'a Session>) -> bool {
         let (Some(first), Some(second)) = (alike.next(), alike.next()) else {
             return true;
@@ -273,7 +274,7 @@ impl Model {
         first.left_by_event && second.left_by_event && alike.all(|one| one.left_by_event)
     }
 
-    /// SPEC 9.7(b).
+    /// Applies the cap on sessions that are away (SPEC 9.7(b)).
     fn cap_away(&mut self) {
         let mut away: BTreeMap<Option<Network>, usize> = BTreeMap::new();
         for session in self.sessions.values().filter(|one| one.conn.is_none()) {
@@ -285,7 +286,7 @@ impl Model {
         }
     }
 
-    /// One of these makes room (9.7(c)).
+    /// Ends one of these sessions to make room (9.7(c)).
     fn end_one_away(&mut self, of: impl Fn(&Session) -> bool) {
         let candidates = || {
             let away = self.sessions.iter().filter(|(_, one)| one.conn.is_none());
@@ -305,7 +306,7 @@ impl Model {
         }
     }
 
-    /// A packet down for a session that exists.
+    /// Handles a packet down for a session that exists.
     pub(super) fn packet_down(&mut self, sid: u64, data: &[u8]) {
         let packet = crate::codec::frame(data);
         let since = self.wait();
@@ -361,7 +362,7 @@ impl Model {
         }
     }
 
-    /// SPEC 8.3(b).
+    /// Ends a session (SPEC 8.3(b)).
     pub(super) fn end_session(&mut self, sid: u64, reason: &'static str) {
         let Some(session) = self.sessions.remove(&sid) else {
             return;
@@ -378,7 +379,7 @@ impl Model {
                 ("kicked", State::Ping) => self.close(conn, reason, Manner::Either),
                 ("kicked", _) => {
                     state.state = State::Draining;
-                    // What it has not finished is discarded, like what it sends meanwhile.
+                    // Its unfinished frame is discarded, like what it sends meanwhile.
                     state.frames = Frames::default();
                     state.since_order = since.order;
                     state.drain_at = since.at + DRAIN_TIME;
@@ -391,7 +392,7 @@ impl Model {
         self.note_holders();
     }
 
-    /// A connection that drains and has nothing left is closed.
+    /// Closes a connection that drains and has nothing left.
     pub(super) fn drained(&mut self, conn: u32) {
         if self
             .conns

@@ -1,10 +1,10 @@
-//! The end of the edge in order, as SPEC 9.8 describes it.
+//! The orderly end of the edge, as SPEC 9.8 describes it.
 
 use super::Model;
 use super::conn::Piece;
 
 impl Model {
-    /// The edge is asked to end within so many nanoseconds.
+    /// Handles that the edge is asked to shut down within this many nanoseconds.
     pub fn shutdown(&mut self, now: u64, within: u64) {
         self.now = now;
         if self.shutdown_at.is_some() {
@@ -24,7 +24,7 @@ impl Model {
                 self.detach(sid);
             }
         }
-        // Nobody is read any more, so no frame's time counts.
+        // No client is read any more, so no frame's time counts.
         for state in self.conns.values_mut() {
             for begun in [&mut state.frame, &mut state.idle].into_iter().flatten() {
                 begun.latest = u64::MAX;
@@ -34,13 +34,13 @@ impl Model {
         self.reach.shut_down += u64::from(self.what_waits().is_some());
     }
 
-    /// Whether the edge was asked to end.
+    /// Returns whether the edge was asked to shut down.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown_at.is_some()
     }
 
-    /// Whether the edge says that it has ended, and is right.
+    /// Checks that the edge reports its end when it may and must.
     pub fn check_finished(&mut self, finished: bool) {
         let Some(at) = self.shutdown_at else {
             if finished {
@@ -65,7 +65,7 @@ impl Model {
         }
     }
 
-    /// Something that is queued for the link or for a client.
+    /// Returns something that is queued for the link or for a client, if anything is.
     fn what_waits(&self) -> Option<String> {
         let up = self
             .outbox

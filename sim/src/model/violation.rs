@@ -1,17 +1,17 @@
-//! What a run can be guilty of.
+//! Violations: the rules that a run can break.
 
 use std::fmt;
 
 /// The first rule that a run broke, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which rule of [`RULES`].
+    /// The id of the rule in [`RULES`].
     pub id: &'static str,
-    /// The section of SPEC.txt that says so, or `-`.
+    /// The section of SPEC.txt that requires it, or `-`.
     pub section: &'static str,
     /// Virtual nanoseconds since the start.
     pub at_nanos: u64,
-    /// What happened, and what had to.
+    /// What happened, and what had to happen.
     pub text: String,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What each rule says, in one line.
+/// Each rule in one line.
 pub const RULES: &[(&str, &str)] = &[
     (
         "S1",

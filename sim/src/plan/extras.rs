@@ -1,10 +1,10 @@
-//! What a share of the seeds has beyond the common swarm, each drawn from a stream of its own: a kind that is added here
-//! leaves the plans of all other seeds as they were.
+//! Features that a share of the seeds has beyond the common swarm. Each is drawn from a random stream of its own, so adding a kind here
+//! leaves the plans of all other seeds unchanged.
 
 use super::{Action, Attempt, Drop, Flood, Join, Op, Options, Plan};
 use crate::rng::Rng;
 
-/// Adds what the seed of `plan` draws.
+/// Adds the features that the plan's seed draws.
 pub(super) fn add(plan: &mut Plan) {
     let seed = plan.options.seed;
     let draws = |name: &str, percent: u64| {
@@ -26,7 +26,7 @@ pub(super) fn add(plan: &mut Plan) {
     if let Some(mut rng) = draws("sessions", 12) {
         let options = &mut plan.options;
         options.max_sessions = options.clients + rng.below(2);
-        // Who was there must be gone before the second phase is over.
+        // Earlier sessions must be gone before the second phase ends.
         options.stale_timeout_ms = options.stale_timeout_ms.min(5_000);
         options.reap_interval_ms = options.reap_interval_ms.min(1_000);
     }
@@ -38,7 +38,7 @@ pub(super) fn add(plan: &mut Plan) {
     }
     if let Some(mut rng) = draws("silence", 8) {
         let options = &mut plan.options;
-        // Long enough for a packet each way, and for whoever looks whether it came.
+        // Long enough for a packet each way, and for the check that it came.
         options.idle_timeout_ms = rng.log_between(700, 6_000) + options.delay_max_us / 100;
         if rng.chance(20) {
             options.frame_timeout_ms = 0;
@@ -57,12 +57,12 @@ pub(super) fn add(plan: &mut Plan) {
     } else if let Some(mut rng) = draws("memory", 20) {
         fill(plan, &mut rng);
     } else if let Some(mut rng) = draws("claimants", 10) {
-        // Few places, and strangers who claim and say no more.
+        // Few places, and strangers who claim a session and then stop.
         flood(plan, &mut rng, &[Flood::Stall], &[16]);
     }
 }
 
-/// Little memory for much that waits. Who waits for nothing but a place must have one before the second phase is over.
+/// Little memory for much waiting data. A connection that only waits for a place must get one before the second phase ends.
 fn fill(plan: &mut Plan, rng: &mut Rng) {
     let options = &mut plan.options;
     let least = 1_000 * options.clients;
@@ -113,7 +113,7 @@ fn fill(plan: &mut Plan, rng: &mut Rng) {
     tell(plan, at_us, story);
 }
 
-/// Faults of the backend that are rare by themselves, close together.
+/// Rare faults of the backend, close together.
 fn tangle(plan: &mut Plan, rng: &mut Rng) {
     let mut at_us = plan.ops.last().map_or(0, |op| op.at_us);
     for _ in 0..rng.between(4, 7) {
@@ -137,7 +137,7 @@ fn tangle(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
-/// Few addresses, and small numbers for what one of them, and all of them, may do.
+/// Few addresses, with small limits for one of them and for all.
 fn limit(options: &mut Options, rng: &mut Rng) {
     options.sources = rng.between(1, 6);
     options.enforce_sources = rng.pick(&[0, 0, 0, 1, 2]);
@@ -160,8 +160,7 @@ fn limit(options: &mut Options, rng: &mut Rng) {
     };
 }
 
-/// One client may not send as fast as it can. Who may be too fast for ever is to be through with all that it has to say before
-/// the second phase is over.
+/// Limits the pace of clients. If a client may exceed it for ever, it must be able to send everything before the second phase ends.
 fn pace(options: &mut Options, rng: &mut Rng) {
     options.pace_patience_ms = if rng.chance(10) {
         0
@@ -187,11 +186,11 @@ fn pace(options: &mut Options, rng: &mut Rng) {
     }
 }
 
-/// A client has much to say.
+/// Makes one client send much.
 fn run_on(plan: &mut Plan, rng: &mut Rng) {
     let options = &mut plan.options;
     options.enforce_pace = 0;
-    // Byte by byte it would always be read just as fast as it may send.
+    // Read byte by byte, it would always stay within its pace.
     options.read_chunk = 0;
     options.pace_frames = rng.pick(&[5, 20]);
     options.pace_patience_ms = options.pace_patience_ms.clamp(150, 3_000);
@@ -208,7 +207,7 @@ fn run_on(plan: &mut Plan, rng: &mut Rng) {
         (0, Action::Unstall { client }),
         (0, Action::Connect { client, join }),
         (5 * plan.options.delay_max_us + 2_000, send),
-        // Until it has been too fast for too long.
+        // Until it has been beyond its pace for too long.
         (
             1_000 * plan.options.pace_patience_ms + 400_000,
             Action::Accept {},
@@ -218,10 +217,10 @@ fn run_on(plan: &mut Plan, rng: &mut Rng) {
     tell(plan, at_us, story);
 }
 
-/// Strangers come in numbers, from one address or from many, and somebody else wants to join meanwhile.
+/// Adds floods of strangers, from one address or from many, and a visitor that wants to join meanwhile.
 ///
-/// The numbers are such that an edge can keep what it promises: from many addresses not more come than all may, and who
-/// speaks is through its handshake long before all half-open places were taken anew.
+/// The numbers let an edge keep its promises. From many addresses no more connections come than all may make, and a visitor that sends its
+/// packets finishes its handshake long before all half-open places have been taken again.
 fn flood(plan: &mut Plan, rng: &mut Rng, kinds: &[Flood], places: &[u64]) {
     let options = &mut plan.options;
     let one = rng.chance(50);
@@ -271,7 +270,7 @@ fn flood(plan: &mut Plan, rng: &mut Rng, kinds: &[Flood], places: &[u64]) {
     tell(plan, at_us, story);
 }
 
-/// Everybody loses its connection at once.
+/// Makes all clients lose their connections at once.
 fn herd(plan: &mut Plan, rng: &mut Rng) {
     let options = &mut plan.options;
     options.max_sessions = 1 << 21;
@@ -297,7 +296,7 @@ fn herd(plan: &mut Plan, rng: &mut Rng) {
     tell(plan, at_us, story);
 }
 
-/// Adds operations, each so many microseconds after the one before it.
+/// Adds operations, each this many microseconds after the one before it.
 fn tell(plan: &mut Plan, mut at_us: u64, story: Vec<(u64, Action)>) {
     for (wait_us, action) in story {
         at_us += wait_us;
@@ -306,7 +305,7 @@ fn tell(plan: &mut Plan, mut at_us: u64, story: Vec<(u64, Action)>) {
     plan.ops.sort_by_key(|op| op.at_us);
 }
 
-/// A client comes back in the last part of its time.
+/// Makes a client come back shortly before its deadline.
 fn come_late(plan: &mut Plan, rng: &mut Rng) {
     let client = rng.below(plan.options.clients) as usize;
     let (join, how) = (Join::Normal, Drop::Rst);
@@ -326,7 +325,7 @@ fn come_late(plan: &mut Plan, rng: &mut Rng) {
     tell(plan, at_us, story);
 }
 
-/// The edge is asked to end, somewhere in the last part of the plan: with or without time to do so.
+/// Shuts the edge down somewhere in the last part of the plan, with or without time to do so in order.
 fn shut_down(plan: &mut Plan, rng: &mut Rng) {
     let most_after = (plan.ops.len() as u64).min(12);
     let place = plan.ops.len() - rng.below(most_after) as usize;
@@ -339,7 +338,7 @@ fn shut_down(plan: &mut Plan, rng: &mut Rng) {
     if rng.chance(20) {
         plan.options.write_timeout_ms = 0;
     }
-    // Something waits, for the backend or for a client, or somebody is in the middle of coming back.
+    // Something waits for the backend or for a client, or a client is in the middle of a resume.
     let client = rng.below(plan.options.clients) as usize;
     let delay_us = plan.options.delay_max_us;
     let heavy = (plan.options.client_socket_bytes + 3_000).min(plan.options.max_down_bytes);

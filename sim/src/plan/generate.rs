@@ -1,4 +1,4 @@
-//! Swarm: each seed draws its own small world, so that over many seeds every mix of faults and limits is met.
+//! The swarm: each seed draws its own small world, so that over many seeds every mix of faults and limits occurs.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use super::{Action, Attempt, Drop, Join, Op, Options, Plan};
 use super::{extras, stories};
 use crate::rng::Rng;
 
-/// The plan of `seed`.
+/// Generates the plan of `seed`.
 #[must_use]
 pub fn generate(seed: u64) -> Plan {
     let mut rng = Rng::fork(seed, "plan", 0);
@@ -58,7 +58,7 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
     let write_chunk = rng.pick(&[1, 7, 64, 0, 0, 0]);
     let stale_timeout_ms = rng.log_between(100, 60_000);
     let delay_max_us = rng.pick(&[0, 2_000, 20_000, 200_000]);
-    // Small windows on slow paths would take longer for what was sent than the second phase of a run lasts.
+    // With small windows on slow paths, sent data could take longer to arrive than the second phase lasts.
     let socket = if delay_max_us > 20_000 {
         [1 << 13, 1 << 14, 1 << 15, 1 << 16]
     } else {
@@ -81,7 +81,7 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
         }),
         link_socket_bytes: rng.pick(&socket),
         tick_us: 0,
-        // A handshake takes up to six times the delay; there must be time for an honest one.
+        // A handshake takes up to six times the delay. There must be time for a correct one.
         handshake_timeout_ms: rng.log_between(300, 10_000) + delay_max_us / 125,
         frame_timeout_ms: rng.log_between(200, 10_000),
         write_timeout_ms: rng.log_between(200, 10_000),
@@ -133,13 +133,13 @@ fn draw_options(seed: u64, rng: &mut Rng) -> Options {
     }
 }
 
-/// What this seed is about.
+/// The emphasis of one seed.
 struct Swarm {
-    /// Kinds that are on, with their weights.
+    /// The kinds of actions that are enabled, with their weights.
     kinds: Vec<(Kind, u64)>,
     total: u64,
     clients: u64,
-    /// One favourite client gets a share of everything, so that things happen to the same one.
+    /// The percentage of actions that go to one favourite client, so that several happen to the same one.
     favourite_percent: u64,
     gap_us: (u64, u64),
     long_gap_percent: u64,
@@ -150,9 +150,9 @@ struct Swarm {
     big_percent: u64,
     max_up_bytes: u64,
     max_down_bytes: u64,
-    /// A packet that no transport to a client takes whole while that client does not read.
+    /// The size of a packet that no transport to a client takes whole while that client does not read.
     heavy_bytes: u64,
-    /// What comes next, with the microseconds to wait before it.
+    /// The next actions, with the microseconds to wait before each.
     next: VecDeque<(u64, Action)>,
 }
 
@@ -187,7 +187,7 @@ enum Kind {
     Pause,
 }
 
-/// Each kind with the percentage of seeds in which it is on, and its largest weight.
+/// Each kind with the percentage of seeds that enable it, and its largest weight.
 const KINDS: &[(Kind, u64, u64)] = &[
     (Kind::Connect, 50, 30),
     (Kind::OddConnect, 70, 60),
@@ -347,7 +347,7 @@ impl Swarm {
         }
     }
 
-    /// Sometimes nothing happens until the time of what was just begun is over.
+    /// Sometimes waits until the deadline of what was just begun has passed.
     fn patience_us(&self, action: &Action, options: &Options, rng: &mut Rng) -> u64 {
         let millis = match action {
             Action::BackendSend { bytes, .. } if *bytes == self.heavy_bytes && rng.chance(50) => {
@@ -355,7 +355,7 @@ impl Swarm {
             }
             Action::BackendSend { .. } if rng.chance(4) => options.write_timeout_ms,
             Action::Half { .. } if rng.chance(30) => options.frame_timeout_ms,
-            // Into the last part of the time in which it may come back, or just past it.
+            // Until shortly before the deadline of its session, or just after it.
             Action::Drop { .. } if rng.chance(20) => {
                 options.stale_timeout_ms * rng.between(50, 105) / 110
             }
@@ -365,11 +365,11 @@ impl Swarm {
             } if rng.chance(30) => options.handshake_timeout_ms,
             _ => 0,
         };
-        // Only now and then, and not when it is very long: a run is to have many things in it.
+        // Only now and then, and not if it is very long: a run should contain many things.
         if millis > 8_000 { 0 } else { millis * 1_100 }
     }
 
-    /// What the world would often do next to the same client: this is where the bugs are.
+    /// Returns what often happens next to the same client in practice, which is where the bugs are.
     fn natural_partners(&self, action: &Action, rng: &mut Rng) -> Vec<Action> {
         let count = rng.between(1, self.burst_max);
         let up = |rng: &mut Rng, client, count| Action::Send {
@@ -420,7 +420,7 @@ impl Swarm {
                 _ => up(rng, client, count),
             },
             Action::Stall { client } => {
-                // One packet larger than the transport waits; many small ones may be too many.
+                // One packet larger than the transport waits; many small ones may exceed the queue.
                 if rng.chance(60) {
                     let bytes = self.heavy_bytes;
                     let mut more = vec![Action::BackendSend {

@@ -1,8 +1,7 @@
 //! Plans: everything a run depends on, as text.
 //!
-//! A plan is a header (every option that the seed drew) and a list of operations with their times. A run is a pure
-//! function of its plan. Failures are kept as plans and not as seeds: a changed generator reads a seed differently,
-//! a plan stays what it was.
+//! A plan is a header (every option that the seed drew) and a list of operations with their times. A run is a pure function of its plan.
+//! Failures are kept as plans and not as seeds: a changed generator draws something else from a seed, but a plan stays the same.
 
 mod extras;
 mod generate;
@@ -19,7 +18,7 @@ pub use text::PlanError;
 pub struct Plan {
     /// The header.
     pub options: Options,
-    /// What happens, in the order of time.
+    /// The operations, in order of time.
     pub ops: Vec<Op>,
 }
 
@@ -28,7 +27,7 @@ pub struct Plan {
 pub struct Op {
     /// Microseconds of virtual time since the start.
     pub at_us: u64,
-    /// What happens then.
+    /// The action.
     pub action: Action,
 }
 
@@ -49,13 +48,13 @@ macro_rules! options {
         }
 
         impl Options {
-            /// Every option with its name, in the order of declaration.
+            /// Returns every option with its name, in the order of declaration.
             #[must_use]
             pub fn entries(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
             }
 
-            /// Sets an option by its name; false when there is none of that name.
+            /// Sets an option by its name. Returns false if there is no such option.
             pub fn set(&mut self, name: &str, value: u64) -> bool {
                 match name {
                     $(stringify!($name) => self.$name = value,)*
@@ -68,37 +67,37 @@ macro_rules! options {
 }
 
 options! {
-    /// What everything that is not written in the plan is drawn from: delays, cuts of reads, keys of strangers.
+    /// The seed for everything that the plan does not list: delays, cuts of reads, keys of strangers.
     seed = 0;
     /// Number of simulated clients.
     clients = 3;
     /// The longest one-way delay of a connection.
     delay_max_us = 2_000;
-    /// Most bytes of one read by the edge; 0: all there is.
+    /// Maximum bytes per read of the edge; 0 for no maximum.
     read_chunk = 0;
-    /// Most bytes of one write by the edge; 0: all that fits.
+    /// Maximum bytes per write of the edge; 0 for no maximum.
     write_chunk = 0;
-    /// Bytes that a client connection's transport holds in one direction before a writer must wait.
+    /// Bytes that a client connection's transport buffers per direction before a writer must wait.
     client_socket_bytes = 65_536;
-    /// The same for the backend link.
+    /// Bytes that the backend link's transport buffers per direction.
     link_socket_bytes = 65_536;
-    /// How late, at most, a due time is acted on.
+    /// The maximum delay of a timer.
     tick_us = 0;
-    /// From accept to established.
+    /// The time from accept to established.
     handshake_timeout_ms = 5_000;
-    /// From the first to the last byte of one frame.
+    /// The time from the first to the last byte of one frame.
     frame_timeout_ms = 10_000;
-    /// A write to a client without any progress.
+    /// The time for which a write to a client may make no progress.
     write_timeout_ms = 10_000;
-    /// How long a client that is away may come back.
+    /// How long a session that is away may be resumed.
     stale_timeout_ms = 300_000;
-    /// How often expired clients are looked for.
+    /// How often expired sessions are collected.
     reap_interval_ms = 15_000;
-    /// Clients that may be away at once.
+    /// The maximum number of sessions that are away.
     max_stale_clients = 65_535;
-    /// Packets kept for a client that is away.
+    /// Packets kept for a session that is away.
     missed_packets = 256;
-    /// Bytes kept for a client that is away.
+    /// Bytes kept for a session that is away.
     missed_bytes = 1_048_576;
     /// Packets waiting for one client.
     client_queue_packets = 8_192;
@@ -112,53 +111,53 @@ options! {
     max_up_bytes = 1_048_576;
     /// Longest data from the backend.
     max_down_bytes = 8_388_608;
-    /// Healthy packets each way, for each client, once the faults are over.
+    /// Packets each way for each healthy client, once the faults are over.
     closing_packets = 3;
     /// 1: every new link begins with a 0x03 for each attached session.
     announce_all = 0;
-    /// Addresses that clients come from, IPv4 and IPv6 in turn; 0: each connection has its own.
+    /// Number of addresses that clients come from, IPv4 and IPv6 in turn; 0: each connection has its own.
     sources = 0;
-    /// Connections at one time.
+    /// Maximum number of connections.
     max_connections = 1_048_576;
-    /// Connections at one time that are not established.
+    /// Maximum number of half-open connections.
     max_half_open = 1_024;
-    /// Connections taken in a second, and at once.
+    /// Accepted connections per second, and the burst.
     accept_rate = 2_000;
     accept_burst = 4_000;
-    /// Whether the limits on all accepts hold: 0 on, 1 report, 2 off.
+    /// Whether the limits on all accepts are enforced: 0 on, 1 report, 2 off.
     enforce_accepts = 0;
-    /// Connections of one source at one time; of a wider one.
+    /// Maximum number of connections of one source, and of a wider one.
     source_connections = 256;
     wide_connections = 4_096;
-    /// Connections of one source taken in a second, and at once; of a wider one.
+    /// Accepted connections per second of one source, and the burst; then those of a wider one.
     source_rate = 50;
     source_burst = 200;
     wide_rate = 400;
     wide_burst = 1_600;
-    /// Sessions of one source that may be away; of a wider one.
+    /// Maximum number of sessions away of one source, and of a wider one.
     source_stale = 256;
     wide_stale = 4_096;
-    /// 1: nonsense costs its source time.
+    /// 1: a source gets a penalty for malformed input.
     penalties = 1;
-    /// Whether the limits on sources hold: 0 on, 1 report, 2 off.
+    /// Whether the limits on sources are enforced: 0 on, 1 report, 2 off.
     enforce_sources = 0;
-    /// Sessions at one time.
+    /// Maximum number of sessions.
     max_sessions = 2_097_152;
-    /// Frames of one client in a second, and at once; 0: any number.
+    /// Frames per second of one client, and the burst; 0 for no limit.
     pace_frames = 0;
     pace_frames_burst = 1_000;
-    /// The same for its bytes.
+    /// Bytes per second of one client, and the burst; 0 for no limit.
     pace_bytes = 0;
     pace_bytes_burst = 262_144;
     /// How long a client may be beyond its pace; 0: for ever.
     pace_patience_ms = 5_000;
-    /// Whether the pace holds: 0 on, 1 report, 2 off.
+    /// Whether the pace is enforced: 0 on, 1 report, 2 off.
     enforce_pace = 0;
-    /// How long a client may say nothing; 0: for ever.
+    /// How long a client may be silent; 0: for ever.
     idle_timeout_ms = 0;
-    /// Bytes that may wait in the edge in all; 0: any number.
+    /// The edge's memory limit in bytes; 0 for none.
     max_memory_bytes = 0;
-    /// 1: connections come by a proxy that says from where; 2: not all do, and some say nonsense.
+    /// 1: connections come through a proxy that names their address; 2: some bypass it, and some headers are malformed.
     proxy = 0;
 }
 
@@ -195,7 +194,7 @@ macro_rules! words {
         pub enum $type { $($(#[$variant_doc])* $variant,)* }
 
         impl $type {
-            /// Every one there is.
+            /// All variants.
             pub const ALL: &'static [$type] = &[$($type::$variant,)*];
         }
 
@@ -212,33 +211,33 @@ macro_rules! words {
 }
 
 words! {
-    /// How a connection ends from the peer's side.
+    /// How a peer ends a connection.
     Drop {
         /// An orderly end: what was sent still arrives.
         Fin = "fin",
-        /// A reset: what is under way is lost, both ways.
+        /// A reset: what is in flight is lost, both ways.
         Rst = "rst",
-        /// Nothing is ever heard again.
+        /// Silence: nothing arrives any more, and no end.
         Silent = "silent",
     }
 }
 
 words! {
-    /// How a client opens a connection as a new client.
+    /// How a new client opens its connection.
     Join {
-        /// As SPEC says.
+        /// As SPEC requires.
         Normal = "normal",
-        /// As SPEC says, one byte at a time, 40 ms apart.
+        /// As SPEC requires, one byte at a time, 40 ms apart.
         Slow = "slow",
-        /// Connects and never says anything.
+        /// Connects and never sends anything.
         Mute = "mute",
         /// Sends its version and nothing more.
         StallAfterVersion = "stall-after-version",
         /// Sends version 1.
         OldVersion = "old-version",
-        /// Sends the largest version there is.
+        /// Sends the largest version number.
         NewVersion = "new-version",
-        /// Sends a public key that is none.
+        /// Sends an invalid public key.
         BadKey = "bad-key",
         /// Sends its version twice.
         VersionTwice = "version-twice",
@@ -248,9 +247,9 @@ words! {
         Http = "http",
         /// Sends half a frame and waits.
         HalfFrame = "half-frame",
-        /// Sends a version with a byte too many in its frame.
+        /// Sends a version with an extra byte in its frame.
         Trailing = "trailing",
-        /// Goes away after the edge's key.
+        /// Leaves after the edge's key.
         GoneAfterKey = "gone-after-key",
         /// Sends data right behind its key, before it knows its id.
         Eager = "eager",
@@ -258,7 +257,7 @@ words! {
 }
 
 words! {
-    /// How somebody without the right, or without the patience, tries to come back as a client.
+    /// How somebody without the key, or without the patience, tries to resume a session.
     Attempt {
         /// Seals the wrong bytes with a key of its own.
         Wrong = "wrong",
@@ -266,27 +265,27 @@ words! {
         Echo = "echo",
         /// Sends a response that was good for an earlier challenge.
         Replay = "replay",
-        /// Opens nothing, answers with its own session's key.
+        /// Cannot open the challenge, and answers with its own session's key.
         Cross = "cross",
         /// The right key, one byte of the challenge wrong.
         Altered = "altered",
-        /// A response of few bytes.
+        /// A response that is too short.
         Short = "short",
-        /// Claims and says nothing more.
+        /// Claims the session and then stops.
         Stall = "stall",
-        /// Claims and goes away before the challenge.
+        /// Claims the session and leaves before the challenge.
         Vanish = "vanish",
-        /// Answers rightly, and goes away before the closing Ping.
+        /// Answers correctly, and leaves before the final Ping.
         NoPing = "no-ping",
         /// Answers the challenge with a Ping.
         PingOnly = "ping-only",
-        /// Claims an id that never was.
+        /// Claims an id that was never assigned.
         Unknown = "unknown",
     }
 }
 
 impl Attempt {
-    /// Whether it is made with the key of the session that it is aimed at.
+    /// Returns whether the attempt uses the key of its target session.
     #[must_use]
     pub fn has_the_key(self) -> bool {
         matches!(self, Attempt::Altered | Attempt::NoPing)
@@ -294,7 +293,7 @@ impl Attempt {
 }
 
 words! {
-    /// What strangers do with each of the connections of a flood.
+    /// What strangers do on each connection of a flood.
     Flood {
         /// Nothing.
         Silent = "silent",
@@ -318,9 +317,9 @@ words! {
 /// Declares the operations: an enum, and its text form word by word.
 macro_rules! actions {
     ($($(#[$doc:meta])* $variant:ident { $($field:ident: $type:ty),* } = $word:literal;)*) => {
-        /// What one operation does.
+        /// The action of one operation.
         ///
-        /// `client` counts from 0, `count` is a number of packets, `bytes` the length of each one's data.
+        /// `client` counts from 0, `count` is a number of packets, and `bytes` is the data length of each.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the fields are documented once, above")]
         pub enum Action {
@@ -328,7 +327,7 @@ macro_rules! actions {
         }
 
         impl Action {
-            /// The name of the operation's kind.
+            /// Returns the name of the operation's kind.
             #[must_use]
             pub fn name(&self) -> &'static str {
                 match self { $(Action::$variant { .. } => $word,)* }
@@ -367,31 +366,31 @@ actions! {
     Stall { client: usize } = "stall";
     /// A client reads again.
     Unstall { client: usize } = "unstall";
-    /// A client comes back, rightly; while its connection lives this is a takeover.
+    /// A client resumes its session correctly. While its connection is alive this is a takeover.
     Resume { client: usize } = "resume";
-    /// Somebody tries to come back as the client.
+    /// Somebody tries to resume the client's session.
     Attempt { client: usize, how: Attempt } = "attempt";
-    /// A client sends the beginning of a frame and no more.
+    /// A client sends the beginning of a frame and then stops.
     Half { client: usize } = "half";
-    /// A client announces a frame above the bound.
+    /// A client announces a frame above the limit.
     TooLong { client: usize } = "too-long";
     /// The backend sends packets to a client.
     BackendSend { client: usize, count: u64, bytes: u64 } = "b-send";
-    /// The backend ends a client.
+    /// The backend kicks a client.
     Kick { client: usize } = "b-kick";
-    /// The backend ends a client that never was.
+    /// The backend kicks an unknown client.
     KickUnknown {} = "b-kick-unknown";
-    /// The backend sends data for a client that never was.
+    /// The backend sends data for an unknown client.
     SendUnknown {} = "b-send-unknown";
-    /// The backend sends a kick with data in it.
+    /// The backend sends a kick with data.
     KickWithData { client: usize } = "b-kick-data";
     /// The backend sends a frame whose body is too short for a tag.
     ShortFrame { bytes: u64 } = "b-short";
-    /// The backend sends a flag that it must not send.
+    /// The backend sends a flag that is not allowed.
     BadFlag { client: usize, flag: u64 } = "b-flag";
-    /// The backend announces a frame above the bound.
+    /// The backend announces a frame above the limit.
     BackendTooLong {} = "b-too-long";
-    /// The backend link ends from the backend's side.
+    /// The backend ends the link.
     LinkDrop { how: Drop } = "b-drop";
     /// The backend sends half a frame, then resets the link.
     LinkHalf { client: usize } = "b-half";
@@ -403,16 +402,16 @@ actions! {
     BackendStall {} = "b-stall";
     /// The backend reads again.
     BackendUnstall {} = "b-unstall";
-    /// The edge is not scheduled for a while; everything happens late, in order.
+    /// The edge is not scheduled for a while. Everything happens late and in order.
     Pause { ms: u64 } = "pause";
-    /// Strangers open `count` connections from so many addresses, spread over a time.
+    /// Strangers open `count` connections from `sources` addresses, spread over a time.
     Flood { kind: Flood, sources: u64, count: u64, ms: u64 } = "flood";
-    /// Somebody from an address of its own joins, and must get in although there is a flood.
+    /// A visitor from an address of its own joins, and must be admitted in spite of a flood.
     Visit {} = "visit";
     /// All clients send packets.
     SendAll { count: u64, bytes: u64 } = "send-all";
-    /// All clients lose their connections at once and come back, each in its own time. It is the last thing that happens.
+    /// All clients lose their connections at once and come back, each in its own time. This is the last operation.
     Herd { how: Drop } = "herd";
-    /// The edge is asked to end in order, within a time. Nothing comes right after it: the run ends with the edge.
+    /// The edge is asked to shut down in order within a time. No other operation follows closely, as the run ends with the edge.
     Shutdown { ms: u64 } = "shutdown";
 }

@@ -1,10 +1,10 @@
-//! Which fault follows which, closely: one fault alone is what everybody tests.
+//! Counts which fault follows which closely: single faults are what everybody tests.
 
 use super::{Action, Join, Plan};
 
-/// The kinds of faults that are paired, by their names in a plan; an odd handshake is one of its own.
+/// The kinds of faults that are paired, by their names in a plan. An odd handshake is a kind of its own.
 ///
-/// A shutdown is none of them: little comes after it.
+/// A shutdown is not one of them, as little comes after it.
 pub const FAULTS: &[&str] = &[
     "drop",
     "stall",
@@ -28,10 +28,10 @@ pub const FAULTS: &[&str] = &[
 ];
 const ODD_CONNECT: &str = "odd-connect";
 
-/// How soon the second of a pair follows, in microseconds.
+/// The maximum time between the two faults of a pair, in microseconds.
 const WITHIN_US: u64 = 1_000_000;
 
-/// In how many plans each ordered pair of faults comes within a second.
+/// The number of plans in which each ordered pair of faults comes within a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pairs {
     counts: Vec<u32>,
@@ -46,10 +46,10 @@ impl Default for Pairs {
 }
 
 impl Pairs {
-    /// Counts a plan's.
+    /// Counts the pairs of a plan.
     pub fn add(&mut self, plan: &Plan) {
         let mut seen = vec![false; self.counts.len()];
-        // Places of the faults of the last second: (time, kind), the oldest first.
+        // The faults of the last second as (time, kind), the oldest first.
         let mut last: Vec<(u64, usize)> = Vec::new();
         for op in &plan.ops {
             let Some(second) = kind(&op.action) else {
@@ -66,14 +66,14 @@ impl Pairs {
         }
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of another table.
     pub fn merge(&mut self, other: &Pairs) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
     }
 
-    /// The pairs with their counts, the rarest first.
+    /// Returns the pairs with their counts, the rarest first.
     #[must_use]
     pub fn rarest(&self) -> Vec<(&'static str, &'static str, u32)> {
         let pairs = FAULTS
@@ -88,7 +88,7 @@ impl Pairs {
     }
 }
 
-/// The place of an action among [`FAULTS`].
+/// Returns the index of an action in [`FAULTS`].
 fn kind(action: &Action) -> Option<usize> {
     let name = match action {
         Action::Connect { join, .. } if *join != Join::Normal => ODD_CONNECT,

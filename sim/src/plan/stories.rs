@@ -1,14 +1,14 @@
-//! Short sequences that chance alone would seldom put together: each leads to a corner where something was once wrong.
+//! Short sequences that chance alone would seldom produce. Each leads to a corner where something was once wrong.
 
 use super::{Action, Attempt, Drop, Options};
 use crate::rng::Rng;
 
-/// Operations with the microseconds to wait before each.
+/// Operations, with the microseconds to wait before each.
 pub(super) type Story = Vec<(u64, Action)>;
 
-/// A story about `client`.
+/// Draws a story about `client`.
 pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
-    // Longer than this nothing is waited for: a run is to have many things in it.
+    // The longest wait, so that a run contains many things.
     let longest_us = 12_000_000;
     let part = |millis: u64, percent: u64| (millis * percent * 10).min(longest_us);
     let heavy = Action::BackendSend {
@@ -27,7 +27,7 @@ pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
     };
     let soon = rng.below(30_000);
     match rng.below(8) {
-        // Back in the last part of its time, or just too late.
+        // Comes back shortly before its deadline, or just too late.
         0 => vec![
             (soon, drop(rng)),
             (
@@ -35,7 +35,7 @@ pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
                 Action::Resume { client },
             ),
         ],
-        // Cut within a packet, and back.
+        // Is cut within a packet, and comes back.
         1 | 7 => {
             let mut story = vec![(soon, Action::Stall { client }), (0, heavy)];
             if rng.chance(30) {
@@ -46,7 +46,7 @@ pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
             story.push((soon, Action::Unstall { client }));
             story
         }
-        // Takes a little, just often enough, or not quite.
+        // Reads a little, just often enough or not quite.
         2 => {
             let wait = part(options.write_timeout_ms, rng.between(40, 80));
             vec![
@@ -57,7 +57,7 @@ pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
                 (wait, Action::Unstall { client }),
             ]
         }
-        // Somebody tries while packets wait for it.
+        // A stranger tries to resume while packets wait for the client.
         3 => vec![
             (soon, drop(rng)),
             (20_000, few(rng)),
@@ -70,7 +70,7 @@ pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
             ),
             (100_000, Action::Resume { client }),
         ],
-        // The backend does not read, the client says much and goes, and is ended or comes back.
+        // The backend does not read while the client sends much and leaves, and is kicked or comes back.
         4 => {
             let mut story = vec![
                 (soon, Action::BackendStall {}),
@@ -116,14 +116,14 @@ pub(super) fn draw(client: usize, options: &Options, rng: &mut Rng) -> Story {
             story.push((soon, Action::BackendUnstall {}));
             story
         }
-        // More comes for a client that is away than is kept.
+        // More packets arrive for a client that is away than are kept.
         5 => vec![
             (soon, drop(rng)),
             (20_000, few(rng)),
             (soon, few(rng)),
             (soon, few(rng)),
         ],
-        // A frame that is not finished in time.
+        // A frame is not finished in time.
         _ => vec![
             (soon, Action::Half { client }),
             (

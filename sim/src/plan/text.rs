@@ -1,4 +1,4 @@
-//! The text form of a plan: what goes into a repository and into a bug report.
+//! The text form of a plan, for the repository and for bug reports.
 //!
 //! ```text
 //! voltlane-plan 1
@@ -8,7 +8,7 @@
 //! @0 connect 0 normal
 //! @120000 send 0 3 48
 //! ```
-//! An option that is not named has its default; a line that begins with `#` is a comment.
+//! An option that is not named has its default. A line that begins with `#` is a comment.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,10 +17,10 @@ use super::{Action, Op, Options, Plan};
 
 const FIRST_LINE: &str = "voltlane-plan 1";
 
-/// Text that is not a plan.
+/// Why a text is not a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The first line is not the one that says that this is a plan.
+    /// The first line does not identify it as a plan.
     #[error("the first line must be `{FIRST_LINE}`")]
     NotAPlan,
     /// A line that is neither an option nor an operation.

@@ -1,9 +1,9 @@
-//! Exhaustive: every order of steps within a scope, over the machine itself, with stateright.
+//! Exhaustive checks: every order of steps within a scope, on the machine itself, with stateright.
 //!
-//! Chance finds much; within a small scope nothing is left to it. A state is a whole machine with the model beside it
-//! and the clients around it (`scene`); the same oracle that judges the runs of the direct engine judges every step.
-//! Two states in which everything that SPEC.txt speaks of is the same are one. What the machine keeps beyond that (the
-//! order within a hash table, a spare buffer) is taken not to matter: this is where the check is weaker than its name.
+//! Random runs find much; within a small scope nothing is left to chance. A state is a whole machine with its model and its clients
+//! (`scene`). The same oracle as in the direct engine judges every step. Two states count as one if everything that SPEC.txt mentions is
+//! the same in both. Whatever else the machine keeps (the order within a hash table, a spare buffer) is assumed not to matter, and in this
+//! the check is weaker than its name.
 
 mod scene;
 
@@ -19,39 +19,39 @@ use crate::plan::Attempt;
 
 use scene::Scene;
 
-/// How much may happen in a scope; every number counts down to 0 along a path.
+/// The bounds of a scope. Each number counts down to 0 along a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Bounds {
-    /// Clients.
+    /// Number of clients.
     pub clients: usize,
     /// Connections opened, by anybody.
     pub connections: u32,
-    /// As whom a connection is opened to a client's session.
+    /// Who may open a connection for a client's session.
     pub roles: &'static [Who],
-    /// Packets of clients.
+    /// Packets from clients.
     pub up: u32,
-    /// Packets of the backend.
+    /// Packets from the backend.
     pub down: u32,
     /// Kicks.
     pub kicks: u32,
-    /// Connections that their peer ends.
+    /// Connections ended by their peer.
     pub drops: u32,
-    /// Times that the backend is lost.
+    /// Losses of the backend link.
     pub link_losses: u32,
-    /// Times that a transport takes a part of what waits.
+    /// Partial writes of a transport.
     pub parts: u32,
-    /// Times that the edge is told that its next deadline has come.
+    /// Deadlines of the edge that pass.
     pub ticks: u32,
-    /// Packets that may wait for one client.
+    /// Capacity of a client queue, in packets.
     pub client_queue_packets: u64,
-    /// Packets that may wait for the backend.
+    /// Capacity of the link queue, in packets.
     pub link_queue_packets: u64,
-    /// Clients that may be away.
+    /// Maximum number of sessions that are away.
     pub max_stale_clients: u64,
 }
 
-/// The scopes that are looked at, by name. The first three are small enough for every test run and meet together what
-/// `REACHED` lists; `large` takes minutes.
+/// The scopes by name. The first three are small enough for every test run and together reach everything in `REACHED`. `large` takes
+/// minutes.
 pub const SCOPES: &[(&str, Bounds)] = &[
     ("takeover", TAKEOVER),
     ("away", AWAY),
@@ -59,7 +59,7 @@ pub const SCOPES: &[(&str, Bounds)] = &[
     ("large", LARGE),
 ];
 
-/// One client comes back while its connection lives, and somebody else tries to.
+/// One client resumes while its connection is alive, and a stranger tries to as well.
 const TAKEOVER: Bounds = Bounds {
     clients: 1,
     roles: &[Who::Itself, Who::Stranger(Attempt::Echo)],
@@ -69,7 +69,7 @@ const TAKEOVER: Bounds = Bounds {
     ..NOTHING
 };
 
-/// One client goes away, packets wait for it, it comes back or its time ends.
+/// One client goes away, packets wait for it, and it comes back or expires.
 const AWAY: Bounds = Bounds {
     clients: 1,
     connections: 2,
@@ -81,7 +81,7 @@ const AWAY: Bounds = Bounds {
     ..NOTHING
 };
 
-/// Two clients share a link that is lost, takes parts, and is full.
+/// Two clients share a link that is lost, writes partially, and is full.
 const LINK: Bounds = Bounds {
     connections: 2,
     up: 3,
@@ -91,7 +91,7 @@ const LINK: Bounds = Bounds {
     ..NOTHING
 };
 
-/// All of it at once.
+/// Everything at once.
 const LARGE: Bounds = Bounds {
     roles: &[Who::Itself, Who::Stranger(Attempt::Echo)],
     up: 1,
@@ -120,68 +120,68 @@ const NOTHING: Bounds = Bounds {
     max_stale_clients: 2,
 };
 
-/// As whom a connection is opened.
+/// Who opens a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// A new client.
     Newcomer,
     /// The client, coming back.
     Itself,
-    /// Somebody without the right to be it, or without the patience.
+    /// A stranger without the key, or without the patience.
     Stranger(Attempt),
 }
 
-/// What happens next.
+/// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// A connection is opened to a client's session, or for a new one.
+    /// Open a connection for a client's session, or for a new one.
     Connect(usize, Who),
-    /// The edge reads what the peer of a connection has to say.
+    /// The edge reads everything from the peer of a connection.
     Says(u32),
-    /// The transport of a connection takes all that waits.
+    /// The transport of a connection takes everything that waits.
     Takes(u32),
-    /// It takes one byte.
+    /// The transport takes one byte.
     TakesPart(u32),
-    /// Its peer ends it.
+    /// The peer ends the connection.
     Drops(u32),
-    /// The adapter closes it, as the edge wants.
+    /// The adapter closes it, as the edge asked.
     Close(u32),
     /// A client sends a packet.
     Up(usize),
     /// The backend sends a packet to a client.
     Down(usize),
-    /// The backend ends a client.
+    /// The backend kicks a client.
     Kick(usize),
     /// The link comes up.
     LinkUp,
-    /// The link takes all that waits.
+    /// The link takes everything that waits.
     LinkTakes,
-    /// It takes half of it.
+    /// The link takes half of what waits.
     LinkTakesPart,
     /// The link is lost.
     LinkLost,
-    /// The next deadline has come.
+    /// The next deadline passes.
     Tick,
 }
 
-/// What a check of a scope came to.
+/// The result of checking a scope.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// States made, the same ones counted again: one for each transition.
+    /// States generated, including duplicates: one per transition.
     pub transitions: usize,
-    /// States that differ.
+    /// Distinct states.
     pub states: usize,
-    /// Steps of the longest path.
+    /// The length of the longest path.
     pub depth: usize,
-    /// What was met on some path.
+    /// What was reached on some path.
     pub met: Vec<&'static str>,
-    /// What could have been met and was not: the scope says nothing about it.
+    /// What should have been reached and was not. The scope proves nothing about it.
     pub missing: Vec<&'static str>,
-    /// A path to a broken rule, with the rule.
+    /// A path to a broken rule, and the rule.
     pub broken: Option<(String, Vec<Step>)>,
 }
 
-/// Looks at every order of steps within `bounds`, for at most `time`.
+/// Checks every order of steps within `bounds`, for at most `time`.
 #[must_use]
 pub fn check(bounds: Bounds, threads: usize, time: Option<Duration>) -> Verdict {
     let scope = Scope {
@@ -214,14 +214,14 @@ pub fn check(bounds: Bounds, threads: usize, time: Option<Duration>) -> Verdict 
     }
 }
 
-/// The scope as stateright knows it.
+/// The scope as a stateright model.
 struct Scope {
     bounds: Bounds,
-    /// What was met so far; it does not tell states apart.
+    /// What was reached so far. It does not distinguish states.
     met: [AtomicBool; REACHED.len()],
 }
 
-/// A state, and its name among states.
+/// A state and its fingerprint.
 #[derive(Clone)]
 struct State {
     scene: Box<Scene>,
@@ -258,10 +258,10 @@ impl fmt::Debug for State {
     }
 }
 
-/// How often something happened on the way to a state.
+/// Counts how often something happened on the way to a state.
 type Count = fn(&Reach) -> u64;
 
-/// What must be met on some path: else the scope says nothing about it.
+/// What some path must reach. Otherwise the scope proves nothing about it.
 const REACHED: &[(&str, Count)] = &[
     ("a resume", |reach| reach.resumed),
     ("missed packets sent", |reach| reach.replayed),

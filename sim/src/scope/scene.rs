@@ -1,7 +1,7 @@
-//! One state of a scope: the machine itself, the model beside it, and the clients, with nothing between them.
+//! One state of a scope: the machine itself, its model and its clients, with nothing in between.
 //!
-//! Transports are places and not pipes: what a side wants to send waits with it until a step hands it over, in whole or
-//! in part. So every order in which reads, writes, ends and deadlines can meet is a path of steps.
+//! Transports are places, not pipes: a side's output waits with it until a step hands it over, in whole or in part. So every order in which
+//! reads, writes, ends and deadlines can occur is a path of steps.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
@@ -30,9 +30,9 @@ const SEED: u64 = 7;
 #[derive(Clone)]
 struct Conn {
     peer: Peer,
-    /// Both ends have it.
+    /// Whether both ends have it.
     open: bool,
-    /// The adapter knows that there is something to write or to close.
+    /// Whether the adapter knows that there is something to write or to close.
     told: bool,
 }
 
@@ -46,7 +46,7 @@ struct Client {
     sent_down: u32,
 }
 
-/// The machine, the model, the clients, and what may still happen.
+/// The machine, the model, the clients, and the remaining bounds.
 #[derive(Clone)]
 pub(super) struct Scene {
     now: u64,
@@ -74,7 +74,7 @@ impl Scene {
         let mut edge: EdgeConfig = config(&options);
         edge.master.reconnect_min = Duration::ZERO;
         edge.master.reconnect_max = Duration::ZERO;
-        // The table of sources is shared by the clones of a machine: what it counts would not be of one state.
+        // Clones of a machine share the table of sources, so its counts would mix states.
         edge.limits.enforce_sources = Enforce::Off;
         edge.limits.enforce_accepts = Enforce::Off;
         let mut scene = Scene {
@@ -98,7 +98,7 @@ impl Scene {
         &self.model
     }
 
-    /// Every step that can be taken from here.
+    /// Lists every step that is possible from here.
     pub(super) fn steps(&self, steps: &mut Vec<Step>) {
         if self.violation().is_some() {
             return;
@@ -162,7 +162,7 @@ impl Scene {
         }
     }
 
-    /// Takes one step.
+    /// Performs one step.
     pub(super) fn take(&mut self, step: Step) {
         match step {
             Step::Connect(client, who) => self.connect(client, who),
@@ -373,7 +373,7 @@ impl Scene {
         self.finish(None);
     }
 
-    /// The next instant at which something is due.
+    /// Returns the next instant at which something is due.
     fn next_tick(&self) -> Option<u64> {
         let asked = self.host.deadline().filter(|at| *at > self.now);
         asked.or_else(|| self.model.next_due_at())
@@ -388,10 +388,10 @@ impl Scene {
         self.finish(None);
     }
 
-    /// After every call of the edge; `writing` is the connection that the adapter comes back to by itself.
+    /// Completes a call of the edge. `writing` is the connection that the adapter returns to by itself.
     fn finish(&mut self, writing: Option<u32>) {
         let mut touched = Vec::new();
-        // Each connection is handed out once: more is a list without an end.
+        // Each connection is handed out once. More means an endless list.
         for _ in 0..=self.conns.len() {
             let Some(key) = self.host.edge.poll_client() else {
                 break;
@@ -426,7 +426,7 @@ impl Scene {
         }
     }
 
-    /// What matters for what can happen next.
+    /// Returns the fingerprint of everything that matters for the future.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = SipHasher13::new();
         self.left.hash(&mut hasher);
