@@ -3,7 +3,8 @@
 use k256::elliptic_curve::sec1::ToSec1Point;
 use voltlane_core::ClientId;
 use voltlane_core::keys::{KeyPair, PublicKey};
-use voltlane_core::v2::packets::{Handshake, PROTOCOL_VERSION};
+use voltlane_core::protocol::Version;
+use voltlane_core::v2::packets::Handshake;
 
 use crate::{Frames, random};
 
@@ -25,7 +26,9 @@ pub fn encoded(packet: Handshake<'_>) -> Vec<u8> {
 /// Says the version, and takes the edge's key.
 #[track_caller]
 pub fn hello(frames: &mut Frames) -> PublicKey {
-    frames.write(&encoded(Handshake::ProtocolVersion(PROTOCOL_VERSION)));
+    frames.write(&encoded(Handshake::ProtocolVersion(
+        Version::NEWEST.number(),
+    )));
     let body = frames.body();
     match Handshake::decode(&body) {
         Ok(Handshake::PubKey(point)) => PublicKey::from_sec1(point).expect("a point"),

@@ -29,6 +29,10 @@ mod id;
 pub mod keys;
 #[cfg(any(feature = "edge", feature = "backend"))]
 pub mod link;
+#[cfg(feature = "client")]
+mod opening;
+#[cfg(any(feature = "edge", feature = "client"))]
+pub mod protocol;
 mod queue;
 mod time;
 #[cfg(any(feature = "edge", feature = "client"))]

@@ -2,8 +2,10 @@
 
 use core::time::Duration;
 
+use crate::protocol::MAX_OPENING_BODY_BYTES;
+
 /// Bytes that a handshake packet of an edge may have; the longest that version 2 knows has 74.
-pub const MAX_HANDSHAKE_BODY_BYTES: u32 = 128;
+pub const MAX_HANDSHAKE_BODY_BYTES: u32 = MAX_OPENING_BODY_BYTES;
 /// Challenges in a row that were not sealed for this client, after which its session counts as unknown to the edge.
 /// Connections that end before a challenge came do not count, and do not end the row. (SPEC 4.6(c))
 ///

@@ -12,7 +12,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tracing::debug;
 
-use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 use crate::{Backoff, ClientId, FrameQueue, Time};
 
@@ -174,12 +173,7 @@ impl Client {
         while self.state.is_handshake() {
             let outcome = match self.reader.next_frame(input, MAX_HANDSHAKE_BODY_BYTES) {
                 Ok(None) => return None,
-                Ok(Some(body)) => match Handshake::decode(body) {
-                    Ok(packet) => self
-                        .session
-                        .handle_packet(self.state, packet, &mut self.rng),
-                    Err(malformed) => Err(malformed.into()),
-                },
+                Ok(Some(body)) => self.session.handle_packet(self.state, body, &mut self.rng),
                 Err(too_long) => Err(too_long.into()),
             };
             match outcome {
@@ -194,8 +188,9 @@ impl Client {
             *input = &[];
             return None;
         }
-        match self.reader.next_frame(input, self.config.max_receive_bytes) {
-            Ok(body) => body.map(Event::Packet),
+        let channel = self.session.channel();
+        match channel.next_packet(&mut self.reader, input, self.config.max_receive_bytes) {
+            Ok(packet) => packet.map(Event::Packet),
             Err(too_long) => {
                 *input = &[];
                 self.state = State::Closing;
@@ -399,7 +394,7 @@ impl Client {
     /// The transport is gone. Nothing of what it carried in part stays, but the packet that it took in part.
     fn end_connection(&mut self, ending: Ending) {
         self.reader.clear();
-        self.session.abandon_handshake();
+        self.session.abandon_opening();
         self.queue.rewind();
         match ending {
             Ending::Dropped(cause) => {

@@ -1,5 +1,7 @@
 //! Where a client is.
 
+use crate::opening::Awaits;
+
 use super::Refusal;
 
 /// Where a [`Client`](super::Client) is. (SPEC 4.2, 4.3, 4.6)
@@ -44,6 +46,16 @@ pub enum State {
 }
 
 impl State {
+    /// The state of a client whose opening waits for this.
+    pub(super) const fn of(awaits: Awaits) -> Self {
+        match awaits {
+            Awaits::Id => State::AwaitId,
+            Awaits::Challenge => State::AwaitChallenge,
+            Awaits::Ping => State::AwaitPing,
+            Awaits::Data => State::Established,
+        }
+    }
+
     /// Whether frames are handshake packets.
     pub(super) const fn is_handshake(self) -> bool {
         matches!(

@@ -3,8 +3,9 @@
 use core::mem;
 
 use crate::keys::PublicKey;
+use crate::protocol::{MAX_OPENING_BODY_BYTES, Version};
 use crate::time::Time;
-use crate::v2::packets::{Handshake, HandshakeError, PROTOCOL_VERSION};
+use crate::v2::packets::{Handshake, HandshakeError};
 
 use super::Edge;
 use super::account::Pressure;
@@ -14,10 +15,6 @@ use super::conn::{CloseKind, Joining, State, Step};
 use super::counters::CloseReason;
 use super::shares::Bound;
 use super::wait::{Slot, Wait};
-
-/// The longest body of a handshake packet: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with
-/// two bytes before it.
-const MAX_HANDSHAKE_BODY_BYTES: u32 = 128;
 
 impl Edge {
     /// Bytes from a connection that is not established, or what it sent while it was not to be heard.
@@ -35,7 +32,7 @@ impl Edge {
                 State::Handshake(step) if !step.is_paused() => {}
                 _ => break Ok(()),
             }
-            match reader.next_frame(&mut input, MAX_HANDSHAKE_BODY_BYTES) {
+            match reader.next_frame(&mut input, MAX_OPENING_BODY_BYTES) {
                 Ok(Some(body)) => {
                     match self.handle_handshake_packet(now, index, Handshake::decode(body)) {
                         Ok(()) => {}
@@ -80,7 +77,9 @@ impl Edge {
             return Ok(());
         };
         match (step, packet) {
-            (Step::Version, Handshake::ProtocolVersion(PROTOCOL_VERSION)) => {
+            (Step::Version, Handshake::ProtocolVersion(version))
+                if Version::from_number(version).is_some() =>
+            {
                 conn.state = State::Handshake(Step::Key);
                 conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
                 self.conns.mark_ready(index);

@@ -1,4 +1,8 @@
 //! Version 2 of the client link. (SPEC sections 3 to 6)
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+#[cfg(feature = "client")]
+pub(crate) mod client;
 pub mod packets;
+#[cfg(feature = "client")]
+pub(crate) mod plain;

@@ -6,13 +6,14 @@
 
 use crate::ClientId;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
+use crate::wire::varint::{Fields, write_integer};
 
-/// The version that this crate speaks, the only one.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub use crate::wire::varint::HandshakeError;
 
-const U16_FOLLOWS: u8 = 251;
-const U32_FOLLOWS: u8 = 252;
-const U64_FOLLOWS: u8 = 253;
+/// The longest body of a packet in an opening: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with two
+/// bytes before it.
+pub const MAX_BODY_BYTES: u32 = 128;
+
 /// What a packet is, besides a byte string: its length, its variant, the longest integer.
 const FIXED_MAX_BYTES: usize = LENGTH_BYTES + 1 + 1 + size_of::<u64>();
 
@@ -33,53 +34,13 @@ pub enum Handshake<'a> {
     ChallengeResponse(&'a [u8]),
 }
 
-/// A handshake body that is not the encoding of any packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HandshakeError {
-    /// It ends within a field, or before the variant number.
-    #[error("handshake packet cut short")]
-    Truncated,
-    /// Bytes follow the last field.
-    #[error("{length} bytes after the end of a handshake packet")]
-    TrailingBytes {
-        /// How many.
-        length: usize,
-    },
-    /// A variant number that version 2 does not have.
-    #[error("unknown handshake packet {variant}")]
-    UnknownVariant {
-        /// The number found.
-        variant: u32,
-    },
-    /// An integer in a longer form than its value needs.
-    #[error("integer {value} not in its shortest form")]
-    NotShortest {
-        /// The value.
-        value: u64,
-    },
-    /// An integer above what its field can hold.
-    #[error("integer {value} above {max}")]
-    IntegerTooLarge {
-        /// The value.
-        value: u64,
-        /// The most that fits.
-        max: u64,
-    },
-    /// A first byte of an integer that has no meaning: 254 or 255.
-    #[error("integer begins with the unused marker {marker}")]
-    UnknownMarker {
-        /// The byte.
-        marker: u8,
-    },
-}
-
 impl<'a> Handshake<'a> {
     /// Reads the body of a frame.
     ///
     /// # Errors
     /// [`HandshakeError`] for whatever [`encode`](Self::encode) would not have written.
     pub fn decode(body: &'a [u8]) -> Result<Self, HandshakeError> {
-        let mut fields = Fields(body);
+        let mut fields = Fields::new(body);
         let packet = match fields.read_u32()? {
             0 => Self::Ping,
             1 => Self::ProtocolVersion(fields.read_u32()?),
@@ -89,10 +50,8 @@ impl<'a> Handshake<'a> {
             5 => Self::ChallengeResponse(fields.read_bytes()?),
             variant => return Err(HandshakeError::UnknownVariant { variant }),
         };
-        match fields.0.len() {
-            0 => Ok(packet),
-            length => Err(HandshakeError::TrailingBytes { length }),
-        }
+        fields.finish()?;
+        Ok(packet)
     }
 
     /// Appends the whole frame, length included, to `out`.
@@ -150,74 +109,6 @@ impl<'a> Handshake<'a> {
             Self::Challenge(_) => 4,
             Self::ChallengeResponse(_) => 5,
         }
-    }
-}
-
-/// What is left of a body to read.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn read_u32(&mut self) -> Result<u32, HandshakeError> {
-        let value = self.read_u64()?;
-        u32::try_from(value).map_err(|_| HandshakeError::IntegerTooLarge {
-            value,
-            max: u32::MAX.into(),
-        })
-    }
-
-    fn read_u64(&mut self) -> Result<u64, HandshakeError> {
-        let [marker] = self.read_array()?;
-        let (value, shortest_from) = match marker {
-            U16_FOLLOWS => (
-                u16::from_le_bytes(self.read_array()?).into(),
-                U16_FOLLOWS.into(),
-            ),
-            U32_FOLLOWS => (u32::from_le_bytes(self.read_array()?).into(), 1 << 16),
-            U64_FOLLOWS => (u64::from_le_bytes(self.read_array()?), 1 << 32),
-            marker @ 254.. => return Err(HandshakeError::UnknownMarker { marker }),
-            value => (value.into(), 0),
-        };
-        if value < shortest_from {
-            return Err(HandshakeError::NotShortest { value });
-        }
-        Ok(value)
-    }
-
-    fn read_bytes(&mut self) -> Result<&'a [u8], HandshakeError> {
-        let length = self.read_u64()?;
-        let (bytes, rest) = usize::try_from(length)
-            .ok()
-            .and_then(|length| self.0.split_at_checked(length))
-            .ok_or(HandshakeError::Truncated)?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], HandshakeError> {
-        let (array, rest) = self
-            .0
-            .split_first_chunk()
-            .ok_or(HandshakeError::Truncated)?;
-        self.0 = rest;
-        Ok(*array)
-    }
-}
-
-/// Writes the shortest form of `value`.
-fn write_integer(value: u64, out: &mut Vec<u8>) {
-    if let Ok(value) = u8::try_from(value)
-        && value < U16_FOLLOWS
-    {
-        out.push(value);
-    } else if let Ok(value) = u16::try_from(value) {
-        out.push(U16_FOLLOWS);
-        out.extend_from_slice(&value.to_le_bytes());
-    } else if let Ok(value) = u32::try_from(value) {
-        out.push(U32_FOLLOWS);
-        out.extend_from_slice(&value.to_le_bytes());
-    } else {
-        out.push(U64_FOLLOWS);
-        out.extend_from_slice(&value.to_le_bytes());
     }
 }
 

@@ -5,3 +5,5 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod frame;
+#[cfg(any(feature = "edge", feature = "client"))]
+pub(crate) mod varint;

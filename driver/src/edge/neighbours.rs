@@ -114,7 +114,8 @@ mod tests {
 
     use voltlane_core::edge::{Edge, EdgeConfig};
     use voltlane_core::keys::KeyPair;
-    use voltlane_core::v2::packets::{Handshake, PROTOCOL_VERSION};
+    use voltlane_core::protocol::Version;
+    use voltlane_core::v2::packets::Handshake;
     use voltlane_core::{ClientId, Time};
 
     use super::*;
@@ -133,7 +134,7 @@ mod tests {
         let mut edge = Edge::new(config, keys, [2; 32]);
         let conn = edge.handle_accepted(Time::ZERO, SOURCE).expect("room");
         let mut says = Vec::new();
-        Handshake::ProtocolVersion(PROTOCOL_VERSION).encode(&mut says);
+        Handshake::ProtocolVersion(Version::NEWEST.number()).encode(&mut says);
         Handshake::ClientId(ClientId::from_u64(1 << 56)).encode(&mut says);
         edge.handle_client_bytes(Time::ZERO, conn, &says);
         edge.take_handover(Time::ZERO, conn)

@@ -6,7 +6,8 @@ use std::io::{self, IoSlice};
 use voltlane_core::ClientId;
 use voltlane_core::keys::KeyPair;
 use voltlane_core::link::tagged::{Flag, Tagged};
-use voltlane_core::v2::packets::{Handshake, PROTOCOL_VERSION};
+use voltlane_core::protocol::Version;
+use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
 use voltlane_driver::{Listener, Stream};
 
@@ -73,7 +74,7 @@ impl ClientPeer {
         let mut frames = Frames::new(stream);
         let keys = KeyPair::from_bytes(&[7; 32]).expect("a key");
         let mut hello = Vec::new();
-        Handshake::ProtocolVersion(PROTOCOL_VERSION).encode(&mut hello);
+        Handshake::ProtocolVersion(Version::NEWEST.number()).encode(&mut hello);
         frames.write(&hello).await?;
         frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         hello.clear();
@@ -94,7 +95,7 @@ impl ClientPeer {
     ) -> io::Result<(Frames, Vec<u8>)> {
         let mut frames = Frames::new(stream);
         let mut bytes = Vec::new();
-        Handshake::ProtocolVersion(PROTOCOL_VERSION).encode(&mut bytes);
+        Handshake::ProtocolVersion(Version::NEWEST.number()).encode(&mut bytes);
         Handshake::ClientId(self.id).encode(&mut bytes);
         frames.write(&bytes).await?;
         frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;

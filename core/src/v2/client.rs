@@ -1,0 +1,180 @@
+//! The client's half of the opening, and the identity that it settles. (SPEC 4.2, 4.3)
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::id::ClientId;
+use crate::keys::{
+    CHALLENGE_BYTES, KeyPair, NonceMint, PublicKey, SEALED_CHALLENGE_BYTES, SharedKey,
+};
+use crate::opening::{Awaits, Fault};
+
+use super::packets::Handshake;
+
+/// Who a client is: the edge said so, and the keys prove it.
+pub(crate) struct Identity {
+    id: ClientId,
+    keys: KeyPair,
+    /// The only edge that this client proves itself to.
+    edge_key: PublicKey,
+    /// Made at the first challenge, once for the session: to agree on a key costs 40 µs.
+    prover: Option<Prover>,
+}
+
+impl Identity {
+    pub(crate) fn new(id: ClientId, keys: KeyPair, edge_key: PublicKey) -> Self {
+        Identity {
+            id,
+            keys,
+            edge_key,
+            prover: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> ClientId {
+        self.id
+    }
+
+    pub(crate) fn keys(&self) -> &KeyPair {
+        &self.keys
+    }
+
+    pub(crate) fn edge_key(&self) -> &PublicKey {
+        &self.edge_key
+    }
+}
+
+/// What answers challenges.
+struct Prover {
+    shared_key: SharedKey,
+    /// Tells our own nonces from the edge's: an answer of ours that somebody sends back as a challenge opens as well.
+    nonces: NonceMint,
+}
+
+/// What will be the identity if the edge answers with an id.
+struct Offer {
+    keys: KeyPair,
+    edge_key: PublicKey,
+}
+
+/// What of the opening is still to come.
+enum Await {
+    Key,
+    Id(Offer),
+    Challenge,
+    Ping,
+    Nothing,
+}
+
+/// An opening in progress. The client's ProtocolVersion was said.
+pub(crate) struct Opening {
+    next: Await,
+}
+
+impl Opening {
+    pub(crate) fn new() -> Self {
+        Opening { next: Await::Key }
+    }
+
+    /// The one packet that is right at each step, and what the client waits for after it. What is to be written is appended to `out`.
+    ///
+    /// A client without an identity joins, and has one afterwards.
+    pub(crate) fn handle(
+        &mut self,
+        body: &[u8],
+        identity: &mut Option<Identity>,
+        rng: &mut ChaCha20Rng,
+        out: &mut Vec<u8>,
+    ) -> Result<Awaits, Fault> {
+        let (next, awaits) = match (&self.next, Handshake::decode(body)?) {
+            (Await::Key, Handshake::PubKey(point)) => {
+                let edge_key = PublicKey::from_sec1(point)?;
+                match identity {
+                    None => {
+                        let keys = KeyPair::generate(rng);
+                        Handshake::PubKey(keys.public().as_bytes()).encode(out);
+                        (Await::Id(Offer { keys, edge_key }), Awaits::Id)
+                    }
+                    Some(identity) if identity.edge_key == edge_key => {
+                        Handshake::ClientId(identity.id).encode(out);
+                        (Await::Challenge, Awaits::Challenge)
+                    }
+                    Some(_) => return Err(Fault::OtherEdge),
+                }
+            }
+            (Await::Id(offer), Handshake::ClientId(id)) => {
+                *identity = Some(Identity::new(id, offer.keys.clone(), offer.edge_key));
+                (Await::Nothing, Awaits::Data)
+            }
+            (Await::Challenge, Handshake::Challenge(sealed)) => {
+                let identity = identity
+                    .as_mut()
+                    .expect("a challenge follows a claim of an identity only");
+                let response = identity.answer(sealed, rng).ok_or(Fault::Unprovable)?;
+                // The response and the closing Ping, to leave in one segment.
+                Handshake::ChallengeResponse(&response).encode(out);
+                Handshake::Ping.encode(out);
+                (Await::Ping, Awaits::Ping)
+            }
+            (Await::Ping, Handshake::Ping) => (Await::Nothing, Awaits::Data),
+            (_, packet) => return Err(Fault::Unexpected(packet.name())),
+        };
+        self.next = next;
+        Ok(awaits)
+    }
+}
+
+impl Identity {
+    /// The response to a challenge, unless it is one that must not be answered.
+    fn answer(&mut self, sealed: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+        let (keys, edge_key) = (&self.keys, &self.edge_key);
+        let prover = self
+            .prover
+            .get_or_insert_with(|| Prover::new(keys, edge_key));
+        prover.answer(sealed, rng)
+    }
+}
+
+impl Prover {
+    fn new(keys: &KeyPair, edge_key: &PublicKey) -> Self {
+        // From the private key, so that it is secret, and the same again after the session was saved and restored.
+        let digest = Sha256::new()
+            .chain_update(b"voltlane client nonces")
+            .chain_update(keys.to_bytes())
+            .finalize();
+        let nonce_key = digest.first_chunk().expect("SHA-256 gives 32 bytes");
+        Prover {
+            shared_key: keys.agree(edge_key),
+            nonces: NonceMint::new(*nonce_key),
+        }
+    }
+
+    /// The response to a challenge, unless it is one that must not be answered (SPEC 4.3(d)).
+    fn answer(&self, sealed: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+        let is_reflection =
+            SharedKey::nonce_of(sealed).is_some_and(|nonce| self.nonces.is_own(nonce));
+        let secret = self.shared_key.open(sealed).ok()?;
+        if is_reflection || secret.len() != CHALLENGE_BYTES {
+            return None;
+        }
+        let nonce = self.nonces.mint(&mut hedged_rng(&secret, rng));
+        let mut response = Vec::with_capacity(SEALED_CHALLENGE_BYTES);
+        self.shared_key
+            .seal_with_nonce(&secret, &nonce, &mut response);
+        Some(response)
+    }
+}
+
+/// A generator that differs for every secret even if `rng` repeats itself, as it does in an application that restores
+/// its session under a constant seed: two texts sealed under one key and one nonce would give both away.
+fn hedged_rng(secret: &[u8], rng: &mut ChaCha20Rng) -> ChaCha20Rng {
+    let mut random = Zeroizing::new([0; 32]);
+    rng.fill_bytes(random.as_mut());
+    let seed = Sha256::new()
+        .chain_update(random.as_slice())
+        .chain_update(secret)
+        .finalize();
+    ChaCha20Rng::from_seed(seed.into())
+}
