@@ -10,6 +10,7 @@ mod disk;
 mod entry;
 mod inherited;
 pub mod key_file;
+mod listen;
 pub mod logging;
 mod memory;
 pub mod metrics;

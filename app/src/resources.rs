@@ -13,6 +13,16 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The resources that are left when `count` descriptors are in use.
+    #[must_use]
+    pub fn without_descriptors(self, count: usize) -> Resources {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Resources {
+            descriptors: self.descriptors.map(|all| all.saturating_sub(count)),
+            ..self
+        }
+    }
+
     /// Raises the limit of descriptors as far as it goes without privileges, and says what there is then.
     ///
     /// Systems begin with a low limit for the sake of old programs that use `select`; nothing here does.

@@ -17,6 +17,7 @@ mod link;
 mod log;
 mod metrics;
 mod missed;
+mod names;
 mod operation;
 mod pairings;
 mod program;

@@ -314,8 +314,8 @@ fn a_full_disk_under_the_log_and_a_closed_one_stop_nothing() {
     }
 }
 
-/// An edge that finds its backend by a name in a file of hosts of its own; `None` where the system gives nobody such a view.
-fn edge_with_hosts(directory: &Directory, master: &str) -> Option<Edge> {
+/// The command line of a program that finds names in the file `hosts` of its directory; `None` where the system gives nobody such a view.
+pub(super) fn with_hosts(directory: &Directory, arguments: &[&str]) -> Option<Command> {
     let unshare = ["--user", "--map-root-user", "--mount"];
     let may = Command::new("unshare")
         .args(unshare)
@@ -325,8 +325,7 @@ fn edge_with_hosts(directory: &Directory, master: &str) -> Option<Edge> {
     if !may.is_ok_and(|status| status.success()) {
         return None;
     }
-    let arguments = ["--listen", "127.0.0.1:0", "--master", master];
-    let program = crate::PROGRAM.command(directory, &arguments);
+    let program = crate::PROGRAM.command(directory, arguments);
     let mut command = Command::new("unshare");
     command
         .args(unshare)
@@ -338,7 +337,7 @@ fn edge_with_hosts(directory: &Directory, master: &str) -> Option<Edge> {
         .arg(program.get_program())
         .args(program.get_args())
         .current_dir(directory.path());
-    Some(Edge::spawn(command))
+    Some(command)
 }
 
 /// SPEC 7.6(f). The name means another address from one attempt to the next: what waited goes there.
@@ -350,10 +349,13 @@ fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
     let second = Backend::bind_to((Ipv4Addr::new(127, 0, 0, 2), port).into());
     let hosts = |address: &str| directory.write("hosts", format!("{address} backend.test\n"));
     hosts("127.0.0.1");
-    let Some(edge) = edge_with_hosts(&directory, &format!("backend.test:{port}")) else {
+    let master = format!("backend.test:{port}");
+    let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
+    let Some(command) = with_hosts(&directory, &arguments) else {
         eprintln!("not shown: no namespaces for users here");
         return;
     };
+    let edge = Edge::spawn(command);
     let mut link = first.accept();
     let mut client = Client::join(edge.address());
     client.send(b"one");

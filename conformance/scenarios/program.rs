@@ -1,8 +1,7 @@
 //! The program around the edge: its files, its arguments, its signals. (PRODUCT: configuration)
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use conformance::{
@@ -182,25 +181,6 @@ fn an_address_that_is_taken_is_named() {
         let says = format!("cannot listen on {address}: Address already in use");
         assert!(finished.stderr.contains(&says), "{finished:?}");
     }
-}
-
-/// `localhost` is 127.0.0.1 and ::1 on most machines. One is listened on, and the other is named.
-#[test]
-fn the_addresses_of_a_name_that_are_not_listened_on_are_named() {
-    let addresses: BTreeSet<_> = ("localhost", 0)
-        .to_socket_addrs()
-        .expect("every machine has one")
-        .map(|address| address.ip())
-        .collect();
-    let arguments = ["--listen", "localhost:0"];
-    let edge = Edge::spawn(crate::PROGRAM.command(&Directory::new(), &arguments));
-    let bound = edge.address().ip();
-    for other in addresses.iter().filter(|ip| **ip != bound) {
-        edge.expect_log(&format!("not=\"{other}\""));
-    }
-    let warned = edge.log().contains("the name has several addresses");
-    assert_eq!(warned, addresses.len() > 1);
-    edge.stop();
 }
 
 #[test]

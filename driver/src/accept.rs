@@ -82,6 +82,60 @@ impl<L: Listener> Acceptor<L> {
     }
 }
 
+/// Several listeners, which take turns.
+pub(crate) struct Acceptors<L> {
+    each: Vec<Acceptor<L>>,
+    /// The one whose turn it is.
+    next: usize,
+}
+
+impl<L: Listener> Acceptors<L> {
+    pub(crate) fn new(listener: L) -> Self {
+        Acceptors {
+            each: vec![Acceptor::new(listener)],
+            next: 0,
+        }
+    }
+
+    /// Accepts at `listener` as well.
+    pub(crate) fn push(&mut self, listener: L) {
+        self.each.push(Acceptor::new(listener));
+    }
+
+    /// Closes all listeners.
+    #[cfg(feature = "edge")]
+    pub(crate) fn close(&mut self) {
+        self.each.clear();
+    }
+
+    #[cfg(feature = "edge")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.each.is_empty()
+    }
+
+    /// When the first of those that rest goes on. The caller wakes itself then.
+    pub(crate) fn rests_until(&self) -> Option<Time> {
+        self.each.iter().filter_map(Acceptor::rests_until).min()
+    }
+
+    /// The next connection of any listener. After one that has a connection it is the turn of the next, so that a storm at one
+    /// address does not keep clients at another one waiting.
+    pub(crate) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+    ) -> Poll<(L::Stream, SocketAddr)> {
+        for _ in 0..self.each.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.each.len();
+            if let Poll::Ready(accepted) = self.each[at].poll_accept(cx, now) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
 fn died_in_the_backlog(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(
@@ -196,5 +250,36 @@ mod tests {
             acceptor.listener.tried, SKIPS_PER_POLL,
             "and it does not spin"
         );
+    }
+
+    #[cfg(all(unix, feature = "edge"))]
+    #[test]
+    fn listeners_take_turns_and_one_that_fails_holds_no_other_up() {
+        let failing = |error| Failing {
+            error,
+            tried: 0,
+            shed: 0,
+        };
+        let mut acceptors = Acceptors::new(failing(0));
+        acceptors.push(failing(0));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let now = Time::from_millis(5);
+        for _ in 0..10 {
+            assert!(acceptors.poll_accept(cx, now).is_ready());
+        }
+        let tried = |acceptors: &Acceptors<Failing>, at: usize| acceptors.each[at].listener.tried;
+        assert_eq!([tried(&acceptors, 0), tried(&acceptors, 1)], [5, 5]);
+        // Without memory for a socket, at one of them.
+        acceptors.each[0].listener.error = 12;
+        for _ in 0..10 {
+            assert!(acceptors.poll_accept(cx, now).is_ready());
+        }
+        assert_eq!([tried(&acceptors, 0), tried(&acceptors, 1)], [6, 15]);
+        assert_eq!(acceptors.rests_until(), Some(now + BACKOFF_MIN));
+        assert!(!acceptors.is_closed());
+        acceptors.close();
+        assert!(acceptors.is_closed());
+        assert!(acceptors.poll_accept(cx, now).is_pending());
+        assert_eq!(acceptors.rests_until(), None);
     }
 }

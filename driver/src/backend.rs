@@ -12,7 +12,7 @@ use voltlane_core::{ClientId, Time};
 
 pub use voltlane_core::backend::{BackendConfig, SendError};
 
-use crate::accept::Acceptor;
+use crate::accept::Acceptors;
 use crate::inbox::{Inbox, Weigh};
 use crate::io::{Read, Written};
 use crate::watch::WatchedChannel;
@@ -79,7 +79,7 @@ impl Weigh for Event {
 /// warns when that goes on: then there are two edges.
 pub struct Backend<L: Listener, T: Timer> {
     machine: machine::Backend,
-    acceptor: Acceptor<L>,
+    acceptors: Acceptors<L>,
     timer: T,
     link: Option<WatchedChannel<L::Stream>>,
     /// Where the link comes from, and since when it is up.
@@ -108,7 +108,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
     pub fn with_config(config: BackendConfig, listener: L, timer: T) -> Self {
         Backend {
             machine: machine::Backend::new(config),
-            acceptor: Acceptor::new(listener),
+            acceptors: Acceptors::new(listener),
             timer,
             link: None,
             peer: None,
@@ -118,6 +118,13 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             unread: 0..0,
             inbox: Inbox::new(),
         }
+    }
+
+    /// Waits for the edge at `listener` as well, as for a name with several addresses.
+    #[must_use]
+    pub fn listening_at(mut self, listener: L) -> Self {
+        self.acceptors.push(listener);
+        self
     }
 
     /// Waits for what happens next. Writes what was sent meanwhile.
@@ -259,7 +266,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
                 return Poll::Ready(self.lose());
             }
             let next_look = self.link.as_ref().and_then(|link| link.next_look());
-            let deadlines = [self.acceptor.rests_until(), next_look];
+            let deadlines = [self.acceptors.rests_until(), next_look];
             match deadlines.into_iter().flatten().min() {
                 Some(at) if self.timer.poll_until(cx, at).is_ready() => {}
                 _ => return Poll::Pending,
@@ -308,7 +315,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
 
     /// Accepts the edge, or one that takes the place of the link that is up, once that has nothing more to read.
     fn accept(&mut self, cx: &mut Context<'_>, may_read: bool) -> Step {
-        if let Poll::Ready(accepted) = self.acceptor.poll_accept(cx, self.timer.now()) {
+        if let Poll::Ready(accepted) = self.acceptors.poll_accept(cx, self.timer.now()) {
             // In the place of one that still waited: that was given up in turn.
             self.successor = Some(accepted);
             if self.link.is_some() {

@@ -17,6 +17,7 @@ pub mod address;
 mod alarm;
 #[cfg(feature = "backend")]
 pub mod backend;
+mod bind;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "edge")]
@@ -49,6 +50,7 @@ mod watch;
 
 #[cfg(feature = "backend")]
 pub use backend::Backend;
+pub use bind::{BoundAddresses, MAX_LISTENERS};
 #[cfg(feature = "client")]
 pub use client::Client;
 #[cfg(feature = "edge")]

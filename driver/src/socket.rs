@@ -195,6 +195,16 @@ pub struct BoundAddress {
 }
 
 impl BoundAddress {
+    /// The address, with the port that the system chose if it was 0.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.local_addr()?;
+        let address = address.as_socket();
+        address.ok_or_else(|| io::Error::other("the socket has no IP address"))
+    }
+
     /// Listens with so many sockets, at least one, between which the system shares the connections: one for each thread that accepts.
     /// On Linux they are sockets of their own (SO_REUSEPORT), between which it shares evenly; elsewhere they are one socket, and
     /// who comes first takes the connection.
@@ -352,7 +362,7 @@ mod tests {
     fn an_address_that_is_bound_refuses_clients_and_goes_to_whoever_listens_first() {
         let options = SocketOptions::default();
         let first = options.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = first.socket.local_addr().unwrap().as_socket().unwrap();
+        let address = first.local_addr().unwrap();
         let refused = TcpStream::connect(address).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         let second = options.bind(address).unwrap();

@@ -1,6 +1,8 @@
 //! `echo`: a backend that sends every packet back to the client it came from.
 
 use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
@@ -12,22 +14,24 @@ use voltlane_driver::{Listener, Runtime, SocketOptions, Timer};
 
 use super::signals;
 use crate::cli::EchoArgs;
+use crate::config::Address;
+use crate::listen;
 
 /// How long the last echoes may take to leave.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Echoes until SIGINT or SIGTERM.
 pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
-    let listen = args.listen.to_string();
+    let name = args.listen.clone();
     let echoed = R::block_on(async move {
         let mut stop =
             signals::stop().map_err(|error| format!("signals cannot be handled: {error}"))?;
-        let (listener, address) = R::bind(listen.clone(), SocketOptions::of_link())
-            .await
-            .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        let (mut backend, addresses) =
+            backend::<R>(&name).map_err(|error| format!("cannot listen on {name}: {error}"))?;
         stop.serves();
-        info!(%address, "waiting for an edge");
-        let mut backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
+        for address in addresses {
+            info!(%address, "waiting for an edge");
+        }
         loop {
             let event = poll_fn(|cx| {
                 if pin!(&mut stop).poll(cx).is_ready() {
@@ -51,6 +55,21 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A backend on a runtime.
+type OnRuntime<R> = Backend<<R as Runtime>::Listener, <R as Runtime>::Timer>;
+
+/// A backend at every address of `name`, and these addresses.
+fn backend<R: Runtime>(name: &Address) -> io::Result<(OnRuntime<R>, Vec<SocketAddr>)> {
+    let options = SocketOptions::of_link();
+    let listeners = listen::bind(name, options)?.listen(1)?;
+    let listeners = listeners.into_iter().next().unwrap_or_default();
+    let addresses = listen::local_addrs(&listeners)?;
+    let (first, more) = listen::for_runtime::<R>(listeners, options)?;
+    let backend = Backend::new(first);
+    let backend = more.into_iter().fold(backend, Backend::listening_at);
+    Ok((backend, addresses))
 }
 
 /// Handles an event as an echo backend does.

@@ -5,7 +5,7 @@ mod shards;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,21 +15,22 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
-use voltlane_driver::{
-    BoundAddress, Connect, Connector, EdgeDriver, Runtime, SocketOptions, Timer,
-};
+use voltlane_driver::{Connect, Connector, EdgeDriver, Runtime, SocketOptions, Timer};
 
 use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
-use crate::config::{Address, Settings};
+use crate::config::Settings;
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
-use crate::logging;
 use crate::memory::{Ebb, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
+use crate::{listen, logging};
 
 use crate::Resources;
+
+/// Descriptors that a listener takes: its own, and one that it holds back.
+const DESCRIPTORS_PER_LISTENER: usize = 2;
 
 /// Serves until SIGINT or SIGTERM, which end it at once before that. `again` is how SIGHUP has the configuration read.
 pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode {
@@ -56,15 +57,17 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     {
         warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "{READABLE_BY_GROUP}");
     }
-    let resources = Resources::raise_and_measure();
-    let config = settings.edge_config(resources);
+    let measured = Resources::raise_and_measure();
 
     let shards = settings.shards();
-    let listen = &settings.listener.address;
+    let name = &settings.listener.address;
     let options = settings.listener_options();
-    let cannot_listen = |error| format!("cannot listen on {listen}: {error}");
+    let cannot_listen = |error| format!("cannot listen on {name}: {error}");
     // Bound before the backend is dialled: an edge that cannot listen must not take the backend from the one that does.
-    let bound = bind(listen, options).map_err(cannot_listen)?;
+    let bound = listen::bind(name, options).map_err(cannot_listen)?;
+    let more_listeners = (bound.len() - 1) * usize::from(shards.get());
+    let resources = measured.without_descriptors(DESCRIPTORS_PER_LISTENER * more_listeners);
+    let config = settings.edge_config(resources);
     let later = Arc::new(Mutex::new(connector::<R>(&settings)));
     let mut backend = FirstThen {
         first: None,
@@ -79,11 +82,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     }
     // Clients find the port closed until they are served.
     let listeners = bound.listen(shards.get().into()).map_err(cannot_listen)?;
-    let address = listeners.first().map(TcpListener::local_addr);
-    let address = address.transpose().map_err(cannot_listen)?;
-    if let Some(address) = address {
-        warn_of_other_addresses(listen, address);
-    }
+    let addresses = listeners.first().map(|own| listen::local_addrs(own));
+    let addresses = addresses.transpose().map_err(cannot_listen)?;
 
     // One loop for each shard, and one for what joins them if there are several.
     let loops = match usize::from(shards.get()) {
@@ -97,12 +97,12 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
             None
         }
         Some(address) => {
-            let started = metrics::Server::start(&address.to_string(), metrics);
+            let started = metrics::Server::start(address, metrics);
             Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
         }
     };
     info!(
-        descriptors = resources.descriptors,
+        descriptors = measured.descriptors,
         max_connections = config.limits.max_connections,
         max_memory_bytes = config.limits.max_memory_bytes,
         shards,
@@ -110,9 +110,11 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     );
     stop.serves();
     // Tests and scripts that let the system choose the port read it here.
-    info!(address = address.map(tracing::field::display), master = %settings.master.address, shards, "listening");
-    if let Some(metrics) = &metrics {
-        info!(address = %metrics.address(), "metrics");
+    for address in addresses.into_iter().flatten() {
+        info!(%address, master = %settings.master.address, shards, "listening");
+    }
+    for address in metrics.iter().flat_map(metrics::Server::addresses) {
+        info!(%address, "metrics");
     }
 
     let orders = Orders::new(stop, reloads, settings, resources, later);
@@ -135,17 +137,15 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 /// Serves with one machine, on this thread.
 async fn alone<R: Runtime>(
     edge: Edge,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Vec<TcpListener>>,
     options: SocketOptions,
     backend: FirstThen<R::Connector>,
     mut orders: Orders<R>,
     mut asked: Vec<Asked>,
 ) -> io::Result<()> {
-    let listener = listeners.into_iter().next();
-    let listener = listener.ok_or_else(|| io::Error::other("no listener"))?;
-    let listener = R::listener(listener, options)?;
-    let timer = R::Timer::default();
-    let mut driver = pin!(EdgeDriver::new(edge, listener, backend, timer));
+    let listeners = listeners.into_iter().next().unwrap_or_default();
+    let driver = drive::<R, _>(edge, listeners, options, backend)?;
+    let mut driver = pin!(driver);
     let handle = driver.handle();
     let mut ebb = Ebb::default();
     let mut refusals = Refusals::default();
@@ -180,16 +180,16 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     )
 }
 
-/// The first of a name's addresses that this process can listen at.
-fn bind(address: &Address, options: SocketOptions) -> io::Result<BoundAddress> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in (address.host(), address.port()).to_socket_addrs()? {
-        match options.bind(candidate) {
-            Ok(bound) => return Ok(bound),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// The driver of an edge for the clients of `listeners`.
+fn drive<R: Runtime, C: Connector>(
+    edge: Edge,
+    listeners: Vec<TcpListener>,
+    options: SocketOptions,
+    backend: C,
+) -> io::Result<EdgeDriver<R::Listener, C, R::Timer>> {
+    let (first, more) = listen::for_runtime::<R>(listeners, options)?;
+    let driver = EdgeDriver::new(edge, first, backend, R::Timer::default());
+    Ok(more.into_iter().fold(driver, EdgeDriver::listening_at))
 }
 
 /// The outcome of `attempt`, or an error when there is none `within` the time.
@@ -208,27 +208,6 @@ async fn within<T: Timer + Default, O>(
         timer.poll_until(cx, until).map(|()| Err(late()))
     })
     .await
-}
-
-/// An edge listens on one address. Clients that find another one of the same name would not find it there.
-fn warn_of_other_addresses(name: &Address, bound: SocketAddr) {
-    let Ok(candidates) = (name.host(), name.port()).to_socket_addrs() else {
-        return;
-    };
-    let mut others: Vec<String> = candidates
-        .map(|candidate| candidate.ip())
-        .filter(|ip| *ip != bound.ip())
-        .map(|ip| ip.to_string())
-        .collect();
-    others.dedup();
-    if !others.is_empty() {
-        warn!(
-            name = name.host(),
-            listening = %bound.ip(),
-            not = others.join(", "),
-            "the name has several addresses, and the edge listens on one of them; [::] is all of this machine"
-        );
-    }
 }
 
 /// A connector that was asked once before, and that another one can take the place of.

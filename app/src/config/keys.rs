@@ -193,8 +193,8 @@ settings! {
 
     /// Where clients come in.
     listener: Listener {
-        /// Address to listen on; of a name with several addresses the first that can be bound. Port 0: any free port, which
-        /// the log names.
+        /// Address to listen on. A name stands for each of its addresses that this machine has, up to 8. Port 0: any free
+        /// port, which the log names.
         address: Address = Address::loopback(42000), 0..=u16::MAX;
         /// Whether clients come through a proxy that says where they are from. "required": every connection must begin with
         /// a PROXY header, version 1 or 2, and the limits on sources hold for the address in it; "off": none may.

@@ -11,43 +11,54 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use voltlane_driver::SocketOptions;
 
 use super::connection::{Connection, Wants};
 use super::exchange::Exchange;
 use super::http::{Request, Response};
 use super::text;
+use crate::config::Address;
+use crate::listen;
 
 /// How long a head may take from the accept to its end, then an answer until it is written, and then the peer until it closes.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections at once. Their descriptors come from the reserve that clients leave.
 pub(super) const MAX_CONNECTIONS: usize = 32;
-/// Connections that are accepted before those that are there have their turn.
+/// Connections that are accepted at one address before those that are there have their turn.
 const ACCEPTS_AT_ONCE: usize = 16;
 /// How long the edge's loop may take to answer before it counts as stuck.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait when no connection can be accepted, as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
+
 /// Answers until it is dropped.
 pub struct Server {
-    address: SocketAddr,
+    /// At least one.
+    addresses: Vec<SocketAddr>,
     /// Closed to end the thread.
     alive: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens at `address`, `host:port`, and answers with what `exchange` says.
+    /// Listens at every address of `name`, and answers with the numbers of `exchange`.
     ///
     /// # Errors
-    /// When the address cannot be bound, or there is no thread to be had.
-    pub fn start(address: &str, exchange: Exchange) -> io::Result<Server> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+    /// When an address cannot be bound, or there can be no thread.
+    pub fn start(name: &Address, exchange: Exchange) -> io::Result<Server> {
+        let options = SocketOptions {
+            backlog: BACKLOG,
+            ..SocketOptions::default()
+        };
+        let listeners = listen::bind(name, options)?.listen(1)?;
+        let listeners = listeners.into_iter().next().unwrap_or_default();
+        let addresses = listen::local_addrs(&listeners)?;
         let (alive, ending) = UnixStream::pair()?;
         let round = Round {
-            listener,
+            listeners,
             ending,
             exchange,
             connections: Vec::new(),
@@ -57,16 +68,15 @@ impl Server {
             .name("metrics".into())
             .spawn(move || round.serve())?;
         Ok(Server {
-            address,
+            addresses,
             alive: Some(alive),
             thread: Some(thread),
         })
     }
 
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, at one address at least.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().copied()
     }
 }
 
@@ -82,7 +92,7 @@ impl Drop for Server {
 
 /// The state of the thread.
 struct Round {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     ending: UnixStream,
     exchange: Exchange,
     /// The oldest first.
@@ -120,16 +130,18 @@ impl Round {
             };
             waits.push(PollFd::new(connection.stream(), flags));
         }
+        let others = waits.len();
         if self.rests_until.is_none() {
-            waits.push(PollFd::new(&self.listener, PollFlags::IN));
+            let listeners = self.listeners.iter();
+            waits.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         }
         let deadlines = self.connections.iter().map(Connection::deadline);
         let next = deadlines.chain(self.rests_until).min();
         let left = next.map(|next| next.saturating_duration_since(now));
         // A wait that fails or is interrupted is a round with nothing to do.
         let _ = poll(&mut waits, left.and_then(rounded_up).as_ref());
-        let accepts = self.rests_until.is_none()
-            && waits.last().is_some_and(|last| !last.revents().is_empty());
+        let mut listeners = waits.iter().skip(others);
+        let accepts = listeners.any(|listener| !listener.revents().is_empty());
         let ends = waits
             .first()
             .is_none_or(|first| !first.revents().is_empty());
@@ -137,8 +149,14 @@ impl Round {
     }
 
     fn accept(&mut self, now: Instant) {
+        for at in 0..self.listeners.len() {
+            self.accept_at(at, now);
+        }
+    }
+
+    fn accept_at(&mut self, listener: usize, now: Instant) {
         for _ in 0..ACCEPTS_AT_ONCE {
-            match self.listener.accept() {
+            match self.listeners[listener].accept() {
                 Ok((stream, peer)) => {
                     if self.connections.len() >= MAX_CONNECTIONS {
                         self.make_room();

@@ -18,7 +18,7 @@ pub use self::neighbours::Neighbours;
 
 use self::clients::Clients;
 use self::work::{LISTENER, MAILBOX, Work};
-use crate::accept::Acceptor;
+use crate::accept::Acceptors;
 use crate::handle::Handle;
 use crate::turn::{Side, Turns};
 use crate::waker::{ReadyList, SourceWaker, Token};
@@ -63,6 +63,14 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
         EdgeDriver(Turns::new(clientele, ready, connector, timer))
     }
 
+    /// Takes clients from `listener` as well, as for a name with several addresses. Listeners take turns, and the limits hold for all of
+    /// them together.
+    #[must_use]
+    pub fn listening_at(mut self, listener: L) -> Self {
+        self.0.side_mut().acceptors.push(listener);
+        self
+    }
+
     /// The same for one of several shards, whose machines are made by
     /// [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards) and whose connectors come from a
     /// [`TrunkDriver`](crate::TrunkDriver): claims of another shard's sessions go there.
@@ -97,14 +105,14 @@ impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
 struct Clientele<L: Listener> {
     edge: Edge,
     clients: Clients<L::Stream>,
-    acceptor: Option<Acceptor<L>>,
+    acceptors: Acceptors<L>,
     accept_source: Arc<SourceWaker>,
     accept_waker: Waker,
     neighbours: Option<Neighbours<L::Stream>>,
     mailbox_source: Arc<SourceWaker>,
     /// A neighbour may have left connections; else the mailbox waits for its waker.
     has_mail: bool,
-    /// The listener may have a connection; else it waits for its waker.
+    /// A listener may have a connection; else all wait for their waker.
     acceptable: bool,
     work: Work,
     /// The edge has more clients to be served than a turn takes.
@@ -117,7 +125,7 @@ impl<L: Listener> Clientele<L> {
         Clientele {
             edge,
             clients: Clients::new(),
-            acceptor: Some(Acceptor::new(listener)),
+            acceptors: Acceptors::new(listener),
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
             neighbours: None,
@@ -135,20 +143,18 @@ impl<L: Listener> Clientele<L> {
     }
 
     fn accept(&mut self, now: Time, buffer: &mut [u8]) {
-        let Some(acceptor) = &mut self.acceptor else {
-            return;
-        };
-        if acceptor.rests_until().is_some_and(|until| until <= now) {
+        let acceptors = &mut self.acceptors;
+        if acceptors.rests_until().is_some_and(|until| until <= now) {
             self.acceptable = true;
         }
         for _ in 0..ACCEPTS_PER_POLL {
             if !self.acceptable {
                 return;
             }
-            match acceptor.poll_accept(&mut Context::from_waker(&self.accept_waker), now) {
+            match acceptors.poll_accept(&mut Context::from_waker(&self.accept_waker), now) {
                 Poll::Pending => {
                     self.acceptable = false;
-                    if acceptor.rests_until().is_some() {
+                    if acceptors.rests_until().is_some() {
                         // Out of something that they may be holding.
                         self.clients.finish(buffer);
                     }
@@ -269,7 +275,7 @@ impl<L: Listener> Side for Clientele<L> {
     }
 
     fn handle_shutdown(&mut self, now: Time, within: Duration) {
-        self.acceptor = None;
+        self.acceptors.close();
         self.edge.handle_shutdown(now, within);
     }
 
@@ -282,7 +288,7 @@ impl<L: Listener> Side for Clientele<L> {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let rests_until = self.acceptor.as_ref().and_then(Acceptor::rests_until);
+        let rests_until = self.acceptors.rests_until();
         let deadlines = [rests_until, self.clients.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
@@ -325,7 +331,7 @@ impl<L: Listener> Side for Clientele<L> {
     }
 
     fn has_newcomers(&self) -> bool {
-        self.acceptable && self.acceptor.is_some()
+        self.acceptable && !self.acceptors.is_closed()
     }
 
     fn is_finished(&self) -> bool {

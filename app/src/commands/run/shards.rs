@@ -12,12 +12,11 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, EdgeDriver, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions,
-    TrunkDriver,
+    BranchConnector, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions, TrunkDriver,
 };
 
-use super::FirstThen;
 use super::orders::{Order, Orders};
+use super::{FirstThen, drive};
 use crate::logging;
 use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
@@ -29,7 +28,7 @@ const EXIT_PANIC: i32 = 101;
 /// Serves until it is stopped: the trunk here, each edge on its own thread.
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Vec<TcpListener>>,
     options: SocketOptions,
     backend: FirstThen<R::Connector>,
     mut orders: Orders<R>,
@@ -48,10 +47,10 @@ pub(super) async fn serve<R: Runtime>(
         .zip(listeners)
         .zip(connectors)
         .zip(neighbours);
-    for (number, (((edge, listener), connector), neighbours)) in parts.enumerate() {
+    for (number, (((edge, listeners), connector), neighbours)) in parts.enumerate() {
         let shard = Shard {
             edge,
-            listener,
+            listeners,
             options,
             connector,
             neighbours,
@@ -114,7 +113,7 @@ pub(super) async fn serve<R: Runtime>(
 /// The parts that one thread serves.
 struct Shard<L: Listener> {
     edge: Edge,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     options: SocketOptions,
     connector: BranchConnector,
     neighbours: Neighbours<L::Stream>,
@@ -143,14 +142,13 @@ impl<L: Listener> Shard<L> {
     }
 
     async fn serve<R: Runtime<Listener = L>>(self, started: Sender<io::Result<EdgeHandle>>) {
-        let listener = match R::listener(self.listener, self.options) {
-            Ok(listener) => listener,
+        let driver = match drive::<R, _>(self.edge, self.listeners, self.options, self.connector) {
+            Ok(driver) => driver,
             Err(error) => {
                 let _ = started.send(Err(error));
                 return;
             }
         };
-        let driver = EdgeDriver::new(self.edge, listener, self.connector, R::Timer::default());
         let mut driver = pin!(driver.beside(self.neighbours));
         if started.send(Ok(driver.handle())).is_err() {
             return;

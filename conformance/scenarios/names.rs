@@ -1,0 +1,144 @@
+//! Names with several addresses at which a program is to listen.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+
+use conformance::{Backend, Client, Directory, Edge, Process, Signal, metrics};
+
+use super::operation::with_hosts;
+
+/// Two addresses of every machine, and one that no machine has (RFC 5737).
+const HOSTS: &str = "127.0.0.1 edge.test\n127.0.0.2 edge.test\n192.0.2.1 edge.test\n";
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
+
+/// The command line of a program that finds [`HOSTS`]; `None` where the system gives nobody such a view.
+fn with_names(directory: &Directory, arguments: &[&str]) -> Option<std::process::Command> {
+    directory.write("hosts", HOSTS);
+    let command = with_hosts(directory, arguments);
+    if command.is_none() {
+        eprintln!("not shown: no namespaces for users here");
+    }
+    command
+}
+
+fn places(port: u16) -> [SocketAddr; 2] {
+    ADDRESSES.map(|address| (address, port).into())
+}
+
+/// Those that a program named in its log with `says` before them.
+fn named(log: &str, says: &str) -> Vec<SocketAddr> {
+    let lines = log.lines().filter_map(|line| line.split_once(says));
+    let addresses = lines.filter_map(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+    addresses.collect()
+}
+
+#[test]
+fn an_edge_listens_at_every_address_of_a_name_that_its_machine_has() {
+    for shards in [1, 2] {
+        let (backend, directory) = (Backend::bind(), Directory::new());
+        let config = |more: &str| {
+            let text = "metrics.address = \"edge.test:0\"\nclients.missed_packets_buffer_size = 64";
+            let text = format!("general.shards = {shards}\n{text}\n{more}");
+            directory.write("connserver.toml", text);
+        };
+        config("");
+        let master = backend.address().to_string();
+        let arguments = ["--listen", "edge.test:0", "--master", &master];
+        let Some(command) = with_names(&directory, &arguments) else {
+            return;
+        };
+        let edge = Edge::spawn(command);
+        let mut link = backend.accept();
+        let [first, second] = places(edge.address().port());
+        let missing = edge.expect_log("not listening on an address of the name");
+        assert!(missing.contains("address=192.0.2.1:"), "{missing}");
+        for place in [first, second] {
+            edge.expect_log(&format!(" listening address={place} "));
+        }
+        // A session does not belong to the address that its client joined at.
+        let mut client = Client::join(first);
+        client.send(b"one");
+        link.expect_data(client.id(), b"one");
+        let mut client = client.leave().resume(second);
+        link.expect_resumed(client.id());
+        client.send(b"two");
+        link.expect_data(client.id(), b"two");
+        // Another configuration keeps the listeners.
+        config("clients.idle_timeout_secs = 3_600\n");
+        edge.signal(Signal::HUP);
+        edge.expect_log("the configuration was read again and is in effect");
+        for place in [second, first] {
+            let mut client = Client::join(place);
+            client.send(b"three");
+            link.expect_data(client.id(), b"three");
+        }
+        for place in named(&edge.log(), " metrics address=") {
+            assert_eq!(metrics::get(place, "/healthz").0, 200, "{place}");
+        }
+        assert_eq!(named(&edge.log(), " metrics address=").len(), 2);
+        drop((link, backend));
+        edge.stop();
+        for place in [first, second] {
+            TcpStream::connect(place).expect_err("it has ended");
+        }
+    }
+}
+
+/// Clients that find the address in use would not find this edge.
+#[test]
+fn an_address_of_a_name_that_is_in_use_is_named_and_nothing_is_served() {
+    for second in [false, true] {
+        let taken = TcpListener::bind((ADDRESSES[usize::from(second)], 0)).expect("a free port");
+        let taken = taken.local_addr().map(|address| (taken, address));
+        let (_taken, address) = taken.expect("bound");
+        let name = format!("edge.test:{}", address.port());
+        for command in ["run", "echo"] {
+            let directory = Directory::new();
+            let Some(command) = with_names(&directory, &[command, "--listen", &name]) else {
+                return;
+            };
+            let finished = Process::start(command).end();
+            assert_eq!(finished.code, Some(1), "{finished:?}");
+            let says = format!("cannot listen on {name}: {address}: Address already in use");
+            assert!(finished.stderr.contains(&says), "{finished:?}");
+        }
+    }
+}
+
+#[test]
+fn an_echo_backend_waits_at_every_address_of_a_name() {
+    let directory = Directory::new();
+    let Some(command) = with_names(&directory, &["echo", "--listen", "edge.test:0"]) else {
+        return;
+    };
+    let echo = Edge::spawn(command);
+    for place in places(echo.address().port()) {
+        let edge = Edge::start(crate::PROGRAM, place, "");
+        let mut client = Client::join(edge.address());
+        client.send(b"hello");
+        client.expect(b"hello");
+        edge.stop();
+    }
+    echo.stop();
+}
+
+/// `localhost` is 127.0.0.1 and ::1 on most machines, of which some have no IPv6.
+#[test]
+fn localhost_is_every_address_that_this_machine_has() {
+    let arguments = ["--listen", "localhost:0"];
+    let edge = Edge::spawn(crate::PROGRAM.command(&Directory::new(), &arguments));
+    let addresses = ("localhost", edge.address().port()).to_socket_addrs();
+    let addresses: BTreeSet<_> = addresses.expect("every machine has one").collect();
+    assert!(addresses.contains(&edge.address()));
+    for address in addresses {
+        match TcpListener::bind(SocketAddr::new(address.ip(), 0)) {
+            Ok(_) => drop(Client::join(address)),
+            Err(_) => {
+                let unbound = SocketAddr::new(address.ip(), 0).to_string();
+                let unbound = unbound.trim_end_matches('0');
+                assert!(edge.log().contains(&format!(" address={unbound}")));
+            }
+        }
+    }
+    edge.stop();
+}
