@@ -4,6 +4,11 @@ use core::fmt;
 
 /// One of at most 256 machines that share the clients of an edge process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(transparent)
+)]
 pub struct ShardId(u8);
 
 impl ShardId {

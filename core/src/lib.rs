@@ -22,6 +22,8 @@ pub mod backend;
 mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "serde")]
+mod data;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod id;

@@ -1,6 +1,8 @@
 //! The client's side of the client link, as a pure state machine that reconnects. (SPEC 4)
 
 mod config;
+#[cfg(feature = "serde")]
+mod data;
 mod error;
 mod saved;
 mod session;

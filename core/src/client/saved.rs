@@ -21,6 +21,8 @@ const PUBLIC_KEY_BYTES: usize = 33;
 ///
 /// Whoever has these bytes *is* this client. They are wiped from memory when dropped, and `Debug` shows no private key.
 /// Two clients restored from one saved session take it from each other in turn.
+///
+/// With the feature `serde` it can be written to any format, *with* its private key: the output is as secret as these bytes.
 #[derive(Clone)]
 pub struct SavedSession {
     id: ClientId,

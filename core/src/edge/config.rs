@@ -11,7 +11,14 @@ use crate::id::ShardId;
 ///
 /// The machine takes any values: a bound of 0 means what its documentation says, and none makes it panic. What makes no sense
 /// together is refused where the operator wrote it, before a machine is made.
+///
+/// With the feature `serde` it can be stored and read. A field that is missing has its default, and one that is unknown is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct EdgeConfig {
     /// Which of the process's machines this is; it stands in every client id that it gives out.
     pub shard: ShardId,
@@ -48,6 +55,11 @@ impl EdgeConfig {
 
 /// What stands between the clients and the listener (SPEC 10.7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct ListenerConfig {
     /// Whether every connection begins with a PROXY header, whose address is the one that the limits on sources hold for.
     pub proxy_required: bool,
@@ -57,6 +69,11 @@ pub struct ListenerConfig {
 
 /// The clients' side of an edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct ClientsConfig {
     /// Packets that may wait for one connected client. One more ends its session ("send queue full").
     pub channel_capacity: usize,
@@ -109,6 +126,11 @@ impl Default for ClientsConfig {
 
 /// The backend's side of an edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct MasterConfig {
     /// Packets that may wait for the backend; at least 1. Beyond it clients are read no further.
     pub channel_capacity: usize,
@@ -142,6 +164,11 @@ impl Default for MasterConfig {
 
 /// What stands between a stranger and the machine's memory and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct LimitsConfig {
     /// Connections at one time, in any state.
     pub max_connections: usize,
@@ -198,6 +225,11 @@ impl Default for LimitsConfig {
 
 /// Whether a group of limits holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum Enforce {
     /// What is beyond a limit is refused.
     #[default]
@@ -213,6 +245,11 @@ pub enum Enforce {
 /// A source is an IPv4 address or an IPv6 /64. It is a part of wider ones: an IPv4 /24 or an IPv6 /48 may do what `wide_*` say, an
 /// IPv6 /56 a quarter of that, rounded up.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct SourceLimits {
     /// Connections at one time.
     pub connections: usize,
@@ -259,6 +296,11 @@ impl Default for SourceLimits {
 
 /// How fast one client may send. It is read more slowly first, and closed when it has been over its limit for `patience`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct PaceLimits {
     /// Frames in a second. 0: any number.
     pub frames: u32,

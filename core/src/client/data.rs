@@ -1,0 +1,97 @@
+//! Saved sessions as data (feature `serde`). A format for people (JSON, TOML) gets text, a binary one gets the bytes.
+
+use core::fmt::{self, Write as _};
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::{SAVED_SESSION_BYTES, SavedSession};
+
+/// With its secret, or it could not be restored: whoever reads what is written here *is* this client. The bytes of
+/// [`SavedSession::to_bytes`], in a format for people as hexadecimal digits.
+///
+/// What is made here is wiped from memory; the serializer's output is not. It belongs where a private key does, and in no log.
+impl Serialize for SavedSession {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.to_bytes();
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(bytes.as_slice());
+        }
+        // With room for all of it: growing would leave copies behind.
+        let mut digits = Zeroizing::new(String::with_capacity(2 * SAVED_SESSION_BYTES));
+        for byte in bytes.iter() {
+            // Writing to a String never fails.
+            let _ = write!(digits, "{byte:02x}");
+        }
+        serializer.serialize_str(&digits)
+    }
+}
+
+/// No error shows any of the bytes. An input that is handed over is wiped; one that is lent belongs to the caller.
+impl<'de> Deserialize<'de> for SavedSession {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_string(Bytes)
+        } else {
+            deserializer.deserialize_byte_buf(Bytes)
+        }
+    }
+}
+
+/// Takes text and bytes alike: the default of a method that is missing here would show the input.
+struct Bytes;
+
+impl<'de> Visitor<'de> for Bytes {
+    type Value = SavedSession;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a saved session of {SAVED_SESSION_BYTES} bytes, as such or in hexadecimal digits"
+        )
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<SavedSession, E> {
+        SavedSession::from_bytes(bytes).map_err(E::custom)
+    }
+
+    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<SavedSession, E> {
+        self.visit_bytes(&Zeroizing::new(bytes))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<SavedSession, E> {
+        let bytes = read_digits(text)
+            .ok_or_else(|| E::custom(format_args!("not {}", &self as &dyn serde::de::Expected)))?;
+        self.visit_bytes(&bytes)
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<SavedSession, E> {
+        self.visit_str(&Zeroizing::new(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<SavedSession, A::Error> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(SAVED_SESSION_BYTES));
+        while let Some(byte) = elements.next_element::<u8>()? {
+            if bytes.len() == SAVED_SESSION_BYTES {
+                return Err(A::Error::invalid_length(SAVED_SESSION_BYTES + 1, &self));
+            }
+            bytes.push(byte);
+        }
+        self.visit_bytes(&bytes)
+    }
+}
+
+/// The bytes of pairs of hexadecimal digits, if there are no more than of a saved session.
+fn read_digits(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() || pairs.len() > SAVED_SESSION_BYTES {
+        return None;
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SAVED_SESSION_BYTES));
+    for [high, low] in pairs {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        bytes.push(u8::try_from(digit(high)? << 4 | digit(low)?).ok()?);
+    }
+    Some(bytes)
+}
