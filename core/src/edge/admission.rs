@@ -9,10 +9,11 @@ use crate::time::Time;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, ConnKey, State, Step};
+use super::conn::{CloseKind, Conn, ConnKey};
 use super::counters::{CloseReason, Rejected};
 use super::shares::Bound;
 use super::sources::{Admission, Offence, Refusal, interval, network};
+use super::state::{State, Step};
 use super::wait::Wait;
 
 /// How a connection comes to want a half-open place.
@@ -63,7 +64,6 @@ impl Edge {
             self.shares.accepts().take(now, burst, every);
         }
         self.counters.accepted += 1;
-        self.conns.join_strangers(key.0.index);
         if !self.config.limits.handshake_timeout.is_zero() {
             self.conns.arm(Wait::Handshake, key.0.index, now);
         }
@@ -79,7 +79,7 @@ impl Edge {
         input: &mut &[u8],
     ) -> Result<(), CloseReason> {
         let conn = self.conns.live_mut(index);
-        let State::Handshake(Step::Proxy(header)) = &mut conn.state else {
+        let Some(header) = conn.header() else {
             return Ok(());
         };
         let source = match header.read(input) {
@@ -101,7 +101,8 @@ impl Edge {
         let conn = self.conns.live_mut(index);
         conn.set_source(source);
         conn.admission = admission;
-        conn.state = State::Handshake(Step::Version);
+        let version = State::Handshake(Step::Version);
+        self.conns.enter(index, version, now);
         Ok(())
     }
 
@@ -166,8 +167,8 @@ impl Edge {
     /// The newcomer that is the first to make room. Those that wait for their turn hold half of the places of newcomers at most, or
     /// nobody else would come as far as to say a key.
     fn last_newcomer(&self) -> Option<u32> {
-        if 2 * self.joins.len() > self.conns.newcomers() {
-            self.joins.last()
+        if 2 * self.conns.joins().len() > self.conns.newcomers() {
+            self.conns.joins().last()
         } else {
             self.conns.oldest_stranger()
         }

@@ -2,23 +2,18 @@
 
 use core::net::IpAddr;
 
-use zeroize::Zeroizing;
-
 use super::proxy::ProxyHeader;
 use super::table::list::Links;
 use super::table::slab::Key;
-use crate::id::ClientId;
-use crate::keys::{CHALLENGE_BYTES, PublicKey};
-use crate::queue::FrameQueue;
 use crate::v2::packets::Handshake;
 use crate::wire::frame::FrameReader;
 
 use super::LAST_READ_BYTES;
 use super::by_size::{Holding, Holds};
 use super::claimants::Ticket;
-use super::joins::Turn;
 use super::limits::Pace;
 use super::sources::Admission;
+use super::state::{Claim, State, Step};
 use super::wait::{Timers, Wait};
 
 /// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
@@ -53,88 +48,6 @@ pub enum Closed {
     ByEdge,
 }
 
-/// The states of a connection (SPEC 8.2).
-///
-/// ```text
-/// accepted ─► (Proxy ─►) Version ─► Key ──PubKey──────────────────────────────────────► Established
-///                         ├─ClientId of another shard─► Elsewhere (─► Reply, there)
-///                         └─ClientId─► Reply ─► Response ─proof─► Ping ─Ping─►     │
-///                                                   └─proof, too many takeovers─► Takeover ─► Ping
-/// any ── violation, deadline, replaced, ended ─► Closing        Established ── kick ─► Draining ─► Closing
-/// ```
-#[derive(Clone, Debug)]
-pub(super) enum State {
-    /// Not the client of a session yet.
-    Handshake(Step),
-    /// The one connection of the session at this index.
-    Established { session: u32 },
-    /// Its session was kicked: what was queued is written, then it closes.
-    Draining(Box<FrameQueue>),
-    /// The adapter is to close it; nothing is read or written any more.
-    Closing(CloseKind),
-}
-
-/// What a handshake waits for.
-#[derive(Clone, Debug)]
-pub(super) enum Step {
-    /// The header of the proxy before the client.
-    Proxy(Box<ProxyHeader>),
-    /// The client's ProtocolVersion.
-    Version,
-    /// The client's PubKey (a new session) or ClientId (a claim).
-    Key,
-    /// Its turn to begin a session while very many clients come back. Nothing is read.
-    Join(Box<Joining>),
-    /// The adapter, to hand it to the shard that this id names. Nothing is read.
-    Elsewhere(ClientId),
-    /// The moment at which the challenge goes out. Nothing is read.
-    Reply(Box<Claim>),
-    /// The client's ChallengeResponse.
-    Response(Box<Claim>),
-    /// Proven, but its session changed hands too often lately. Nothing is read.
-    Takeover(ClientId),
-    /// Proven and the connection of the session at this index; the client's Ping completes it.
-    Ping { session: u32 },
-}
-
-impl Step {
-    /// Whether the connection is not read while it is in this step.
-    pub(super) fn is_paused(&self) -> bool {
-        matches!(
-            self,
-            Step::Join(_) | Step::Elsewhere(_) | Step::Reply(_) | Step::Takeover(_)
-        )
-    }
-}
-
-/// A newcomer that waits for its turn.
-#[derive(Clone, Debug)]
-pub(super) struct Joining {
-    pub(super) key: PublicKey,
-    /// The source among whose newcomers it waits.
-    pub(super) source: u32,
-    pub(super) turn: Turn,
-}
-
-/// An id that a connection says it had, and the challenge made for it.
-#[derive(Clone)]
-pub(super) struct Claim {
-    pub(super) id: ClientId,
-    /// Whether the session could be resumed when the challenge was made. False for a decoy.
-    pub(super) genuine: bool,
-    pub(super) plain: Zeroizing<[u8; CHALLENGE_BYTES]>,
-    pub(super) sealed: Vec<u8>,
-}
-
-impl core::fmt::Debug for Claim {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Claim")
-            .field("id", &self.id)
-            .field("genuine", &self.genuine)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What a connection needs until it is established: apart from it, so that an idle client does not pay for it.
 #[derive(Clone, Debug)]
 struct Opening {
@@ -151,6 +64,7 @@ struct Opening {
 /// One accepted connection.
 #[derive(Clone, Debug)]
 pub(super) struct Conn {
+    /// [`Conns::enter`](super::conns::Conns::enter) alone changes it.
     pub(super) state: State,
     /// The unfinished frame, and frames that wait for room on the link.
     pub(super) reader: FrameReader,
@@ -254,7 +168,7 @@ impl Conn {
         };
         opening.control.drain(..bytes.min(opening.control.len()));
         // Its few bytes of room stay until then for the next frame.
-        if opening.control.is_empty() && !matches!(self.state, State::Handshake(_)) {
+        if opening.control.is_empty() && !self.is_half_open() {
             self.opening = None;
         }
     }
@@ -307,6 +221,37 @@ impl Conn {
         matches!(self.state, State::Handshake(_))
     }
 
+    /// What it is in the middle of.
+    #[inline]
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The PROXY header that it waits for, if it does.
+    pub(super) fn header(&mut self) -> Option<&mut ProxyHeader> {
+        match &mut self.state {
+            State::Handshake(Step::Proxy(header)) => Some(header),
+            _ => None,
+        }
+    }
+
+    /// The claim whose challenge is to go out, if there is one.
+    pub(super) fn claim(&mut self) -> Option<&mut Claim> {
+        match &mut self.state {
+            State::Handshake(Step::Delay(claim)) => Some(claim),
+            _ => None,
+        }
+    }
+
+    /// Its client took `bytes` bytes of what it is to take before it closes; whether that was all.
+    pub(super) fn drain(&mut self, bytes: usize) -> bool {
+        let State::Draining(queue) = &mut self.state else {
+            return true;
+        };
+        queue.advance(bytes.min(queue.bytes()));
+        queue.is_empty()
+    }
+
     /// Its place among those that have not said what they want.
     ///
     /// # Panics
@@ -316,11 +261,13 @@ impl Conn {
         &mut opening.expect("what is half open has an opening").arrival
     }
 
-    /// Its place among the claimants, if it may have one.
-    pub(super) fn ticket(&mut self) -> Option<&mut Option<Ticket>> {
-        self.opening
-            .as_deref_mut()
-            .map(|opening| &mut opening.ticket)
+    /// Its place among the claimants, if it is one.
+    ///
+    /// # Panics
+    /// When it is not half open.
+    pub(super) fn ticket(&mut self) -> &mut Option<Ticket> {
+        let opening = self.opening.as_deref_mut();
+        &mut opening.expect("what is half open has an opening").ticket
     }
 
     /// Where it comes from, while it is not established.

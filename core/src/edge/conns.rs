@@ -1,16 +1,19 @@
 //! The table of connections: what each waits for, who is to make room, and who has something for the adapter.
 
-use core::net::IpAddr;
+use core::mem;
 use std::collections::VecDeque;
 
 use super::table::list::{Linked, Links, Lists};
 use super::table::slab::{Slab, room_to_keep};
+use crate::keys::PublicKey;
 use crate::time::Time;
 
 use super::account::Account;
 use super::by_size::{BySize, Holds};
 use super::claimants::Claimants;
-use super::conn::{Conn, ConnKey, State};
+use super::conn::{CloseKind, Conn, ConnKey};
+use super::joins::Joins;
+use super::state::{Crowd, Joining, Stage, State, Step};
 use super::wait::{Slot, Wait, Waits};
 
 /// What the adapter names by a key may be gone; an index that the edge keeps is not.
@@ -28,7 +31,9 @@ pub(super) struct Conns {
     strangers: Lists<Conn, Arrival, 1>,
     /// Half-open connections that say whose they are.
     claimants: Claimants,
-    /// How many are in [`State::Handshake`].
+    /// Newcomers that wait for their turn.
+    joins: Joins,
+    /// How many are half open.
     half_open: usize,
 }
 
@@ -54,6 +59,7 @@ impl Conns {
             ready: VecDeque::new(),
             strangers: Lists::new(),
             claimants: Claimants::default(),
+            joins: Joins::default(),
             half_open: 0,
         }
     }
@@ -108,31 +114,79 @@ impl Conns {
     pub(super) fn insert(&mut self, conn: Conn) -> Option<ConnKey> {
         let key = self.slab.insert(conn)?;
         self.half_open += 1;
+        self.join_crowd(key.index);
         Some(ConnKey(key))
     }
 
     /// Takes the connection out of the table: its key is dead, and no index may mean it any more.
     pub(super) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
-        self.leave_crowds(index);
+        let conn = self.live(index);
+        if let State::Handshake(Step::Join(joining)) = conn.state() {
+            self.joins.leave(joining.source, joining.turn, false);
+        }
+        let stage = self.live(index).state().stage();
+        if stage.is_half_open() {
+            self.half_open -= 1;
+        }
+        self.leave_crowd(index, stage.crowd());
         self.disarm_all(index);
         self.by_size.remove(&mut self.slab, index);
         let mut conn = self.slab.remove(index).expect(LIVE);
         account.subtract(conn.holding().replace(0));
-        if matches!(conn.state, State::Handshake(_)) {
-            self.half_open -= 1;
-        }
         conn
     }
 
-    /// The connection at `index` is not half open any more.
-    pub(super) fn leave_half_open(&mut self, index: u32) {
-        self.leave_crowds(index);
-        self.half_open -= 1;
+    // ---- states
+
+    /// The connection at `index` is in `state` from `now` on: the one place in which a state changes, and with it what is counted and
+    /// what is waited for.
+    ///
+    /// # Panics
+    /// When SPEC 8.2 has no way from its state to `state`.
+    #[track_caller]
+    pub(super) fn enter(&mut self, index: u32, state: State, now: Time) {
+        self.enter_from(index, now, |_| state);
     }
 
-    fn leave_crowds(&mut self, index: u32) {
-        self.leave_strangers(index);
-        self.leave_claimants(index);
+    /// [`enter`](Self::enter) with a state that is made of the one before.
+    #[track_caller]
+    pub(super) fn enter_from(&mut self, index: u32, now: Time, make: impl FnOnce(State) -> State) {
+        let conn = self.live_mut(index);
+        let before = conn.state().stage();
+        let taken = mem::replace(&mut conn.state, State::Closed(CloseKind::Abort));
+        if let State::Handshake(Step::Join(joining)) = &taken {
+            self.joins.leave(joining.source, joining.turn, false);
+        }
+        let state = make(taken);
+        let after = state.stage();
+        assert!(
+            before.may_become(after),
+            "SPEC 8.2 has no way from {} to {}",
+            before.name(),
+            after.name()
+        );
+        self.live_mut(index).state = state;
+        if before.crowd() != after.crowd() {
+            self.leave_crowd(index, before.crowd());
+            self.join_crowd(index);
+        } else if after.crowd() == Crowd::Claimants {
+            self.set_waits(index, after == Stage::Wait);
+        }
+        if before.is_half_open() && !after.is_half_open() {
+            self.half_open -= 1;
+        }
+        match after {
+            Stage::Draining | Stage::Closed => self.disarm_all(index),
+            Stage::Established => {
+                self.disarm(Slot::Read, index);
+                self.disarm(Slot::Step, index);
+            }
+            _ if before.wait().is_some() => self.disarm(Slot::Step, index),
+            _ => {}
+        }
+        if let Some(wait) = after.wait() {
+            self.arm(wait, index, now);
+        }
     }
 
     // ---- what they wait for
@@ -184,38 +238,60 @@ impl Conns {
         &self.claimants
     }
 
-    /// The connection at `index` is the last of those that have not said what they want.
-    pub(super) fn join_strangers(&mut self, index: u32) {
-        self.strangers.push_back(&mut self.slab, index, STRANGERS);
+    /// Newcomers that wait for their turn.
+    pub(super) fn joins(&self) -> &Joins {
+        &self.joins
     }
 
-    /// The connection at `index` has said what it wants, or is not half open any more.
-    pub(super) fn leave_strangers(&mut self, index: u32) {
-        if self.live(index).is_half_open() {
-            self.strangers.remove(&mut self.slab, index);
+    /// What a newcomer of `source` waits with, from now on, for its turn to begin a session with this key.
+    pub(super) fn joining(&mut self, index: u32, source: u32, key: PublicKey) -> State {
+        let turn = self.joins.enter(source, index);
+        State::Handshake(Step::Join(Box::new(Joining { key, source, turn })))
+    }
+
+    /// Ends the wait of the newcomer whose turn it is: its index and its key. It is to leave [`Step::Join`] at once.
+    pub(super) fn next_join(&mut self) -> Option<(u32, PublicKey)> {
+        let index = self.joins.first()?;
+        let State::Handshake(Step::Join(joining)) = self.slab.at(index).expect(LIVE).state() else {
+            unreachable!("only who is in JOIN has a turn")
+        };
+        self.joins.leave(joining.source, joining.turn, true);
+        Some((index, joining.key))
+    }
+
+    /// The connection at `index` is counted among those of its state from now on.
+    fn join_crowd(&mut self, index: u32) {
+        let conn = self.slab.at_mut(index).expect(LIVE);
+        match conn.state() {
+            State::Handshake(Step::Delay(claim)) => {
+                let source = claim.source;
+                *conn.ticket() = Some(self.claimants.join(index, source));
+            }
+            state if state.stage().crowd() == Crowd::Strangers => {
+                self.strangers.push_back(&mut self.slab, index, STRANGERS);
+            }
+            // Who joins has got its turn with its state.
+            _ => {}
         }
     }
 
-    /// The connection at `index` is a claimant from now on, of `source` if that is limited.
-    pub(super) fn join_claimants(&mut self, index: u32, source: Option<IpAddr>) {
-        if let Some(ticket) = self.slab.at_mut(index).and_then(Conn::ticket) {
-            *ticket = Some(self.claimants.join(index, source));
+    /// The connection at `index` is not counted any more among those of a state that it was in.
+    fn leave_crowd(&mut self, index: u32, crowd: Crowd) {
+        match crowd {
+            Crowd::Strangers => self.strangers.remove(&mut self.slab, index),
+            Crowd::Claimants => {
+                let ticket = self.live_mut(index).ticket().take();
+                self.claimants
+                    .leave(ticket.expect("a claimant has a ticket"));
+            }
+            Crowd::Joining | Crowd::Nobody => {}
         }
     }
 
     /// Whether the claimant at `index` waits for its takeover.
-    pub(super) fn set_waits(&mut self, index: u32, waits: bool) {
-        if let Some(ticket) = self.slab.at_mut(index).and_then(Conn::ticket) {
-            *ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
-        }
-    }
-
-    /// The connection at `index` is no claimant any more, if it was one.
-    fn leave_claimants(&mut self, index: u32) {
-        let ticket = self.slab.at_mut(index).and_then(Conn::ticket);
-        if let Some(ticket) = ticket.and_then(Option::take) {
-            self.claimants.leave(ticket);
-        }
+    fn set_waits(&mut self, index: u32, waits: bool) {
+        let ticket = self.slab.at_mut(index).expect(LIVE).ticket();
+        *ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
     }
 
     // ---- what they hold

@@ -11,9 +11,9 @@ use crate::wire::frame::LENGTH_BYTES;
 
 use super::Edge;
 use super::account::{Pressure, squeezed_by};
-use super::conn::State;
 use super::counters::EndReason;
 use super::session::Place;
+use super::state::State;
 use super::table::slab::room_to_keep;
 use super::trunk::RELEASED;
 use super::wait::{Slot, Wait};
@@ -213,7 +213,7 @@ impl Edge {
             conn = self.conns.live_mut(index);
         }
         let bytes = bytes - control;
-        match &mut conn.state {
+        match conn.state() {
             State::Established { session } => {
                 let session = *session;
                 self.session_written(index, session, bytes);
@@ -221,15 +221,14 @@ impl Edge {
                     self.renew_write_deadline(now, index);
                 }
             }
-            State::Draining(queue) => {
-                queue.advance(bytes.min(queue.bytes()));
-                let finished = queue.is_empty() && conn.control().is_empty();
+            State::Draining(_) => {
+                let finished = conn.drain(bytes) && conn.control().is_empty();
                 self.conns.recount(index, &mut self.account);
                 if finished {
                     self.finish_draining(now, index);
                 }
             }
-            State::Handshake(_) | State::Closing(_) => {}
+            State::Handshake(_) | State::Closed(_) => {}
         }
     }
 

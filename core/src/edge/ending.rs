@@ -7,11 +7,11 @@ use crate::time::Time;
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, ConnKey, State, Step};
+use super::conn::{CloseKind, Conn, ConnKey};
 use super::counters::{CloseReason, EndReason};
 use super::session::Place;
 use super::shares::Bound;
-use super::wait::Wait;
+use super::state::{Stage, State, Step};
 
 impl Edge {
     /// The edge ends the connection at `index`; a session that it is the connection of is kept.
@@ -23,7 +23,7 @@ impl Edge {
         reason: CloseReason,
     ) {
         let conn = self.conns.live(index);
-        if matches!(conn.state, State::Closing(_)) {
+        if conn.state().stage() == Stage::Closed {
             return;
         }
         if let Some(session) = conn.session() {
@@ -34,21 +34,16 @@ impl Edge {
 
     /// The connection at `index` is the connection of no session any more: the adapter is to close it.
     fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
-        self.end_wait_for_turn(index, false);
         let conn = self.conns.live(index);
-        if matches!(conn.state, State::Closing(_)) {
+        if conn.state().stage() == Stage::Closed {
             return;
         }
-        if conn.is_half_open() {
-            self.conns.leave_half_open(index);
-        }
-        self.conns.disarm_all(index);
-        let conn = self.conns.live_mut(index);
         let kind = match kind {
             CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
             kind => kind,
         };
-        conn.state = State::Closing(kind);
+        self.conns.enter(index, State::Closed(kind), now);
+        let conn = self.conns.live_mut(index);
         conn.reader.clear();
         conn.forget_opening();
         self.conns.recount(index, &mut self.account);
@@ -65,7 +60,6 @@ impl Edge {
         if let Some(session) = self.conns.live(index).session() {
             self.detach(now, index, session);
         }
-        self.end_wait_for_turn(index, false);
         let conn = self.conns.remove(index, &mut self.account);
         self.sources.lock().release(now, conn.admission);
         self.spare.keep_at_most(self.conns.len());
@@ -157,14 +151,13 @@ impl Edge {
         let Place::Attached(index) = place else {
             return;
         };
-        let conn = self.conns.live_mut(index);
+        let conn = self.conns.live(index);
         let established = conn.is_established();
         let pending = !conn.control().is_empty() || !queue.is_empty();
         if reason == EndReason::Kicked && established && pending {
-            conn.state = State::Draining(Box::new(queue));
+            let draining = State::Draining(Box::new(queue));
+            self.conns.enter(index, draining, now);
             self.conns.recount(index, &mut self.account);
-            self.conns.disarm_all(index);
-            self.conns.arm(Wait::Drain, index, now);
             self.conns.mark_ready(index);
         } else {
             // Who was told to go may hear all that was sent; who takes nothing is not waited for.
@@ -233,11 +226,11 @@ impl Edge {
 /// Whether the client would take an orderly end of `conn` for a refusal that is not meant (SPEC 4.5(d)): it may have sent its response,
 /// and the edge's Ping is not written.
 fn is_mistaken_for_refusal(conn: &Conn, reason: CloseReason) -> bool {
-    match &conn.state {
-        State::Handshake(Step::Response(_) | Step::Takeover(_)) => reason == CloseReason::Shutdown,
+    match conn.state() {
+        State::Handshake(Step::Response(_) | Step::Wait(_)) => reason == CloseReason::Shutdown,
         // A session that has ended is gone, and its client may hear that.
         State::Handshake(Step::Ping { .. }) => reason != CloseReason::SessionEnded,
         State::Established { .. } => !conn.control().is_empty(),
-        State::Handshake(_) | State::Draining(_) | State::Closing(_) => false,
+        State::Handshake(_) | State::Draining(_) | State::Closed(_) => false,
     }
 }

@@ -8,10 +8,11 @@ use crate::wire::frame::FrameReader;
 
 use super::Edge;
 use super::admission::Arrival;
-use super::conn::{Conn, ConnKey, State, Step};
+use super::conn::{Conn, ConnKey};
 use super::counters::Rejected;
 use super::shares::Bound;
 use super::sources::Admission;
+use super::state::{State, Step};
 use super::wait::Wait;
 
 /// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
@@ -46,9 +47,9 @@ impl Edge {
     }
 
     /// The adapter is to take the connection to the shard that `id` names.
-    pub(super) fn offer_handover(&mut self, index: u32, id: ClientId) {
-        self.conns.leave_strangers(index);
-        self.conns.live_mut(index).state = State::Handshake(Step::Elsewhere(id));
+    pub(super) fn offer_handover(&mut self, now: Time, index: u32, id: ClientId) {
+        let elsewhere = State::Handshake(Step::Elsewhere(id));
+        self.conns.enter(index, elsewhere, now);
         self.conns.mark_ready(index);
     }
 
@@ -57,7 +58,7 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn client_handover(&self, conn: ConnKey) -> Option<ShardId> {
-        match &self.conns.find(conn)?.state {
+        match self.conns.find(conn)?.state() {
             State::Handshake(Step::Elsewhere(id)) => Some(id.shard()),
             _ => None,
         }
@@ -68,7 +69,7 @@ impl Edge {
         self.advance(now);
         let index = conn.0.index;
         let offered = self.conns.find(conn)?;
-        let State::Handshake(Step::Elsewhere(id)) = offered.state else {
+        let State::Handshake(Step::Elsewhere(id)) = *offered.state() else {
             return None;
         };
         let source = offered.source()?;
@@ -118,7 +119,7 @@ impl Edge {
         }
         let source = self.limited(handover.source);
         self.make_room(now, Arrival::Handover(source))?;
-        let mut conn = Conn::new(Step::Key, handover.source, handover.admission);
+        let mut conn = Conn::new(Step::KeyOrId, handover.source, handover.admission);
         conn.reader = handover.reader;
         conn.resume_opening(handover.control, handover.taken_bytes);
         let key = self

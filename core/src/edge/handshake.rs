@@ -11,10 +11,11 @@ use super::Edge;
 use super::account::Pressure;
 use super::admission::Arrival;
 use super::config::Enforce;
-use super::conn::{CloseKind, Joining, State, Step};
+use super::conn::CloseKind;
 use super::counters::CloseReason;
 use super::shares::Bound;
-use super::wait::{Slot, Wait};
+use super::state::{State, Step};
+use super::wait::Wait;
 
 impl Edge {
     /// Bytes from a connection that is not established, or what it sent while it was not to be heard.
@@ -28,7 +29,7 @@ impl Edge {
         // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
         let mut reader = mem::take(&mut conn.reader);
         let outcome = loop {
-            match &self.conns.live(index).state {
+            match self.conns.live(index).state() {
                 State::Handshake(step) if !step.is_paused() => {}
                 _ => break Ok(()),
             }
@@ -48,7 +49,7 @@ impl Edge {
         }
         let conn = self.conns.live_mut(index);
         conn.reader = reader;
-        match &conn.state {
+        match conn.state() {
             State::Established { session } => {
                 let session = *session;
                 let behind = conn.reader.buffered_bytes() + input.len();
@@ -60,7 +61,7 @@ impl Edge {
                     self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadHandshake);
                 }
             }
-            State::Draining(_) | State::Closing(_) => {}
+            State::Draining(_) | State::Closed(_) => {}
         }
     }
 
@@ -73,27 +74,28 @@ impl Edge {
     ) -> Result<(), CloseReason> {
         let packet = packet.map_err(|_| CloseReason::BadHandshake)?;
         let conn = self.conns.live_mut(index);
-        let State::Handshake(step) = &mut conn.state else {
+        let State::Handshake(step) = conn.state() else {
             return Ok(());
         };
         match (step, packet) {
             (Step::Version, Handshake::ProtocolVersion(version))
                 if Version::from_number(version).is_some() =>
             {
-                conn.state = State::Handshake(Step::Key);
                 conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
+                let key_or_id = State::Handshake(Step::KeyOrId);
+                self.conns.enter(index, key_or_id, now);
                 self.conns.mark_ready(index);
                 Ok(())
             }
             (Step::Version, Handshake::ProtocolVersion(_)) => Err(CloseReason::BadVersion),
-            (Step::Key, Handshake::PubKey(point)) => {
+            (Step::KeyOrId, Handshake::PubKey(point)) => {
                 let key = PublicKey::from_sec1(point).map_err(|_| CloseReason::BadKey)?;
                 self.admit_newcomer(now, index)?;
                 self.join(now, index, key)
             }
-            (Step::Key, Handshake::ClientId(id)) => {
+            (Step::KeyOrId, Handshake::ClientId(id)) => {
                 if self.is_elsewhere(id) {
-                    self.offer_handover(index, id);
+                    self.offer_handover(now, index, id);
                     return Ok(());
                 }
                 self.make_room(now, Arrival::Claim(index))
@@ -115,7 +117,7 @@ impl Edge {
 
     /// A new session for the connection at `index`.
     fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
-        let waits = self.joins.len() > 0 || !self.storm.admits_join(now);
+        let waits = self.conns.joins().len() > 0 || !self.storm.admits_join(now);
         if waits {
             self.counters.joins_paced += 1;
             if self.config.limits.enforce_accepts == Enforce::On {
@@ -128,24 +130,10 @@ impl Edge {
 
     /// The newcomer at `index` waits until those who come back leave it a turn.
     fn wait_for_turn(&mut self, now: Time, index: u32, key: PublicKey) {
-        self.conns.leave_strangers(index);
-        let conn = self.conns.live_mut(index);
-        let source = self.sources.lock().chain(conn.admission).widest();
-        let turn = self.joins.enter(source, index);
-        let joining = Joining { key, source, turn };
-        conn.state = State::Handshake(Step::Join(Box::new(joining)));
-        self.conns.arm(Wait::Join, index, now);
-    }
-
-    /// The connection at `index`, if it waits for its turn, does so no longer; its key. `served`: because it was its turn.
-    pub(super) fn end_wait_for_turn(&mut self, index: u32, served: bool) -> Option<PublicKey> {
-        match &self.conns.live(index).state {
-            State::Handshake(Step::Join(joining)) => {
-                self.joins.leave(joining.source, joining.turn, served);
-                Some(joining.key)
-            }
-            _ => None,
-        }
+        let admission = self.conns.live(index).admission;
+        let source = self.sources.lock().chain(admission).widest();
+        let joining = self.conns.joining(index, source, key);
+        self.conns.enter(index, joining, now);
     }
 
     fn begin_session(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
@@ -161,7 +149,7 @@ impl Edge {
             .insert(id, key, index, now)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
-        self.establish(index, session, Handshake::ClientId(id));
+        self.establish(now, index, session, Handshake::ClientId(id));
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
     }
@@ -169,9 +157,9 @@ impl Edge {
     /// As many of those that wait begin as may now, in their turns; then the one at `index` is looked at again later, if it still waits.
     pub(super) fn retry_join(&mut self, now: Time, index: u32) {
         let paced = self.config.limits.enforce_accepts == Enforce::On;
-        while let Some(next) = self.joins.first()
+        while self.conns.joins().len() > 0
             && (!paced || self.storm.admits_join(now))
-            && let Some(key) = self.end_wait_for_turn(next, true)
+            && let Some((next, key)) = self.conns.next_join()
         {
             match self.begin_session(now, next, key) {
                 Ok(()) => {
@@ -181,19 +169,15 @@ impl Edge {
                 Err(reason) => self.close_conn(now, next, CloseKind::Graceful, reason),
             }
         }
-        if let State::Handshake(Step::Join(_)) = self.conns.live(index).state {
+        if let State::Handshake(Step::Join(_)) = self.conns.live(index).state() {
             self.conns.arm(Wait::Join, index, now);
         }
     }
 
     /// The connection at `index` speaks for the session from now on; `last` closes the handshake.
-    pub(super) fn establish(&mut self, index: u32, session: u32, last: Handshake<'_>) {
-        self.conns.leave_half_open(index);
-        let conn = self.conns.live_mut(index);
-        conn.push_control(last);
-        conn.state = State::Established { session };
-        self.conns.disarm(Slot::Read, index);
-        self.conns.disarm(Slot::Step, index);
+    pub(super) fn establish(&mut self, now: Time, index: u32, session: u32, last: Handshake<'_>) {
+        self.conns.live_mut(index).push_control(last);
+        self.conns.enter(index, State::Established { session }, now);
         self.conns.mark_ready(index);
     }
 }

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the machine's face towards its adapter |
 //! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
-//! | `conns.rs`, `wait.rs` | the table of connections, and what they wait for |
+//! | `conns.rs`, `state.rs`, `wait.rs` | the table of connections, how they go from state to state, and what they wait for |
 //! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | who is let in |
 //! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
 //! | `account.rs`, `by_size.rs`, `memory.rs` | the account of what waits, and who makes room when memory is short |
@@ -49,6 +49,7 @@ mod resume;
 mod session;
 mod shares;
 mod sources;
+mod state;
 mod table;
 mod timeouts;
 pub mod trunk;
@@ -80,17 +81,17 @@ pub use resume::RESUME_REPLY_DELAY;
 pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
 
 use account::Account;
-use conn::{State, Step};
+use conn::Conn;
 use conns::Conns;
 use downlink::Spare;
 use ids::ClientIds;
-use joins::Joins;
 use limits::{Bucket, Storm};
 use line::Line;
 use session::{Place, Sessions};
 pub(crate) use shares::TrunkShare;
 use shares::{Bound, Shares};
 use sources::SharedSources;
+use state::{State, Step};
 use wait::Wait;
 
 /// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
@@ -139,7 +140,6 @@ pub struct Edge {
     sources: SharedSources,
     shares: Shares,
     storm: Storm,
-    joins: Joins,
     account: Account,
     link: Link,
     line: Line,
@@ -185,7 +185,6 @@ impl Edge {
             sources: SharedSources::new(source_key),
             shares,
             storm: Storm::default(),
-            joins: Joins::default(),
             line: Line::default(),
             spare: Spare::default(),
             unknown_notices: Bucket::full(Time::ZERO),
@@ -225,7 +224,7 @@ impl Edge {
         let Some(conn) = self.conns.find(conn) else {
             return 0;
         };
-        match &conn.state {
+        match conn.state() {
             _ if self.shutdown_at.is_some() => 0,
             // Its pace.
             State::Established { .. } if conn.waits_for(Wait::Pace) => 0,
@@ -244,7 +243,7 @@ impl Edge {
                 .max(1),
             // It is read on so that its end is seen; what it says is thrown away.
             State::Draining(_) => READ_BYTES,
-            State::Closing(_) => 0,
+            State::Closed(_) => 0,
         }
     }
 
@@ -255,15 +254,16 @@ impl Edge {
             return;
         };
         self.counters.client_bytes_in += bytes.len() as u64;
-        match connection.state {
+        match connection.state() {
             State::Established { session } => {
+                let session = *session;
                 if connection.has_ended() {
                     self.count_last_read(conn.0.index, bytes.len());
                 }
                 self.forward(now, conn.0.index, session, bytes, bytes.len());
             }
             State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
-            State::Draining(_) | State::Closing(_) => return,
+            State::Draining(_) | State::Closed(_) => return,
         }
         self.conns.recount(conn.0.index, &mut self.account);
         self.relieve(now);
@@ -275,8 +275,7 @@ impl Edge {
     /// is not held until there is room (SPEC 10.4(f)).
     pub fn handle_client_ending(&mut self, now: Time, conn: ConnKey) {
         self.advance(now);
-        let Some(State::Established { session }) = self.conns.find(conn).map(|conn| &conn.state)
-        else {
+        let Some(State::Established { session }) = self.conns.find(conn).map(Conn::state) else {
             return;
         };
         let index = conn.0.index;
@@ -289,7 +288,7 @@ impl Edge {
     /// reason. What has arrived there is to be read first, up to [`LAST_READ_BYTES`], or a takeover would throw it away (SPEC 9.3(c)).
     #[must_use]
     pub fn takeover_of(&self, conn: ConnKey) -> Option<ConnKey> {
-        let State::Handshake(Step::Response(claim)) = &self.conns.find(conn)?.state else {
+        let State::Handshake(Step::Response(claim)) = self.conns.find(conn)?.state() else {
             return None;
         };
         let session = self.sessions.live(self.sessions.lookup(claim.id)?);
@@ -316,11 +315,11 @@ impl Edge {
         let Some(conn) = self.conns.find(conn) else {
             return [&[], &[]];
         };
-        let queued = match &conn.state {
+        let queued = match conn.state() {
             State::Established { session } => self.sessions.live(*session).queue.output(),
             State::Draining(queue) => queue.output(),
             State::Handshake(_) => &[],
-            State::Closing(_) => return [&[], &[]],
+            State::Closed(_) => return [&[], &[]],
         };
         [conn.control(), queued]
     }
@@ -340,8 +339,8 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn client_close(&self, conn: ConnKey) -> Option<CloseKind> {
-        match self.conns.find(conn)?.state {
-            State::Closing(kind) => Some(kind),
+        match self.conns.find(conn)?.state() {
+            State::Closed(kind) => Some(*kind),
             _ => None,
         }
     }

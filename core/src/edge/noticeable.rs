@@ -5,7 +5,7 @@ use core::hash::{Hash, Hasher};
 use crate::time::Time;
 
 use super::Edge;
-use super::conn::{Conn, State};
+use super::conn::Conn;
 use super::resume::TAKEOVER_INTERVAL;
 use super::session::{Place, Session};
 
@@ -44,7 +44,7 @@ fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
 
 /// How an attached connection is served.
 fn hash_conn(conn: &Conn, hasher: &mut impl Hasher) {
-    matches!(conn.state, State::Established { .. }).hash(hasher);
+    conn.is_established().hash(hasher);
     conn.reader.buffered_bytes().hash(hasher);
     conn.control().hash(hasher);
     conn.timers.running().hash(hasher);

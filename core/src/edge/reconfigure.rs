@@ -6,8 +6,8 @@ use crate::time::Time;
 
 use super::Edge;
 use super::config::EdgeConfig;
-use super::conn::State;
 use super::shares::Bound;
+use super::state::State;
 use super::wait::{Slot, Wait};
 
 impl Edge {
@@ -42,7 +42,7 @@ impl Edge {
     fn rearm(&mut self, now: Time, index: u32, old: &EdgeConfig) {
         let (clients, limits) = (&self.config.clients, &self.config.limits);
         let conn = self.conns.live_mut(index);
-        let session = match conn.state {
+        let session = match conn.state() {
             State::Handshake(_) => {
                 let endless = limits.handshake_timeout.is_zero();
                 if endless {
@@ -52,8 +52,8 @@ impl Edge {
                 }
                 return;
             }
-            State::Established { session } => session,
-            State::Draining(_) | State::Closing(_) => return,
+            State::Established { session } => *session,
+            State::Draining(_) | State::Closed(_) => return,
         };
         if clients.pace != old.clients.pace || clients.enforce_pace != old.clients.enforce_pace {
             // What it owes was reckoned at other rates.

@@ -16,10 +16,10 @@ use crate::time::Time;
 use crate::v2::packets::Handshake;
 
 use super::Edge;
-use super::conn::{Claim, CloseKind, State, Step};
+use super::conn::CloseKind;
 use super::counters::CloseReason;
 use super::session::Place;
-use super::wait::{Slot, Wait};
+use super::state::{Claim, State, Step};
 
 /// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
 /// whether an id exists.
@@ -36,7 +36,6 @@ const COUNTS_AGAIN_AFTER_SECS: u32 = 60;
 impl Edge {
     /// The client says that it had `id`. It gets a challenge in every case.
     pub(super) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
-        self.conns.join_claimants(index, self.limited_source(index));
         let target = self.claimable(now, id);
         let mut plain = Zeroizing::new([0; CHALLENGE_BYTES]);
         self.rng.fill_bytes(plain.as_mut());
@@ -53,13 +52,13 @@ impl Edge {
         }
         let claim = Box::new(Claim {
             id,
+            source: self.limited_source(index),
             genuine: target.is_some(),
             plain,
             sealed,
         });
-        self.conns.leave_strangers(index);
-        self.conns.live_mut(index).state = State::Handshake(Step::Reply(claim));
-        self.conns.arm(Wait::Reply, index, now);
+        let delay = State::Handshake(Step::Delay(claim));
+        self.conns.enter(index, delay, now);
     }
 
     /// The session with this id, if its client could come back now. At the deadline it could not, whether or not the reaper ran.
@@ -82,18 +81,14 @@ impl Edge {
     /// The reply delay is over: the challenge goes out.
     pub(super) fn send_challenge(&mut self, now: Time, index: u32) {
         let conn = self.conns.live_mut(index);
-        match core::mem::replace(&mut conn.state, State::Handshake(Step::Key)) {
-            State::Handshake(Step::Reply(mut claim)) => {
-                conn.push_control(Handshake::Challenge(&claim.sealed));
-                claim.sealed = Vec::new();
-                conn.state = State::Handshake(Step::Response(claim));
-                self.counters.challenges += 1;
-                self.conns.mark_ready(index);
-                self.handle_handshake_bytes(now, index, &[]);
-                self.conns.recount(index, &mut self.account);
-            }
-            other => conn.state = other,
-        }
+        let claim = conn.claim().expect("a claim waits for its challenge");
+        let sealed = core::mem::take(&mut claim.sealed);
+        conn.push_control(Handshake::Challenge(&sealed));
+        self.conns.enter_from(index, now, State::challenged);
+        self.counters.challenges += 1;
+        self.conns.mark_ready(index);
+        self.handle_handshake_bytes(now, index, &[]);
+        self.conns.recount(index, &mut self.account);
     }
 
     /// The answer to a challenge. Whatever is wrong with it, the outcome and the way there are the same.
@@ -103,7 +98,7 @@ impl Edge {
         index: u32,
         sealed: &[u8],
     ) -> Result<(), CloseReason> {
-        let State::Handshake(Step::Response(claim)) = &self.conns.live(index).state else {
+        let State::Handshake(Step::Response(claim)) = self.conns.live(index).state() else {
             return Ok(());
         };
         let genuine = claim.genuine;
@@ -135,10 +130,8 @@ impl Edge {
         let live = matches!(entry.place, Place::Attached(_));
         let mut may_take = || entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
         if backlogged || (live && !may_take()) {
-            self.conns.live_mut(index).state = State::Handshake(Step::Takeover(entry.id));
-            self.conns.arm(Wait::Takeover, index, now);
-            self.conns.set_waits(index, true);
-            return;
+            let wait = State::Handshake(Step::Wait(entry.id));
+            return self.conns.enter(index, wait, now);
         }
         if let Place::Attached(old) = entry.place {
             self.counters.takeovers += 1;
@@ -146,18 +139,17 @@ impl Edge {
         }
         self.end_absence(now, session);
         self.sessions.live_mut(session).place = Place::Attached(index);
-        self.conns.live_mut(index).state = State::Handshake(Step::Ping { session });
-        self.conns.set_waits(index, false);
+        let ping = State::Handshake(Step::Ping { session });
+        self.conns.enter(index, ping, now);
     }
 
     /// A takeover that had to wait is tried again.
     pub(super) fn retry_takeover(&mut self, now: Time, index: u32) {
-        let State::Handshake(Step::Takeover(id)) = &self.conns.live(index).state else {
-            return;
+        let State::Handshake(Step::Wait(id)) = self.conns.live(index).state() else {
+            unreachable!("only who is in WAIT has this timer")
         };
         match self.claimable(now, *id) {
             Some(session) => {
-                self.conns.disarm(Slot::Step, index);
                 self.resume(now, index, session);
                 self.conns.mark_ready(index);
                 self.handle_handshake_bytes(now, index, &[]);
@@ -186,7 +178,7 @@ impl Edge {
             self.storm.resumed(now);
         }
         self.tell_backend(session, Flag::Resumed, &[]);
-        self.establish(index, session, Handshake::Ping);
+        self.establish(now, index, session, Handshake::Ping);
         if !self.sessions.live(session).queue.is_empty() {
             self.watch_writes(now, index);
         }

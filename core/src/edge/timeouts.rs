@@ -5,11 +5,12 @@ use core::time::Duration;
 use crate::time::Time;
 
 use super::Edge;
-use super::conn::{CloseKind, State};
+use super::conn::CloseKind;
 use super::counters::{CloseReason, EndReason};
 use super::limits::STORM_WINDOW;
 use super::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use super::session::Session;
+use super::state::State;
 use super::wait::{Slot, Wait};
 
 /// How long a kicked client has to take what was queued for it.
@@ -131,16 +132,13 @@ impl Edge {
     fn act_on(&mut self, now: Time, reason: DeadlineReason, index: u32) {
         let closing = |edge: &mut Edge, kind, reason| edge.close_conn(now, index, kind, reason);
         match reason {
-            DeadlineReason::Reply => {
-                self.conns.disarm(Slot::Step, index);
-                self.send_challenge(now, index);
-            }
+            DeadlineReason::Reply => self.send_challenge(now, index),
             DeadlineReason::Join => self.retry_join(now, index),
             DeadlineReason::Pace => self.check_pace(now, index),
             DeadlineReason::Takeover => self.retry_takeover(now, index),
             DeadlineReason::Drain => self.abort_draining(now, index),
             DeadlineReason::Handshake => {
-                let reason = match &self.conns.live(index).state {
+                let reason = match self.conns.live(index).state() {
                     State::Handshake(step) if step.is_paused() => CloseReason::KeptWaiting,
                     _ => CloseReason::HandshakeTimeout,
                 };
@@ -150,8 +148,8 @@ impl Edge {
             DeadlineReason::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),
             DeadlineReason::Write => {
                 self.conns.disarm(Slot::Write, index);
-                if let State::Established { session } = self.conns.live(index).state {
-                    self.end_session(now, session, EndReason::WriteTimedOut);
+                if let State::Established { session } = self.conns.live(index).state() {
+                    self.end_session(now, *session, EndReason::WriteTimedOut);
                 }
             }
             DeadlineReason::Reap => self.reap(now),

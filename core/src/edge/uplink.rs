@@ -12,7 +12,7 @@ use crate::wire::frame::{FrameReader, FrameTooLong};
 
 use super::Edge;
 use super::config::Enforce;
-use super::conn::{CloseKind, Conn, State};
+use super::conn::CloseKind;
 use super::counters::{CloseReason, UNKNOWN_CLIENT};
 use super::limits::Pace;
 use super::link::{Link, push_tagged};
@@ -236,17 +236,13 @@ impl Edge {
         let Place::Attached(index) = place else {
             return Served::All;
         };
-        let Conn {
-            state: State::Established { .. },
-            reader,
-            ..
-        } = self.conns.live_mut(index)
-        else {
+        let conn = self.conns.live_mut(index);
+        if !conn.is_established() {
             return Served::All;
-        };
+        }
         let max_body = self.config.clients.max_frame_bytes;
         let (served, packets) = pass_on(
-            reader,
+            &mut conn.reader,
             &mut &[][..],
             &mut self.link,
             id,

@@ -4,7 +4,6 @@
 //! writes it anew, and the difference is what the review looks at.
 
 use super::*;
-use crate::edge::conn::Step;
 use crate::edge::session::Place;
 use crate::link::tagged::Flag;
 
@@ -192,19 +191,9 @@ fn connection_name(scene: &Scene) -> String {
     let Some(conn) = scene.world.edge.conns.find(scene.conn) else {
         return "gone".to_owned();
     };
-    match &conn.state {
-        State::Handshake(Step::Elsewhere(_)) => "ELSEWHERE".to_owned(),
-        State::Handshake(Step::Proxy(_)) => "PROXY".to_owned(),
-        State::Handshake(Step::Version) => "VERSION".to_owned(),
-        State::Handshake(Step::Key) => "KEY-OR-ID".to_owned(),
-        State::Handshake(Step::Join(_)) => "JOIN".to_owned(),
-        State::Handshake(Step::Reply(_)) => "DELAY".to_owned(),
-        State::Handshake(Step::Response(_)) => "RESPONSE".to_owned(),
-        State::Handshake(Step::Takeover(_)) => "WAIT".to_owned(),
-        State::Handshake(Step::Ping { .. }) => "PING".to_owned(),
-        State::Established { .. } => "ESTABLISHED".to_owned(),
-        State::Draining(_) => "DRAINING".to_owned(),
-        State::Closing(kind) => format!("CLOSED {kind:?}"),
+    match conn.state() {
+        State::Closed(kind) => format!("CLOSED {kind:?}"),
+        state => state.stage().name().to_owned(),
     }
 }
 
