@@ -288,6 +288,12 @@ impl World {
             }
             self.backend_writes()?;
             self.edge.handle_timeout(self.now());
+            // It walks over everything: not after each step of a crowd.
+            if cfg!(all(debug_assertions, not(feature = "planted")))
+                && self.millis.is_multiple_of(100)
+            {
+                self.edge.audit();
+            }
             self.check_memory()?;
             self.serve_clients()?;
             self.backend_reads()?;

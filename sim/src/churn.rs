@@ -234,6 +234,9 @@ impl Churn {
             }
             self.now = self.now.max(due);
             self.edge.handle_timeout(time(self.now));
+            if cfg!(all(debug_assertions, not(feature = "planted"))) {
+                self.edge.audit();
+            }
             self.settle();
         }
         self.now = until;

@@ -132,8 +132,7 @@ impl Absent {
         self.first_of(self.ranks.last()?.source)
     }
 
-    /// How many are away, counted by their sources.
-    #[cfg(test)]
+    /// How many are away, counted by their sources: a walk over these.
     pub(super) fn len(&self) -> usize {
         assert_eq!(self.ranks.len(), self.away.len());
         self.away.values().map(|&away| away as usize).sum()

@@ -145,6 +145,11 @@ impl Conn {
         self.reader.buffered_bytes() + self.control().len() + of_state
     }
 
+    /// Bytes that waited in it when they were counted last.
+    pub(super) fn counted_bytes(&self) -> usize {
+        self.holding.bytes()
+    }
+
     /// Handshake frames not yet written; they go before the session's queue.
     #[inline]
     pub(super) fn control(&self) -> &[u8] {

@@ -355,8 +355,55 @@ impl Conns {
 
     // ---- for checks
 
+    /// Panics unless its lists and counts agree.
+    pub(super) fn audit(&self) {
+        let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
+        let in_crowd = |crowd| those(&|conn| conn.state().stage().crowd() == crowd);
+        assert_eq!(self.half_open, those(&Conn::is_half_open), "half open");
+        let strangers = self.strangers.len(STRANGERS);
+        assert_eq!(strangers, in_crowd(Crowd::Strangers), "strangers");
+        assert_eq!(
+            self.claimants.len(),
+            in_crowd(Crowd::Claimants),
+            "claimants"
+        );
+        assert_eq!(
+            self.joins.len(),
+            in_crowd(Crowd::Joining),
+            "newcomers that wait"
+        );
+        for wait in Wait::ALL {
+            let waiting = those(&|conn| conn.waits_for(wait));
+            assert_eq!(
+                self.waits.len(wait),
+                waiting,
+                "those that wait for {wait:?}"
+            );
+        }
+        for (index, conn) in self.iter() {
+            if let Some(wait) = conn.state().stage().wait() {
+                assert!(
+                    conn.waits_for(wait),
+                    "connection {index} waits for {wait:?}"
+                );
+            }
+            assert_eq!(
+                conn.counted_bytes(),
+                conn.held_bytes(),
+                "bytes of connection {index}"
+            );
+        }
+        let listed = self.ready.iter().filter_map(|&key| self.find(key));
+        let listed =
+            listed.inspect(|conn| assert!(conn.ready, "what is listed as ready is marked so"));
+        assert_eq!(
+            listed.count(),
+            those(&|conn| conn.ready),
+            "ready connections"
+        );
+    }
+
     /// The connections by their indexes.
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter()
     }

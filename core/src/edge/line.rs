@@ -27,6 +27,11 @@ impl Line {
         self.waiting.len()
     }
 
+    /// All that wait, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.waiting.iter().copied()
+    }
+
     /// Whose turn it is.
     pub(super) fn first(&self) -> Option<u32> {
         self.waiting.front().copied()

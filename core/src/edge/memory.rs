@@ -103,12 +103,4 @@ impl Edge {
             self.line.capacity(),
         ]
     }
-
-    /// The account is what a walk over everything finds.
-    pub(super) fn audit(&self) {
-        let of_conns: usize = self.conns.iter().map(|(_, conn)| conn.held_bytes()).sum();
-        let of_sessions: usize = self.sessions.iter().map(|(_, one)| one.held_bytes()).sum();
-        assert_eq!(self.account.counted(), of_conns + of_sessions);
-        self.sessions.audit();
-    }
 }

@@ -21,10 +21,12 @@
 //! | `proxy/` | headers of proxies before the listener |
 //! | `table/` | data structures that know nobody |
 //! | `reconfigure.rs` | another configuration while it runs |
+//! | `audit.rs`, `noticeable.rs` | for tests: whether all counts agree, and what others could notice of a session |
 
 mod absent;
 mod account;
 mod admission;
+mod audit;
 mod by_size;
 mod claimants;
 mod config;

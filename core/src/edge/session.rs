@@ -384,10 +384,27 @@ impl Sessions {
 
     // ---- for checks
 
-    /// Its lists and counts agree.
-    #[cfg(test)]
+    /// Panics unless its lists and counts agree.
     pub(super) fn audit(&self) {
-        assert_eq!(self.absent.len(), self.away());
+        let mut ended = 0;
+        for (index, session) in self.iter() {
+            let (found, held) = (self.lookup(session.id), session.holding.bytes());
+            assert_eq!(held, session.held_bytes(), "bytes of session {index}");
+            assert_eq!(
+                session.stale_timer.is_armed(),
+                session.place == Place::Away,
+                "session {index} is away"
+            );
+            if session.place == Place::Ended {
+                ended += 1;
+                assert_eq!(found, None, "session {index} has ended");
+                assert!(session.waiting, "session {index} has last words");
+            } else {
+                assert_eq!(found, Some(index), "the index of session {index}");
+            }
+        }
+        assert_eq!(self.ending(), ended, "sessions that have ended");
+        assert_eq!(self.absent.len(), self.away(), "sessions that are away");
     }
 
     /// Places for which there is memory, in both tables.

@@ -62,6 +62,10 @@ impl World<'_> {
         }
         self.check_told(&touched);
         self.model.check(&self.host, &touched);
+        // A planted bug is to be found by what can be seen of the machine, and not by its own word.
+        if cfg!(all(debug_assertions, not(feature = "planted"))) {
+            self.host.edge.audit();
+        }
         self.ready.extend(touched.into_iter().map(Work::Serve));
         self.ready.push_back(Work::Link);
     }

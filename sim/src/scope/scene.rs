@@ -390,6 +390,9 @@ impl Scene {
 
     /// Completes a call of the edge. `writing` is the connection that the adapter returns to by itself.
     fn finish(&mut self, writing: Option<u32>) {
+        if cfg!(debug_assertions) {
+            self.host.edge.audit();
+        }
         let mut touched = Vec::new();
         // Each connection is handed out once. More means an endless list.
         for _ in 0..=self.conns.len() {

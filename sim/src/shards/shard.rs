@@ -103,6 +103,10 @@ impl World {
     /// After every call of an edge: whom to serve, and what it says about them.
     pub(super) fn after_edge(&mut self, shard: usize) {
         self.steps += 1;
+        // See the engine's `finish_step`.
+        if cfg!(all(debug_assertions, not(feature = "planted"))) {
+            self.shards[shard].edge.audit();
+        }
         let mut touched = Vec::new();
         while let Some(key) = self.shards[shard].edge.poll_client() {
             touched.extend(self.shards[shard].number(key).map(|conn| (conn, key)));
