@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt to connect.
+//! The pauses between attempts to connect.
 
 use core::time::Duration;
 
@@ -7,11 +7,11 @@ use rand_core::Rng;
 
 /// Capped exponential backoff with full jitter (SPEC 4.6, 7.6).
 ///
-/// The n-th delay since the last [`reset`](Self::reset) is drawn uniformly from zero to `min * 2^n`, never above `max`.
-/// Full jitter spreads thousands of clients that lost the same edge in the same instant over the whole window;
-/// a jitter of some percent would keep them in one wave.
+/// The n-th delay since the last [`reset`](Self::reset) is drawn uniformly from zero to `min * 2^n`, and never exceeds `max`. Full jitter
+/// spreads thousands of clients that lost the same edge at the same instant over the whole window; a jitter of a few percent would keep
+/// them in one wave.
 ///
-/// The delay is drawn from a generator of the caller, so that a seeded run repeats.
+/// The delay is drawn from the caller's generator, so that a seeded run is repeatable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     min: Duration,
@@ -21,9 +21,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A backoff whose first delay is at most `min` and whose every delay is at most `max`.
+    /// Creates a backoff whose first delay is at most `min` and whose every delay is at most `max`.
     ///
-    /// A `max` below `min` is taken as `min`.
+    /// A `max` below `min` is treated as `min`.
     #[must_use]
     pub const fn new(min: Duration, max: Duration) -> Self {
         let max = if max.as_nanos() < min.as_nanos() {
@@ -38,33 +38,33 @@ impl Backoff {
         }
     }
 
-    /// Other ends of the range, as for [`new`](Self::new); how far the delays have grown is kept within them.
+    /// Changes the range, as for [`new`](Self::new). The current upper end is kept, clamped to the new range.
     pub fn set_range(&mut self, min: Duration, max: Duration) {
         let ceiling = self.ceiling;
         *self = Backoff::new(min, max);
         self.ceiling = ceiling.clamp(self.min, self.max);
     }
 
-    /// The longest delay.
+    /// Returns the longest delay.
     #[must_use]
     pub const fn max(&self) -> Duration {
         self.max
     }
 
-    /// Draws the delay before the next attempt, and doubles the upper end of the one after it.
+    /// Draws the delay before the next attempt, and doubles the upper end for the one after it.
     pub fn next_delay(&mut self, rng: &mut ChaCha20Rng) -> Duration {
         let delay = uniform_up_to(self.ceiling, rng);
         self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
         delay
     }
 
-    /// The connection was established: the next delay is drawn as the first one was.
+    /// Handles that the connection was established: the next delay is drawn like the first one.
     pub fn reset(&mut self) {
         self.ceiling = self.min;
     }
 }
 
-/// Uniform over `0..=ceiling`, in nanoseconds; a ceiling of more than 584 years is taken as that.
+/// Draws uniformly from `0..=ceiling` in nanoseconds. A ceiling above 584 years is treated as 584 years.
 fn uniform_up_to(ceiling: Duration, rng: &mut ChaCha20Rng) -> Duration {
     let ceiling_nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
     // The high word of a 64 x 64 bit product: uniform to one part in 2^64 / ceiling, without a loop.

@@ -1,6 +1,6 @@
-//! Ids as data (feature `serde`).
+//! Ids for serde (feature `serde`).
 //!
-//! They have two forms. A format for people (JSON, TOML) gets text, a binary one gets the number.
+//! A human-readable format (JSON, TOML) gets text, a binary one gets the number.
 
 use core::fmt;
 
@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ClientId;
 
-/// Digits of an id.
+/// The number of digits of an id.
 const ID_DIGITS: usize = 16;
 
-/// As 16 hexadecimal digits, as it is displayed (JavaScript has no exact integers of 64 bits); as a `u64` in a binary format.
+/// Serializes as 16 hexadecimal digits, like `Display` (JavaScript has no exact 64-bit integers), or as a `u64` in a binary format.
 impl Serialize for ClientId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -43,7 +43,7 @@ impl Visitor<'_> for Digits {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<ClientId, E> {
-        // `from_str_radix` takes a sign, too.
+        // `from_str_radix` would also accept a sign.
         let is_id = text.len() == ID_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_id
             .then(|| u64::from_str_radix(text, 16).ok())

@@ -1,4 +1,4 @@
-//! Client ids: the names of sessions, each of which names its shard. (SPEC section 9.1)
+//! Client ids: the names of sessions, each of which contains its shard. (SPEC section 9.1)
 
 use core::fmt;
 
@@ -12,39 +12,39 @@ use core::fmt;
 pub struct ShardId(u8);
 
 impl ShardId {
-    /// The shard of this number.
+    /// Returns the shard with this number.
     #[must_use]
     pub const fn new(number: u8) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns its number.
     #[must_use]
     pub const fn as_u8(self) -> u8 {
         self.0
     }
 }
 
-/// The name of a session towards the client and the backend. Shown as 16 hexadecimal digits.
+/// The name of a session for the client and the backend. Displayed as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(u64);
 
 impl ClientId {
-    /// The id of this number; every number is one, issued or not.
+    /// Returns the id with this number. Every number is an id, assigned or not.
     #[inline]
     #[must_use]
     pub const fn from_u64(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number, as the wire has it.
+    /// Returns its number, as on the wire.
     #[inline]
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// The shard that issued it: the top 8 bits.
+    /// Returns the shard that assigned it: the top 8 bits.
     #[inline]
     #[must_use]
     pub const fn shard(self) -> ShardId {

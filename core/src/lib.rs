@@ -1,11 +1,10 @@
 //! The Voltlane edge, and the client's and the backend's side of it, as pure state machines.
 //!
-//! Nothing in this crate opens a socket, reads a clock, spawns a thread or draws ambient randomness: bytes, [`Time`]
-//! and seeds are arguments, and what is to be written is taken by the caller. The same seed and the same calls give
-//! the same bytes.
+//! Nothing in this crate opens a socket, reads a clock, spawns a thread or draws ambient randomness. Bytes, [`Time`] and seeds are
+//! arguments, and the caller takes the bytes to write. The same seed and the same calls give the same bytes.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-// Bytes of a peer must not be able to panic: whatever could is refused here, and an `expect` says why it holds.
+// A peer's bytes must not cause a panic: these lints refuse whatever could, and an `expect` gives the reason why it cannot.
 #![cfg_attr(
     not(test),
     deny(
@@ -47,7 +46,7 @@ pub use id::{ClientId, ShardId};
 pub use queue::FrameQueue;
 pub use time::Time;
 
-/// The code of the package's README compiles.
+/// Compiles the code in the package's README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,18 +1,18 @@
-//! What an opening asks of the side that it belongs to, in words of every version.
+//! What an opening asks of its side, in terms that hold for every version.
 
 use crate::keys::KeyError;
 use crate::wire::varint::HandshakeError;
 
-/// Why an opening goes no further, on either side.
+/// Why an opening failed, on either side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A packet that is none.
+    /// A malformed packet.
     Malformed(HandshakeError),
     /// A packet out of turn, by its name in SPEC.txt.
     Unexpected(&'static str),
-    /// A public key that is none.
+    /// An invalid public key.
     Key(KeyError),
-    /// The edge has another key than the one that the session began with.
+    /// The edge's key differs from that of the session's first connection.
     #[cfg(feature = "client")]
     OtherEdge,
     /// A challenge that was not made for this client.
@@ -40,7 +40,7 @@ pub(crate) enum Awaits {
     Id,
     /// The challenge to its claim.
     Challenge,
-    /// The word that its claim is accepted.
+    /// The confirmation of its claim.
     Ping,
     /// Nothing more: the opening is over, and data follows.
     Data,

@@ -1,8 +1,8 @@
 //! The versions of the client link, and the one place that tells them apart.
 //!
-//! A connection begins with an opening: packets by which both ends agree on a version, and the client joins or comes back. Each version has
-//! its own, in a module of its own, as a machine without tables, time or sockets. The edge and the client use the enums below and name no
-//! version. An opening becomes a [`Channel`], which says how packets are read from then on.
+//! A connection begins with an opening: packets by which both ends agree on a version, and the client joins or resumes. Each version has
+//! its own opening, in a module of its own, as a machine without tables, time or sockets. The edge and the client use the enums below and
+//! name no version. An opening leads to a [`Channel`], which determines how packets are read from then on.
 
 #[cfg(feature = "client")]
 use rand_chacha::ChaCha20Rng;
@@ -17,7 +17,7 @@ use crate::v2::packets::Handshake;
 #[cfg(feature = "client")]
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
-/// The longest body of a packet in an opening, of any version.
+/// The maximum body length of a packet in an opening, of any version.
 pub(crate) const MAX_OPENING_BODY_BYTES: u32 = v2::packets::MAX_BODY_BYTES;
 
 /// A version of the client link.
@@ -29,10 +29,10 @@ pub enum Version {
 }
 
 impl Version {
-    /// The highest version, which a client asks for.
+    /// The highest version, which a client requests.
     pub const NEWEST: Version = Version::V2;
 
-    /// The version of this number, if this crate speaks it.
+    /// Returns the version with this number, if this crate speaks it.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Version> {
         match number {
@@ -41,7 +41,7 @@ impl Version {
         }
     }
 
-    /// Its number, as `ProtocolVersion` has it on the wire.
+    /// Returns its number, as `ProtocolVersion` has it on the wire.
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
@@ -58,7 +58,7 @@ pub(crate) enum ClientOpening {
 
 #[cfg(feature = "client")]
 impl ClientOpening {
-    /// A transport is open: the client speaks first, and what it says is appended to `out`.
+    /// Begins an opening on an open transport. The client sends first: its output is appended to `out`.
     pub(crate) fn begin(version: Version, out: &mut Vec<u8>) -> Self {
         Handshake::ProtocolVersion(version.number()).encode(out);
         match version {
@@ -66,7 +66,7 @@ impl ClientOpening {
         }
     }
 
-    /// Takes the edge's next packet; what the client waits for after it. What is to be written is appended to `out`.
+    /// Handles the edge's next packet, and returns what the client waits for after it. Output is appended to `out`.
     ///
     /// A client without an identity joins, and has one afterwards.
     pub(crate) fn handle(
@@ -81,7 +81,7 @@ impl ClientOpening {
         }
     }
 
-    /// What it has become, once the client awaits [data](Awaits::Data).
+    /// Returns the channel that it led to, once the client awaits [data](Awaits::Data).
     pub(crate) fn channel(&self) -> Channel {
         match self {
             ClientOpening::V2(_) => Channel::V2(v2::plain::Plain),
@@ -89,7 +89,7 @@ impl ClientOpening {
     }
 }
 
-/// What an opening has become: how packets go over the connection.
+/// The result of an opening: how packets go over the connection.
 #[cfg(feature = "client")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Channel {
@@ -98,7 +98,7 @@ pub(crate) enum Channel {
 
 #[cfg(feature = "client")]
 impl Channel {
-    /// The next packet of `reader` and `input`, advancing `input` past it.
+    /// Returns the next packet of `reader` and `input`, and advances `input` past it.
     #[inline]
     pub(crate) fn next_packet<'a, 'input: 'a>(
         self,

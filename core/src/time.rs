@@ -1,4 +1,4 @@
-//! Time as an argument: the core owns no clock.
+//! Time as an argument: the core has no clock.
 
 use core::fmt;
 use core::ops::Add;
@@ -6,8 +6,8 @@ use core::time::Duration;
 
 /// A point in monotonic time, in nanoseconds since an origin that the adapter chooses once.
 ///
-/// 64 bits of nanoseconds last 584 years, and arithmetic saturates, so that a clock that leaps cannot make the
-/// machine panic. The machines treat a `Time` lower than one already seen as that earlier one: time never goes back.
+/// 64 bits of nanoseconds last 584 years. Arithmetic saturates, so that a clock that jumps cannot make the machine panic. The machines
+/// treat a `Time` lower than one already seen as that earlier one: time never goes back.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
@@ -17,25 +17,25 @@ impl Time {
     /// Later than every deadline.
     pub const MAX: Time = Time(u64::MAX);
 
-    /// A time from nanoseconds since the origin.
+    /// Creates a time from nanoseconds since the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Time(nanos)
     }
 
-    /// A time from milliseconds since the origin; saturates.
+    /// Creates a time from milliseconds since the origin; saturates.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Time(millis.saturating_mul(1_000_000))
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// Returns the time elapsed since `earlier`, or zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -7,7 +7,7 @@ use crate::link::tagged::{Flag, HEADER_BYTES, Tagged};
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, FrameQueue};
 
-/// What a frame's length can say, less the tag.
+/// The maximum length of a frame, less the tag.
 const LONGEST_DATA_BYTES: u32 = u32::MAX - 9;
 
 use peer::Newcomer;
@@ -18,11 +18,11 @@ pub use peer::Rivals;
 /// The bounds of a [`Backend`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendConfig {
-    /// Bytes of the longest frame body that is accepted, 9 for id and flag included. 8 MiB + 9.
+    /// Maximum length of a received frame body in bytes, including 9 for id and flag. Default: 8 MiB + 9.
     pub max_receive_bytes: u32,
-    /// Bytes of the longest packet that may be sent. An edge resets the link over more than it accepts. 8 MiB.
+    /// Maximum length of a sent packet in bytes. An edge resets the link if it exceeds the edge's own limit. Default: 8 MiB.
     pub max_send_bytes: u32,
-    /// Bytes that may wait to be written, 13 for each packet's length, id and flag included. 64 MiB.
+    /// Capacity of the send queue in bytes, including 13 per packet for length, id and flag. Default: 64 MiB.
     pub queue_bytes: usize,
 }
 
@@ -36,32 +36,29 @@ impl Default for BackendConfig {
     }
 }
 
-/// The backend's end of one edge's link, and of the links that follow when that one breaks.
+/// A backend's end of the link to one edge, and of the links that follow when that one breaks.
 ///
 /// # Contract
-/// The adapter owns the listener and the stream. In every turn, in any order:
-/// - bytes read: [`handle_bytes`](Self::handle_bytes) until it returns `None`; after an error, close the stream;
-/// - write [`output`](Self::output), and say how much of it went by [`handle_written`](Self::handle_written) before any
-///   other call;
-/// - whenever the stream is gone: [`handle_closed`](Self::handle_closed). The next one goes on from there.
+/// The adapter owns the listener and the stream. In every turn, in any order, it does the following:
+/// - After a read, call [`handle_bytes`](Self::handle_bytes) until it returns `None`. After an error, close the stream.
+/// - Write [`output`](Self::output), and report how much was written with [`handle_written`](Self::handle_written) before any other call.
+/// - Whenever the stream is gone, call [`handle_closed`](Self::handle_closed). The next stream continues from there.
 ///
-/// An edge keeps its clients while it has no backend, so what a backend knows of them stays true over a lost link. What
-/// waits to be written stays too: a packet that was cut in the middle is sent again whole, one that the lost stream
-/// had taken entirely is not. (SPEC 7.6)
+/// An edge keeps its clients while it has no backend, so a backend's knowledge of them survives a lost link. So does its send queue: a
+/// packet that was cut is sent again in full, but one that the lost stream had taken entirely is not. (SPEC 7.6)
 ///
-/// There is no time in it, and nothing random. Whatever the edge sends, it does not panic, and buffers no more than was
-/// received.
+/// The machine has no time or randomness. No input from the edge makes it panic, and it buffers no more than was received.
 #[derive(Debug)]
 pub struct Backend {
     config: BackendConfig,
     reader: FrameReader,
     queue: FrameQueue,
-    /// The peer, until it has said something that an edge would.
+    /// The peer, until it has sent something that only an edge sends.
     newcomer: Option<Newcomer>,
 }
 
 impl Backend {
-    /// A backend that has heard of no client.
+    /// Creates a backend that knows no client yet.
     #[must_use]
     pub fn new(config: BackendConfig) -> Self {
         Backend {
@@ -72,13 +69,14 @@ impl Backend {
         }
     }
 
-    /// Takes bytes that were read. Returns the first event that they hold, and advances `input` past it: to be called
-    /// again with the rest until it returns `None`, when nothing of `input` is left.
+    /// Handles bytes that were read. Returns the first event in them, and advances `input` past it.
     ///
-    /// An event is lent from `input`, or from the machine where its frame came in pieces.
+    /// Call it again with the rest until it returns `None`, when `input` is empty. An event is borrowed from `input`, or from the machine
+    /// if its frame came in pieces.
     ///
     /// # Errors
-    /// [`BackendError`] once the framing is lost, or the peer is no edge; again at every call until [`handle_closed`](Self::handle_closed).
+    /// [`BackendError`] once the framing is lost or the peer turns out not to be an edge. Every call then repeats the error until
+    /// [`handle_closed`](Self::handle_closed).
     #[inline]
     pub fn handle_bytes<'a, 'input: 'a>(
         &'a mut self,
@@ -87,7 +85,7 @@ impl Backend {
         let before = *input;
         let next = self.reader.next_frame(input, self.config.max_receive_bytes);
         if let Some(newcomer) = &mut self.newcomer {
-            // Of a frame that is too long its length alone is taken, and what follows says what it is.
+            // Of a frame that is too long only the length is consumed, and the bytes after it tell what the peer is.
             let left = if next.is_ok() { input.len() } else { 0 };
             let taken = before.split_at(before.len() - left).0;
             let event = newcomer.judge(taken, next)?;
@@ -102,18 +100,20 @@ impl Backend {
         Ok(next?.map(|body| Event::of(Tagged::decode(body))))
     }
 
-    /// The stream is gone. An unfinished frame of it is dropped, and the next one is a new beginning for both sides.
+    /// Handles that the stream is gone. Its unfinished frame is dropped, and both sides start afresh on the next stream.
     pub fn handle_closed(&mut self) {
         self.reader.clear();
         self.queue.rewind();
         self.newcomer = Some(Newcomer::default());
     }
 
-    /// Queues a packet for a client. One that has ended meanwhile is answered with [`Event::Failed`], at times.
+    /// Queues a packet for a client.
+    ///
+    /// If the session has ended meanwhile, the edge may answer with [`Event::Failed`].
     ///
     /// # Errors
-    /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes), [`SendError::QueueFull`] where the
-    /// queue's bound would be passed. Nothing is queued then.
+    /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes); [`SendError::QueueFull`] if the queue has no room for it.
+    /// Nothing is queued then.
     #[inline]
     pub fn send(&mut self, id: ClientId, data: &[u8]) -> Result<(), SendError> {
         self.push(Tagged {
@@ -123,8 +123,10 @@ impl Backend {
         })
     }
 
-    /// Ends a client for good: what is queued for it at the edge may still reach it, then its connection ends, and
-    /// [`Event::Failed`] says so. (SPEC 9.5)
+    /// Kicks a client.
+    ///
+    /// What the edge has queued for the client may still reach it. Then its connection ends, and [`Event::Failed`] reports the end of the
+    /// session. (SPEC 9.5)
     ///
     /// # Errors
     /// [`SendError::QueueFull`].
@@ -136,7 +138,7 @@ impl Backend {
         })
     }
 
-    /// Bytes of the longest packet that can be sent: `max_send_bytes`, or what the empty queue has room for.
+    /// Returns the maximum length of a packet in bytes: `max_send_bytes`, or the room in an empty queue.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
         let room = self.config.queue_bytes.saturating_sub(HEADER_BYTES);
@@ -144,28 +146,28 @@ impl Backend {
             .map_or(room, |max| max.min(room))
     }
 
-    /// Packets that wait to be written, a half-written one included.
+    /// Returns the number of packets to write, including a half-written one.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
         self.queue.packets()
     }
 
-    /// Bytes of the packets that wait to be written, 13 for each packet's length, id and flag included.
+    /// Returns the number of bytes to write, including 13 per packet for length, id and flag.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queue.held_bytes()
     }
 
-    /// The bytes to write now. They stay until [`handle_written`](Self::handle_written).
+    /// Returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
     #[must_use]
     pub fn output(&self) -> &[u8] {
         self.queue.output()
     }
 
-    /// The stream took the first `n` bytes of [`output`](Self::output).
+    /// Handles that the stream took the first `n` bytes of [`output`](Self::output).
     ///
     /// # Panics
-    /// When `n` is more than was offered.
+    /// If `n` is more than was offered.
     pub fn handle_written(&mut self, n: usize) {
         self.queue.advance(n);
     }

@@ -1,4 +1,4 @@
-//! Who connects to a backend: an edge, another program, or a second edge (SPEC 7.8(e), (g), (h)).
+//! The peer of a backend: an edge, another program, or a second edge (SPEC 7.8(e), (g), (h)).
 
 use core::time::Duration;
 
@@ -7,25 +7,25 @@ use crate::link::foreign::Beginning;
 use crate::link::tagged::Tagged;
 use crate::wire::frame::FrameTooLong;
 
-/// Malformed packets at the beginning of a link, with no good one before them, at which its peer is no edge.
+/// The number of malformed packets at the start of a link, with no good one before them, after which the peer is not an edge.
 const FOREIGN_PACKETS: u32 = 32;
 
-/// A link that is replaced sooner than this may be fought over: an edge that is thrown out is back within its longest pause.
+/// A link replaced sooner than this may be contested. An edge that was replaced is back within its longest pause.
 const SHORT_LINK: Duration = Duration::from_secs(30);
-/// Such links in a row after which it is said that there are two edges.
+/// The number of such links in a row after which two edges are reported.
 const SHORT_LINKS: u32 = 4;
 
-/// The peer of a link on which no good packet came yet.
+/// The peer of a link on which no good packet has arrived yet.
 #[derive(Debug, Default)]
 pub(super) struct Newcomer {
     beginning: Beginning,
     malformed: u32,
-    /// It is no edge.
+    /// Set once the peer is known not to be an edge.
     verdict: Option<BackendError>,
 }
 
 impl Newcomer {
-    /// What `next`, which was read out of `taken`, says about the peer.
+    /// Judges the peer by `next`, which was decoded from `taken`.
     #[cold]
     pub(super) fn judge<'a>(
         &mut self,
@@ -59,15 +59,16 @@ impl Newcomer {
     }
 }
 
-/// Notices when edges take each other's place at a backend, which serves one.
+/// Detects edges that keep replacing each other at a backend, which serves only one.
 #[derive(Debug, Default)]
 pub struct Rivals {
     short_links: u32,
 }
 
 impl Rivals {
-    /// A connection took the place of a link that had been up for `lasted`. True when it has been so again and again, once for each
-    /// row: there are two edges.
+    /// Records that a connection replaced a link that had been up for `lasted`.
+    ///
+    /// Returns true once for each long row of such replacements: there are two edges.
     pub fn replaced(&mut self, lasted: Duration) -> bool {
         if lasted >= SHORT_LINK {
             self.short_links = 0;
@@ -76,7 +77,7 @@ impl Rivals {
         self.short_links == SHORT_LINKS
     }
 
-    /// A link ended, and nobody had taken its place.
+    /// Records that a link ended without being replaced.
     pub fn ended(&mut self) {
         self.short_links = 0;
     }

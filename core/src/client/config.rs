@@ -4,32 +4,32 @@ use core::time::Duration;
 
 use crate::protocol::MAX_OPENING_BODY_BYTES;
 
-/// Bytes that a handshake packet of an edge may have; the longest that version 2 knows has 74.
+/// Maximum length of a handshake packet's body from an edge, in bytes. The longest in version 2 has 74.
 pub const MAX_HANDSHAKE_BODY_BYTES: u32 = MAX_OPENING_BODY_BYTES;
-/// Challenges in a row that were not sealed for this client, after which its session counts as unknown to the edge.
-/// Connections that end before a challenge came do not count, and do not end the row. (SPEC 4.6(c))
+/// The number of challenges in a row that were not sealed for this client after which the edge counts as not knowing its session.
 ///
-/// More than one, since the next attempt may come to another edge of the same key, which has the session.
+/// Connections that end before a challenge do not count, and do not end the row. (SPEC 4.6(c)) It is more than one because the next attempt
+/// may reach another edge with the same key, which has the session.
 pub const MAX_UNPROVABLE_CHALLENGES: u32 = 3;
 
 /// The bounds of a [`Client`](super::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// Bytes of the longest packet that may be sent. An edge closes the connection over more than it accepts. 1 MiB.
+    /// Maximum length of a sent packet in bytes. An edge closes the connection if it exceeds the edge's own limit. Default: 1 MiB.
     pub max_send_bytes: u32,
-    /// Bytes of the longest packet that is accepted. 8 MiB.
+    /// Maximum length of a received packet in bytes. Default: 8 MiB.
     pub max_receive_bytes: u32,
-    /// Packets that may wait to be written. 8,192.
+    /// Capacity of the send queue in packets. Default: 8,192.
     pub queue_packets: usize,
-    /// Bytes that may wait to be written, four for each packet's length included. 8 MiB.
+    /// Capacity of the send queue in bytes, including four per packet for the length. Default: 8 MiB.
     pub queue_bytes: usize,
-    /// From [`State::Connecting`](super::State::Connecting) to an open transport. 10 s.
+    /// Maximum time from [`State::Connecting`](super::State::Connecting) to an open transport. Default: 10 s.
     pub connect_timeout: Duration,
-    /// From an open transport to an established session. 5 s.
+    /// Maximum time from an open transport to an established session. Default: 5 s.
     pub handshake_timeout: Duration,
-    /// The most that the first wait after a lost connection takes; see [`Backoff`](crate::Backoff). 100 ms.
+    /// Upper bound of the first pause after a lost connection; see [`Backoff`](crate::Backoff). Default: 100 ms.
     pub backoff_min: Duration,
-    /// The most that any wait takes. 5 s.
+    /// Upper bound of any pause. Default: 5 s.
     pub backoff_max: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Saved sessions as data (feature `serde`). A format for people (JSON, TOML) gets text, a binary one gets the bytes.
+//! Saved sessions for serde (feature `serde`). A human-readable format (JSON, TOML) gets text, a binary one gets bytes.
 
 use core::fmt::{self, Write as _};
 
@@ -8,17 +8,17 @@ use zeroize::Zeroizing;
 
 use super::{SAVED_SESSION_BYTES, SavedSession};
 
-/// With its secret, or it could not be restored: whoever reads what is written here *is* this client. The bytes of
-/// [`SavedSession::to_bytes`], in a format for people as hexadecimal digits.
+/// Serializes the session with its private key, without which it could not be restored: whoever reads the output *is* this client.
 ///
-/// What is made here is wiped from memory; the serializer's output is not. It belongs where a private key does, and in no log.
+/// The content is that of [`SavedSession::to_bytes`], as hexadecimal digits in a human-readable format. Intermediate copies are wiped from
+/// memory, but the serializer's output is not. Store it like a private key, and keep it out of logs.
 impl Serialize for SavedSession {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = self.to_bytes();
         if !serializer.is_human_readable() {
             return serializer.serialize_bytes(bytes.as_slice());
         }
-        // With room for all of it: growing would leave copies behind.
+        // Has room for everything, since growing would leave copies behind.
         let mut digits = Zeroizing::new(String::with_capacity(2 * SAVED_SESSION_BYTES));
         for byte in bytes.iter() {
             // Writing to a String never fails.
@@ -28,7 +28,7 @@ impl Serialize for SavedSession {
     }
 }
 
-/// No error shows any of the bytes. An input that is handed over is wiped; one that is lent belongs to the caller.
+/// Errors never show any of the bytes. Owned input is wiped; borrowed input is up to the caller.
 impl<'de> Deserialize<'de> for SavedSession {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for SavedSession {
     }
 }
 
-/// Takes text and bytes alike: the default of a method that is missing here would show the input.
+/// Accepts text and bytes. Every visitor method is needed, since the default of a missing one would show the input.
 struct Bytes;
 
 impl<'de> Visitor<'de> for Bytes {
@@ -82,7 +82,7 @@ impl<'de> Visitor<'de> for Bytes {
     }
 }
 
-/// The bytes of pairs of hexadecimal digits, if there are no more than of a saved session.
+/// Decodes pairs of hexadecimal digits, no more than a saved session has.
 fn read_digits(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() || pairs.len() > SAVED_SESSION_BYTES {

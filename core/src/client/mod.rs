@@ -24,27 +24,26 @@ pub use state::State;
 
 use session::{Failure, Session};
 
-/// One client of an edge: joins, sends and receives packets, comes back by itself with proof of who it is.
+/// A client of an edge. It joins, sends and receives packets, and reconnects by itself with a proof of its identity.
 ///
 /// # Contract
-/// The adapter owns the transport and the clock. In every turn, in any order:
-/// - [`wants_connect`](Self::wants_connect): open a transport unless one is being opened, then
-///   [`handle_connected`](Self::handle_connected) or [`handle_connect_failed`](Self::handle_connect_failed);
-/// - bytes read: [`handle_bytes`](Self::handle_bytes) until it returns `None`;
-/// - write [`output`](Self::output), and say how much of it went by [`handle_written`](Self::handle_written) before any
-///   other call;
-/// - [`wants_close`](Self::wants_close): close the transport, or give up opening it; then, and whenever the transport
-///   ended by itself, [`handle_closed`](Self::handle_closed);
-/// - [`poll_timeout`](Self::poll_timeout): at that time, [`handle_timeout`](Self::handle_timeout);
-/// - [`poll_event`](Self::poll_event) until `None`.
+/// The adapter owns the transport and the clock. In every turn, in any order, it does the following:
+/// - If [`wants_connect`](Self::wants_connect), open a transport unless one is being opened, then call
+///   [`handle_connected`](Self::handle_connected) or [`handle_connect_failed`](Self::handle_connect_failed).
+/// - After a read, call [`handle_bytes`](Self::handle_bytes) until it returns `None`.
+/// - Write [`output`](Self::output), and report how much was written with [`handle_written`](Self::handle_written) before any other call.
+/// - If [`wants_close`](Self::wants_close), close the transport or give up opening it. Then, and whenever the transport ended by itself,
+///   call [`handle_closed`](Self::handle_closed).
+/// - At the time of [`poll_timeout`](Self::poll_timeout), call [`handle_timeout`](Self::handle_timeout).
+/// - Call [`poll_event`](Self::poll_event) until it returns `None`.
 ///
-/// Spurious calls are harmless, a timeout that fires early too. Time never goes back: a [`Time`] before one already seen
-/// counts as that one. Whatever the other side sends, the machine does not panic, and buffers no more than was received.
+/// Spurious calls and early timeouts are harmless. Time never goes back: a [`Time`] before one already seen counts as that one. No input
+/// makes the machine panic, and it buffers no more than was received.
 ///
-/// # What arrives
-/// Packets arrive whole and in order. A packet that the transport took in part when it ended is sent again whole on the
-/// next connection; what it took entirely is not sent again, and may be lost with it (version 2 acknowledges nothing).
-/// Packets wait while there is no connection and leave only once the edge has confirmed who this client is. (SPEC 4.6)
+/// # Delivery
+/// Packets arrive whole and in order. A packet that the transport took in part when it ended is sent again in full on the next connection.
+/// One that it took entirely is not, and may be lost with it (version 2 acknowledges nothing). Packets wait while there is no connection,
+/// and are sent only once the edge has confirmed the client's identity. (SPEC 4.6)
 ///
 /// # Example
 /// The part of a turn that moves bytes, over a blocking stream:
@@ -75,9 +74,9 @@ pub struct Client {
     /// The latest time seen.
     now: Time,
     state: State,
-    /// The one deadline that a state may have: `Waiting` ends, connecting or the handshake takes too long.
+    /// The deadline of the current state, if it has one: the end of `Waiting`, or that of connecting or the handshake.
     timer: Option<Time>,
-    /// In `Closing`: what the end of the transport will mean.
+    /// In `Closing`: what follows once the transport has ended.
     ending: Option<Ending>,
     session: Session,
     reader: FrameReader,
@@ -94,9 +93,9 @@ enum Ending {
 }
 
 impl Client {
-    /// A client that joins as a new one. It wants to connect at once.
+    /// Creates a client that joins as a new one. It wants to connect at once.
     ///
-    /// The `seed` is where its private key comes from: 32 bytes that nobody can know or guess, never used before.
+    /// Its private key is derived from `seed`: 32 bytes that nobody can know or guess, and that were never used before.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
         Client {
@@ -114,7 +113,7 @@ impl Client {
         }
     }
 
-    /// A client that comes back as the one that was saved. `seed` as for [`new`](Self::new).
+    /// Creates a client that resumes a saved session. For `seed` see [`new`](Self::new).
     #[must_use]
     pub fn restore(config: ClientConfig, seed: [u8; 32], saved: &SavedSession) -> Self {
         Client {
@@ -123,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Whether the adapter is to open a transport now.
+    /// Returns whether the adapter must open a transport now.
     #[must_use]
     pub fn wants_connect(&self, now: Time) -> bool {
         match self.state {
@@ -135,7 +134,7 @@ impl Client {
         }
     }
 
-    /// The transport is open. One that comes before the wait is over is taken too; one beside another is ignored.
+    /// Handles that the transport is open. One that opens before the wait is over is used, too; a second one is ignored.
     pub fn handle_connected(&mut self, now: Time) {
         self.advance_clock(now);
         if matches!(self.state, State::Waiting | State::Connecting) {
@@ -144,11 +143,11 @@ impl Client {
         }
     }
 
-    /// The transport could not be opened.
+    /// Handles that the transport could not be opened.
     pub fn handle_connect_failed(&mut self, now: Time) {
         self.advance_clock(now);
         match self.state {
-            // In `Waiting` only an adapter that asked `wants_connect` ahead of `handle_timeout` can have tried.
+            // In `Waiting`, only an adapter that called `wants_connect` before `handle_timeout` can have tried.
             State::Waiting if !self.wants_connect(now) => {}
             State::Waiting | State::Connecting => {
                 self.end_connection(Ending::Dropped(DropCause::ConnectFailed))
@@ -158,10 +157,10 @@ impl Client {
         }
     }
 
-    /// Takes bytes that were read. Returns the first event that they hold, and advances `input` past it: to be called
-    /// again with the rest until it returns `None`, when nothing of `input` is left.
+    /// Handles bytes that were read. Returns the first event in them, and advances `input` past it.
     ///
-    /// A packet is lent from `input`, or from the machine where it came in pieces.
+    /// Call it again with the rest until it returns `None`, when `input` is empty. A packet is borrowed from `input`, or from the machine
+    /// if it came in pieces.
     pub fn handle_bytes<'a, 'input: 'a>(
         &'a mut self,
         now: Time,
@@ -169,7 +168,7 @@ impl Client {
     ) -> Option<Event<'a>> {
         self.advance_clock(now);
         if self.state.is_handshake() {
-            // What comes after the deadline is late, whether the adapter has served the deadline or not.
+            // Bytes after the deadline are late, even if the adapter has not called `handle_timeout` yet.
             self.handle_timeout(now);
         }
         while self.state.is_handshake() {
@@ -180,7 +179,7 @@ impl Client {
             };
             match outcome {
                 Ok(State::Established) => return Some(self.establish()),
-                // The deadline stays: it is one for the whole handshake.
+                // The deadline is kept, as it applies to the whole handshake.
                 Ok(state) => self.enter(state, self.timer),
                 Err(Failure::Violation(violation)) => self.close(Ending::Dropped(violation.into())),
                 Err(Failure::Refused(refusal)) => self.close(Ending::Refused(refusal)),
@@ -202,7 +201,7 @@ impl Client {
         }
     }
 
-    /// The transport is gone, closed from either side.
+    /// Handles that the transport is gone, closed from either side.
     pub fn handle_closed(&mut self, now: Time, closed: Closed) {
         self.advance_clock(now);
         if !self.state.has_transport() {
@@ -213,36 +212,36 @@ impl Client {
             (None, _) if self.state == State::Connecting => {
                 Ending::Dropped(DropCause::ConnectFailed)
             }
-            // In `AwaitPing` too: a challenge that opened says that the edge has the session, and an orderly end does not unsay
-            // it, since a load balancer may make it from a reset (SPEC 4.6(b)). The next claim tells.
+            // This also applies in `AwaitPing`. A challenge that opened means that the edge has the session. An orderly end does not prove
+            // the contrary, since a load balancer may turn a reset into one (SPEC 4.6(b)). The next claim will tell.
             (None, Closed::Eof) => Ending::Dropped(DropCause::ClosedByEdge),
             (None, Closed::Error) => Ending::Dropped(DropCause::Transport),
         };
         self.end_connection(ending);
     }
 
-    /// The next [`Dropped`](Event::Dropped) or [`Refused`](Event::Refused), if one was not taken yet. A later one
-    /// replaces it.
+    /// Returns the next [`Dropped`](Event::Dropped) or [`Refused`](Event::Refused), if one was not taken yet. A later one replaces an
+    /// earlier one.
     pub fn poll_event(&mut self) -> Option<Event<'static>> {
         self.event.take()
     }
 
-    /// The bytes to write now. They stay until [`handle_written`](Self::handle_written).
+    /// Returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
     #[must_use]
     pub fn output(&self) -> &[u8] {
         let handshake = self.session.output();
         match self.state {
-            // What is left of the handshake goes first: the edge may have answered before it was all written.
+            // The rest of the handshake goes first: the edge may have answered before all of it was written.
             State::Established if handshake.is_empty() => self.queue.output(),
             State::Closing => &[],
             _ => handshake,
         }
     }
 
-    /// The transport took the first `n` bytes of [`output`](Self::output).
+    /// Handles that the transport took the first `n` bytes of [`output`](Self::output).
     ///
     /// # Panics
-    /// When `n` is more than was offered.
+    /// If `n` is more than was offered.
     pub fn handle_written(&mut self, now: Time, n: usize) {
         self.advance_clock(now);
         assert!(
@@ -256,17 +255,17 @@ impl Client {
         }
     }
 
-    /// Whether the adapter is to close the transport, or to give up opening it.
+    /// Returns whether the adapter must close the transport, or give up opening it.
     #[must_use]
     pub fn wants_close(&self) -> bool {
         self.state == State::Closing
     }
 
-    /// Queues a packet. It leaves at once if the session is established, else as soon as it is.
+    /// Queues a packet. It is sent at once if the session is established, otherwise as soon as it is.
     ///
     /// # Errors
-    /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes); [`SendError::QueueFull`] where one of
-    /// the queue's bounds would be passed; [`SendError::Refused`] once the session was refused. Nothing is queued then.
+    /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes); [`SendError::QueueFull`] if the queue has no room for it;
+    /// [`SendError::Refused`] once the session was refused. Nothing is queued then.
     pub fn send(&mut self, data: &[u8]) -> Result<(), SendError> {
         if let State::Refused(refusal) = self.state {
             return Err(refusal.into());
@@ -289,32 +288,32 @@ impl Client {
         Ok(())
     }
 
-    /// Bytes of the longest packet that can be sent: `max_send_bytes`, or what the empty queue has room for.
+    /// Returns the maximum length of a packet in bytes: `max_send_bytes`, or the room in an empty queue.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
         let room = self.config.queue_bytes.saturating_sub(LENGTH_BYTES);
         usize::try_from(self.config.max_send_bytes).map_or(room, |max| max.min(room))
     }
 
-    /// Packets that wait to be written, a half-written one included.
+    /// Returns the number of packets to write, including a half-written one.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
         self.queue.packets()
     }
 
-    /// Bytes of the packets that wait to be written, lengths included.
+    /// Returns the number of bytes to write, including lengths.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queue.held_bytes()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, if nothing else happens before.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called, unless something else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timer
     }
 
-    /// Time has passed.
+    /// Handles that time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance_clock(now);
         if self.timer.is_none_or(|at| self.now < at) {
@@ -330,15 +329,14 @@ impl Client {
         }
     }
 
-    /// Gives the connection up as if the network had: the client comes back by itself. For tests and for impatience.
+    /// Drops the connection as if the network had failed. The client reconnects by itself. Useful for tests, or to retry early.
     pub fn drop_connection(&mut self) {
         if self.state.has_transport() && self.state != State::Closing {
             self.close(Ending::Dropped(DropCause::Local));
         }
     }
 
-    /// Where the session was refused: forgets it, the edge's key and what was queued for it, and joins as a new client.
-    /// Does nothing in any other state.
+    /// After a refusal, forgets the session, the edge's key and the queue, and joins as a new client. Does nothing in any other state.
     pub fn start_over(&mut self) {
         if matches!(self.state, State::Refused(_)) {
             self.session.forget();
@@ -347,19 +345,19 @@ impl Client {
         }
     }
 
-    /// What [`restore`](Self::restore) needs, once there is a session and as long as it may still be resumed.
+    /// Returns what [`restore`](Self::restore) needs, as long as there is a session that may be resumed.
     #[must_use]
     pub fn saved_session(&self) -> Option<SavedSession> {
         self.session.save()
     }
 
-    /// The id of the session, connected or not; `None` before there is one and after the edge has disowned it.
+    /// Returns the id of the session, connected or not. `None` before there is a session, and once the edge turned out not to know it.
     #[must_use]
     pub fn id(&self) -> Option<ClientId> {
         self.session.id()
     }
 
-    /// Where the client is.
+    /// Returns the state of the client.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
@@ -387,13 +385,13 @@ impl Client {
         }
     }
 
-    /// The transport is to go; what follows is settled already.
+    /// Asks for the transport to be closed. `ending` tells what follows.
     fn close(&mut self, ending: Ending) {
         self.ending = Some(ending);
         self.enter(State::Closing, None);
     }
 
-    /// The transport is gone. Nothing of what it carried in part stays, but the packet that it took in part.
+    /// Handles that the transport is gone. Partial data is discarded, except for a packet that it took in part.
     fn end_connection(&mut self, ending: Ending) {
         self.reader.clear();
         self.session.abandon_opening();
@@ -416,7 +414,7 @@ impl Client {
 }
 
 impl fmt::Debug for Client {
-    /// Neither keys nor payloads.
+    /// Shows neither keys nor payloads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.id())

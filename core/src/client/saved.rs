@@ -1,4 +1,4 @@
-//! A session as bytes, so that an application that was killed comes back as the same client.
+//! A session as bytes, so that an application that was killed can resume it.
 
 use core::fmt;
 
@@ -7,22 +7,21 @@ use zeroize::Zeroizing;
 use crate::ClientId;
 use crate::keys::{KeyError, KeyPair, PublicKey};
 
-/// Bytes of a saved session.
+/// The length of a saved session in bytes.
 pub const SAVED_SESSION_BYTES: usize = 1 + ID_BYTES + PRIVATE_KEY_BYTES + PUBLIC_KEY_BYTES;
 
-/// The version that [`SavedSession::to_bytes`] writes, the only one that is read.
+/// The version that [`SavedSession::to_bytes`] writes and the only one that is read.
 const FORMAT_VERSION: u8 = 1;
 const ID_BYTES: usize = 8;
 const PRIVATE_KEY_BYTES: usize = 32;
 const PUBLIC_KEY_BYTES: usize = 33;
 
-/// Everything that makes a client the client it is: its id, the private key that proves it, and the public key of the
-/// only edge that it proves it to.
+/// The identity of a client: its id, the private key that proves it, and the public key of the only edge that it proves it to.
 ///
-/// Whoever has these bytes *is* this client. They are wiped from memory when dropped, and `Debug` shows no private key.
-/// Two clients restored from one saved session take it from each other in turn.
+/// Whoever has these bytes *is* this client. They are wiped from memory when dropped, and `Debug` shows no private key. Two clients
+/// restored from one saved session keep taking it over from each other.
 ///
-/// With the feature `serde` it can be written to any format, *with* its private key: the output is as secret as these bytes.
+/// With the feature `serde` it can be serialized *with* its private key. The output is as secret as these bytes.
 #[derive(Clone)]
 pub struct SavedSession {
     id: ClientId,
@@ -30,22 +29,22 @@ pub struct SavedSession {
     edge_key: PublicKey,
 }
 
-/// Bytes that are no saved session.
+/// Why bytes are not a saved session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SavedSessionError {
-    /// Not the length of a saved session.
+    /// The length is wrong.
     #[error("saved session of {length} bytes, {SAVED_SESSION_BYTES} needed")]
     Length {
-        /// Bytes given.
+        /// The length given in bytes.
         length: usize,
     },
-    /// Written by another version of this crate.
+    /// Another version of this crate wrote it.
     #[error("saved session in format {version}, 1 is known")]
     UnknownVersion {
         /// The version byte.
         version: u8,
     },
-    /// One of the keys is none: the bytes were damaged.
+    /// One of the keys is invalid, so the bytes are damaged.
     #[error("saved session: {0}")]
     Key(#[from] KeyError),
 }
@@ -55,13 +54,13 @@ impl SavedSession {
         SavedSession { id, keys, edge_key }
     }
 
-    /// The client's id.
+    /// Returns the client's id.
     #[must_use]
     pub fn id(&self) -> ClientId {
         self.id
     }
 
-    /// The public key of the edge that gave it.
+    /// Returns the public key of the edge that assigned the id.
     #[must_use]
     pub fn edge_key(&self) -> &PublicKey {
         &self.edge_key
@@ -71,7 +70,7 @@ impl SavedSession {
         &self.keys
     }
 
-    /// `version: u8 = 1 ‖ id: u64 little-endian ‖ private key: 32 bytes ‖ edge's public key: 33 bytes`.
+    /// Encodes the session: `version: u8 = 1 ‖ id: u64 little-endian ‖ private key: 32 bytes ‖ edge's public key: 33 bytes`.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<[u8; SAVED_SESSION_BYTES]> {
         let private_key = self.keys.to_bytes();
@@ -88,10 +87,10 @@ impl SavedSession {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    /// Decodes the output of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
-    /// [`SavedSessionError`]: the version is looked at first, so that a longer format of the future is named as such.
+    /// [`SavedSessionError`]. The version is checked first, so that a longer future format is reported as such.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SavedSessionError> {
         match bytes.first() {
             None | Some(&FORMAT_VERSION) => {}
@@ -117,7 +116,7 @@ impl fmt::Debug for SavedSession {
     }
 }
 
-/// The fields behind the version, if the length is right.
+/// Splits the fields after the version, if the length is right.
 fn split_fields(
     bytes: &[u8],
 ) -> Option<(

@@ -1,4 +1,4 @@
-//! The session of a client, and its opening on the connection that there is. (SPEC 4.2, 4.3)
+//! A client's session, and its opening on the current connection. (SPEC 4.2, 4.3)
 
 use rand_chacha::ChaCha20Rng;
 
@@ -9,21 +9,21 @@ use crate::v2::client::Identity;
 
 use super::{MAX_UNPROVABLE_CHALLENGES, Refusal, SavedSession, State, Violation};
 
-/// The session, the opening in progress, and what of it is still to be written.
+/// The session, the opening in progress, and its unwritten output.
 #[derive(Default)]
 pub(super) struct Session {
     identity: Option<Identity>,
     opening: Option<ClientOpening>,
-    /// What the opening has become.
+    /// The channel that the opening led to.
     channel: Option<Channel>,
     output: Vec<u8>,
-    /// How much of `output` the transport took.
+    /// The number of bytes of `output` that the transport took.
     written: usize,
-    /// Challenges in a row that did not open.
+    /// The number of challenges in a row that did not open.
     unprovable_challenges: u32,
 }
 
-/// Why an opening goes no further.
+/// Why an opening failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Violation(Violation),
@@ -37,7 +37,7 @@ impl<E: Into<Violation>> From<E> for Failure {
 }
 
 impl Session {
-    /// A session that was saved, to be resumed.
+    /// Restores a saved session, to be resumed.
     pub(super) fn restore(saved: &SavedSession) -> Self {
         let identity = Identity::new(saved.id(), saved.keys().clone(), *saved.edge_key());
         Session {
@@ -56,13 +56,13 @@ impl Session {
         self.identity.as_ref().map(Identity::id)
     }
 
-    /// A transport is open: the client speaks first.
+    /// Begins an opening on an open transport. The client sends first.
     pub(super) fn begin(&mut self) -> State {
         self.opening = Some(ClientOpening::begin(Version::NEWEST, &mut self.output));
         State::AwaitKey
     }
 
-    /// Takes the next packet of the opening; the state that follows.
+    /// Handles the next packet of the opening, and returns the state that follows.
     pub(super) fn handle_packet(
         &mut self,
         state: State,
@@ -93,8 +93,8 @@ impl Session {
             Fault::Unexpected(packet) => Violation::Unexpected { state, packet }.into(),
             Fault::OtherEdge => Failure::Refused(Refusal::EdgeKeyChanged),
             Fault::Unprovable => {
-                // It is sealed for another or for nobody, which is how an edge answers for an id that it does not know
-                // (SPEC 5.1). Another edge of the same key may know it, so ask again before the session is given up.
+                // It is sealed for another client or for nobody, which is how an edge answers a claim of an unknown id (SPEC 5.1). Another
+                // edge with the same key may know it, so retry before giving up the session.
                 self.unprovable_challenges += 1;
                 match self.unprovable_challenges {
                     MAX_UNPROVABLE_CHALLENGES.. => Failure::Refused(Refusal::UnknownOrExpired),
@@ -104,20 +104,20 @@ impl Session {
         }
     }
 
-    /// How packets go over an established connection.
+    /// Returns how packets go over an established connection.
     pub(super) fn channel(&self) -> Channel {
         self.channel
             .expect("an established connection has a channel")
     }
 
-    /// What of the opening is to be written.
+    /// Returns the output of the opening.
     pub(super) fn output(&self) -> &[u8] {
         self.output
             .get(self.written..)
             .expect("never more was written than there is")
     }
 
-    /// The transport took `n` bytes of `output`.
+    /// Handles that the transport took `n` bytes of `output`.
     pub(super) fn handle_written(&mut self, n: usize) {
         assert!(
             n <= self.output().len(),
@@ -130,7 +130,7 @@ impl Session {
         }
     }
 
-    /// The transport is gone: the next one has an opening of its own. The identity stays.
+    /// Discards the opening, as the transport is gone. The identity is kept.
     pub(super) fn abandon_opening(&mut self) {
         self.opening = None;
         self.channel = None;
@@ -138,7 +138,7 @@ impl Session {
         self.written = 0;
     }
 
-    /// The edge has no such session.
+    /// Forgets the session, which the edge does not have.
     pub(super) fn forget(&mut self) {
         *self = Session::default();
     }

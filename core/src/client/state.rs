@@ -1,4 +1,4 @@
-//! Where a client is.
+//! The states of a client.
 
 use crate::opening::Awaits;
 
@@ -20,33 +20,33 @@ use super::Refusal;
 ///      +-- (any state) <-- Closing                       Closing ---------------> Refused --> start_over: Waiting
 /// ```
 ///
-/// In `AwaitKey`, `AwaitId`, `AwaitChallenge` and `AwaitPing` exactly one packet is right, and every other one is a
-/// [`Violation`](super::Violation) that closes the connection. The transport may go in any state, orderly or not: the
-/// client is then `Waiting`.
+/// In `AwaitKey`, `AwaitId`, `AwaitChallenge` and `AwaitPing` exactly one packet is right. Every other one is a
+/// [`Violation`](super::Violation) that closes the connection. The transport may end in any state, in order or not; the client is then
+/// `Waiting`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// No transport; the backoff runs.
+    /// There is no transport, and the backoff is running.
     Waiting,
-    /// The adapter is to open a transport.
+    /// The adapter must open a transport.
     Connecting,
-    /// The version was sent; the edge's public key is next.
+    /// The version was sent, and the edge's public key is expected.
     AwaitKey,
-    /// A new session: our public key was sent; our id is next.
+    /// New session: the client's public key was sent, and its id is expected.
     AwaitId,
-    /// A session to resume: its id was sent; the challenge is next.
+    /// Resume: the id was sent, and the challenge is expected.
     AwaitChallenge,
-    /// The proof was sent; the edge's Ping is next.
+    /// The response was sent, and the edge's Ping is expected.
     AwaitPing,
-    /// Frames are application data, both ways.
+    /// Frames are application data in both directions.
     Established,
-    /// The adapter is to close the transport, or to give up opening it.
+    /// The adapter must close the transport, or give up opening it.
     Closing,
-    /// The session does not go on.
+    /// The session was refused.
     Refused(Refusal),
 }
 
 impl State {
-    /// The state of a client whose opening waits for this.
+    /// Returns the state of a client whose opening waits for `awaits`.
     pub(super) const fn of(awaits: Awaits) -> Self {
         match awaits {
             Awaits::Id => State::AwaitId,
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// Whether frames are handshake packets.
+    /// Returns whether frames are handshake packets.
     pub(super) const fn is_handshake(self) -> bool {
         matches!(
             self,
@@ -64,7 +64,7 @@ impl State {
         )
     }
 
-    /// Whether there is a transport, or may be.
+    /// Returns whether there is or may be a transport.
     pub(super) const fn has_transport(self) -> bool {
         !matches!(self, State::Waiting | State::Refused(_))
     }

@@ -1,21 +1,21 @@
-//! Whether a number is the x coordinate of a point on secp256k1, without computing the point.
+//! Checks whether a number is the x coordinate of a point on secp256k1, without computing the point.
 //!
-//! A join only has to know that the client's key is a point. Its y coordinate is a square root, 57,000 instructions, and is
-//! needed at the first claim, which most sessions never see. Whether the root exists is a Jacobi symbol: 10,000.
+//! A join needs to know only that the client's key is a point. Its y coordinate is a square root that takes 57,000 instructions. It is
+//! needed at the first claim, which most sessions never see. Whether the root exists is a Jacobi symbol, which takes 10,000.
 //!
-//! Time depends on the number, which is public.
+//! The time depends on the number, which is public.
 
 use core::array;
 
 /// Four limbs, the lowest first.
 type Limbs = [u64; 4];
 
-/// 2²⁵⁶ less the field's prime.
+/// 2²⁵⁶ minus the field's prime.
 const COMPLEMENT: u64 = 0x1_0000_03d1;
 /// The field's prime.
 const PRIME: Limbs = [0xffff_fffe_ffff_fc2f, u64::MAX, u64::MAX, u64::MAX];
 
-/// Whether a point has this big-endian x: it is below the prime, and x³ + 7, which is y², is the square of a number.
+/// Returns whether a point has this big-endian x: x is below the prime, and x³ + 7, which is y², is a square.
 pub(super) fn is_x_of_a_point(x: &[u8; 32]) -> bool {
     let mut limbs = [0; 4];
     for (limb, bytes) in limbs.iter_mut().rev().zip(x.as_chunks().0) {
@@ -26,10 +26,10 @@ pub(super) fn is_x_of_a_point(x: &[u8; 32]) -> bool {
     is_below_the_prime && is_square(add_in_field(cube, [7, 0, 0, 0]))
 }
 
-/// Whether a number below the prime is a square, other than zero, of the field: its Jacobi symbol over the prime is 1.
+/// Returns whether a number below the prime is a nonzero square of the field: whether its Jacobi symbol over the prime is 1.
 ///
-/// The binary algorithm: what is odd and smaller stands below, the odd part of their difference above. Both get shorter
-/// together, so the higher limbs are left out as soon as they are zero.
+/// This is the binary algorithm: the smaller, odd number is below, and the odd part of their difference above. Both get shorter together,
+/// so the higher limbs are dropped as soon as they are zero.
 fn is_square(number: Limbs) -> bool {
     if number == [0; 4] {
         return false;
@@ -42,16 +42,16 @@ fn is_square(number: Limbs) -> bool {
     symbol.sign & 1 == 0 && symbol.below == [1]
 }
 
-/// What is left of a Jacobi symbol: of two odd numbers of `N` limbs, times a sign.
+/// The rest of a Jacobi symbol computation: two odd numbers of `N` limbs, and a sign.
 struct Symbol<const N: usize> {
     above: [u64; N],
     below: [u64; N],
-    /// Its lowest bit: whether it is minus.
+    /// The sign, in the lowest bit: 1 is minus.
     sign: u64,
 }
 
 impl<const N: usize> Symbol<N> {
-    /// That of a number other than zero over an odd one.
+    /// Begins with a number other than zero over an odd one.
     fn of(above: [u64; N], below: [u64; N]) -> Self {
         let sign = 0;
         let mut symbol = Symbol { above, below, sign };
@@ -59,7 +59,7 @@ impl<const N: usize> Symbol<N> {
         symbol
     }
 
-    /// The same with fewer limbs, once both numbers have no more.
+    /// Continues with fewer limbs, once both numbers fit.
     #[inline(always)]
     fn shorten<const M: usize>(mut self) -> Symbol<M> {
         while (self.above.last(), self.below.last()) != (Some(&0), Some(&0)) && self.step() {}
@@ -71,11 +71,11 @@ impl<const N: usize> Symbol<N> {
         }
     }
 
-    /// Takes one bit at least off both numbers together. False when they are the same: it is their greatest common divisor.
+    /// Takes at least one bit off both numbers together. Returns false when they are equal: that is their greatest common divisor.
     ///
-    /// What takes its time is not the instructions but that each waits for the one before: hence no branch on what cannot be
-    /// predicted, and the twos are counted before the sign of the difference is known. All is inlined, so that the limbs stay in
-    /// registers: without it, half as slow again.
+    /// The cost is not the number of instructions but that each waits for the one before. Hence there are no unpredictable branches, and
+    /// the twos are counted before the sign of the difference is known. Everything is inlined, so that the limbs stay in registers; without
+    /// that it takes half as long again.
     #[inline(always)]
     fn step(&mut self) -> bool {
         let (difference, is_less) = subtract(self.above, self.below);
@@ -98,7 +98,7 @@ impl<const N: usize> Symbol<N> {
         true
     }
 
-    /// Divides the number above, which is not zero, by the power of two in it.
+    /// Divides the number above, which is not zero, by its power of two.
     fn drop_twos(&mut self) {
         while low(self.above) == 0 {
             // (2/n) of 64 twos is 1.
@@ -107,7 +107,7 @@ impl<const N: usize> Symbol<N> {
         self.shift(low(self.above).trailing_zeros());
     }
 
-    /// Divides the number above by fewer than 64 twos, which are in it.
+    /// Divides the number above by fewer than 64 of its twos.
     #[inline(always)]
     fn shift(&mut self, twos: u32) {
         self.above = shift_right(self.above, twos);
@@ -129,7 +129,7 @@ fn multiply(a: Limbs, b: Limbs) -> Limbs {
             (*place, *carry) = limb.carrying_mul_add(other, *place, *carry);
         }
     }
-    // What is above is a multiple of 2²⁵⁶, which is the complement; and so once more.
+    // The upper half is a multiple of 2²⁵⁶, which equals the complement. The same again for the carry.
     let [low @ .., high0, high1, high2, high3] = wide;
     let (mut sum, mut carry) = (low, 0);
     for (place, high) in sum.iter_mut().zip([high0, high1, high2, high3]) {
@@ -139,11 +139,11 @@ fn multiply(a: Limbs, b: Limbs) -> Limbs {
     add_in_field(sum, [low, high, 0, 0])
 }
 
-/// The sum modulo the prime, of any number and one of fewer than 128 bits.
+/// Adds any number and one of fewer than 128 bits, modulo the prime.
 fn add_in_field(a: Limbs, b: Limbs) -> Limbs {
     let (mut sum, went_over) = add(a, b);
     if went_over {
-        // What is left of the sum is small: this goes over no more.
+        // The remaining sum is small and cannot overflow again.
         (sum, _) = add(sum, [COMPLEMENT, 0, 0, 0]);
     }
     let (difference, is_below) = subtract(sum, PRIME);
@@ -156,7 +156,7 @@ fn low<const N: usize>(limbs: [u64; N]) -> u64 {
     limbs.first().copied().unwrap_or(0)
 }
 
-/// The sum modulo 2 to the number of bits, and whether it went over.
+/// Adds modulo 2 to the number of bits. Also returns whether it overflowed.
 #[inline(always)]
 fn add<const N: usize>(a: [u64; N], b: [u64; N]) -> ([u64; N], bool) {
     let (mut sum, mut carry) = ([0; N], false);
@@ -166,7 +166,7 @@ fn add<const N: usize>(a: [u64; N], b: [u64; N]) -> ([u64; N], bool) {
     (sum, carry)
 }
 
-/// The difference modulo 2 to the number of bits, and whether `a` was less.
+/// Subtracts modulo 2 to the number of bits. Also returns whether `a` was less.
 #[inline(always)]
 fn subtract<const N: usize>(a: [u64; N], b: [u64; N]) -> ([u64; N], bool) {
     let (mut difference, mut borrow) = ([0; N], false);
@@ -176,13 +176,13 @@ fn subtract<const N: usize>(a: [u64; N], b: [u64; N]) -> ([u64; N], bool) {
     (difference, borrow)
 }
 
-/// By fewer than 64 bits.
+/// Shifts right by fewer than 64 bits.
 #[inline(always)]
 fn shift_right<const N: usize>(a: [u64; N], bits: u32) -> [u64; N] {
     let mut shifted = [0; N];
     let higher = a.into_iter().skip(1).chain([0]);
     for (place, (limb, next)) in shifted.iter_mut().zip(a.into_iter().zip(higher)) {
-        // In two steps: a shift by 64 is none.
+        // In two steps, because a shift by 64 is not defined.
         *place = limb >> bits | next << 1 << (63 - bits);
     }
     shifted
@@ -196,7 +196,7 @@ mod tests {
 
     const ONE: Limbs = [1, 0, 0, 0];
 
-    /// What k256 says, which computes the point.
+    /// The answer of k256, which computes the point.
     fn has_a_point(x: &[u8; 32]) -> bool {
         k256::PublicKey::from_sec1_bytes(&[&[2], &x[..]].concat()).is_ok()
     }

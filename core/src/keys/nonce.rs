@@ -8,23 +8,23 @@ use siphasher::sip::SipHasher24;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bytes of a nonce.
+/// The length of a nonce in bytes.
 pub const NONCE_BYTES: usize = 24;
 
 const RANDOM_BYTES: usize = 16;
 
-/// Makes nonces that their maker, and nobody else, can tell from others.
+/// Creates nonces that only their creator can recognise.
 ///
-/// A nonce is 16 random bytes and the SipHash-2-4 of these under a secret key. The edge seals challenges under such
-/// nonces and refuses answers that bear one: they were sealed by the edge and only sent back. Nothing has to be
-/// remembered for that. Another's nonce is taken for an own one once in 2^64.
+/// A nonce is 16 random bytes followed by their SipHash-2-4 under a secret key. The edge seals challenges with such nonces and refuses
+/// responses that use one: the edge sealed them, and the client only echoed them. This needs no memory. A foreign nonce is mistaken for an
+/// own one with a probability of 2^-64.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct NonceMint {
     key: [u8; 16],
 }
 
 impl NonceMint {
-    /// A mint under `key`, which is to be drawn anew for each run.
+    /// Creates a mint with `key`, which must be drawn for each run.
     #[must_use]
     pub const fn new(key: [u8; 16]) -> Self {
         Self { key }
@@ -45,7 +45,7 @@ impl NonceMint {
         nonce
     }
 
-    /// Whether this mint made `nonce`. Takes the same time for all of them.
+    /// Returns whether this mint created `nonce`, in constant time.
     #[must_use]
     pub fn is_own(&self, nonce: &[u8; NONCE_BYTES]) -> bool {
         let (random, mark) = nonce.split_at(RANDOM_BYTES);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_mark_is_siphash_2_4_little_endian() {
-        // The 17th of the vectors in the reference implementation: 16 bytes counting up under a key counting up.
+        // The 17th vector of the reference implementation: 16 bytes counting up under a key counting up.
         let counting: [u8; 16] = core::array::from_fn(|at| at as u8);
         let mut nonce = [0; NONCE_BYTES];
         nonce[..16].copy_from_slice(&counting);

@@ -15,24 +15,24 @@ use super::curve::is_x_of_a_point;
 const COMPRESSED_BYTES: usize = 33;
 const UNCOMPRESSED_BYTES: usize = 65;
 
-/// Bytes that are not a key.
+/// Why bytes are not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// A public key is 33 bytes (compressed) or 65 (uncompressed).
+    /// A public key must have 33 bytes (compressed) or 65 (uncompressed).
     #[error("public key of {length} bytes, 33 or 65 needed")]
     PublicKeyLength {
-        /// Bytes given.
+        /// The length given in bytes.
         length: usize,
     },
-    /// Not the SEC1 form of a point on secp256k1 other than the identity.
+    /// The bytes are not the SEC1 form of a point on secp256k1 other than the identity.
     #[error("public key is no point on secp256k1")]
     NotAPoint,
-    /// A private key is a number from 1 up to the order of secp256k1.
+    /// A private key must be a number from 1 up to the order of secp256k1.
     #[error("private key out of range")]
     PrivateKeyRange,
 }
 
-/// A private key on secp256k1 and the public key that belongs to it.
+/// A private key on secp256k1 with its public key.
 #[derive(Clone)]
 pub struct KeyPair {
     private: SecretKey,
@@ -46,17 +46,17 @@ impl KeyPair {
         Self::from_private(SecretKey::generate_from_rng(rng))
     }
 
-    /// The key pair of a private key, as [`to_bytes`](Self::to_bytes) gave it: a big-endian scalar.
+    /// Creates the key pair of a private key, a big-endian scalar as returned by [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
-    /// [`KeyError::PrivateKeyRange`] for zero and for the order of the curve and above.
+    /// [`KeyError::PrivateKeyRange`] for zero, and for the order of the curve and above.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
         SecretKey::from_slice(bytes)
             .map(Self::from_private)
             .map_err(|_| KeyError::PrivateKeyRange)
     }
 
-    /// The private key, to be kept secret.
+    /// Returns the private key, which must be kept secret.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         let scalar = Zeroizing::new(self.private.to_bytes());
@@ -65,19 +65,19 @@ impl KeyPair {
         bytes
     }
 
-    /// The public key.
+    /// Returns the public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         self.public
     }
 
-    /// The key that the owner of `peer` agrees on likewise: HKDF-SHA256 over the x coordinate of the shared point.
+    /// Agrees on a key with the owner of `peer`, who computes the same: HKDF-SHA256 over the x coordinate of the shared point.
     #[must_use]
     pub fn agree(&self, peer: &PublicKey) -> SharedKey {
         SharedKey::derive(self.shared_x(peer).raw_secret_bytes())
     }
 
-    /// The x coordinate of the shared point. Not uniformly random: no key by itself.
+    /// Returns the x coordinate of the shared point. It is not uniformly random, and so not a key by itself.
     pub(super) fn shared_x(&self, peer: &PublicKey) -> SharedSecret {
         self.private.diffie_hellman(&peer.point())
     }
@@ -101,14 +101,14 @@ impl fmt::Debug for KeyPair {
 pub struct PublicKey([u8; COMPRESSED_BYTES]);
 
 impl PublicKey {
-    /// Reads a point in SEC1 form, compressed (33 bytes) or uncompressed (65 bytes).
+    /// Parses a point in SEC1 form, compressed (33 bytes) or uncompressed (65 bytes).
     ///
     /// # Errors
     /// [`KeyError::PublicKeyLength`] or [`KeyError::NotAPoint`].
     pub fn from_sec1(bytes: &[u8]) -> Result<Self, KeyError> {
         if let Ok(compressed) = <[u8; COMPRESSED_BYTES]>::try_from(bytes) {
             let [prefix, x @ ..] = &compressed;
-            // That there is such a point is all that need be known here; computing it can wait until it is used.
+            // It is enough to know that such a point exists. It is computed when it is first used.
             return if matches!(prefix, 2 | 3) && is_x_of_a_point(x) {
                 Ok(PublicKey(compressed))
             } else {
@@ -124,7 +124,7 @@ impl PublicKey {
         }
     }
 
-    /// The compressed form.
+    /// Returns the compressed form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; COMPRESSED_BYTES] {
         &self.0
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(PublicKey::from_sec1(&uncompressed), Ok(server.public()));
         for prefix in 0..=u8::MAX {
             let read = |bytes: &[u8]| PublicKey::from_sec1(&[&[prefix], &bytes[1..]].concat());
-            // 2 and 3 name the two points of one x.
+            // 2 and 3 select the two points with one x.
             assert_eq!(
                 read(&compressed).is_ok(),
                 matches!(prefix, 2 | 3),

@@ -1,4 +1,4 @@
-//! The key that two sides agree on, and what is sealed under it.
+//! The key that two sides agree on, and sealing with it.
 
 use core::fmt;
 
@@ -10,31 +10,33 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::NONCE_BYTES;
 
-/// Bytes that sealing adds to a value: a tag of 16, a nonce of 24.
+/// Bytes that sealing adds to a value: a tag of 16 and a nonce of 24.
 pub const SEALED_OVERHEAD: usize = TAG_BYTES + NONCE_BYTES;
-/// Bytes of the random value in a challenge.
+/// The length of the random value in a challenge, in bytes.
 pub const CHALLENGE_BYTES: usize = 32;
-/// Bytes of a challenge or its answer on the wire.
+/// The length of a challenge or a response on the wire, in bytes.
 pub const SEALED_CHALLENGE_BYTES: usize = CHALLENGE_BYTES + SEALED_OVERHEAD;
 
 const TAG_BYTES: usize = 16;
 /// Salt and info of the key derivation.
 const CONTEXT: &[u8] = b"VOLTLANE.NET";
 
-/// A sealed value did not open: too short, altered, or sealed under another key. Which one is not to be told.
+/// A sealed value did not open: it is too short, altered, or sealed with another key. The error does not tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sealed value does not open")]
 pub struct OpenError;
 
-/// The key that two key pairs agree on: seals values with XChaCha20-Poly1305, without associated data.
+/// The key that two key pairs agree on. It seals values with XChaCha20-Poly1305, without associated data.
 ///
-/// A sealed value is `ciphertext ‖ tag ‖ nonce`. Both directions use this one key, so a value that opens may be one
-/// that came from here: see [`NonceMint`](super::NonceMint).
+/// A sealed value is `ciphertext ‖ tag ‖ nonce`. Both directions use the same key, so a value that opens may be one of our own: see
+/// [`NonceMint`](super::NonceMint).
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SharedKey([u8; 32]);
 
 impl SharedKey {
-    /// Appends `plain`, sealed, to `out`. A nonce must never be used twice under one key.
+    /// Seals `plain` and appends the result to `out`.
+    ///
+    /// A nonce must never be used twice with one key.
     ///
     /// # Panics
     /// If `plain` is longer than 256 GiB.
@@ -54,7 +56,7 @@ impl SharedKey {
     /// Opens a sealed value.
     ///
     /// # Errors
-    /// [`OpenError`], the same whatever is wrong with it.
+    /// [`OpenError`], whatever the cause.
     pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (rest, nonce) = sealed.split_last_chunk::<NONCE_BYTES>().ok_or(OpenError)?;
         let (ciphertext, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
@@ -70,7 +72,7 @@ impl SharedKey {
         Ok(plain)
     }
 
-    /// The nonce of a sealed value, `None` if that is too short to have been sealed.
+    /// Returns the nonce of a sealed value, or `None` if the value is too short.
     #[must_use]
     pub fn nonce_of(sealed: &[u8]) -> Option<&[u8; NONCE_BYTES]> {
         sealed
@@ -78,7 +80,7 @@ impl SharedKey {
             .filter(|_| sealed.len() >= SEALED_OVERHEAD)
     }
 
-    /// The key of an agreement, from the x coordinate of the shared point.
+    /// Derives the key of an agreement from the x coordinate of the shared point.
     pub(super) fn derive(shared_x: &[u8]) -> Self {
         let mut key = Self([0; 32]);
         Hkdf::<Sha256>::new(Some(CONTEXT), shared_x)

@@ -1,14 +1,14 @@
-//! Other protocols, known by the first bytes of a stream: for the log line about a program at the wrong port.
+//! Recognises other protocols by the first bytes of a stream, for the log line about a program at the wrong port.
 
 use core::fmt;
 
-/// Bytes of a stream's beginning that are looked at.
+/// The number of bytes examined at the start of a stream.
 const BEGINNING_BYTES: usize = 9;
 
-/// A protocol that is not the one of the backend link.
+/// A protocol other than that of the backend link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// HTTP/1: a status line or the beginning of a request.
+    /// HTTP/1: a status line, or the start of a request.
     Http,
     /// HTTP/2: the preface of a client or the settings of a server.
     Http2,
@@ -20,7 +20,7 @@ pub enum Protocol {
     Mail,
     /// Redis or POP3: an error line.
     Redis,
-    /// A PROXY header, of a load balancer that was told to send one.
+    /// A PROXY header, from a load balancer that is configured to send one.
     Proxy,
     /// What a client sends to an edge.
     VoltlaneClient,
@@ -49,7 +49,7 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// The stream brought `bytes`; what is beyond its beginning is passed over.
+    /// Adds bytes of the stream. Bytes beyond its beginning are ignored.
     pub(crate) fn take(&mut self, bytes: &[u8]) {
         let room = self.bytes.get_mut(self.length..).unwrap_or_default();
         let taken = room.len().min(bytes.len());
@@ -60,7 +60,7 @@ impl Beginning {
         self.length = self.length.saturating_add(taken);
     }
 
-    /// The protocol that begins so, if it is one that is known.
+    /// Returns the protocol that begins like this, if it is a known one.
     pub(crate) fn protocol(&self) -> Option<Protocol> {
         const REQUESTS: [&[u8]; 7] = [
             b"GET ",

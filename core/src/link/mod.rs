@@ -1,6 +1,6 @@
 //! The language of the backend link, for both of its ends. (SPEC section 7)
 //!
-//! It has no handshake, so what is known of the peer is what it sends: tagged packets, or another protocol.
+//! It has no handshake. The only evidence of the peer is what it sends: tagged packets, or another protocol.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub(crate) mod foreign;

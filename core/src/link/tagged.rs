@@ -3,48 +3,48 @@
 use crate::ClientId;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
 
-/// Bytes of a tagged body before its data: the client id and the flag.
+/// The length of the tag in a body: client id and flag.
 pub const TAG_BYTES: usize = 9;
-/// Bytes of a tagged packet's frame before its data: what a packet costs on the link.
+/// The length of a tagged frame in front of its data, which is what a packet costs on the link.
 pub const HEADER_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 
 const ID_BYTES: usize = 8;
 
-/// What a tagged packet says about its client. (SPEC section 7.2)
+/// The meaning of a tagged packet for its client. (SPEC section 7.2)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Flag {
-    /// Both ways: a packet of the client or for it, unchanged.
+    /// In both directions: a packet from or for the client, unchanged.
     Data = 0,
-    /// Edge to backend: the client is gone for good. The data is the reason in UTF-8.
+    /// Edge to backend: the session has ended. The data is the reason in UTF-8.
     Failure = 1,
-    /// Backend to edge: end this client now. No data.
+    /// Backend to edge: kick this client. No data.
     Kick = 2,
-    /// Edge to backend: the client is back after a reconnect. No data.
+    /// Edge to backend: the session was resumed. No data.
     Resumed = 3,
 }
 
-/// One tagged packet, borrowing its data.
+/// A tagged packet that borrows its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tagged<'a> {
-    /// The client it is about.
+    /// The client.
     pub id: ClientId,
-    /// What it says.
+    /// The meaning.
     pub flag: Flag,
-    /// The bytes after the flag. Whether the flag allows any is for the reader to judge.
+    /// The bytes after the flag. The reader must check whether the flag allows any.
     pub data: &'a [u8],
 }
 
-/// A body on the backend link that is no tagged packet. The frames after it are still good.
+/// Why a body on the backend link is not a tagged packet. The frames after it are not affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TaggedError {
-    /// Shorter than [`TAG_BYTES`].
+    /// The body is shorter than [`TAG_BYTES`].
     #[error("tagged packet of {length} bytes, at least {TAG_BYTES} needed")]
     TooShort {
-        /// Bytes of the body.
+        /// The length of the body in bytes.
         length: usize,
     },
-    /// A flag that version 2 does not have.
+    /// The flag does not exist in version 2.
     #[error("unknown flag {flag:#04x} for client {id}")]
     UnknownFlag {
         /// The client named.
@@ -55,7 +55,7 @@ pub enum TaggedError {
 }
 
 impl<'a> Tagged<'a> {
-    /// Reads the body of a frame.
+    /// Decodes the body of a frame.
     ///
     /// # Errors
     /// [`TaggedError::TooShort`] under nine bytes, [`TaggedError::UnknownFlag`] above flag 3.
@@ -75,10 +75,10 @@ impl<'a> Tagged<'a> {
         Ok(Self { id, flag, data })
     }
 
-    /// Appends the whole frame, length included, to `out`.
+    /// Appends the whole frame, including its length, to `out`.
     ///
     /// # Panics
-    /// If the data is longer than a `u32` can say; every limit on what is sent is far below.
+    /// If the data is longer than a `u32` can express. Every limit on sent data is far below.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(self.encoded_len());
@@ -86,7 +86,7 @@ impl<'a> Tagged<'a> {
         out.extend_from_slice(self.data);
     }
 
-    /// All of the frame but its data: length, id, flag. For those who copy the data to its place themselves.
+    /// Returns everything of the frame but its data (length, id, flag), for callers that copy the data themselves.
     ///
     /// # Panics
     /// Like [`encode`](Self::encode).
@@ -113,7 +113,7 @@ impl<'a> Tagged<'a> {
         ]
     }
 
-    /// Bytes that [`encode`](Self::encode) appends.
+    /// Returns the number of bytes that [`encode`](Self::encode) appends.
     #[inline]
     pub fn encoded_len(&self) -> usize {
         self.data.len().saturating_add(HEADER_BYTES)

@@ -1,37 +1,35 @@
-//! Whole frames on their way into a byte stream.
+//! Whole frames waiting to be written to a byte stream.
 
 use core::fmt;
 
-/// Capacity above this is given back when the queue runs empty.
+/// The capacity above which memory is returned when the queue becomes empty.
 const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
 
-/// A queue of frames that is written as bytes and remembers where each frame ends.
+/// A queue of frames that is written as bytes and remembers the frame boundaries.
 ///
-/// A stream takes any number of bytes at a time, and may end in the middle of a frame. The queue keeps a frame
-/// until its last byte is written, so that after [`rewind`](Self::rewind) the next stream gets it again from its first
-/// byte: a packet that was cut in the middle is sent again whole, a packet that was written is gone (SPEC
-/// 1.4, 7.6).
+/// A stream takes any number of bytes at a time, and may end in the middle of a frame. The queue keeps a frame until its last byte is
+/// written. After [`rewind`](Self::rewind) the next stream gets it from its first byte again: a packet that was cut is sent again in full,
+/// a packet that was written is gone (SPEC 1.4, 7.6).
 ///
-/// All frames lie in one contiguous buffer, so one write takes as many as the stream has room for. Every operation is
-/// O(1) amortised over the bytes that pass through; taking all of [`output`](Self::output) never looks at single frames.
-/// An empty queue that was never used, or that was [`release`](Self::release)d, owns no heap memory.
+/// All frames are in one contiguous buffer, so one write takes as many as the stream has room for. Every operation is O(1) amortised over
+/// the bytes that pass through. Taking all of [`output`](Self::output) never touches single frames. An empty queue that was never used, or
+/// that was [`release`](Self::release)d, owns no heap memory.
 ///
-/// The queue sets no bound; its owner asks [`packets`](Self::packets) and [`held_bytes`](Self::held_bytes) before it
-/// pushes.
+/// The queue has no bound of its own. Its owner checks [`packets`](Self::packets) and [`held_bytes`](Self::held_bytes) before pushing.
 #[derive(Clone, Default)]
 pub struct FrameQueue {
-    /// Frames one after another; bytes before `head` are dead.
+    /// Frames one after another. Bytes before `head` are dead.
     buffer: Vec<u8>,
-    /// Where the oldest frame that is not fully written begins.
+    /// The start of the oldest frame that is not fully written.
     head: usize,
-    /// Where the unwritten bytes begin; at `head` or inside its frame.
+    /// The start of the unwritten bytes: `head`, or within its frame.
     written: usize,
-    /// Frames that begin at or after `head`.
+    /// The number of frames at or after `head`.
     packets: usize,
 }
 
 impl FrameQueue {
-    /// An empty queue without heap memory.
+    /// Creates an empty queue without heap memory.
     #[must_use]
     pub const fn new() -> Self {
         FrameQueue {
@@ -42,10 +40,10 @@ impl FrameQueue {
         }
     }
 
-    /// Appends one frame: `header` followed by `body`, of which the first four bytes are the length of all the others.
+    /// Appends one frame: `header` followed by `body`. The first four bytes are the length of everything after them.
     ///
     /// # Panics
-    /// When the length field does not say what was given: every later boundary would be wrong.
+    /// If the length field does not match, since every later boundary would be wrong.
     pub fn push_frame(&mut self, header: &[u8], body: &[u8]) {
         let frame_bytes = header.len() + body.len();
         self.make_room(frame_bytes);
@@ -61,39 +59,39 @@ impl FrameQueue {
         self.packets += 1;
     }
 
-    /// Frames not fully written.
+    /// Returns the number of frames not fully written.
     #[must_use]
     pub const fn packets(&self) -> usize {
         self.packets
     }
 
-    /// Bytes not yet written: the length of [`output`](Self::output).
+    /// Returns the number of bytes not yet written: the length of [`output`](Self::output).
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.buffer.len() - self.written
     }
 
-    /// Bytes of all frames not fully written, the written part of a half-written one included.
+    /// Returns the bytes of all frames not fully written, including the written part of a half-written one.
     ///
-    /// This is what a bound should look at: [`rewind`](Self::rewind) does not change it.
+    /// Use this for bounds: [`rewind`](Self::rewind) does not change it.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.buffer.len() - self.head
     }
 
-    /// Heap memory owned, in bytes.
+    /// Returns the heap memory owned, in bytes.
     #[must_use]
     pub const fn capacity_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Whether no frame waits.
+    /// Returns whether no frame waits.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.packets == 0
     }
 
-    /// The unwritten bytes, contiguous.
+    /// Returns the unwritten bytes, contiguous.
     #[must_use]
     pub fn output(&self) -> &[u8] {
         self.buffer
@@ -101,17 +99,17 @@ impl FrameQueue {
             .expect("never more was written than is held")
     }
 
-    /// The stream took the first `n` bytes of [`output`](Self::output).
+    /// Handles that the stream took the first `n` bytes of [`output`](Self::output).
     ///
     /// # Panics
-    /// When `n` is more than [`bytes`](Self::bytes).
+    /// If `n` is more than [`bytes`](Self::bytes).
     #[inline]
     pub fn advance(&mut self, n: usize) {
         self.advance_keeping(n, KEPT_CAPACITY_BYTES);
     }
 
-    /// The same for a queue that may keep more memory when it runs empty: one that all clients share would otherwise
-    /// get the same pages from the system and give them back once a turn.
+    /// Like [`advance`](Self::advance), for a queue that may keep more memory when it becomes empty. A queue that all clients share would
+    /// otherwise get the same pages from the system and return them once per turn.
     ///
     /// # Panics
     /// Like [`advance`](Self::advance).
@@ -122,7 +120,7 @@ impl FrameQueue {
         );
         self.written += n;
         if self.written == self.buffer.len() {
-            // The last byte of the buffer is the last of a frame, so nothing is half-written.
+            // The last byte of the buffer is the last of a frame, so no frame is half-written.
             return self.clear_keeping(kept_capacity_bytes);
         }
         let mut end = self.frame_end(self.head);
@@ -131,18 +129,18 @@ impl FrameQueue {
             self.packets -= 1;
             end = self.frame_end(end);
         }
-        // At least as many bytes died as are moved, hence O(1) for each byte.
+        // At least as many bytes are dead as are moved, hence O(1) per byte.
         if self.head > self.buffer.len() / 2 {
             self.compact();
         }
     }
 
-    /// The stream is gone: the written part of a half-written frame counts as unwritten again.
+    /// Handles that the stream is gone: the written part of a half-written frame counts as unwritten again.
     pub fn rewind(&mut self) {
         self.written = self.head;
     }
 
-    /// Whether the oldest frame is half-written, so that nothing else may be written to this stream before its rest.
+    /// Returns whether the oldest frame is half-written, so that its rest must be written to this stream first.
     #[must_use]
     pub const fn mid_frame(&self) -> bool {
         self.written > self.head
@@ -163,20 +161,20 @@ impl FrameQueue {
         }
     }
 
-    /// Gives all heap memory back if the queue is empty; for owners that turn idle.
+    /// Returns all heap memory if the queue is empty, for owners that become idle.
     pub fn release(&mut self) {
         if self.is_empty() {
             self.buffer = Vec::new();
         }
     }
 
-    /// How long the oldest frame is, its length field included.
+    /// Returns the length of the oldest frame, including its length field.
     #[must_use]
     pub fn next_frame_bytes(&self) -> Option<usize> {
         (!self.is_empty()).then(|| self.frame_end(self.head) - self.head)
     }
 
-    /// Takes the memory of `buffer` for the frames to come, if the queue has none of its own.
+    /// Takes over the memory of `buffer` for future frames, if the queue has none of its own.
     pub fn adopt(&mut self, mut buffer: Vec<u8>) {
         if self.buffer.capacity() == 0 {
             buffer.clear();
@@ -184,13 +182,13 @@ impl FrameQueue {
         }
     }
 
-    /// Gives the memory of an empty queue away, for another one to [`adopt`](Self::adopt).
+    /// Gives away the memory of an empty queue, for another one to [`adopt`](Self::adopt).
     #[must_use]
     pub fn surrender(&mut self) -> Option<Vec<u8>> {
         (self.is_empty() && self.buffer.capacity() > 0).then(|| std::mem::take(&mut self.buffer))
     }
 
-    /// Where the frame that begins at `start` ends.
+    /// Returns the end of the frame that begins at `start`.
     fn frame_end(&self, start: usize) -> usize {
         let length = self
             .buffer
@@ -200,7 +198,7 @@ impl FrameQueue {
         start + 4 + u32::from_le_bytes(*length) as usize
     }
 
-    /// Makes room for `additional` bytes: out of the dead ones if half of the buffer is, else by growing.
+    /// Makes room for `additional` bytes: by compacting if half of the buffer is dead, otherwise by growing.
     fn make_room(&mut self, additional: usize) {
         if self.buffer.capacity() - self.buffer.len() < additional
             && self.head >= self.buffer.len() / 2
@@ -210,7 +208,7 @@ impl FrameQueue {
         self.buffer.reserve(additional);
     }
 
-    /// Moves the living bytes to the front, and gives capacity back when little of it is in use.
+    /// Moves the live bytes to the front, and returns capacity when little of it is in use.
     fn compact(&mut self) {
         self.buffer.copy_within(self.head.., 0);
         self.buffer.truncate(self.buffer.len() - self.head);
@@ -225,7 +223,7 @@ impl FrameQueue {
 }
 
 impl fmt::Debug for FrameQueue {
-    /// Figures only: the bytes are somebody's.
+    /// Shows only numbers: the bytes are a user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameQueue")
             .field("packets", &self.packets)

@@ -1,4 +1,4 @@
-//! Queues of what is to be written.
+//! Output queues.
 
 mod frames;
 

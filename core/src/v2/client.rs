@@ -1,4 +1,4 @@
-//! The client's half of the opening, and the identity that it settles. (SPEC 4.2, 4.3)
+//! The client's half of the opening, and the identity that it leads to. (SPEC 4.2, 4.3)
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -13,13 +13,13 @@ use crate::opening::{Awaits, Fault};
 
 use super::packets::Handshake;
 
-/// Who a client is: the edge said so, and the keys prove it.
+/// A client's identity, as the edge assigned it and the keys prove it.
 pub(crate) struct Identity {
     id: ClientId,
     keys: KeyPair,
-    /// The only edge that this client proves itself to.
+    /// The key of the only edge to which this client proves its identity.
     edge_key: PublicKey,
-    /// Made at the first challenge, once for the session: to agree on a key costs 40 µs.
+    /// Created at the first challenge and kept for the session, since agreeing on a key takes 40 µs.
     prover: Option<Prover>,
 }
 
@@ -46,20 +46,20 @@ impl Identity {
     }
 }
 
-/// What answers challenges.
+/// Answers challenges.
 struct Prover {
     shared_key: SharedKey,
-    /// Tells our own nonces from the edge's: an answer of ours that somebody sends back as a challenge opens as well.
+    /// Tells our own nonces from the edge's: a response of ours that is sent back as a challenge opens as well.
     nonces: NonceMint,
 }
 
-/// What will be the identity if the edge answers with an id.
+/// The identity that the client will have if the edge answers with an id.
 struct Offer {
     keys: KeyPair,
     edge_key: PublicKey,
 }
 
-/// What of the opening is still to come.
+/// The rest of the opening.
 enum Await {
     Key,
     Id(Offer),
@@ -68,7 +68,7 @@ enum Await {
     Nothing,
 }
 
-/// An opening in progress. The client's ProtocolVersion was said.
+/// An opening in progress, after the client's ProtocolVersion.
 pub(crate) struct Opening {
     next: Await,
 }
@@ -78,7 +78,7 @@ impl Opening {
         Opening { next: Await::Key }
     }
 
-    /// The one packet that is right at each step, and what the client waits for after it. What is to be written is appended to `out`.
+    /// Handles a packet and returns what the client waits for after it. Only one packet is right at each step. Output is appended to `out`.
     ///
     /// A client without an identity joins, and has one afterwards.
     pub(crate) fn handle(
@@ -113,7 +113,7 @@ impl Opening {
                     .as_mut()
                     .expect("a challenge follows a claim of an identity only");
                 let response = identity.answer(sealed, rng).ok_or(Fault::Unprovable)?;
-                // The response and the closing Ping, to leave in one segment.
+                // The response and the final Ping, to be sent in one segment.
                 Handshake::ChallengeResponse(&response).encode(out);
                 Handshake::Ping.encode(out);
                 (Await::Ping, Awaits::Ping)
@@ -127,7 +127,7 @@ impl Opening {
 }
 
 impl Identity {
-    /// The response to a challenge, unless it is one that must not be answered.
+    /// Returns the response to a challenge, unless it must not be answered.
     fn answer(&mut self, sealed: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
         let (keys, edge_key) = (&self.keys, &self.edge_key);
         let prover = self
@@ -139,7 +139,7 @@ impl Identity {
 
 impl Prover {
     fn new(keys: &KeyPair, edge_key: &PublicKey) -> Self {
-        // From the private key, so that it is secret, and the same again after the session was saved and restored.
+        // Derived from the private key, so that it is secret, and the same after the session was saved and restored.
         let digest = Sha256::new()
             .chain_update(b"voltlane client nonces")
             .chain_update(keys.to_bytes())
@@ -151,7 +151,7 @@ impl Prover {
         }
     }
 
-    /// The response to a challenge, unless it is one that must not be answered (SPEC 4.3(d)).
+    /// Returns the response to a challenge, unless it must not be answered (SPEC 4.3(d)).
     fn answer(&self, sealed: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
         let is_reflection =
             SharedKey::nonce_of(sealed).is_some_and(|nonce| self.nonces.is_own(nonce));
@@ -167,8 +167,8 @@ impl Prover {
     }
 }
 
-/// A generator that differs for every secret even if `rng` repeats itself, as it does in an application that restores
-/// its session under a constant seed: two texts sealed under one key and one nonce would give both away.
+/// Creates a generator that differs for every secret even if `rng` repeats itself, as in an application that restores its session with a
+/// constant seed. Two texts sealed with one key and one nonce would give both away.
 fn hedged_rng(secret: &[u8], rng: &mut ChaCha20Rng) -> ChaCha20Rng {
     let mut random = Zeroizing::new([0; 32]);
     rng.fill_bytes(random.as_mut());

@@ -1,8 +1,8 @@
 //! The handshake packets of the client link. (SPEC section 3)
 //!
-//! A body is a variant number and its fields. Integers are varints: a byte under 251 is the value, 251, 252 and 253
-//! announce a little-endian `u16`, `u32`, `u64`. A byte string is a varint length and the bytes. Decoding is strict:
-//! one byte sequence for each packet, so that nothing can hide in a second form of it.
+//! A body is a variant number and its fields. Integers are varints: a byte under 251 is the value; 251, 252 and 253 announce a
+//! little-endian `u16`, `u32`, `u64`. A byte string is a varint length and the bytes. Decoding is strict: each packet has exactly one
+//! encoding, so nothing can be hidden in a second one.
 
 use crate::ClientId;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
@@ -10,35 +10,35 @@ use crate::wire::varint::{Fields, write_integer};
 
 pub use crate::wire::varint::HandshakeError;
 
-/// The longest body of a packet in an opening: the largest that has a meaning is a PubKey of 65 bytes or a response of 72, each with two
-/// bytes before it.
+/// The maximum body length of a packet in an opening. The longest meaningful ones are a PubKey of 65 bytes and a response of 72, each after
+/// two bytes.
 pub const MAX_BODY_BYTES: u32 = 128;
 
-/// What a packet is, besides a byte string: its length, its variant, the longest integer.
+/// The length of a packet without its byte string: length, variant, and the longest integer.
 const FIXED_MAX_BYTES: usize = LENGTH_BYTES + 1 + 1 + size_of::<u64>();
 
-/// One packet of the handshake, borrowing its byte strings.
+/// A handshake packet that borrows its byte strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handshake<'a> {
-    /// Both ways, closing a reconnect: data follows.
+    /// In both directions: completes a reconnect; data follows.
     Ping,
-    /// The first packet of a client: the version it speaks.
+    /// The first packet of a client: the version that it speaks.
     ProtocolVersion(u32),
-    /// Both ways: a SEC1 point on secp256k1, not looked at here. See [`PublicKey`](crate::keys::PublicKey).
+    /// In both directions: a SEC1 point on secp256k1, not checked here. See [`PublicKey`](crate::keys::PublicKey).
     PubKey(&'a [u8]),
-    /// Edge: your id. Client: the id I had.
+    /// From the edge: the client's new id. From the client: the id that it claims.
     ClientId(ClientId),
-    /// Edge: prove that the id is yours by sealing what this holds anew.
+    /// From the edge: a sealed value that the client must open and seal again to prove its id.
     Challenge(&'a [u8]),
-    /// Client: the answer.
+    /// From the client: the response.
     ChallengeResponse(&'a [u8]),
 }
 
 impl<'a> Handshake<'a> {
-    /// Reads the body of a frame.
+    /// Decodes the body of a frame.
     ///
     /// # Errors
-    /// [`HandshakeError`] for whatever [`encode`](Self::encode) would not have written.
+    /// [`HandshakeError`] for anything that [`encode`](Self::encode) would not have written.
     pub fn decode(body: &'a [u8]) -> Result<Self, HandshakeError> {
         let mut fields = Fields::new(body);
         let packet = match fields.read_u32()? {
@@ -54,13 +54,13 @@ impl<'a> Handshake<'a> {
         Ok(packet)
     }
 
-    /// Appends the whole frame, length included, to `out`.
+    /// Appends the whole frame, including its length, to `out`.
     ///
     /// # Panics
-    /// If a byte string is longer than a `u32` can say.
+    /// If a byte string is longer than a `u32` can express.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        // Once for all parts: each of them would otherwise grow a vector that begins empty.
+        // Reserves once for all parts: each of them would otherwise grow a vector that begins empty.
         out.reserve(self.bytes().len().saturating_add(FIXED_MAX_BYTES));
         out.extend_from_slice(&[0; LENGTH_BYTES]);
         out.push(self.variant());
@@ -80,7 +80,7 @@ impl<'a> Handshake<'a> {
         *length = length_of(body.len()).to_le_bytes();
     }
 
-    /// The packet's name as SPEC has it, for logs.
+    /// Returns the packet's name in SPEC.txt, for logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ping => "Ping",
@@ -92,7 +92,7 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Its byte string, if it has one.
+    /// Returns its byte string, if it has one.
     fn bytes(&self) -> &'a [u8] {
         match *self {
             Self::PubKey(bytes) | Self::Challenge(bytes) | Self::ChallengeResponse(bytes) => bytes,

@@ -1,13 +1,13 @@
-//! An open channel of version 2: each frame is a packet, as it is.
+//! The channel of version 2: each frame is a packet, unchanged.
 
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
-/// Frames in clear. There is nothing to remember from one to the next.
+/// Frames in the clear, without state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain;
 
 impl Plain {
-    /// The next packet of `reader` and `input`, advancing `input` past it.
+    /// Returns the next packet of `reader` and `input`, and advances `input` past it.
     #[inline]
     pub(crate) fn next_packet<'a, 'input: 'a>(
         self,

@@ -1,49 +1,47 @@
-//! Framing, the same on both links: `length: u32` little-endian, then that many bytes of body. (SPEC section 2)
+//! Framing, the same on both links: `length: u32` little-endian, then a body of that many bytes. (SPEC section 2)
 
 use core::mem;
 
-/// Bytes of the length that precedes every body; it does not count itself.
+/// The length of the length field, which does not count itself.
 pub const LENGTH_BYTES: usize = 4;
 
-/// A consumed buffer up to this many bytes is kept for the next cut frame while input goes on.
+/// A consumed buffer of at most this many bytes is kept for the next cut frame while input continues.
 const KEPT_CAPACITY_BYTES: usize = 4096;
 
-/// Room that a growing buffer may take in advance of the bytes that fill it, beside one eighth of these.
+/// Room that a growing buffer may reserve ahead of its bytes, besides one eighth of them.
 const GROWTH_BYTES: usize = 64 * 1024;
 
-/// A peer announced a body longer than is allowed. Where the next frame begins is lost: the connection is to close.
+/// A peer announced a body longer than is allowed. The start of the next frame is lost, so the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("frame body of {length} bytes, {max} allowed")]
 pub struct FrameTooLong {
-    /// Bytes announced.
+    /// The announced length in bytes.
     pub length: u32,
-    /// Bytes allowed.
+    /// The maximum length in bytes.
     pub max: u32,
 }
 
-/// Cuts a byte stream into frame bodies, whatever pieces it arrives in.
+/// Cuts a byte stream into frame bodies, however its bytes arrive.
 ///
-/// A frame that is whole in the input is lent from there without a copy; only what a frame cut at the end of the
-/// input has so far is kept. Memory is bounded by the bytes received, never by the length announced: at most 64 KiB
-/// (or one eighth, if that is more) above them, and none at all once [`next_frame`](Self::next_frame) has returned
-/// `None` with nothing left over.
+/// A frame that is whole in the input is borrowed from it without a copy. Only the beginning of a frame that is cut at the end of the input
+/// is kept. Memory is bounded by the bytes received, never by the length announced: at most 64 KiB (or one eighth, if that is more) above
+/// them, and none once [`next_frame`](Self::next_frame) has returned `None` with nothing left over.
 ///
-/// After [`FrameTooLong`] no next frame can be found, and the reader stays failed: it says so again until
-/// [`clear`](Self::clear).
+/// After [`FrameTooLong`] no next frame can be found, and the reader stays failed: it repeats the error until [`clear`](Self::clear).
 #[derive(Clone, Debug, Default)]
 pub struct FrameReader {
     buffer: Vec<u8>,
-    /// Bytes at the front of `buffer` that were handed out. All of them once the last frame held was lent.
+    /// Bytes at the front of `buffer` that were handed out. All of them, once the last frame held was borrowed.
     consumed: usize,
 }
 
 impl FrameReader {
-    /// The next whole body out of the bytes held, then `input`, which advances past what was taken.
+    /// Returns the next whole body from the bytes held followed by `input`, and advances `input` past what was consumed.
     ///
-    /// `None` when no frame is whole: `input` is then empty and its bytes are held. A body of zero bytes is a frame.
+    /// Returns `None` when no frame is whole: `input` is then empty and its bytes are held. A body of zero bytes is a frame.
     ///
     /// # Errors
-    /// [`FrameTooLong`] as soon as the four bytes of a length above `max_body` are there.
+    /// [`FrameTooLong`] as soon as the four bytes of a length above `max_body` have arrived.
     #[inline]
     pub fn next_frame<'a, 'input: 'a>(
         &'a mut self,
@@ -66,8 +64,8 @@ impl FrameReader {
         self.next_cut_frame(input, max_body)
     }
 
-    /// Keeps what is left of `input` unparsed, behind the bytes already held: for when there is no room for the next
-    /// body. A later [`next_frame`](Self::next_frame) goes on with it.
+    /// Keeps the rest of `input` unparsed after the bytes already held, for when there is no room for the next body. A later
+    /// [`next_frame`](Self::next_frame) continues with it.
     pub fn hold(&mut self, input: &[u8]) {
         if !input.is_empty() {
             self.drop_consumed();
@@ -76,10 +74,10 @@ impl FrameReader {
         }
     }
 
-    /// The body length of the frame that [`next_frame`](Self::next_frame) would return, `None` if none is whole yet.
+    /// Returns the body length of the frame that [`next_frame`](Self::next_frame) would return, or `None` if none is whole yet.
     ///
     /// # Errors
-    /// [`FrameTooLong`] like `next_frame`.
+    /// [`FrameTooLong`], like `next_frame`.
     #[inline]
     pub fn peek_frame(&self, input: &[u8], max_body: u32) -> Result<Option<usize>, FrameTooLong> {
         let Some(length) = self.peek_length(input, max_body)? else {
@@ -89,26 +87,26 @@ impl FrameReader {
         Ok((available.saturating_sub(LENGTH_BYTES) >= length).then_some(length))
     }
 
-    /// Bytes held that no frame was made of yet.
+    /// Returns the number of bytes held that no frame was returned for yet.
     #[inline]
     pub fn buffered_bytes(&self) -> usize {
         self.held().len()
     }
 
-    /// Whether the bytes held begin a frame that the peer has still to finish.
+    /// Returns whether the bytes held begin a frame that the peer has yet to finish.
     ///
-    /// False while a whole frame is held: then it is us who are late, not the peer.
+    /// False while a whole frame is held: then this side is late, not the peer.
     pub fn is_mid_frame(&self) -> bool {
         !self.held().is_empty() && self.peek_frame(&[], u32::MAX) == Ok(None)
     }
 
-    /// Bytes of memory owned, for accounting.
+    /// Returns the bytes of memory owned, for accounting.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Drops the bytes held, and their memory.
+    /// Drops the bytes held and their memory.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -118,7 +116,7 @@ impl FrameReader {
         self.buffer.get(self.consumed..).unwrap_or_default()
     }
 
-    /// `next_frame` where bytes are held, or the input ends within a frame.
+    /// The part of `next_frame` for held bytes, or for input that ends within a frame.
     #[inline(never)]
     fn next_cut_frame<'a, 'input: 'a>(
         &'a mut self,
@@ -127,7 +125,7 @@ impl FrameReader {
     ) -> Result<Option<&'a [u8]>, FrameTooLong> {
         if self.held().is_empty() && !self.buffer.is_empty() {
             self.drop_consumed();
-            // At most once: the buffer is empty now.
+            // Recurses at most once, as the buffer is empty now.
             return self.next_frame(input, max_body);
         }
         let length = match self.peek_length(input, max_body) {
@@ -140,7 +138,7 @@ impl FrameReader {
                 return Ok(None);
             }
             Err(too_long) => {
-                // The length stays, so that the next call fails likewise.
+                // The length is kept, so that the next call fails as well.
                 self.take(input, LENGTH_BYTES);
                 return Err(too_long);
             }
@@ -155,7 +153,7 @@ impl FrameReader {
         Ok(self.buffer.get(start..self.consumed))
     }
 
-    /// The length of the next frame's body, if its four bytes are there.
+    /// Returns the length of the next frame's body, if its four bytes have arrived.
     #[inline]
     fn peek_length(&self, input: &[u8], max: u32) -> Result<Option<usize>, FrameTooLong> {
         let held = self.held();
@@ -171,7 +169,7 @@ impl FrameReader {
         }
     }
 
-    /// Moves bytes of `input` into the buffer until it holds `wanted`, or there are no more.
+    /// Moves bytes of `input` into the buffer until it holds `wanted` bytes or the input is empty.
     fn take(&mut self, input: &mut &[u8], wanted: usize) {
         let missing = wanted.saturating_sub(self.held().len());
         let (taken, rest) = input.split_at_checked(missing).unwrap_or((input, &[]));
@@ -179,7 +177,7 @@ impl FrameReader {
             self.drop_consumed();
             let needed = self.buffer.len().saturating_add(taken.len());
             if needed > self.buffer.capacity() {
-                // Doubling would be simpler, but then a peer that stalls costs twice what it sent.
+                // Doubling would be simpler, but then a peer that stalls would cost twice what it sent.
                 let ahead = needed.min(GROWTH_BYTES.max(needed / 8));
                 let capacity = needed.saturating_add(ahead).min(wanted);
                 self.buffer
@@ -190,7 +188,7 @@ impl FrameReader {
         *input = rest;
     }
 
-    /// Gives the bytes handed out back.
+    /// Removes the bytes that were handed out.
     fn drop_consumed(&mut self) {
         let consumed = mem::take(&mut self.consumed);
         if consumed < self.buffer.len() {
@@ -203,7 +201,7 @@ impl FrameReader {
     }
 }
 
-/// The length whose bytes are partly held and partly in the input.
+/// Joins a length that is partly held and partly in the input.
 #[cold]
 fn join(held: &[u8], input: &[u8]) -> Option<[u8; LENGTH_BYTES]> {
     let mut bytes = [0; LENGTH_BYTES];
@@ -217,7 +215,7 @@ fn join(held: &[u8], input: &[u8]) -> Option<[u8; LENGTH_BYTES]> {
 /// Appends `body` to `out` as a frame.
 ///
 /// # Panics
-/// If `body` is longer than a `u32` can say; every limit on what is sent is far below.
+/// If `body` is longer than a `u32` can express. Every limit on sent data is far below.
 #[inline]
 pub fn encode_frame(body: &[u8], out: &mut Vec<u8>) {
     out.reserve(body.len().saturating_add(LENGTH_BYTES));
@@ -225,7 +223,7 @@ pub fn encode_frame(body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
 }
 
-/// A body length as the wire has it.
+/// Encodes a body length for the wire.
 #[inline]
 pub(crate) fn length_of(body_bytes: usize) -> u32 {
     u32::try_from(body_bytes).expect("bodies are bounded far below 4 GiB before they are encoded")
@@ -245,7 +243,7 @@ mod tests {
         out
     }
 
-    /// What one call makes of `input`, and how much of it is left.
+    /// The result of one call for `input`, and how much of it is left.
     fn read(
         reader: &mut FrameReader,
         mut input: &[u8],
@@ -276,7 +274,7 @@ mod tests {
         let mut reader = FrameReader::default();
         assert_eq!(read(&mut reader, &bytes[..6]), (Ok(None), 0));
         assert_eq!((reader.buffered_bytes(), reader.is_mid_frame()), (6, true));
-        // Only what the first frame lacks is taken.
+        // Only what the first frame lacks is consumed.
         assert_eq!(
             read(&mut reader, &bytes[6..]),
             (Ok(Some(b"first".to_vec())), 10)
@@ -448,7 +446,7 @@ mod tests {
         let mut reader = FrameReader::default();
         reader.hold(&bytes[..cut]);
         for _ in 0..1_000 {
-            // The reader never runs empty: a byte of the second frame is there when the first is handed out.
+            // The reader never runs empty: a byte of the second frame is held when the first is returned.
             assert_eq!(read(&mut reader, b""), (Ok(Some(b"taken".to_vec())), 0));
             reader.hold(&bytes[cut..]);
             reader.hold(&bytes[..cut]);

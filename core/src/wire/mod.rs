@@ -1,7 +1,6 @@
-//! Framing: what the client link and the backend link have in common, in every version.
+//! Framing: the part that the client link and the backend link share, in every version.
 //!
-//! Decoders borrow from the bytes given and never allocate by what a length promises; encoders append to a buffer of
-//! the caller.
+//! Decoders borrow from the bytes given and never allocate by an announced length. Encoders append to the caller's buffer.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod frame;

@@ -1,45 +1,45 @@
 //! The fields of packets: integers in their shortest form, and byte strings.
 //!
-//! Integers are varints: a byte under 251 is the value, 251, 252 and 253 announce a little-endian `u16`, `u32`, `u64`. A byte string is a
+//! Integers are varints: a byte under 251 is the value; 251, 252 and 253 announce a little-endian `u16`, `u32`, `u64`. A byte string is a
 //! varint length and the bytes.
 
 const U16_FOLLOWS: u8 = 251;
 const U32_FOLLOWS: u8 = 252;
 const U64_FOLLOWS: u8 = 253;
 
-/// A handshake body that is not the encoding of any packet.
+/// Why a handshake body is not the encoding of any packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// It ends within a field, or before the variant number.
+    /// The body ends within a field, or before the variant number.
     #[error("handshake packet cut short")]
     Truncated,
     /// Bytes follow the last field.
     #[error("{length} bytes after the end of a handshake packet")]
     TrailingBytes {
-        /// How many.
+        /// The number of extra bytes.
         length: usize,
     },
-    /// A variant number that version 2 does not have.
+    /// The variant number does not exist in version 2.
     #[error("unknown handshake packet {variant}")]
     UnknownVariant {
-        /// The number found.
+        /// The variant number.
         variant: u32,
     },
-    /// An integer in a longer form than its value needs.
+    /// An integer has a longer form than its value needs.
     #[error("integer {value} not in its shortest form")]
     NotShortest {
         /// The value.
         value: u64,
     },
-    /// An integer above what its field can hold.
+    /// An integer exceeds its field.
     #[error("integer {value} above {max}")]
     IntegerTooLarge {
         /// The value.
         value: u64,
-        /// The most that fits.
+        /// The maximum of the field.
         max: u64,
     },
-    /// A first byte of an integer that has no meaning: 254 or 255.
+    /// The first byte of an integer has no meaning: 254 or 255.
     #[error("integer begins with the unused marker {marker}")]
     UnknownMarker {
         /// The byte.
@@ -47,16 +47,16 @@ pub enum HandshakeError {
     },
 }
 
-/// What is left of a body to read.
+/// The fields of a body that were not read yet.
 pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// All fields of `body`.
+    /// Creates a reader for the fields of `body`.
     pub(crate) fn new(body: &'a [u8]) -> Self {
         Fields(body)
     }
 
-    /// Nothing may follow the last field.
+    /// Checks that nothing follows the last field.
     pub(crate) fn finish(self) -> Result<(), HandshakeError> {
         match self.0.len() {
             0 => Ok(()),
