@@ -1,4 +1,4 @@
-//! Accepting, and what to do when that fails.
+//! Accepts connections, and handles failures to accept.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +13,17 @@ use crate::Listener;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const WARN_EVERY: Duration = Duration::from_secs(5);
-/// Connections that died in the backlog, skipped in one call.
+/// The maximum number of connections that died in the backlog and are skipped in one call.
 const SKIPS_PER_POLL: usize = 16;
 
-/// A listener that never ends and never spins. A connection that died before it was accepted is skipped; when the
-/// system is out of something (descriptors, memory), accepting rests for 10 ms, doubling to 1 s, and one line each 5 s
-/// says why. When it is out of descriptors, those that wait in the backlog are turned away.
+/// A listener that never ends and never spins.
+///
+/// A connection that died before it was accepted is skipped. When the system runs out of a resource (descriptors, memory), accepting pauses
+/// for 10 ms, doubling up to 1 s, and a log line gives the reason every 5 s. When it runs out of descriptors, connections waiting in the
+/// backlog are turned away.
 pub(crate) struct Acceptor<L> {
     listener: L,
-    /// How long the next failure rests.
+    /// The pause after the next failure.
     backoff: Duration,
     rests_until: Option<Time>,
     warned_at: Option<Time>,
@@ -37,12 +39,12 @@ impl<L: Listener> Acceptor<L> {
         }
     }
 
-    /// Until when nothing is accepted. The caller wakes itself then: the waker is not registered while it rests.
+    /// Returns until when accepting pauses. The caller must wake itself then, as the waker is not registered meanwhile.
     pub(crate) fn rests_until(&self) -> Option<Time> {
         self.rests_until
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,10 +84,10 @@ impl<L: Listener> Acceptor<L> {
     }
 }
 
-/// Several listeners, which take turns.
+/// Several listeners that take turns.
 pub(crate) struct Acceptors<L> {
     each: Vec<Acceptor<L>>,
-    /// The one whose turn it is.
+    /// The listener whose turn it is.
     next: usize,
 }
 
@@ -97,7 +99,7 @@ impl<L: Listener> Acceptors<L> {
         }
     }
 
-    /// Accepts at `listener` as well.
+    /// Adds a listener.
     pub(crate) fn push(&mut self, listener: L) {
         self.each.push(Acceptor::new(listener));
     }
@@ -113,13 +115,13 @@ impl<L: Listener> Acceptors<L> {
         self.each.is_empty()
     }
 
-    /// When the first of those that rest goes on. The caller wakes itself then.
+    /// Returns when the first paused listener continues. The caller must wake itself then.
     pub(crate) fn rests_until(&self) -> Option<Time> {
         self.each.iter().filter_map(Acceptor::rests_until).min()
     }
 
-    /// The next connection of any listener. After one that has a connection it is the turn of the next, so that a storm at one
-    /// address does not keep clients at another one waiting.
+    /// Accepts the next connection of any listener. After a listener with a connection it is the next one's turn, so that a storm at one
+    /// address does not delay clients at another.
     pub(crate) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
@@ -144,7 +146,7 @@ fn died_in_the_backlog(error: &io::Error) -> bool {
     )
 }
 
-/// EMFILE and ENFILE, which have the same numbers on every Unix; there is no `ErrorKind` for them.
+/// EMFILE and ENFILE, which have the same numbers on every Unix. There is no `ErrorKind` for them.
 fn out_of_descriptors(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
@@ -186,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Fails with an error number as long as it is told to.
+    /// Fails with an error number for as long as it is set.
     struct Failing {
         error: i32,
         tried: usize,
@@ -269,7 +271,7 @@ mod tests {
         }
         let tried = |acceptors: &Acceptors<Failing>, at: usize| acceptors.each[at].listener.tried;
         assert_eq!([tried(&acceptors, 0), tried(&acceptors, 1)], [5, 5]);
-        // Without memory for a socket, at one of them.
+        // One of them fails for lack of memory for a socket.
         acceptors.each[0].listener.error = 12;
         for _ in 0..10 {
             assert!(acceptors.poll_accept(cx, now).is_ready());

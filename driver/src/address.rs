@@ -1,4 +1,4 @@
-//! `host:port`, and the addresses that it may stand for.
+//! Parses `host:port`, and tries the addresses of a name.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -7,25 +7,25 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// How long an address has to answer before the next one is tried beside it (RFC 8305 section 5).
+/// How long an address may take to answer before the next one is tried in parallel (RFC 8305 section 5).
 pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// Addresses of a name that one attempt to connect tries: those beyond are not reached within its time.
+/// The maximum number of a name's addresses that one connect attempt tries. Further ones would not be reached within its time.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// What `host:port` says. The last colon splits, so `::1:42000` is good as well as `[::1]:42000`.
+/// A parsed `host:port`. The last colon separates, so `::1:42000` is accepted as well as `[::1]:42000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPort<'a> {
     /// An address, which needs no resolver.
     Address(SocketAddr),
-    /// A host that a resolver may know, and the port.
+    /// A host name for a resolver, and the port.
     Name(&'a str, u16),
 }
 
 impl<'a> HostPort<'a> {
-    /// Reads it.
+    /// Parses `host:port`.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), and what would be right, when it is of another form.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for any other form, with the expected one.
     pub fn parse(text: &'a str) -> io::Result<Self> {
         if let Ok(address) = text.parse() {
             return Ok(HostPort::Address(address));
@@ -40,10 +40,10 @@ impl<'a> HostPort<'a> {
     }
 }
 
-/// The first success of an attempt with the addresses of `text`, each in its turn.
+/// Attempts each address of `text` in turn until one succeeds.
 ///
 /// # Errors
-/// What the last address tried did; [`NotFound`](io::ErrorKind::NotFound) when there is none.
+/// That of the last address tried; [`NotFound`](io::ErrorKind::NotFound) if there are none.
 pub async fn first_of<T, F: Future<Output = io::Result<T>>>(
     text: &str,
     addresses: Vec<SocketAddr>,
@@ -59,12 +59,13 @@ pub async fn first_of<T, F: Future<Output = io::Result<T>>>(
     Err(failed.unwrap_or_else(|| no_address(text)))
 }
 
-/// The first success of an attempt with each of the addresses of `text`, of which up to [`MAX_ADDRESSES`] are tried, IPv6 and IPv4 in turn.
-/// The next one begins when one failed, or when `pause`, which lasts [`NEXT_ADDRESS_AFTER`], is over; those that answer too late are given
-/// up. The caller bounds the whole.
+/// Attempts up to [`MAX_ADDRESSES`] addresses of `text`, alternating between IPv6 and IPv4, until one succeeds.
+///
+/// The next attempt begins when one has failed, or after each `pause`, which lasts [`NEXT_ADDRESS_AFTER`]. Attempts still in progress after
+/// a success are dropped. The caller bounds the whole.
 ///
 /// # Errors
-/// What the address that failed last did; [`NotFound`](io::ErrorKind::NotFound) when there is none.
+/// That of the attempt that failed last; [`NotFound`](io::ErrorKind::NotFound) if there are no addresses.
 pub async fn first_to_answer<T, F, P>(
     text: &str,
     addresses: Vec<SocketAddr>,
@@ -116,8 +117,8 @@ where
     .await
 }
 
-/// The addresses of each family in their order, the families in turn, that of the first address first: where one family leads nowhere, the
-/// second address tried is of the other one (RFC 8305 section 4).
+/// Orders the addresses so that the families alternate, beginning with that of the first address. If one family leads nowhere, the second
+/// address tried is of the other one (RFC 8305 section 4).
 fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (firsts, others): (Vec<_>, Vec<_>) = addresses
@@ -153,8 +154,8 @@ mod tests {
         (1..=count).map(address).collect()
     }
 
-    /// Polls an attempt in which the address with port `good` answers at once and those with an odd port do never, the others refuse,
-    /// while so many pauses pass; how it went, and the ports that were tried.
+    /// Polls an attempt while `pauses` pauses pass. The address with port `good` answers at once, odd ports never answer, and the others
+    /// refuse. Returns the result, and the ports tried.
     fn tried(count: usize, good: u16, pauses: usize) -> (Poll<io::Result<u16>>, Vec<u16>) {
         let ports = RefCell::new(Vec::new());
         let left = Cell::new(pauses);
@@ -198,7 +199,7 @@ mod tests {
         let (polled, ports) = tried(4, 2, 1);
         assert!(matches!(polled, Poll::Ready(Ok(2))), "{polled:?}");
         assert_eq!(ports, [1, 2]);
-        // The second one refuses, so that the third follows without its pause.
+        // The second one refuses, so the third follows without a pause.
         let (polled, ports) = tried(4, 4, 3);
         assert!(matches!(polled, Poll::Ready(Ok(4))), "{polled:?}");
         assert_eq!(ports, [1, 2, 3, 4]);

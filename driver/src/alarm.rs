@@ -1,4 +1,4 @@
-//! A driver's clock, and its alarm: a source like any other, woken when its time has come.
+//! A driver's clock and alarm. The alarm is a source like any other, woken when its time has come.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use voltlane_core::Time;
 use crate::Timer;
 use crate::waker::{ReadyList, SourceWaker, Token};
 
-/// A [`Timer`] whose waker puts a token on the driver's list.
+/// A [`Timer`] whose waker puts a token on the driver's ready list.
 pub(crate) struct Alarm<T> {
     timer: T,
     source: Arc<SourceWaker>,
@@ -18,7 +18,7 @@ pub(crate) struct Alarm<T> {
 }
 
 impl<T: Timer> Alarm<T> {
-    /// An alarm that is not set.
+    /// Creates an alarm that is not set.
     pub(crate) fn new(timer: T, token: Token, ready: &Arc<ReadyList>) -> Self {
         let source = SourceWaker::new(token, ready);
         Alarm {
@@ -29,19 +29,19 @@ impl<T: Timer> Alarm<T> {
         }
     }
 
-    /// The time.
+    /// Returns the time.
     pub(crate) fn now(&self) -> Time {
         self.timer.now()
     }
 
-    /// Its token was woken.
+    /// Handles that its token was woken.
     pub(crate) fn handle_woken(&mut self) {
         self.source.serve();
         self.armed = None;
     }
 
-    /// Sets it, in place of what it was set to, unless it is set to that already; with no deadline it stays as it is. Ready if the time has
-    /// come.
+    /// Sets the alarm to `deadline`, unless it is set to that already. Without a deadline it is left unchanged. Ready if the deadline has
+    /// passed.
     pub(crate) fn poll_set(&mut self, deadline: Option<Time>) -> Poll<()> {
         let Some(at) = deadline else {
             return Poll::Pending;

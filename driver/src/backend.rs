@@ -18,39 +18,39 @@ use crate::io::{Read, Written};
 use crate::watch::WatchedChannel;
 use crate::{Listener, Timer};
 
-/// Bytes read at once.
+/// Maximum bytes per read.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Steps in one poll before the task yields to others.
+/// Steps per poll before the task yields to others.
 const STEPS_PER_POLL: usize = 128;
 
-/// What a [`Backend`] tells its application.
+/// An event of a [`Backend`] for its application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An edge is there. What the backend knows of its clients from an earlier link stays true.
+    /// An edge connected. What the backend knows about its clients from an earlier link is still valid.
     EdgeConnected {
-        /// Where it connected from.
+        /// The address that it connected from.
         address: SocketAddr,
     },
-    /// The edge is not there. Its clients stay with it, and what is sent to them waits for its next link.
+    /// The edge is gone. It keeps its clients, and packets sent to them wait for its next link.
     EdgeLost,
-    /// A packet of a client. The first one of an id is all that says that the client is there.
+    /// A client sent a packet. The first packet of an id is the only sign of a new client.
     Packet {
-        /// Whose.
+        /// The client.
         id: ClientId,
-        /// The client's bytes, unchanged; there may be none.
+        /// The client's bytes, unchanged; may be empty.
         data: Vec<u8>,
     },
-    /// The client is back after a reconnect.
+    /// The client resumed its session.
     Resumed {
-        /// Who.
+        /// The client.
         id: ClientId,
     },
-    /// The client is gone for good, or was never there. Nothing more comes from it, and its id does not come again.
+    /// The session has ended, or never existed. Nothing more comes from the client, and its id is not used again.
     ///
-    /// An id can fail more than once: the edge answers each packet and each kick for an id that it does not know with
-    /// "unknown client", so those that were under way when a client ended come back so, one by one.
+    /// An id can fail more than once: the edge answers each packet and each kick for an unknown id with "unknown client". So every packet
+    /// that was in flight when a session ended is answered like this.
     Failed {
-        /// Who.
+        /// The client.
         id: ClientId,
         /// Why, for people and logs.
         reason: String,
@@ -69,33 +69,33 @@ impl Weigh for Event {
 
 /// The backend of one edge.
 ///
-/// There is no task in the background: accepting, reading and writing happen inside [`recv`](Self::recv),
-/// [`send`](Self::send) and [`flush`](Self::flush), so one of them, mostly `recv`, should be waited on. All three are
-/// safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an event is returned once.
+/// There is no background task: accepting, reading and writing happen inside [`recv`](Self::recv), [`send`](Self::send) and
+/// [`flush`](Self::flush), so one of them, usually `recv`, should be awaited. All three are safe to cancel, as in a `select!`: a packet is
+/// either queued or still the caller's, and an event is returned once.
 ///
-/// One edge is served at a time. An edge that connects while another link is up takes its place, since an edge dials
-/// anew only when it has given its last link up, whether that end has been heard of here or not. What had arrived on the
-/// old link comes first. So the port of a backend is to be reachable by its edge alone. The log says who took whose place, and
-/// warns when that goes on: then there are two edges.
+/// One edge is served at a time. An edge that connects while a link is up replaces that link: an edge dials again only after it has given
+/// up its last link, whether or not the backend has noticed. What had arrived on the old link is delivered first. So only the edge should
+/// be able to reach a backend's port. The log names the replaced and the new edge, and warns if replacements continue: then there are two
+/// edges.
 pub struct Backend<L: Listener, T: Timer> {
     machine: machine::Backend,
     acceptors: Acceptors<L>,
     timer: T,
     link: Option<WatchedChannel<L::Stream>>,
-    /// Where the link comes from, and since when it is up.
+    /// The address of the edge, and since when the link is up.
     peer: Option<(SocketAddr, Time)>,
     rivals: Rivals,
-    /// An edge that waits until the link before its own is read.
+    /// An edge that waits until the link of its predecessor has been read.
     successor: Option<(L::Stream, SocketAddr)>,
     buffer: Box<[u8]>,
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
-    /// What came while a send waited for room.
+    /// Events that came while a send waited for room.
     inbox: Inbox<Event>,
 }
 
 impl<L: Listener, T: Timer + Default> Backend<L, T> {
-    /// A backend for the edge that connects to `listener`, with the default bounds.
+    /// Creates a backend with the default bounds for the edge that connects to `listener`.
     #[must_use]
     pub fn new(listener: L) -> Self {
         Self::with_config(BackendConfig::default(), listener, T::default())
@@ -103,7 +103,7 @@ impl<L: Listener, T: Timer + Default> Backend<L, T> {
 }
 
 impl<L: Listener, T: Timer> Backend<L, T> {
-    /// A backend with bounds of its own. The timer is for the times when nothing can be accepted.
+    /// Creates a backend with other bounds. The timer is for times when nothing can be accepted.
     #[must_use]
     pub fn with_config(config: BackendConfig, listener: L, timer: T) -> Self {
         Backend {
@@ -120,19 +120,19 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         }
     }
 
-    /// Waits for the edge at `listener` as well, as for a name with several addresses.
+    /// Adds another listener for the edge, as for a name with several addresses.
     #[must_use]
     pub fn listening_at(mut self, listener: L) -> Self {
         self.acceptors.push(listener);
         self
     }
 
-    /// Waits for what happens next. Writes what was sent meanwhile.
+    /// Waits for the next event. Writes queued packets meanwhile.
     pub async fn recv(&mut self) -> Event {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// [`recv`](Self::recv), to be polled.
+    /// Polls for the next event, like [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         match self.inbox.pop() {
             Some(event) => Poll::Ready(event),
@@ -140,10 +140,10 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         }
     }
 
-    /// Queues a packet for a client; waits where the queue is full, until there is room. Without an edge packets wait in
-    /// the queue. The queue is written by whatever is waited on next: many packets leave in one write.
+    /// Queues a packet for a client. Waits for room while the queue is full.
     ///
-    /// For a client that has ended meanwhile this is no error: [`Event::Failed`] says so, or has said it.
+    /// Without an edge, packets wait in the queue. The next awaited call writes the queue, so that many packets leave in one write. If the
+    /// session has ended meanwhile this is not an error: [`Event::Failed`] reports it, or has done so.
     ///
     /// # Errors
     /// [`SendError::TooLong`].
@@ -151,7 +151,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         poll_fn(|cx| self.poll_queue(cx, |machine| machine.send(id, data))).await
     }
 
-    /// As [`send`](Self::send), but where the queue is full it says so at once.
+    /// Like [`send`](Self::send), but fails at once if the queue is full.
     ///
     /// # Errors
     /// [`SendError::TooLong`], [`SendError::QueueFull`].
@@ -159,14 +159,16 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         self.machine.send(id, data)
     }
 
-    /// Ends a client for good: what is queued for it may still reach it, then its connection ends, it cannot come back,
-    /// and [`Event::Failed`] says so. Waits as [`send`](Self::send) does.
+    /// Kicks a client. Waits for room like [`send`](Self::send).
+    ///
+    /// What is queued for the client may still reach it. Then its connection ends, it cannot come back, and [`Event::Failed`] reports the
+    /// end of the session.
     pub async fn kick(&mut self, id: ClientId) {
-        // A kick is never too long, and a full queue is waited for.
+        // A kick is never too long, and the call waits while the queue is full.
         let _ = poll_fn(|cx| self.poll_queue(cx, |machine| machine.kick(id))).await;
     }
 
-    /// Waits until the edge's stream has taken all that was queued; without an edge, until there is one.
+    /// Waits until the edge's stream has taken everything that was queued. Without an edge it waits for one.
     pub async fn flush(&mut self) {
         poll_fn(|cx| {
             loop {
@@ -181,7 +183,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         .await
     }
 
-    /// Writes what is queued, if there is an edge and as far as it goes within `within`, and ends the link in order.
+    /// Writes as much of the queue as it can within `within`, if there is an edge, and closes the link in order.
     pub async fn close(mut self, within: Duration) {
         let until = self.timer.now() + within;
         poll_fn(|cx| {
@@ -200,13 +202,13 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         .await;
     }
 
-    /// Whether an edge is connected.
+    /// Returns whether an edge is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.link.is_some()
     }
 
-    /// Packets that wait to be written.
+    /// Returns the number of packets to write.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
         self.machine.queued_packets()
@@ -232,17 +234,17 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         }
     }
 
-    /// A step while a send waits: what happens is kept for `recv`.
+    /// Performs a step while a send waits. Events are kept for `recv`.
     fn poll_into_inbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let has_room = self.inbox.has_room();
         self.poll_step(cx, has_room)
             .map(|event| self.inbox.push(event))
     }
 
-    /// Does what there is to do until something happens. Packets are read only `with_packets`.
+    /// Does everything that can be done until there is an event. Packets are read only if `with_packets`.
     fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Event> {
         for _ in 0..STEPS_PER_POLL {
-            // A link that takes no more writes is read to its end, wherever that leads.
+            // A link that accepts no more writes is read to its end in any case.
             let may_read =
                 with_packets || self.link.as_ref().is_some_and(|link| link.write_failed());
             if may_read && !self.unread.is_empty() {
@@ -276,7 +278,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         Poll::Pending
     }
 
-    /// The next event of what was read.
+    /// Takes the next event out of the bytes that were read.
     fn take_event(&mut self) -> Option<Event> {
         let mut input = &self.buffer[self.unread.clone()];
         let event = match self.machine.handle_bytes(&mut input) {
@@ -313,13 +315,13 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         event
     }
 
-    /// Accepts the edge, or one that takes the place of the link that is up, once that has nothing more to read.
+    /// Accepts the edge. A connection that replaces a link waits until that has nothing more to read.
     fn accept(&mut self, cx: &mut Context<'_>, may_read: bool) -> Step {
         if let Poll::Ready(accepted) = self.acceptors.poll_accept(cx, self.timer.now()) {
-            // In the place of one that still waited: that was given up in turn.
+            // Replaces another one that still waited, whose edge has given it up in turn.
             self.successor = Some(accepted);
             if self.link.is_some() {
-                // The last packets of the old link may have come meanwhile.
+                // The last packets of the old link may have arrived meanwhile.
                 return Step::Progress;
             }
         }
@@ -341,7 +343,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         Step::Event(Event::EdgeConnected { address })
     }
 
-    /// Writes once. True if something changed.
+    /// Writes once. Returns true if something changed.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(channel) = &mut self.link else {
             return false;
@@ -377,7 +379,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         }
     }
 
-    /// Says whose place the connection from `by` takes.
+    /// Logs whose place the connection from `by` takes.
     fn tell_replaced(&mut self, by: SocketAddr) {
         let Some((address, since)) = self.peer else {
             return;
@@ -394,7 +396,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
         }
     }
 
-    /// Whether the edge acknowledged nothing for too long: then the stream was dropped.
+    /// Drops the stream if the edge has acknowledged nothing for too long. Returns whether it did.
     fn gives_up(&mut self) -> bool {
         let now = self.timer.now();
         let silent = self.link.take_if(|link| link.is_given_up(now));
@@ -410,7 +412,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
     }
 }
 
-/// What a step led to.
+/// The result of a step.
 enum Step {
     Idle,
     Progress,

@@ -1,34 +1,35 @@
-//! Listening at every address of a name.
+//! Listens at every address of a name.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
 use crate::{BoundAddress, SocketOptions};
 
-/// Addresses of one name that are listened at. Those beyond are left out.
+/// The maximum number of a name's addresses to listen at. Further ones are left out.
 pub const MAX_LISTENERS: usize = 8;
-/// Ports that are tried when the system chooses one: it must be free at every address.
+/// The maximum number of ports tried when the system chooses one, which must be free at every address.
 const PORT_TRIES: usize = 16;
-/// The system has no addresses of this family. There is no `ErrorKind` for it.
+/// EAFNOSUPPORT: the system does not support this address family. There is no `ErrorKind` for it.
 const EAFNOSUPPORT: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
 
-/// The addresses of a name, of which each is this process's own, and at which nobody listens yet.
+/// The bound addresses of a name. Each belongs to this process, and nobody listens there yet.
 #[derive(Debug, Default)]
 pub struct BoundAddresses {
     bound: Vec<BoundAddress>,
     left_out: Vec<(SocketAddr, io::Error)>,
-    /// Errors say which address they are about.
+    /// Whether errors name their address.
     is_name: bool,
 }
 
 impl SocketOptions {
-    /// Makes sure of each of `addresses`, which are those of one name, as [`bind`](Self::bind) does of one. An address that the
-    /// machine does not have is left out, as the IPv6 address of `localhost` is where IPv6 is off. If the port is 0, the system chooses
-    /// one that is free at all of them.
+    /// Binds each of `addresses`, which belong to one name, as [`bind`](Self::bind) does for one.
+    ///
+    /// An address that the machine does not have is left out, such as the IPv6 address of `localhost` without IPv6. If the port is 0, the
+    /// system chooses one that is free at all of them.
     ///
     /// # Errors
-    /// Those of `bind` at any of the addresses that the machine has: clients that find that address would not find this process.
-    /// That of the first address if the machine has none of them; [`NotFound`](ErrorKind::NotFound) if there are none.
+    /// Those of `bind` at any address that the machine has: clients that find that address would not find this process. That of the first
+    /// address if the machine has none of them; [`NotFound`](ErrorKind::NotFound) if there are none.
     pub fn bind_all(
         &self,
         addresses: impl IntoIterator<Item = SocketAddr>,
@@ -85,23 +86,23 @@ impl SocketOptions {
 }
 
 impl BoundAddresses {
-    /// How many there are, at least one.
+    /// Returns the number of addresses, at least one.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.bound.len()
     }
 
-    /// The addresses of the name that are not among them, and why.
+    /// Returns the addresses that were left out, and why.
     #[must_use]
     pub fn left_out(&self) -> &[(SocketAddr, io::Error)] {
         &self.left_out
     }
 
-    /// Listens at each address with `threads` sockets, as [`BoundAddress::listen`] does: for each thread, a socket at each address.
+    /// Listens at each address with `threads` sockets, like [`BoundAddress::listen`]. Returns, for each thread, a socket at each address.
     ///
     /// # Errors
-    /// Those of `BoundAddress::listen`, at any of the addresses.
+    /// Those of `BoundAddress::listen` at any of the addresses.
     pub fn listen(mut self, threads: usize) -> io::Result<Vec<Vec<TcpListener>>> {
         let mut for_threads: Vec<Vec<_>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
         for bound in std::mem::take(&mut self.bound) {
@@ -134,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// Addresses of loopback, 127.0.0.1 and up.
+    /// Returns loopback addresses, 127.0.0.1 and up.
     fn loopback(count: u8, port: u16) -> Vec<SocketAddr> {
         let address = |last| SocketAddr::from(([127, 0, 0, last], port));
         (1..=count).map(address).collect()
@@ -178,7 +179,7 @@ mod tests {
         assert!(why.to_string().contains("first 8 addresses"), "{why}");
     }
 
-    /// 192.0.2.0/24 is for documents (RFC 5737): no machine has it.
+    /// 192.0.2.0/24 is for documentation (RFC 5737), so no machine has it.
     #[test]
     fn an_address_of_another_machine_is_left_out_unless_there_is_no_other() {
         let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         let says = format!("127.0.0.2:{port}: Address already in use");
         assert!(error.to_string().starts_with(&says), "{error}");
-        // Somebody who is faster between the two steps.
+        // Another process is faster between the two steps.
         let bound = bind(loopback(3, 0)).unwrap();
         let port = bound.bound[0].local_addr().unwrap().port();
         let _faster = SocketOptions::default()

@@ -1,4 +1,4 @@
-//! The client library: a client of an edge that comes back by itself.
+//! The client library: a client of an edge that reconnects by itself.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,34 +18,34 @@ use crate::io::{Read, Written};
 use crate::watch::WatchedChannel;
 use crate::{Connect, Connector, Timer};
 
-/// Bytes read at once.
+/// Maximum bytes per read.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Steps in one poll before the task yields to others.
+/// Steps per poll before the task yields to others.
 const STEPS_PER_POLL: usize = 128;
 
-/// What a [`Client`] tells its application.
+/// An event of a [`Client`] for its application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A new session began: the edge and the backend know this client by `id`.
+    /// A new session began. The edge and the backend know this client by `id`.
     Connected {
-        /// The id that the edge gave.
+        /// The id that the edge assigned.
         id: ClientId,
     },
-    /// A packet of the backend.
+    /// The backend sent a packet.
     Packet(Vec<u8>),
-    /// A connection, or the attempt to make one, ended. The client tries again by itself.
+    /// A connection, or an attempt to make one, ended. The client retries by itself.
     Dropped {
         /// Why.
         cause: DropCause,
-        /// How long it waits before it connects again.
+        /// The pause before the next attempt.
         retry_in: Duration,
     },
-    /// The session goes on over a new connection, under the id it had.
+    /// The session was resumed on a new connection, with the same id.
     Resumed {
         /// The id.
         id: ClientId,
     },
-    /// The session does not go on, and the client tries no more until [`Client::start_over`].
+    /// The session cannot be resumed. The client does not retry until [`Client::start_over`].
     Refused(Refusal),
 }
 
@@ -71,13 +71,13 @@ impl From<machine::Event<'_>> for Event {
     }
 }
 
-/// A client of an edge: joins, sends and receives packets, comes back by itself with proof of who it is.
+/// A client of an edge. It joins, sends and receives packets, and reconnects by itself with a proof of its identity.
 ///
-/// There is no task in the background: connecting, reading, writing and coming back happen inside [`recv`](Self::recv),
-/// [`send`](Self::send) and [`flush`](Self::flush), so one of them, mostly `recv`, should be waited on. All three are
-/// safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an event is returned once.
+/// There is no background task: connecting, reading, writing and reconnecting happen inside [`recv`](Self::recv), [`send`](Self::send) and
+/// [`flush`](Self::flush), so one of them, usually `recv`, should be awaited. All three are safe to cancel, as in a `select!`: a packet is
+/// either queued or still the caller's, and an event is returned once.
 ///
-/// What arrives, and what may be lost with a connection, is said at [`voltlane_core::client::Client`].
+/// For what arrives, and what may be lost with a connection, see [`voltlane_core::client::Client`].
 pub struct Client<C: Connector, T: Timer> {
     machine: machine::Client,
     connector: C,
@@ -86,9 +86,9 @@ pub struct Client<C: Connector, T: Timer> {
     buffer: Box<[u8]>,
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
-    /// What came while a send waited for room.
+    /// Events that came while a send waited for room.
     inbox: Inbox<Event>,
-    /// Why the last attempt to connect failed, until one succeeds.
+    /// Why the last connect attempt failed, until one succeeds.
     connect_error: Option<io::Error>,
 }
 
@@ -99,38 +99,38 @@ enum Transport<S> {
 }
 
 impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
-    /// A new client of the edge at `address`, `host:port`, with the default bounds. It connects when it is waited on.
+    /// Creates a client of the edge at `address`, given as `host:port`, with the default bounds. It connects when it is awaited.
     ///
     /// # Panics
-    /// When the system has no randomness to give, without which there are no keys.
+    /// If the system provides no randomness, without which there are no keys.
     #[must_use]
     pub fn connect(address: impl Into<String>) -> Self {
         Self::with_config(ClientConfig::default(), address)
     }
 
-    /// [`connect`](Self::connect) with other bounds, times and pauses.
+    /// Like [`connect`](Self::connect), with other bounds, timeouts and pauses.
     ///
     /// # Panics
-    /// As [`connect`](Self::connect).
+    /// Like [`connect`](Self::connect).
     #[must_use]
     pub fn with_config(config: ClientConfig, address: impl Into<String>) -> Self {
         let connector = C::from(address.into());
         Self::new(config, system_seed(), connector, T::default())
     }
 
-    /// Comes back to the edge at `address` as the client that was [saved](Self::saved_session).
+    /// Creates a client that resumes a [saved session](Self::saved_session) at the edge at `address`.
     ///
     /// # Panics
-    /// As [`connect`](Self::connect).
+    /// Like [`connect`](Self::connect).
     #[must_use]
     pub fn restore(address: impl Into<String>, saved: &SavedSession) -> Self {
         Self::restore_with_config(ClientConfig::default(), address, saved)
     }
 
-    /// [`restore`](Self::restore) with other bounds, times and pauses.
+    /// Like [`restore`](Self::restore), with other bounds, timeouts and pauses.
     ///
     /// # Panics
-    /// As [`connect`](Self::connect).
+    /// Like [`connect`](Self::connect).
     #[must_use]
     pub fn restore_with_config(
         config: ClientConfig,
@@ -143,14 +143,15 @@ impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
 }
 
 impl<C: Connector, T: Timer> Client<C, T> {
-    /// A new client of the edge at the other end of `connector`. The `seed` is where its private key comes from: 32
-    /// bytes that nobody can know or guess, never used before.
+    /// Creates a client of the edge at the other end of `connector`.
+    ///
+    /// Its private key is derived from `seed`: 32 bytes that nobody can know or guess, and that were never used before.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32], connector: C, timer: T) -> Self {
         Self::drive(machine::Client::new(config, seed), connector, timer)
     }
 
-    /// Drives a machine that was made elsewhere.
+    /// Drives an existing machine.
     #[must_use]
     pub fn drive(machine: machine::Client, connector: C, timer: T) -> Self {
         Client {
@@ -165,12 +166,12 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
     }
 
-    /// Waits for what happens next. `None` once the session was [refused](Event::Refused) and all was told.
+    /// Waits for the next event. Returns `None` once the session was [refused](Event::Refused) and everything was reported.
     pub async fn recv(&mut self) -> Option<Event> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// [`recv`](Self::recv), to be polled.
+    /// Polls for the next event, like [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         if let Some(event) = self.inbox.pop() {
             return Poll::Ready(Some(event));
@@ -182,8 +183,8 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
     }
 
-    /// Queues a packet and writes what the connection takes. Waits where the queue is full, until there is room; while
-    /// there is no connection packets wait in the queue.
+    /// Queues a packet, and writes as much as the connection takes. Waits for room while the queue is full. Without a connection, packets
+    /// wait in the queue.
     ///
     /// # Errors
     /// [`SendError::TooLong`], and [`SendError::Refused`] once the session was refused.
@@ -191,7 +192,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         poll_fn(|cx| self.poll_send(cx, data)).await
     }
 
-    /// [`send`](Self::send), to be polled until it is ready, with the same data.
+    /// Polls a [`send`](Self::send). Call it until it is ready, with the same data.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<(), SendError>> {
         loop {
             match self.machine.send(data) {
@@ -212,16 +213,16 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
     }
 
-    /// Queues a packet and does nothing else: many can be queued so and then written at once, by [`flush`](Self::flush)
-    /// or [`recv`](Self::recv).
+    /// Queues a packet and does nothing else. Many can be queued like this and then written at once, by [`flush`](Self::flush) or
+    /// [`recv`](Self::recv).
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`SendError::QueueFull`].
+    /// Those of [`send`](Self::send), and [`SendError::QueueFull`].
     pub fn try_send(&mut self, data: &[u8]) -> Result<(), SendError> {
         self.machine.send(data)
     }
 
-    /// Waits until the connection has taken all that was queued.
+    /// Waits until the connection has taken everything that was queued.
     ///
     /// # Errors
     /// [`SendError::Refused`] once the session was refused.
@@ -229,7 +230,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// [`flush`](Self::flush), to be polled.
+    /// Polls a [`flush`](Self::flush).
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         loop {
             if let State::Refused(refusal) = self.machine.state() {
@@ -247,8 +248,8 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
     }
 
-    /// Writes what is queued, if there is a connection and as far as it goes within `within`, and ends it in order. The
-    /// session may still be resumed with what [`saved_session`](Self::saved_session) said.
+    /// Writes as much of the queue as it can within `within`, if there is a connection, and closes it in order. The session may still be
+    /// resumed with an earlier [`saved_session`](Self::saved_session).
     pub async fn close(mut self, within: Duration) {
         let until = self.timer.now() + within;
         poll_fn(|cx| {
@@ -269,55 +270,55 @@ impl<C: Connector, T: Timer> Client<C, T> {
         .await;
     }
 
-    /// Gives the connection up as if the network had: the client comes back by itself. For tests and for impatience.
+    /// Drops the connection as if the network had failed. The client reconnects by itself. Useful for tests, or to retry early.
     pub fn drop_connection(&mut self) {
         self.machine.drop_connection();
     }
 
-    /// Where the session was refused: forgets it and what was queued for it, and joins as a new client.
+    /// After a refusal, forgets the session and the queue, and joins as a new client.
     pub fn start_over(&mut self) {
         self.machine.start_over();
     }
 
-    /// What [`restore`](Self::restore) needs, once there is a session and as long as it may still be resumed.
+    /// Returns what [`restore`](Self::restore) needs, as long as there is a session that may be resumed.
     #[must_use]
     pub fn saved_session(&self) -> Option<SavedSession> {
         self.machine.saved_session()
     }
 
-    /// The id of the session, connected or not; `None` before there is one and after the edge has disowned it.
+    /// Returns the id of the session, connected or not. `None` before there is a session, and once the edge turned out not to know it.
     #[must_use]
     pub fn id(&self) -> Option<ClientId> {
         self.machine.id()
     }
 
-    /// Why the last attempt to connect failed, as the system or the resolver says it; `None` once one succeeded. It is the
-    /// reason behind [`DropCause::ConnectFailed`].
+    /// Returns why the last connect attempt failed, as reported by the system or the resolver; `None` once one succeeded. It is the cause
+    /// of [`DropCause::ConnectFailed`].
     #[must_use]
     pub fn connect_error(&self) -> Option<&io::Error> {
         self.connect_error.as_ref()
     }
 
-    /// Packets that wait to be written, a half-written one included.
+    /// Returns the number of packets to write, including a half-written one.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
         self.machine.queued_packets()
     }
 
-    /// Where the client is.
+    /// Returns the state of the client.
     #[must_use]
     pub fn state(&self) -> State {
         self.machine.state()
     }
 
-    /// A step while a send waits: what happens is kept for `recv`.
+    /// Performs a step while a send waits. Events are kept for `recv`.
     fn poll_into_inbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let has_room = self.inbox.has_room();
         self.poll_step(cx, has_room)
             .map(|event| self.inbox.push(event))
     }
 
-    /// Does what there is to do until something happens. Packets are read only `with_packets`.
+    /// Does everything that can be done until there is an event. Packets are read only if `with_packets`.
     fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Event> {
         for _ in 0..STEPS_PER_POLL {
             let now = self.timer.now();
@@ -329,7 +330,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
                 self.lose(now, machine::Closed::Error);
                 continue;
             }
-            // A connection that takes no more writes is read to its end, wherever that leads.
+            // A connection that accepts no more writes is read to its end in any case.
             let broken =
                 matches!(&self.transport, Transport::Up(channel) if channel.write_failed());
             let may_read = with_packets || broken || self.machine.state() != State::Established;
@@ -362,7 +363,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         Poll::Pending
     }
 
-    /// Whether the edge acknowledged nothing for too long: then the connection was dropped.
+    /// Drops the connection if the edge has acknowledged nothing for too long. Returns whether it did.
     fn gives_up(&mut self, now: Time) -> bool {
         let Transport::Up(channel) = &mut self.transport else {
             return false;
@@ -377,7 +378,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         true
     }
 
-    /// Begins to connect, or gets on with it. True if something changed.
+    /// Begins or continues to connect. Returns true if something changed.
     fn connect_on(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         if matches!(self.transport, Transport::Down) && self.machine.wants_connect(now) {
             self.transport = Transport::Connecting(self.connector.connect());
@@ -402,7 +403,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         true
     }
 
-    /// Writes once. True if something changed.
+    /// Writes once. Returns true if something changed.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let Transport::Up(channel) = &mut self.transport else {
             return false;
@@ -418,7 +419,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
     }
 
-    /// Reads once. True if something changed.
+    /// Reads once. Returns true if something changed.
     fn read(&mut self, cx: &mut Context<'_>, now: Time, may_read: bool) -> bool {
         let Transport::Up(channel) = &mut self.transport else {
             return false;
@@ -442,7 +443,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
     }
 }
 
-/// 32 bytes of the system's randomness.
+/// Returns 32 bytes of system randomness.
 fn system_seed() -> [u8; 32] {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("the system has randomness");

@@ -1,13 +1,13 @@
-//! How a driver is asked to end, or to go on with another configuration, from any thread.
+//! Asks a driver from any thread to shut down, or to change its configuration.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Asks a driver to end, or to go on with another configuration, a `C`. Cheap to clone; outliving the driver is harmless.
+/// Asks a driver to shut down, or to change its configuration, a `C`. Cheap to clone, and harmless if it outlives the driver.
 pub struct Handle<C> {
     shared: Arc<Mutex<Asked<C>>>,
-    /// The driver's.
+    /// The driver's waker.
     waker: Waker,
 }
 
@@ -22,13 +22,13 @@ impl<C> Clone for Handle<C> {
 
 struct Asked<C> {
     requests: Requests<C>,
-    /// Something was asked and is not done yet.
+    /// Whether a request is not complete yet.
     is_open: bool,
-    /// Woken when it is.
+    /// Woken when it is complete.
     asker: Option<Waker>,
 }
 
-/// What a driver was asked and has not done yet.
+/// The pending requests to a driver.
 pub(crate) struct Requests<C> {
     pub(crate) config: Option<Box<C>>,
     pub(crate) shutdown: Option<Duration>,
@@ -54,19 +54,22 @@ impl<C> Handle<C> {
         }
     }
 
-    /// Ends it in order: nothing more is accepted or read from clients, what is queued is handed over within `within`, all is closed,
-    /// and the driver's future completes: within that time, and at most 100 ms beyond it where the backend does not close its end.
-    /// Asked again, the first time counts.
+    /// Shuts the driver down in order.
+    ///
+    /// Nothing more is accepted or read from clients, queued data is handed over within `within`, everything is closed, and the driver's
+    /// future completes. That takes at most this time, plus at most 100 ms if the backend does not close its end. If called more than once,
+    /// the first time applies.
     pub fn shutdown(&self, within: Duration) {
         self.ask(|requests| requests.shutdown = Some(within));
     }
 
-    /// From its next turn on the machine goes by `config`, whole (SPEC 10.8). Asked again before that turn, the later one counts.
+    /// Makes the machine use `config` as a whole from its next turn on (SPEC 10.8). If called again before that turn, the later one
+    /// applies.
     pub fn reconfigure(&self, config: C) {
         self.ask(|requests| requests.config = Some(Box::new(config)));
     }
 
-    /// Ready when all that was asked is in effect, or the driver is gone; until then the waker of `cx` is registered.
+    /// Ready when everything that was requested is in effect, or the driver is gone. Until then the waker of `cx` is registered.
     pub fn poll_done(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut asked = self.lock();
         if !asked.is_open {
@@ -84,16 +87,16 @@ impl<C> Handle<C> {
         self.waker.wake_by_ref();
     }
 
-    /// What the driver is to do now. It says when that is [done](Self::done).
+    /// Takes the pending requests. The driver calls [`done`](Self::done) once they are in effect.
     pub(crate) fn take(&self) -> Requests<C> {
         std::mem::replace(&mut self.lock().requests, Requests::NONE)
     }
 
-    /// What was taken last is in effect.
+    /// Reports that the requests last taken are in effect.
     pub(crate) fn done(&self) {
         let mut asked = self.lock();
         if asked.requests.config.is_some() || asked.requests.shutdown.is_some() {
-            // More was asked meanwhile.
+            // More was requested meanwhile.
             return;
         }
         asked.is_open = false;
@@ -105,7 +108,7 @@ impl<C> Handle<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked<C>> {
-        // Every change leaves it whole wherever a panic may strike.
+        // Every change leaves the state consistent even if something panics.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,17 +1,17 @@
-//! Events that came while the application waited to send.
+//! Events that arrive while the application waits to send.
 
 use std::collections::VecDeque;
 
-/// Bytes of packets that are received while a send waits for room; beyond it nothing is read until some was taken.
+/// The number of packet bytes received while a send waits for room. Beyond it nothing is read until some was taken.
 const INBOX_BYTES: usize = 1024 * 1024;
 
-/// What an event weighs.
+/// The size of an event.
 pub(crate) trait Weigh {
-    /// Bytes of the packet that it brings.
+    /// Returns the bytes of the packet in it.
     fn packet_bytes(&self) -> usize;
 }
 
-/// A queue of events that says when it has enough.
+/// A queue of events that reports when it is full.
 pub(crate) struct Inbox<E> {
     events: VecDeque<E>,
     bytes: usize,
@@ -25,7 +25,7 @@ impl<E: Weigh> Inbox<E> {
         }
     }
 
-    /// Whether packets may still be read into it. Other events are few, and always welcome.
+    /// Returns whether more packets may be read into it. Other events are few, and always accepted.
     pub(crate) fn has_room(&self) -> bool {
         self.bytes < INBOX_BYTES
     }
@@ -42,7 +42,7 @@ impl<E: Weigh> Inbox<E> {
     }
 }
 
-/// No event is free, or empty packets would have no bound.
+/// Every event has a weight, or empty packets would have no bound.
 fn weight<E: Weigh>(event: &E) -> usize {
     size_of::<E>() + event.packet_bytes()
 }

@@ -7,36 +7,36 @@ use tracing::debug;
 
 use crate::Stream;
 
-/// Reads of [`Channel::poll_finish`] in one poll.
+/// The number of reads of [`Channel::poll_finish`] per poll.
 const DISCARDS_PER_POLL: usize = 16;
 
-/// A stream that is read to its end when it takes no more writes: what the peer sent before it went away counts.
+/// A stream that is read to its end after a write has failed: what the peer sent before it left still counts.
 pub(crate) struct Channel<S> {
     stream: S,
     write_failed: bool,
 }
 
-/// What became of a read.
+/// The result of a read.
 pub(crate) enum Read {
-    /// Nothing is there: the waker is registered.
+    /// Nothing has arrived. The waker is registered.
     Blocked,
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Bytes(usize),
-    /// The peer ended its direction in order.
+    /// The peer closed its direction in order.
     Eof,
     /// The stream is broken.
     Failed,
 }
 
-/// What became of a write.
+/// The result of a write.
 pub(crate) enum Written {
     /// There was nothing to write, or writing has failed before.
     Nothing,
-    /// So many bytes were taken, at least one.
+    /// This many bytes were taken, at least one.
     Bytes(usize),
-    /// None for now: the waker is registered.
+    /// Nothing was taken. The waker is registered.
     Blocked,
-    /// Writing fails from now on. The stream is to be read until that ends as well, which will be at once.
+    /// Writing fails from now on. The stream must be read until that ends as well, which it soon does.
     Failed,
 }
 
@@ -48,7 +48,7 @@ impl<S: Stream> Channel<S> {
         }
     }
 
-    /// Whether writing has failed.
+    /// Returns whether writing has failed.
     pub(crate) fn write_failed(&self) -> bool {
         self.write_failed
     }
@@ -71,7 +71,7 @@ impl<S: Stream> Channel<S> {
         }
     }
 
-    /// Writes both parts in one call.
+    /// Writes both slices in one call.
     pub(crate) fn write(&mut self, cx: &mut Context<'_>, output: [&[u8]; 2]) -> Written {
         let parts = output.map(IoSlice::new);
         let parts = match output {
@@ -92,8 +92,8 @@ impl<S: Stream> Channel<S> {
         }
     }
 
-    /// Ends the sending half and throws away what still comes, until the peer has ended too: a socket closed with
-    /// bytes unread resets the connection, under the last of our own bytes. The caller bounds the wait.
+    /// Closes the sending half and discards what still arrives until the peer has closed, too. A socket that is closed with unread bytes
+    /// resets the connection, and our last bytes with it. The caller bounds the wait.
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<()> {
         if self.write_failed || matches!(self.stream.poll_close(cx), Poll::Ready(Err(_))) {
             return Poll::Ready(());
@@ -109,18 +109,18 @@ impl<S: Stream> Channel<S> {
         Poll::Pending
     }
 
-    /// Ends the sending half. False if the stream is broken.
+    /// Closes the sending half. Returns false if the stream is broken.
     #[cfg(feature = "edge")]
     pub(crate) fn close(&mut self, cx: &mut Context<'_>) -> bool {
         !matches!(self.stream.poll_close(cx), Poll::Ready(Err(_)))
     }
 
-    /// The stream, to be asked about.
+    /// Returns the stream, to query it.
     pub(crate) fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     #[cfg(feature = "edge")]
     pub(crate) fn into_stream(self) -> S {
         self.stream

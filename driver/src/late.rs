@@ -1,34 +1,34 @@
-//! What a driver does when it learns of a deadline late, since the process stood still or was kept from running.
+//! Handles deadlines that a driver learns of late, because the process was suspended or starved.
 //!
-//! While it stood still its peers went on. A client may have read all that was to be written to it, and a packet may have arrived in time:
-//! the system knows, and the driver not yet. So the deadlines wait for a moment, in which the sockets are served.
+//! Its peers kept going meanwhile. A client may have read everything that was to be written to it, and a packet may have arrived in time:
+//! the system knows that, and the driver does not yet. So deadlines are postponed for a moment in which the sockets are served.
 
 use std::time::Duration;
 
 use voltlane_core::Time;
 
-/// A deadline that is learned of later than this is late.
+/// The delay from which a deadline counts as late.
 const LATE: Duration = Duration::from_millis(500);
-/// How long the sockets are served then before deadlines count: what the network held back comes within a round trip.
+/// How long the sockets are then served before deadlines apply: what the network held back arrives within a round trip.
 const CATCH_UP: Duration = Duration::from_millis(500);
-/// How long at most, where there is always more to serve.
+/// The maximum time, if there is always more to serve.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
-/// Whether deadlines count.
+/// Tracks whether deadlines apply.
 #[derive(Debug, Default)]
 pub(crate) struct CatchUp {
     since: Option<Time>,
 }
 
 impl CatchUp {
-    /// A turn begins, at which this is the machine's next deadline.
+    /// Begins a turn. `deadline` is the machine's next deadline.
     pub(crate) fn notice(&mut self, now: Time, deadline: Option<Time>) {
         if self.since.is_none() && deadline.is_some_and(|at| now.since(at) > LATE) {
             self.since = Some(now);
         }
     }
 
-    /// Whether the machine may be told the time; `busy` while streams wait to be served.
+    /// Returns whether the machine may be told the time. `busy` tells whether streams wait to be served.
     pub(crate) fn is_over(&mut self, now: Time, busy: bool) -> bool {
         let Some(since) = self.since else {
             return true;
@@ -41,7 +41,7 @@ impl CatchUp {
         true
     }
 
-    /// When the machine is to be told the time, whose next deadline this is.
+    /// Returns when the machine must be told the time, given its next deadline.
     pub(crate) fn put_off(&self, deadline: Option<Time>) -> Option<Time> {
         let until = self.since.map(|since| since + CATCH_UP);
         deadline.map(|at| until.map_or(at, |until| at.max(until)))
@@ -71,7 +71,7 @@ mod tests {
         for (busy, lasts) in [(false, 500), (true, 2_000)] {
             let mut catch_up = CatchUp::default();
             catch_up.notice(at(11_000), Some(at(10_499)));
-            // What the machine says meanwhile begins nothing new.
+            // A new deadline of the machine meanwhile does not restart it.
             catch_up.notice(at(11_400), Some(at(10_499)));
             assert!(!catch_up.is_over(at(11_000 + lasts - 1), busy));
             assert_eq!(catch_up.put_off(Some(at(10_499))), Some(at(11_500)));

@@ -1,4 +1,4 @@
-//! The one stream to the backend: connecting, reading, writing; for an edge alone, and for the trunk of several.
+//! The one stream to the backend, of an edge or of a trunk: connects, reads and writes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,40 +14,40 @@ use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::watch::WatchedChannel;
 use crate::{Connect, Connector};
 
-/// Reads in one turn: more wait for the next, after the clients had theirs.
+/// Reads per turn. More wait for the next turn, after the clients have had theirs.
 const READS_PER_TURN: usize = 4;
-/// Writes in one turn; the second and later ones only where the first took all of a longer output.
+/// Writes per turn. The second and later ones happen only if the first took all of a longer output.
 const WRITES_PER_TURN: usize = 4;
 
-/// How long the backend may take to close the link after its machine was finished, ..
+/// How long the backend may take to close the link once the machine has finished.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// .. which is a part of the time that the end may take in all; but so long it may take in any case.
+/// This is part of the time for the whole shutdown, but may take at least this long in any case.
 const CLOSE_AT_LEAST: Duration = Duration::from_millis(100);
 
-/// Until when a machine that is finished `now` waits for the backend to close, where the whole end may take until `ends_by`.
+/// Returns until when a machine that finishes `now` waits for the backend to close, if the whole shutdown may take until `ends_by`.
 pub(crate) fn close_by(now: Time, ends_by: Option<Time>) -> Time {
     let ends_by = ends_by.map_or(Time::MAX, |ends_by| ends_by.max(now + CLOSE_AT_LEAST));
     ends_by.min(now + CLOSE_WITHIN)
 }
 
-/// Where the link stands.
+/// The state of the link.
 enum State<S> {
     Down,
     Connecting(Connect<S>),
     Up(WatchedChannel<S>),
 }
 
-/// The link, without any policy: when to dial and when to give up is asked of the machine.
+/// The link without any policy: the machine decides when to dial and when to give up.
 pub(crate) struct Link<C: Connector> {
     connector: C,
     state: State<C::Stream>,
     source: Arc<SourceWaker>,
     waker: Waker,
-    /// A read, or the attempt to connect, may get on; else it waits for its waker.
+    /// Whether a read or the connect attempt may proceed. If not, it waits for its waker.
     readable: bool,
-    /// A write may get on; else it waits for its waker.
+    /// Whether a write may proceed. If not, it waits for its waker.
     writable: bool,
-    /// The first failure of an outage is a warning, those that follow are not.
+    /// Whether this outage was logged: its first failure is a warning, later ones are not.
     warned: bool,
 }
 
@@ -66,14 +66,14 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// The link's token was woken.
+    /// Handles that the link's token was woken.
     pub(crate) fn handle_woken(&mut self) {
         self.source.serve();
         self.readable = true;
         self.writable = true;
     }
 
-    /// Whether another turn would get on without being woken.
+    /// Returns whether another turn would make progress without a wake.
     pub(crate) fn has_work(&self, machine: &impl HasLink, now: Time) -> bool {
         match &self.state {
             State::Down => machine.link_wants_connect(now),
@@ -132,7 +132,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Reads what has come, within the machine's budget.
+    /// Reads what has arrived, within the machine's budget.
     pub(crate) fn read(&mut self, machine: &mut impl HasLink, now: Time, buffer: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
             let State::Up(channel) = &mut self.state else {
@@ -151,7 +151,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// When [`handle_time`](Self::handle_time) has something to do.
+    /// Returns when [`handle_time`](Self::handle_time) has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         match &self.state {
             State::Up(channel) => channel.next_look(),
@@ -159,7 +159,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Drops the stream when the backend acknowledges nothing any more.
+    /// Drops the stream if the backend no longer acknowledges anything.
     pub(crate) fn handle_time(&mut self, machine: &mut impl HasLink, now: Time) {
         if let State::Up(channel) = &mut self.state
             && channel.is_given_up(now)
@@ -171,7 +171,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Writes what the machine has for the backend.
+    /// Writes the machine's output for the backend.
     pub(crate) fn write(&mut self, machine: &mut impl HasLink, now: Time) {
         for _ in 0..WRITES_PER_TURN {
             let State::Up(channel) = &mut self.state else {
@@ -193,7 +193,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Ends the stream in order once the machine is finished; the caller bounds the wait.
+    /// Closes the stream in order once the machine has finished. The caller bounds the wait.
     pub(crate) fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()> {
         let State::Up(channel) = &mut self.state else {
             return Poll::Ready(());

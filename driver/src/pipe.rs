@@ -1,4 +1,4 @@
-//! A byte stream inside of the process, between two threads.
+//! A byte stream between two threads of the process.
 
 use std::io::{self, IoSlice};
 use std::mem;
@@ -7,14 +7,14 @@ use std::task::{Context, Poll, Waker};
 
 use crate::Stream;
 
-/// Bytes that one direction holds before its writer waits; the reader may have as many in hand.
+/// The capacity of one direction before its writer waits. The reader may hold as many bytes again.
 const CAPACITY: usize = 256 * 1024;
 
-/// Memory that an empty direction keeps.
+/// The memory that an empty direction keeps.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
-/// One end of a stream between two threads, as TCP would be, without the system: bytes in order, backpressure at 256 KiB, an end
-/// for each direction. The lock is held to append a batch or to swap one out, never for a single packet.
+/// One end of a stream between two threads, like TCP without the system: bytes in order, backpressure at 256 KiB, an end for each
+/// direction. The lock is held to append a batch or to swap one out, never for a single packet.
 pub struct Pipe {
     incoming: Arc<Direction>,
     outgoing: Arc<Direction>,
@@ -29,7 +29,7 @@ struct Direction(Mutex<State>);
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
-    /// The writer has ended: the end follows the bytes.
+    /// The writer has closed: the end follows the bytes.
     ended: bool,
     /// The reader is gone.
     deaf: bool,
@@ -39,11 +39,11 @@ struct State {
 
 impl Direction {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // An append or a swap leaves the state whole wherever a panic may strike.
+        // An append or a swap leaves the state consistent even if something panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, then wakes whom `change` says, outside of the lock.
+    /// Changes the state, then wakes the waker that `change` returns, outside of the lock.
     fn change(&self, change: impl FnOnce(&mut State) -> Option<Waker>) {
         let waker = change(&mut self.lock());
         if let Some(waker) = waker {
@@ -53,7 +53,7 @@ impl Direction {
 }
 
 impl Pipe {
-    /// The two ends of a new stream.
+    /// Creates the two ends of a new stream.
     #[must_use]
     pub fn pair() -> (Pipe, Pipe) {
         let (there, back) = (Arc::<Direction>::default(), Arc::<Direction>::default());
@@ -67,7 +67,7 @@ impl Pipe {
     }
 }
 
-/// Sets a waker if it is another one than before.
+/// Stores the waker, unless the stored one wakes the same task.
 fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
@@ -151,7 +151,7 @@ impl Stream for Pipe {
 }
 
 impl Drop for Pipe {
-    /// What was written is still there to be read; what was not read is thrown away.
+    /// Bytes that were written can still be read; unread ones are discarded.
     fn drop(&mut self) {
         self.outgoing.change(|state| {
             state.ended = true;

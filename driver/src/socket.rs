@@ -1,4 +1,4 @@
-//! The options of sockets: what the system buffers, and when it gives a silent peer up.
+//! Socket options: what the system buffers, and when it gives up a silent peer.
 
 use std::fs::File;
 use std::io;
@@ -7,39 +7,39 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
-/// Probes of a silent peer after [`SocketOptions::keep_alive`], and the pause between them.
+/// Probes to a silent peer after [`SocketOptions::keep_alive`]. They are [`KEEP_ALIVE_PAUSE`] apart.
 const KEEP_ALIVE_PROBES: u32 = 3;
-/// See [`KEEP_ALIVE_PROBES`].
+/// The pause between two probes.
 const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(5);
-/// Default of [`SocketOptions::keep_alive`].
+/// The default of [`SocketOptions::keep_alive`].
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// What is set on every connection. For each figure 0 leaves it to the system.
+/// Options that are set on every connection. A value of 0 leaves each of them to the system.
 ///
-/// The buffers are set on purpose. Left to itself Linux lets the buffer of a connection grow to several megabytes, so that
-/// ten thousand clients that read nothing hold gigabytes of what an edge believes to be sent.
+/// The buffer sizes are set on purpose. By default Linux lets the buffers of a connection grow to several megabytes, so ten thousand
+/// clients that do not read would hold gigabytes of data that an edge considers sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Connections that the kernel may hold that were not accepted yet: a storm of reconnects fits.
+    /// Connections that the kernel queues before they are accepted. The default has room for a storm of reconnects.
     pub backlog: u32,
-    /// How long a peer may be silent before it is asked for a sign of life (TCP keep-alive, RFC 9293 section 3.8.4).
+    /// How long a peer may be silent before it is probed (TCP keep-alive, RFC 9293 section 3.8.4).
     pub keep_alive: Duration,
-    /// How long what was sent may stay without an acknowledgement (TCP_USER_TIMEOUT, RFC 5482). Linux only.
+    /// How long sent data may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482). Linux only.
     ///
-    /// A link, a client's connection and a backend's are watched by their drivers: a peer that acknowledges and has no room is waited for.
-    /// While it has none it is asked less and less often, at last every two minutes; one that goes away then is given up when two
-    /// questions in a row had no answer.
+    /// The drivers watch a link, a client library's connection and a backend's themselves: a peer that acknowledges but has no room is
+    /// waited for. It is probed less and less often, finally every two minutes. A peer that leaves meanwhile is given up once two probes in
+    /// a row were not answered.
     ///
-    /// Of an edge's clients Linux itself gives one up that has no room for that long, and a silent one, however many probes are left: it
-    /// looks at every probe but the first, and counts from the last byte that came. Up to `keep_alive` and one pause a single lost probe
-    /// ends a connection that is in order.
+    /// For an edge's clients Linux itself gives up one that has no room for that long. It also gives up a silent one, however many probes
+    /// are left: it checks at every probe but the first, and counts from the last byte that arrived. With a value up to `keep_alive` plus
+    /// one pause, a single lost probe ends a healthy connection.
     pub user_timeout: Duration,
     /// Bytes that the kernel may hold for the peer (SO_SNDBUF).
     pub send_buffer_bytes: u32,
-    /// Bytes of the peer's that the kernel may hold for us (SO_RCVBUF).
+    /// Bytes from the peer that the kernel may hold for us (SO_RCVBUF).
     pub receive_buffer_bytes: u32,
-    /// Bytes not yet on the wire beyond which a socket takes no more (TCP_NOTSENT_LOWAT): the rest waits where it is
-    /// counted, and is fresh when it is sent. Linux only.
+    /// Unsent bytes beyond which a socket accepts no more (TCP_NOTSENT_LOWAT). The rest waits where it is counted, and is current when it
+    /// is sent. Linux only.
     pub unsent_bytes: u32,
 }
 
@@ -57,7 +57,7 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
-    /// Those of the one stream that carries everybody: its buffers are left to the system, which measures the path.
+    /// Returns the options of the one stream that carries all clients. Its buffers are left to the system, which measures the path.
     #[must_use]
     pub fn of_link() -> Self {
         SocketOptions {
@@ -78,10 +78,10 @@ impl SocketOptions {
         self.listen_on(socket)
     }
 
-    /// Listens at `address` with so many sockets: [`bind`](Self::bind), then [`BoundAddress::listen`].
+    /// Listens at `address` with several sockets: [`bind`](Self::bind), then [`BoundAddress::listen`].
     ///
     /// # Errors
-    /// Those of the two.
+    /// Those of either.
     pub fn listen_shared(
         &self,
         address: SocketAddr,
@@ -90,10 +90,10 @@ impl SocketOptions {
         self.bind(address)?.listen(listeners)
     }
 
-    /// Makes sure of an address without listening at it: whoever connects meanwhile is refused by the system.
+    /// Binds an address without listening there. The system refuses connections meanwhile.
     ///
     /// # Errors
-    /// Those of [`listen`](Self::listen), an address at which another process listens included, though it may share it.
+    /// Those of [`listen`](Self::listen). They include an address at which another process listens, even if that process shares it.
     pub fn bind(&self, address: SocketAddr) -> io::Result<BoundAddress> {
         let socket = self.socket(address)?;
         socket.bind(&address.into())?;
@@ -105,7 +105,7 @@ impl SocketOptions {
 
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        // So that a restart need not wait for connections of the last run that linger in TIME_WAIT.
+        // Lets a restart succeed while connections of the last run are in TIME_WAIT.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         self.apply(&SockRef::from(&socket))?;
@@ -118,11 +118,11 @@ impl SocketOptions {
         Ok(socket.into())
     }
 
-    /// Sets the options on a socket, and that it sends at once (TCP_NODELAY): packets are collected before they are
-    /// written, so Nagle's algorithm could only delay them.
+    /// Sets the options on a socket, and disables Nagle's algorithm (TCP_NODELAY): packets are collected before they are written, so it
+    /// could only delay them.
     ///
     /// # Errors
-    /// Those of the system; on a socket that is dead already, for one.
+    /// Those of the system, for example on a socket that is already dead.
     pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
         if !self.keep_alive.is_zero() {
@@ -150,17 +150,17 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Sets the options on a connection that was just opened, unless it leads to itself: then it is reset.
+    /// Sets the options on a connection that was just opened. A connection to itself is reset instead.
     ///
-    /// TCP lets two ends open a connection towards each other. An attempt at a port of the ephemeral range of this machine, at which
-    /// nobody listens, may be given that very port as its own. It is both ends then: it reads what it writes, and keeps the port from
-    /// whoever is to listen there.
+    /// TCP lets two ends open a connection towards each other. An attempt to connect to a port in this machine's ephemeral range where
+    /// nobody listens may be given that very port as its own. It is then both ends: it reads what it writes, and keeps the port from the
+    /// process that is to listen there.
     ///
     /// # Errors
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when it leads to itself; else those of [`apply`](Self::apply).
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if it is connected to itself; otherwise those of [`apply`](Self::apply).
     pub fn apply_to_connected(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket() {
-            // In order it would keep the port in TIME_WAIT.
+            // An orderly end would keep the port in TIME_WAIT.
             socket.set_linger(Some(Duration::ZERO))?;
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
@@ -170,7 +170,7 @@ impl SocketOptions {
         self.apply(socket)
     }
 
-    /// Has the system wait for an acknowledgement for as long as it likes, and says how long it was to wait; `None` when it was not told.
+    /// Removes the system's limit on waiting for an acknowledgement, and returns it. `None` if none was set.
     #[cfg(target_os = "linux")]
     pub fn take_user_timeout(socket: &SockRef<'_>) -> Option<Duration> {
         let timeout = socket.tcp_user_timeout().ok()??;
@@ -178,16 +178,16 @@ impl SocketOptions {
         Some(timeout)
     }
 
-    /// What an accepted connection did not inherit from its listener.
+    /// Sets the options that an accepted connection did not inherit from its listener.
     pub fn apply_to_accepted(&self, socket: &SockRef<'_>) {
         if !cfg!(target_os = "linux") {
-            // Fails only on a socket that is dead already, which the first read will say.
+            // Fails only on a socket that is already dead, which the first read will report.
             let _ = self.apply(socket);
         }
     }
 }
 
-/// An address that is this process's own, and at which nobody listens yet.
+/// An address bound by this process, at which nobody listens yet.
 #[derive(Debug)]
 pub struct BoundAddress {
     socket: Socket,
@@ -195,7 +195,7 @@ pub struct BoundAddress {
 }
 
 impl BoundAddress {
-    /// The address, with the port that the system chose if it was 0.
+    /// Returns the address, with the port that the system chose if it was 0.
     ///
     /// # Errors
     /// Those of `getsockname`.
@@ -205,12 +205,13 @@ impl BoundAddress {
         address.ok_or_else(|| io::Error::other("the socket has no IP address"))
     }
 
-    /// Listens with so many sockets, at least one, between which the system shares the connections: one for each thread that accepts.
-    /// On Linux they are sockets of their own (SO_REUSEPORT), between which it shares evenly; elsewhere they are one socket, and
-    /// who comes first takes the connection.
+    /// Listens with `listeners` sockets, at least one, one for each thread that accepts.
+    ///
+    /// On Linux they are separate sockets (SO_REUSEPORT), and the system distributes connections evenly. Elsewhere they are one socket, and
+    /// the first thread to accept takes the connection.
     ///
     /// # Errors
-    /// Those of the system; the address is in use by another process that was bound to it as well and was faster.
+    /// Those of the system. The address may be in use by another process that was bound to it as well and was faster.
     pub fn listen(self, listeners: usize) -> io::Result<Vec<TcpListener>> {
         let BoundAddress { socket, options } = self;
         let mut all = vec![options.listen_on(socket)?];
@@ -236,24 +237,24 @@ impl BoundAddress {
     }
 }
 
-/// A descriptor held back for the moment at which there is none left.
+/// A descriptor held in reserve for when there are none left.
 ///
-/// Connections that cannot be accepted would stay in the backlog, and the listener ready: their clients would wait for
-/// nothing. With one descriptor to spare each of them is accepted and closed.
+/// Connections that cannot be accepted would stay in the backlog and keep the listener ready, and their clients would wait in vain. With
+/// one spare descriptor each of them can be accepted and closed.
 #[derive(Debug)]
 pub struct SpareDescriptor(Option<File>);
 
-/// Connections turned away in one call.
+/// The maximum number of connections turned away in one call.
 const SHED_AT_ONCE: usize = 64;
 
 impl SpareDescriptor {
-    /// Holds a descriptor back.
+    /// Reserves a descriptor.
     #[must_use]
     pub fn new() -> Self {
         SpareDescriptor(any_file())
     }
 
-    /// Accepts and closes what waits at `listener`, which must not block.
+    /// Accepts and closes the connections that wait at `listener`, which must be non-blocking.
     pub fn shed(&mut self, listener: &SockRef<'_>) {
         for _ in 0..SHED_AT_ONCE {
             drop(self.0.take());
@@ -272,7 +273,7 @@ impl Default for SpareDescriptor {
     }
 }
 
-/// Something that takes a descriptor and nothing else.
+/// Opens a file, only to use a descriptor.
 fn any_file() -> Option<File> {
     File::open("/dev/null").ok()
 }
@@ -311,7 +312,7 @@ mod tests {
             Some(options.user_timeout)
         );
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), options.unsent_bytes);
-        // Linux says twice what was set: the other half is for its own bookkeeping.
+        // Linux reports twice the value that was set; the other half is for its own bookkeeping.
         assert_eq!(socket.send_buffer_size().unwrap(), 512 * 1024);
         assert_eq!(socket.recv_buffer_size().unwrap(), 512 * 1024);
     }
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert!(refused.to_string().contains("itself"), "{refused}");
         drop(socket);
-        // Without SO_REUSEADDR a connection in TIME_WAIT would be in the way.
+        // Without SO_REUSEADDR a connection in TIME_WAIT would prevent this.
         let next = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         next.bind(&address).unwrap();
     }
@@ -342,7 +343,7 @@ mod tests {
             .unwrap();
         let address = shared[0].local_addr().unwrap();
         assert_eq!(shared[1].local_addr().unwrap(), address);
-        // Each connection goes to one of two at random: 64 go to one only once in 2^63.
+        // Each connection goes to one of the two at random: all 64 go to the same one with a probability of 2^-63.
         let _clients: Vec<_> = (0..64)
             .map(|_| TcpStream::connect(address).unwrap())
             .collect();

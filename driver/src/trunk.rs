@@ -1,4 +1,4 @@
-//! The driver of a trunk: the one link to the backend, and a pipe to each shard's thread (SPEC 9.9).
+//! The driver of a trunk, which has the one link to the backend and a pipe to each shard's thread (SPEC 9.9).
 
 use std::future::Future;
 use std::io;
@@ -18,42 +18,42 @@ use crate::turn::{Side, Turns};
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connect, Connector, Timer};
 
-/// Reads of one shard in one turn: what it collected while the trunk was busy.
+/// Reads of one shard per turn: what accumulated while the trunk was busy.
 const READS_PER_TURN: usize = 4;
-/// Writes to one shard in one turn.
+/// Writes to one shard per turn.
 const WRITES_PER_TURN: usize = 4;
 
-/// Where a shard asks for its stream to the trunk: the [`Connector`] of its [`EdgeDriver`](crate::EdgeDriver). An attempt lasts until
-/// there is a backend. Dropping the connector says that the shard has ended.
+/// The [`Connector`] of a shard's [`EdgeDriver`](crate::EdgeDriver), which connects to the trunk. An attempt lasts until there is a
+/// backend. Dropping the connector means that the shard has ended.
 pub struct BranchConnector(Arc<Counter>);
 
-/// What is between a shard that asks and the trunk.
+/// The state shared by a shard and the trunk while it connects.
 struct Counter {
     slot: Mutex<Slot>,
-    /// The trunk's.
+    /// The trunk's waker.
     waker: Waker,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// An attempt is under way.
+    /// Whether an attempt is in progress.
     asking: bool,
-    /// The attempt's, if it waits.
+    /// The waker of the attempt, if it waits.
     asker: Option<Waker>,
-    /// What it gets.
+    /// The stream for the attempt.
     given: Option<Pipe>,
-    /// Nobody asks any more.
+    /// Whether the connector was dropped.
     gone: bool,
 }
 
 impl Counter {
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Every change is one assignment: the slot is whole wherever a panic may strike.
+        // Every change is one assignment, so the slot is consistent even if something panics.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One attempt of a shard to get its stream.
+/// A shard's attempt to get its stream.
 struct Asking(Arc<Counter>);
 
 impl Future for Asking {
@@ -106,13 +106,13 @@ struct Branch {
     source: Arc<SourceWaker>,
     waker: Waker,
     channel: Option<Channel<Pipe>>,
-    /// The trunk has ended its direction.
+    /// Whether the trunk has closed its direction.
     ended: bool,
-    /// A read may get on; else it waits for its waker.
+    /// Whether a read may proceed. If not, it waits for its waker.
     readable: bool,
-    /// A write may get on; else it waits for its waker.
+    /// Whether a write may proceed. If not, it waits for its waker.
     writable: bool,
-    /// Whether the shard may have asked or ended since it was looked at.
+    /// Whether the shard may have connected or ended since the last check.
     woken: bool,
     gone: bool,
 }
@@ -146,7 +146,7 @@ impl Branch {
         self.woken = true;
     }
 
-    /// Gives the shard its stream when it asks and may have one, and notices its end.
+    /// Gives the shard its stream when it connects and may have one, and detects its end.
     fn drive(&mut self, trunk: &mut Trunk, now: Time) {
         if self.channel.is_some() || self.gone {
             return;
@@ -173,7 +173,7 @@ impl Branch {
         }
     }
 
-    /// Reads what the shard has for the backend, within the trunk's budget.
+    /// Reads the shard's output for the backend, within the trunk's budget.
     fn read(&mut self, trunk: &mut Trunk, now: Time, buffer: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
             let Some(channel) = &mut self.channel else {
@@ -200,7 +200,7 @@ impl Branch {
         }
     }
 
-    /// Writes what the backend has for the shard, and ends the stream when the trunk wants that.
+    /// Writes the backend's output for the shard, and closes the stream when the trunk wants that.
     fn write(&mut self, trunk: &mut Trunk, now: Time) {
         for _ in 0..WRITES_PER_TURN {
             let Some(channel) = &mut self.channel else {
@@ -214,7 +214,7 @@ impl Branch {
                 Written::Nothing => break,
                 Written::Blocked => self.writable = false,
                 Written::Bytes(bytes) => trunk.handle_branch_written(now, self.shard, bytes),
-                // The shard drops its stream: its end is read next.
+                // The shard dropped its stream; its end is read next.
                 Written::Failed => self.readable = true,
             }
         }
@@ -228,7 +228,7 @@ impl Branch {
         }
     }
 
-    /// Whether another turn would get on without being woken.
+    /// Returns whether another turn would make progress without a wake.
     fn has_work(&self, trunk: &Trunk) -> bool {
         let Some(channel) = &self.channel else {
             return self.woken;
@@ -240,18 +240,19 @@ impl Branch {
     }
 }
 
-/// Serves a [`Trunk`]: keeps the link to the backend, and moves batches between it and the shards' threads.
+/// Drives a [`Trunk`]: keeps the link to the backend, and moves batches between it and the shards' threads.
 ///
-/// It is a future, to be run as one task of a thread of its own, and ends after [`TrunkHandle::shutdown`]. Like
-/// [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads every shard, the first one another each time, and the backend,
-/// then writes to the backend once and to each shard once.
+/// It is a future to be run as the only task of a thread, and ends after [`TrunkHandle::shutdown`]. Like [`EdgeDriver`](crate::EdgeDriver)
+/// it decides nothing. Each turn reads every shard, beginning with another one each time, and the backend. Then it writes once to the
+/// backend and once to each shard.
 pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, C, T>);
 
-/// Asks a [`TrunkDriver`] to end when all shards have ended, which are asked on their own, or to go on with another configuration.
+/// Asks a [`TrunkDriver`] to shut down once all shards have ended, which are asked separately, or to change its configuration.
 pub type TrunkHandle = Handle<MasterConfig>;
 
 impl<C: Connector, T: Timer> TrunkDriver<C, T> {
-    /// A driver of `trunk` for the backend at the other end of `connector`, and what its shards dial with, the first for shard 0.
+    /// Creates a driver of `trunk` for the backend at the other end of `connector`, and the connectors of its shards, the first for shard
+    /// 0.
     pub fn new(trunk: Trunk, connector: C, timer: T) -> (Self, Vec<BranchConnector>) {
         let ready = Arc::<ReadyList>::default();
         let branches: Vec<Branch> = (0..u8::MAX)
@@ -271,13 +272,13 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         (driver, connectors)
     }
 
-    /// The way to end it.
+    /// Returns a handle to shut it down.
     #[must_use]
     pub fn handle(&self) -> TrunkHandle {
         self.0.handle()
     }
 
-    /// The machine, for its counters.
+    /// Returns the machine, for its counters.
     #[must_use]
     pub fn trunk(&self) -> &Trunk {
         self.0.side().machine()
@@ -356,7 +357,7 @@ impl Side for Shards {
         }
     }
 
-    /// Shards are not late: their time is this one's.
+    /// Shards are never late: they share this machine's time.
     fn is_busy(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The one loop of both drivers: a machine with a link to the backend, in turns of a fixed order.
+//! The loop of both drivers: a machine with a link to the backend, in turns with a fixed order.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,12 +13,13 @@ use crate::link::{Link, close_by};
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connector, Timer};
 
-/// Bytes read at once, into the one buffer that all streams share.
+/// Maximum bytes per read, into the one buffer that all streams share.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Turns before the task yields to others.
+/// Turns per poll before the task yields to others.
 const TURNS_PER_POLL: usize = 4;
 
-/// Tokens of what every loop has, from the top down. Those of its side are [`OWN`] and below; of clients and of shards, dense from 0 up.
+/// Tokens of the sources that every loop has, from the top down. A side's own sources are [`OWN`] and below; clients and shards are dense,
+/// from 0 up.
 const LINK: Token = Token::MAX;
 const TIMER: Token = Token::MAX - 1;
 const HANDLE: Token = Token::MAX - 2;
@@ -29,53 +30,54 @@ pub(crate) const OWN: Token = Token::MAX - 3;
 pub(crate) trait Side {
     /// The machine.
     type Machine: HasLink;
-    /// What it goes by.
+    /// The type of its configuration.
     type Config;
 
     fn machine(&self) -> &Self::Machine;
     fn machine_mut(&mut self) -> &mut Self::Machine;
 
-    /// A source of this side was woken.
+    /// Handles that a source of this side was woken.
     fn handle_woken(&mut self, token: Token);
-    /// Another configuration for the machine.
+    /// Handles another configuration for the machine.
     fn handle_config(&mut self, now: Time, config: Self::Config);
-    /// The machine is to end within the time.
+    /// Handles a request to shut down within the time.
     fn handle_shutdown(&mut self, now: Time, within: Duration);
 
-    /// When the machine wants to be told the time.
+    /// Returns when the machine wants to be told the time.
     fn next_timeout(&self) -> Option<Time>;
-    /// Tells it.
+    /// Tells the machine the time.
     fn handle_timeout(&mut self, now: Time);
-    /// When this side has something to do apart from the machine.
+    /// Returns when this side has something to do apart from the machine.
     fn next_deadline(&self) -> Option<Time>;
 
     /// The first part of a turn: reads what is ready into the machine. The link is read next.
     fn read(&mut self, now: Time, buffer: &mut [u8]);
-    /// The second part: deadlines of this side, and newcomers, where `first` says that it is the first turn of a poll. The link is
-    /// dialled or dropped next, and written to.
+    /// The second part: handles this side's deadlines, and newcomers. `first` tells whether it is the first turn of a poll. The link is
+    /// then dialled or dropped, and written to.
     fn admit(&mut self, now: Time, first: bool, buffer: &mut [u8]);
-    /// The third part: writes what the machine has, and closes what it wants closed.
+    /// The third part: writes the machine's output, and closes what it wants closed.
     fn write(&mut self, now: Time);
 
-    /// Whether streams wait to be read.
+    /// Returns whether streams wait to be read.
     fn is_busy(&self) -> bool;
-    /// Whether another turn would get on without being woken.
+    /// Returns whether another turn would make progress without a wake.
     fn has_work(&self) -> bool;
-    /// Whether newcomers may wait, who are let in by the next poll.
+    /// Returns whether newcomers may be waiting, which the next poll admits.
     fn has_newcomers(&self) -> bool;
 
-    /// Whether the machine is finished.
+    /// Returns whether the machine has finished.
     fn is_finished(&self) -> bool;
-    /// It is: closes everything. The link closes next.
+    /// Closes everything, since the machine has finished. The link is closed next.
     fn close(&mut self, now: Time);
-    /// The link is closed, too.
+    /// Handles that the link is closed, too.
     fn finish(&mut self, buffer: &mut [u8]);
 }
 
 /// A [`Side`] and its link.
 ///
-/// One turn: what is ready is read into the machine, then the link, so that a link that has ended takes nothing with it; time is handled,
-/// half a second later where the process stood still; newcomers are let in; the link is dialled or dropped, and written to once for all
+/// One turn does the following. What is ready is read into the machine, then the link is, so that a link that has ended takes nothing with
+/// it. Time is handled, half a second later if the process was suspended. Newcomers are admitted. The link is dialled or dropped, and
+/// written to once for everything that arrived. Finally the machine's other output is written.
 /// that came in; what the machine has for the others is written.
 pub(crate) struct Turns<S: Side, C: Connector, T: Timer> {
     side: S,
@@ -87,15 +89,15 @@ pub(crate) struct Turns<S: Side, C: Connector, T: Timer> {
     woken: Vec<Token>,
     handle: Handle<S::Config>,
     handle_source: Arc<SourceWaker>,
-    /// An end was asked for, which may take until then.
+    /// When the requested shutdown must be complete.
     ends_by: Option<Time>,
-    /// The machine is finished; the link is closing until then.
+    /// Until when the link may take to close, once the machine has finished.
     finishing: Option<Time>,
     buffer: Box<[u8]>,
 }
 
 impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
-    /// A loop for the backend at the other end of `connector`. The sources of `side` put their tokens on `ready`.
+    /// Creates a loop for the backend at the other end of `connector`. The sources of `side` put their tokens on `ready`.
     pub(crate) fn new(side: S, ready: Arc<ReadyList>, connector: C, timer: T) -> Self {
         let handle_source = SourceWaker::new(HANDLE, &ready);
         Turns {
@@ -125,7 +127,7 @@ impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
         &mut self.side
     }
 
-    /// Takes turns while there is something to do; ready once the machine has ended and its link is closed.
+    /// Takes turns while there is something to do. Ready once the machine has finished and its link is closed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.ready.register(cx.waker());
         for turn in 0..TURNS_PER_POLL {
@@ -134,7 +136,7 @@ impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
             if self.finishing.is_none() {
                 self.turn(now, turn == 0);
             }
-            // What its streams leave behind when they are closed may be words for the backend: they make nothing unfinished again.
+            // Streams that are closed may leave notices for the backend. These make nothing unfinished again.
             let finishes = self.finishing.is_some() || self.side.is_finished();
             if finishes && self.poll_finish(now).is_ready() {
                 return Poll::Ready(());
@@ -148,12 +150,12 @@ impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
                 }
             }
         }
-        // There is more to do, but others want their turn as well.
+        // There is more to do, but other tasks need their turn as well.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Takes note of what was woken.
+    /// Collects what was woken.
     fn collect(&mut self, now: Time) {
         self.ready.take(&mut self.woken);
         let mut woken = std::mem::take(&mut self.woken);
@@ -198,27 +200,27 @@ impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
         self.side.write(now);
     }
 
-    /// Whether another turn would get on without being woken, apart from newcomers.
+    /// Returns whether another turn would make progress without a wake, apart from newcomers.
     fn has_work(&self, now: Time) -> bool {
         self.finishing.is_none()
             && (self.side.has_work() || self.link.has_work(self.side.machine(), now))
     }
 
-    /// Sets the alarm; ready if its time has come already.
+    /// Sets the alarm. Ready if its time has already come.
     fn poll_alarm(&mut self) -> Poll<()> {
         let deadlines = [
             self.catch_up.put_off(self.side.next_timeout()),
             self.side.next_deadline(),
             self.link.next_deadline(),
         ];
-        // Once it is finished the machine is asked nothing more, so what it would want in time does not count.
+        // A finished machine is not asked for anything, so its deadlines no longer count.
         self.alarm.poll_set(
             self.finishing
                 .or_else(|| deadlines.into_iter().flatten().min()),
         )
     }
 
-    /// Closes everything once the machine is finished; ready when the backend has closed too, or has taken too long.
+    /// Closes everything once the machine has finished. Ready when the backend has closed, too, or has taken too long.
     fn poll_finish(&mut self, now: Time) -> Poll<()> {
         let until = match self.finishing {
             Some(until) => until,

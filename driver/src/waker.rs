@@ -1,17 +1,17 @@
-//! Wakers that say which of many sources is ready.
+//! Wakers that tell which of many sources is ready.
 //!
-//! A driver that owns a thousand streams in one future must not poll all of them to find the one that woke it. Each
-//! source gets a waker of its own that notes a token on a list that all of them share, and wakes the driver's task
-//! when the list becomes non-empty: once for a whole batch of ready sources.
+//! A driver that owns a thousand streams in one future must not poll all of them to find the one that woke it. Each source gets a waker of
+//! its own, which puts a token on a shared list and wakes the driver's task when the list becomes non-empty: once for a whole batch of
+//! ready sources.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// Names a source within one driver.
+/// Identifies a source within one driver.
 pub(crate) type Token = u32;
 
-/// The tokens that were woken since they were last taken, each at most once.
+/// The tokens woken since they were last taken, each at most once.
 #[derive(Default)]
 pub(crate) struct ReadyList {
     state: Mutex<State>,
@@ -20,12 +20,12 @@ pub(crate) struct ReadyList {
 #[derive(Default)]
 struct State {
     woken: Vec<Token>,
-    /// The driver's task; taken when it is woken, set again by its next turn.
+    /// The driver's task. Taken when it is woken, and set again by its next turn.
     task: Option<Waker>,
 }
 
 impl ReadyList {
-    /// Wakes go to `task` from now on.
+    /// Makes wakes go to `task` from now on.
     pub(crate) fn register(&self, task: &Waker) {
         let mut state = self.lock();
         match &mut state.task {
@@ -53,14 +53,14 @@ impl ReadyList {
                 None
             }
         };
-        // Outside of the lock: what a foreign waker does is not ours to know.
+        // Outside of the lock, since a foreign waker may do anything.
         if let Some(task) = task {
             task.wake();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A push or a swap leaves the list whole wherever a panic may strike, so poison says nothing.
+        // A push or a swap leaves the list consistent even if something panics, so poison has no meaning.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,13 +68,13 @@ impl ReadyList {
 /// The waker of one source.
 pub(crate) struct SourceWaker {
     token: Token,
-    /// Whether the token is on the list, or on the driver's own queue of work.
+    /// Whether the token is on the list, or on the driver's own work queue.
     queued: AtomicBool,
     ready: Arc<ReadyList>,
 }
 
 impl SourceWaker {
-    /// A waker that puts `token` on `ready`.
+    /// Creates a waker that puts `token` on `ready`.
     pub(crate) fn new(token: Token, ready: &Arc<ReadyList>) -> Arc<SourceWaker> {
         Arc::new(SourceWaker {
             token,
@@ -83,12 +83,12 @@ impl SourceWaker {
         })
     }
 
-    /// The driver is about to serve the source: a wake from now on counts anew.
+    /// Marks the source as served: a wake from now on counts again.
     pub(crate) fn serve(&self) {
         self.queued.store(false, Ordering::Release);
     }
 
-    /// The driver wants to put the token on its own queue. False if it is queued or woken already.
+    /// Marks the token as queued by the driver. Returns false if it is queued or woken already.
     pub(crate) fn queue(&self) -> bool {
         !self.queued.swap(true, Ordering::AcqRel)
     }
@@ -156,7 +156,7 @@ mod tests {
         let (a, b) = (SourceWaker::new(1, &ready), SourceWaker::new(2, &ready));
         a.wake_by_ref();
         assert_eq!(taken(&ready), [1]);
-        // The task was woken and has not registered again: it is bound to run, and finds the second token then.
+        // The task was woken and has not registered again, so it is bound to run and finds the second token then.
         b.wake_by_ref();
         ready.register(&Waker::from(Arc::clone(&task)));
         assert_eq!(taken(&ready), [2]);

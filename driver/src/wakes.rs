@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
-/// How often it was woken.
+/// The number of wakes.
 #[derive(Default)]
 pub(crate) struct Wakes(AtomicUsize);
 

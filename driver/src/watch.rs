@@ -1,8 +1,8 @@
-//! A stream whose peer is given up when it acknowledges nothing, and waited for while it only rests.
+//! A stream whose peer is given up when it acknowledges nothing, but not while it only has no room.
 //!
-//! Linux gives a peer up that leaves sent bytes without an acknowledgement (TCP_USER_TIMEOUT, RFC 5482). It also gives one up that
-//! acknowledges everything but has had no room for as long: a backend that rests would be reset, and megabytes lost. So what the drivers
-//! watch themselves is taken out of the system's hands.
+//! Linux gives up a peer that leaves sent bytes unacknowledged (TCP_USER_TIMEOUT, RFC 5482). It also gives up one that acknowledges
+//! everything but has had no room for as long. So a backend that stops reading would be reset, and megabytes lost. For the streams that the
+//! drivers watch, this task is taken over from the system.
 
 use std::ops::{Deref, DerefMut};
 use std::task::Context;
@@ -14,19 +14,19 @@ use voltlane_core::Time;
 use crate::io::{Channel, Written};
 use crate::{Acknowledgements, Stream};
 
-/// Looks at the acknowledgements within the time after which a peer is given up.
+/// The number of checks of the acknowledgements within the time after which a peer is given up.
 const LOOKS: u32 = 8;
-/// Repeated segments and questions that must have stayed without an answer: one may be lost on the way.
+/// The number of unanswered retransmissions and probes that are required: one may be lost on the way.
 const REPEATS: u32 = 2;
 
-/// What is watched of one stream, from the first write that something waits for.
+/// The state of watching one stream, from the first write that waits for something.
 struct Watch {
     timeout: Duration,
-    /// Since when the peer owes an answer, as far as it was seen.
+    /// Since when the peer owes an answer, as far as observed.
     since: Time,
-    /// Segments that the system had repeated by then, once it was asked.
+    /// The number of segments retransmitted by then, once it is known.
     repeated: Option<u32>,
-    /// The next look. `None` while nothing waits for the peer.
+    /// The next check. `None` while nothing waits for the peer.
     next_look: Option<Time>,
 }
 
@@ -48,7 +48,7 @@ impl Watch {
         }
     }
 
-    /// Whether the peer is to be given up, as far as `seen` says.
+    /// Returns whether the peer must be given up, judging by `seen`.
     fn judge(&mut self, now: Time, seen: Option<Acknowledgements>) -> bool {
         let Some(seen) = seen.filter(|seen| (seen.awaited | seen.questions | seen.unsent) > 0)
         else {
@@ -72,7 +72,7 @@ impl Watch {
     }
 }
 
-/// A [`Channel`] that is watched, where its stream lets it be.
+/// A [`Channel`] that is watched, if its stream supports it.
 pub(crate) struct WatchedChannel<S> {
     channel: Channel<S>,
     watch: Option<Watch>,
@@ -87,7 +87,7 @@ impl<S: Stream> WatchedChannel<S> {
         }
     }
 
-    /// Writes both parts in one call.
+    /// Writes both slices in one call.
     pub(crate) fn write(&mut self, cx: &mut Context<'_>, now: Time, output: [&[u8]; 2]) -> Written {
         let written = self.channel.write(cx, output);
         if let (Written::Bytes(_), Some(watch)) = (&written, &mut self.watch) {
@@ -96,12 +96,12 @@ impl<S: Stream> WatchedChannel<S> {
         written
     }
 
-    /// When [`is_given_up`](Self::is_given_up) is to be asked.
+    /// Returns when [`is_given_up`](Self::is_given_up) must be called.
     pub(crate) fn next_look(&self) -> Option<Time> {
         self.watch.as_ref().and_then(|watch| watch.next_look)
     }
 
-    /// Whether the peer is gone without a word: the stream is to be ended.
+    /// Returns whether the peer is gone without notice. The stream must then be ended.
     pub(crate) fn is_given_up(&mut self, now: Time) -> bool {
         let Some(watch) = &mut self.watch else {
             return false;
@@ -146,7 +146,7 @@ mod tests {
         Time::from_millis(1_000 * second)
     }
 
-    /// When a peer is given up, within an hour of looks, that the system says this of, second by second.
+    /// Returns when a peer is given up, within an hour of checks, if the system reports `seen` for each second.
     fn given_up(mut seen: impl FnMut(u64) -> Acknowledgements) -> Option<u64> {
         let mut watch = Watch::new(TIMEOUT);
         watch.handle_written(Time::ZERO);
@@ -167,7 +167,7 @@ mod tests {
     fn a_peer_that_left_bytes_without_an_acknowledgement_is_given_up_in_time() {
         let silent = |second: u64| Acknowledgements {
             awaited: 3,
-            // Once before all of this; then more and more rarely.
+            // Once before all of this, then more and more rarely.
             repeated: 1 + second.ilog2(),
             ..seconds(second + 100)
         };
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_answers_is_waited_for_however_long_it_has_no_room() {
-        // Every two minutes at last, and never more than one question without an answer, which the system asks again.
+        // Finally every two minutes, and never more than one unanswered probe, which the system repeats.
         let rests = |second: u64| Acknowledgements {
             unsent: 1_000,
             questions: u32::from(second % 120 > 60),

@@ -1,4 +1,4 @@
-//! The clients' streams: reading, writing and closing them for the edge.
+//! The clients' streams: reads, writes and closes them for the edge.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use crate::io::{Channel, Read, Written};
 use crate::waker::{SourceWaker, Token};
 use crate::{PeerEnd, Stream};
 
-/// Reads of one client in one turn: the second is the one that registers the waker.
+/// Reads of one client per turn. The second registers the waker.
 const READS_PER_TURN: usize = 2;
-/// Writes to one client in one turn: the first takes all, or the second registers the waker.
+/// Writes to one client per turn. The first writes everything, or the second registers the waker.
 const WRITES_PER_TURN: usize = 3;
 
-/// How long a stream is kept after its FIN went out. Closed at once, with bytes of the peer unread or still on their
-/// way, the system would answer them with a RST that can overtake what the peer has not read yet.
+/// How long a stream is kept after its FIN was sent. If it were closed at once, with bytes from the peer unread or in flight, the system
+/// would answer them with a RST that can overtake what the peer has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
-/// Places in the table that are kept for the next clients.
+/// Entries of the table that stay allocated for future clients.
 const KEPT_CAPACITY: usize = 1_024;
-/// How often streams that are not read, for want of room at the backend, are asked whether their clients have left.
+/// How often streams that are not read, for lack of room at the backend, are checked for a peer that has left.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
-/// How many of them are asked at a time, the others the next time: about two milliseconds.
+/// How many of them are checked at a time, which takes about two milliseconds. The others follow next time.
 const ASKED_AT_ONCE: usize = 4_096;
-/// How many streams linger; beyond it the oldest goes early.
+/// The maximum number of lingering streams. Beyond it the oldest is closed early.
 const LINGERING_MAX: usize = 256;
 
 struct Client<S> {
@@ -35,20 +35,20 @@ struct Client<S> {
     channel: Channel<S>,
     source: Arc<SourceWaker>,
     waker: Waker,
-    /// The edge wanted no bytes when the stream was last looked at, so its waker is not registered for reading.
+    /// Whether the edge wanted no bytes at the last check. Then the waker is not registered for reading.
     read_paused: bool,
-    /// It stands in the list of those that are not read.
+    /// Whether it is in the list of streams that are not read.
     listed: bool,
-    /// A write waits for the waker.
+    /// Whether a write waits for the waker.
     write_blocked: bool,
 }
 
-/// The table of streams, by [`ConnKey::index`], which is each one's token as well.
+/// The table of streams, by [`ConnKey::index`], which is also each stream's token.
 pub(super) struct Clients<S> {
     table: Vec<Option<Client<S>>>,
-    /// Those that are not read, and some that were not: no waker is registered that would tell of their end. Each stands in it once.
+    /// Streams that are not read, and some that are read again: no waker is registered that would report their end. Each is listed once.
     paused: VecDeque<ConnKey>,
-    /// When they are asked for their end.
+    /// When they are next checked for their end.
     asks_at: Option<Time>,
     lingering: VecDeque<(Time, Channel<S>)>,
 }
@@ -63,7 +63,7 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// Takes a stream that was accepted; it is read in the next turn.
+    /// Adds an accepted stream. It is read in the next turn.
     pub(super) fn insert(&mut self, key: ConnKey, stream: S, work: &mut Work) {
         let index = key.index();
         let token = Token::try_from(index)
@@ -85,7 +85,7 @@ impl<S: Stream> Clients<S> {
         });
     }
 
-    /// Reads what has arrived of a client that may be about to be replaced; its end is left to be found again.
+    /// Reads what has arrived from a client that may be about to be replaced. Its end is left to be found later.
     fn read_out(
         &mut self,
         key: ConnKey,
@@ -122,7 +122,8 @@ impl<S: Stream> Clients<S> {
         work.queue(&client.source, token);
     }
 
-    /// Serves a client whose token was woken or queued: reads it once, and notes a write that may get on. How many bytes it read.
+    /// Serves a client whose token was woken or queued: reads it once, and records a write that may proceed. Returns the number of bytes
+    /// read.
     pub(super) fn handle_ready(
         &mut self,
         token: Token,
@@ -165,7 +166,7 @@ impl<S: Stream> Clients<S> {
                     taken += bytes;
                     edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
                     if bytes == budget {
-                        // There may be more, which waits until the others had their turn.
+                        // There may be more, which waits until the others have had their turn.
                         break;
                     }
                     continue;
@@ -179,7 +180,7 @@ impl<S: Stream> Clients<S> {
         taken
     }
 
-    /// Serves a client that the edge has something for: output, an end, or the wish for more bytes.
+    /// Serves a client for which the edge has output, an end, or a wish for more bytes.
     pub(super) fn serve(&mut self, key: ConnKey, edge: &mut Edge, now: Time, work: &mut Work) {
         let index = key.index();
         let Some(Some(client)) = self.table.get_mut(index) else {
@@ -224,7 +225,7 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// Takes a client out that goes on at another shard.
+    /// Removes a client that continues at another shard.
     pub(super) fn depart(&mut self, key: ConnKey) -> Option<S> {
         let index = key.index();
         match self.table.get(index) {
@@ -235,7 +236,7 @@ impl<S: Stream> Clients<S> {
             .map(|client| client.channel.into_stream())
     }
 
-    /// Closes every stream: the edge has ended.
+    /// Closes every stream, since the edge has ended.
     pub(super) fn close_all(&mut self, edge: &mut Edge, now: Time) {
         for index in 0..self.table.len() {
             if let Some(client) = self.table[index].take() {
@@ -246,13 +247,13 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// When the oldest lingering stream is to go, or those that are not read are asked.
+    /// Returns when the oldest lingering stream is closed, or the unread ones are checked.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let lingers_until = self.lingering.front().map(|(until, _)| *until);
         [lingers_until, self.asks_at].into_iter().flatten().min()
     }
 
-    /// Drops streams that lingered long enough, and finds out who left unread.
+    /// Drops streams that have lingered long enough, and finds unread ones whose client has left.
     pub(super) fn handle_time(&mut self, edge: &mut Edge, now: Time) {
         if self.asks_at.is_some_and(|at| at <= now) {
             self.ask_for_ends(edge, now);
@@ -266,7 +267,7 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// Tells the edge which of those that are not read have ended, a bounded number of them.
+    /// Checks a bounded number of unread streams, and tells the edge which have ended.
     fn ask_for_ends(&mut self, edge: &mut Edge, now: Time) {
         for _ in 0..self.paused.len().min(ASKED_AT_ONCE) {
             let Some(key) = self.paused.pop_front() else {
@@ -299,14 +300,14 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// Drops all streams that linger, having read what they hold so that their end is not a RST if it can be helped.
+    /// Drops all lingering streams. Reads what they hold first, so that they end without a RST if possible.
     pub(super) fn finish(&mut self, buffer: &mut [u8]) {
         for (_, mut channel) in self.lingering.drain(..) {
             let _ = channel.read(&mut Context::from_waker(Waker::noop()), buffer);
         }
     }
 
-    /// Takes a client out. The table gives its memory back after a crowd has left.
+    /// Removes a client. The table shrinks after many clients have left.
     fn remove(&mut self, index: usize) -> Option<Client<S>> {
         let removed = self.table.get_mut(index)?.take();
         while let Some(None) = self.table.last() {

@@ -1,4 +1,4 @@
-//! The driver of an edge: one future that owns the machine and everything it serves.
+//! The driver of an edge: one future that owns the machine and all of its streams.
 
 mod clients;
 mod neighbours;
@@ -24,69 +24,71 @@ use crate::turn::{Side, Turns};
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Connector, Listener, Stream, Timer};
 
-/// Clients read in one turn, before the backend is written to.
+/// Clients read per turn, before the backend is written to.
 const CLIENTS_PER_TURN: usize = 512;
-/// Bytes after which no other client is read in one turn: what was read is handed on while it is in the processor's cache.
+/// The number of bytes after which no further client is read in a turn: they are passed on while they are in the processor's cache.
 const CLIENT_BYTES_PER_TURN: usize = 64 * 1024;
-/// Clients written to in one turn.
+/// Clients written to per turn.
 const WRITES_PER_TURN: usize = 1_024;
-/// Connections accepted in one poll: old work goes before new.
+/// Connections accepted per poll: existing work comes before new work.
 const ACCEPTS_PER_POLL: usize = 64;
-/// Connections taken from other shards in one turn.
+/// Connections taken over from other shards per turn.
 const HANDOVERS_PER_TURN: usize = 64;
 
-/// Serves an [`Edge`]: accepts clients from a listener, keeps the link to the backend, moves the bytes.
+/// Drives an [`Edge`]: accepts clients from a listener, keeps the link to the backend, and moves the bytes.
 ///
-/// It is a future, to be run as one task, and ends after [`EdgeHandle::shutdown`]. It decides nothing: who is let in,
-/// who is read, what is written and when to close is asked of the [`Edge`]. Each poll takes turns of a fixed order:
+/// It is a future to be run as one task, and ends after [`EdgeHandle::shutdown`]. It decides nothing: it asks the [`Edge`] which clients to
+/// admit and read, what to write, and when to close. Each poll takes turns with a fixed order:
 ///
-/// 1. every client that was woken is read once (up to 512 and 64 KiB, the others wait for the next turn);
-/// 2. the link is read; 3. time is handled, half a second later where the process stood still; 4. new clients are accepted, and those that other shards handed over taken (up to 64);
-/// 5. the link is dialled or dropped, and written to, once for all that came in;
-/// 6. every client with something to say is written to, once, or closed.
+/// 1. Every client that was woken is read once (up to 512 and 64 KiB, the others wait for the next turn).
+/// 2. The link is read.
+/// 3. Time is handled, half a second later if the process was suspended.
+/// 4. New clients are accepted, and those handed over by other shards are taken (up to 64).
+/// 5. The link is dialled or dropped, and written to, once for everything that arrived.
+/// 6. Every client with output is written to, once, or closed.
 ///
-/// So the cost of a turn depends on who is ready, not on who is connected, and one client's flood holds the others up
-/// by one read. An idle client costs its stream and about 100 bytes.
+/// So the cost of a turn depends on which clients are ready, not on how many are connected, and one client's flood delays the others by one
+/// read. An idle client costs its stream and about 100 bytes.
 ///
-/// Its streams must not be throttled per task, as tokio's cooperative budget does: a task that serves a thousand
-/// streams would starve. See `voltlane_tokio::serve`.
+/// Its streams must not be throttled per task, as tokio's cooperative budget does: a task that serves a thousand streams would starve. See
+/// `voltlane_tokio::serve`.
 pub struct EdgeDriver<L: Listener, C: Connector, T: Timer>(Turns<Clientele<L>, C, T>);
 
-/// Asks an [`EdgeDriver`] to end, or to go on with another configuration.
+/// Asks an [`EdgeDriver`] to shut down or to change its configuration.
 pub type EdgeHandle = Handle<EdgeConfig>;
 
 impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
-    /// A driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
+    /// Creates a driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
     pub fn new(edge: Edge, listener: L, connector: C, timer: T) -> Self {
         let ready = Arc::<ReadyList>::default();
         let clientele = Clientele::new(edge, listener, &ready);
         EdgeDriver(Turns::new(clientele, ready, connector, timer))
     }
 
-    /// Takes clients from `listener` as well, as for a name with several addresses. Listeners take turns, and the limits hold for all of
-    /// them together.
+    /// Adds another listener, as for a name with several addresses. Listeners take turns, and the limits apply to all of them together.
     #[must_use]
     pub fn listening_at(mut self, listener: L) -> Self {
         self.0.side_mut().acceptors.push(listener);
         self
     }
 
-    /// The same for one of several shards, whose machines are made by
-    /// [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards) and whose connectors come from a
-    /// [`TrunkDriver`](crate::TrunkDriver): claims of another shard's sessions go there.
+    /// Makes this the driver of one of several shards.
+    ///
+    /// Their machines are created by [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards), and their connectors come from
+    /// a [`TrunkDriver`](crate::TrunkDriver). Claims of another shard's sessions are handed over to it.
     #[must_use]
     pub fn beside(mut self, neighbours: Neighbours<L::Stream>) -> Self {
         self.0.side_mut().meet(neighbours);
         self
     }
 
-    /// The way to end it.
+    /// Returns a handle to shut it down.
     #[must_use]
     pub fn handle(&self) -> EdgeHandle {
         self.0.handle()
     }
 
-    /// The machine, for its counters.
+    /// Returns the machine, for its counters.
     #[must_use]
     pub fn edge(&self) -> &Edge {
         self.0.side().machine()
@@ -101,7 +103,7 @@ impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
     }
 }
 
-/// An edge and its clients: those that are connected, those that come, and those that other shards hand over.
+/// An edge and its clients: connected, arriving, and handed over by other shards.
 struct Clientele<L: Listener> {
     edge: Edge,
     clients: Clients<L::Stream>,
@@ -110,12 +112,12 @@ struct Clientele<L: Listener> {
     accept_waker: Waker,
     neighbours: Option<Neighbours<L::Stream>>,
     mailbox_source: Arc<SourceWaker>,
-    /// A neighbour may have left connections; else the mailbox waits for its waker.
+    /// Whether a neighbour may have left connections. If not, the mailbox waits for its waker.
     has_mail: bool,
-    /// A listener may have a connection; else all wait for their waker.
+    /// Whether a listener may have a connection. If not, all listeners wait for their wakers.
     acceptable: bool,
     work: Work,
-    /// The edge has more clients to be served than a turn takes.
+    /// Whether the edge has more clients to serve than fit in a turn.
     more_to_serve: bool,
 }
 
@@ -155,7 +157,7 @@ impl<L: Listener> Clientele<L> {
                 Poll::Pending => {
                     self.acceptable = false;
                     if acceptors.rests_until().is_some() {
-                        // Out of something that they may be holding.
+                        // The missing resource may be one that lingering streams hold.
                         self.clients.finish(buffer);
                     }
                 }
@@ -193,7 +195,7 @@ impl<L: Listener> Clientele<L> {
         }
     }
 
-    /// Brings a client to the shard that has its session.
+    /// Hands a client over to the shard that has its session.
     fn hand_over(&mut self, key: ConnKey, now: Time) {
         let Some(handover) = self.edge.take_handover(now, key) else {
             return;
@@ -224,9 +226,9 @@ impl<L: Listener> Clientele<L> {
         }
     }
 
-    /// Serves each client that the edge lists, and those whose blocked writes may get on.
+    /// Serves each client that the edge lists, and those whose blocked writes may proceed.
     fn serve_clients(&mut self, now: Time) {
-        // Served clients may be put back: those wait for the next turn.
+        // Served clients may be put back. Those wait for the next turn.
         let unblocked = self.work.unblocked.len();
         for at in 0..unblocked {
             let key = self.work.unblocked[at];
@@ -308,8 +310,8 @@ impl<L: Listener> Side for Clientele<L> {
         }
     }
 
-    /// Clients are accepted in the first turn of a poll only: between two polls the runtime finds out who of them has spoken, and that
-    /// counts before those who are yet to come.
+    /// Clients are accepted only in the first turn of a poll. Between two polls the runtime finds out which of them have sent something,
+    /// and these come before new ones.
     fn admit(&mut self, now: Time, first: bool, buffer: &mut [u8]) {
         self.clients.handle_time(&mut self.edge, now);
         if first {

@@ -1,4 +1,4 @@
-//! The other shards of the process: a claim of theirs goes there with its stream (SPEC 9.9).
+//! The other shards of the process: a claim of one of their sessions is handed over with its stream (SPEC 9.9).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use voltlane_core::edge::Handover;
 
 use crate::Stream;
 
-/// Hand-overs that wait for one shard; one more is turned away.
+/// The maximum number of hand-overs that wait for one shard. Further ones are turned away.
 const WAITING_MAX: usize = 1_024;
 
-/// What a shard is to its neighbours: a place where they leave connections for it. See [`EdgeDriver::beside`](crate::EdgeDriver::beside).
+/// A shard's mailbox, where its neighbours leave connections for it. See [`EdgeDriver::beside`](crate::EdgeDriver::beside).
 pub struct Neighbours<S: Stream> {
     own: ShardId,
     mailboxes: Arc<[Mutex<Mailbox<S>>]>,
@@ -23,18 +23,18 @@ struct Mailbox<S: Stream> {
     owner: Owner,
 }
 
-/// The shard that a mailbox is for.
+/// The shard that owns a mailbox.
 enum Owner {
-    /// It has yet to begin. The port is open before all shards serve, so that others may have something for it already.
+    /// It has not begun yet. The port opens before all shards serve, so others may already have something for it.
     Awaited,
     /// It is woken when something was left.
     Listening(Waker),
-    /// It takes nothing any more.
+    /// It accepts nothing any more.
     Ended,
 }
 
 impl<S: Stream> Neighbours<S> {
-    /// One for each of so many shards, the first for shard 0.
+    /// Creates the neighbours of `shards` shards, the first for shard 0.
     #[must_use]
     pub fn of(shards: u8) -> Vec<Neighbours<S>> {
         let mailbox = || {
@@ -52,7 +52,7 @@ impl<S: Stream> Neighbours<S> {
             .collect()
     }
 
-    /// From now on `waker` is woken for connections that are left here; at once if some were before.
+    /// Registers `waker` for connections that are left here. It is woken at once if there are some already.
     pub(super) fn listen(&self, waker: &Waker) {
         let Some(mut mailbox) = self.mailbox(self.own) else {
             return;
@@ -65,7 +65,7 @@ impl<S: Stream> Neighbours<S> {
         }
     }
 
-    /// Leaves a connection for its shard; given back if that does not take it.
+    /// Leaves a connection for its shard. Returns it if the shard does not accept it.
     pub(super) fn send(&self, handover: Handover, parcel: S::Parcel) -> Result<(), Handover> {
         let Some(mut mailbox) = self.mailbox(handover.shard()) else {
             return Err(handover);
@@ -86,20 +86,20 @@ impl<S: Stream> Neighbours<S> {
         Ok(())
     }
 
-    /// The next connection that was left here.
+    /// Takes the next connection that was left here.
     pub(super) fn receive(&self) -> Option<(Handover, S::Parcel)> {
         self.mailbox(self.own)?.waiting.pop_front()
     }
 
     fn mailbox(&self, shard: ShardId) -> Option<MutexGuard<'_, Mailbox<S>>> {
         let mailbox = self.mailboxes.get(usize::from(shard.as_u8()))?;
-        // A push or a pop leaves the queue whole wherever a panic may strike.
+        // A push or a pop leaves the queue consistent even if something panics.
         Some(mailbox.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl<S: Stream> Drop for Neighbours<S> {
-    /// What was left and not taken is closed.
+    /// Connections that were left and not taken are closed.
     fn drop(&mut self) {
         if let Some(mut mailbox) = self.mailbox(self.own) {
             mailbox.owner = Owner::Ended;
@@ -124,7 +124,7 @@ mod tests {
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    /// A claim at shard 0 of an id of shard 1.
+    /// Creates a claim at shard 0 of an id of shard 1.
     fn handover() -> Handover {
         let config = EdgeConfig {
             shards: 2,

@@ -1,4 +1,4 @@
-//! What is to be done next: the tokens that were woken, and those that a turn put back.
+//! The work to do next: tokens that were woken, and those that a turn put back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use voltlane_core::edge::ConnKey;
 use crate::turn::OWN;
 use crate::waker::{ReadyList, SourceWaker, Token};
 
-/// Tokens of what is not a client, from the top down; clients' are dense, from 0 up.
+/// Tokens of sources other than clients, from the top down. Clients' tokens are dense, from 0 up.
 pub(super) const LISTENER: Token = OWN;
 pub(super) const MAILBOX: Token = OWN - 1;
 
-/// The work of the turns to come.
+/// The work of the coming turns.
 pub(super) struct Work {
     ready: Arc<ReadyList>,
-    /// Clients to read, first come first served.
+    /// Clients to read, in order of arrival.
     clients: VecDeque<Token>,
-    /// Clients whose writes may get on.
+    /// Clients whose writes may proceed.
     pub(super) unblocked: Vec<ConnKey>,
 }
 
@@ -39,24 +39,24 @@ impl Work {
         self.clients.push_back(token);
     }
 
-    /// Queues a client that is to be read again, unless it is queued.
+    /// Queues a client that is to be read again, unless it is already queued.
     pub(super) fn queue(&mut self, source: &SourceWaker, token: Token) {
         if source.queue() {
             self.clients.push_back(token);
         }
     }
 
-    /// The next client to read.
+    /// Takes the next client to read.
     pub(super) fn next_client(&mut self) -> Option<Token> {
         self.clients.pop_front()
     }
 
-    /// How many clients wait to be read.
+    /// Returns the number of clients that wait to be read.
     pub(super) fn waiting(&self) -> usize {
         self.clients.len()
     }
 
-    /// Whether anything waits.
+    /// Returns whether there is no work.
     pub(super) fn is_empty(&self) -> bool {
         self.clients.is_empty() && self.unblocked.is_empty()
     }
