@@ -1,4 +1,4 @@
-//! What one stranger may cost. (SPEC 10.6; loopback is exempt by default, here it is not)
+//! The damage that one stranger can do. (SPEC 10.6; loopback is exempt by default, but not here)
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,19 +8,19 @@ use voltlane_core::ClientId;
 
 use super::{METRICS, rig};
 
-/// Loopback is a source like any other.
+/// Makes loopback a source like any other.
 const NO_EXEMPTION: &str = "limits.exempt = []\n";
 
-/// Whether the edge takes a new connection, that is answers it.
+/// Returns the connection if the edge accepts it, which shows by an answer.
 fn is_taken(edge: std::net::SocketAddr) -> Option<Frames> {
     let mut frames = Frames::connect(edge);
     let hello = [2, 0, 0, 0, 1, 2];
-    // A connection that was turned away may be gone already.
+    // A connection that was turned away may already be gone.
     let _ = frames.try_write(&hello);
     matches!(frames.incoming(), Incoming::Body(_)).then_some(frames)
 }
 
-/// The point by which secp256k1 is generated, compressed: a public key like any other.
+/// The generator of secp256k1, compressed: a valid public key.
 const ANY_KEY: [u8; 33] = [
     0x02, 0x79, 0xbe, 0x66, 0x7e, 0xf9, 0xdc, 0xbb, 0xac, 0x55, 0xa0, 0x62, 0x95, 0xce, 0x87, 0x0b,
     0x07, 0x02, 0x9b, 0xfc, 0xdb, 0x2d, 0xce, 0x28, 0xd9, 0x59, 0xf2, 0x81, 0x5b, 0x16, 0xf8, 0x17,
@@ -39,13 +39,13 @@ fn connections_of_one_source_are_bounded_even_when_all_come_at_once() {
         .filter_map(|attempt| attempt.join().expect("no panic"))
         .collect();
     assert_eq!(taken.len(), 5);
-    // The places come back with the connections.
+    // The places are free again once the connections have ended.
     for frames in taken {
         let mut frames = frames;
         frames.finish();
         frames.expect_fin();
     }
-    // A client hears of the end a little before its place is free.
+    // A client sees the end a little before its place is free.
     let begin = Instant::now();
     while is_taken(address).is_none() {
         assert!(begin.elapsed() < PATIENCE, "no place comes back");
@@ -76,13 +76,13 @@ fn the_pace_of_one_source_is_bounded_and_recovers() {
 fn from_a_source_that_sends_nonsense_few_begin_and_all_come_back() {
     let mut rig = rig(NO_EXEMPTION);
     let mut client = rig.join();
-    // Ten seconds for each bad frame; from fifteen on they act.
+    // Each bad frame costs ten seconds, and penalties act from fifteen on.
     for _ in 0..3 {
         let mut frames = Frames::connect(rig.address());
         let _ = frames.try_write(&[0xff; 8]);
         frames.expect_closed();
     }
-    // A second has room for one.
+    // One session per second may begin.
     let mut newcomers: Vec<_> = (0..10).map(|_| Frames::connect(rig.address())).collect();
     for newcomer in &mut newcomers {
         let _ = newcomer.try_write(&[2, 0, 0, 0, 1, 2, 35, 0, 0, 0, 2, 33]);
@@ -94,7 +94,7 @@ fn from_a_source_that_sends_nonsense_few_begin_and_all_come_back() {
     };
     let begun = newcomers.into_iter().map(begins).filter(|begun| *begun);
     assert!(begun.count() < 10);
-    // Whoever is connected stays so, and whoever was comes back.
+    // Connected clients stay connected, and earlier ones can resume.
     rig.round_trip(&mut client, b"undisturbed");
     let session = client.leave();
     let mut client = rig.resume(session);
@@ -118,7 +118,7 @@ fn what_is_only_reported_is_taken() {
     assert_eq!(taken.len(), 10);
 }
 
-/// Strangers that say nothing hold three quarters of the places; who comes back still gets in.
+/// Silent strangers hold three quarters of the places, but clients that come back are still admitted.
 #[test]
 fn half_open_connections_leave_room_for_those_who_come_back() {
     let mut rig = rig("limits.max_half_open = 8\n");
@@ -126,13 +126,14 @@ fn half_open_connections_leave_room_for_those_who_come_back() {
     let mut silent: Vec<_> = (0..20).map(|_| Frames::connect(rig.address())).collect();
     let mut client = rig.resume(session);
     rig.round_trip(&mut client, b"back");
-    // The one that was silent for longest has made room.
+    // The connection that was silent for longest has made room.
     silent[0].expect_closed();
     let mut newcomer = Client::join(rig.address());
     rig.round_trip(&mut newcomer, b"new");
 }
 
-/// Strangers that claim an id and say nothing more hold three quarters of the places; newcomers get in, and who comes back.
+/// Strangers that claim an id and then stall hold three quarters of the places, but newcomers and clients that come back are still
+/// admitted.
 #[test]
 fn claims_that_stall_leave_room_for_newcomers_and_for_those_who_come_back() {
     let mut rig = rig("limits.max_half_open = 8\n");
@@ -162,7 +163,8 @@ fn connections_that_never_speak_are_closed_at_the_deadline_and_the_edge_is_as_be
     rig.fence();
 }
 
-/// Descriptors run out: whoever is connected stays, nobody spins, and when there are descriptors again all is as before. (BAD-INPUT G8)
+/// When descriptors run out, connected clients stay, nothing spins, and once there are descriptors again everything works as before.
+/// (BAD-INPUT G8)
 #[test]
 fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     let backend = conformance::Backend::bind();
@@ -189,12 +191,12 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     }
     let busy = rig.edge.cpu_time();
     let mut last = silent;
-    // The first of them were accepted and time out.
+    // The first of them were accepted, and time out.
     last[0].expect_closed();
     let spent = rig.edge.cpu_time() - busy;
     assert!(spent < Duration::from_millis(500), "{spent:?} for waiting");
     drop(last);
-    // The edge learns one by one that they are gone; who comes in the meantime may still be turned away.
+    // The edge learns one by one that they are gone. Meanwhile a new connection may still be turned away.
     let begin = Instant::now();
     let mut newcomer = loop {
         if let Some(frames) = is_taken(rig.address()) {
@@ -209,7 +211,7 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     rig.stop();
 }
 
-/// Their sockets are not read while the backend takes nothing, so neither is their end.
+/// While the backend takes nothing, their sockets are not read, and so neither are their ends.
 #[test]
 fn who_leaves_while_the_backend_rests_gives_a_place_back_and_loses_nothing() {
     const KEPT: u64 = 40;
@@ -262,7 +264,7 @@ fn who_leaves_while_the_backend_rests_gives_a_place_back_and_loses_nothing() {
             }
         })
         .collect();
-    // What the orderly ones had said is all there when the backend goes on.
+    // Everything from clients that ended in order arrives once the backend continues.
     let mut heard: Vec<Vec<Vec<u8>>> = vec![Vec::new(); left.len()];
     let mut of_loud = 0;
     while of_loud < 300
@@ -285,7 +287,7 @@ fn who_leaves_while_the_backend_rests_gives_a_place_back_and_loses_nothing() {
     rig.stop();
 }
 
-/// Clients that hold memory, gone again, round after round: the edge does not grow.
+/// Clients that hold memory come and go, round after round, and the edge does not grow.
 #[test]
 fn memory_comes_back_after_an_attack() {
     let mut rig = rig(&format!("{METRICS}clients.stale_timeout_secs = 0\n"));
@@ -308,11 +310,11 @@ fn memory_comes_back_after_an_attack() {
         assert_eq!(metrics.sum("voltlane_connections"), 0);
         rig.edge.resident_bytes()
     };
-    // An allocator may keep what it was given once, for each shard as much as it had at most; it must not want more each time.
+    // An allocator may keep for each shard as much as it once had at most. It must not grow with every round.
     let settled = [(); 6].map(|()| round()).into_iter().max();
     let settled = settled.expect("six rounds");
     let last = [(); 3].map(|()| round())[2];
-    // What one client held is 512 KiB, so a leak of a few of them would show.
+    // Each client held 512 KiB, so a leak of a few of them would show.
     assert!(
         last < settled + (4 << 20),
         "{settled} bytes, {last} in the end"

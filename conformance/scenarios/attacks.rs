@@ -1,7 +1,7 @@
-//! Strangers who try to be somebody else. (SPEC 5; the published edge fails most of these)
+//! Strangers who try to take over somebody else's session. (SPEC 5; the published edge fails most of these)
 //!
-//! Each attack is made on a session that is away, with a packet waiting for it, and on one that is connected. Afterwards
-//! the owner finds everything as it was, and the backend has heard nothing.
+//! Each attack is made on a session that is away, with a packet waiting for it, and on one that is connected. Afterwards the owner finds
+//! everything unchanged, and the backend has received nothing.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::{HEALING, rig};
 /// The reply delay. (SPEC 5.1(b))
 const REPLY_DELAY: Duration = Duration::from_millis(1);
 
-/// Lets an attack run on a session away and on one connected, and shows that it changed nothing.
+/// Runs an attack on a session that is away and on one that is connected, and checks that it changed nothing.
 fn withstand(attack: impl Fn(&mut Rig, &Session)) {
     let mut rig = rig(HEALING);
     let session = rig.join().leave();
@@ -60,7 +60,7 @@ fn responses_of_every_length_but_the_right_one() {
             let mut response = session.response_to(&challenged.challenge);
             response.extend(bytes_of(1, 200));
             let mut frames = challenged.respond(&response[..length]);
-            // Above the limit of a handshake frame it ends at the length already.
+            // A frame above the handshake limit ends the connection at its length.
             frames.expect_closed();
         }
     });
@@ -87,7 +87,7 @@ fn a_good_response_used_again() {
     let mut owner = challenged.respond(&response);
     assert_eq!(owner.incoming(), Incoming::Body(vec![0]));
     rig.link.expect_resumed(session.id);
-    // While its owner is connected, and after.
+    // While its owner is connected, and afterwards.
     session.claim(rig.address()).respond(&response).expect_fin();
     owner.finish();
     owner.expect_fin();
@@ -113,7 +113,7 @@ fn the_response_of_another_session() {
         let own = stranger.claim(rig.address());
         let response = stranger.response_to(&own.challenge);
         session.claim(rig.address()).respond(&response).expect_fin();
-        // Whatever the stranger seals under its own key.
+        // Anything that the stranger seals with its own key.
         let mut sealed = Vec::new();
         let key = stranger.shared_key();
         key.seal_with_nonce(&random::<32>(), &random(), &mut sealed);
@@ -124,7 +124,7 @@ fn the_response_of_another_session() {
 #[test]
 fn nothing_sealed_but_the_challenge_itself() {
     withstand(|rig, session| {
-        // Who had the key but not the challenge: every length of content that makes 72 bytes is wrong but the right one.
+        // With the key but without the challenge, every content that makes 72 bytes is wrong except the right one.
         for plain in [[0; 32], random()] {
             let mut sealed = Vec::new();
             let key = session.shared_key();
@@ -157,7 +157,7 @@ fn a_response_before_the_challenge_came() {
         let mut bytes = handshake::encoded(Handshake::ClientId(session.id));
         bytes.extend(handshake::encoded(Handshake::ChallengeResponse(&response)));
         frames.write(&bytes);
-        // Whether the Challenge still goes out or not, the answer is the same for all ids: an end in order.
+        // Whether or not the Challenge is still sent, the answer is the same for all ids: an orderly end.
         let (bodies, end) = frames.rest();
         assert!(bodies.len() <= 1, "{bodies:?}");
         assert_eq!(end, Incoming::Fin { unfinished: 0 });
@@ -188,7 +188,7 @@ fn a_claim_that_stalls_does_not_lock_the_owner_out() {
     let session = rig.join().leave();
     let mut stalled = session.claim(rig.address());
     let mut owner = rig.resume(session.clone());
-    // The stalled one is answered with a wrong proof, which harms nobody.
+    // The stalled attempt gets a wrong response, which has no effect.
     let mut sealed = Vec::new();
     session
         .shared_key()
@@ -200,7 +200,7 @@ fn a_claim_that_stalls_does_not_lock_the_owner_out() {
     rig.round_trip(&mut owner, b"back");
 }
 
-/// However many claims of one session are open: each has its own challenge, and the oldest is as good as the newest.
+/// However many claims of one session are open, each has its own challenge, and the oldest is as good as the newest.
 #[test]
 fn no_claim_makes_another_ones_challenge_worthless() {
     let mut rig = rig("");
@@ -246,7 +246,7 @@ fn an_id_that_names_no_session_looks_like_a_wrong_proof() {
             assert_eq!(challenged.challenge.len(), 72, "{id}");
             challenged.respond(&response).expect_fin();
         }
-        // A decoy that is sent back is refused as well.
+        // An echoed decoy is refused as well.
         let challenged = Challenged::claim(Frames::connect(rig.address()), id);
         let reflected = challenged.challenge.clone();
         challenged.respond(&reflected).expect_fin();
@@ -255,7 +255,7 @@ fn an_id_that_names_no_session_looks_like_a_wrong_proof() {
         let challenge = gone.claim(rig.address()).challenge;
         assert!(gone.shared_key().open(&challenge).is_err(), "a decoy");
     }
-    // The edge counts from its look at the clock, after which it may have been stopped before it read the claim: once, not twice.
+    // The edge counts from its reading of the clock, after which it may be suspended before it reads the claim: once, but not twice.
     assert!(early.len() <= 1, "{early:?}");
     rig.fence();
 }
@@ -275,7 +275,7 @@ fn guessing_ids_finds_nothing_and_disturbs_nobody() {
     rig.fence();
 }
 
-/// Attempts do not prolong the time in which a session may come back: it expires under a hail of them.
+/// Attempts do not extend a session's deadline: it expires while many are made.
 #[test]
 fn attempts_do_not_touch_the_timer() {
     let mut rig = rig("clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 0\n");

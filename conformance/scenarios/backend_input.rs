@@ -8,12 +8,12 @@ use voltlane_core::link::tagged::Flag;
 
 use super::{HEALING, METRICS, rig};
 
-/// A body of this flag.
+/// Returns a body with this flag.
 fn body(id: ClientId, flag: u8, data: &[u8]) -> Vec<u8> {
     [&id.as_u64().to_le_bytes()[..], &[flag], data].concat()
 }
 
-/// Shows that the link is as it was: what is sent next arrives, and nothing before it either way.
+/// Checks that the link is not affected: the next packet arrives in both directions, with nothing before it.
 #[track_caller]
 fn unimpressed(rig: &mut Rig, client: &mut Client) {
     rig.link.send(client.id(), b"next");
@@ -95,7 +95,7 @@ fn a_length_above_the_limit_costs_the_link_and_nothing_else() {
         rig.link = rig.backend.accept();
         rig.round_trip(&mut client, b"after");
     }
-    // The limit itself is no error.
+    // A frame of exactly the limit is accepted.
     let largest = bytes_of(3, 8 << 20);
     rig.link.send(client.id(), &largest);
     client.expect(&largest);
@@ -119,7 +119,7 @@ fn answers_to_packets_for_nobody_are_bounded_in_rate() {
     let answers = rig.packets_so_far();
     let secs = begin.elapsed().as_secs() + 1;
     let count = answers.len() as u64;
-    // All of them are at one shard, which has its part of the rate.
+    // All of them are at one shard, which has a part of the rate.
     let burst = 1_000 / rig.edge.shards() as u64;
     assert!(count >= burst, "the first ones are answered, not {count}");
     assert!(count <= 1_000 + 1_000 * secs, "{count} in {secs} s");

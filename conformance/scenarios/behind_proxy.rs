@@ -1,4 +1,4 @@
-//! An edge behind a proxy that says where clients are from. (SPEC 10.7)
+//! An edge behind a proxy that names its clients' addresses. (SPEC 10.7)
 
 use conformance::{Client, Frames, handshake};
 
@@ -15,7 +15,7 @@ const BINARY: &[u8] =
 
 #[test]
 fn a_client_joins_and_comes_back_behind_headers_of_both_versions() {
-    // IPv4 written as IPv6 is the same network.
+    // IPv4-mapped IPv6 is the same network.
     let config = BEHIND_LOOPBACK.replace("127.0.0.0/8", "::ffff:127.0.0.0/104");
     let mut rig = rig(&config);
     let line = b"PROXY TCP4 198.51.100.7 203.0.113.1 40000 1\r\n";

@@ -1,4 +1,4 @@
-//! The cases of `sim/cases` through real sockets: those that need no virtual time, no foreign addresses and no look inside.
+//! The cases of `sim/cases` through real sockets, except those that need virtual time, foreign addresses or a look inside.
 
 use conformance::cases::{all, play};
 

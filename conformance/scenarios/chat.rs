@@ -1,4 +1,4 @@
-//! The chat of the examples, with three people.
+//! The chat example with three people.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -6,7 +6,7 @@ use std::thread;
 
 use conformance::{Client, Edge, PATIENCE};
 
-/// The example on a thread of its own.
+/// Runs the example on a thread of its own.
 fn chat() -> SocketAddr {
     let (sender, bound) = mpsc::channel();
     thread::spawn(|| {
@@ -17,12 +17,12 @@ fn chat() -> SocketAddr {
 
 #[test]
 fn three_people_chat() {
-    // Who speaks first is heard first by the backend only among clients of one shard.
+    // The backend receives packets in the order of sending only among clients of one shard.
     let config = format!("general.shards = 1\n{}", super::HEALING);
     let edge = Edge::start(crate::PROGRAM, chat(), &config);
     let mut ada = Client::join(edge.address());
     ada.send(b"Ada");
-    // Nobody hears that she came, nor what she says into the empty room.
+    // Nobody is told that she came, and nobody receives what she says into the empty room.
     ada.send(b"Anybody?");
     let mut bob = Client::join(edge.address());
     bob.send(b"Bob");
@@ -36,7 +36,7 @@ fn three_people_chat() {
     ada.expect(b"Bob: Hello, both");
     eve.expect(b"Bob: Hello, both");
 
-    // Bob's network drops, the others talk on, and he misses nothing.
+    // Bob's network fails, the others keep talking, and he misses nothing.
     let bob = bob.leave();
     ada.send(b"Where is he?");
     eve.expect(b"Ada: Where is he?");

@@ -1,5 +1,4 @@
-//! Clients that drop and come back at random, for a short while; `cargo run -p conformance --release -- churn` takes
-//! longer.
+//! Clients that drop and resume at random for a short while. `cargo run -p conformance --release -- churn` runs for longer.
 
 use conformance::churn::{Lost, run, short};
 

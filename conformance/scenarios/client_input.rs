@@ -1,4 +1,4 @@
-//! Bad input on the client link: each costs its own connection and nothing else. (SPEC 3.4, 8.2, 12.1)
+//! Bad input on the client link: each instance costs its own connection and nothing else. (SPEC 3.4, 8.2, 12.1)
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,16 +11,16 @@ use voltlane_core::v2::packets::Handshake;
 
 use super::{HEALING, METRICS, rig};
 
-/// Where in a handshake bytes are sent.
+/// The point in a handshake at which bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
-    /// As the first thing.
+    /// As the first packet.
     Version,
     /// After the edge's key.
     KeyOrId,
     /// After the challenge.
     Response,
-    /// After a response that is right.
+    /// After a correct response.
     Ping,
 }
 
@@ -28,7 +28,7 @@ use Stage::{KeyOrId, Ping, Response, Version};
 
 const STAGES: [Stage; 4] = [Version, KeyOrId, Response, Ping];
 
-/// A connection at a stage. The later two are attempts on `session`.
+/// Returns a connection at a stage. The two later stages are attempts on `session`.
 fn at(stage: Stage, edge: SocketAddr, session: &Session) -> Frames {
     match stage {
         Version => Frames::connect(edge),
@@ -48,7 +48,7 @@ fn at(stage: Stage, edge: SocketAddr, session: &Session) -> Frames {
     }
 }
 
-/// What no stage takes, as whole frames.
+/// Whole frames that are wrong at every stage.
 fn never_right() -> Vec<(&'static str, Vec<u8>)> {
     let body = |name, body: &[u8]| (name, frame(body));
     vec![
@@ -97,7 +97,7 @@ fn never_right() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What is right in one stage is wrong in the others.
+/// Frames that are right at one stage and wrong at the others.
 fn right_elsewhere() -> Vec<(&'static str, Vec<u8>, &'static [Stage])> {
     let keys = new_keys();
     let public = keys.public();
@@ -191,7 +191,7 @@ fn right_elsewhere() -> Vec<(&'static str, Vec<u8>, &'static [Stage])> {
     ]
 }
 
-/// Every row, with where it is wrong.
+/// Every row, with the stages at which it is wrong.
 fn rows() -> Vec<(&'static str, Vec<u8>, &'static [Stage])> {
     let mut rows = right_elsewhere();
     rows.extend(
@@ -202,14 +202,14 @@ fn rows() -> Vec<(&'static str, Vec<u8>, &'static [Stage])> {
     rows
 }
 
-/// A session that is away, with a packet that waits for it.
+/// Creates a session that is away, with a packet waiting for it.
 fn target(rig: &mut Rig) -> Session {
     let session = rig.join().leave();
     rig.link.send(session.id, b"missed");
     session
 }
 
-/// The target is as it was, and the backend has heard nothing of it all.
+/// Checks that the target is unchanged, and that the backend has received nothing.
 fn untouched(mut rig: Rig, target: Session) {
     rig.fence();
     let mut client = rig.resume(target);
@@ -277,7 +277,7 @@ fn a_length_above_the_limit_is_judged_by_its_four_bytes() {
             let mut frames = at(stage, rig.address(), &target);
             frames.write(&length.to_le_bytes());
             match stage {
-                // The session is at this connection by then: an orderly end would read like a refusal (SPEC 4.5(d)).
+                // The session is attached to this connection by then, so an orderly end would read as a refusal (SPEC 4.5(d)).
                 Ping => assert_eq!(frames.incoming(), Incoming::Reset, "length {length}"),
                 _ => frames.expect_fin(),
             }
@@ -434,7 +434,7 @@ fn nobody_is_disturbed_while_others_send_nonsense() {
         let noise = scope.spawn(move || {
             for n in 0..300 {
                 let mut frames = Frames::connect(address);
-                // A length that is too long, then anything.
+                // A length above the limit, then arbitrary bytes.
                 frames.write(&[bytes_of(n, 3), vec![1], bytes_of(n, 100)].concat());
                 let (bodies, _) = frames.rest();
                 assert!(bodies.is_empty());

@@ -1,4 +1,4 @@
-//! What a person does: `echo`, `connect`, `demo`.
+//! The commands for people: `echo`, `connect`, `demo`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use conformance::{Directory, Edge, Finished, PATIENCE, Process, Program, Signal}
 
 const PROGRAM: Program = crate::PROGRAM;
 
-/// An echo backend, an edge in front of it, and where they run.
+/// An echo backend, an edge in front of it, and their directory.
 struct Echo {
     echo: Edge,
     edge: Edge,
@@ -17,7 +17,7 @@ struct Echo {
 impl Echo {
     fn start(config: &str) -> Echo {
         let directory = Directory::new();
-        // It names its address like an edge does.
+        // It logs its address like an edge does.
         let echo = Edge::spawn(PROGRAM.command(&directory, &["echo", "--listen", "127.0.0.1:0"]));
         let edge = Edge::start_in(PROGRAM, &directory, echo.address(), config);
         Echo {
@@ -27,14 +27,14 @@ impl Echo {
         }
     }
 
-    /// A client of the edge.
+    /// Starts a client of the edge.
     fn connect(&self) -> Process {
         let address = self.edge.address().to_string();
         PROGRAM.start(&self.directory, &["connect", &address])
     }
 
-    /// A client that is fed this, at its end. It waits for half a second only once its input has ended: where the machine
-    /// stood still for longer, and some of the echo is missing, another one tries.
+    /// Runs a client with this input, up to its end. After the end of its input it waits for only half a second. If the machine was
+    /// suspended for longer and some of the echo is missing, another client retries.
     fn feed(&self, input: &[u8], comes_back: &str) -> Finished {
         let begin = Instant::now();
         loop {
@@ -48,7 +48,7 @@ impl Echo {
         }
     }
 
-    /// Ends the edge and starts another one in its place, from the same directory.
+    /// Ends the edge and starts another one at its address, from the same directory.
     fn restart(self) -> Echo {
         let Echo {
             echo,
@@ -112,7 +112,7 @@ fn a_client_finds_its_edge_again_and_an_impostor_is_refused() {
     let echo = Echo::start("");
     let mut client = echo.connect();
     client.stderr("Connected");
-    // Without a key file the next edge in that place has another key.
+    // Without a key file the next edge at that address has another key.
     let _other = echo.restart();
     client.stderr("Dropped: the edge closed the connection");
     client.stderr("Refused: the edge's public key is not the one");
@@ -124,7 +124,7 @@ fn an_edge_that_was_restarted_with_its_key_is_recognised() {
     let echo = Echo::start("general.key_file = \"edge.key\"\n");
     let mut client = echo.connect();
     client.stderr("Connected");
-    // It is the edge, and it knows no sessions of its former life.
+    // It is the same edge, but it knows no sessions of its former run.
     let _again = echo.restart();
     let refused = client.stderr("Refused: the edge does not know the session");
     assert!(refused.ends_with("or the edge was restarted"), "{refused}");
@@ -150,7 +150,7 @@ fn a_client_that_never_finds_its_edge_gives_up() {
         ("127.0.0.1:1", "Connection refused"),
         ("no-such-host.invalid:1", "failed to lookup address"),
     ] {
-        // Its input stays open: nobody but itself ends it.
+        // Its input stays open, so only the program itself can end.
         let client = PROGRAM.start(&Directory::new(), &["connect", address]);
         let gave_up = client.wait_for_log("Gave up after ");
         assert!(gave_up.contains(address), "{gave_up}");
@@ -204,7 +204,7 @@ fn the_demo_runs_and_takes_visitors() {
     let mut demo = PROGRAM.start(&directory, &["demo"]);
     let invitation = demo.stdout(" connect ");
     let (_, address) = invitation.split_once(" connect ").expect("a command");
-    // As it is printed, in another directory.
+    // As printed, in another directory.
     let elsewhere = Directory::new();
     let mut shell = std::process::Command::new("sh");
     shell
@@ -235,7 +235,7 @@ fn the_demo_runs_and_takes_visitors() {
     assert_eq!(demo.end().code, Some(0));
 }
 
-/// The number that stands before these words.
+/// Returns the number in front of these words.
 fn number_before(text: &str, words: &str) -> u64 {
     let before = text.split(words).next().expect("text");
     let number = before.split_whitespace().next_back().expect("a number");

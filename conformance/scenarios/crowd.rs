@@ -21,8 +21,8 @@ fn a_thousand_clients_of_smol() {
     a_thousand_clients::<Smol>();
 }
 
-/// All of them are connected before the first one speaks; then their packets mix, and each hears its own: the digests
-/// of what it sent, of what the backend heard of it, and of what came back are the same.
+/// All clients are connected before the first one sends. Then their packets mix, and each client receives its own: the digests of what it
+/// sent, of what the backend received from it and of what came back are equal.
 fn a_thousand_clients<R: Runtime>() {
     let _ = voltlane_app::Resources::raise_and_measure();
     let backend = EchoBackend::start::<R>();

@@ -1,4 +1,4 @@
-//! How sessions end, and what the backend hears of it: exactly one notice. (SPEC 7.3, 9.5 to 9.7)
+//! How sessions end, and the single notice that the backend receives. (SPEC 7.3, 9.5 to 9.7)
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use voltlane_core::v2::packets::Handshake;
 
 use super::{HEALING, rig};
 
-/// How long a kicked client may take what is queued for it. (SPEC 9.5)
+/// How long a kicked client may take to read what is queued for it. (SPEC 9.5)
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Sessions that are away expire after a second, each at its own time.
+/// Makes sessions that are away expire after a second, each at its own deadline.
 const SHORT: &str = "clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 0\n";
 
 #[test]
@@ -28,7 +28,7 @@ fn a_kick_writes_what_is_queued_and_ends_the_client_for_good() {
     for (n, packet) in (0..).zip(&packets) {
         assert!(*packet == bytes_of(n, 10_000), "{n}");
     }
-    // A client that was stopped for as long as the drain may last loses the rest.
+    // A client that was suspended for as long as the drain may last loses the rest.
     let is_whole = packets.len() == 50 && end == Incoming::Fin { unfinished: 0 };
     assert!(
         is_whole || begin.elapsed() >= DRAIN,
@@ -55,7 +55,7 @@ fn what_a_kicked_client_still_sends_is_discarded() {
     let sent = client.frames.try_write(&handshake::frame(b"but"));
     assert!(sent.is_ok() || begin.elapsed() >= DRAIN, "{sent:?}");
     rig.fence();
-    // The drain has a bound: then the connection ends, in whichever way.
+    // The drain is bounded. Then the connection ends, in order or not.
     let (packets, _) = client.frames.rest();
     for (n, packet) in (0..).zip(packets) {
         assert!(packet == bytes_of(n, 1 << 20), "{n}");
@@ -147,7 +147,7 @@ fn a_client_that_stays_away_expires_not_before_its_time() {
     session.expect_refused(rig.address());
     rig.link.send(session.id, b"too late");
     rig.link.expect_failure(session.id, "unknown client");
-    // On a machine that stood still the first packet came too late as well, and has its own answer.
+    // If the machine was suspended, the first packet was too late as well, and has its own answer.
     let more = rig.packets_so_far();
     let answers =
         |packet: &Packet| (packet.id, &packet.data[..]) == (session.id, b"unknown client");
@@ -156,11 +156,11 @@ fn a_client_that_stays_away_expires_not_before_its_time() {
 
 #[test]
 fn coming_back_takes_the_deadline_away() {
-    // Long enough that a machine that stands still for a while does not make it a client that came too late.
+    // Long enough that a suspended machine does not make the client miss the deadline.
     let mut rig = rig("clients.stale_timeout_secs = 4\nclients.stale_reap_interval_secs = 0\n");
     let session = rig.join().leave();
     let mut client = rig.resume(session);
-    // Another one that goes away later shows that the time of the first is over.
+    // Another session that goes away later shows that the first one's deadline has passed.
     let later = rig.join().leave();
     rig.link.expect_failure(later.id, "expired");
     rig.round_trip(&mut client, b"still here");
@@ -175,7 +175,7 @@ fn a_stale_timeout_of_0_ends_a_client_with_its_connection() {
     rig.fence();
 }
 
-/// The reaper looks only now and then; what has expired cannot be resumed even before it looks.
+/// The reaper runs only now and then, but an expired session cannot be resumed even before it does.
 #[test]
 fn an_expired_session_is_refused_even_before_it_is_reaped() {
     let mut rig = rig("clients.stale_timeout_secs = 1\nclients.stale_reap_interval_secs = 3600\n");
@@ -212,7 +212,7 @@ fn of_too_many_that_are_away_the_longest_gone_end() {
     }
 }
 
-/// Why a session ends whose queue is full.
+/// The reason for the end of a session whose queue is full.
 const FULL: &[u8] = b"send queue full";
 
 #[test]
@@ -223,7 +223,7 @@ fn a_client_that_does_not_read_fails_and_nobody_else_notices() {
     slow.send(b"here");
     rig.link.expect_data(slow.id(), b"here");
     let data = bytes_of(1, 256 * 1024);
-    // The kernel holds some megabytes, the queue four.
+    // The kernel holds a few megabytes, the queue four.
     let mut failed = false;
     for n in 0..200 {
         rig.link.send(slow.id(), &data);
@@ -231,7 +231,7 @@ fn a_client_that_does_not_read_fails_and_nobody_else_notices() {
         rig.link.send(other.id(), &ping);
         other.expect(&ping);
         other.send(&ping);
-        // At another shard, the slow one's end may come before or after this.
+        // At another shard, the slow client's end may come before or after this.
         let packet = std::iter::from_fn(|| Some(rig.link.recv()))
             .inspect(|packet| failed |= packet.id == slow.id() && packet.data == FULL)
             .find(|packet| packet.id == other.id());
@@ -245,7 +245,7 @@ fn a_client_that_does_not_read_fails_and_nobody_else_notices() {
     slow.session.expect_refused(rig.address());
     other.send(b"undisturbed");
     let packet = std::iter::from_fn(|| Some(rig.link.recv()))
-        // What was still on its way to it when it failed.
+        // Answers to packets that were on their way to it when it failed.
         .find(|packet| (packet.id, &packet.data[..]) != (slow.id(), b"unknown client"));
     assert_eq!(
         packet.map(|packet| (packet.id, packet.data)),
@@ -283,7 +283,7 @@ fn a_client_that_takes_nothing_for_too_long_fails() {
     }
     rig.link.expect_failure(slow.id(), "write timed out");
     slow.session.expect_refused(rig.address());
-    // Those that came after that, where it took long to send them all.
+    // Answers to later packets, if sending all of them took long.
     let more = rig.packets_so_far();
     let answers = |packet: &Packet| (packet.id, &packet.data[..]) == (slow.id(), b"unknown client");
     assert!(more.iter().all(answers), "{more:?}");

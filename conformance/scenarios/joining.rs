@@ -8,7 +8,7 @@ use voltlane_core::v2::packets::Handshake;
 
 use super::rig;
 
-/// Sizes around every boundary that there is on the way: of integers, frames, buffers, segments.
+/// Sizes around every boundary on the way: of integers, frames, buffers, segments.
 const SIZES: &[usize] = &[
     1, 0, 2, 3, 4, 5, 8, 9, 13, 100, 127, 128, 129, 250, 251, 255, 256, 511, 512, 513, 1_000,
     1_448, 4_095, 4_096, 4_097, 16_384, 65_522, 65_523, 65_524, 65_535, 65_536, 65_537, 100_000,
@@ -27,7 +27,7 @@ fn packets_of_every_size_pass_both_ways() {
         rig.link.send(client.id(), &down);
         client.expect(&down);
     }
-    // Down the limit is higher, and a queue that is empty takes one packet of any size.
+    // The limit downwards is higher, and an empty queue takes one packet of any size.
     let largest = bytes_of(99, 8 << 20);
     rig.link.send(client.id(), &largest);
     client.expect(&largest);
@@ -164,7 +164,7 @@ fn every_client_gets_its_own_packets_and_no_others() {
         let echo = scope.spawn(move || rig.link.echo());
         for client in clients {
             let mut peer = client.join().expect("its own bytes");
-            // Nothing more than what it asked for.
+            // Nothing beyond the answer.
             peer.frames.finish();
             assert_eq!(peer.frames.incoming(), Incoming::Fin { unfinished: 0 });
         }

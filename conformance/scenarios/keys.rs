@@ -1,11 +1,11 @@
-//! The edge's key: made at the start, or kept in a file. (SPEC 6.1(b))
+//! The edge's key: created at the start, or kept in a file. (SPEC 6.1(b))
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use conformance::{Backend, Client, Directory, Edge};
 
-/// Starts an edge that keeps its key, in this directory.
+/// Starts an edge that keeps its key in this directory.
 fn start(directory: &Directory, backend: &Backend) -> Edge {
     Edge::start_in(
         crate::PROGRAM,
@@ -46,7 +46,7 @@ fn with_a_file_clients_recognise_the_edge_after_a_restart() {
     edge.stop();
 }
 
-/// A Kubernetes Secret with an fsGroup is such a file, and nobody there can change that.
+/// A Kubernetes Secret with an fsGroup is such a file, and its mode cannot be changed there.
 #[test]
 fn a_file_that_its_group_may_read_is_taken_with_a_warning() {
     let (backend, directory) = (Backend::bind(), Directory::new());
@@ -61,7 +61,7 @@ fn a_file_that_its_group_may_read_is_taken_with_a_warning() {
     }
 }
 
-/// `check` warns as a start does, and tells the path of the key and never the key.
+/// `check` warns like a start does, and prints the path of the key but never the key.
 #[test]
 fn check_warns_of_a_key_file_that_its_group_may_read() {
     let (backend, directory) = (Backend::bind(), Directory::new());

@@ -10,7 +10,7 @@ use voltlane_core::link::tagged::{Flag, Tagged};
 
 use super::{HEALING, rig};
 
-/// How a backend goes away.
+/// The ways in which a backend goes away.
 #[derive(Clone, Copy, Debug)]
 enum Gone {
     Fin,
@@ -23,7 +23,7 @@ enum Gone {
 
 const WAYS: [Gone; 4] = [Gone::Fin, Gone::Reset, Gone::FinInAFrame, Gone::Restart];
 
-/// Ends the link in this way, and lets `meanwhile` happen before there is a backend again.
+/// Ends the link in this way, and runs `meanwhile` before there is a backend again.
 fn lose_link(rig: Rig, how: Gone, meanwhile: impl FnOnce(SocketAddr)) -> Rig {
     let Rig {
         edge,
@@ -69,7 +69,7 @@ fn clients_stay_join_and_come_back_and_their_packets_wait_in_order() {
         let away = rig.join().leave();
         let back = rig.join().leave();
         let (mut joined, mut resumed) = (None, None);
-        // The edge hears of the end before it hears of these.
+        // The edge learns of the end before it reads these.
         rig.fence();
         let mut rig = lose_link(rig, how, |address| {
             let mut client = Client::join(address);
@@ -94,7 +94,7 @@ fn clients_stay_join_and_come_back_and_their_packets_wait_in_order() {
                 others.push((packet.id, packet.flag, packet.data));
             }
         }
-        // Those of one client are in order; clients at different shards have none among them.
+        // Packets of one client are in order; there is no order between clients at different shards.
         others.sort_by_key(|(id, ..)| *id != joined.id());
         let others_expected = [
             (joined.id(), Flag::Data, b"new".to_vec()),
@@ -125,7 +125,7 @@ fn a_link_that_flaps_is_opened_again_each_time() {
     }
 }
 
-/// More waits than the link queue holds: what is beyond stays with the clients, and nothing is lost.
+/// More packets wait than the link queue holds. The rest stays with the clients, and nothing is lost.
 #[test]
 fn a_full_link_queue_slows_clients_and_drops_nothing() {
     const CLIENTS: u64 = 5;
@@ -161,7 +161,7 @@ fn a_full_link_queue_slows_clients_and_drops_nothing() {
     }
 }
 
-/// The backend does not read: clients wait, but down everything flows.
+/// The backend does not read: clients wait, but packets down keep flowing.
 #[test]
 fn a_backend_that_does_not_read_does_not_hold_up_what_it_sends() {
     let mut rig = rig("master.channel_bytes = 65_536\n");
@@ -185,7 +185,7 @@ fn a_backend_that_does_not_read_does_not_hold_up_what_it_sends() {
     rig.round_trip(&mut loud, b"and on it goes");
 }
 
-/// The link breaks within a packet: the next one begins with that packet, whole, and goes on in order.
+/// The link breaks within a packet. The next one begins with that packet in full, and continues in order.
 #[test]
 fn a_packet_cut_with_the_link_is_sent_again_whole() {
     const PACKETS: u64 = 40;
@@ -258,7 +258,7 @@ fn an_edge_that_needs_its_backend_at_the_start_ends_without() {
     assert!(finished.stderr.contains(&says), "{finished:?}");
 }
 
-/// The connection that showed that it is there is the first link, not one beside it.
+/// The connection that showed that the backend is there is the first link, and not an additional one.
 #[test]
 fn a_backend_that_is_needed_and_there_is_connected_to_once() {
     let mut rig = rig("master.required_at_start = true\n");
@@ -269,7 +269,7 @@ fn a_backend_that_is_needed_and_there_is_connected_to_once() {
 
 #[test]
 fn with_announce_all_a_new_link_begins_with_who_is_connected_and_then_says_who_ended() {
-    // A second shard may learn of the first link when a client has joined it already, and then announces that one as well.
+    // A second shard may learn of the first link when a client has already joined it, and then announces that one as well.
     let config = "general.shards = 1\nmaster.announce = \"all\"\nclients.stale_timeout_secs = 0\n";
     let mut rig = rig(config);
     let stays = [rig.join(), rig.join(), rig.join()];
@@ -304,7 +304,7 @@ fn by_default_a_new_link_begins_with_what_waited_and_nothing_else() {
     rig.fence();
 }
 
-/// A packet that was cut in the edge's own output does not spoil the framing of the next link.
+/// A packet that was cut in the edge's own output does not break the framing of the next link.
 #[test]
 fn a_half_packet_of_a_lost_link_reaches_no_client() {
     let mut rig = rig("");
@@ -323,7 +323,7 @@ fn a_half_packet_of_a_lost_link_reaches_no_client() {
     rig.round_trip(&mut client, b"and on");
 }
 
-/// It takes nothing for longer than it may acknowledge nothing, and the system has asked it for room many times by then.
+/// The backend takes nothing for longer than the user timeout, while the system probes it many times.
 #[test]
 fn a_backend_that_rests_loses_nothing() {
     const PACKETS: u64 = 200;
@@ -332,7 +332,7 @@ fn a_backend_that_rests_loses_nothing() {
     for number in 0..PACKETS {
         client.send(&bytes_of(number, 65_536));
     }
-    // The rest is as long as a handshake may take.
+    // The pause is as long as a handshake may take.
     Frames::connect(rig.address()).expect_closed();
     for number in 0..PACKETS {
         rig.link.expect_data(client.id(), &bytes_of(number, 65_536));

@@ -1,4 +1,4 @@
-//! A log that nobody reads: a pager that rests, a terminal after Ctrl-S, a log driver that hangs.
+//! A log that nobody reads: a pager, a terminal after Ctrl-S, a log driver that hangs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -10,11 +10,11 @@ use conformance::{Backend, Client, Directory, Frames, Process, Signal};
 
 use super::operation::free_place;
 
-/// Connections that overflow every queue between an edge and a log that nobody reads. Each has its lines at Debug, of which
-/// 1,000 a second of each kind are written.
+/// The number of connections that overflow every queue between an edge and a log that nobody reads. Each has lines at Debug, of which 1,000
+/// a second of each kind are written.
 const MANY: usize = 100_000;
 
-/// A program whose standard error is a pipe that is full.
+/// A program whose standard error is a full pipe.
 struct Unread {
     process: Process,
     directory: Directory,
@@ -24,7 +24,7 @@ impl Unread {
     fn start(directory: Directory, arguments: &[&str]) -> Unread {
         let program = crate::PROGRAM.command(&directory, arguments);
         let mut shell = Command::new("sh");
-        // It is opened for both directions, so that there is a reader that does not read; whole pages fill it to the last byte.
+        // It is opened for both directions, so that there is a reader that does not read. Whole pages fill it to the last byte.
         let fill = "mkfifo log && exec 3<>log && \
                     { dd if=/dev/zero of=log oflag=nonblock bs=4096 2>/dev/null; exec \"$0\" \"$@\" 2>&3 3>&-; }";
         shell
@@ -38,7 +38,7 @@ impl Unread {
         }
     }
 
-    /// Reads what filled the pipe; what comes after that is the log.
+    /// Reads what filled the pipe. The log follows.
     fn read_log(&self) -> BufReader<File> {
         let mut options = OpenOptions::new();
         let file = options
@@ -97,7 +97,7 @@ fn lines_that_found_no_room_are_counted_and_told_when_the_log_flows_again() {
     let figures = free_place();
     let (edge, place) = edge(&backend, &format!("metrics.address = \"{figures}\"\n"));
     let _link = backend.accept();
-    // The listener is there before the link, the figures before both.
+    // The listener is there before the link, the metrics before both.
     let lost = || Metrics::of(figures).value("voltlane_log_lines_lost_total");
     assert_eq!(lost(), 0);
     let mut connections = 0;
@@ -154,7 +154,7 @@ fn what_a_limit_refuses_is_told_by_its_key_once_in_a_while() {
     drop(refused);
     let log = rig.edge.log();
     rig.stop();
-    // One each ten seconds: a machine that is stopped for that long may see another.
+    // One per ten seconds: a machine that was suspended for that long may see another.
     assert!(
         log.matches("limits.source_connections count").count() <= 2,
         "{log}"

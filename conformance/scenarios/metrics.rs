@@ -1,4 +1,4 @@
-//! What an edge says of itself over HTTP.
+//! The metrics of an edge over HTTP.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -43,7 +43,7 @@ fn numbers_move_with_what_happens_and_an_idle_edge_answers() {
     rig.stop();
 }
 
-/// Half heads and connections that say nothing: a health check has its answer beside them, and so has the end its end.
+/// Half requests and silent connections delay neither the answer to a health check nor the shutdown.
 #[test]
 fn slow_scrapers_hold_up_neither_a_health_check_nor_the_end() {
     let rig = rig(METRICS);
@@ -85,7 +85,7 @@ fn an_edge_at_the_wrong_program_says_so_and_is_not_ready_until_a_backend_speaks(
     let address = rig.edge.metrics_address();
     let mut client = rig.join();
     rig.link = {
-        // The link before was good: what another program says on the next one is its own.
+        // The link before was good. What another program sends on the next one is judged separately.
         drop(rig.link);
         rig.backend.accept()
     };

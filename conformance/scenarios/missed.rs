@@ -5,14 +5,14 @@ use voltlane_core::link::tagged::Flag;
 
 use super::{HEALING, rig};
 
-/// A packet that the kernel's buffers hold a few of.
+/// A packet size of which the kernel's buffers hold a few.
 const LARGE: usize = 512 * 1024;
 /// Room for a hundred large packets.
 const ROOMY: &str = "clients.missed_packets_buffer_size = 4096\n\
                      clients.missed_packets_buffer_bytes = 134_217_728\n\
                      clients.channel_bytes = 134_217_728\n";
 
-/// A profile of the README, as it stands there.
+/// Returns a profile of the README, as written there.
 fn profile(name: &str) -> &'static str {
     let (_, after) = include_str!("../../README.md")
         .split_once(&format!("*{name}*"))
@@ -50,7 +50,7 @@ fn mixed_with_live_packets_keep_their_order() {
     }
     let mut client = session.resume_over(Frames::connect_narrow(rig.address(), 4_096));
     rig.link.expect_resumed(client.id());
-    // The replay cannot be through: the client has read nothing of it.
+    // The replay cannot be complete: the client has read nothing of it.
     for n in 20..40 {
         rig.link.send(client.id(), &bytes_of(n, LARGE));
     }
@@ -105,7 +105,7 @@ fn are_bounded_in_bytes() {
     let mut rig = rig(
         "clients.missed_packets_buffer_size = 100\nclients.missed_packets_buffer_bytes = 10_000\n",
     );
-    // A packet costs its four bytes of length as well: 5 of 2,000 fit exactly.
+    // A packet also costs four bytes for its length: 5 of 2,000 fit exactly.
     let session = rig.join().leave();
     for n in 0..5 {
         rig.link.send(session.id, &bytes_of(n, 1_996));
@@ -148,14 +148,14 @@ fn end_a_client_at_once_where_none_are_kept() {
     rig.link.expect_failure(session.id, "unknown client");
     session.expect_refused(rig.address());
     rig.fence();
-    // The first one is a warning that names the key, and no other is.
+    // The first one is a warning that names the key, and no later one is.
     let warning = "clients.missed_packets_buffer_size is 0";
     assert!(rig.edge.expect_log(warning).contains("WARN"));
     assert_eq!(rig.edge.log().matches(warning).count(), 1);
     rig.stop();
 }
 
-/// The promise of the README's first paragraph needs no configuration.
+/// The promise in the README's first paragraph needs no configuration.
 #[test]
 fn of_a_short_drop_are_kept_by_default_up_to_256() {
     let mut rig = rig("general.shards = 1\n");
@@ -204,7 +204,7 @@ fn end_a_client_that_leaves_them_behind_where_none_are_kept() {
     session.expect_refused(rig.address());
 }
 
-/// More than the bound waits when the connection ends.
+/// More than the bound is waiting when the connection ends.
 #[test]
 fn end_a_client_that_leaves_too_many_behind() {
     let mut rig =
@@ -229,7 +229,7 @@ fn a_packet_cut_by_a_drop_is_sent_again_whole() {
     client.expect(&bytes_of(0, LARGE));
     let session = client.reset();
     let mut client = rig.resume(session);
-    // What is missing is what the kernel held of the connection that was reset.
+    // Missing packets were in the kernel, for the connection that was reset.
     let next = number(&client.recv(), 1..60);
     for n in next + 1..60 {
         client.expect(&bytes_of(n, LARGE));
@@ -237,7 +237,7 @@ fn a_packet_cut_by_a_drop_is_sent_again_whole() {
     rig.round_trip(&mut client, b"whole");
 }
 
-/// The client dies while it gets what it missed, and again while it gets that again.
+/// The client dies while it receives its missed packets, and again while it receives those again.
 #[test]
 fn a_drop_during_the_replay_and_during_the_replay_of_that() {
     let mut rig = rig(ROOMY);
@@ -264,7 +264,7 @@ fn a_drop_during_the_replay_and_during_the_replay_of_that() {
     rig.round_trip(&mut client, b"at the end");
 }
 
-/// Where the client ends its connections in order, and reads them to their ends, nothing is lost at all.
+/// If the client ends its connections in order, and reads them to their ends, nothing is lost.
 #[test]
 fn a_connection_that_ends_in_order_loses_nothing_even_in_the_middle_of_a_replay() {
     let mut rig = rig(ROOMY);
@@ -292,7 +292,7 @@ fn a_connection_that_ends_in_order_loses_nothing_even_in_the_middle_of_a_replay(
     rig.fence();
 }
 
-/// The profile of a game server: no packet is lost over a reconnection that is in order.
+/// The profile of a game server loses no packet over an orderly reconnect.
 #[test]
 fn the_profile_of_a_game_server_loses_nothing() {
     let mut rig = rig(profile("Game server"));
@@ -329,7 +329,7 @@ fn the_profile_of_a_game_server_loses_nothing() {
     assert_eq!(heard, 600);
 }
 
-/// A client that takes little at a time, and that the backend knows.
+/// Joins a client that reads little at a time, and makes it known to the backend.
 fn narrow(rig: &mut Rig) -> Client {
     let mut client = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
     client.send(b"here");
@@ -337,7 +337,7 @@ fn narrow(rig: &mut Rig) -> Client {
     client
 }
 
-/// Which of the numbered packets this is, whole.
+/// Returns the number of this packet, which must be whole.
 #[track_caller]
 fn number(packet: &[u8], mut of: std::ops::Range<u64>) -> u64 {
     let found = of.find(|&n| packet == bytes_of(n, LARGE));

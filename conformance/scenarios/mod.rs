@@ -1,4 +1,4 @@
-//! The scenarios, by concern. They run against `crate::PROGRAM`.
+//! The scenarios, by topic. They run against `crate::PROGRAM`.
 
 mod abuse;
 mod attacks;
@@ -29,13 +29,13 @@ mod terminal;
 
 use conformance::Rig;
 
-/// A client that comes back finds everything.
+/// Keeps everything that a client may miss.
 const HEALING: &str = "clients.missed_packets_buffer_size = 4096\n";
 
-/// Figures over HTTP, on a free port.
+/// Serves metrics over HTTP on a free port.
 const METRICS: &str = "metrics.address = \"127.0.0.1:0\"\n";
 
-/// An edge with its backend, with this configuration.
+/// Starts an edge with its backend and this configuration.
 fn rig(config: &str) -> Rig {
     Rig::start(crate::PROGRAM, config)
 }

@@ -1,4 +1,4 @@
-//! Names with several addresses at which a program is to listen.
+//! Names with several addresses for a program to listen at.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -7,11 +7,11 @@ use conformance::{Backend, Client, Directory, Edge, Process, Signal, metrics};
 
 use super::operation::with_hosts;
 
-/// Two addresses of every machine, and one that no machine has (RFC 5737).
+/// Two addresses that every machine has, and one that no machine has (RFC 5737).
 const HOSTS: &str = "127.0.0.1 edge.test\n127.0.0.2 edge.test\n192.0.2.1 edge.test\n";
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
 
-/// The command line of a program that finds [`HOSTS`]; `None` where the system gives nobody such a view.
+/// Returns the command of a program that resolves [`HOSTS`], or `None` if the system does not permit such a view.
 fn with_names(directory: &Directory, arguments: &[&str]) -> Option<std::process::Command> {
     directory.write("hosts", HOSTS);
     let command = with_hosts(directory, arguments);
@@ -25,7 +25,7 @@ fn places(port: u16) -> [SocketAddr; 2] {
     ADDRESSES.map(|address| (address, port).into())
 }
 
-/// Those that a program named in its log with `says` before them.
+/// Returns the addresses that a program logged after `says`.
 fn named(log: &str, says: &str) -> Vec<SocketAddr> {
     let lines = log.lines().filter_map(|line| line.split_once(says));
     let addresses = lines.filter_map(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
@@ -55,7 +55,7 @@ fn an_edge_listens_at_every_address_of_a_name_that_its_machine_has() {
         for place in [first, second] {
             edge.expect_log(&format!(" listening address={place} "));
         }
-        // A session does not belong to the address that its client joined at.
+        // A session is not bound to the address that its client joined at.
         let mut client = Client::join(first);
         client.send(b"one");
         link.expect_data(client.id(), b"one");
@@ -122,7 +122,7 @@ fn an_echo_backend_waits_at_every_address_of_a_name() {
     echo.stop();
 }
 
-/// `localhost` is 127.0.0.1 and ::1 on most machines, of which some have no IPv6.
+/// `localhost` is 127.0.0.1 and ::1 on most machines, but some have no IPv6.
 #[test]
 fn localhost_is_every_address_that_this_machine_has() {
     let arguments = ["--listen", "localhost:0"];

@@ -1,5 +1,5 @@
-//! Around a running edge: its configuration's table, its log, its backend's name, a backend that is silent.
-//! (BAD-INPUT G1 to G6, G9, G10, K11)
+//! The environment of a running edge: its configuration, its log, the name of its backend, a silent backend. (BAD-INPUT G1 to G6, G9, G10,
+//! K11)
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use conformance::{
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-/// The numbered cases that the loader is held to, here through `check` of the binary.
+/// The numbered cases of the loader's tests, here through `check` of the program.
 const CONFIGURATIONS: [&str; 4] = [
     include_str!("../../app/tests/cases/keys.txt"),
     include_str!("../../app/tests/cases/contradictions.txt"),
@@ -20,7 +20,7 @@ const CONFIGURATIONS: [&str; 4] = [
     include_str!("../../app/tests/cases/addresses.txt"),
 ];
 
-/// A case of those files: its number, its parts by name, and what is said.
+/// A case of those files: its number, its parts by name, and the expected messages.
 struct Configuration {
     number: String,
     parts: Vec<(String, Vec<u8>)>,
@@ -55,7 +55,7 @@ fn configurations(text: &str) -> Vec<Configuration> {
         .collect()
 }
 
-/// `\xFF` in a case is that byte.
+/// Replaces `\xFF` in a case by that byte.
 fn bytes(text: &str) -> Vec<u8> {
     let mut pieces = text.split("\\x");
     let mut out = pieces.next().unwrap_or_default().as_bytes().to_vec();
@@ -68,7 +68,7 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 impl Configuration {
-    /// Runs `check` on it, with these arguments.
+    /// Runs `check` with these arguments.
     fn run(&self, arguments: &[&str]) -> Finished {
         let directory = Directory::new();
         let mut command = crate::PROGRAM.command(&directory, arguments);
@@ -93,7 +93,7 @@ impl Configuration {
         Process::start(command).end()
     }
 
-    /// What `check` says that is not as the case says.
+    /// Returns how the output of `check` differs from the case.
     fn check(&self) -> Result<(), String> {
         let checked = self.run(&["check"]);
         let is_good = self.says[0] == "good";
@@ -114,7 +114,7 @@ impl Configuration {
         Err(format!("{}: {checked:?}", self.number))
     }
 
-    /// What `check --json` says that is not as the case says.
+    /// Returns how the output of `check --json` differs from the case.
     fn check_as_data(&self) -> Result<(), String> {
         let checked = self.run(&["check", "--json"]);
         let failed = |what: &str| Err(format!("{}: {what}: {checked:?}", self.number));
@@ -132,11 +132,11 @@ impl Configuration {
         if !texts.eq(says.map(Some)) {
             return failed("other errors");
         }
-        // The same in parts, for programs.
+        // The same message in parts, for programs.
         for error in errors {
             let place = &error["place"];
             let has_place = match place["source"].as_str() {
-                // No line where the encoding of the whole is wrong, no column where that of a line is.
+                // No line if the encoding of the whole is wrong, no column if that of a line is.
                 Some("file") => {
                     let is_placed = place["line"].is_u64() && place["column"].is_u64();
                     let is_encoding = error["what"]
@@ -190,7 +190,7 @@ fn every_configuration_of_the_table_is_told_by_check_as_by_the_loader() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A program reads the place, the fault and the remedy without taking lines of text apart.
+/// A program can read the place, the error and the remedy without parsing text.
 #[test]
 fn check_says_it_all_as_data() {
     let directory = Directory::new();
@@ -267,7 +267,7 @@ fn check_says_it_all_as_data() {
     assert!(good["worst_case_bytes"]["link"].is_u64(), "{good}");
 }
 
-/// A place to listen at that no other test has.
+/// Returns an address to listen at that no other test has.
 pub(super) fn free_place() -> SocketAddr {
     let listener = TcpListener::bind((own_host(), 0));
     listener
@@ -301,7 +301,7 @@ fn a_full_disk_under_the_log_and_a_closed_one_stop_nothing() {
             client.expect(b"there");
             client.leave();
         }
-        // A configuration that is wrong is told, to nobody; then one that is right is taken.
+        // An error in the configuration is logged in vain. Then a correct one takes effect.
         directory.write("connserver.toml", "nonsense\n");
         edge.signal(Signal::HUP);
         let mut client = Client::join(place);
@@ -314,7 +314,8 @@ fn a_full_disk_under_the_log_and_a_closed_one_stop_nothing() {
     }
 }
 
-/// The command line of a program that finds names in the file `hosts` of its directory; `None` where the system gives nobody such a view.
+/// Returns the command of a program that resolves names with the file `hosts` of its directory, or `None` if the system does not permit
+/// such a view.
 pub(super) fn with_hosts(directory: &Directory, arguments: &[&str]) -> Option<Command> {
     let unshare = ["--user", "--map-root-user", "--mount"];
     let may = Command::new("unshare")
@@ -340,7 +341,7 @@ pub(super) fn with_hosts(directory: &Directory, arguments: &[&str]) -> Option<Co
     Some(command)
 }
 
-/// SPEC 7.6(f). The name means another address from one attempt to the next: what waited goes there.
+/// SPEC 7.6(f). The name resolves to another address at the next attempt, and the waiting packets go there.
 #[test]
 fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
     let first = Backend::bind_to((Ipv4Addr::LOCALHOST, 0).into());
@@ -361,7 +362,7 @@ fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
     client.send(b"one");
     link.expect_data(client.id(), b"one");
     hosts("127.0.0.2");
-    // The link that is up stays where it is.
+    // The current link stays where it is.
     client.send(b"two");
     link.expect_data(client.id(), b"two");
     link.frames.finish();
@@ -369,7 +370,7 @@ fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
     client.send(b"three");
     let mut link = second.accept();
     link.expect_data(client.id(), b"three");
-    // A name that means nothing for a while is an outage like any other.
+    // A name that does not resolve for a while is an outage like any other.
     hosts("# nobody");
     link.frames.finish();
     assert_eq!(link.try_recv(), None);
@@ -380,7 +381,7 @@ fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
     edge.stop();
 }
 
-/// K11: it is there and says nothing, for as long as it likes. There is nothing to wait for: clients join and talk.
+/// K11: the backend accepts and stays silent for as long as it likes. There is nothing to wait for: clients join and send.
 #[test]
 fn a_backend_that_accepts_and_never_says_a_word_gets_all_there_is() {
     let backend = Backend::bind();
@@ -414,7 +415,7 @@ pub(super) fn mute_backend() -> (Socket, Vec<Socket>, SocketAddr) {
     (listener, fillers, place.as_socket().expect("an address"))
 }
 
-/// K11: the attempt to connect hangs. It is given up after its 5 seconds, told once, and tried again.
+/// K11: the connect attempt hangs. It is given up after 5 seconds, logged once, and repeated.
 #[test]
 fn an_attempt_that_hangs_is_given_up_and_tried_again() {
     let (listener, fillers, place) = mute_backend();
@@ -425,7 +426,7 @@ fn an_attempt_that_hangs_is_given_up_and_tried_again() {
     edge.expect_log("the backend cannot be reached, trying on error=no answer in time");
     drop(fillers);
     let listener = TcpListener::from(listener);
-    // What filled the places comes first, and has nothing to say.
+    // The connections that filled the backlog come first, and send nothing.
     loop {
         let (stream, _) = listener.accept().expect("the edge tries again");
         let mut frames = Frames::new(stream);

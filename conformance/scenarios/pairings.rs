@@ -46,21 +46,21 @@ pairings! {
 
 const HEALING: &str = super::HEALING;
 
-/// An edge between a backend of the library and clients.
+/// Starts an edge between a backend of the library and clients.
 fn edge<B: Runtime>() -> (Edge, EchoBackend) {
     let backend = EchoBackend::start::<B>();
     let edge = Edge::start(crate::PROGRAM, backend.address(), HEALING);
     (edge, backend)
 }
 
-/// Ends a backend through a client that is new.
+/// Ends a backend through a new client.
 async fn stop<C: Runtime>(address: String) {
     let mut client: ClientOn<C> = Client::connect(address);
     client.send(b"stop").await.expect("short");
     assert_eq!(packet::<C>(&mut client).await, b"stopped");
 }
 
-/// Twenty clients at once, every size, and a digest of it all at the end.
+/// Twenty clients at once, every size, and a digest of everything at the end.
 fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
     const SIZES: [usize; 12] = [
         0,
@@ -110,7 +110,7 @@ fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
     backend.events();
 }
 
-/// Numbered packets, and a cut after every few: each client stays who it is, order holds, nothing comes twice.
+/// Numbered packets, with a cut after every few: each client keeps its identity, order is kept, and nothing is duplicated.
 fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
     let (edge, backend) = edge::<B>();
     let address = edge.address().to_string();
@@ -140,7 +140,7 @@ fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
                         other => panic!("{other:?}"),
                     }
                 }
-                // The backend has heard of every return before it hears this; `stop` may overtake it at another shard.
+                // The backend has been told of every resume before it receives this. `stop` may overtake it at another shard.
                 client.send(b"last").await.expect("short");
                 loop {
                     match event::<C>(&mut client).await {
@@ -173,7 +173,7 @@ fn a_kicked_client_is_refused_and_may_start_over<C: Runtime, B: Runtime>() {
         let mut client: ClientOn<C> = Client::connect(address.clone());
         let id = joined::<C>(&mut client).await;
         client.send(b"kick").await.expect("short");
-        // The connection ends like any other; coming back is what is refused.
+        // The connection ends like any other. The resume is what is refused.
         assert!(matches!(
             event::<C>(&mut client).await,
             Event::Dropped { .. }
@@ -224,7 +224,7 @@ fn a_saved_session_is_the_same_client<C: Runtime, B: Runtime>() {
     backend.events();
 }
 
-/// The backend ends and another one takes its place: clients notice nothing but the wait.
+/// The backend ends and another one takes its place. Clients notice only the wait.
 fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
     let (edge, backend) = edge::<B>();
     let place = backend.address().to_string();
@@ -240,7 +240,7 @@ fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
             client.saved_session().expect("there is one")
         }
     });
-    // It ends when the edge has ended the link as well: what is sent from here on waits for the next one.
+    // It ends once the edge has ended the link as well. What is sent from here on waits for the next one.
     backend.events();
     let saved = run_on::<C, _>({
         let address = address.clone();
@@ -249,7 +249,7 @@ fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
             client.send(b"two").await.expect("short");
             client.flush().await.expect("not refused");
             let saved = client.saved_session().expect("there is one");
-            // The edge has heard the end when this is over: the answer waits for the next connection.
+            // Afterwards the edge has seen the end, and the answer waits for the next connection.
             client.close(PATIENCE).await;
             saved
         }
@@ -263,7 +263,7 @@ fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
     backend.events();
 }
 
-/// An edge with another key in the same place is not the one that the client knows, and is told nothing.
+/// An edge with another key at the same address is not the one that the client knows, and is told nothing.
 #[test]
 fn another_edge_in_the_same_place_is_refused() {
     another_edge::<Tokio>();

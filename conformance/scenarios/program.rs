@@ -58,7 +58,7 @@ fn check_writes_nothing_and_says_what_holds_and_why() {
             "VOLTLANE_MASTER_CHANNEL_CAPACITY",
         ),
         ("master.address", "10.0.0.1:9", "--master"),
-        // What nobody set gives way to a small queue.
+        // A default gives way to a smaller queue.
         (
             "clients.missed_packets_buffer_size",
             "50",
@@ -96,7 +96,7 @@ fn arguments_go_before_the_environment_before_dot_env_before_the_file() {
     assert!(line.contains(rows[3]), "{line}");
 }
 
-/// All at once, each with its place and what would be right, and nothing starts.
+/// All errors at once, each with its place and the remedy, and nothing starts.
 #[test]
 fn a_wrong_configuration_is_told_whole_and_nothing_starts() {
     let directory = Directory::new();
@@ -130,7 +130,7 @@ fn a_configuration_that_is_no_file_is_refused_by_name() {
     symlink("nowhere", directory.file("dangling")).expect("new");
     directory.write("latin1", b"# caf\xe9\n");
     directory.write("toml", "[clients\n");
-    // A file that is merely missing is written; here it cannot be.
+    // A missing file is written; here it cannot be.
     for name in ["missing/file", "directory", "dangling", "latin1", "toml"] {
         let listen = ["--listen", "127.0.0.1:0", "--config", name];
         let finished = crate::PROGRAM.run(&directory, &listen);
@@ -210,7 +210,7 @@ fn what_is_queued_is_handed_over_at_the_end() {
     for n in 0..PACKETS {
         rig.link.send(slow.id(), &bytes_of(n, 500_000));
     }
-    // Everything is with the edge once it has answered what came after.
+    // The edge has everything once it has answered what came later.
     rig.fence();
     rig.edge.signal(Signal::TERM);
     rig.edge.expect_log("shutting down");
@@ -234,7 +234,7 @@ fn what_waits_for_the_backend_is_handed_over_at_the_end() {
     for n in 0..PACKETS {
         client.send(&bytes_of(n, 500_000));
     }
-    // All of it was taken when the edge has heard the end that comes after it.
+    // It was all taken once the edge has seen the end behind it.
     client.frames.finish();
     client.frames.expect_fin();
     edge.signal(Signal::TERM);
@@ -246,7 +246,7 @@ fn what_waits_for_the_backend_is_handed_over_at_the_end() {
     edge.expect_end(Some(0));
 }
 
-/// A client that does not read may hold the end up for its bound only, and a second signal not even so long.
+/// A client that does not read can delay the end only up to its bound, and a second signal not even that long.
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut rig = rig("general.shutdown_timeout_secs = 3600\nclients.channel_bytes = 67_108_864\n");
@@ -273,7 +273,7 @@ fn the_end_has_a_bound() {
     drop(slow);
 }
 
-/// Even where the edge waits for its backend, or for a handshake.
+/// Even while the edge waits for its backend, or for a handshake.
 #[test]
 fn it_ends_in_order_in_the_middle_of_anything() {
     let mut rig = rig("");
@@ -289,7 +289,7 @@ fn it_ends_in_order_in_the_middle_of_anything() {
     rig.edge.expect_end(Some(0));
 }
 
-/// Nobody reads the log any more: the service goes on.
+/// Nobody reads the log any more, and the service continues.
 #[test]
 fn a_closed_log_stops_nothing() {
     let backend = Backend::bind();
@@ -309,7 +309,7 @@ fn a_closed_log_stops_nothing() {
     edge.stop();
 }
 
-/// A start that lacks descriptors, wherever they end, is an error that says so. (BAD-INPUT G8)
+/// A start that lacks descriptors, at whatever point, is an error that says so. (BAD-INPUT G8)
 #[test]
 fn with_too_few_descriptors_a_start_fails_in_words() {
     let (_deaf, master) = deaf_place();

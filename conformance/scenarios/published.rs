@@ -62,7 +62,7 @@ fn many_clients_get_their_own() {
     assert_eq!(ids.len(), 50);
 }
 
-/// It keeps its old connection open while it comes back, so each time is a takeover.
+/// It keeps its old connection open while it reconnects, so each time is a takeover.
 #[test]
 fn a_client_that_reconnects_stays_who_it_is() {
     let (edge, backend) = edge(HEALING);
@@ -87,7 +87,7 @@ fn missed_packets_are_there_when_it_is_back() {
     let id = rig.link.recv().id;
     assert_eq!(id.as_u64(), client.id());
     client.shut_down();
-    // The end was heard when the connection has ended from the other side as well.
+    // The end was seen once the other side has ended the connection as well.
     assert!(client.try_recv().is_err());
     for n in 0..100 {
         rig.link.send(id, &bytes_of(n, 500));
@@ -126,7 +126,7 @@ fn a_kicked_client_ends_and_does_not_come_back() {
 
 #[test]
 fn the_published_backend_hears_of_ends_and_returns() {
-    // Long enough that a machine that stands still for a while does not make it a client that came too late.
+    // Long enough that a suspended machine does not make the client miss the deadline.
     let (edge, backend) =
         edge("clients.stale_timeout_secs = 4\nclients.stale_reap_interval_secs = 0\n");
     let mut client = Client::join(edge.address());
@@ -155,7 +155,7 @@ fn with_our_backend<B: Runtime>() {
         let data = bytes_of(seed, size);
         client.send(&data);
         client.expect(&data);
-        // So many takeovers at once are allowed.
+        // This many takeovers are allowed at once.
         if seed < 10 {
             client.reconnect().expect("it is known");
         }

@@ -1,4 +1,4 @@
-//! Clients that come back. (SPEC 4.3, 9.2, 9.3)
+//! Clients that resume their sessions. (SPEC 4.3, 9.2, 9.3)
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ fn faster_than_the_drop_is_noticed() {
     let mut rig = rig(HEALING);
     let mut client = rig.join();
     for _ in 0..5 {
-        // The reset and the new connection race to the edge; either is right.
+        // The reset and the new connection race to the edge. Either order is right.
         let session = client.reset();
         client = rig.resume(session);
         rig.round_trip(&mut client, b"here again");
@@ -149,13 +149,13 @@ fn a_takeover_closes_the_old_connection_and_loses_nothing() {
     rig.link.expect_data(session.id, b"whole, of the old one");
     let mut new = rig.resume(session);
     old.frames.expect_closed();
-    // Late bytes of the old connection, which would complete its frame.
+    // Late bytes of the old connection that would complete its frame.
     let _ = old.frames.try_write(&[b'x'; 46]);
     rig.round_trip(&mut new, b"of the new one");
     rig.fence();
 }
 
-/// Bound 0: the session was never away, so its queue moves along. (SPEC 9.3(d))
+/// With a bound of 0: the session was never away, so its queue moves along. (SPEC 9.3(d))
 #[test]
 fn a_takeover_brings_along_what_the_old_connection_had_not_taken() {
     const PACKETS: u64 = 40;
@@ -175,7 +175,7 @@ fn a_takeover_brings_along_what_the_old_connection_had_not_taken() {
     for n in first + 1..PACKETS {
         new.expect(&bytes_of(n, 1 << 20));
     }
-    // What is missing is what the old transport had taken whole, and all of it was in order.
+    // Missing packets are those that the old transport had taken whole, and all of them were in order.
     let (packets, _) = old.frames.rest();
     for (n, packet) in (1..).zip(packets) {
         assert!(
@@ -193,7 +193,7 @@ fn two_holders_of_one_session_can_take_turns_but_not_spin() {
     let session = client.session.clone();
     let mut live = client;
     let begin = Instant::now();
-    // Ten takeovers at once, one more in each second.
+    // Ten takeovers at once, and one more each second.
     for _ in 0..12 {
         let next = rig.resume(session.clone());
         live.frames.expect_closed();
@@ -213,7 +213,7 @@ fn of_two_that_come_back_at_once_one_stays() {
             let challenged = session.claim(address);
             let response = session.response_to(&challenged.challenge);
             let mut frames = challenged.respond(&response);
-            // The Ping, or the end if the other one was faster with taking over.
+            // The Ping, or the end if the other one took over first.
             let first = frames.incoming();
             (frames, first)
         };
@@ -249,7 +249,7 @@ fn a_claim_may_be_made_while_the_owner_is_connected_and_changes_nothing() {
     rig.fence();
 }
 
-/// The edge does not read it, for want of room at the backend, when it closes its connection in order and comes straight back.
+/// The client closes its connection in order and resumes at once, while the edge does not read it for lack of room at the backend.
 #[test]
 fn what_was_sent_before_an_orderly_end_goes_before_the_return() {
     const PACKETS: u64 = 40;
@@ -273,7 +273,7 @@ fn what_was_sent_before_an_orderly_end_goes_before_the_return() {
     wait_for(1);
     client.send(b"in line");
     wait_for(2);
-    // In one segment, so that it is there, and the end behind it, before the return.
+    // In one segment, so that it is there, with the end behind it, before the resume.
     let mut segment = Vec::new();
     for number in 0..PACKETS {
         encode_frame(&bytes_of(number, 1_000), &mut segment);

@@ -11,10 +11,10 @@ const TAKEN: &str = "the configuration was read again and is in effect";
 const SAME: &str = "nothing in effect changes";
 const WRONG: &str = "the one in effect stays";
 const CONFIG: &str = "connserver.toml";
-/// Less than the log lets pass of one kind at once.
+/// Fewer than the log lets pass of one kind at once.
 const RELOADS: u32 = 12;
 
-/// An edge whose configuration can be written anew.
+/// An edge whose configuration can be rewritten.
 struct Reloaded {
     directory: Directory,
     edge: Edge,
@@ -26,7 +26,7 @@ impl Reloaded {
         Reloaded::start_with(config, &[])
     }
 
-    /// The same with something in its environment.
+    /// Like `start`, with additional environment variables.
     fn start_with(config: &str, environment: &[(&str, &str)]) -> Reloaded {
         let (directory, backend) = (Directory::new(), Backend::bind());
         directory.write(CONFIG, config);
@@ -43,7 +43,7 @@ impl Reloaded {
         }
     }
 
-    /// Writes the configuration and has it read; waits for this line of the log.
+    /// Writes the configuration, reloads it, and waits for this line in the log.
     #[track_caller]
     fn reload(&mut self, config: impl AsRef<[u8]>, says: &str) -> String {
         self.directory.write(CONFIG, config);
@@ -55,7 +55,7 @@ impl Reloaded {
         Client::join(self.edge.address())
     }
 
-    /// A packet of this length goes up, or ends the connection.
+    /// Checks that a packet of this length is accepted, or ends the connection.
     #[track_caller]
     fn expect_taken(&mut self, client: &mut Client, length: usize) {
         client.send(&bytes_of(1, length));
@@ -68,7 +68,7 @@ fn another_configuration_is_told_once_whatever_the_number_of_shards() {
     let base = "general.log_level = \"Debug\"\ngeneral.shards = 2\n";
     let mut running = Reloaded::start(base);
     running.reload(format!("{base}clients.max_frame_bytes = 1_000\n"), TAKEN);
-    // By every shard, before it was told.
+    // By every shard, before it was logged.
     let log = running.edge.log();
     assert_eq!(log.matches("in effect").count(), 1, "{log}");
 }
@@ -94,7 +94,7 @@ fn what_can_change_changes_and_what_needs_a_restart_is_named() {
     running.expect_taken(&mut stays, 2_000);
     running.join();
     running.edge.next_log("DEBUG");
-    // As long as it is not restarted it says so; what is in effect is not told again.
+    // It repeats this until it is restarted, but does not log again what is in effect.
     running.reload(config, "needs a restart");
     running.edge.next_log(SAME);
     // Back to the defaults.
@@ -130,7 +130,7 @@ fn what_is_wrong_is_told_with_its_place_and_the_last_good_one_stays() {
         running.edge.next_log(says);
         running.expect_taken(&mut client, 1_000);
     }
-    // Half-written, wherever it is cut within a line.
+    // Half-written, cut at any point within a line.
     for cut in [1, 10, 26, 28, 35, 60] {
         running.reload(&good.as_bytes()[..cut], WRONG);
     }
@@ -148,7 +148,7 @@ fn what_is_wrong_is_told_with_its_place_and_the_last_good_one_stays() {
     running.edge.stop();
 }
 
-/// An editor or a shell has truncated the file, and writes it in a moment.
+/// An editor or a shell has truncated the file, and is about to write it.
 #[test]
 fn an_emptied_file_is_not_the_wish_for_the_defaults() {
     let mut running = Reloaded::start("clients.max_frame_bytes = 1_000\n");
@@ -163,7 +163,7 @@ fn an_emptied_file_is_not_the_wish_for_the_defaults() {
     running.edge.stop();
 }
 
-/// In a container everything may stand in the environment, and nothing can be written.
+/// In a container everything may be in the environment, and nothing can be written.
 #[test]
 fn without_a_file_at_the_start_none_is_needed_later() {
     let backend = Backend::bind();
@@ -172,7 +172,7 @@ fn without_a_file_at_the_start_none_is_needed_later() {
         let directory = Directory::new();
         let arguments = [&["--listen", "127.0.0.1:0", "--master", &master], config].concat();
         let mut command = crate::PROGRAM.command(&directory, &arguments);
-        // Nobody can make a file there, not even root.
+        // Nobody can create a file there, not even root.
         command.current_dir("/proc");
         command.env("VOLTLANE_CLIENTS_MAX_FRAME_BYTES", "50");
         let mut edge = Edge::spawn(command);
@@ -190,7 +190,7 @@ fn without_a_file_at_the_start_none_is_needed_later() {
     }
 }
 
-/// The file that the first start writes has nothing but sections, and is whole.
+/// The file that the first start writes contains only sections, and is complete.
 #[test]
 fn the_file_of_the_first_start_gives_the_defaults_back() {
     let backend = Backend::bind();
@@ -221,7 +221,7 @@ fn the_environment_goes_before_the_file_as_at_the_start() {
     running.edge.stop();
 }
 
-/// Signals come faster than files are read: what is in effect in the end is the last file, and it is told.
+/// Signals arrive faster than files are read. The last file is in effect in the end, and logged.
 #[test]
 fn several_at_once_end_with_the_last() {
     let mut running = Reloaded::start("");
@@ -243,10 +243,10 @@ fn several_at_once_end_with_the_last() {
     running.edge.stop();
 }
 
-/// Bounds grow and shrink while clients talk as fast as they can: nobody is dropped, nothing is lost or out of order.
+/// Bounds grow and shrink while clients send as fast as they can: nobody is dropped, and nothing is lost or out of order.
 #[test]
 fn a_flood_does_not_notice() {
-    /// Packets of one client that are under way.
+    /// The number of packets of one client in flight.
     const AHEAD: u64 = 100;
     let wide = "clients.channel_capacity = 8192\nmaster.channel_capacity = 1000\n\
                 clients.pace_packets_per_sec = 0\nclients.idle_timeout_secs = 0\n";
@@ -300,7 +300,7 @@ fn another_backend_is_for_the_next_link() {
     directory.write(CONFIG, config(&second));
     edge.signal(Signal::HUP);
     edge.next_log(TAKEN);
-    // The link that is up goes on.
+    // The current link continues.
     client.send(b"two");
     link.expect_data(client.id(), b"two");
     link.frames.finish();

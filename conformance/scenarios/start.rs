@@ -8,7 +8,8 @@ use conformance::{Client, Directory, Edge, Process, Signal};
 
 use super::operation::{free_place, mute_backend};
 
-/// A program that waits at its start for a backend that does not answer, where it is going to listen, and what keeps the backend mute.
+/// Returns a program that waits at its start for an unresponsive backend, the address at which it will listen, and the guard that keeps the
+/// backend unresponsive.
 fn waiting() -> (Process, SocketAddr, impl Sized) {
     let (listener, fillers, master) = mute_backend();
     let (directory, place) = (Directory::new(), free_place());
@@ -48,7 +49,7 @@ fn a_backend_that_does_not_answer_at_the_start_is_given_up_in_time() {
     assert!(finished.stderr.contains(says), "{finished:?}");
 }
 
-/// An edge that cannot listen says so before the backend hears of it: the backend may be another edge's.
+/// An edge that cannot listen reports it before it connects to the backend, which may be another edge's.
 #[test]
 fn a_second_edge_at_one_address_does_not_disturb_the_backend_of_the_first() {
     let config = "master.required_at_start = true\n";
@@ -70,7 +71,7 @@ fn a_second_edge_at_one_address_does_not_disturb_the_backend_of_the_first() {
     first.stop();
 }
 
-/// A parent that has blocked the signals of its child: the child takes them all the same.
+/// A parent has blocked the signals of its child, which handles them all the same.
 #[test]
 fn signals_that_were_blocked_by_the_parent_end_it_and_have_it_read_its_configuration() {
     let directory = Directory::new();

@@ -1,11 +1,11 @@
-//! An edge that was started from a terminal which is closed then.
+//! An edge started from a terminal that is then closed.
 
 use std::process::Command;
 
 use conformance::{Client, Directory, Edge, Signal, Terminal};
 const AGAIN: &str = "the configuration was read again";
 
-/// An edge in a terminal of its own, and that terminal, which is closed when it is dropped. `before` stands before its command line.
+/// Starts an edge in a terminal of its own, which is closed when dropped. `before` precedes its command line.
 fn in_terminal(before: &str) -> (Edge, Terminal, Directory) {
     let terminal = Terminal::new();
     let directory = Directory::new();

@@ -1,4 +1,4 @@
-//! A backend, spoken byte by byte.
+//! A backend spoken byte by byte.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
@@ -10,22 +10,22 @@ use voltlane_core::link::tagged::{Flag, Tagged};
 
 use crate::{Frames, Incoming, PATIENCE, own_host};
 
-/// Where the edge connects to.
+/// A listener for the edge.
 #[derive(Debug)]
 pub struct Backend(TcpListener);
 
 impl Backend {
-    /// Listens on a free port of loopback, which stays free when this one is gone.
+    /// Listens on a free loopback port, which stays free after this listener is gone.
     #[must_use]
     pub fn bind() -> Backend {
         Backend::bind_to((own_host(), 0).into())
     }
 
-    /// Listens at the place of a backend that was there before.
+    /// Listens at the address of an earlier backend.
     #[must_use]
     pub fn bind_to(address: SocketAddr) -> Backend {
-        // std sets SO_REUSEADDR: the connections of before may still be winding down. A process that another test starts holds
-        // the listener of before until it has become its program.
+        // std sets SO_REUSEADDR, as earlier connections may still be closing. A process that another test is starting holds the earlier
+        // listener until it has become its program.
         let until = Instant::now() + PATIENCE;
         let listener = loop {
             match TcpListener::bind(address) {
@@ -40,13 +40,13 @@ impl Backend {
         Backend(listener)
     }
 
-    /// Where it listens.
+    /// Returns the listener's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.local_addr().expect("it is bound")
     }
 
-    /// Lets the kernel keep little of what an edge sends on a link, about `bytes`.
+    /// Limits what the kernel buffers from an edge on a link to about `bytes`.
     pub fn narrow(&self, bytes: usize) {
         // Accepted connections inherit it.
         SockRef::from(&self.0)
@@ -64,7 +64,7 @@ impl Backend {
     }
 }
 
-/// Whether somebody listens there already.
+/// Returns whether the address is in use.
 pub(crate) fn is_in_use(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
@@ -74,9 +74,9 @@ pub(crate) fn is_in_use(error: &io::Error) -> bool {
 pub struct Packet {
     /// The client it is about.
     pub id: ClientId,
-    /// What it says.
+    /// Its meaning.
     pub flag: Flag,
-    /// The rest.
+    /// Its data.
     pub data: Vec<u8>,
 }
 
@@ -101,7 +101,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The next packet; `None` at the end of the link.
+    /// Returns the next packet, or `None` at the end of the link.
     pub fn try_recv(&mut self) -> Option<Packet> {
         match self.frames.incoming() {
             Incoming::Body(body) => {
@@ -113,7 +113,7 @@ impl Link {
         }
     }
 
-    /// The next packet.
+    /// Returns the next packet.
     #[track_caller]
     pub fn recv(&mut self) -> Packet {
         self.try_recv().expect("a packet, not the end of the link")
@@ -126,7 +126,7 @@ impl Link {
         assert_eq!(self.recv(), Packet { id, flag, data });
     }
 
-    /// Waits for this data of this client.
+    /// Waits for this data from this client.
     #[track_caller]
     pub fn expect_data(&mut self, id: ClientId, data: &[u8]) {
         self.expect(id, Flag::Data, data);
@@ -138,7 +138,7 @@ impl Link {
         self.expect(id, Flag::Failure, reason.as_bytes());
     }
 
-    /// Waits for the notice that this client is back.
+    /// Waits for the notice that this session was resumed.
     #[track_caller]
     pub fn expect_resumed(&mut self, id: ClientId) {
         self.expect(id, Flag::Resumed, b"");
@@ -161,7 +161,7 @@ impl Link {
         self.frames.write(&bytes);
     }
 
-    /// Sends back what comes until the edge ends the link; gives back how many packets that were.
+    /// Echoes packets until the edge ends the link. Returns the number of packets.
     pub fn echo(mut self) -> u64 {
         let mut packets = 0;
         while let Some(Packet { id, flag, data }) = self.try_recv() {

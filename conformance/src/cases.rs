@@ -13,10 +13,10 @@ use voltlane_core::link::tagged::Flag;
 
 use crate::{Backend, Client, Edge, Frames, Link, Program, Rig, frames, random};
 
-/// Plays the cases that sockets can play against a program, each configuration with an edge of its own; how many runs it were.
+/// Plays the cases that sockets can play against a program, with one edge for each configuration. Returns the number of runs.
 ///
 /// # Panics
-/// When anything is not as a case expects it; all failures are told.
+/// When a case's expectation fails. All failures are printed.
 #[must_use]
 pub fn play(program: Program, cases: &[Case]) -> usize {
     let mut by_config: BTreeMap<String, Vec<Case>> = BTreeMap::new();
@@ -29,13 +29,13 @@ pub fn play(program: Program, cases: &[Case]) -> usize {
         let mut stage = Sockets::start(program, &config);
         for case in cases {
             runs += 1;
-            // What does not come ends in a panic, which does not say in which case.
+            // A missing event ends in a panic that does not name the case.
             let played = AssertUnwindSafe(|| run(&case, &mut stage, random()));
             let played = catch_unwind(played);
             let failure = match played {
                 Ok(Ok(_)) => {
                     if loses_link(&case) {
-                        // Links lost again and again are tried with growing pauses (SPEC 7.6(j)).
+                        // Links that are lost again and again are retried with growing pauses (SPEC 7.6(j)).
                         stage = Sockets::start(program, &config);
                     }
                     continue;
@@ -44,7 +44,7 @@ pub fn play(program: Program, cases: &[Case]) -> usize {
                 Err(_) => format!("{} \"{}\"", case.id, case.title),
             };
             failures.push(format!("{}: {failure}", case.place));
-            // What is left of it would be in the way of the next one.
+            // The rest of this run would disturb the next one.
             stage = Sockets::start(program, &config);
         }
     }
@@ -52,7 +52,7 @@ pub fn play(program: Program, cases: &[Case]) -> usize {
     runs
 }
 
-/// Whether the link of this case comes to its end.
+/// Returns whether the link of this case ends.
 fn loses_link(case: &Case) -> bool {
     let mut words = case.steps.iter().map(|step| &step.words);
     words.any(|words| {
@@ -63,16 +63,16 @@ fn loses_link(case: &Case) -> bool {
     })
 }
 
-/// An edge with its backend, and the connections of the case that is played.
+/// An edge with its backend, and the connections of the current case.
 struct Sockets {
     edge: Edge,
     backend: Backend,
     /// `None` while there is none.
     link: Option<Link>,
     conns: BTreeMap<String, Frames>,
-    /// Every id that was heard: ended after the case.
+    /// Every id that was seen. Their sessions are ended after the case.
     ids: BTreeSet<u64>,
-    /// What a proxy says before each client does.
+    /// The proxy's header in front of each client's bytes.
     header: &'static [u8],
 }
 
@@ -100,7 +100,7 @@ impl Sockets {
         self.link.as_mut().expect("the case has a link here")
     }
 
-    /// A stranger's packet, behind all that is on its way to the backend.
+    /// Sends a stranger's packet, behind everything on its way to the backend.
     fn fence(&mut self) -> Client {
         let mut frames = Frames::connect(self.edge.address());
         frames.write(self.header);
@@ -136,14 +136,14 @@ impl Stage for Sockets {
 
     fn write_on_the_way(&mut self, conn: &str, bytes: &[u8]) {
         let conn = self.conns.get_mut(conn).expect("a connection of that name");
-        // An edge that has closed it is what some cases are about.
+        // Some cases are about an edge that has closed it.
         let _ = conn.try_write(bytes);
     }
 
     fn end(&mut self, conn: &str, in_order: bool) {
         let mut frames = self.conns.remove(conn).expect("a connection");
         if in_order {
-            // When the edge has ended it as well it knows.
+            // Closed on both sides, so the edge knows.
             frames.finish();
             let _ = frames.rest();
         } else {
@@ -188,7 +188,7 @@ impl Stage for Sockets {
             let _ = link.frames.rest();
         } else {
             link.frames.reset();
-            // It dials again when it has noticed.
+            // The edge dials again once it has noticed.
             self.link = Some(self.backend.accept());
         }
     }
@@ -216,7 +216,7 @@ impl Stage for Sockets {
     }
 
     fn wait(&mut self, duration: Duration) {
-        // The reply delay, which the next line waits for by itself.
+        // The reply delay, which the next line waits for in any case.
         assert!(duration <= Duration::from_millis(1), "not for sockets");
     }
 
@@ -232,7 +232,7 @@ impl Stage for Sockets {
         None
     }
 
-    /// Nothing more is on its way to the backend or to a client; then every session of the case is ended.
+    /// Checks that nothing else is on its way to the backend or to a client, then ends every session of the case.
     fn finish(&mut self) -> Result<(), String> {
         self.link_comes();
         let fence = self.fence();

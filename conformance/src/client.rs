@@ -1,4 +1,4 @@
-//! A client of the edge that makes every step of the handshake by itself, wrong ones too.
+//! A client that performs every step of the handshake by itself, including wrong ones.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use voltlane_core::v2::packets::Handshake;
 use crate::handshake::{encoded, expect_id, hello, new_keys};
 use crate::{Frames, Incoming, random};
 
-/// Who a client is: what it needs to come back.
+/// A client's identity, which it needs to resume.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// The id that the edge gave.
+    /// The id that the edge assigned.
     pub id: ClientId,
     /// The client's key pair.
     pub keys: KeyPair,
@@ -21,13 +21,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// The key that both sides seal under.
+    /// Returns the key that both sides seal with.
     #[must_use]
     pub fn shared_key(&self) -> SharedKey {
         self.keys.agree(&self.edge_key)
     }
 
-    /// What a challenge holds, sealed anew as the owner of the session would.
+    /// Opens a challenge and seals its content again, as the owner of the session would.
     #[must_use]
     pub fn response_to(&self, challenge: &[u8]) -> Vec<u8> {
         let key = self.shared_key();
@@ -43,13 +43,13 @@ impl Session {
         Challenged::claim(Frames::connect(edge), self.id)
     }
 
-    /// Comes back: the whole reconnect, up to the edge's Ping.
+    /// Resumes with the whole reconnect, up to the edge's Ping.
     #[must_use]
     pub fn resume(self, edge: SocketAddr) -> Client {
         self.resume_over(Frames::connect(edge))
     }
 
-    /// Comes back over a given connection.
+    /// Resumes on a given connection.
     #[must_use]
     pub fn resume_over(self, frames: Frames) -> Client {
         let challenged = Challenged::claim(frames, self.id);
@@ -66,11 +66,11 @@ impl Session {
         }
     }
 
-    /// Tries to come back, which is refused: the edge ends the connection in order after the response.
+    /// Tries to resume and is refused: the edge ends the connection in order after the response.
     #[track_caller]
     pub fn expect_refused(&self, edge: SocketAddr) {
         let challenged = self.claim(edge);
-        // A decoy does not open; then any answer will do.
+        // A decoy does not open. Then any answer will do.
         let response = self
             .shared_key()
             .open(&challenged.challenge)
@@ -81,24 +81,24 @@ impl Session {
     }
 }
 
-/// A connection that has claimed a session and holds the edge's challenge.
+/// A connection that has claimed a session and received the edge's challenge.
 #[derive(Debug)]
 pub struct Challenged {
     /// The connection.
     pub frames: Frames,
-    /// What the edge sealed.
+    /// The sealed value of the edge.
     pub challenge: Vec<u8>,
 }
 
 impl Challenged {
-    /// Claims `id` over a fresh connection.
+    /// Claims `id` on a new connection.
     #[must_use]
     pub fn claim(mut frames: Frames, id: ClientId) -> Challenged {
         hello(&mut frames);
         Challenged::claim_after_hello(frames, id)
     }
 
-    /// Claims `id` over a connection that has got the edge's key.
+    /// Claims `id` on a connection that has received the edge's key.
     #[must_use]
     pub fn claim_after_hello(mut frames: Frames, id: ClientId) -> Challenged {
         frames.write(&encoded(Handshake::ClientId(id)));
@@ -122,12 +122,12 @@ impl Challenged {
     }
 }
 
-/// A client that has joined or come back.
+/// A client that has joined or resumed.
 #[derive(Debug)]
 pub struct Client {
     /// The connection, for bytes that a client would not send.
     pub frames: Frames,
-    /// Who it is.
+    /// Its identity.
     pub session: Session,
 }
 
@@ -138,7 +138,7 @@ impl Client {
         Client::join_over(Frames::connect(edge))
     }
 
-    /// Joins over a given connection.
+    /// Joins on a given connection.
     #[must_use]
     pub fn join_over(mut frames: Frames) -> Client {
         let edge_key = hello(&mut frames);
@@ -151,7 +151,7 @@ impl Client {
         }
     }
 
-    /// The client's id.
+    /// Returns the client's id.
     #[must_use]
     pub fn id(&self) -> ClientId {
         self.session.id
@@ -162,13 +162,13 @@ impl Client {
         self.frames.write_frame(data);
     }
 
-    /// The next packet.
+    /// Returns the next packet.
     #[track_caller]
     pub fn recv(&mut self) -> Vec<u8> {
         self.frames.body()
     }
 
-    /// Waits for a packet that is exactly this.
+    /// Waits for exactly this packet.
     #[track_caller]
     pub fn expect(&mut self, data: &[u8]) {
         let received = self.recv();
@@ -180,8 +180,8 @@ impl Client {
         );
     }
 
-    /// Ends the connection in order and waits until the edge has done so as well: from here on the session is away.
-    /// Nothing may be under way to the client.
+    /// Ends the connection in order and waits until the edge has done so, too: afterwards the session is away. Nothing may be in flight to
+    /// the client.
     #[track_caller]
     pub fn leave(self) -> Session {
         let (packets, session) = self.leave_with_packets();
@@ -189,7 +189,7 @@ impl Client {
         session
     }
 
-    /// As [`leave`](Self::leave), with the packets that were under way.
+    /// Like [`leave`](Self::leave), and returns the packets that were in flight.
     pub fn leave_with_packets(mut self) -> (Vec<Vec<u8>>, Session) {
         self.frames.finish();
         let (packets, _) = self.frames.rest();

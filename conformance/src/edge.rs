@@ -10,16 +10,16 @@ use rustix::process::Signal;
 use crate::metrics::Metrics;
 use crate::{Directory, PATIENCE, Process, Program, own_host};
 
-/// What a server says with its address once it listens: an edge, an echo backend.
+/// The log lines with the address of a server that listens: an edge, and an echo backend.
 const READY: [&str; 2] = ["listening address=", "waiting for an edge address="];
 
-/// How many shards an edge has whose configuration does not say it, whatever machine it runs on. `VL_SHARDS` says another number.
+/// The number of shards of an edge whose configuration does not set it, whatever machine it runs on. `VL_SHARDS` overrides it.
 const SHARDS: &str = "2";
 const SHARDS_KEY: &str = "general.shards = ";
-/// An edge is as patient with a handshake as a scenario is with it: either may be stopped for a while on a busy machine.
+/// Makes an edge as patient with a handshake as a scenario is: either may be suspended for a while on a busy machine.
 const HANDSHAKE_KEY: &str = "limits.handshake_timeout_secs = ";
 
-/// What holds where a scenario does not say another thing.
+/// Adds the defaults that a scenario does not override.
 fn with_defaults(config: &str) -> String {
     let shards = std::env::var("VL_SHARDS").unwrap_or_else(|_| SHARDS.to_owned());
     let mut text = config.to_owned();
@@ -34,25 +34,25 @@ fn with_defaults(config: &str) -> String {
     text
 }
 
-/// A running edge, or another server of the program. Killed when dropped; [`stop`](Self::stop) ends it in order. Either
-/// way it must have been well until then.
+/// A running edge, or another server of the program. Killed when dropped; [`stop`](Self::stop) ends it in order. In both cases it must have
+/// been healthy until then.
 #[derive(Debug)]
 pub struct Edge {
-    /// `None` once its end was waited for.
+    /// `None` once it was waited for.
     process: Option<Process>,
     address: SocketAddr,
     shards: usize,
 }
 
 impl Edge {
-    /// Starts an edge on a free port, which stays free when it is gone, in front of `backend`, with `config` as its configuration file, and waits until it
-    /// listens.
+    /// Starts an edge in front of `backend` with `config` as its configuration file, and waits until it listens. Its port is free, and
+    /// stays free after the edge is gone.
     #[must_use]
     pub fn start(program: Program, backend: SocketAddr, config: &str) -> Edge {
         Edge::start_in(program, &Directory::new(), backend, config)
     }
 
-    /// The same in a given directory.
+    /// Like [`start`](Self::start), in a given directory.
     #[must_use]
     pub fn start_in(
         program: Program,
@@ -86,33 +86,33 @@ impl Edge {
         }
     }
 
-    /// How many shards it has, between which the system spreads connections at random.
+    /// Returns the number of its shards, between which the system distributes connections at random.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for a line of its log, which may have come before.
+    /// Waits for a line in its log, including earlier lines.
     #[track_caller]
     pub fn expect_log(&self, part: &str) -> String {
         let found = self.first_line(|line| line.contains(part));
         found.unwrap_or_else(|| panic!("no line with \"{part}\" in the log"))
     }
 
-    /// Waits for a line of its log, after those that were waited for so.
+    /// Waits for the next line in its log after those that this method has returned.
     #[track_caller]
     pub fn next_log(&mut self, part: &str) -> String {
         let process = self.process.as_mut().expect("taken at the end alone");
         process.stderr(part)
     }
 
-    /// Where it answers over HTTP, if its configuration has an address for that.
+    /// Returns the address of its metrics, if its configuration has one.
     #[must_use]
     #[track_caller]
     pub fn metrics_address(&self) -> SocketAddr {
@@ -121,21 +121,21 @@ impl Edge {
         address.trim().parse().expect("an address")
     }
 
-    /// What it counts, if its configuration has an address for that.
+    /// Returns its metrics, if its configuration has an address for them.
     #[must_use]
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
         Metrics::of(self.metrics_address())
     }
 
-    /// Ends it in order, by SIGTERM, and checks that it was in good health.
+    /// Ends it in order with SIGTERM, and checks that it was healthy.
     #[track_caller]
     pub fn stop(self) {
         self.signal(Signal::TERM);
         self.expect_end(Some(0));
     }
 
-    /// Waits until it ends by itself or by a signal sent before, with this exit code; `None` for the end by a signal.
+    /// Waits until it ends by itself or by an earlier signal, with this exit code; `None` for a signal.
     #[track_caller]
     pub fn expect_end(mut self, code: Option<i32>) {
         let process = self.process.take().expect("it is taken here alone");

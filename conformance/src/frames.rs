@@ -1,6 +1,6 @@
 //! A stream of frames, read and written with blocking calls.
 //!
-//! It decodes the length by itself rather than with the code under test.
+//! It decodes lengths by itself and not with the code under test.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::PATIENCE;
 use crate::handshake::frame;
 
-/// Bytes read at once.
+/// Maximum bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What a stream of frames brought.
+/// The next event of a stream of frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A whole body.
@@ -32,12 +32,12 @@ pub enum Incoming {
 #[derive(Debug)]
 pub struct Frames {
     stream: TcpStream,
-    /// What was read and is no whole frame yet.
+    /// Bytes that form no whole frame yet.
     held: Vec<u8>,
 }
 
 impl Frames {
-    /// Takes a connection over. Every wait on it is bounded from here on.
+    /// Wraps a connection. Every wait on it is bounded from here on.
     #[must_use]
     pub fn new(stream: TcpStream) -> Frames {
         stream.set_nodelay(true).expect("a TCP socket");
@@ -55,12 +55,12 @@ impl Frames {
         Frames::new(TcpStream::connect(address).expect("somebody listens"))
     }
 
-    /// Connects to `address` and lets the kernel keep little of what the peer sends, about `bytes`.
+    /// Connects to `address`, and limits what the kernel buffers from the peer to about `bytes`.
     #[must_use]
     pub fn connect_narrow(address: SocketAddr, bytes: usize) -> Frames {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
         let socket = socket.expect("a socket");
-        // Before the connection is made: the window is agreed on with it.
+        // Must be set before connecting, since the window is negotiated then.
         socket.set_recv_buffer_size(bytes).expect("a small buffer");
         socket.connect(&address.into()).expect("somebody listens");
         Frames::new(socket.into())
@@ -84,7 +84,7 @@ impl Frames {
         self.write(&frame(body));
     }
 
-    /// The next frame, or the end.
+    /// Returns the next frame, or the end.
     pub fn incoming(&mut self) -> Incoming {
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
@@ -108,7 +108,7 @@ impl Frames {
         }
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub fn body(&mut self) -> Vec<u8> {
         match self.incoming() {
             Incoming::Body(body) => body,
@@ -116,7 +116,7 @@ impl Frames {
         }
     }
 
-    /// Whole frames up to the end of the stream, and the end.
+    /// Returns the whole frames up to the end of the stream, and the end.
     pub fn rest(&mut self) -> (Vec<Vec<u8>>, Incoming) {
         let mut bodies = Vec::new();
         loop {
@@ -127,7 +127,7 @@ impl Frames {
         }
     }
 
-    /// Waits for the peer to end the stream, in whichever way, with nothing before it.
+    /// Waits for the peer to end the stream, in order or not, with nothing before that.
     #[track_caller]
     pub fn expect_closed(&mut self) {
         match self.incoming() {
@@ -136,26 +136,26 @@ impl Frames {
         }
     }
 
-    /// Waits for the peer to end the stream in order, with nothing before it.
+    /// Waits for the peer to end the stream in order, with nothing before that.
     #[track_caller]
     pub fn expect_fin(&mut self) {
         assert_eq!(self.incoming(), Incoming::Fin { unfinished: 0 });
     }
 
-    /// Ends the own direction in order. Reading goes on.
+    /// Closes our direction in order. Reading continues.
     pub fn finish(&mut self) {
-        // A peer that has gone first is no matter.
+        // It does not matter if the peer has left first.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Resets the connection: what is under way in either direction is lost.
+    /// Resets the connection. Data in flight in either direction is lost.
     pub fn reset(self) {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
             .expect("a TCP socket");
     }
 
-    /// The underlying connection.
+    /// Returns the underlying connection.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
         &self.stream
@@ -173,7 +173,7 @@ impl Frames {
     }
 }
 
-/// Whether the peer has torn the connection down, in the ways in which a kernel says so.
+/// Returns whether the error means that the peer has torn down the connection.
 fn is_broken(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -8,14 +8,14 @@ use voltlane_core::v2::packets::Handshake;
 
 use crate::{Frames, random};
 
-/// The bytes of a frame.
+/// Returns a frame with this body.
 #[must_use]
 pub fn frame(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a test sends less than 4 GiB");
     [&length.to_le_bytes(), body].concat()
 }
 
-/// The frame of a handshake packet.
+/// Returns the frame of a handshake packet.
 #[must_use]
 pub fn encoded(packet: Handshake<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -23,7 +23,7 @@ pub fn encoded(packet: Handshake<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Says the version, and takes the edge's key.
+/// Sends the version, and receives the edge's key.
 #[track_caller]
 pub fn hello(frames: &mut Frames) -> PublicKey {
     frames.write(&encoded(Handshake::ProtocolVersion(
@@ -36,7 +36,7 @@ pub fn hello(frames: &mut Frames) -> PublicKey {
     }
 }
 
-/// Takes the id of a new session.
+/// Receives the id of a new session.
 #[track_caller]
 pub fn expect_id(frames: &mut Frames) -> ClientId {
     let body = frames.body();
@@ -46,13 +46,13 @@ pub fn expect_id(frames: &mut Frames) -> ClientId {
     }
 }
 
-/// A key pair that nobody else has.
+/// Creates a fresh key pair.
 #[must_use]
 pub fn new_keys() -> KeyPair {
     KeyPair::from_bytes(&random()).expect("out of range once in 2^128 draws")
 }
 
-/// The public key of a pair in the longer form of SEC 1.
+/// Returns the public key in the uncompressed form of SEC 1.
 #[must_use]
 pub fn uncompressed(keys: &KeyPair) -> [u8; 65] {
     let key = k256::SecretKey::from_slice(keys.to_bytes().as_slice()).expect("it is one");

@@ -1,10 +1,10 @@
-//! What the conformance suite is made of: an edge as a child process, and the parties around it, spoken byte by byte.
+//! The building blocks of the conformance suite: an edge as a child process, and the parties around it, spoken byte by byte.
 //!
 //! The scenarios are in `conformance/scenarios`. `app/tests` runs all of them against each of the two programs
 //! (`conformance_tokio.rs`, `conformance_smol.rs`), so a difference between them is a failure of one of them.
 //!
-//! Nothing here sleeps: what a scenario waits for is an event, and every wait ends after [`PATIENCE`] with a panic that
-//! says what did not come. That something does *not* come is shown by what comes in its place, see [`Rig::fence`].
+//! Nothing here sleeps: a scenario waits for events, and every wait ends after [`PATIENCE`] with a panic that names the missing event. The
+//! absence of an event is shown by what comes in its place, see [`Rig::fence`].
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -45,18 +45,18 @@ pub use voltlane_driver::Runtime;
 pub use voltlane_smol::Smol;
 pub use voltlane_tokio::Tokio;
 
-/// How long anything may take on a busy machine before it counts as not coming.
+/// How long anything may take on a busy machine before it counts as missing.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An address of loopback that no other test has, but once in 65,536. A port of it that was let go of stays free until it is
-/// taken again: nobody else who asks for any free port is given it.
+/// Returns a loopback address that no other test has, except with a probability of 1 in 65,536. A port of it that was released stays free
+/// until it is taken again: nobody who asks for any free port is given it.
 #[must_use]
 pub fn own_host() -> Ipv4Addr {
     let [a, b] = random();
     Ipv4Addr::new(127, 77, a, b)
 }
 
-/// A place of loopback where nobody listens, as long as the socket lives: it is bound, so that nobody else gets the port.
+/// Returns a loopback address where nobody listens as long as the socket lives. The socket is bound, so nobody else gets the port.
 #[must_use]
 pub fn deaf_place() -> (Socket, SocketAddr) {
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -70,7 +70,7 @@ pub fn deaf_place() -> (Socket, SocketAddr) {
 #[expect(dead_code, reason = "its main is for people")]
 mod chat;
 
-/// Serves the chat of the examples on a free port, which `bound` is told, for ever.
+/// Serves the chat example on a free port for ever, and passes its address to `bound`.
 ///
 /// # Panics
 /// When it cannot listen.

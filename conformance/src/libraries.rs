@@ -21,7 +21,7 @@ use crate::{PATIENCE, own_host};
 /// A client of the library on `R`.
 pub type ClientOn<R> = Client<<R as Runtime>::Connector, <R as Runtime>::Timer>;
 
-/// Runs a future on `R`, on this thread, within the time that anything may take.
+/// Runs a future to completion on `R`, on this thread, within [`PATIENCE`](crate::PATIENCE).
 ///
 /// # Panics
 /// When it takes longer.
@@ -44,7 +44,7 @@ async fn in_time<R: Runtime, T>(future: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Runs futures side by side; gives back what they gave, in their order.
+/// Runs futures concurrently, and returns their results in order.
 pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T> + Send>) -> Vec<T> {
     let mut futures: Vec<Pin<Box<_>>> = futures.into_iter().map(Box::pin).collect();
     let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
@@ -65,7 +65,7 @@ pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T> + 
     done.into_iter().flatten().collect()
 }
 
-/// The next event of a client that is not refused.
+/// Returns the next event of a client that must not be refused.
 pub async fn event<R: Runtime>(client: &mut ClientOn<R>) -> client::Event {
     client.recv().await.expect("the session goes on")
 }
@@ -81,7 +81,7 @@ pub async fn joined<R: Runtime>(client: &mut ClientOn<R>) -> ClientId {
     }
 }
 
-/// Waits for a packet, whatever becomes of the connection meanwhile.
+/// Waits for a packet, whatever happens to the connection meanwhile.
 pub async fn packet<R: Runtime>(client: &mut ClientOn<R>) -> Vec<u8> {
     loop {
         if let client::Event::Packet(data) = event::<R>(client).await {
@@ -90,18 +90,18 @@ pub async fn packet<R: Runtime>(client: &mut ClientOn<R>) -> Vec<u8> {
     }
 }
 
-/// A backend of the library on a thread of its own, which sends packets back and does what some of them say:
+/// A backend of the library on a thread of its own. It echoes packets, except for these commands:
 ///
-/// - `kick`: the client is kicked,
-/// - `digest`: what was heard of the client before is told as a SHA-256 over lengths and bytes,
-/// - `stop`: the backend ends.
+/// - `kick`: kicks the client.
+/// - `digest`: sends a SHA-256 over the lengths and bytes received from the client before.
+/// - `stop`: ends the backend.
 pub struct EchoBackend {
     address: SocketAddr,
     thread: JoinHandle<Vec<Event>>,
 }
 
 impl EchoBackend {
-    /// Listens on a free port, which stays free when it is gone.
+    /// Listens on a free port, which stays free after this backend is gone.
     #[must_use]
     pub fn start<R: Runtime>() -> EchoBackend {
         EchoBackend::start_at::<R>(format!("{}:0", own_host()))
@@ -113,7 +113,7 @@ impl EchoBackend {
         let (sender, bound) = mpsc::channel();
         let thread = thread::spawn(move || {
             let serve = async move {
-                // As with `crate::Backend::bind_to`.
+                // See `crate::Backend::bind_to`.
                 let until = Instant::now() + PATIENCE;
                 let (listener, address) = loop {
                     match R::bind(address.clone(), SocketOptions::default()).await {
@@ -134,13 +134,13 @@ impl EchoBackend {
         }
     }
 
-    /// Where the edge connects to.
+    /// Returns the address that the edge connects to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for its end, which a `stop` has begun; gives back every event that was not a packet, in order.
+    /// Waits for its end, which a `stop` has begun. Returns every event other than a packet, in order.
     pub fn events(self) -> Vec<Event> {
         self.thread.join().expect("no panic")
     }
@@ -183,7 +183,7 @@ async fn finish<L: Listener, T: Timer>(mut backend: Backend<L, T>, id: ClientId)
     backend.close(PATIENCE).await;
 }
 
-/// Takes a packet into a digest.
+/// Adds a packet to a digest.
 pub fn absorb(digest: &mut Sha256, data: &[u8]) {
     digest.update((data.len() as u64).to_le_bytes());
     digest.update(data);

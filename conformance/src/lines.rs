@@ -1,4 +1,4 @@
-//! The lines of a pipe as they come.
+//! The lines of a pipe as they arrive.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::PATIENCE;
 
-/// All lines of a pipe so far. A thread reads them, so that the process never waits for the test.
+/// All lines of a pipe so far. A thread reads them, so the process never waits for the test.
 #[derive(Debug)]
 pub(crate) struct Lines(Arc<Shared>);
 
@@ -20,7 +20,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<String>,
-    /// Nobody wants more.
+    /// Whether further lines are ignored.
     closed: bool,
     ended: bool,
 }
@@ -52,8 +52,8 @@ impl Lines {
         lines
     }
 
-    /// The first line from number `from` on that `matches`, and its number. `None` if the pipe ends without one, or
-    /// none comes in time.
+    /// Waits for the first line from number `from` on that `matches`, and returns it with its number. `None` if the pipe ends without one,
+    /// or none arrives in time.
     pub(crate) fn wait_for(
         &self,
         mut from: usize,
@@ -69,17 +69,17 @@ impl Lines {
         found.flatten()
     }
 
-    /// False if the pipe does not end in time.
+    /// Waits for the end of the pipe. Returns false if it does not end in time.
     pub(crate) fn wait_for_end(&self) -> bool {
         self.wait_until(|state| state.ended.then_some(())).is_some()
     }
 
-    /// Closes the pipe, as soon as the next line has come.
+    /// Closes the pipe when the next line arrives.
     pub(crate) fn close(&self) {
         self.0.lock().closed = true;
     }
 
-    /// All lines from number `from` on, with their ends.
+    /// Returns all lines from number `from` on, with their line ends.
     pub(crate) fn text(&self, from: usize) -> String {
         let state = self.0.lock();
         let lines = state.lines.get(from..).unwrap_or_default();

@@ -64,13 +64,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // For the rest of this process, which is short.
+    // Leaked for the rest of this process, which is short.
     let report = churn::run(Program::new(path.leak()), plan);
     println!("{report}");
     ExitCode::from(u8::from(!report.violations.is_empty()))
 }
 
-/// A program that was built together with this one.
+/// Returns the path of a program built together with this one.
 fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.with_file_name(name)

@@ -1,4 +1,4 @@
-//! What an edge says of itself over HTTP.
+//! The metrics of an edge over HTTP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use crate::PATIENCE;
 
-/// What is said where a thread of the edge, or the one that asks, was stopped for a while.
+/// Responses that mean that a thread of the edge, or this one, was suspended for a while.
 const HELD_UP: [&str; 2] = ["the edge does not answer\n", "the head took too long\n"];
 
-/// Asks for a page; the status and the body of the answer. Asks again for a while when somebody was held up.
+/// Requests a page, and returns the status and the body. Retries for a while if a thread was suspended.
 ///
 /// # Panics
-/// When there is no whole answer.
+/// When there is no complete response.
 #[must_use]
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let until = Instant::now() + PATIENCE;
@@ -41,12 +41,12 @@ fn get_once(address: SocketAddr, path: &str) -> (u16, String) {
     (status.expect("a status"), body.to_owned())
 }
 
-/// The figures of an edge at one moment.
+/// The metrics of an edge at one moment.
 #[derive(Clone, Debug)]
 pub struct Metrics(String);
 
 impl Metrics {
-    /// Asks for them.
+    /// Requests the metrics.
     #[must_use]
     pub fn of(address: SocketAddr) -> Metrics {
         let (status, page) = get(address, "/metrics");
@@ -54,7 +54,7 @@ impl Metrics {
         Metrics(page)
     }
 
-    /// The value of a series, with its labels as they are printed.
+    /// Returns the value of a series, named with its labels as they are printed.
     #[must_use]
     #[track_caller]
     pub fn value(&self, series: &str) -> u64 {
@@ -64,7 +64,7 @@ impl Metrics {
         value.parse().expect("a whole number")
     }
 
-    /// The sum over all labels of a series.
+    /// Returns the sum over all labels of a series.
     #[must_use]
     #[track_caller]
     pub fn sum(&self, series: &str) -> u64 {

@@ -1,16 +1,19 @@
-//! A network in which a test is alone: its ports, its routes and its losses are nobody else's.
+//! Network namespaces for tests: ports, routes and losses that no other test shares.
 
 use std::env;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// Tells a test that runs again that it is alone.
+/// Tells a test that it is running again in a namespace of its own.
 const ALONE: &str = "VL_ALONE_IN_A_NETWORK";
 
-/// Runs `test` in a network, and a view of the file system, of its own, which has loopback and what the shell commands of `set_up` make: the test that calls it is run
-/// again by its name, as another process. Where the system gives nobody a network of his own, nothing is shown, which is said.
+/// Runs `test` in a network namespace, and a mount namespace, of its own.
+///
+/// It has loopback and what the shell commands of `set_up` create. The calling test is run again by its name, as another process. If the
+/// system does not permit namespaces, the test is skipped with a message.
 ///
 /// # Panics
+/// When the test fails there.
 /// When the test fails there.
 pub fn alone_in_a_network(set_up: &str, test: impl FnOnce()) {
     if env::var_os(ALONE).is_some() {

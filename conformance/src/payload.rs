@@ -1,9 +1,9 @@
-//! Bytes of packets.
+//! Payloads of packets.
 
-/// `length` bytes that tell where they come from: another `seed`, or another place within, and they differ.
+/// Returns `length` bytes that show their origin: they differ for another `seed` and at another position.
 #[must_use]
 pub fn bytes_of(seed: u64, length: usize) -> Vec<u8> {
-    // Each word is a function of the seed and its place.
+    // Each word is a function of the seed and its position.
     let mut state = seed.wrapping_mul(GOLDEN);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -14,7 +14,7 @@ pub fn bytes_of(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that nobody knows: keys and nonces.
+/// Returns random bytes for keys and nonces.
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
@@ -22,24 +22,24 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A stream of numbers that follows from its seed.
+/// A deterministic generator of numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The stream of a seed.
+    /// Creates the generator of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    /// The next number, from 0 up to below `bound`; 0 where there is none.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0) % bound.max(1)
     }
 
-    /// A size of packets as they are: mostly small, now and then large.
+    /// Returns a realistic packet size: mostly small, now and then large.
     pub fn size(&mut self) -> usize {
         let most = match self.below(50) {
             0 => 60_000,
@@ -50,10 +50,10 @@ impl Random {
     }
 }
 
-/// 2^64 over the golden ratio: steps of it visit every number. (splitmix64)
+/// 2^64 divided by the golden ratio: its multiples visit every number. (splitmix64)
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Lets each bit of a number decide over all. (splitmix64)
+/// Makes every bit depend on every other. (splitmix64)
 fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -10,23 +10,23 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lines::Lines;
 
-/// A running program, what it says, and what it is told. Killed when dropped.
+/// A running program with its output and input. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Lines,
     stderr: Lines,
-    /// Lines that were waited for, of each.
+    /// The number of lines of each output that were waited for.
     seen: [usize; 2],
 }
 
-/// What a program that ended left behind.
+/// The result of a program that ended.
 #[derive(Debug)]
 pub struct Finished {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// Standard output that was not waited for before.
+    /// Standard output after the lines that were waited for.
     pub stdout: String,
     /// Standard error, all of it.
     pub stderr: String,
@@ -50,7 +50,7 @@ impl Process {
         }
     }
 
-    /// Waits for a line on standard output with `part` in it, after those that were waited for before.
+    /// Waits for a line on standard output that contains `part`, after those that were waited for before.
     #[track_caller]
     pub fn stdout(&mut self, part: &str) -> String {
         let found = self
@@ -63,7 +63,7 @@ impl Process {
         line
     }
 
-    /// Waits for a line on standard error with `part` in it, after those that were waited for before.
+    /// Waits for a line on standard error that contains `part`, after those that were waited for before.
     #[track_caller]
     pub fn stderr(&mut self, part: &str) -> String {
         let found = self
@@ -76,7 +76,7 @@ impl Process {
         line
     }
 
-    /// The next line on standard output.
+    /// Returns the next line on standard output.
     #[track_caller]
     pub fn next_line(&mut self) -> String {
         self.stdout("")
@@ -88,12 +88,11 @@ impl Process {
         writeln!(stdin, "{line}").expect("it reads");
     }
 
-    /// Writes `input` to standard input and ends that, beside whatever comes out: the program may wait for us to take
-    /// that before it takes more.
+    /// Writes `input` to standard input and closes it, while output is being read: the program may wait for that before it reads on.
     pub fn feed(&mut self, input: &[u8]) {
         let mut stdin = self.stdin.take().expect("standard input is open");
         let input = input.to_vec();
-        // A program that ends before it has read all is no matter.
+        // It does not matter if the program ends before it has read everything.
         thread::spawn(move || stdin.write_all(&input));
     }
 
@@ -102,13 +101,13 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Ends its standard input and waits for its end.
+    /// Closes its standard input and waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Finished {
         self.stdin = None;
         let in_time = self.stdout.wait_for_end() && self.stderr.wait_for_end();
         assert!(in_time, "it does not end");
-        // Both pipes have ended, so it has or is about to.
+        // Both pipes have ended, so the process has ended or is about to.
         let status = self.child.wait().expect("it is our child");
         Finished {
             code: status.code(),
@@ -117,12 +116,12 @@ impl Process {
         }
     }
 
-    /// Whether it has ended already.
+    /// Returns whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// Waits for a line on standard error, which may have come before.
+    /// Waits for a line on standard error, including earlier lines.
     #[track_caller]
     pub fn wait_for_log(&self, part: &str) -> String {
         let found = self.first_line(|line| line.contains(part));
@@ -135,28 +134,28 @@ impl Process {
         assert!(self.stderr.wait_for_end(), "it does not end");
     }
 
-    /// All that it has said on standard error.
+    /// Returns everything that it has written to standard error.
     #[must_use]
     pub fn log(&self) -> String {
         self.stderr.text(0)
     }
 
-    /// Closes the pipe of its standard error, as soon as the next line has come.
+    /// Closes the pipe of its standard error when the next line arrives.
     pub fn close_log(&self) {
         self.stderr.close();
     }
 
-    /// The first line on standard error that `matches`, whether it was waited for before or not; `None` if there is none
-    /// before the end, or in time.
+    /// Returns the first line on standard error that `matches`, including lines that were waited for before. `None` if there is none before
+    /// the end, or in time.
     pub(crate) fn first_line(&self, matches: impl Fn(&str) -> bool) -> Option<String> {
         self.stderr.wait_for(0, matches).map(|(_, line)| line)
     }
 
-    /// Time that it has spent on processors, to a hundredth of a second. (Linux)
+    /// Returns the CPU time that it has used, with a resolution of 10 ms. (Linux)
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
         let text = self.proc_file("stat");
-        // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
+        // The name in parentheses may contain spaces. User and system time are the 12th and 13th field after it.
         let (_, fields) = text.rsplit_once(')').expect("a name");
         let mut fields = fields.split_whitespace().skip(11);
         let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
@@ -164,7 +163,7 @@ impl Process {
         Duration::from_millis(10 * ticks.expect("two numbers"))
     }
 
-    /// Bytes of memory that it has, without pages of files, which the system takes and gives back as it likes. (Linux)
+    /// Returns its resident memory in bytes, without file pages, which the system takes and returns at will. (Linux)
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let text = self.proc_file("status");

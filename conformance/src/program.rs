@@ -7,31 +7,31 @@ use std::{env, fs, io, process};
 
 use crate::{Finished, Process};
 
-/// A binary that was built for the tests.
+/// A binary built for the tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Program(&'static str);
 
 impl Program {
-    /// The program at a path, as `env!("CARGO_BIN_EXE_…")` gives it.
+    /// Creates it from a path, as in `env!("CARGO_BIN_EXE_…")`.
     #[must_use]
     pub const fn new(path: &'static str) -> Program {
         Program(path)
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(self) -> &'static Path {
         Path::new(self.0)
     }
 
-    /// The name of the program, as its messages have it.
+    /// Returns its name, as used in its messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         let stem = self.path().file_stem();
         stem.and_then(|stem| stem.to_str()).expect("a name")
     }
 
-    /// A command line in a directory, with nothing of ours in its environment.
+    /// Returns a command for a directory, with a clean environment.
     #[must_use]
     pub fn command(self, directory: &Directory, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.0);
@@ -44,7 +44,7 @@ impl Program {
         command
     }
 
-    /// The same for a process that may have no more than so many descriptors.
+    /// Like [`command`](Self::command), with a limit on the process's descriptors.
     #[must_use]
     pub fn command_with_descriptors(
         self,
@@ -71,25 +71,25 @@ impl Program {
         shell
     }
 
-    /// Starts a command line.
+    /// Starts a command.
     #[must_use]
     pub fn start(self, directory: &Directory, arguments: &[&str]) -> Process {
         Process::start(self.command(directory, arguments))
     }
 
-    /// Runs a command line to its end, without input.
+    /// Runs a command to its end, without input.
     #[must_use]
     pub fn run(self, directory: &Directory, arguments: &[&str]) -> Finished {
         self.start(directory, arguments).end()
     }
 }
 
-/// A directory of its own, gone when dropped.
+/// A temporary directory, removed when dropped.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// Makes an empty one.
+    /// Creates an empty directory.
     #[must_use]
     #[expect(
         clippy::new_without_default,
@@ -104,13 +104,13 @@ impl Directory {
         Directory(path)
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where a file in it is.
+    /// Returns the path of a file in it.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
@@ -124,7 +124,7 @@ impl Directory {
     /// Reads a file in it.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of the system.
     pub fn read(&self, name: &str) -> io::Result<String> {
         fs::read_to_string(self.file(name))
     }

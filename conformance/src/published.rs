@@ -1,5 +1,4 @@
-//! The client and the backend library that were published before us, `voltlane-client` and `voltlane-server`, as
-//! parties of a scenario.
+//! The published client and backend libraries, `voltlane-client` and `voltlane-server`, as parties of a scenario.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -35,7 +34,7 @@ impl PublishedClient {
         }
     }
 
-    /// The client's id.
+    /// Returns the client's id.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.connection.client_id
@@ -50,7 +49,7 @@ impl PublishedClient {
         sent.expect("the edge takes it");
     }
 
-    /// The next packet.
+    /// Returns the next packet.
     ///
     /// # Errors
     /// When the connection has ended.
@@ -61,7 +60,7 @@ impl PublishedClient {
             .map_err(|error| error.to_string())
     }
 
-    /// Waits for a packet that is exactly this.
+    /// Waits for exactly this packet.
     #[track_caller]
     pub fn expect(&mut self, data: &[u8]) {
         let received = self.try_recv().expect("a packet");
@@ -73,14 +72,13 @@ impl PublishedClient {
         );
     }
 
-    /// Ends its own direction of the connection.
+    /// Closes its direction of the connection.
     pub fn shut_down(&mut self) {
         let shut_down = wait(&self.runtime, self.connection.write.shutdown());
         shut_down.expect("it is open");
     }
 
-    /// Gives its connection up for a new one, and proves that it is the same client. The old connection is still open
-    /// while it does.
+    /// Replaces its connection by a new one, and proves that it is the same client. The old connection is still open meanwhile.
     ///
     /// # Errors
     /// When the edge refuses it.
@@ -89,18 +87,18 @@ impl PublishedClient {
     }
 }
 
-/// What a [`PublishedBackend`] received.
+/// Events of a [`PublishedBackend`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// A packet of a client.
     Data(u64, Vec<u8>),
     /// A client ended.
     Failure(u64, String),
-    /// A client is back.
+    /// A client resumed its session.
     Reconnection(u64),
 }
 
-/// A backend of the published library on a thread of its own. It sends packets back, but for commands.
+/// A backend of the published library on a thread of its own. It echoes packets, except for commands.
 pub struct PublishedBackend {
     address: SocketAddr,
     heard: mpsc::Receiver<Heard>,
@@ -122,7 +120,7 @@ impl PublishedBackend {
                     return;
                 };
                 let core = ServerCore::<(), Master>::new(stream, Master(sender));
-                // It ends with an error when the edge goes.
+                // It ends with an error when the edge leaves.
                 let _ = core.expect("a link").run().await;
             });
         });
@@ -132,33 +130,33 @@ impl PublishedBackend {
         }
     }
 
-    /// Where the edge connects to.
+    /// Returns the address that the edge connects to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for exactly this.
+    /// Waits for exactly this event.
     #[track_caller]
     pub fn expect(&self, expected: Heard) {
         let heard = self.heard.recv_timeout(PATIENCE).expect("something comes");
         assert_eq!(heard, expected);
     }
 
-    /// Waits for something.
+    /// Returns the next event.
     #[must_use]
     #[track_caller]
     pub fn heard(&self) -> Heard {
         self.heard.recv_timeout(PATIENCE).expect("something comes")
     }
 
-    /// A packet that makes the backend kick `id` when it receives it.
+    /// Returns a packet that makes the backend kick `id`.
     #[must_use]
     pub fn kick_command(id: u64) -> Vec<u8> {
         [KICK, &id.to_le_bytes()].concat()
     }
 
-    /// A packet that makes the backend send `data` to `id` when it receives it.
+    /// Returns a packet that makes the backend send `data` to `id`.
     #[must_use]
     pub fn tell_command(id: u64, data: &[u8]) -> Vec<u8> {
         [TELL, &id.to_le_bytes(), data].concat()
@@ -168,7 +166,7 @@ impl PublishedBackend {
 const KICK: &[u8] = b"kick:";
 const TELL: &[u8] = b"tell:";
 
-/// Sends packets back and does what commands say.
+/// Echoes packets and executes commands.
 struct Master(mpsc::Sender<Heard>);
 
 impl MasterServer for Master {
@@ -186,7 +184,7 @@ impl MasterServer for Master {
             TaggedPacket::Reconnection { client_id } => (Heard::Reconnection(client_id), None),
             TaggedPacket::Kick { client_id } => panic!("the edge kicks {client_id}"),
         };
-        // Nobody listens once the scenario is over.
+        // Nobody receives events once the scenario is over.
         let _ = self.0.send(heard);
         match answer {
             Some(answer) => send_packet(answer).await,

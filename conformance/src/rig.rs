@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::{Backend, Client, Edge, Link, Packet, Program, Session};
 
-/// Clients that join to find one for each shard: all of 64 go to one of two only once in 2^63.
+/// The number of clients that join to find one for each shard: all of 64 reach the same one of two with a probability of 2^-63.
 const ATTEMPTS: usize = 64;
 
 /// An edge, its backend, and the link between them.
@@ -15,9 +15,9 @@ const ATTEMPTS: usize = 64;
 pub struct Rig {
     /// The edge.
     pub edge: Edge,
-    /// Where the edge connects to.
+    /// The listener that the edge connects to.
     pub backend: Backend,
-    /// The link that is up.
+    /// The current link.
     pub link: Link,
 }
 
@@ -35,7 +35,7 @@ impl Rig {
         }
     }
 
-    /// Ends the edge in order, with a backend that goes along with it, and checks that it was in good health.
+    /// Ends the edge in order, together with its backend, and checks that it was healthy.
     #[track_caller]
     pub fn stop(self) {
         let Rig {
@@ -48,13 +48,13 @@ impl Rig {
         edge.expect_end(Some(0));
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.edge.address()
     }
 
-    /// A new client that the backend knows.
+    /// Joins a client, and makes it known to the backend.
     #[track_caller]
     pub fn join(&mut self) -> Client {
         let mut client = Client::join(self.address());
@@ -63,7 +63,7 @@ impl Rig {
         client
     }
 
-    /// Brings a session back; the backend hears of it.
+    /// Resumes a session, and waits for its notice to the backend.
     #[track_caller]
     pub fn resume(&mut self, session: Session) -> Client {
         let client = session.resume(self.address());
@@ -71,7 +71,7 @@ impl Rig {
         client
     }
 
-    /// Sends through both ways and back.
+    /// Sends data both ways.
     #[track_caller]
     pub fn round_trip(&mut self, client: &mut Client, data: &[u8]) {
         client.send(data);
@@ -80,19 +80,19 @@ impl Rig {
         client.expect(data);
     }
 
-    /// Shows that nothing else is on its way to the backend, and that the edge is well: a stranger joins at each shard, and
-    /// its packet is the next one on the link.
+    /// Checks that nothing else is on its way to the backend and that the edge is healthy: a stranger joins at each shard, and its packet
+    /// must be the next one on the link.
     #[track_caller]
     pub fn fence(&mut self) {
         let mut strangers = self.strangers();
         for stranger in &mut strangers {
             self.round_trip(stranger, b"fence");
         }
-        // The backend may hear of each that it has gone.
+        // The backend may be told when each of them ends.
         strangers.into_iter().for_each(|s| drop(s.leave()));
     }
 
-    /// The packets on the link up to one more of a stranger at each shard, which shows that no others are on their way.
+    /// Returns the packets on the link up to one of a stranger at each shard, which shows that no others are on their way.
     #[track_caller]
     pub fn packets_so_far(&mut self) -> Vec<Packet> {
         let mut strangers = self.strangers();
@@ -112,7 +112,7 @@ impl Rig {
         packets
     }
 
-    /// New clients, at least one at each shard. The system chooses where a connection goes, so it takes some attempts.
+    /// Joins clients until there is at least one at each shard. The system chooses the shard of a connection, so this takes some attempts.
     #[track_caller]
     fn strangers(&self) -> Vec<Client> {
         let mut strangers: Vec<Client> = Vec::new();

@@ -12,7 +12,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Opens one.
+    /// Opens a terminal.
     #[must_use]
     #[expect(
         clippy::new_without_default,
@@ -30,7 +30,7 @@ impl Terminal {
         }
     }
 
-    /// What a program opens.
+    /// Returns the path that a program opens.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path

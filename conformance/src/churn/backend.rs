@@ -8,29 +8,29 @@ use voltlane_core::link::tagged::Flag;
 use super::packet::{LAST, Packet, UNASKED};
 use crate::{Link, Random};
 
-/// What the backend heard of one client.
+/// What the backend received from one client.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// What its packets said, in the order of their coming.
+    /// Its packets in order of arrival.
     pub(super) packets: Vec<Packet>,
-    /// Packets that were not what they said.
+    /// Packets whose content was altered.
     pub(super) altered: u64,
-    /// How many packets were sent to it, ..
+    /// The number of packets sent to it.
     pub(super) sent: u64,
-    /// .. and what they take on its connections, in bytes.
+    /// Their size on its connections, in bytes.
     pub(super) sent_bytes: u64,
-    /// Returns that were told.
+    /// The number of resumes that were reported.
     pub(super) resumed: u64,
     /// Why it ended, if it did. It must not.
     pub(super) ended: Option<String>,
 }
 
-/// Answers every packet, and tells another client now and then, which may be away, until each client has said its last.
-/// By id.
+/// Answers every packet, and now and then sends to another client, which may be away, until each client has sent its last packet. Returns
+/// the results by id.
 pub(super) fn serve(mut link: Link, clients: u32, seed: u64) -> BTreeMap<u64, Heard> {
     let mut random = Random::new(!seed);
     let mut heard: BTreeMap<u64, Heard> = BTreeMap::new();
-    // Ids and numbers of those that have not said their last.
+    // Ids and numbers of clients that have not sent their last packet.
     let mut present: Vec<(ClientId, u32)> = Vec::new();
     let mut left = clients;
     while left > 0 {

@@ -11,20 +11,20 @@ use crate::{Client, Random, Session};
 /// The longest time that a client stays away.
 const AWAY: Duration = Duration::from_millis(80);
 
-/// Connections that a client ends at least, also where the machine stood still for most of the time.
+/// The minimum number of connections that a client ends, even if the machine was suspended most of the time.
 const LEAST_ENDED: usize = 6;
 
-/// What a client saw of a run.
+/// What a client observed in a run.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) id: u64,
     pub(super) connections: Vec<Connection>,
     pub(super) abandoned: u64,
-    /// Packets that are not this client's, or not what they say.
+    /// Packets that were not for this client, or altered.
     pub(super) foreign: u64,
 }
 
-/// Drops and comes back until the time is over, then reads all that there is for it.
+/// Drops and resumes until the time is over, then reads everything that is left for it.
 pub(super) fn play(edge: SocketAddr, number: u32, seed: u64, until: Instant) -> Seen {
     let mut random = Random::new(seed ^ u64::from(number) << 32);
     let client = Client::join(edge);
@@ -42,7 +42,7 @@ pub(super) fn play(edge: SocketAddr, number: u32, seed: u64, until: Instant) -> 
     let mut client = client;
     while Instant::now() < until || player.seen.connections.len() < LEAST_ENDED {
         let sent = player.burst(&mut client, &mut random);
-        // Each packet has an answer, so these come, the missed ones before them; some are left where they are.
+        // Each packet has an answer, so these arrive, after the missed ones. Some are left unread.
         if random.below(2) == 0 {
             player.catch_up(&mut client);
         } else {
@@ -62,12 +62,12 @@ struct Player {
     /// The number of the next packet.
     next: u64,
     seen: Seen,
-    /// The connection that is up.
+    /// The current connection.
     current: Connection,
 }
 
 impl Player {
-    /// Sends a few packets; says how many.
+    /// Sends a few packets. Returns how many.
     fn burst(&mut self, client: &mut Client, random: &mut Random) -> u64 {
         let count = 1 + random.below(6);
         for _ in 0..count {
@@ -92,12 +92,12 @@ impl Player {
         }
     }
 
-    /// Takes packets up to the answer to the latest of its own.
+    /// Receives packets up to the answer to its own latest one.
     fn catch_up(&mut self, client: &mut Client) {
         while self.receive(client) != Some(self.next - 1) {}
     }
 
-    /// Takes one packet; says what it answers.
+    /// Receives one packet. Returns the number of the packet that it answers.
     fn receive(&mut self, client: &mut Client) -> Option<u64> {
         let bytes = client.recv();
         self.take(&bytes)
@@ -116,7 +116,7 @@ impl Player {
         }
     }
 
-    /// Ends the connection in one of the ways, and comes back over a new one.
+    /// Ends the connection in one of the ways, and resumes on a new one.
     fn drop_and_return(&mut self, client: Client, edge: SocketAddr, random: &mut Random) -> Client {
         let how = Drop::ALL[random.below(4) as usize];
         let (session, old) = match how {
@@ -131,7 +131,7 @@ impl Player {
             Drop::ResetInAFrame => {
                 let mut client = client;
                 let bytes = self.packet(0).encode(300);
-                // The length is true, and half of the body comes. It counts as not sent.
+                // The length is correct, but only half of the body follows. It counts as not sent.
                 let length = u32::try_from(bytes.len()).expect("short");
                 let half = [&length.to_le_bytes(), &bytes[..150]].concat();
                 client.frames.write(&half);
@@ -156,7 +156,7 @@ impl Player {
         });
     }
 
-    /// Resumes, now and then after an attempt that is abandoned, or twice since the first time dies at once.
+    /// Resumes, sometimes after an abandoned attempt, or twice because the first connection dies at once.
     fn come_back(&mut self, session: Session, edge: SocketAddr, random: &mut Random) -> Client {
         if random.below(8) == 0 {
             self.seen.abandoned += 1;
@@ -166,13 +166,13 @@ impl Player {
         if random.below(8) > 0 {
             return client;
         }
-        // In the middle of what it missed, if it missed something.
+        // In the middle of the missed packets, if there are any.
         let session = client.reset();
         self.end_connection(Drop::Reset);
         session.resume(edge)
     }
 
-    /// Says that it was all, and reads until the backend has said the same.
+    /// Announces that this was all, and reads until the backend has done so as well.
     fn finish(mut self, mut client: Client) -> Seen {
         client.send(&self.packet(LAST).encode(0));
         self.next += 1;

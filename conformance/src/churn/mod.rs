@@ -1,8 +1,8 @@
 //! Churn: clients that drop and come back at random, with numbered packets both ways, through a real edge.
 //!
-//! Every packet says whose it is, over which connection it was sent, and its number, and the rest of it follows from
-//! these, so that a packet that went astray, was altered or came twice is seen by itself. Afterwards what each side
-//! sent is held against what the other one received, connection by connection (`verify`).
+//! Every packet names its client, the connection it was sent on, and its number, and the rest of it is derived from these. So a packet that
+//! was misdelivered, altered or duplicated shows by itself. Afterwards what each side sent is compared with what the other one received,
+//! connection by connection (`verify`).
 
 mod backend;
 mod client;
@@ -17,14 +17,14 @@ pub use verify::{Lost, Violation};
 
 use crate::{Backend, Edge, PATIENCE, Program};
 
-/// How a run goes.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Clients at once.
+    /// The number of clients.
     pub clients: u32,
-    /// How long they drop and come back.
+    /// How long they drop and resume.
     pub duration: Duration,
-    /// Where all that happens at random comes from.
+    /// The seed of everything random.
     pub seed: u64,
 }
 
@@ -33,16 +33,16 @@ pub struct Plan {
 pub enum Drop {
     /// By a FIN, and read to its end: nothing may be lost.
     Orderly,
-    /// By a RST: what the kernels held may be lost.
+    /// By a RST: data in the kernels may be lost.
     Reset,
     /// By a RST in the middle of a frame.
     ResetInAFrame,
-    /// By a new connection of the same client, while this one was still open.
+    /// By a new connection of the same client while this one was open.
     TakenOver,
 }
 
 impl Drop {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Drop; 4] = [
         Drop::Orderly,
         Drop::Reset,
@@ -54,19 +54,19 @@ impl Drop {
 /// One connection of a client, as the client saw it.
 #[derive(Debug)]
 struct Connection {
-    /// Numbers of the packets that it sent here, all of them whole: from the first up to, not including, the second.
+    /// The range of numbers of the packets that it sent whole on this connection, the end excluded.
     sent: (u64, u64),
-    /// Numbers of the packets that it received here, in the order of their coming.
+    /// The numbers of the packets that it received on this connection, in order of arrival.
     received: Vec<u64>,
     ended: Drop,
 }
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Connections that ended in each way, as [`Drop::ALL`] has them.
+    /// Connections that ended in each way, in the order of [`Drop::ALL`].
     pub drops: [u64; 4],
-    /// Attempts that were given up after the challenge.
+    /// Attempts abandoned after the challenge.
     pub abandoned: u64,
     /// Packets from clients.
     pub up: u64,
@@ -74,11 +74,11 @@ pub struct Report {
     pub down: u64,
     /// Packets that did not arrive.
     pub lost: Lost,
-    /// What must never happen.
+    /// Violations, which must not happen.
     pub violations: Vec<Violation>,
 }
 
-/// The edge keeps whatever a client may miss.
+/// Makes the edge keep everything that a client may miss.
 const CONFIG: &str = "clients.missed_packets_buffer_size = 1_000_000\n\
                       clients.missed_packets_buffer_bytes = 1_000_000_000\n\
                       clients.channel_capacity = 2_000_000\n\
@@ -89,7 +89,7 @@ const CONFIG: &str = "clients.missed_packets_buffer_size = 1_000_000\n\
 /// Runs the plan against a program.
 ///
 /// # Panics
-/// When a party cannot go on: an attempt of an owner was refused, the edge ended, nothing came for too long.
+/// When a party cannot continue: an owner's attempt was refused, the edge ended, or nothing arrived for too long.
 #[must_use]
 pub fn run(program: Program, plan: Plan) -> Report {
     let listener = Backend::bind();
@@ -149,7 +149,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A plan as a test can afford it.
+/// Returns a plan that is short enough for a test.
 #[must_use]
 pub fn short(seed: u64) -> Plan {
     Plan {

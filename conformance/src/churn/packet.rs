@@ -1,29 +1,29 @@
-//! Packets that say of themselves what they are.
+//! Packets that describe themselves.
 
 use crate::bytes_of;
 
-/// Bytes of whose, over which connection and which number.
+/// The length of the header: client, mark and number.
 const HEADER_BYTES: usize = 16;
 
-/// What a packet says of itself.
+/// The description in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
     /// The client that it is from or for.
     pub(super) client: u32,
-    /// Up: the connection that it was sent on, counted from 0. Down: the number of the packet that it answers, or
-    /// [`UNASKED`]. Both: [`LAST`].
+    /// Up: the connection that it was sent on, counted from 0. Down: the number of the packet that it answers, or [`UNASKED`]. Either:
+    /// [`LAST`].
     pub(super) mark: u32,
-    /// Counted from 0 in its direction.
+    /// Its number in its direction, counted from 0.
     pub(super) number: u64,
 }
 
-/// The mark of a packet down that answers none.
+/// The mark of a packet down that is not an answer.
 pub(super) const UNASKED: u32 = u32::MAX - 1;
 /// The mark of the last packet in its direction.
 pub(super) const LAST: u32 = u32::MAX;
 
 impl Packet {
-    /// The packet with `more` bytes behind what it says.
+    /// Encodes the packet, followed by `more` bytes.
     pub(super) fn encode(&self, more: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + more);
         bytes.extend(self.client.to_le_bytes());
@@ -33,7 +33,7 @@ impl Packet {
         bytes
     }
 
-    /// What these bytes say, if they are what they say.
+    /// Decodes a packet, unless it was altered.
     pub(super) fn decode(bytes: &[u8]) -> Option<Packet> {
         let (client, rest) = bytes.split_first_chunk()?;
         let (mark, rest) = rest.split_first_chunk()?;

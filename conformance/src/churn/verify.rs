@@ -1,4 +1,4 @@
-//! What was sent against what was received. (SPEC 1.4)
+//! Compares what was sent with what was received. (SPEC 1.4)
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use super::client::Seen;
 use super::{Connection, Drop, Report};
 use crate::metrics::Metrics;
 
-/// Packets that were sent and did not arrive, all of them with connections that did not end in order.
+/// Packets that were sent and did not arrive, all on connections that did not end in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// From clients.
@@ -17,7 +17,7 @@ pub struct Lost {
     pub down: u64,
 }
 
-/// Something that must never happen.
+/// A violation of SPEC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     client: usize,
@@ -30,7 +30,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the edge says in a handshake, in bytes: its key, an id, a challenge, a Ping.
+/// The lengths of the edge's handshake packets in bytes: its key, an id, a challenge, a Ping.
 const KEY: u64 = 39;
 const ID: u64 = 14;
 const CHALLENGE: u64 = 78;
@@ -58,8 +58,8 @@ pub(super) fn verify(heard: &BTreeMap<u64, Heard>, clients: &[Seen], metrics: &M
     report
 }
 
-/// What is missing was with the kernel: of every packet down the edge has written every byte to some connection, and
-/// every packet up that it has taken whole has come out on the link.
+/// Checks that missing packets were in the kernel: the edge has written every byte of every packet down to some connection, and every
+/// packet up that it has taken whole has appeared on the link.
 fn handed_over(
     heard: &BTreeMap<u64, Heard>,
     clients: &[Seen],
@@ -114,8 +114,8 @@ impl Check<'_> {
         if let Some(reason) = &heard.ended {
             self.violated(format!("its session ended: {reason}"));
         }
-        // Each return is told once. The first connection was no return; of one that died at once after its Ping was
-        // received the Ping of the client was taken too.
+        // Each resume is reported once. The first connection was not a resume. If a connection died right after its Ping arrived, the edge
+        // took the client's Ping as well.
         let returns = seen.connections.len() as u64 - 1;
         if heard.resumed != returns {
             self.violated(format!(
@@ -127,7 +127,7 @@ impl Check<'_> {
         self.down(heard, &seen.connections);
     }
 
-    /// Of each connection the backend has a prefix; of one that ended in order, all.
+    /// Checks that the backend received a prefix of each connection, and everything if it ended in order.
     fn up(&mut self, heard: &Heard, connections: &[Connection]) {
         let mut packets = heard.packets.iter().peekable();
         for (mark, connection) in (0..).zip(connections) {
@@ -155,7 +155,7 @@ impl Check<'_> {
         }
     }
 
-    /// Numbers go up, without a gap but where a connection did not end in order.
+    /// Checks that numbers increase, with gaps only where a connection did not end in order.
     fn down(&mut self, heard: &Heard, connections: &[Connection]) {
         let (mut next, mut may_miss) = (0, false);
         for (mark, connection) in connections.iter().enumerate() {
