@@ -37,8 +37,11 @@ const ONE_SOURCE: &str = "behind a balancer all clients are one source: set list
 const LIMITS: [Limit; 11] = [
     Limit {
         key: "limits.max_connections",
-        advice: "raise it; while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
-        causes: &[Cause::Rejected(Rejected::TooManyConnections)],
+        advice: "raise it (up to an eighth is kept for clients that come back); while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
+        causes: &[
+            Cause::Rejected(Rejected::TooManyConnections),
+            Cause::Closed(CloseReason::TooManyConnections),
+        ],
     },
     Limit {
         key: "limits.accept_rate",

@@ -290,7 +290,7 @@ settings! {
         max_half_open: u32 = 1_024, 0..=MAX_COUNT;
         /// Bytes that a connection may send before it is a client. The longest handshake takes 103.
         handshake_max_bytes: u32 = 512, 128..=65_536;
-        /// Connections at once. 0: as many as the process may have descriptors, less a reserve.
+        /// Connections at once; an eighth, at most max_half_open, is kept for clients that come back. 0: by the descriptors.
         max_connections: u32 = 0, 0..=MAX_COUNT;
         /// New connections a second, of all sources together. 0: any number.
         accept_rate: u32 = 2_000, 0..=MAX_COUNT;

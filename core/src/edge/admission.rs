@@ -16,6 +16,9 @@ use super::sources::{Admission, Offence, Refusal, interval, network};
 use super::state::{State, Step};
 use super::wait::Wait;
 
+/// Connections beyond `max_connections` that may be there until the adapter has closed them: newer ones have their places.
+const MOST_CLOSING: usize = 16;
+
 /// How a connection comes to want a half-open place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
@@ -37,7 +40,7 @@ impl Edge {
             return self.reject(Rejected::UntrustedProxy);
         }
         let limits = &self.config.limits;
-        if self.conns.len() >= self.shares.most(Bound::Connections) {
+        if !self.has_place() {
             return self.reject(Rejected::TooManyConnections);
         }
         let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
@@ -129,38 +132,82 @@ impl Edge {
         }
     }
 
-    /// Newcomers and claimants hold at most three quarters of the half-open places each, so that neither keeps the other out
-    /// (SPEC 10.6(c)). Of newcomers the oldest makes room: who speaks is through in a round trip, who is silent on purpose is the
-    /// oldest. (Dropping newcomers at random, as sshd does, would hit whom the flood is meant to hit.) Of claimants it is one of the
-    /// source that has the most, so that nobody who claims from a few sources keeps the owner out.
+    /// Whether there is a place for one more connection, though another one may have to make room for it (SPEC 10.6(j)).
+    pub(super) fn has_place(&self) -> bool {
+        let most = self.shares.most(Bound::Connections) + MOST_CLOSING;
+        self.half_open_places() > 0 && self.conns.len() < most
+    }
+
+    /// How many of the connections may be half-open, as far as `max_connections` goes: what the established ones leave.
+    fn half_open_places(&self) -> usize {
+        self.shares.half_open_places(self.conns.established())
+    }
+
+    /// Whether a newcomer finds a place that is not kept for those who come back (SPEC 10.6(j)).
+    pub(super) fn has_place_for_newcomer(&self) -> bool {
+        self.sessions.attached() < self.shares.most_joined()
+    }
+
+    /// Whether a session that is away finds a place that is not kept for handshakes.
+    pub(super) fn has_place_for_return(&self) -> bool {
+        self.sessions.attached() < self.shares.most_attached()
+    }
+
+    /// A connection that comes beyond the places of its kind makes another half-open one go (SPEC 10.6(c)).
     pub(super) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
-        let limits = &self.config.limits;
-        let (max, enforce) = (self.shares.most(Bound::HalfOpen), limits.enforce_accepts);
-        if enforce == Enforce::Off || max == 0 {
-            return Ok(());
+        let enforce = self.config.limits.enforce_accepts;
+        let left = self.half_open_places();
+        let most = match self.shares.most(Bound::HalfOpen) {
+            0 => usize::MAX,
+            most => most,
+        };
+        if enforce == Enforce::Report && self.goes_for(arrival, most, quota(most)).is_some() {
+            self.beyond(enforce, Rejected::TooManyHalfOpen)?;
         }
-        let (conns, quota) = (&self.conns, max.div_ceil(4).saturating_mul(3).min(max));
+        let (places, quota) = match enforce {
+            Enforce::On => (left.min(most), quota(left.min(most))),
+            Enforce::Report | Enforce::Off => (left, left),
+        };
+        let (reason, rejected) = if enforce == Enforce::On && most <= left {
+            (CloseReason::MadeRoom, Rejected::TooManyHalfOpen)
+        } else {
+            (
+                CloseReason::TooManyConnections,
+                Rejected::TooManyConnections,
+            )
+        };
+        match self.goes_for(arrival, places, quota) {
+            None => Ok(()),
+            Some(Some(goes)) => {
+                self.close_conn(now, goes, CloseKind::Abort, reason);
+                Ok(())
+            }
+            Some(_) => self.reject(rejected),
+        }
+    }
+
+    /// Which connection goes for one that comes, if one must; `Some(None)` where there is none to go.
+    ///
+    /// Newcomers and claimants hold at most `quota` of the places each, so that neither keeps the other out. Of newcomers the oldest
+    /// goes: who speaks is through in a round trip, who is silent on purpose is the oldest. (Dropping newcomers at random, as sshd
+    /// does, would hit whom the flood is meant to hit.) Of claimants it is one of the source that has the most, so that nobody who
+    /// claims from a few sources keeps the owner out.
+    fn goes_for(&self, arrival: Arrival, places: usize, quota: usize) -> Option<Option<u32>> {
+        let conns = &self.conns;
         let joining = match arrival {
             Arrival::Accept => None,
             Arrival::Claim(index) => self.limited_source(index),
             Arrival::Handover(source) => source,
         };
-        let full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open() >= max;
+        let is_full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open() >= places;
         let claimant = || conns.claimants().first_to_go(joining);
-        let victim = match arrival {
-            Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
+        match arrival {
+            Arrival::Accept if conns.newcomers() >= quota => Some(self.last_newcomer()),
             Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
-                claimant()
+                Some(claimant())
             }
-            _ if full => self.last_newcomer().or_else(claimant),
-            _ => return Ok(()),
-        };
-        match victim {
-            Some(oldest) if enforce == Enforce::On => {
-                self.close_conn(now, oldest, CloseKind::Abort, CloseReason::MadeRoom);
-                Ok(())
-            }
-            _ => self.beyond(enforce, Rejected::TooManyHalfOpen),
+            _ if is_full => Some(self.last_newcomer().or_else(claimant)),
+            _ => None,
         }
     }
 
@@ -237,6 +284,7 @@ impl Edge {
             | CloseReason::Replaced
             | CloseReason::SessionEnded
             | CloseReason::TooManySessions
+            | CloseReason::TooManyConnections
             | CloseReason::Memory
             | CloseReason::MadeRoom
             // The edge's own doing: the proof may have been right, and who was kept waiting could do nothing.
@@ -250,6 +298,11 @@ impl Edge {
         let admission = self.conns.live(index).admission;
         self.sources.lock().punish(now, admission, offence);
     }
+}
+
+/// How many of the half-open places each kind of connection may hold.
+fn quota(places: usize) -> usize {
+    places.div_ceil(4).saturating_mul(3).min(places)
 }
 
 /// Whether `address` is in one of `networks`; an IPv4 address in IPv6 clothes is the IPv4 address.

@@ -170,7 +170,7 @@ impl Default for MasterConfig {
     serde(default, deny_unknown_fields)
 )]
 pub struct LimitsConfig {
-    /// Connections at one time, in any state.
+    /// Connections at one time, in any state. Of these a [reserve](Self::reserve) is kept for clients that come back.
     pub max_connections: usize,
     /// Connections at one time that are not established yet. 0: any number.
     ///
@@ -201,6 +201,19 @@ pub struct LimitsConfig {
     pub handshake_timeout: Duration,
     /// Bytes that a client may send before it is established.
     pub handshake_max_bytes: usize,
+}
+
+impl LimitsConfig {
+    /// How many of `max_connections` newcomers do not get: clients that come back have half of them, connections that are not
+    /// established yet the rest (SPEC 10.6(j)).
+    #[must_use]
+    pub fn reserve(&self) -> usize {
+        let most = match self.max_half_open {
+            0 => usize::MAX,
+            most => most,
+        };
+        (self.max_connections / 8).min(most)
+    }
 }
 
 impl Default for LimitsConfig {

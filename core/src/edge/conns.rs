@@ -35,6 +35,8 @@ pub(super) struct Conns {
     joins: Joins,
     /// How many are half open.
     half_open: usize,
+    /// How many are in [`State::Closed`]: only there until the adapter has closed them.
+    closed: usize,
 }
 
 /// The links of [`Conns::strangers`].
@@ -61,6 +63,7 @@ impl Conns {
             claimants: Claimants::default(),
             joins: Joins::default(),
             half_open: 0,
+            closed: 0,
         }
     }
 
@@ -74,6 +77,11 @@ impl Conns {
     /// How many are not established.
     pub(super) fn half_open(&self) -> usize {
         self.half_open
+    }
+
+    /// How many are established, or write the last of a session that was kicked.
+    pub(super) fn established(&self) -> usize {
+        self.slab.len() - self.half_open - self.closed
     }
 
     /// The connection that the adapter means, unless it is gone.
@@ -128,6 +136,9 @@ impl Conns {
         if stage.is_half_open() {
             self.half_open -= 1;
         }
+        if stage == Stage::Closed {
+            self.closed -= 1;
+        }
         self.leave_crowd(index, stage.crowd());
         self.disarm_all(index);
         self.by_size.remove(&mut self.slab, index);
@@ -174,6 +185,9 @@ impl Conns {
         }
         if before.is_half_open() && !after.is_half_open() {
             self.half_open -= 1;
+        }
+        if after == Stage::Closed {
+            self.closed += 1;
         }
         match after {
             Stage::Draining | Stage::Closed => self.disarm_all(index),

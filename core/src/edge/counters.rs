@@ -103,6 +103,9 @@ reasons! {
         SessionEnded = "session_ended",
         /// No more sessions can be kept.
         TooManySessions = "too_many_sessions",
+        /// As many connections as `max_connections` allows: a newcomer found only places that are kept for those who come back, or a
+        /// newer connection needed its place.
+        TooManyConnections = "too_many_connections",
         /// The machine holds nearly as much as it may.
         Memory = "memory",
         /// A newer one needed its place: it had been silent for longest, or its source claimed most.
@@ -122,7 +125,7 @@ reasons! {
         /// A PROXY header is required, and the peer is none of the proxies that are trusted.
         #[error("not a trusted proxy")]
         UntrustedProxy = "untrusted_proxy",
-        /// `max_connections` are there.
+        /// `max_connections` are there, and none of them can make room.
         #[error("too many connections")]
         TooManyConnections = "too_many_connections",
         /// More than `accept_rate` came.

@@ -10,7 +10,6 @@ use super::Edge;
 use super::admission::Arrival;
 use super::conn::{Conn, ConnKey};
 use super::counters::Rejected;
-use super::shares::Bound;
 use super::sources::Admission;
 use super::state::{State, Step};
 use super::wait::Wait;
@@ -114,7 +113,7 @@ impl Edge {
         if self.shutdown_at.is_some() {
             return Err(Rejected::Shutdown);
         }
-        if self.conns.len() >= self.shares.most(Bound::Connections) {
+        if !self.has_place() {
             return Err(Rejected::TooManyConnections);
         }
         let source = self.limited(handover.source);

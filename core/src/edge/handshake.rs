@@ -140,6 +140,9 @@ impl Edge {
         if self.sessions.len() >= self.shares.most(Bound::Sessions) {
             return Err(CloseReason::TooManySessions);
         }
+        if !self.has_place_for_newcomer() {
+            return Err(CloseReason::TooManyConnections);
+        }
         if self.pressure() >= Pressure::Full {
             return Err(CloseReason::Memory);
         }

@@ -429,7 +429,7 @@ impl Edge {
 
     fn tell_shares(&mut self) {
         let held = [
-            self.conns.len(),
+            self.conns.len() - self.conns.half_open(),
             self.conns.half_open(),
             self.sessions.len(),
             self.sessions.away(),

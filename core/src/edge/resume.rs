@@ -123,13 +123,20 @@ impl Edge {
     }
 
     /// The client at `index` has proven to be the session's. It takes the session over now, or in a while if it was taken over too
-    /// often, or if what earlier connections brought still fills the line to the backend.
+    /// often, if there is no place for one more, or if what earlier connections brought still fills the line to the backend.
     pub(super) fn resume(&mut self, now: Time, index: u32, session: u32) {
+        let has_place = self.has_place_for_return();
         let entry = self.sessions.live_mut(session);
         let backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
         let live = matches!(entry.place, Place::Attached(_));
-        let mut may_take = || entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL);
-        if backlogged || (live && !may_take()) {
+        let mut may_come = || {
+            if live {
+                entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)
+            } else {
+                has_place
+            }
+        };
+        if backlogged || !may_come() {
             let wait = State::Handshake(Step::Wait(entry.id));
             return self.conns.enter(index, wait, now);
         }

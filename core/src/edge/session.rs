@@ -366,6 +366,11 @@ impl Sessions {
         &self.absent
     }
 
+    /// How many are attached to a connection.
+    pub(super) fn attached(&self) -> usize {
+        self.by_id.len() - self.away()
+    }
+
     /// How many are away.
     pub(super) fn away(&self) -> usize {
         self.stale.len(STALE) + self.stale.len(STALE_UNUSED)

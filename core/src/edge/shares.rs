@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::time::Time;
 
-use super::config::EdgeConfig;
+use super::config::{EdgeConfig, LimitsConfig};
 use super::limits::Bucket;
 
 /// What there is so much of for all shards together.
@@ -83,12 +83,24 @@ struct Share {
     borrowed: usize,
 }
 
+/// How the places of connections are kept apart, as one shard has them (SPEC 10.6(j)).
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    /// Of this shard's own places, those that are for half-open connections alone.
+    own: usize,
+    /// Of the places that are lent, those that newcomers do not get.
+    from_newcomers: usize,
+    /// Of these, those that no session gets.
+    from_all: usize,
+}
+
 /// One shard's view of the bounds. Two that borrow in the same instant may both get what is left last: a bound can be passed by one for
 /// each other shard.
 #[derive(Debug)]
 pub(crate) struct Shares {
     ledger: Arc<Ledger>,
     shares: [Share; BOUNDS],
+    kept: Kept,
     /// The number of this shard, where there are several.
     shard: Option<u8>,
 }
@@ -120,6 +132,7 @@ impl Shares {
         let mut shares = Shares {
             ledger,
             shares: Default::default(),
+            kept: Kept::default(),
             shard: (config.shards > 1).then_some(config.shard.as_u8()),
         };
         shares.set_bounds(config);
@@ -137,6 +150,24 @@ impl Shares {
             };
             share.pool = whole.saturating_sub(share.own.saturating_mul(shards));
         }
+        self.keep_places(shards, &config.limits);
+    }
+
+    fn keep_places(&mut self, shards: usize, limits: &LimitsConfig) {
+        let (reserve, rest) = (limits.reserve(), limits.reserve() / 2);
+        let [connections, ..] = &mut self.shares;
+        self.kept.own = match shards {
+            1 => rest,
+            shards => rest.div_ceil(2 * shards).min(connections.own),
+        };
+        if shards == 1 {
+            // Half-open connections and established ones lend to each other what there is beyond it.
+            connections.pool = connections.own.saturating_sub(rest);
+            connections.own = rest;
+        }
+        let own = self.kept.own.saturating_mul(shards);
+        self.kept.from_newcomers = reserve.saturating_sub(own);
+        self.kept.from_all = rest.saturating_sub(own);
     }
 
     fn share(&self, bound: Bound) -> (&Share, &AtomicUsize) {
@@ -160,12 +191,42 @@ impl Shares {
     /// How much this shard may have now.
     #[inline]
     pub(super) fn most(&self, bound: Bound) -> usize {
+        self.share(bound).0.own + self.unlent(bound)
+    }
+
+    /// What the other shards have left of what is lent.
+    #[inline]
+    fn unlent(&self, bound: Bound) -> usize {
         let (share, lent) = self.share(bound);
         if share.pool == 0 {
-            return share.own;
+            return 0;
         }
         let of_others = lent.load(Relaxed).saturating_sub(share.borrowed);
-        share.own + share.pool.saturating_sub(of_others)
+        share.pool.saturating_sub(of_others)
+    }
+
+    /// How many half-open connections this shard may have beside so many established ones.
+    pub(super) fn half_open_places(&self, established: usize) -> usize {
+        self.kept.own + self.most_established(0).saturating_sub(established)
+    }
+
+    /// With how many attached sessions here no newcomer begins one more.
+    pub(super) fn most_joined(&self) -> usize {
+        self.most_established(self.kept.from_newcomers)
+    }
+
+    /// With how many attached sessions here none that is away comes back.
+    pub(super) fn most_attached(&self) -> usize {
+        self.most_established(self.kept.from_all)
+    }
+
+    fn most_established(&self, kept: usize) -> usize {
+        self.own_established() + self.unlent(Bound::Connections).saturating_sub(kept)
+    }
+
+    /// This shard's own places for established connections.
+    fn own_established(&self) -> usize {
+        self.own(Bound::Connections) - self.kept.own
     }
 
     /// How much this shard can always have.
@@ -180,10 +241,20 @@ impl Shares {
         self.shard.is_none()
     }
 
-    /// This shard has so much of each, in the order of [`Bound`], and so many sessions in line.
+    /// This shard has so much of each, in the order of [`Bound`], and so many sessions in line. Of connections only those that are
+    /// not half-open are counted first.
     pub(super) fn settle(&mut self, held: [usize; BOUNDS], waiting: usize) {
-        for ((share, lent), held) in self.shares.iter_mut().zip(&self.ledger.lent).zip(held) {
-            let borrowed = held.saturating_sub(share.own);
+        let [established, half_open, ..] = held;
+        let mut borrows = [0; BOUNDS];
+        for ((borrowed, share), held) in borrows.iter_mut().zip(&self.shares).zip(held) {
+            *borrowed = held.saturating_sub(share.own);
+        }
+        let [connections, ..] = &mut borrows;
+        // What is for half-open connections alone is not there for others.
+        *connections = (established + half_open.saturating_sub(self.kept.own))
+            .saturating_sub(self.own_established());
+        for ((share, lent), borrowed) in self.shares.iter_mut().zip(&self.ledger.lent).zip(borrows)
+        {
             if borrowed > share.borrowed {
                 lent.fetch_add(borrowed - share.borrowed, Relaxed);
             } else if borrowed < share.borrowed {
@@ -252,21 +323,21 @@ mod tests {
     use super::*;
     use crate::id::ShardId;
 
-    fn two(connections: usize) -> [Shares; 2] {
+    fn two(sessions: usize) -> [Shares; 2] {
         let mut config = EdgeConfig::default();
-        config.limits.max_connections = connections;
+        config.limits.max_sessions = sessions;
         let [first, second] = [0, 1].map(|shard| config.for_shard(ShardId::new(shard), 2));
         let shares = Shares::new(&first);
         let other = shares.beside(&second);
         [shares, other]
     }
 
-    fn has(shares: &mut Shares, connections: usize) {
-        shares.settle([connections, 0, 0, 0, 0], 0);
+    fn has(shares: &mut Shares, sessions: usize) {
+        shares.settle([0, 0, sessions, 0, 0], 0);
     }
 
     fn most(shares: &[Shares; 2]) -> [usize; 2] {
-        shares.each_ref().map(|one| one.most(Bound::Connections))
+        shares.each_ref().map(|one| one.most(Bound::Sessions))
     }
 
     #[test]
@@ -289,9 +360,9 @@ mod tests {
     fn together_they_have_the_bound_or_what_rounding_makes_of_it() {
         for (whole, together) in [(0, 0), (1, 2), (2, 2), (3, 3), (4, 4), (7, 7), (9, 9)] {
             let mut shares = two(whole);
-            let all = shares[0].most(Bound::Connections);
+            let all = shares[0].most(Bound::Sessions);
             has(&mut shares[0], all);
-            let rest = shares[1].most(Bound::Connections);
+            let rest = shares[1].most(Bound::Sessions);
             assert_eq!(all + rest, together, "of {whole}");
             assert!(whole == 0 || rest > 0, "each has a part of {whole}");
         }
@@ -302,7 +373,7 @@ mod tests {
         let mut shares = two(100);
         has(&mut shares[0], 75);
         let mut config = EdgeConfig::default();
-        config.limits.max_connections = 20;
+        config.limits.max_sessions = 20;
         for (number, shares) in (0..).zip(&mut shares) {
             shares.set_bounds(&config.for_shard(ShardId::new(number), 2));
         }
@@ -318,18 +389,15 @@ mod tests {
     #[test]
     fn one_alone_has_it_all_and_a_clone_shares_nothing() {
         let mut config = EdgeConfig::default();
-        config.limits.max_connections = 10;
+        config.limits.max_sessions = 10;
         let mut alone = Shares::new(&config);
         has(&mut alone, 8);
-        assert_eq!(
-            (alone.most(Bound::Connections), alone.is_alone()),
-            (10, true)
-        );
+        assert_eq!((alone.most(Bound::Sessions), alone.is_alone()), (10, true));
         let [first, mut second] = two(100);
         let cloned = first.clone();
         has(&mut second, 60);
-        assert_eq!(cloned.most(Bound::Connections), 75);
-        assert_eq!(first.most(Bound::Connections), 40);
+        assert_eq!(cloned.most(Bound::Sessions), 75);
+        assert_eq!(first.most(Bound::Sessions), 40);
     }
 
     #[test]
@@ -345,5 +413,56 @@ mod tests {
         assert_eq!(shares.most(Bound::Memory), 250, "its own part stays");
         trunk.settle(0);
         assert_eq!(shares.most(Bound::Memory), 750);
+    }
+
+    /// What one shard may have of half-open connections, of sessions that begin, and of those that come back.
+    fn places(shares: &Shares, established: usize) -> [usize; 3] {
+        [
+            shares.half_open_places(established),
+            shares.most_joined(),
+            shares.most_attached(),
+        ]
+    }
+
+    #[test]
+    fn an_eighth_is_kept_half_for_those_who_come_back_half_for_handshakes() {
+        let kept = |most, half_open| {
+            let mut config = EdgeConfig::default();
+            config.limits.max_connections = most;
+            config.limits.max_half_open = half_open;
+            let shares = Shares::new(&config);
+            assert_eq!(shares.half_open_places(0), most);
+            assert_eq!(shares.half_open_places(most), shares.kept.own);
+            [shares.most_joined(), shares.most_attached()]
+        };
+        assert_eq!(kept(7, 100), [7, 7]);
+        assert_eq!(kept(8, 100), [7, 8]);
+        assert_eq!(kept(16, 100), [14, 15]);
+        assert_eq!(kept(800, 100), [700, 750], "as many as may be half-open");
+        assert_eq!(kept(808, 100), [708, 758]);
+        assert_eq!(kept(8000, 0), [7000, 7500]);
+        assert_eq!(kept(0, 100), [0, 0]);
+    }
+
+    #[test]
+    fn each_shard_has_places_for_handshakes_that_no_other_takes() {
+        let mut config = EdgeConfig::default();
+        (config.limits.max_connections, config.limits.max_half_open) = (800, 100);
+        let [first, second] = [0, 1].map(|shard| config.for_shard(ShardId::new(shard), 2));
+        let mut shares = Shares::new(&first);
+        let mut other = shares.beside(&second);
+        // 200 are its own, 13 of them for handshakes; 400 are lent, of which newcomers may have 326.
+        assert_eq!(places(&shares, 0), [600, 513, 563]);
+        // Strangers fill the first shard, and then the other one.
+        shares.settle([513, 0, 0, 0, 0], 0);
+        assert_eq!(places(&other, 0), [187 + 13 + 74, 187, 187 + 50]);
+        assert_eq!(places(&other, 187), [13 + 74, 187, 187 + 50]);
+        assert_eq!(places(&shares, 513), [13 + 74, 513, 563]);
+        other.settle([187, 87, 0, 0, 0], 0);
+        assert_eq!(places(&shares, 513), [13, 439, 489], "all that was lent");
+        other.settle([237, 37, 0, 0, 0], 0);
+        assert_eq!(places(&shares, 513), [13, 439, 489]);
+        other.settle([0, 0, 0, 0, 0], 0);
+        assert_eq!(places(&shares, 513), [87, 513, 563]);
     }
 }

@@ -91,7 +91,7 @@ impl World<'_> {
         });
         self.paused_until = 0;
         self.healed = true;
-        if self.plan.options.max_sessions < 1 << 20 {
+        if self.plan.options.max_sessions < 1 << 20 || self.plan.options.max_connections < 1_024 {
             // A silent client keeps its session as long as its network lets it, and so does one that left it behind.
             for conn in 0..self.conns.len() as u32 {
                 let peer = &self.conns[conn as usize].peer;
@@ -128,7 +128,8 @@ impl World<'_> {
     fn push_on(&mut self, closing: &mut Closing) {
         let wanted = self.plan.options.closing_packets;
         // If there are few places, not all connect at once.
-        let few = self.plan.options.max_half_open < 1_024 && self.plan.options.max_half_open > 0;
+        let options = &self.plan.options;
+        let few = (1..1_024).contains(&options.max_half_open) || options.max_connections < 1_024;
         let mut places = if few { 2 } else { usize::MAX };
         for target in closing
             .targets

@@ -54,7 +54,7 @@ impl World<'_> {
             Flood::Version => join(Join::StallAfterVersion),
             Flood::Half => join(Join::HalfFrame),
             Flood::Drip => join(Join::Slow),
-            Flood::Churn => join(Join::Normal),
+            Flood::Churn | Flood::Stay => join(Join::Normal),
             Flood::Wrong => (Role::Attempt(Attempt::Wrong), sid.unwrap_or(number)),
             Flood::Stall => (Role::Attempt(Attempt::Stall), sid.unwrap_or(number)),
             Flood::Guess => (

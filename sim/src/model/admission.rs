@@ -13,6 +13,8 @@ const PENALTY_MOST: u64 = 600_000_000_000;
 
 /// Why a connection that makes room is closed.
 pub(super) const MADE_ROOM: &str = "a newer connection needs its place";
+/// Why a newcomer is refused in a full house.
+pub(super) const NO_PLACE: &str = "places are left for those who come back alone";
 /// What is the edge's own doing: it is held against nobody (SPEC 10.6(d)).
 pub(super) const LAPSED: &str = "the claimed session has ended";
 pub(super) const KEPT_WAITING: &str = "kept waiting until the handshake deadline";
@@ -262,7 +264,7 @@ impl Model {
             return Err("it comes past the proxy");
         }
         let limits = self.limits.admission.clone();
-        if self.conns.len() >= limits.max_connections {
+        if self.places_left() == 0 {
             return Err("connections of all sources");
         }
         let (now, rate) = (self.now, limits.accept_rate);
@@ -306,14 +308,45 @@ impl Model {
         Ok(())
     }
 
+    /// SPEC 10.6(j): the connections that may be half-open, as far as those go that may be there at all.
+    fn places_left(&self) -> usize {
+        let established = |state: &&Conn| state.close.is_none() && !state.is_half_open();
+        let taken = self.conns.values().filter(established).count();
+        self.limits.admission.max_connections.saturating_sub(taken)
+    }
+
+    /// SPEC 10.6(j): how many connections newcomers do not get, and how many of these no session gets.
+    fn reserve(&self) -> (usize, usize) {
+        let limits = &self.limits.admission;
+        let eighth = limits.max_connections / 8;
+        let reserve = match limits.max_half_open {
+            0 => eighth,
+            most => eighth.min(most),
+        };
+        (reserve, reserve / 2)
+    }
+
+    /// SPEC 10.6(j): whether one more session may be attached, of a newcomer or of one that comes back.
+    pub(super) fn has_place(&self, comes_back: bool) -> bool {
+        let (reserve, rest) = self.reserve();
+        let kept = if comes_back { rest } else { reserve };
+        self.session_counts().0 + kept < self.limits.admission.max_connections
+    }
+
     /// SPEC 10.6(c).
     pub(super) fn make_room(&mut self, arrival: Arrival) -> Result<(), &'static str> {
         let limits = &self.limits.admission;
-        let places = limits.max_half_open;
-        if limits.enforce_accepts != Enforce::On || places == 0 {
-            return Ok(());
-        }
-        let quota = (3 * places.div_ceil(4)).min(places);
+        let (left, enforced) = (self.places_left(), limits.enforce_accepts == Enforce::On);
+        let places = if enforced && limits.max_half_open > 0 {
+            left.min(limits.max_half_open)
+        } else {
+            left
+        };
+        let quota = if enforced {
+            (3 * places.div_ceil(4)).min(places)
+        } else {
+            places
+        };
         let half_open = || self.conns.values().filter(|state| state.is_half_open());
         let newcomers = half_open().filter(|state| state.is_newcomer()).count();
         let claimants = half_open().count() - newcomers;

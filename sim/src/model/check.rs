@@ -260,6 +260,10 @@ impl Model {
                     format!("conn {conn} begins a session, and all that there may be are there");
                 self.fail("S15", "10.6(f)", text);
             }
+            if !self.has_place(false) {
+                let text = format!("conn {conn} begins a session in a full house");
+                self.fail("S15", "10.6(j)", text);
+            }
             self.begin_session(conn);
             self.parse(conn);
         }
@@ -340,7 +344,9 @@ impl Model {
             }
             (None, Some(_))
                 if state.state == State::Join
-                    && (self.has_memory_bound() || self.sessions_may_be_full()) =>
+                    && (self.has_memory_bound()
+                        || self.sessions_may_be_full()
+                        || !self.has_place(false)) =>
             {
                 self.close(conn, "no session may begin", Manner::Orderly);
             }

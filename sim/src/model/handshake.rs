@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::admission::{Arrival, LAPSED, MADE_ROOM};
+use super::admission::{Arrival, LAPSED, MADE_ROOM, NO_PLACE};
 use super::conn::{Begun, Close, Conn, Manner, Moment, Piece, State};
 use super::link::{Item, What};
 use super::session::Session;
@@ -113,6 +113,11 @@ impl Model {
                 if let Err(why) = self.admit_newcomer(conn) {
                     return self.close(conn, why, Manner::Orderly);
                 }
+                let no_place = !self.has_place(false);
+                if no_place && !self.newcomers_may_wait() {
+                    self.reach.house_full += 1;
+                    return self.close(conn, NO_PLACE, Manner::Orderly);
+                }
                 let all_there = self.sessions.len() >= self.limits.max_sessions;
                 let memory_full = self.no_session_may_begin();
                 if (all_there || memory_full) && !self.newcomers_may_wait() {
@@ -120,7 +125,7 @@ impl Model {
                     self.reach.memory_full += u64::from(memory_full && !all_there);
                     return self.close(conn, "no session may begin", Manner::Orderly);
                 }
-                let may_refuse = memory_full || self.sessions_may_be_full();
+                let may_refuse = no_place || memory_full || self.sessions_may_be_full();
                 let Some(state) = self.conns.get_mut(&conn) else {
                     return;
                 };
@@ -257,12 +262,15 @@ impl Model {
         let (now, most) = (self.now, self.limits.queue_bytes);
         // The edge may let it wait for the session's line; whether it does is seen afterwards.
         let line = self.line_bytes(sid) > most;
+        let has_place = self.has_place(true);
         let Some(session) = self.sessions.get_mut(&sid) else {
             return;
         };
         let no_token = session.conn.is_some() && !session.takeovers.has_token(now);
-        if line || no_token {
+        let no_place = session.conn.is_none() && !has_place;
+        if line || no_token || no_place {
             self.reach.takeover_waited += u64::from(no_token);
+            self.reach.place_awaited += u64::from(no_place);
             let order = self.wait().order;
             if let Some(state) = self.conns.get_mut(&conn) {
                 if state.state != State::Wait {
@@ -271,7 +279,8 @@ impl Model {
                 (state.state, state.since_order) = (State::Wait, order);
                 state.wait_until = now + TAKEOVER_WAIT;
             }
-            self.undecided.extend((!no_token).then_some(conn));
+            self.undecided
+                .extend((!no_token && !no_place).then_some(conn));
         } else {
             self.resume(conn, sid);
         }

@@ -183,6 +183,10 @@ pub struct Reach {
     pub made_room: u64,
     /// Sessions refused because the maximum was reached.
     pub sessions_full: u64,
+    /// Sessions refused because no place was left that newcomers may have.
+    pub house_full: u64,
+    /// Resumes that waited for a place.
+    pub place_awaited: u64,
     /// Links that began with announcements.
     pub announced: u64,
     /// Orderly ends of the edge with data still waiting.
@@ -232,6 +236,8 @@ impl Reach {
             ("rejected for a penalty", self.in_penalty),
             ("made room", self.made_room),
             ("sessions full", self.sessions_full),
+            ("house full", self.house_full),
+            ("waited for a place", self.place_awaited),
             ("announced", self.announced),
             ("shut down", self.shut_down),
             ("shut down, all handed over", self.handed_over),

@@ -4,6 +4,18 @@
 use super::{Action, Attempt, Drop, Flood, Join, Op, Options, Plan};
 use crate::rng::Rng;
 
+/// What strangers do in a flood that is about strangers.
+const FLOODS: &[Flood] = &[
+    Flood::Silent,
+    Flood::Version,
+    Flood::Half,
+    Flood::Drip,
+    Flood::Churn,
+    Flood::Wrong,
+    Flood::Stall,
+    Flood::Guess,
+];
+
 /// Adds the features that the plan's seed draws.
 pub(super) fn add(plan: &mut Plan) {
     let seed = plan.options.seed;
@@ -47,7 +59,7 @@ pub(super) fn add(plan: &mut Plan) {
     if let Some(mut rng) = draws("shutdown", 15) {
         shut_down(plan, &mut rng);
     } else if let Some(mut rng) = draws("flood", 12) {
-        flood(plan, &mut rng, Flood::ALL, &[16, 64, 1_024]);
+        flood(plan, &mut rng, FLOODS, &[16, 64, 1_024]);
     } else if let Some(mut rng) = draws("herd", 10) {
         herd(plan, &mut rng);
     } else if let Some(mut rng) = draws("late", 15) {
@@ -59,7 +71,54 @@ pub(super) fn add(plan: &mut Plan) {
     } else if let Some(mut rng) = draws("claimants", 10) {
         // Few places, and strangers who claim a session and then stop.
         flood(plan, &mut rng, &[Flood::Stall], &[16]);
+    } else if let Some(mut rng) = draws("house", 25)
+        && plan.options.clients <= 8
+    {
+        fill_house(plan, &mut rng);
     }
+}
+
+/// Strangers take all places that they get, and those of clients that lose their connections; these come back.
+fn fill_house(plan: &mut Plan, rng: &mut Rng) {
+    let options = &mut plan.options;
+    options.max_connections = rng.between(16, 24);
+    options.max_half_open = rng.pick(&[0, 4, 16, 1_024]);
+    options.max_sessions = 1 << 21;
+    options.delay_max_us = options.delay_max_us.min(2_000);
+    (options.read_chunk, options.write_chunk) = (0, 0);
+    (options.enforce_accepts, options.enforce_sources) = (0, 0);
+    (options.accept_rate, options.accept_burst) = (2_000, 100);
+    (options.source_connections, options.wide_connections) = (256, 4_096);
+    (options.source_rate, options.wide_rate) = (0, 0);
+    let clients = options.clients;
+    let stay = |count, ms| Action::Flood {
+        kind: Flood::Stay,
+        sources: 40,
+        count,
+        ms,
+    };
+    let ms = rng.between(20, 200);
+    let mut story = vec![(0, stay(options.max_connections, ms))];
+    let mut wait_us = 1_000 * ms + 20_000;
+    for _ in 0..rng.between(1, 4) {
+        let how = rng.pick(&[Drop::Fin, Drop::Rst]);
+        let dropped: Vec<usize> = (0..rng.between(1, 3))
+            .map(|_| rng.below(clients) as usize)
+            .collect();
+        for &client in &dropped {
+            story.push((wait_us, Action::Drop { client, how }));
+            wait_us = rng.below(5_000);
+        }
+        story.push((10_000, stay(3, 10)));
+        wait_us = 30_000;
+        for client in dropped {
+            story.push((wait_us, Action::Resume { client }));
+            wait_us = rng.below(20_000);
+        }
+        wait_us = 1_000 * rng.log_between(10, 2_500);
+    }
+    let at_us = plan.ops.last().map_or(0, |op| op.at_us);
+    tell(plan, at_us, story);
 }
 
 /// Little memory for much waiting data. A connection that only waits for a place must get one before the second phase ends.

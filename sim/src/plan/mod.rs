@@ -305,6 +305,8 @@ words! {
         Drip = "drip",
         /// Join, and leave.
         Churn = "churn",
+        /// Join, and stay.
+        Stay = "stay",
         /// Claim a client's session, and prove nothing.
         Wrong = "wrong",
         /// Claim a client's session, and wait.

@@ -157,13 +157,133 @@ fn when_claimants_hold_all_half_open_places_one_of_them_makes_room() {
 fn connections_are_bounded_exactly() {
     let mut world = World::new(|config| config.limits.max_connections = 2);
     let first = world.join();
-    world.accept();
+    let silent = world.accept();
+    assert!(!world.is_closed(silent));
+    let second = world.join();
+    assert_eq!(world.edge.client_close(silent), Some(CloseKind::Abort));
+    world.leave(silent);
     assert_eq!(
         world.edge.handle_accepted(world.now, SOURCE),
         Err(Rejected::TooManyConnections)
     );
     world.leave(first.conn);
     world.accept();
+    assert_eq!(world.edge.gauges().connections, 2);
+    assert!(!world.is_closed(second.conn));
+}
+
+/// Of 16 connections two are kept: one for a client that comes back, one for handshakes.
+fn full_house() -> (World, Vec<Member>) {
+    let mut world = World::new(|config| config.limits.max_connections = 16);
+    let members = (0..14).map(|_| world.join()).collect();
+    (world, members)
+}
+
+fn closed(world: &World, reason: CloseReason) -> u64 {
+    world.edge.counters().closed[reason as usize]
+}
+
+#[test]
+fn newcomers_find_a_place_up_to_the_reserve_and_not_beyond_it() {
+    let (mut world, members) = full_house();
+    assert!(refused_newcomer(&mut world));
+    assert_eq!(closed(&world, CloseReason::TooManyConnections), 1);
+    world.leave(members[0].conn);
+    world.join();
+    assert!(refused_newcomer(&mut world));
+}
+
+#[test]
+fn who_was_there_comes_back_to_a_full_house_and_the_next_one_waits_for_a_place() {
+    let (mut world, mut members) = full_house();
+    let [mut first, mut second] = [(); 2].map(|()| members.pop().expect("fourteen are there"));
+    for member in [&first, &second] {
+        world.leave(member.conn);
+    }
+    // Strangers have their places.
+    let strangers = [world.join(), world.join()];
+    assert!(refused_newcomer(&mut world));
+    assert_eq!(world.come_back(&mut first), [ping()], "one place is kept");
+    // Whoever is silent there does not keep it.
+    let silent = world.accept();
+    assert_eq!(world.come_back(&mut second), [] as [&[u8]; 0]);
+    assert!(world.is_closed(silent) && !world.is_closed(second.conn));
+    assert_eq!(world.edge.gauges().stale, 1, "nothing has changed yet");
+    world.wait(Duration::from_millis(999));
+    world.leave(strangers[0].conn);
+    assert_eq!(world.hear(second.conn), [] as [&[u8]; 0]);
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.hear(second.conn), [ping()]);
+    world.edge.audit();
+}
+
+#[test]
+fn a_takeover_needs_no_place() {
+    let (mut world, mut members) = full_house();
+    let mut away = members.pop().expect("fourteen are there");
+    world.leave(away.conn);
+    world.join();
+    assert_eq!(world.come_back(&mut away), [ping()]);
+    let mut member = members.pop().expect("thirteen are there");
+    assert_eq!(world.come_back(&mut member), [ping()]);
+}
+
+#[test]
+fn who_finds_no_place_until_its_handshake_ends_has_lost_nothing() {
+    let (mut world, mut members) = full_house();
+    let [mut first, mut second] = [(); 2].map(|()| members.pop().expect("fourteen are there"));
+    for member in [&first, &second] {
+        world.leave(member.conn);
+    }
+    let stranger = world.join();
+    world.join();
+    world.come_back(&mut first);
+    world.come_back(&mut second);
+    world.wait(Duration::from_secs(5));
+    assert_eq!(
+        world.edge.client_close(second.conn),
+        Some(CloseKind::Abort),
+        "an orderly end would read as a refusal"
+    );
+    assert_eq!(closed(&world, CloseReason::KeptWaiting), 1);
+    world.leave(second.conn);
+    world.leave(stranger.conn);
+    assert_eq!(world.come_back(&mut second), [ping()]);
+}
+
+/// Newcomers that are made to go are still there until the adapter has closed them.
+#[test]
+fn a_crowd_that_makes_room_for_itself_passes_the_bound_by_sixteen_at_most() {
+    let (mut world, _members) = full_house();
+    let accept = |world: &mut World| world.edge.handle_accepted(world.now, SOURCE).is_ok();
+    assert_eq!((0..100).filter(|_| accept(&mut world)).count(), 18);
+    assert_eq!(world.edge.gauges().connections, 32);
+    assert_eq!(rejected(&world, Rejected::TooManyConnections), 82);
+    while let Some(conn) = world.edge.poll_client() {
+        if world.edge.client_close(conn).is_some() {
+            world.leave(conn);
+        }
+    }
+    assert_eq!(world.edge.gauges().connections, 16);
+    world.edge.audit();
+}
+
+#[test]
+fn limits_on_accepts_that_do_not_hold_leave_the_bound_on_connections() {
+    for enforce in [Enforce::Report, Enforce::Off] {
+        let mut world = World::new(|config| {
+            (config.limits.max_connections, config.limits.max_half_open) = (16, 4);
+            config.limits.enforce_accepts = enforce;
+        });
+        let first = world.accept();
+        for _ in 0..15 {
+            world.accept();
+        }
+        assert!(!world.is_closed(first));
+        world.accept();
+        assert!(world.is_closed(first), "{enforce:?}");
+        assert_eq!(closed(&world, CloseReason::TooManyConnections), 1);
+    }
 }
 
 #[test]

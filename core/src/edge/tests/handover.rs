@@ -269,6 +269,7 @@ fn a_shard_that_cannot_take_it_releases_its_source() {
         ten_of_a_source(config);
         // One for each.
         config.limits.max_connections = 2;
+        config.limits.sources.connections = 2;
     };
     let [mut here, mut there] = two(full);
     let member = there.join();
@@ -278,7 +279,12 @@ fn a_shard_that_cannot_take_it_releases_its_source() {
         Err(Rejected::TooManyConnections)
     );
     there.edge.audit();
-    assert_eq!(counted(&mut here) + 1, 10, "nobody but the member is there");
+    here.accept();
+    assert_eq!(
+        here.edge.handle_accepted(here.now, SOURCE),
+        Err(Rejected::SourceTooMany),
+        "the member and one more are there"
+    );
 
     let [mut here, mut there] = two(ten_of_a_source);
     let member = there.join();
@@ -508,19 +514,35 @@ fn who_fills_one_shard_takes_what_is_lent_and_not_what_is_the_others() {
         config.limits.enforce_sources = Enforce::Off;
     };
     let mut worlds = two(few);
-    let conns = fill(&mut worlds);
-    assert_eq!(conns.each_ref().map(Vec::len), [15, 5]);
+    // One place of each is for handshakes.
+    let conns = worlds.each_mut().map(join_all);
+    assert_eq!(conns.each_ref().map(Vec::len), [14, 4]);
     // What one gives back the other can have.
     for conn in &conns[0][..8] {
         worlds[0].leave(*conn);
     }
-    assert_eq!(fill(&mut worlds).map(|more| more.len()), [8, 0]);
+    assert_eq!(worlds.each_mut().map(|world| join_all(world).len()), [8, 0]);
     for conn in &conns[0][8..] {
         worlds[0].leave(*conn);
     }
     let [_, there] = &mut worlds;
-    let more = (0..100).map_while(|_| there.edge.handle_accepted(there.now, SOURCE).ok());
-    assert_eq!(more.count(), 7, "of fifteen, eight are there");
+    assert_eq!(join_all(there).len(), 6, "of fourteen, eight are there");
+}
+
+/// As many sessions as may begin.
+fn join_all(world: &mut World) -> Vec<ConnKey> {
+    let join = |_| {
+        let conn = world.accept();
+        world.say(conn, Handshake::ProtocolVersion(2));
+        let key = KeyPair::generate(&mut world.rng).public();
+        world.say(conn, Handshake::PubKey(key.as_bytes()));
+        let is_in = !world.is_closed(conn);
+        if !is_in {
+            world.leave(conn);
+        }
+        is_in.then_some(conn)
+    };
+    (0..100).map_while(join).collect()
 }
 
 #[test]
