@@ -3,7 +3,7 @@
 //! G4 contradictions, G5 environment and arguments, G6 addresses.
 //!
 //! A case names its sources and then what is said: the problems, or every value that somebody set with its origin.
-//! `BLESS=1 cargo test -p voltlane --test config` writes down what is said now; read the difference.
+//! `BLESS=1 cargo test -p voltlane --test all config::` writes down what is said now; read the difference.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

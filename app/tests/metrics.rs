@@ -66,7 +66,7 @@ fn distinct() -> Snapshot {
     snapshot
 }
 
-/// `BLESS=1 cargo test -p voltlane --test metrics` writes the page anew; read the difference.
+/// `BLESS=1 cargo test -p voltlane --test all metrics::` writes the page anew; read the difference.
 #[test]
 fn the_page_is_as_reviewed() {
     let page = encode(&distinct());

@@ -46,7 +46,7 @@ fn feed(backend: &mut Backend, bytes: &[u8]) -> Result<Vec<Seen>, BackendError> 
             Event::Fault(fault) => Seen::Fault(fault),
         });
     }
-    assert_eq!(input, [], "None means that nothing is left");
+    assert!(input.is_empty(), "None means that nothing is left");
     Ok(seen)
 }
 

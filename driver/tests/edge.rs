@@ -1,7 +1,5 @@
 //! The driver of an edge, over streams in memory and in virtual time.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use support::{
-    BackendPeer, Chaos, ClientPeer, MemoryConnector, MemoryListener, Place, Stats, TestTimer, World,
+use crate::support::{
+    BackendPeer, Chaos, ClientPeer, Clock, MemoryConnector, MemoryListener, Place, Stats,
+    TestTimer, World,
 };
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
@@ -86,7 +85,7 @@ fn setup_with_link(config: EdgeConfig, chaos: Chaos, capacity: usize) -> Setup {
 }
 
 /// Waits for the driver's end, which comes within `bound`.
-async fn ends_within(clock: &support::Clock, done: &Cell<bool>, bound: Duration) {
+async fn ends_within(clock: &Clock, done: &Cell<bool>, bound: Duration) {
     let asked = clock.now();
     while !done.get() {
         clock.sleep(Duration::from_millis(100)).await;
@@ -95,7 +94,7 @@ async fn ends_within(clock: &support::Clock, done: &Cell<bool>, bound: Duration)
 }
 
 /// Lets everything else run until it waits: time passes only then.
-async fn settle(clock: &support::Clock) {
+async fn settle(clock: &Clock) {
     clock.sleep(Duration::from_millis(1)).await;
 }
 

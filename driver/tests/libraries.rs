@@ -1,7 +1,5 @@
 //! The client and the backend library, through a driven edge, over streams in memory and in virtual time.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use support::{Chaos, MemoryConnector, MemoryListener, Place, TestTimer, World};
+use crate::support::{Chaos, MemoryConnector, MemoryListener, Place, TestTimer, World};
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_driver::backend::{self, BackendConfig};

@@ -1,7 +1,5 @@
 //! The driver of a trunk, over streams in memory and in virtual time.
 
-mod support;
-
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU8;
@@ -9,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use support::{BackendPeer, Chaos, MemoryConnector, MemoryListener, Place, World};
+use crate::support::{BackendPeer, Chaos, MemoryConnector, MemoryListener, Place, World};
 use voltlane_core::edge::EdgeConfig;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::keys::KeyPair;

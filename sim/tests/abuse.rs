@@ -1,7 +1,7 @@
 //! Abuse beside ordinary clients: a fixed block of seeds, and a seed of the caller's choice.
 //!
-//! - `VL_SEEDS=5000 cargo test -p sim --test abuse` runs a larger block.
-//! - `VL_SEED=17 cargo test -p sim --test abuse one_seed -- --nocapture` runs one seed.
+//! - `VL_SEEDS=5000 cargo test -p sim --test all abuse::` runs a larger block.
+//! - `VL_SEED=17 cargo test -p sim --test all abuse::one_seed -- --nocapture` runs one seed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -54,7 +54,7 @@ fn whatever_strangers_do_memory_is_bounded_and_ordinary_clients_are_served() {
     }
     if let Some((seed, violation)) = failures.first() {
         let replay =
-            format!("VL_SEED={seed} cargo test -p sim --test abuse one_seed -- --nocapture");
+            format!("VL_SEED={seed} cargo test -p sim --test all abuse::one_seed -- --nocapture");
         panic!(
             "{} of {seeds} seeds break a rule: {violation}\n{replay}",
             failures.len()

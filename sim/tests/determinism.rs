@@ -2,7 +2,7 @@
 //! release build, and with somebody watching. With all logs on: `logs.rs`.
 //!
 //! `sim/golden.txt` holds the trace hashes of the first seeds. A change of the core, the generator or the engine that
-//! changes what happens changes them: that must be meant. `VL_BLESS=1 cargo test -p sim --test determinism` writes the
+//! changes what happens changes them: that must be meant. `VL_BLESS=1 cargo test -p sim --test all determinism::` writes the
 //! file anew.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ fn golden_hashes_stay_what_they_are() {
     let golden = std::fs::read_to_string(&path).expect("golden.txt is in the repository");
     assert_eq!(
         hashes, golden,
-        "runs changed; if that is meant: VL_BLESS=1 cargo test -p sim --test determinism"
+        "runs changed; if that is meant: VL_BLESS=1 cargo test -p sim --test all determinism::"
     );
 }
 

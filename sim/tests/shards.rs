@@ -1,7 +1,7 @@
 //! Several shards: a fixed block of seeds, and a seed of the caller's choice.
 //!
-//! - `VL_SEEDS=20000 cargo test -p sim --test shards` runs a larger block.
-//! - `VL_SEED=17 cargo test -p sim --test shards one_seed -- --nocapture` runs one seed and shows what happened.
+//! - `VL_SEEDS=20000 cargo test -p sim --test all shards::` runs a larger block.
+//! - `VL_SEED=17 cargo test -p sim --test all shards::one_seed -- --nocapture` runs one seed and shows what happened.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +83,7 @@ fn fixed_block_of_seeds() {
     }
     if let Some((seed, violation)) = failures.first() {
         println!(
-            "\nreplay: VL_SEED={seed} cargo test -p sim --test shards one_seed -- --nocapture"
+            "\nreplay: VL_SEED={seed} cargo test -p sim --test all shards::one_seed -- --nocapture"
         );
         panic!(
             "{} of {seeds} seeds break a rule; the first: {violation}",

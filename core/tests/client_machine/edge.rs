@@ -178,7 +178,7 @@ impl Link {
         while let Some(event) = self.client.handle_bytes(self.now, &mut input) {
             seen.push(event.into());
         }
-        assert_eq!(input, [], "None means that nothing is left");
+        assert!(input.is_empty(), "None means that nothing is left");
         seen
     }
 

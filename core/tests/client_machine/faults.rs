@@ -1,6 +1,6 @@
 //! An edge that does not speak the protocol.
 
-use crate::edge::{Link, SECRET, Seen, data, id_packet, packet, ping_packet};
+use super::edge::{Link, SECRET, Seen, data, id_packet, packet, ping_packet};
 use voltlane_core::client::{
     ClientConfig, Closed, DropCause, MAX_HANDSHAKE_BODY_BYTES, State, Violation,
 };

@@ -1,6 +1,6 @@
 //! Who the client is, to whom it proves that, and that nothing leaves before it is settled.
 
-use crate::edge::{ID, Link, SECRET, Seen, data, id_packet, packet, ping_packet};
+use super::edge::{ID, Link, SECRET, Seen, data, id_packet, packet, ping_packet};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use voltlane_core::client::{

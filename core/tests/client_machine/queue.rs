@@ -1,6 +1,6 @@
 //! What waits to be written: its bounds, and what becomes of it when a connection ends.
 
-use crate::edge::{Link, Seen};
+use super::edge::{Link, Seen};
 use voltlane_core::client::{Client, ClientConfig, Closed, DropCause, SendError};
 
 fn client(config: ClientConfig) -> Client {

@@ -1,6 +1,6 @@
 //! No bytes and no order of calls make the machine panic, and none makes it forget its bounds.
 
-use crate::edge::{ID, Link, SECRET, data, id_packet, packet, ping_packet};
+use super::edge::{ID, Link, SECRET, data, id_packet, packet, ping_packet};
 use core::time::Duration;
 use proptest::prelude::*;
 use voltlane_core::Time;

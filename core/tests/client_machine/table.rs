@@ -1,6 +1,6 @@
 //! The whole table of the handshake: every state, every packet that an edge can send.
 
-use crate::edge::{ID, Link, SECRET, packet, ping_packet};
+use super::edge::{ID, Link, SECRET, packet, ping_packet};
 use voltlane_core::client::{Closed, DropCause, Event, State, Violation};
 use voltlane_core::v2::packets::Handshake;
 

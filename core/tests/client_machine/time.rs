@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::edge::{Link, Seen, id_packet};
+use super::edge::{Link, Seen, id_packet};
 use voltlane_core::Time;
 use voltlane_core::client::{Client, ClientConfig, Closed, DropCause, Event, State};
 

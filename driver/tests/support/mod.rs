@@ -1,6 +1,5 @@
 //! A world in memory for the drivers: streams that cut and stall, a listener, a connector, a clock that runs only when
 //! nothing else does, and the executor that turns it.
-#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
 mod memory;
 mod peer;

@@ -63,7 +63,8 @@ pub fn plain(item: &str) -> Option<Vec<u8>> {
 }
 
 /// Applies the changes after a response's name: `/flip=BIT`, `/cut=BYTES`, `/pad=BYTES`.
-pub(super) fn spoil(mut sealed: Vec<u8>, changes: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn spoil(mut sealed: Vec<u8>, changes: &str) -> Option<Vec<u8>> {
     for change in changes.split('/').filter(|change| !change.is_empty()) {
         let (what, amount) = change.split_once('=')?;
         let amount = usize::try_from(number(amount)?).ok()?;
@@ -75,24 +76,4 @@ pub(super) fn spoil(mut sealed: Vec<u8>, changes: &str) -> Option<Vec<u8>> {
         }
     }
     Some(sealed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn items_are_the_bytes_that_they_say() {
-        assert_eq!(plain("[01 ff]*2"), Some(vec![1, 255, 1, 255]));
-        assert_eq!(plain("\"a*b\""), Some(b"a*b".to_vec()));
-        assert_eq!(plain("\"\""), Some(vec![]));
-        assert_eq!(plain("frame:\"hi\""), Some(vec![2, 0, 0, 0, b'h', b'i']));
-        assert_eq!(plain("len:0x102"), Some(vec![2, 1, 0, 0]));
-        assert_eq!(plain("version:2"), Some(vec![2, 0, 0, 0, 1, 2]));
-        for wrong in ["[0]", "[zz]", "bogus", "len:", "frame:x", "version:-1"] {
-            assert_eq!(plain(wrong), None, "{wrong}");
-        }
-        assert_eq!(spoil(vec![0; 4], "/flip=9/cut=2"), Some(vec![0, 2]));
-        assert_eq!(spoil(vec![], "/flip=0"), None);
-    }
 }

@@ -51,7 +51,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use item::plain;
+pub use item::{plain, spoil};
 pub use parse::parse;
 pub use run::{Incoming, Played, Stage, run};
 

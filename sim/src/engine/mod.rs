@@ -11,7 +11,7 @@ mod floods;
 pub(crate) mod host;
 pub(crate) mod identity;
 pub(crate) mod peer;
-mod pipe;
+pub mod pipe;
 mod proxied;
 mod stopping;
 mod trace;

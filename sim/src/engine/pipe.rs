@@ -6,7 +6,7 @@ use crate::rng::Rng;
 
 /// How a direction ended, as its reader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// Orderly, after the last byte.
     Fin,
     /// Immediate; unread bytes are lost.
@@ -17,7 +17,7 @@ pub(crate) enum End {
 ///
 /// Like in a kernel, written bytes are held up to a capacity until the reader takes them, in order. A piece may be cut in two on the way,
 /// and pieces that have arrived are joined.
-pub(crate) struct Pipe {
+pub struct Pipe {
     capacity: usize,
     delay_max_us: u64,
     rng: Rng,
@@ -33,7 +33,9 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(capacity: u64, delay_max_us: u64, rng: Rng) -> Pipe {
+    /// A direction that holds `capacity` bytes at most, each for `delay_max_us` microseconds at most.
+    #[must_use]
+    pub fn new(capacity: u64, delay_max_us: u64, rng: Rng) -> Pipe {
         Pipe {
             capacity: capacity.max(1) as usize,
             delay_max_us,
@@ -49,7 +51,7 @@ impl Pipe {
     }
 
     /// Returns the number of bytes that a writer may hand over now.
-    pub(crate) fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         match () {
             () if self.discarding => usize::MAX,
             () if self.end.is_some() => 0,
@@ -60,7 +62,7 @@ impl Pipe {
     }
 
     /// Accepts at most [`room`](Self::room) bytes, and appends their times of arrival to `arrivals`.
-    pub(crate) fn write(&mut self, now: u64, bytes: &[u8], arrivals: &mut Vec<u64>) {
+    pub fn write(&mut self, now: u64, bytes: &[u8], arrivals: &mut Vec<u64>) {
         if self.discarding || bytes.is_empty() {
             return;
         }
@@ -84,7 +86,7 @@ impl Pipe {
     }
 
     /// Ends the direction from the writer's side. Returns when the reader learns of it.
-    pub(crate) fn end(&mut self, now: u64, end: End) -> Option<u64> {
+    pub fn end(&mut self, now: u64, end: End) -> Option<u64> {
         if self.end.is_some() || self.silent {
             return None;
         }
@@ -98,7 +100,7 @@ impl Pipe {
     }
 
     /// Stops everything from arriving, without notice.
-    pub(crate) fn go_silent(&mut self) {
+    pub fn go_silent(&mut self) {
         self.silent = true;
         for (at, _) in &mut self.under_way {
             *at = u64::MAX;
@@ -109,7 +111,7 @@ impl Pipe {
     }
 
     /// Discards everything written from now on, as the reader is gone.
-    pub(crate) fn discard(&mut self) {
+    pub fn discard(&mut self) {
         self.discarding = true;
         self.under_way.clear();
         self.under_way_bytes = 0;
@@ -117,7 +119,7 @@ impl Pipe {
     }
 
     /// Delivers what has arrived by `now`.
-    pub(crate) fn advance(&mut self, now: u64) {
+    pub fn advance(&mut self, now: u64) {
         while self.under_way.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, bytes)) = self.under_way.pop_front() {
                 self.under_way_bytes -= bytes.len();
@@ -133,23 +135,23 @@ impl Pipe {
     }
 
     /// Returns the number of bytes that the reader can take.
-    pub(crate) fn readable(&self) -> usize {
+    pub fn readable(&self) -> usize {
         self.arrived.len()
     }
 
     /// Takes at most `most` bytes.
-    pub(crate) fn read(&mut self, most: usize) -> Vec<u8> {
+    pub fn read(&mut self, most: usize) -> Vec<u8> {
         take_front(&mut self.arrived, most)
     }
 
     /// Returns the end, once the reader has taken everything before it.
-    pub(crate) fn ended(&self, now: u64) -> Option<End> {
+    pub fn ended(&self, now: u64) -> Option<End> {
         let (at, end) = self.end?;
         (at <= now && self.arrived.is_empty() && self.under_way.is_empty()).then_some(end)
     }
 
     /// Returns whether the reader sees a reset, which overtakes unread bytes.
-    pub(crate) fn is_reset(&self, now: u64) -> bool {
+    pub fn is_reset(&self, now: u64) -> bool {
         self.end
             .is_some_and(|(at, end)| at <= now && end == End::Rst)
     }
@@ -166,60 +168,11 @@ impl Pipe {
 }
 
 /// Takes at most `most` bytes off the front, in two copies instead of byte by byte.
-pub(crate) fn take_front(queue: &mut VecDeque<u8>, most: usize) -> Vec<u8> {
+pub fn take_front(queue: &mut VecDeque<u8>, most: usize) -> Vec<u8> {
     let count = most.min(queue.len());
     let (first, second) = queue.as_slices();
     let cut = count.min(first.len());
     let taken = [&first[..cut], &second[..count - cut]].concat();
     queue.drain(..count);
     taken
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_arrive_in_order_within_the_delay_and_the_capacity() {
-        let mut pipe = Pipe::new(1_000, 5_000, Rng::new(3));
-        let sent: Vec<u8> = (0..=255).cycle().take(1_000).collect();
-        let mut arrivals = Vec::new();
-        for piece in sent.chunks(90) {
-            pipe.write(0, piece, &mut arrivals);
-        }
-        assert_eq!(pipe.room(), 0);
-        assert!(arrivals.iter().all(|&at| at < 5_000_000));
-        let mut got = Vec::new();
-        for at in arrivals {
-            pipe.advance(at);
-            got.extend(pipe.read(37));
-        }
-        got.extend(pipe.read(1_000));
-        assert_eq!(got, sent);
-        assert_eq!(pipe.room(), 1_000);
-    }
-
-    #[test]
-    fn a_reset_loses_what_was_not_read_and_a_fin_does_not() {
-        for (end, left) in [(End::Fin, 3), (End::Rst, 0)] {
-            let mut pipe = Pipe::new(10, 0, Rng::new(3));
-            pipe.write(0, b"abc", &mut Vec::new());
-            pipe.advance(1);
-            let at = pipe.end(1, end).expect("the first end");
-            pipe.advance(at);
-            assert_eq!(pipe.readable(), left);
-            pipe.read(10);
-            assert_eq!(pipe.ended(at), Some(end));
-        }
-    }
-
-    #[test]
-    fn a_silent_host_takes_bytes_until_its_peer_is_full() {
-        let mut pipe = Pipe::new(4, 0, Rng::new(3));
-        pipe.go_silent();
-        pipe.write(0, b"abcd", &mut Vec::new());
-        pipe.advance(u64::MAX - 1);
-        assert_eq!((pipe.room(), pipe.readable()), (0, 0));
-        assert_eq!(pipe.end(9, End::Fin), None);
-    }
 }

@@ -17,7 +17,7 @@ mod handshake;
 mod link;
 mod memory;
 mod pace;
-mod proxy;
+pub mod proxy;
 mod session;
 mod stopping;
 mod violation;

@@ -96,28 +96,3 @@ fn kind(action: &Action) -> Option<usize> {
     };
     FAULTS.iter().position(|fault| *fault == name)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pair_is_two_faults_in_their_order_within_a_second() {
-        let plan: Plan = "voltlane-plan 1\n\
-            @0 drop 0 fin\n\
-            @500000 b-kick 0\n\
-            @1400000 connect 0 normal\n\
-            @1400000 connect 0 mute\n"
-            .parse()
-            .expect("a plan");
-        let mut pairs = Pairs::default();
-        pairs.add(&plan);
-        pairs.merge(&pairs.clone());
-        let met: Vec<_> = pairs
-            .rarest()
-            .into_iter()
-            .filter(|(_, _, count)| *count > 0)
-            .collect();
-        assert_eq!(met, [("drop", "b-kick", 2), ("b-kick", ODD_CONNECT, 2)]);
-    }
-}

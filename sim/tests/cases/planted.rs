@@ -1,5 +1,5 @@
 //! What the table is worth by itself: bugs planted in the core, one at a time, and whether some case fails for it.
-//! `cargo run -p sim -- plant test -p sim --features planted --test cases planted_bugs`
+//! `cargo run -p sim -- plant test -p sim --features planted --test all cases::planted`
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

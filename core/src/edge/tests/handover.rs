@@ -9,8 +9,12 @@ const SHARDS: u8 = 2;
 fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
     let mut whole = EdgeConfig::default();
     change(&mut whole);
+    two_of(&whole)
+}
+
+fn two_of(whole: &EdgeConfig) -> [World; 2] {
     let part = |shard| whole.for_shard(ShardId::new(shard), SHARDS);
-    let first = World::new(|config| *config = part(0));
+    let first = World::with(part(0));
     let mut edge = Edge::beside(&first.edge, part(1), [10; 32]);
     edge.handle_link_connecting(first.now);
     edge.handle_link_connected(first.now);

@@ -44,6 +44,11 @@ impl World {
     fn new(change: impl FnOnce(&mut EdgeConfig)) -> Self {
         let mut config = EdgeConfig::default();
         change(&mut config);
+        Self::with(config)
+    }
+
+    /// Apart from [`World::new`], which is compiled once for each closure.
+    fn with(config: EdgeConfig) -> Self {
         let mut rng = ChaCha20Rng::from_seed([7; 32]);
         let keys = KeyPair::generate(&mut rng);
         let edge_keys = KeyPair::from_bytes(&keys.to_bytes()).unwrap();

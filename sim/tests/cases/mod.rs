@@ -6,8 +6,8 @@ mod coverage;
 mod planted;
 mod stage;
 
+use self::stage::{Core, Cut};
 use sim::cases::{Case, Played, all, run};
-use stage::{Core, Cut};
 
 /// Points of one write at which it is cut, and the most values of a case for which that is done.
 const POINTS: usize = 48;

@@ -5,10 +5,10 @@ mod world;
 
 use core::time::Duration;
 
+use self::world::{Heard, Peer, World};
 use voltlane_core::client::{Client, ClientConfig, DropCause, Refusal, State, Violation};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::{ClientId, Time};
-use world::{Heard, Peer, World};
 
 const UNKNOWN: State = State::Refused(Refusal::UnknownOrExpired);
 

@@ -8,7 +8,7 @@ mod robustness;
 mod table;
 mod time;
 
-use edge::{ID, Link, SECRET, Seen, data, id_packet, ping_packet};
+use self::edge::{ID, Link, SECRET, Seen, data, id_packet, ping_packet};
 use voltlane_core::client::{Closed, DropCause, State};
 
 #[test]

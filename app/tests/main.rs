@@ -1,0 +1,7 @@
+//! The tests that need no program, as one target: it is built and linked once.
+
+mod config;
+mod files;
+mod key_file;
+mod metrics;
+mod readme;

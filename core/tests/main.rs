@@ -1,0 +1,12 @@
+//! The tests of core from outside, as one target: it is built and linked once.
+
+mod backend_machine;
+mod client_machine;
+mod proxy_header;
+mod spec_document;
+mod spec_examples;
+mod three_machines;
+mod trunk;
+mod vectors;
+mod walls;
+mod wire_properties;

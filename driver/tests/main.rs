@@ -1,0 +1,6 @@
+//! The tests of the drivers from outside, as one target: it is built and linked once.
+
+mod edge;
+mod libraries;
+mod support;
+mod trunk;

@@ -1,0 +1,11 @@
+//! The tests that can share a process. One target is built and linked much faster than ten.
+
+mod abuse;
+mod cases;
+mod determinism;
+mod exhaustive;
+mod network;
+mod parts;
+mod planted_table;
+mod seeds;
+mod shards;
