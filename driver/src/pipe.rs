@@ -32,7 +32,7 @@ struct State {
     /// The writer has closed: the end follows the bytes.
     ended: bool,
     /// The reader is gone.
-    deaf: bool,
+    reader_is_gone: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -119,7 +119,7 @@ impl Stream for Pipe {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.outgoing.lock();
-        if state.deaf || state.ended {
+        if state.reader_is_gone || state.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let room = CAPACITY.saturating_sub(state.bytes.len());
@@ -158,7 +158,7 @@ impl Drop for Pipe {
             state.reader.take()
         });
         self.incoming.change(|state| {
-            state.deaf = true;
+            state.reader_is_gone = true;
             state.bytes = Vec::new();
             state.writer.take()
         });

@@ -1,21 +1,21 @@
-//! Which of the sessions that are away makes room for another (SPEC 9.7).
+//! The sessions that are away, and which of them makes room for another (SPEC 9.7).
 //!
-//! Each stands in the line of every source that it went away from, narrow and wide: first those that never exchanged a packet, then
-//! by how long they are away. All here costs the logarithm of their number, and memory only for those that are away.
+//! Each session is in the order of every source that it went away from, narrow and wide: sessions that never exchanged a packet come first,
+//! then those away for longest. Every operation takes logarithmic time in the number of sessions away, and only these take memory.
 
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sources::{Admission, Chain};
 
-/// A place in line: the first bit says whether it exchanged packets, the others count departures.
+/// A position in the order: the first bit tells whether the session exchanged packets, the others count departures.
 type Place = u64;
 const EXCHANGED: Place = 1 << 63;
 
 /// What is remembered of a session while it is away.
 #[derive(Clone, Debug)]
 pub(super) struct Absence {
-    /// Where it is counted.
+    /// The sources that count it.
     pub(super) admission: Admission,
     place: Place,
 }
@@ -27,8 +27,8 @@ struct Entry {
     session: u32,
 }
 
-/// How a widest source compares with the others: the one with most away is the last, and of equals the one whose first in line comes
-/// first.
+/// The rank of a widest source among the others. The one with the most sessions away comes last. Among equals it is the one whose first
+/// session comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     away: u32,
@@ -36,18 +36,18 @@ struct Rank {
     source: u32,
 }
 
-/// The sessions that are away, by their sources.
+/// The sessions that are away, by source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Absent {
     lines: BTreeSet<Entry>,
-    /// How many are away of each widest source.
+    /// The number of sessions away of each widest source.
     away: BTreeMap<u32, u32>,
     ranks: BTreeSet<Rank>,
     departures: u64,
 }
 
 impl Absent {
-    /// The session is away from now on.
+    /// Adds a session that goes away.
     pub(super) fn enter(
         &mut self,
         admission: Admission,
@@ -67,7 +67,7 @@ impl Absent {
         Absence { admission, place }
     }
 
-    /// The session is not away any more. `sources` are those of its admission.
+    /// Removes a session that is no longer away. `sources` are those of its admission.
     pub(super) fn leave(&mut self, absence: &Absence, sources: &Chain, session: u32) {
         let place = absence.place;
         self.update(sources, |lines, source| {
@@ -122,17 +122,18 @@ impl Absent {
         first.filter(|entry| entry.source == source)
     }
 
-    /// Of this source's, the one to make room: one that never exchanged a packet, else any; the longest gone.
+    /// Returns the session of this source that makes room: one that never exchanged a packet if there is one, and among these the one away
+    /// for longest.
     pub(super) fn first_of(&self, source: u32) -> Option<u32> {
         self.first(source).map(|entry| entry.session)
     }
 
-    /// The same of the widest source that has most away.
+    /// Returns the session that makes room in the widest source with the most sessions away.
     pub(super) fn first_of_most(&self) -> Option<u32> {
         self.first_of(self.ranks.last()?.source)
     }
 
-    /// How many are away, counted by their sources: a walk over these.
+    /// Counts the sessions away by walking over the sources.
     pub(super) fn len(&self) -> usize {
         assert_eq!(self.ranks.len(), self.away.len());
         self.away.values().map(|&away| away as usize).sum()

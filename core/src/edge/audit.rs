@@ -1,11 +1,10 @@
-//! What is counted or listed in two places, held against each other.
+//! Checks counts and lists that are kept in two places against each other.
 
 use super::Edge;
 use super::session::Place;
 
 impl Edge {
-    /// Walks over everything, and panics where a count, a sum or a list does not agree with what is there. For tests and simulators,
-    /// between two calls of theirs.
+    /// Walks over everything, and panics if a count, a sum or a list is inconsistent. For tests and simulators, between two calls.
     #[doc(hidden)]
     pub fn audit(&self) {
         self.conns.audit();

@@ -1,15 +1,15 @@
-//! Holders of memory by how much they hold: constant time to move, and to find a largest one.
+//! Holders of memory by size, with constant time to move one and to find a largest one.
 
 use super::table::list::{Linked, Links, Lists};
 use super::table::slab::Slab;
 
-/// Holders of fewer bytes than this are in no class: ending them would free nothing worth it.
+/// Holders of fewer bytes than this are in no class: ending them would free too little.
 pub(super) const SMALLEST_CLASS_BYTES: usize = 1024;
-/// Powers of two from [`SMALLEST_CLASS_BYTES`] up; the last class has no upper end.
+/// The number of classes. They are powers of two from [`SMALLEST_CLASS_BYTES`] up, and the last one has no upper end.
 const CLASSES: usize = 14;
 const LAST_CLASS: u8 = 13;
 
-/// What one connection or session holds, and its place among holders of about as much.
+/// The bytes that one connection or session holds, and its position among holders of about as much.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Holding {
     bytes: usize,
@@ -17,13 +17,13 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    /// Bytes held, as last counted.
+    /// Returns the bytes held, as last counted.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Holds `bytes` from now on; how many it held before.
+    /// Sets the bytes held. Returns how many they were before.
     #[inline]
     pub(super) fn replace(&mut self, bytes: usize) -> usize {
         core::mem::replace(&mut self.bytes, bytes)
@@ -32,7 +32,7 @@ impl Holding {
 
 /// An entry with a [`Holding`].
 pub(super) trait Holds {
-    /// Where it is.
+    /// Returns its holding.
     fn holding(&mut self) -> &mut Holding;
 }
 
@@ -56,7 +56,7 @@ impl<T: Holds> BySize<T> {
         BySize(Lists::new())
     }
 
-    /// The holder at `index` holds `after` bytes, and held `before`.
+    /// Moves the holder at `index`, which held `before` bytes and now holds `after`.
     pub(super) fn update(&mut self, slab: &mut Slab<T>, index: u32, before: usize, after: usize) {
         match (class_of(before), class_of(after)) {
             (before, after) if before == after => {}
@@ -65,12 +65,12 @@ impl<T: Holds> BySize<T> {
         }
     }
 
-    /// The holder at `index` is in no class any more.
+    /// Removes the holder at `index` from its class.
     pub(super) fn remove(&mut self, slab: &mut Slab<T>, index: u32) {
         self.0.remove(slab, index);
     }
 
-    /// The class and the index of a holder in the largest class that has one.
+    /// Returns the class and the index of a holder in the largest non-empty class.
     pub(super) fn largest(&self) -> Option<(u8, u32)> {
         (0..=LAST_CLASS)
             .rev()

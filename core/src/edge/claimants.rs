@@ -1,37 +1,38 @@
-//! Which claimant makes room for the next: one of the source that has the most of them (SPEC 10.6(c)).
+//! The claimants by source, and which of them makes room for the next: one of the source with the most claimants (SPEC 10.6(c)).
 //!
-//! Anybody who knows an id can claim it, at the pace of all accepts, from as many sources as he has. The owner is one claimant of one
-//! source, so a stranger displaces himself for as long as one of his sources has two claimants. The cost is that of a few searches in
-//! trees with at most one entry for each claimant, when a claim comes and when it goes.
+//! Anybody who knows an id can claim it, at the pace of all accepts, from as many sources as they have. The owner is one claimant of one
+//! source. So strangers displace themselves as long as one of their sources has two claimants. The cost is a few searches in trees with at
+//! most one entry per claimant, when a claim arrives and when it ends.
 
 use core::cmp::Reverse;
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whom a claimant counts for.
+/// What a claimant is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// A source, by its first address.
+    /// A source, identified by its first address.
     Source(IpAddr),
-    /// Only for itself, since the limits on sources do not hold for it: the claimant that has this turn.
+    /// Only itself, as the limits on sources do not apply to it: the claimant with this turn.
     Alone(u64),
 }
 
-/// The order in which the claimants of a source make room: those that wait for their takeover after all others, and then who came first.
+/// The order in which the claimants of a source make room: those that wait for their takeover come after all others, then by order of
+/// arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     waits: bool,
     number: u64,
 }
 
-/// What a claimant needs to find itself again.
+/// What a claimant needs to find its entry again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     origin: Origin,
     turn: Turn,
 }
 
-/// A source, as it stands among the others: by how many claimants it has, then by whose first came first.
+/// The rank of a source: by its number of claimants, then by the arrival of its first one.
 type Rank = (usize, Reverse<Turn>, Origin);
 
 /// All claimants, by source.
@@ -39,7 +40,7 @@ type Rank = (usize, Reverse<Turn>, Origin);
 pub(super) struct Claimants {
     last_number: u64,
     len: usize,
-    /// Indexes of connections. No source is without one.
+    /// Indexes of connections. Every source in the map has at least one.
     by_origin: BTreeMap<Origin, BTreeMap<Turn, u32>>,
     ranks: BTreeSet<Rank>,
 }
@@ -49,7 +50,7 @@ impl Claimants {
         self.len
     }
 
-    /// The connection at `index` claims; `source` is none for one that counts only for itself.
+    /// Adds the connection at `index`. `source` is `None` for one that is counted only under itself.
     pub(super) fn join(&mut self, index: u32, source: Option<IpAddr>) -> Ticket {
         let turn = self.next_turn(false);
         let origin = source.map_or(Origin::Alone(turn.number), Origin::Source);
@@ -58,7 +59,7 @@ impl Claimants {
         ticket
     }
 
-    /// It is a claimant no more.
+    /// Removes a claimant.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         let Ticket { origin, turn } = ticket;
         self.change(origin, |claimants| {
@@ -66,7 +67,7 @@ impl Claimants {
         });
     }
 
-    /// From now on it waits for its takeover, or has waited.
+    /// Records whether a claimant waits for its takeover.
     pub(super) fn set_waits(&mut self, index: u32, ticket: Ticket, waits: bool) -> Ticket {
         if ticket.turn.waits == waits {
             return ticket;
@@ -78,8 +79,8 @@ impl Claimants {
         ticket
     }
 
-    /// Whose place a claimant of `joining` gets, or whoever else needs one: the first of the source that has the most, the one that
-    /// joins counted in.
+    /// Returns the claimant that makes room for one of `joining`, or for another connection: the first of the source with the most
+    /// claimants, counting the one that joins.
     pub(super) fn first_to_go(&self, joining: Option<IpAddr>) -> Option<u32> {
         let most = self.ranks.last();
         let own = joining.map(Origin::Source).and_then(|origin| {

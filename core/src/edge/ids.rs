@@ -1,4 +1,4 @@
-//! Issues client ids: unique for a run and not guessable. (SPEC section 9.1)
+//! Assigns client ids, unique within a run and not guessable. (SPEC section 9.1)
 
 use core::fmt;
 use core::hash::Hasher as _;
@@ -8,17 +8,17 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::{ClientId, ShardId};
 
-/// Bits of an id below its shard.
+/// The number of bits of an id below its shard.
 const SEQUENCE_BITS: u32 = 56;
 const HALF_BITS: u32 = SEQUENCE_BITS / 2;
 const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
-/// Four rounds make a strong pseudo-random permutation of good round functions; ten leave a margin for small halves.
+/// Four rounds of good round functions make a strong pseudo-random permutation. Ten leave a margin for small halves.
 const ROUNDS: u8 = 10;
 
-/// Issues the ids of one shard: the shard over a keyed permutation of a counter.
+/// Assigns the ids of one shard: the shard's number followed by a keyed permutation of a counter.
 ///
-/// No id comes twice, by construction and without a memory of those issued; who does not know the key cannot tell
-/// one id from another, nor how many there were. Ends after 2^56 ids.
+/// By construction no id repeats, without a memory of those assigned. Without the key, nobody can tell one id from another or how many
+/// there were. The ids are exhausted after 2^56.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct ClientIds {
     #[zeroize(skip)]
@@ -28,7 +28,7 @@ pub(super) struct ClientIds {
 }
 
 impl ClientIds {
-    /// The ids of `shard` under `key`, which is to be drawn anew for each run.
+    /// Creates the ids of `shard` with `key`, which must be drawn for each run.
     #[must_use]
     pub(super) const fn new(shard: ShardId, key: [u8; 16]) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl ClientIds {
         }
     }
 
-    /// A permutation of the numbers below 2^56: a Feistel network over two halves of 28 bits.
+    /// Permutes the numbers below 2^56 with a Feistel network over two halves of 28 bits.
     fn permute(&self, sequence: u64) -> u64 {
         let (mut left, mut right) = (sequence >> HALF_BITS, sequence & HALF_MASK);
         for round in 0..ROUNDS {
@@ -69,7 +69,7 @@ impl Iterator for ClientIds {
 }
 
 impl fmt::Debug for ClientIds {
-    /// Leaves out the key and the count, either of which would help to guess.
+    /// Omits the key and the count, either of which would help to guess ids.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIds")
             .field("shard", &self.shard)
@@ -87,7 +87,7 @@ mod tests {
         ClientIds::new(ShardId::new(0xa5), *b"a key of 16 byte")
     }
 
-    /// Undoes [`ClientIds::permute`].
+    /// Inverts [`ClientIds::permute`].
     fn invert(ids: &ClientIds, permuted: u64) -> u64 {
         let (mut left, mut right) = (permuted >> HALF_BITS, permuted & HALF_MASK);
         for round in (0..ROUNDS).rev() {
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// A network whose rounds are all alike undoes itself when its halves are exchanged.
+    /// A network whose rounds are all equal is its own inverse with exchanged halves.
     #[test]
     fn no_round_of_the_permutation_is_as_another() {
         let ids = ids();
@@ -149,7 +149,7 @@ mod tests {
                 "{id:#x} and {next:#x} are neighbours"
             );
         }
-        // Each bit of the sequence changes half the bits of the id: none is carried through.
+        // Each bit of the sequence changes half of the bits of the id: none is passed through.
         for bit in 0..SEQUENCE_BITS {
             let ones = issued.iter().filter(|id| *id >> bit & 1 == 1).count();
             let flips = issued

@@ -1,11 +1,11 @@
-//! Newcomers that wait while many clients come back, and whose turn it is (SPEC 10.6(g)).
+//! Newcomers that wait while many clients come back, and the order of their turns (SPEC 10.6(g)).
 //!
-//! Each source has one turn in a round, so that the crowd of one does not hold up the newcomers of the others. All here costs the
-//! logarithm of how many wait, which the half-open places bound.
+//! Each source has one turn per round, so that the crowd of one source does not delay the newcomers of others. Every operation takes
+//! logarithmic time in the number that wait, which the half-open places bound.
 
 use std::collections::BTreeMap;
 
-/// A place among those that wait: round by round, in each as they came.
+/// A position among the waiting newcomers: by round, then by order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     round: u64,
@@ -16,7 +16,7 @@ pub(super) struct Turn {
 #[derive(Clone, Debug)]
 struct Queue {
     waiting: u32,
-    /// The round in which the next one has its turn.
+    /// The round in which its next newcomer has its turn.
     round: u64,
 }
 
@@ -25,13 +25,13 @@ struct Queue {
 pub(super) struct Joins {
     turns: BTreeMap<Turn, u32>,
     sources: BTreeMap<u32, Queue>,
-    /// The round that is going on.
+    /// The current round.
     round: u64,
     arrivals: u64,
 }
 
 impl Joins {
-    /// The connection `conn` of `source` waits from now on.
+    /// Adds the connection `conn` of `source`.
     pub(super) fn enter(&mut self, source: u32, conn: u32) -> Turn {
         let now = self.round;
         let queue = self.sources.entry(source).or_insert(Queue {
@@ -48,7 +48,7 @@ impl Joins {
         turn
     }
 
-    /// It waits no longer. `served`: because it was its turn.
+    /// Removes a connection. `served` tells whether it has had its turn.
     pub(super) fn leave(&mut self, source: u32, turn: Turn, served: bool) {
         if self.turns.remove(&turn).is_none() {
             return;
@@ -64,17 +64,17 @@ impl Joins {
         }
     }
 
-    /// How many wait.
+    /// Returns the number of waiting connections.
     pub(super) fn len(&self) -> usize {
         self.turns.len()
     }
 
-    /// Whose turn it is.
+    /// Returns the connection whose turn it is.
     pub(super) fn first(&self) -> Option<u32> {
         self.turns.first_key_value().map(|(_, &conn)| conn)
     }
 
-    /// Whose turn comes last: one of the source that has most waiting.
+    /// Returns the connection whose turn comes last, which belongs to the source with the most waiting.
     pub(super) fn last(&self) -> Option<u32> {
         self.turns.last_key_value().map(|(_, &conn)| conn)
     }
@@ -96,7 +96,7 @@ mod tests {
             joins.leave(source, turn, true);
             served.push(conn);
             if conn == 1 {
-                // The round that is going on is its own.
+                // It has the current round for itself.
                 turns.push((3, joins.enter(3, 5)));
             }
         }

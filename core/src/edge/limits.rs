@@ -1,4 +1,4 @@
-//! Rates: token buckets over the machine's own time.
+//! Rate limits: token buckets over the machine's own time.
 
 use core::time::Duration;
 
@@ -6,13 +6,12 @@ use crate::time::Time;
 
 use super::config::PaceLimits;
 
-/// A token bucket without its rate: whoever asks says how many tokens it holds and how long one takes to come back, so that an
-/// idle bucket costs 12 bytes.
+/// A token bucket that does not store its rate. The caller passes its size and the time per token, so that an idle bucket takes 12 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
-    /// The time from which on the bucket counts as filling up; at most `now`.
+    /// The time from which the bucket is refilling; at most `now`.
     updated: Time,
-    /// Tokens taken and not yet come back.
+    /// Tokens taken and not yet regained.
     taken: u32,
 }
 
@@ -24,14 +23,14 @@ impl Bucket {
         }
     }
 
-    /// Takes one of `burst` tokens, each of which comes back `every` after it; false when there is none.
+    /// Takes one of `burst` tokens, one of which is regained in each `every`. Returns false if there is none.
     pub(super) fn take(&mut self, now: Time, burst: u32, every: Duration) -> bool {
         let has_one = self.has_one(now, burst, every);
         self.taken += u32::from(has_one);
         has_one
     }
 
-    /// Whether one of `burst` tokens is there to be taken.
+    /// Returns whether one of `burst` tokens is available.
     pub(super) fn has_one(&mut self, now: Time, burst: u32, every: Duration) -> bool {
         let every_nanos = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1);
         let elapsed_nanos = u64::try_from(now.since(self.updated).as_nanos()).unwrap_or(u64::MAX);
@@ -39,14 +38,14 @@ impl Bucket {
         if back >= u64::from(self.taken) {
             (self.taken, self.updated) = (0, now);
         } else {
-            // Less than `taken`, a u32; the remainder of the time is kept for the next token.
+            // Less than `taken`, a u32. The rest of the time counts towards the next token.
             self.taken -= u32::try_from(back).unwrap_or(self.taken);
             self.updated = self.updated + Duration::from_nanos(back.saturating_mul(every_nanos));
         }
         self.taken < burst
     }
 
-    /// Tokens taken that have not come back, and how far the next one is on its way.
+    /// Returns the tokens not yet regained, and the progress towards the next one.
     pub(super) fn left(&self, now: Time, every: Duration) -> (u32, Duration) {
         let mut bucket = *self;
         bucket.has_one(now, u32::MAX, every);
@@ -56,22 +55,22 @@ impl Bucket {
         }
     }
 
-    /// Whether every token has come back.
+    /// Returns whether every token is available.
     pub(super) fn is_full(&self, now: Time, every: Duration) -> bool {
         now.since(self.updated) >= every.saturating_mul(self.taken)
     }
 }
 
-/// A rate whose spending may run into debt: what a read brought is taken whole, and the next read waits until it is paid for.
+/// A rate that permits debt: a read is charged in full, and the next read waits until it is paid for.
 ///
-/// Kept as the time at which the whole burst is in hand again, as GCRA does (ITU-T I.371).
+/// Stored as the time at which the whole burst is available again, like GCRA (ITU-T I.371).
 #[derive(Clone, Copy, Debug)]
 struct Meter {
     full_at: Time,
 }
 
 impl Meter {
-    /// Spends `amount` at `rate` a second with `burst` in hand; whether it is in debt now.
+    /// Charges `amount` at `rate` per second with a burst of `burst`. Returns whether it is in debt now.
     fn spend(&mut self, now: Time, amount: u64, rate: u32, burst: u32) -> bool {
         if rate != 0 {
             self.full_at = self.full_at.max(now) + lasting(amount, rate);
@@ -88,17 +87,17 @@ impl Meter {
     }
 }
 
-/// How long `amount` takes at `rate` a second.
+/// Returns how long `amount` takes at `rate` per second.
 fn lasting(amount: u64, rate: u32) -> Duration {
     Duration::from_nanos(amount.saturating_mul(1_000_000_000) / u64::from(rate).max(1))
 }
 
-/// How fast a client sent lately.
+/// The recent pace of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     frames: Meter,
     bytes: Meter,
-    /// Since when every read found it over its limit, and none all of its burst in hand.
+    /// Since when every read has exceeded the limit, without the full burst becoming available in between.
     over_since: Option<Time>,
 }
 
@@ -111,7 +110,7 @@ impl Pace {
         }
     }
 
-    /// A read brought so much; whether the client is to wait now.
+    /// Charges a read. Returns whether the client must wait now.
     pub(super) fn spend(
         &mut self,
         now: Time,
@@ -119,7 +118,7 @@ impl Pace {
         bytes: u64,
         limits: &PaceLimits,
     ) -> bool {
-        // Bursts that are too large, with rests between them, are no row.
+        // Bursts that are too large but separated by pauses do not add up.
         if self.frames.is_full(now) && self.bytes.is_full(now) {
             self.over_since = None;
         }
@@ -138,7 +137,7 @@ impl Pace {
         over
     }
 
-    /// Whether all is paid for.
+    /// Returns whether everything is paid for.
     pub(super) fn is_paid(&self, now: Time, limits: &PaceLimits) -> bool {
         !self
             .frames
@@ -146,7 +145,7 @@ impl Pace {
             && !self.bytes.is_in_debt(now, limits.bytes, limits.bytes_burst)
     }
 
-    /// Whether it has been over its limit for `patience`.
+    /// Returns whether it has exceeded its limit for `patience`.
     pub(super) fn is_too_long(&self, now: Time, patience: Duration) -> bool {
         !patience.is_zero()
             && self
@@ -155,7 +154,7 @@ impl Pace {
     }
 }
 
-/// How many newcomers may begin while clients come back in numbers: one for four of those.
+/// Limits how many newcomers may begin while many clients come back: one for every four of these.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Storm {
     window: Time,
@@ -164,9 +163,9 @@ pub(super) struct Storm {
     joins: u32,
 }
 
-/// The span over which reconnects and newcomers are compared, and how long a newcomer waits at a time.
+/// The window in which resumes and newcomers are compared, and how long a newcomer waits at a time.
 pub(super) const STORM_WINDOW: Duration = Duration::from_millis(100);
-/// From so many reconnects in a window on newcomers are paced; so that strangers, who cannot reconnect, cannot hold them up.
+/// The number of resumes in a window from which newcomers are paced. It ensures that strangers, who cannot resume, cannot delay them.
 const STORM_FROM: u32 = 16;
 
 impl Storm {
@@ -183,13 +182,13 @@ impl Storm {
         }
     }
 
-    /// A client came back.
+    /// Records that a client came back.
     pub(super) fn resumed(&mut self, now: Time) {
         self.advance(now);
         self.resumes = self.resumes.saturating_add(1);
     }
 
-    /// Whether a newcomer may begin now.
+    /// Returns whether a newcomer may begin now.
     pub(super) fn admits_join(&mut self, now: Time) -> bool {
         self.advance(now);
         let resumes = self.resumes.max(self.resumes_before);

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use super::session::Session;
 
-/// Bytes that one session may put on the link in its turn when others wait too.
+/// The number of bytes that one session may put on the link in its turn while others wait.
 const QUANTUM_BYTES: usize = 64 * 1024;
 
-/// Places for which memory is kept when nobody waits.
+/// The number of places for which memory is kept when nobody waits.
 const KEPT_PLACES: usize = 1024;
 
-/// The sessions that wait, by index: [`Session::waiting`] of exactly these is true.
+/// The waiting sessions by index: [`Session::waiting`] is true for exactly these.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Line {
     waiting: VecDeque<u32>,
@@ -22,22 +22,22 @@ impl Line {
         self.waiting.is_empty()
     }
 
-    /// How many wait.
+    /// Returns the number of waiting sessions.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// All that wait, in their order.
+    /// Returns the waiting sessions in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.waiting.iter().copied()
     }
 
-    /// Whose turn it is.
+    /// Returns the session whose turn it is.
     pub(super) fn first(&self) -> Option<u32> {
         self.waiting.front().copied()
     }
 
-    /// The session at `index` gets in line, unless it is there already.
+    /// Adds the session at `index`, unless it is in line already.
     pub(super) fn join(&mut self, index: u32, session: &mut Session) {
         if !session.waiting {
             session.waiting = true;
@@ -46,27 +46,27 @@ impl Line {
         }
     }
 
-    /// The turn of `first` is over, and it has more to say: the next one has its turn.
+    /// Ends the turn of `first`, which has more to send. The next session has its turn.
     pub(super) fn next_turn(&mut self, first: &mut Session) {
         self.waiting.rotate_left(1);
         first.rare().deficit += QUANTUM_BYTES;
     }
 
-    /// Nothing of `first` waits any more.
+    /// Removes `first`, which has nothing more to send.
     pub(super) fn leave(&mut self, first: &mut Session) {
         self.waiting.pop_front();
         first.waiting = false;
         first.trim_rare();
     }
 
-    /// Gives memory back when a crowd has left.
+    /// Returns memory after many sessions have left.
     pub(super) fn trim(&mut self) {
         if self.waiting.capacity() > KEPT_PLACES {
             self.waiting.shrink_to(0);
         }
     }
 
-    /// Places for which there is memory.
+    /// Returns the number of places for which there is memory.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.waiting.capacity()

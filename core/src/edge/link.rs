@@ -1,4 +1,4 @@
-//! The backend link: whether it is there, when to try again, and what waits for it (SPEC 7.6, 8.4).
+//! The backend link: its state, its retries, and its queue (SPEC 7.6, 8.4).
 
 mod face;
 mod peer;
@@ -20,18 +20,17 @@ use self::peer::{Peer, Verdict};
 use crate::edge::{Closed, Deadline, DeadlineReason, MasterConfig};
 use crate::wire::frame::FrameTooLong;
 
-/// How much longer than usual pauses may become when links are lost again and again soon after they have come up: 30 s in place
-/// of 5 s.
+/// The factor by which pauses may become longer when links are lost again and again soon after they came up: 30 s instead of 5 s.
 const CONTESTED_PAUSE: u32 = 6;
 
 /// The states of the link (SPEC 8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkState {
-    /// Nobody is there; the next attempt is due at `retry_at`.
+    /// There is no link. The next attempt is due at `retry_at`.
     Down { retry_at: Time },
-    /// An attempt is under way since then.
+    /// An attempt has been in progress since then.
     Connecting { since: Time },
-    /// There is a backend since then.
+    /// The link has been up since then.
     Up { since: Time },
 }
 
@@ -40,19 +39,19 @@ pub(crate) enum LinkState {
 pub(crate) struct Link {
     pub(crate) state: LinkState,
     pub(crate) reader: FrameReader,
-    /// Framing is lost, or an attempt takes too long: the adapter is to drop the stream.
+    /// Whether the adapter must drop the stream: framing is lost, or an attempt takes too long.
     pub(crate) wants_close: bool,
-    /// Whole tagged frames on their way to the backend.
+    /// Whole tagged frames for the backend.
     pub(crate) queue: FrameQueue,
-    /// Announcements go before everything in `queue`; the walk over the sessions has come to this index.
+    /// Announcements go before everything in `queue`. The walk over the sessions has reached this index.
     pub(crate) announced_to: Option<u32>,
     pub(crate) announcements: FrameQueue,
-    /// What waits in `queue` may go. On a branch that is for the trunk to say (SPEC 9.9(e)).
+    /// Whether `queue` may be sent. On a branch the trunk decides that (SPEC 9.9(e)).
     pub(crate) released: bool,
-    /// Who answers at the backend's address; of no interest to a branch, whose peer is the trunk.
+    /// What answers at the backend's address. `None` on a branch, whose peer is the trunk.
     peer: Option<Peer>,
     backoff: Backoff,
-    /// The ends of the range of pauses, and the upper one while the link is contested.
+    /// The range of pauses, and the upper bound while the link is contested.
     pauses: (Duration, Duration),
     connect_timeout: Duration,
     max_packets: usize,
@@ -60,7 +59,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A link to the backend.
+    /// Creates a link to the backend.
     pub(crate) fn new(config: &MasterConfig) -> Self {
         Link {
             released: true,
@@ -69,7 +68,7 @@ impl Link {
         }
     }
 
-    /// A link to the trunk, which judges the backend and tells of it, once for all shards.
+    /// Creates a link to the trunk, which judges the backend and logs about it once for all shards.
     pub(crate) fn branch(config: &MasterConfig) -> Self {
         Link {
             state: LinkState::Down {
@@ -90,7 +89,7 @@ impl Link {
         }
     }
 
-    /// Other bounds and pauses; what is beyond a bound stays, and the pause that runs ends as it was to.
+    /// Changes bounds and pauses. What exceeds a bound stays, and the current pause ends as planned.
     pub(crate) fn set_bounds(&mut self, config: &MasterConfig) {
         self.pauses = (config.reconnect_min, config.reconnect_max);
         self.set_pauses();
@@ -106,7 +105,7 @@ impl Link {
         self.backoff.set_range(min, max.saturating_mul(times));
     }
 
-    /// Whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
+    /// Returns whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
     #[inline]
     pub(crate) fn has_room(&self, data_bytes: usize) -> bool {
         let bytes = data_bytes + HEADER_BYTES;
@@ -121,19 +120,19 @@ impl Link {
         push_tagged(&mut self.queue, id, flag, data);
     }
 
-    /// Whether a stream to the backend is to be opened now.
+    /// Returns whether a stream to the backend must be opened now.
     pub(crate) fn wants_connect(&self, now: Time) -> bool {
         matches!(self.state, LinkState::Down { retry_at } if retry_at <= now)
     }
 
-    /// An attempt to open a stream began.
+    /// Handles that an attempt to open a stream began.
     pub(crate) fn connecting(&mut self, now: Time) {
         if let LinkState::Down { .. } = self.state {
             self.state = LinkState::Connecting { since: now };
         }
     }
 
-    /// The stream is open. False when it was before.
+    /// Handles that the stream is open. Returns false if it already was.
     pub(crate) fn connected(&mut self, now: Time) -> bool {
         if self.is_up() {
             return false;
@@ -146,7 +145,7 @@ impl Link {
         true
     }
 
-    /// The backend sent `bytes`, which are about to be read as packets.
+    /// Handles `bytes` from the backend, which are about to be read as packets.
     #[inline]
     pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) {
         if let Some(peer) = &mut self.peer {
@@ -154,13 +153,13 @@ impl Link {
         }
     }
 
-    /// Whether the next packet is to be [judged](Self::judge): none was good on this link yet.
+    /// Returns whether the next packet must be [judged](Self::judge), as none was good on this link yet.
     #[inline]
     pub(crate) fn judges(&self) -> bool {
         self.peer.as_ref().is_some_and(Peer::judges)
     }
 
-    /// Judges the peer by one of its packets (SPEC 7.5(d)). False when it is no backend, and the link is to be dropped.
+    /// Judges the peer by one of its packets (SPEC 7.5(d)). Returns false if it is no backend, and the link must be dropped.
     #[cold]
     pub(crate) fn judge(&mut self, body: &[u8]) -> bool {
         let is_foreign = self
@@ -171,7 +170,7 @@ impl Link {
         !is_foreign
     }
 
-    /// A length above the limit: where the next packet begins is lost (SPEC 7.5(c)).
+    /// Handles a length above the limit: the start of the next packet is lost (SPEC 7.5(c)).
     #[cold]
     pub(crate) fn lose_framing(&mut self, error: FrameTooLong) {
         self.wants_close = true;
@@ -180,12 +179,12 @@ impl Link {
         }
     }
 
-    /// Whether the last link showed that no backend is there, and this one has not shown otherwise (SPEC 7.6(i)).
+    /// Returns whether the last link showed that no backend is there, and this one has not shown otherwise (SPEC 7.6(i)).
     pub(crate) fn is_doubted(&self) -> bool {
         self.peer.as_ref().is_some_and(Peer::is_doubted)
     }
 
-    /// When a doubted peer is believed: it has been there for the longest pause and has sent no nonsense.
+    /// Returns when a doubted peer is trusted again: once it has been connected for the longest pause without sending malformed packets.
     fn believed_at(&self) -> Option<Time> {
         let peer = self.peer.as_ref().filter(|peer| peer.is_doubted())?;
         match self.state {
@@ -194,7 +193,7 @@ impl Link {
         }
     }
 
-    /// When an attempt is to begin, the one under way to be given up, or a peer to be believed.
+    /// Returns when an attempt must begin, the current one must be given up, or a peer is trusted again.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         let (at, reason) = match self.state {
             LinkState::Down { retry_at } => (retry_at, DeadlineReason::LinkRetry),
@@ -207,7 +206,7 @@ impl Link {
         Some(Deadline { at, reason })
     }
 
-    /// Gives an attempt up that takes too long, and believes a peer that has stayed.
+    /// Gives up an attempt that takes too long, and trusts a peer that has stayed connected.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         if self.believed_at().is_some_and(|at| at <= now)
             && let Some(peer) = &mut self.peer
@@ -221,8 +220,8 @@ impl Link {
         }
     }
 
-    /// The stream is gone or was never there: back to `Down`, the next attempt after a pause. Whether there was one; `None` when the
-    /// link was down before.
+    /// Handles that the stream is gone or was never open: the state is `Down`, and the next attempt follows after a pause. Returns whether
+    /// there was a stream, or `None` if the link was already down.
     pub(crate) fn closed(
         &mut self,
         now: Time,
@@ -237,7 +236,7 @@ impl Link {
         let longest = self.backoff.max();
         match &mut self.peer {
             Some(peer) => {
-                // A backend that takes a connection and drops it at once has not earned a quick attempt.
+                // A backend that accepts a connection and drops it at once does not deserve a quick attempt.
                 if peer.closed(lasted, longest, cause) {
                     self.backoff.reset();
                 }
@@ -261,7 +260,7 @@ impl Link {
         matches!(self.state, LinkState::Up { .. })
     }
 
-    /// Moves the oldest frame of `backlog` to the queue if it has room; how many bytes it was.
+    /// Moves the oldest frame of `backlog` to the queue if it has room. Returns its length in bytes.
     pub(crate) fn take_from(&mut self, backlog: &mut FrameQueue) -> Option<usize> {
         let bytes = backlog.output();
         let length = u32::from_le_bytes(*bytes.first_chunk::<{ LENGTH_BYTES }>()?) as usize;
@@ -276,7 +275,7 @@ impl Link {
     }
 }
 
-/// Appends a tagged packet to a queue; its data is copied once.
+/// Appends a tagged packet to a queue. Its data is copied once.
 #[inline]
 pub(crate) fn push_tagged(queue: &mut FrameQueue, id: ClientId, flag: Flag, data: &[u8]) {
     queue.push_frame(&Tagged { id, flag, data }.header(), data);

@@ -1,4 +1,4 @@
-//! The edge's face towards the backend.
+//! The interface of the edge to the backend link.
 
 use super::link::HasLink;
 use crate::time::Time;
@@ -19,7 +19,7 @@ impl HasLink for Edge {
     fn handle_link_connected(&mut self, now: Time) {
         let now = self.advance(now);
         if self.link.connected(now) {
-            // What is to be said about the link the trunk says, once for all its branches.
+            // The trunk logs what concerns the link, once for all its branches.
             if !self.is_branch() {
                 self.counters.link_up += 1;
             }
@@ -38,7 +38,7 @@ impl HasLink for Edge {
         self.link.wants_close
     }
 
-    /// The backend is never held up for one client's sake.
+    /// The backend is never delayed for the sake of one client.
     fn link_read_budget(&self) -> usize {
         if self.link.is_up() && !self.link.wants_close {
             READ_BYTES

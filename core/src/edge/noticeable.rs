@@ -1,4 +1,4 @@
-//! What somebody else could notice of a session, for checks that nothing of it has changed (SPEC 5.4).
+//! Everything about a session that others can observe, for checks that it has not changed (SPEC 5.4).
 
 use core::hash::{Hash, Hasher};
 
@@ -10,9 +10,9 @@ use super::resume::TAKEOVER_INTERVAL;
 use super::session::{Place, Session};
 
 impl Edge {
-    /// Adds to `hasher` all that could be noticed of every session: its place, what waits for it and in which order, how much of that
-    /// its transport took, its deadlines, its place in line and its turn, and what its takeovers have left. Not the result of its
-    /// agreement and its open challenges, which nobody notices. Two are compared as of the same `now`.
+    /// Adds everything observable of every session to `hasher`: its index, its queue in order, how much of that its transport took, its
+    /// deadlines, its place in line and its turn, and its remaining takeovers. It omits the cached key agreement and the open challenges,
+    /// which are not observable. Two hashes are comparable only with the same `now`.
     #[doc(hidden)]
     pub fn hash_sessions(&self, now: Time, hasher: &mut impl Hasher) {
         self.line.hash(hasher);
@@ -42,7 +42,7 @@ fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
     session.takeovers.left(now, TAKEOVER_INTERVAL).hash(hasher);
 }
 
-/// How an attached connection is served.
+/// Hashes how an attached connection is served.
 fn hash_conn(conn: &Conn, hasher: &mut impl Hasher) {
     conn.is_established().hash(hasher);
     conn.reader.buffered_bytes().hash(hasher);

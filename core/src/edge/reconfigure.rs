@@ -1,4 +1,4 @@
-//! Another configuration while it runs (SPEC 10.8).
+//! Changes the configuration of a running edge (SPEC 10.8).
 
 use core::mem;
 
@@ -11,11 +11,11 @@ use super::state::State;
 use super::wait::{Slot, Wait};
 
 impl Edge {
-    /// Takes another configuration, whole, in this step: what was handled before it was handled by the old one, what comes after it by
-    /// the new one. [`EdgeConfig::shard`] and [`EdgeConfig::shards`] are what the machine is, not what it does, and stay.
+    /// Changes the whole configuration in this step: what was handled before followed the old one, what comes later follows the new one.
+    /// [`EdgeConfig::shard`] and [`EdgeConfig::shards`] describe what the machine is, and do not change.
     ///
-    /// What is beyond a bound that became smaller stays until the bound is looked at next: a queue, with the next packet for it.
-    /// Deadlines that run count from where they began. It costs a walk over all connections.
+    /// If a bound becomes smaller, what exceeds it stays until the bound is next checked, as for a queue with its next packet. Running
+    /// deadlines count from where they began. The cost is a walk over all connections.
     pub fn handle_config(&mut self, now: Time, config: EdgeConfig) {
         let now = self.advance(now);
         let config = EdgeConfig {
@@ -32,13 +32,13 @@ impl Edge {
             self.rearm(now, index, &old);
             from = index + 1;
         }
-        // There may be more room on the link than before.
+        // The link may have more room than before.
         self.serve_line(now);
         self.settle();
     }
 
-    /// The timers of the connection at `index`, where a duration became endless or ceased to be: one that runs out is looked for only
-    /// where its timer was armed. What is still finite needs nothing, since a timer knows when it was armed and not when it ends.
+    /// Updates the timers of the connection at `index` whose duration became endless or finite: only armed timers are checked. A duration
+    /// that stays finite needs nothing, since a timer stores when it was armed and not when it ends.
     fn rearm(&mut self, now: Time, index: u32, old: &EdgeConfig) {
         let (clients, limits) = (&self.config.clients, &self.config.limits);
         let conn = self.conns.live_mut(index);
@@ -56,7 +56,7 @@ impl Edge {
             State::Draining(_) | State::Closed(_) => return,
         };
         if clients.pace != old.clients.pace || clients.enforce_pace != old.clients.enforce_pace {
-            // What it owes was reckoned at other rates.
+            // Its debt was computed with other rates.
             conn.pace = None;
             if conn.waits_for(Wait::Pace) {
                 self.conns.disarm(Slot::Step, index);
@@ -69,7 +69,7 @@ impl Edge {
         let (queued, stalled) = (!entry.queue.is_empty(), conn.waits_for(Wait::Write));
         let runs_on = (conn.waits_for(Wait::Frame) && !clients.frame_timeout.is_zero())
             || (conn.waits_for(Wait::Idle) && !clients.idle_timeout.is_zero());
-        // What is not read is not late.
+        // A frame that is not read is not late.
         let is_read = !entry.waiting && !conn.waits_for(Wait::Pace);
         if is_read && !runs_on {
             self.conns.disarm(Slot::Read, index);

@@ -1,8 +1,8 @@
-//! Where connections come from, and what is held against each source (SPEC 10.6).
+//! Sources of connections, and their limits and penalties (SPEC 10.6).
 //!
-//! A source is an IPv4 address or an IPv6 /64: what one subscriber usually has. Each is a part of wider sources with limits of their
-//! own, an IPv4 /24 or an IPv6 /56 and /48, since one subscriber may have 65,536 networks of 64 bits. Check and count are one step, so
-//! that no two attempts pass on one last place.
+//! A source is an IPv4 address or an IPv6 /64, which is what one subscriber usually has. Each is a part of wider sources with limits of
+//! their own, an IPv4 /24 or an IPv6 /56 and /48, since one subscriber may have 65,536 networks of 64 bits. Check and count are one step,
+//! so that no two attempts can take the same last place.
 
 mod prefix;
 
@@ -22,12 +22,12 @@ use super::config::SourceLimits;
 use super::limits::Bucket;
 use prefix::{Prefix, Width};
 
-/// What a source did that costs it time.
+/// An offence, which adds to the penalty of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offence {
-    /// A frame that is too long, does not decode, or does not belong where it stands.
+    /// A frame that is too long, does not decode, or is out of place.
     BadFrame,
-    /// A claim that was not proven.
+    /// A claim without a proof.
     BadProof,
     /// A handshake that was not finished in time.
     TimedOut,
@@ -43,51 +43,50 @@ impl Offence {
     }
 }
 
-/// Penalties add up and run off with time. Below this they have no effect: one slip costs nobody anything.
+/// The penalty from which it has an effect. Penalties add up and decay with time, so a single mistake costs nothing.
 const PENALTY_ACTS_FROM: Duration = Duration::from_secs(15);
-/// The most that penalties add up to.
+/// The maximum penalty.
 const MAX_PENALTY: Duration = Duration::from_secs(600);
-/// While penalties of a source act, a session may begin from it in each of these.
+/// While a penalty acts, one session may begin from the source per interval.
 const JOIN_INTERVAL: Duration = Duration::from_secs(1);
-/// An offence weighs one in so many for a wider source, and in penalty so many times more sessions may begin from it.
+/// The factor for wider sources: an offence weighs that much less, and under penalty that many more sessions may begin.
 const WIDE_LENIENCY: u32 = 16;
 
-/// Why a source's connection is not taken.
+/// Why a source's connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     TooMany,
     TooFast,
 }
 
-/// The source that `address` belongs to, as its first address (SPEC 10.6(b)).
+/// Returns the source of `address`, as its first address (SPEC 10.6(b)).
 pub(super) fn network(address: IpAddr) -> IpAddr {
     Prefix::narrow(address).address
 }
 
 const NOBODY: u32 = u32::MAX;
 
-/// One in so many places of the table is kept for wider networks, which stand for the sources that find no place.
+/// One in this many places of the table is kept for wider networks, which stand in for sources without a place.
 const WIDE_SHARE: usize = 4;
 
-/// An IPv6 /56 may do one in so many of what a /48 may, rounded up.
+/// An IPv6 /56 is allowed one in this many of what a /48 is, rounded up.
 const MIDDLE_PART: u32 = 4;
 
-/// How many idle entries one call looks at.
+/// The number of idle entries that one call visits.
 const LOOKS: usize = 4;
 
-/// Where a connection is counted, for as long as it lives: in this entry and in those of the wider sources around it.
+/// The sources that count a connection for as long as it lives: this entry and those of the wider sources around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
     narrowest: u32,
 }
 
 impl Admission {
-    /// Counted nowhere: from a network that is never limited.
+    /// Counted nowhere: from a network that is exempt.
     pub(super) const EXEMPT: Admission = Admission { narrowest: NOBODY };
 }
 
-/// The entries around an admission, the narrowest first; of one that is counted nowhere, a number that no entry has. So all of those
-/// are as if of one source.
+/// The entries around an admission, the narrowest first. An exempt one has a number that no entry has, so all of those count as one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
     entries: [u32; 3],
@@ -126,18 +125,18 @@ impl Chain {
 #[derive(Debug)]
 struct Source {
     prefix: Prefix,
-    /// The entry of the next wider source, [`NOBODY`] if there is none. It counts what this one counts, so it stays while this one is in
-    /// use; in an entry that is not in use it means nothing.
+    /// The entry of the next wider source, or [`NOBODY`]. It counts whatever this one counts, so it exists while this one is in use.
+    /// Meaningless in an unused entry.
     parent: u32,
     connections: u32,
-    /// Sessions away whose last connection came from here.
+    /// Sessions that are away and whose last connection came from here.
     stale: u32,
     rate: Bucket,
-    /// The penalty ends here; decay is the passing of time.
+    /// When the penalty ends. It decays with the passing of time.
     penalty_until: Time,
-    /// While penalties act, no session begins from here before this.
+    /// While a penalty acts, no session may begin from here before this.
     joins_from: Time,
-    /// Runs while nothing is connected from here; the longest idle makes room.
+    /// Runs while nothing is connected from here. The entry idle for longest makes room.
     idle_timer: Timer,
 }
 
@@ -153,7 +152,7 @@ impl Timed<Source> for IdleTimer {
     }
 }
 
-/// The table of sources. Its size is bounded, its hash is keyed: nobody outside can make it slow or large.
+/// The table of sources. Its size is bounded and its hash is keyed, so nobody outside can make it slow or large.
 pub(super) struct Sources {
     key: [u8; 16],
     slab: Slab<Source>,
@@ -169,7 +168,7 @@ impl core::fmt::Debug for Sources {
     }
 }
 
-/// The table that all shards of a process share (SPEC 9.9(g)). It is asked when a connection comes and goes, never for a packet.
+/// The table shared by all shards of a process (SPEC 9.9(g)). It is used when a connection comes and goes, never for a packet.
 #[derive(Clone, Debug)]
 pub(super) struct SharedSources(Arc<Mutex<Sources>>);
 
@@ -179,7 +178,7 @@ impl SharedSources {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Sources> {
-        // Every call leaves the table whole wherever another thread's panic may have struck.
+        // Every call leaves the table consistent, even if another thread panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,18 +193,18 @@ impl Sources {
         }
     }
 
-    /// How many sources there is a memory of.
+    /// Returns the number of remembered sources.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// Places for which there is memory, in both tables.
+    /// Returns the number of places for which there is memory, in both tables.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.slab.capacity() + self.by_prefix.capacity()
     }
 
-    /// Counts a connection from `address` in, or says why not; then nothing was counted but the attempt's rate.
+    /// Counts a connection from `address`, or returns why it is refused. A refusal counts only towards the rate.
     pub(super) fn admit(
         &mut self,
         now: Time,
@@ -228,7 +227,7 @@ impl Sources {
         verdict
     }
 
-    /// Counts a connection in whatever the limits say.
+    /// Counts a connection whatever the limits are.
     pub(super) fn admit_anyway(
         &mut self,
         now: Time,
@@ -240,7 +239,7 @@ impl Sources {
         admission
     }
 
-    /// A connection that was counted in is gone.
+    /// Releases a connection that was counted.
     pub(super) fn release(&mut self, now: Time, admission: Admission) {
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at_mut(next) {
@@ -249,7 +248,7 @@ impl Sources {
         }
     }
 
-    /// The sources that what was counted in there counts for, while it does.
+    /// Returns the sources that an admission counts for. Valid while it is counted.
     pub(super) fn chain(&self, admission: Admission) -> Chain {
         let mut chain = Chain::NONE;
         let mut next = admission.narrowest;
@@ -260,7 +259,7 @@ impl Sources {
         chain
     }
 
-    /// Counts a session that is away from now on. The narrowest of its sources of which more are away than may be.
+    /// Counts a session that goes away. Returns the narrowest of its sources that exceeds its limit of sessions away.
     pub(super) fn count_stale(
         &mut self,
         admission: Admission,
@@ -279,7 +278,7 @@ impl Sources {
         over
     }
 
-    /// A session that was counted in as away is not away any more.
+    /// Releases a session that was counted as away.
     pub(super) fn release_stale(&mut self, now: Time, admission: Admission) {
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at_mut(next) {
@@ -295,7 +294,7 @@ impl Sources {
         }
     }
 
-    /// If nothing counts at the entry any more, its idleness begins. The next wider one.
+    /// Marks the entry as idle if nothing counts there any more. Returns the next wider one.
     fn rest(&mut self, now: Time, index: u32) -> u32 {
         let Some(source) = self.slab.at(index) else {
             return NOBODY;
@@ -307,8 +306,8 @@ impl Sources {
         parent
     }
 
-    /// What a connection that is counted in did is held against its sources. One that is in penalty already adds nothing to the wider
-    /// ones: one address alone does not bring them there.
+    /// Charges an offence to the sources of an admission. A source under penalty adds nothing to the wider ones, so one address alone
+    /// cannot put them under penalty.
     pub(super) fn punish(&mut self, now: Time, admission: Admission, offence: Offence) {
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at_mut(next) {
@@ -322,7 +321,7 @@ impl Sources {
         }
     }
 
-    /// Whether a session may begin from there: not too soon after another where penalties act.
+    /// Returns whether a session may begin from there: under penalty, not too soon after another one.
     pub(super) fn admit_newcomer(&mut self, now: Time, admission: Admission) -> bool {
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at_mut(next) {
@@ -337,11 +336,11 @@ impl Sources {
         true
     }
 
-    /// The entries of all sources that `address` belongs to, as far as there are places for them. They are not idle from now on: what
-    /// they are looked up for counts something at them, or lets them [`rest`](Self::rest).
+    /// Returns the entries of all sources of `address`, as far as there are places for them. They are no longer idle: the caller counts
+    /// something there, or lets them [`rest`](Self::rest).
     fn look_up(&mut self, now: Time, address: IpAddr, limits: &SourceLimits) -> Admission {
         let narrow = Prefix::narrow(address);
-        // Who is in use has its parents.
+        // An entry in use has its parents.
         if let Some(index) = self.find(narrow)
             && let Some(source) = self.slab.at(index)
             && !source.is_unused()
@@ -351,7 +350,7 @@ impl Sources {
         let mut narrowest = NOBODY;
         for prefix in Prefix::all(address).rev() {
             if let Some(index) = self.entry(now, prefix, narrowest, limits) {
-                // Or the next entry could take its place.
+                // Otherwise the next entry could take its place.
                 self.idle.disarm(&mut self.slab, index);
                 narrowest = index;
             }
@@ -393,7 +392,7 @@ impl Sources {
         source.is_some_and(|source| source.is_blank(now, limits))
     }
 
-    /// Makes room for one more entry beyond `places`, if there is one that may be forgotten.
+    /// Makes room for one entry beyond `places`, if there is one that may be forgotten.
     fn make_room(&mut self, now: Time, places: usize, limits: &SourceLimits) -> bool {
         for _ in 0..LOOKS {
             if self.slab.len() < places {
@@ -405,15 +404,15 @@ impl Sources {
             if self.is_blank_at(longest_idle, now, limits) {
                 self.forget(longest_idle);
             } else {
-                // One whose rate or penalty still means something is kept: it could be thrown out to be forgiven. It goes to the end of
-                // the line, so that it does not stand before those that mean nothing any more.
+                // An entry whose rate or penalty still matters is kept: otherwise it could be pushed out to be forgiven. It moves to the
+                // end of the list, behind those that no longer matter.
                 self.idle.arm(&mut self.slab, longest_idle, IDLE, now);
             }
         }
         self.slab.len() < places
     }
 
-    /// The entry of `prefix` within that of `parent`, made if there is a place for it.
+    /// Returns the entry of `prefix` within that of `parent`. Creates it if there is a place.
     fn entry(
         &mut self,
         now: Time,
@@ -477,8 +476,7 @@ impl Sources {
         }
     }
 
-    /// Forgets sources from which nothing is connected and against which nothing is held; a few for each call, so that the memory of
-    /// a storm goes away without a walk.
+    /// Forgets sources without connections and without penalties, a few per call, so that the memory of a storm is returned without a walk.
     pub(super) fn forget_idle(&mut self, now: Time, limits: &SourceLimits) {
         for _ in 0..LOOKS {
             let Some((index, since)) = self.idle.first(IDLE) else {
@@ -492,7 +490,7 @@ impl Sources {
     }
 }
 
-/// What the limits allow to one source.
+/// The allowance of one source.
 struct Allowance {
     connections: usize,
     stale_sessions: usize,
@@ -542,7 +540,7 @@ impl Source {
         self.penalty_until.since(now) >= PENALTY_ACTS_FROM
     }
 
-    /// By how much it is treated more leniently than one address.
+    /// Returns how much more leniently it is treated than one address.
     fn leniency(&self) -> u32 {
         match self.prefix.width() {
             Width::Narrow => 1,
@@ -550,12 +548,12 @@ impl Source {
         }
     }
 
-    /// Whether neither a connection nor a session that is away counts here.
+    /// Returns whether neither a connection nor a session away counts here.
     fn is_unused(&self) -> bool {
         self.connections == 0 && self.stale == 0
     }
 
-    /// Whether forgetting it would forgive nothing.
+    /// Returns whether forgetting it would forgive nothing.
     fn is_blank(&self, now: Time, limits: &SourceLimits) -> bool {
         self.is_unused()
             && self.penalty_until <= now
@@ -566,7 +564,7 @@ impl Source {
     }
 }
 
-/// The time in which one of `rate` tokens a second comes back.
+/// Returns the time in which one token is regained at `rate` per second.
 pub(super) fn interval(rate: u32) -> Duration {
     Duration::from_secs(1)
         .checked_div(rate)

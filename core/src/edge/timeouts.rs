@@ -13,58 +13,58 @@ use super::session::Session;
 use super::state::State;
 use super::wait::{Slot, Wait};
 
-/// How long a kicked client has to take what was queued for it.
+/// How long a kicked client may take to read what was queued for it.
 pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a client that sent too fast is looked at.
+/// How often a client that sent too fast is checked.
 const PACE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// When the machine wants to be called next, and what for.
+/// When the machine must next be called, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// When.
+    /// The time.
     pub at: Time,
-    /// What for.
+    /// The reason.
     pub reason: DeadlineReason,
 }
 
-/// What a deadline is for.
+/// The reason for a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeadlineReason {
     /// [`poll_client`](Edge::poll_client) has something now.
     Ready,
-    /// A connection must be established.
+    /// A connection must have been established.
     Handshake,
-    /// An unfinished frame must be whole.
+    /// An unfinished frame must be complete.
     Frame,
-    /// A client must have said something.
+    /// A client must have sent something.
     Idle,
-    /// A client that sent too fast is looked at again.
+    /// A client that sent too fast is checked again.
     Pace,
     /// A newcomer that had to wait tries again.
     Join,
-    /// A client must have taken something.
+    /// A client must have taken some output.
     Write,
-    /// A challenge goes out.
+    /// A challenge is sent.
     Reply,
     /// A takeover that had to wait is tried again.
     Takeover,
     /// A kicked client must be gone.
     Drain,
-    /// Expired sessions are looked for.
+    /// Expired sessions are collected.
     Reap,
-    /// The backend is tried again.
+    /// The backend is dialled again.
     LinkRetry,
     /// An attempt to reach the backend is given up.
     LinkConnect,
-    /// A backend that was doubted is believed.
+    /// A backend that was doubted is trusted again.
     LinkBelief,
-    /// A shutdown ends.
+    /// A shutdown must be complete.
     Shutdown,
 }
 
 impl Edge {
-    /// The next time at which [`handle_timeout`](Edge::handle_timeout) has something to do. Constant time.
+    /// Returns when [`handle_timeout`](Edge::handle_timeout) next has something to do. Takes constant time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
         if self.conns.is_any_ready() {
@@ -85,10 +85,10 @@ impl Edge {
         others.into_iter().flatten().min_by_key(|due| due.at)
     }
 
-    /// Time has come to `now`: does what is due, in the order in which it fell due, nothing before its time (SPEC 8.1(d)).
+    /// Advances time to `now`. Handles everything that is due, in the order in which it fell due, and nothing early (SPEC 8.1(d)).
     pub fn handle_timeout(&mut self, now: Time) {
         let now = self.advance(now);
-        // What is acted on is disarmed, or armed anew from `now`, and so not due again: the loop ends.
+        // Whatever is handled is disarmed, or armed again from `now`, and so no longer due: the loop ends.
         while let Some((due, index)) = self.next_due().filter(|(due, _)| due.at <= now) {
             self.act_on(now, due.reason, index);
         }
@@ -96,8 +96,8 @@ impl Edge {
         self.settle();
     }
 
-    /// What falls due first of all that connections and sessions wait for, and at which connection. Of what falls due at one instant,
-    /// the first of [`Wait::ALL`], and the reaper last.
+    /// Returns the earliest deadline of connections and sessions, with the connection that it belongs to. At the same instant the order of
+    /// [`Wait::ALL`] applies, and the reaper comes last.
     fn next_due(&self) -> Option<(Deadline, u32)> {
         let waits = Wait::ALL.into_iter().filter_map(|wait| {
             let (index, since) = self.conns.first(wait)?;
@@ -112,7 +112,7 @@ impl Edge {
         waits.chain(reap).min_by_key(|(due, _)| due.at)
     }
 
-    /// How long this wait lasts, and what its end is called.
+    /// Returns how long this wait lasts, and the reason of its deadline.
     fn wait(&self, wait: Wait) -> (Duration, DeadlineReason) {
         let (clients, limits) = (&self.config.clients, &self.config.limits);
         match wait {
@@ -128,7 +128,7 @@ impl Edge {
         }
     }
 
-    /// The wait of the connection at `index` is over.
+    /// Handles that the wait of the connection at `index` is over.
     fn act_on(&mut self, now: Time, reason: DeadlineReason, index: u32) {
         let closing = |edge: &mut Edge, kind, reason| edge.close_conn(now, index, kind, reason);
         match reason {
@@ -153,7 +153,7 @@ impl Edge {
                 }
             }
             DeadlineReason::Reap => self.reap(now),
-            // Not of connections: `next_due` has none of them.
+            // Not deadlines of connections: `next_due` returns none of them.
             DeadlineReason::Ready
             | DeadlineReason::LinkRetry
             | DeadlineReason::LinkConnect
@@ -162,7 +162,7 @@ impl Edge {
         }
     }
 
-    /// The first reaper's tick at which the longest-gone session has expired.
+    /// Returns the reaper's first tick at which the session away for longest has expired.
     fn next_reap(&self) -> Option<Time> {
         let (_, since) = self.sessions.longest_gone()?;
         let expires_at = since + self.config.clients.stale_timeout;
@@ -177,7 +177,7 @@ impl Edge {
         ))
     }
 
-    /// Ends what has expired; sessions that have not are not looked at.
+    /// Ends the sessions that have expired. Others are not visited.
     fn reap(&mut self, now: Time) {
         let stale_timeout = self.config.clients.stale_timeout;
         while let Some(session) = due(self.sessions.longest_gone(), stale_timeout, now) {
@@ -185,13 +185,13 @@ impl Edge {
         }
     }
 
-    /// When the session, being away, can no longer come back.
+    /// Returns when the session, which is away, can no longer be resumed.
     pub(super) fn expires_at(&self, session: &Session) -> Time {
         session.gone_since() + self.config.clients.stale_timeout
     }
 }
 
-/// The first entry of a list if its time has come.
+/// Returns the first entry of a list if its time has come.
 fn due(first: Option<(u32, Time)>, lasts: Duration, now: Time) -> Option<u32> {
     first
         .filter(|&(_, since)| since + lasts <= now)

@@ -1,4 +1,4 @@
-//! The trunk: the links of several shards become the one link to the backend (SPEC 9.9).
+//! The trunk, which joins the links of several shards into the one link to the backend (SPEC 9.9).
 //!
 //! ```text
 //! clients ─ Edge (shard 0) ─ branch ─┐
@@ -6,10 +6,10 @@
 //! clients ─ Edge (shard n) ─ branch ─┘
 //! ```
 //!
-//! To its shards a trunk is what a backend is, to the backend what an edge is. It knows nothing of sessions: it keeps frames whole,
-//! and brings each frame of the backend's to the shard in its id. A *branch* is a byte stream inside of the process, which is there
-//! as long as the link is: when the link is lost, each shard is told by the end of its branch, what a shard had put on its branch is
-//! kept for the next link, and so nothing is lost between a shard and the trunk.
+//! To its shards the trunk acts as a backend, to the backend as an edge. It knows nothing of sessions: it keeps frames whole, and routes
+//! each frame of the backend to the shard in its id. A *branch* is a byte stream within the process, which exists while the link does. When
+//! the link is lost, each shard sees the end of its branch, and what a shard had put on its branch is kept for the next link. So nothing is
+//! lost between a shard and the trunk.
 
 use core::mem;
 use core::num::NonZeroU8;
@@ -29,55 +29,56 @@ use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 
-/// What a shard says on its branch when it has announced all that it has to (SPEC 9.9(e)): a frame without a body, which no packet is.
+/// What a shard sends on its branch once it has announced all its sessions (SPEC 9.9(e)): a frame without a body, which no packet is.
 pub(crate) const ANNOUNCED: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
 
-/// The body with which the trunk answers when it has room for what waits at the shard: none, like no packet's. Without it each loss of
-/// the link would leave another stream's worth of every shard here, and losses have no bound.
+/// The trunk's answer once it has room for what waits at the shard: a frame without a body, which no packet is. Without it each loss of the
+/// link would leave another stream's worth of every shard here, and losses have no bound.
 pub(crate) const RELEASED: &[u8] = &[];
 
-/// Bytes of frames that wait for the backend, from which on no branch is read. So much is enough for one write.
+/// The number of bytes waiting for the backend from which no branch is read. It is enough for one write.
 const LINK_BYTES: usize = 256 * 1024;
 
-/// Bytes of frames that wait for one shard, from which on the backend is not read.
+/// The number of bytes waiting for one shard from which the backend is not read.
 const BRANCH_BYTES: usize = 1 << 20;
 
-/// How many bytes are taken from the backend or from a branch in one go.
+/// The number of bytes taken from the backend or from a branch at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Bytes that all shards together may bring in one round of turns. Each has the part that its clients who wait for room are of all who do.
+/// The number of bytes that all shards together may bring in one round of turns. A shard's part is proportional to its number of clients
+/// that wait for room.
 const ROUND_BYTES: usize = LINK_BYTES;
 
 /// The smallest part of a round: less is not worth a call.
 const LEAST_PART_BYTES: usize = 256;
 
-/// Memory that a queue keeps when it has drained.
+/// The memory that a queue keeps when it is empty.
 const KEPT_BYTES: usize = LINK_BYTES;
 
-/// What is between a shard and the trunk.
+/// The state of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BranchState {
-    /// Nothing: the shard waits for the link.
+    /// There is no stream: the shard waits for the link.
     Closed,
-    /// The link is there, and the shard has not announced all its sessions yet.
+    /// The link is up, and the shard has not announced all its sessions yet.
     Announcing,
     /// Packets go both ways.
     Open,
-    /// The link is lost. What the shard said before it knew so is kept, its announcements are not.
+    /// The link is lost. What the shard sent before it knew is kept, except for announcements.
     Ending { announcing: bool },
-    /// The shard is no more.
+    /// The shard has ended.
     Gone,
 }
 
-/// One shard's side of the trunk.
+/// The trunk's side of one shard.
 #[derive(Debug)]
 struct Branch {
     state: BranchState,
-    /// The shard may send what waits there.
+    /// Whether the shard may send what waits there.
     released: bool,
-    /// Bytes that it may still bring in this round.
+    /// The number of bytes that it may still bring in this round.
     allowance: usize,
-    /// It had nothing to bring when it was last looked at, and does not hold the round up.
+    /// Whether it had nothing to bring at the last check. It then does not delay the round.
     idle: bool,
     /// The shard's unfinished frame.
     reader: FrameReader,
@@ -85,21 +86,21 @@ struct Branch {
     queue: FrameQueue,
 }
 
-/// The machine between the shards' links and the one to the backend.
+/// The machine between the shards' links and the one link to the backend.
 ///
 /// # Contract
 ///
-/// - Towards the backend it is a machine that [has a link](HasLink), as an [`Edge`] alone is.
-/// - Towards each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its
-///   stream, and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
-///   [`branch_read_budget`](Trunk::branch_read_budget), and whenever there is nothing to read calls
-///   [`handle_branch_idle`](Trunk::handle_branch_idle), or the others would wait for their next turns; it writes [`branch_output`](Trunk::branch_output), and
-///   when [`branch_wants_close`](Trunk::branch_wants_close) it ends its direction, reads until the shard has ended too, and calls
-///   [`handle_branch_closed`](Trunk::handle_branch_closed).
-/// - A shard that has ended for good is told by [`handle_branch_gone`](Trunk::handle_branch_gone).
+/// - To the backend it is a machine that [has a link](HasLink), like an [`Edge`] alone.
+/// - To each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its stream,
+///   and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
+///   [`branch_read_budget`](Trunk::branch_read_budget). Whenever there is nothing to read it calls
+///   [`handle_branch_idle`](Trunk::handle_branch_idle), or the others would have to wait for their next turns. It writes
+///   [`branch_output`](Trunk::branch_output). When [`branch_wants_close`](Trunk::branch_wants_close), it closes its direction, reads until
+///   the shard has closed, too, and calls [`handle_branch_closed`](Trunk::handle_branch_closed).
+/// - When a shard has ended for good, the adapter calls [`handle_branch_gone`](Trunk::handle_branch_gone).
 ///
-/// Bounds: 256 KiB wait for the backend, and beyond it one read and one frame of each shard and what the streams of all shards held when
-/// the link was lost, once; 1 MiB waits for each shard, and one read and one frame of the backend's beyond it.
+/// Bounds: 256 KiB wait for the backend, plus one read and one frame of each shard, plus once what the streams of all shards held when the
+/// link was lost. 1 MiB waits for each shard, plus one read and one frame of the backend.
 #[derive(Debug)]
 pub struct Trunk {
     now: Time,
@@ -109,12 +110,12 @@ pub struct Trunk {
     branches: Box<[Branch]>,
     shutdown_at: Option<Time>,
     counters: Counters,
-    /// Its part in what the shards share; none in tests of the trunk alone.
+    /// Its part in what the shards share; `None` in tests of the trunk alone.
     share: Option<TrunkShare>,
 }
 
 impl Trunk {
-    /// A trunk of so many shards. `seed` is where the pauses between attempts to reach the backend come from.
+    /// Creates a trunk of `shards` shards. The pauses between attempts to reach the backend are drawn from `seed`.
     #[must_use]
     pub fn new(config: &MasterConfig, shards: NonZeroU8, seed: [u8; 32]) -> Self {
         let branch = || Branch {
@@ -137,7 +138,7 @@ impl Trunk {
         }
     }
 
-    /// The machines of a process: so many shards, and their trunk. `config` is that of the whole process, `seed` as for [`Edge::new`].
+    /// Creates the machines of a process: the shards and their trunk. `config` is that of the whole process. For `seed` see [`Edge::new`].
     #[must_use]
     pub fn with_shards(
         config: &EdgeConfig,
@@ -167,19 +168,19 @@ impl Trunk {
 
     // ---- the shards
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.branches.len()
     }
 
-    /// Whether this shard gets its stream if it dials now: the backend is there, and the last stream is done with.
+    /// Returns whether this shard gets its stream if it dials now: the backend is there, and its last stream is finished.
     #[must_use]
     pub fn branch_accepts(&self, shard: ShardId) -> bool {
         self.link_takes() && self.state(shard) == BranchState::Closed
     }
 
-    /// The shard has its stream.
+    /// Handles that the shard has its stream.
     pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         if self.branch_accepts(shard)
@@ -190,7 +191,7 @@ impl Trunk {
         }
     }
 
-    /// How many bytes to read from this shard at most now.
+    /// Returns the maximum number of bytes to read from this shard now.
     #[must_use]
     pub fn branch_read_budget(&self, shard: ShardId) -> usize {
         let Some(branch) = self.branch(shard) else {
@@ -198,10 +199,10 @@ impl Trunk {
         };
         let (waiting, turn) = match branch.state {
             BranchState::Closed | BranchState::Gone => return 0,
-            // It is about to read the end of its stream, and writes nothing from then on. What it wrote before must find room, or its
+            // The shard is about to read the end of its stream, and writes nothing after that. What it wrote before must find room, or its
             // own end could never be read.
             BranchState::Ending { .. } if self.branch_wants_close(shard) => return READ_BYTES,
-            // What waited earlier goes out when all have announced: it must not be in the way of that.
+            // Packets that waited earlier are sent once all shards have announced. They must not prevent that.
             BranchState::Announcing => (self.link.announcements.held_bytes(), READ_BYTES),
             BranchState::Open | BranchState::Ending { .. } => (
                 self.link.queue.held_bytes(),
@@ -211,7 +212,7 @@ impl Trunk {
         if waiting < LINK_BYTES { turn } else { 0 }
     }
 
-    /// The shard sent `bytes`.
+    /// Handles `bytes` from the shard.
     pub fn handle_branch_bytes(&mut self, now: Time, shard: ShardId, bytes: &[u8]) {
         self.advance(now);
         let Some(branch) = self
@@ -224,7 +225,7 @@ impl Trunk {
         branch.allowance = branch.allowance.saturating_sub(bytes.len());
         branch.idle = false;
         let mut input = bytes;
-        // A shard keeps its own bounds: any length is good.
+        // The shard enforces its own bounds, so any length is accepted.
         while let Ok(Some(body)) = branch.reader.next_frame(&mut input, u32::MAX) {
             let queue = match (branch.state, body) {
                 (BranchState::Announcing, []) => {
@@ -248,7 +249,7 @@ impl Trunk {
         self.settle();
     }
 
-    /// There is nothing to read from this shard for now.
+    /// Handles that there is nothing to read from this shard now.
     pub fn handle_branch_idle(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         if let Some(branch) = self.branch_mut(shard) {
@@ -257,8 +258,8 @@ impl Trunk {
         self.begin_round();
     }
 
-    /// Begins the next round of turns once nobody is left who has something to bring and may. Turns are by client, not by shard
-    /// (SPEC 9.9(d)): a shard's part is as large as the number of clients that wait there for room.
+    /// Begins the next round of turns once no shard has more that it may bring. Turns are by client, not by shard (SPEC 9.9(d)): a shard's
+    /// part is proportional to its number of clients that wait for room.
     fn begin_round(&mut self) {
         let takes_turns = |branch: &Branch| {
             matches!(branch.state, BranchState::Open | BranchState::Ending { .. })
@@ -293,7 +294,7 @@ impl Trunk {
         }
     }
 
-    /// What is to be written to this shard now.
+    /// Returns the bytes to write to this shard now.
     #[must_use]
     pub fn branch_output(&self, shard: ShardId) -> &[u8] {
         self.branch(shard)
@@ -301,7 +302,7 @@ impl Trunk {
             .map_or(&[], |branch| branch.queue.output())
     }
 
-    /// The shard's stream took the first `bytes` bytes of [`branch_output`](Trunk::branch_output).
+    /// Handles that the shard's stream took the first `bytes` bytes of [`branch_output`](Trunk::branch_output).
     pub fn handle_branch_written(&mut self, now: Time, shard: ShardId, bytes: usize) {
         self.advance(now);
         if let Some(branch) = self.branch_mut(shard) {
@@ -311,7 +312,8 @@ impl Trunk {
         self.settle();
     }
 
-    /// Whether the adapter is to end its direction of this shard's stream: the link is lost, and the shard has all that came before.
+    /// Returns whether the adapter must close its direction of this shard's stream: the link is lost, and the shard has received everything
+    /// before that.
     #[must_use]
     pub fn branch_wants_close(&self, shard: ShardId) -> bool {
         self.branch(shard).is_some_and(|branch| {
@@ -319,8 +321,8 @@ impl Trunk {
         })
     }
 
-    /// The shard has ended its direction of its stream, and all of it was read. A frame that it had begun it will send again whole.
-    /// In a shutdown it has ended for good.
+    /// Handles that the shard has closed its direction of its stream, and all of it was read. A frame that it had begun will be sent again
+    /// in full. During a shutdown the shard has ended for good.
     pub fn handle_branch_closed(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         let lost = matches!(
@@ -331,13 +333,13 @@ impl Trunk {
             return self.end_branch(shard, BranchState::Gone);
         }
         if lost {
-            // Its next stream would begin with announcements, which have no place in the middle of a link.
+            // Its next stream would begin with announcements, which cannot come in the middle of a link.
             self.link.wants_close = self.link.is_up();
         }
         self.end_branch(shard, BranchState::Closed);
     }
 
-    /// The shard has ended for good; nothing waits for it any more.
+    /// Handles that the shard has ended for good. Nothing waits for it any more.
     pub fn handle_branch_gone(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         self.end_branch(shard, BranchState::Gone);
@@ -360,10 +362,10 @@ impl Trunk {
         self.settle();
     }
 
-    /// Brings a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
+    /// Routes a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
     fn route(&mut self, body: &[u8]) {
         if body == RELEASED {
-            // Malformed, and a shard would take it for a word of the trunk's.
+            // Malformed, and a shard would take it for a signal of the trunk.
             self.counters.malformed_down += 1;
             return;
         }
@@ -399,20 +401,20 @@ impl Trunk {
         self.link.handle_timeout(now);
     }
 
-    /// Takes another configuration, in this step (SPEC 10.8): the pauses and the longest frame.
+    /// Changes the configuration in this step (SPEC 10.8): the pauses and the longest frame.
     pub fn handle_config(&mut self, now: Time, config: &MasterConfig) {
         self.advance(now);
         self.link.set_bounds(config);
         self.max_body = longest_body(config);
     }
 
-    /// The shards end, each on its own: what they say until then is handed over, `within` at most.
+    /// Begins a shutdown. The shards end separately, and their output until then is handed over, `within` at most.
     pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
         let now = self.advance(now);
         self.shutdown_at.get_or_insert(now + within);
     }
 
-    /// Whether a shutdown was asked for, all shards are gone, and what they said is handed over; or its time is up.
+    /// Returns whether a shutdown was requested, all shards have ended and their output is handed over; or its time is up.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let gone = |branch: &Branch| branch.state == BranchState::Gone;
@@ -421,13 +423,13 @@ impl Trunk {
         })
     }
 
-    /// Sums since the start: those of the link, all others are 0.
+    /// Returns the counters since the start: those of the link. All others are 0.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// What is there now: what waits here, all else is 0.
+    /// Returns the gauges: what waits here. All others are 0.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
@@ -440,7 +442,7 @@ impl Trunk {
         }
     }
 
-    /// Bytes that wait here.
+    /// Returns the bytes that wait here.
     fn held_bytes(&self) -> usize {
         let for_shards: usize = self
             .branches
@@ -451,7 +453,7 @@ impl Trunk {
         for_shards + for_backend + self.link.reader.buffered_bytes()
     }
 
-    /// What waits here counts for the memory of all (SPEC 10.5).
+    /// Adds the bytes that wait here to the memory of all (SPEC 10.5).
     fn settle(&mut self) {
         let held_bytes = self.held_bytes();
         if let Some(share) = &mut self.share {
@@ -513,7 +515,7 @@ impl HasLink for Trunk {
             branch.state = match branch.state {
                 BranchState::Announcing => BranchState::Ending { announcing: true },
                 BranchState::Open => BranchState::Ending { announcing: false },
-                // What came for a shard that had not got its stream yet waits for its next one.
+                // Frames for a shard that has not got its stream yet wait for its next one.
                 other => other,
             };
         }
@@ -524,8 +526,8 @@ impl HasLink for Trunk {
         self.link.wants_close
     }
 
-    /// How many bytes to read from the backend at most now: none while a shard is far behind, or has not ended its stream of the link
-    /// before, which nothing of this link may follow.
+    /// Returns the maximum number of bytes to read from the backend now. It is 0 while a shard is far behind, or has not finished its
+    /// stream of the previous link, which nothing of this link may follow.
     fn link_read_budget(&self) -> usize {
         let behind = |branch: &Branch| {
             matches!(branch.state, BranchState::Ending { .. })
@@ -547,7 +549,7 @@ impl HasLink for Trunk {
         self.counters.link_bytes_in += bytes.len() as u64;
         self.link.handle_bytes(bytes);
         let mut input = bytes;
-        // The reader is taken out so that a body may be borrowed from it while it is brought to its shard.
+        // The reader is taken out so that a body can be borrowed from it while it is routed.
         let mut reader = mem::take(&mut self.link.reader);
         loop {
             match reader.next_frame(&mut input, self.max_body) {
@@ -570,7 +572,7 @@ impl HasLink for Trunk {
         self.settle();
     }
 
-    /// What waits is held back until every shard has announced.
+    /// Packets are held back until every shard has announced.
     fn link_output(&self) -> [&[u8]; 2] {
         if !self.link_takes() {
             return [&[], &[]];
@@ -604,15 +606,15 @@ impl HasLink for Trunk {
     }
 }
 
-/// The longest frame of the backend's: an id and a flag longer than the largest packet.
+/// Returns the longest body of the backend: an id and a flag plus the largest packet.
 fn longest_body(config: &MasterConfig) -> u32 {
     let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
     config.max_frame_bytes.saturating_add(tag_bytes)
 }
 
-/// Appends a body that a reader lent, as the frame that it was.
+/// Appends a body borrowed from a reader, as the frame that it was.
 fn push_body(queue: &mut FrameQueue, body: &[u8]) {
-    // A reader's bodies are as long as four bytes can say.
+    // A reader's bodies are no longer than four bytes can express.
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     queue.push_frame(&length.to_le_bytes(), body);
 }

@@ -6,43 +6,43 @@ use crate::time::Time;
 
 use super::conn::Conn;
 
-/// What a connection can wait for. All that wait for one thing wait equally long. Of what is over at one instant, the first in this list
-/// is acted on first.
+/// What a connection can wait for. All waits of one kind last equally long. Waits that end at the same instant are handled in the order of
+/// this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// The moment at which its challenge goes out.
+    /// Until its challenge is sent.
     Reply,
-    /// The next look at whether it may begin a session.
+    /// Until the next check of whether it may begin a session.
     Join,
-    /// The next look at whether it is within its pace again. It is not read until then.
+    /// Until the next check of whether it is within its pace again. It is not read meanwhile.
     Pace,
-    /// The next attempt at its takeover.
+    /// Until the next attempt at its takeover.
     Takeover,
-    /// How long it has, once kicked, to take what was queued for it.
+    /// How long it may take, once kicked, to read what was queued for it.
     Drain,
-    /// How long it has to be established.
+    /// How long its handshake may take.
     Handshake,
-    /// How long it has to finish a frame.
+    /// How long it may take to finish a frame.
     Frame,
     /// How long it may be silent.
     Idle,
-    /// How long it may take nothing of what it is to take.
+    /// How long it may take none of its output.
     Write,
 }
 
-/// The timers of a connection. Of each it waits for one thing at a time.
+/// The timers of a connection. Each waits for one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
-    /// What the edge is to do next with it.
+    /// What the edge does with it next.
     Step,
-    /// What it is to say.
+    /// What it must send.
     Read,
-    /// What it is to take.
+    /// What it must take.
     Write,
 }
 
 impl Wait {
-    /// All of them, in their order.
+    /// All of them, in order.
     pub(super) const ALL: [Wait; 9] = [
         Wait::Reply,
         Wait::Join,
@@ -55,7 +55,7 @@ impl Wait {
         Wait::Write,
     ];
 
-    /// The timer, and the kind that it runs as.
+    /// Returns the timer, and the kind that it runs as.
     #[inline]
     const fn timer(self) -> (Slot, u8) {
         match self {
@@ -81,20 +81,20 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Whether it waits for this.
+    /// Returns whether it waits for this.
     #[inline]
     pub(super) fn is_armed(&self, wait: Wait) -> bool {
         let (slot, kind) = wait.timer();
         self.timer(slot).is(kind)
     }
 
-    /// Whether it waits for anything with this timer.
+    /// Returns whether it waits for anything with this timer.
     #[inline]
     pub(super) fn is_any_armed(&self, slot: Slot) -> bool {
         self.timer(slot).is_armed()
     }
 
-    /// What each runs as, and since when.
+    /// Returns what each timer runs as, and since when.
     pub(super) fn running(&self) -> [Option<(u8, Time)>; 3] {
         [&self.read, &self.write, &self.step]
             .map(|timer| timer.kind().map(|kind| (kind, timer.since())))
@@ -143,7 +143,7 @@ impl Timed<Conn> for WriteTimer {
     }
 }
 
-/// All connections that wait for something, by what it is and by how long they have waited.
+/// All waiting connections, by what they wait for and by how long they have waited.
 #[derive(Clone, Debug)]
 pub(super) struct Waits {
     steps: Deadlines<Conn, StepTimer, 5>,
@@ -160,7 +160,7 @@ impl Waits {
         }
     }
 
-    /// The connection at `index` waits for this from `now` on, whatever it waited for with the same timer.
+    /// Arms a wait of the connection at `index` from `now` on, replacing any other of the same timer.
     #[inline]
     pub(super) fn arm(&mut self, slab: &mut Slab<Conn>, wait: Wait, index: u32, now: Time) {
         match wait.timer() {
@@ -170,7 +170,7 @@ impl Waits {
         }
     }
 
-    /// The connection at `index` waits for nothing of this kind any more.
+    /// Disarms a timer of the connection at `index`.
     #[inline]
     pub(super) fn disarm(&mut self, slab: &mut Slab<Conn>, slot: Slot, index: u32) {
         match slot {
@@ -180,7 +180,7 @@ impl Waits {
         }
     }
 
-    /// The connection that has waited for this for longest, and since when.
+    /// Returns the connection that has waited for this for longest, and since when.
     #[inline]
     pub(super) fn first(&self, wait: Wait) -> Option<(u32, Time)> {
         match wait.timer() {
@@ -190,7 +190,7 @@ impl Waits {
         }
     }
 
-    /// How many wait for this.
+    /// Returns the number of connections that wait for this.
     pub(super) fn len(&self, wait: Wait) -> usize {
         match wait.timer() {
             (Slot::Step, kind) => self.steps.len(kind),

@@ -1,5 +1,6 @@
-//! Who answers at the backend's address: a backend, another program, or a backend that another edge uses too (SPEC 7.5(d), 7.6(i),
-//! (j)). The link has no handshake, so all that can be judged is what comes and how long it lasts.
+//! What answers at the backend's address: a backend, another program, or a backend that another edge uses, too (SPEC 7.5(d), 7.6(i), (j)).
+//!
+//! The link has no handshake, so a peer can be judged only by what it sends and how long it stays.
 
 use core::fmt;
 use core::time::Duration;
@@ -9,13 +10,13 @@ use crate::link::foreign::{Beginning, Protocol};
 use crate::link::tagged::{Flag, Tagged};
 use crate::wire::frame::FrameTooLong;
 
-/// Malformed packets at the beginning of a link, with no good one before them, at which its peer is no backend.
+/// The number of malformed packets at the start of a link, with no good one before them, after which the peer is no backend.
 const FOREIGN_PACKETS: u32 = 32;
 
-/// Links in a row, each lost before it had lasted for the longest pause, from which on pauses grow further.
+/// The number of links in a row, each lost before it had lasted for the longest pause, from which pauses grow further.
 const SHORT_LINKS: u32 = 5;
 
-/// What a packet says about the peer.
+/// What a packet shows about the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// A backend may be there.
@@ -24,7 +25,7 @@ pub(super) enum Verdict {
     Foreign,
 }
 
-/// What showed that no backend is there.
+/// Evidence that no backend is there.
 #[derive(Clone, Copy, Debug)]
 enum Evidence {
     Protocol(Protocol),
@@ -42,25 +43,25 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// What is known of the peer.
+/// What is known about the peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
-    /// Of this link.
+    /// The first bytes of this link.
     beginning: Beginning,
-    /// A good packet came on this link.
+    /// Whether a good packet arrived on this link.
     was_good: bool,
-    /// Malformed packets of this link, before a good one.
+    /// Malformed packets on this link, before a good one.
     malformed: u32,
-    /// No backend is at the other end of this link.
+    /// Set if no backend is at the other end of this link.
     evidence: Option<Evidence>,
-    /// There was none at the other end of the last link, and this one has not shown anything better.
+    /// Whether the last link had no backend, and this one has not shown otherwise.
     doubted: bool,
-    /// Links in a row that were short.
+    /// The number of short links in a row.
     short_links: u32,
 }
 
 impl Peer {
-    /// A new link is up.
+    /// Handles that a new link is up.
     pub(super) fn connected(&mut self) {
         *self = Peer {
             doubted: self.doubted,
@@ -74,7 +75,7 @@ impl Peer {
         }
     }
 
-    /// It sent `bytes`.
+    /// Handles `bytes` from the peer.
     #[inline]
     pub(super) fn take(&mut self, bytes: &[u8]) {
         if !self.was_good {
@@ -132,7 +133,7 @@ impl Peer {
         self.evidence.is_some()
     }
 
-    /// A backend is there after all.
+    /// Trusts the peer: there is a backend after all.
     pub(super) fn believe(&mut self) {
         if self.doubted {
             self.doubted = false;
@@ -140,13 +141,13 @@ impl Peer {
         }
     }
 
-    /// Whether links were short again and again.
+    /// Returns whether links were short again and again.
     pub(super) fn is_contested(&self) -> bool {
         self.short_links >= SHORT_LINKS
     }
 
-    /// The link is lost after it `lasted` so long; or an attempt failed. `longest` is the longest pause. Whether the next attempt is to
-    /// be made as soon as the first one was.
+    /// Handles that the link is lost after it `lasted` that long, or that an attempt failed. `longest` is the longest pause. Returns
+    /// whether the next attempt must be made as quickly as the first one.
     pub(super) fn closed(
         &mut self,
         lasted: Option<Duration>,
@@ -160,7 +161,7 @@ impl Peer {
             return false;
         };
         if !self.was_good && self.evidence.is_none() {
-            // Some protocols begin with what could be a length: the rest of it never comes.
+            // Some protocols begin with bytes that could be a length, whose body never comes.
             self.evidence = self.beginning.protocol().map(Evidence::Protocol);
         }
         if let Some(evidence) = self.evidence {

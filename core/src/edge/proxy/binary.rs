@@ -1,4 +1,4 @@
-//! Version 2: a binary header (proxy-protocol.txt 2.2). Extensions (2.2.1 and on) are passed over.
+//! Version 2: a binary header (proxy-protocol.txt 2.2). Extensions (2.2.1 and on) are skipped.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,13 +10,13 @@ const VERSION: u8 = 2;
 const LOCAL: u8 = 0;
 const PROXY: u8 = 1;
 
-/// Bytes of two addresses and two ports.
+/// The length of two addresses and two ports.
 const INET_BYTES: u16 = 12;
 const INET6_BYTES: u16 = 36;
-/// Bytes of two paths.
+/// The length of two paths.
 const UNIX_BYTES: u16 = 216;
 
-/// `held` is the header so far, from its signature on. Only its last byte is new.
+/// Parses `held`, the header from its signature on. Only its last byte is new.
 pub(super) fn read(held: &[u8]) -> Result<Progress, ProxyError> {
     let is_proxied = match held.get(12) {
         Some(byte) if byte >> 4 != VERSION => {
@@ -33,7 +33,7 @@ pub(super) fn read(held: &[u8]) -> Result<Progress, ProxyError> {
     let Some(&family) = held.get(13) else {
         return Ok(Progress::More);
     };
-    // With LOCAL everything else is to be ignored, the family too.
+    // With LOCAL everything else must be ignored, including the family.
     let needed = if is_proxied {
         address_bytes(family)?
     } else {
@@ -64,7 +64,7 @@ pub(super) fn read(held: &[u8]) -> Result<Progress, ProxyError> {
     })
 }
 
-/// How many bytes of addresses a family and transport has.
+/// Returns the length of the addresses of a family and transport.
 fn address_bytes(family: u8) -> Result<u16, ProxyError> {
     match family {
         0x00 => Ok(0),
@@ -76,7 +76,7 @@ fn address_bytes(family: u8) -> Result<u16, ProxyError> {
     }
 }
 
-/// The source in the addresses of an IPv4 connection, once all of them are there.
+/// Returns the source address of an IPv4 connection, once all address bytes have arrived.
 fn inet(addresses: &[u8]) -> Option<ProxySource> {
     let &[a, b, c, d, _, _, _, _, high, low, _, _] = addresses.first_chunk()?;
     let port = u16::from_be_bytes([high, low]);
@@ -86,7 +86,7 @@ fn inet(addresses: &[u8]) -> Option<ProxySource> {
     )))
 }
 
-/// The source in the addresses of an IPv6 connection, once all of them are there.
+/// Returns the source address of an IPv6 connection, once all address bytes have arrived.
 fn inet6(addresses: &[u8]) -> Option<ProxySource> {
     let all: &[u8; INET6_BYTES as usize] = addresses.first_chunk()?;
     let (source, rest) = all.split_first_chunk::<16>()?;

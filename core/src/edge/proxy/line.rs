@@ -7,7 +7,7 @@ use super::{MAX_LINE_BYTES, Progress, ProxyError, ProxySource};
 
 pub(super) const SIGNATURE: [u8; 6] = *b"PROXY ";
 
-/// `held` is the line so far. Only its last byte is new.
+/// Parses `held`, the line so far. Only its last byte is new.
 pub(super) fn read(held: &[u8]) -> Result<Progress, ProxyError> {
     match held {
         [line @ .., b'\r', b'\n'] => Ok(Progress::Done {
@@ -20,20 +20,20 @@ pub(super) fn read(held: &[u8]) -> Result<Progress, ProxyError> {
     }
 }
 
-/// A line that is whole, without its end.
+/// Parses a whole line, without its end.
 fn parse(line: &[u8]) -> Result<ProxySource, ProxyError> {
     let line = line.strip_prefix(&SIGNATURE).unwrap_or_default();
     let mut fields = line.split(|&byte| byte == b' ');
     match fields.next() {
         Some(b"TCP4") => addresses::<Ipv4Addr>(fields),
         Some(b"TCP6") => addresses::<Ipv6Addr>(fields),
-        // Whatever follows it is to be ignored.
+        // Everything after it must be ignored.
         Some(b"UNKNOWN") => Ok(ProxySource::Local),
         _ => Err(ProxyError::UnknownProtocol),
     }
 }
 
-/// Source address, destination address, source port, destination port.
+/// Parses source address, destination address, source port and destination port.
 fn addresses<'a, A: FromStr + Into<IpAddr>>(
     mut fields: impl Iterator<Item = &'a [u8]>,
 ) -> Result<ProxySource, ProxyError> {
@@ -56,8 +56,8 @@ fn addresses<'a, A: FromStr + Into<IpAddr>>(
     )))
 }
 
-/// The standard library takes what the document allows: four decimal numbers without zeros before them; groups of up to four
-/// hexadecimal digits in either case, with `::` once.
+/// Parses an address. The standard library accepts what the document allows: four decimal numbers without leading zeros, or groups of up to
+/// four hexadecimal digits in either case, with `::` once.
 fn address<A: FromStr>(field: &[u8]) -> Result<A, ProxyError> {
     str::from_utf8(field)
         .ok()
@@ -68,7 +68,7 @@ fn address<A: FromStr>(field: &[u8]) -> Result<A, ProxyError> {
 fn port(field: &[u8]) -> Result<u16, ProxyError> {
     let plain = match field {
         [b'0'] => true,
-        // A sign, which `parse` would take, is no digit from 1 to 9.
+        // A sign, which `parse` would accept, is not a digit from 1 to 9.
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };

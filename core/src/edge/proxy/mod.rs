@@ -1,38 +1,38 @@
-//! The header that a proxy puts before a connection's own bytes, to say where the connection came from.
+//! The header that a proxy sends before a connection's own bytes, to name the address that it came from.
 //!
-//! Both versions of HAProxy's "The PROXY protocol" (proxy-protocol.txt; the sections named here are that document's): the line of
-//! text (2.1) and the binary header (2.2). What the edge does with it stands in SPEC.txt 10.7.
+//! Both versions of HAProxy's "The PROXY protocol" are supported (proxy-protocol.txt; section numbers here are that document's): the line
+//! of text (2.1) and the binary header (2.2). SPEC.txt 10.7 defines what the edge does with it.
 //!
-//! The reader is strict, since what it reads decides whom the limits hold for: whatever the document does not allow a sender is an
-//! error, at the first byte that shows it. It holds [`MAX_LINE_BYTES`] and a few numbers, and no heap memory.
+//! The reader is strict, since the header decides to whom the limits apply: whatever the document does not allow a sender is an error, at
+//! the first byte that shows it. It holds [`MAX_LINE_BYTES`] and a few numbers, and no heap memory.
 
 mod binary;
 mod line;
 
 use core::net::SocketAddr;
 
-/// The longest header of version 1, its CR LF included (2.1).
+/// The maximum length of a header of version 1, including its CR LF (2.1).
 pub const MAX_LINE_BYTES: usize = 107;
-/// The bytes before the addresses of a header of version 2 (2.2).
+/// The length of a header of version 2 before the addresses (2.2).
 pub const BINARY_PREFIX_BYTES: usize = 16;
-/// The largest length that a header of version 2 may give for its addresses and extensions. The document allows 65,535; real ones
-/// stay under 256, and a client's certificate is not wanted here.
+/// The maximum length of the addresses and extensions in a header of version 2. The document allows 65,535; real ones stay under 256, and a
+/// client's certificate is not wanted here.
 pub const MAX_BINARY_REST_BYTES: u16 = 512;
 
-/// What a header says about where the connection came from.
+/// The origin of a connection, according to its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxySource {
-    /// From this address, by TCP over IPv4 or IPv6.
+    /// This address, by TCP over IPv4 or IPv6.
     Address(SocketAddr),
-    /// The proxy itself made it (LOCAL, as for health checks), or it names no internet address (UNKNOWN, UNSPEC, a UNIX socket):
-    /// the address of the proxy stands (2.1, 2.2).
+    /// The proxy itself (LOCAL, as for health checks), or no internet address (UNKNOWN, UNSPEC, a UNIX socket). The address of the proxy
+    /// applies (2.1, 2.2).
     Local,
 }
 
-/// Bytes that are no header. Whose fault it is: the proxy's, or that of whoever reached the listener past it.
+/// Why bytes are not a header. The proxy is at fault, or whoever reached the listener without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// The first bytes begin no header of either version.
+    /// The first bytes do not begin a header of either version.
     #[error("no PROXY header")]
     NoHeader,
     /// Version 1: no end of the line within [`MAX_LINE_BYTES`].
@@ -47,13 +47,13 @@ pub enum ProxyError {
     /// Version 1: not two addresses and two ports, each after exactly one space.
     #[error("the line of the PROXY header has not four fields after its protocol")]
     BadFields,
-    /// Version 1: an address that is none of its protocol.
+    /// Version 1: an address that is invalid for its protocol.
     #[error("bad address in the line of the PROXY header")]
     BadAddress,
-    /// Version 1: a port that is not a number up to 65535 without zeros before it.
+    /// Version 1: a port that is not a number up to 65535 without leading zeros.
     #[error("bad port in the line of the PROXY header")]
     BadPort,
-    /// Version 2: a version that is not 2.
+    /// Version 2: a version other than 2.
     #[error("version {version} in a binary PROXY header")]
     UnknownVersion {
         /// The upper four bits of byte 13.
@@ -71,7 +71,7 @@ pub enum ProxyError {
         /// Byte 14.
         family: u8,
     },
-    /// Version 2: datagrams, which no connection to this listener can be.
+    /// Version 2: datagrams, which a connection to this listener cannot be.
     #[error("a binary PROXY header for datagrams ({family:#04x})")]
     Datagram {
         /// Byte 14.
@@ -80,15 +80,15 @@ pub enum ProxyError {
     /// Version 2: too short for the addresses of its family.
     #[error("{length} bytes in a binary PROXY header that needs {needed}")]
     TooShort {
-        /// The length that the header gives.
+        /// The length in the header.
         length: u16,
-        /// What the addresses take.
+        /// The length of the addresses.
         needed: u16,
     },
     /// Version 2: longer than [`MAX_BINARY_REST_BYTES`].
     #[error("{length} bytes in a binary PROXY header, {MAX_BINARY_REST_BYTES} are allowed")]
     TooLong {
-        /// The length that the header gives.
+        /// The length in the header.
         length: u16,
     },
 }
@@ -96,10 +96,10 @@ pub enum ProxyError {
 /// Reads one header, however it is cut. Once it has an outcome, it keeps it.
 #[derive(Clone, Debug)]
 pub struct ProxyHeader {
-    /// What came and still matters: a line so far, or a binary header up to the end of the addresses of an IPv6 connection.
+    /// The bytes that still matter: a line so far, or a binary header up to the end of the addresses of an IPv6 connection.
     held: [u8; MAX_LINE_BYTES],
     held_bytes: usize,
-    /// Bytes that are still to be passed over, once the outcome is known.
+    /// The number of bytes still to be skipped, once the outcome is known.
     skip_bytes: usize,
     outcome: Option<Result<ProxySource, ProxyError>>,
 }
@@ -115,17 +115,17 @@ impl Default for ProxyHeader {
     }
 }
 
-/// What the bytes so far amount to.
+/// The state of parsing.
 enum Progress {
-    /// More are needed.
+    /// More bytes are needed.
     More,
-    /// This is what the header says; so many bytes after those seen belong to it as well.
+    /// The header is understood. `rest` more bytes belong to it.
     Done { source: ProxySource, rest: usize },
 }
 
 impl ProxyHeader {
-    /// Takes what belongs to the header from the front of `input`. `None`: more is needed, and `input` is empty. When it is whole,
-    /// what is left in `input` is the connection's own.
+    /// Consumes the bytes of the header from the front of `input`. Returns `None` if more are needed; `input` is then empty. Once the
+    /// header is complete, the rest of `input` is the connection's own.
     ///
     /// # Errors
     /// [`ProxyError`] at the first byte with which no valid header can begin, and at every later call.
@@ -154,7 +154,7 @@ impl ProxyHeader {
         }
     }
 
-    /// Bytes held of a header that is not whole yet.
+    /// Returns the number of bytes held of an incomplete header.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }

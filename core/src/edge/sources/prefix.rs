@@ -1,19 +1,19 @@
-//! The networks that an address is a part of (SPEC 10.6(b)).
+//! The networks that an address belongs to (SPEC 10.6(b)).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How wide a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
-    /// What one subscriber has at least: an IPv4 address, an IPv6 /64.
+    /// The minimum that one subscriber has: an IPv4 address, an IPv6 /64.
     Narrow,
     /// What a household often has: an IPv6 /56.
     Middle,
-    /// What one site or a part of a carrier has: an IPv4 /24, an IPv6 /48.
+    /// What a site or a part of a carrier has: an IPv4 /24, an IPv6 /48.
     Wide,
 }
 
-/// A network, as what one entry of the table stands for.
+/// A network, as one entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
     pub(super) address: IpAddr,
@@ -21,7 +21,7 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// The sources that `address` belongs to, each within the next one.
+    /// Returns the sources of `address`, each within the next one.
     pub(super) fn all(address: IpAddr) -> impl DoubleEndedIterator<Item = Prefix> {
         let [narrow, middle, wide] = match address.to_canonical() {
             IpAddr::V4(v4) => [Some(cut_v4(v4, 32)), None, Some(cut_v4(v4, 24))],
@@ -30,7 +30,7 @@ impl Prefix {
         [narrow, middle, wide].into_iter().flatten()
     }
 
-    /// The narrowest source that `address` belongs to.
+    /// Returns the narrowest source of `address`.
     pub(super) fn narrow(address: IpAddr) -> Prefix {
         match address.to_canonical() {
             IpAddr::V4(v4) => cut_v4(v4, 32),

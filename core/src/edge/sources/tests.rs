@@ -1,4 +1,4 @@
-//! The table of sources by itself.
+//! Tests of the table of sources alone.
 
 use super::*;
 
@@ -275,7 +275,7 @@ fn a_wider_source_is_in_penalty_when_many_addresses_are_and_not_when_one_is() {
         sources.punish(Time::ZERO, bad[0], Offence::BadFrame);
     }
     assert_eq!(begins(&mut sources, Time::ZERO), 3);
-    // Two of each counted: 24 times 10 s make 15 s for the /24.
+    // Two offences of each count: 24 times 10 s make 15 s for the /24.
     for &one in &bad[1..11] {
         sources.punish(Time::ZERO, one, Offence::BadFrame);
         sources.punish(Time::ZERO, one, Offence::BadFrame);
@@ -302,7 +302,7 @@ fn a_full_table_falls_back_to_wider_networks_and_forgets_only_what_forgives_noth
     let beside = sources.admit(Time::ZERO, ip("192.0.2.2"), &limits).unwrap();
     assert_ne!(beside, Admission::EXEMPT, "it counts as part of its /24");
     assert!(sources.find(Prefix::narrow(ip("192.0.2.2"))).is_none());
-    // No place for an entry of any width: nothing is held against it but the global bounds.
+    // No place for an entry of any width: only the global bounds apply.
     for _ in 0..20 {
         assert_eq!(
             sources.admit(Time::ZERO, ip("198.51.100.1"), &limits),
@@ -311,7 +311,7 @@ fn a_full_table_falls_back_to_wider_networks_and_forgets_only_what_forgives_noth
     }
     assert_eq!(sources.len(), 2);
     sources.release(Time::ZERO, beside);
-    // Both are blank after a second: they make room.
+    // Both are blank after a second, so they make room.
     assert_eq!(
         passes(&mut sources, Time::ZERO + SECOND, "198.51.100.1", &limits),
         Ok(())
@@ -333,7 +333,7 @@ fn a_quarter_of_the_table_is_kept_for_wider_networks() {
     for n in 1..=5 {
         assert!(admit(&format!("192.0.2.{n}")).is_ok());
     }
-    // Six places are taken. Two /24 stand for all addresses in them, with the bound of wider networks.
+    // Six places are taken. Two /24 stand in for all of their addresses, with the bound of wider networks.
     for n in 1..=5 {
         assert_ne!(
             admit(&format!("198.51.100.{n}")),

@@ -1,4 +1,4 @@
-//! Data structures under the edge's tables. They know nobody.
+//! Data structures under the edge's tables. They depend on nothing of the edge.
 
 pub(crate) mod deadlines;
 pub(crate) mod list;

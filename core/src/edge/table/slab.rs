@@ -1,12 +1,12 @@
-//! A table with dense indexes, stable while an entry lives, and a generation against their reuse.
+//! A table with dense indexes that are stable while an entry lives, and generations that tell reused indexes apart.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Places that are kept when all are free: memory for so few is not worth giving back.
+/// The number of places that are kept when all are free: less memory is not worth returning.
 const KEPT_SLOTS: usize = 1024;
 
-/// The place of an entry, and which of the entries that ever stood there is meant.
+/// The index of an entry, and its generation among the entries that used this index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
@@ -21,22 +21,21 @@ struct Slot<T> {
 
 /// Values under dense `u32` indexes.
 ///
-/// The lowest free index is used first, and free places at the end are given up: the table is as long as its highest index in use,
-/// and its memory follows it down when a crowd has left. Both take constant time but for the order of free indexes, a heap.
+/// The lowest free index is used first, and free places at the end are removed. So the table is as long as its highest index in use, and
+/// its memory shrinks after many entries have left. Both take constant time, except for the order of free indexes, which is a heap.
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
-    /// All free indexes of `slots`, and some beyond its end: since the lowest comes first, one beyond the end says that no other
-    /// is left.
+    /// All free indexes of `slots`, and some beyond its end. As the lowest comes first, one beyond the end means that there are no others.
     free: BinaryHeap<Reverse<u32>>,
     len: usize,
-    /// The highest generation of a place that was given up: a place that is made begins with it, so that no key comes again.
+    /// The highest generation of a removed place. A new place begins with it, so that no key repeats.
     generation: u32,
 }
 
-/// What becomes of room for `capacity` entries of which `len` are in use: the room to keep, if some is to be given back.
+/// Returns the capacity to keep for `len` used entries of `capacity`, if the rest should be returned.
 ///
-/// With a quarter in use half of it goes, so that each entry moves at most once for each that was removed.
+/// With a quarter in use half of it is returned, so each entry moves at most once per removed entry.
 pub(crate) fn room_to_keep(len: usize, capacity: usize) -> Option<usize> {
     let keep = (2 * len).max(KEPT_SLOTS);
     (capacity >= 2 * keep).then_some(keep)
@@ -54,17 +53,17 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// How many values there are.
+    /// Returns the number of values.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// One more than the highest index in use: the bound of a walk by index.
+    /// Returns one more than the highest index in use: the bound of a walk by index.
     pub(crate) fn end(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// Stores `value`. `None` when all 2³²−1 indexes are taken.
+    /// Stores `value`. Returns `None` if all 2³²−1 indexes are taken.
     pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
         let end = self.end();
         let index = match self.free.pop() {
@@ -90,7 +89,7 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Takes the value out; the key is dead from now on.
+    /// Removes the value. Its key is dead from now on.
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
         let slot = self.slots.get_mut(index as usize)?;
         let value = slot.value.take()?;
@@ -117,25 +116,25 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Places for which it has memory.
+    /// Returns the number of places for which there is memory.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.slots.capacity() + self.free.capacity()
     }
 
-    /// The value at `index`, whichever generation it has.
+    /// Returns the value at `index`, whatever its generation.
     #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize)?.value.as_ref()
     }
 
-    /// The value at `index`, whichever generation it has.
+    /// Returns the value at `index`, whatever its generation.
     #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
         self.slots.get_mut(index as usize)?.value.as_mut()
     }
 
-    /// The value that `key` means, unless it is gone.
+    /// Returns the value of `key`, unless it was removed.
     #[inline]
     pub(crate) fn find(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
@@ -146,7 +145,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// The value that `key` means, unless it is gone.
+    /// Returns the value of `key`, unless it was removed.
     #[inline]
     pub(crate) fn find_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
@@ -157,7 +156,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// The value at `index` with its whole key.
+    /// Returns the value at `index` with its whole key.
     #[inline]
     pub(crate) fn entry_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let slot = self.slots.get_mut(index as usize)?;
@@ -166,20 +165,20 @@ impl<T> Slab<T> {
         slot.value.as_mut().map(|value| (key, value))
     }
 
-    /// The first index in use from `index` on: a step of a walk during which values may come and go.
+    /// Returns the first index in use from `index` on: one step of a walk during which values may come and go.
     pub(crate) fn next_from(&self, index: u32) -> Option<u32> {
         let rest = self.slots.get(index as usize..)?;
         let skipped = rest.iter().position(|slot| slot.value.is_some())?;
         index.checked_add(u32::try_from(skipped).ok()?)
     }
 
-    /// The values by their indexes.
+    /// Returns the values with their indexes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let slots = (0..).zip(&self.slots);
         slots.filter_map(|(index, slot)| Some((index, slot.value.as_ref()?)))
     }
 
-    /// The whole key of the value at `index`.
+    /// Returns the whole key of the value at `index`.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
         slot.value.as_ref().map(|_| Key {
@@ -225,7 +224,7 @@ mod tests {
         for n in 0..100_000_u32 {
             assert_eq!(slab.insert(n).unwrap().index, n);
         }
-        // In an order in which the last ones go last, and one in the middle stays.
+        // In an order in which the last ones are removed last, and one in the middle stays.
         for index in (0..100_000).filter(|&index| index != 20_000) {
             slab.remove(index);
         }
@@ -238,7 +237,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map by key that forgets nothing: no key comes twice, dead ones stay dead.
+        /// Compares it with a map that forgets no key: no key repeats, and dead ones stay dead.
         #[test]
         fn it_behaves_as_a_map_in_which_no_key_comes_again(
             steps in proptest::collection::vec((any::<bool>(), 0..40_u32), 0..400),
