@@ -92,11 +92,16 @@ impl Account {
         self.counted = self.counted - before + after;
     }
 
-    /// Asked for every packet: one comparison while there is room.
+    /// Whether so many bytes are far from any bound. Asked for every packet: one comparison.
     #[inline]
-    pub(super) fn level(&self, held_bytes: usize, shares: &Shares) -> Pressure {
+    pub(super) fn is_calm(&self, held_bytes: usize) -> bool {
         let [tight, ..] = self.steps;
-        if held_bytes < tight {
+        held_bytes < tight
+    }
+
+    /// How much of what may be used so many bytes are.
+    pub(super) fn level(&self, held_bytes: usize, shares: &Shares) -> Pressure {
+        if self.is_calm(held_bytes) {
             Pressure::None
         } else if shares.is_alone() {
             level(self.steps, held_bytes)

@@ -138,6 +138,7 @@ impl Conn {
     /// Bytes that wait in this connection.
     pub(super) fn held_bytes(&self) -> usize {
         let of_state = match &self.state {
+            State::Established { .. } => 0,
             State::Draining(queue) => queue.held_bytes(),
             State::Handshake(Step::Proxy(header)) => header.held_bytes(),
             _ => 0,

@@ -335,6 +335,25 @@ impl Conns {
 
     // ---- who has something for the adapter
 
+    /// Something waits for the client at `index`: it is to be written. If that is `timed`, it must take something in time.
+    #[inline]
+    pub(super) fn offer(&mut self, index: u32, timed: bool, now: Time) {
+        let conn = self.live(index);
+        let is_known = conn.ready && (conn.waits_for(Wait::Write) || !timed);
+        if conn.is_established() && !is_known {
+            self.offer_first(index, timed, now);
+        }
+    }
+
+    /// Apart from the rest: few packets are the first that their client is to take.
+    #[inline(never)]
+    fn offer_first(&mut self, index: u32, timed: bool, now: Time) {
+        self.mark_ready(index);
+        if timed && !self.live(index).waits_for(Wait::Write) {
+            self.arm(Wait::Write, index, now);
+        }
+    }
+
     /// Whether anything changed that the adapter was not told.
     #[inline]
     pub(super) fn is_any_ready(&self) -> bool {

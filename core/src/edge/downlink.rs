@@ -178,11 +178,14 @@ impl Edge {
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         queue.push_frame(&length.to_le_bytes(), data);
         session.exchanged = true;
+        let resized = session.grow(frame_bytes);
+        let place = session.place;
+        self.account.add(frame_bytes);
+        self.sessions.resized(index, resized);
         self.counters.packets_down += 1;
-        if let Place::Attached(conn) = session.place {
+        if let Place::Attached(conn) = place {
             self.watch_writes(now, conn);
         }
-        self.sessions.grow(index, frame_bytes, &mut self.account);
         if !calm {
             self.relieve(now);
         }
@@ -192,14 +195,8 @@ impl Edge {
     /// Something waits for the client at `index`: it is to be written, and must take something in time.
     #[inline]
     pub(super) fn watch_writes(&mut self, now: Time, index: u32) {
-        let conn = self.conns.live(index);
-        if !conn.is_established() {
-            return;
-        }
-        if !conn.waits_for(Wait::Write) && !self.config.clients.write_timeout.is_zero() {
-            self.conns.arm(Wait::Write, index, now);
-        }
-        self.conns.mark_ready(index);
+        let timed = !self.config.clients.write_timeout.is_zero();
+        self.conns.offer(index, timed, now);
     }
 
     /// The client at `index` took `bytes` bytes.
@@ -235,7 +232,8 @@ impl Edge {
     /// The client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
     #[inline]
     fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
-        let queue = &mut self.sessions.live_mut(session).queue;
+        let entry = self.sessions.live_mut(session);
+        let queue = &mut entry.queue;
         let before = queue.held_bytes();
         // An adapter that says more than was offered has a bug; what was offered is all that can be gone.
         queue.advance_keeping(bytes.min(queue.bytes()), MAX_SPARE_BUFFER_BYTES);
@@ -244,7 +242,9 @@ impl Edge {
         if let Some(buffer) = queue.surrender() {
             self.spare.keep(buffer);
         }
-        self.sessions.shrink(session, gone, &mut self.account);
+        let resized = entry.shrink(gone);
+        self.account.subtract(gone);
+        self.sessions.resized(session, resized);
         if drained {
             self.conns.disarm(Slot::Write, index);
         }

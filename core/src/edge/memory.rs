@@ -31,10 +31,19 @@ impl Edge {
 
     #[inline]
     pub(super) fn pressure(&self) -> Pressure {
-        match self.account.level(self.held_bytes(), &self.shares) {
-            Pressure::None => Pressure::None,
-            level if self.config.limits.enforce_memory == Enforce::On => level,
-            _ => Pressure::None,
+        if self.account.is_calm(self.held_bytes()) {
+            Pressure::None
+        } else {
+            self.pressure_beyond_calm()
+        }
+    }
+
+    #[cold]
+    fn pressure_beyond_calm(&self) -> Pressure {
+        if self.config.limits.enforce_memory == Enforce::On {
+            self.account.level(self.held_bytes(), &self.shares)
+        } else {
+            Pressure::None
         }
     }
 
@@ -42,7 +51,8 @@ impl Edge {
     #[inline]
     pub(super) fn is_calm_for(&self, bytes: usize) -> bool {
         let held_bytes = self.held_bytes().saturating_add(bytes);
-        self.account.level(held_bytes, &self.shares) == Pressure::None
+        self.account.is_calm(held_bytes)
+            || self.account.level(held_bytes, &self.shares) == Pressure::None
     }
 
     /// What becomes of the byte bounds of clients now; asked once for all bounds that a packet meets.
@@ -54,13 +64,16 @@ impl Edge {
     /// From 95 % on the largest fail until there is room again. Each step frees at least half of what the largest one holds.
     #[inline]
     pub(super) fn relieve(&mut self, now: Time) {
-        if self.account.level(self.held_bytes(), &self.shares) == Pressure::Over {
+        if !self.account.is_calm(self.held_bytes()) {
             self.end_largest(now);
         }
     }
 
     #[cold]
     fn end_largest(&mut self, now: Time) {
+        if self.account.level(self.held_bytes(), &self.shares) < Pressure::Over {
+            return;
+        }
         if self.config.limits.enforce_memory == Enforce::Report {
             self.counters.memory_over += 1;
             return;

@@ -90,6 +90,24 @@ impl Session {
         self.queue.held_bytes() + self.backlog_bytes()
     }
 
+    /// Its queue holds so many bytes more; how many all of it held before, and holds.
+    #[inline]
+    pub(super) fn grow(&mut self, bytes: usize) -> (usize, usize) {
+        let before = self.holding.bytes();
+        let after = before + bytes;
+        self.holding.replace(after);
+        (before, after)
+    }
+
+    /// The same for so many bytes less.
+    #[inline]
+    pub(super) fn shrink(&mut self, bytes: usize) -> (usize, usize) {
+        let before = self.holding.bytes();
+        let after = before - bytes;
+        self.holding.replace(after);
+        (before, after)
+    }
+
     /// Since when it was away last.
     pub(super) fn gone_since(&self) -> Time {
         self.stale_timer.since()
@@ -292,29 +310,11 @@ impl Sessions {
         }
     }
 
-    /// The queue of the session at `index`, which has not ended, holds so many bytes more: [`recount`](Self::recount) for the path that
-    /// every packet takes.
+    /// The session at `index`, which has not ended, held and holds so many bytes: [`recount`](Self::recount) for the path that every
+    /// packet takes.
     #[inline]
-    pub(super) fn grow(&mut self, index: u32, bytes: usize, account: &mut Account) {
-        let holding = self.live_mut(index).holding();
-        let before = holding.bytes();
-        let after = before + bytes;
-        holding.replace(after);
-        account.add(bytes);
-        if after >= SMALLEST_CLASS_BYTES {
-            self.by_size.update(&mut self.slab, index, before, after);
-        }
-    }
-
-    /// The same for so many bytes less.
-    #[inline]
-    pub(super) fn shrink(&mut self, index: u32, bytes: usize, account: &mut Account) {
-        let holding = self.live_mut(index).holding();
-        let before = holding.bytes();
-        let after = before - bytes;
-        holding.replace(after);
-        account.subtract(bytes);
-        if before >= SMALLEST_CLASS_BYTES {
+    pub(super) fn resized(&mut self, index: u32, (before, after): (usize, usize)) {
+        if before.max(after) >= SMALLEST_CLASS_BYTES {
             self.by_size.update(&mut self.slab, index, before, after);
         }
     }

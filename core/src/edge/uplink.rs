@@ -118,7 +118,13 @@ impl Edge {
                 self.line.join(session, entry);
             }
             Served::All => {
-                self.watch_reads(now, index, packets > 0);
+                // Most often nothing is begun, nothing runs, and silence has no end.
+                if conn.reader.buffered_bytes() > 0
+                    || conn.timers.is_any_armed(Slot::Read)
+                    || !self.config.clients.idle_timeout.is_zero()
+                {
+                    self.watch_reads(now, index, packets > 0);
+                }
                 self.pace(now, index, packets, count);
             }
             Served::Violation => {

@@ -105,7 +105,7 @@ impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
             return;
         };
         W::timer(entry).set_since(now);
-        self.lists.push_back(slab, index, kind);
+        self.lists.append(slab, index, kind);
         if self.lists.first(kind) == Some(index)
             && let Some(first) = self.firsts.get_mut(usize::from(kind))
         {

@@ -86,6 +86,12 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
     #[inline]
     pub(crate) fn push_back(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
         self.remove(slab, index);
+        self.append(slab, index, list);
+    }
+
+    /// Puts the entry at `index`, which is in no list, to the end of `list`.
+    #[inline]
+    pub(crate) fn append(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
         let Some(ends) = self.ends.get_mut(usize::from(list)) else {
             return;
         };
