@@ -3,12 +3,12 @@
 use sim::abuse::run;
 use voltlane_core::planted::{Bug, plant};
 
-/// Where the seeds begin, far from each other and from the fixed block.
+/// The first seeds of the ranges, far from each other and from the fixed block.
 const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
-/// Seeds from a base within which a bug must be found.
+/// The number of seeds per range within which a bug must be found.
 const SEEDS: u64 = 200;
 
-/// The rules that a bug breaks.
+/// Returns the rules that a bug breaks.
 fn rules(bug: Bug) -> &'static [&'static str] {
     match bug {
         Bug::LineIsAStack => &["F1", "L5"],
@@ -19,7 +19,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
 
 #[test]
 fn every_bug_that_takes_a_crowd_is_found() {
-    // One that a single edge has without a crowd as well must be seen here too.
+    // A bug that a single edge can also show without a crowd must be found here, too.
     for bug in [Bug::OF_CROWDS, &[Bug::RefusedEatPace]].concat() {
         for base in BASES {
             plant(Some(bug));

@@ -1,9 +1,8 @@
-//! The same plan gives the same run: within a process and in another, on any number of threads, in a debug and in a
-//! release build, and with somebody watching. With all logs on: `logs.rs`.
+//! The same plan gives the same run: within a process and in another one, on any number of threads, in a debug and in a release build, and
+//! when traced. `logs.rs` tests it with all logs on.
 //!
-//! `sim/golden.txt` holds the trace hashes of the first seeds. A change of the core, the generator or the engine that
-//! changes what happens changes them: that must be meant. `VL_BLESS=1 cargo test -p sim --test all determinism::` writes the
-//! file anew.
+//! `sim/golden.txt` has the trace hashes of the first seeds. A change of the core, the generator or the engine that changes what happens
+//! changes them, and must be intended. `VL_BLESS=1 cargo test -p sim --test all determinism::` rewrites the file.
 
 use std::path::Path;
 use std::process::Command;

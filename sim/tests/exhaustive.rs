@@ -1,5 +1,4 @@
-//! Every order of steps within small scopes, over the machine itself. `cargo run -p sim --release -- exhaust` looks at
-//! the large one.
+//! Every order of steps within small scopes, on the machine itself. `cargo run -p sim --release -- exhaust` checks the large one.
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@ use sim::churn;
 
 /// Cycles when `VL_CYCLES` does not say otherwise.
 const CYCLES: u64 = 10_000;
-/// By how much the process may grow from a third of the cycles on.
+/// The maximum growth of the process after a third of the cycles.
 const MOST_GROWTH_BYTES: u64 = 1 << 20;
 
 #[test]
@@ -49,8 +49,8 @@ fn nothing_is_left_of_those_who_came_and_went() {
     assert!(growth <= MOST_GROWTH_BYTES, "{growth} bytes of growth");
 }
 
-/// Memory of this process that is in use, on Linux; elsewhere 0. Pages of files are left out: when short of memory the system
-/// takes them and gives them back.
+/// Returns this process's memory in use, on Linux; elsewhere 0. File pages are excluded: the system takes and returns them when memory is
+/// short.
 fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut fields = text.split_whitespace().skip(1);

@@ -1,7 +1,7 @@
 //! The same plan gives the same run with all logs on.
 //!
-//! It has a process of its own: who logs is asked for once for each place in the code, by whichever thread comes there first, and those of other
-//! tests have nobody who listens.
+//! It has a process of its own: whether a log statement is enabled is cached once for each place in the code, by the first thread that
+//! comes there, and the threads of other tests have no subscriber.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The drivers that ship, on a network with faults.
+//! The shipped drivers on a network with faults.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -10,10 +10,10 @@ use sim::network::{Outcome, Seen, World, run};
 
 const SEEDS: u64 = 120;
 
-/// What is to happen, in how many of a hundred runs, and whether it did.
+/// An event, the percentage of runs in which it must happen, and whether it did.
 type Gate = (&'static str, usize, fn(&Seen) -> bool);
 
-/// What must have happened in so many of a hundred runs, or the runs show less than they are for.
+/// Events that must happen in this percentage of runs. Otherwise the runs show less than intended.
 const GATES: [Gate; 8] = [
     ("a client came back", 90, |seen| seen.resumed > 0),
     ("a client was refused", 50, |seen| seen.refused > 0),
@@ -31,7 +31,7 @@ const GATES: [Gate; 8] = [
     }),
 ];
 
-/// The outcomes of a block of seeds, run on all cores.
+/// Returns the outcomes of a block of seeds, run on all cores.
 fn run_all(seeds: u64) -> Vec<Outcome> {
     let (next, outcomes) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

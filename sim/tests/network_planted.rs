@@ -1,6 +1,6 @@
-//! Does the engine over turmoil see anything? Bugs of the core, of the kinds that show at its ends, must be found by it too.
+//! Tests that the engine over turmoil finds bugs: planted bugs of the core that applications can observe.
 //!
-//! Most planted bugs are for the direct engine, which looks into the machine; this one sees only what applications see.
+//! Most planted bugs are for the direct engine, which looks into the machine. This one sees only what applications see.
 
 use sim::network::{World, run};
 use voltlane_core::planted::{Bug, plant};
@@ -8,7 +8,7 @@ use voltlane_core::planted::{Bug, plant};
 /// Seeds within which each bug must be found.
 const SEEDS: std::ops::Range<u64> = 5_000..5_010;
 
-/// Bugs, and the rules that each breaks, whichever is seen first.
+/// Bugs, and the rules that each may break first.
 const BUGS: [(Bug, &[&str]); 8] = [
     (Bug::EchoAccepted, &["S6", "S15"]),
     (Bug::WrongTagAfterResume, &["S1", "S12"]),

@@ -1,7 +1,7 @@
-//! Is the oracle worth anything? Each bug on the list is planted, and must be found, with a rule that it breaks, in few
-//! seeds, from wherever the seeds begin; and the plan that shows it must shrink to a few operations.
+//! Tests the oracle: each planted bug must be found within few seeds, wherever these begin, as a violation of a rule that it breaks. The
+//! plan that shows it must shrink to a few operations.
 //!
-//! A bug that is not found any more is a fault of whatever change of the oracle or the generator caused that.
+//! If a bug is not found any more, the change of the oracle or the generator that caused this is at fault.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,19 +15,19 @@ use sim::plan::generate;
 use sim::shrink::{Budget, shrink};
 use voltlane_core::planted::{Bug, plant};
 
-/// Where the seeds begin, far from each other and from the fixed block.
+/// The first seeds of the ranges, far from each other and from the fixed block.
 const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
-/// Seeds from a base within which a bug must be found.
+/// The number of seeds per range within which a bug must be found.
 const SEEDS: u64 = 200;
-/// Most operations of the smallest plan that shows a bug, and of the median one.
+/// The maximum number of operations in the smallest plan that shows a bug, and in the median one.
 const MOST_OPS: usize = 8;
-/// Ten takeovers are free: it takes a session, eleven more connections that take it over, and their proofs.
+/// Ten takeovers are free, so it takes a session, eleven more connections that take it over, and their proofs.
 const MOST_OPS_OF_TAKEOVERS: usize = 12;
 /// A place for handshakes is reached when many have joined, some have dropped, strangers have their places, and they come back.
 const MOST_OPS_OF_A_FULL_HOUSE: usize = 12;
 const MEDIAN_OPS: usize = 3;
 
-/// The rules that a bug breaks, whichever is seen first.
+/// Returns the rules that a bug may break first.
 fn rules(bug: Bug) -> &'static [&'static str] {
     match bug {
         Bug::EchoAccepted
@@ -63,11 +63,11 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::ExpiresEarly => &["S16", "S15"],
         Bug::AccountLeaks | Bug::AccountOnlyGrows => &["B6"],
         Bug::TakeoverNotCounted => &["H3"],
-        // What is missing is seen at once, or by what comes in its place.
+        // A missing notice is seen at once, or by what comes in its place.
         Bug::EndToldTwice => &["S15", "S13"],
         Bug::EmptyPacketDropped => &["S16", "S10"],
         Bug::EndNotTold => &["S16", "S13"],
-        // Where nothing waits, nothing is due either.
+        // If nothing waits, nothing is due either.
         Bug::TakeoverLosesQueue => &["S16", "S10", "T3"],
         Bug::FailedProofDropsQueue => &["S7", "S16", "S10", "S15", "T3"],
         Bug::ResumedNotTold => &["S16", "S12"],
@@ -107,13 +107,13 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         }
         Bug::RoomNotMade | Bug::ClaimantsUnbounded => &["S15", "S16"],
         Bug::ShutdownReadsOn | Bug::ShutdownTellsBackend => &["S15"],
-        // It may be taken for the end of the announcement.
+        // It may look like the end of the announcement.
         Bug::AnnouncesAway => &["S6", "S12", "S16"],
         other => unreachable!("{other:?} takes several shards: shards_planted.rs"),
     }
 }
 
-/// Bugs by which something waits that must not, or does not wait that must: the account of memory may show it first (B6).
+/// Returns whether the bug makes something wait that must not, or the reverse. The account of memory may show it first (B6).
 fn shows_in_the_account(bug: Bug) -> bool {
     matches!(
         bug,
@@ -151,7 +151,7 @@ fn shows_in_the_account(bug: Bug) -> bool {
     )
 }
 
-/// Rules of the list that no planted bug is found by, and why.
+/// Rules without a planted bug, and the reasons.
 const WITHOUT_A_BUG: &[(&str, &str)] = &[
     (
         "S2",
@@ -215,9 +215,9 @@ fn each_rule_has_a_bug_or_a_reason() {
 
 /// How a bug was found.
 struct Found {
-    /// Seeds that it took, from each base.
+    /// The number of seeds needed in each range.
     seeds: Vec<u64>,
-    /// Operations of a shrunk plan that shows it.
+    /// The number of operations in a shrunk plan that shows it.
     ops: usize,
 }
 
@@ -226,9 +226,9 @@ fn find(bug: Bug) -> Result<Found, String> {
     let mut ops = usize::MAX;
     for base in BASES {
         let (seed, rule) = find_from(bug, base)?;
-        // The first seed is shrunk; the others only if that leaves much.
+        // Only the first seed is shrunk, unless that leaves many operations.
         if ops > MOST_OPS {
-            // Bounded in runs alone: how far it comes is not to depend on how busy the machine is.
+            // Bounded only in runs, so that the result does not depend on how busy the machine is.
             let budget = Budget {
                 time: Duration::from_secs(3_600),
                 ..Budget::default()
@@ -248,7 +248,7 @@ fn find(bug: Bug) -> Result<Found, String> {
     Ok(Found { seeds, ops })
 }
 
-/// The number of seeds that it takes from `base`, and the rule broken.
+/// Returns the number of seeds needed from `base`, and the rule broken.
 fn find_from(bug: Bug, base: u64) -> Result<(u64, &'static str), String> {
     for seed in base..base + SEEDS {
         plant(Some(bug));
@@ -259,7 +259,7 @@ fn find_from(bug: Bug, base: u64) -> Result<(u64, &'static str), String> {
         if rules(bug).contains(&violation.id) || by_account {
             return Ok((seed - base + 1, violation.id));
         }
-        // A seed that breaks a rule without the bug says nothing about it.
+        // A seed that breaks a rule without the bug is no evidence.
         plant(None);
         if engine::run(&generate(seed)).violation.is_none() {
             return Err(format!("seed {seed} breaks another rule: {violation}"));
@@ -270,9 +270,9 @@ fn find_from(bug: Bug, base: u64) -> Result<(u64, &'static str), String> {
 
 #[test]
 fn every_planted_bug_is_found() {
-    // A planted panic is not to fill the output.
+    // A planted panic must not fill the output.
     std::panic::set_hook(Box::new(|_| {}));
-    // `VL_BUG=Shutdown,Announce` looks for those whose name has one of these in it.
+    // `VL_BUG=Shutdown,Announce` selects bugs whose name contains one of these.
     let wanted = std::env::var("VL_BUG").unwrap_or_default();
     let wanted: Vec<Bug> = Bug::ALL
         .iter()

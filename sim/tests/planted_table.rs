@@ -1,4 +1,4 @@
-//! The table of planted bugs against the text of the core, in every test run. That the bugs are found takes the copy
+//! Checks the table of planted bugs against the core's source in every test run. Whether the bugs are found needs the copy
 //! (`sim::planted`).
 
 use std::fs;

@@ -10,11 +10,11 @@ use sim::block::{self, CEILINGS, GATES, LEAST_PAIRS, Report, Stop, number};
 use sim::engine;
 use sim::plan::{Plan, generate};
 
-/// Seeds of the block when `VL_SEEDS` does not say otherwise.
+/// The default size of the block, if `VL_SEEDS` is not set.
 const SEEDS: u64 = 10_000;
-/// A block of this size must reach what the gates say.
+/// The minimum size of a block that must pass the gates.
 const GATED: u64 = 10_000;
-/// Notes shown of a run that failed.
+/// The number of notes printed for a failed run.
 const SHOWN_NOTES: usize = 60;
 
 #[test]

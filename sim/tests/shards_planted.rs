@@ -1,5 +1,5 @@
-//! Is the ledger of several shards worth anything? Each bug that takes several shards is planted, and some that one edge alone can
-//! have as well; each must be found in few seeds, from wherever they begin, as a break of a rule that it breaks.
+//! Tests the ledger of several shards: each bug that needs several shards, and some that one edge can have, must be found within few seeds,
+//! wherever these begin, as a violation of a rule that it breaks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +9,12 @@ use sim::block::threads;
 use sim::shards::run;
 use voltlane_core::planted::{Bug, plant};
 
-/// Where the seeds begin, far from each other and from the fixed block.
+/// The first seeds of the ranges, far from each other and from the fixed block.
 const BASES: [u64; 5] = [50_000, 60_000, 70_000, 80_000, 90_000];
-/// Seeds from a base within which a bug must be found.
+/// The number of seeds per range within which a bug must be found.
 const SEEDS: u64 = 200;
 
-/// Bugs of one edge whose like the ledger must see, too.
+/// Bugs of one edge that the ledger must find, too.
 const OF_ONE_EDGE: [Bug; 7] = [
     Bug::CutPacketNotResent,
     Bug::EndNotTold,
@@ -25,14 +25,14 @@ const OF_ONE_EDGE: [Bug; 7] = [
     Bug::WrongTagAfterResume,
 ];
 
-/// The number of seeds that it takes from `base`, and the rule broken.
+/// Returns the number of seeds needed from `base`, and the rule broken.
 fn find_from(bug: Bug, base: u64) -> Result<(u64, &'static str), String> {
     for seed in base..base + SEEDS {
         plant(Some(bug));
         let Some(violation) = run(seed).violation else {
             continue;
         };
-        // A seed that breaks a rule without the bug says nothing about it.
+        // A seed that breaks a rule without the bug is no evidence.
         plant(None);
         return match run(seed).violation {
             None => Ok((seed - base + 1, violation.id)),
@@ -44,7 +44,7 @@ fn find_from(bug: Bug, base: u64) -> Result<(u64, &'static str), String> {
 
 #[test]
 fn every_bug_that_takes_several_shards_is_found() {
-    // A planted panic is not to fill the output.
+    // A planted panic must not fill the output.
     std::panic::set_hook(Box::new(|_| {}));
     let bugs = [Bug::OF_SHARDS, &OF_ONE_EDGE].concat();
     let next = AtomicUsize::new(0);

@@ -1,9 +1,9 @@
-//! The core takes time and randomness as arguments. Here the system's own are watched while whole runs are made: a call
-//! of `clock_gettime` or `getrandom` on the thread of a run is counted, and there must be none.
+//! Checks that the core takes time and randomness only as arguments. Calls of `clock_gettime` or `getrandom` on the thread of a run are
+//! counted while whole runs are made, and there must be none.
 //!
-//! The test binary defines the two functions itself. The linker takes them for those of the C library, so everything in
-//! the process, the standard library included, comes through here; outside of a run they do what they always do.
-//! This is the one file of the simulator with `unsafe` in it.
+//! The test binary defines the two functions itself. The linker uses them in place of the C library's, so everything in the process,
+//! including the standard library, calls these. Outside of a run they behave as usual. This is the only file of the simulator with
+//! `unsafe`.
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
@@ -15,10 +15,10 @@ use std::time::{Instant, SystemTime};
 use sim::engine;
 use sim::plan::generate;
 
-/// Seeds run under watch.
+/// The number of seeds run under watch.
 const SEEDS: u64 = 300;
 
-/// Calls of the system's clock and randomness.
+/// Counts of calls of the system's clock and randomness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Calls {
     clock: u32,
@@ -26,7 +26,7 @@ struct Calls {
 }
 
 thread_local! {
-    /// What this thread has called while it was watched; none: it is not watched.
+    /// The calls of this thread while it is watched; `None` if it is not.
     static WATCHED: Cell<Option<Calls>> = const { Cell::new(None) };
 }
 
@@ -44,27 +44,27 @@ fn note(add: impl FnOnce(&mut Calls)) {
     }
 }
 
-/// Stands in for the C library's function of this name.
+/// Replaces the C library's function of this name.
 ///
 /// # Safety
-/// As of the C library's: `time` must be valid for a write.
+/// As for the C library's: `time` must be valid for a write.
 // SAFETY: the name and the signature are those of the function that this one stands in for.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
     note(|calls| calls.clock += 1);
-    // SAFETY: the system call has the arguments of the function, which the caller answers for.
+    // SAFETY: the system call gets the arguments of the function, which the caller vouches for.
     unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int }
 }
 
-/// Stands in for the C library's function of this name.
+/// Replaces the C library's function of this name.
 ///
 /// # Safety
-/// As of the C library's: `buffer` must be valid for writes of `length` bytes.
+/// As for the C library's: `buffer` must be valid for writes of `length` bytes.
 // SAFETY: the name and the signature are those of the function that this one stands in for.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint) -> isize {
     note(|calls| calls.random += 1);
-    // SAFETY: the system call has the arguments of the function, which the caller answers for.
+    // SAFETY: the system call gets the arguments of the function, which the caller vouches for.
     unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) as isize }
 }
 
@@ -101,7 +101,7 @@ fn the_tripwire_trips() {
         }),
         clock
     );
-    // A thread draws the keys of its hash maps once: this one is new, so it has drawn none.
+    // A thread draws the keys of its hash maps once. This one is new, so it has drawn none.
     let random = std::thread::spawn(|| {
         watch(|| {
             black_box(RandomState::new().hash_one(7));

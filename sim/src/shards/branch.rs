@@ -12,12 +12,12 @@ pub(super) struct Branch {
     pub(super) up: Stream,
     pub(super) down: Stream,
     pub(super) generation: u32,
-    /// The shard knows that it has it.
+    /// Whether the shard knows that it has the stream.
     connected: bool,
-    /// The shard has ended its direction, and the trunk has.
+    /// Whether the shard, and the trunk, have closed their directions.
     shard_ended: bool,
     pub(super) trunk_ended: bool,
-    /// What the shard wrote, and what it read, as frames.
+    /// The frames that the shard wrote, and those that it read.
     wrote: Frames,
     read: Frames,
     announcing: bool,
@@ -38,7 +38,7 @@ impl Branch {
         }
     }
 
-    /// The shard has gone.
+    /// Handles that the shard has ended.
     pub(super) fn end_of_shard(&mut self) {
         self.shard_ended = true;
         self.up.end(End::Fin);

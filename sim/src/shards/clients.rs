@@ -1,4 +1,4 @@
-//! Clients, and the operations of chance: what they do, what the backend does, and what befalls both.
+//! Clients, and the random operations: what clients and the backend do, and faults of both.
 
 use voltlane_core::edge::ConnKey;
 
@@ -12,7 +12,7 @@ use crate::payload::{self, Direction, Label};
 use crate::plan::{Attempt, Join};
 use crate::rng::Rng;
 
-/// What strangers do with an id; the last one is its owner's slip.
+/// What strangers do with an id. The last one is a mistake of its owner.
 const ATTEMPTS: [Attempt; 8] = [
     Attempt::Echo,
     Attempt::Cross,
@@ -27,16 +27,16 @@ const ATTEMPTS: [Attempt; 8] = [
 /// One client across its connections.
 #[derive(Default)]
 pub(super) struct Client {
-    /// Its session, and its id once it knows it.
+    /// Its session, and its id once known.
     pub(super) session: Option<usize>,
     sid: Option<u64>,
     /// Its latest connection.
     pub(super) conn: Option<u32>,
-    /// All that it has not left, attempts on its session included.
+    /// All connections that it has not closed, including attempts on its session.
     live: Vec<u32>,
-    /// It reads nothing before.
+    /// It does not read before this time.
     stalled_until: u64,
-    /// It drops its connection then, and perhaps comes back at once.
+    /// When it drops its connection. It may come back at once.
     drops_at: Option<(u64, End)>,
 }
 
@@ -46,21 +46,21 @@ pub(super) struct Conn {
     pub(super) up: Stream,
     pub(super) down: Stream,
     pub(super) source: u64,
-    /// Its name at the shard that it is at.
+    /// Its key at its current shard.
     pub(super) key: Option<ConnKey>,
-    /// Its shard's machine named it, and it was not served since.
+    /// Whether its shard's machine named it, and it was not served since.
     pub(super) told: bool,
-    /// Its transport takes nothing.
+    /// Whether its transport takes nothing.
     pub(super) blocked: bool,
-    /// Its client's host is gone: nothing arrives either way.
+    /// Whether its client's host is gone, so that nothing arrives either way.
     pub(super) silent: bool,
     pub(super) hand_overs: u32,
-    /// It claims before it has heard the edge's key.
+    /// Whether it claims before it has received the edge's key.
     hasty: bool,
 }
 
 impl World {
-    /// Whether any operation was due.
+    /// Performs the operations that are due. Returns whether there were any.
     pub(super) fn operate(&mut self) -> bool {
         if self.closing.is_some() {
             return self.close_down();
@@ -87,7 +87,7 @@ impl World {
             0 => self.client_sends(client),
             1 => {
                 let end = self.rng.pick(&[End::Fin, End::Rst]);
-                // While things are said to it.
+                // While packets are being sent to it.
                 let soon = self.now + self.rng.below(30 * self.setup.round_nanos);
                 self.clients[client].drops_at = Some((soon, end));
                 self.client_sends(client);
@@ -143,7 +143,7 @@ impl World {
         self.rng.below(self.shards.len() as u64) as usize
     }
 
-    /// More than the trunk takes at once, for a shard that reads nothing for long.
+    /// Sends more than the trunk takes at once to a shard that does not read for long.
     fn crowd_a_shard(&mut self) {
         let there = |session: &Session| session.heard > 0 && session.current.is_some();
         let Some(session) = self.ledger.sessions.iter().rposition(there) else {
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// The same for a backend that reads nothing.
+    /// Sends more than the trunk takes at once to a backend that does not read.
     fn crowd_the_backend(&mut self) {
         self.backend.stalled_until = self.now + 300_000_000;
         for client in 0..self.clients.len() {
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// Mostly that of a client, sometimes one that may have ended long ago.
+    /// Returns a session, mostly a client's, sometimes one that may have ended long ago.
     fn known_session(&mut self) -> Option<usize> {
         let client = self.rng.below(self.clients.len() as u64) as usize;
         let heard_of = |&session: &usize| self.ledger.sessions[session].heard > 0;
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// Packets for ids that nobody has, at shards that there are and at others, and packets too short to name one.
+    /// Sends packets for unassigned ids, at existing shards and at others, and packets too short to name one.
     fn backend_babbles(&mut self) {
         let shard = self.rng.below(2 * self.shards.len() as u64);
         let id = (shard << 56) | 0x77;
@@ -255,7 +255,7 @@ impl World {
         Rng::fork(self.setup.seed, "peer of shards", self.conns.len() as u64)
     }
 
-    /// The client connects anew: as the session that it has, or as nobody yet.
+    /// Connects the client again: to resume its session, or as a new client if it has none.
     pub(super) fn come_back(&mut self, client: usize) {
         let rng = self.peer_rng();
         if let Some(old) = self.clients[client].conn {
@@ -310,7 +310,7 @@ impl World {
         self.open(client, peer, session, Purpose::Attempt);
     }
 
-    /// The client's latest connection, if it still means something.
+    /// Returns the client's latest connection, if it is still usable.
     fn usable(&self, client: usize) -> Option<u32> {
         self.clients[client].conn.filter(|&conn| {
             let state = &self.conns[conn as usize];
@@ -356,7 +356,7 @@ impl World {
         }
     }
 
-    /// The client's end of `conn` is closed.
+    /// Closes the client's end of `conn`.
     pub(super) fn leave(&mut self, conn: u32, end: End) {
         let state = &mut self.conns[conn as usize];
         let client = state.peer.client;
@@ -389,7 +389,7 @@ impl World {
         moved
     }
 
-    /// Hands the transport what it takes of what the client wants to send.
+    /// Hands the transport as much as it takes of the client's output.
     fn pump(&mut self, conn: u32) -> bool {
         let most = self.draw_chunk();
         let state = &mut self.conns[conn as usize];
@@ -407,7 +407,7 @@ impl World {
             let (before, waiting) = (state.peer.stage, state.peer.outbox.len());
             let outcomes = state.peer.take(&bytes);
             if before == Stage::EdgeKey && state.peer.stage != Stage::EdgeKey && state.hasty {
-                // It has claimed already.
+                // It has already sent its claim.
                 let claim = Hello::Id(state.peer.claim).to_frame().len();
                 state.peer.outbox.drain(waiting..waiting + claim);
             }
@@ -452,7 +452,7 @@ impl World {
         }
     }
 
-    /// Whether the client is established and nothing is in its way.
+    /// Returns whether the client is established and nothing is in its way.
     pub(super) fn is_well(&self, client: usize) -> bool {
         self.usable(client).is_some_and(|conn| {
             let watch = &self.ledger.watches[conn as usize];
@@ -462,13 +462,13 @@ impl World {
         })
     }
 
-    /// Whether the client is on its way to that.
+    /// Returns whether the client is in a handshake that may still succeed.
     pub(super) fn is_trying(&self, client: usize) -> bool {
         self.usable(client)
             .is_some_and(|conn| self.conns[conn as usize].peer.stage != Stage::Deaf)
     }
 
-    /// Nobody's host is gone any more, and nobody is slow.
+    /// Ends the faults: all hosts are back, and none is slow.
     pub(super) fn heal(&mut self) {
         for client in &mut self.clients {
             client.stalled_until = 0;
@@ -487,7 +487,7 @@ impl World {
         self.backend.stalled_until = 0;
     }
 
-    /// Asks every shard and the trunk to end in order.
+    /// Asks every shard and the trunk to shut down in order.
     pub(super) fn shut_down(&mut self, within: std::time::Duration) {
         let now = time(self.now);
         self.machine.handle_shutdown(now, within);

@@ -1,25 +1,25 @@
-//! The end of a run: the faults are over, all comes right in a bounded time, all goes away, and nothing is left.
+//! The end of a run: the faults are over, everything recovers in a bounded time, everybody leaves, and nothing is left.
 
 use std::time::Duration;
 
 use super::World;
 use super::stream::End;
 
-/// Virtual time within which all must be well: the longest pause of the link, handshakes, takeovers that wait.
+/// The virtual time in which everything must recover: the link's longest pause, handshakes, and takeovers that wait.
 const WELL_WITHIN: u64 = 60_000_000_000;
-/// Between two looks at what nobody says.
+/// The time between two checks, in nanoseconds.
 const LOOK: u64 = 20_000_000;
 /// How long a shutdown may take.
 const SHUTDOWN: Duration = Duration::from_secs(10);
-/// Packets each way that show that a client is well.
+/// The number of packets each way that show that a client has recovered.
 const ROUNDS: u64 = 2;
 
-/// How far the end is.
+/// The progress of the end.
 pub(super) struct Closing {
     since: u64,
     pub(super) look_at: u64,
     stage: Stage,
-    /// For each client: its session, what was heard of it and what it had received when it was found well.
+    /// For each client: its session, and what the backend and the client had received when it was found established.
     rounds: Vec<Option<(usize, u64, u64)>>,
 }
 
@@ -48,7 +48,7 @@ impl World {
         });
     }
 
-    /// Whether anything was done about the end.
+    /// Works on the end of the run. Returns whether anything was done.
     pub(super) fn close_down(&mut self) -> bool {
         let Some(mut closing) = self.closing.take() else {
             return false;
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// Whether this client has shown that it is well.
+    /// Returns whether this client has shown that it has recovered.
     fn push_client(&mut self, client: usize, round: &mut Option<(usize, u64, u64)>) -> bool {
         if !self.is_well(client) {
             *round = None;
@@ -106,7 +106,7 @@ impl World {
         if before == session && rounds >= ROUNDS {
             return true;
         }
-        // One at a time: bounds may be for one.
+        // One at a time: bounds may permit only one.
         if heard - heard_before < ROUNDS && state.owed_up.is_empty() {
             self.client_sends_one(client);
         }
@@ -187,7 +187,7 @@ impl World {
         self.check_sources_are_free();
     }
 
-    /// Each source may have as many connections as it may have at all: none is counted that is gone.
+    /// Checks that each source may have its maximum number of connections: none that has ended is still counted.
     fn check_sources_are_free(&mut self) {
         let limit = self.setup.config.limits.sources.connections;
         let half_open = self.setup.config.limits.max_half_open;

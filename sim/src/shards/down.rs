@@ -1,18 +1,18 @@
-//! The rules of the way down: from the backend over the trunk and a branch to a client.
+//! The rules of the way down: from the backend through the trunk and a branch to a client.
 
 use super::ledger::{Ledger, Purpose};
 use crate::codec::{self, Frames, LENGTH_BYTES, TAG_BYTES, Tagged};
 use crate::payload::{self, Direction};
 
 impl Ledger {
-    /// The trunk took `bytes` from the backend.
+    /// Handles that the trunk took `bytes` from the backend.
     pub(super) fn trunk_took(&mut self, bytes: &[u8]) {
         let longest = self.setup.config.master.max_frame_bytes + TAG_BYTES as u32;
         self.arrived.push(bytes);
         while !self.framing_lost {
             match self.arrived.next_body(longest) {
                 Ok(Some(body)) => {
-                    // Malformed, and of no interest to a shard.
+                    // Malformed, and not passed to a shard.
                     if body.is_empty() {
                         continue;
                     }
@@ -27,11 +27,11 @@ impl Ledger {
         }
     }
 
-    /// A shard took `bytes` from its branch.
+    /// Handles that a shard took `bytes` from its branch.
     pub(super) fn shard_took(&mut self, shard: usize, frames: &mut Frames, bytes: &[u8]) {
         frames.push(bytes);
         while let Ok(Some(body)) = frames.next_body(u32::MAX) {
-            // The trunk's own word: it has room for what waits.
+            // The trunk's own signal: it has room for what waits.
             if body.is_empty() {
                 continue;
             }
@@ -68,7 +68,7 @@ impl Ledger {
                 session.kicked = true;
                 if let Some(conn) = session.current.take() {
                     session.left_at = Some(self.now);
-                    // It is read on, and what it says is thrown away.
+                    // It is still read, and its bytes are discarded.
                     self.watches[conn as usize].over = true;
                 }
                 self.reached("kick");
@@ -95,7 +95,7 @@ impl Ledger {
         }
     }
 
-    /// The transport of a client took `bytes`.
+    /// Handles that the transport of a client took `bytes`.
     pub(super) fn client_took(&mut self, conn: u32, bytes: &[u8]) {
         let watch = &mut self.watches[conn as usize];
         watch.took.push(bytes);
@@ -117,7 +117,7 @@ impl Ledger {
             session.owed_down.pop_front();
             session.owed_bytes -= LENGTH_BYTES + body.len();
         }
-        // What has begun must be the beginning of the next.
+        // A packet that was begun must be the next one.
         let begun = watch.took.rest().first_chunk::<LENGTH_BYTES>();
         let next = self.sessions[watch.session].owed_down.front();
         if let Some(length) = begun.filter(|_| watch.handshake_down == 0) {
@@ -129,7 +129,7 @@ impl Ledger {
         }
     }
 
-    /// A client received a packet.
+    /// Handles a packet that a client received.
     pub(super) fn received(&mut self, number: usize, data: &[u8]) {
         let session = &mut self.sessions[number];
         let fine = payload::decode(data).is_ok_and(|label| {

@@ -1,8 +1,8 @@
-//! What is owed to whom: the rules of SPEC.txt that hold whatever the machines do between their faces.
+//! Who is owed what: the rules of SPEC.txt that hold whatever the machines do between their interfaces.
 //!
-//! The ledger sees bytes where they cross a face: what a connection brings to an edge and what its transport takes, what a
-//! shard writes to its branch and reads from it, what the backend's transport takes and the trunk reads. It asks a machine
-//! nothing but what it says to its adapter.
+//! The ledger sees bytes where they cross an interface: what a connection brings to an edge and what its transport takes, what a shard
+//! writes to its branch and reads from it, what the backend's transport takes and what the trunk reads. It asks a machine only what the
+//! machine tells its adapter.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,67 +13,67 @@ use crate::codec::{Frames, Hello};
 use crate::model::Violation;
 use crate::payload::Label;
 
-/// Something that a session has said, and that the backend is to hear in this order.
+/// Something that a session has sent, and that the backend must receive in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Data(Label),
     Resumed,
 }
 
-/// One identity.
+/// One session.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Its id, once an edge has made it.
+    /// Its id, once an edge has assigned it.
     pub(super) id: Option<u64>,
-    /// What the backend's transport has still to take.
+    /// What the backend's transport has yet to take.
     pub(super) owed_up: VecDeque<Said>,
-    /// What came for it and no client's transport has taken, and how much that was at most.
+    /// Packets for it that no client's transport has taken, and the maximum number that there were.
     pub(super) owed_down: VecDeque<(Label, usize)>,
     pub(super) owed_bytes: usize,
     pub(super) most_owed: (usize, usize),
     /// Its established connection.
     pub(super) current: Option<u32>,
-    /// When the last one of those was over, and whether there was one.
+    /// When its last established connection ended, if there was one.
     pub(super) left_at: Option<u64>,
-    /// A kick has reached its edge.
+    /// Whether a kick has reached its edge.
     pub(super) kicked: bool,
-    /// The backend has heard that it ended.
+    /// Whether the backend was told of its end.
     pub(super) told: bool,
     /// When its owner was answered as if it did not exist.
     pub(super) denied_at: Option<u64>,
     pub(super) sent: u32,
     pub(super) sent_down: u32,
-    /// Packets that the backend's transport took, and that the client received; the number that the client waits for at least.
+    /// Packets that the backend's transport took, packets that the client received, and the lowest number that the client may receive next.
     pub(super) heard: u64,
     pub(super) received: u64,
     pub(super) next_received: u32,
 }
 
-/// What a connection is for, as far as it concerns the ledger.
+/// The purpose of a connection, as far as it concerns the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Join,
     Resume,
-    /// Nobody must be let in by it.
+    /// It must not be let in.
     Attempt,
 }
 
-/// What the ledger knows about a connection, wherever it is.
+/// What the ledger knows about a connection, at whatever shard.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) session: usize,
     pub(super) purpose: Purpose,
     pub(super) established: bool,
-    /// It brings nothing any more: closed, closing, or its session was kicked.
+    /// Whether its bytes no longer count: closed, closing, or its session was kicked.
     pub(super) over: bool,
-    /// Its edge is about to close it.
+    /// Whether its edge is about to close it.
     pub(super) closing: bool,
-    /// What it brought: frames, and how many of them belong to the handshake still.
+    /// The frames that it brought, and how many of them still belong to the handshake.
     brought: Frames,
     handshake_up: u32,
     /// Packets that it brought before it was established.
     early: Vec<Label>,
-    /// What its transport took.
+    /// The frames that its transport took.
     pub(super) took: Frames,
     pub(super) handshake_down: u32,
 }
@@ -102,9 +102,9 @@ impl Watch {
 /// The announcements of one generation of the link.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
-    /// Said by a shard, and not taken by the backend's transport.
+    /// Announced by a shard, and not taken by the backend's transport.
     pub(super) pending: Vec<u64>,
-    /// Shards that have said all.
+    /// The number of shards that have announced everything.
     pub(super) marks: usize,
 }
 
@@ -116,21 +116,21 @@ pub(super) struct Ledger {
     pub(super) sessions: Vec<Session>,
     pub(super) watches: Vec<Watch>,
     pub(super) by_id: BTreeMap<u64, usize>,
-    /// Ids that the backend has heard of.
+    /// Ids that the backend knows.
     pub(super) known: Vec<u64>,
-    /// Packets that came for ids never issued, and answers to them.
+    /// Packets for ids that were never assigned, and answers to them.
     pub(super) strange: BTreeMap<u64, (u64, u64)>,
-    /// The link: its generation, what was taken of it, and what the trunk read of it.
+    /// The link: its generation, what its transport took, and what the trunk read.
     pub(super) generation: u32,
     pub(super) taken: Frames,
     pub(super) arrived: Frames,
     pub(super) framing_lost: bool,
     pub(super) announced: Announced,
-    /// Frames that the trunk has read whole and its shards have not, in order.
+    /// Whole frames that the trunk has read and its shards have not, in order.
     pub(super) for_shards: Vec<VecDeque<Vec<u8>>>,
-    /// Shards that have not ended.
+    /// The number of shards that have not ended.
     pub(super) living: usize,
-    /// Connections that are counted, by their source.
+    /// The number of counted connections by source.
     pub(super) sources: BTreeMap<u64, usize>,
 }
 
@@ -158,7 +158,7 @@ impl Ledger {
         }
     }
 
-    /// The first rule broken is the one that counts.
+    /// Records a violation. Only the first one counts.
     pub(super) fn fail(&mut self, id: &'static str, section: &'static str, text: String) {
         self.violation.get_or_insert(Violation {
             id,
@@ -172,7 +172,7 @@ impl Ledger {
         *self.reach.entry(name).or_default() += 1;
     }
 
-    /// A new identity.
+    /// Begins a session.
     pub(super) fn begin_session(&mut self) -> usize {
         self.sessions.push(Session::default());
         self.sessions.len() - 1
@@ -184,7 +184,7 @@ impl Ledger {
 
     // ---- a connection at its edge
 
-    /// An edge took `bytes` of a connection.
+    /// Handles that an edge took `bytes` of a connection.
     pub(super) fn brought(&mut self, conn: u32, bytes: &[u8]) {
         let watch = &mut self.watches[conn as usize];
         if watch.over || watch.purpose == Purpose::Attempt {
@@ -205,7 +205,7 @@ impl Ledger {
         }
     }
 
-    /// An edge is about to close a connection, or has been told of its end.
+    /// Handles that an edge is about to close a connection, or was told of its end.
     pub(super) fn connection_over(&mut self, conn: u32) {
         let watch = &mut self.watches[conn as usize];
         watch.closing = true;
@@ -217,7 +217,7 @@ impl Ledger {
         }
     }
 
-    /// Looks whether what an edge has to write to a connection lets it in.
+    /// Checks whether an edge's output for a connection establishes it.
     pub(super) fn look_whether_established(&mut self, shard: usize, conn: u32, control: &[u8]) {
         let watch = &self.watches[conn as usize];
         if watch.established || watch.over {
@@ -287,7 +287,7 @@ impl Ledger {
         }
     }
 
-    /// An owner got a challenge that its key does not open.
+    /// Handles that an owner got a challenge that its key does not open.
     pub(super) fn denied(&mut self, session: usize) {
         let now = self.now;
         self.sessions[session].denied_at.get_or_insert(now);
@@ -296,7 +296,7 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// A source's connections are taken up to its limit, by all shards together, and not beyond it.
+    /// Checks that all shards together accept a source's connections up to its limit, and not beyond it.
     pub(super) fn check_source(
         &mut self,
         counted: usize,
@@ -308,7 +308,7 @@ impl Ledger {
             Ok(()) => !full,
             Err(Rejected::SourceTooMany) => full,
             Err(Rejected::TooManyHalfOpen) => self.setup.config.limits.max_half_open > 0,
-            // Asked before the source is.
+            // This is checked before the source.
             Err(Rejected::Shutdown) => true,
             Err(_) => false,
         };
@@ -321,7 +321,7 @@ impl Ledger {
         }
     }
 
-    /// At the end nothing that was taken is missing.
+    /// Checks at the end that nothing is missing that was taken.
     pub(super) fn check_handed_over(&mut self) {
         let left = self
             .sessions
@@ -333,7 +333,7 @@ impl Ledger {
         }
     }
 
-    /// Every session has ended, and the backend has heard so.
+    /// Checks that every session has ended, and that the backend was told.
     pub(super) fn check_all_ended(&mut self) {
         let silent = |session: &Session| session.id.is_some() && !session.told;
         if let Some(session) = self.sessions.iter().position(silent) {
@@ -342,7 +342,7 @@ impl Ledger {
         }
     }
 
-    /// Nobody is connected any more.
+    /// Checks that nobody is connected any more.
     pub(super) fn check_sources(&mut self) {
         if self.sources.values().any(|&count| count > 0) {
             let text = format!("the simulator lost count: {:?}", self.sources);
@@ -351,9 +351,9 @@ impl Ledger {
     }
 }
 
-/// The id in the ClientId packet at the end of handshake output, if there is one.
+/// Returns the id in the ClientId packet at the end of handshake output, if there is one.
 fn issued_id(control: &[u8]) -> Option<u64> {
-    // An id below 2^32 has a shorter form; it is drawn once in 2^24 sessions of shard 0.
+    // An id below 2^32 has a shorter form. It is drawn once in 2^24 sessions of shard 0.
     let last = control.len().checked_sub(14)?;
     let frame = &control[last..];
     match Hello::read(&frame[4..]) {

@@ -1,17 +1,17 @@
-//! The direct engine for several shards: edges, the trunk between them and the backend, and clients that come back anywhere.
+//! The direct engine for several shards: edges, their trunk, the backend, and clients that come back at any shard.
 //!
-//! Like [`engine`](crate::engine) it has one virtual clock, no async and no threads, and plays the adapters exactly as the
-//! contracts have them. What is different is the oracle: no model predicts the machines, a ledger judges the bytes that
-//! cross their faces by payloads that describe themselves (SPEC 9.9, with 1.4, 7.3, 7.6, 7.7, 9.1 to 9.6).
+//! Like [`engine`](crate::engine) it has one virtual clock, no async code and no threads, and plays the adapters exactly as the contracts
+//! require. The oracle is different: no model predicts the machines. A ledger judges the bytes that cross their interfaces, by payloads
+//! that describe themselves (SPEC 9.9, with 1.4, 7.3, 7.6, 7.7, 9.1 to 9.6).
 //!
-//! | file | what stands there |
+//! | file | contents |
 //! | --- | --- |
 //! | `setup.rs` | what a seed draws before the run |
-//! | `stream.rs` | one direction of a transport, or of a branch inside of the process |
+//! | `stream.rs` | one direction of a transport, or of a branch within the process |
 //! | `shard.rs`, `branch.rs` | the adapter of one shard, and its stream to the trunk |
 //! | `trunk.rs` | the adapter of the trunk, and the backend |
-//! | `clients.rs` | clients, and the faults that befall everybody |
-//! | `closing.rs` | the end: all comes right, all goes away, nothing is left |
+//! | `clients.rs` | clients, and the faults of everybody |
+//! | `closing.rs` | the end: everything recovers, everybody leaves, nothing is left |
 //! | `ledger.rs`, `up.rs`, `down.rs` | the rules |
 
 mod branch;
@@ -45,10 +45,10 @@ use setup::Setup;
 use shard::Shard;
 use trunk::{Backend, Link};
 
-/// Turns of everybody after which a run goes in circles.
+/// The maximum number of rounds. More means that the run goes in circles.
 const MOST_ROUNDS: u64 = 400_000;
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The first rule broken, if one was.
@@ -57,21 +57,21 @@ pub struct Outcome {
     pub hash: u64,
     /// Virtual time of the whole run.
     pub nanos: u64,
-    /// Calls of the machines that brought or took bytes.
+    /// The number of calls into the machines that brought or took bytes.
     pub steps: u64,
     /// How often each thing happened.
     pub reach: BTreeMap<&'static str, u64>,
-    /// What happened, when it was asked for.
+    /// What happened, if it was traced.
     pub notes: Vec<String>,
 }
 
-/// Runs what a seed draws.
+/// Runs the plan that a seed draws.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
     run_with(seed, false)
 }
 
-/// The same, and keeps in words what happened.
+/// Like [`run`], and records what happened.
 #[must_use]
 pub fn run_traced(seed: u64) -> Outcome {
     run_with(seed, true)
@@ -112,7 +112,7 @@ mod kind {
     pub(super) const TIME: u8 = 11;
 }
 
-/// Everything that there is in a run.
+/// The whole state of a run.
 struct World {
     setup: Setup,
     now: u64,
@@ -127,7 +127,7 @@ struct World {
     clients: Vec<Client>,
     conns: Vec<Conn>,
     ledger: Ledger,
-    /// Operations still to come, and when the next one does.
+    /// The number of operations to come, and when the next one is due.
     ops_left: u64,
     next_op: u64,
     closing: Option<Closing>,
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// One turn of everybody, in an order of chance. Whether anything moved.
+    /// Gives everybody one turn, in random order. Returns whether anything moved.
     fn round(&mut self) -> bool {
         let mut moved = self.operate();
         let parties = self.shards.len() + self.clients.len() + 2;
@@ -224,7 +224,7 @@ impl World {
         moved
     }
 
-    /// When anything can happen next, where nothing did now.
+    /// Returns when anything can happen next, if nothing did now.
     fn next_instant(&self) -> u64 {
         let edges = self.shards.iter().filter_map(Shard::wants_turn_at);
         let trunk = self

@@ -1,4 +1,4 @@
-//! What a seed draws before the run: bounds, times, transports, and what happens how often.
+//! What a seed draws before the run: bounds, times, transports, and the frequency of operations.
 
 use std::time::Duration;
 
@@ -10,48 +10,48 @@ use crate::rng::Rng;
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) seed: u64,
-    /// Whether it fills what the trunk holds at most.
+    /// Whether it fills the trunk to its maximum.
     pub(super) heavy: bool,
     pub(super) shards: u8,
     pub(super) clients: usize,
-    /// Addresses that the clients come from.
+    /// The number of addresses that the clients come from.
     pub(super) sources: u64,
     /// The configuration of the whole process.
     pub(super) config: EdgeConfig,
-    /// What transports hold in one direction.
+    /// The capacity of transports per direction.
     pub(super) client_stream: usize,
     pub(super) branch_stream: usize,
     pub(super) link_stream: usize,
-    /// The most that one read or write of anybody moves.
+    /// The maximum number of bytes that one read or write moves.
     pub(super) chunk: usize,
-    /// The largest payload, and the most of them at once.
+    /// The largest payload, and the maximum number at once.
     pub(super) payload: u64,
     pub(super) burst: u64,
-    /// The longest round of turns.
+    /// The longest round of turns, in nanoseconds.
     pub(super) round_nanos: u64,
     pub(super) ops: u64,
-    /// The longest pause between two operations.
+    /// The longest pause between two operations, in nanoseconds.
     pub(super) gap_nanos: u64,
-    /// How often each kind of operation is drawn.
+    /// The weight of each kind of operation.
     pub(super) weights: [u64; 16],
     pub(super) ends_by_shutdown: bool,
 }
 
-/// Faults that a seed may leave out altogether.
+/// Operations that a seed may leave out altogether.
 const OPTIONAL: [usize; 11] = [3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 15];
 
 impl Setup {
     pub(super) fn draw(seed: u64) -> Setup {
         let mut rng = Rng::fork(seed, "setup of shards", 0);
         let clients = rng.between(2, 9) as usize;
-        // Few seeds fill what the trunk holds at most: it costs them a hundred times the bytes.
+        // Few seeds fill the trunk to its maximum, as it takes a hundred times the bytes.
         let heavy = rng.chance(4);
         let mut weights = [0; 16];
         for (number, weight) in weights.iter_mut().enumerate() {
             let left_out = OPTIONAL.contains(&number) && rng.chance(40);
             *weight = if left_out { 0 } else { rng.between(1, 20) };
         }
-        // Without packets nothing else shows.
+        // Without packets nothing else is observable.
         weights[0] += 10;
         weights[6] += 10;
         if heavy {
@@ -59,7 +59,7 @@ impl Setup {
             (weights[2], weights[13], weights[14]) = (20, 10, 10);
         }
         let config = config(&mut rng, heavy);
-        // Each client has a place for its connection and one for the next.
+        // Each client has room for its connection and one for the next.
         let of_a_source = match config.limits.sources.connections {
             0 => clients,
             connections => connections - 1,
@@ -124,7 +124,7 @@ fn config(rng: &mut Rng, heavy: bool) -> EdgeConfig {
     let limits = &mut config.limits;
     limits.max_half_open = rng.pick(&[0, 6, 1024, 1024]);
     limits.handshake_timeout = millis(rng.log_between(500, 5_000));
-    // Rates and penalties are the machine's own business, not that of several together.
+    // Rates and penalties concern a single machine, not several together.
     limits.accept_rate = 0;
     (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
     limits.sources.penalties = false;

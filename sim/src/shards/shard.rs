@@ -8,20 +8,20 @@ use super::branch::Branch;
 use super::stream::End;
 use super::{World, kind, time};
 
-/// A shard, with what its adapter keeps beside the machine.
+/// A shard, with the state that its adapter keeps.
 pub(super) struct Shard {
     pub(super) edge: Edge,
-    /// Its open connections, by the world's numbers.
+    /// Its open connections, by the simulator's numbers.
     pub(super) conns: Vec<u32>,
     /// The number of the connection whose key has this index.
     numbers: Vec<Option<(ConnKey, u32)>>,
-    /// Connections that have not been accepted, and those that other shards hand to it.
+    /// Connections that were not accepted yet, and those handed over by other shards.
     pub(super) backlog: VecDeque<u32>,
     pub(super) inbox: VecDeque<(Handover, u32)>,
-    /// It has asked for its stream to the trunk.
+    /// Whether it has requested its stream to the trunk.
     pub(super) asking: bool,
     pub(super) branch: Option<Branch>,
-    /// It gets no turn before.
+    /// It gets no turn before this time.
     pub(super) paused_until: u64,
     pub(super) finished: bool,
 }
@@ -100,7 +100,7 @@ impl World {
         moved
     }
 
-    /// After every call of an edge: whom to serve, and what it says about them.
+    /// Handles what follows from a call of an edge: whom to serve, and what it reports about them.
     pub(super) fn after_edge(&mut self, shard: usize) {
         self.steps += 1;
         // See the engine's `finish_step`.
@@ -155,7 +155,7 @@ impl World {
         true
     }
 
-    /// Connections of other shards.
+    /// Takes connections handed over by other shards.
     fn take_in(&mut self, shard: usize) -> bool {
         let Some((handover, conn)) = self.shards[shard].inbox.pop_front() else {
             return false;
@@ -237,7 +237,7 @@ impl World {
         self.read_conn(shard, conn, key) || wrote
     }
 
-    /// True when bytes were written.
+    /// Writes to a connection. Returns true when bytes were written.
     fn write_conn(&mut self, shard: usize, conn: u32, key: ConnKey) -> bool {
         let most = self.draw_chunk();
         let state = &mut self.conns[conn as usize];
@@ -298,7 +298,7 @@ impl World {
         false
     }
 
-    /// The connection is no more: it ended, or its edge ends it.
+    /// Handles that a connection ended, or that its edge ends it.
     fn close(&mut self, shard: usize, conn: u32, key: ConnKey, cause: Closed, end: End) {
         self.note(|| format!("shard {shard}: connection {conn} ends: {cause:?}"));
         self.hash
@@ -315,7 +315,7 @@ impl World {
         self.after_edge(shard);
     }
 
-    /// The edge's end of a connection is closed.
+    /// Closes the edge's end of a connection.
     fn drop_stream(&mut self, conn: u32, end: End) {
         let state = &mut self.conns[conn as usize];
         state.up.discard();
@@ -329,7 +329,7 @@ impl World {
         }
     }
 
-    /// A shutdown has come to its end here.
+    /// Completes a shutdown of this shard.
     fn finish_shard(&mut self, shard: usize) {
         self.note(|| format!("shard {shard} has ended"));
         for conn in self.shards[shard].conns.clone() {
@@ -353,7 +353,7 @@ impl World {
         self.ledger.living -= 1;
     }
 
-    /// How much one read or write moves at most this time.
+    /// Returns how much one read or write moves at most this time.
     pub(super) fn draw_chunk(&mut self) -> usize {
         let chunk = self.setup.chunk;
         if self.rng.chance(50) {
@@ -363,7 +363,7 @@ impl World {
         }
     }
 
-    /// What the edges say is there must be what is there.
+    /// Checks that the edges' gauges match what is there.
     pub(super) fn check_counts(&mut self) {
         for (number, shard) in self.shards.iter().enumerate() {
             let gauges = shard.edge.gauges();
@@ -383,7 +383,7 @@ impl World {
         self.check_trunk_bounds();
     }
 
-    /// Bounds on all clients together hold for all shards together.
+    /// Checks that bounds on all clients together hold for all shards together.
     fn check_shared_bounds(&mut self) {
         let (config, shards) = (&self.setup.config, self.shards.len());
         // Each shard has half of its equal part, rounded up.
@@ -416,7 +416,7 @@ impl World {
     }
 }
 
-/// The address of a source.
+/// Returns the address of a source.
 pub(super) fn address(source: u64) -> std::net::IpAddr {
     std::net::IpAddr::V4(std::net::Ipv4Addr::from(0x0a00_0000 + source as u32))
 }

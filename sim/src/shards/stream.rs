@@ -1,4 +1,4 @@
-//! One direction of a transport, or of a branch inside of the process: bytes in order, up to a capacity.
+//! One direction of a transport, or of a branch within the process: bytes in order, up to a capacity.
 
 use std::collections::VecDeque;
 
@@ -7,18 +7,18 @@ use std::collections::VecDeque;
 pub(super) enum End {
     /// After the last byte.
     Fin,
-    /// At once; what was not read is lost.
+    /// Immediate; unread bytes are lost.
     Rst,
 }
 
-/// Bytes between one writer and one reader.
+/// Bytes in flight from one writer to one reader.
 #[derive(Debug)]
 pub(super) struct Stream {
     bytes: VecDeque<u8>,
     capacity: usize,
     end: Option<End>,
-    /// The reader is gone: what is written is taken and vanishes.
-    deaf: bool,
+    /// The reader is gone: bytes are accepted and discarded.
+    reader_is_gone: bool,
 }
 
 impl Stream {
@@ -27,28 +27,28 @@ impl Stream {
             bytes: VecDeque::new(),
             capacity,
             end: None,
-            deaf: false,
+            reader_is_gone: false,
         }
     }
 
-    /// How much a writer may hand over now.
+    /// Returns how much a writer may hand over now.
     pub(super) fn room(&self) -> usize {
-        match (self.deaf, self.end) {
+        match (self.reader_is_gone, self.end) {
             (true, _) => usize::MAX,
             (_, Some(_)) => 0,
             (_, None) => self.capacity - self.bytes.len(),
         }
     }
 
-    /// Takes bytes, at most [`room`](Stream::room) of them.
+    /// Accepts at most [`room`](Stream::room) bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        if !self.deaf {
+        if !self.reader_is_gone {
             assert!(bytes.len() <= self.room(), "more than there is room for");
             self.bytes.extend(bytes);
         }
     }
 
-    /// Bytes that wait for the reader.
+    /// Returns the number of bytes that wait for the reader.
     pub(super) fn readable(&self) -> usize {
         self.bytes.len()
     }
@@ -58,7 +58,7 @@ impl Stream {
         take(&mut self.bytes, most)
     }
 
-    /// The writer ends it; the first end counts, but for a reset that comes later.
+    /// Ends the direction from the writer's side. The first end counts, except that a later reset overrides it.
     pub(super) fn end(&mut self, end: End) {
         if end == End::Rst {
             self.bytes.clear();
@@ -68,18 +68,18 @@ impl Stream {
         }
     }
 
-    /// The reader reads no more.
+    /// Discards everything from now on, as the reader is gone.
     pub(super) fn discard(&mut self) {
-        self.deaf = true;
+        self.reader_is_gone = true;
         self.bytes.clear();
     }
 
-    /// The end, once the reader has taken everything before it.
+    /// Returns the end, once the reader has taken everything before it.
     pub(super) fn ended(&self) -> Option<End> {
         self.end.filter(|_| self.bytes.is_empty())
     }
 
-    /// Whether it was reset, which a reader learns of at once.
+    /// Returns whether it was reset, which a reader sees at once.
     pub(super) fn is_reset(&self) -> bool {
         self.end == Some(End::Rst)
     }

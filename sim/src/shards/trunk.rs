@@ -11,7 +11,7 @@ use super::stream::{End, Stream, take};
 use super::{World, kind, time};
 use crate::codec::{self, TAG_BYTES, Tagged};
 
-/// What the trunk holds at most for the backend and for a shard, and what one read brings.
+/// The maximum number of bytes that the trunk holds for the backend and for a shard, and those of one read.
 const LINK_BYTES: usize = 256 * 1024;
 const BRANCH_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 * 1024;
@@ -19,7 +19,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// The trunk's end of the link.
 #[derive(Default)]
 pub(super) struct Link {
-    /// Up and down.
+    /// The streams up and down.
     pub(super) streams: Option<(Stream, Stream)>,
     dialing: bool,
     pub(super) dial_at: u64,
@@ -27,7 +27,7 @@ pub(super) struct Link {
     /// The shard that is served first in the next turn.
     first: usize,
     pub(super) finished: bool,
-    /// Its transport takes nothing before.
+    /// Its transport takes nothing before this time.
     pub(super) full_until: u64,
 }
 
@@ -35,12 +35,12 @@ pub(super) struct Link {
 #[derive(Default)]
 pub(super) struct Backend {
     outbox: VecDeque<u8>,
-    /// Nothing that it says on this link means anything any more.
+    /// Whether nothing that it sends on this link has a meaning any more.
     broken: bool,
     pub(super) refuses_until: u64,
-    /// It reads nothing before.
+    /// It does not read before this time.
     pub(super) stalled_until: u64,
-    /// It drops the link then.
+    /// When it drops the link.
     drops_at: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ impl World {
         let mut moved = false;
         if due.is_some_and(|due| due.at.as_nanos() <= self.now) {
             self.machine.handle_timeout(time(self.now));
-            // A pause that is over is over until somebody dials.
+            // A pause that is over stays over until the trunk dials.
             moved = !self.machine.link_wants_connect(time(self.now));
         }
         moved |= self.keep_link();
@@ -109,7 +109,7 @@ impl World {
         false
     }
 
-    /// What the backend does with a new link: it goes on where it was, or drops it while things are being said.
+    /// What the backend does with a new link: it continues where it was, or drops it while packets are being sent.
     fn greet(&mut self) {
         if self.closing.is_none() {
             let soon = self.now + self.rng.below(8 * self.setup.round_nanos);
@@ -130,7 +130,7 @@ impl World {
         self.backend.drops_at = None;
         self.link.full_until = 0;
         if self.closing.is_none() && self.rng.chance(25) {
-            // One shard hears of it late, and the next link may be there before.
+            // One shard learns of it late, and the next link may be up before.
             let shard = self.rng.below(self.shards.len() as u64) as usize;
             self.shards[shard].paused_until = self.now + self.rng.below(400_000_000);
         }
@@ -237,11 +237,12 @@ impl World {
         moved
     }
 
-    /// What waits in the trunk is bounded.
+    /// Checks that what waits in the trunk is bounded.
     pub(super) fn check_trunk_bounds(&mut self) {
         let up = self.setup.payload as usize + TAG_BYTES + 4;
         let for_backend = self.machine.gauges().link_bytes;
-        // Those that end bring what their streams hold, whatever waits; and no more before that has gone, however often the link is lost.
+        // Shards whose branch ends bring what their streams hold, whatever waits. They bring no more before that is gone, however often the
+        // link is lost.
         let of_streams = self.shards.len() * (self.setup.branch_stream + up);
         if for_backend > LINK_BYTES + READ_BYTES + up + of_streams {
             let text = format!("{for_backend} bytes wait for the backend");
@@ -291,7 +292,7 @@ impl World {
         self.backend_says(&Tagged { id, flag, data }.to_frame());
     }
 
-    /// One packet for a session that the backend has heard of.
+    /// Sends one packet to a session that the backend knows.
     pub(super) fn backend_sends(&mut self, session: usize, bytes: usize) {
         let conn = self.ledger.generation;
         let state = &mut self.ledger.sessions[session];
@@ -310,13 +311,13 @@ impl World {
         self.backend_tags(id, codec::DATA, &data);
     }
 
-    /// Nothing follows on this link.
+    /// Sends bytes after which nothing follows on this link.
     pub(super) fn backend_breaks_off(&mut self, bytes: &[u8]) {
         self.backend_says(bytes);
         self.backend.broken = true;
     }
 
-    /// The backend drops the link, after what it said or at once.
+    /// Drops the link, in order after its output or at once.
     pub(super) fn backend_drops(&mut self, end: End) {
         let Some((up, down)) = &mut self.link.streams else {
             return;

@@ -1,10 +1,10 @@
-//! The rules of the way up: from a shard over its branch and the link to the backend.
+//! The rules of the way up: from a shard through its branch and the link to the backend.
 
 use super::ledger::{Announced, Ledger, Said};
 use crate::codec::{self, Frames, Tagged};
 use crate::payload;
 
-/// What the backend reads for an id that means nothing.
+/// What the backend reads for an unknown id.
 const UNKNOWN: &[u8] = b"unknown client";
 
 impl Ledger {
@@ -31,7 +31,7 @@ impl Ledger {
         self.announced = Announced::default();
     }
 
-    /// A shard wrote a whole frame to its branch, before or after its mark.
+    /// Handles a whole frame that a shard wrote to its branch, before or after its mark.
     pub(super) fn on_branch(
         &mut self,
         shard: usize,
@@ -64,8 +64,8 @@ impl Ledger {
         }
     }
 
-    /// All that a shard announces when its branch opens: at least the sessions whose clients are established there, and none that
-    /// has ended.
+    /// Checks what a shard announces when its branch opens: at least the sessions whose clients are established there, and none that has
+    /// ended.
     pub(super) fn check_announced(&mut self, shard: usize, announced: &[u64]) {
         let gone = |id: &&u64| match self.by_id.get(*id) {
             Some(&session) => self.sessions[session].kicked || self.sessions[session].told,
@@ -85,7 +85,7 @@ impl Ledger {
         }
     }
 
-    /// The backend's transport took `bytes`.
+    /// Handles that the backend's transport took `bytes`.
     pub(super) fn backend_took(&mut self, bytes: &[u8]) {
         self.taken.push(bytes);
         while let Ok(Some(body)) = self.taken.next_body(u32::MAX) {
@@ -96,7 +96,7 @@ impl Ledger {
         }
     }
 
-    /// Whether an announcement of this link is still to come.
+    /// Returns whether an announcement of this link is still to come.
     fn announces_still(&self) -> bool {
         let all_marked = self.announced.marks >= self.living;
         self.setup.config.master.announce_all && !(all_marked && self.announced.pending.is_empty())
@@ -204,7 +204,7 @@ impl Ledger {
         });
     }
 
-    /// When the session expires at the earliest.
+    /// Returns the earliest time at which the session expires.
     fn expires_at(&self, number: usize) -> u64 {
         let stale = self.setup.config.clients.stale_timeout.as_nanos() as u64;
         self.sessions[number]
@@ -212,7 +212,7 @@ impl Ledger {
             .map_or(u64::MAX, |left| left + stale)
     }
 
-    /// What speaks against this reason for an end, if anything does.
+    /// Returns why a session cannot have ended for this reason, if anything contradicts it.
     fn why_not(&self, number: usize, reason: &str) -> Option<String> {
         let session = &self.sessions[number];
         let clients = &self.setup.config.clients;

@@ -1,11 +1,11 @@
-//! The cases of a client (`sim/cases/client.txt`): an edge of the test's own against the machine, virtual time.
+//! The cases of a client (`sim/cases/client.txt`): the test plays an edge against the machine, in virtual time.
 //!
-//! | line | means |
+//! | line | meaning |
 //! | --- | --- |
 //! | `client connects`, `client cannot connect` | its transport opens, or does not |
-//! | `client sends ITEM …`, `… nothing` | what it writes, frame by frame: `version:2`, `key`, `claim`, `response`, `ping`, bytes |
+//! | `client sends ITEM …`, `… nothing` | its output, frame by frame: `version:2`, `key`, `claim`, `response`, `ping`, bytes |
 //! | `client is STATE` | as the machine names it |
-//! | `client gets ITEM` | a packet for the application; `id` and `return` are the news that it is connected |
+//! | `client gets ITEM` | a packet for the application; `id` and `return` are the events that it is connected |
 //! | `application sends ITEM` | a packet of the application |
 //! | `edge sends ITEM …` | `key`, `key:other`, `id`, `id:other`, `challenge`, `challenge:wrong`, `ping`, bytes |
 //! | `edge ends`, `edge breaks`, `wait 5s` | as for an edge |
@@ -28,7 +28,7 @@ struct World {
     keys: KeyPair,
     /// The client's key, once it was sent.
     theirs: Option<PublicKey>,
-    /// How many challenges were made: each has a nonce of its own.
+    /// The number of challenges so far; each has a nonce of its own.
     challenges: u8,
     frames: Frames,
     events: VecDeque<String>,
@@ -54,7 +54,7 @@ impl World {
         self.keys.agree(self.theirs.as_ref().unwrap_or(&other))
     }
 
-    /// Everything of this instant: what it writes is taken, what it tells is noted, what it gives up is closed.
+    /// Completes this instant: takes the client's output, records its events, and closes what it gives up.
     fn settle(&mut self) {
         loop {
             let output = self.client.output().to_vec();

@@ -1,4 +1,4 @@
-//! What the cases hold: every row of BAD-INPUT, every section of SPEC.txt that says what somebody does.
+//! Checks what the cases cover: every row of BAD-INPUT, and every section of SPEC.txt that prescribes behaviour.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use sim::cases::{Case, all, of_clients};
 
 /// The rows of BAD-INPUT: clients' frames, handshake and resume, cryptography, the backend.
 const ROWS: [(char, u32); 4] = [('F', 15), ('H', 14), ('C', 8), ('K', 13)];
-/// The rows about configuration and operation, which are about a process: tests of the binaries name them.
+/// The rows about configuration and operation, which concern a process. Tests of the programs cover them.
 const ROWS_OF_A_PROCESS: u32 = 11;
 
 fn everything() -> Vec<Case> {
@@ -21,7 +21,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// `2.1` to `10.8`, as SPEC.txt has them.
+/// Returns the sections `2.1` to `10.8` of SPEC.txt.
 fn sections() -> BTreeSet<String> {
     let spec = fs::read_to_string(repository().join("SPEC.txt")).expect("the document");
     let number = |line: &str| {

@@ -9,11 +9,11 @@ use voltlane_core::planted::{Bug, plant};
 use super::play;
 use super::stage::Cut;
 
-/// What no case can show: who is to be served is asked of everybody here, and as many sessions as there may be cannot come about with
-/// a configuration of the file. Seeds find them (`tests/planted.rs`).
+/// Bugs that no case can show. Every connection is asked here whether it must be served, and a configuration file cannot lead to the
+/// maximum number of sessions. Seeds find them (`tests/planted.rs`).
 const NOT_SHOWN: [Bug; 2] = [Bug::SessionsOffByOne, Bug::WakeupLost];
 
-/// The first case that fails with the bug that is planted.
+/// Returns the first case that fails with the planted bug.
 fn finder(cases: &[Case]) -> Option<&str> {
     let fails = |case: &&Case| {
         let cuts: &[Cut] = if case.uncut {
@@ -35,7 +35,7 @@ fn planted_bugs_fail_a_case() {
         .iter()
         .flat_map(|case| case.expanded().into_iter().take(4))
         .collect();
-    // A panic that is caught is told once for each bug, and no more.
+    // A caught panic is printed once for each bug, and no more.
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     for bug in Bug::ALL {

@@ -1,4 +1,4 @@
-//! The core as a stage: no sockets, virtual time, bytes cut as the run says.
+//! The core as a stage: no sockets, virtual time, and bytes cut as the run chooses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,16 +25,16 @@ pub(crate) enum Cut {
     Bytes,
     /// This write in two reads.
     Split { write: usize, at: usize },
-    /// This write no further than to here, then the end of the stream.
+    /// This write only up to here, followed by the end of the stream.
     Eof { write: usize, at: usize },
 }
 
 /// Longer than anything in a case lasts.
 const ALL_OVER: Duration = Duration::from_secs(3 * 3_600);
 
-/// No write of a case takes so many turns.
+/// The maximum number of turns of a write.
 const ROUNDS: u32 = 1_000_000;
-/// No case has so many deadlines at one instant.
+/// The maximum number of deadlines at one instant.
 const DUE_AT_ONCE: u32 = 1_000;
 
 pub(crate) struct Core {
@@ -43,7 +43,7 @@ pub(crate) struct Core {
     cut: Cut,
     conns: BTreeMap<String, Conn>,
     link: Link,
-    /// How long each write was.
+    /// The length of each write.
     pub(crate) writes: Vec<usize>,
     bytes_in: usize,
 }
@@ -51,11 +51,11 @@ pub(crate) struct Core {
 #[derive(Default)]
 struct Conn {
     key: Option<ConnKey>,
-    /// Sent, not read by the edge yet.
+    /// Bytes that were sent and that the edge has not read yet.
     sent: Vec<u8>,
     deaf: bool,
     frames: Frames,
-    /// How the edge ended it, until a line has asked.
+    /// How the edge ended it, until a line of the case asks.
     ended: Option<Incoming>,
 }
 
@@ -66,7 +66,7 @@ struct Link {
     dropped: bool,
 }
 
-/// A configuration as an edge takes it from its file.
+/// Returns a configuration as an edge reads it from its file.
 fn config_of(text: &str) -> EdgeConfig {
     let sources = Sources {
         file: Some(("a case".into(), text.into())),
@@ -95,7 +95,7 @@ impl Core {
         core
     }
 
-    /// The pieces of the next write, and whether the stream ends after them.
+    /// Returns the pieces of the next write, and whether the stream ends after them.
     fn pieces<'b>(&mut self, bytes: &'b [u8]) -> (Vec<&'b [u8]>, bool) {
         let number = self.writes.len();
         self.writes.push(bytes.len());
@@ -118,7 +118,7 @@ impl Core {
         self.settle();
     }
 
-    /// Does all that there is to do at this instant.
+    /// Does everything that is to be done at this instant.
     fn settle(&mut self) {
         let step = if self.cut == Cut::Bytes {
             1
@@ -176,7 +176,8 @@ impl Core {
         }
     }
 
-    /// What waits comes from what was sent: a tag of 13 bytes for an empty packet of 4, notices, and the handshake's own.
+    /// Checks that waiting bytes are bounded by what was sent: a tag makes 13 bytes of an empty packet's 4, plus notices and the
+    /// handshake's own packets.
     fn check(&self) {
         let held = self.edge.gauges().held_bytes;
         let most = 4 * self.bytes_in + 4_096;
@@ -191,7 +192,7 @@ impl Core {
         self.edge.gauges().link_is_up
     }
 
-    /// After everything nothing is left: every connection ends, every session, all that waited is delivered or given up.
+    /// Checks that nothing is left in the end: every connection and session ends, and everything that waited is delivered or given up.
     pub(crate) fn expect_nothing_left(&mut self) {
         let names: Vec<String> = self.conns.keys().cloned().collect();
         for name in names {
@@ -345,7 +346,7 @@ impl Stage for Core {
         self.settle();
         let mut at_once = 0;
         while let Some(due) = self.edge.poll_timeout().filter(|due| due.at <= until) {
-            // What is due is done, and not due again.
+            // What is due is handled, and not due again.
             at_once = if due.at > self.now { 0 } else { at_once + 1 };
             assert!(
                 at_once < DUE_AT_ONCE,
@@ -361,7 +362,7 @@ impl Stage for Core {
             self.edge.handle_timeout(self.now);
             self.settle();
         }
-        // Nothing more is due, or it is not told in time.
+        // Nothing more is due, or it will not be told in time.
         self.now = until;
     }
 
@@ -402,7 +403,7 @@ impl Stage for Core {
     }
 }
 
-/// What a transport takes of this output that takes `step` bytes at a time; of long ones more, or it would last.
+/// Returns what a transport takes of this output with `step` bytes at a time. It takes more of long outputs, which would take too long.
 fn first_of(output: [&[u8]; 2], step: usize) -> &[u8] {
     let part = if output[0].is_empty() {
         output[1]
