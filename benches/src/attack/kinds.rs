@@ -9,20 +9,20 @@ use super::strangers::{First, From, Plan, Then};
 pub struct Kind {
     /// Its name on the command line.
     pub name: &'static str,
-    /// A short description.
+    /// What it does, in a few words.
     pub what: &'static str,
-    /// How the attack is made.
+    /// How.
     pub means: Means,
-    /// A limit on the program's open descriptors, if they are the target.
+    /// Limit of open descriptors of the program, where that is what is attacked.
     pub max_descriptors: Option<u64>,
-    /// Other clients during the attack.
+    /// Who else is there.
     pub others: Others,
-    /// Additional lines of `connserver.toml`.
+    /// Lines of `connserver.toml` beyond those of all attacks.
     pub config: &'static str,
 }
 
 impl Kind {
-    /// Returns whether it needs a program whose clients can reconnect.
+    /// Whether it takes a program that lets clients come back.
     pub fn needs_resumes(&self) -> bool {
         let means = matches!(
             self.means,
@@ -32,43 +32,43 @@ impl Kind {
     }
 }
 
-/// Other clients, which must be admitted while the attack goes on. They are at the address of the ordinary clients unless stated otherwise.
+/// Who else is there, at the address of the ordinary clients unless said otherwise, and is to get in while the attack goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// Nobody.
     Nobody,
-    /// This many clients that went away before it began, and come back in its second half.
+    /// So many clients that were away before it began, and come back in its second half.
     Owners(usize),
-    /// This many clients that lose their connections in the middle, and come back at once.
+    /// So many clients that lose their connections in its middle, and come back at once.
     Dropped(usize),
-    /// This many newcomers in its second half, from a network of their own.
+    /// So many newcomers in its second half, from a network of their own.
     Newcomers(usize),
 }
 
 /// How an attack is made.
 #[derive(Clone, Copy, Debug)]
 pub enum Means {
-    /// By misbehaving connections.
+    /// By connections that do not behave.
     Strangers(Plan),
-    /// By sessions that keep dropping and coming back.
+    /// By so many sessions that drop and come back all the time.
     Reconnects {
-        /// The number of sessions.
+        /// Sessions.
         sessions: usize,
-        /// The number of loopback addresses that they come from.
+        /// Loopback addresses that they come from.
         sources: u32,
     },
-    /// By misbehaving connections to the metrics address, while a health check runs.
+    /// By connections to the metrics address that do not behave; there is a health check beside them.
     Scrapers(Plan),
-    /// By sessions that keep dropping and coming back, each from an IPv4 /24 of its own, together with misbehaving connections.
+    /// By sessions that drop and come back all the time, from an IPv4 /24 each, and connections that do not behave beside them.
     ReconnectsBeside {
-        /// The number of sessions.
+        /// Sessions.
         sessions: usize,
-        /// The number of loopback addresses that they come from.
+        /// Loopback addresses that they come from.
         sources: u32,
         /// The connections.
         plan: Plan,
     },
-    /// By the backend, which stops reading during the attack.
+    /// By the backend, which stops reading for the time of the attack.
     StalledBackend,
 }
 
@@ -106,7 +106,7 @@ const fn beside(kind: Kind, others: Others, config: &'static str) -> Kind {
 /// A packet of one byte.
 const PACKET: &[u8] = &[1, 0, 0, 0, 7];
 
-/// All attacks.
+/// All of them.
 pub const ALL: [Kind; 22] = [
     strangers(
         "silent",

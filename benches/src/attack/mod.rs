@@ -1,4 +1,4 @@
-//! The attack suite: a hundred ordinary clients that echo at a fixed rate, and an attacker.
+//! The attack suite: a hundred ordinary clients whose echo goes on at a fixed rate, and beside them somebody who means harm.
 
 mod health;
 pub mod kinds;
@@ -28,59 +28,59 @@ use kinds::{Kind, Means, Others};
 use others::Company;
 use strangers::Tally;
 
-/// The lines of `connserver.toml` for an attack: the defaults, but loopback is not exempt.
+/// Lines of `connserver.toml` for an attack: the defaults, but loopback is no friend.
 pub const CONFIG: &str = "[limits]\nexempt = []\n";
 
 const CLIENTS: usize = 100;
 const PER_SECOND: u64 = 2000;
 const SIZE: usize = 64;
 const BEFORE: Duration = Duration::from_secs(2);
-/// The window in which recovery is measured.
+/// Recovery is looked for in windows of this.
 const WINDOW: Duration = Duration::from_millis(100);
-/// The time between two turns of sessions, and how many are on their way back at once. That is just enough to count as a storm, since the
-/// more come back, the more may join.
+/// Between two turns of sessions, and how many are on their way back at once: just enough to be taken for a storm, since the more
+/// come back, the more may join.
 const UNHURRIED: (Duration, usize) = (Duration::from_millis(10), 16);
-/// The time between two checks of the other clients.
+/// Between two looks at the others.
 const SLICE: Duration = Duration::from_millis(5);
 const RECOVER_WITHIN: Duration = Duration::from_secs(10);
-/// A p99 that is good enough, whatever it was before.
+/// Good enough, whatever it was before.
 const GOOD_P99_MILLIS: f64 = 20.0;
 
-/// The effect of an attack on the ordinary clients and on the program.
+/// What an attack did to the ordinary clients and to the program.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The attack.
+    /// Which.
     pub kind: Kind,
-    /// The 99th percentile of the ordinary clients' latency before the attack, in milliseconds.
+    /// The 99th percentile of the ordinary clients' latency before, milliseconds.
     pub p99_before: f64,
-    /// The same percentile during the attack.
+    /// The same during the attack.
     pub p99_during: f64,
     /// Packets of ordinary clients that never came back, or were not the ones expected.
     pub lost: u64,
-    /// Ordinary clients that were disconnected.
+    /// Ordinary clients that were cut off.
     pub cut_off: u64,
-    /// The time from the end of the attack until the latency is good again; `None` if it was not within ten seconds.
+    /// From the end of the attack until latency is good again; none if it was not, in ten seconds.
     pub recovery: Option<Duration>,
-    /// How long a new client takes to join right after the attack; `None` if it could not within ten seconds.
+    /// How long a new client takes to join right after the attack; none if it could not in ten seconds.
     pub newcomer: Option<Duration>,
-    /// Memory before the attack.
+    /// Before.
     pub memory_before: Memory,
-    /// Memory after the recovery.
+    /// After the recovery.
     pub memory_after: Memory,
-    /// How many other clients were admitted during the attack, and how many wanted to be.
+    /// How many others got in while it went on, of how many that wanted to.
     pub got_in: (usize, usize),
     /// Connections that the attacker opened.
     pub opened: u64,
-    /// Connections of the attacker that the program closed.
+    /// Connections of the attacker that the program ended.
     pub ended: u64,
-    /// Health checks without a good response within a second.
+    /// Health checks that had no good answer within a second.
     pub unhealthy: u64,
 }
 
 impl Report {
-    /// Returns whether ordinary clients lost nothing and were served nearly as well as before.
+    /// Whether ordinary clients lost nothing and were served nearly as well as before.
     pub fn held(&self) -> bool {
-        // No echo arrives while the backend does not read. Then it only matters that nothing is lost.
+        // No echo comes while the backend reads nothing: then only that nothing is lost counts.
         let late = self.p99_during > GOOD_P99_MILLIS.max(3.0 * self.p99_before);
         let late = late && !matches!(self.kind.means, Means::StalledBackend);
         !late
@@ -93,7 +93,7 @@ impl Report {
     }
 }
 
-/// Runs one attack on one program.
+/// Makes one attack on one program.
 pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, LoadError> {
     if program.is_plain() || (kind.needs_resumes() && !program.resumes()) {
         return Err(LoadError::NotApplicable(program.clone()));
@@ -174,7 +174,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     })
 }
 
-/// The traffic of the ordinary clients, which continues through all phases.
+/// The traffic of the ordinary clients, which goes on through all phases.
 struct Ordinary {
     due: Duration,
     turn: usize,
@@ -182,7 +182,7 @@ struct Ordinary {
 }
 
 impl Ordinary {
-    /// Sends and receives for this long. Returns what was measured.
+    /// Sends and receives for that long; what was measured meanwhile.
     fn go_on(&mut self, bench: &mut Bench, time: Duration) -> Result<Meter, LoadError> {
         let every = Duration::from_secs(1) / PER_SECOND as u32;
         let mut meter = Meter::new(bench.clock);
@@ -207,7 +207,7 @@ impl Ordinary {
         Ok(meter)
     }
 
-    /// Waits for packets still in flight. Returns how many never came or were wrong.
+    /// Waits for what is still on its way; how many packets never came or were wrong.
     fn finish(self, bench: &mut Bench) -> Result<u64, LoadError> {
         let mut meter = Meter::new(bench.clock);
         let until = bench.clock.now() + RECOVER_WITHIN;
@@ -228,14 +228,14 @@ impl Ordinary {
     }
 }
 
-/// Joins one more client. Packets for the others wait in their sockets meanwhile.
+/// One more client joins. What the others get meanwhile waits in their sockets for a moment.
 fn join_one(bench: &mut Bench) -> Result<Option<Duration>, LoadError> {
     let clock = Clock::start();
     let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
     fleet.add(1);
     while fleet.ready() == 0 && clock.now() < RECOVER_WITHIN {
         fleet.turn(clock.now() + WINDOW, &mut |client, event| {
-            // A newcomer that is turned away retries, as our client library does.
+            // A newcomer that is turned away tries again, as a client of ours does.
             if event == Event::Closed {
                 client.next = Next::Rejoin;
             }
@@ -244,7 +244,7 @@ fn join_one(bench: &mut Bench) -> Result<Option<Duration>, LoadError> {
     Ok((fleet.ready() == 1).then(|| clock.now()))
 }
 
-/// The attacker, on a thread that gives way to that of the ordinary clients.
+/// Whoever attacks, on a thread that gives way to the ordinary clients' one.
 struct Attacker {
     stop: Arc<AtomicBool>,
     tally: Arc<Tally>,
@@ -276,7 +276,7 @@ impl Attacker {
             );
         }
         let attack = move || {
-            // On Linux this applies to the thread alone. Without it the attack would be somewhat harder on the tool itself.
+            // On Linux this is the thread's own. Without it the attack would be somewhat harder on the tool itself.
             let _ = rustix::process::nice(10);
             match means {
                 Means::Strangers(plan) | Means::Scrapers(plan) => {
@@ -316,7 +316,7 @@ impl Attacker {
         self.stop.store(true, Relaxed);
         bench.backend.shared.set_stalled(false);
         if let Some(checker) = self.checker.take() {
-            // It has no result; a panic was reported there.
+            // It has nothing to say; a panic was reported there.
             let _ = checker.join();
         }
         if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
@@ -326,7 +326,7 @@ impl Attacker {
     }
 }
 
-/// Makes sessions drop and come back until told to stop. Those that are turned away retry.
+/// Sessions that drop and come back until told to stop; those that are turned away try again.
 fn storm(
     address: SocketAddr,
     sessions: usize,
@@ -362,7 +362,7 @@ fn storm(
     Ok(())
 }
 
-/// Renders a Markdown table with one line per attack.
+/// A Markdown table, one line for each attack.
 pub fn table(reports: &[Report]) -> String {
     let head = [
         "attack",
@@ -409,7 +409,7 @@ pub fn table(reports: &[Report]) -> String {
     report::markdown(&lines)
 }
 
-/// Renders the same data as JSON.
+/// The same as JSON.
 pub fn json(program: &Program, reports: &[Report]) -> Value {
     let reports = reports.iter().map(|report| {
         json!({

@@ -1,4 +1,4 @@
-//! Other clients that must be admitted during an attack: owners that come back, or newcomers.
+//! Who else is there during an attack, and is to get in while it goes on: owners that come back, or newcomers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::wire;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// The other clients, and whether they have begun.
+/// They, and whether they have set out.
 pub(super) struct Company {
     fleet: Fleet,
     clock: Clock,
@@ -21,7 +21,7 @@ pub(super) struct Company {
 }
 
 impl Company {
-    /// Prepares them: owners join, send something and may leave; newcomers do nothing yet.
+    /// Owners join, say something and may leave; newcomers are not there yet.
     pub(super) fn gather(others: Others, bench: &Bench) -> Result<Self, LoadError> {
         let clock = Clock::start();
         let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
@@ -40,7 +40,7 @@ impl Company {
                 while heard < owners && clock.now() < READY_WITHIN {
                     fleet.turn(clock.now() + WINDOW, &mut |client, event| match event {
                         Event::Ready => wire::put_frame(&mut client.out, &[7; 16]),
-                        // Its echo: now the session has carried packets both ways.
+                        // Its echo: now it has carried packets both ways.
                         Event::Packet(_) => {
                             heard += 1;
                             client.next = if leaves { Next::Leave } else { Next::Stay };
@@ -58,7 +58,7 @@ impl Company {
         })
     }
 
-    /// Makes them begin.
+    /// They set out.
     pub(super) fn set_out(&mut self) {
         match self.others {
             Others::Nobody => {}
@@ -72,7 +72,7 @@ impl Company {
         }
     }
 
-    /// Checks each of them once. Those that were turned away retry.
+    /// One look at each; those that were turned away try again.
     pub(super) fn go_on(&mut self) -> Result<(), LoadError> {
         if self.others == Others::Nobody {
             return Ok(());
@@ -89,7 +89,7 @@ impl Company {
         Ok(())
     }
 
-    /// Returns how many were admitted, and how many there are.
+    /// How many are in, of how many.
     pub(super) fn are_in(&self) -> (usize, usize) {
         (self.fleet.ready(), self.count)
     }

@@ -1,4 +1,4 @@
-//! Misbehaving connections: opened, held, fed and dropped according to a plan, without a session's machine.
+//! Connections that do not behave: opened, held, fed and dropped as a plan says, without a session's machine.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,25 +13,24 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::load::sources::Sources;
 use crate::wire;
 
-/// The number of connections checked per turn, in rotation.
+/// Connections that are looked at in one turn, in rotation.
 const LOOKED_AT: usize = 64;
 const TURN: Duration = Duration::from_millis(2);
-/// The turn of connections that do not read. They need not be fast: the harm is in what piles up, and the backend must not be the
-/// bottleneck.
+/// Who reads nothing need not be fast: what it harms is what piles up, and the backend is not to be what is measured.
 const UNREAD_TURN: Duration = Duration::from_millis(20);
-/// The smallest buffer that the kernel allows, for connections that do not read.
+/// As little as the kernel gives to who reads nothing.
 const SMALL_BUFFER_BYTES: usize = 2048;
 
-/// What a stranger sends first.
+/// What a stranger says first.
 #[derive(Clone, Copy, Debug)]
 pub enum First {
     /// Nothing.
     Silence,
-    /// A correct handshake at once, without waiting for responses: it becomes a client.
+    /// A good handshake in one go, without waiting for answers: it becomes a client.
     Join,
-    /// A correct handshake, then these bytes.
+    /// A good handshake, then this.
     JoinThen(&'static [u8]),
-    /// A claim of a guessed id.
+    /// A claim to be a client whose id was guessed.
     GuessedId,
     /// Random bytes.
     Random,
@@ -39,37 +38,37 @@ pub enum First {
     Bytes(&'static [u8]),
 }
 
-/// What a stranger does afterwards.
+/// What it does afterwards.
 #[derive(Clone, Copy, Debug)]
 pub enum Then {
     /// Nothing.
     Silence,
-    /// Sends one more byte of a greeting at each interval.
+    /// One more byte of a greeting at a time.
     Drip(Duration),
-    /// Sends frames with a body of this many bytes: as fast as possible if it reads what comes back, and steadily if it does not.
+    /// Frames with so many bytes of body, as fast as they go where what comes back is read; steadily where it is left lying.
     Pour {
-        /// The length of a body in bytes.
+        /// Bytes of a body.
         body: usize,
         /// Whether it reads what comes back.
         reads: bool,
     },
 }
 
-/// Where strangers connect from.
+/// Where strangers come from.
 #[derive(Clone, Copy, Debug)]
 pub enum From {
-    /// Addresses above that of the ordinary clients.
+    /// From the addresses behind that of the ordinary clients.
     Elsewhere,
-    /// The address of the ordinary clients.
+    /// From that of the ordinary clients.
     Beside,
-    /// One IPv4 /24 that nobody else uses.
+    /// From one IPv4 /24 in which nobody else is.
     OneNetwork,
-    /// An IPv4 /24 each.
+    /// From an IPv4 /24 each.
     Apart,
 }
 
 impl From {
-    /// Returns sources with this many addresses there.
+    /// So many addresses there.
     pub(super) fn sources(self, addresses: u32) -> Sources {
         match self {
             From::Elsewhere => Sources::strangers(addresses),
@@ -83,30 +82,30 @@ impl From {
 /// How strangers come and go.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// What each of them sends first.
+    /// What each says first.
     pub first: First,
-    /// What each of them does afterwards.
+    /// What it does afterwards.
     pub then: Then,
-    /// Where they connect from.
+    /// Where these come from.
     pub from: From,
-    /// The number of loopback addresses, unless they use that of the ordinary clients.
+    /// Loopback addresses that they come from in turn, if it is not that of the ordinary clients.
     pub sources: u32,
-    /// The maximum number of connections at a time. Beyond it the oldest is closed, or no more are opened if they pour.
+    /// Connections at a time; beyond it the oldest goes, or, of those that pour, no more come.
     pub hold: usize,
-    /// New connections per second.
+    /// New connections a second.
     pub per_second: u32,
-    /// Whether they are closed with a reset.
+    /// Whether they go with a reset.
     pub reset: bool,
 }
 
-/// Counts of what strangers did and met.
+/// What strangers did and met.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Connections that they opened.
     pub(super) opened: AtomicU64,
-    /// Connections that the other side closed.
+    /// Connections that the other side ended.
     pub(super) ended: AtomicU64,
-    /// Health checks without a good response in time.
+    /// Health checks that had no good answer in time.
     pub(super) unhealthy: AtomicU64,
 }
 
@@ -116,7 +115,7 @@ struct Stranger {
     next_drip: Instant,
 }
 
-/// Executes the plan until told to stop.
+/// Does what the plan says until it is told to stop.
 pub(super) fn run(
     plan: &Plan,
     address: SocketAddr,
@@ -187,7 +186,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Checks one connection. Returns false if it has ended.
+/// One look at one connection. False where it has ended.
 fn act(stranger: &mut Stranger, plan: &Plan, poured: &[u8], buffer: &mut [u8]) -> bool {
     let reads = !matches!(plan.then, Then::Pour { reads: false, .. });
     if reads && matches!(stranger.stream.read(buffer), Ok(0)) {
@@ -219,7 +218,7 @@ fn act(stranger: &mut Stranger, plan: &Plan, poured: &[u8], buffer: &mut [u8]) -
 
 fn leave(stranger: Stranger, reset: bool) {
     if reset {
-        // A linger time of zero makes the close a reset. If it cannot be set, the close is an ordinary one.
+        // A linger of zero makes the close a reset. If it cannot be set, it is a close like others.
         let _ = socket2::SockRef::from(&stranger.stream).set_linger(Some(Duration::ZERO));
     }
 }
@@ -248,7 +247,7 @@ fn first_words(first: First, rng: &mut ChaCha20Rng) -> Vec<u8> {
     out
 }
 
-/// Returns whole frames, at least one, of about the size of a buffer.
+/// Whole frames, at least one, of about a buffer in all.
 fn pour(body: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let frame = vec![0; body];
