@@ -1,32 +1,32 @@
-//! One account of memory: every byte that waits is counted where it is held (SPEC 10.5).
+//! The memory account: every byte that waits is counted where it is held (SPEC 10.5).
 //!
-//! Counted are bytes of unfinished frames, of queues and of handshakes, not the capacity of the buffers that they are in. A buffer has at
-//! most twice what waits in it, is given back when it runs empty, and of what it has beyond what was ever in it the system has
-//! no page. What is resident beside the account is measured, with the allocator of the program (README, "The bound on memory").
+//! It counts bytes of unfinished frames, of queues and of handshakes, not the capacity of their buffers. A buffer has at most twice the
+//! capacity of what waits in it, and is returned when it becomes empty. For capacity that was never used the system has no page. Resident
+//! memory beyond the account is measured with the allocator of the program (README, "The bound on memory").
 
 use super::shares::{Bound, Shares};
 
-/// How much of the memory that may be used is used.
+/// The share of the permitted memory that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pressure {
     /// Under 80 %.
     None,
-    /// From 80 %: bounds of clients shrink to a quarter.
+    /// From 80 %: clients' bounds shrink to a quarter.
     Tight,
     /// From 90 %: no new sessions.
     Full,
-    /// From 95 %: the largest fail first.
+    /// From 95 %: the largest holders fail first.
     Over,
 }
 
-/// What becomes of the byte bounds of clients.
+/// Returns a function that scales clients' byte bounds.
 #[inline]
 pub(super) fn squeezed_by(pressure: Pressure) -> impl Fn(usize) -> usize {
     let shift = if pressure >= Pressure::Tight { 2 } else { 0 };
     move |bound| bound >> shift
 }
 
-/// Where [`Pressure`] rises a step. `max_bytes` of 0: any number may be used.
+/// Returns the steps at which [`Pressure`] rises. A `max_bytes` of 0 means no limit.
 fn steps_of(max_bytes: usize) -> [usize; 3] {
     let max_bytes = if max_bytes == 0 {
         usize::MAX
@@ -45,17 +45,17 @@ fn level([tight, full, over]: [usize; 3], held_bytes: usize) -> Pressure {
     }
 }
 
-/// The account.
+/// The memory account.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
-    /// Bytes held by connections and sessions; the link's are added when asked.
+    /// Bytes held by connections and sessions. Those of the link are added on request.
     counted: usize,
-    /// Where [`Pressure`] rises a step.
+    /// The steps at which [`Pressure`] rises.
     steps: [usize; 3],
 }
 
 impl Account {
-    /// `max_bytes` of 0: any number.
+    /// Creates an account. A `max_bytes` of 0 means no limit.
     pub(super) fn new(max_bytes: usize) -> Self {
         Account {
             counted: 0,
@@ -63,50 +63,50 @@ impl Account {
         }
     }
 
-    /// From now on `max_bytes` may be used; 0: any number.
+    /// Changes the limit; 0 means none.
     pub(super) fn set_bound(&mut self, max_bytes: usize) {
         self.steps = steps_of(max_bytes);
     }
 
-    /// Bytes held by all connections and sessions.
+    /// Returns the bytes held by all connections and sessions.
     #[inline]
     pub(super) fn counted(&self) -> usize {
         self.counted
     }
 
-    /// So many bytes more are held.
+    /// Adds bytes.
     #[inline]
     pub(super) fn add(&mut self, bytes: usize) {
         self.counted += bytes;
     }
 
-    /// So many bytes fewer are held.
+    /// Subtracts bytes.
     #[inline]
     pub(super) fn subtract(&mut self, bytes: usize) {
         self.counted -= bytes;
     }
 
-    /// A holder of `before` bytes holds `after`.
+    /// Updates a holder from `before` to `after` bytes.
     #[inline]
     pub(super) fn replace(&mut self, before: usize, after: usize) {
         self.counted = self.counted - before + after;
     }
 
-    /// Whether so many bytes are far from any bound. Asked for every packet: one comparison.
+    /// Returns whether so many bytes are far from every step. This is checked for every packet: one comparison.
     #[inline]
     pub(super) fn is_calm(&self, held_bytes: usize) -> bool {
         let [tight, ..] = self.steps;
         held_bytes < tight
     }
 
-    /// How much of what may be used so many bytes are.
+    /// Returns the pressure at `held_bytes`.
     pub(super) fn level(&self, held_bytes: usize, shares: &Shares) -> Pressure {
         if self.is_calm(held_bytes) {
             Pressure::None
         } else if shares.is_alone() {
             level(self.steps, held_bytes)
         } else {
-            // Beyond its own part it depends on what the other shards hold.
+            // Above its own part it depends on what the other shards hold.
             level(steps_of(shares.most(Bound::Memory)), held_bytes)
         }
     }

@@ -1,4 +1,4 @@
-//! Who is let in, cheapest check first (SPEC 10.6). All of it costs a table lookup and logs nothing.
+//! Admission, with the cheapest check first (SPEC 10.6). All of it costs a table lookup and logs nothing.
 
 use core::net::IpAddr;
 
@@ -16,17 +16,17 @@ use super::sources::{Admission, Offence, Refusal, interval, network};
 use super::state::{State, Step};
 use super::wait::Wait;
 
-/// Connections beyond `max_connections` that may be there until the adapter has closed them: newer ones have their places.
+/// The number of connections beyond `max_connections` that may exist until the adapter has closed them. Newer ones have their places.
 const MOST_CLOSING: usize = 16;
 
-/// How a connection comes to want a half-open place.
+/// How a connection comes to need a half-open place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It was accepted: a newcomer until it claims.
+    /// It was accepted, and is a newcomer until it claims.
     Accept,
-    /// The connection at this index has a place, and becomes a claimant.
+    /// The connection at this index has a place and becomes a claimant.
     Claim(u32),
-    /// It comes from another shard, as a claimant of this source if that is limited.
+    /// It comes from another shard as a claimant, of this source if that is limited.
     Handover(Option<IpAddr>),
 }
 
@@ -49,7 +49,7 @@ impl Edge {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
         }
         let (step, admission) = if self.config.listener.proxy_required {
-            // Whom to count will stand in the header.
+            // The header will name the source to count.
             (Step::Proxy(Box::default()), Admission::EXEMPT)
         } else {
             (Step::Version, self.admit_source(now, peer)?)
@@ -63,7 +63,7 @@ impl Edge {
             return self.reject(Rejected::TooManyConnections);
         };
         if paced {
-            // Only now: what one source alone is refused must not use up the pace of all.
+            // Last, because connections that one source alone is refused must not use up the pace of all.
             self.shares.accepts().take(now, burst, every);
         }
         self.counters.accepted += 1;
@@ -73,8 +73,8 @@ impl Edge {
         Ok(key)
     }
 
-    /// What the connection at `index` sent while its PROXY header was awaited. When that is whole, its source is counted in, and
-    /// `input` is what the client itself said; until then it is empty.
+    /// Handles bytes of the connection at `index` while its PROXY header is awaited. Once the header is complete, its source is counted,
+    /// and `input` is the client's own bytes; until then it is empty.
     pub(super) fn handle_proxy_header(
         &mut self,
         now: Time,
@@ -88,7 +88,7 @@ impl Edge {
         let source = match header.read(input) {
             Ok(None) => return Ok(()),
             Ok(Some(ProxySource::Address(source))) => Some(source.ip()),
-            // The proxy speaks for itself.
+            // The proxy made this connection itself.
             Ok(Some(ProxySource::Local)) => conn.source(),
             Err(error) => {
                 tracing::debug!(conn = index, peer = ?conn.source(), %error, "bad PROXY header");
@@ -132,28 +132,28 @@ impl Edge {
         }
     }
 
-    /// Whether there is a place for one more connection, though another one may have to make room for it (SPEC 10.6(j)).
+    /// Returns whether there is a place for one more connection, perhaps after another one has made room (SPEC 10.6(j)).
     pub(super) fn has_place(&self) -> bool {
         let most = self.shares.most(Bound::Connections) + MOST_CLOSING;
         self.half_open_places() > 0 && self.conns.len() < most
     }
 
-    /// How many of the connections may be half-open, as far as `max_connections` goes: what the established ones leave.
+    /// Returns how many connections may be half-open within `max_connections`: what the established ones leave.
     fn half_open_places(&self) -> usize {
         self.shares.half_open_places(self.conns.established())
     }
 
-    /// Whether a newcomer finds a place that is not kept for those who come back (SPEC 10.6(j)).
+    /// Returns whether a newcomer finds a place outside of those reserved for clients that come back (SPEC 10.6(j)).
     pub(super) fn has_place_for_newcomer(&self) -> bool {
         self.sessions.attached() < self.shares.most_joined()
     }
 
-    /// Whether a session that is away finds a place that is not kept for handshakes.
+    /// Returns whether a session that is away finds a place outside of those reserved for handshakes.
     pub(super) fn has_place_for_return(&self) -> bool {
         self.sessions.attached() < self.shares.most_attached()
     }
 
-    /// A connection that comes beyond the places of its kind makes another half-open one go (SPEC 10.6(c)).
+    /// Closes another half-open connection if one arrives beyond the places of its kind (SPEC 10.6(c)).
     pub(super) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
         let enforce = self.config.limits.enforce_accepts;
         let left = self.half_open_places();
@@ -186,12 +186,12 @@ impl Edge {
         }
     }
 
-    /// Which connection goes for one that comes, if one must; `Some(None)` where there is none to go.
+    /// Returns the connection that makes room for an arriving one, if one must; `Some(None)` if there is none.
     ///
-    /// Newcomers and claimants hold at most `quota` of the places each, so that neither keeps the other out. Of newcomers the oldest
-    /// goes: who speaks is through in a round trip, who is silent on purpose is the oldest. (Dropping newcomers at random, as sshd
-    /// does, would hit whom the flood is meant to hit.) Of claimants it is one of the source that has the most, so that nobody who
-    /// claims from a few sources keeps the owner out.
+    /// Newcomers and claimants hold at most `quota` of the places each, so neither keeps the other out. Of the newcomers the oldest is
+    /// closed: a client that sends is finished in a round trip, and one that is silent on purpose becomes the oldest. (Dropping newcomers
+    /// at random, as sshd does, would hit those that a flood is meant to hit.) Of the claimants it is one of the source with the most, so
+    /// nobody who claims from a few sources keeps the owner out.
     fn goes_for(&self, arrival: Arrival, places: usize, quota: usize) -> Option<Option<u32>> {
         let conns = &self.conns;
         let joining = match arrival {
@@ -211,8 +211,8 @@ impl Edge {
         }
     }
 
-    /// The newcomer that is the first to make room. Those that wait for their turn hold half of the places of newcomers at most, or
-    /// nobody else would come as far as to say a key.
+    /// Returns the first newcomer to make room. Newcomers that wait for their turn hold at most half of the places of newcomers, or nobody
+    /// else would get as far as sending a key.
     fn last_newcomer(&self) -> Option<u32> {
         if 2 * self.conns.joins().len() > self.conns.newcomers() {
             self.conns.joins().last()
@@ -221,8 +221,8 @@ impl Edge {
         }
     }
 
-    /// Whether the newcomer at `index` may begin a session, as far as penalties of its sources go (SPEC 10.6(d)). Who comes back is not
-    /// asked: a neighbour behind the same address cannot keep it out.
+    /// Checks whether the newcomer at `index` may begin a session, given its sources' penalties (SPEC 10.6(d)). Clients that come back are
+    /// not checked: a neighbour behind the same address cannot keep them out.
     pub(super) fn admit_newcomer(&mut self, now: Time, index: u32) -> Result<(), CloseReason> {
         let limits = &self.config.limits;
         if !limits.sources.penalties {
@@ -240,19 +240,19 @@ impl Edge {
             .map_err(|_| CloseReason::Rejected)
     }
 
-    /// The source of the half-open connection at `index`, if it is limited.
+    /// Returns the source of the half-open connection at `index`, if it is limited.
     pub(super) fn limited_source(&self, index: u32) -> Option<IpAddr> {
         self.limited(self.conns.live(index).source()?)
     }
 
-    /// The source that `address` belongs to, unless the limits on sources do not hold for it.
+    /// Returns the source of `address`, unless the limits on sources do not apply to it.
     pub(super) fn limited(&self, address: IpAddr) -> Option<IpAddr> {
         let limits = &self.config.limits;
         let free = limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, address);
         (!free).then(|| network(address))
     }
 
-    /// Counts what is beyond a limit, and refuses it if the limit is enforced.
+    /// Counts an excess over a limit, and refuses it if the limit is enforced.
     fn beyond(&mut self, enforce: Enforce, rejected: Rejected) -> Result<(), Rejected> {
         let refused = self.reject(rejected);
         if enforce == Enforce::On {
@@ -269,7 +269,7 @@ impl Edge {
         Err(rejected)
     }
 
-    /// Why the edge closed the connection at `index` is held against its source, if it says something about the source.
+    /// Charges the source of the connection at `index` for the reason of its end, if the source is at fault.
     pub(super) fn punish(&mut self, now: Time, index: u32, reason: CloseReason) {
         let offence = match reason {
             CloseReason::FrameTooLong
@@ -287,10 +287,10 @@ impl Edge {
             | CloseReason::TooManyConnections
             | CloseReason::Memory
             | CloseReason::MadeRoom
-            // The edge's own doing: the proof may have been right, and who was kept waiting could do nothing.
+            // The edge's own doing: the proof may have been right, and a client that was kept waiting could do nothing.
             | CloseReason::ClaimLapsed
             | CloseReason::KeptWaiting
-            // Whose fault it is cannot be known: the peer is a proxy, and it named nobody.
+            // It is unknown whose fault it is: the peer is a proxy, and it named nobody.
             | CloseReason::BadProxyHeader
             | CloseReason::Rejected
             | CloseReason::Shutdown => return,
@@ -300,12 +300,12 @@ impl Edge {
     }
 }
 
-/// How many of the half-open places each kind of connection may hold.
+/// Returns how many half-open places each kind of connection may hold.
 fn quota(places: usize) -> usize {
     places.div_ceil(4).saturating_mul(3).min(places)
 }
 
-/// Whether `address` is in one of `networks`; an IPv4 address in IPv6 clothes is the IPv4 address.
+/// Returns whether `address` is in one of `networks`. An IPv4-mapped IPv6 address counts as the IPv4 address.
 fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))

@@ -1,4 +1,4 @@
-//! What an edge is told at its start: bounds, times, the shard.
+//! The configuration of an edge: bounds, times, the shard.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -7,12 +7,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
 
-/// Everything that the edge machine can be told. [`Default`] gives the documented defaults (SPEC Appendix A).
+/// The complete configuration of an edge machine. [`Default`] gives the documented defaults (SPEC Appendix A).
 ///
-/// The machine takes any values: a bound of 0 means what its documentation says, and none makes it panic. What makes no sense
-/// together is refused where the operator wrote it, before a machine is made.
+/// The machine accepts any values: a bound of 0 has its documented meaning, and no value makes it panic. Contradictions are refused where
+/// the operator wrote them, before a machine is created.
 ///
-/// With the feature `serde` it can be stored and read. A field that is missing has its default, and one that is unknown is an error.
+/// With the feature `serde` it can be stored and read. A missing field has its default, and an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -20,24 +20,26 @@ use crate::id::ShardId;
     serde(default, deny_unknown_fields)
 )]
 pub struct EdgeConfig {
-    /// Which of the process's machines this is; it stands in every client id that it gives out.
+    /// The number of this machine within the process. It is part of every client id that the machine assigns.
     pub shard: ShardId,
-    /// 0: this machine is the whole edge, and its link goes to the backend. Else it is one of so many shards (SPEC 9.9): its link is a
-    /// branch of a [`Trunk`](super::trunk::Trunk), and a claim of another shard's session is [handed over](super::Handover).
+    /// The number of shards. 0: this machine is the whole edge, and its link goes to the backend. Otherwise it is one of this many shards
+    /// (SPEC 9.9): its link is a branch of a [`Trunk`](super::trunk::Trunk), and a claim of another shard's session is [handed
+    /// over](super::Handover).
     pub shards: u8,
-    /// What stands between the clients and the listener.
+    /// Between the clients and the listener.
     pub listener: ListenerConfig,
     /// The clients' side.
     pub clients: ClientsConfig,
     /// The backend's side.
     pub master: MasterConfig,
-    /// What stands between a stranger and the machine's memory and time.
+    /// Limits on strangers' use of the machine's memory and time.
     pub limits: LimitsConfig,
 }
 
 impl EdgeConfig {
-    /// The configuration of one of `shards` machines: of the queue to the backend an equal part, rounded up. Other bounds stay: those on
-    /// all clients together are shared (SPEC 9.9(g)). Its link never waits: when to dial is the trunk's to know.
+    /// Returns the configuration of one of `shards` machines. The queue to the backend is divided into equal parts, rounded up. Other
+    /// bounds are unchanged: those on all clients together are shared (SPEC 9.9(g)). Its link never pauses, since the trunk decides when to
+    /// dial.
     #[must_use]
     pub fn for_shard(&self, shard: ShardId, shards: u8) -> EdgeConfig {
         let mut config = self.clone();
@@ -53,7 +55,7 @@ impl EdgeConfig {
     }
 }
 
-/// What stands between the clients and the listener (SPEC 10.7).
+/// Between the clients and the listener (SPEC 10.7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -61,9 +63,9 @@ impl EdgeConfig {
     serde(default, deny_unknown_fields)
 )]
 pub struct ListenerConfig {
-    /// Whether every connection begins with a PROXY header, whose address is the one that the limits on sources hold for.
+    /// Whether every connection must begin with a PROXY header. The limits on sources then apply to the address in it.
     pub proxy_required: bool,
-    /// The networks that such connections may come from; everyone else is turned away. Without `proxy_required` it means nothing.
+    /// The networks that such connections may come from; all others are turned away. Without `proxy_required` it has no effect.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -77,30 +79,30 @@ pub struct ListenerConfig {
 pub struct ClientsConfig {
     /// Packets that may wait for one connected client. One more ends its session ("send queue full").
     pub channel_capacity: usize,
-    /// Bytes of frames that may wait for one connected client; an empty queue takes any one packet.
+    /// Bytes of frames that may wait for one connected client. An empty queue takes any one packet.
     pub channel_bytes: usize,
-    /// How long a dropped client may come back. 0: not at all.
+    /// How long a session that is away may be resumed. 0: not at all.
     pub stale_timeout: Duration,
-    /// How often expired sessions are looked for. 0: each at its own time.
+    /// How often expired sessions are collected. 0: each at its own deadline.
     pub stale_reap_interval: Duration,
-    /// Sessions that may be away at one time; beyond it one ends of the wider source that has most away (SPEC 9.7). 0: none may be
-    /// away.
+    /// The maximum number of sessions that are away. Beyond it a session of the wider source with the most away ends (SPEC 9.7). 0: none
+    /// may be away.
     pub max_stale_clients: usize,
     /// Packets kept for a client that is away. 0: none, and a packet for it ends its session ("client is away").
     pub missed_packets_buffer_size: usize,
-    /// Bytes of frames kept for a client that is away; an empty queue takes any one packet.
+    /// Bytes of frames kept for a client that is away. An empty queue takes any one packet.
     pub missed_packets_buffer_bytes: usize,
     /// The largest body of a packet from a client, in bytes.
     pub max_frame_bytes: u32,
-    /// How long a client may take nothing while something waits for it. 0: for ever.
+    /// How long a client may take none of the output that waits for it. 0: for ever.
     pub write_timeout: Duration,
-    /// How long a frame may take from its first byte to its last. 0: for ever.
+    /// How long a frame may take from its first to its last byte. 0: for ever.
     pub frame_timeout: Duration,
-    /// How long a client may say nothing. 0: for ever.
+    /// How long a client may be silent. 0: for ever.
     pub idle_timeout: Duration,
-    /// How fast one client may send.
+    /// The pace of one client.
     pub pace: PaceLimits,
-    /// What becomes of a client that sends faster.
+    /// Whether the pace is enforced.
     pub enforce_pace: Enforce,
 }
 
@@ -132,11 +134,11 @@ impl Default for ClientsConfig {
     serde(default, deny_unknown_fields)
 )]
 pub struct MasterConfig {
-    /// Packets that may wait for the backend; at least 1. Beyond it clients are read no further.
+    /// Packets that may wait for the backend; at least 1. Beyond it clients are not read.
     pub channel_capacity: usize,
-    /// Bytes of frames that may wait for the backend; an empty queue takes any one packet.
+    /// Bytes of frames that may wait for the backend. An empty queue takes any one packet.
     pub channel_bytes: usize,
-    /// The largest body of a packet to a client, in bytes. A longer frame loses the link.
+    /// The largest body of a packet to a client, in bytes. A longer frame resets the link.
     pub max_frame_bytes: u32,
     /// The first pause between two attempts to reach the backend.
     pub reconnect_min: Duration,
@@ -144,7 +146,7 @@ pub struct MasterConfig {
     pub reconnect_max: Duration,
     /// How long one attempt may take.
     pub connect_timeout: Duration,
-    /// Whether a backend that comes (back) is told of every connected session as if it had just returned (SPEC 7.7).
+    /// Whether a backend that connects is told of every attached session as if it had just been resumed (SPEC 7.7).
     pub announce_all: bool,
 }
 
@@ -162,7 +164,7 @@ impl Default for MasterConfig {
     }
 }
 
-/// What stands between a stranger and the machine's memory and time.
+/// Limits on strangers' use of the machine's memory and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -170,32 +172,31 @@ impl Default for MasterConfig {
     serde(default, deny_unknown_fields)
 )]
 pub struct LimitsConfig {
-    /// Connections at one time, in any state. Of these a [reserve](Self::reserve) is kept for clients that come back.
+    /// Maximum number of connections, in any state. A [reserve](Self::reserve) of these is kept for clients that come back.
     pub max_connections: usize,
-    /// Connections at one time that are not established yet. 0: any number.
+    /// Maximum number of half-open connections. 0: any number.
     ///
-    /// Three quarters of them may be newcomers, and three quarters may be connections that claim to be a client that comes back. Beyond
-    /// that the newcomer that has been there for longest makes room for the next, and a claimant of the source that has the most of
-    /// them. So neither keeps the other out.
+    /// At most three quarters of them may be newcomers, and at most three quarters claimants. Beyond that the oldest newcomer makes room
+    /// for the next one, or a claimant of the source with the most claimants does. So neither kind keeps the other out.
     pub max_half_open: usize,
-    /// Connections taken in a second, of all sources together. 0: any number.
+    /// Connections accepted per second, from all sources together. 0: any number.
     pub accept_rate: u32,
-    /// Connections that may come at once before `accept_rate` holds.
+    /// Connections accepted at once before `accept_rate` applies.
     pub accept_burst: u32,
-    /// What becomes of connections beyond the limits on all together (`accept_rate`, `max_half_open`).
+    /// Whether the limits on all connections together (`accept_rate`, `max_half_open`) are enforced.
     pub enforce_accepts: Enforce,
-    /// What one source may do.
+    /// The limits on one source.
     pub sources: SourceLimits,
-    /// What becomes of connections beyond [`sources`](Self::sources).
+    /// Whether [`sources`](Self::sources) is enforced.
     pub enforce_sources: Enforce,
-    /// Networks that the limits on sources do not hold for.
+    /// Networks to which the limits on sources do not apply.
     pub exempt: Vec<IpNet>,
-    /// Bytes that may wait in the machine in all. 0: any number. From 80 % on the byte bounds of clients shrink to a quarter, from
-    /// 90 % on no session begins, from 95 % on the largest queues fail.
+    /// Maximum number of bytes that may wait in the machine. 0: any number. From 80 % clients' byte bounds shrink to a quarter, from 90 %
+    /// no session begins, from 95 % the largest queues fail.
     pub max_memory_bytes: usize,
-    /// Whether `max_memory_bytes` holds.
+    /// Whether `max_memory_bytes` is enforced.
     pub enforce_memory: Enforce,
-    /// Sessions at one time, connected or away.
+    /// Maximum number of sessions, attached or away.
     pub max_sessions: usize,
     /// From accept to established. 0: for ever.
     pub handshake_timeout: Duration,
@@ -204,8 +205,8 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// How many of `max_connections` newcomers do not get: clients that come back have half of them, connections that are not
-    /// established yet the rest (SPEC 10.6(j)).
+    /// Returns how many of `max_connections` newcomers do not get: clients that come back have half of them, half-open connections the rest
+    /// (SPEC 10.6(j)).
     #[must_use]
     pub fn reserve(&self) -> usize {
         let most = match self.max_half_open {
@@ -236,7 +237,7 @@ impl Default for LimitsConfig {
     }
 }
 
-/// Whether a group of limits holds.
+/// Whether a group of limits is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -244,19 +245,19 @@ impl Default for LimitsConfig {
     serde(rename_all = "lowercase")
 )]
 pub enum Enforce {
-    /// What is beyond a limit is refused.
+    /// An excess over a limit is refused.
     #[default]
     On,
-    /// What is beyond a limit is counted as refused, and taken.
+    /// An excess over a limit is counted as refused, but accepted.
     Report,
-    /// There are no such limits.
+    /// These limits do not apply.
     Off,
 }
 
-/// What one source may do. For each number 0 means: any number.
+/// The limits on one source. For each number 0 means any number.
 ///
-/// A source is an IPv4 address or an IPv6 /64. It is a part of wider ones: an IPv4 /24 or an IPv6 /48 may do what `wide_*` say, an
-/// IPv6 /56 a quarter of that, rounded up.
+/// A source is an IPv4 address or an IPv6 /64. It is a part of wider ones: `wide_*` apply to an IPv4 /24 or an IPv6 /48, and a quarter of
+/// them, rounded up, to an IPv6 /56.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -264,26 +265,26 @@ pub enum Enforce {
     serde(default, deny_unknown_fields)
 )]
 pub struct SourceLimits {
-    /// Connections at one time.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Connections at one time from a wider source.
+    /// Maximum number of connections from a wider source.
     pub wide_connections: usize,
-    /// Sessions of one source that may be away at one time; for one more, one of them ends ("too many stale clients", SPEC 9.7).
+    /// Maximum number of sessions of one source that are away. Beyond it one of them ends ("too many stale clients", SPEC 9.7).
     pub stale_sessions: usize,
-    /// The same for a wider source.
+    /// Maximum number of sessions of a wider source that are away.
     pub wide_stale_sessions: usize,
-    /// Connections taken in a second.
+    /// Connections accepted per second.
     pub rate: u32,
-    /// Connections that may come at once before `rate` holds.
+    /// Connections accepted at once before `rate` applies.
     pub burst: u32,
-    /// Connections taken in a second from a wider source.
+    /// Connections accepted per second from a wider source.
     pub wide_rate: u32,
-    /// Connections that may come at once before `wide_rate` holds.
+    /// Connections accepted at once before `wide_rate` applies.
     pub wide_burst: u32,
-    /// Whether few sessions may begin for a while from a source that sends nonsense.
+    /// Whether a source that sends malformed input may begin only few sessions for a while.
     pub penalties: bool,
-    /// Sources remembered at one time, wider ones included: a quarter is kept for these. What finds no place counts only as part of the
-    /// wider source around it, and where that has none either, nowhere (SPEC 10.6(b)).
+    /// Maximum number of sources remembered, including wider ones, for which a quarter is reserved. A source without a place counts only as
+    /// a part of the wider source around it, and if that has none either, nowhere (SPEC 10.6(b)).
     pub table_size: usize,
 }
 
@@ -291,14 +292,14 @@ impl Default for SourceLimits {
     fn default() -> Self {
         SourceLimits {
             connections: 256,
-            // Sixteen addresses that do all that one may. Behind the addresses of a carrier's /24 are thousands of subscribers, whose
-            // phones have a /64 each in IPv6: they do not notice. Sixteen such networks are needed to fill what is kept for all.
+            // Sixteen addresses at their limit. Behind a carrier's /24 are thousands of subscribers, whose phones have a /64 each in IPv6,
+            // so they are not affected. Sixteen such networks are needed to fill what is kept for all.
             wide_connections: 4096,
             stale_sessions: 256,
             wide_stale_sessions: 4096,
             rate: 50,
             burst: 200,
-            // A fifth of what all sources together may: five networks are needed to use that up.
+            // A fifth of the rate of all sources together: five networks are needed to use that up.
             wide_rate: 400,
             wide_burst: 1600,
             penalties: true,
@@ -307,7 +308,7 @@ impl Default for SourceLimits {
     }
 }
 
-/// How fast one client may send. It is read more slowly first, and closed when it has been over its limit for `patience`.
+/// The pace of one client. A client above it is read more slowly, and closed once it has been above it for `patience`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -315,15 +316,15 @@ impl Default for SourceLimits {
     serde(default, deny_unknown_fields)
 )]
 pub struct PaceLimits {
-    /// Frames in a second. 0: any number.
+    /// Frames per second. 0: any number.
     pub frames: u32,
-    /// Frames that may come at once.
+    /// Frames at once.
     pub frames_burst: u32,
-    /// Bytes in a second. 0: any number.
+    /// Bytes per second. 0: any number.
     pub bytes: u32,
-    /// Bytes that may come at once.
+    /// Bytes at once.
     pub bytes_burst: u32,
-    /// How long a client may stay over its limit. 0: for ever.
+    /// How long a client may exceed its pace. 0: for ever.
     pub patience: Duration,
 }
 
@@ -339,7 +340,7 @@ impl Default for PaceLimits {
     }
 }
 
-/// The networks that are exempt unless the operator says otherwise: this machine.
+/// Returns the networks that are exempt by default: this machine.
 fn loopback() -> Vec<IpNet> {
     vec![
         IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),

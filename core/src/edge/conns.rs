@@ -1,4 +1,4 @@
-//! The table of connections: what each waits for, who is to make room, and who has something for the adapter.
+//! The table of connections: what each waits for, which makes room, and which have something for the adapter.
 
 use core::mem;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::joins::Joins;
 use super::state::{Crowd, Joining, Stage, State, Step};
 use super::wait::{Slot, Wait, Waits};
 
-/// What the adapter names by a key may be gone; an index that the edge keeps is not.
+/// A key from the adapter may be of a connection that is gone; an index that the edge keeps may not.
 const LIVE: &str = "an index that the edge keeps means a connection that is in the table";
 
 /// All connections.
@@ -25,17 +25,17 @@ pub(super) struct Conns {
     slab: Slab<Conn>,
     waits: Waits,
     by_size: BySize<Conn>,
-    /// Those about which something changed. At most one entry for each.
+    /// Connections that have changed. Each is listed at most once.
     ready: VecDeque<ConnKey>,
-    /// Those that have not said what they want, as they came.
+    /// Connections that have not said what they want, in order of arrival.
     strangers: Lists<Conn, Arrival, 1>,
-    /// Half-open connections that say whose they are.
+    /// Half-open connections that have claimed a session.
     claimants: Claimants,
     /// Newcomers that wait for their turn.
     joins: Joins,
-    /// How many are half open.
+    /// The number of half-open connections.
     half_open: usize,
-    /// How many are in [`State::Closed`]: only there until the adapter has closed them.
+    /// The number of connections in [`State::Closed`], which exist only until the adapter has closed them.
     closed: usize,
 }
 
@@ -69,31 +69,31 @@ impl Conns {
 
     // ---- the table
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// How many are not established.
+    /// Returns the number of half-open connections.
     pub(super) fn half_open(&self) -> usize {
         self.half_open
     }
 
-    /// How many are established, or write the last of a session that was kicked.
+    /// Returns the number of connections that are established, or drain after a kick.
     pub(super) fn established(&self) -> usize {
         self.slab.len() - self.half_open - self.closed
     }
 
-    /// The connection that the adapter means, unless it is gone.
+    /// Returns the connection of a key from the adapter, unless it is gone.
     #[inline]
     pub(super) fn find(&self, key: ConnKey) -> Option<&Conn> {
         self.slab.find(key.0)
     }
 
-    /// The connection at an index that the edge keeps.
+    /// Returns the connection at an index that the edge keeps.
     ///
     /// # Panics
-    /// When there is none: whoever kept the index was not told that its connection is gone.
+    /// When there is none: the owner of the index was not told that its connection is gone.
     #[inline]
     #[track_caller]
     pub(super) fn live(&self, index: u32) -> &Conn {
@@ -107,18 +107,18 @@ impl Conns {
         self.slab.at_mut(index).expect(LIVE)
     }
 
-    /// The key of the connection at an index that the edge keeps.
+    /// Returns the key of the connection at an index that the edge keeps.
     #[track_caller]
     pub(super) fn key(&self, index: u32) -> ConnKey {
         ConnKey(self.slab.key_at(index).expect(LIVE))
     }
 
-    /// The first index in use from `index` on: a step of a walk during which connections may change.
+    /// Returns the first index in use from `index` on: one step of a walk during which connections may change.
     pub(super) fn next_from(&self, index: u32) -> Option<u32> {
         self.slab.next_from(index)
     }
 
-    /// A connection that is half open. `None` when there is no index left.
+    /// Adds a half-open connection. Returns `None` when there is no index left.
     pub(super) fn insert(&mut self, conn: Conn) -> Option<ConnKey> {
         let key = self.slab.insert(conn)?;
         self.half_open += 1;
@@ -126,7 +126,7 @@ impl Conns {
         Some(ConnKey(key))
     }
 
-    /// Takes the connection out of the table: its key is dead, and no index may mean it any more.
+    /// Removes the connection. Its key is dead, and no index may refer to it any more.
     pub(super) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
         let conn = self.live(index);
         if let State::Handshake(Step::Join(joining)) = conn.state() {
@@ -149,17 +149,17 @@ impl Conns {
 
     // ---- states
 
-    /// The connection at `index` is in `state` from `now` on: the one place in which a state changes, and with it what is counted and
-    /// what is waited for.
+    /// Changes the state of the connection at `index`. This is the only place in which a state changes, together with its counts and
+    /// timers.
     ///
     /// # Panics
-    /// When SPEC 8.2 has no way from its state to `state`.
+    /// When SPEC 8.2 has no transition from its state to `state`.
     #[track_caller]
     pub(super) fn enter(&mut self, index: u32, state: State, now: Time) {
         self.enter_from(index, now, |_| state);
     }
 
-    /// [`enter`](Self::enter) with a state that is made of the one before.
+    /// Like [`enter`](Self::enter), with a state derived from the previous one.
     #[track_caller]
     pub(super) fn enter_from(&mut self, index: u32, now: Time, make: impl FnOnce(State) -> State) {
         let conn = self.live_mut(index);
@@ -205,65 +205,65 @@ impl Conns {
 
     // ---- what they wait for
 
-    /// The connection at `index` waits for this from `now` on, whatever it waited for with the same timer.
+    /// Arms a wait of the connection at `index` from `now` on, replacing any other of the same timer.
     #[inline]
     pub(super) fn arm(&mut self, wait: Wait, index: u32, now: Time) {
         self.waits.arm(&mut self.slab, wait, index, now);
     }
 
-    /// The connection at `index` waits for nothing of this kind any more.
+    /// Disarms a timer of the connection at `index`.
     #[inline]
     pub(super) fn disarm(&mut self, slot: Slot, index: u32) {
         self.waits.disarm(&mut self.slab, slot, index);
     }
 
-    /// The connection at `index` waits for nothing any more.
+    /// Disarms all timers of the connection at `index`.
     pub(super) fn disarm_all(&mut self, index: u32) {
         for slot in [Slot::Step, Slot::Read, Slot::Write] {
             self.disarm(slot, index);
         }
     }
 
-    /// The connection that has waited for this for longest, and since when.
+    /// Returns the connection that has waited for this for longest, and since when.
     #[inline]
     pub(super) fn first(&self, wait: Wait) -> Option<(u32, Time)> {
         self.waits.first(wait)
     }
 
-    /// How many wait for this.
+    /// Returns the number of connections that wait for this.
     pub(super) fn waiting_for(&self, wait: Wait) -> usize {
         self.waits.len(wait)
     }
 
     // ---- who makes room
 
-    /// Half-open connections that have claimed nothing.
+    /// Returns the number of half-open connections that have claimed nothing.
     pub(super) fn newcomers(&self) -> usize {
         self.strangers.len(STRANGERS) + self.waits.len(Wait::Join)
     }
 
-    /// The newcomer that has not said what it wants for longest: who is silent on purpose is the oldest.
+    /// Returns the newcomer that has not said what it wants for longest: one that is silent on purpose becomes the oldest.
     pub(super) fn oldest_stranger(&self) -> Option<u32> {
         self.strangers.first(STRANGERS)
     }
 
-    /// Half-open connections that say whose they are.
+    /// Returns the half-open connections that have claimed a session.
     pub(super) fn claimants(&self) -> &Claimants {
         &self.claimants
     }
 
-    /// Newcomers that wait for their turn.
+    /// Returns the newcomers that wait for their turn.
     pub(super) fn joins(&self) -> &Joins {
         &self.joins
     }
 
-    /// What a newcomer of `source` waits with, from now on, for its turn to begin a session with this key.
+    /// Makes the newcomer at `index` of `source` wait for its turn to begin a session with this key. Returns its state.
     pub(super) fn joining(&mut self, index: u32, source: u32, key: PublicKey) -> State {
         let turn = self.joins.enter(source, index);
         State::Handshake(Step::Join(Box::new(Joining { key, source, turn })))
     }
 
-    /// Ends the wait of the newcomer whose turn it is: its index and its key. It is to leave [`Step::Join`] at once.
+    /// Ends the wait of the newcomer whose turn it is, and returns its index and key. It must leave [`Step::Join`] at once.
     pub(super) fn next_join(&mut self) -> Option<(u32, PublicKey)> {
         let index = self.joins.first()?;
         let State::Handshake(Step::Join(joining)) = self.slab.at(index).expect(LIVE).state() else {
@@ -273,7 +273,7 @@ impl Conns {
         Some((index, joining.key))
     }
 
-    /// The connection at `index` is counted among those of its state from now on.
+    /// Adds the connection at `index` to the counts of its state.
     fn join_crowd(&mut self, index: u32) {
         let conn = self.slab.at_mut(index).expect(LIVE);
         match conn.state() {
@@ -284,12 +284,12 @@ impl Conns {
             state if state.stage().crowd() == Crowd::Strangers => {
                 self.strangers.push_back(&mut self.slab, index, STRANGERS);
             }
-            // Who joins has got its turn with its state.
+            // A joining newcomer got its turn with its state.
             _ => {}
         }
     }
 
-    /// The connection at `index` is not counted any more among those of a state that it was in.
+    /// Removes the connection at `index` from the counts of a state that it was in.
     fn leave_crowd(&mut self, index: u32, crowd: Crowd) {
         match crowd {
             Crowd::Strangers => self.strangers.remove(&mut self.slab, index),
@@ -302,7 +302,7 @@ impl Conns {
         }
     }
 
-    /// Whether the claimant at `index` waits for its takeover.
+    /// Records whether the claimant at `index` waits for its takeover.
     fn set_waits(&mut self, index: u32, waits: bool) {
         let ticket = self.slab.at_mut(index).expect(LIVE).ticket();
         *ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
@@ -310,7 +310,7 @@ impl Conns {
 
     // ---- what they hold
 
-    /// What the connection at `index` holds may have changed.
+    /// Updates the account after a change of what the connection at `index` holds.
     #[inline]
     pub(super) fn recount(&mut self, index: u32, account: &mut Account) {
         let conn = self.live_mut(index);
@@ -321,21 +321,21 @@ impl Conns {
         }
     }
 
-    /// Apart from the rest: few reads end within a frame.
+    /// A separate function, as few reads end within a frame.
     #[inline(never)]
     fn resized(&mut self, index: u32, before: usize, after: usize, account: &mut Account) {
         account.replace(before, after);
         self.by_size.update(&mut self.slab, index, before, after);
     }
 
-    /// The class and the index of one that holds most, within a factor of two.
+    /// Returns the class and the index of a connection that holds most, within a factor of two.
     pub(super) fn largest(&self) -> Option<(u8, u32)> {
         self.by_size.largest()
     }
 
     // ---- who has something for the adapter
 
-    /// Something waits for the client at `index`: it is to be written. If that is `timed`, it must take something in time.
+    /// Lists the client at `index` for writing. If `timed`, it must take something before its write deadline.
     #[inline]
     pub(super) fn offer(&mut self, index: u32, timed: bool, now: Time) {
         let conn = self.live(index);
@@ -345,7 +345,7 @@ impl Conns {
         }
     }
 
-    /// Apart from the rest: few packets are the first that their client is to take.
+    /// A separate function, as few packets are the first that their client must take.
     #[inline(never)]
     fn offer_first(&mut self, index: u32, timed: bool, now: Time) {
         self.mark_ready(index);
@@ -354,13 +354,13 @@ impl Conns {
         }
     }
 
-    /// Whether anything changed that the adapter was not told.
+    /// Returns whether anything changed that the adapter was not told.
     #[inline]
     pub(super) fn is_any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Something about the connection at `index` changed.
+    /// Marks the connection at `index` as changed.
     #[inline]
     #[track_caller]
     pub(super) fn mark_ready(&mut self, index: u32) {
@@ -371,7 +371,7 @@ impl Conns {
         }
     }
 
-    /// The next one about which something changed.
+    /// Returns the next connection that has changed.
     #[inline]
     pub(super) fn pop_ready(&mut self) -> Option<ConnKey> {
         while let Some(key) = self.ready.pop_front() {
@@ -388,7 +388,7 @@ impl Conns {
 
     // ---- for checks
 
-    /// Panics unless its lists and counts agree.
+    /// Panics if its lists and counts are inconsistent.
     pub(super) fn audit(&self) {
         let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
         let in_crowd = |crowd| those(&|conn| conn.state().stage().crowd() == crowd);
@@ -436,18 +436,18 @@ impl Conns {
         );
     }
 
-    /// The connections by their indexes.
+    /// Returns the connections with their indexes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter()
     }
 
-    /// Places for which there is memory.
+    /// Returns the number of places for which there is memory.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.slab.capacity()
     }
 
-    /// Places of the ready list for which there is memory.
+    /// Returns the number of places of the ready list for which there is memory.
     #[cfg(test)]
     pub(super) fn ready_capacity(&self) -> usize {
         self.ready.capacity()

@@ -1,6 +1,6 @@
-//! What happened so far, as plain numbers.
+//! Counters and gauges of an edge.
 
-/// An enum of reasons, each with its name; the order is the one in which [`Counters`] counts them.
+/// Declares an enum of reasons with their names, in the order in which [`Counters`] counts them.
 macro_rules! reasons {
     (
         $(#[$about:meta])*
@@ -13,7 +13,7 @@ macro_rules! reasons {
             /// All reasons, in the order in which they are counted.
             pub const ALL: [$Reason; [$( $name ),+].len()] = [$( $Reason::$Variant ),+];
 
-            /// The reason in small letters, as a label of a metric: `send_queue_full`.
+            /// Returns the reason in snake case, as a label of a metric: `send_queue_full`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $( $Reason::$Variant => $name, )+ }
@@ -28,26 +28,26 @@ reasons! {
     pub enum EndReason {
         /// Its client stayed away longer than `stale_timeout`.
         Expired = "expired",
-        /// Its client was away, and one packet more than the bounds allow came for it.
+        /// Its client was away, and a packet arrived beyond the bounds.
         MissedPacketsFull = "missed_packets_full",
-        /// Its client is away, nothing is kept for such clients, and something was to be.
+        /// Its client was away, nothing is kept for such clients, and a packet arrived.
         ClientAway = "client_away",
-        /// One packet more than the bounds allow waited for its connected client.
+        /// A packet beyond the bounds arrived for its connected client.
         SendQueueFull = "send_queue_full",
         /// Its client took nothing for `write_timeout`.
         WriteTimedOut = "write_timed_out",
-        /// The backend said so.
+        /// The backend kicked it.
         Kicked = "kicked",
         /// More clients than `max_stale_clients` were away, or more of its source than `sources.stale_sessions` and
         /// `sources.wide_stale_sessions` allow.
         TooManyStale = "too_many_stale",
-        /// The machine holds nearly as much as it may, and this session held most.
+        /// The machine held nearly as much memory as it may, and this session held most.
         MemoryLimit = "memory_limit",
     }
 }
 
 impl EndReason {
-    /// The text for the backend.
+    /// Returns the text for the backend.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -63,95 +63,95 @@ impl EndReason {
     }
 }
 
-/// What the backend reads after 0x01 when it names an id that means nothing.
+/// What the backend reads after 0x01 when it names an unknown id.
 pub const UNKNOWN_CLIENT: &str = "unknown client";
 
 reasons! {
     /// Why a connection was closed by the edge.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum CloseReason {
-        /// A frame longer than its bound.
+        /// A frame exceeded its limit.
         FrameTooLong = "frame_too_long",
-        /// A handshake packet that does not decode, or not at this step.
+        /// A handshake packet did not decode, or came out of turn.
         BadHandshake = "bad_handshake",
         /// Another protocol version than 2.
         BadVersion = "bad_version",
         /// A public key that is not a point on the curve.
         BadKey = "bad_key",
-        /// A claim that was not proven: unknown id, wrong answer.
+        /// A claim was not proven: unknown id or wrong response.
         BadProof = "bad_proof",
-        /// A claim of a session that ended or expired before the proof was there.
+        /// A claimed session ended or expired before the proof arrived.
         ClaimLapsed = "claim_lapsed",
-        /// What stands before its first packet is no PROXY header.
+        /// It did not begin with a valid PROXY header.
         BadProxyHeader = "bad_proxy_header",
-        /// Its source is beyond a limit: the one that its PROXY header gave, or that of a newcomer where penalties act. Counted in
-        /// [`Counters::rejected`] as well.
+        /// Its source exceeded a limit: the source in its PROXY header, or that of a newcomer while penalties act. Also counted in
+        /// [`Counters::rejected`].
         Rejected = "rejected",
-        /// Not established in time.
+        /// Its handshake was not complete in time.
         HandshakeTimeout = "handshake_timeout",
-        /// Not established in time, and it was the edge that let it wait: for its takeover, or for its turn to join.
+        /// Its handshake was not complete in time because the edge made it wait: for its takeover, or for its turn to join.
         KeptWaiting = "kept_waiting",
-        /// A frame took too long from its first byte to its last.
+        /// A frame took too long from its first to its last byte.
         FrameTimeout = "frame_timeout",
-        /// It said nothing for too long.
+        /// It was silent for too long.
         IdleTimeout = "idle_timeout",
-        /// It sent faster than it may for too long.
+        /// It exceeded its pace for too long.
         TooFast = "too_fast",
-        /// Its session goes on at a newer connection.
+        /// Its session moved to a newer connection.
         Replaced = "replaced",
         /// Its session ended.
         SessionEnded = "session_ended",
         /// No more sessions can be kept.
         TooManySessions = "too_many_sessions",
-        /// As many connections as `max_connections` allows: a newcomer found only places that are kept for those who come back, or a
-        /// newer connection needed its place.
+        /// `max_connections` was reached: a newcomer found only places reserved for clients that come back, or a newer connection needed
+        /// its place.
         TooManyConnections = "too_many_connections",
-        /// The machine holds nearly as much as it may.
+        /// The machine held nearly as much memory as it may.
         Memory = "memory",
-        /// A newer one needed its place: it had been silent for longest, or its source claimed most.
+        /// A newer connection needed its place: it had been silent for longest, or its source had the most claims.
         MadeRoom = "made_room",
-        /// The edge shuts down.
+        /// The edge was shutting down.
         Shutdown = "shutdown",
     }
 }
 
 reasons! {
-    /// Why a new connection is not taken.
+    /// Why a new connection was rejected.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
     pub enum Rejected {
-        /// The edge shuts down.
+        /// The edge was shutting down.
         #[error("shutting down")]
         Shutdown = "shutdown",
-        /// A PROXY header is required, and the peer is none of the proxies that are trusted.
+        /// A PROXY header is required, and the peer is not a trusted proxy.
         #[error("not a trusted proxy")]
         UntrustedProxy = "untrusted_proxy",
-        /// `max_connections` are there, and none of them can make room.
+        /// `max_connections` was reached, and none could make room.
         #[error("too many connections")]
         TooManyConnections = "too_many_connections",
-        /// More than `accept_rate` came.
+        /// `accept_rate` was exceeded.
         #[error("too many new connections a second")]
         TooFast = "too_fast",
-        /// `sources.connections` are there from its source, or `sources.wide_connections` from a wider one.
+        /// `sources.connections` was reached for its source, or `sources.wide_connections` for a wider one.
         #[error("too many connections from one source")]
         SourceTooMany = "source_too_many",
-        /// More than `sources.rate` came from its source, or more than `sources.wide_rate` from a wider one.
+        /// `sources.rate` was exceeded for its source, or `sources.wide_rate` for a wider one.
         #[error("too many new connections a second from one source")]
         SourceTooFast = "source_too_fast",
-        /// Its source sent too much nonsense lately, and a session began from there just now.
+        /// Its source is under penalty, and a session had just begun from there.
         #[error("the source is in the penalty box")]
         SourcePenalty = "source_penalty",
-        /// `max_half_open` are not established yet, and none of them can make room: between shards, or only reported.
+        /// `max_half_open` was reached, and none could make room: between shards, or if the limit is only reported.
         #[error("too many connections that are not established yet")]
         TooManyHalfOpen = "too_many_half_open",
     }
 }
 
-/// Sums since the start of the run, and what is there now. Sums never go down.
+/// Counters since the start of the run. They never decrease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connections taken.
+    /// Connections accepted.
     pub accepted: u64,
-    /// Connections beyond a limit, by [`Rejected::ALL`]; where the limit is only reported, they were taken all the same.
+    /// Connections beyond a limit, by [`Rejected::ALL`]. If the limit is only reported, they were accepted nevertheless.
     pub rejected: [u64; Rejected::ALL.len()],
     /// Connections closed by the edge, by [`CloseReason::ALL`].
     pub closed: [u64; CloseReason::ALL.len()],
@@ -163,7 +163,7 @@ pub struct Counters {
     pub challenges: u64,
     /// Reconnects completed, takeovers included.
     pub resumed: u64,
-    /// Reconnects that took the session from a connection that still looked alive.
+    /// Resumes of a session whose connection still looked alive.
     pub takeovers: u64,
     /// Claims handed to another shard with their connections.
     pub handed_over: u64,
@@ -175,7 +175,7 @@ pub struct Counters {
     pub client_bytes_in: u64,
     /// Bytes written to clients.
     pub client_bytes_out: u64,
-    /// Times that a client sent faster than it may.
+    /// Times that a client exceeded its pace.
     pub paced: u64,
     /// Newcomers that waited because many clients came back.
     pub joins_paced: u64,
@@ -183,9 +183,9 @@ pub struct Counters {
     pub packets_up: u64,
     /// Packets from the backend put into a client's queue.
     pub packets_down: u64,
-    /// Packets from the backend for an id that means nothing.
+    /// Packets from the backend for an unknown id.
     pub unknown_client: u64,
-    /// Packets of the backend's that say nothing sensible: too short, unknown or misplaced flag, a kick with data.
+    /// Malformed packets from the backend: too short, unknown or misplaced flag, a kick with data.
     pub malformed_down: u64,
     /// Times that more than 95 % of `max_memory_bytes` was held.
     pub memory_over: u64,
@@ -193,7 +193,7 @@ pub struct Counters {
     pub link_up: u64,
     /// Times that the link was lost or an attempt failed.
     pub link_down: u64,
-    /// Times that the link was given up for what came on it: framing was lost, or the peer is no backend.
+    /// Times that the link was reset for its content: framing was lost, or the peer is no backend.
     pub link_violations: u64,
     /// Bytes read from the backend.
     pub link_bytes_in: u64,
@@ -202,9 +202,9 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Adds what another shard, or the trunk, counted.
+    /// Adds the counters of another shard, or of the trunk.
     pub fn add(&mut self, other: &Counters) {
-        // Taken apart, so that a number that is added to the struct is not forgotten here.
+        // Destructured, so that a number added to the struct is not forgotten here.
         let Counters {
             accepted,
             rejected,
@@ -269,7 +269,7 @@ impl Counters {
     }
 }
 
-/// What is there at this moment.
+/// The state at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     /// Connections, in any state.
@@ -278,11 +278,11 @@ pub struct Gauges {
     pub half_open: usize,
     /// Sources remembered.
     pub sources: usize,
-    /// Sessions, connected or away, and ended ones whose last words still wait for the backend.
+    /// Sessions, attached or away, and ended ones whose final notices still wait for the backend.
     pub sessions: usize,
-    /// Those of the sessions whose client is away.
+    /// Sessions that are away.
     pub stale: usize,
-    /// Those that have ended and whose last words still wait for the backend.
+    /// Ended sessions whose final notices still wait for the backend.
     pub ending: usize,
     /// Clients that wait for room on the link.
     pub waiting: usize,
@@ -294,12 +294,12 @@ pub struct Gauges {
     pub held_bytes: usize,
     /// Whether the link is up.
     pub link_is_up: bool,
-    /// Whether the last link that ended showed that another program than a backend is there, and nothing has shown otherwise since.
+    /// Whether the last link that ended showed that another program is at the backend's address, and nothing has shown otherwise since.
     pub link_is_doubted: bool,
 }
 
 impl Gauges {
-    /// Adds what is at another shard, or at the trunk. There is a backend if anybody has it.
+    /// Adds the gauges of another shard, or of the trunk. There is a backend if any of them has one.
     pub fn add(&mut self, other: &Gauges) {
         let Gauges {
             connections,
@@ -329,7 +329,7 @@ impl Gauges {
         self.link_is_doubted |= link_is_doubted;
     }
 
-    /// Whether there is a backend, as far as is known.
+    /// Returns whether there is a backend, as far as is known.
     #[must_use]
     pub fn has_backend(&self) -> bool {
         self.link_is_up && !self.link_is_doubted

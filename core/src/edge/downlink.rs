@@ -1,6 +1,6 @@
 //! Backend → clients (SPEC 7, 10.2, 10.3).
 //!
-//! The link is never held up for one client: a client whose queue is full loses its session, nobody else notices.
+//! The link never waits for one client: a client whose queue is full loses its session, and nobody else is affected.
 
 use core::mem;
 
@@ -18,16 +18,16 @@ use super::table::slab::room_to_keep;
 use super::trunk::RELEASED;
 use super::wait::{Slot, Wait};
 
-/// What became of a packet of the backend's.
+/// The result of a packet from the backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// It is in its session's queue, and that is all.
+    /// It was queued for its session, and nothing else happened.
     Queued,
     /// Anything else.
     Other,
 }
 
-/// Memory of queues that ran empty, for the next ones that fill: no allocation per packet, none kept by the idle.
+/// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spare {
     buffers: Vec<Vec<u8>>,
@@ -35,9 +35,9 @@ pub(super) struct Spare {
     bytes: usize,
 }
 
-/// All spare memory together.
+/// The maximum of all spare memory.
 const MAX_SPARE_BYTES: usize = 4 << 20;
-/// The largest buffer kept.
+/// The largest buffer that is kept.
 const MAX_SPARE_BUFFER_BYTES: usize = 128 * 1024;
 
 impl Spare {
@@ -55,7 +55,7 @@ impl Spare {
         }
     }
 
-    /// No more of them than there are connections, which is who fills queues.
+    /// Keeps at most as many buffers as there are connections, which are what fills queues.
     pub(super) fn keep_at_most(&mut self, buffers: usize) {
         while self.buffers.len() > buffers {
             self.take();
@@ -67,16 +67,16 @@ impl Spare {
 }
 
 impl Edge {
-    /// Bytes from the backend.
+    /// Handles bytes from the backend.
     pub(super) fn handle_backend_bytes(&mut self, now: Time, bytes: &[u8]) {
-        // A frame is an id and a flag longer than the largest packet. `u32::MAX` stands for "no bound but the format's".
+        // A frame is an id and a flag plus the largest packet. `u32::MAX` means no limit but the format's.
         let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
         let max_body = self.config.master.max_frame_bytes.saturating_add(tag_bytes);
-        // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
+        // The reader is taken out so that a body can be borrowed from it while the machine handles it.
         let mut reader = mem::take(&mut self.link.reader);
         self.link.handle_bytes(bytes);
         let mut input = bytes;
-        // Packets into queues add no more than what was read. Whatever else happens may, and is followed by another look.
+        // Queued packets add no more than what was read. Anything else may add more, and is followed by another check.
         let mut calm = self.is_calm_for(reader.buffered_bytes() + input.len());
         loop {
             match reader.next_frame(&mut input, max_body) {
@@ -102,7 +102,7 @@ impl Edge {
         self.relieve(now);
     }
 
-    /// `calm`: with this packet in a queue no bound of memory is near (SPEC 10.5).
+    /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
     #[inline]
     fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
         match Tagged::decode(body) {
@@ -128,13 +128,13 @@ impl Edge {
             {
                 self.counters.malformed_down += 1;
             }
-            // The trunk passes on no such frame of the backend's.
+            // The trunk passes on no such frame from the backend.
             _ => self.link.released = true,
         }
         Outcome::Other
     }
 
-    /// A packet for one client goes into its session's queue, or ends the session.
+    /// Queues a packet for one client, or ends its session.
     #[inline]
     fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
         let Some(index) = self.sessions.lookup(id) else {
@@ -174,7 +174,7 @@ impl Edge {
         {
             queue.adopt(buffer);
         }
-        // The link's bound on a body is a u32, and this is a part of one.
+        // The link's limit on a body is a u32, and this is a part of one.
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         queue.push_frame(&length.to_le_bytes(), data);
         session.exchanged = true;
@@ -192,14 +192,14 @@ impl Edge {
         Outcome::Queued
     }
 
-    /// Something waits for the client at `index`: it is to be written, and must take something in time.
+    /// Lists the client at `index` for writing, with a write deadline.
     #[inline]
     pub(super) fn watch_writes(&mut self, now: Time, index: u32) {
         let timed = !self.config.clients.write_timeout.is_zero();
         self.conns.offer(index, timed, now);
     }
 
-    /// The client at `index` took `bytes` bytes.
+    /// Handles that the client at `index` took `bytes` bytes.
     #[inline]
     pub(super) fn written(&mut self, now: Time, index: u32, bytes: usize) {
         let mut conn = self.conns.live_mut(index);
@@ -229,13 +229,13 @@ impl Edge {
         }
     }
 
-    /// The client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
+    /// Handles that the client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
     #[inline]
     fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
         let entry = self.sessions.live_mut(session);
         let queue = &mut entry.queue;
         let before = queue.held_bytes();
-        // An adapter that says more than was offered has a bug; what was offered is all that can be gone.
+        // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
         queue.advance_keeping(bytes.min(queue.bytes()), MAX_SPARE_BUFFER_BYTES);
         let gone = before - queue.held_bytes();
         let drained = queue.is_empty();
@@ -250,7 +250,7 @@ impl Edge {
         }
     }
 
-    /// The client at `index` took something, and is to take more.
+    /// Restarts the write deadline of the client at `index`, which took something and has more to take.
     #[inline]
     fn renew_write_deadline(&mut self, now: Time, index: u32) {
         if self.conns.live(index).waits_for(Wait::Write) {

@@ -14,7 +14,7 @@ use super::shares::Bound;
 use super::state::{Stage, State, Step};
 
 impl Edge {
-    /// The edge ends the connection at `index`; a session that it is the connection of is kept.
+    /// Ends the connection at `index` on the edge's initiative. A session attached to it is kept.
     pub(super) fn close_conn(
         &mut self,
         now: Time,
@@ -32,7 +32,7 @@ impl Edge {
         self.begin_closing(now, index, kind, reason);
     }
 
-    /// The connection at `index` is the connection of no session any more: the adapter is to close it.
+    /// Detaches the connection at `index` from any session, and asks the adapter to close it.
     fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
         let conn = self.conns.live(index);
         if conn.state().stage() == Stage::Closed {
@@ -55,7 +55,7 @@ impl Edge {
         self.conns.mark_ready(index);
     }
 
-    /// The transport of the connection at `index` is gone: nothing of it remains, a session that it is the connection of is kept.
+    /// Removes the connection at `index`, whose transport is gone. A session attached to it is kept.
     pub(super) fn remove_conn(&mut self, now: Time, index: u32) {
         if let Some(session) = self.conns.live(index).session() {
             self.detach(now, index, session);
@@ -65,14 +65,14 @@ impl Edge {
         self.spare.keep_at_most(self.conns.len());
     }
 
-    /// The session's client is away from now on, if it may be.
+    /// Makes the session go away, if it may be away.
     fn detach(&mut self, now: Time, index: u32, session: u32) {
         self.keep_held_frames(index, session);
         let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
         let limits = &self.config.limits;
         let entry = self.sessions.live_mut(session);
-        // What was half-written is sent again whole.
+        // A half-written packet is sent again in full.
         entry.queue.rewind();
         let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
         self.counters.dropped += 1;
@@ -106,7 +106,7 @@ impl Edge {
         }
     }
 
-    /// The session is not away any more: its client is back, or it ends.
+    /// Ends the absence of a session: it is resumed, or it ends.
     pub(super) fn end_absence(&mut self, now: Time, session: u32) {
         let sources = |admission| self.sources.lock().chain(admission);
         if let Some(admission) = self.sessions.end_absence(session, sources) {
@@ -114,14 +114,15 @@ impl Edge {
         }
     }
 
-    /// A newer connection was proven to be the session's client: the old one ends, all that it had not taken goes to the new one.
+    /// Replaces the connection of a session by a newer one that has proven itself. Everything that the old one had not taken goes to the
+    /// new one.
     pub(super) fn replace_conn(&mut self, now: Time, old: u32, session: u32) {
         self.keep_held_frames(old, session);
         self.sessions.live_mut(session).queue.rewind();
         self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
     }
 
-    /// The session ends for good: its id means nothing from now on, and the backend hears why, once, after all that the client said.
+    /// Ends the session for good. Its id is spent, and the backend is told the reason once, after everything that the client sent.
     pub(super) fn end_session(&mut self, now: Time, session: u32, reason: EndReason) {
         let entry = self.sessions.live(session);
         let (id, place) = (entry.id, entry.place);
@@ -160,7 +161,7 @@ impl Edge {
             self.conns.recount(index, &mut self.account);
             self.conns.mark_ready(index);
         } else {
-            // Who was told to go may hear all that was sent; who takes nothing is not waited for.
+            // A kicked client may still read everything that was sent; one that takes nothing is not waited for.
             let kind = if reason == EndReason::Kicked {
                 CloseKind::Graceful
             } else {
@@ -170,8 +171,8 @@ impl Edge {
         }
     }
 
-    /// A client that lost its session over a short drop is what this edge is there to prevent. The first one names the key
-    /// that allows it; the counters have the rest.
+    /// Warns once that a client lost its session over a short drop, which this edge is meant to prevent. The warning names the key that
+    /// allows it; the counters have the rest.
     fn warn_of_first(&self, reason: EndReason) {
         if self.counters.ended.get(reason as usize) != Some(&1) {
             return;
@@ -192,17 +193,17 @@ impl Edge {
         }
     }
 
-    /// A kicked client took all that was queued for it.
+    /// Handles that a kicked client took everything that was queued for it.
     pub(super) fn finish_draining(&mut self, now: Time, index: u32) {
         self.begin_closing(now, index, CloseKind::Graceful, CloseReason::SessionEnded);
     }
 
-    /// A kicked client did not take what was queued for it in time.
+    /// Handles that a kicked client did not take what was queued for it in time.
     pub(super) fn abort_draining(&mut self, now: Time, index: u32) {
         self.begin_closing(now, index, CloseKind::Abort, CloseReason::SessionEnded);
     }
 
-    /// How the adapter is to close a connection that is still there when the edge has ended.
+    /// Returns how the adapter must close a connection that still exists when the edge has ended.
     #[must_use]
     pub fn client_end(&self, conn: ConnKey) -> CloseKind {
         match self.conns.find(conn) {
@@ -211,7 +212,7 @@ impl Edge {
         }
     }
 
-    /// A shutdown has nothing to hand over to who is not established.
+    /// Closes half-open connections: a shutdown has nothing to hand over to them.
     pub(super) fn close_half_open(&mut self, now: Time) {
         let mut from = 0;
         while let Some(index) = self.conns.next_from(from) {
@@ -223,12 +224,12 @@ impl Edge {
     }
 }
 
-/// Whether the client would take an orderly end of `conn` for a refusal that is not meant (SPEC 4.5(d)): it may have sent its response,
-/// and the edge's Ping is not written.
+/// Returns whether the client would mistake an orderly end of `conn` for a refusal (SPEC 4.5(d)): it may have sent its response, and the
+/// edge's Ping is not written yet.
 fn is_mistaken_for_refusal(conn: &Conn, reason: CloseReason) -> bool {
     match conn.state() {
         State::Handshake(Step::Response(_) | Step::Wait(_)) => reason == CloseReason::Shutdown,
-        // A session that has ended is gone, and its client may hear that.
+        // A session that has ended is gone, and its client may learn that.
         State::Handshake(Step::Ping { .. }) => reason != CloseReason::SessionEnded,
         State::Established { .. } => !conn.control().is_empty(),
         State::Handshake(_) | State::Draining(_) | State::Closed(_) => false,

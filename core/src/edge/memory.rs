@@ -1,4 +1,4 @@
-//! What happens when memory is short (SPEC 10.5).
+//! Handles memory pressure (SPEC 10.5).
 
 use crate::time::Time;
 
@@ -8,17 +8,17 @@ use super::config::Enforce;
 use super::conn::CloseKind;
 use super::counters::{CloseReason, EndReason};
 
-/// What a connection or a session takes with all that belongs to it, the adapter's part included: measured, and rounded up.
+/// The memory of a connection or a session with everything that belongs to it, including the adapter's part: measured, and rounded up.
 const EACH_BYTES: usize = 1024;
 
 impl Edge {
-    /// About how much memory it has in use: for those who want to know when that has become much less. Constant time.
+    /// Returns an estimate of the memory in use, for callers that need to know when it has shrunk a lot. Takes constant time.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
         self.held_bytes() + (self.conns.len() + self.sessions.len()) * EACH_BYTES
     }
 
-    /// Bytes that wait, anywhere in the machine.
+    /// Returns the bytes that wait anywhere in the machine.
     #[inline]
     #[must_use]
     pub(super) fn held_bytes(&self) -> usize {
@@ -47,7 +47,7 @@ impl Edge {
         }
     }
 
-    /// Whether nothing that depends on the pressure can happen while no more than `bytes` are added to what is held.
+    /// Returns whether nothing that depends on the pressure can happen while at most `bytes` are added.
     #[inline]
     pub(super) fn is_calm_for(&self, bytes: usize) -> bool {
         let held_bytes = self.held_bytes().saturating_add(bytes);
@@ -55,13 +55,13 @@ impl Edge {
             || self.account.level(held_bytes, &self.shares) == Pressure::None
     }
 
-    /// What becomes of the byte bounds of clients now; asked once for all bounds that a packet meets.
+    /// Returns the scale of clients' byte bounds now. Evaluated once for all bounds that a packet meets.
     #[inline]
     pub(super) fn squeeze(&self) -> impl Fn(usize) -> usize + use<> {
         squeezed_by(self.pressure())
     }
 
-    /// From 95 % on the largest fail until there is room again. Each step frees at least half of what the largest one holds.
+    /// From 95 % ends the largest holders until there is room again. Each step frees at least half of what the largest one holds.
     #[inline]
     pub(super) fn relieve(&mut self, now: Time) {
         if !self.account.is_calm(self.held_bytes()) {
@@ -81,7 +81,7 @@ impl Edge {
         while self.pressure() == Pressure::Over {
             self.counters.memory_over += 1;
             match (self.conns.largest(), self.sessions.largest()) {
-                // A session's queue can be told to the backend; of equals it goes first.
+                // The backend can be told about a session's queue, so among equals it goes first.
                 (Some((class, index)), other) if other.is_none_or(|(theirs, _)| class > theirs) => {
                     self.close_conn(now, index, CloseKind::Abort, CloseReason::Memory);
                 }
@@ -90,13 +90,14 @@ impl Edge {
                         return;
                     }
                 }
-                // What is left is the link's, which has a bound of its own, and crumbs.
+                // The rest is the link's, which has a bound of its own, and crumbs.
                 _ => return,
             }
         }
     }
 
-    /// False when nothing could be freed: the session has ended before, and what it holds are its last words.
+    /// Ends the session at `index` to free memory. Returns false if nothing could be freed, because it had already ended and holds only
+    /// final notices.
     fn end_session_for_memory(&mut self, now: Time, index: u32) -> bool {
         let before = self.held_bytes();
         self.end_session(now, index, EndReason::MemoryLimit);
@@ -106,7 +107,7 @@ impl Edge {
 
 #[cfg(test)]
 impl Edge {
-    /// Places of connections, sessions, sources and lists for which there is memory.
+    /// Returns the numbers of connections, sessions, sources and list places for which there is memory.
     pub(super) fn table_capacities(&self) -> [usize; 5] {
         [
             self.conns.capacity(),

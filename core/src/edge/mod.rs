@@ -1,27 +1,27 @@
 //! The edge: many client connections become one framed stream to the backend (SPEC.txt).
 //!
-//! [`Edge`] is a pure state machine. It owns no socket, clock, thread or source of randomness: the adapter tells it what happened,
-//! with the time, and asks what is to be done.
+//! [`Edge`] is a pure state machine. It owns no socket, clock, thread or source of randomness: the adapter tells it what happened, with the
+//! time, and asks what to do.
 //!
-//! | file | what stands there |
+//! | file | contents |
 //! | --- | --- |
-//! | `mod.rs` | the machine's face towards its adapter |
+//! | `mod.rs` | the machine's interface to its adapter |
 //! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
-//! | `conns.rs`, `state.rs`, `wait.rs` | the table of connections, how they go from state to state, and what they wait for |
-//! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | who is let in |
+//! | `conns.rs`, `state.rs`, `wait.rs` | the table of connections, their state transitions, and what they wait for |
+//! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | admission |
 //! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
-//! | `account.rs`, `by_size.rs`, `memory.rs` | the account of what waits, and who makes room when memory is short |
+//! | `account.rs`, `by_size.rs`, `memory.rs` | the memory account, and what makes room when memory is short |
 //! | `line.rs`, `uplink.rs` | clients → backend, waiting for room |
 //! | `downlink.rs` | backend → clients |
 //! | `ending.rs` | how connections and sessions end |
-//! | `joins.rs` | whose turn it is to begin while many come back |
-//! | `absent.rs` | which session that is away makes room |
+//! | `joins.rs` | the turns of newcomers while many clients come back |
+//! | `absent.rs` | sessions that are away, and which of them makes room |
 //! | `timeouts.rs` | deadlines |
 //! | `trunk.rs` | one link to the backend for several shards |
-//! | `proxy/` | headers of proxies before the listener |
-//! | `table/` | data structures that know nobody |
-//! | `reconfigure.rs` | another configuration while it runs |
-//! | `audit.rs`, `noticeable.rs` | for tests: whether all counts agree, and what others could notice of a session |
+//! | `proxy/` | PROXY headers in front of connections |
+//! | `table/` | data structures that depend on nothing of the edge |
+//! | `reconfigure.rs` | a change of configuration while it runs |
+//! | `audit.rs`, `noticeable.rs` | for tests: whether all counts agree, and what others can observe of a session |
 
 mod absent;
 mod account;
@@ -96,14 +96,14 @@ use sources::SharedSources;
 use state::{State, Step};
 use wait::Wait;
 
-/// How many bytes an established client may hand over in one go: the fairness between clients that are all ready.
+/// The maximum number of bytes that an established client hands over at a time, for fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How many bytes are read of a client that has ended its direction though its session waits for room: what a system holds for us of one
-/// connection, unless it is told to hold more.
+/// The maximum number of bytes read from a client that has closed its direction while its session waits for room: what a system holds for
+/// one connection, unless it is configured to hold more.
 pub const LAST_READ_BYTES: usize = 512 * 1024;
 
-/// The same for a client whose pace is limited: small, so that what it owes after one read stays small.
+/// The same for a client whose pace is limited: small, so that its debt after one read stays small.
 const PACED_READ_BYTES: usize = 4 * 1024;
 
 /// The edge machine of one shard.
@@ -111,21 +111,21 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 /// # Contract
 ///
 /// - Every `handle_*` takes the time. Time never goes back: an earlier time counts as the latest one seen.
-/// - After any `handle_*` the adapter takes [`poll_client`](Edge::poll_client) until it is empty, and for each connection writes
+/// - After any `handle_*` the adapter calls [`poll_client`](Edge::poll_client) until it is empty. For each connection it writes
 ///   [`client_output`](Edge::client_output), reads again if [`read_budget`](Edge::read_budget) allows, and closes it if
-///   [`client_close`](Edge::client_close) says so. A connection is handed out once, until something about it changes again.
-/// - It writes [`link_output`](HasLink::link_output) when the link takes bytes, as much as it takes, and looks at
-///   [`link_wants_connect`](HasLink::link_wants_connect) and [`link_wants_close`](HasLink::link_wants_close) once a turn.
+///   [`client_close`](Edge::client_close) says so. A connection is returned once until something about it changes again.
+/// - It writes as much of [`link_output`](HasLink::link_output) as the link takes, and checks
+///   [`link_wants_connect`](HasLink::link_wants_connect) and [`link_wants_close`](HasLink::link_wants_close) once per turn.
 /// - It calls [`handle_timeout`](Edge::handle_timeout) at [`poll_timeout`](Edge::poll_timeout) or soon after.
 /// - A call that is not due, and a [`ConnKey`] whose connection is gone, are harmless.
-/// - Backpressure: what the adapter does not write stays here within the bounds of the configuration, and what the machine does not
-///   want to read stays with the kernel and so with the peer.
+/// - Backpressure: what the adapter does not write stays here within the configured bounds, and what the machine does not want to read
+///   stays with the kernel and so with the peer.
 ///
-/// Output is lent, not filled into the caller's buffer: a stream takes any part of it, and what it did not take must stay in order
-/// and be sent again whole on another connection. So the queue is the one copy of a payload.
+/// Output is lent, not copied into the caller's buffer. A stream takes any part of it, and the rest must stay in order and may have to be
+/// sent again in full on another connection. So the queue is the only copy of a payload.
 ///
-/// A clone has the same secrets and draws the same ids, nonces and challenges, and it shares the table of sources: it is for looking at
-/// what could happen next, as a model checker does, and never to serve beside the original.
+/// A clone has the same secrets and draws the same ids, nonces and challenges, and it shares the table of sources. It is meant for
+/// exploring what could happen next, as a model checker does, and must never serve next to the original.
 #[derive(Clone, Debug)]
 pub struct Edge {
     config: EdgeConfig,
@@ -152,8 +152,8 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// A machine with nothing in it. `keys` is the edge's identity towards its clients and must outlive every session; `seed` is the
-    /// source of all its randomness and must be secret and different at every start.
+    /// Creates an empty machine. `keys` is the edge's identity for its clients and must outlive every session. `seed` is the source of all
+    /// its randomness, and must be secret and different at every start.
     #[must_use]
     pub fn new(config: EdgeConfig, keys: KeyPair, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha20Rng::from_seed(seed);
@@ -195,8 +195,7 @@ impl Edge {
         }
     }
 
-    /// The same, as one more shard of the process that `first` is a shard of: they share the table of sources, and the bounds on all
-    /// clients together.
+    /// Creates another shard of the process of `first`: they share the table of sources, and the bounds on all clients together.
     #[must_use]
     pub fn beside(first: &Edge, config: EdgeConfig, seed: [u8; 32]) -> Self {
         Edge {
@@ -208,10 +207,11 @@ impl Edge {
 
     // ---- client connections
 
-    /// A client, or the proxy before it, connected from `peer`. On `Err` the adapter drops the socket; nothing remains here.
+    /// Handles that a client, or the proxy in front of it, connected from `peer`. On `Err` the adapter drops the socket, and the machine
+    /// keeps nothing.
     ///
     /// # Errors
-    /// When a limit on connections is reached, `peer` is not a proxy that is trusted where one must be, or the edge shuts down.
+    /// When a limit on connections is reached, `peer` must be a trusted proxy and is not, or the edge is shutting down.
     pub fn handle_accepted(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
         let admitted = self.admit(now, peer);
@@ -219,7 +219,7 @@ impl Edge {
         admitted
     }
 
-    /// How many bytes to read from this client at most now. 0: do not read it until it is handed out again.
+    /// Returns the maximum number of bytes to read from this client now. 0: do not read it until it is returned again.
     #[inline]
     #[must_use]
     pub fn read_budget(&self, conn: ConnKey) -> usize {
@@ -228,7 +228,7 @@ impl Edge {
         };
         match conn.state() {
             _ if self.shutdown_at.is_some() => 0,
-            // Its pace.
+            // It exceeded its pace.
             State::Established { .. } if conn.waits_for(Wait::Pace) => 0,
             State::Established { session } if self.sessions.live(*session).waiting => {
                 conn.last_read().min(READ_BYTES)
@@ -241,15 +241,15 @@ impl Edge {
                 .limits
                 .handshake_max_bytes
                 .saturating_sub(conn.taken_bytes())
-                // Beyond it only where it was larger once: the next byte is what closes it.
+                // Above the limit only if that was larger before: the next byte closes the connection.
                 .max(1),
-            // It is read on so that its end is seen; what it says is thrown away.
+            // It is still read, so that its end is seen, and its bytes are discarded.
             State::Draining(_) => READ_BYTES,
             State::Closed(_) => 0,
         }
     }
 
-    /// The client sent `bytes`.
+    /// Handles `bytes` from the client.
     pub fn handle_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
         let now = self.advance(now);
         let Some(connection) = self.conns.find(conn) else {
@@ -272,9 +272,9 @@ impl Edge {
         self.settle();
     }
 
-    /// The client has ended its direction, behind bytes that were not read since its [`read_budget`](Edge::read_budget) is 0. If that is
-    /// for want of room on the link, what is left is read now, up to [`LAST_READ_BYTES`], and stays in its session's line: the connection
-    /// is not held until there is room (SPEC 10.4(f)).
+    /// Handles that the client has closed its direction, behind bytes that were not read because its [`read_budget`](Edge::read_budget) is
+    /// 0. If the reason is a lack of room on the link, the rest is read now, up to [`LAST_READ_BYTES`], and stays in its session's line:
+    /// the connection is not kept until there is room (SPEC 10.4(f)).
     pub fn handle_client_ending(&mut self, now: Time, conn: ConnKey) {
         self.advance(now);
         let Some(State::Established { session }) = self.conns.find(conn).map(Conn::state) else {
@@ -286,8 +286,8 @@ impl Edge {
         }
     }
 
-    /// The connection that `conn` would take the place of, if what it says next is the proof that it claims the session of that one with
-    /// reason. What has arrived there is to be read first, up to [`LAST_READ_BYTES`], or a takeover would throw it away (SPEC 9.3(c)).
+    /// Returns the connection that `conn` would replace if its next bytes prove its claim. The bytes that have arrived there must be read
+    /// first, up to [`LAST_READ_BYTES`], or a takeover would discard them (SPEC 9.3(c)).
     #[must_use]
     pub fn takeover_of(&self, conn: ConnKey) -> Option<ConnKey> {
         let State::Handshake(Step::Response(claim)) = self.conns.find(conn)?.state() else {
@@ -300,7 +300,7 @@ impl Edge {
         Some(self.conns.key(old))
     }
 
-    /// The client's connection is no more; `conn` is dead from now on.
+    /// Handles that the client's connection is gone. `conn` is dead from now on.
     pub fn handle_client_closed(&mut self, now: Time, conn: ConnKey, cause: Closed) {
         let now = self.advance(now);
         if self.conns.find(conn).is_some() {
@@ -310,7 +310,7 @@ impl Edge {
         }
     }
 
-    /// What is to be written to this client now, in this order; both parts may be empty.
+    /// Returns the bytes to write to this client now, in this order. Both slices may be empty.
     #[inline]
     #[must_use]
     pub fn client_output(&self, conn: ConnKey) -> [&[u8]; 2] {
@@ -326,7 +326,7 @@ impl Edge {
         [conn.control(), queued]
     }
 
-    /// The client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).
+    /// Handles that the client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).
     pub fn handle_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
         let now = self.advance(now);
         if self.conns.find(conn).is_some() {
@@ -336,7 +336,7 @@ impl Edge {
         }
     }
 
-    /// Whether the adapter is to close this connection now, and how. It then calls
+    /// Returns whether the adapter must close this connection now, and how. It then calls
     /// [`handle_client_closed`](Edge::handle_client_closed) with [`Closed::ByEdge`].
     #[inline]
     #[must_use]
@@ -347,7 +347,7 @@ impl Edge {
         }
     }
 
-    /// A connection whose output, read budget or close changed.
+    /// Returns a connection whose output, read budget or close has changed.
     #[inline]
     pub fn poll_client(&mut self) -> Option<ConnKey> {
         self.conns.pop_ready()
@@ -355,7 +355,8 @@ impl Edge {
 
     // ---- the end
 
-    /// Stop in order: no new clients, nothing more is read from clients, what is queued is handed over. It takes `within` at most.
+    /// Shuts down in order: no new clients are accepted, clients are no longer read, and queued data is handed over. It takes at most
+    /// `within`.
     pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
         let now = self.advance(now);
         if self.shutdown_at.is_none() {
@@ -365,17 +366,17 @@ impl Edge {
         }
     }
 
-    /// Whether a shutdown was asked for and all is handed over, or its time is up.
+    /// Returns whether a shutdown was requested and everything is handed over, or its time is up.
     ///
-    /// An adapter that found it so closes everything. A session that ends by that, for want of a place, has a last word for the
-    /// backend, and this is false again: it is not to be waited for.
+    /// The adapter then closes everything. A session that ends because of this, for lack of a place, has a final notice for the backend,
+    /// which makes this false again. The adapter must not wait for it.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.shutdown_at
             .is_some_and(|at| at <= self.now || self.is_handed_over())
     }
 
-    /// Whether nothing queued waits for the link or for a client.
+    /// Returns whether nothing queued waits for the link or for a client.
     fn is_handed_over(&self) -> bool {
         let waits_for_client = || {
             let mut sessions = self.sessions.iter();
@@ -386,23 +387,23 @@ impl Edge {
             && self.line.is_empty()
             && self.conns.waiting_for(Wait::Write) == 0
             && self.conns.waiting_for(Wait::Drain) == 0
-            // Without a write deadline nothing lists who has something to take.
+            // Without a write deadline no list has the clients with output to take.
             && (!self.config.clients.write_timeout.is_zero() || !waits_for_client())
     }
 
-    /// Sums since the start.
+    /// Returns the counters since the start.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// What is there now.
+    /// Returns the current gauges.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
             connections: self.conns.len(),
             half_open: self.conns.half_open(),
-            // One table for all shards, shown once.
+            // All shards have one table, which only one of them reports.
             sources: match self.config.shard.as_u8() {
                 0 => self.sources.lock().len(),
                 _ => 0,
@@ -419,7 +420,7 @@ impl Edge {
         }
     }
 
-    /// What it has of all that is shared with other shards may have changed.
+    /// Updates the shared bounds after a change.
     #[inline]
     fn settle(&mut self) {
         if !self.shares.is_alone() {
@@ -443,12 +444,12 @@ impl Edge {
         self.conns.live_mut(index).count_last_read(bytes);
     }
 
-    /// The trunk's part in what the shards share.
+    /// Returns the trunk's part of the shared bounds.
     pub(crate) fn trunk_share(&self) -> TrunkShare {
         self.shares.of_trunk()
     }
 
-    /// Whether its link is a branch of a [`Trunk`](crate::edge::trunk::Trunk).
+    /// Returns whether its link is a branch of a [`Trunk`](crate::edge::trunk::Trunk).
     fn is_branch(&self) -> bool {
         self.config.shards > 0
     }

@@ -1,4 +1,4 @@
-//! Sessions: the identities that outlive their connections.
+//! Sessions: identities that outlive their connections.
 
 use hashbrown::HashTable;
 
@@ -15,17 +15,17 @@ use super::by_size::{BySize, Holding, Holds, SMALLEST_CLASS_BYTES};
 use super::limits::Bucket;
 use super::sources::{Admission, Chain};
 
-/// An id of the backend's or of a client's may mean nothing; an index that the edge keeps does.
+/// An id from the backend or from a client may be unknown; an index that the edge keeps may not.
 const LIVE: &str = "an index that the edge keeps means a session that is in the table";
 
-/// Where a session's client is (SPEC 8.3).
+/// The state of a session (SPEC 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At the connection with this index.
+    /// Attached to the connection with this index.
     Attached(u32),
-    /// Away; the stale timer says since when.
+    /// Away; the stale timer has the time since when.
     Away,
-    /// Nowhere any more: only its last words to the backend still wait for room. Its id means nothing.
+    /// Ended: only its final notices for the backend still wait for room, and its id is spent.
     Ended,
 }
 
@@ -35,49 +35,49 @@ pub(super) struct Session {
     pub(super) id: ClientId,
     pub(super) place: Place,
     pub(super) public_key: PublicKey,
-    /// Agreed at the first claim, kept for the later ones.
+    /// Agreed at the first claim, and kept for later ones.
     pub(super) shared: Option<Box<SharedKey>>,
-    /// What the backend sent and the client has not taken. It belongs to the session, so a new connection goes on with it.
+    /// Packets that the backend sent and the client has not taken. The queue belongs to the session, so a new connection continues with it.
     pub(super) queue: FrameQueue,
-    /// Whether it is in line for room on the link. Its connection is not read meanwhile. [`Line`](super::line::Line) sets it.
+    /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by [`Line`](super::line::Line).
     pub(super) waiting: bool,
     stale_timer: Timer,
     holding: Holding,
-    /// Whether a packet ever went up or down: the others are the first to make room.
+    /// Whether it ever carried a packet, up or down. Sessions that did not are the first to make room.
     pub(super) exchanged: bool,
-    /// The second from which on its return counts for a storm of them again.
+    /// The second from which its resume counts towards a storm again.
     pub(super) counts_from: u32,
     /// What is remembered while it is away.
     absence: Option<Box<Absence>>,
-    /// Takeovers of a live connection.
+    /// The budget of takeovers of a live connection.
     pub(super) takeovers: Bucket,
-    /// What few sessions have at a time.
+    /// Fields that few sessions need at a time.
     rare: Option<Box<Rare>>,
 }
 
-/// What a session has only while it waits for room on the link.
+/// Fields that a session has only while it waits for room on the link.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rare {
-    /// Tagged frames that have not found room on the link.
+    /// Tagged frames that have found no room on the link.
     pub(super) backlog: FrameQueue,
     /// Bytes that it may still send in its turn (deficit round robin).
     pub(super) deficit: usize,
 }
 
 impl Session {
-    /// Makes place for what few sessions have.
+    /// Allocates the fields that few sessions need.
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 
-    /// Gives its memory back when it is not needed.
+    /// Frees these fields if they are not needed.
     pub(super) fn trim_rare(&mut self) {
         let waiting = self.waiting;
         self.rare
             .take_if(|rare| rare.backlog.is_empty() && !waiting);
     }
 
-    /// Bytes of frames that have not found room on the link.
+    /// Returns the bytes of frames that have found no room on the link.
     #[inline]
     pub(super) fn backlog_bytes(&self) -> usize {
         self.rare
@@ -85,12 +85,12 @@ impl Session {
             .map_or(0, |rare| rare.backlog.held_bytes())
     }
 
-    /// Bytes that wait in this session, in either direction.
+    /// Returns the bytes that wait in this session, in either direction.
     pub(super) fn held_bytes(&self) -> usize {
         self.queue.held_bytes() + self.backlog_bytes()
     }
 
-    /// Its queue holds so many bytes more; how many all of it held before, and holds.
+    /// Adds bytes to its queue. Returns its total before and after.
     #[inline]
     pub(super) fn grow(&mut self, bytes: usize) -> (usize, usize) {
         let before = self.holding.bytes();
@@ -99,7 +99,7 @@ impl Session {
         (before, after)
     }
 
-    /// The same for so many bytes less.
+    /// Subtracts bytes from its queue. Returns its total before and after.
     #[inline]
     pub(super) fn shrink(&mut self, bytes: usize) -> (usize, usize) {
         let before = self.holding.bytes();
@@ -108,12 +108,12 @@ impl Session {
         (before, after)
     }
 
-    /// Since when it was away last.
+    /// Returns when it last went away.
     pub(super) fn gone_since(&self) -> Time {
         self.stale_timer.since()
     }
 
-    /// Since when it is away, if it is.
+    /// Returns since when it is away, if it is.
     pub(super) fn away_since(&self) -> Option<Time> {
         self.stale_timer
             .is_armed()
@@ -143,21 +143,21 @@ impl Timed<Session> for StaleTimer {
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     slab: Slab<Session>,
-    /// The sessions whose ids mean something.
+    /// The sessions by id, except ended ones.
     by_id: HashTable<Entry>,
     stale: Deadlines<Session, StaleTimer, 2>,
-    /// Those that are away, by where they went from.
+    /// The sessions that are away, by source.
     absent: Absent,
     by_size: BySize<Session>,
 }
 
-/// Kinds of stale timers: sessions that exchanged a packet, and those that never did.
+/// Kinds of stale timers: one for sessions that carried a packet, and one for those that never did.
 const STALE: u8 = 0;
 /// See [`STALE`].
 const STALE_UNUSED: u8 = 1;
 
-/// What stands in the table by id: with as much of the id as is hashed, so that the table grows without a look at each session, which
-/// is a miss of the cache.
+/// An entry of the table by id. It contains as much of the id as is hashed, so that the table can grow without reading each session, which
+/// would be a cache miss.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     index: u32,
@@ -176,20 +176,21 @@ impl Entry {
         hash(self.low)
     }
 
-    /// Whether it is that of the session with this id.
+    /// Returns whether it belongs to the session with this id.
     fn is(&self, id: ClientId, slab: &Slab<Session>) -> bool {
         slab.at(self.index).is_some_and(|session| session.id == id)
     }
 }
 
-/// The low half of an id.
+/// Returns the low half of an id.
 fn low(id: ClientId) -> u32 {
     let [.., a, b, c, d] = id.as_u64().to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// Ids are the output of a keyed permutation, and only our own stand in the table: their bits are as good as any hash, and nobody
-/// outside can choose them to collide. Twice, because the table takes its places from the lowest bits and its tags from the highest.
+/// Hashes the low half of an id. Ids are the output of a keyed permutation, and only assigned ids are in the table. So their bits are as
+/// good as any hash, and nobody outside can choose them to collide. They are used twice because the table takes its places from the lowest
+/// bits and its tags from the highest.
 #[inline]
 fn hash(low: u32) -> u64 {
     u64::from(low) << 32 | u64::from(low)
@@ -206,15 +207,15 @@ impl Sessions {
         }
     }
 
-    /// How many there are, those included that have ended and are kept for their last words.
+    /// Returns the number of sessions, including ended ones that are kept for their final notices.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// The session at an index that the edge keeps.
+    /// Returns the session at an index that the edge keeps.
     ///
     /// # Panics
-    /// When there is none: whoever kept the index was not told that its session is gone.
+    /// When there is none: the owner of the index was not told that its session is gone.
     #[inline]
     #[track_caller]
     pub(super) fn live(&self, index: u32) -> &Session {
@@ -228,18 +229,18 @@ impl Sessions {
         self.slab.at_mut(index).expect(LIVE)
     }
 
-    /// The sessions by their indexes.
+    /// Returns the sessions with their indexes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
         self.slab.iter()
     }
 
-    /// The first session at or behind `index`: a step of a walk during which sessions may come and go.
+    /// Returns the first session from `index` on: one step of a walk during which sessions may come and go.
     pub(super) fn next_from(&self, index: u32) -> Option<(u32, &Session)> {
         let next = self.slab.next_from(index)?;
         self.slab.at(next).map(|session| (next, session))
     }
 
-    /// The index of the session with this id, unless it has ended.
+    /// Returns the index of the session with this id, unless it has ended.
     #[inline]
     pub(super) fn lookup(&self, id: ClientId) -> Option<u32> {
         let same = |entry: &Entry| entry.is(id, &self.slab);
@@ -247,7 +248,7 @@ impl Sessions {
         found.map(|entry| entry.index)
     }
 
-    /// A session at the connection `conn`.
+    /// Adds a session attached to the connection `conn`.
     pub(super) fn insert(
         &mut self,
         id: ClientId,
@@ -275,19 +276,19 @@ impl Sessions {
         Some(key.index)
     }
 
-    /// From now on the id means nothing; the entry stays until it is removed.
+    /// Spends the id. The entry stays until it is removed.
     pub(super) fn spend_id(&mut self, id: ClientId) {
         let same = |entry: &Entry| entry.is(id, &self.slab);
         if let Ok(entry) = self.by_id.find_entry(hash(low(id)), same) {
             entry.remove();
         }
-        // The table grows with a storm of clients; it gives its memory back when they are gone.
+        // The table grows with a storm of clients, and shrinks after they have left.
         if let Some(keep) = room_to_keep(self.by_id.len(), self.by_id.capacity()) {
             self.by_id.shrink_to(keep, Entry::hash);
         }
     }
 
-    /// Takes the session, which has ended, out of the table: no index may mean it any more.
+    /// Removes the session, which has ended. No index may refer to it any more.
     pub(super) fn remove(&mut self, index: u32, account: &mut Account) {
         self.by_size.remove(&mut self.slab, index);
         let mut session = self.slab.remove(index).expect(LIVE);
@@ -296,22 +297,22 @@ impl Sessions {
 
     // ---- what they hold
 
-    /// What the session at `index` holds may have changed.
+    /// Updates the account after a change of what the session at `index` holds.
     pub(super) fn recount(&mut self, index: u32, account: &mut Account) {
         let session = self.live_mut(index);
         let after = session.held_bytes();
         let before = session.holding().replace(after);
         account.replace(before, after);
         if session.place == Place::Ended {
-            // The last words of one that has ended cannot be freed: it must not stand before those that can.
+            // The final notices of an ended session cannot be freed, so it must not come before sessions that can.
             self.by_size.remove(&mut self.slab, index);
         } else {
             self.by_size.update(&mut self.slab, index, before, after);
         }
     }
 
-    /// The session at `index`, which has not ended, held and holds so many bytes: [`recount`](Self::recount) for the path that every
-    /// packet takes.
+    /// Updates the account for the session at `index`, which has not ended. Like [`recount`](Self::recount), for the path that every packet
+    /// takes.
     #[inline]
     pub(super) fn resized(&mut self, index: u32, (before, after): (usize, usize)) {
         if before.max(after) >= SMALLEST_CLASS_BYTES {
@@ -319,14 +320,14 @@ impl Sessions {
         }
     }
 
-    /// The class and the index of one that holds most, within a factor of two.
+    /// Returns the class and the index of a session that holds most, within a factor of two.
     pub(super) fn largest(&self) -> Option<(u8, u32)> {
         self.by_size.largest()
     }
 
     // ---- those that are away
 
-    /// The client of the session at `index` is away from `now` on.
+    /// Makes the session at `index` go away at `now`.
     pub(super) fn begin_absence(&mut self, index: u32, now: Time) {
         let session = self.live_mut(index);
         session.place = Place::Away;
@@ -338,7 +339,7 @@ impl Sessions {
         self.stale.arm(&mut self.slab, index, kind, now);
     }
 
-    /// It went away from a connection of this admission, whose sources these are.
+    /// Counts the absence by the admission of its last connection, with these sources.
     pub(super) fn count_absence(&mut self, index: u32, admission: Admission, sources: &Chain) {
         let session = self.slab.at_mut(index).expect(LIVE);
         let absence = self
@@ -347,8 +348,8 @@ impl Sessions {
         session.absence = Some(Box::new(absence));
     }
 
-    /// The client of the session at `index` is back, or it ends; the admission that it is counted by, if it is. `sources` are those of
-    /// an admission.
+    /// Ends the absence of the session at `index`: it is resumed, or it ends. Returns the admission that it was counted by, if there is
+    /// one. `sources` returns the sources of an admission.
     pub(super) fn end_absence(
         &mut self,
         index: u32,
@@ -361,35 +362,35 @@ impl Sessions {
         Some(admission)
     }
 
-    /// Which of them make room for others.
+    /// Returns the order in which sessions that are away make room.
     pub(super) fn absent(&self) -> &Absent {
         &self.absent
     }
 
-    /// How many are attached to a connection.
+    /// Returns the number of attached sessions.
     pub(super) fn attached(&self) -> usize {
         self.by_id.len() - self.away()
     }
 
-    /// How many are away.
+    /// Returns the number of sessions that are away.
     pub(super) fn away(&self) -> usize {
         self.stale.len(STALE) + self.stale.len(STALE_UNUSED)
     }
 
-    /// Since when the longest gone is away.
+    /// Returns the session that is away for longest, and since when.
     pub(super) fn longest_gone(&self) -> Option<(u32, Time)> {
         let kinds = [self.stale.first(STALE), self.stale.first(STALE_UNUSED)];
         kinds.into_iter().flatten().min_by_key(|&(_, since)| since)
     }
 
-    /// How many have ended, and are kept for their last words.
+    /// Returns the number of ended sessions that are kept for their final notices.
     pub(super) fn ending(&self) -> usize {
         self.slab.len() - self.by_id.len()
     }
 
     // ---- for checks
 
-    /// Panics unless its lists and counts agree.
+    /// Panics if its lists and counts are inconsistent.
     pub(super) fn audit(&self) {
         let mut ended = 0;
         for (index, session) in self.iter() {
@@ -412,7 +413,7 @@ impl Sessions {
         assert_eq!(self.absent.len(), self.away(), "sessions that are away");
     }
 
-    /// Places for which there is memory, in both tables.
+    /// Returns the number of places for which there is memory, in both tables.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.slab.capacity() + self.by_id.capacity()

@@ -1,8 +1,8 @@
 //! Bounds that hold for all shards of a process together (SPEC 9.9(g)).
 //!
-//! A client can choose its shard. Were each bound divided, filling one shard would take a part of what filling the edge takes; were it
-//! shared whole, one shard's strangers would shut all others out. So half of each bound is divided, and each shard can always use its
-//! part; the other half is lent to whichever shard needs it.
+//! A client can choose its shard. If each bound were divided, filling one shard would take only a part of what filling the edge takes. If
+//! it were shared as a whole, one shard's strangers would shut out all others. So half of each bound is divided, and each shard can always
+//! use its part. The other half is lent to whichever shard needs it.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,16 +12,16 @@ use crate::time::Time;
 use super::config::{EdgeConfig, LimitsConfig};
 use super::limits::Bucket;
 
-/// What there is so much of for all shards together.
+/// A resource with a bound for all shards together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
     /// Connections, in any state.
     Connections,
-    /// Connections that are not established.
+    /// Half-open connections.
     HalfOpen,
     /// Sessions.
     Sessions,
-    /// Sessions whose client is away.
+    /// Sessions that are away.
     Away,
     /// Bytes that wait.
     Memory,
@@ -38,7 +38,7 @@ impl Bound {
         Bound::Memory,
     ];
 
-    /// The bound of the whole process.
+    /// Returns the bound of the whole process.
     fn of(self, config: &EdgeConfig) -> usize {
         let limits = &config.limits;
         match self {
@@ -51,14 +51,14 @@ impl Bound {
     }
 }
 
-/// What all shards see.
+/// The state that all shards share.
 #[derive(Debug)]
 struct Ledger {
-    /// How much of each bound's second half is lent.
+    /// How much of the second half of each bound is lent.
     lent: [AtomicUsize; BOUNDS],
     /// The pace of accepts.
     accepts: Mutex<Bucket>,
-    /// Sessions in line for room on the link, at each shard.
+    /// The number of sessions in line for room on the link, by shard.
     waiting: Box<[AtomicUsize]>,
 }
 
@@ -72,41 +72,41 @@ impl Ledger {
     }
 }
 
-/// One bound, as one shard has it.
+/// One shard's share of a bound.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
-    /// What this shard can always use.
+    /// The amount that this shard can always use.
     own: usize,
-    /// What is lent to those who need more than that, in all.
+    /// The total amount that is lent to shards that need more.
     pool: usize,
-    /// What this shard has of that.
+    /// The amount of it that this shard has borrowed.
     borrowed: usize,
 }
 
-/// How the places of connections are kept apart, as one shard has them (SPEC 10.6(j)).
+/// How the places of connections are reserved, for one shard (SPEC 10.6(j)).
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept {
-    /// Of this shard's own places, those that are for half-open connections alone.
+    /// The part of this shard's own places that is for half-open connections alone.
     own: usize,
-    /// Of the places that are lent, those that newcomers do not get.
+    /// The part of the lent places that newcomers do not get.
     from_newcomers: usize,
-    /// Of these, those that no session gets.
+    /// The part of these that no session gets.
     from_all: usize,
 }
 
-/// One shard's view of the bounds. Two that borrow in the same instant may both get what is left last: a bound can be passed by one for
-/// each other shard.
+/// One shard's view of the bounds. Two shards that borrow at the same instant may both get the last place, so a bound can be exceeded by
+/// one for each other shard.
 #[derive(Debug)]
 pub(crate) struct Shares {
     ledger: Arc<Ledger>,
     shares: [Share; BOUNDS],
     kept: Kept,
-    /// The number of this shard, where there are several.
+    /// The number of this shard, if there are several.
     shard: Option<u8>,
 }
 
 impl Clone for Shares {
-    /// One for a clone of the machine, which shares nothing with it.
+    /// Creates shares for a clone of the machine, which shares nothing with it.
     fn clone(&self) -> Self {
         let shards = u8::try_from(self.ledger.waiting.len()).unwrap_or(u8::MAX);
         Shares {
@@ -117,13 +117,13 @@ impl Clone for Shares {
 }
 
 impl Shares {
-    /// The first shard's, or those of an edge of one.
+    /// Creates the shares of the first shard, or of an edge without shards.
     pub(super) fn new(config: &EdgeConfig) -> Shares {
         let ledger = Ledger::new(config.shards, Bucket::full(Time::ZERO));
         Shares::of(Arc::new(ledger), config)
     }
 
-    /// Those of one more shard.
+    /// Creates the shares of another shard.
     pub(super) fn beside(&self, config: &EdgeConfig) -> Shares {
         Shares::of(Arc::clone(&self.ledger), config)
     }
@@ -139,7 +139,7 @@ impl Shares {
         shares
     }
 
-    /// Other bounds; what is borrowed beyond them is given back as it falls free.
+    /// Changes the bounds. Amounts borrowed beyond them are returned as they become free.
     pub(super) fn set_bounds(&mut self, config: &EdgeConfig) {
         let shards = usize::from(config.shards.max(1));
         for (share, bound) in self.shares.iter_mut().zip(Bound::ALL) {
@@ -161,7 +161,7 @@ impl Shares {
             shards => rest.div_ceil(2 * shards).min(connections.own),
         };
         if shards == 1 {
-            // Half-open connections and established ones lend to each other what there is beyond it.
+            // Half-open and established connections lend each other the rest.
             connections.pool = connections.own.saturating_sub(rest);
             connections.own = rest;
         }
@@ -188,13 +188,13 @@ impl Shares {
         }
     }
 
-    /// How much this shard may have now.
+    /// Returns how much this shard may have now.
     #[inline]
     pub(super) fn most(&self, bound: Bound) -> usize {
         self.share(bound).0.own + self.unlent(bound)
     }
 
-    /// What the other shards have left of what is lent.
+    /// Returns the part of the lent amount that the other shards have left.
     #[inline]
     fn unlent(&self, bound: Bound) -> usize {
         let (share, lent) = self.share(bound);
@@ -205,17 +205,17 @@ impl Shares {
         share.pool.saturating_sub(of_others)
     }
 
-    /// How many half-open connections this shard may have beside so many established ones.
+    /// Returns how many half-open connections this shard may have with this many established ones.
     pub(super) fn half_open_places(&self, established: usize) -> usize {
         self.kept.own + self.most_established(0).saturating_sub(established)
     }
 
-    /// With how many attached sessions here no newcomer begins one more.
+    /// Returns the number of attached sessions at which newcomers may not begin another one here.
     pub(super) fn most_joined(&self) -> usize {
         self.most_established(self.kept.from_newcomers)
     }
 
-    /// With how many attached sessions here none that is away comes back.
+    /// Returns the number of attached sessions at which no other session may be resumed here.
     pub(super) fn most_attached(&self) -> usize {
         self.most_established(self.kept.from_all)
     }
@@ -224,25 +224,25 @@ impl Shares {
         self.own_established() + self.unlent(Bound::Connections).saturating_sub(kept)
     }
 
-    /// This shard's own places for established connections.
+    /// Returns this shard's own places for established connections.
     fn own_established(&self) -> usize {
         self.own(Bound::Connections) - self.kept.own
     }
 
-    /// How much this shard can always have.
+    /// Returns how much this shard can always have.
     #[inline]
     pub(super) fn own(&self, bound: Bound) -> usize {
         self.share(bound).0.own
     }
 
-    /// Whether there is nobody to share with.
+    /// Returns whether there are no other shards.
     #[inline]
     pub(super) fn is_alone(&self) -> bool {
         self.shard.is_none()
     }
 
-    /// This shard has so much of each, in the order of [`Bound`], and so many sessions in line. Of connections only those that are
-    /// not half-open are counted first.
+    /// Reports how much of each resource this shard has, in the order of [`Bound`], and how many sessions are in line. Of the connections,
+    /// only the ones that are not half-open are counted at first.
     pub(super) fn settle(&mut self, held: [usize; BOUNDS], waiting: usize) {
         let [established, half_open, ..] = held;
         let mut borrows = [0; BOUNDS];
@@ -250,7 +250,7 @@ impl Shares {
             *borrowed = held.saturating_sub(share.own);
         }
         let [connections, ..] = &mut borrows;
-        // What is for half-open connections alone is not there for others.
+        // Places for half-open connections alone are not available to others.
         *connections = (established + half_open.saturating_sub(self.kept.own))
             .saturating_sub(self.own_established());
         for ((share, lent), borrowed) in self.shares.iter_mut().zip(&self.ledger.lent).zip(borrows)
@@ -272,16 +272,16 @@ impl Shares {
         }
     }
 
-    /// The pace of accepts of all shards.
+    /// Returns the pace of accepts of all shards.
     pub(super) fn accepts(&self) -> MutexGuard<'_, Bucket> {
-        // A bucket is whole wherever another thread's panic may have struck.
+        // A bucket is consistent even if another thread panics.
         self.ledger
             .accepts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the trunk of these shards sees and holds.
+    /// Returns the trunk's part.
     pub(crate) fn of_trunk(&self) -> TrunkShare {
         TrunkShare {
             ledger: Arc::clone(&self.ledger),
@@ -290,7 +290,7 @@ impl Shares {
     }
 }
 
-/// The trunk's part: it has none of its own, and borrows all that it holds.
+/// The trunk's part. It has no share of its own, and borrows everything that it holds.
 #[derive(Debug)]
 pub(crate) struct TrunkShare {
     ledger: Arc<Ledger>,
@@ -298,7 +298,7 @@ pub(crate) struct TrunkShare {
 }
 
 impl TrunkShare {
-    /// So many bytes wait in the trunk.
+    /// Reports how many bytes wait in the trunk.
     pub(crate) fn settle(&mut self, held_bytes: usize) {
         let [.., lent] = &self.ledger.lent;
         if held_bytes > self.held_bytes {
@@ -309,7 +309,7 @@ impl TrunkShare {
         self.held_bytes = held_bytes;
     }
 
-    /// How many sessions wait for room at this shard.
+    /// Returns how many sessions wait for room at this shard.
     pub(crate) fn waiting(&self, shard: usize) -> usize {
         self.ledger
             .waiting
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(shares.most(Bound::Memory), 750);
     }
 
-    /// What one shard may have of half-open connections, of sessions that begin, and of those that come back.
+    /// Returns how many half-open connections, new sessions and resumed sessions one shard may have.
     fn places(shares: &Shares, established: usize) -> [usize; 3] {
         [
             shares.half_open_places(established),

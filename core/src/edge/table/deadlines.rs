@@ -1,7 +1,7 @@
-//! Deadlines grouped by kind: all of one kind last equally long, so the order of arming is the order of ending.
+//! Deadlines grouped by kind: all of one kind last equally long, so they end in the order in which they were armed.
 //!
-//! Arming, disarming and finding the next deadline take constant time, whatever the number of idle clients. A timer costs its
-//! owner 20 bytes and no allocation: the timers of a kind are a list through the entries of a slab.
+//! Arming, disarming and finding the next deadline take constant time, whatever the number of idle clients. A timer costs its owner 20
+//! bytes and no allocation: the timers of a kind are a list through the entries of a slab.
 
 use core::marker::PhantomData;
 
@@ -9,35 +9,35 @@ use crate::edge::table::list::{Linked, Links, Lists};
 use crate::edge::table::slab::Slab;
 use crate::time::Time;
 
-/// One deadline's place in the list of its kind; it lives inside the entry that it watches.
+/// A deadline's links in the list of its kind. It is stored in the entry that it watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timer {
-    /// Halves of a [`Time`], so that four bytes of padding are saved with each timer.
+    /// The two halves of a [`Time`], which saves four bytes of padding per timer.
     since: [u32; 2],
     links: Links,
 }
 
 impl Timer {
-    /// When it was armed last.
+    /// Returns when it was last armed.
     #[inline]
     pub(crate) fn since(&self) -> Time {
         let [high, low] = self.since;
         Time::from_nanos((u64::from(high) << 32) | u64::from(low))
     }
 
-    /// The kind that it runs as, if it runs.
+    /// Returns the kind that it is armed as, if it is.
     #[inline]
     pub(crate) fn kind(&self) -> Option<u8> {
         self.links.list()
     }
 
-    /// Whether it runs as one of `kind`.
+    /// Returns whether it is armed as `kind`.
     #[inline]
     pub(crate) fn is(&self, kind: u8) -> bool {
         self.kind() == Some(kind)
     }
 
-    /// Whether it runs.
+    /// Returns whether it is armed.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {
         self.links.list().is_some()
@@ -50,13 +50,13 @@ impl Timer {
     }
 }
 
-/// Names one timer within an entry. A type, not a function, so that the compiler sees through it.
+/// Selects one timer of an entry. It is a type and not a function, so that the compiler can inline it.
 pub(crate) trait Timed<T> {
-    /// Where it is.
+    /// Returns the timer.
     fn timer(entry: &mut T) -> &mut Timer;
 }
 
-/// The links of the timer that `W` names.
+/// The links of the timer that `W` selects.
 #[derive(Clone, Debug)]
 struct LinksOf<W>(PhantomData<W>);
 
@@ -67,11 +67,11 @@ impl<T, W: Timed<T>> Linked<T> for LinksOf<W> {
     }
 }
 
-/// The armed timers of `KINDS` kinds, each kind oldest first. An entry has one timer here, which `W` names, of one kind at a time.
+/// The armed timers of `KINDS` kinds, each kind oldest first. Each entry has one timer here, selected by `W`, of one kind at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadlines<T, W, const KINDS: usize> {
     lists: Lists<T, LinksOf<W>, KINDS>,
-    /// When the first of each kind was armed: kept here so that asking for the next deadline touches no entry.
+    /// When the first timer of each kind was armed. Stored here so that finding the next deadline reads no entry.
     firsts: [Time; KINDS],
 }
 
@@ -83,13 +83,13 @@ impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
         }
     }
 
-    /// How many timers of `kind` run.
+    /// Returns the number of armed timers of `kind`.
     #[inline]
     pub(crate) fn len(&self, kind: u8) -> usize {
         self.lists.len(kind)
     }
 
-    /// The entry whose timer of `kind` was armed first, and when.
+    /// Returns the entry whose timer of `kind` was armed first, and when.
     #[inline]
     pub(crate) fn first(&self, kind: u8) -> Option<(u32, Time)> {
         self.lists
@@ -97,7 +97,7 @@ impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
             .zip(self.firsts.get(usize::from(kind)).copied())
     }
 
-    /// Arms the timer of the entry at `index` as one of `kind`, from `now`; anew if it runs. `now` never goes back.
+    /// Arms the timer of the entry at `index` as `kind` from `now`, or arms it again. `now` never goes back.
     #[inline]
     pub(crate) fn arm(&mut self, slab: &mut Slab<T>, index: u32, kind: u8, now: Time) {
         self.disarm(slab, index);
@@ -113,7 +113,7 @@ impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
         }
     }
 
-    /// Disarms the timer of the entry at `index`; harmless when it does not run.
+    /// Disarms the timer of the entry at `index`. Harmless if it is not armed.
     #[inline]
     pub(crate) fn disarm(&mut self, slab: &mut Slab<T>, index: u32) {
         let Some(entry) = slab.at_mut(index) else {

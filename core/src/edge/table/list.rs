@@ -1,4 +1,4 @@
-//! Doubly linked lists through the entries of a slab: no allocation, constant time to join, leave and find the first.
+//! Doubly linked lists through the entries of a slab: no allocation, and constant time to add, remove and find the first.
 
 use core::marker::PhantomData;
 
@@ -7,7 +7,7 @@ use crate::edge::table::slab::Slab;
 const NONE: u32 = u32::MAX;
 const OUT: u8 = u8::MAX;
 
-/// An entry's place in one of the lists of a [`Lists`].
+/// An entry's links in one of the lists of a [`Lists`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Links {
     prev: u32,
@@ -26,7 +26,7 @@ impl Default for Links {
 }
 
 impl Links {
-    /// The list that it is in.
+    /// Returns the list that it is in.
     #[inline]
     pub(crate) fn list(&self) -> Option<u8> {
         (self.list != OUT).then_some(self.list)
@@ -46,13 +46,13 @@ const EMPTY: Ends = Ends {
     len: 0,
 };
 
-/// Names the links of one kind of lists within an entry. A type, not a function, so that the compiler sees through it.
+/// Selects the links of one kind of lists in an entry. It is a type and not a function, so that the compiler can inline it.
 pub(crate) trait Linked<T> {
-    /// Where they are.
+    /// Returns the links.
     fn links(entry: &mut T) -> &mut Links;
 }
 
-/// `N` lists through the [`Linked`] links `L`; an entry is in at most one of them.
+/// `N` lists through the links that `L` selects. An entry is in at most one of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Lists<T, L, const N: usize> {
     ends: [Ends; N],
@@ -67,13 +67,13 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
         }
     }
 
-    /// How many entries are in `list`.
+    /// Returns the number of entries in `list`.
     #[inline]
     pub(crate) fn len(&self, list: u8) -> usize {
         self.ends.get(usize::from(list)).map_or(0, |ends| ends.len)
     }
 
-    /// The first of `list`.
+    /// Returns the first entry of `list`.
     #[inline]
     pub(crate) fn first(&self, list: u8) -> Option<u32> {
         self.ends
@@ -89,7 +89,7 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
         self.append(slab, index, list);
     }
 
-    /// Puts the entry at `index`, which is in no list, to the end of `list`.
+    /// Appends the entry at `index`, which is in no list, to `list`.
     #[inline]
     pub(crate) fn append(&mut self, slab: &mut Slab<T>, index: u32, list: u8) {
         let Some(ends) = self.ends.get_mut(usize::from(list)) else {
@@ -111,7 +111,7 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
         ends.len += 1;
     }
 
-    /// Takes the entry at `index` out of its list; harmless when it is in none.
+    /// Removes the entry at `index` from its list. Harmless if it is in none.
     #[inline]
     pub(crate) fn remove(&mut self, slab: &mut Slab<T>, index: u32) {
         let Some(entry) = slab.at_mut(index) else {
@@ -120,7 +120,7 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
         let links = L::links(entry);
         let Links { prev, next, list } = *links;
         links.list = OUT;
-        // An entry that is in no list has the one number that no list has.
+        // An entry that is in no list has a number that no list has.
         let Some(ends) = self.ends.get_mut(usize::from(list)) else {
             return;
         };
