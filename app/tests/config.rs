@@ -1,9 +1,8 @@
-//! Numbered cases of what a configuration can be made of and what comes of it, in `cases/*.txt`. A number that begins
-//! with G is the row of the catalogue of bad input that the case belongs to: G1 files, G2 keys and types, G3 bounds,
-//! G4 contradictions, G5 environment and arguments, G6 addresses.
+//! Numbered cases of configurations and their results, in `cases/*.txt`. A number that begins with G is a row of the catalogue of bad
+//! input: G1 files, G2 keys and types, G3 bounds, G4 contradictions, G5 environment and arguments, G6 addresses.
 //!
-//! A case names its sources and then what is said: the problems, or every value that somebody set with its origin.
-//! `BLESS=1 cargo test -p voltlane --test all config::` writes down what is said now; read the difference.
+//! A case names its sources and then the expected output: the problems, or every value that somebody set with its origin. `BLESS=1 cargo
+//! test -p voltlane --test all config::` records the current output; read the diff.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -17,8 +16,8 @@ fn keys_and_types() {
     run("keys");
 }
 
-/// G3, for every key that is a number, so for those to come as well: each bound is taken, one beyond is refused with
-/// the range that is allowed, and so is everything else that no limit can be.
+/// G3, for every numeric key, so for future ones as well: each bound is accepted. One beyond is refused with the permitted range, and so is
+/// everything else that cannot be a limit.
 #[test]
 fn bounds_of_every_number() {
     let mut numbers = 0;
@@ -73,7 +72,7 @@ fn bounds_of_every_number() {
     assert!(numbers >= 19, "{numbers}");
 }
 
-/// The range that a text such as "a whole number of bytes from 1 to 5" ends with.
+/// Parses the range at the end of a text such as "a whole number of bytes from 1 to 5".
 fn range(expected: &str) -> Option<(i128, i128)> {
     let (_, range) = expected
         .strip_prefix("a whole number")?
@@ -82,7 +81,7 @@ fn range(expected: &str) -> Option<(i128, i128)> {
     Some((low.parse().ok()?, high.parse().ok()?))
 }
 
-/// The file that is written at the first start says what is so without it.
+/// The file written at the first start describes the defaults.
 #[test]
 fn the_default_file_has_every_key_with_its_default_and_a_comment() {
     let load = |text: &str| {
@@ -118,7 +117,7 @@ fn the_default_file_has_every_key_with_its_default_and_a_comment() {
     }
 }
 
-/// The same file, to be read by people: `BLESS=1` writes it anew.
+/// The same file, for people to read. `BLESS=1` rewrites it.
 #[test]
 fn the_default_file_is_as_it_was_last_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/default.toml");
@@ -129,7 +128,7 @@ fn the_default_file_is_as_it_was_last_read() {
     assert_eq!(default_file(), expected);
 }
 
-/// Every key from every place: its default can be set, and is then known to come from there.
+/// Every key from every source: its default can be set, and its origin is then known.
 #[test]
 fn every_key_can_be_set_from_the_environment_and_from_dotenv() {
     for key in keys() {
@@ -164,7 +163,7 @@ fn every_key_can_be_set_from_the_environment_and_from_dotenv() {
     }
 }
 
-/// One slip in any key, in any place of it, finds the key.
+/// Any single typing mistake in any key finds the key.
 #[test]
 fn a_slip_in_any_key_is_found() {
     for key in keys() {
@@ -191,7 +190,7 @@ fn a_slip_in_any_key_is_found() {
     }
 }
 
-/// What `check` prints can be pasted into a file, and is then what is in effect.
+/// The output of `check` can be pasted into a file, and then has the same effect.
 #[test]
 fn what_is_described_is_a_configuration_itself() {
     let environment = [
@@ -219,7 +218,7 @@ fn what_is_described_is_a_configuration_itself() {
 }
 
 proptest! {
-    /// No bytes anywhere end in anything but a configuration or a list of problems.
+    /// Any bytes lead to a configuration or a list of problems.
     #[test]
     fn no_bytes_panic(file: Vec<u8>, dotenv: Vec<u8>, value: String) {
         let variable = OsString::from("VOLTLANE_LISTENER_ADDRESS");
@@ -234,7 +233,7 @@ proptest! {
         }
     }
 
-    /// The same with what looks like a configuration.
+    /// The same with text that looks like a configuration.
     #[test]
     fn no_text_panics(
         file in r#"((\[{0,2}[a-z]{0,3}(clients)?\]{0,2}|[a-z.]{0,9}|channel_capacity) ?=? ?["'0-9a-z{}.-]{0,5}\n){0,9}"#,
@@ -278,7 +277,7 @@ fn there_are_cases_enough_and_no_number_is_used_twice() {
     assert!(seen.len() >= 100, "{}", seen.len());
 }
 
-/// Runs every case of one file; fails with all differences at once.
+/// Runs every case of one file, and fails with all differences at once.
 fn run(name: &str) {
     let cases = read(name);
     let mut blessed = String::new();
@@ -302,7 +301,7 @@ fn run(name: &str) {
 #[derive(Default)]
 struct Case {
     title: String,
-    /// The parts in their order, with their names.
+    /// The parts in order, with their names.
     parts: Vec<(String, String)>,
     says: String,
 }
@@ -406,7 +405,7 @@ fn read(name: &str) -> Vec<Case> {
     cases
 }
 
-/// `\xFF` in a case is that byte.
+/// Replaces `\xFF` in a case by that byte.
 fn bytes(text: &str) -> Vec<u8> {
     let mut pieces = text.split("\\x");
     let mut out = pieces.next().unwrap_or_default().as_bytes().to_vec();

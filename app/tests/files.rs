@@ -1,11 +1,11 @@
-//! What can be wrong with the files themselves (rows G1 and G7 of the catalogue of bad input), on a real disk.
+//! Faults of the files themselves (rows G1 and G7 of the catalogue of bad input), on a real disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use voltlane_app::config::{Loaded, Note, Problems, Settings, WhenMissing, default_file, load};
 
-/// An empty directory of its own for each test, which goes away with it.
+/// An empty directory for each test, removed afterwards.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -38,7 +38,7 @@ impl Directory {
         )
     }
 
-    /// The names of the files, sorted.
+    /// Returns the names of the files, sorted.
     fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).expect("the directory can be read");
         let mut names: Vec<_> = entries
@@ -236,7 +236,7 @@ fn g1_33_a_path_through_a_file() {
 
 #[test]
 fn g1_34_the_defaults_hold_where_nothing_can_be_written() {
-    // Not by permission, which the superuser does not know.
+    // Not by permission, which does not apply to the superuser.
     let directory = Directory::new("read-only");
     let gone = directory.0.join("gone");
     let run =
@@ -280,7 +280,7 @@ fn g1_37_a_hundred_megabytes_of_dotenv_are_not_read() {
     );
 }
 
-/// A pipe that nobody writes to would hold the start up for ever.
+/// A pipe that nobody writes to would block the start for ever.
 #[cfg(unix)]
 #[test]
 fn g1_39_what_is_no_file_is_refused_by_its_kind() {
@@ -312,7 +312,7 @@ fn g1_39_what_is_no_file_is_refused_by_its_kind() {
     std::os::unix::fs::symlink("/dev/null", directory.0.join(".env")).expect("a link can be made");
     assert!(directory.run(Some("/dev/null")).is_ok(), "nothing is read");
 
-    // One that is named may be written to by a command: `--config <(...)`.
+    // A named one may be written to by a command: `--config <(...)`.
     let writer = std::thread::spawn({
         pipe("written");
         let path = directory.0.join("written");

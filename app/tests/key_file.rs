@@ -1,4 +1,4 @@
-//! The file of the edge's key (row G11 of the catalogue of bad input): good, or refused and left as it is.
+//! The file of the edge's key (row G11 of the catalogue of bad input): accepted, or refused and left unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ impl Directory {
         self.0.join("edge.key")
     }
 
-    /// Writes the file as nobody but its owner can read it.
+    /// Writes the file so that only its owner can read it.
     fn write(&self, text: impl AsRef<[u8]>) {
         fs::write(self.key(), text).expect("a file can be written");
         self.set_mode(0o600);
@@ -40,7 +40,7 @@ impl Directory {
         let _ = mode;
     }
 
-    /// That the file is refused, whoever asks, and not touched.
+    /// Checks that the file is refused in every way, and not touched.
     #[track_caller]
     fn refuses(&self, why: &KeyFileError) {
         let before = fs::read(self.key()).ok();
@@ -114,7 +114,7 @@ fn g11_03_what_is_there_and_no_key() {
         format!("secp256r1 {DIGITS}"),
         DIGITS.into(),
         format!("secp256k1 {DIGITS}\nsecp256k1 {DIGITS}\n"),
-        // No key: zero, and what is not below the order of the group.
+        // Not keys: zero, and numbers not below the order of the group.
         format!("secp256k1 {}", "0".repeat(64)),
         format!("secp256k1 {}", "f".repeat(64)),
         "-----BEGIN PRIVATE KEY-----\nMIGEAgEAMBAGByqGSM49AgEGBSuBBAAKBG0wawIBAQQg\n-----END PRIVATE KEY-----\n".into(),

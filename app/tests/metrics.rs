@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use voltlane_app::metrics::{Exchange, Server, Snapshot, encode};
 use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
-/// Every number different, so that none can stand in another's place.
+/// Returns figures that are all different, so that none can take another's place.
 fn distinct() -> Snapshot {
     let mut next = 0;
     let mut one = || {
@@ -66,7 +66,7 @@ fn distinct() -> Snapshot {
     snapshot
 }
 
-/// `BLESS=1 cargo test -p voltlane --test all metrics::` writes the page anew; read the difference.
+/// `BLESS=1 cargo test -p voltlane --test all metrics::` rewrites the page; read the diff.
 #[test]
 fn the_page_is_as_reviewed() {
     let page = encode(&distinct());
@@ -156,7 +156,7 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
         }
         values.push(value.parse::<u64>().expect(line));
     }
-    // Refused proofs are a sum of closes, which another number is as well.
+    // Refused responses are a sum of closes, which equals another number.
     let closed = distinct().counters.closed;
     let refused =
         closed[CloseReason::BadProof as usize] + closed[CloseReason::ClaimLapsed as usize];
@@ -187,13 +187,13 @@ fn every_label_is_there_from_the_start() {
     );
 }
 
-/// Longer than anything here takes, so that a hang is a failure.
+/// Longer than anything here takes, so a hang is reported as a failure.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// What is said when the loop did not answer in time.
+/// The response when the loop did not answer in time.
 const STUCK: &str = "the edge does not answer\n";
 
-/// A server, and a loop that answers it until it is told to stop.
+/// A server, and a loop that answers it until told to stop.
 struct Served {
     server: Server,
     is_stuck: Arc<AtomicBool>,
@@ -257,7 +257,7 @@ impl Served {
         self.request(request_for(path).as_bytes())
     }
 
-    /// The status and the body of the answer to these bytes.
+    /// Returns the status and the body of the response to these bytes.
     fn request(&self, bytes: &[u8]) -> (String, String) {
         unless_held_up(|| self.request_once(bytes))
     }
@@ -273,7 +273,7 @@ fn request_for(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: edge\r\n\r\n")
 }
 
-/// Asks again where a thread of this process was stopped for longer than the server waits, for as long as anything may take.
+/// Repeats the request if a thread of this process was suspended for longer than the server waits.
 fn unless_held_up(ask: impl Fn() -> (String, String)) -> (String, String) {
     let until = Instant::now() + BOUND;
     loop {
@@ -419,16 +419,16 @@ fn half_heads_hold_nobody_up_however_many_they_are() {
             let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\n");
             half.push(stream);
         }
-        // Not a second time, as `get` would: it is to be the first that is answered.
+        // Not a second time, as `get` would: it must be the first one that is answered.
         let mut stream = served.connect();
         let began = Instant::now();
         let request = request_for("/healthz");
         stream.write_all(request.as_bytes()).expect("it is taken");
         assert_eq!(answer(stream).0, "200 OK");
-        // One place for all would take two seconds for each of those before.
+        // One place for all would take two seconds for each of the earlier ones.
         assert!(began.elapsed() < Duration::from_secs(20));
     }
-    // Of those that are there the last ones still have their places, and no more than there are.
+    // The latest ones still have their places, and there are no more than the maximum.
     let mut last = half.pop().expect("many");
     last.write_all(b"\r\n").expect("it is taken");
     let mut open = 0;
@@ -454,7 +454,7 @@ fn the_end_of_the_process_waits_for_no_connection() {
         .expect("it is taken");
     let began = Instant::now();
     drop(served);
-    // A connection may last for two seconds, a loop that does not answer for one.
+    // A connection may last for two seconds, an unresponsive loop for one.
     assert!(
         began.elapsed() < Duration::from_secs(3),
         "{:?}",
@@ -493,7 +493,7 @@ fn whoever_says_nothing_or_says_it_slowly_holds_up_the_others_for_a_bounded_time
         began.elapsed() >= Duration::from_secs(2),
         "it was given its time"
     );
-    // Each byte comes within the time that a single read may take; all of them together do not.
+    // Each byte arrives within the time of a single read; all of them together do not.
     let mut slow = served.connect();
     let mut writer = slow.try_clone().expect("a second handle");
     let drip = thread::spawn(move || {

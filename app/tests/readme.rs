@@ -1,4 +1,4 @@
-//! The README, and the appendix of SPEC.txt that lists the keys, say what the program does.
+//! Checks that the README, and the appendix of SPEC.txt that lists the keys, match the program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ fn readme() -> String {
     fs::read_to_string(root().join("README.md")).expect("README.md")
 }
 
-/// Where the table of keys stands: from its head to the end of its last row.
+/// Returns the position of the table of keys, from its heading to the end of its last row.
 fn table_of(readme: &str) -> std::ops::Range<usize> {
     let start = readme.find(TABLE_HEAD).expect("a table of keys");
     let rows = readme[start..].split_inclusive('\n');
@@ -24,7 +24,7 @@ fn table_of(readme: &str) -> std::ops::Range<usize> {
     start..start + bytes.sum::<usize>()
 }
 
-/// After a change of the keys, `VL_BLESS=1 cargo test -p voltlane --test all readme::` writes the table anew.
+/// After a change of the keys, `VL_BLESS=1 cargo test -p voltlane --test all readme::` rewrites the table.
 #[test]
 fn its_table_of_keys_is_the_table_of_keys() {
     let mut readme = readme();
@@ -65,7 +65,7 @@ fn its_links_lead_to_files_of_the_repository() {
     }
 }
 
-/// The rows of SPEC Appendix A: each key, its default, and how the shards share the bound: "/" or ":", if it is marked.
+/// Returns the rows of SPEC Appendix A: each key, its default, and how the shards share the bound: "/" or ":", if it is marked.
 fn appendix(spec: &str) -> BTreeMap<String, (String, Option<&str>)> {
     let (_, appendix) = spec
         .split_once("\nAppendix A.  Constants and defaults\n")
@@ -147,7 +147,7 @@ fn the_appendix_of_the_spec_marks_what_shards_divide_and_what_they_lend() {
         "limits.max_memory_bytes",
     ];
     assert_eq!(marked("/"), lent);
-    // What `EdgeConfig::for_shard` divides.
+    // The keys that `EdgeConfig::for_shard` divides.
     let divided = ["master.channel_bytes", "master.channel_capacity"];
     assert_eq!(marked(":"), divided);
 }

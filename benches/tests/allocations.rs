@@ -1,5 +1,4 @@
-//! In steady state the core moves packets without touching the heap. Counted by an allocator that stands before the
-//! system's.
+//! In steady state the core moves packets without heap allocations. An allocator in front of the system's counts them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,7 +8,7 @@ use benches::work;
 struct Counting;
 
 thread_local! {
-    /// Of this thread alone: the other tests have theirs.
+    /// For this thread alone: other tests have their own.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -17,11 +16,11 @@ fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 
-// SAFETY: every call goes on to the system's allocator as it came; counting touches no memory of the caller.
+// SAFETY: every call is passed on to the system's allocator unchanged. Counting touches no memory of the caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promise about `layout` is handed on.
+        // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
@@ -32,7 +31,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: as in `dealloc`, and the caller's promise about `size` is handed on.
+        // SAFETY: as in `dealloc`, and the caller's promise about `size` is passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -40,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Steps after which every buffer has found its size.
+/// The number of steps after which every buffer has reached its size.
 const WARM_UP: u64 = 200;
 const STEPS: u64 = 50;
 

@@ -11,10 +11,10 @@ fn benches(args: &[&str]) -> Output {
         .expect("the binary of this package was built")
 }
 
-/// Runs until one of them must have been undisturbed.
+/// The maximum number of runs, one of which must be undisturbed.
 const MOST_RUNS: u32 = 10;
 
-/// The figures of the one program that was measured.
+/// Returns the figures of the measured program.
 fn load(scenario: &[&str]) -> Value {
     let mut args = vec![
         "load",
@@ -36,7 +36,7 @@ fn load(scenario: &[&str]) -> Value {
     json["programs"][0].clone()
 }
 
-/// The same, again where somebody was stopped for so long that the second says nothing of it.
+/// Like [`load`], repeated if a thread was suspended for so long that the second is meaningless.
 fn load_until(scenario: &[&str], is_measured: impl Fn(u64) -> bool) -> Value {
     let mut runs = 0;
     loop {

@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         };
 
-        // Blocks while the edge's window is full: a client that must not would bound it with a write timeout.
+        // Blocks while the edge's window is full. A client that must not block would set a write timeout.
         let written = open
             .write_all(client.output())
             .map(|()| client.output().len());

@@ -1,7 +1,7 @@
 //! An edge in one blocking loop: `poll(2)`, sockets of the standard library, no async runtime.
 //!
-//! The core decides everything. What is left for an adapter is shown here in full: accept, read, write, close, and one deadline. A real
-//! adapter would also open the backend's stream without blocking, and set keep-alive on its sockets; `voltlane-driver` does.
+//! The core decides everything. The adapter's part is shown here in full: accept, read, write, close, and one deadline. A real adapter
+//! would also open the backend's stream without blocking, and set keep-alive on its sockets, as `voltlane-driver` does.
 //!
 //! ```text
 //! cargo run -p voltlane-tokio --example backend      the backend, at 127.0.0.1:42001
@@ -29,7 +29,7 @@ use voltlane_core::keys::KeyPair;
 /// How long one attempt to reach the backend may block the loop.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The edge and the sockets that it knows by their keys.
+/// The edge, and the sockets by their keys.
 struct Server {
     edge: Edge,
     started: Instant,
@@ -50,7 +50,7 @@ impl Server {
         let wait = self.edge.poll_timeout().map(|due| due.at.since(self.now()));
         let timeout = wait.and_then(|wait| Timespec::try_from(wait).ok());
 
-        // The listener, the backend, and each client, with what is of interest about it.
+        // The listener, the backend and each client, with the events of interest.
         let mut waits = vec![PollFd::new(&self.listener, PollFlags::IN)];
         if let Some(backend) = &self.backend {
             let unwritten = self.edge.link_output().iter().any(|part| !part.is_empty());
@@ -93,7 +93,7 @@ impl Server {
             self.accept(now);
         }
         self.serve_link(now);
-        // Each connection whose output, read budget or close changed is handed out once.
+        // Each connection whose output, read budget or close has changed is returned once.
         while let Some(key) = self.edge.poll_client() {
             self.serve(now, key);
         }
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// Writes what there is for a client, and closes its connection if the edge wants that.
+    /// Writes the output for a client, and closes its connection if the edge wants that.
     fn serve(&mut self, now: Time, key: ConnKey) {
         let Some(stream) = self.clients.get_mut(&key) else {
             return;
@@ -136,7 +136,7 @@ impl Server {
                 Ok(0) => {}
                 Ok(n) => {
                     self.edge.handle_client_written(now, key, n);
-                    // What was written moved the parts: the rest waits until the socket is ready again.
+                    // The output has moved on: the rest waits until the socket is ready again.
                     break;
                 }
                 Err(_) => return self.close(now, key, Closed::Error),
@@ -144,7 +144,7 @@ impl Server {
         }
         if let Some(kind) = self.edge.client_close(key) {
             if kind == CloseKind::Abort {
-                // What is on its way is thrown away, and the client sees a reset.
+                // Data in flight is discarded, and the client sees a reset.
                 let _ = rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO));
             }
             self.close(now, key, Closed::ByEdge);
@@ -169,7 +169,7 @@ impl Server {
         }
     }
 
-    /// Opens the stream to the backend when it is due, and writes what there is for it.
+    /// Opens the stream to the backend when it is due, and writes the output for it.
     fn serve_link(&mut self, now: Time) {
         if self.backend.is_none() && self.edge.link_wants_connect(now) {
             self.edge.handle_link_connecting(now);
@@ -217,7 +217,7 @@ fn interest(reads: bool, writes: bool) -> PollFlags {
     read | write
 }
 
-/// How many bytes the socket took; 0 when it takes none now.
+/// Returns how many bytes the socket took, or 0 if it takes none now.
 fn write(stream: &mut TcpStream, output: &[u8]) -> io::Result<usize> {
     if output.is_empty() {
         return Ok(0);
@@ -235,7 +235,7 @@ fn is_transient(error: &io::Error) -> bool {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:42000")?;
     listener.set_nonblocking(true)?;
-    // An edge that is to be trusted across restarts keeps its key in a file.
+    // An edge that clients must recognise after a restart keeps its key in a file.
     let (mut private_key, mut seed) = ([0; 32], [0; 32]);
     getrandom::fill(&mut private_key)?;
     getrandom::fill(&mut seed)?;

@@ -10,7 +10,7 @@ use voltlane_core::wire::frame::{FrameReader, FrameTooLong, encode_frame};
 const A: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);
 const B: ClientId = ClientId::from_u64(u64::MAX);
 
-/// An [`Event`] that owns what it holds.
+/// An [`Event`] that owns its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     Packet(ClientId, Vec<u8>),
@@ -50,7 +50,7 @@ fn feed(backend: &mut Backend, bytes: &[u8]) -> Result<Vec<Seen>, BackendError> 
     Ok(seen)
 }
 
-/// Everything an edge says, once.
+/// Everything that an edge may send, once.
 fn script() -> (Vec<u8>, Vec<Seen>) {
     let bytes = [
         tagged(A, Flag::Data, b"first"),
@@ -266,7 +266,7 @@ fn bytes_are_bounded_exactly() {
     assert_eq!(backend.queued_bytes(), 100);
     assert_eq!(backend.kick(A), Err(SendError::QueueFull));
 
-    // A half-written packet counts whole.
+    // A half-written packet counts in full.
     backend.handle_written(73);
     assert_eq!(backend.kick(A), Err(SendError::QueueFull));
     backend.handle_written(1);
@@ -390,7 +390,7 @@ fn what_another_program_says_is_named_and_an_edge_may_say_anything_later() {
         feed(&mut cut, b"GET / HTTP/1.1"),
         Err(BackendError::FrameTooLong(_))
     ));
-    // A client that was sent to the wrong port.
+    // A client that was directed to the wrong port.
     assert_eq!(
         feed(&mut backend(), &[2, 0, 0, 0, 1, 2]),
         Err(BackendError::Foreign(Protocol::VoltlaneClient))

@@ -1,4 +1,4 @@
-//! Feature `serde`: what a program stores or configures is the same after a round trip, and no error tells a secret.
+//! Feature `serde`: what a program stores or configures survives a round trip, and no error reveals a secret.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use voltlane_core::client::{SAVED_SESSION_BYTES, SavedSession};
 use voltlane_core::edge::{EdgeConfig, Enforce};
 use voltlane_core::{ClientId, ShardId};
 
-/// Compared by their bytes, which nothing else does.
+/// Compares sessions by their bytes, which only this test does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Same(SavedSession);
@@ -23,7 +23,7 @@ impl PartialEq for Same {
 const SECRET: u8 = 0x5e;
 
 fn saved_bytes() -> [u8; SAVED_SESSION_BYTES] {
-    // The generator of the curve is a public key that everybody knows.
+    // The curve's generator, a public key that everybody knows.
     const EDGE_KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
     let mut bytes = [SECRET; SAVED_SESSION_BYTES];
     bytes[0] = 1;
@@ -78,7 +78,7 @@ fn a_saved_session_is_its_bytes() {
         serde_json::from_str::<Same>(&json).expect("a session"),
         saved()
     );
-    // From a reader the text is handed over, and not lent.
+    // A reader passes owned text, and not borrowed text.
     assert_eq!(
         serde_json::from_reader::<_, Same>(json.as_bytes()).expect("a session"),
         saved()
@@ -121,7 +121,7 @@ fn what_is_no_saved_session_says_why_and_tells_no_secret() {
         assert!(error.contains(says), "{text}: {error}");
         assert!(!error.contains(&secret), "{error}");
     }
-    // In a binary format, too: a list is bounded, and a text is not shown either.
+    // In a binary format, too: a list is bounded, and text is not shown either.
     assert_de_tokens_error::<serde_test::Compact<Same>>(
         &list(&[1; SAVED_SESSION_BYTES + 1])[..=SAVED_SESSION_BYTES + 1],
         "invalid length 75, expected a saved session of 74 bytes, as such or in hexadecimal digits",

@@ -10,7 +10,7 @@ use voltlane_core::edge::proxy::{
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A header of version 2 with `length` as it is written there and `rest` after it.
+/// Returns a header of version 2 with `length` as its stated length and `rest` after it.
 fn binary(version_and_command: u8, family: u8, length: usize, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(length).unwrap();
     [
@@ -22,7 +22,7 @@ fn binary(version_and_command: u8, family: u8, length: usize, rest: &[u8]) -> Ve
     .concat()
 }
 
-/// The same with the length that it has.
+/// Returns a header of version 2 with the right length.
 fn whole(version_and_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     binary(version_and_command, family, rest.len(), rest)
 }
@@ -46,7 +46,7 @@ fn inet6() -> Vec<u8> {
     .concat()
 }
 
-/// What the reader makes of `bytes` in the given pieces: the outcome, and how many bytes it took.
+/// Reads `bytes` in the given pieces. Returns the outcome, and how many bytes were consumed.
 fn read_in(pieces: &[&[u8]]) -> (Result<Option<ProxySource>, ProxyError>, usize) {
     let (mut reader, mut taken) = (ProxyHeader::default(), 0);
     for piece in pieces {
@@ -61,7 +61,7 @@ fn read_in(pieces: &[&[u8]]) -> (Result<Option<ProxySource>, ProxyError>, usize)
     (Ok(None), taken)
 }
 
-/// The outcome for `bytes`, which must be the same for every way to cut them in two and for one byte at a time.
+/// Returns the outcome for `bytes`, which must be the same for every way to cut them in two and for one byte at a time.
 fn read(bytes: &[u8]) -> (Result<Option<ProxySource>, ProxyError>, usize) {
     let at_once = read_in(&[bytes]);
     for cut in 0..=bytes.len() {

@@ -1,4 +1,4 @@
-//! SPEC.txt as a document: its form, its table of contents, and that everything which cites it cites what is there.
+//! SPEC.txt as a document: its form, its table of contents, and that every citation of it exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn headings() -> Vec<(&'static str, &'static str)> {
     SPEC.lines().filter_map(heading).collect()
 }
 
-/// Every citable place: `5`, `5.3`, `5.3(b)`.
+/// Returns every citable place: `5`, `5.3`, `5.3(b)`.
 fn places() -> BTreeSet<String> {
     let mut section = "";
     let mut places = BTreeSet::new();
@@ -91,7 +91,7 @@ fn its_table_of_contents_lists_its_headings_in_order() {
         .lines()
         .filter_map(|line| heading(line.trim_start()))
         .collect();
-    // The examples' sections are not listed one by one.
+    // The table of contents does not list the examples' sections.
     let headings: Vec<_> = headings()
         .into_iter()
         .filter(|(number, _)| !number.starts_with("15."))

@@ -1,4 +1,4 @@
-//! The worked examples of SPEC.txt (section 15) are true: each block of bytes in it is made here again and compared.
+//! The worked examples of SPEC.txt (section 15) are true: each block of bytes is computed here and compared.
 //!
 //! A block is a line `[hex NAME] what it is` followed by lines of hexadecimal bytes up to an empty line.
 
@@ -23,7 +23,7 @@ const ID: u64 = 0x0102_0304_0506_0708;
 const EDGE_NONCE: [u8; 24] = [0x33; 24];
 const CLIENT_NONCE: [u8; 24] = [0x44; 24];
 
-/// The blocks of SPEC.txt by name.
+/// Returns the blocks of SPEC.txt by name.
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut lines = SPEC.lines();
@@ -103,7 +103,7 @@ fn client_nonce_key() -> [u8; 16] {
     *digest.first_chunk().expect("SHA-256 gives 32 bytes")
 }
 
-/// The three packets that wait for a link that is lost.
+/// Returns the three packets that wait for a lost link.
 fn waiting() -> [Vec<u8>; 3] {
     [b"one".as_slice(), b"two", b"three"].map(|data| tagged(7, Flag::Data, data))
 }
@@ -111,7 +111,7 @@ fn waiting() -> [Vec<u8>; 3] {
 /// Bytes of them that the lost transport took.
 const TAKEN: usize = 22;
 
-/// What each block has to be, made with this crate; `bad-*`, `refused-*` and the secrets that it never shows are apart.
+/// Returns the expected blocks, computed with this crate. `bad-*`, `refused-*` and the secrets that it never shows are handled separately.
 fn expected() -> BTreeMap<String, Vec<u8>> {
     let (edge, client) = key_pairs();
     let key = edge.agree(&client.public());
@@ -198,7 +198,7 @@ fn long_point() -> Vec<u8> {
     point.as_bytes().to_vec()
 }
 
-/// The body of the one frame that `bytes` must be.
+/// Returns the body of the one frame that `bytes` must be.
 fn body_of(bytes: &[u8]) -> Vec<u8> {
     let mut reader = FrameReader::default();
     let mut input = bytes;
@@ -266,7 +266,7 @@ fn every_bad_example_is_a_frame_whose_body_is_refused() {
     }
 }
 
-/// The crates of RustCrypto by themselves, along sections 6.2 to 6.4: what a stranger would do.
+/// Uses the RustCrypto crates directly, along sections 6.2 to 6.4, as an independent implementer would.
 #[test]
 fn the_key_examples_follow_from_one_another() {
     let examples = examples();
@@ -338,7 +338,7 @@ fn every_refused_point_is_refused_and_the_long_form_is_the_same_key() {
     }
 }
 
-/// What an edge would see: the response opens and matches, and its nonce alone gives it away.
+/// An edge sees that the response opens and matches. Only its nonce gives it away.
 #[test]
 fn a_reflected_response_opens_and_has_the_edges_nonce() {
     let (edge, client) = key_pairs();
@@ -353,7 +353,7 @@ fn a_reflected_response_opens_and_has_the_edges_nonce() {
     assert!(!NonceMint::new(client_nonce_key()).is_own(nonce));
 }
 
-/// The client of the examples, its connection lost and opened again, up to its claim.
+/// Returns the client of the examples after its connection was lost and opened again, up to its claim.
 fn returning_client() -> Client {
     let (edge, client) = key_pairs();
     let mut saved = vec![1];
@@ -438,7 +438,7 @@ fn the_decoy_is_sealed_under_its_key() {
     assert_eq!(frame, examples["decoy-challenge"]);
 }
 
-/// Both ends of the link: a backend that sends, and one that reads (what an edge writes has the same form).
+/// Both ends of the link: a backend that sends, and one that reads (an edge's output has the same form).
 #[test]
 fn a_link_that_is_lost_in_the_middle_of_a_packet_goes_on_as_in_the_example() {
     let [first, second] = [&examples()["loss-1"], &examples()["loss-2"]].map(Vec::clone);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Every Rust file below `directory` that is built into the library.
+/// Returns every Rust file below `directory` that is part of the library.
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).expect("core's sources are readable") {
@@ -23,12 +23,12 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The top-level module that holds `name` of `crate::name`: itself, or the one from which `lib.rs` re-exports it.
+/// Returns the top-level module of `crate::name`: itself, or the one from which `lib.rs` re-exports it.
 fn module_of(name: &str, exports: &BTreeMap<String, String>) -> String {
     exports.get(name).map_or(name, String::as_str).to_owned()
 }
 
-/// What `lib.rs` re-exports, and from which module.
+/// Returns the re-exports of `lib.rs`, with their modules.
 fn exports(lib: &str) -> BTreeMap<String, String> {
     let mut exports = BTreeMap::new();
     for line in lib.lines() {
@@ -45,7 +45,7 @@ fn exports(lib: &str) -> BTreeMap<String, String> {
     exports
 }
 
-/// The names after `crate::` in the production part of `text`: in imports, in paths, and inside `crate::{…}`.
+/// Returns the names after `crate::` in the production part of `text`: in imports, in paths, and inside `crate::{…}`.
 fn imported(text: &str) -> Vec<String> {
     let production = text
         .split("#[cfg(test)]\nmod tests {")
@@ -115,7 +115,7 @@ fn imports() -> Imports {
     imports
 }
 
-/// A way from `module` back to itself, if there is one.
+/// Returns a path from `module` back to itself, if there is one.
 fn circle(imports: &Imports) -> Option<Vec<String>> {
     fn walk(imports: &Imports, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> bool {
         let last = path.last().expect("a path has a beginning").clone();
@@ -151,7 +151,7 @@ fn no_module_imports_one_that_imports_it() {
     assert_eq!(circle.map(|path| path.join(" -> ")), None);
 }
 
-/// What both ends share knows no end, and no end knows another.
+/// The shared modules depend on neither end, and no end depends on another.
 #[test]
 fn shared_modules_import_no_machine() {
     const MACHINES: [&str; 3] = ["edge", "client", "backend"];

@@ -1,4 +1,4 @@
-//! The wire format on any bytes in any pieces: the same packets, no panic, no memory above what came.
+//! The wire format with any bytes in any pieces: the same packets, no panic, no memory beyond the bytes received.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,17 +8,17 @@ use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, FrameTooLong, encode_frame};
 
 const MAX_BODY: u32 = 300;
-/// What a reader may own above the bytes it was given. (The documented bound, while inputs are this short.)
+/// What a reader may own beyond the bytes received. (The documented bound, while inputs are this short.)
 const CONSTANT_BYTES: usize = 64 * 1024;
 
-/// What a stream says: the bodies, then why reading ended early or how many bytes of a cut frame are left.
+/// The outcome of a stream: the bodies, then why reading ended early or how many bytes of a cut frame are left.
 #[derive(Debug, Clone, PartialEq)]
 struct Outcome {
     bodies: Vec<Vec<u8>>,
     end: Result<usize, FrameTooLong>,
 }
 
-/// The framing rule at its plainest, on the whole stream at once.
+/// The framing rule in its plainest form, on the whole stream at once.
 fn reference(mut stream: &[u8]) -> Outcome {
     let mut bodies = Vec::new();
     let end = loop {
@@ -42,7 +42,7 @@ fn reference(mut stream: &[u8]) -> Outcome {
     Outcome { bodies, end }
 }
 
-/// What a reader makes of the stream in these pieces, checking at each call what it promises of itself.
+/// Reads the stream in these pieces, and checks at each call what the reader promises.
 fn read_in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut reader = FrameReader::default();
     let mut bodies = Vec::new();
@@ -179,7 +179,7 @@ proptest! {
         points in vec(any::<prop::sample::Index>(), 0..20),
         rooms in vec(0..4_usize, 1..20),
     ) {
-        // Each piece is followed by as many frames as there is room for; the rest waits in the reader.
+        // After each piece as many frames are read as there is room for. The rest waits in the reader.
         let mut reader = FrameReader::default();
         let mut bodies: Vec<Vec<u8>> = Vec::new();
         let mut rooms = rooms.into_iter().cycle();
@@ -275,7 +275,7 @@ proptest! {
     }
 }
 
-/// Not a sample but all of them: there is no second form of any packet of up to three bytes.
+/// Exhaustive, not sampled: no packet of up to three bytes has a second form.
 #[test]
 fn all_short_handshake_bodies_are_refused_or_canonical() {
     let mut accepted = 0;

@@ -27,7 +27,7 @@ const CUT: Chaos = Chaos {
     pending_one_in: 3,
 };
 
-/// An edge, the place where its clients dial and the place where it dials its backend.
+/// An edge, the place where its clients dial, and the place where it dials its backend.
 struct Setup {
     world: World,
     clients: Place,
@@ -84,7 +84,7 @@ fn setup_with_link(config: EdgeConfig, chaos: Chaos, capacity: usize) -> Setup {
     }
 }
 
-/// Waits for the driver's end, which comes within `bound`.
+/// Waits for the driver's end, which must come within `bound`.
 async fn ends_within(clock: &Clock, done: &Cell<bool>, bound: Duration) {
     let asked = clock.now();
     while !done.get() {
@@ -438,7 +438,7 @@ fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
     });
 }
 
-/// The proof is the first that the edge is told of.
+/// The proof is the first thing that the edge is told of.
 #[test]
 fn what_has_arrived_on_the_old_connection_goes_before_the_return() {
     const PACKETS: usize = 20;
@@ -512,7 +512,7 @@ fn who_read_while_the_process_stood_still_is_not_late() {
                 .expect("not the end");
             assert_eq!(packet.len(), 10_000);
         }
-        // The other one takes nothing, and half a second later that counts.
+        // The other client takes nothing, which counts half a second later.
         let late = clock.now();
         let ended = link.recv().await.expect("received").expect("not the end");
         assert_eq!(
@@ -523,7 +523,7 @@ fn who_read_while_the_process_stood_still_is_not_late() {
     });
 }
 
-/// A stream that is dropped with bytes unread, or while more come, ends in a RST, under what the client has yet to read.
+/// A stream that is dropped with unread bytes, or while more arrive, ends in a RST, which destroys what the client has yet to read.
 #[test]
 fn a_client_that_sends_to_the_end_still_reads_its_last_packets() {
     let Setup {
@@ -701,7 +701,7 @@ fn a_shutdown_ends_even_if_nobody_takes_anything() {
             client.send(&[0; CAPACITY]).await.expect("sent");
         }
         handle.shutdown(Duration::from_secs(2));
-        // It is looked at each 100 ms, and the backend has 100 ms to close.
+        // It is checked each 100 ms, and the backend has 100 ms to close.
         ends_within(&clock, &done, Duration::from_millis(2_200)).await;
         drop((link, client));
     });
@@ -731,7 +731,7 @@ fn sessions_that_end_when_an_edge_closes_its_connections_do_not_keep_it() {
         let both = [join().await, join().await];
         let polled = polls.get();
         handle.shutdown(Duration::from_secs(30));
-        // The second of them to be closed is one too many that is away: a session ends, and has a last word.
+        // Closing the second of them makes one too many sessions away: a session ends, and has a final notice.
         ends_within(&clock, &done, Duration::from_secs(2)).await;
         assert!(polls.get() - polled < 10, "{} polls", polls.get() - polled);
         drop((link, both));
@@ -762,7 +762,7 @@ fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
         settle(&clock).await;
         handle.shutdown(Duration::from_secs(5));
         settle(&clock).await;
-        // The edge is finished and waits for its backend, which does not close; the session that is away expires meanwhile.
+        // The edge has finished and waits for its backend, which does not close. Meanwhile the session that is away expires.
         let polled = polls.get();
         ends_within(&clock, &done, Duration::from_secs(2)).await;
         assert!(polls.get() - polled < 5, "{} polls", polls.get() - polled);

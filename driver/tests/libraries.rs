@@ -286,7 +286,7 @@ fn a_send_waits_for_room_and_what_comes_meanwhile_is_kept() {
     setup.world.spawn(echo(backend));
     setup.world.run(async {
         connected(&mut client).await;
-        // Nothing is received until all is sent: echoes pile up in the inbox.
+        // Nothing is received until everything is sent: echoes accumulate in the inbox.
         for number in 0..PACKETS {
             client
                 .send(&[&number.to_le_bytes()[..], &[0; 300]].concat())
@@ -313,7 +313,7 @@ fn a_cancelled_send_or_receive_leaves_nothing_behind_and_loses_nothing() {
         connected(&mut client).await;
         let (mut sent, mut received) = (0_u32, 0_u32);
         while received < 500 {
-            // Each is polled once and dropped, as a select! does; a send that was not ready has queued nothing.
+            // Each is polled once and dropped, as in a select!. A send that was not ready has queued nothing.
             let cx = &mut Context::from_waker(Waker::noop());
             let data = [&sent.to_le_bytes()[..], &[1; 500]].concat();
             if sent < 500 && pin!(client.send(&data)).poll(cx).is_ready() {
@@ -361,7 +361,7 @@ fn a_backend_outlives_its_edge_and_what_waits_goes_to_the_next() {
         backend.send(id, b"first").await.expect("queued");
         backend.flush().await;
         clock.sleep(Duration::from_millis(1)).await;
-        // Another edge dials: the old link has nothing more to say, and gives way.
+        // Another edge dials: the old link has nothing more to deliver, and is replaced.
         let other = place.dial(CAPACITY, Chaos::NONE);
         assert_eq!(backend.recv().await, backend::Event::EdgeLost);
         backend.send(id, b"second").await.expect("queued");
@@ -369,7 +369,7 @@ fn a_backend_outlives_its_edge_and_what_waits_goes_to_the_next() {
             backend.recv().await,
             backend::Event::EdgeConnected { .. }
         ));
-        // It goes away. The real edge, which was cut off, comes back; what waited is not lost, unless it was taken.
+        // It leaves. The real edge, which was replaced, comes back. Waiting packets are not lost unless they were taken.
         drop(other);
         assert_eq!(backend.recv().await, backend::Event::EdgeLost);
         assert!(matches!(
@@ -406,7 +406,7 @@ fn what_the_old_link_had_brought_comes_before_the_new_one() {
             backend.recv().await,
             backend::Event::EdgeConnected { .. }
         ));
-        // The backend is slow: 10 kB lie in the old stream when its edge ends and another one dials.
+        // The backend is slow: 10 kB are in the old stream when its edge ends and another one dials.
         clock.sleep(Duration::from_millis(5)).await;
         edge.shutdown(Duration::from_secs(1));
         let _other = place.dial(CAPACITY, Chaos::NONE);
@@ -449,7 +449,7 @@ fn a_kick_ends_a_client_for_good() {
         connected(&mut client).await;
         client.send(b"end me").await.expect("sent");
         assert_eq!(packet(&mut client).await, b"as you wish");
-        // Challenges that cannot be met look like an edge that is under attack, at first: it asks a few times.
+        // Challenges that cannot be met look like an edge under attack at first, so the client retries a few times.
         let mut drops = 0;
         let refusal = loop {
             match client.recv().await {

@@ -42,7 +42,7 @@ fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
     let mut listener = MemoryListener(backend);
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;
-        // It is finished at once, and the backend does not close its end: meanwhile the time that was given runs out.
+        // It finishes at once, and the backend does not close its end. Meanwhile the given time runs out.
         handle.shutdown(Duration::from_millis(50));
         let (asked, polled) = (clock.now(), polls.get());
         while !done.get() {

@@ -1,5 +1,5 @@
-//! An edge within a program of one's own, on smol: clients at 127.0.0.1:42000, the backend at 127.0.0.1:42001. It ends in order after a
-//! minute: what is queued is handed over first.
+//! An edge embedded in a program, on smol: clients at 127.0.0.1:42000, the backend at 127.0.0.1:42001. It shuts down in order after a
+//! minute, handing over queued data first.
 //!
 //!     cargo run -p voltlane-smol --example smol_edge
 

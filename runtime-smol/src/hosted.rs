@@ -1,4 +1,4 @@
-//! Our edge-triggered reactor as a guest of smol.
+//! This project's edge-triggered reactor as a guest of smol.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -9,13 +9,13 @@ use std::task::Poll;
 use smol::Async;
 use voltlane_reactor::{EpollAlarm, Guest, Reactor, Socket, Watched};
 
-/// Looks at our sockets between two turns of smol. A wait in smol's reactor takes six system calls, a look takes one.
+/// The number of checks of the sockets between two turns of smol. A wait in smol's reactor takes six system calls, a check takes one.
 const LOOKS_PER_TURN: usize = 16;
 
-/// An edge-triggered reactor for each thread, which smol waits for as for one descriptor.
+/// An edge-triggered reactor for each thread, which smol waits for as one descriptor.
 ///
-/// smol has one reactor for the whole process, and arms each socket for every wait. This one registers a socket once. Names are smol's
-/// to look up.
+/// smol has one reactor for the whole process, and re-arms each socket for every wait. This one registers a socket once. smol resolves
+/// names.
 #[derive(Clone, Copy, Debug)]
 pub struct HostedEpoll;
 
@@ -42,7 +42,7 @@ async fn host<F: Future>(future: F) -> io::Result<F::Output> {
             guest.look()?;
             match guest.poll_woken(future.as_mut()) {
                 Some(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
-                // While it worked more may have happened, and a look is cheaper than a wait.
+                // More may have happened while it worked, and a check is cheaper than a wait.
                 Some(Poll::Pending) => continue,
                 None => {}
             }
@@ -50,7 +50,7 @@ async fn host<F: Future>(future: F) -> io::Result<F::Output> {
                 return Poll::Pending;
             }
         }
-        // There is more to do, and smol has its turn before that.
+        // There is more to do, but smol has its turn first.
         cx.waker().wake_by_ref();
         Poll::Pending
     })

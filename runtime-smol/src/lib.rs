@@ -1,11 +1,11 @@
 //! Voltlane on smol: a client and a backend library, and the edge to embed.
 //!
-//! An edge stands between many clients and one backend. Clients connect to it over TCP; the backend sees one stream of
-//! packets, each with the id of its client. A client that drops comes back by itself as the same client.
+//! An edge stands between many clients and one backend. Clients connect to it over TCP. The backend sees one stream of packets, each with
+//! the id of its client. A client that loses its connection comes back by itself as the same client.
 //!
 //! # A client
 //!
-//! [`Client`] joins, sends, receives and comes back. What it does it does while it is waited on.
+//! [`Client`] joins, sends, receives and reconnects. It makes progress only while it is awaited.
 //!
 //! ```no_run
 //! use voltlane_smol::Client;
@@ -48,8 +48,8 @@
 //!
 //! # An edge
 //!
-//! Mostly an edge is the binary `voltlane-smol`. To have one in a process, give an [`EdgeDriver`] a machine and sockets,
-//! and run it: it is a future.
+//! An edge is mostly run as the program `voltlane-smol`. To embed one, give an [`EdgeDriver`] a machine and sockets, and run it: it is a
+//! future.
 //!
 //! ```
 //! use std::time::Duration;
@@ -74,16 +74,16 @@
 //! # }
 //! ```
 //!
-//! # What runs
+//! # Runtime
 //!
-//! Everything runs on smol, and no tokio is below it. The sockets of this library are [`smol::Async`], its clock is [`smol::Timer`], and
-//! [`smol::net::resolve`] looks names up: so it works in any executor that smol's reactor serves.
+//! Everything runs on smol, without tokio. The sockets of this library are [`smol::Async`], its clock is [`smol::Timer`], and
+//! [`smol::net::resolve`] resolves names. So it works in any executor that smol's reactor serves.
 //!
-//! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each thread,
-//! which smol waits for as for one descriptor.
+//! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each
+//! thread, which smol waits for as one descriptor.
 #![forbid(unsafe_code)]
 
-/// The code of the package's README compiles.
+/// Compiles the code in the package's README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -109,10 +109,10 @@ pub use sockets::{AlarmClock, SmolReactor, Watched};
 
 use smol::Async;
 
-/// A TCP connection over IPv4 or IPv6, without Nagle's delay.
+/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled.
 pub type TcpStream = voltlane_reactor::TcpStream<SmolReactor>;
 
-/// A connection of smol, with the options that it has; [`SocketOptions::apply`](voltlane_driver::SocketOptions::apply) sets ours.
+/// Wraps a connection of smol and keeps its options. [`SocketOptions::apply`](voltlane_driver::SocketOptions::apply) sets this crate's.
 #[must_use]
 pub fn tcp_stream(io: Async<std::net::TcpStream>) -> TcpStream {
     TcpStream::from_source(io.into())
@@ -124,21 +124,21 @@ pub type TcpListener = voltlane_reactor::TcpListener<SmolReactor>;
 /// Connects to one address, `host:port`.
 pub type TcpConnector = voltlane_reactor::TcpConnector<SmolReactor>;
 
-/// The monotonic clock of the system with one alarm.
+/// The system's monotonic clock with one alarm.
 pub type Timer = voltlane_reactor::Timer<SmolReactor>;
 
-/// A client of an edge, over TCP: it joins, comes back by itself, and keeps what could not be sent yet.
+/// A client of an edge, over TCP. It joins, reconnects by itself, and keeps packets that could not be sent yet.
 ///
-/// [`connect`](client::Client::connect) begins, [`with_config`](client::Client::with_config) with other pauses and bounds.
-/// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, an
-/// event is returned once. Nothing happens while none of them is waited on.
+/// Create one with [`connect`](client::Client::connect), or with [`with_config`](client::Client::with_config) for other pauses and bounds.
+/// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event is
+/// returned once. Nothing happens while none of them is awaited.
 #[cfg(feature = "client")]
 pub type Client = client::Client<TcpConnector, Timer>;
 
 /// The backend of an edge, over TCP.
 ///
-/// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the
-/// caller's, an event is returned once. Nothing happens while none of them is waited on.
+/// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event
+/// is returned once. Nothing happens while none of them is awaited.
 #[cfg(feature = "backend")]
 pub type Backend = backend::Backend<TcpListener, Timer>;
 
@@ -146,10 +146,10 @@ pub type Backend = backend::Backend<TcpListener, Timer>;
 #[cfg(feature = "edge")]
 pub type EdgeDriver = voltlane_driver::EdgeDriver<TcpListener, TcpConnector, Timer>;
 
-/// The types of this library as the runtime of a program: [`smol::block_on`], and smol's sockets.
+/// This library's types as the runtime of a program: [`smol::block_on`] and smol's sockets.
 pub type Smol = OneThread<SmolReactor>;
 
-/// [`smol::block_on`], and the sockets of an edge-triggered reactor for each thread, which smol waits for as for one descriptor: what the program
-/// `voltlane-smol` runs on. Where there is no epoll it runs on [`Smol`].
+/// The runtime of the program `voltlane-smol`: [`smol::block_on`], and the sockets of an edge-triggered reactor for each thread, which smol
+/// waits for as one descriptor. Without epoll the program runs on [`Smol`].
 #[cfg(target_os = "linux")]
 pub type SmolEpoll = OneThread<HostedEpoll>;

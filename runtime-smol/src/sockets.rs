@@ -1,4 +1,4 @@
-//! Sockets, timers and names of smol.
+//! smol's sockets, timers and resolver.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use smol::Async;
 
 use voltlane_reactor::{Alarm, Direction, Reactor, Readiness, Socket, Source};
 
-/// The reactor of smol, which a process has once: a thread in [`smol::block_on`] drives it, or else smol's own thread does.
+/// smol's reactor, of which a process has one. A thread in [`smol::block_on`] drives it, or smol's own thread does.
 #[derive(Clone, Copy, Debug)]
 pub struct SmolReactor;
 
@@ -32,7 +32,7 @@ impl Reactor for SmolReactor {
 #[derive(Debug)]
 pub struct Watched<T> {
     io: Async<T>,
-    /// For each direction, that an attempt is to be made before the reactor is asked: it asks the system at each wait.
+    /// For each direction, whether an attempt comes before asking the reactor, which makes a system call for each wait.
     ready: [bool; 2],
 }
 

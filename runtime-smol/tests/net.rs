@@ -1,4 +1,4 @@
-//! The sockets keep the contract of the driver's traits, on both reactors.
+//! Tests that the sockets keep the contract of the driver's traits, on both reactors.
 
 #[path = "../../reactor/tests/sockets/mod.rs"]
 mod sockets;

@@ -1,4 +1,4 @@
-//! A client machine, and an edge that says exactly what a test tells it to.
+//! A client machine, and an edge that sends exactly what a test tells it to.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -69,14 +69,14 @@ impl Link {
         }
     }
 
-    /// A client that has joined as `ID`, and whose handshake is written.
+    /// Creates a client that has joined as `ID`, with its handshake written.
     pub(crate) fn joined() -> Self {
         let mut link = Link::new();
         link.join();
         link
     }
 
-    /// Another process with the same session, at the same edge.
+    /// Creates another process with the same session, at the same edge.
     pub(crate) fn restored(&self, seed: [u8; 32], saved: &SavedSession) -> Self {
         Link {
             client: Client::restore(ClientConfig::default(), seed, saved),
@@ -88,7 +88,7 @@ impl Link {
         }
     }
 
-    /// Lets the client's wait run out, and opens its transport.
+    /// Lets the client's pause end, and opens its transport.
     pub(crate) fn connect(&mut self) {
         if let Some(at) = self.client.poll_timeout() {
             self.now = self.now.max(at);
@@ -127,7 +127,7 @@ impl Link {
         assert_eq!(self.feed(&ping_packet()), [Seen::Resumed(ID)]);
     }
 
-    /// A claim that gets a challenge which is not sealed for this client: what an edge sends that does not know the session.
+    /// Claims the session and gets a challenge that is not sealed for this client, as from an edge that does not know the session.
     pub(crate) fn get_decoy(&mut self) -> Vec<Seen> {
         self.connect();
         self.until_await_challenge();
@@ -137,7 +137,7 @@ impl Link {
         self.close(Closed::Eof)
     }
 
-    /// The session is gone, as far as this client can find out.
+    /// Continues until the client considers the session gone.
     pub(crate) fn until_refused(&mut self) {
         for _ in 1..MAX_UNPROVABLE_CHALLENGES {
             self.get_decoy();
@@ -165,13 +165,13 @@ impl Link {
         assert_eq!(self.take_packets(), ["ChallengeResponse", "Ping"]);
     }
 
-    /// The transport ends; what the client says to that.
+    /// Ends the transport. Returns the client's events.
     pub(crate) fn close(&mut self, closed: Closed) -> Vec<Seen> {
         self.client.handle_closed(self.now, closed);
         self.events()
     }
 
-    /// Bytes from the edge, in one piece; what the client says to them.
+    /// Feeds bytes from the edge in one piece. Returns the client's events.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<Seen> {
         let mut input = bytes;
         let mut seen = Vec::new();
@@ -188,7 +188,7 @@ impl Link {
             .collect()
     }
 
-    /// Writes `n` bytes of the client's output, and gives the frames that are whole now.
+    /// Writes `n` bytes of the client's output, and returns the frames that are complete now.
     pub(crate) fn take_bytes(&mut self, n: usize) -> Vec<Vec<u8>> {
         let taken = self.client.output()[..n].to_vec();
         self.client.handle_written(self.now, n);
@@ -213,7 +213,7 @@ impl Link {
         frames
     }
 
-    /// Writes all of the client's output, which is handshake packets: their names.
+    /// Writes all of the client's output, which is handshake packets, and returns their names.
     pub(crate) fn take_packets(&mut self) -> Vec<&'static str> {
         let frames = self.take_frames();
         frames
@@ -239,7 +239,7 @@ impl Link {
         packet(Handshake::Challenge(&self.seal(secret)))
     }
 
-    /// Seals under the session's key and a nonce of the edge.
+    /// Seals with the session's key and a nonce of the edge.
     pub(crate) fn seal(&mut self, secret: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         self.rng.fill_bytes(&mut nonce);
@@ -249,7 +249,7 @@ impl Link {
         sealed
     }
 
-    /// The sealed value of the client's response, which is written together with its Ping.
+    /// Returns the sealed value of the client's response, which is written together with its Ping.
     pub(crate) fn take_response(&mut self) -> Vec<u8> {
         let frames = self.take_frames();
         let [response, ping] = frames.as_slice() else {

@@ -15,7 +15,7 @@ const HANDSHAKE_STATES: [State; 4] = [
     State::AwaitPing,
 ];
 
-/// A client in one of the states of the handshake.
+/// Creates a client in one of the states of the handshake.
 fn link_in(state: State) -> Link {
     let mut link = Link::new();
     match state {
@@ -45,7 +45,7 @@ fn assert_violation(link: &mut Link, bytes: &[u8], violation: Violation) {
     assert!(link.client.wants_close());
     assert_eq!(link.client.output(), [0; 0]);
     assert_eq!(link.feed(&ping_packet()), [], "nothing is read any more");
-    // How the transport then ends does not matter: not even an end in order is taken for a refusal.
+    // It does not matter how the transport then ends: even an orderly end does not count as a refusal.
     assert_eq!(
         link.close(Closed::Eof),
         [Seen::Dropped(DropCause::Violation(violation))]

@@ -1,4 +1,4 @@
-//! Who the client is, to whom it proves that, and that nothing leaves before it is settled.
+//! The client's identity, to whom it is proven, and that nothing is sent before that.
 
 use super::edge::{ID, Link, SECRET, Seen, data, id_packet, packet, ping_packet};
 use rand_chacha::ChaCha20Rng;
@@ -84,7 +84,7 @@ fn another_edge_key_is_refused_and_learns_nothing() {
     assert_eq!(link.client.poll_timeout(), None);
     assert!(!link.client.wants_connect(voltlane_core::Time::MAX));
 
-    // The session itself may be as good as ever, at the edge that it belongs to.
+    // The session itself may still be valid at the edge that it belongs to.
     let saved = link.client.saved_session().expect("kept");
     let mut again = link.restored([3; 32], &saved);
     again.resume();
@@ -154,7 +154,7 @@ fn after_a_refusal_a_fresh_start_is_possible() {
     assert_eq!(link.take_frames(), [[0; 0]; 0]);
 }
 
-/// However often, and however the transport ends: a load balancer may make an orderly end from an abrupt one. (SPEC 4.6(b))
+/// However often, and however the transport ends: a load balancer may turn an abrupt end into an orderly one. (SPEC 4.6(b))
 #[test]
 fn an_end_after_the_proof_is_a_broken_connection() {
     let ends = [
@@ -217,7 +217,7 @@ fn challenges_that_do_not_open_are_never_answered_and_end_the_session_in_the_end
     link.close(Closed::Eof);
     for _ in 1..MAX_UNPROVABLE_CHALLENGES {
         assert_eq!(link.get_decoy(), std::slice::from_ref(&unprovable));
-        // A connection that breaks before a challenge came says nothing about the session.
+        // A connection that breaks before a challenge is no evidence about the session.
         link.connect();
         link.until_await_challenge();
         link.close(Closed::Eof);
@@ -235,7 +235,7 @@ fn only_challenges_in_a_row_count() {
         for _ in 1..MAX_UNPROVABLE_CHALLENGES {
             assert_eq!(link.get_decoy(), std::slice::from_ref(&unprovable));
         }
-        // One that opens ends the row, whatever becomes of the response.
+        // A challenge that opens ends the row, whatever happens to the response.
         if resumes {
             link.resume();
         } else {

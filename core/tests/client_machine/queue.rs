@@ -1,4 +1,4 @@
-//! What waits to be written: its bounds, and what becomes of it when a connection ends.
+//! The send queue: its bounds, and its fate when a connection ends.
 
 use super::edge::{Link, Seen};
 use voltlane_core::client::{Client, ClientConfig, Closed, DropCause, SendError};

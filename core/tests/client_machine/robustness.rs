@@ -1,4 +1,4 @@
-//! No bytes and no order of calls make the machine panic, and none makes it forget its bounds.
+//! No bytes and no order of calls make the machine panic or exceed its bounds.
 
 use super::edge::{ID, Link, SECRET, data, id_packet, packet, ping_packet};
 use core::time::Duration;
@@ -10,7 +10,7 @@ use voltlane_core::v2::packets::Handshake;
 #[derive(Debug, Clone)]
 enum Step {
     Bytes(Vec<u8>),
-    /// The packet that an honest edge would send now, cut after so many bytes.
+    /// The packet that a correct edge would send now, cut after this many bytes.
     Honest(usize),
     Ping,
     Id,
@@ -43,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What an edge that follows the protocol would send to a client in this state.
+/// Returns what a correct edge would send to a client in this state.
 fn honest(link: &mut Link) -> Vec<u8> {
     match link.client.state() {
         State::AwaitKey => link.key_packet(),
@@ -75,7 +75,7 @@ proptest! {
                     let output = link.client.output();
                     let n = output.len() * usize::from(fraction) / 255;
                     if !established {
-                        // A length comes first: the last five bytes of a handshake packet may end with this byte, too.
+                        // A length comes first, because the last five bytes of a handshake packet may end with this byte, too.
                         let frame = output.split_first_chunk().is_some_and(|(length, body)| {
                             u32::from_le_bytes(*length) <= 150 && !body.is_empty() && body.iter().all(|byte| *byte == 0xaa)
                         });
@@ -99,11 +99,11 @@ proptest! {
             prop_assert!(link.client.queued_packets() <= 5);
             prop_assert!(link.client.queued_bytes() <= 150);
             prop_assert!(!(link.client.wants_close() && link.client.wants_connect(Time::MAX)));
-            // A client that neither waits for its adapter nor has given up always has something that will happen.
+            // A client that neither waits for its adapter nor has given up always has a deadline or a wait for bytes.
             let idle = matches!(link.client.state(), State::Established | State::Closing | State::Refused(_));
             prop_assert_eq!(link.client.poll_timeout().is_none(), idle);
             if !idle {
-                // No spin: a timeout that was served moves the next one.
+                // No spinning: a timeout that was served moves the next one.
                 let mut copies = 0;
                 while link.client.poll_timeout().is_some_and(|at| at <= link.now) && copies < 4 {
                     link.client.handle_timeout(link.now);

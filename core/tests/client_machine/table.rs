@@ -24,7 +24,7 @@ const PACKETS: [&str; 6] = [
     "ChallengeResponse",
 ];
 
-/// A client in the state of that name, by the shortest way.
+/// Creates a client in the state of that name, by the shortest path.
 fn link_in(state: &str) -> Link {
     let mut link = Link::new();
     match state {
@@ -71,7 +71,7 @@ fn link_in(state: &str) -> Link {
     link
 }
 
-/// A packet that would be right, if it came in turn.
+/// Returns a packet that would be right in turn.
 fn bytes_of(link: &mut Link, name: &str) -> Vec<u8> {
     match name {
         "Ping" => ping_packet(),
@@ -84,7 +84,7 @@ fn bytes_of(link: &mut Link, name: &str) -> Vec<u8> {
     }
 }
 
-/// What the packet does: the state it leads to, the event it gives, or how it offends.
+/// Returns what the packet does: the resulting state, the event, or the violation.
 fn outcome(state: &str, name: &str) -> String {
     let mut link = link_in(state);
     let bytes = bytes_of(&mut link, name);
@@ -148,7 +148,7 @@ fn every_state_and_every_packet() {
     assert_eq!(table, include_str!("table.txt"), "\n{table}");
 }
 
-/// What each call of the adapter does in each state, bytes apart.
+/// The effect of each call of the adapter in each state, apart from bytes.
 #[test]
 fn every_state_and_every_call() {
     type Call = (&'static str, fn(&mut Link));

@@ -1,4 +1,4 @@
-//! Deadlines and waits, to the nanosecond.
+//! Deadlines and pauses, to the nanosecond.
 
 use core::time::Duration;
 
@@ -137,7 +137,7 @@ fn it_waits_exactly_as_long_as_it_says() {
     link.assert_state(State::Connecting);
 }
 
-/// Fails one attempt with `fail`, and gives the wait after it.
+/// Fails one attempt with `fail`, and returns the pause after it.
 fn wait_after(link: &mut Link, fail: fn(&mut Link)) -> Duration {
     link.connect();
     fail(link);
@@ -199,7 +199,7 @@ fn failed_dials_wait_longer_and_longer_too() {
         };
         assert_eq!(cause, DropCause::ConnectFailed);
         longest = longest.max(retry_in);
-        // What fails once is not counted twice.
+        // One failure is not counted twice.
         link.client.handle_connect_failed(link.now);
         link.client.handle_closed(link.now, Closed::Error);
         assert_eq!(link.client.poll_event(), None);

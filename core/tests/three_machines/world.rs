@@ -1,4 +1,4 @@
-//! Clients, an edge and a backend, joined by transports that hold nothing: a byte is with its reader once it is written.
+//! Clients, an edge and a backend, joined by transports that hold nothing: a byte reaches its reader once it is written.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -13,7 +13,7 @@ use voltlane_core::keys::KeyPair;
 use voltlane_core::{ClientId, Time};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Turns, of a millisecond each, after which a wait has failed.
+/// The number of turns, of a millisecond each, after which a wait has failed.
 const MOST_TURNS: usize = 20_000;
 
 pub(crate) struct World {
@@ -22,7 +22,7 @@ pub(crate) struct World {
     pub(crate) backend: Backend,
     pub(crate) backend_listens: bool,
     pub(crate) clients: Vec<Peer>,
-    /// What the backend heard.
+    /// What the backend received.
     pub(crate) heard: Vec<Heard>,
     link_is_up: bool,
     rng: ChaCha20Rng,
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// An edge that keeps what its clients miss, and has `clients` that have joined.
+    /// Creates an edge that keeps what its clients miss, with `clients` clients that have joined.
     pub(crate) fn joined(seed: u8, clients: u8) -> Self {
         let mut config = EdgeConfig::default();
         config.clients.missed_packets_buffer_size = 1_000;
@@ -82,7 +82,7 @@ impl World {
         self.clients[client].client.id().expect("it has joined")
     }
 
-    /// Turns until `done`.
+    /// Takes turns until `done`.
     #[track_caller]
     pub(crate) fn until(&mut self, done: impl Fn(&World) -> bool) {
         for _ in 0..MOST_TURNS {
@@ -102,7 +102,7 @@ impl World {
         );
     }
 
-    /// The transport of a client breaks; neither side may have noticed anything before.
+    /// Breaks the transport of a client. Neither side has notice before.
     pub(crate) fn cut(&mut self, client: usize) {
         let peer = &mut self.clients[client];
         if let Some(conn) = peer.conn.take() {
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// The edge is started anew, with other keys or the same, and knows nobody.
+    /// Restarts the edge with the same keys or others. It knows no sessions.
     pub(crate) fn restart_edge(&mut self, keys: KeyPair) {
         self.cut_link();
         for client in 0..self.clients.len() {
@@ -129,12 +129,12 @@ impl World {
         self.edge = Edge::new(EdgeConfig::default(), keys, [77; 32]);
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.rng.next_u64() % end.max(1) as u64).expect("below a usize")
     }
 
-    /// How much of `bytes` a transport takes this time: often all, often a part, at times nothing.
+    /// Returns how much of `bytes` a transport takes this time: often everything, often a part, sometimes nothing.
     fn some_of(&mut self, bytes: usize) -> usize {
         match self.below(3) {
             0 => bytes,
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// One millisecond.
+    /// Performs one millisecond.
     pub(crate) fn turn(&mut self) {
         self.now = self.now + Duration::from_millis(1);
         if self
@@ -212,7 +212,7 @@ impl World {
             );
             peer.client.handle_connected(now);
         }
-        // First, so that the edge writes nothing to a client that reads no more.
+        // First, so that the edge writes nothing to a client that no longer reads.
         if peer.client.wants_close()
             && let Some(conn) = peer.conn.take()
         {
@@ -267,7 +267,7 @@ impl Peer {
     }
 }
 
-/// An event without its figures.
+/// Returns the name of an event, without its figures.
 fn name(event: client::Event<'_>) -> String {
     match event {
         client::Event::Connected { .. } => "connected".to_owned(),

@@ -77,7 +77,7 @@ fn a_shard_that_stops_reading_holds_the_backend_at_one_mebibyte() {
     rig.trunk.handle_branch_written(rig.now, B, BRANCH_BYTES);
     rig.backend_says(&packet_of(B, BRANCH_BYTES));
     assert_eq!(rig.trunk.link_read_budget(), 0);
-    // What is not written whole still stands there whole.
+    // A packet that is not written whole is kept in full.
     rig.trunk
         .handle_branch_written(rig.now, B, BRANCH_BYTES - 1);
     assert_eq!(rig.trunk.link_read_budget(), 0);
@@ -121,7 +121,7 @@ fn the_next_link_is_read_when_every_shard_is_done_with_the_one_before() {
     rig.ends(A);
     rig.backend_comes();
     rig.dial(A);
-    // The other one has heard of the loss and is still to end: its stream takes nothing any more, and what came now would be lost.
+    // The other shard knows of the loss and has yet to end: its stream takes nothing any more, and packets that arrived now would be lost.
     assert!(rig.trunk.branch_wants_close(B));
     assert!(!rig.trunk.branch_accepts(B));
     assert_eq!(rig.trunk.link_read_budget(), 0);

@@ -1,4 +1,4 @@
-//! Time, another configuration, and the end.
+//! Time, changes of configuration, and the end.
 
 use core::time::Duration;
 
@@ -71,7 +71,7 @@ fn a_shutdown_ends_at_its_time_whatever_there_is() {
     let mut rig = Rig::open();
     rig.says(A, &packet(A, b"nobody reads"));
     rig.trunk.handle_shutdown(rig.now, Duration::from_secs(3));
-    // A second word changes nothing.
+    // A second call changes nothing.
     rig.trunk.handle_shutdown(rig.now, Duration::from_secs(30));
     rig.trunk
         .handle_timeout(rig.now + Duration::from_millis(2_999));
@@ -95,7 +95,7 @@ fn a_shard_that_is_gone_is_in_nobodys_way() {
     assert_eq!(rig.trunk.branch_output(B), b"");
     assert_eq!(rig.trunk.gauges().held_bytes, 0);
     assert_eq!(rig.trunk.link_read_budget(), READ_BYTES);
-    // And stays so.
+    // It stays so.
     rig.trunk.handle_branch_closed(rig.now, B);
     rig.backend_goes();
     assert!(!rig.trunk.branch_wants_close(B));

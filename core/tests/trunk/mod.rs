@@ -16,9 +16,9 @@ use voltlane_core::{ShardId, Time};
 const A: ShardId = ShardId::new(0);
 const B: ShardId = ShardId::new(1);
 const C: ShardId = ShardId::new(2);
-/// What a shard says when it has announced all that it has to, and the trunk when it has room for the rest.
+/// What a shard sends once it has announced everything, and the trunk once it has room for the rest.
 const MARK: [u8; 4] = [0; 4];
-/// From here on no shard is read, and the backend is not.
+/// The number of bytes from which no shard is read, and the one from which the backend is not.
 const LINK_BYTES: usize = 256 * 1024;
 const BRANCH_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 * 1024;
@@ -35,17 +35,17 @@ fn frame(body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A tagged packet of data, of a client at this shard.
+/// Returns a tagged data packet of a client at this shard.
 fn packet(shard: ShardId, data: &[u8]) -> Vec<u8> {
     frame(&[&[7, 7, 7, 7, 7, 7, 7, shard.as_u8(), 0][..], data].concat())
 }
 
-/// A tagged packet that is a whole frame of so many bytes.
+/// Returns a tagged packet whose frame has this many bytes.
 fn packet_of(shard: ShardId, frame_bytes: usize) -> Vec<u8> {
     packet(shard, &vec![b'.'; frame_bytes - 13])
 }
 
-/// Whole frames, as text of their data.
+/// Returns the data of whole frames as text.
 fn texts(bytes: &[u8]) -> Vec<String> {
     let (mut reader, mut input, mut texts) = (FrameReader::default(), bytes, Vec::new());
     while let Ok(Some(body)) = reader.next_frame(&mut input, u32::MAX) {
@@ -56,7 +56,7 @@ fn texts(bytes: &[u8]) -> Vec<String> {
 }
 
 impl Rig {
-    /// Two shards, no backend.
+    /// Creates two shards without a backend.
     fn new() -> Self {
         Rig::of(2, &MasterConfig::default())
     }
@@ -69,7 +69,7 @@ impl Rig {
         }
     }
 
-    /// Two shards with all announced, and a backend.
+    /// Creates two shards that have announced everything, with a backend.
     fn open() -> Self {
         let mut rig = Rig::new();
         rig.backend_comes();
@@ -103,7 +103,7 @@ impl Rig {
         );
     }
 
-    /// The shard has read what the trunk ended with, and ends too.
+    /// The shard has read the rest of the trunk's output, and closes, too.
     fn ends(&mut self, shard: ShardId) {
         if self.trunk.branch_output(shard) == MARK {
             self.hears(shard);
@@ -124,14 +124,14 @@ impl Rig {
         self.trunk.link_output().concat()
     }
 
-    /// All that the trunk has for the backend now.
+    /// Returns the trunk's output for the backend now.
     fn backend_hears(&mut self) -> Vec<String> {
         let bytes = self.output();
         self.trunk.handle_link_written(self.now, bytes.len());
         texts(&bytes)
     }
 
-    /// All that the trunk has for a shard now.
+    /// Returns the trunk's output for a shard now.
     fn hears(&mut self, shard: ShardId) -> Vec<u8> {
         let bytes = self.trunk.branch_output(shard).to_vec();
         self.trunk

@@ -1,4 +1,4 @@
-//! The parts of a process: what of its configuration is whose.
+//! The machines of a process, and how its configuration is divided.
 
 use core::num::NonZeroU8;
 use core::time::Duration;

@@ -211,7 +211,7 @@ fn a_shard_keeps_what_waits_until_there_is_room_however_often_the_link_is_lost()
     let mut held = LINK_BYTES;
     for _ in 0..10 {
         rig.backend_goes();
-        // What its stream held comes, once.
+        // What its stream held arrives once.
         if held == LINK_BYTES {
             rig.says(A, &packet_of(A, 1_000));
             held += 1_000;
@@ -254,7 +254,7 @@ fn a_shard_that_had_its_turn_waits_for_those_who_have_something_to_bring() {
         let waiting = rig.output().len();
         rig.trunk.handle_link_written(rig.now, waiting);
     };
-    // A third of 256 KiB each; the first of them to come had all of it.
+    // A third of 256 KiB each; the first to come had all of it.
     let turn = LINK_BYTES / 3;
     rig.trunk.handle_branch_idle(rig.now, C);
     let mut of_a = 0;
@@ -268,7 +268,7 @@ fn a_shard_that_had_its_turn_waits_for_those_who_have_something_to_bring() {
     assert!(budget(&rig, B) > 0);
     rig.trunk.handle_branch_idle(rig.now, B);
     assert_eq!(budget(&rig, A), READ_BYTES, "nobody else has anything");
-    // Who comes back has a turn, and so has one that ends.
+    // A shard that comes back has a turn, and so has one that ends.
     assert_eq!(budget(&rig, C), READ_BYTES);
     rig.says(C, &packet_of(C, 100));
     rig.says(A, &packet_of(A, turn));

@@ -1,4 +1,4 @@
-//! Streams in memory.
+//! In-memory streams.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,16 +14,16 @@ use voltlane_driver::{Connect, Connector, Listener, Stream};
 struct Pipe {
     bytes: VecDeque<u8>,
     capacity: usize,
-    /// The writer is done: the end follows the bytes.
+    /// The writer has closed: the end follows the bytes.
     closed: bool,
-    /// The reader is gone, or the writer reset: nothing passes any more.
+    /// The reader is gone, or the writer has reset: nothing passes any more.
     broken: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
 impl Pipe {
-    /// Ends in a RST, which takes along what was not read yet.
+    /// Ends in a RST, which discards unread bytes.
     fn reset(&mut self) {
         self.broken = true;
         self.bytes.clear();
@@ -43,11 +43,11 @@ impl Pipe {
 /// How a stream misbehaves, within its contract.
 #[derive(Clone, Copy)]
 pub(crate) struct Chaos {
-    /// Seed of its own dice.
+    /// The seed of its random numbers.
     pub(crate) seed: u64,
-    /// The most that one call takes or gives.
+    /// The maximum number of bytes per call.
     pub(crate) max_bytes: usize,
-    /// One call in so many is `Pending` for no reason; 0: none.
+    /// One in this many calls is `Pending` for no reason; 0 for none.
     pub(crate) pending_one_in: u64,
 }
 
@@ -59,7 +59,7 @@ impl Chaos {
     };
 
     fn roll(&mut self) -> u64 {
-        // xorshift64: good enough to be odd, and the same every time.
+        // xorshift64: random enough, and the same every time.
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
@@ -79,7 +79,7 @@ impl Chaos {
     }
 }
 
-/// Calls that a stream got.
+/// The calls that a stream received.
 #[derive(Default)]
 pub(crate) struct Stats {
     pub(crate) reads: AtomicUsize,
@@ -95,13 +95,13 @@ pub(crate) struct MemoryStream {
 }
 
 impl MemoryStream {
-    /// The calls that the other end got.
+    /// Returns the calls that the other end received.
     pub(crate) fn peer_stats(&self) -> &Arc<Stats> {
         &self.peer_stats
     }
 }
 
-/// Two ends of one stream, each direction holding `capacity` bytes.
+/// Creates the two ends of a stream, with `capacity` bytes per direction.
 fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
     let pipe = || {
         Arc::new(Mutex::new(Pipe {
@@ -182,7 +182,7 @@ impl Stream for MemoryStream {
         let mut pipe = self.outgoing.lock().expect("not poisoned");
         if pipe.broken || pipe.closed {
             drop(pipe);
-            // What nobody is there to read is answered with a RST.
+            // Unread bytes are answered with a RST.
             self.incoming.lock().expect("not poisoned").reset();
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -221,7 +221,7 @@ impl Drop for MemoryStream {
         drop(incoming);
         let mut outgoing = self.outgoing.lock().expect("not poisoned");
         if unread {
-            // As TCP has it (RFC 1122, 4.2.2.13): what was not read makes the end a RST.
+            // As in TCP (RFC 1122, 4.2.2.13): unread bytes turn the end into a RST.
             outgoing.reset();
         } else {
             outgoing.closed = true;
@@ -230,7 +230,7 @@ impl Drop for MemoryStream {
     }
 }
 
-/// Where connections are made: one side dials, the other accepts.
+/// A place where connections are made: one side dials, the other accepts.
 #[derive(Clone, Default)]
 pub(crate) struct Place(Arc<Mutex<Backlog>>);
 
@@ -243,19 +243,19 @@ struct Backlog {
 }
 
 impl Place {
-    /// Connects; the other end waits to be accepted.
+    /// Connects. The other end waits to be accepted.
     pub(crate) fn dial(&self, capacity: usize, chaos: Chaos) -> MemoryStream {
         let (near, far) = pair(capacity, chaos);
         self.push(Ok(far));
         near
     }
 
-    /// The next accept fails so.
+    /// Makes the next accept fail with this error.
     pub(crate) fn fail(&self, error: io::Error) {
         self.push(Err(error));
     }
 
-    /// Whether connectors are refused here.
+    /// Sets whether connectors are refused here.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.0.lock().expect("not poisoned").refuses = refuses;
     }

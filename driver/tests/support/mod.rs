@@ -1,5 +1,5 @@
-//! A world in memory for the drivers: streams that cut and stall, a listener, a connector, a clock that runs only when
-//! nothing else does, and the executor that turns it.
+//! An in-memory world for the drivers: streams that cut and stall, a listener, a connector, a clock that advances only when nothing else
+//! runs, and the executor.
 
 mod memory;
 mod peer;

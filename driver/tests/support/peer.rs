@@ -39,7 +39,7 @@ impl Frames {
         Ok(())
     }
 
-    /// The next body; `None` at the end of the stream.
+    /// Returns the next body, or `None` at the end of the stream.
     pub(crate) async fn body(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let mut input = &self.read[..];
@@ -87,7 +87,7 @@ impl ClientPeer {
         Ok(ClientPeer { frames, id })
     }
 
-    /// Claims its session over another stream of the edge with the private key `edge`; what it is to write there to be back.
+    /// Claims its session on another stream of the edge with the private key `edge`. Returns what to write there to resume.
     pub(crate) async fn claim(
         &self,
         stream: MemoryStream,
@@ -155,7 +155,7 @@ impl BackendPeer {
         }))
     }
 
-    /// Sends back what comes, until the link ends.
+    /// Echoes packets until the link ends.
     pub(crate) async fn echo(mut self) {
         while let Ok(Some((id, flag, data))) = self.recv().await {
             if flag == Flag::Data && self.send(id, Flag::Data, &data).await.is_err() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use voltlane_core::Time;
 use voltlane_driver::Timer;
 
-/// Turns of the executor after which a test counts as hung.
+/// The number of turns of the executor after which a test counts as hung.
 const STEPS_MAX: usize = 2_000_000;
 
 /// Virtual time.
@@ -44,13 +44,13 @@ impl Clock {
         std::future::poll_fn(|cx| timer.poll_until(cx, at)).await;
     }
 
-    /// Time passes while nobody runs, as when the process is stopped.
+    /// Lets time pass while nobody runs, as when the process is suspended.
     pub(crate) fn stand_still(&self, duration: Duration) {
         let mut alarms = self.0.lock().expect("not poisoned");
         alarms.now = alarms.now + duration;
     }
 
-    /// Goes on to the next alarm. False if none is set.
+    /// Advances to the next alarm. Returns false if none is set.
     fn advance(&self) -> bool {
         let mut alarms = self.0.lock().expect("not poisoned");
         let Some(next) = alarms.set.iter().flatten().map(|(at, _)| *at).min() else {
@@ -95,7 +95,7 @@ impl Drop for TestTimer {
     }
 }
 
-/// Runs futures side by side, each only when it was woken. Time passes only when all of them wait.
+/// Runs futures concurrently, each only when it was woken. Time passes only when all of them wait.
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) clock: Clock,
@@ -126,7 +126,7 @@ impl Wake for Flag {
 }
 
 impl World {
-    /// Runs beside what is run later. That it ends is no failure.
+    /// Runs `future` alongside what is run later. Its end is not a failure.
     pub(crate) fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
         self.tasks.push(Task {
             future: Box::pin(future),

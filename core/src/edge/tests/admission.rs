@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Admission.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn the_stranger_that_was_silent_for_longest_makes_room_and_a_quarter_is_for_thos
     let seventh = world.accept();
     assert!(world.is_closed(strangers[0]), "the oldest");
     assert!(strangers[1..].iter().all(|&conn| !world.is_closed(conn)));
-    // Two of them turn out to be coming back: their places are taken by strangers again, up to all eight.
+    // Two of them claim sessions. Strangers take their places again, up to all eight.
     for conn in [strangers[1], strangers[2]] {
         world.say(conn, Handshake::ProtocolVersion(2));
         world.say(conn, Handshake::ClientId(member.id));
@@ -33,7 +33,7 @@ fn the_stranger_that_was_silent_for_longest_makes_room_and_a_quarter_is_for_thos
     assert_eq!(world.edge.gauges().half_open, 8);
 }
 
-/// A connection that claims `id` and says nothing more.
+/// Opens a connection that claims `id` and then stalls.
 fn claimant(world: &mut World, id: ClientId) -> ConnKey {
     let conn = world.accept();
     world.say(conn, Handshake::ProtocolVersion(2));
@@ -74,7 +74,7 @@ fn of_claimants_of_one_source_the_oldest_makes_room_and_last_of_all_who_waits_fo
     for _ in 0..10 {
         world.come_back(&mut one);
     }
-    // Proven, and waits for its turn; then one that has proven and does not say its Ping; then one that has its challenge.
+    // One that has proven itself and waits for its turn; one that has proven itself and does not send its Ping; one that has its challenge.
     let held = one.conn;
     world.come_back(&mut one);
     let waits = one.conn;
@@ -98,7 +98,7 @@ fn of_claimants_of_one_source_the_oldest_makes_room_and_last_of_all_who_waits_fo
     assert!(!world.is_closed(waits) && !world.is_closed(held));
 }
 
-/// 200 sources claim as fast as all together may, and the owner's answer takes a tenth of a second.
+/// 200 sources claim as fast as all of them may, and the owner takes a tenth of a second to answer.
 #[test]
 fn a_flood_of_claims_from_two_hundred_sources_displaces_itself() {
     let mut world = World::new(|_| {});
@@ -172,7 +172,7 @@ fn connections_are_bounded_exactly() {
     assert!(!world.is_closed(second.conn));
 }
 
-/// Of 16 connections two are kept: one for a client that comes back, one for handshakes.
+/// Two of 16 connections are reserved: one for a client that comes back, one for handshakes.
 fn full_house() -> (World, Vec<Member>) {
     let mut world = World::new(|config| config.limits.max_connections = 16);
     let members = (0..14).map(|_| world.join()).collect();
@@ -200,11 +200,11 @@ fn who_was_there_comes_back_to_a_full_house_and_the_next_one_waits_for_a_place()
     for member in [&first, &second] {
         world.leave(member.conn);
     }
-    // Strangers have their places.
+    // Strangers still have their places.
     let strangers = [world.join(), world.join()];
     assert!(refused_newcomer(&mut world));
     assert_eq!(world.come_back(&mut first), [ping()], "one place is kept");
-    // Whoever is silent there does not keep it.
+    // A silent connection does not keep it.
     let silent = world.accept();
     assert_eq!(world.come_back(&mut second), [] as [&[u8]; 0]);
     assert!(world.is_closed(silent) && !world.is_closed(second.conn));
@@ -251,7 +251,7 @@ fn who_finds_no_place_until_its_handshake_ends_has_lost_nothing() {
     assert_eq!(world.come_back(&mut second), [ping()]);
 }
 
-/// Newcomers that are made to go are still there until the adapter has closed them.
+/// Newcomers that make room still exist until the adapter has closed them.
 #[test]
 fn a_crowd_that_makes_room_for_itself_passes_the_bound_by_sixteen_at_most() {
     let (mut world, _members) = full_house();
@@ -387,7 +387,7 @@ fn one_source_is_bounded_and_exempt_networks_are_not() {
     );
 }
 
-/// Whether somebody new from [`SOURCE`] is let in, and closed when it says its key.
+/// Returns whether a newcomer from [`SOURCE`] is accepted, and then closed when it sends its key.
 fn refused_newcomer(world: &mut World) -> bool {
     let conn = world.accept();
     world.say(conn, Handshake::ProtocolVersion(2));

@@ -1,8 +1,8 @@
-//! An edge that is told the time late acts in the order in which things fell due (SPEC 8.1(d)).
+//! An edge that is told the time late handles deadlines in the order in which they fell due (SPEC 8.1(d)).
 
 use super::*;
 
-/// The reason for which the backend hears that `id` has ended when one jump in time passes both of its deadlines.
+/// Returns the reason for the end of `id` that the backend is told if one jump in time passes both of its deadlines.
 fn ends_with(frame_timeout_secs: u64, write_timeout_secs: u64) -> String {
     let mut world = World::new(|config| {
         config.clients.frame_timeout = Duration::from_secs(frame_timeout_secs);
@@ -26,11 +26,11 @@ fn ends_with(frame_timeout_secs: u64, write_timeout_secs: u64) -> String {
 fn of_two_deadlines_that_are_over_the_earlier_one_counts() {
     assert_eq!(ends_with(8, 7), "write timed out");
     assert_eq!(ends_with(7, 8), "client is away");
-    // Of one instant the frame's comes first.
+    // At the same instant the frame's deadline comes first.
     assert_eq!(ends_with(7, 7), "client is away");
 }
 
-/// A takeover that has to wait for a second, and its handshake's deadline, both over when the edge is told the time.
+/// A takeover that must wait for a second, and its handshake deadline. Both are over when the edge is told the time.
 fn takeover_against_handshake(handshake_millis: u64) -> (World, ConnKey, ConnKey) {
     let mut world = World::new(|config| {
         config.limits.handshake_timeout = Duration::from_millis(handshake_millis);

@@ -1,8 +1,8 @@
-//! What it says of itself: bytes and events counted, budgets, the state of the link.
+//! Counters, gauges, budgets and the state of the link.
 
 use super::*;
 
-/// Bytes of a new client's two handshake packets, and of what it hears.
+/// The length of a new client's two handshake packets, and of what it receives.
 const JOINING_BYTES: u64 = 6 + 39;
 const WELCOME_BYTES: u64 = 39 + 14;
 
@@ -188,7 +188,7 @@ fn a_backend_that_stays_for_a_while_is_tried_again_soon_and_one_that_goes_at_onc
     let almost = Duration::from_secs(5) - Duration::from_nanos(1);
     let longest = (0..20).map(|_| pause_after(almost)).max();
     assert!(longest > Some(Duration::from_secs(2)));
-    // It has gone too often by now for five seconds to be enough.
+    // By now it has been lost too often for five seconds to be enough.
     pause_after(Duration::from_secs(30));
     let longest = (0..20).map(|_| pause_after(Duration::from_secs(5))).max();
     assert!(longest <= Some(Duration::from_millis(100)));
@@ -215,7 +215,7 @@ fn what_a_kicked_client_has_still_to_take_is_held_and_what_a_closed_one_had_is_n
     assert_eq!(world.edge.gauges().held_bytes, 0);
 }
 
-/// Every figure of a shard is `n`.
+/// Returns figures of a shard that are all `n`.
 fn figures_of(n: u64) -> (Counters, Gauges) {
     let counters = Counters {
         accepted: n,

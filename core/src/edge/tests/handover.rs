@@ -5,7 +5,7 @@ use crate::edge::account::Pressure;
 
 const SHARDS: u8 = 2;
 
-/// Two shards of one process. A third is named by no id of theirs.
+/// Creates two shards of one process. No id of theirs names a third one.
 fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
     let mut whole = EdgeConfig::default();
     change(&mut whole);
@@ -34,7 +34,7 @@ fn two_of(whole: &EdgeConfig) -> [World; 2] {
     })
 }
 
-/// A connection to `world` that has claimed `id`, with `behind` in the same read.
+/// Opens a connection to `world` that has claimed `id`, with `behind` in the same read.
 fn claims(world: &mut World, id: ClientId, behind: &[u8]) -> ConnKey {
     let conn = world.accept();
     let mut bytes = Vec::new();
@@ -54,7 +54,7 @@ fn hand_over(from: &mut World, to: &mut World, conn: ConnKey) -> Result<ConnKey,
     to.edge.handle_handover(to.now, handover)
 }
 
-/// Connections from [`SOURCE`] that are counted: what is left of the limit of 10.
+/// Counts the connections from [`SOURCE`], by the rest of the limit of 10.
 fn counted(world: &mut World) -> usize {
     let mut room = Vec::new();
     while let Ok(conn) = world.edge.handle_accepted(world.now, SOURCE) {
@@ -97,7 +97,7 @@ fn a_client_is_taken_back_at_the_shard_of_its_session() {
     assert_eq!(here.edge.gauges().connections, 0);
     here.edge.audit();
 
-    // The reply to its version was not written yet; the challenge comes after it, a millisecond later.
+    // The reply to its version was not written yet. The challenge comes after it, a millisecond later.
     let heard = there.hear(moved);
     assert_eq!(
         Handshake::decode(&heard[0]),
@@ -135,7 +135,7 @@ fn a_client_is_taken_back_at_the_shard_of_its_session() {
 fn what_came_behind_the_claim_goes_with_it() {
     let [mut here, mut there] = two(|_| {});
     let member = there.join();
-    // A response that cannot be right, in one read with the claim and cut off at every byte: the rest comes later.
+    // A response that cannot be right, in one read with the claim, and cut at every byte with the rest coming later.
     let mut behind = Vec::new();
     Handshake::ChallengeResponse(&[1; 72]).encode(&mut behind);
     for cut in 0..=behind.len() {
@@ -194,7 +194,7 @@ fn an_id_of_no_shard_is_answered_like_any_unknown_one() {
         here.say(conn, Handshake::ChallengeResponse(&[1; 72]));
         assert_eq!(here.edge.client_close(conn), Some(CloseKind::Graceful));
     }
-    // One that ended at the other shard is unknown there.
+    // A session that ended at the other shard is unknown there.
     let conn = claims(&mut here, gone.id, b"");
     let moved = hand_over(&mut here, &mut there, conn).expect("there is room");
     there.wait(RESUME_REPLY_DELAY);
@@ -237,7 +237,7 @@ fn the_time_for_a_handshake_begins_anew_once() {
     assert!(!there.is_closed(moved));
     there.wait(Duration::from_millis(1));
     assert_eq!(there.edge.client_close(moved), Some(CloseKind::Abort));
-    // One that nobody fetches ends in its time.
+    // A hand-over that nobody takes ends at its deadline.
     let conn = claims(&mut here, member.id, b"");
     here.wait(Duration::from_secs(5));
     assert!(here.is_closed(conn) && here.edge.client_handover(conn).is_none());
@@ -326,7 +326,7 @@ fn a_shutdown_closes_what_was_to_be_handed_over() {
 
 #[test]
 fn for_a_half_open_place_there_a_stranger_makes_room_or_an_older_claimant() {
-    // One place for each shard, and two that are lent: strangers may have all three.
+    // One place per shard, and two that are lent: strangers may have three of them.
     let few = |config: &mut EdgeConfig| config.limits.max_half_open = 4;
     let mut worlds = two(few);
     let [here, there] = &mut worlds;
@@ -346,7 +346,7 @@ fn for_a_half_open_place_there_a_stranger_makes_room_or_an_older_claimant() {
 
 #[test]
 fn who_waits_to_be_handed_over_is_no_stranger() {
-    // Three places, with those that are lent.
+    // Three places, including the lent ones.
     let [mut here, mut there] = two(|config| config.limits.max_half_open = 4);
     let member = there.join();
     let conn = claims(&mut here, member.id, b"");
@@ -421,7 +421,7 @@ fn limits_on_a_source_hold_for_both_shards_together() {
             Err(Rejected::SourceTooMany)
         );
     }
-    // Those that are away count together, too: for the fourth one of the same shard makes room.
+    // Sessions that are away count together, too: a fourth one of the same shard makes room.
     for (at, member) in &members[..4] {
         worlds[*at].leave(member.conn);
     }
@@ -501,7 +501,7 @@ fn what_waits_at_a_shard_goes_at_the_trunks_word_and_not_before() {
     assert_eq!(world.edge.counters().malformed_down, 0);
 }
 
-/// How many connections each shard takes, the first until it is full, then the second.
+/// Returns how many connections each shard accepts, first until the first shard is full, then until the second is.
 fn fill(worlds: &mut [World; 2]) -> [Vec<ConnKey>; 2] {
     worlds.each_mut().map(|world| {
         let accept = |_| world.edge.handle_accepted(world.now, SOURCE).ok();
@@ -518,10 +518,10 @@ fn who_fills_one_shard_takes_what_is_lent_and_not_what_is_the_others() {
         config.limits.enforce_sources = Enforce::Off;
     };
     let mut worlds = two(few);
-    // One place of each is for handshakes.
+    // One place of each is reserved for handshakes.
     let conns = worlds.each_mut().map(join_all);
     assert_eq!(conns.each_ref().map(Vec::len), [14, 4]);
-    // What one gives back the other can have.
+    // What one shard returns the other one can have.
     for conn in &conns[0][..8] {
         worlds[0].leave(*conn);
     }
@@ -533,7 +533,7 @@ fn who_fills_one_shard_takes_what_is_lent_and_not_what_is_the_others() {
     assert_eq!(join_all(there).len(), 6, "of fourteen, eight are there");
 }
 
-/// As many sessions as may begin.
+/// Joins as many sessions as may begin.
 fn join_all(world: &mut World) -> Vec<ConnKey> {
     let join = |_| {
         let conn = world.accept();

@@ -1,4 +1,4 @@
-//! The backend goes and comes back, is slow, says nonsense; clients are slow.
+//! The backend leaves and comes back, is slow, or sends malformed packets; clients are slow.
 
 use super::*;
 
@@ -72,7 +72,7 @@ fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
 fn who_ends_while_the_link_is_full_is_read_once_more_and_its_place_is_free() {
     let mut world = World::new(|config| config.master.channel_capacity = 1);
     let (other, one) = (world.join(), world.join());
-    // While it is read anyway, nothing changes.
+    // If it is read anyway, nothing changes.
     world.edge.handle_client_ending(world.now, one.conn);
     world.send(other.conn, b"first");
     world.send(one.conn, b"a");
@@ -148,7 +148,7 @@ fn room_that_comes_back_is_shared_fairly() {
     world.edge.handle_client_bytes(world.now, loud.conn, &burst);
     world.edge.handle_client_bytes(world.now, loud.conn, &burst);
     world.send(quiet.conn, b"q");
-    // One link's worth of room: the loud one's turn is over when it used its quantum, the quiet one is next.
+    // Room for one link's worth: the busy client's turn ends with its quantum, and the quiet one is next.
     let mut before_quiet = 0;
     'turns: for _ in 0..10 {
         let bytes = world.edge.link_output().concat();
@@ -381,7 +381,7 @@ fn a_large_packet_in_line_is_not_passed_by_small_ones() {
         if world.edge.read_budget(small.conn) > 0 {
             world.send(small.conn, &[0; 7]);
         }
-        // The backend takes as much as the small packet would need.
+        // The backend takes as much as the small packet needs.
         let bytes = world.edge.link_output().concat().len().min(20);
         world.edge.handle_link_written(world.now, bytes);
         if world.edge.read_budget(large.conn) > 0 {
@@ -438,7 +438,7 @@ fn the_last_bytes_of_the_handshake_count_as_taken_and_a_write_of_nothing_does_no
     }
 }
 
-/// What two clients hold in line, whether they are there or away, goes out in turns of 64 KiB each.
+/// The packets of two clients in line, away or not, are sent in turns of 64 KiB each.
 #[test]
 fn the_line_moves_in_turns_of_bytes_also_for_those_who_are_away() {
     const TURNS_BYTES: usize = 2 * 64 * 1024;
@@ -472,7 +472,7 @@ fn the_line_moves_in_turns_of_bytes_also_for_those_who_are_away() {
                 if turns.last() != Some(&who) {
                     turns.push(who);
                 }
-                // The first one had the link to itself before the second came.
+                // The first one had the link to itself before the second one came.
                 let lead = sent[0].abs_diff(sent[1]);
                 let at_the_end = sent.iter().any(|&bytes| bytes >= 300 * 1009);
                 assert!(lead <= TURNS_BYTES || at_the_end, "{sent:?}");
@@ -568,7 +568,7 @@ fn a_full_link_takes_no_notice_and_who_comes_later_does_not_pass_the_line() {
     let ids: Vec<ClientId> = heard.iter().map(|(id, ..)| *id).collect();
     assert_eq!(ids, [first.id, large.id, small.id, leaves.id]);
 
-    // The same where the link is full and nobody waits.
+    // The same if the link is full and nobody waits.
     let leaves = world.join();
     world.send(first.conn, &[b'.'; 85]);
     world.backend_says(ClientId::from_u64(5), Flag::Data, b"for nobody");
@@ -580,7 +580,7 @@ fn a_full_link_takes_no_notice_and_who_comes_later_does_not_pass_the_line() {
     assert_eq!(heard[1], failure(leaves.id, "expired"));
 }
 
-/// Closes the link after it has been up for `lasts`, and opens the next one; how long the pause between them was.
+/// Closes the link after it has been up for `lasts`, and opens the next one. Returns the pause between them.
 fn flap(world: &mut World, lasts: Duration) -> Duration {
     world.wait(lasts);
     world.edge.handle_link_closed(world.now, Closed::Eof);
@@ -602,7 +602,7 @@ fn a_program_that_is_no_backend_is_doubted_until_it_stays() {
         (greeting(b"HTTP/1.1 400 Bad Request\r\n\r\n"), true),
         (greeting(&[0xff; 4]), true),
         (malformed(32), true),
-        // What could be the length of a frame, and is an alert.
+        // Bytes that could be the length of a frame, but are an alert.
         (greeting(&[0x15, 3, 3, 0, 2, 2, 50]), false),
         (malformed(31), false),
         (greeting(b""), false),
@@ -638,7 +638,7 @@ fn a_good_packet_ends_all_doubt_and_what_is_malformed_afterwards_raises_none() {
     assert!(world.edge.gauges().has_backend());
     world.edge.handle_link_bytes(world.now, &malformed(100));
     assert!(!world.edge.link_wants_close());
-    // Even a loss of framing is a fault of the backend's then.
+    // Then even a loss of framing is the backend's fault.
     world.edge.handle_link_bytes(world.now, &[0xff; 4]);
     assert!(world.edge.link_wants_close());
     flap(&mut world, Duration::ZERO);
@@ -664,7 +664,7 @@ fn links_that_end_soon_again_and_again_are_opened_after_pauses_beyond_the_longes
         let pauses = (0..links).map(|_| flap(world, lasts));
         pauses.max().expect("some")
     };
-    // An attempt that fails says that nobody is there, whom another edge could use.
+    // A failed attempt means that nobody is there, so no other edge can be using the backend.
     for _ in 0..30 {
         assert!(longest(&mut world, second, 4) <= second * 5);
         world.edge.handle_link_closed(world.now, Closed::Eof);
@@ -676,7 +676,7 @@ fn links_that_end_soon_again_and_again_are_opened_after_pauses_beyond_the_longes
     }
     let contested = longest(&mut world, second, 60);
     assert!(contested > second * 20 && contested <= second * 30);
-    // The longest pause is what a link must last for now.
+    // The longest pause is how long a link must last now.
     assert!(longest(&mut world, second * 29, 60) > second * 20);
     flap(&mut world, second * 30);
     assert!(longest(&mut world, second, 4) <= second * 5);

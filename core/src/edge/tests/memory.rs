@@ -1,4 +1,4 @@
-//! What the machine holds, and what it does when that becomes too much.
+//! The memory that the machine holds, and its reaction to pressure.
 
 use super::*;
 use crate::edge::account::Pressure;
@@ -13,7 +13,7 @@ fn bounded() -> World {
     })
 }
 
-/// Brings what is held to exactly `percent` of the bound, in the queues of members that do not read.
+/// Fills the queues of members that do not read until exactly `percent` of the bound is held.
 fn fill(world: &mut World, members: &[Member], percent: usize) {
     let share = MAX / 100 * percent / members.len();
     for member in members {
@@ -51,7 +51,7 @@ fn from_80_percent_the_bounds_of_clients_shrink_to_a_quarter() {
     assert_eq!(world.edge.pressure(), Pressure::Tight);
     assert_eq!(world.edge.read_budget(victim.conn), 16 * 1024);
     assert!(world.backend_hears().is_empty());
-    // A quarter of 1 MiB would take it; what is queued for this one is more than that.
+    // A quarter of 1 MiB would have room for it, but more than that is queued for this client.
     world.backend_says(members[0].id, Flag::Data, &vec![0; 160 * 1024]);
     assert_eq!(
         world.backend_hears(),
@@ -153,7 +153,7 @@ fn as_many_fail_as_must_and_a_connection_only_where_it_holds_more() {
     hold(&mut world, &larger, 40 * 1024);
     hold(&mut world, &equal, 12 * 1024);
     hold(&mut world, &small, 100);
-    // Of 100 KiB the backend's next frame takes so much that more than one must go: the largest, then of equals the session.
+    // Of 100 KiB the backend's next frame takes so much that more than one must end: the largest, then among equals the session.
     let mut begun = (1u32 << 20).to_le_bytes().to_vec();
     begun.resize(78 * 1024, 0);
     world.edge.handle_link_bytes(world.now, &begun);
@@ -233,7 +233,7 @@ fn the_last_words_of_one_that_ended_keep_nobody_else_from_failing() {
     });
     let talker = world.join();
     let members: Vec<Member> = (0..40).map(|_| world.join()).collect();
-    // One packet fills the link, whose backend reads nothing; the next one waits with its client, who is then kicked.
+    // One packet fills the link, whose backend does not read. The next one waits with its client, which is then kicked.
     world.send(talker.conn, b"fills the link");
     world.send(talker.conn, &vec![0; 64 * 1024]);
     world.backend_says(talker.id, Flag::Kick, b"");
@@ -248,7 +248,7 @@ fn the_last_words_of_one_that_ended_keep_nobody_else_from_failing() {
     );
 }
 
-/// Whether many packets come in one read of the link or each in its own: the same sessions end, for the same reasons.
+/// Whether many packets come in one read of the link or in one read each, the same sessions end for the same reasons.
 #[test]
 fn one_read_of_the_link_does_what_a_read_for_each_packet_does() {
     for percent in (40..=96).step_by(4) {
@@ -294,7 +294,7 @@ fn one_read_of_the_link_does_what_a_read_for_each_packet_does() {
     }
 }
 
-/// A hundred thousand come, all go and expire: the tables are nearly as small as before (threat 14).
+/// A hundred thousand clients come, leave and expire: the tables are nearly as small as before (threat 14).
 #[test]
 fn memory_for_a_crowd_goes_with_it() {
     let mut world = World::new(|config| {
@@ -322,13 +322,13 @@ fn memory_for_a_crowd_goes_with_it() {
         while world.edge.poll_client().is_some() {}
     }
     world.wait(Duration::from_secs(3600));
-    // What the backend hears of them is more than the link holds at once.
+    // The notices for the backend are more than the link holds at once.
     while world.edge.gauges().link_packets > 0 {
         let bytes = world.edge.link_output().concat().len();
         world.edge.handle_link_written(world.now, bytes);
     }
     assert_eq!(world.edge.gauges().sessions, 1);
-    // Sources are forgotten a few at a time, by who comes later.
+    // Sources are forgotten a few at a time, when later ones arrive.
     for _ in 0..100_000 {
         if let Ok(conn) = world.edge.handle_accepted(world.now, SOURCE) {
             world.leave(conn);
@@ -340,7 +340,7 @@ fn memory_for_a_crowd_goes_with_it() {
     assert_eq!(world.backend_hears(), [data(stays.id, "still here")]);
 }
 
-/// 100 KiB in all, of which the backend's unfinished frame takes so many bytes.
+/// Creates a world with a bound of 100 KiB, of which the backend's unfinished frame takes `bytes`.
 fn pressed(bytes: usize, fill: impl FnOnce(&mut World)) -> World {
     let mut world = World::new(|config| {
         config.limits.max_memory_bytes = 100 * 1024;

@@ -1,4 +1,4 @@
-//! The machine through its face: a small world in which each call is one event.
+//! Tests of the machine through its interface: a small world in which each call is one event.
 
 mod admission;
 mod deadlines;
@@ -24,7 +24,7 @@ use crate::wire::frame::{FrameReader, encode_frame};
 const SOURCE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
 const NO_BOUND: u32 = u32::MAX;
 
-/// A client's side as the tests need it: its keys, and what it knows of its session.
+/// A client as the tests need it: its keys, and what it knows about its session.
 struct Member {
     keys: KeyPair,
     id: ClientId,
@@ -36,7 +36,7 @@ struct World {
     edge_keys: KeyPair,
     now: Time,
     rng: ChaCha20Rng,
-    /// What a proxy says before each client does.
+    /// The proxy's header in front of each client's bytes.
     header: &'static [u8],
 }
 
@@ -95,7 +95,7 @@ impl World {
         self.edge.handle_client_bytes(self.now, conn, &bytes);
     }
 
-    /// All that the edge has for this connection, as bodies.
+    /// Returns the bodies of the edge's output for this connection.
     fn hear(&mut self, conn: ConnKey) -> Vec<Vec<u8>> {
         self.edge.audit();
         let bytes = self.edge.client_output(conn).concat();
@@ -119,7 +119,7 @@ impl World {
         Member { keys, id, conn }
     }
 
-    /// A connection that claims `id`, up to the sealed challenge that it got.
+    /// Opens a connection that claims `id`, and returns it with the sealed challenge.
     fn claim(&mut self, id: ClientId) -> (ConnKey, Vec<u8>) {
         let conn = self.accept();
         self.say(conn, Handshake::ProtocolVersion(2));
@@ -137,7 +137,7 @@ impl World {
         (conn, sealed.to_vec())
     }
 
-    /// The right answer of the holder of `keys` to a challenge.
+    /// Returns the right response to a challenge, by the holder of `keys`.
     fn answer(&mut self, keys: &KeyPair, sealed: &[u8]) -> Vec<u8> {
         let shared = keys.agree(&self.edge_keys.public());
         let plain = shared.open(sealed).unwrap();
@@ -149,7 +149,7 @@ impl World {
         answer
     }
 
-    /// Comes back as `member` at a new connection; what it hears first, the closing Ping included.
+    /// Resumes as `member` on a new connection. Returns what it receives first, including the final Ping.
     fn come_back(&mut self, member: &mut Member) -> Vec<Vec<u8>> {
         let (conn, sealed) = self.claim(member.id);
         let answer = self.answer(&member.keys, &sealed);
@@ -175,7 +175,7 @@ impl World {
         self.edge.handle_link_bytes(self.now, &bytes);
     }
 
-    /// All that the edge has for the backend: id, flag, data as text.
+    /// Returns the edge's output for the backend: id, flag, data as text.
     fn backend_hears(&mut self) -> Vec<(ClientId, Flag, String)> {
         let mut heard = Vec::new();
         loop {

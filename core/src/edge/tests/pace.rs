@@ -1,4 +1,4 @@
-//! How fast and how long: clients that send too fast, that say nothing, that come in a storm.
+//! Pace and time: clients that send too fast, that are silent, that come in a storm.
 
 use super::*;
 
@@ -112,7 +112,7 @@ fn silence_ends_a_connection_where_that_is_wanted() {
     );
 }
 
-/// All within one window: the claims wait for their answers, and the clock does not move in between.
+/// All within one window: the clock does not move between the claims and their responses.
 fn all_come_back(world: &mut World, members: &mut [Member]) {
     let mut waiting = Vec::new();
     for member in &*members {
@@ -134,7 +134,7 @@ fn all_come_back(world: &mut World, members: &mut [Member]) {
     }
 }
 
-/// Somebody from `source` who says a key.
+/// Opens a connection from `source` that sends a key.
 fn newcomer(world: &mut World, source: &str) -> ConnKey {
     let source = source.parse().unwrap();
     let conn = world.edge.handle_accepted(world.now, source).unwrap();
@@ -144,7 +144,7 @@ fn newcomer(world: &mut World, source: &str) -> ConnKey {
     conn
 }
 
-/// Whether it has its id.
+/// Returns whether it has its id.
 fn has_begun(world: &mut World, conn: ConnKey) -> bool {
     let heard = world.hear(conn);
     heard
@@ -170,7 +170,7 @@ fn in_a_storm_newcomers_wait_for_those_who_come_back() {
     }
     assert_eq!(world.edge.counters().joined - 40, 10, "one for four");
     assert_eq!(world.edge.counters().joins_paced, 10);
-    // Those who wait hold places of newcomers.
+    // Newcomers that wait take places of newcomers.
     let strangers: Vec<ConnKey> = (0..32).map(|_| world.accept()).collect();
     assert!(!world.is_closed(strangers[0]));
     world.accept();
@@ -209,7 +209,7 @@ fn a_few_that_come_back_again_and_again_are_no_storm() {
     assert_eq!(begun.count(), 4);
 }
 
-/// A world in which many have come back just now, and ten sessions may begin in a window.
+/// Creates a world in which many clients have just come back, and ten sessions may begin per window.
 fn storm(change: impl FnOnce(&mut EdgeConfig)) -> World {
     let mut world = World::new(|config| {
         let sources = &mut config.limits.sources;

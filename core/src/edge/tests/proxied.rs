@@ -1,4 +1,4 @@
-//! Behind a proxy: whom the limits hold for stands in a header (SPEC 10.7).
+//! Behind a proxy: a header names the address to which the limits apply (SPEC 10.7).
 
 use super::*;
 

@@ -1,11 +1,11 @@
-//! Another configuration while it runs (SPEC 10.8).
+//! A change of configuration while the edge runs (SPEC 10.8).
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
-    /// Another configuration: the one in effect, changed.
+    /// Changes the configuration in effect.
     fn reconfigure(&mut self, change: impl FnOnce(&mut EdgeConfig)) {
         let mut config = self.edge.config.clone();
         change(&mut config);
@@ -18,7 +18,7 @@ impl World {
         }
     }
 
-    /// What is due next, and what for.
+    /// Returns the next deadline and its reason.
     fn due(&mut self) -> Option<(Duration, DeadlineReason)> {
         while self.edge.poll_client().is_some() {}
         let due = self.edge.poll_timeout()?;
@@ -153,7 +153,7 @@ fn deadlines_that_run_count_from_where_they_began() {
         due(|config| config.clients.stale_timeout = 2 * SECOND),
         (2 * SECOND, Reap)
     );
-    // All at once over: what is due is done with the next look at the clock, and not again.
+    // All of them expire at once: they are handled at the next reading of the clock, and not again.
     world.reconfigure(|config| {
         let short = SECOND / 2;
         config.limits.handshake_timeout = short;
@@ -164,7 +164,7 @@ fn deadlines_that_run_count_from_where_they_began() {
     assert!(world.backend_hears().is_empty(), "the step ends nothing");
     world.edge.handle_timeout(world.now);
     assert!([half, silent.conn, deaf.conn].map(|conn| world.is_closed(conn)) == [true; 3]);
-    // The silent one is away from now on, the others are over.
+    // The client that does not read goes away now, the others have ended.
     let ends = [(deaf.id, "write timed out"), (away.id, "expired")];
     assert_eq!(
         world.backend_hears(),
@@ -205,7 +205,7 @@ fn a_deadline_that_there_was_none_of_begins_at_the_step_and_one_that_is_given_up
         assert_ne!(world.due().map(|due| due.1), Some(reason));
         let begins = world.now;
         world.reconfigure(finite);
-        // Those that ended in earlier rounds are closing; nothing else runs before this one.
+        // Connections that ended in earlier rounds are closing. Nothing else is due before this one.
         let at = begins + after * SECOND;
         world.now = Time::from_nanos(at.as_nanos() - 1);
         while world.edge.poll_client().is_some() {}
@@ -229,7 +229,7 @@ fn a_client_that_was_slowed_down_starts_anew_at_another_pace() {
         world.send(one.conn, b"");
     }
     assert_eq!(world.edge.read_budget(one.conn), 0);
-    // At 1,000 a second what it owes would be an hour of the old pace's.
+    // At 1,000 per second its debt would be an hour of the old pace.
     world.reconfigure(|config| config.clients.pace.frames = 1_000);
     assert_ne!(world.edge.read_budget(one.conn), 0);
     assert_eq!(world.due(), None, "nothing runs for it");
@@ -302,7 +302,7 @@ fn the_shard_stays_and_the_pauses_of_the_link_change() {
     assert_eq!(world.backend_hears(), connected);
 }
 
-/// Bounds at the ends of their types, taken one after another with everything in use: no panic, no clock that spins, an account that
+/// Bounds at the limits of their types, one after another with everything in use: no panic, no spinning clock, and a correct account.
 /// is right.
 #[test]
 fn any_bounds_after_any_others() {
@@ -354,7 +354,7 @@ fn any_bounds_after_any_others() {
         ] {
             *duration = Duration::from_millis(pick([0, 1, 1 << 12, u64::MAX]));
         }
-        // Strangers are let in: what is behind the door is what this is about.
+        // Strangers are admitted, since admission is not what this tests.
         config.limits.enforce_accepts = Enforce::Off;
         config.limits.enforce_sources = Enforce::Off;
         world.edge.handle_config(world.now, config);

@@ -1,4 +1,4 @@
-//! Joining, coming back, being taken over, ending.
+//! Joins, resumes, takeovers and ends.
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn every_wrong_answer_is_refused_alike() {
     let (conn, sealed) = world.claim(ClientId::from_u64(1));
     world.say(conn, Handshake::ChallengeResponse(&sealed));
     assert_eq!(world.edge.client_close(conn), Some(CloseKind::Graceful));
-    // An answer is good for its own connection alone, and once.
+    // A response is valid only for its own connection, and once.
     world.say(two_conn, Handshake::ChallengeResponse(&earlier_answer));
     assert!(world.is_closed(two_conn));
     assert!(!world.is_closed(one.conn));
@@ -226,7 +226,7 @@ fn sessions_expire_at_a_tick_and_cannot_come_back_from_their_deadline_on() {
     );
     world.wait(Duration::from_secs(10));
     assert_eq!(world.backend_hears(), [failure(one.id, "expired")]);
-    // Just before the deadline it is not.
+    // Just before the deadline it is still accepted.
     one = world.join();
     world.leave(one.conn);
     world.wait(Duration::from_secs(20) - RESUME_REPLY_DELAY - Duration::from_nanos(1));
@@ -340,7 +340,7 @@ fn every_open_challenge_of_a_session_is_good_until_it_is_answered() {
         assert_eq!(world.hear(*conn), [ping()]);
         assert_eq!(world.edge.counters().takeovers, taken as u64);
     }
-    // Two connections, two challenges: the answer to one is none to the other.
+    // Two connections have two challenges: the response to one is invalid for the other.
     let (conn, _) = world.claim(one.id);
     let (_, sealed) = world.claim(one.id);
     let answer = world.answer(&one.keys, &sealed);
@@ -352,7 +352,7 @@ fn every_open_challenge_of_a_session_is_good_until_it_is_answered() {
     );
 }
 
-/// Whether the edge lets a source wait with its second session for what it did.
+/// Returns whether the edge delays a source's second session as a penalty.
 fn is_punished(world: &mut World) -> bool {
     let refused = |world: &World| world.edge.counters().rejected[Rejected::SourcePenalty as usize];
     let before = refused(world);
@@ -372,7 +372,7 @@ fn a_right_proof_that_comes_too_late_is_refused_without_a_penalty() {
         config.clients.stale_timeout = Duration::from_secs(1);
         config.clients.stale_reap_interval = Duration::from_secs(60);
     });
-    // Four refused proofs would be 20 s.
+    // Four refused responses would be 20 s.
     for kicked in [false, true, false, true] {
         let one = world.join();
         world.leave(one.conn);
@@ -392,7 +392,7 @@ fn a_right_proof_that_comes_too_late_is_refused_without_a_penalty() {
         4
     );
     assert!(!is_punished(&mut world));
-    // A wrong one for a session that is there costs what it did.
+    // A wrong response for an existing session costs what it did.
     let one = world.join();
     for _ in 0..4 {
         let (conn, _) = world.claim(one.id);
@@ -410,11 +410,11 @@ fn who_waits_for_a_takeover_until_the_session_ends_or_the_deadline_comes_has_no_
             config.master.channel_capacity = 1;
         });
         let mut one = world.join();
-        // A line that does not move, so that whoever comes back waits.
+        // A line that does not move, so that clients that come back must wait.
         for _ in 0..3 {
             world.send(one.conn, b"waits for the link");
         }
-        // What its connection still held goes to the line with this one.
+        // What its connection still held joins the line with this one.
         world.come_back(&mut one);
         let waiting: Vec<_> = (0..8)
             .map(|_| {
@@ -473,7 +473,7 @@ fn what_a_client_had_not_taken_when_it_went_is_held_to_the_bounds_of_missed_pack
     }
 }
 
-/// A client that has sent its response takes an orderly end for "your session is gone" (SPEC 4.5(d)), or may.
+/// A client that has sent its response takes an orderly end for "your session is gone" (SPEC 4.5(d)), or may do so.
 #[test]
 fn an_end_that_is_no_refusal_is_abrupt_until_the_edges_ping_is_written() {
     let closes = |state: &str, conn: ConnKey, world: &mut World| {
@@ -481,7 +481,7 @@ fn an_end_that_is_no_refusal_is_abrupt_until_the_edges_ping_is_written() {
         world
             .edge
             .handle_shutdown(world.now, Duration::from_secs(5));
-        // An established connection is left to the end of the shutdown.
+        // An established connection is kept until the end of the shutdown.
         let closed = world.edge.client_close(conn).unwrap_or(ended);
         assert_eq!(ended, closed, "{state}");
         closed

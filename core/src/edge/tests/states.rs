@@ -1,7 +1,7 @@
-//! Every state × every event, as a table that a reader can hold against SPEC 8.2 and 8.3.
+//! Every state × every event, as a table for comparison with SPEC 8.2 and 8.3.
 //!
-//! `states.txt` is what the machine does today. When a change alters it on purpose, `VL_BLESS=1 cargo test -p voltlane-core states`
-//! writes it anew, and the difference is what the review looks at.
+//! `states.txt` records the machine's behaviour. When a change alters it on purpose, `VL_BLESS=1 cargo test -p voltlane-core states`
+//! rewrites it, and the diff is reviewed.
 
 use super::*;
 use crate::edge::session::Place;
@@ -12,7 +12,7 @@ struct Scene {
     world: World,
     member: Member,
     conn: ConnKey,
-    /// The right answer to the challenge that the connection got, if it got one.
+    /// The right response to the connection's challenge, if it got one.
     answer: Vec<u8>,
 }
 
@@ -215,7 +215,7 @@ fn said(scene: &mut Scene) -> String {
     for (from, flag, text) in scene.world.backend_hears() {
         let whose = if from == id { "" } else { "another " };
         let line = if flag == Flag::Data {
-            // What a frame holds does not matter once it is data.
+            // The content of a frame does not matter once it is data.
             format!("{whose}Data, {} bytes", text.chars().count())
         } else {
             format!("{whose}{flag:?}({text:?})")
@@ -256,7 +256,7 @@ fn table() -> String {
             }
             scene.world.backend_hears();
             if state == "ENDED" && name == "resume" {
-                // No right answer exists any more; a wrong one is the row "failed attempt".
+                // There is no right response any more. A wrong one is the row "failed attempt".
                 continue;
             }
             event(&mut scene);

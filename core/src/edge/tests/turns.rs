@@ -6,20 +6,20 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::edge::trunk::Trunk;
 
-/// What a stream between a shard and the trunk holds, and what the link takes at a time.
+/// The capacity of a stream between a shard and the trunk, and what the link takes at a time.
 const STREAM_BYTES: usize = 16 * 1024;
 const LINK_TAKES: usize = 4 * 1024;
 const PACKET_BYTES: usize = 1_000;
 const PACKETS_AT_ONCE: usize = 16;
 
-/// A process of two shards, each with clients that send as much as they may, and a backend that takes little at a time.
+/// A process of two shards, each with clients that send as much as they may, and a slow backend.
 struct Process {
     trunk: Trunk,
     worlds: Vec<World>,
     members: Vec<Vec<Member>>,
-    /// What is under way from each shard to the trunk.
+    /// Bytes in flight from each shard to the trunk.
     streams: Vec<Vec<u8>>,
-    /// Bytes of each client's that the backend took.
+    /// Bytes of each client that the backend took.
     heard: BTreeMap<ClientId, usize>,
     reader: FrameReader,
 }
@@ -27,7 +27,7 @@ struct Process {
 impl Process {
     fn start(clients: [usize; 2]) -> Process {
         let mut config = EdgeConfig::default();
-        // Less than all clients may have in hand, so that those who send wait.
+        // Less than all clients may hold, so that those who send must wait.
         config.master.channel_bytes = 64 * 1024;
         config.limits.enforce_sources = Enforce::Off;
         let mut rng = ChaCha20Rng::from_seed([7; 32]);
@@ -62,7 +62,7 @@ impl Process {
         }
     }
 
-    /// Everybody does what there is to do, once.
+    /// Gives everybody one turn.
     fn turn(&mut self, senders: [bool; 2]) {
         let mut packets = Vec::new();
         for _ in 0..PACKETS_AT_ONCE {
@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    /// What the clients of each shard got of the link on average, in `turns` turns after things have settled.
+    /// Returns the average share of the link of each shard's clients, in `turns` turns after things have settled.
     fn run(&mut self, turns: usize, senders: [bool; 2]) -> [f64; 2] {
         for _ in 0..turns / 2 {
             self.turn(senders);
@@ -132,7 +132,7 @@ fn a_shard_with_nothing_to_say_leaves_the_whole_link_to_the_other() {
         let turns = 2_000;
         process.run(turns, senders);
         let heard: usize = process.heard.values().sum();
-        // All but what framing takes.
+        // Everything except what framing takes.
         assert!(
             heard > turns * LINK_TAKES * 98 / 100,
             "{heard}, {senders:?}"
