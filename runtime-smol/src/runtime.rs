@@ -1,12 +1,11 @@
 //! smol as the runtime of a program.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
-use smol::LocalExecutor;
 use voltlane_driver::{Runtime, SocketOptions};
 use voltlane_reactor::{Reactor, TcpConnector, TcpListener, Timer};
 
@@ -42,12 +41,19 @@ impl<R: Reactor> Runtime for OneThread<R> {
     fn block_on<T: Send + 'static>(
         future: impl Future<Output = T> + Send + 'static,
     ) -> io::Result<T> {
-        // The future of a whole edge is large: each layer below would have a copy of it.
-        R::block_on(pin!(future))
+        // The future of a whole edge is large: it stays here, or each layer below would have a copy of it.
+        let mut future = pin!(future);
+        let mut output = None;
+        let run = poll_fn(|cx| future.as_mut().poll(cx).map(|done| output = Some(done)));
+        // Of one type for all, so that there is one copy of the code that waits.
+        let run: Pin<&mut dyn Future<Output = ()>> = pin!(run);
+        R::block_on(run)?;
+        Ok(output.expect("a future that is through has an output"))
     }
 }
 
-/// Runs a future on this thread, with an executor of smol, until it is done.
+/// Runs a future on this thread until it is done. There are no tasks beside it, so it needs no executor with queues: one for each thread
+/// would take 8 KiB.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    smol::block_on(LocalExecutor::new().run(future))
+    smol::block_on(future)
 }

@@ -22,7 +22,7 @@ use super::{make_key, random, reload, signals};
 use crate::config::Settings;
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
-use crate::memory::{Ebb, keep_heap_small};
+use crate::memory::{Ebb, has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
 use crate::{listen, logging};
@@ -117,6 +117,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         info!(%address, "metrics");
     }
 
+    has_started();
     let orders = Orders::new(stop, reloads, settings, resources, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     if shards.get() == 1 {

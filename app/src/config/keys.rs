@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::address::Address;
 use super::networks::Networks;
 use super::problem::Fault;
-use super::value::{self, Announce, Enforce, LogLevel, ProxyProtocol, Raw, Value};
+use super::value::{self, Announce, Data, Enforce, LogLevel, ProxyProtocol, Raw, Value};
 
 /// One key of the configuration.
 pub struct Key {
@@ -19,8 +19,7 @@ pub struct Key {
     pub comment: &'static [&'static str],
     section: &'static str,
     apply: fn(&mut Settings, Raw<'_>) -> Result<(), String>,
-    show: fn(&Settings) -> String,
-    data: fn(&Settings) -> serde_json::Value,
+    data: fn(&Settings) -> Data,
     differs: fn(&Settings, &Settings) -> bool,
     copy: fn(&Settings, &mut Settings),
     expected: fn(&str) -> String,
@@ -65,11 +64,11 @@ impl Key {
     /// The value in `settings`, as TOML.
     #[must_use]
     pub fn show(&self, settings: &Settings) -> String {
-        (self.show)(settings)
+        self.data(settings).to_string()
     }
 
     /// The value in `settings`, as data.
-    pub(super) fn data(&self, settings: &Settings) -> serde_json::Value {
+    pub(super) fn data(&self, settings: &Settings) -> Data {
         (self.data)(settings)
     }
 
@@ -153,8 +152,7 @@ macro_rules! settings {
                     settings.$section.$key = value::read(raw, &$allowed)?;
                     Ok(())
                 },
-                show: |settings| settings.$section.$key.show(),
-                data: |settings| serde_json::json!(settings.$section.$key),
+                data: |settings| settings.$section.$key.data(),
                 differs: |one, other| one.$section.$key != other.$section.$key,
                 copy: |from, to| to.$section.$key.clone_from(&from.$section.$key),
                 expected: |unit| <$Type as Value>::expected(&$allowed, unit),

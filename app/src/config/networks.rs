@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
-use super::value::{Kind, Value, quoted};
+use super::value::{Data, Kind, Value};
 
 /// Networks, each an address and the length of its prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +20,6 @@ impl Networks {
             IpNet::new_assert(v4.into(), 8),
             IpNet::new_assert(v6.into(), 128),
         ])
-    }
-}
-
-impl Serialize for Networks {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(IpNet::to_string))
     }
 }
 
@@ -67,13 +61,8 @@ impl Value for Networks {
         "a list of networks such as [\"10.0.0.0/8\", \"::1/128\"]".into()
     }
 
-    fn show(&self) -> String {
-        let networks: Vec<_> = self
-            .0
-            .iter()
-            .map(|network| quoted(&network.to_string()))
-            .collect();
-        format!("[{}]", networks.join(", "))
+    fn data(&self) -> Data {
+        Data::Texts(self.0.iter().map(IpNet::to_string).collect())
     }
 }
 

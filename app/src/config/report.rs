@@ -8,6 +8,7 @@ use super::files::Note;
 use super::keys::{Key, Settings, Unit};
 use super::load::Loaded;
 use super::problem::{Origin, Problem, Problems};
+use super::value::Data;
 
 /// The answer of `check --json`. It has no secret: the path of the key file is in it, the key is not.
 #[derive(Debug, Serialize)]
@@ -93,8 +94,8 @@ impl Serialize for Values<'_> {
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    value: serde_json::Value,
-    default: serde_json::Value,
+    value: Data,
+    default: Data,
     unit: Option<Unit>,
     place: &'a Origin,
     /// Other keys make it less than its default.

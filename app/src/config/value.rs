@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::de::value::{Error as BareError, SeqDeserializer, StrDeserializer};
 use serde::de::{Error as _, IntoDeserializer as _, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, forward_to_deserialize_any};
+use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
@@ -53,8 +53,35 @@ pub(super) trait Value: Sized {
     /// What is right, to follow "must be". `unit` is "", "of seconds" or "of bytes".
     fn expected(allowed: &Self::Allowed, unit: &str) -> String;
 
-    /// As TOML.
-    fn show(&self) -> String;
+    /// The value as data.
+    fn data(&self) -> Data;
+}
+
+/// A value of any key, to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Data {
+    Nothing,
+    Number(u64),
+    Truth(bool),
+    Text(String),
+    Texts(Vec<String>),
+}
+
+/// As TOML, where nothing is an empty text.
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Data::Nothing => f.write_str("\"\""),
+            Data::Number(number) => write!(f, "{number}"),
+            Data::Truth(truth) => write!(f, "{truth}"),
+            Data::Text(text) => f.write_str(&quoted(text)),
+            Data::Texts(texts) => {
+                let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+                write!(f, "[{}]", texts.join(", "))
+            }
+        }
+    }
 }
 
 /// Reads a value and checks it. The error says what is wrong with it beyond not being what [`expected`](Value::expected) says, and may
@@ -173,8 +200,8 @@ macro_rules! whole_numbers {
                 format!("a whole number{of} from {} to {}", allowed.start(), allowed.end())
             }
 
-            fn show(&self) -> String {
-                self.to_string()
+            fn data(&self) -> Data {
+                Data::Number((*self).into())
             }
         }
     )+ };
@@ -199,8 +226,8 @@ impl Value for bool {
         "true or false".into()
     }
 
-    fn show(&self) -> String {
-        self.to_string()
+    fn data(&self) -> Data {
+        Data::Truth(*self)
     }
 }
 
@@ -227,8 +254,8 @@ impl Value for Address {
         "an address such as \"127.0.0.1:42000\", \"[::1]:42000\" or \"name:42000\"".into()
     }
 
-    fn show(&self) -> String {
-        quoted(&self.to_string())
+    fn data(&self) -> Data {
+        Data::Text(self.to_string())
     }
 }
 
@@ -253,8 +280,8 @@ impl Value for PathBuf {
         "a path in quotes".into()
     }
 
-    fn show(&self) -> String {
-        quoted(&self.to_string_lossy())
+    fn data(&self) -> Data {
+        Data::Text(self.to_string_lossy().into_owned())
     }
 }
 
@@ -282,8 +309,8 @@ impl<T: Value> Value for Option<T> {
         format!("{}, or \"\"", T::expected(allowed, unit))
     }
 
-    fn show(&self) -> String {
-        self.as_ref().map_or_else(|| quoted(""), Value::show)
+    fn data(&self) -> Data {
+        self.as_ref().map_or(Data::Nothing, Value::data)
     }
 }
 
@@ -297,12 +324,6 @@ macro_rules! choice {
         impl fmt::Display for $Name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(match self { $( $Name::$Variant => $text, )+ })
-            }
-        }
-
-        impl Serialize for $Name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
             }
         }
 
@@ -331,8 +352,8 @@ macro_rules! choice {
                 format!("one of {}", [$( concat!("\"", $text, "\"") ),+].join(", "))
             }
 
-            fn show(&self) -> String {
-                quoted(&self.to_string())
+            fn data(&self) -> Data {
+                Data::Text(self.to_string())
             }
         }
     };
