@@ -11,19 +11,19 @@ use crate::config::{Address, Argument};
 /// A command, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Serve.
+    /// Serves.
     Run(ConfigArgs),
-    /// Say whether the configuration is good, and what it is.
+    /// Checks the configuration and shows it.
     Check(CheckArgs),
-    /// Show it all in one process.
+    /// Shows an edge, a backend and clients in one process.
     Demo(DemoArgs),
-    /// Be a client, with lines for packets.
+    /// Runs a client, with lines for packets.
     Connect(ConnectArgs),
-    /// Be a backend that sends everything back.
+    /// Runs a backend that echoes everything.
     Echo(EchoArgs),
 }
 
-/// Where the configuration is, and what goes before it.
+/// The configuration file, and values that override it.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigArgs {
     /// Configuration file [default: connserver.toml]
@@ -39,7 +39,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The values that go before every other source.
+    /// Returns the values that override every other source.
     #[must_use]
     pub fn arguments(&self) -> Vec<Argument> {
         let given = [
@@ -60,7 +60,7 @@ impl ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// These options stand before a subcommand and `after` behind it: one place is as good as the other.
+    /// Merges these options, which come before a subcommand, with `after`, which come after it. Both places are equivalent.
     fn and(self, after: ConfigArgs) -> Result<ConfigArgs, String> {
         fn one<T>(option: &str, before: Option<T>, after: Option<T>) -> Result<Option<T>, String> {
             match (before, after) {
@@ -77,7 +77,7 @@ impl ConfigArgs {
         })
     }
 
-    /// One of the options that were given.
+    /// Returns one of the given options, if any.
     fn first_option(&self) -> Option<&'static str> {
         let config = self.config.as_ref().map(|_| "--config <FILE>");
         let listen = || self.listen.as_ref().map(|_| "--listen <ADDR>");
@@ -86,7 +86,7 @@ impl ConfigArgs {
     }
 }
 
-/// The configuration to check, and how to print the answer.
+/// The configuration to check, and the output format.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckArgs {
     /// The configuration.
@@ -97,7 +97,7 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// How the demonstration goes.
+/// Options of the demonstration.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoArgs {
     /// End after this many seconds [default: at Ctrl-C]
@@ -105,7 +105,7 @@ pub struct DemoArgs {
     pub secs: Option<u32>,
 }
 
-/// Where a client connects to.
+/// The address that a client connects to.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ConnectArgs {
     /// Address of the edge
@@ -113,7 +113,7 @@ pub struct ConnectArgs {
     pub address: Address,
 }
 
-/// Where a backend waits for its edge.
+/// The address at which a backend waits for its edge.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct EchoArgs {
     /// Address to listen on
@@ -151,10 +151,10 @@ enum Sub {
     Check(CheckArgs),
 }
 
-/// Reads a command line; its first word, the path of the program, is not looked at.
+/// Parses a command line. Its first word, the path of the program, is ignored.
 ///
 /// # Errors
-/// The message of clap about a wrong command line. Help and version are errors too, with exit code 0.
+/// clap's message about a wrong command line. Help and version are errors too, with exit code 0.
 pub fn parse(
     program: &'static str,
     words: impl IntoIterator<Item = OsString>,

@@ -1,4 +1,4 @@
-//! Files that are read with a bound and written whole.
+//! Reads files with a bound, and writes them whole.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,17 +7,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Files that this process has begun to write.
+/// The number of files that this process has begun to write.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// Reads a file of at most `most` bytes into `bytes`; `false` if there is more, and then `bytes` is of no use.
+/// Reads a file of at most `most` bytes into `bytes`. Returns `false` if there is more; `bytes` is then meaningless.
 pub(crate) fn read_at_most(most: usize, path: &Path, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path)?.take(more).read_to_end(bytes)?;
     Ok(bytes.len() <= most)
 }
 
-/// The kind of a path that is not a file. Reading it may wait for ever for a writer.
+/// Returns the kind of a path that is not a file. Reading it might wait for ever for a writer.
 pub(crate) fn kind_unless_file(metadata: &fs::Metadata) -> Option<&'static str> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -42,7 +42,7 @@ pub(crate) fn kind_unless_file(metadata: &fs::Metadata) -> Option<&'static str> 
     Some("no file")
 }
 
-/// The users that may read a file that is written.
+/// The users that may read a file being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// Those that the umask allows.
@@ -51,15 +51,14 @@ pub(crate) enum Readers {
     Owner,
 }
 
-/// Writes a file that is not there yet: whole or not at all, also when the power fails. A file that somebody else put
-/// there in the meantime stays.
+/// Writes a new file: whole or not at all, even if the power fails. A file that somebody else created meanwhile is kept.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // A name that is unique even after a crash: in a container every process may have the same number.
+    // A name that is unique even after a crash: in a container every process may have the same id.
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -85,7 +84,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Resu
                 Ok(()) => Ok(()),
             }
         });
-    // It has its name now, or it is of no use; after a rename it is not there any more.
+    // It has its name now, or is useless. After a rename it no longer exists.
     let _ = fs::remove_file(&temporary);
     written
 }

@@ -1,4 +1,4 @@
-//! The way from the start of a process to its task, the same for every binary.
+//! The path from the start of a process to its task, the same for every program.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -14,16 +14,16 @@ use crate::config::{self, Loaded, LogLevel, Note, Problems, Report, Settings, Wh
 use crate::inherited;
 use crate::logging;
 
-/// The work that is left for a runtime once arguments and configuration are known to be good.
+/// The task that is left for a runtime once arguments and configuration are known to be valid.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// Serve with these settings, which can be read again in the same way.
     Run(Box<Settings>, ReadAgain),
-    /// Show it all in one process.
+    /// Run the demo.
     Demo(DemoArgs),
-    /// Be a client.
+    /// Run a client.
     Connect(ConnectArgs),
-    /// Be a backend that sends everything back.
+    /// Run a backend that echoes everything.
     Echo(EchoArgs),
 }
 
@@ -39,9 +39,10 @@ pub struct ReadAgain {
 /// Exit code for wrong arguments or a wrong configuration.
 pub const EXIT_USAGE: u8 = 2;
 
-/// The whole of a binary but its runtime: reads the command line and, for `run` and `check`, the configuration, begins to
-/// log, and hands over to `runner`. `check` needs no runtime and is done here. `program` is the name of the binary.
+/// The whole of a program except its runtime.
 ///
+/// Parses the command line and, for `run` and `check`, the configuration, starts the log, and hands over to `runner`. `check` needs no
+/// runtime and runs here. `program` is the name of the program.
 /// ```no_run
 /// use std::process::ExitCode;
 /// use voltlane_app::{Task, main_with};
@@ -57,7 +58,7 @@ pub const EXIT_USAGE: u8 = 2;
 /// }
 /// ```
 pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -> ExitCode {
-    // Fails only for what is no signal.
+    // Fails only for an invalid signal.
     #[cfg(unix)]
     let _ = inherited::unblock(&[SIGHUP, SIGINT, SIGTERM]);
     match prepare(program, std::env::args_os(), Path::new(".")) {
@@ -78,7 +79,7 @@ pub fn main_with(program: &'static str, runner: impl FnOnce(Task) -> ExitCode) -
     }
 }
 
-/// The log is written to its end when the task has ended, by a panic as well.
+/// Writes the log to its end when the task has ended, even by a panic.
 struct FlushesLog;
 
 impl Drop for FlushesLog {
@@ -88,7 +89,7 @@ impl Drop for FlushesLog {
 }
 
 impl Task {
-    /// Only a server has a configuration; what a person looks at while it runs logs what goes wrong.
+    /// Only a server has a configuration. A program that a person watches logs only what goes wrong.
     fn log_level(&self) -> LogLevel {
         match self {
             Task::Run(settings, _) => settings.general.log_level,
@@ -98,7 +99,7 @@ impl Task {
     }
 }
 
-/// The last words of a process that has nothing more to do.
+/// The final output of a process that has nothing more to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ending {
     code: u8,
@@ -119,7 +120,7 @@ impl Ending {
             // Output that nobody reads is no error.
             let _ = std::io::stdout().write_all(self.text.as_bytes());
         } else {
-            // A supervisor is to see the end, whether or not it reads the words.
+            // A supervisor must see the end, whether or not it reads the output.
             logging::say_last(&self.text);
         }
         ExitCode::from(self.code)
@@ -138,7 +139,7 @@ impl Ending {
     }
 }
 
-/// Everything up to the task, or to the end if there is none. `.env` and relative paths are those of `directory`.
+/// Does everything up to the task, or to the end if there is none. `.env` and relative paths are those of `directory`.
 fn prepare(
     program: &'static str,
     words: impl IntoIterator<Item = OsString>,
@@ -188,7 +189,7 @@ fn prepare(
     }
 }
 
-/// The answer of `check` for people.
+/// The output of `check` for people.
 fn checked(
     program: &str,
     file: String,

@@ -1,4 +1,4 @@
-//! The dispositions and the mask of signals that a process inherits from its parent.
+//! The signal dispositions and the signal mask that a process inherits from its parent.
 
 #[cfg(unix)]
 pub(crate) use unix::{is_ignored, unblock};
@@ -10,14 +10,15 @@ mod unix {
     use std::mem::MaybeUninit;
     use std::ptr;
 
-    /// Unblocks `signals` on this thread and on those that it starts from now on. A parent may have blocked them, and a mask is
-    /// inherited: the process could not be ended but by force. To be called before there are other threads.
+    /// Unblocks `signals` on this thread and on those that it starts later. Must be called before there are other threads.
+    ///
+    /// A parent may have blocked them, and a mask is inherited: the process could then only be killed.
     ///
     /// # Errors
-    /// When one of them is no signal.
+    /// When one of them is not a signal.
     pub(crate) fn unblock(signals: &[i32]) -> io::Result<()> {
         let mut set = MaybeUninit::uninit();
-        // SAFETY: `sigemptyset` writes a whole set, and `sigaddset` gets that set.
+        // SAFETY: `sigemptyset` initialises the whole set, and `sigaddset` gets that set.
         let is_set = unsafe {
             libc::sigemptyset(set.as_mut_ptr()) == 0
                 && signals
@@ -27,17 +28,17 @@ mod unix {
         if !is_set {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the set is whole, and the mask of before is not asked for.
+        // SAFETY: the set is initialised, and the previous mask is not requested.
         match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) } {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
         }
     }
 
-    /// Whether the process ignores `signal`, as `nohup` has it ignore SIGHUP. False once it has a handler.
+    /// Returns whether the process ignores `signal`, as SIGHUP under `nohup`. False once it has a handler.
     pub(crate) fn is_ignored(signal: i32) -> bool {
         let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: without a new action it only asks, and where it returns 0 it has written the whole action.
+        // SAFETY: without a new action it only queries, and if it returns 0 it has written the whole action.
         unsafe {
             libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
                 && action.assume_init().sa_sigaction == libc::SIG_IGN

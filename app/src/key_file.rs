@@ -1,7 +1,7 @@
 //! The file that holds the edge's private key, so that clients recognise the edge after a restart.
 //!
-//! It is text: lines that begin with `#`, and one line `secp256k1` and the key in 64 hexadecimal digits. A file that is
-//! there and not as it should be is never replaced: clients would take the edge for another one.
+//! It is text: lines that begin with `#`, and one line with `secp256k1` and the key as 64 hexadecimal digits. An existing file that is
+//! invalid is never replaced: clients would take the edge for another one.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,10 @@ const CLOSE: &str = "make it mode 0600, or 0640 for its group to read it";
 /// A warning, of `check` and of a start.
 pub(crate) const READABLE_BY_GROUP: &str = "the group of the key file may read the key";
 
-/// Why there is no key. It never says anything of what is in the file.
+/// Why there is no key. The error never reveals anything of the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// The system says no.
+    /// The file cannot be read.
     #[error("{path}: cannot be read: {reason}", path = path.display())]
     Unreadable {
         /// The file.
@@ -37,7 +37,7 @@ pub enum KeyFileError {
         /// The error of the system.
         reason: String,
     },
-    /// The system says no.
+    /// The file cannot be written.
     #[error("{path}: does not exist and cannot be written: {reason}", path = path.display())]
     Unwritable {
         /// The file.
@@ -45,15 +45,15 @@ pub enum KeyFileError {
         /// The error of the system.
         reason: String,
     },
-    /// Reading it may never end.
+    /// The path is not a file, and reading it might never end.
     #[error("{path}: this is {kind}", path = path.display())]
     NotAFile {
-        /// The path that was to be a file.
+        /// The path.
         path: PathBuf,
         /// The kind of thing that is there.
         kind: &'static str,
     },
-    /// Everybody can read the file, so the key is theirs as well, or its group can replace it.
+    /// Everybody can read the file and so knows the key, or its group can replace it.
     #[error("{path}: {EXPOSED} (mode {mode:04o}); {CLOSE}", path = path.display())]
     Exposed {
         /// The file.
@@ -61,7 +61,7 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
-    /// Truncated, of another algorithm, another kind of file.
+    /// The file is truncated, of another algorithm, or another kind of file.
     #[error("{path}: there is no {ALGORITHM} key in it as an edge writes it", path = path.display())]
     NotAKey {
         /// The file.
@@ -70,7 +70,7 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    /// As a fault of the configuration that names the file.
+    /// Returns the error as a fault of the configuration that names the file.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             KeyFileError::Exposed { path, mode } => {
@@ -82,11 +82,11 @@ impl KeyFileError {
     }
 }
 
-/// The key in the file `path`, or the one that `make` makes: kept in `path` when that file is missing, and forgotten at the
-/// end of the process when there is no `path`.
+/// Returns the key in the file `path`, or a new one from `make`. The new key is stored in `path`; without a `path` it is forgotten at the
+/// end of the process.
 ///
 /// # Errors
-/// The file cannot be read or written, may be read by everybody, or holds something else. It is left as it is.
+/// The file cannot be read or written, may be read by everybody, or contains something else. It is left as it is.
 pub fn load_or_make_key(
     path: Option<&Path>,
     make: impl FnOnce() -> KeyPair,
@@ -105,18 +105,18 @@ pub fn load_or_make_key(
     read_key(path)?.ok_or_else(|| unwritable("it is not there after it was written".into()))
 }
 
-/// The key in the file `path`; `None` if there is no such file.
+/// Returns the key in the file `path`, or `None` if there is no such file.
 ///
 /// # Errors
-/// The file cannot be read, may be read by everybody, or holds something else. One that its group may read is taken: a
-/// Kubernetes Secret with an fsGroup is one, and cannot be made another.
+/// The file cannot be read, may be read by everybody, or contains something else. A file that its group may read is accepted: a Kubernetes
+/// Secret with an fsGroup is one, and its mode cannot be changed.
 pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
     let unreadable = |error: std::io::Error| {
         let (path, reason) = (path.to_owned(), error.to_string());
         KeyFileError::Unreadable { path, reason }
     };
     match std::fs::metadata(path) {
-        // A link to nowhere is there.
+        // A dangling link counts as existing.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => {
             return Ok(None);
         }
@@ -133,7 +133,7 @@ pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
             }
         }
     }
-    // With room for all of it: growing would leave copies behind.
+    // Has room for everything, since growing would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_FILE_BYTES));
     let is_whole = disk::read_at_most(MAX_FILE_BYTES, path, &mut bytes).map_err(unreadable)?;
     let key = std::str::from_utf8(&bytes)
@@ -145,7 +145,7 @@ pub fn read_key(path: &Path) -> Result<Option<KeyPair>, KeyFileError> {
     })
 }
 
-/// The mode of the file `path` if its group may read it, which is worth a warning.
+/// Returns the mode of the file `path` if its group may read it, which is worth a warning.
 #[must_use]
 pub fn mode_for_group(path: &Path) -> Option<u32> {
     let mode = mode_of(&std::fs::metadata(path).ok()?);
@@ -157,7 +157,7 @@ fn mode_of(metadata: &std::fs::Metadata) -> u32 {
     std::os::unix::fs::MetadataExt::mode(metadata) & 0o777
 }
 
-/// Elsewhere nothing is known of who may read it.
+/// On other systems it is unknown who may read it.
 #[cfg(not(unix))]
 fn mode_of(_metadata: &std::fs::Metadata) -> u32 {
     0

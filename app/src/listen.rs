@@ -1,4 +1,4 @@
-//! Listening at an address of the configuration, which may be a name with several addresses.
+//! Listens at an address of the configuration, which may be a name with several addresses.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -8,11 +8,11 @@ use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
 
 use crate::config::Address;
 
-/// Makes sure of every address of `name` that this machine has. Waits for the resolver. Warns of the addresses that are left out: clients
-/// that find one of them will not find this process.
+/// Binds every address of `name` that this machine has. Waits for the resolver. Warns about addresses that are left out: clients that find
+/// one of them will not find this process.
 ///
 /// # Errors
-/// What the resolver said, or those of [`SocketOptions::bind_all`].
+/// Those of the resolver, or of [`SocketOptions::bind_all`].
 pub(crate) fn bind(name: &Address, options: SocketOptions) -> io::Result<BoundAddresses> {
     let bound = options.bind_all((name.host(), name.port()).to_socket_addrs()?)?;
     for (address, error) in bound.left_out() {
@@ -21,10 +21,10 @@ pub(crate) fn bind(name: &Address, options: SocketOptions) -> io::Result<BoundAd
     Ok(bound)
 }
 
-/// The listeners of one thread for its runtime, at least one.
+/// Returns the listeners of one thread for its runtime, at least one.
 ///
 /// # Errors
-/// When the runtime cannot take one.
+/// When the runtime cannot register one.
 pub(crate) fn for_runtime<R: Runtime>(
     listeners: Vec<TcpListener>,
     options: SocketOptions,
@@ -39,7 +39,7 @@ pub(crate) fn for_runtime<R: Runtime>(
     ))
 }
 
-/// Where the listeners of one thread are.
+/// Returns the addresses of one thread's listeners.
 ///
 /// # Errors
 /// Those of `getsockname`.

@@ -1,12 +1,11 @@
 //! Log lines on standard error.
 //!
-//! The lines that a stranger can cause are limited at every level. Lines from one place in the code are of one kind. At Info and
-//! above, one line a second of each kind is written after a burst of [`BURST`]; at Debug and Trace, [`DETAIL_BURST`] lines a second
-//! after a burst of as many. The next line that is written counts those that were left out. Values are printed without control
-//! characters.
+//! Lines that a stranger can cause are limited at every level. Lines from one place in the code are of one kind. At Info and above, one
+//! line per second of each kind is written after a burst of [`BURST`]; at Debug and Trace, [`DETAIL_BURST`] lines per second after a burst
+//! of as many. The next line gives the number of lines that were left out. Values are printed without control characters.
 //!
-//! A log that nobody reads stops nothing: lines wait in a bounded queue for a thread of their own, and those that find no room
-//! are counted. A panic is told the same way, so that a process that has to end does end.
+//! A log that nobody reads blocks nothing: lines wait in a bounded queue for a thread of their own, and those without room are counted. A
+//! panic is logged the same way, so that a process that has to end does end.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
@@ -37,18 +36,18 @@ use outlet::Outlet;
 use crate::config::LogLevel;
 use crate::text::{Printable, excerpt};
 
-/// Changes how much is logged.
+/// Changes the log level.
 type Filter = reload::Handle<LevelFilter, Registry>;
 
 /// The filter of the process.
 static FILTER: OnceLock<Filter> = OnceLock::new();
-/// Where the log of the process goes.
+/// The outlet of the process's log.
 static OUTLET: OnceLock<Outlet> = OnceLock::new();
 
 /// How long the end of the process waits for the log to be read.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
-/// Logs as much as `level` says from now on, if [`start`] was called.
+/// Sets the log level, if [`start`] was called.
 pub fn set_level(level: LogLevel) {
     if let Some(filter) = FILTER.get() {
         // Fails only if the log is gone.
@@ -67,10 +66,10 @@ fn level_filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Begins to log to standard error, for the whole process. A second call changes nothing.
+/// Starts to log to standard error, for the whole process. A second call changes nothing.
 ///
 /// # Errors
-/// When there can be no thread that writes.
+/// When no thread can be started for writing.
 pub fn start(level: LogLevel) -> io::Result<()> {
     if OUTLET.get().is_some() {
         return Ok(());
@@ -104,20 +103,20 @@ pub fn start(level: LogLevel) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the log is written, for [`FLUSH_WITHIN`] at most: what is written after the last line of a process is lost.
+/// Waits until the log is written, for at most [`FLUSH_WITHIN`]: lines written after the end of a process would be lost.
 pub(crate) fn flush() {
     if let Some(outlet) = OUTLET.get() {
         outlet.flush(FLUSH_WITHIN);
     }
 }
 
-/// Lines of the log that were lost since the start, because they were not taken in time or the stream refused them.
+/// Returns the number of log lines lost since the start, because they were not read in time or the stream refused them.
 #[must_use]
 pub fn lost_lines() -> u64 {
     OUTLET.get().map_or(0, Outlet::lost)
 }
 
-/// The last words of a process that has no log yet, on standard error; they, too, are not waited for longer than [`FLUSH_WITHIN`].
+/// Writes the final output of a process that has no log yet to standard error. It waits no longer than [`FLUSH_WITHIN`], either.
 pub(crate) fn say_last(text: &str) {
     if let Ok(outlet) = Outlet::start(io::stderr(), |_| String::new()) {
         outlet.push(text.as_bytes());
@@ -125,7 +124,7 @@ pub(crate) fn say_last(text: &str) {
     }
 }
 
-/// A line that comes from no event.
+/// Formats a line that has no event.
 fn whole_line(colours: bool, level: Level, text: &str) -> String {
     let mut line = String::new();
     // Writing into a string does not fail.
@@ -135,7 +134,7 @@ fn whole_line(colours: bool, level: Level, text: &str) -> String {
     line
 }
 
-/// The message of the standard library about a panic, as a line of the log.
+/// Formats the standard library's message about a panic as a log line.
 fn describe_panic(colours: bool, panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
@@ -168,7 +167,7 @@ where
         name => write!(Printable(writer), "{name}={value:?}"),
     });
     let lines = tracing_subscriber::fmt::layer()
-        // It would complain to the very stream that is closed, with a macro that panics then.
+        // It would report to the very stream that is closed, with a macro that then panics.
         .log_internal_errors(false)
         .with_ansi(colours)
         .fmt_fields(fields.delimited(" "))
@@ -181,7 +180,7 @@ where
     (subscriber, handle)
 }
 
-/// One line for one event: time, level, spans, fields.
+/// Formats one line per event: time, level, spans, fields.
 struct Lines<C> {
     kinds: Mutex<Kinds>,
     clock: C,
@@ -202,12 +201,12 @@ where
         let metadata = event.metadata();
         let colours = writer.has_ansi_escapes();
         let is_ours = metadata.target().starts_with("voltlane");
-        // The crates below tell their every step at Debug and Trace.
+        // Dependencies log their every step at Debug and Trace.
         if *metadata.level() > Level::INFO && !is_ours {
             return Ok(());
         }
         let left_out = {
-            // Counts stay right whatever a panic elsewhere interrupted.
+            // Counts stay correct whatever a panic elsewhere interrupted.
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
             let now = (self.clock)();
             let allowance = Allowance::of(*metadata.level());
@@ -324,7 +323,7 @@ mod tests {
             self.millis.store(millis, Ordering::Relaxed);
         }
 
-        /// The lines since the last call, without their times.
+        /// Returns the lines since the last call, without their times.
         fn lines(&self) -> Vec<String> {
             let bytes =
                 std::mem::take(&mut *self.bytes.lock().expect("no test panics with the lock"));

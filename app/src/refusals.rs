@@ -1,7 +1,7 @@
 //! Warnings about what the limits refuse, each with the key of the limit, a count, and advice.
 //!
-//! The machines only count, which is cheap in a flood. This module looks at their counts after each turn. For each limit it logs at most
-//! one line in each [`TELL_EVERY`], for all shards together. The first one is logged at once.
+//! The machines only count, which is cheap in a flood. This module compares their counts after each turn. For each limit it logs at most
+//! one line per [`TELL_EVERY`], for all shards together. The first one is logged at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use voltlane_core::edge::{CloseReason, Counters, EndReason, Rejected};
 
-/// The pause between two lines about one limit.
+/// The interval between two lines about one limit.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// A limit of the configuration.
@@ -19,7 +19,7 @@ struct Limit {
     key: &'static str,
     /// Advice to the operator.
     advice: &'static str,
-    /// The ways in which it shows.
+    /// The counters in which it shows.
     causes: &'static [Cause],
 }
 
@@ -102,7 +102,7 @@ const LIMITS: [Limit; 11] = [
 ];
 
 impl Limit {
-    /// How often it refused something since the start.
+    /// Returns how often it has refused something since the start.
     fn count(&self, counters: &Counters) -> u64 {
         let of = |cause: &Cause| match *cause {
             Cause::Rejected(why) => counters.rejected[why as usize],
@@ -120,12 +120,12 @@ type Reasons = (
 );
 type Counts = [u64; LIMITS.len()];
 
-/// Watches the counters of one machine. Its clones watch others; together they warn of a limit once.
+/// Watches the counters of one machine. Its clones watch others; together they warn about a limit once.
 #[derive(Clone, Default)]
 pub(crate) struct Refusals {
-    /// The counts of this machine at the last look, to tell quickly whether there is anything new.
+    /// The counts of this machine at the last check, to detect changes quickly.
     looked_at: Option<Reasons>,
-    /// The counts at the last look, by limit.
+    /// The counts at the last check, by limit.
     seen: Counts,
     shared: Arc<Shared>,
 }
@@ -143,7 +143,7 @@ struct Tally {
 }
 
 impl Refusals {
-    /// Logs what is new. Cheap while nothing is, so it may be called in every turn of a loop.
+    /// Logs what is new. Cheap if nothing is, so it may be called in every turn of a loop.
     pub(crate) fn watch(&mut self, counters: &Counters) {
         let is_known = self.looked_at.as_ref().is_some_and(|(a, b, c)| {
             (a, b, c) == (&counters.rejected, &counters.closed, &counters.ended)
@@ -159,7 +159,7 @@ impl Refusals {
         }
     }
 
-    /// The limits to warn of now, each with the count since its last warning.
+    /// Returns the limits to warn about now, each with the count since its last warning.
     fn due(&mut self, counts: Counts, now: Instant) -> Vec<(usize, u64)> {
         let mut tally = self
             .shared

@@ -1,9 +1,9 @@
-//! The resources that the system gives to this process.
+//! The resources that the system grants this process.
 
 use std::fs;
 use std::path::Path;
 
-/// How much the process may have; `None` where there is no limit or no way to know it.
+/// The limits of the process; `None` if there is no limit or it is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     /// Open descriptors.
@@ -13,7 +13,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// The resources that are left when `count` descriptors are in use.
+    /// Returns the resources that are left when `count` descriptors are in use.
     #[must_use]
     pub fn without_descriptors(self, count: usize) -> Resources {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
@@ -23,9 +23,9 @@ impl Resources {
         }
     }
 
-    /// Raises the limit of descriptors as far as it goes without privileges, and says what there is then.
+    /// Raises the limit on descriptors as far as possible without privileges, and returns the resources.
     ///
-    /// Systems begin with a low limit for the sake of old programs that use `select`; nothing here does.
+    /// Systems begin with a low limit for the sake of old programs that use `select`. Nothing here does.
     #[must_use]
     pub fn raise_and_measure() -> Resources {
         Resources {
@@ -39,7 +39,7 @@ impl Resources {
 fn raise_descriptors() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nofile);
-    // On failure the old limit holds, which is what is read next.
+    // On failure the old limit applies, which is read next.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -55,23 +55,23 @@ fn raise_descriptors() -> Option<u64> {
     None
 }
 
-/// The memory of the machine, or of the control group that holds the process if that is less. `root` is `/`.
+/// Returns the memory of the machine, or of the control group of the process if that is less. `root` is `/`.
 fn memory_bytes(root: &Path) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok();
     let machine = read("proc/meminfo").as_deref().and_then(total_memory);
     let memberships = read("proc/self/cgroup").unwrap_or_default();
-    // A group has no more than any of those that hold it. In a container its own is the root, or not to be seen.
+    // A group has no more than any of its ancestors. In a container its own group is the root, or invisible.
     let version_2 = group_of(&memberships, "").unwrap_or_default();
     let version_2 = limits(version_2, "sys/fs/cgroup", "memory.max");
     let version_1 = group_of(&memberships, "memory").unwrap_or_default();
     let version_1 = limits(version_1, "sys/fs/cgroup/memory", "memory.limit_in_bytes");
     let of_groups = version_2.chain(version_1).filter_map(|path| read(&path));
-    // Without a limit the text is "max", which is no number.
+    // Without a limit the text is "max", which is not a number.
     let of_groups = of_groups.filter_map(|text| text.trim().parse().ok());
     of_groups.chain(machine).min()
 }
 
-/// `MemTotal` of `/proc/meminfo`, in bytes.
+/// Returns `MemTotal` of `/proc/meminfo`, in bytes.
 fn total_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -84,7 +84,7 @@ fn total_memory(meminfo: &str) -> Option<u64> {
         .checked_mul(1024)
 }
 
-/// The path of the process's control group that has this controller, relative to where such groups are mounted; the one group of
+/// Returns the path of the process's control group that has this controller, relative to the mount of such groups. The single group of
 /// version 2 has no name.
 fn group_of<'a>(memberships: &'a str, controller: &str) -> Option<&'a str> {
     memberships.lines().find_map(|line| {
@@ -95,7 +95,7 @@ fn group_of<'a>(memberships: &'a str, controller: &str) -> Option<&'a str> {
     })
 }
 
-/// Where the limits of a group are, and of those that hold it.
+/// Returns the files with the limits of a group and of its ancestors.
 fn limits<'a>(group: &'a str, mount: &'a str, file: &'a str) -> impl Iterator<Item = String> + 'a {
     let groups = Path::new(group).ancestors();
     groups.filter_map(move |group| {

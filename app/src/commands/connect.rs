@@ -15,17 +15,17 @@ use super::lines::Lines;
 use crate::cli::ConnectArgs;
 use crate::text::Printable;
 
-/// After the end of the input it ends when nothing has come for so long, ..
+/// After the end of the input, the client ends when nothing has arrived for this long, ..
 const QUIET: Duration = Duration::from_millis(500);
-/// .. and after so long in any case.
+/// .. and in any case after this long.
 const LINGER: Duration = Duration::from_secs(5);
-/// Attempts to find an edge at first. An address with a slip in it has none; one that was there comes back.
+/// The number of first attempts to reach an edge. A mistyped address never has one; an edge that was reached before comes back.
 const FIRST_ATTEMPTS: u32 = 7;
 const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help says this";
-/// How long the last packets may take to leave.
+/// How long the last packets may take to be sent.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Is a client until the end of standard input.
+/// Runs a client until the end of standard input.
 pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
     let address = args.address.to_string();
     let outcome = R::block_on(async move {
@@ -47,24 +47,24 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
     }
 }
 
-/// A client, its input, and how far it is.
+/// A client, its input, and its progress.
 struct Talk<C: Connector, T: Timer> {
     client: Client<C, T>,
     lines: Lines,
     timer: T,
     /// A line that waits for room in the client's queue.
     pending: Option<Vec<u8>>,
-    /// The connection is to be cut once everything before is sent.
+    /// Whether the connection is cut once everything before is sent.
     cuts: bool,
     /// When the input ended.
     ended_at: Option<Time>,
     /// When something last happened.
     active_at: Time,
-    /// Where the edge should be.
+    /// The address of the edge.
     address: String,
-    /// Attempts without an edge; `None` once there was one.
+    /// The number of attempts without an edge; `None` once there was one.
     attempts: Option<u32>,
-    /// Something could not be done, and that was said.
+    /// Whether something failed, which was reported.
     failed: bool,
     screen: Screen,
 }
@@ -95,7 +95,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         }
     }
 
-    /// Talks until there is nothing more to do.
+    /// Runs until there is nothing more to do.
     async fn run(&mut self) -> io::Result<()> {
         loop {
             match poll_fn(|cx| self.poll_step(cx)).await {
@@ -112,7 +112,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
                         return Ok(());
                     }
                 }
-                // The session was refused, and that was said.
+                // The session was refused, which was reported.
                 Step::Event(None) => {
                     self.failed = true;
                     return Ok(());
@@ -128,7 +128,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         }
     }
 
-    /// A line of input: a packet, or what a person wants.
+    /// Handles a line of input: a packet or a command.
     fn take(&mut self, line: Vec<u8>) {
         match line.as_slice() {
             b"/drop" => self.cuts = true,
@@ -139,7 +139,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         self.screen.prompt();
     }
 
-    /// Whether an edge was never found in [`FIRST_ATTEMPTS`] attempts.
+    /// Returns whether no edge was reached in [`FIRST_ATTEMPTS`] attempts.
     fn gives_up(&mut self, event: &Event) -> bool {
         match (event, &mut self.attempts) {
             (Event::Dropped { .. }, Some(attempts)) => *attempts += 1,
@@ -171,7 +171,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        // Sending goes first, one packet at a time, and receiving has its turn after each.
+        // Sending comes first, one packet at a time, with a turn for receiving after each.
         if let Some(line) = &self.pending
             && let Poll::Ready(sent) = self.client.poll_send(cx, line)
         {
@@ -230,7 +230,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
     }
 }
 
-/// Where things are said. A person at a terminal gets a prompt, and marks that tell what came from what was typed.
+/// The output. A person at a terminal gets a prompt, and marks that distinguish received from typed lines.
 struct Screen {
     has_prompt: bool,
 }
@@ -253,7 +253,7 @@ impl Screen {
         }
     }
 
-    /// Takes the prompt away, for what comes in its line.
+    /// Removes the prompt, for output in its line.
     fn clear(&self) {
         if self.has_prompt {
             let mut out = io::stdout().lock();
@@ -261,13 +261,13 @@ impl Screen {
         }
     }
 
-    /// No prompt any more.
+    /// Shows no more prompts.
     fn end(&mut self) {
         self.clear();
         self.has_prompt = false;
     }
 
-    /// Says something about the connection, apart from what came over it.
+    /// Reports something about the connection, separate from its packets.
     fn say(&self, text: &str) {
         self.clear();
         // A reader that has closed the stream is no reason to end.
@@ -275,7 +275,7 @@ impl Screen {
         self.prompt();
     }
 
-    /// Prints a packet: as it is into a pipe, harmlessly on a terminal.
+    /// Prints a packet: unchanged to a pipe, escaped on a terminal.
     fn print(&self, data: &[u8]) -> io::Result<()> {
         self.clear();
         let mut out = io::stdout().lock();

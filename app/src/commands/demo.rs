@@ -26,13 +26,13 @@ use crate::cli::DemoArgs;
 const CLIENTS: u32 = 5;
 /// Packets that the edge keeps for a client that is away.
 const MISSED_PACKETS: usize = 1_000;
-/// How often a line of figures comes, for a person and for a pipe.
+/// How often a line of figures is printed, for a person and for a pipe.
 const REFRESH_TERMINAL: Duration = Duration::from_millis(250);
 const REFRESH_PIPE: Duration = Duration::from_secs(1);
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Shows it all until Ctrl-C, or for `args.secs` seconds. `program` is the name of the binary.
+/// Runs the demo until Ctrl-C, or for `args.secs` seconds. `program` is the name of the binary.
 pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode {
     let shown = R::block_on(async move { show::<R>(program, args.secs).await });
     match shown.and_then(|shown| shown) {
@@ -47,7 +47,7 @@ pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode
     }
 }
 
-/// True if everything went as it should.
+/// Returns true if everything went as it should.
 async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> {
     let stop = signals::stop()?;
     stop.serves();
@@ -90,7 +90,7 @@ async fn serve<L: voltlane_driver::Listener, T: Timer>(mut backend: Backend<L, T
     }
 }
 
-/// Prints figures until the end, and the sum of it all then.
+/// Prints figures until the end, and then their sum.
 async fn tell<T: Timer>(
     mut timer: T,
     mut stop: Stop,
@@ -118,7 +118,7 @@ async fn tell<T: Timer>(
             / now.since(last.0).as_secs_f64().max(0.001);
         last = (now, figures.packets);
         let line = figures.line(now.since(start), rate);
-        // A line on a terminal is written over by the next one; \x1b[K clears what a longer one left.
+        // On a terminal each line overwrites the previous one. \x1b[K clears the rest of a longer one.
         say(&if is_terminal {
             format!("\r{line}\x1b[K")
         } else {
@@ -136,7 +136,7 @@ async fn tell<T: Timer>(
     }
 }
 
-/// Runs tasks until `main` is done, all within this one.
+/// Runs tasks concurrently until `main` is done.
 async fn beside<T>(mut tasks: Vec<Task>, main: impl Future<Output = T>) -> T {
     let mut main = pin!(main);
     poll_fn(|cx| {
@@ -152,7 +152,7 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The command that starts this program from any directory. The program need not be in the `PATH`.
+/// Returns the command that starts this program from any directory, even if it is not in the `PATH`.
 fn how_to_start(program: &str) -> String {
     let path = std::env::current_exe().ok();
     path.map_or_else(
@@ -161,7 +161,7 @@ fn how_to_start(program: &str) -> String {
     )
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn for_a_shell(word: &str) -> String {
     let is_plain = |character: char| character.is_alphanumeric() || "/._-+,:@%".contains(character);
     if !word.is_empty() && word.chars().all(is_plain) {

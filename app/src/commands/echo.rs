@@ -17,7 +17,7 @@ use crate::cli::EchoArgs;
 use crate::config::Address;
 use crate::listen;
 
-/// How long the last echoes may take to leave.
+/// How long the last echoes may take to be sent.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Echoes until SIGINT or SIGTERM.
@@ -60,7 +60,7 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
 /// A backend on a runtime.
 type OnRuntime<R> = Backend<<R as Runtime>::Listener, <R as Runtime>::Timer>;
 
-/// A backend at every address of `name`, and these addresses.
+/// Creates a backend at every address of `name`. Returns it with these addresses.
 fn backend<R: Runtime>(name: &Address) -> io::Result<(OnRuntime<R>, Vec<SocketAddr>)> {
     let options = SocketOptions::of_link();
     let listeners = listen::bind(name, options)?.listen(1)?;
@@ -72,7 +72,7 @@ fn backend<R: Runtime>(name: &Address) -> io::Result<(OnRuntime<R>, Vec<SocketAd
     Ok((backend, addresses))
 }
 
-/// Handles an event as an echo backend does.
+/// Handles an event as an echo backend.
 pub(super) async fn echo<L: Listener, T: Timer>(backend: &mut Backend<L, T>, event: Event) {
     match event {
         Event::Packet { id, data } => {

@@ -1,4 +1,4 @@
-//! Lines of standard input, as something to be polled.
+//! Lines of standard input, for polling.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-/// Lines that are read ahead. A reader of a long pipe waits; what was not taken is still the pipe's.
+/// The number of lines that are read ahead. Beyond that the pipe is not read.
 const AHEAD: usize = 64;
 
-/// Lines, read on a thread of their own: a terminal or a pipe cannot be polled the same way everywhere.
+/// Lines read on a thread of their own: a terminal and a pipe cannot be polled the same way everywhere.
 pub(super) struct Lines(Arc<Shared>);
 
 #[derive(Default)]
@@ -26,10 +26,10 @@ struct State {
 }
 
 impl Lines {
-    /// Reads `input` from now on. A thread that waits for input is left behind when the process ends.
+    /// Starts to read `input`. A thread that waits for input is left behind when the process ends.
     ///
     /// # Errors
-    /// When there can be no thread.
+    /// When no thread can be started.
     pub(super) fn of(mut input: impl BufRead + Send + 'static) -> io::Result<Lines> {
         let shared = Arc::<Shared>::default();
         let reads = Arc::clone(&shared);
@@ -42,7 +42,7 @@ impl Lines {
         Ok(Lines(shared))
     }
 
-    /// The next line, without its end; `None` after the last.
+    /// Returns the next line, without its end, or `None` after the last.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = state.lines.pop_front() {
@@ -85,7 +85,7 @@ impl Shared {
     }
 }
 
-/// The next line without `\n` or `\r\n`; a last one needs no end. An input that cannot be read has ended.
+/// Reads the next line without `\n` or `\r\n`; the last one needs no end. An input that cannot be read has ended.
 fn read_line(input: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     match input.read_until(b'\n', &mut line) {

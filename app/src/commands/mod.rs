@@ -1,4 +1,4 @@
-//! The commands of the binaries, on any runtime.
+//! The commands of the programs, on any runtime.
 
 mod connect;
 mod demo;
@@ -18,7 +18,7 @@ use voltlane_driver::Runtime;
 
 use crate::{Task, main_with};
 
-/// A whole binary. `program` is its name.
+/// The main function of a program with the name `program`.
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
         Task::Run(settings, again) => run::run::<R>(*settings, again),
@@ -28,17 +28,17 @@ pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     })
 }
 
-/// A random key pair.
+/// Creates a random key pair.
 fn make_key() -> KeyPair {
     loop {
-        // Out of the range of keys once in 2^128 draws.
+        // Outside of the range of keys with a probability of 2^-128.
         if let Ok(keys) = KeyPair::from_bytes(&random()) {
             return keys;
         }
     }
 }
 
-/// 32 bytes of the system's randomness, without which nothing can be kept secret.
+/// Returns 32 bytes of system randomness, without which nothing can be kept secret.
 fn random() -> Zeroizing<[u8; 32]> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut_slice()).expect("the system has randomness");

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again, from the same places as at the start. Where it says that the terminal was closed, it
-//! ends the process.
+//! SIGHUP: reads the configuration again, from the same sources as at the start. If the signal means that the terminal was closed, the
+//! process ends.
 
 use std::io;
 use std::path::Path;
@@ -25,12 +25,14 @@ struct Latest {
     waker: Option<Waker>,
 }
 
-/// Takes over SIGHUP for the whole process. A thread of its own reads the configuration, so that a slow disk holds nothing up. Problems
-/// are logged, and then nothing changes. `current` is the configuration in effect. If the terminal that the process was started from is
-/// closed, `stop` is asked to end the process, which would hold its port unseen otherwise.
+/// Takes over SIGHUP for the whole process.
+///
+/// A thread of its own reads the configuration, so that a slow disk delays nothing. Problems are logged, and then nothing changes.
+/// `current` is the configuration in effect. If the terminal that the process was started from is closed, `stop` is asked to end the
+/// process, which would otherwise keep its port unnoticed.
 ///
 /// # Errors
-/// When the system does not let it.
+/// When the system refuses the handler.
 pub(super) fn on_hangup(
     mut again: ReadAgain,
     mut current: Settings,
@@ -73,7 +75,7 @@ pub(super) fn on_hangup(
     Ok(reloads)
 }
 
-/// The configuration that is to be in effect, if it is another one.
+/// Returns the configuration that is to take effect, if it differs.
 fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
     let read = config::load(
         Path::new("."),
@@ -111,13 +113,13 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
 }
 
 impl Reloads {
-    /// A configuration that is to be in effect now; of several the last one.
+    /// Returns a configuration that is to take effect now; the last one of several.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Box<Change>> {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(change) = latest.change.take() {
             return Poll::Ready(change);
         }
-        // Looked at in every round of the loop, almost always with the waker of the round before.
+        // Called in every round of the loop, almost always with the same waker.
         match &mut latest.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),

@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM. Until the process serves, either ends it at once, whatever it waits for: a resolver or a backend that does not
-//! answer. Afterwards the first asks for an end in order, and the second ends the process at once.
+//! SIGINT and SIGTERM. Until the process serves, either ends it at once, whatever it waits for, such as a resolver or an unresponsive
+//! backend. Afterwards the first one asks for an orderly end, and the second one ends the process at once.
 
 use std::future::Future;
 use std::io;
@@ -34,11 +34,11 @@ struct Asked {
 /// Takes over SIGINT and SIGTERM for the whole process.
 ///
 /// # Errors
-/// When the system does not let it.
+/// When the system refuses a handler.
 pub(super) fn stop() -> io::Result<Stop> {
     let armed = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: what the first signal sets is what the second one finds. It needs no loop that is alive.
+        // In this order: the second signal finds what the first one sets. This does not depend on a running loop.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
         flag::register(signal, Arc::clone(&armed))?;
     }
@@ -56,7 +56,7 @@ pub(super) fn stop() -> io::Result<Stop> {
 }
 
 impl Asker {
-    /// Asks for an end in order. A process that does not serve yet has nothing to hand over, and ends at once.
+    /// Asks for an orderly end. A process that does not serve yet has nothing to hand over, and ends at once.
     pub(super) fn ask(&self) {
         let mut asked = self.lock();
         if !asked.serves {
@@ -79,12 +79,12 @@ impl Asker {
 }
 
 impl Stop {
-    /// A handle for other threads, to end the process for other reasons.
+    /// Returns a handle for other threads, to end the process for other reasons.
     pub(super) fn asker(&self) -> Asker {
         self.0.clone()
     }
 
-    /// Says that the process serves: from now on a signal asks for an end in order, and the caller polls this future.
+    /// Marks the process as serving: from now on a signal asks for an orderly end, and the caller polls this future.
     pub(super) fn serves(&self) {
         self.0.lock().serves = true;
     }
@@ -98,7 +98,7 @@ impl Future for Stop {
         if asked.asked {
             return Poll::Ready(());
         }
-        // Looked at in every round of the loop, almost always with the waker of the round before.
+        // Called in every round of the loop, almost always with the same waker.
         match &mut asked.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),

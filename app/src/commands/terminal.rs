@@ -8,18 +8,18 @@ use signal_hook::consts::SIGHUP;
 
 use crate::inherited::is_ignored;
 
-/// The terminal that controls the process, wherever its output goes.
+/// The controlling terminal of the process, wherever its output goes.
 const CONTROLLING: &str = "/dev/tty";
 
-/// Tells the two meanings of SIGHUP apart. The system sends it to the processes of a terminal that is closed, and people send it to
-/// have the configuration read again.
+/// Distinguishes the two meanings of SIGHUP. The system sends it to the processes of a terminal that is closed, and people send it to
+/// reload the configuration.
 pub(super) struct Terminal {
-    /// The process is to end when the terminal is closed.
+    /// Whether the process ends when the terminal is closed.
     is_bound: bool,
 }
 
 impl Terminal {
-    /// Looks for the terminal. Must be called before SIGHUP has a handler: a process that ignores it, as under `nohup`, is to survive
+    /// Looks for the terminal. Must be called before SIGHUP has a handler: a process that ignores the signal, as under `nohup`, survives
     /// its terminal.
     pub(super) fn of_this_process() -> Terminal {
         Terminal {
@@ -27,7 +27,7 @@ impl Terminal {
         }
     }
 
-    /// Whether the terminal was closed and the process is to end with it.
+    /// Returns whether the terminal was closed and the process must end with it.
     pub(super) fn is_gone(&self) -> bool {
         self.is_bound && open().is_err_and(|error| is_closed(&error))
     }
@@ -35,12 +35,12 @@ impl Terminal {
 
 fn open() -> io::Result<()> {
     let mut options = OpenOptions::new();
-    // A line with a modem would wait for its carrier.
+    // Without this flag a line with a modem would wait for its carrier.
     options.read(true).custom_flags(libc::O_NONBLOCK);
     options.open(CONTROLLING).map(drop)
 }
 
-/// Whether there is no terminal, as opposed to no descriptor to ask with.
+/// Returns whether there is no terminal, as opposed to no descriptor to check with.
 fn is_closed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENXIO | libc::EIO))
 }

@@ -14,33 +14,32 @@ use crate::key_file;
 /// The file that is read when none is named, in the working directory.
 pub const DEFAULT_FILE: &str = "connserver.toml";
 
-/// No configuration is larger; what is, is another file.
+/// The maximum size of a configuration. A larger file is something else.
 const MAX_FILE_BYTES: usize = 256 << 10;
 
-/// The treatment of a configuration file that does not exist.
+/// What to do if a configuration file does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenMissing {
-    /// Write it, with a comment on every key, then go on with it.
+    /// Write it, with a comment on every key, and continue with it.
     Write,
-    /// Write nothing. The defaults hold, unless the file was named.
+    /// Write nothing. The defaults apply, unless the file was named.
     Leave,
-    /// A configuration is in effect, and it stays unless what is read is whole: a file that is cut short is an error, and so
-    /// is one that is missing or empty.
+    /// Keep the configuration in effect unless the new one is complete: a truncated file is an error, and so is a missing or empty one.
     Keep {
-        /// Whether the configuration in effect came from a file ([`Loaded::has_file`]). One that did not, because there is
-        /// none and the environment says everything, needs none now.
+        /// Whether the configuration in effect came from a file ([`Loaded::has_file`]). If it did not, because the environment has
+        /// everything, no file is needed now.
         has_file: bool,
     },
 }
 
-/// An event while the configuration was read that is worth a line in the log.
+/// An event while reading the configuration that is worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The file was missing and is there now.
     Wrote(PathBuf),
-    /// The file is missing, and that was to be left so.
+    /// The file is missing, and was not to be written.
     NotThere(PathBuf),
-    /// The file is missing and could not be written; the defaults hold.
+    /// The file is missing and could not be written, so the defaults apply.
     CouldNotWrite(PathBuf, String),
 }
 
@@ -64,11 +63,11 @@ impl std::fmt::Display for Note {
     }
 }
 
-/// Loads the configuration of this process: `config`, or [`DEFAULT_FILE`]; `.env` in `directory`; the environment;
-/// `arguments`. Relative paths start from `directory`.
+/// Loads the configuration of this process: `config`, or [`DEFAULT_FILE`]; `.env` in `directory`; the environment; `arguments`. Relative
+/// paths start from `directory`.
 ///
 /// # Errors
-/// Everything that is wrong with any of them, as [`Loaded::from_sources`] does, and a file that cannot be read.
+/// Everything that is wrong with any of them, as in [`Loaded::from_sources`], and a file that cannot be read.
 pub fn load(
     directory: &Path,
     config: Option<&Path>,
@@ -84,7 +83,7 @@ pub fn load(
     let of_file = |fault| Problem::of_file(Origin::whole_file(&name), fault);
     let missing = || of_file(Fault::new("there is no such file"));
 
-    // `--config <(sops -d …)` is a pipe that somebody writes to. Once.
+    // `--config <(sops -d …)` is a pipe that can be read once.
     let may_be_a_pipe = named && !matches!(when_missing, WhenMissing::Keep { .. });
     let mut file = read(&path, may_be_a_pipe).unwrap_or_else(|message| {
         problems.push(of_file(Fault::new(message)));
@@ -122,7 +121,7 @@ pub fn load(
         problems.push(of_file(Fault::new(what)));
     }
     let dotenv_path = directory.join(".env");
-    // A directory of that name is a Python environment more often than not.
+    // A directory of that name is more often than not a Python environment.
     let dotenv = if dotenv_path.is_dir() {
         Ok(None)
     } else {
@@ -168,7 +167,7 @@ fn is_null_device(path: &Path) -> bool {
         .is_ok_and(|path| path == Path::new("/dev/null"))
 }
 
-/// Adds the problem with the key file, if it exists and has one, or the warning about it. `check` finds it before clients are refused.
+/// Adds the problem of the key file, if it exists and has one, or the warning about it. So `check` finds it before clients are refused.
 fn look_at_key_file(directory: &Path, loaded: &mut Loaded, problems: &mut Vec<Problem>) {
     const KEY: &str = "general.key_file";
     let Some(shown) = &loaded.settings.general.key_file else {
@@ -191,7 +190,7 @@ fn look_at_key_file(directory: &Path, loaded: &mut Loaded, problems: &mut Vec<Pr
     }
 }
 
-/// The bytes of a file, or `None` if there is none. The null device is an empty file, and a pipe may be one that is read.
+/// Returns the bytes of a file, or `None` if there is none. The null device counts as an empty file, and a pipe may be read.
 fn read(path: &Path, may_be_a_pipe: bool) -> Result<Option<Vec<u8>>, String> {
     match fs::metadata(path) {
         Ok(metadata) => match disk::kind_unless_file(&metadata) {

@@ -1,5 +1,4 @@
-//! From all the places that a value can come from to the one that is in effect. Pure: what is read from the disk and
-//! from the process is handed in.
+//! Merges the values of all sources into the ones in effect. Pure: the contents of the disk and of the process are arguments.
 
 use std::ffi::OsString;
 
@@ -11,7 +10,7 @@ use super::{contradictions, document, variables};
 /// The sources of a configuration, from the weakest to the strongest.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The file's name as it shall be printed, and what is in it. `None`: there is none.
+    /// The file's name as it is printed, and its contents. `None` if there is none.
     pub file: Option<(String, Vec<u8>)>,
     /// The contents of `.env`. Variables that do not begin with `VOLTLANE_` are ignored.
     pub dotenv: Option<Vec<u8>>,
@@ -32,15 +31,15 @@ pub struct Argument {
     pub value: String,
 }
 
-/// A configuration without a fault.
+/// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// The values.
     pub settings: Settings,
-    /// Where they come from, in the order of [`keys`].
+    /// The origins of the values, in the order of [`keys`].
     origins: Vec<Origin>,
     has_file: bool,
-    /// What is taken, and somebody should know of.
+    /// Accepted values that somebody should know about.
     pub(super) warnings: Vec<Problem>,
 }
 
@@ -48,7 +47,7 @@ impl Loaded {
     /// Merges `sources`.
     ///
     /// # Errors
-    /// Everything that is wrong in any of them, also a value that a stronger one would have replaced, and values that
+    /// Everything that is wrong in any of them, even in a value that a stronger source replaces, and values that contradict each other.
     /// contradict each other.
     pub fn from_sources(sources: &Sources) -> Result<Loaded, Problems> {
         let mut build = Build::default();
@@ -86,24 +85,24 @@ impl Loaded {
         })
     }
 
-    /// What is taken, and somebody should know of: only what is seen without the disk is missing after [`from_sources`](Self::from_sources).
+    /// Returns warnings about accepted values. After [`from_sources`](Self::from_sources) only those are missing that need the disk.
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
 
-    /// Whether there was a file with a section or a key in it, be they all at their defaults.
+    /// Returns whether there was a file with a section or a key, even if all are at their defaults.
     #[must_use]
     pub fn has_file(&self) -> bool {
         self.has_file
     }
 
-    /// Every key with the place that its value comes from.
+    /// Returns every key with the origin of its value.
     pub fn entries(&self) -> impl Iterator<Item = (&'static Key, &Origin)> {
         keys().zip(&self.origins)
     }
 
-    /// Where the value of `path` comes from; `None` if there is no such key.
+    /// Returns the origin of the value of `path`, or `None` if there is no such key.
     #[must_use]
     pub fn origin(&self, path: &str) -> Option<&Origin> {
         self.entries()
@@ -112,12 +111,12 @@ impl Loaded {
     }
 }
 
-/// A configuration in the making.
+/// A configuration under construction.
 pub(super) struct Build {
     pub(super) settings: Settings,
     pub(super) origins: Vec<Origin>,
     problems: Vec<Problem>,
-    /// Keys of which some value was refused, so that what is in effect is not what anybody meant.
+    /// Keys with a refused value, so that the value in effect is not the intended one.
     spoilt: Vec<bool>,
 }
 
@@ -135,7 +134,7 @@ impl Default for Build {
 }
 
 impl Build {
-    /// Sets the key `path` and remembers where from; `written` and `shown` are what a problem names.
+    /// Sets the key `path` and records its origin. `written` and `shown` are what a problem names.
     pub(super) fn assign(
         &mut self,
         path: &str,
@@ -162,7 +161,7 @@ impl Build {
         }
     }
 
-    /// Adjusts defaults that contradict a value that was set: a small queue alone is a good configuration.
+    /// Adjusts defaults that contradict a value that was set: a small queue alone is a valid configuration.
     fn defaults_give_way(&mut self) {
         let size_is_free = self.origin("clients.missed_packets_buffer_size") == Origin::Default;
         let bytes_are_free = self.origin("clients.missed_packets_buffer_bytes") == Origin::Default;
@@ -181,19 +180,19 @@ impl Build {
         self.problems.push(problem);
     }
 
-    /// The key was set, but its value could not be read.
+    /// Records that the key was set, but its value could not be read.
     pub(super) fn spoil(&mut self, path: &str) {
         if let Some((index, _)) = find(path) {
             self.spoilt[index] = true;
         }
     }
 
-    /// Whether the value of `path` is what somebody meant.
+    /// Returns whether the value of `path` is the intended one.
     pub(super) fn is_sound(&self, path: &str) -> bool {
         find(path).is_some_and(|(index, _)| !self.spoilt[index])
     }
 
-    /// Where the value of `path` comes from.
+    /// Returns the origin of the value of `path`.
     pub(super) fn origin(&self, path: &str) -> Origin {
         find(path).map_or(Origin::Default, |(index, _)| self.origins[index].clone())
     }

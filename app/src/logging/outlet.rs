@@ -1,22 +1,21 @@
-//! Text on its way to a stream that may block: a pager, a terminal after Ctrl-S, a log driver that hangs.
+//! Writes text to a stream that may block: a pager, a terminal after Ctrl-S, a log driver that hangs.
 //!
-//! Callers leave their text in a bounded queue and go on. One thread writes it, and only that thread waits for the stream. Lines
-//! that find no room in the queue and lines that the stream refuses are counted. The count is written as soon as the stream takes
-//! text again.
+//! Callers put their text in a bounded queue and continue. One thread writes it, and only that thread waits for the stream. Lines without
+//! room in the queue and lines that the stream refuses are counted. The count is written as soon as the stream accepts text again.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes that may wait for the stream: some two thousand lines.
+/// The number of bytes that may wait for the stream: about two thousand lines.
 pub(super) const QUEUE_BYTES: usize = 256 * 1024;
 /// Memory that an empty queue keeps.
 const KEPT_BYTES: usize = 8 * 1024;
-/// How long to wait for a stream that somebody has set not to block.
+/// How long to wait for a stream that somebody has made non-blocking.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where text is left for the stream. Cheap to clone. The thread ends with the process.
+/// The sender of text for the stream. Cheap to clone. The thread ends with the process.
 #[derive(Clone)]
 pub(super) struct Outlet(Arc<Shared>);
 
@@ -29,19 +28,19 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: Vec<u8>,
-    /// Lines that found no room since the queue was taken.
+    /// Lines without room since the queue was last taken.
     no_room: u64,
     /// Lines that were lost since the start.
     lost: u64,
-    /// The text that was taken last is not written yet.
+    /// Whether the text that was last taken is still being written.
     is_writing: bool,
 }
 
 impl Outlet {
-    /// Writes to `stream` from now on. `tell_lost` makes the line that says how many lines were lost.
+    /// Starts to write to `stream`. `tell_lost` formats the line about lost lines.
     ///
     /// # Errors
-    /// When there can be no thread.
+    /// When no thread can be started.
     pub(super) fn start(
         stream: impl Write + Send + 'static,
         tell_lost: impl Fn(u64) -> String + Send + 'static,
@@ -54,7 +53,7 @@ impl Outlet {
         Ok(outlet)
     }
 
-    /// Leaves whole lines for the stream, or counts them as lost. Never waits for the stream.
+    /// Queues whole lines for the stream, or counts them as lost. Never waits for the stream.
     pub(super) fn push(&self, text: &[u8]) {
         let mut state = self.0.lock();
         if state.queue.len() + text.len() > QUEUE_BYTES {
@@ -71,7 +70,7 @@ impl Outlet {
         }
     }
 
-    /// Waits until all that was left so far is written; false if that takes longer than `within`.
+    /// Waits until everything queued so far is written. Returns false if that takes longer than `within`.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let is_busy = |state: &mut State| state.is_writing || !state.queue.is_empty();
         let (_state, waited) = self
@@ -82,7 +81,7 @@ impl Outlet {
         !waited.timed_out()
     }
 
-    /// Lines that were lost since the start.
+    /// Returns the number of lines lost since the start.
     pub(super) fn lost(&self) -> u64 {
         self.0.lock().lost
     }
@@ -101,7 +100,7 @@ impl Write for Outlet {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held, and the hook for panics comes here.
+        // Nothing panics while it is held, and the panic hook comes here.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,7 +114,7 @@ impl Shared {
                     *untold = 0;
                 }
             };
-            // Those that the stream refused come before this text, those that found no room after it.
+            // Lines that the stream refused come before this text, lines without room after it.
             tell(&mut stream, &mut untold);
             let refused = put(&mut stream, &taken).err();
             let refused = refused.map_or(0, |written| lines(&taken[written..]));
@@ -129,7 +128,7 @@ impl Shared {
         }
     }
 
-    /// Waits for text and takes all there is; how many lines had no room behind it.
+    /// Waits for text and takes all of it. Returns how many lines had no room behind it.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         state.is_writing = false;
@@ -143,7 +142,7 @@ impl Shared {
     }
 }
 
-/// Writes all of it. The error says how many bytes were written before the stream refused the rest.
+/// Writes everything. The error is the number of bytes written before the stream refused the rest.
 fn put(stream: &mut impl Write, text: &[u8]) -> Result<(), usize> {
     let mut written = 0;
     while written < text.len() {
@@ -170,7 +169,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A stream that takes a text when the test says how: each write waits for its turn.
+    /// A stream that accepts text as the test says: each write waits for its turn.
     struct Gate {
         turns: Receiver<io::Result<()>>,
         written: Sender<String>,
@@ -178,7 +177,7 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // A test that is over lets everything pass.
+            // After the end of the test everything passes.
             self.turns.recv().unwrap_or(Ok(()))?;
             let _ = self.written.send(String::from_utf8_lossy(bytes).into());
             Ok(bytes.len())
@@ -200,7 +199,7 @@ mod tests {
         (outlet, turns, written)
     }
 
-    /// Leaves a line and waits until the thread has taken it, and waits for the stream.
+    /// Queues a line and waits until the thread has taken it and waits for the stream.
     fn stop_at(outlet: &Outlet, line: &str) {
         outlet.push(line.as_bytes());
         while !outlet.0.lock().queue.is_empty() {
@@ -242,7 +241,7 @@ mod tests {
         outlet.push(b"a\nb\n");
         assert!(outlet.flush(LONG), "refused is done with");
         assert_eq!(outlet.lost(), 2);
-        // The notice is refused as well, and the line behind it.
+        // The notice is refused as well, and so is the line behind it.
         turns.send(full()).expect("the thread lives");
         turns.send(full()).expect("the thread lives");
         outlet.push(b"c\n");

@@ -1,4 +1,4 @@
-//! One connection of a scraper, which never blocks: a head, an answer, an end.
+//! One connection of a scraper, which never blocks: a request head, a response, an end.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -7,32 +7,32 @@ use std::time::Instant;
 use super::http::{MAX_HEAD_BYTES, Request, Response, read_head};
 use super::server::STEP_TIMEOUT;
 
-/// Bytes read at once.
+/// Maximum bytes per read.
 const PIECE_BYTES: usize = 1024;
-/// Bytes that are read after the head of a request. If they stayed unread, the connection would end in a RST, and the peer's system
-/// would throw the answer away.
+/// The maximum number of bytes read after the head of a request. Unread bytes would end the connection in a RST, and the peer's system
+/// would discard the response.
 const MAX_REST_BYTES: usize = 64 * 1024;
 
-/// A connection, and how far it is.
+/// A connection and its state.
 pub(super) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     state: State,
-    /// Until when the state may last.
+    /// The deadline of the state.
     deadline: Instant,
 }
 
 enum State {
     /// The head so far.
     Head(Vec<u8>),
-    /// A whole head, to be answered.
+    /// A complete head, to be answered.
     Request(Vec<u8>),
-    /// An answer that is not written to its end.
+    /// A response that is not completely written.
     Answer {
         bytes: Vec<u8>,
         written: usize,
     },
-    /// The answer is written, and the peer is to close. So many bytes may come until then.
+    /// The response is written, and the peer must close. This many bytes may arrive until then.
     Rest(usize),
     Gone,
 }
@@ -59,7 +59,7 @@ impl Connection {
         &self.stream
     }
 
-    /// Where it comes from.
+    /// Returns the address that it comes from.
     pub(super) fn source(&self) -> IpAddr {
         self.peer.ip()
     }
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Reads what has come.
+    /// Reads what has arrived.
     pub(super) fn read(&mut self, now: Instant) {
         while let State::Head(_) | State::Rest(_) = self.state {
             let mut piece = [0; PIECE_BYTES];
@@ -110,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// The request that is to be answered.
+    /// Returns the request that must be answered.
     pub(super) fn request(&self) -> Option<Request<'_>> {
         match &self.state {
             State::Request(head) => read_head(head),
@@ -126,7 +126,7 @@ impl Connection {
         self.deadline = now + STEP_TIMEOUT;
     }
 
-    /// Writes what there is to write; false at the end.
+    /// Writes pending output. Returns false at the end.
     pub(super) fn goes_on(&mut self, now: Instant) -> bool {
         while let State::Answer { bytes, written } = &mut self.state {
             match self.stream.write(&bytes[*written..]) {
@@ -145,7 +145,7 @@ impl Connection {
         now < self.deadline && !matches!(self.state, State::Gone)
     }
 
-    /// Bytes that were not read would turn the end into a reset, and the answer with it.
+    /// Unread bytes would turn the end into a reset, which would discard the response.
     fn end_answer(&mut self, now: Instant) {
         match self.stream.shutdown(Shutdown::Write) {
             Ok(()) => {

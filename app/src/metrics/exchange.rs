@@ -1,4 +1,4 @@
-//! Question and answer between the thread that serves metrics and the loop that has them.
+//! Requests and responses between the thread that serves metrics and the loop that has them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Snapshot;
 
-/// The asking side: of one loop, or of one for each shard and one for their trunk.
+/// The requesting side: of one loop, or of one for each shard and one for their trunk.
 pub struct Exchange(Vec<Arc<Shared>>);
 
 /// The side of a loop that is asked.
@@ -19,7 +19,7 @@ pub struct Asked {
 
 #[derive(Default)]
 struct Shared {
-    /// Looked at by the loop in every round; all else is behind the lock.
+    /// Checked by the loop in every round. Everything else is behind the lock.
     is_wanted: AtomicBool,
     slot: Mutex<Slot>,
     answered: Condvar,
@@ -29,7 +29,7 @@ struct Shared {
 struct Slot {
     waker: Option<Waker>,
     answer: Option<Snapshot>,
-    /// The loop has ended.
+    /// Whether the loop has ended.
     is_gone: bool,
 }
 
@@ -43,10 +43,10 @@ impl Shared {
         (shared, asked)
     }
 
-    /// `None` when there was no answer `within` the time.
+    /// Returns `None` if there is no response `within` the time.
     fn ask(&self, within: Duration) -> Option<Snapshot> {
         let mut slot = self.slot();
-        // An answer that came after its question had timed out is too old.
+        // A response that came after its request had timed out is too old.
         slot.answer = None;
         self.is_wanted.store(true, Ordering::Release);
         if let Some(waker) = slot.waker.clone() {
@@ -67,22 +67,21 @@ impl Shared {
 }
 
 impl Exchange {
-    /// Both sides of a new exchange with one loop.
+    /// Creates both sides of an exchange with one loop.
     #[must_use]
     pub fn new() -> (Exchange, Asked) {
         let (shared, asked) = Shared::pair();
         (Exchange(vec![shared]), asked)
     }
 
-    /// Both sides of a new exchange with `loops` loops.
+    /// Creates both sides of an exchange with `loops` loops.
     #[must_use]
     pub fn of(loops: usize) -> (Exchange, Vec<Asked>) {
         let (shared, asked) = (0..loops).map(|_| Shared::pair()).unzip();
         (Exchange(shared), asked)
     }
 
-    /// Asks every loop, and waits for their answers: the sum of them, or `None` when one was not there `within` the time, or a loop is
-    /// gone.
+    /// Asks every loop and waits for their responses. Returns the sum, or `None` if one was not there `within` the time, or a loop is gone.
     #[must_use]
     pub fn ask(&self, within: Duration) -> Option<Snapshot> {
         let until = Instant::now() + within;
@@ -96,7 +95,7 @@ impl Exchange {
 }
 
 impl Asked {
-    /// Answers if there is a question. To be called in every round of the loop whose task has this waker: one look at a flag.
+    /// Responds if there is a request. To be called in every round of the loop whose task has this waker; it checks one flag.
     pub fn answer(&mut self, waker: &Waker, snapshot: impl FnOnce() -> Snapshot) {
         if !self
             .registered
@@ -106,7 +105,7 @@ impl Asked {
             self.registered = Some(waker.clone());
             self.shared.slot().waker = Some(waker.clone());
         }
-        // A question that comes after this look wakes the waker that is registered by now.
+        // A request that comes after this check wakes the waker that is registered by now.
         if self.shared.is_wanted.load(Ordering::Acquire) {
             self.shared.is_wanted.store(false, Ordering::Release);
             self.shared.slot().answer = Some(snapshot());
@@ -116,7 +115,7 @@ impl Asked {
 }
 
 impl Drop for Asked {
-    /// A loop that has ended answers nothing more.
+    /// A loop that has ended responds no more.
     fn drop(&mut self) {
         self.shared.slot().is_gone = true;
         self.shared.answered.notify_all();

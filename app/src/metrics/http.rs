@@ -1,6 +1,6 @@
-//! As much of HTTP/1.1 (RFC 9112) as a scraper and a health check need: one GET or HEAD for each connection, without a body.
+//! The part of HTTP/1.1 (RFC 9112) that a scraper and a health check need: one GET or HEAD per connection, without a body.
 
-/// The longest head of a request.
+/// The maximum length of a request head.
 pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// The request in a head.
@@ -12,13 +12,13 @@ pub(super) enum Request<'a> {
     Head(&'a str),
     /// Some other method.
     OtherMethod,
-    /// No HTTP/1.
+    /// Not HTTP/1.
     Malformed,
 }
 
-/// Reads a head; `None` while its end has not come.
+/// Parses a head. Returns `None` until its end has arrived.
 pub(super) fn read_head(bytes: &[u8]) -> Option<Request<'_>> {
-    // An empty line ends it. Some senders leave out the CR (RFC 9112 2.2).
+    // An empty line ends it. Some senders omit the CR (RFC 9112 2.2).
     let ends = |line_end: &[u8]| {
         bytes
             .windows(line_end.len())
@@ -61,8 +61,8 @@ fn request(line: &[u8]) -> Request<'_> {
     }
 }
 
-/// The path of a target, in its usual form or as a proxy gets it, with scheme and authority (RFC 9112 3.2.1, 3.2.2). Whose name the
-/// authority is does not matter here.
+/// Returns the path of a target, in its usual form or as a proxy gets it, with scheme and authority (RFC 9112 3.2.1, 3.2.2). The authority
+/// is ignored.
 fn path_of(target: &str) -> Option<&str> {
     let path = if target.starts_with('/') {
         target
@@ -82,13 +82,13 @@ fn path_of(target: &str) -> Option<&str> {
     Some(if path.is_empty() { "/" } else { path })
 }
 
-/// An answer, after which the connection ends.
+/// A response, after which the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Response {
     status: &'static str,
     content_type: &'static str,
     body: String,
-    /// To HEAD the head alone is sent, and it is that of the whole answer (RFC 9110 9.3.2).
+    /// A response to HEAD has only the head, which is that of the complete response (RFC 9110 9.3.2).
     sends_body: bool,
 }
 
@@ -125,7 +125,7 @@ impl Response {
             body,
             sends_body,
         } = self;
-        // A 405 has to say what is allowed (RFC 9110 15.5.6).
+        // A 405 must name the allowed methods (RFC 9110 15.5.6).
         let allow = if status.starts_with("405") {
             "Allow: GET, HEAD\r\n"
         } else {

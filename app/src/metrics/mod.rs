@@ -1,7 +1,7 @@
 //! Metrics of an edge for Prometheus, and its health for supervisors and load balancers.
 //!
-//! A thread of its own answers HTTP, so that no runtime is needed and the edge's loop pays for one look at a flag. When a
-//! scraper asks, the loop copies its numbers once, and the thread makes text of them. GET and HEAD are answered.
+//! A thread of its own answers HTTP, so no runtime is needed and the cost for the edge's loop is a check of one flag. When a scraper asks,
+//! the loop copies its numbers once, and the thread formats them. GET and HEAD are answered.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -21,21 +21,21 @@ pub use exchange::{Asked, Exchange};
 pub use server::Server;
 pub use text::encode;
 
-/// The numbers of an edge at one moment.
+/// The metrics of an edge at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Sums since the start.
+    /// Counters since the start.
     pub counters: Counters,
     /// The state at this moment.
     pub gauges: Gauges,
     /// Whether the edge was asked to end.
     pub is_ending: bool,
-    /// Lines of the log that were lost since the start.
+    /// Log lines lost since the start.
     pub log_lines_lost: u64,
 }
 
 impl Snapshot {
-    /// Adds what another part of the process has.
+    /// Adds the metrics of another part of the process.
     pub fn add(&mut self, other: &Snapshot) {
         self.counters.add(&other.counters);
         self.gauges.add(&other.gauges);

@@ -1,8 +1,8 @@
-//! The thread that answers.
+//! The thread that serves HTTP.
 //!
-//! Connections are served side by side, none for longer than three [`STEP_TIMEOUT`], and there are [`MAX_CONNECTIONS`] of them at most:
-//! a new one takes the place of the oldest of the source that has the most. A client that asks at once is done in a round trip; one
-//! that is silent on purpose becomes the oldest. So no client waits for another, and neither does the end of the process.
+//! It serves up to [`MAX_CONNECTIONS`] connections concurrently, each for at most three [`STEP_TIMEOUT`]. A new one replaces the oldest one
+//! of the source that has the most. A client that asks at once is finished in a round trip; one that is silent on purpose becomes the
+//! oldest. So no client waits for another, and neither does the end of the process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,21 +20,21 @@ use super::text;
 use crate::config::Address;
 use crate::listen;
 
-/// How long a head may take from the accept to its end, then an answer until it is written, and then the peer until it closes.
+/// How long a head may take from the accept to its end, then a response until it is written, and then the peer until it closes.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections at once. Their descriptors come from the reserve that clients leave.
+/// The maximum number of connections. Their descriptors come from the reserve that clients leave.
 pub(super) const MAX_CONNECTIONS: usize = 32;
-/// Connections that are accepted at one address before those that are there have their turn.
+/// Connections accepted at one address before existing ones have their turn.
 const ACCEPTS_AT_ONCE: usize = 16;
-/// How long the edge's loop may take to answer before it counts as stuck.
+/// How long the edge's loop may take to respond before it counts as stuck.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to wait when no connection can be accepted, as for want of descriptors.
+/// How long to pause when no connection can be accepted, as for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
 
-/// Answers until it is dropped.
+/// A server that runs until it is dropped.
 pub struct Server {
     /// At least one.
     addresses: Vec<SocketAddr>,
@@ -44,10 +44,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at every address of `name`, and answers with the numbers of `exchange`.
+    /// Listens at every address of `name`, and serves the metrics of `exchange`.
     ///
     /// # Errors
-    /// When an address cannot be bound, or there can be no thread.
+    /// When an address cannot be bound, or no thread can be started.
     pub fn start(name: &Address, exchange: Exchange) -> io::Result<Server> {
         let options = SocketOptions {
             backlog: BACKLOG,
@@ -74,7 +74,7 @@ impl Server {
         })
     }
 
-    /// Where it listens, at one address at least.
+    /// Returns the addresses that it listens at, at least one.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().copied()
     }
@@ -84,7 +84,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.alive = None;
         if let Some(thread) = self.thread.take() {
-            // It waits for nothing but the edge's loops, and not for those that are gone. A panic there was reported there.
+            // It waits only for the edge's loops, and not for those that are gone. A panic there was reported there.
             let _ = thread.join();
         }
     }
@@ -116,7 +116,7 @@ impl Round {
         }
     }
 
-    /// Waits until there is something to do: whether it is to accept, or `None` at the end.
+    /// Waits until there is something to do. Returns whether that is to accept, or `None` at the end.
     fn wait(&mut self) -> Option<bool> {
         let now = Instant::now();
         if self.rests_until.is_some_and(|until| until <= now) {
@@ -169,7 +169,7 @@ impl Round {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     tracing::warn!(%error, "no request for metrics can be accepted");
-                    // It may be for want of what this one holds.
+                    // This connection may hold the resource that is missing.
                     self.make_room();
                     self.rests_until = Some(now + ACCEPT_PAUSE);
                     return;
@@ -184,7 +184,7 @@ impl Round {
             let same = self.connections.iter();
             same.filter(|other| other.source() == one.source()).count()
         };
-        // Of several that are the most crowded `max_by_key` takes the last.
+        // Among several most crowded sources `max_by_key` takes the last.
         let oldest_first = self.connections.iter().enumerate();
         let victim = oldest_first.rev().max_by_key(|(_, one)| count(one));
         if let Some(victim) = victim.map(|(at, _)| at) {
@@ -192,7 +192,7 @@ impl Round {
         }
     }
 
-    /// Answers every request that is whole. The edge's loops are asked once for all of them.
+    /// Answers every complete request. The edge's loops are asked once for all of them.
     fn answer(&mut self, now: Instant) {
         let mut snapshot = None;
         for connection in &mut self.connections {
@@ -206,7 +206,7 @@ impl Round {
     }
 }
 
-/// So much time, and no less: a wait that is cut short would be followed by others.
+/// Rounds a time up: a wait that is too short would be followed by others.
 fn rounded_up(left: Duration) -> Option<Timespec> {
     Timespec::try_from(left + Duration::from_millis(1)).ok()
 }

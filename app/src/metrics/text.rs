@@ -1,5 +1,5 @@
-//! Numbers as text. Names follow <https://prometheus.io/docs/practices/naming>; every label is there from the start, and none
-//! holds an address or an id.
+//! Formats metrics as text. Names follow <https://prometheus.io/docs/practices/naming>. Every label exists from the start, and none
+//! contains an address or an id.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
 use super::Snapshot;
 
-/// The media type of the text that [`encode`] makes.
+/// The media type of the output of [`encode`].
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All numbers of `snapshot` in the text format of OpenMetrics 1.0.
+/// Formats `snapshot` in the text format of OpenMetrics 1.0.
 #[must_use]
 pub fn encode(snapshot: &Snapshot) -> String {
     let mut registry = Registry::with_prefix("voltlane");

@@ -10,15 +10,15 @@ pub(super) struct Figures {
     pub(super) connected: u32,
     /// Packets that came back.
     pub(super) packets: u64,
-    /// Round trips of all of them together.
+    /// The sum of their round trips.
     pub(super) round_trips: Duration,
     /// Connections that ended.
     pub(super) drops: u64,
-    /// Sessions that went on.
+    /// Sessions that were resumed.
     pub(super) resumes: u64,
-    /// Packets sent again, since they were lost with a connection.
+    /// Packets that were lost with a connection and sent again.
     pub(super) sent_again: u64,
-    /// Sessions that did not go on, unexpected echoes, ids that changed. Any of them is a fault.
+    /// Sessions that were not resumed, unexpected echoes, ids that changed. Each of these is a fault.
     pub(super) faults: u64,
 }
 
@@ -27,12 +27,12 @@ pub(super) fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
 }
 
 impl Figures {
-    /// Whether nothing happened that must not.
+    /// Returns whether there were no faults.
     pub(super) fn is_good(&self) -> bool {
         self.faults == 0
     }
 
-    /// Where it stands after `elapsed`, at `rate` packets a second.
+    /// Returns the figures after `elapsed`, at `rate` packets per second.
     pub(super) fn line(&self, elapsed: Duration, rate: f64) -> String {
         format!(
             "{:>4} s | {} clients | {} packets, {}/s | round trip {:.2} ms | {} dropped, {} back | {} lost",
@@ -47,7 +47,7 @@ impl Figures {
         )
     }
 
-    /// The last line: the figures of the whole run.
+    /// Returns the last line: the figures of the whole run.
     pub(super) fn summary(&self, clients: u32, elapsed: Duration) -> String {
         let mut text = format!(
             "In {:.1} s {clients} clients had {} packets echoed. {} connections dropped and {} came back as the client \
@@ -70,7 +70,7 @@ impl Figures {
     }
 }
 
-/// A number in groups of three digits.
+/// Formats a number in groups of three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

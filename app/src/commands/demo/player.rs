@@ -12,16 +12,16 @@ use voltlane_driver::{Connector, Timer};
 use super::super::random;
 use super::figures::{Figures, lock};
 
-/// From an echo to the next packet.
+/// The time from an echo to the next packet.
 const PACE: Duration = Duration::from_millis(5);
-/// A packet whose echo has not come for so long was lost with a connection.
+/// The time after which a packet without an echo counts as lost with a connection.
 const LOST_AFTER: Duration = Duration::from_millis(500);
-/// From one cut to the next of the same client, and from one client's to the next one's.
+/// The time between two cuts of one client, and between the cuts of two clients.
 const CUT_EVERY: Duration = Duration::from_secs(2);
 const CUT_APART: Duration = Duration::from_millis(400);
 
-/// Sends numbered packets, one at a time, waits for the echo of each, and cuts its connection now and then, just when
-/// a packet is on its way.
+/// A client that sends numbered packets, one at a time, waits for the echo of each, and cuts its connection now and then while a packet is
+/// in flight.
 pub(super) struct Player<C> {
     connector: C,
     number: u32,
@@ -101,7 +101,7 @@ impl<C: Connector> Player<C> {
                     client.start_over();
                 }
                 None if std::mem::take(&mut cuts) => {
-                    // The packet has left: that is when it is worth something.
+                    // The packet was sent, so the cut is worth something.
                     client.drop_connection();
                     due = Time::MAX;
                 }
@@ -112,7 +112,7 @@ impl<C: Connector> Player<C> {
                         figures.sent_again += 1;
                     }
                     let packet = sequence.to_le_bytes();
-                    // There is room: one packet is on its way at a time.
+                    // There is room: one packet is in flight at a time.
                     figures.faults += u64::from(client.try_send(&packet).is_err());
                     outstanding = Some(Outstanding {
                         packet,
