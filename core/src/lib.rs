@@ -30,7 +30,7 @@ mod id;
 pub mod keys;
 #[cfg(any(feature = "edge", feature = "backend"))]
 pub mod link;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "edge", feature = "client"))]
 mod opening;
 #[cfg(any(feature = "edge", feature = "client"))]
 pub mod protocol;

@@ -1,34 +1,82 @@
 //! What an opening asks of its side, in terms that hold for every version.
 
+#[cfg(feature = "edge")]
+use crate::id::ClientId;
 use crate::keys::KeyError;
+#[cfg(feature = "edge")]
+use crate::keys::PublicKey;
 use crate::wire::varint::HandshakeError;
 
-/// Why an opening failed, on either side.
+/// What a client's packet asks of the edge.
+#[cfg(feature = "edge")]
+#[derive(Debug)]
+pub(crate) enum Request<'a> {
+    /// Nothing yet.
+    More,
+    /// To join as a new client with this key.
+    Join(PublicKey),
+    /// To resume the session with this id.
+    Claim(ClientId),
+    /// To check this proof of its claim.
+    Proof(&'a [u8]),
+    /// To go on with data.
+    Open,
+}
+
+/// What the peer sent that has no place in an opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum Violation {
     /// A malformed packet.
     Malformed(HandshakeError),
     /// A packet out of turn, by its name in SPEC.txt.
     Unexpected(&'static str),
     /// An invalid public key.
     Key(KeyError),
-    /// The edge's key differs from that of the session's first connection.
-    #[cfg(feature = "client")]
-    OtherEdge,
-    /// A challenge that was not made for this client.
-    #[cfg(feature = "client")]
-    Unprovable,
 }
 
-impl From<HandshakeError> for Fault {
+impl From<HandshakeError> for Violation {
     fn from(error: HandshakeError) -> Self {
-        Fault::Malformed(error)
+        Violation::Malformed(error)
     }
 }
 
-impl From<KeyError> for Fault {
+impl From<KeyError> for Violation {
     fn from(error: KeyError) -> Self {
-        Fault::Key(error)
+        Violation::Key(error)
+    }
+}
+
+/// Why an opening failed at the edge.
+#[cfg(feature = "edge")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EdgeFault {
+    /// A version that this crate does not speak.
+    Version,
+    Violation(Violation),
+}
+
+/// Why an opening failed at the client.
+#[cfg(feature = "client")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientFault {
+    /// The edge's key differs from that of the session's first connection.
+    OtherEdge,
+    /// A challenge that was not made for this client.
+    Unprovable,
+    Violation(Violation),
+}
+
+#[cfg(feature = "edge")]
+impl<E: Into<Violation>> From<E> for EdgeFault {
+    fn from(error: E) -> Self {
+        EdgeFault::Violation(error.into())
+    }
+}
+
+#[cfg(feature = "client")]
+impl<E: Into<Violation>> From<E> for ClientFault {
+    fn from(error: E) -> Self {
+        ClientFault::Violation(error.into())
     }
 }
 

@@ -4,18 +4,23 @@
 //! its own opening, in a module of its own, as a machine without tables, time or sockets. The edge and the client use the enums below and
 //! name no version. An opening leads to a [`Channel`], which determines how packets are read from then on.
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "edge", feature = "client"))]
 use rand_chacha::ChaCha20Rng;
 
+#[cfg(feature = "edge")]
+use crate::id::ClientId;
+#[cfg(feature = "edge")]
+use crate::keys::{NonceMint, PublicKey, SharedKey};
 #[cfg(feature = "client")]
-use crate::opening::Awaits;
-#[cfg(feature = "client")]
-use crate::opening::Fault;
+use crate::opening::{Awaits, ClientFault};
+#[cfg(feature = "edge")]
+use crate::opening::{EdgeFault, Request, Violation};
 use crate::v2;
-#[cfg(feature = "client")]
 use crate::v2::packets::Handshake;
-#[cfg(feature = "client")]
 use crate::wire::frame::{FrameReader, FrameTooLong};
+
+#[cfg(feature = "client")]
+pub(crate) use v2::client::Identity;
 
 /// The maximum body length of a packet in an opening, of any version.
 pub(crate) const MAX_OPENING_BODY_BYTES: u32 = v2::packets::MAX_BODY_BYTES;
@@ -50,6 +55,81 @@ impl Version {
     }
 }
 
+/// The edge's half of an opening.
+///
+/// It turns packets into [requests](Request) and the edge's answers into packets. It knows no table and no clock, and draws randomness only
+/// from what it is given.
+#[cfg(feature = "edge")]
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Opening {
+    /// The client's ProtocolVersion is next.
+    #[default]
+    Version,
+    V2(v2::server::Opening),
+}
+
+#[cfg(feature = "edge")]
+impl Opening {
+    /// Handles the client's next packet. Appends the answer, if there is one, to `out`.
+    pub(crate) fn handle<'a>(
+        &mut self,
+        body: &'a [u8],
+        edge_key: &PublicKey,
+        out: &mut Vec<u8>,
+    ) -> Result<Request<'a>, EdgeFault> {
+        match self {
+            Opening::Version => {
+                let number = match Handshake::decode(body)? {
+                    Handshake::ProtocolVersion(number) => number,
+                    packet => return Err(Violation::Unexpected(packet.name()).into()),
+                };
+                *self = match Version::from_number(number).ok_or(EdgeFault::Version)? {
+                    Version::V2 => Opening::V2(v2::server::Opening::begin(edge_key, out)),
+                };
+                Ok(Request::More)
+            }
+            Opening::V2(opening) => Ok(opening.handle(Handshake::decode(body)?)?),
+        }
+    }
+
+    /// Returns the machine of the version.
+    ///
+    /// # Panics
+    /// If the client has not said its version yet: nothing was requested then.
+    fn chosen(&mut self) -> &mut v2::server::Opening {
+        match self {
+            Opening::Version => unreachable!("nothing is requested before a version"),
+            Opening::V2(opening) => opening,
+        }
+    }
+
+    /// Answers a [claim](Request::Claim) with a challenge that opens under `key`: the session's, or nobody's. It is
+    /// [sent](Self::send_challenge) later.
+    pub(crate) fn challenge(&mut self, key: &SharedKey, nonces: &NonceMint, rng: &mut ChaCha20Rng) {
+        self.chosen().challenge(key, nonces, rng);
+    }
+
+    /// Appends the challenge to `out`.
+    pub(crate) fn send_challenge(&mut self, out: &mut Vec<u8>) {
+        self.chosen().send_challenge(out);
+    }
+
+    /// Returns whether a [proof](Request::Proof) is right under `key`: the session's, or nobody's. A challenge counts once.
+    pub(crate) fn judge(&mut self, proof: &[u8], key: &SharedKey, nonces: &NonceMint) -> bool {
+        self.chosen().judge(proof, key, nonces)
+    }
+
+    /// Answers the request to [join](Request::Join) with the client's id.
+    pub(crate) fn joined(&mut self, id: ClientId, out: &mut Vec<u8>) -> Channel {
+        Channel::V2(self.chosen().joined(id, out))
+    }
+
+    /// Answers the request to [go on](Request::Open).
+    pub(crate) fn resumed(&mut self, out: &mut Vec<u8>) -> Channel {
+        Channel::V2(self.chosen().resumed(out))
+    }
+}
+
 /// The client's half of an opening.
 #[cfg(feature = "client")]
 pub(crate) enum ClientOpening {
@@ -72,10 +152,10 @@ impl ClientOpening {
     pub(crate) fn handle(
         &mut self,
         body: &[u8],
-        identity: &mut Option<v2::client::Identity>,
+        identity: &mut Option<Identity>,
         rng: &mut ChaCha20Rng,
         out: &mut Vec<u8>,
-    ) -> Result<Awaits, Fault> {
+    ) -> Result<Awaits, ClientFault> {
         match self {
             ClientOpening::V2(opening) => opening.handle(body, identity, rng, out),
         }
@@ -90,13 +170,11 @@ impl ClientOpening {
 }
 
 /// The result of an opening: how packets go over the connection.
-#[cfg(feature = "client")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Channel {
     V2(v2::plain::Plain),
 }
 
-#[cfg(feature = "client")]
 impl Channel {
     /// Returns the next packet of `reader` and `input`, and advances `input` past it.
     #[inline]

@@ -162,6 +162,20 @@ fn shared_modules_import_no_machine() {
     }
 }
 
+/// Another version changes its own module and `protocol.rs`.
+#[test]
+fn only_protocol_names_a_version() {
+    let mut imports = imports();
+    assert!(
+        imports
+            .remove("protocol")
+            .is_some_and(|imported| imported.contains("v2"))
+    );
+    for (module, imported) in imports {
+        assert!(!imported.contains("v2"), "{module} imports v2");
+    }
+}
+
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::a::b;\nuse crate::{c, d::{e, f}, G};\n// crate::no\nlet x = crate::h::i();\n\

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use crate::ClientId;
 use crate::keys::KeyError;
-use crate::v2::packets::HandshakeError;
 use crate::wire::frame::FrameTooLong;
+use crate::wire::varint::HandshakeError;
 
 use super::State;
 

@@ -3,9 +3,8 @@
 use rand_chacha::ChaCha20Rng;
 
 use crate::ClientId;
-use crate::opening::{Awaits, Fault};
-use crate::protocol::{Channel, ClientOpening, Version};
-use crate::v2::client::Identity;
+use crate::opening::{self, Awaits, ClientFault};
+use crate::protocol::{Channel, ClientOpening, Identity, Version};
 
 use super::{MAX_UNPROVABLE_CHALLENGES, Refusal, SavedSession, State, Violation};
 
@@ -86,13 +85,15 @@ impl Session {
         }
     }
 
-    fn failure(&mut self, state: State, fault: Fault) -> Failure {
+    fn failure(&mut self, state: State, fault: ClientFault) -> Failure {
         match fault {
-            Fault::Malformed(error) => error.into(),
-            Fault::Key(error) => error.into(),
-            Fault::Unexpected(packet) => Violation::Unexpected { state, packet }.into(),
-            Fault::OtherEdge => Failure::Refused(Refusal::EdgeKeyChanged),
-            Fault::Unprovable => {
+            ClientFault::Violation(opening::Violation::Malformed(error)) => error.into(),
+            ClientFault::Violation(opening::Violation::Key(error)) => error.into(),
+            ClientFault::Violation(opening::Violation::Unexpected(packet)) => {
+                Violation::Unexpected { state, packet }.into()
+            }
+            ClientFault::OtherEdge => Failure::Refused(Refusal::EdgeKeyChanged),
+            ClientFault::Unprovable => {
                 // It is sealed for another client or for nobody, which is how an edge answers a claim of an unknown id (SPEC 5.1). Another
                 // edge with the same key may know it, so retry before giving up the session.
                 self.unprovable_challenges += 1;

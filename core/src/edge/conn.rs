@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::proxy::ProxyHeader;
 use super::table::list::Links;
 use super::table::slab::Key;
-use crate::v2::packets::Handshake;
+use crate::protocol::{self, Channel};
 use crate::wire::frame::FrameReader;
 
 use super::LAST_READ_BYTES;
@@ -13,7 +13,7 @@ use super::by_size::{Holding, Holds};
 use super::claimants::Ticket;
 use super::limits::Pace;
 use super::sources::Admission;
-use super::state::{Claim, State, Step};
+use super::state::{State, Step};
 use super::wait::{Timers, Wait};
 
 /// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
@@ -51,6 +51,8 @@ pub enum Closed {
 /// What a connection needs until it is established: apart from it, so that an idle client does not pay for it.
 #[derive(Clone, Debug)]
 struct Opening {
+    /// The packets of its version.
+    protocol: protocol::Opening,
     control: Vec<u8>,
     taken_bytes: usize,
     /// Whom the limits hold for: the peer, or whom its PROXY header names.
@@ -70,6 +72,8 @@ pub(super) struct Conn {
     pub(super) reader: FrameReader,
     /// What matters until it is established, and its last handshake frame written.
     opening: Option<Box<Opening>>,
+    /// What the opening has become.
+    channel: Option<Channel>,
     /// Where it is counted.
     pub(super) admission: Admission,
     pub(super) timers: Timers,
@@ -88,12 +92,14 @@ impl Conn {
             state: State::Handshake(step),
             reader: FrameReader::default(),
             opening: Some(Box::new(Opening {
+                protocol: protocol::Opening::default(),
                 control: Vec::new(),
                 taken_bytes: 0,
                 source,
                 arrival: Links::default(),
                 ticket: None,
             })),
+            channel: None,
             admission,
             timers: Timers::default(),
             holding: Holding::default(),
@@ -159,11 +165,28 @@ impl Conn {
             .map_or(&[], |opening| &opening.control)
     }
 
-    /// Appends a handshake frame.
-    pub(super) fn push_control(&mut self, packet: Handshake<'_>) {
-        if let Some(opening) = &mut self.opening {
-            packet.encode(&mut opening.control);
-        }
+    /// The opening, and where what it says is appended.
+    ///
+    /// # Panics
+    /// When it is not half open.
+    pub(super) fn opening(&mut self) -> (&mut protocol::Opening, &mut Vec<u8>) {
+        let opening = self.opening.as_deref_mut();
+        let opening = opening.expect("what is half open has an opening");
+        (&mut opening.protocol, &mut opening.control)
+    }
+
+    /// Its opening has become this.
+    pub(super) fn set_channel(&mut self, channel: Channel) {
+        self.channel = Some(channel);
+    }
+
+    /// How its packets come.
+    ///
+    /// # Panics
+    /// When it was never established.
+    #[inline]
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.expect("what is established has a channel")
     }
 
     /// The transport took the first `bytes` bytes of [`control`](Self::control).
@@ -193,16 +216,21 @@ impl Conn {
         opening.taken_bytes
     }
 
-    /// The handshake frames not yet written, which go to another shard with it.
-    pub(super) fn take_control(&mut self) -> Vec<u8> {
-        self.opening
-            .as_mut()
-            .map_or_else(Vec::new, |opening| core::mem::take(&mut opening.control))
+    /// The opening and the handshake frames not yet written, which go to another shard with it.
+    pub(super) fn take_opening(&mut self) -> (protocol::Opening, Vec<u8>) {
+        let (protocol, control) = self.opening();
+        (core::mem::take(protocol), core::mem::take(control))
     }
 
-    /// Takes over what another shard had still to write, and what it counted.
-    pub(super) fn resume_opening(&mut self, control: Vec<u8>, taken_bytes: usize) {
+    /// Takes over the opening from another shard, what that had still to write, and what it counted.
+    pub(super) fn resume_opening(
+        &mut self,
+        protocol: protocol::Opening,
+        control: Vec<u8>,
+        taken_bytes: usize,
+    ) {
         if let Some(opening) = &mut self.opening {
+            opening.protocol = protocol;
             opening.control = control;
             opening.taken_bytes = taken_bytes;
         }
@@ -237,14 +265,6 @@ impl Conn {
     pub(super) fn header(&mut self) -> Option<&mut ProxyHeader> {
         match &mut self.state {
             State::Handshake(Step::Proxy(header)) => Some(header),
-            _ => None,
-        }
-    }
-
-    /// The claim whose challenge is to go out, if there is one.
-    pub(super) fn claim(&mut self) -> Option<&mut Claim> {
-        match &mut self.state {
-            State::Handshake(Step::Delay(claim)) => Some(claim),
             _ => None,
         }
     }

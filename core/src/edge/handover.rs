@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use crate::id::{ClientId, ShardId};
+use crate::protocol;
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
@@ -25,6 +26,8 @@ pub struct Handover {
     admission: Admission,
     /// What the client sent behind its claim.
     reader: FrameReader,
+    /// Where it is in the packets of its version.
+    opening: protocol::Opening,
     /// Handshake frames that its transport had not taken yet.
     control: Vec<u8>,
     taken_bytes: usize,
@@ -75,12 +78,14 @@ impl Edge {
         let mut conn = self.conns.remove(index, &mut self.account);
         self.counters.handed_over += 1;
         self.settle();
+        let (opening, control) = conn.take_opening();
         Some(Handover {
             id,
             source,
             admission: conn.admission,
             taken_bytes: conn.taken_bytes(),
-            control: conn.take_control(),
+            opening,
+            control,
             reader: conn.reader,
         })
     }
@@ -120,7 +125,7 @@ impl Edge {
         self.make_room(now, Arrival::Handover(source))?;
         let mut conn = Conn::new(Step::KeyOrId, handover.source, handover.admission);
         conn.reader = handover.reader;
-        conn.resume_opening(handover.control, handover.taken_bytes);
+        conn.resume_opening(handover.opening, handover.control, handover.taken_bytes);
         let key = self
             .conns
             .insert(conn)

@@ -3,9 +3,9 @@
 use core::mem;
 
 use crate::keys::PublicKey;
-use crate::protocol::{MAX_OPENING_BODY_BYTES, Version};
+use crate::opening::{EdgeFault, Request, Violation};
+use crate::protocol::{Channel, MAX_OPENING_BODY_BYTES};
 use crate::time::Time;
-use crate::v2::packets::{Handshake, HandshakeError};
 
 use super::Edge;
 use super::account::Pressure;
@@ -35,9 +35,8 @@ impl Edge {
             }
             match reader.next_frame(&mut input, MAX_OPENING_BODY_BYTES) {
                 Ok(Some(body)) => {
-                    match self.handle_handshake_packet(now, index, Handshake::decode(body)) {
-                        Ok(()) => {}
-                        Err(reason) => break Err(reason),
+                    if let Err(reason) = self.handle_handshake_packet(now, index, body) {
+                        break Err(reason);
                     }
                 }
                 Ok(None) => break Ok(()),
@@ -65,35 +64,26 @@ impl Edge {
         }
     }
 
-    /// The transition table of a handshake: what each packet does at each step.
+    /// The opening takes a packet, and the edge answers what it asks.
     fn handle_handshake_packet(
         &mut self,
         now: Time,
         index: u32,
-        packet: Result<Handshake<'_>, HandshakeError>,
+        body: &[u8],
     ) -> Result<(), CloseReason> {
-        let packet = packet.map_err(|_| CloseReason::BadHandshake)?;
-        let conn = self.conns.live_mut(index);
-        let State::Handshake(step) = conn.state() else {
-            return Ok(());
-        };
-        match (step, packet) {
-            (Step::Version, Handshake::ProtocolVersion(version))
-                if Version::from_number(version).is_some() =>
-            {
-                conn.push_control(Handshake::PubKey(self.public_key.as_bytes()));
-                let key_or_id = State::Handshake(Step::KeyOrId);
-                self.conns.enter(index, key_or_id, now);
+        let (opening, control) = self.conns.live_mut(index).opening();
+        match opening.handle(body, &self.public_key, control)? {
+            Request::More => {
+                self.conns
+                    .enter(index, State::Handshake(Step::KeyOrId), now);
                 self.conns.mark_ready(index);
                 Ok(())
             }
-            (Step::Version, Handshake::ProtocolVersion(_)) => Err(CloseReason::BadVersion),
-            (Step::KeyOrId, Handshake::PubKey(point)) => {
-                let key = PublicKey::from_sec1(point).map_err(|_| CloseReason::BadKey)?;
+            Request::Join(key) => {
                 self.admit_newcomer(now, index)?;
                 self.join(now, index, key)
             }
-            (Step::KeyOrId, Handshake::ClientId(id)) => {
+            Request::Claim(id) => {
                 if self.is_elsewhere(id) {
                     self.offer_handover(now, index, id);
                     return Ok(());
@@ -103,15 +93,11 @@ impl Edge {
                 self.handle_claim(now, index, id);
                 Ok(())
             }
-            (Step::Response(_), Handshake::ChallengeResponse(sealed)) => {
-                self.handle_response(now, index, sealed)
-            }
-            (Step::Ping { session }, Handshake::Ping) => {
-                let session = *session;
-                self.complete_resume(now, index, session);
+            Request::Proof(proof) => self.handle_proof(now, index, proof),
+            Request::Open => {
+                self.complete_resume(now, index);
                 Ok(())
             }
-            _ => Err(CloseReason::BadHandshake),
         }
     }
 
@@ -152,7 +138,9 @@ impl Edge {
             .insert(id, key, index, now)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
-        self.establish(now, index, session, Handshake::ClientId(id));
+        let (opening, control) = self.conns.live_mut(index).opening();
+        let channel = opening.joined(id, control);
+        self.establish(now, index, session, channel);
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
     }
@@ -177,10 +165,22 @@ impl Edge {
         }
     }
 
-    /// The connection at `index` speaks for the session from now on; `last` closes the handshake.
-    pub(super) fn establish(&mut self, now: Time, index: u32, session: u32, last: Handshake<'_>) {
-        self.conns.live_mut(index).push_control(last);
+    /// The connection at `index` speaks for the session from now on, by `channel`.
+    pub(super) fn establish(&mut self, now: Time, index: u32, session: u32, channel: Channel) {
+        self.conns.live_mut(index).set_channel(channel);
         self.conns.enter(index, State::Established { session }, now);
         self.conns.mark_ready(index);
+    }
+}
+
+impl From<EdgeFault> for CloseReason {
+    fn from(fault: EdgeFault) -> Self {
+        match fault {
+            EdgeFault::Version => CloseReason::BadVersion,
+            EdgeFault::Violation(Violation::Key(_)) => CloseReason::BadKey,
+            EdgeFault::Violation(Violation::Malformed(_) | Violation::Unexpected(_)) => {
+                CloseReason::BadHandshake
+            }
+        }
     }
 }

@@ -5,15 +5,9 @@
 
 use core::time::Duration;
 
-use rand_core::Rng;
-use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
-
 use crate::id::ClientId;
-use crate::keys::{CHALLENGE_BYTES, SEALED_CHALLENGE_BYTES, SharedKey};
 use crate::link::tagged::Flag;
 use crate::time::Time;
-use crate::v2::packets::Handshake;
 
 use super::Edge;
 use super::conn::CloseKind;
@@ -37,25 +31,16 @@ impl Edge {
     /// The client says that it had `id`. It gets a challenge in every case.
     pub(super) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
         let target = self.claimable(now, id);
-        let mut plain = Zeroizing::new([0; CHALLENGE_BYTES]);
-        self.rng.fill_bytes(plain.as_mut());
-        let nonce = self.mint.mint(&mut self.rng);
-        let mut sealed = Vec::with_capacity(SEALED_CHALLENGE_BYTES);
-        match target {
-            Some(session) => {
-                self.shared_key(session)
-                    .seal_with_nonce(plain.as_ref(), &nonce, &mut sealed)
-            }
-            None => self
-                .decoy
-                .seal_with_nonce(plain.as_ref(), &nonce, &mut sealed),
+        if let Some(session) = target {
+            self.agree(session);
         }
+        let key = target.and_then(|session| self.sessions.live(session).shared.as_deref());
+        let (opening, _) = self.conns.live_mut(index).opening();
+        opening.challenge(key.unwrap_or(&self.decoy), &self.mint, &mut self.rng);
         let claim = Box::new(Claim {
             id,
             source: self.limited_source(index),
             genuine: target.is_some(),
-            plain,
-            sealed,
         });
         let delay = State::Handshake(Step::Delay(claim));
         self.conns.enter(index, delay, now);
@@ -69,21 +54,19 @@ impl Edge {
         (!expired).then_some(index)
     }
 
-    /// The key shared with this session's client, agreed on at most once.
-    fn shared_key(&mut self, session: u32) -> &SharedKey {
+    /// The session has a key that it shares with its client, agreed on at most once.
+    fn agree(&mut self, session: u32) {
         let session = self.sessions.live_mut(session);
         session.shared.get_or_insert_with(|| {
             self.counters.agreements += 1;
             Box::new(self.keys.agree(&session.public_key))
-        })
+        });
     }
 
     /// The reply delay is over: the challenge goes out.
     pub(super) fn send_challenge(&mut self, now: Time, index: u32) {
-        let conn = self.conns.live_mut(index);
-        let claim = conn.claim().expect("a claim waits for its challenge");
-        let sealed = core::mem::take(&mut claim.sealed);
-        conn.push_control(Handshake::Challenge(&sealed));
+        let (opening, control) = self.conns.live_mut(index).opening();
+        opening.send_challenge(control);
         self.conns.enter_from(index, now, State::challenged);
         self.counters.challenges += 1;
         self.conns.mark_ready(index);
@@ -92,27 +75,22 @@ impl Edge {
     }
 
     /// The answer to a challenge. Whatever is wrong with it, the outcome and the way there are the same.
-    pub(super) fn handle_response(
+    pub(super) fn handle_proof(
         &mut self,
         now: Time,
         index: u32,
-        sealed: &[u8],
+        proof: &[u8],
     ) -> Result<(), CloseReason> {
         let State::Handshake(Step::Response(claim)) = self.conns.live(index).state() else {
-            return Ok(());
+            unreachable!("a proof is asked for in RESPONSE only")
         };
         let genuine = claim.genuine;
         let session = genuine.then(|| self.claimable(now, claim.id)).flatten();
-        let key = session
-            .and_then(|session| self.sessions.live(session).shared.as_deref())
-            .unwrap_or(&self.decoy);
-        let opened = key.open(sealed).ok();
-        // A challenge sent back unchanged opens and matches; its nonce is what gives it away.
-        let reflected = SharedKey::nonce_of(sealed).is_none_or(|nonce| self.mint.is_own(nonce));
-        let matches =
-            opened.is_some_and(|plain| bool::from(plain.as_slice().ct_eq(claim.plain.as_ref())));
+        let key = session.and_then(|session| self.sessions.live(session).shared.as_deref());
+        let (opening, _) = self.conns.live_mut(index).opening();
+        let is_right = opening.judge(proof, key.unwrap_or(&self.decoy), &self.mint);
         match session {
-            Some(session) if matches && !reflected => {
+            Some(session) if is_right => {
                 self.resume(now, index, session);
                 Ok(())
             }
@@ -178,14 +156,19 @@ impl Edge {
     }
 
     /// The client's Ping: the backend hears 0x03 before anything of the new connection, the client its Ping before what it missed.
-    pub(super) fn complete_resume(&mut self, now: Time, index: u32, session: u32) {
+    pub(super) fn complete_resume(&mut self, now: Time, index: u32) {
+        let State::Handshake(Step::Ping { session }) = *self.conns.live(index).state() else {
+            unreachable!("data is asked for in PING only")
+        };
         let id = self.sessions.live(session).id;
         self.counters.resumed += 1;
         if self.counts_for_storm(now, session) {
             self.storm.resumed(now);
         }
         self.tell_backend(session, Flag::Resumed, &[]);
-        self.establish(now, index, session, Handshake::Ping);
+        let (opening, control) = self.conns.live_mut(index).opening();
+        let channel = opening.resumed(control);
+        self.establish(now, index, session, channel);
         if !self.sessions.live(session).queue.is_empty() {
             self.watch_writes(now, index);
         }

@@ -2,11 +2,9 @@
 
 use core::net::IpAddr;
 
-use zeroize::Zeroizing;
-
 use super::proxy::ProxyHeader;
 use crate::id::ClientId;
-use crate::keys::{CHALLENGE_BYTES, PublicKey};
+use crate::keys::PublicKey;
 use crate::queue::FrameQueue;
 
 use super::conn::CloseKind;
@@ -58,25 +56,14 @@ pub(super) struct Joining {
     pub(super) turn: Turn,
 }
 
-/// An id that a connection says it had, and the challenge made for it.
-#[derive(Clone)]
+/// An id that a connection says it had.
+#[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) id: ClientId,
     /// The source among whose claimants it counts, if that is limited.
     pub(super) source: Option<IpAddr>,
     /// Whether the session could be resumed when the challenge was made. False for a decoy.
     pub(super) genuine: bool,
-    pub(super) plain: Zeroizing<[u8; CHALLENGE_BYTES]>,
-    pub(super) sealed: Vec<u8>,
-}
-
-impl core::fmt::Debug for Claim {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Claim")
-            .field("id", &self.id)
-            .field("genuine", &self.genuine)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Among whom a connection is counted until it is established, and with whom it competes for a place (SPEC 10.6(c)).

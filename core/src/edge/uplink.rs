@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use crate::link::tagged::{Flag, HEADER_BYTES};
+use crate::protocol::Channel;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
@@ -48,6 +49,7 @@ enum Served {
 /// and how many packets it was. Starts no frame that has no room.
 #[inline]
 fn pass_on(
+    channel: Channel,
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut Link,
@@ -73,8 +75,8 @@ fn pass_on(
                 Err(FrameTooLong { .. }) => return (Served::Violation, packets),
             }
         }
-        match reader.next_frame(input, max_body) {
-            Ok(Some(body)) => link.push(id, Flag::Data, body),
+        match channel.next_packet(reader, input, max_body) {
+            Ok(Some(packet)) => link.push(id, Flag::Data, packet),
             Ok(None) => return (Served::All, packets),
             Err(FrameTooLong { .. }) => return (Served::Violation, packets),
         }
@@ -102,6 +104,7 @@ impl Edge {
         }
         let mut input = bytes;
         let (served, packets) = pass_on(
+            conn.channel(),
             &mut conn.reader,
             &mut input,
             &mut self.link,
@@ -248,6 +251,7 @@ impl Edge {
         }
         let max_body = self.config.clients.max_frame_bytes;
         let (served, packets) = pass_on(
+            conn.channel(),
             &mut conn.reader,
             &mut &[][..],
             &mut self.link,

@@ -9,7 +9,7 @@ use crate::id::ClientId;
 use crate::keys::{
     CHALLENGE_BYTES, KeyPair, NonceMint, PublicKey, SEALED_CHALLENGE_BYTES, SharedKey,
 };
-use crate::opening::{Awaits, Fault};
+use crate::opening::{Awaits, ClientFault, Violation};
 
 use super::packets::Handshake;
 
@@ -87,7 +87,7 @@ impl Opening {
         identity: &mut Option<Identity>,
         rng: &mut ChaCha20Rng,
         out: &mut Vec<u8>,
-    ) -> Result<Awaits, Fault> {
+    ) -> Result<Awaits, ClientFault> {
         let (next, awaits) = match (&self.next, Handshake::decode(body)?) {
             (Await::Key, Handshake::PubKey(point)) => {
                 let edge_key = PublicKey::from_sec1(point)?;
@@ -101,7 +101,7 @@ impl Opening {
                         Handshake::ClientId(identity.id).encode(out);
                         (Await::Challenge, Awaits::Challenge)
                     }
-                    Some(_) => return Err(Fault::OtherEdge),
+                    Some(_) => return Err(ClientFault::OtherEdge),
                 }
             }
             (Await::Id(offer), Handshake::ClientId(id)) => {
@@ -112,14 +112,16 @@ impl Opening {
                 let identity = identity
                     .as_mut()
                     .expect("a challenge follows a claim of an identity only");
-                let response = identity.answer(sealed, rng).ok_or(Fault::Unprovable)?;
+                let response = identity
+                    .answer(sealed, rng)
+                    .ok_or(ClientFault::Unprovable)?;
                 // The response and the final Ping, to be sent in one segment.
                 Handshake::ChallengeResponse(&response).encode(out);
                 Handshake::Ping.encode(out);
                 (Await::Ping, Awaits::Ping)
             }
             (Await::Ping, Handshake::Ping) => (Await::Nothing, Awaits::Data),
-            (_, packet) => return Err(Fault::Unexpected(packet.name())),
+            (_, packet) => return Err(Violation::Unexpected(packet.name()).into()),
         };
         self.next = next;
         Ok(awaits)

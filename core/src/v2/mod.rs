@@ -4,5 +4,6 @@
 #[cfg(feature = "client")]
 pub(crate) mod client;
 pub mod packets;
-#[cfg(feature = "client")]
 pub(crate) mod plain;
+#[cfg(feature = "edge")]
+pub(crate) mod server;
