@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
+    fn a_wrong_command_line_exits_with_2_and_names_the_error() {
         for (line, says) in [
             ("serve", "unrecognized subcommand 'serve'"),
             ("chek", "a similar subcommand exists: 'check'"),

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_runtime_is_handed_over() {
+    fn a_task_that_needs_a_runtime_is_handed_over() {
         let (task, note) =
             prepare_line("run --config default.toml --listen 127.0.0.1:0").expect("good");
         let Task::Run(settings, _) = &task else {

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_told_by_the_next_line_of_any_kind() {
+    fn the_next_line_of_any_kind_counts_the_lines_left_out() {
         let log = Log::default();
         log.with(LogLevel::Info, || {
             flood(25);
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_wrote_stays_on_its_line_and_commands_no_terminal() {
+    fn text_of_a_peer_stays_on_its_line_and_commands_no_terminal() {
         let log = Log::default();
         let evil = "x\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\r";
         log.with(LogLevel::Info, || {

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_spelt_out() {
+    fn control_characters_are_escaped() {
         assert_eq!(excerpt("plain é text", 80), "plain é text");
         assert_eq!(
             excerpt("a\nb\r\u{1b}[2J\0\u{7f}\u{9b}", 80),

@@ -192,7 +192,7 @@ fn a_slip_in_any_key_is_found() {
 
 /// The output of `check` can be pasted into a file, and then has the same effect.
 #[test]
-fn what_is_described_is_a_configuration_itself() {
+fn a_description_is_a_configuration_itself() {
     let environment = [
         ("VOLTLANE_GENERAL_KEY_FILE", "a \"b\" \\c"),
         ("VOLTLANE_CLIENTS_CHANNEL_CAPACITY", "77"),

@@ -374,7 +374,7 @@ fn a_loop_that_is_stuck_is_not_well_and_is_well_again_when_it_goes_on() {
 }
 
 #[test]
-fn what_is_no_such_request_gets_its_status_and_the_next_one_is_served() {
+fn any_other_request_gets_its_status_and_the_next_one_is_served() {
     let served = serve(distinct());
     let long = format!("GET /metrics HTTP/1.1\r\nA: {}", "x".repeat(9_000));
     let body = format!(
@@ -483,7 +483,7 @@ fn head_is_the_head_of_get() {
 }
 
 #[test]
-fn whoever_says_nothing_or_says_it_slowly_holds_up_the_others_for_a_bounded_time() {
+fn silent_and_slow_clients_delay_the_others_for_a_bounded_time() {
     let served = serve(distinct());
     let began = Instant::now();
     let silent = served.connect();

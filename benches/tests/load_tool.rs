@@ -127,7 +127,7 @@ fn silent_clients_are_cut_and_come_back_beside_active_ones() {
 }
 
 #[test]
-fn what_is_not_installed_is_said_and_the_others_are_measured() {
+fn a_missing_program_is_reported_and_the_others_are_measured() {
     let programs = "/nowhere/voltlane,bare";
     let args = [
         "load",

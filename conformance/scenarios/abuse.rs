@@ -110,7 +110,7 @@ fn exempt_networks_are_exempt() {
 }
 
 #[test]
-fn what_is_only_reported_is_taken() {
+fn an_excess_that_is_only_reported_is_accepted() {
     let rig = rig(&format!(
         "{NO_EXEMPTION}limits.source_connections = 1\nlimits.enforce_sources = \"report\"\n"
     ));
@@ -213,7 +213,7 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
 
 /// While the backend takes nothing, their sockets are not read, and so neither are their ends.
 #[test]
-fn who_leaves_while_the_backend_rests_gives_a_place_back_and_loses_nothing() {
+fn a_client_that_leaves_a_stalled_backend_frees_its_place_and_loses_nothing() {
     const KEPT: u64 = 40;
     let mut rig = rig(&format!(
         "{METRICS}general.shards = 1\nlimits.max_connections = 7\nmaster.channel_capacity = 8\n"

@@ -51,7 +51,7 @@ fn limits_hold_for_whom_the_header_names() {
 }
 
 #[test]
-fn what_is_no_header_is_closed_without_a_word() {
+fn a_connection_without_a_header_is_closed_without_a_word() {
     let rig = rig(BEHIND_LOOPBACK);
     let hello = handshake::encoded(voltlane_core::v2::packets::Handshake::ProtocolVersion(2));
     for bytes in [
@@ -66,7 +66,7 @@ fn what_is_no_header_is_closed_without_a_word() {
 }
 
 #[test]
-fn who_is_no_proxy_is_turned_away_and_a_header_that_nobody_asked_for_is_no_packet() {
+fn an_untrusted_proxy_is_turned_away_and_an_unexpected_header_is_no_packet() {
     for config in [
         "listener.proxy_protocol = \"required\"\nlistener.trusted_proxies = [\"192.0.2.0/24\"]\n",
         "",

@@ -317,7 +317,7 @@ fn a_handshake_may_end_anywhere() {
 }
 
 #[test]
-fn who_is_silent_or_slow_is_closed_at_the_deadline() {
+fn silent_and_slow_clients_are_closed_at_the_deadline() {
     // Long enough that who is to come so far comes so far even on a machine that stands still for a while.
     let mut rig = rig(&format!("{HEALING}limits.handshake_timeout_secs = 4\n"));
     let begin = Instant::now();

@@ -133,7 +133,7 @@ fn an_edge_that_was_restarted_with_its_key_is_recognised() {
 }
 
 #[test]
-fn a_client_without_an_edge_says_what_it_could_not_send() {
+fn a_client_without_an_edge_reports_what_it_could_not_send() {
     let directory = Directory::new();
     let mut client = PROGRAM.start(&directory, &["connect", "127.0.0.1:1"]);
     client.feed(b"into the void\n");
@@ -174,7 +174,7 @@ fn a_person_asks_for_help_and_leaves() {
 }
 
 #[test]
-fn what_is_too_long_is_said_and_the_rest_goes_on() {
+fn a_line_that_is_too_long_is_reported_and_the_rest_goes_on() {
     let echo = Echo::start("");
     let mut client = echo.connect();
     client.say(&"x".repeat((1 << 20) + 1));

@@ -40,7 +40,7 @@ fn a_kick_writes_what_is_queued_and_ends_the_client_for_good() {
 }
 
 #[test]
-fn what_a_kicked_client_still_sends_is_discarded() {
+fn packets_of_a_kicked_client_are_discarded() {
     let mut rig = rig("clients.channel_bytes = 67_108_864\n");
     let mut client = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
     client.send(b"here");

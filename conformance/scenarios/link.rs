@@ -268,7 +268,7 @@ fn a_backend_that_is_needed_and_there_is_connected_to_once() {
 }
 
 #[test]
-fn with_announce_all_a_new_link_begins_with_who_is_connected_and_then_says_who_ended() {
+fn with_announce_all_a_new_link_begins_with_attached_sessions_then_ended_ones() {
     // A second shard may learn of the first link when a client has already joined it, and then announces that one as well.
     let config = "general.shards = 1\nmaster.announce = \"all\"\nclients.stale_timeout_secs = 0\n";
     let mut rig = rig(config);

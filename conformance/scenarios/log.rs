@@ -138,7 +138,7 @@ fn an_echo_backend_goes_on_as_well_and_a_refusal_is_an_end() {
 }
 
 #[test]
-fn what_a_limit_refuses_is_told_by_its_key_once_in_a_while() {
+fn refusals_by_a_limit_are_logged_with_its_key_once_in_a_while() {
     let rig = conformance::Rig::start(
         crate::PROGRAM,
         "limits.exempt = []\nlimits.source_connections = 3\n",
@@ -162,7 +162,7 @@ fn what_a_limit_refuses_is_told_by_its_key_once_in_a_while() {
 }
 
 #[test]
-fn what_the_process_may_have_is_told_at_the_start() {
+fn the_limits_of_the_process_are_logged_at_the_start() {
     let (_deaf, master) = conformance::deaf_place();
     let arguments = ["--listen", "127.0.0.1:0", "--master", &master.to_string()];
     let directory = Directory::new();

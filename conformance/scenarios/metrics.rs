@@ -80,7 +80,7 @@ fn an_edge_without_a_backend_is_well_and_not_ready() {
 
 /// SPEC 7.5(d), 7.6(i).
 #[test]
-fn an_edge_at_the_wrong_program_says_so_and_is_not_ready_until_a_backend_speaks() {
+fn an_edge_at_the_wrong_program_reports_it_and_is_not_ready_until_a_backend_speaks() {
     let mut rig = rig(METRICS);
     let address = rig.edge.metrics_address();
     let mut client = rig.join();

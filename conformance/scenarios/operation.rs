@@ -192,7 +192,7 @@ fn every_configuration_of_the_table_is_told_by_check_as_by_the_loader() {
 
 /// A program can read the place, the error and the remedy without parsing text.
 #[test]
-fn check_says_it_all_as_data() {
+fn check_prints_everything_as_data() {
     let directory = Directory::new();
     let config = "[clients]\nchannel_capacity = 100\nchanel_bytes = 5\n  max_stale_clients = -1\n";
     directory.write("connserver.toml", config);
@@ -383,7 +383,7 @@ fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
 
 /// K11: the backend accepts and stays silent for as long as it likes. There is nothing to wait for: clients join and send.
 #[test]
-fn a_backend_that_accepts_and_never_says_a_word_gets_all_there_is() {
+fn a_backend_that_accepts_and_stays_silent_receives_everything() {
     let backend = Backend::bind();
     let edge = Edge::start(crate::PROGRAM, backend.address(), "");
     let mut link: Link = backend.accept();

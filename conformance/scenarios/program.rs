@@ -36,7 +36,7 @@ fn the_first_start_writes_a_configuration_that_the_next_one_reads() {
 }
 
 #[test]
-fn check_writes_nothing_and_says_what_holds_and_why() {
+fn check_writes_nothing_and_shows_values_with_their_origin() {
     let directory = Directory::new();
     directory.write("connserver.toml", "clients.channel_capacity = 100\n");
     directory.write(".env", "VOLTLANE_CLIENTS_STALE_TIMEOUT_SECS=7\n");
@@ -201,7 +201,7 @@ fn sigint_and_sigterm_end_it_in_order() {
 }
 
 #[test]
-fn what_is_queued_is_handed_over_at_the_end() {
+fn queued_packets_are_handed_over_at_the_end() {
     const PACKETS: u64 = 40;
     let mut rig = rig("general.shutdown_timeout_secs = 60\nclients.channel_bytes = 67_108_864\n");
     let mut slow = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
@@ -222,7 +222,7 @@ fn what_is_queued_is_handed_over_at_the_end() {
 }
 
 #[test]
-fn what_waits_for_the_backend_is_handed_over_at_the_end() {
+fn packets_for_the_backend_are_handed_over_at_the_end() {
     const PACKETS: u64 = 20;
     let backend = Backend::bind();
     backend.narrow(4_096);

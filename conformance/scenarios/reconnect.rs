@@ -251,7 +251,7 @@ fn a_claim_may_be_made_while_the_owner_is_connected_and_changes_nothing() {
 
 /// The client closes its connection in order and resumes at once, while the edge does not read it for lack of room at the backend.
 #[test]
-fn what_was_sent_before_an_orderly_end_goes_before_the_return() {
+fn packets_sent_before_an_orderly_end_precede_the_resume() {
     const PACKETS: u64 = 40;
     let mut rig = rig(&format!(
         "{METRICS}general.shards = 1\nmaster.channel_capacity = 8\n"

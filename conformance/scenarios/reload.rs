@@ -74,7 +74,7 @@ fn another_configuration_is_told_once_whatever_the_number_of_shards() {
 }
 
 #[test]
-fn what_can_change_changes_and_what_needs_a_restart_is_named() {
+fn live_keys_change_and_those_that_need_a_restart_are_named() {
     let mut running = Reloaded::start("clients.max_frame_bytes = 1_000\n");
     let mut stays = running.join();
     running.expect_taken(&mut stays, 1_000);
@@ -106,7 +106,7 @@ fn what_can_change_changes_and_what_needs_a_restart_is_named() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place_and_the_last_good_one_stays() {
+fn errors_are_logged_with_their_place_and_the_last_valid_configuration_stays() {
     let good = "clients.max_frame_bytes = 1_000\nclients.channel_capacity = 500\n";
     let mut running = Reloaded::start(good);
     let mut client = running.join();

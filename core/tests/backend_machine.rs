@@ -71,7 +71,7 @@ fn script() -> (Vec<u8>, Vec<Seen>) {
 }
 
 #[test]
-fn everything_an_edge_says_becomes_an_event_whatever_the_cuts() {
+fn every_packet_of_an_edge_becomes_an_event_whatever_the_cuts() {
     let (bytes, expected) = script();
     assert_eq!(feed(&mut backend(), &bytes), Ok(expected.clone()));
     for cut in 0..=bytes.len() {
@@ -133,7 +133,7 @@ fn the_longest_packet_is_what_a_frames_length_can_say() {
 }
 
 #[test]
-fn what_no_edge_sends_is_told_and_costs_nothing_else() {
+fn a_frame_that_no_edge_sends_is_reported_and_costs_nothing_else() {
     let unexpected = |flag, data_bytes| Fault::Unexpected {
         id: A,
         flag,
@@ -345,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_sent_is_what_an_edge_reads(
+    fn sent_packets_are_what_an_edge_reads(
         packets in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..30),
         piece in 1..200_usize,
     ) {
@@ -371,7 +371,7 @@ proptest! {
 }
 
 #[test]
-fn what_another_program_says_is_named_and_an_edge_may_say_anything_later() {
+fn another_program_is_named_and_an_edge_may_send_anything_later() {
     let http = Err(BackendError::Foreign(Protocol::Http));
     assert_eq!(feed(&mut backend(), b"GET / HTTP/1.1\r\n\r\n"), http);
     let mut cut = backend();

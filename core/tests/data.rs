@@ -95,7 +95,7 @@ fn list(bytes: &[u8]) -> Vec<Token> {
 }
 
 #[test]
-fn what_is_no_saved_session_says_why_and_tells_no_secret() {
+fn an_invalid_saved_session_has_a_reason_and_reveals_no_secret() {
     let good = digits(&saved_bytes());
     let secret = digits(&[SECRET; 4]);
     let mut future = saved_bytes();

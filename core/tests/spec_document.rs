@@ -116,7 +116,7 @@ fn letters_of_a_section_run_without_a_gap() {
 }
 
 #[test]
-fn what_it_cites_of_itself_is_there() {
+fn its_citations_of_itself_exist() {
     let places = places();
     let mut cited = 0;
     for (start, _) in SPEC.match_indices(['(', ' ']) {
@@ -136,7 +136,7 @@ fn what_it_cites_of_itself_is_there() {
 }
 
 #[test]
-fn what_the_sources_cite_is_there() {
+fn citations_in_the_sources_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
     for directory in [

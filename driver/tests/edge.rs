@@ -377,7 +377,7 @@ fn an_accept_that_fails_rests_and_goes_on() {
 }
 
 #[test]
-fn who_leaves_is_gone_and_the_place_serves_the_next() {
+fn a_client_that_leaves_is_gone_and_its_place_serves_the_next() {
     let Setup {
         mut world,
         clients,
@@ -440,7 +440,7 @@ fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
 
 /// The proof is the first thing that the edge is told of.
 #[test]
-fn what_has_arrived_on_the_old_connection_goes_before_the_return() {
+fn bytes_that_arrived_on_the_old_connection_precede_the_resume() {
     const PACKETS: usize = 20;
     let Setup {
         mut world,
@@ -475,7 +475,7 @@ fn what_has_arrived_on_the_old_connection_goes_before_the_return() {
 
 /// The edge is told the time before it knows that the client has read meanwhile.
 #[test]
-fn who_read_while_the_process_stood_still_is_not_late() {
+fn a_client_that_read_while_the_process_was_suspended_is_not_late() {
     const PACKETS: usize = 20;
     let Setup {
         mut world,
@@ -645,7 +645,7 @@ fn another_configuration_holds_from_the_next_turn_on_and_of_two_the_later() {
 }
 
 #[test]
-fn what_was_read_of_clients_is_handed_on_after_64_kib_and_the_others_come_after_it() {
+fn bytes_of_clients_are_passed_on_after_64_kib_and_the_others_follow() {
     const PACKET: usize = 16 * 1024 - 4;
     for (senders, link_writes) in [(4, 1), (5, 2), (8, 2), (9, 3)] {
         let Setup {
@@ -739,7 +739,7 @@ fn sessions_that_end_when_an_edge_closes_its_connections_do_not_keep_it() {
 }
 
 #[test]
-fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
+fn a_deadline_while_the_link_closes_does_not_make_the_driver_spin() {
     let mut config = EdgeConfig::default();
     config.clients.stale_timeout = Duration::from_millis(500);
     config.clients.stale_reap_interval = Duration::ZERO;

@@ -384,7 +384,7 @@ fn a_backend_outlives_its_edge_and_what_waits_goes_to_the_next() {
 }
 
 #[test]
-fn what_the_old_link_had_brought_comes_before_the_new_one() {
+fn packets_of_the_old_link_come_before_the_new_one() {
     let mut setup = setup(EdgeConfig::default(), Chaos::NONE);
     let mut backend = backend(&setup, BackendConfig::default());
     let mut client = client(&setup, 1, ClientConfig::default(), Chaos::NONE);

@@ -14,7 +14,7 @@ use voltlane_core::keys::KeyPair;
 use voltlane_driver::TrunkDriver;
 
 #[test]
-fn what_falls_due_while_the_link_closes_does_not_make_the_driver_spin() {
+fn a_deadline_while_the_link_closes_does_not_make_the_driver_spin() {
     let (mut world, backend) = (World::default(), Place::default());
     let clock = world.clock.clone();
     let keys = KeyPair::from_bytes(&[3; 32]).expect("a key");

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_peer_has_no_room_for_is_unsent_and_what_it_acknowledged_is_not_awaited() {
+    fn bytes_without_room_are_unsent_and_acknowledged_ones_are_not_awaited() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut writer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let _peer = listener.accept().unwrap();
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_connection_says_nothing() {
+    fn a_socket_without_a_connection_has_no_information() {
         assert_eq!(
             acknowledgements(&std::fs::File::open("/dev/null").unwrap()),
             None

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_changes_what_runs_or_says_that_it_needs_a_restart() {
+    fn every_key_changes_the_running_edge_or_needs_a_restart() {
         let current = Settings::default();
         for key in keys() {
             let read = with_another(key);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_no_change() {
+    fn equal_values_are_no_change() {
         let current = Settings::default();
         let change = Change::between(&current, current.clone());
         assert_eq!((change.taken.len(), change.needs_restart.len()), (0, 0));

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_stands_still_holds_nobody_up_and_what_does_not_fit_is_counted() {
+    fn a_stalled_stream_blocks_nobody_and_lines_without_room_are_counted() {
         let (outlet, turns, written) = gated();
         stop_at(&outlet, "first\n");
         let line = [&[b'x'; 63][..], b"\n"].concat();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stream_refuses_is_told_before_what_it_takes_next() {
+    fn refused_lines_are_reported_before_the_next_accepted_one() {
         let (outlet, turns, written) = gated();
         let full = || Err(ErrorKind::StorageFull.into());
         turns.send(full()).expect("the thread lives");

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_how_long_it_is() {
+    fn a_response_states_its_length() {
         let bytes = Response::text("200 OK", "ok").to_bytes();
         assert_eq!(
             String::from_utf8(bytes).expect("text"),

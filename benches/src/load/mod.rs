@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_not_ready_any_more() {
+    fn a_client_that_left_is_not_ready_any_more() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut fleet, clock) = clients_of(&listener, Speech::Plain);
         wait(&mut fleet, clock, READY_WITHIN).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_that_runs_out_of_time_says_how_far_it_came() {
+    fn a_phase_that_times_out_reports_its_progress() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut fleet, clock) = clients_of(&listener, Speech::V2);
         let error = wait(&mut fleet, clock, Duration::from_millis(20)).unwrap_err();

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_who_what_how_many_and_for_how_long() {
+    fn a_line_names_program_phase_progress_and_time() {
         assert_eq!(
             line("bare", "connecting", 5, 9, Duration::from_millis(1500)),
             "bare: connecting: 5 of 9 after 1.5s"

@@ -253,7 +253,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn it_says_what_computing_the_point_says(x: [u8; 32]) {
+        fn it_agrees_with_computing_the_point(x: [u8; 32]) {
             prop_assert_eq!(is_x_of_a_point(&x), has_a_point(&x));
         }
 

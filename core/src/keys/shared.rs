@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_extended_or_of_another_key_does_not_open() {
+    fn cut_extended_and_foreign_values_do_not_open() {
         let (server, client) = pairs();
         let shared = server.agree(&client.public());
         let mut sealed = Vec::new();

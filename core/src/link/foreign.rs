@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backend_says_is_no_other_protocol() {
+    fn packets_of_a_backend_are_no_other_protocol() {
         for bytes in [
             &[][..],
             &[9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 2],

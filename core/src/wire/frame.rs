@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_comes_before_later_input() {
+    fn held_bytes_come_before_later_input() {
         let bytes = frames(&[b"one", b"two", b"three"]);
         let mut reader = FrameReader::default();
         assert_eq!(read(&mut reader, &bytes[..3]), (Ok(None), 0));

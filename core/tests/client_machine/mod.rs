@@ -45,7 +45,7 @@ fn the_first_bytes_are_those_of_the_specification() {
 }
 
 #[test]
-fn what_looks_like_a_handshake_is_data_once_established() {
+fn handshake_lookalikes_are_data_once_established() {
     let mut link = Link::joined();
     let body = [5, 72].to_vec();
     assert_eq!(link.feed(&data(&body)), [Seen::Packet(body)]);

@@ -144,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn what_debug_shows_is_neither_a_key_nor_a_payload() {
+fn debug_shows_neither_keys_nor_payloads() {
     let mut link = Link::joined();
     link.client.send(&[0xab; 8]).expect("there is room");
     link.feed(&data(&[0xcd; 8])[..10]);

@@ -23,7 +23,7 @@ fn each_frame_goes_to_the_shard_in_its_id_whatever_the_cuts() {
 }
 
 #[test]
-fn what_names_no_shard_goes_to_the_first() {
+fn packets_without_a_shard_go_to_the_first() {
     let mut rig = Rig::open();
     let mut expected = Vec::new();
     for length in 1..8 {
@@ -103,7 +103,7 @@ fn an_unfinished_frame_of_a_lost_link_is_nobodys() {
 }
 
 #[test]
-fn what_came_for_a_shard_is_brought_to_it_after_the_loss_of_the_link_too() {
+fn packets_for_a_shard_reach_it_even_after_the_loss_of_the_link() {
     let mut rig = Rig::open();
     rig.backend_says(&packet(B, b"before"));
     rig.trunk.handle_branch_written(rig.now, B, 5);
@@ -138,7 +138,7 @@ fn the_next_link_is_read_when_every_shard_is_done_with_the_one_before() {
 }
 
 #[test]
-fn what_came_for_a_shard_without_a_stream_outlives_the_link_as_well() {
+fn packets_for_a_shard_without_a_stream_outlive_the_link_as_well() {
     let mut rig = Rig::new();
     rig.backend_comes();
     rig.backend_says(&packet(B, b"first"));

@@ -105,7 +105,7 @@ fn announcements_of_all_shards_go_before_anything_that_waited_at_any() {
 }
 
 #[test]
-fn what_waits_is_not_in_the_way_of_announcements() {
+fn waiting_packets_do_not_block_announcements() {
     let mut rig = Rig::new();
     rig.backend_comes();
     rig.dial(A);
@@ -124,7 +124,7 @@ fn what_waits_is_not_in_the_way_of_announcements() {
 }
 
 #[test]
-fn what_a_shard_said_before_it_knew_of_the_loss_is_kept_and_its_unfinished_frame_comes_again() {
+fn packets_sent_before_a_shard_knew_of_the_loss_are_kept_and_its_unfinished_frame_comes_again() {
     let mut rig = Rig::open();
     rig.says(A, &packet(A, b"one"));
     rig.backend_goes();

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_before_the_shard_listens_is_there_when_it_does() {
+    fn connections_left_before_the_shard_listens_are_there_when_it_does() {
         let [first, second] = &Neighbours::<Pipe>::of(2)[..] else {
             panic!("two")
         };
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mailbox_takes_so_many_and_none_when_its_shard_has_ended() {
+    fn a_mailbox_is_bounded_and_takes_none_once_its_shard_has_ended() {
         let mut both = Neighbours::<Pipe>::of(2);
         let second = both.pop();
         let first = &both[0];

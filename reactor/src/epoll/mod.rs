@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_watched_is_an_error_and_takes_no_place() {
+    fn a_file_that_cannot_be_watched_is_an_error_and_takes_no_place() {
         let outside = Watched::new(counter(0)).unwrap_err();
         assert_eq!(outside.kind(), io::ErrorKind::Other);
         run(|_| {

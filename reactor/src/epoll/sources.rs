@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_during_an_attempt_is_there_after_it() {
+    fn an_event_during_an_attempt_is_there_after_it() {
         let (mut sources, keys) = sources(1);
         let key = keys[0];
         let event = |sources: &mut Sources, flags| {

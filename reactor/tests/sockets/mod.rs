@@ -33,12 +33,12 @@ macro_rules! tests_of {
             bytes_pass_and_the_end_is_told
             a_read_that_fills_its_buffer_is_followed_by_another
             an_end_that_came_with_the_last_bytes_is_told
-            what_was_there_before_a_stream_came_is_read
+            bytes_that_precede_a_stream_are_read
             a_writer_that_found_no_room_goes_on_when_there_is_some
             an_aborted_stream_is_reset
             how_a_peer_ended_is_known_before_all_is_read
             all_who_wait_are_accepted
-            what_cannot_be_reached_is_an_error
+            an_unreachable_address_is_an_error
             a_connection_to_itself_is_an_error
             an_address_that_answers_nothing_is_passed
             a_peer_that_rests_is_waited_for
@@ -140,7 +140,7 @@ where
     });
 }
 
-pub(crate) fn what_was_there_before_a_stream_came_is_read<R: Runtime>()
+pub(crate) fn bytes_that_precede_a_stream_are_read<R: Runtime>()
 where
     StreamOf<R>: Stream<Parcel = net::TcpStream>,
 {
@@ -254,7 +254,7 @@ pub(crate) fn all_who_wait_are_accepted<R: Runtime>() {
     });
 }
 
-pub(crate) fn what_cannot_be_reached_is_an_error<R: Runtime>() {
+pub(crate) fn an_unreachable_address_is_an_error<R: Runtime>() {
     within_bound::<R>(async {
         let options = SocketOptions::default();
         let (_deaf, free) = deaf_place();

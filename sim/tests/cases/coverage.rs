@@ -59,7 +59,7 @@ fn every_section_from_2_to_10_has_a_case() {
 }
 
 #[test]
-fn what_is_cited_is_there() {
+fn cited_sections_exist() {
     let spec = fs::read_to_string(repository().join("SPEC.txt")).expect("the document");
     let (mut section, mut places) = (String::new(), BTreeSet::new());
     for line in spec.lines() {
