@@ -1,4 +1,4 @@
-//! Who is let in, as SPEC 10.6 describes it.
+//! Admission, as SPEC 10.6 describes it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,27 +7,27 @@ use super::Model;
 use super::conn::{Conn, Manner, State};
 use crate::plan::Options;
 
-/// Penalties act from here on, and add up to no more than that (SPEC 10.6(d)).
+/// The penalty from which penalties act, and the maximum that they add up to (SPEC 10.6(d)).
 const PENALTY_ACTS: u64 = 15_000_000_000;
 const PENALTY_MOST: u64 = 600_000_000_000;
 
-/// Why a connection that makes room is closed.
+/// The reason for closing a connection that makes room.
 pub(super) const MADE_ROOM: &str = "a newer connection needs its place";
-/// Why a newcomer is refused in a full house.
+/// The reason for refusing a newcomer in a full house.
 pub(super) const NO_PLACE: &str = "places are left for those who come back alone";
-/// What is the edge's own doing: it is held against nobody (SPEC 10.6(d)).
+/// A reason that is the edge's own doing, and is held against nobody (SPEC 10.6(d)).
 pub(super) const LAPSED: &str = "the claimed session has ended";
 pub(super) const KEPT_WAITING: &str = "kept waiting until the handshake deadline";
 
-/// How a connection comes to want a half-open place, as a newcomer or as a claimant.
+/// How a connection comes to need a half-open place: as a newcomer or as a claimant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     Accept,
-    /// Of this connection.
+    /// A claim of this connection.
     Claim(u32),
 }
 
-/// Whether a group of limits holds.
+/// Whether a group of limits is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enforce {
     On,
@@ -86,7 +86,7 @@ impl AdmissionLimits {
         }
     }
 
-    /// What one network may do.
+    /// Returns the allowance of one network.
     fn of(&self, network: Network) -> Allowance {
         let part = match network.bits {
             24 | 48 => 1,
@@ -109,7 +109,7 @@ impl AdmissionLimits {
     }
 }
 
-/// For each number 0 means: any number.
+/// The allowance of one network. For each number 0 means any number.
 struct Allowance {
     connections: usize,
     rate: u64,
@@ -117,7 +117,7 @@ struct Allowance {
     stale: usize,
 }
 
-/// A pace: how long until the whole burst is in hand again.
+/// A pace: the time until the whole burst is available again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     full_at: u64,
@@ -134,7 +134,7 @@ impl Pace {
     }
 }
 
-/// An IPv4 address or /24, an IPv6 /64, /56 or /48: its first bits, and how many they are.
+/// An IPv4 address or /24, an IPv6 /64, /56 or /48: its first bits, and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Network {
     address: IpAddr,
@@ -142,17 +142,17 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// The source of SPEC 10.6(b).
+    /// Returns the source of SPEC 10.6(b).
     pub(super) fn of(address: IpAddr) -> Network {
         Network::all(address)[0]
     }
 
-    /// By how much a wider source is treated more leniently than an address.
+    /// Returns how much more leniently a wider source is treated than an address.
     fn leniency(self) -> u64 {
         if matches!(self.bits, 32 | 64) { 1 } else { 16 }
     }
 
-    /// It and the wider ones around it.
+    /// Returns the source of an address and the wider ones around it.
     pub(super) fn all(address: IpAddr) -> Vec<Network> {
         match address.to_canonical() {
             IpAddr::V4(address) => {
@@ -181,18 +181,18 @@ impl Network {
 struct Source {
     connections: usize,
     pace: Pace,
-    /// Penalties have run off then.
+    /// When its penalties have run off.
     penalty_until: u64,
-    /// While they act, no session begins before.
+    /// While penalties act, no session may begin before this time.
     joins_from: u64,
 }
 
-/// Whether a PROXY header is taken from there: from one network.
+/// Returns whether a PROXY header is accepted from there, which is one network.
 fn is_trusted(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(address) if address.octets()[..3] == [198, 51, 100])
 }
 
-/// All that admission remembers.
+/// Everything that admission remembers.
 #[derive(Clone, Default)]
 pub(super) struct Admission {
     accepts: Pace,
@@ -200,10 +200,10 @@ pub(super) struct Admission {
 }
 
 impl Model {
-    /// A connection came from `address`.
+    /// Handles a connection from `address`.
     ///
     /// # Errors
-    /// Why the edge must turn it away.
+    /// The reason why the edge must turn it away.
     pub fn accepted(&mut self, now: u64, conn: u32, address: IpAddr) -> Result<(), &'static str> {
         self.now = now;
         let refused = self.check_admission(address);
@@ -225,7 +225,7 @@ impl Model {
         Ok(())
     }
 
-    /// From now on `conn` counts for `address`.
+    /// Counts `conn` for `address`.
     fn count_source(&mut self, conn: u32, address: IpAddr) {
         let counted = self.is_limited(address);
         if let Some(state) = self.conns.get_mut(&conn) {
@@ -237,7 +237,7 @@ impl Model {
         }
     }
 
-    /// The header of `conn` names `address` (SPEC 10.7(c)).
+    /// Handles that the header of `conn` names `address` (SPEC 10.7(c)).
     pub(super) fn admit_named(&mut self, conn: u32, address: IpAddr) -> Result<(), &'static str> {
         if self.is_limited(address) {
             let refused = self.check_source(address);
@@ -254,7 +254,7 @@ impl Model {
         limits.enforce_sources != Enforce::Off && !address.to_canonical().is_loopback()
     }
 
-    /// SPEC 10.6(a): the checks in their order. What only a later check refuses has not used up anything but its source's pace.
+    /// Performs the checks of SPEC 10.6(a) in order. A refusal by a later check has used up only the pace of its source.
     fn check_admission(&mut self, address: IpAddr) -> Result<(), &'static str> {
         if self.shutdown_at.is_some() {
             return Err("the edge shuts down");
@@ -308,14 +308,14 @@ impl Model {
         Ok(())
     }
 
-    /// SPEC 10.6(j): the connections that may be half-open, as far as those go that may be there at all.
+    /// Returns the number of connections that may be half-open, given the maximum number of connections (SPEC 10.6(j)).
     fn places_left(&self) -> usize {
         let established = |state: &&Conn| state.close.is_none() && !state.is_half_open();
         let taken = self.conns.values().filter(established).count();
         self.limits.admission.max_connections.saturating_sub(taken)
     }
 
-    /// SPEC 10.6(j): how many connections newcomers do not get, and how many of these no session gets.
+    /// Returns how many connections newcomers do not get, and how many of these no session gets (SPEC 10.6(j)).
     fn reserve(&self) -> (usize, usize) {
         let limits = &self.limits.admission;
         let eighth = limits.max_connections / 8;
@@ -326,14 +326,14 @@ impl Model {
         (reserve, reserve / 2)
     }
 
-    /// SPEC 10.6(j): whether one more session may be attached, of a newcomer or of one that comes back.
+    /// Returns whether one more session of a newcomer, or of a client that comes back, may be attached (SPEC 10.6(j)).
     pub(super) fn has_place(&self, comes_back: bool) -> bool {
         let (reserve, rest) = self.reserve();
         let kept = if comes_back { rest } else { reserve };
         self.session_counts().0 + kept < self.limits.admission.max_connections
     }
 
-    /// SPEC 10.6(c).
+    /// Makes room (SPEC 10.6(c)).
     pub(super) fn make_room(&mut self, arrival: Arrival) -> Result<(), &'static str> {
         let limits = &self.limits.admission;
         let (left, enforced) = (self.places_left(), limits.enforce_accepts == Enforce::On);
@@ -362,7 +362,7 @@ impl Model {
                 && state.is_newcomer() == newcomer_goes
                 && state.state != State::Join
         };
-        // Of claimants those of the source that has the most go first, the one that claims now counted in.
+        // Claimants of the source with the most go first, counting the one that claims now.
         let source = |state: &Conn| {
             let limited = self.is_limited(state.address);
             limited.then(|| Network::of(state.address))
@@ -377,7 +377,7 @@ impl Model {
             let same = others.filter(|other| source(other) == Some(own));
             same.count() + usize::from(claims == Some(own))
         };
-        // The place of each in line, behind all whose source or state lets them go first.
+        // The position of each, behind all whose source or state lets them go first.
         let place = |state: &Conn| match state.state {
             State::Proxy | State::Version | State::KeyOrId => (0, 0, state.order),
             State::Wait => (usize::MAX - held(state), 1, state.wait_turn),
@@ -387,7 +387,7 @@ impl Model {
             .filter(|state| state.state == State::Join)
             .count();
         if newcomer_goes && 2 * joins > newcomers {
-            // Who had to wait, and so whose turn comes last, is not known here: which one goes is seen afterwards.
+            // It is unknown here which newcomer had to wait, and so whose turn comes last. Which one goes is observed afterwards.
             self.reach.made_room += 1;
             self.one_in_join_goes += 1;
             return Ok(());
@@ -404,7 +404,7 @@ impl Model {
         Ok(())
     }
 
-    /// The connection is no more.
+    /// Handles that the connection is gone.
     pub(super) fn release(&mut self, conn: &Conn) {
         if !conn.counted {
             return;
@@ -416,7 +416,7 @@ impl Model {
         }
     }
 
-    /// SPEC 10.6(d): what closing a connection for this costs its source.
+    /// Charges the source of a connection for the reason of its end (SPEC 10.6(d)).
     pub(super) fn punish(&mut self, conn: u32, why: &'static str) {
         let seconds = match why {
             "a response that is not acceptable" => 5,
@@ -446,7 +446,7 @@ impl Model {
         }
     }
 
-    /// SPEC 10.6(d): whether a session may begin at `conn`, as far as penalties go.
+    /// Checks whether a session may begin at `conn`, given the penalties (SPEC 10.6(d)).
     pub(super) fn admit_newcomer(&mut self, conn: u32) -> Result<(), &'static str> {
         let limits = &self.limits.admission;
         let Some(state) = self.conns.get(&conn).filter(|state| state.counted) else {
@@ -473,7 +473,7 @@ impl Model {
         Ok(())
     }
 
-    /// SPEC 9.7(a): of the networks that the session counts for while it is away, the narrowest of which more are away than may be.
+    /// Returns the narrowest network that exceeds its limit of sessions away, among those that the session counts for (SPEC 9.7(a)).
     pub(super) fn full_source(&self, counts_for: &[Network]) -> Option<Network> {
         let limits = &self.limits.admission;
         if limits.enforce_sources != Enforce::On {
@@ -487,7 +487,7 @@ impl Model {
         counts_for.iter().find(is_over).copied()
     }
 
-    /// The sources that a session away from `address` counts for, the narrowest first.
+    /// Returns the sources that a session away from `address` counts for, the narrowest first.
     pub(super) fn counts_for(&self, address: IpAddr) -> Vec<Network> {
         if self.is_limited(address) {
             Network::all(address)

@@ -1,4 +1,4 @@
-//! Bytes of a client, frame by frame, through the table of SPEC 8.2.
+//! A client's bytes, frame by frame, through the table of SPEC 8.2.
 
 use std::collections::VecDeque;
 
@@ -12,11 +12,11 @@ use super::{
 };
 use crate::codec::{Frames, Hello};
 
-/// Ids that the model makes up for sessions whose id it has not seen yet; the edge's shard is 0, so it makes none.
+/// Ids that the model invents for sessions whose id it has not seen yet. The edge's shard is 0, so it assigns none of them.
 pub(super) const PROVISIONAL: u64 = 0xff << 56;
 
 impl Model {
-    /// Takes whole frames of `conn` for as long as its state looks at them.
+    /// Takes whole frames of `conn` as long as its state reads them.
     pub(super) fn parse(&mut self, conn: u32) {
         let mut frames_taken = 0;
         loop {
@@ -52,7 +52,7 @@ impl Model {
                 }
             }
         }
-        // SPEC 8.2(c), but not where frames are held: in WAIT they may be what an honest client sent behind its Ping.
+        // SPEC 8.2(c), except where frames are held: in WAIT they may be what a correct client sent behind its Ping.
         let holds = |state: &&Conn| matches!(state.state, State::Join | State::Delay | State::Wait);
         let full =
             |state: &&Conn| state.is_half_open() && state.taken >= HANDSHAKE_BYTES && !holds(state);
@@ -66,7 +66,7 @@ impl Model {
         self.note_read(conn, frames_taken);
     }
 
-    /// SPEC 11(c): when the time of the frame that is now unfinished began.
+    /// Records when the time of the unfinished frame began (SPEC 11(c)).
     fn note_frame_begun(&mut self, conn: u32, took_a_frame: bool) {
         let Moment { at: now, order } = self.wait();
         let Some(sid) = self
@@ -77,7 +77,7 @@ impl Model {
         else {
             return;
         };
-        // A full link queue may keep an edge from reading anybody.
+        // If the link queue is full, an edge may read from no client.
         let unsure = self.is_uncertain(sid) || !self.surely_fits(1);
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
@@ -129,7 +129,7 @@ impl Model {
                 let Some(state) = self.conns.get_mut(&conn) else {
                     return;
                 };
-                // Whether it waits, or is refused, is seen afterwards.
+                // Whether it waits or is refused is observed afterwards.
                 state.state = State::Join;
                 if !self.newcomers_may_wait() && !may_refuse {
                     self.begin_session(conn);
@@ -155,7 +155,7 @@ impl Model {
         }
     }
 
-    /// SPEC 10.6(f): a session that has ended, and whose line still waits, may count.
+    /// Returns whether the maximum of sessions may be reached: an ended session whose line still waits may count (SPEC 10.6(f)).
     pub(super) fn sessions_may_be_full(&self) -> bool {
         let ended = |(id, items): &(&u64, &VecDeque<Item>)| {
             !self.sessions.contains_key(id) && !items.is_empty()
@@ -164,7 +164,7 @@ impl Model {
         self.sessions.len() + lines >= self.limits.max_sessions
     }
 
-    /// SPEC 10.6(g). Until when newcomers wait after the last resume depends on how many there were.
+    /// Returns whether newcomers may wait (SPEC 10.6(g)). Until when they wait after the last resume depends on the number of resumes.
     fn newcomers_may_wait(&mut self) -> bool {
         let now = self.now;
         self.resumed_at.retain(|at| at + STORM_MEMORY > now);
@@ -185,7 +185,7 @@ impl Model {
         self.link.may_announce(sid);
     }
 
-    /// The reply delay of `conn` is over.
+    /// Handles that the reply delay of `conn` is over.
     pub(super) fn challenge(&mut self, conn: u32) {
         self.dirty.insert(conn);
         let since = self.wait();
@@ -203,7 +203,7 @@ impl Model {
         self.parse(conn);
     }
 
-    /// The world says: the holder of the session's keys cannot open the challenge of `conn`.
+    /// Records that the holder of the session's keys cannot open the challenge of `conn`.
     pub fn note_decoy(&mut self, now: u64, conn: u32) {
         self.now = now;
         let genuine = |state: &&Conn| state.genuine;
@@ -213,7 +213,7 @@ impl Model {
         }
     }
 
-    /// SPEC 5.3, and what an acceptable response leads to.
+    /// Handles a response (SPEC 5.3), and what an acceptable one leads to.
     fn response(&mut self, conn: u32, response: &[u8]) {
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
@@ -241,7 +241,7 @@ impl Model {
             .is_some_and(|session| session.conn.is_some() || self.now < session.deadline)
     }
 
-    /// The wait of a takeover is over (entry m).
+    /// Handles that the wait of a takeover is over (entry m).
     pub(super) fn waited(&mut self, conn: u32) {
         self.dirty.insert(conn);
         let Some(state) = self.conns.get_mut(&conn) else {
@@ -257,10 +257,10 @@ impl Model {
         }
     }
 
-    /// Entry d: resume, or wait (9.3(e)).
+    /// Resumes, or waits (entry d, 9.3(e)).
     fn take_over(&mut self, conn: u32, sid: u64) {
         let (now, most) = (self.now, self.limits.queue_bytes);
-        // The edge may let it wait for the session's line; whether it does is seen afterwards.
+        // The edge may make it wait for the session's line. Whether it does is observed afterwards.
         let line = self.line_bytes(sid) > most;
         let has_place = self.has_place(true);
         let Some(session) = self.sessions.get_mut(&sid) else {
@@ -286,7 +286,7 @@ impl Model {
         }
     }
 
-    /// SPEC 4.3(f), 9.2 and 9.3 in one step.
+    /// Resumes a session: SPEC 4.3(f), 9.2 and 9.3 in one step.
     pub(super) fn resume(&mut self, conn: u32, sid: u64) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(&sid) else {
@@ -326,7 +326,7 @@ impl Model {
         self.dirty.insert(conn);
     }
 
-    /// SPEC 10.6(g): a session counts once in a minute; when exactly it does again is left open by a second.
+    /// Counts a resume (SPEC 10.6(g)). A session counts once a minute; SPEC leaves a second open as to when it counts again.
     fn count_resume(&mut self, sid: Option<u64>) {
         let now = self.now;
         let Some(session) = sid.and_then(|sid| self.sessions.get_mut(&sid)) else {
@@ -338,7 +338,7 @@ impl Model {
         }
     }
 
-    /// SPEC 4.3(g).
+    /// Handles the client's Ping after a resume (SPEC 4.3(g)).
     fn closing_ping(&mut self, conn: u32) {
         let since = self.wait();
         let Some(state) = self.conns.get_mut(&conn) else {
@@ -364,14 +364,14 @@ impl Model {
         }
     }
 
-    /// A frame above the bound on an established connection (row "length above limit", entry g).
+    /// Handles a frame above the limit on an established connection (row "length above limit", entry g).
     fn too_long(&mut self, conn: u32) {
         self.reach.data_violation += 1;
-        // While anybody waits for the link, this client may be in line as well, and is looked at when its turn comes.
+        // While anybody waits for the link, this client may be in line as well, and is checked when its turn comes.
         if self.uncertain > 0 {
             if let Some(state) = self.conns.get_mut(&conn) {
                 state.hidden_violation = true;
-                // Its times stand still while it waits.
+                // Its timers do not run while it waits.
                 state.idle = None;
             }
             return;
@@ -379,7 +379,7 @@ impl Model {
         self.close_and_detach(conn, "a frame above the bound");
     }
 
-    /// Entry g: close, and the session goes away.
+    /// Closes the connection, and the session goes away (entry g).
     pub(super) fn close_and_detach(&mut self, conn: u32, why: &'static str) {
         let sid = self.conns.get(&conn).and_then(|state| state.sid);
         self.close(conn, why, self.manner(conn));
@@ -388,7 +388,7 @@ impl Model {
         }
     }
 
-    /// How a connection ends that is not refused (SPEC 4.5(d)).
+    /// Returns how a connection ends that is not refused (SPEC 4.5(d)).
     pub(super) fn manner(&self, conn: u32) -> Manner {
         match self.conns.get(&conn) {
             Some(state) if state.owes_ping() => Manner::Abrupt,
@@ -396,7 +396,7 @@ impl Model {
         }
     }
 
-    /// Entry X, or g where a session is attached already.
+    /// Gives up a connection: entry X, or g if a session is already attached.
     pub(super) fn give_up(&mut self, conn: u32, why: &'static str) {
         if self
             .conns
@@ -409,13 +409,13 @@ impl Model {
         }
     }
 
-    /// Entry X: close without a word; no session is touched.
+    /// Closes a connection without output, and touches no session (entry X).
     pub(super) fn refuse(&mut self, conn: u32, why: &'static str) {
         self.reach.handshake_violation += 1;
         self.close(conn, why, Manner::Orderly);
     }
 
-    /// The connection must be closed in this step.
+    /// Requires the connection to be closed in this step.
     pub(super) fn close(&mut self, conn: u32, why: &'static str, manner: Manner) {
         self.dirty.insert(conn);
         if self
