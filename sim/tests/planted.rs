@@ -159,7 +159,7 @@ const WITHOUT_A_BUG: &[(&str, &str)] = &[
     ),
     (
         "S3",
-        "the ids are a permutation, tested by itself (core/src/edge/ids.rs)",
+        "the ids are a permutation, tested by itself (core/src/edge/sessions/ids.rs)",
     ),
     (
         "S5",

@@ -3,60 +3,30 @@
 //! [`Edge`] is a pure state machine. It owns no socket, clock, thread or source of randomness: the adapter tells it what happened, with the
 //! time, and asks what to do.
 //!
-//! | file | contents |
+//! Its parts own their data, and know nothing of the edge. What concerns several of them is in `lifecycle/`.
+//!
+//! | part | what it is |
 //! | --- | --- |
-//! | `mod.rs` | the machine's interface to its adapter |
-//! | `conn.rs`, `session.rs`, `link.rs` | the three things that have a state |
-//! | `conns.rs`, `state.rs`, `wait.rs` | the table of connections, their state transitions, and what they wait for |
-//! | `admission.rs`, `sources.rs`, `claimants.rs`, `limits.rs` | admission |
-//! | `handshake.rs`, `resume.rs`, `handover.rs` | from an accepted connection to a session, perhaps at another shard |
-//! | `account.rs`, `by_size.rs`, `memory.rs` | the memory account, and what makes room when memory is short |
-//! | `line.rs`, `uplink.rs` | clients → backend, waiting for room |
-//! | `downlink.rs` | backend → clients |
-//! | `ending.rs` | how connections and sessions end |
-//! | `joins.rs` | the turns of newcomers while many clients come back |
-//! | `absent.rs` | sessions that are away, and which of them makes room |
-//! | `timeouts.rs` | deadlines |
-//! | `trunk.rs` | one link to the backend for several shards |
-//! | `proxy/` | PROXY headers in front of connections |
-//! | `table/` | data structures that depend on nothing of the edge |
-//! | `reconfigure.rs` | a change of configuration while it runs |
-//! | `audit.rs`, `noticeable.rs` | for tests: whether all counts agree, and what others can observe of a session |
+//! | `mod.rs` | the machine's fields, and its face towards its adapter |
+//! | `config.rs`, `counters.rs` | its configuration, and what it counts |
+//! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
+//! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
+//! | `door/` | admission: sources, rates, headers of proxies |
+//! | `memory/`, `shares.rs` | the account of what waits, and the bounds that shards share |
+//! | `uplink/` | the line for room on the link, the link, and the trunk of several shards |
+//! | `table/` | data structures that know nothing of the edge |
+//! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
 
-mod absent;
-mod account;
-mod admission;
-mod audit;
-mod by_size;
-mod claimants;
 mod config;
-mod conn;
 mod conns;
 mod counters;
-mod downlink;
-mod ending;
-mod handover;
-mod handshake;
-mod ids;
-mod joins;
-mod limits;
-mod line;
-mod link;
-mod linked;
+mod door;
+mod lifecycle;
 mod memory;
-mod noticeable;
-pub mod proxy;
-mod reconfigure;
-mod resume;
-mod session;
+mod sessions;
 mod shares;
-mod sources;
-mod state;
 mod table;
-mod timeouts;
-pub mod trunk;
 mod uplink;
-mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -69,32 +39,34 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 use crate::time::Time;
-use link::Link;
+use uplink::link::Link;
 
 pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
     SourceLimits,
 };
-pub use conn::{CloseKind, Closed, ConnKey};
+pub use conns::conn::{CloseKind, Closed, ConnKey};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
-pub use handover::Handover;
-pub use link::HasLink;
-pub use resume::RESUME_REPLY_DELAY;
-pub use timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
+pub use door::proxy;
+pub use lifecycle::handover::Handover;
+pub use lifecycle::resume::RESUME_REPLY_DELAY;
+pub use lifecycle::timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
+pub use uplink::link::HasLink;
+pub use uplink::trunk;
 
-use account::Account;
-use conn::Conn;
 use conns::Conns;
-use downlink::Spare;
-use ids::ClientIds;
-use limits::{Bucket, Storm};
-use line::Line;
-use session::{Place, Sessions};
+use conns::conn::Conn;
+use conns::state::{State, Step};
+use conns::wait::Wait;
+use door::limits::{Bucket, Storm};
+use door::sources::SharedSources;
+use lifecycle::downlink::Spare;
+use memory::account::Account;
+use sessions::ids::ClientIds;
+use sessions::{Place, Sessions};
 pub(crate) use shares::TrunkShare;
 use shares::{Bound, Shares};
-use sources::SharedSources;
-use state::{State, Step};
-use wait::Wait;
+use uplink::line::Line;
 
 /// The maximum number of bytes that an established client hands over at a time, for fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::time::Time;
 
 use super::config::{EdgeConfig, LimitsConfig};
-use super::limits::Bucket;
+use super::door::limits::Bucket;
 
 /// A resource with a bound for all shards together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

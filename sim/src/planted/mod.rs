@@ -19,7 +19,7 @@
 //!    why = "The backend does not hear that a session has ended."
 //!
 //!    [[bug.change]]
-//!    file = "core/src/edge/ending.rs"
+//!    file = "core/src/edge/lifecycle/ending.rs"
 //!    find = "self.tell_backend(session, Flag::Failure, reason.text().as_bytes());"
 //!    replace = """
 //!    if !planted!(EndNotTold) {

@@ -1,7 +1,7 @@
 //! A claim of a session at another shard goes there with its connection (SPEC 9.9(c)), and sources are counted once (9.9(g)).
 
 use super::*;
-use crate::edge::account::Pressure;
+use crate::edge::memory::account::Pressure;
 
 const SHARDS: u8 = 2;
 

@@ -1,7 +1,7 @@
 //! The memory that the machine holds, and its reaction to pressure.
 
 use super::*;
-use crate::edge::account::Pressure;
+use crate::edge::memory::account::Pressure;
 
 const MAX: usize = 1 << 20;
 
@@ -218,8 +218,8 @@ fn a_packet_that_waits_in_line_when_its_client_goes_counts_as_exchanged() {
 
 #[test]
 fn an_idle_client_is_small() {
-    let conn = size_of::<crate::edge::conn::Conn>();
-    let session = size_of::<crate::edge::session::Session>();
+    let conn = size_of::<crate::edge::conns::conn::Conn>();
+    let session = size_of::<crate::edge::sessions::Session>();
     assert!(conn <= 168 && session <= 208, "{conn} and {session} bytes");
 }
 

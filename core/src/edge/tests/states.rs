@@ -4,7 +4,7 @@
 //! rewrites it, and the diff is reviewed.
 
 use super::*;
-use crate::edge::session::Place;
+use crate::edge::sessions::Place;
 use crate::link::tagged::Flag;
 
 /// A world with one connection in the state named, which concerns the session of `member`.

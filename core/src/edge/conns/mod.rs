@@ -1,0 +1,461 @@
+//! The table of connections: what each waits for, which makes room, and which have something for the adapter.
+
+pub(crate) mod claimants;
+pub(crate) mod conn;
+pub(crate) mod joins;
+pub(crate) mod state;
+pub(crate) mod wait;
+
+use core::mem;
+use std::collections::VecDeque;
+
+use crate::edge::table::list::{Linked, Links, Lists};
+use crate::edge::table::slab::{Slab, room_to_keep};
+use crate::keys::PublicKey;
+use crate::time::Time;
+
+use crate::edge::conns::claimants::Claimants;
+use crate::edge::conns::conn::{CloseKind, Conn, ConnKey};
+use crate::edge::conns::joins::Joins;
+use crate::edge::conns::state::{Crowd, Joining, Stage, State, Step};
+use crate::edge::conns::wait::{Slot, Wait, Waits};
+use crate::edge::memory::account::Account;
+use crate::edge::table::by_size::{BySize, Holds};
+
+/// A key from the adapter may be of a connection that is gone; an index that the edge keeps may not.
+const LIVE: &str = "an index that the edge keeps means a connection that is in the table";
+
+/// All connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Conns {
+    slab: Slab<Conn>,
+    waits: Waits,
+    by_size: BySize<Conn>,
+    /// Connections that have changed. Each is listed at most once.
+    ready: VecDeque<ConnKey>,
+    /// Connections that have not said what they want, in order of arrival.
+    strangers: Lists<Conn, Arrival, 1>,
+    /// Half-open connections that have claimed a session.
+    claimants: Claimants,
+    /// Newcomers that wait for their turn.
+    joins: Joins,
+    /// The number of half-open connections.
+    half_open: usize,
+    /// The number of connections in [`State::Closed`], which exist only until the adapter has closed them.
+    closed: usize,
+}
+
+/// The links of [`Conns::strangers`].
+#[derive(Clone, Debug)]
+struct Arrival;
+
+impl Linked<Conn> for Arrival {
+    fn links(conn: &mut Conn) -> &mut Links {
+        conn.arrival()
+    }
+}
+
+/// The one list of [`Conns::strangers`].
+const STRANGERS: u8 = 0;
+
+impl Conns {
+    pub(crate) fn new() -> Self {
+        Conns {
+            slab: Slab::default(),
+            waits: Waits::new(),
+            by_size: BySize::new(),
+            ready: VecDeque::new(),
+            strangers: Lists::new(),
+            claimants: Claimants::default(),
+            joins: Joins::default(),
+            half_open: 0,
+            closed: 0,
+        }
+    }
+
+    // ---- the table
+
+    /// Returns the number of connections.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Returns the number of half-open connections.
+    pub(crate) fn half_open(&self) -> usize {
+        self.half_open
+    }
+
+    /// Returns the number of connections that are established, or drain after a kick.
+    pub(crate) fn established(&self) -> usize {
+        self.slab.len() - self.half_open - self.closed
+    }
+
+    /// Returns the connection of a key from the adapter, unless it is gone.
+    #[inline]
+    pub(crate) fn find(&self, key: ConnKey) -> Option<&Conn> {
+        self.slab.find(key.0)
+    }
+
+    /// Returns the connection at an index that the edge keeps.
+    ///
+    /// # Panics
+    /// When there is none: the owner of the index was not told that its connection is gone.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn live(&self, index: u32) -> &Conn {
+        self.slab.at(index).expect(LIVE)
+    }
+
+    /// Like [`live`](Self::live).
+    #[inline]
+    #[track_caller]
+    pub(crate) fn live_mut(&mut self, index: u32) -> &mut Conn {
+        self.slab.at_mut(index).expect(LIVE)
+    }
+
+    /// Returns the key of the connection at an index that the edge keeps.
+    #[track_caller]
+    pub(crate) fn key(&self, index: u32) -> ConnKey {
+        ConnKey(self.slab.key_at(index).expect(LIVE))
+    }
+
+    /// Returns the first index in use from `index` on: one step of a walk during which connections may change.
+    pub(crate) fn next_from(&self, index: u32) -> Option<u32> {
+        self.slab.next_from(index)
+    }
+
+    /// Adds a half-open connection. Returns `None` when there is no index left.
+    pub(crate) fn insert(&mut self, conn: Conn) -> Option<ConnKey> {
+        let key = self.slab.insert(conn)?;
+        self.half_open += 1;
+        self.join_crowd(key.index);
+        Some(ConnKey(key))
+    }
+
+    /// Removes the connection. Its key is dead, and no index may refer to it any more.
+    pub(crate) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
+        let conn = self.live(index);
+        if let State::Handshake(Step::Join(joining)) = conn.state() {
+            self.joins.leave(joining.source, joining.turn, false);
+        }
+        let stage = self.live(index).state().stage();
+        if stage.is_half_open() {
+            self.half_open -= 1;
+        }
+        if stage == Stage::Closed {
+            self.closed -= 1;
+        }
+        self.leave_crowd(index, stage.crowd());
+        self.disarm_all(index);
+        self.by_size.remove(&mut self.slab, index);
+        let mut conn = self.slab.remove(index).expect(LIVE);
+        account.subtract(conn.holding().replace(0));
+        conn
+    }
+
+    // ---- states
+
+    /// Changes the state of the connection at `index`. This is the only place in which a state changes, together with its counts and
+    /// timers.
+    ///
+    /// # Panics
+    /// When SPEC 8.2 has no transition from its state to `state`.
+    #[track_caller]
+    pub(crate) fn enter(&mut self, index: u32, state: State, now: Time) {
+        self.enter_from(index, now, |_| state);
+    }
+
+    /// Like [`enter`](Self::enter), with a state derived from the previous one.
+    #[track_caller]
+    pub(crate) fn enter_from(&mut self, index: u32, now: Time, make: impl FnOnce(State) -> State) {
+        let conn = self.live_mut(index);
+        let before = conn.state().stage();
+        let taken = mem::replace(&mut conn.state, State::Closed(CloseKind::Abort));
+        if let State::Handshake(Step::Join(joining)) = &taken {
+            self.joins.leave(joining.source, joining.turn, false);
+        }
+        let state = make(taken);
+        let after = state.stage();
+        assert!(
+            before.may_become(after),
+            "SPEC 8.2 has no way from {} to {}",
+            before.name(),
+            after.name()
+        );
+        self.live_mut(index).state = state;
+        if before.crowd() != after.crowd() {
+            self.leave_crowd(index, before.crowd());
+            self.join_crowd(index);
+        } else if after.crowd() == Crowd::Claimants {
+            self.set_waits(index, after == Stage::Wait);
+        }
+        if before.is_half_open() && !after.is_half_open() {
+            self.half_open -= 1;
+        }
+        if after == Stage::Closed {
+            self.closed += 1;
+        }
+        match after {
+            Stage::Draining | Stage::Closed => self.disarm_all(index),
+            Stage::Established => {
+                self.disarm(Slot::Read, index);
+                self.disarm(Slot::Step, index);
+            }
+            _ if before.wait().is_some() => self.disarm(Slot::Step, index),
+            _ => {}
+        }
+        if let Some(wait) = after.wait() {
+            self.arm(wait, index, now);
+        }
+    }
+
+    // ---- what they wait for
+
+    /// Arms a wait of the connection at `index` from `now` on, replacing any other of the same timer.
+    #[inline]
+    pub(crate) fn arm(&mut self, wait: Wait, index: u32, now: Time) {
+        self.waits.arm(&mut self.slab, wait, index, now);
+    }
+
+    /// Disarms a timer of the connection at `index`.
+    #[inline]
+    pub(crate) fn disarm(&mut self, slot: Slot, index: u32) {
+        self.waits.disarm(&mut self.slab, slot, index);
+    }
+
+    /// Disarms all timers of the connection at `index`.
+    pub(crate) fn disarm_all(&mut self, index: u32) {
+        for slot in [Slot::Step, Slot::Read, Slot::Write] {
+            self.disarm(slot, index);
+        }
+    }
+
+    /// Returns the connection that has waited for this for longest, and since when.
+    #[inline]
+    pub(crate) fn first(&self, wait: Wait) -> Option<(u32, Time)> {
+        self.waits.first(wait)
+    }
+
+    /// Returns the number of connections that wait for this.
+    pub(crate) fn waiting_for(&self, wait: Wait) -> usize {
+        self.waits.len(wait)
+    }
+
+    // ---- who makes room
+
+    /// Returns the number of half-open connections that have claimed nothing.
+    pub(crate) fn newcomers(&self) -> usize {
+        self.strangers.len(STRANGERS) + self.waits.len(Wait::Join)
+    }
+
+    /// Returns the newcomer that has not said what it wants for longest: one that is silent on purpose becomes the oldest.
+    pub(crate) fn oldest_stranger(&self) -> Option<u32> {
+        self.strangers.first(STRANGERS)
+    }
+
+    /// Returns the half-open connections that have claimed a session.
+    pub(crate) fn claimants(&self) -> &Claimants {
+        &self.claimants
+    }
+
+    /// Returns the newcomers that wait for their turn.
+    pub(crate) fn joins(&self) -> &Joins {
+        &self.joins
+    }
+
+    /// Makes the newcomer at `index` of `source` wait for its turn to begin a session with this key. Returns its state.
+    pub(crate) fn joining(&mut self, index: u32, source: u32, key: PublicKey) -> State {
+        let turn = self.joins.enter(source, index);
+        State::Handshake(Step::Join(Box::new(Joining { key, source, turn })))
+    }
+
+    /// Ends the wait of the newcomer whose turn it is, and returns its index and key. It must leave [`Step::Join`] at once.
+    pub(crate) fn next_join(&mut self) -> Option<(u32, PublicKey)> {
+        let index = self.joins.first()?;
+        let State::Handshake(Step::Join(joining)) = self.slab.at(index).expect(LIVE).state() else {
+            unreachable!("only who is in JOIN has a turn")
+        };
+        self.joins.leave(joining.source, joining.turn, true);
+        Some((index, joining.key))
+    }
+
+    /// Adds the connection at `index` to the counts of its state.
+    fn join_crowd(&mut self, index: u32) {
+        let conn = self.slab.at_mut(index).expect(LIVE);
+        match conn.state() {
+            State::Handshake(Step::Delay(claim)) => {
+                let source = claim.source;
+                *conn.ticket() = Some(self.claimants.join(index, source));
+            }
+            state if state.stage().crowd() == Crowd::Strangers => {
+                self.strangers.push_back(&mut self.slab, index, STRANGERS);
+            }
+            // A joining newcomer got its turn with its state.
+            _ => {}
+        }
+    }
+
+    /// Removes the connection at `index` from the counts of a state that it was in.
+    fn leave_crowd(&mut self, index: u32, crowd: Crowd) {
+        match crowd {
+            Crowd::Strangers => self.strangers.remove(&mut self.slab, index),
+            Crowd::Claimants => {
+                let ticket = self.live_mut(index).ticket().take();
+                self.claimants
+                    .leave(ticket.expect("a claimant has a ticket"));
+            }
+            Crowd::Joining | Crowd::Nobody => {}
+        }
+    }
+
+    /// Records whether the claimant at `index` waits for its takeover.
+    fn set_waits(&mut self, index: u32, waits: bool) {
+        let ticket = self.slab.at_mut(index).expect(LIVE).ticket();
+        *ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
+    }
+
+    // ---- what they hold
+
+    /// Updates the account after a change of what the connection at `index` holds.
+    #[inline]
+    pub(crate) fn recount(&mut self, index: u32, account: &mut Account) {
+        let conn = self.live_mut(index);
+        let after = conn.held_bytes();
+        let before = conn.holding().replace(after);
+        if before != after {
+            self.resized(index, before, after, account);
+        }
+    }
+
+    /// A separate function, as few reads end within a frame.
+    #[inline(never)]
+    fn resized(&mut self, index: u32, before: usize, after: usize, account: &mut Account) {
+        account.replace(before, after);
+        self.by_size.update(&mut self.slab, index, before, after);
+    }
+
+    /// Returns the class and the index of a connection that holds most, within a factor of two.
+    pub(crate) fn largest(&self) -> Option<(u8, u32)> {
+        self.by_size.largest()
+    }
+
+    // ---- who has something for the adapter
+
+    /// Lists the client at `index` for writing. If `timed`, it must take something before its write deadline.
+    #[inline]
+    pub(crate) fn offer(&mut self, index: u32, timed: bool, now: Time) {
+        let conn = self.live(index);
+        let is_known = conn.ready && (conn.waits_for(Wait::Write) || !timed);
+        if conn.is_established() && !is_known {
+            self.offer_first(index, timed, now);
+        }
+    }
+
+    /// A separate function, as few packets are the first that their client must take.
+    #[inline(never)]
+    fn offer_first(&mut self, index: u32, timed: bool, now: Time) {
+        self.mark_ready(index);
+        if timed && !self.live(index).waits_for(Wait::Write) {
+            self.arm(Wait::Write, index, now);
+        }
+    }
+
+    /// Returns whether anything changed that the adapter was not told.
+    #[inline]
+    pub(crate) fn is_any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Marks the connection at `index` as changed.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn mark_ready(&mut self, index: u32) {
+        let (key, conn) = self.slab.entry_mut(index).expect(LIVE);
+        if !conn.ready {
+            conn.ready = true;
+            self.ready.push_back(ConnKey(key));
+        }
+    }
+
+    /// Returns the next connection that has changed.
+    #[inline]
+    pub(crate) fn pop_ready(&mut self) -> Option<ConnKey> {
+        while let Some(key) = self.ready.pop_front() {
+            if let Some(conn) = self.slab.find_mut(key.0) {
+                conn.ready = false;
+                return Some(key);
+            }
+        }
+        if let Some(keep) = room_to_keep(0, self.ready.capacity()) {
+            self.ready.shrink_to(keep);
+        }
+        None
+    }
+
+    // ---- for checks
+
+    /// Panics if its lists and counts are inconsistent.
+    pub(crate) fn audit(&self) {
+        let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
+        let in_crowd = |crowd| those(&|conn| conn.state().stage().crowd() == crowd);
+        assert_eq!(self.half_open, those(&Conn::is_half_open), "half open");
+        let strangers = self.strangers.len(STRANGERS);
+        assert_eq!(strangers, in_crowd(Crowd::Strangers), "strangers");
+        assert_eq!(
+            self.claimants.len(),
+            in_crowd(Crowd::Claimants),
+            "claimants"
+        );
+        assert_eq!(
+            self.joins.len(),
+            in_crowd(Crowd::Joining),
+            "newcomers that wait"
+        );
+        for wait in Wait::ALL {
+            let waiting = those(&|conn| conn.waits_for(wait));
+            assert_eq!(
+                self.waits.len(wait),
+                waiting,
+                "those that wait for {wait:?}"
+            );
+        }
+        for (index, conn) in self.iter() {
+            if let Some(wait) = conn.state().stage().wait() {
+                assert!(
+                    conn.waits_for(wait),
+                    "connection {index} waits for {wait:?}"
+                );
+            }
+            assert_eq!(
+                conn.counted_bytes(),
+                conn.held_bytes(),
+                "bytes of connection {index}"
+            );
+        }
+        let listed = self.ready.iter().filter_map(|&key| self.find(key));
+        let listed =
+            listed.inspect(|conn| assert!(conn.ready, "what is listed as ready is marked so"));
+        assert_eq!(
+            listed.count(),
+            those(&|conn| conn.ready),
+            "ready connections"
+        );
+    }
+
+    /// Returns the connections with their indexes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
+        self.slab.iter()
+    }
+
+    /// Returns the number of places for which there is memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slab.capacity()
+    }
+
+    /// Returns the number of places of the ready list for which there is memory.
+    #[cfg(test)]
+    pub(crate) fn ready_capacity(&self) -> usize {
+        self.ready.capacity()
+    }
+}

@@ -1,0 +1,240 @@
+//! The states of a connection, under the names of SPEC 8.2, and which of them follows which.
+
+use core::net::IpAddr;
+
+use crate::edge::door::proxy::ProxyHeader;
+use crate::id::ClientId;
+use crate::keys::PublicKey;
+use crate::queue::FrameQueue;
+
+use crate::edge::conns::conn::CloseKind;
+use crate::edge::conns::joins::Turn;
+use crate::edge::conns::wait::Wait;
+
+/// The states of a connection (SPEC 8.2).
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// Half open: not the client of a session yet, or not known to be it.
+    Handshake(Step),
+    /// The one connection of the session at this index.
+    Established { session: u32 },
+    /// Its session was kicked: what was queued is written, then it closes.
+    Draining(Box<FrameQueue>),
+    /// The adapter is to close it; nothing is read or written any more.
+    Closed(CloseKind),
+}
+
+/// What a half-open connection waits for.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// The header of the proxy before the client.
+    Proxy(Box<ProxyHeader>),
+    /// The client's ProtocolVersion.
+    Version,
+    /// The client's PubKey (a new session) or ClientId (a claim).
+    KeyOrId,
+    /// Its turn to begin a session while very many clients come back. Nothing is read.
+    Join(Box<Joining>),
+    /// The adapter, to hand it to the shard that this id names. Nothing is read.
+    Elsewhere(ClientId),
+    /// The moment at which the challenge goes out. Nothing is read.
+    Delay(Box<Claim>),
+    /// The client's ChallengeResponse.
+    Response(Box<Claim>),
+    /// Its takeover: it has proven to be the client of this session, which changed hands too often lately. Nothing is read.
+    Wait(ClientId),
+    /// The client's Ping: it is the connection of the session at this index.
+    Ping { session: u32 },
+}
+
+/// A newcomer that waits for its turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Joining {
+    pub(crate) key: PublicKey,
+    /// The source among whose newcomers it waits.
+    pub(crate) source: u32,
+    pub(crate) turn: Turn,
+}
+
+/// An id that a connection says it had.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) id: ClientId,
+    /// The source among whose claimants it counts, if that is limited.
+    pub(crate) source: Option<IpAddr>,
+    /// Whether the session could be resumed when the challenge was made. False for a decoy.
+    pub(crate) genuine: bool,
+}
+
+/// Among whom a connection is counted until it is established, and with whom it competes for a place (SPEC 10.6(c)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crowd {
+    /// Those that have not said what they want.
+    Strangers,
+    /// Those that wait for their turn to begin a session.
+    Joining,
+    /// Those that say whose they are.
+    Claimants,
+    /// None of these.
+    Nobody,
+}
+
+impl Step {
+    /// Whether the connection is not read while it is in this step.
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(
+            self,
+            Step::Join(_) | Step::Elsewhere(_) | Step::Delay(_) | Step::Wait(_)
+        )
+    }
+}
+
+impl State {
+    /// Which one it is.
+    #[inline]
+    pub(crate) fn stage(&self) -> Stage {
+        match self {
+            State::Handshake(Step::Proxy(_)) => Stage::Proxy,
+            State::Handshake(Step::Version) => Stage::Version,
+            State::Handshake(Step::KeyOrId) => Stage::KeyOrId,
+            State::Handshake(Step::Join(_)) => Stage::Join,
+            State::Handshake(Step::Elsewhere(_)) => Stage::Elsewhere,
+            State::Handshake(Step::Delay(_)) => Stage::Delay,
+            State::Handshake(Step::Response(_)) => Stage::Response,
+            State::Handshake(Step::Wait(_)) => Stage::Wait,
+            State::Handshake(Step::Ping { .. }) => Stage::Ping,
+            State::Established { .. } => Stage::Established,
+            State::Draining(_) => Stage::Draining,
+            State::Closed(_) => Stage::Closed,
+        }
+    }
+
+    /// After its challenge has gone out the connection waits for the response. Any other state stays as it is.
+    pub(crate) fn challenged(self) -> State {
+        match self {
+            State::Handshake(Step::Delay(claim)) => State::Handshake(Step::Response(claim)),
+            other => other,
+        }
+    }
+}
+
+/// A [`State`] by itself, without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Proxy,
+    Version,
+    KeyOrId,
+    Join,
+    Elsewhere,
+    Delay,
+    Response,
+    Wait,
+    Ping,
+    Established,
+    Draining,
+    Closed,
+}
+
+impl Stage {
+    /// Its name in SPEC 8.2.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Stage::Proxy => "PROXY",
+            Stage::Version => "VERSION",
+            Stage::KeyOrId => "KEY-OR-ID",
+            Stage::Join => "JOIN",
+            Stage::Elsewhere => "ELSEWHERE",
+            Stage::Delay => "DELAY",
+            Stage::Response => "RESPONSE",
+            Stage::Wait => "WAIT",
+            Stage::Ping => "PING",
+            Stage::Established => "ESTABLISHED",
+            Stage::Draining => "DRAINING",
+            Stage::Closed => "CLOSED",
+        }
+    }
+
+    /// Whether SPEC 8.2 has a way from this one to `next`.
+    pub(crate) const fn may_become(self, next: Stage) -> bool {
+        use Stage::{
+            Closed, Delay, Draining, Elsewhere, Established, Join, KeyOrId, Ping, Proxy, Response,
+            Version, Wait,
+        };
+        matches!(
+            (self, next),
+            (Proxy, Version)
+                | (Version, KeyOrId)
+                | (KeyOrId, Join | Elsewhere | Delay | Established)
+                | (Join, Established)
+                | (Delay, Response)
+                | (Response | Wait, Wait | Ping)
+                | (Ping, Established)
+                | (Established, Draining)
+        ) || (!matches!(self, Closed) && matches!(next, Closed))
+    }
+
+    /// Whether a connection is neither established nor ended.
+    pub(crate) const fn is_half_open(self) -> bool {
+        !matches!(self, Stage::Established | Stage::Draining | Stage::Closed)
+    }
+
+    /// Among whom a connection is counted.
+    pub(crate) const fn crowd(self) -> Crowd {
+        match self {
+            Stage::Proxy | Stage::Version | Stage::KeyOrId => Crowd::Strangers,
+            Stage::Join => Crowd::Joining,
+            Stage::Delay | Stage::Response | Stage::Wait | Stage::Ping => Crowd::Claimants,
+            Stage::Elsewhere | Stage::Established | Stage::Draining | Stage::Closed => {
+                Crowd::Nobody
+            }
+        }
+    }
+
+    /// What the edge is to do next, in a while.
+    pub(crate) const fn wait(self) -> Option<Wait> {
+        match self {
+            Stage::Join => Some(Wait::Join),
+            Stage::Delay => Some(Wait::Reply),
+            Stage::Wait => Some(Wait::Takeover),
+            Stage::Draining => Some(Wait::Drain),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_follow_each_other_as_the_specification_draws_it() {
+        use Stage::{
+            Closed, Delay, Draining, Elsewhere, Established, Join, KeyOrId, Ping, Proxy, Response,
+            Version, Wait,
+        };
+        let drawn: [(Stage, &[Stage]); 12] = [
+            (Proxy, &[Version, Closed]),
+            (Version, &[KeyOrId, Closed]),
+            (KeyOrId, &[Join, Elsewhere, Delay, Established, Closed]),
+            (Join, &[Established, Closed]),
+            (Elsewhere, &[Closed]),
+            (Delay, &[Response, Closed]),
+            (Response, &[Wait, Ping, Closed]),
+            (Wait, &[Wait, Ping, Closed]),
+            (Ping, &[Established, Closed]),
+            (Established, &[Draining, Closed]),
+            (Draining, &[Closed]),
+            (Closed, &[]),
+        ];
+        for (stage, follow) in drawn {
+            for (next, _) in drawn {
+                let (from, to) = (stage.name(), next.name());
+                assert_eq!(
+                    stage.may_become(next),
+                    follow.contains(&next),
+                    "{from} to {to}"
+                );
+            }
+        }
+    }
+}

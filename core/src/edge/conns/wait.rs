@@ -1,0 +1,201 @@
+//! What connections wait for, and since when.
+
+use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
+use crate::edge::table::slab::Slab;
+use crate::time::Time;
+
+use crate::edge::conns::conn::Conn;
+
+/// What a connection can wait for. All waits of one kind last equally long. Waits that end at the same instant are handled in the order of
+/// this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Until its challenge is sent.
+    Reply,
+    /// Until the next check of whether it may begin a session.
+    Join,
+    /// Until the next check of whether it is within its pace again. It is not read meanwhile.
+    Pace,
+    /// Until the next attempt at its takeover.
+    Takeover,
+    /// How long it may take, once kicked, to read what was queued for it.
+    Drain,
+    /// How long its handshake may take.
+    Handshake,
+    /// How long it may take to finish a frame.
+    Frame,
+    /// How long it may be silent.
+    Idle,
+    /// How long it may take none of its output.
+    Write,
+}
+
+/// The timers of a connection. Each waits for one thing at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// What the edge does with it next.
+    Step,
+    /// What it must send.
+    Read,
+    /// What it must take.
+    Write,
+}
+
+impl Wait {
+    /// All of them, in order.
+    pub(crate) const ALL: [Wait; 9] = [
+        Wait::Reply,
+        Wait::Join,
+        Wait::Pace,
+        Wait::Takeover,
+        Wait::Drain,
+        Wait::Handshake,
+        Wait::Frame,
+        Wait::Idle,
+        Wait::Write,
+    ];
+
+    /// Returns the timer, and the kind that it runs as.
+    #[inline]
+    const fn timer(self) -> (Slot, u8) {
+        match self {
+            Wait::Reply => (Slot::Step, 0),
+            Wait::Join => (Slot::Step, 1),
+            Wait::Pace => (Slot::Step, 2),
+            Wait::Takeover => (Slot::Step, 3),
+            Wait::Drain => (Slot::Step, 4),
+            Wait::Handshake => (Slot::Read, 0),
+            Wait::Frame => (Slot::Read, 1),
+            Wait::Idle => (Slot::Read, 2),
+            Wait::Write => (Slot::Write, 0),
+        }
+    }
+}
+
+/// The timers within a connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timers {
+    step: Timer,
+    read: Timer,
+    write: Timer,
+}
+
+impl Timers {
+    /// Returns whether it waits for this.
+    #[inline]
+    pub(crate) fn is_armed(&self, wait: Wait) -> bool {
+        let (slot, kind) = wait.timer();
+        self.timer(slot).is(kind)
+    }
+
+    /// Returns whether it waits for anything with this timer.
+    #[inline]
+    pub(crate) fn is_any_armed(&self, slot: Slot) -> bool {
+        self.timer(slot).is_armed()
+    }
+
+    /// Returns what each timer runs as, and since when.
+    pub(crate) fn running(&self) -> [Option<(u8, Time)>; 3] {
+        [&self.read, &self.write, &self.step]
+            .map(|timer| timer.kind().map(|kind| (kind, timer.since())))
+    }
+
+    #[inline]
+    fn timer(&self, slot: Slot) -> &Timer {
+        match slot {
+            Slot::Step => &self.step,
+            Slot::Read => &self.read,
+            Slot::Write => &self.write,
+        }
+    }
+}
+
+/// [`Timers::step`].
+#[derive(Clone, Debug)]
+struct StepTimer;
+
+impl Timed<Conn> for StepTimer {
+    #[inline]
+    fn timer(conn: &mut Conn) -> &mut Timer {
+        &mut conn.timers.step
+    }
+}
+
+/// [`Timers::read`].
+#[derive(Clone, Debug)]
+struct ReadTimer;
+
+impl Timed<Conn> for ReadTimer {
+    #[inline]
+    fn timer(conn: &mut Conn) -> &mut Timer {
+        &mut conn.timers.read
+    }
+}
+
+/// [`Timers::write`].
+#[derive(Clone, Debug)]
+struct WriteTimer;
+
+impl Timed<Conn> for WriteTimer {
+    #[inline]
+    fn timer(conn: &mut Conn) -> &mut Timer {
+        &mut conn.timers.write
+    }
+}
+
+/// All waiting connections, by what they wait for and by how long they have waited.
+#[derive(Clone, Debug)]
+pub(crate) struct Waits {
+    steps: Deadlines<Conn, StepTimer, 5>,
+    reads: Deadlines<Conn, ReadTimer, 3>,
+    writes: Deadlines<Conn, WriteTimer, 1>,
+}
+
+impl Waits {
+    pub(crate) fn new() -> Self {
+        Waits {
+            steps: Deadlines::new(),
+            reads: Deadlines::new(),
+            writes: Deadlines::new(),
+        }
+    }
+
+    /// Arms a wait of the connection at `index` from `now` on, replacing any other of the same timer.
+    #[inline]
+    pub(crate) fn arm(&mut self, slab: &mut Slab<Conn>, wait: Wait, index: u32, now: Time) {
+        match wait.timer() {
+            (Slot::Step, kind) => self.steps.arm(slab, index, kind, now),
+            (Slot::Read, kind) => self.reads.arm(slab, index, kind, now),
+            (Slot::Write, kind) => self.writes.arm(slab, index, kind, now),
+        }
+    }
+
+    /// Disarms a timer of the connection at `index`.
+    #[inline]
+    pub(crate) fn disarm(&mut self, slab: &mut Slab<Conn>, slot: Slot, index: u32) {
+        match slot {
+            Slot::Step => self.steps.disarm(slab, index),
+            Slot::Read => self.reads.disarm(slab, index),
+            Slot::Write => self.writes.disarm(slab, index),
+        }
+    }
+
+    /// Returns the connection that has waited for this for longest, and since when.
+    #[inline]
+    pub(crate) fn first(&self, wait: Wait) -> Option<(u32, Time)> {
+        match wait.timer() {
+            (Slot::Step, kind) => self.steps.first(kind),
+            (Slot::Read, kind) => self.reads.first(kind),
+            (Slot::Write, kind) => self.writes.first(kind),
+        }
+    }
+
+    /// Returns the number of connections that wait for this.
+    pub(crate) fn len(&self, wait: Wait) -> usize {
+        match wait.timer() {
+            (Slot::Step, kind) => self.steps.len(kind),
+            (Slot::Read, kind) => self.reads.len(kind),
+            (Slot::Write, kind) => self.writes.len(kind),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Admission, with the cheapest check first (SPEC 10.6). All of it costs a table lookup and logs nothing.
+
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::edge::door::proxy::ProxySource;
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::config::Enforce;
+use crate::edge::conns::conn::{CloseKind, Conn, ConnKey};
+use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::wait::Wait;
+use crate::edge::counters::{CloseReason, Rejected};
+use crate::edge::door::sources::{Admission, Offence, Refusal, interval, network};
+use crate::edge::shares::Bound;
+
+/// The number of connections beyond `max_connections` that may exist until the adapter has closed them. Newer ones have their places.
+const MOST_CLOSING: usize = 16;
+
+/// How a connection comes to need a half-open place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It was accepted, and is a newcomer until it claims.
+    Accept,
+    /// The connection at this index has a place and becomes a claimant.
+    Claim(u32),
+    /// It comes from another shard as a claimant, of this source if that is limited.
+    Handover(Option<IpAddr>),
+}
+
+impl Edge {
+    pub(crate) fn admit(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
+        if self.shutdown_at.is_some() {
+            return self.reject(Rejected::Shutdown);
+        }
+        let listener = &self.config.listener;
+        if listener.proxy_required && !is_in(&listener.trusted_proxies, peer) {
+            return self.reject(Rejected::UntrustedProxy);
+        }
+        let limits = &self.config.limits;
+        if !self.has_place() {
+            return self.reject(Rejected::TooManyConnections);
+        }
+        let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
+        let paced = limits.enforce_accepts != Enforce::Off && limits.accept_rate > 0;
+        if paced && !self.shares.accepts().has_one(now, burst, every) {
+            self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
+        }
+        let (step, admission) = if self.config.listener.proxy_required {
+            // The header will name the source to count.
+            (Step::Proxy(Box::default()), Admission::EXEMPT)
+        } else {
+            (Step::Version, self.admit_source(now, peer)?)
+        };
+        if let Err(rejected) = self.make_room(now, Arrival::Accept) {
+            self.sources.lock().release(now, admission);
+            return Err(rejected);
+        }
+        let Some(key) = self.conns.insert(Conn::new(step, peer, admission)) else {
+            self.sources.lock().release(now, admission);
+            return self.reject(Rejected::TooManyConnections);
+        };
+        if paced {
+            // Last, because connections that one source alone is refused must not use up the pace of all.
+            self.shares.accepts().take(now, burst, every);
+        }
+        self.counters.accepted += 1;
+        if !self.config.limits.handshake_timeout.is_zero() {
+            self.conns.arm(Wait::Handshake, key.0.index, now);
+        }
+        Ok(key)
+    }
+
+    /// Handles bytes of the connection at `index` while its PROXY header is awaited. Once the header is complete, its source is counted,
+    /// and `input` is the client's own bytes; until then it is empty.
+    pub(crate) fn handle_proxy_header(
+        &mut self,
+        now: Time,
+        index: u32,
+        input: &mut &[u8],
+    ) -> Result<(), CloseReason> {
+        let conn = self.conns.live_mut(index);
+        let Some(header) = conn.header() else {
+            return Ok(());
+        };
+        let source = match header.read(input) {
+            Ok(None) => return Ok(()),
+            Ok(Some(ProxySource::Address(source))) => Some(source.ip()),
+            // The proxy made this connection itself.
+            Ok(Some(ProxySource::Local)) => conn.source(),
+            Err(error) => {
+                tracing::debug!(conn = index, peer = ?conn.source(), %error, "bad PROXY header");
+                return Err(CloseReason::BadProxyHeader);
+            }
+        };
+        let Some(source) = source else {
+            return Ok(());
+        };
+        let admission = self
+            .admit_source(now, source)
+            .map_err(|_| CloseReason::Rejected)?;
+        let conn = self.conns.live_mut(index);
+        conn.set_source(source);
+        conn.admission = admission;
+        let version = State::Handshake(Step::Version);
+        self.conns.enter(index, version, now);
+        Ok(())
+    }
+
+    fn admit_source(&mut self, now: Time, source: IpAddr) -> Result<Admission, Rejected> {
+        let limits = &self.config.limits;
+        if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {
+            return Ok(Admission::EXEMPT);
+        }
+        self.sources.lock().forget_idle(now, &limits.sources);
+        let admitted = self.sources.lock().admit(now, source, &limits.sources);
+        match admitted {
+            Ok(admission) => Ok(admission),
+            Err(refusal) => {
+                let rejected = match refusal {
+                    Refusal::TooMany => Rejected::SourceTooMany,
+                    Refusal::TooFast => Rejected::SourceTooFast,
+                };
+                self.beyond(limits.enforce_sources, rejected)?;
+                Ok(self
+                    .sources
+                    .lock()
+                    .admit_anyway(now, source, &self.config.limits.sources))
+            }
+        }
+    }
+
+    /// Returns whether there is a place for one more connection, perhaps after another one has made room (SPEC 10.6(j)).
+    pub(crate) fn has_place(&self) -> bool {
+        let most = self.shares.most(Bound::Connections) + MOST_CLOSING;
+        self.half_open_places() > 0 && self.conns.len() < most
+    }
+
+    /// Returns how many connections may be half-open within `max_connections`: what the established ones leave.
+    fn half_open_places(&self) -> usize {
+        self.shares.half_open_places(self.conns.established())
+    }
+
+    /// Returns whether a newcomer finds a place outside of those reserved for clients that come back (SPEC 10.6(j)).
+    pub(crate) fn has_place_for_newcomer(&self) -> bool {
+        self.sessions.attached() < self.shares.most_joined()
+    }
+
+    /// Returns whether a session that is away finds a place outside of those reserved for handshakes.
+    pub(crate) fn has_place_for_return(&self) -> bool {
+        self.sessions.attached() < self.shares.most_attached()
+    }
+
+    /// Closes another half-open connection if one arrives beyond the places of its kind (SPEC 10.6(c)).
+    pub(crate) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
+        let enforce = self.config.limits.enforce_accepts;
+        let left = self.half_open_places();
+        let most = match self.shares.most(Bound::HalfOpen) {
+            0 => usize::MAX,
+            most => most,
+        };
+        if enforce == Enforce::Report && self.goes_for(arrival, most, quota(most)).is_some() {
+            self.beyond(enforce, Rejected::TooManyHalfOpen)?;
+        }
+        let (places, quota) = match enforce {
+            Enforce::On => (left.min(most), quota(left.min(most))),
+            Enforce::Report | Enforce::Off => (left, left),
+        };
+        let (reason, rejected) = if enforce == Enforce::On && most <= left {
+            (CloseReason::MadeRoom, Rejected::TooManyHalfOpen)
+        } else {
+            (
+                CloseReason::TooManyConnections,
+                Rejected::TooManyConnections,
+            )
+        };
+        match self.goes_for(arrival, places, quota) {
+            None => Ok(()),
+            Some(Some(goes)) => {
+                self.close_conn(now, goes, CloseKind::Abort, reason);
+                Ok(())
+            }
+            Some(_) => self.reject(rejected),
+        }
+    }
+
+    /// Returns the connection that makes room for an arriving one, if one must; `Some(None)` if there is none.
+    ///
+    /// Newcomers and claimants hold at most `quota` of the places each, so neither keeps the other out. Of the newcomers the oldest is
+    /// closed: a client that sends is finished in a round trip, and one that is silent on purpose becomes the oldest. (Dropping newcomers
+    /// at random, as sshd does, would hit those that a flood is meant to hit.) Of the claimants it is one of the source with the most, so
+    /// nobody who claims from a few sources keeps the owner out.
+    fn goes_for(&self, arrival: Arrival, places: usize, quota: usize) -> Option<Option<u32>> {
+        let conns = &self.conns;
+        let joining = match arrival {
+            Arrival::Accept => None,
+            Arrival::Claim(index) => self.limited_source(index),
+            Arrival::Handover(source) => source,
+        };
+        let is_full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open() >= places;
+        let claimant = || conns.claimants().first_to_go(joining);
+        match arrival {
+            Arrival::Accept if conns.newcomers() >= quota => Some(self.last_newcomer()),
+            Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
+                Some(claimant())
+            }
+            _ if is_full => Some(self.last_newcomer().or_else(claimant)),
+            _ => None,
+        }
+    }
+
+    /// Returns the first newcomer to make room. Newcomers that wait for their turn hold at most half of the places of newcomers, or nobody
+    /// else would get as far as sending a key.
+    fn last_newcomer(&self) -> Option<u32> {
+        if 2 * self.conns.joins().len() > self.conns.newcomers() {
+            self.conns.joins().last()
+        } else {
+            self.conns.oldest_stranger()
+        }
+    }
+
+    /// Checks whether the newcomer at `index` may begin a session, given its sources' penalties (SPEC 10.6(d)). Clients that come back are
+    /// not checked: a neighbour behind the same address cannot keep them out.
+    pub(crate) fn admit_newcomer(&mut self, now: Time, index: u32) -> Result<(), CloseReason> {
+        let limits = &self.config.limits;
+        if !limits.sources.penalties {
+            return Ok(());
+        }
+        let admission = self.conns.live(index).admission;
+        let enforce = limits.enforce_sources;
+        if admission == Admission::EXEMPT
+            || enforce == Enforce::Off
+            || self.sources.lock().admit_newcomer(now, admission)
+        {
+            return Ok(());
+        }
+        self.beyond(enforce, Rejected::SourcePenalty)
+            .map_err(|_| CloseReason::Rejected)
+    }
+
+    /// Returns the source of the half-open connection at `index`, if it is limited.
+    pub(crate) fn limited_source(&self, index: u32) -> Option<IpAddr> {
+        self.limited(self.conns.live(index).source()?)
+    }
+
+    /// Returns the source of `address`, unless the limits on sources do not apply to it.
+    pub(crate) fn limited(&self, address: IpAddr) -> Option<IpAddr> {
+        let limits = &self.config.limits;
+        let free = limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, address);
+        (!free).then(|| network(address))
+    }
+
+    /// Counts an excess over a limit, and refuses it if the limit is enforced.
+    fn beyond(&mut self, enforce: Enforce, rejected: Rejected) -> Result<(), Rejected> {
+        let refused = self.reject(rejected);
+        if enforce == Enforce::On {
+            refused
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn reject<T>(&mut self, rejected: Rejected) -> Result<T, Rejected> {
+        if let Some(count) = self.counters.rejected.get_mut(rejected as usize) {
+            *count += 1;
+        }
+        Err(rejected)
+    }
+
+    /// Charges the source of the connection at `index` for the reason of its end, if the source is at fault.
+    pub(crate) fn punish(&mut self, now: Time, index: u32, reason: CloseReason) {
+        let offence = match reason {
+            CloseReason::FrameTooLong
+            | CloseReason::BadHandshake
+            | CloseReason::BadVersion
+            | CloseReason::BadKey
+            | CloseReason::FrameTimeout => Offence::BadFrame,
+            CloseReason::BadProof => Offence::BadProof,
+            CloseReason::HandshakeTimeout => Offence::TimedOut,
+            CloseReason::IdleTimeout
+            | CloseReason::TooFast
+            | CloseReason::Replaced
+            | CloseReason::SessionEnded
+            | CloseReason::TooManySessions
+            | CloseReason::TooManyConnections
+            | CloseReason::Memory
+            | CloseReason::MadeRoom
+            // The edge's own doing: the proof may have been right, and a client that was kept waiting could do nothing.
+            | CloseReason::ClaimLapsed
+            | CloseReason::KeptWaiting
+            // It is unknown whose fault it is: the peer is a proxy, and it named nobody.
+            | CloseReason::BadProxyHeader
+            | CloseReason::Rejected
+            | CloseReason::Shutdown => return,
+        };
+        let admission = self.conns.live(index).admission;
+        self.sources.lock().punish(now, admission, offence);
+    }
+}
+
+/// Returns how many half-open places each kind of connection may hold.
+fn quota(places: usize) -> usize {
+    places.div_ceil(4).saturating_mul(3).min(places)
+}
+
+/// Returns whether `address` is in one of `networks`. An IPv4-mapped IPv6 address counts as the IPv4 address.
+fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
+}

@@ -1,0 +1,237 @@
+//! How connections and sessions end.
+
+use core::mem;
+
+use crate::link::tagged::Flag;
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::config::Enforce;
+use crate::edge::conns::conn::{CloseKind, Conn, ConnKey};
+use crate::edge::conns::state::{Stage, State, Step};
+use crate::edge::counters::{CloseReason, EndReason};
+use crate::edge::sessions::Place;
+use crate::edge::shares::Bound;
+
+impl Edge {
+    /// Ends the connection at `index` on the edge's initiative. A session attached to it is kept.
+    pub(crate) fn close_conn(
+        &mut self,
+        now: Time,
+        index: u32,
+        kind: CloseKind,
+        reason: CloseReason,
+    ) {
+        let conn = self.conns.live(index);
+        if conn.state().stage() == Stage::Closed {
+            return;
+        }
+        if let Some(session) = conn.session() {
+            self.detach(now, index, session);
+        }
+        self.begin_closing(now, index, kind, reason);
+    }
+
+    /// Detaches the connection at `index` from any session, and asks the adapter to close it.
+    fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
+        let conn = self.conns.live(index);
+        if conn.state().stage() == Stage::Closed {
+            return;
+        }
+        let kind = match kind {
+            CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
+            kind => kind,
+        };
+        self.conns.enter(index, State::Closed(kind), now);
+        let conn = self.conns.live_mut(index);
+        conn.reader.clear();
+        conn.forget_opening();
+        self.conns.recount(index, &mut self.account);
+        if let Some(count) = self.counters.closed.get_mut(reason as usize) {
+            *count += 1;
+        }
+        self.punish(now, index, reason);
+        tracing::debug!(conn = index, ?reason, "closing");
+        self.conns.mark_ready(index);
+    }
+
+    /// Removes the connection at `index`, whose transport is gone. A session attached to it is kept.
+    pub(crate) fn remove_conn(&mut self, now: Time, index: u32) {
+        if let Some(session) = self.conns.live(index).session() {
+            self.detach(now, index, session);
+        }
+        let conn = self.conns.remove(index, &mut self.account);
+        self.sources.lock().release(now, conn.admission);
+        self.spare.keep_at_most(self.conns.len());
+    }
+
+    /// Makes the session go away, if it may be away.
+    fn detach(&mut self, now: Time, index: u32, session: u32) {
+        self.keep_held_frames(index, session);
+        let source = self.conns.live(index).admission;
+        let clients = &self.config.clients;
+        let limits = &self.config.limits;
+        let entry = self.sessions.live_mut(session);
+        // A half-written packet is sent again in full.
+        entry.queue.rewind();
+        let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
+        self.counters.dropped += 1;
+        self.sessions.begin_absence(session, now);
+        if clients.stale_timeout.is_zero() {
+            return self.end_session(now, session, EndReason::Expired);
+        }
+        if packets > 0 && clients.missed_packets_buffer_size == 0 {
+            return self.end_session(now, session, EndReason::ClientAway);
+        }
+        let too_many = packets > clients.missed_packets_buffer_size;
+        if packets > 0 && (too_many || (packets > 1 && bytes > clients.missed_packets_buffer_bytes))
+        {
+            return self.end_session(now, session, EndReason::MissedPacketsFull);
+        }
+        let mut sources = self.sources.lock();
+        let chain = sources.chain(source);
+        let over = sources.count_stale(source, &limits.sources);
+        drop(sources);
+        self.sessions.count_absence(session, source, &chain);
+        let full = over.filter(|_| limits.enforce_sources == Enforce::On);
+        let makes_room = match full {
+            Some(full) => self.sessions.absent().first_of(full),
+            None if self.sessions.away() > self.shares.most(Bound::Away) => {
+                self.sessions.absent().first_of_most()
+            }
+            None => return,
+        };
+        if let Some(makes_room) = makes_room {
+            self.end_session(now, makes_room, EndReason::TooManyStale);
+        }
+    }
+
+    /// Ends the absence of a session: it is resumed, or it ends.
+    pub(crate) fn end_absence(&mut self, now: Time, session: u32) {
+        let sources = |admission| self.sources.lock().chain(admission);
+        if let Some(admission) = self.sessions.end_absence(session, sources) {
+            self.sources.lock().release_stale(now, admission);
+        }
+    }
+
+    /// Replaces the connection of a session by a newer one that has proven itself. Everything that the old one had not taken goes to the
+    /// new one.
+    pub(crate) fn replace_conn(&mut self, now: Time, old: u32, session: u32) {
+        self.keep_held_frames(old, session);
+        self.sessions.live_mut(session).queue.rewind();
+        self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
+    }
+
+    /// Ends the session for good. Its id is spent, and the backend is told the reason once, after everything that the client sent.
+    pub(crate) fn end_session(&mut self, now: Time, session: u32, reason: EndReason) {
+        let entry = self.sessions.live(session);
+        let (id, place) = (entry.id, entry.place);
+        if place == Place::Ended {
+            return;
+        }
+        if let Place::Attached(index) = place {
+            self.keep_held_frames(index, session);
+        }
+        self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
+        self.sessions.spend_id(id);
+        self.end_absence(now, session);
+        if let Some(count) = self.counters.ended.get_mut(reason as usize) {
+            *count += 1;
+        }
+        self.warn_of_first(reason);
+        let entry = self.sessions.live_mut(session);
+        entry.place = Place::Ended;
+        entry.shared = None;
+        let queue = mem::take(&mut entry.queue);
+        let freed = !entry.waiting;
+        self.sessions.recount(session, &mut self.account);
+        if freed {
+            self.sessions.remove(session, &mut self.account);
+        }
+        tracing::debug!(%id, reason = reason.text(), "session ended");
+        let Place::Attached(index) = place else {
+            return;
+        };
+        let conn = self.conns.live(index);
+        let established = conn.is_established();
+        let pending = !conn.control().is_empty() || !queue.is_empty();
+        if reason == EndReason::Kicked && established && pending {
+            let draining = State::Draining(Box::new(queue));
+            self.conns.enter(index, draining, now);
+            self.conns.recount(index, &mut self.account);
+            self.conns.mark_ready(index);
+        } else {
+            // A kicked client may still read everything that was sent; one that takes nothing is not waited for.
+            let kind = if reason == EndReason::Kicked {
+                CloseKind::Graceful
+            } else {
+                CloseKind::Abort
+            };
+            self.begin_closing(now, index, kind, CloseReason::SessionEnded);
+        }
+    }
+
+    /// Warns once that a client lost its session over a short drop, which this edge is meant to prevent. The warning names the key that
+    /// allows it; the counters have the rest.
+    fn warn_of_first(&self, reason: EndReason) {
+        if self.counters.ended.get(reason as usize) != Some(&1) {
+            return;
+        }
+        let clients = &self.config.clients;
+        match reason {
+            EndReason::ClientAway => tracing::warn!(
+                "a session ended because packets came while its client was away and \
+                 clients.missed_packets_buffer_size is 0; further ones are only counted"
+            ),
+            EndReason::MissedPacketsFull => tracing::warn!(
+                packets = clients.missed_packets_buffer_size,
+                bytes = clients.missed_packets_buffer_bytes,
+                "a session ended because its client was away and missed more than \
+                 clients.missed_packets_buffer_size or clients.missed_packets_buffer_bytes; further ones are only counted"
+            ),
+            _ => {}
+        }
+    }
+
+    /// Handles that a kicked client took everything that was queued for it.
+    pub(crate) fn finish_draining(&mut self, now: Time, index: u32) {
+        self.begin_closing(now, index, CloseKind::Graceful, CloseReason::SessionEnded);
+    }
+
+    /// Handles that a kicked client did not take what was queued for it in time.
+    pub(crate) fn abort_draining(&mut self, now: Time, index: u32) {
+        self.begin_closing(now, index, CloseKind::Abort, CloseReason::SessionEnded);
+    }
+
+    /// Returns how the adapter must close a connection that still exists when the edge has ended.
+    #[must_use]
+    pub fn client_end(&self, conn: ConnKey) -> CloseKind {
+        match self.conns.find(conn) {
+            Some(conn) if is_mistaken_for_refusal(conn, CloseReason::Shutdown) => CloseKind::Abort,
+            _ => CloseKind::Graceful,
+        }
+    }
+
+    /// Closes half-open connections: a shutdown has nothing to hand over to them.
+    pub(crate) fn close_half_open(&mut self, now: Time) {
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            if self.conns.live(index).is_half_open() {
+                self.close_conn(now, index, CloseKind::Graceful, CloseReason::Shutdown);
+            }
+            from = index + 1;
+        }
+    }
+}
+
+/// Returns whether the client would mistake an orderly end of `conn` for a refusal (SPEC 4.5(d)): it may have sent its response, and the
+/// edge's Ping is not written yet.
+fn is_mistaken_for_refusal(conn: &Conn, reason: CloseReason) -> bool {
+    match conn.state() {
+        State::Handshake(Step::Response(_) | Step::Wait(_)) => reason == CloseReason::Shutdown,
+        // A session that has ended is gone, and its client may learn that.
+        State::Handshake(Step::Ping { .. }) => reason != CloseReason::SessionEnded,
+        State::Established { .. } => !conn.control().is_empty(),
+        State::Handshake(_) | State::Draining(_) | State::Closed(_) => false,
+    }
+}

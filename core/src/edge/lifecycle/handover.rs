@@ -1,0 +1,142 @@
+//! A claim of a session at another shard goes there with its connection (SPEC 9.9(c)).
+
+use core::net::IpAddr;
+
+use crate::id::{ClientId, ShardId};
+use crate::protocol;
+use crate::time::Time;
+use crate::wire::frame::FrameReader;
+
+use crate::edge::Edge;
+use crate::edge::conns::conn::{Conn, ConnKey};
+use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::wait::Wait;
+use crate::edge::counters::Rejected;
+use crate::edge::door::sources::Admission;
+use crate::edge::lifecycle::admission::Arrival;
+
+/// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
+///
+/// Who cannot bring it to its shard gives it back to [`Edge::discard_handover`], or its source stays counted.
+#[derive(Debug)]
+#[must_use = "its source stays counted until it is taken or discarded"]
+pub struct Handover {
+    id: ClientId,
+    source: IpAddr,
+    admission: Admission,
+    /// What the client sent behind its claim.
+    reader: FrameReader,
+    /// Where it is in the packets of its version.
+    opening: protocol::Opening,
+    /// Handshake frames that its transport had not taken yet.
+    control: Vec<u8>,
+    taken_bytes: usize,
+}
+
+impl Handover {
+    /// The shard that it is for.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.id.shard()
+    }
+}
+
+impl Edge {
+    /// Whether the id names another shard of this process.
+    pub(crate) fn is_elsewhere(&self, id: ClientId) -> bool {
+        let shard = id.shard();
+        shard != self.config.shard && shard.as_u8() < self.config.shards
+    }
+
+    /// The adapter is to take the connection to the shard that `id` names.
+    pub(crate) fn offer_handover(&mut self, now: Time, index: u32, id: ClientId) {
+        let elsewhere = State::Handshake(Step::Elsewhere(id));
+        self.conns.enter(index, elsewhere, now);
+        self.conns.mark_ready(index);
+    }
+
+    /// The shard that this connection is to be taken to now. The adapter asks it of every connection that it is handed, before
+    /// anything else, and then calls [`take_handover`](Edge::take_handover).
+    #[inline]
+    #[must_use]
+    pub fn client_handover(&self, conn: ConnKey) -> Option<ShardId> {
+        match self.conns.find(conn)?.state() {
+            State::Handshake(Step::Elsewhere(id)) => Some(id.shard()),
+            _ => None,
+        }
+    }
+
+    /// Takes the connection out of this shard: `conn` is dead from now on. `None` when it is not to be handed over.
+    pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
+        self.advance(now);
+        let index = conn.0.index;
+        let offered = self.conns.find(conn)?;
+        let State::Handshake(Step::Elsewhere(id)) = *offered.state() else {
+            return None;
+        };
+        let source = offered.source()?;
+        let mut conn = self.conns.remove(index, &mut self.account);
+        self.counters.handed_over += 1;
+        self.settle();
+        let (opening, control) = conn.take_opening();
+        Some(Handover {
+            id,
+            source,
+            admission: conn.admission,
+            taken_bytes: conn.taken_bytes(),
+            opening,
+            control,
+            reader: conn.reader,
+        })
+    }
+
+    /// A connection from another shard; its stream is the adapter's now. On `Err` the adapter drops it.
+    ///
+    /// # Errors
+    /// When this shard shuts down or has no place for it.
+    pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
+        let now = self.advance(now);
+        let admission = handover.admission;
+        let admitted = self.admit_handover(now, handover);
+        self.settle();
+        match admitted {
+            Ok(key) => Ok(key),
+            Err(rejected) => {
+                self.sources.lock().release(now, admission);
+                self.reject(rejected)
+            }
+        }
+    }
+
+    /// A connection that could not be brought to its shard is no more.
+    pub fn discard_handover(&mut self, now: Time, handover: Handover) {
+        let now = self.advance(now);
+        self.sources.lock().release(now, handover.admission);
+    }
+
+    fn admit_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
+        if self.shutdown_at.is_some() {
+            return Err(Rejected::Shutdown);
+        }
+        if !self.has_place() {
+            return Err(Rejected::TooManyConnections);
+        }
+        let source = self.limited(handover.source);
+        self.make_room(now, Arrival::Handover(source))?;
+        let mut conn = Conn::new(Step::KeyOrId, handover.source, handover.admission);
+        conn.reader = handover.reader;
+        conn.resume_opening(handover.opening, handover.control, handover.taken_bytes);
+        let key = self
+            .conns
+            .insert(conn)
+            .ok_or(Rejected::TooManyConnections)?;
+        let index = key.0.index;
+        if !self.config.limits.handshake_timeout.is_zero() {
+            self.conns.arm(Wait::Handshake, index, now);
+        }
+        self.handle_claim(now, index, handover.id);
+        self.conns.recount(index, &mut self.account);
+        self.conns.mark_ready(index);
+        Ok(key)
+    }
+}

@@ -1,0 +1,15 @@
+//! The life of connections and sessions: the only files in which the parts of the edge act on each other.
+
+pub(crate) mod admission;
+pub(crate) mod audit;
+pub(crate) mod downlink;
+pub(crate) mod ending;
+pub(crate) mod handover;
+pub(crate) mod linked;
+pub(crate) mod noticeable;
+pub(crate) mod opening;
+pub(crate) mod pressure;
+pub(crate) mod reconfigure;
+pub(crate) mod resume;
+pub(crate) mod timeouts;
+pub(crate) mod uplink;

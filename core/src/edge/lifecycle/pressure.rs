@@ -1,0 +1,120 @@
+//! Handles memory pressure (SPEC 10.5).
+
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::config::Enforce;
+use crate::edge::conns::conn::CloseKind;
+use crate::edge::counters::{CloseReason, EndReason};
+use crate::edge::memory::account::{Pressure, squeezed_by};
+
+/// The memory of a connection or a session with everything that belongs to it, including the adapter's part: measured, and rounded up.
+const EACH_BYTES: usize = 1024;
+
+impl Edge {
+    /// Returns an estimate of the memory in use, for callers that need to know when it has shrunk a lot. Takes constant time.
+    #[must_use]
+    pub fn footprint_bytes(&self) -> usize {
+        self.held_bytes() + (self.conns.len() + self.sessions.len()) * EACH_BYTES
+    }
+
+    /// Returns the bytes that wait anywhere in the machine.
+    #[inline]
+    #[must_use]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let link = &self.link;
+        self.account.counted()
+            + link.queue.held_bytes()
+            + link.announcements.held_bytes()
+            + link.reader.buffered_bytes()
+    }
+
+    #[inline]
+    pub(crate) fn pressure(&self) -> Pressure {
+        if self.account.is_calm(self.held_bytes()) {
+            Pressure::None
+        } else {
+            self.pressure_beyond_calm()
+        }
+    }
+
+    #[cold]
+    fn pressure_beyond_calm(&self) -> Pressure {
+        if self.config.limits.enforce_memory == Enforce::On {
+            self.account.level(self.held_bytes(), &self.shares)
+        } else {
+            Pressure::None
+        }
+    }
+
+    /// Returns whether nothing that depends on the pressure can happen while at most `bytes` are added.
+    #[inline]
+    pub(crate) fn is_calm_for(&self, bytes: usize) -> bool {
+        let held_bytes = self.held_bytes().saturating_add(bytes);
+        self.account.is_calm(held_bytes)
+            || self.account.level(held_bytes, &self.shares) == Pressure::None
+    }
+
+    /// Returns the scale of clients' byte bounds now. Evaluated once for all bounds that a packet meets.
+    #[inline]
+    pub(crate) fn squeeze(&self) -> impl Fn(usize) -> usize + use<> {
+        squeezed_by(self.pressure())
+    }
+
+    /// From 95 % ends the largest holders until there is room again. Each step frees at least half of what the largest one holds.
+    #[inline]
+    pub(crate) fn relieve(&mut self, now: Time) {
+        if !self.account.is_calm(self.held_bytes()) {
+            self.end_largest(now);
+        }
+    }
+
+    #[cold]
+    fn end_largest(&mut self, now: Time) {
+        if self.account.level(self.held_bytes(), &self.shares) < Pressure::Over {
+            return;
+        }
+        if self.config.limits.enforce_memory == Enforce::Report {
+            self.counters.memory_over += 1;
+            return;
+        }
+        while self.pressure() == Pressure::Over {
+            self.counters.memory_over += 1;
+            match (self.conns.largest(), self.sessions.largest()) {
+                // The backend can be told about a session's queue, so among equals it goes first.
+                (Some((class, index)), other) if other.is_none_or(|(theirs, _)| class > theirs) => {
+                    self.close_conn(now, index, CloseKind::Abort, CloseReason::Memory);
+                }
+                (_, Some((_, index))) => {
+                    if !self.end_session_for_memory(now, index) {
+                        return;
+                    }
+                }
+                // The rest is the link's, which has a bound of its own, and crumbs.
+                _ => return,
+            }
+        }
+    }
+
+    /// Ends the session at `index` to free memory. Returns false if nothing could be freed, because it had already ended and holds only
+    /// final notices.
+    fn end_session_for_memory(&mut self, now: Time, index: u32) -> bool {
+        let before = self.held_bytes();
+        self.end_session(now, index, EndReason::MemoryLimit);
+        self.held_bytes() < before
+    }
+}
+
+#[cfg(test)]
+impl Edge {
+    /// Returns the numbers of connections, sessions, sources and list places for which there is memory.
+    pub(crate) fn table_capacities(&self) -> [usize; 5] {
+        [
+            self.conns.capacity(),
+            self.sessions.capacity(),
+            self.sources.lock().capacity(),
+            self.conns.ready_capacity(),
+            self.line.capacity(),
+        ]
+    }
+}

@@ -1,0 +1,177 @@
+//! Reconnects: claim, challenge, proof, takeover (SPEC 4.3, 5, 9.3).
+//!
+//! Nothing about a session changes before its proof. A challenge belongs to its connection and counts once, so that claims of one
+//! session do not know of each other.
+
+use core::time::Duration;
+
+use crate::id::ClientId;
+use crate::link::tagged::Flag;
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::conns::conn::CloseKind;
+use crate::edge::conns::state::{Claim, State, Step};
+use crate::edge::counters::CloseReason;
+use crate::edge::sessions::Place;
+
+/// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
+/// whether an id exists.
+pub const RESUME_REPLY_DELAY: Duration = Duration::from_millis(1);
+
+/// Takeovers of a live connection that a session may see at once, and how long one takes to come back.
+const TAKEOVER_BURST: u32 = 10;
+/// See [`TAKEOVER_BURST`]; also how long a takeover beyond it waits.
+pub(crate) const TAKEOVER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After which its session's return counts for a storm again.
+const COUNTS_AGAIN_AFTER_SECS: u32 = 60;
+
+impl Edge {
+    /// The client says that it had `id`. It gets a challenge in every case.
+    pub(crate) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
+        let target = self.claimable(now, id);
+        if let Some(session) = target {
+            self.agree(session);
+        }
+        let key = target.and_then(|session| self.sessions.live(session).shared.as_deref());
+        let (opening, _) = self.conns.live_mut(index).opening();
+        opening.challenge(key.unwrap_or(&self.decoy), &self.mint, &mut self.rng);
+        let claim = Box::new(Claim {
+            id,
+            source: self.limited_source(index),
+            genuine: target.is_some(),
+        });
+        let delay = State::Handshake(Step::Delay(claim));
+        self.conns.enter(index, delay, now);
+    }
+
+    /// The session with this id, if its client could come back now. At the deadline it could not, whether or not the reaper ran.
+    fn claimable(&self, now: Time, id: ClientId) -> Option<u32> {
+        let index = self.sessions.lookup(id)?;
+        let session = self.sessions.live(index);
+        let expired = session.place == Place::Away && self.expires_at(session) <= now;
+        (!expired).then_some(index)
+    }
+
+    /// The session has a key that it shares with its client, agreed on at most once.
+    fn agree(&mut self, session: u32) {
+        let session = self.sessions.live_mut(session);
+        session.shared.get_or_insert_with(|| {
+            self.counters.agreements += 1;
+            Box::new(self.keys.agree(&session.public_key))
+        });
+    }
+
+    /// The reply delay is over: the challenge goes out.
+    pub(crate) fn send_challenge(&mut self, now: Time, index: u32) {
+        let (opening, control) = self.conns.live_mut(index).opening();
+        opening.send_challenge(control);
+        self.conns.enter_from(index, now, State::challenged);
+        self.counters.challenges += 1;
+        self.conns.mark_ready(index);
+        self.handle_handshake_bytes(now, index, &[]);
+        self.conns.recount(index, &mut self.account);
+    }
+
+    /// The answer to a challenge. Whatever is wrong with it, the outcome and the way there are the same.
+    pub(crate) fn handle_proof(
+        &mut self,
+        now: Time,
+        index: u32,
+        proof: &[u8],
+    ) -> Result<(), CloseReason> {
+        let State::Handshake(Step::Response(claim)) = self.conns.live(index).state() else {
+            unreachable!("a proof is asked for in RESPONSE only")
+        };
+        let genuine = claim.genuine;
+        let session = genuine.then(|| self.claimable(now, claim.id)).flatten();
+        let key = session.and_then(|session| self.sessions.live(session).shared.as_deref());
+        let (opening, _) = self.conns.live_mut(index).opening();
+        let is_right = opening.judge(proof, key.unwrap_or(&self.decoy), &self.mint);
+        match session {
+            Some(session) if is_right => {
+                self.resume(now, index, session);
+                Ok(())
+            }
+            // The session has ended or expired since the challenge was made: the proof may well have been right.
+            None if genuine => Err(CloseReason::ClaimLapsed),
+            _ => Err(CloseReason::BadProof),
+        }
+    }
+
+    /// The client at `index` has proven to be the session's. It takes the session over now, or in a while if it was taken over too
+    /// often, if there is no place for one more, or if what earlier connections brought still fills the line to the backend.
+    pub(crate) fn resume(&mut self, now: Time, index: u32, session: u32) {
+        let has_place = self.has_place_for_return();
+        let entry = self.sessions.live_mut(session);
+        let backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
+        let live = matches!(entry.place, Place::Attached(_));
+        let mut may_come = || {
+            if live {
+                entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)
+            } else {
+                has_place
+            }
+        };
+        if backlogged || !may_come() {
+            let wait = State::Handshake(Step::Wait(entry.id));
+            return self.conns.enter(index, wait, now);
+        }
+        if let Place::Attached(old) = entry.place {
+            self.counters.takeovers += 1;
+            self.replace_conn(now, old, session);
+        }
+        self.end_absence(now, session);
+        self.sessions.live_mut(session).place = Place::Attached(index);
+        let ping = State::Handshake(Step::Ping { session });
+        self.conns.enter(index, ping, now);
+    }
+
+    /// A takeover that had to wait is tried again.
+    pub(crate) fn retry_takeover(&mut self, now: Time, index: u32) {
+        let State::Handshake(Step::Wait(id)) = self.conns.live(index).state() else {
+            unreachable!("only who is in WAIT has this timer")
+        };
+        match self.claimable(now, *id) {
+            Some(session) => {
+                self.resume(now, index, session);
+                self.conns.mark_ready(index);
+                self.handle_handshake_bytes(now, index, &[]);
+                self.conns.recount(index, &mut self.account);
+            }
+            None => self.close_conn(now, index, CloseKind::Graceful, CloseReason::ClaimLapsed),
+        }
+    }
+
+    /// Whether the session's return says that many come back: once in a minute, since a few that come back again and again do not.
+    fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
+        let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+        let entry = self.sessions.live_mut(session);
+        let counts = seconds >= entry.counts_from;
+        if counts {
+            entry.counts_from = seconds.saturating_add(COUNTS_AGAIN_AFTER_SECS + 1);
+        }
+        counts
+    }
+
+    /// The client's Ping: the backend hears 0x03 before anything of the new connection, the client its Ping before what it missed.
+    pub(crate) fn complete_resume(&mut self, now: Time, index: u32) {
+        let State::Handshake(Step::Ping { session }) = *self.conns.live(index).state() else {
+            unreachable!("data is asked for in PING only")
+        };
+        let id = self.sessions.live(session).id;
+        self.counters.resumed += 1;
+        if self.counts_for_storm(now, session) {
+            self.storm.resumed(now);
+        }
+        self.tell_backend(session, Flag::Resumed, &[]);
+        let (opening, control) = self.conns.live_mut(index).opening();
+        let channel = opening.resumed(control);
+        self.establish(now, index, session, channel);
+        if !self.sessions.live(session).queue.is_empty() {
+            self.watch_writes(now, index);
+        }
+        tracing::debug!(conn = index, %id, "resumed");
+    }
+}

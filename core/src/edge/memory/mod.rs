@@ -1,0 +1,3 @@
+//! What waits, counted. Knows only the bounds that shards share.
+
+pub(crate) mod account;

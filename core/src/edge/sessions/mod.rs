@@ -1,0 +1,424 @@
+//! Sessions: identities that outlive their connections.
+
+pub(crate) mod absent;
+pub(crate) mod ids;
+
+use hashbrown::HashTable;
+
+use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
+use crate::edge::table::slab::{Slab, room_to_keep};
+use crate::id::ClientId;
+use crate::keys::{PublicKey, SharedKey};
+use crate::queue::FrameQueue;
+use crate::time::Time;
+
+use crate::edge::door::limits::Bucket;
+use crate::edge::door::sources::{Admission, Chain};
+use crate::edge::memory::account::Account;
+use crate::edge::sessions::absent::{Absence, Absent};
+use crate::edge::table::by_size::{BySize, Holding, Holds, SMALLEST_CLASS_BYTES};
+
+/// An id from the backend or from a client may be unknown; an index that the edge keeps may not.
+const LIVE: &str = "an index that the edge keeps means a session that is in the table";
+
+/// The state of a session (SPEC 8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Attached to the connection with this index.
+    Attached(u32),
+    /// Away; the stale timer has the time since when.
+    Away,
+    /// Ended: only its final notices for the backend still wait for room, and its id is spent.
+    Ended,
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: ClientId,
+    pub(crate) place: Place,
+    pub(crate) public_key: PublicKey,
+    /// Agreed at the first claim, and kept for later ones.
+    pub(crate) shared: Option<Box<SharedKey>>,
+    /// Packets that the backend sent and the client has not taken. The queue belongs to the session, so a new connection continues with it.
+    pub(crate) queue: FrameQueue,
+    /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by [`Line`](crate::edge::uplink::line::Line).
+    pub(crate) waiting: bool,
+    stale_timer: Timer,
+    holding: Holding,
+    /// Whether it ever carried a packet, up or down. Sessions that did not are the first to make room.
+    pub(crate) exchanged: bool,
+    /// The second from which its resume counts towards a storm again.
+    pub(crate) counts_from: u32,
+    /// What is remembered while it is away.
+    absence: Option<Box<Absence>>,
+    /// The budget of takeovers of a live connection.
+    pub(crate) takeovers: Bucket,
+    /// Fields that few sessions need at a time.
+    rare: Option<Box<Rare>>,
+}
+
+/// Fields that a session has only while it waits for room on the link.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    /// Tagged frames that have found no room on the link.
+    pub(crate) backlog: FrameQueue,
+    /// Bytes that it may still send in its turn (deficit round robin).
+    pub(crate) deficit: usize,
+}
+
+impl Session {
+    /// Allocates the fields that few sessions need.
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Frees these fields if they are not needed.
+    pub(crate) fn trim_rare(&mut self) {
+        let waiting = self.waiting;
+        self.rare
+            .take_if(|rare| rare.backlog.is_empty() && !waiting);
+    }
+
+    /// Returns the bytes of frames that have found no room on the link.
+    #[inline]
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.rare
+            .as_deref()
+            .map_or(0, |rare| rare.backlog.held_bytes())
+    }
+
+    /// Returns the bytes that wait in this session, in either direction.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.queue.held_bytes() + self.backlog_bytes()
+    }
+
+    /// Adds bytes to its queue. Returns its total before and after.
+    #[inline]
+    pub(crate) fn grow(&mut self, bytes: usize) -> (usize, usize) {
+        let before = self.holding.bytes();
+        let after = before + bytes;
+        self.holding.replace(after);
+        (before, after)
+    }
+
+    /// Subtracts bytes from its queue. Returns its total before and after.
+    #[inline]
+    pub(crate) fn shrink(&mut self, bytes: usize) -> (usize, usize) {
+        let before = self.holding.bytes();
+        let after = before - bytes;
+        self.holding.replace(after);
+        (before, after)
+    }
+
+    /// Returns when it last went away.
+    pub(crate) fn gone_since(&self) -> Time {
+        self.stale_timer.since()
+    }
+
+    /// Returns since when it is away, if it is.
+    pub(crate) fn away_since(&self) -> Option<Time> {
+        self.stale_timer
+            .is_armed()
+            .then(|| self.stale_timer.since())
+    }
+}
+
+impl Holds for Session {
+    #[inline]
+    fn holding(&mut self) -> &mut Holding {
+        &mut self.holding
+    }
+}
+
+/// [`Session::stale_timer`].
+#[derive(Clone, Debug)]
+struct StaleTimer;
+
+impl Timed<Session> for StaleTimer {
+    #[inline]
+    fn timer(entry: &mut Session) -> &mut Timer {
+        &mut entry.stale_timer
+    }
+}
+
+/// All sessions, by index and by id.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    /// The sessions by id, except ended ones.
+    by_id: HashTable<Entry>,
+    stale: Deadlines<Session, StaleTimer, 2>,
+    /// The sessions that are away, by source.
+    absent: Absent,
+    by_size: BySize<Session>,
+}
+
+/// Kinds of stale timers: one for sessions that carried a packet, and one for those that never did.
+const STALE: u8 = 0;
+/// See [`STALE`].
+const STALE_UNUSED: u8 = 1;
+
+/// An entry of the table by id. It contains as much of the id as is hashed, so that the table can grow without reading each session, which
+/// would be a cache miss.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    index: u32,
+    low: u32,
+}
+
+impl Entry {
+    fn new(id: ClientId, index: u32) -> Self {
+        Entry {
+            index,
+            low: low(id),
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        hash(self.low)
+    }
+
+    /// Returns whether it belongs to the session with this id.
+    fn is(&self, id: ClientId, slab: &Slab<Session>) -> bool {
+        slab.at(self.index).is_some_and(|session| session.id == id)
+    }
+}
+
+/// Returns the low half of an id.
+fn low(id: ClientId) -> u32 {
+    let [.., a, b, c, d] = id.as_u64().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// Hashes the low half of an id. Ids are the output of a keyed permutation, and only assigned ids are in the table. So their bits are as
+/// good as any hash, and nobody outside can choose them to collide. They are used twice because the table takes its places from the lowest
+/// bits and its tags from the highest.
+#[inline]
+fn hash(low: u32) -> u64 {
+    u64::from(low) << 32 | u64::from(low)
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Sessions {
+            slab: Slab::default(),
+            by_id: HashTable::new(),
+            stale: Deadlines::new(),
+            absent: Absent::default(),
+            by_size: BySize::new(),
+        }
+    }
+
+    /// Returns the number of sessions, including ended ones that are kept for their final notices.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Returns the session at an index that the edge keeps.
+    ///
+    /// # Panics
+    /// When there is none: the owner of the index was not told that its session is gone.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn live(&self, index: u32) -> &Session {
+        self.slab.at(index).expect(LIVE)
+    }
+
+    /// Like [`live`](Self::live).
+    #[inline]
+    #[track_caller]
+    pub(crate) fn live_mut(&mut self, index: u32) -> &mut Session {
+        self.slab.at_mut(index).expect(LIVE)
+    }
+
+    /// Returns the sessions with their indexes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
+        self.slab.iter()
+    }
+
+    /// Returns the first session from `index` on: one step of a walk during which sessions may come and go.
+    pub(crate) fn next_from(&self, index: u32) -> Option<(u32, &Session)> {
+        let next = self.slab.next_from(index)?;
+        self.slab.at(next).map(|session| (next, session))
+    }
+
+    /// Returns the index of the session with this id, unless it has ended.
+    #[inline]
+    pub(crate) fn lookup(&self, id: ClientId) -> Option<u32> {
+        let same = |entry: &Entry| entry.is(id, &self.slab);
+        let found = self.by_id.find(hash(low(id)), same);
+        found.map(|entry| entry.index)
+    }
+
+    /// Adds a session attached to the connection `conn`.
+    pub(crate) fn insert(
+        &mut self,
+        id: ClientId,
+        public_key: PublicKey,
+        conn: u32,
+        now: Time,
+    ) -> Option<u32> {
+        let key = self.slab.insert(Session {
+            id,
+            place: Place::Attached(conn),
+            public_key,
+            shared: None,
+            queue: FrameQueue::new(),
+            waiting: false,
+            stale_timer: Timer::default(),
+            holding: Holding::default(),
+            exchanged: false,
+            counts_from: 0,
+            absence: None,
+            takeovers: Bucket::full(now),
+            rare: None,
+        })?;
+        let entry = Entry::new(id, key.index);
+        self.by_id.insert_unique(entry.hash(), entry, Entry::hash);
+        Some(key.index)
+    }
+
+    /// Spends the id. The entry stays until it is removed.
+    pub(crate) fn spend_id(&mut self, id: ClientId) {
+        let same = |entry: &Entry| entry.is(id, &self.slab);
+        if let Ok(entry) = self.by_id.find_entry(hash(low(id)), same) {
+            entry.remove();
+        }
+        // The table grows with a storm of clients, and shrinks after they have left.
+        if let Some(keep) = room_to_keep(self.by_id.len(), self.by_id.capacity()) {
+            self.by_id.shrink_to(keep, Entry::hash);
+        }
+    }
+
+    /// Removes the session, which has ended. No index may refer to it any more.
+    pub(crate) fn remove(&mut self, index: u32, account: &mut Account) {
+        self.by_size.remove(&mut self.slab, index);
+        let mut session = self.slab.remove(index).expect(LIVE);
+        account.subtract(session.holding().replace(0));
+    }
+
+    // ---- what they hold
+
+    /// Updates the account after a change of what the session at `index` holds.
+    pub(crate) fn recount(&mut self, index: u32, account: &mut Account) {
+        let session = self.live_mut(index);
+        let after = session.held_bytes();
+        let before = session.holding().replace(after);
+        account.replace(before, after);
+        if session.place == Place::Ended {
+            // The final notices of an ended session cannot be freed, so it must not come before sessions that can.
+            self.by_size.remove(&mut self.slab, index);
+        } else {
+            self.by_size.update(&mut self.slab, index, before, after);
+        }
+    }
+
+    /// Updates the account for the session at `index`, which has not ended. Like [`recount`](Self::recount), for the path that every packet
+    /// takes.
+    #[inline]
+    pub(crate) fn resized(&mut self, index: u32, (before, after): (usize, usize)) {
+        if before.max(after) >= SMALLEST_CLASS_BYTES {
+            self.by_size.update(&mut self.slab, index, before, after);
+        }
+    }
+
+    /// Returns the class and the index of a session that holds most, within a factor of two.
+    pub(crate) fn largest(&self) -> Option<(u8, u32)> {
+        self.by_size.largest()
+    }
+
+    // ---- those that are away
+
+    /// Makes the session at `index` go away at `now`.
+    pub(crate) fn begin_absence(&mut self, index: u32, now: Time) {
+        let session = self.live_mut(index);
+        session.place = Place::Away;
+        let kind = if session.exchanged {
+            STALE
+        } else {
+            STALE_UNUSED
+        };
+        self.stale.arm(&mut self.slab, index, kind, now);
+    }
+
+    /// Counts the absence by the admission of its last connection, with these sources.
+    pub(crate) fn count_absence(&mut self, index: u32, admission: Admission, sources: &Chain) {
+        let session = self.slab.at_mut(index).expect(LIVE);
+        let absence = self
+            .absent
+            .enter(admission, sources, index, session.exchanged);
+        session.absence = Some(Box::new(absence));
+    }
+
+    /// Ends the absence of the session at `index`: it is resumed, or it ends. Returns the admission that it was counted by, if there is
+    /// one. `sources` returns the sources of an admission.
+    pub(crate) fn end_absence(
+        &mut self,
+        index: u32,
+        sources: impl FnOnce(Admission) -> Chain,
+    ) -> Option<Admission> {
+        self.stale.disarm(&mut self.slab, index);
+        let absence = self.live_mut(index).absence.take()?;
+        let admission = absence.admission;
+        self.absent.leave(&absence, &sources(admission), index);
+        Some(admission)
+    }
+
+    /// Returns the order in which sessions that are away make room.
+    pub(crate) fn absent(&self) -> &Absent {
+        &self.absent
+    }
+
+    /// Returns the number of attached sessions.
+    pub(crate) fn attached(&self) -> usize {
+        self.by_id.len() - self.away()
+    }
+
+    /// Returns the number of sessions that are away.
+    pub(crate) fn away(&self) -> usize {
+        self.stale.len(STALE) + self.stale.len(STALE_UNUSED)
+    }
+
+    /// Returns the session that is away for longest, and since when.
+    pub(crate) fn longest_gone(&self) -> Option<(u32, Time)> {
+        let kinds = [self.stale.first(STALE), self.stale.first(STALE_UNUSED)];
+        kinds.into_iter().flatten().min_by_key(|&(_, since)| since)
+    }
+
+    /// Returns the number of ended sessions that are kept for their final notices.
+    pub(crate) fn ending(&self) -> usize {
+        self.slab.len() - self.by_id.len()
+    }
+
+    // ---- for checks
+
+    /// Panics if its lists and counts are inconsistent.
+    pub(crate) fn audit(&self) {
+        let mut ended = 0;
+        for (index, session) in self.iter() {
+            let (found, held) = (self.lookup(session.id), session.holding.bytes());
+            assert_eq!(held, session.held_bytes(), "bytes of session {index}");
+            assert_eq!(
+                session.stale_timer.is_armed(),
+                session.place == Place::Away,
+                "session {index} is away"
+            );
+            if session.place == Place::Ended {
+                ended += 1;
+                assert_eq!(found, None, "session {index} has ended");
+                assert!(session.waiting, "session {index} has last words");
+            } else {
+                assert_eq!(found, Some(index), "the index of session {index}");
+            }
+        }
+        assert_eq!(self.ending(), ended, "sessions that have ended");
+        assert_eq!(self.absent.len(), self.away(), "sessions that are away");
+    }
+
+    /// Returns the number of places for which there is memory, in both tables.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slab.capacity() + self.by_id.capacity()
+    }
+}

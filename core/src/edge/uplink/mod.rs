@@ -1,0 +1,5 @@
+//! Towards the backend: the line for room, the link, and the trunk that joins the links of several shards.
+
+pub(crate) mod line;
+pub(crate) mod link;
+pub mod trunk;

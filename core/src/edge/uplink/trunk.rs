@@ -1,0 +1,620 @@
+//! The trunk, which joins the links of several shards into the one link to the backend (SPEC 9.9).
+//!
+//! ```text
+//! clients ─ Edge (shard 0) ─ branch ─┐
+//! clients ─ Edge (shard 1) ─ branch ─┼─ Trunk ─ link ─ backend
+//! clients ─ Edge (shard n) ─ branch ─┘
+//! ```
+//!
+//! To its shards the trunk acts as a backend, to the backend as an edge. It knows nothing of sessions: it keeps frames whole, and routes
+//! each frame of the backend to the shard in its id. A *branch* is a byte stream within the process, which exists while the link does. When
+//! the link is lost, each shard sees the end of its branch, and what a shard had put on its branch is kept for the next link. So nothing is
+//! lost between a shard and the trunk.
+
+use core::mem;
+use core::num::NonZeroU8;
+use core::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::edge::uplink::link::{HasLink, Link};
+use crate::edge::{
+    Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
+};
+use crate::id::{ClientId, ShardId};
+use crate::keys::KeyPair;
+use crate::link::tagged::TAG_BYTES;
+use crate::queue::FrameQueue;
+use crate::time::Time;
+use crate::wire::frame::{FrameReader, LENGTH_BYTES};
+
+/// What a shard sends on its branch once it has announced all its sessions (SPEC 9.9(e)): a frame without a body, which no packet is.
+pub(crate) const ANNOUNCED: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
+
+/// The trunk's answer once it has room for what waits at the shard: a frame without a body, which no packet is. Without it each loss of the
+/// link would leave another stream's worth of every shard here, and losses have no bound.
+pub(crate) const RELEASED: &[u8] = &[];
+
+/// The number of bytes waiting for the backend from which no branch is read. It is enough for one write.
+const LINK_BYTES: usize = 256 * 1024;
+
+/// The number of bytes waiting for one shard from which the backend is not read.
+const BRANCH_BYTES: usize = 1 << 20;
+
+/// The number of bytes taken from the backend or from a branch at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The number of bytes that all shards together may bring in one round of turns. A shard's part is proportional to its number of clients
+/// that wait for room.
+const ROUND_BYTES: usize = LINK_BYTES;
+
+/// The smallest part of a round: less is not worth a call.
+const LEAST_PART_BYTES: usize = 256;
+
+/// The memory that a queue keeps when it is empty.
+const KEPT_BYTES: usize = LINK_BYTES;
+
+/// The state of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BranchState {
+    /// There is no stream: the shard waits for the link.
+    Closed,
+    /// The link is up, and the shard has not announced all its sessions yet.
+    Announcing,
+    /// Packets go both ways.
+    Open,
+    /// The link is lost. What the shard sent before it knew is kept, except for announcements.
+    Ending { announcing: bool },
+    /// The shard has ended.
+    Gone,
+}
+
+/// The trunk's side of one shard.
+#[derive(Debug)]
+struct Branch {
+    state: BranchState,
+    /// Whether the shard may send what waits there.
+    released: bool,
+    /// The number of bytes that it may still bring in this round.
+    allowance: usize,
+    /// Whether it had nothing to bring at the last check. It then does not delay the round.
+    idle: bool,
+    /// The shard's unfinished frame.
+    reader: FrameReader,
+    /// The backend's frames for the shard.
+    queue: FrameQueue,
+}
+
+/// The machine between the shards' links and the one link to the backend.
+///
+/// # Contract
+///
+/// - To the backend it is a machine that [has a link](HasLink), like an [`Edge`] alone.
+/// - To each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its stream,
+///   and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
+///   [`branch_read_budget`](Trunk::branch_read_budget). Whenever there is nothing to read it calls
+///   [`handle_branch_idle`](Trunk::handle_branch_idle), or the others would have to wait for their next turns. It writes
+///   [`branch_output`](Trunk::branch_output). When [`branch_wants_close`](Trunk::branch_wants_close), it closes its direction, reads until
+///   the shard has closed, too, and calls [`handle_branch_closed`](Trunk::handle_branch_closed).
+/// - When a shard has ended for good, the adapter calls [`handle_branch_gone`](Trunk::handle_branch_gone).
+///
+/// Bounds: 256 KiB wait for the backend, plus one read and one frame of each shard, plus once what the streams of all shards held when the
+/// link was lost. 1 MiB waits for each shard, plus one read and one frame of the backend.
+#[derive(Debug)]
+pub struct Trunk {
+    now: Time,
+    rng: ChaCha20Rng,
+    link: Link,
+    max_body: u32,
+    branches: Box<[Branch]>,
+    shutdown_at: Option<Time>,
+    counters: Counters,
+    /// Its part in what the shards share; `None` in tests of the trunk alone.
+    share: Option<TrunkShare>,
+}
+
+impl Trunk {
+    /// Creates a trunk of `shards` shards. The pauses between attempts to reach the backend are drawn from `seed`.
+    #[must_use]
+    pub fn new(config: &MasterConfig, shards: NonZeroU8, seed: [u8; 32]) -> Self {
+        let branch = || Branch {
+            state: BranchState::Closed,
+            released: false,
+            allowance: 0,
+            idle: true,
+            reader: FrameReader::default(),
+            queue: FrameQueue::new(),
+        };
+        Trunk {
+            now: Time::ZERO,
+            rng: ChaCha20Rng::from_seed(seed),
+            link: Link::new(config),
+            max_body: longest_body(config),
+            branches: (0..shards.get()).map(|_| branch()).collect(),
+            shutdown_at: None,
+            counters: Counters::default(),
+            share: None,
+        }
+    }
+
+    /// Creates the machines of a process: the shards and their trunk. `config` is that of the whole process. For `seed` see [`Edge::new`].
+    #[must_use]
+    pub fn with_shards(
+        config: &EdgeConfig,
+        keys: &KeyPair,
+        shards: NonZeroU8,
+        seed: [u8; 32],
+    ) -> (Trunk, Vec<Edge>) {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut draw = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let mut trunk = Trunk::new(&config.master, shards, draw());
+        let mut edges: Vec<Edge> = Vec::with_capacity(usize::from(shards.get()));
+        for shard in 0..shards.get() {
+            let config = config.for_shard(ShardId::new(shard), shards.get());
+            let edge = match edges.first() {
+                None => Edge::new(config, keys.clone(), draw()),
+                Some(first) => Edge::beside(first, config, draw()),
+            };
+            edges.push(edge);
+        }
+        trunk.share = edges.first().map(Edge::trunk_share);
+        (trunk, edges)
+    }
+
+    // ---- the shards
+
+    /// Returns the number of shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.branches.len()
+    }
+
+    /// Returns whether this shard gets its stream if it dials now: the backend is there, and its last stream is finished.
+    #[must_use]
+    pub fn branch_accepts(&self, shard: ShardId) -> bool {
+        self.link_takes() && self.state(shard) == BranchState::Closed
+    }
+
+    /// Handles that the shard has its stream.
+    pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        if self.branch_accepts(shard)
+            && let Some(branch) = self.branch_mut(shard)
+        {
+            branch.state = BranchState::Announcing;
+            branch.released = false;
+        }
+    }
+
+    /// Returns the maximum number of bytes to read from this shard now.
+    #[must_use]
+    pub fn branch_read_budget(&self, shard: ShardId) -> usize {
+        let Some(branch) = self.branch(shard) else {
+            return 0;
+        };
+        let (waiting, turn) = match branch.state {
+            BranchState::Closed | BranchState::Gone => return 0,
+            // The shard is about to read the end of its stream, and writes nothing after that. What it wrote before must find room, or its
+            // own end could never be read.
+            BranchState::Ending { .. } if self.branch_wants_close(shard) => return READ_BYTES,
+            // Packets that waited earlier are sent once all shards have announced. They must not prevent that.
+            BranchState::Announcing => (self.link.announcements.held_bytes(), READ_BYTES),
+            BranchState::Open | BranchState::Ending { .. } => (
+                self.link.queue.held_bytes(),
+                branch.allowance.min(READ_BYTES),
+            ),
+        };
+        if waiting < LINK_BYTES { turn } else { 0 }
+    }
+
+    /// Handles `bytes` from the shard.
+    pub fn handle_branch_bytes(&mut self, now: Time, shard: ShardId, bytes: &[u8]) {
+        self.advance(now);
+        let Some(branch) = self
+            .branches
+            .get_mut(usize::from(shard.as_u8()))
+            .filter(|branch| !matches!(branch.state, BranchState::Closed | BranchState::Gone))
+        else {
+            return;
+        };
+        branch.allowance = branch.allowance.saturating_sub(bytes.len());
+        branch.idle = false;
+        let mut input = bytes;
+        // The shard enforces its own bounds, so any length is accepted.
+        while let Ok(Some(body)) = branch.reader.next_frame(&mut input, u32::MAX) {
+            let queue = match (branch.state, body) {
+                (BranchState::Announcing, []) => {
+                    branch.state = BranchState::Open;
+                    continue;
+                }
+                (BranchState::Ending { announcing: true }, []) => {
+                    branch.state = BranchState::Ending { announcing: false };
+                    continue;
+                }
+                (BranchState::Announcing, _) => &mut self.link.announcements,
+                (BranchState::Open | BranchState::Ending { announcing: false }, [_, ..]) => {
+                    &mut self.link.queue
+                }
+                _ => continue,
+            };
+            push_body(queue, body);
+        }
+        self.release_branches();
+        self.begin_round();
+        self.settle();
+    }
+
+    /// Handles that there is nothing to read from this shard now.
+    pub fn handle_branch_idle(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        if let Some(branch) = self.branch_mut(shard) {
+            branch.idle = true;
+        }
+        self.begin_round();
+    }
+
+    /// Begins the next round of turns once no shard has more that it may bring. Turns are by client, not by shard (SPEC 9.9(d)): a shard's
+    /// part is proportional to its number of clients that wait for room.
+    fn begin_round(&mut self) {
+        let takes_turns = |branch: &Branch| {
+            matches!(branch.state, BranchState::Open | BranchState::Ending { .. })
+        };
+        let is_over =
+            |branch: &Branch| branch.allowance == 0 || branch.idle || !takes_turns(branch);
+        if !self.branches.iter().all(is_over) {
+            return;
+        }
+        let share = self.share.as_ref();
+        let clients = |shard: usize| share.map_or(1, |share| share.waiting(shard)).max(1);
+        let all = (0..)
+            .zip(&self.branches)
+            .filter(|(_, branch)| takes_turns(branch));
+        let all: usize = all.map(|(shard, _)| clients(shard)).sum();
+        for (shard, branch) in self.branches.iter_mut().enumerate() {
+            let part = ROUND_BYTES.saturating_mul(clients(shard)) / all.max(1);
+            branch.allowance = part.clamp(LEAST_PART_BYTES, ROUND_BYTES);
+        }
+    }
+
+    /// Lets the shards send what waits there, if there is room here.
+    fn release_branches(&mut self) {
+        if self.link.queue.held_bytes() >= LINK_BYTES {
+            return;
+        }
+        for branch in &mut self.branches {
+            if branch.state == BranchState::Open && !branch.released {
+                branch.released = true;
+                push_body(&mut branch.queue, RELEASED);
+            }
+        }
+    }
+
+    /// Returns the bytes to write to this shard now.
+    #[must_use]
+    pub fn branch_output(&self, shard: ShardId) -> &[u8] {
+        self.branch(shard)
+            .filter(|branch| !matches!(branch.state, BranchState::Closed | BranchState::Gone))
+            .map_or(&[], |branch| branch.queue.output())
+    }
+
+    /// Handles that the shard's stream took the first `bytes` bytes of [`branch_output`](Trunk::branch_output).
+    pub fn handle_branch_written(&mut self, now: Time, shard: ShardId, bytes: usize) {
+        self.advance(now);
+        if let Some(branch) = self.branch_mut(shard) {
+            let bytes = bytes.min(branch.queue.bytes());
+            branch.queue.advance_keeping(bytes, KEPT_BYTES);
+        }
+        self.settle();
+    }
+
+    /// Returns whether the adapter must close its direction of this shard's stream: the link is lost, and the shard has received everything
+    /// before that.
+    #[must_use]
+    pub fn branch_wants_close(&self, shard: ShardId) -> bool {
+        self.branch(shard).is_some_and(|branch| {
+            matches!(branch.state, BranchState::Ending { .. }) && branch.queue.is_empty()
+        })
+    }
+
+    /// Handles that the shard has closed its direction of its stream, and all of it was read. A frame that it had begun will be sent again
+    /// in full. During a shutdown the shard has ended for good.
+    pub fn handle_branch_closed(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        let lost = matches!(
+            self.state(shard),
+            BranchState::Announcing | BranchState::Open
+        );
+        if lost && self.shutdown_at.is_some() {
+            return self.end_branch(shard, BranchState::Gone);
+        }
+        if lost {
+            // Its next stream would begin with announcements, which cannot come in the middle of a link.
+            self.link.wants_close = self.link.is_up();
+        }
+        self.end_branch(shard, BranchState::Closed);
+    }
+
+    /// Handles that the shard has ended for good. Nothing waits for it any more.
+    pub fn handle_branch_gone(&mut self, now: Time, shard: ShardId) {
+        self.advance(now);
+        self.end_branch(shard, BranchState::Gone);
+    }
+
+    fn end_branch(&mut self, shard: ShardId, state: BranchState) {
+        if let Some(branch) = self.branch_mut(shard)
+            && branch.state != BranchState::Gone
+        {
+            *branch = Branch {
+                state,
+                released: false,
+                allowance: 0,
+                idle: true,
+                reader: FrameReader::default(),
+                queue: FrameQueue::new(),
+            };
+        }
+        self.begin_round();
+        self.settle();
+    }
+
+    /// Routes a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
+    fn route(&mut self, body: &[u8]) {
+        if body == RELEASED {
+            // Malformed, and a shard would take it for a signal of the trunk.
+            self.counters.malformed_down += 1;
+            return;
+        }
+        let shard = body
+            .first_chunk()
+            .map(|id| ClientId::from_u64(u64::from_le_bytes(*id)).shard())
+            .filter(|shard| usize::from(shard.as_u8()) < self.branches.len())
+            .unwrap_or_default();
+        if let Some(branch) = self.branch_mut(shard)
+            && branch.state != BranchState::Gone
+        {
+            push_body(&mut branch.queue, body);
+        }
+    }
+
+    // ---- time and the end
+
+    /// Like [`Edge::poll_timeout`](crate::edge::Edge::poll_timeout).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let shutdown = self.shutdown_at.filter(|&at| at > self.now);
+        let shutdown = shutdown.map(|at| Deadline {
+            at,
+            reason: DeadlineReason::Shutdown,
+        });
+        let deadlines = [self.link.deadline(), shutdown].into_iter().flatten();
+        deadlines.min_by_key(|due| due.at)
+    }
+
+    /// Like [`Edge::handle_timeout`](crate::edge::Edge::handle_timeout).
+    pub fn handle_timeout(&mut self, now: Time) {
+        let now = self.advance(now);
+        self.link.handle_timeout(now);
+    }
+
+    /// Changes the configuration in this step (SPEC 10.8): the pauses and the longest frame.
+    pub fn handle_config(&mut self, now: Time, config: &MasterConfig) {
+        self.advance(now);
+        self.link.set_bounds(config);
+        self.max_body = longest_body(config);
+    }
+
+    /// Begins a shutdown. The shards end separately, and their output until then is handed over, `within` at most.
+    pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        let now = self.advance(now);
+        self.shutdown_at.get_or_insert(now + within);
+    }
+
+    /// Returns whether a shutdown was requested, all shards have ended and their output is handed over; or its time is up.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let gone = |branch: &Branch| branch.state == BranchState::Gone;
+        self.shutdown_at.is_some_and(|at| {
+            at <= self.now || (self.link.queue.is_empty() && self.branches.iter().all(gone))
+        })
+    }
+
+    /// Returns the counters since the start: those of the link. All others are 0.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns the gauges: what waits here. All others are 0.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            link_packets: self.link.queue.packets(),
+            link_bytes: self.link.queue.held_bytes(),
+            held_bytes: self.held_bytes(),
+            link_is_up: self.link.is_up(),
+            link_is_doubted: self.link.is_doubted(),
+            ..Gauges::default()
+        }
+    }
+
+    /// Returns the bytes that wait here.
+    fn held_bytes(&self) -> usize {
+        let for_shards: usize = self
+            .branches
+            .iter()
+            .map(|branch| branch.queue.held_bytes() + branch.reader.buffered_bytes())
+            .sum();
+        let for_backend = self.link.queue.held_bytes() + self.link.announcements.held_bytes();
+        for_shards + for_backend + self.link.reader.buffered_bytes()
+    }
+
+    /// Adds the bytes that wait here to the memory of all (SPEC 10.5).
+    fn settle(&mut self) {
+        let held_bytes = self.held_bytes();
+        if let Some(share) = &mut self.share {
+            share.settle(held_bytes);
+        }
+    }
+
+    fn link_takes(&self) -> bool {
+        self.link.is_up() && !self.link.wants_close
+    }
+
+    fn branch(&self, shard: ShardId) -> Option<&Branch> {
+        self.branches.get(usize::from(shard.as_u8()))
+    }
+
+    fn branch_mut(&mut self, shard: ShardId) -> Option<&mut Branch> {
+        self.branches.get_mut(usize::from(shard.as_u8()))
+    }
+
+    fn state(&self, shard: ShardId) -> BranchState {
+        self.branch(shard)
+            .map_or(BranchState::Gone, |branch| branch.state)
+    }
+
+    /// Time never goes back.
+    fn advance(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+}
+
+impl HasLink for Trunk {
+    fn link_wants_connect(&self, now: Time) -> bool {
+        self.link.wants_connect(now.max(self.now))
+    }
+
+    fn handle_link_connecting(&mut self, now: Time) {
+        let now = self.advance(now);
+        self.link.connecting(now);
+    }
+
+    fn handle_link_connected(&mut self, now: Time) {
+        let now = self.advance(now);
+        if self.link.connected(now) {
+            self.counters.link_up += 1;
+        }
+    }
+
+    fn handle_link_closed(&mut self, now: Time, cause: Closed) {
+        let now = self.advance(now);
+        let Some(was_up) = self.link.closed(now, cause, &mut self.rng) else {
+            return;
+        };
+        self.counters.link_down += 1;
+        if !was_up {
+            return;
+        }
+        for branch in &mut self.branches {
+            branch.state = match branch.state {
+                BranchState::Announcing => BranchState::Ending { announcing: true },
+                BranchState::Open => BranchState::Ending { announcing: false },
+                // Frames for a shard that has not got its stream yet wait for its next one.
+                other => other,
+            };
+        }
+        self.settle();
+    }
+
+    fn link_wants_close(&self) -> bool {
+        self.link.wants_close
+    }
+
+    /// Returns the maximum number of bytes to read from the backend now. It is 0 while a shard is far behind, or has not finished its
+    /// stream of the previous link, which nothing of this link may follow.
+    fn link_read_budget(&self) -> usize {
+        let behind = |branch: &Branch| {
+            matches!(branch.state, BranchState::Ending { .. })
+                || branch.queue.held_bytes() >= BRANCH_BYTES
+        };
+        if self.link_takes() && !self.branches.iter().any(behind) {
+            READ_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// Each frame goes to the shard that its id names.
+    fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
+        self.advance(now);
+        if !self.link_takes() {
+            return;
+        }
+        self.counters.link_bytes_in += bytes.len() as u64;
+        self.link.handle_bytes(bytes);
+        let mut input = bytes;
+        // The reader is taken out so that a body can be borrowed from it while it is routed.
+        let mut reader = mem::take(&mut self.link.reader);
+        loop {
+            match reader.next_frame(&mut input, self.max_body) {
+                Ok(Some(body)) => {
+                    self.route(body);
+                    if self.link.judges() && !self.link.judge(body) {
+                        self.counters.link_violations += 1;
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.counters.link_violations += 1;
+                    self.link.lose_framing(error);
+                    break;
+                }
+            }
+        }
+        self.link.reader = reader;
+        self.settle();
+    }
+
+    /// Packets are held back until every shard has announced.
+    fn link_output(&self) -> [&[u8]; 2] {
+        if !self.link_takes() {
+            return [&[], &[]];
+        }
+        let silent = |branch: &Branch| {
+            matches!(
+                branch.state,
+                BranchState::Closed | BranchState::Announcing | BranchState::Ending { .. }
+            )
+        };
+        let queued = if self.branches.iter().any(silent) {
+            &[]
+        } else {
+            self.link.queue.output()
+        };
+        [self.link.announcements.output(), queued]
+    }
+
+    fn handle_link_written(&mut self, now: Time, bytes: usize) {
+        self.advance(now);
+        if !self.link.is_up() {
+            return;
+        }
+        self.counters.link_bytes_out += bytes as u64;
+        let announced = bytes.min(self.link.announcements.bytes());
+        self.link.announcements.advance(announced);
+        let queued = (bytes - announced).min(self.link.queue.bytes());
+        self.link.queue.advance_keeping(queued, KEPT_BYTES);
+        self.release_branches();
+        self.settle();
+    }
+}
+
+/// Returns the longest body of the backend: an id and a flag plus the largest packet.
+fn longest_body(config: &MasterConfig) -> u32 {
+    let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+    config.max_frame_bytes.saturating_add(tag_bytes)
+}
+
+/// Appends a body borrowed from a reader, as the frame that it was.
+fn push_body(queue: &mut FrameQueue, body: &[u8]) {
+    // A reader's bodies are no longer than four bytes can express.
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    queue.push_frame(&length.to_le_bytes(), body);
+}
