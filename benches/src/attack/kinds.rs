@@ -28,7 +28,7 @@ impl Kind {
             self.means,
             Means::Reconnects { .. } | Means::ReconnectsBeside { .. }
         );
-        means || matches!(self.others, Others::Owners(_) | Others::Dropped(_))
+        means || !matches!(self.others, Others::Nobody | Others::Newcomers(_))
     }
 }
 
@@ -41,6 +41,10 @@ pub enum Others {
     Owners(usize),
     /// So many clients that lose their connections in its middle, and come back at once.
     Dropped(usize),
+    /// So many clients that were away before it began, and come back in its second half from a network each.
+    OwnersApart(usize),
+    /// The same, and strangers know their ids. An answer of theirs takes [`ROUND_TRIP`].
+    KnownOwners(usize),
     /// So many newcomers in its second half, from a network of their own.
     Newcomers(usize),
 }
@@ -70,7 +74,19 @@ pub enum Means {
     },
     /// By the backend, which stops reading for the time of the attack.
     StalledBackend,
+    /// The same, and by connections that do not behave.
+    StalledBackendBeside(Plan),
 }
+
+impl Means {
+    /// Returns true if the backend reads nothing meanwhile, so that there is no echo.
+    pub fn stalls_backend(&self) -> bool {
+        matches!(self, Means::StalledBackend | Means::StalledBackendBeside(_))
+    }
+}
+
+/// How long [`Others::KnownOwners`] take to answer a challenge.
+pub const ROUND_TRIP: Duration = Duration::from_millis(100);
 
 const QUIET: Plan = Plan {
     first: First::Silence,
@@ -106,8 +122,15 @@ const fn beside(kind: Kind, others: Others, config: &'static str) -> Kind {
 /// A packet of one byte.
 const PACKET: &[u8] = &[1, 0, 0, 0, 7];
 
+/// A packet of 16 KiB, its length first.
+const LARGE_PACKET: &[u8] = &{
+    let mut frame = [7; 4 + 16 * 1024];
+    (frame[0], frame[1], frame[2], frame[3]) = (0, 64, 0, 0);
+    frame
+};
+
 /// All of them.
-pub const ALL: [Kind; 22] = [
+pub const ALL: [Kind; 25] = [
     strangers(
         "silent",
         "2,000 connections that never speak, from 200 sources",
@@ -362,5 +385,53 @@ pub const ALL: [Kind; 22] = [
         },
         Others::Newcomers(50),
         "",
+    ),
+    beside(
+        strangers(
+            "full-house",
+            "strangers join and stay until no more get in, 1,500 a second from 200 networks, where 1,800 connections may be",
+            Plan {
+                first: First::Join,
+                from: From::Apart,
+                hold: 10_000,
+                per_second: 1500,
+                ..QUIET
+            },
+        ),
+        Others::OwnersApart(100),
+        "max_connections = 1800\n",
+    ),
+    beside(
+        strangers(
+            "claim-void",
+            "claims of the ids of clients that come back with a round trip of 100 ms, 1,000 a second from 60 networks",
+            Plan {
+                first: First::KnownId,
+                from: From::Apart,
+                sources: 60,
+                ..QUIET
+            },
+        ),
+        Others::KnownOwners(10),
+        "",
+    ),
+    beside(
+        Kind {
+            means: Means::StalledBackendBeside(Plan {
+                first: First::JoinThen(LARGE_PACKET),
+                from: From::Apart,
+                sources: 60,
+                hold: 50,
+                per_second: 500,
+                ..QUIET
+            }),
+            ..strangers(
+                "close-wait",
+                "the backend stops reading, and clients join, say 16 KiB and leave, 500 a second from 60 networks, where 600 connections may be",
+                QUIET,
+            )
+        },
+        Others::Newcomers(50),
+        "max_connections = 600\n[master]\nchannel_capacity = 200\n",
     ),
 ];

@@ -82,7 +82,7 @@ impl Report {
     pub fn held(&self) -> bool {
         // No echo comes while the backend reads nothing: then only that nothing is lost counts.
         let late = self.p99_during > GOOD_P99_MILLIS.max(3.0 * self.p99_before);
-        let late = late && !matches!(self.kind.means, Means::StalledBackend);
+        let late = late && !self.kind.means.stalls_backend();
         !late
             && self.lost == 0
             && self.cut_off == 0
@@ -123,7 +123,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     let p99 = |meter: &Meter| meter.latency.value_at_quantile(0.99) as f64 / 1e6;
 
     let mut company = Company::gather(kind.others, &bench)?;
-    let attacker = Attacker::start(kind, &bench, figures)?;
+    let attacker = Attacker::start(kind, &bench, figures, company.ids())?;
     let mut during = ordinary.go_on(&mut bench, options.measure / 2)?;
     company.set_out();
     let half = bench.clock.now() + options.measure / 2;
@@ -253,7 +253,13 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn start(kind: &Kind, bench: &Bench, figures: Option<SocketAddr>) -> io::Result<Self> {
+    /// `known` are ids of clients.
+    fn start(
+        kind: &Kind,
+        bench: &Bench,
+        figures: Option<SocketAddr>,
+        known: Vec<u64>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Tally::default());
         let mut attacker = Self {
@@ -263,8 +269,10 @@ impl Attacker {
             checker: None,
         };
         let (address, means) = (figures.unwrap_or(bench.running.address), kind.means);
-        if let Means::StalledBackend = means {
+        if means.stalls_backend() {
             bench.backend.shared.set_stalled(true);
+        }
+        if let Means::StalledBackend = means {
             return Ok(attacker);
         }
         if let Some(figures) = figures {
@@ -279,8 +287,10 @@ impl Attacker {
             // On Linux this is the thread's own. Without it the attack would be somewhat harder on the tool itself.
             let _ = rustix::process::nice(10);
             match means {
-                Means::Strangers(plan) | Means::Scrapers(plan) => {
-                    strangers::run(&plan, address, &stop, &tally)
+                Means::Strangers(plan)
+                | Means::Scrapers(plan)
+                | Means::StalledBackendBeside(plan) => {
+                    strangers::run(&plan, address, &known, &stop, &tally)
                 }
                 Means::Reconnects { sessions, sources } => storm(
                     address,
@@ -295,7 +305,8 @@ impl Attacker {
                     sources,
                     plan,
                 } => std::thread::scope(|scope| {
-                    let beside = scope.spawn(|| strangers::run(&plan, address, &stop, &tally));
+                    let beside =
+                        scope.spawn(|| strangers::run(&plan, address, &known, &stop, &tally));
                     let from = Sources::apart(sources);
                     let stormed = storm(address, sessions, from, Some(UNHURRIED), &stop, &tally);
                     let joined = beside.join().unwrap_or(Ok(()));

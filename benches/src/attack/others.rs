@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::WINDOW;
-use super::kinds::Others;
-use crate::load::fleet::{Event, Fleet, Next, Speech};
+use super::kinds::{Others, ROUND_TRIP};
+use crate::load::fleet::{Client, Event, Fleet, Next, Speech};
 use crate::load::payload::Clock;
 use crate::load::sources::Sources;
 use crate::load::{Bench, LoadError};
@@ -32,9 +32,20 @@ impl Company {
                 count = newcomers;
                 fleet.come_from(Sources::apart(2));
             }
-            Others::Owners(owners) | Others::Dropped(owners) => {
-                let leaves = matches!(others, Others::Owners(_));
+            Others::Owners(owners)
+            | Others::OwnersApart(owners)
+            | Others::KnownOwners(owners)
+            | Others::Dropped(owners) => {
+                let leaves = !matches!(others, Others::Dropped(_));
                 count = owners;
+                match others {
+                    Others::OwnersApart(owners) => {
+                        let networks = u32::try_from(owners).expect("they are few");
+                        fleet.come_from(Sources::others_apart(networks));
+                    }
+                    Others::KnownOwners(_) => fleet.answer_after = ROUND_TRIP,
+                    _ => {}
+                }
                 fleet.add(owners);
                 let mut heard = 0;
                 while heard < owners && clock.now() < READY_WITHIN {
@@ -63,7 +74,10 @@ impl Company {
         match self.others {
             Others::Nobody => {}
             Others::Newcomers(count) => self.fleet.add(count),
-            Others::Owners(count) | Others::Dropped(count) => {
+            Others::Owners(count)
+            | Others::OwnersApart(count)
+            | Others::KnownOwners(count)
+            | Others::Dropped(count) => {
                 for index in 0..count {
                     self.fleet.clients[index].next = Next::Resume;
                     self.fleet.flush(index, &mut |_, _| {});
@@ -81,12 +95,22 @@ impl Company {
             Others::Newcomers(_) => Next::Rejoin,
             _ => Next::Resume,
         };
-        self.fleet.turn(self.clock.now(), &mut |client, event| {
+        let mut on = |client: &mut Client, event: Event<'_>| {
             if event == Event::Closed {
                 client.next = again;
             }
-        })?;
+        };
+        self.fleet.turn(self.clock.now(), &mut on)?;
+        for index in 0..self.fleet.clients.len() {
+            // Who answers late has something to write that no event asks for.
+            self.fleet.flush(index, &mut on);
+        }
         Ok(())
+    }
+
+    /// Their ids.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.fleet.clients.iter().map(|client| client.id).collect()
     }
 
     /// How many are in, of how many.

@@ -32,6 +32,8 @@ pub enum First {
     JoinThen(&'static [u8]),
     /// A claim to be a client whose id was guessed.
     GuessedId,
+    /// A claim to be one of the clients whose ids are known, in turn.
+    KnownId,
     /// Random bytes.
     Random,
     /// These bytes.
@@ -119,9 +121,11 @@ struct Stranger {
 pub(super) fn run(
     plan: &Plan,
     address: SocketAddr,
+    known: &[u64],
     stop: &AtomicBool,
     tally: &Tally,
 ) -> io::Result<()> {
+    let mut known = known.iter().cycle();
     let mut rng = ChaCha20Rng::from_seed([8; 32]);
     let mut strangers: VecDeque<Stranger> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -154,7 +158,7 @@ pub(super) fn run(
                 continue;
             };
             tally.opened.fetch_add(1, Relaxed);
-            let unsaid = first_words(plan.first, &mut rng);
+            let unsaid = first_words(plan.first, &mut rng, &mut known);
             strangers.push_back(Stranger {
                 stream,
                 unsaid,
@@ -223,7 +227,11 @@ fn leave(stranger: Stranger, reset: bool) {
     }
 }
 
-fn first_words(first: First, rng: &mut ChaCha20Rng) -> Vec<u8> {
+fn first_words<'a>(
+    first: First,
+    rng: &mut ChaCha20Rng,
+    known: &mut impl Iterator<Item = &'a u64>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     match first {
         First::Silence => {}
@@ -237,6 +245,10 @@ fn first_words(first: First, rng: &mut ChaCha20Rng) -> Vec<u8> {
         First::GuessedId => {
             out.extend_from_slice(&wire::VERSION_FRAME);
             wire::put_client_id(&mut out, rng.next_u64());
+        }
+        First::KnownId => {
+            out.extend_from_slice(&wire::VERSION_FRAME);
+            wire::put_client_id(&mut out, known.next().copied().unwrap_or_default());
         }
         First::Random => {
             out.resize(200, 0);

@@ -87,6 +87,8 @@ pub struct Client {
     resume: bool,
     partial: wire::Partial,
     blocked: bool,
+    /// Until when it writes nothing.
+    silent_until: Duration,
 }
 
 impl Client {
@@ -107,6 +109,8 @@ pub struct Fleet {
     pub max_connecting: usize,
     /// How long to sleep before each turn.
     pub rest: Duration,
+    /// How long a client takes at least to answer a challenge.
+    pub answer_after: Duration,
     address: SocketAddr,
     speech: Speech,
     sources: Sources,
@@ -139,6 +143,7 @@ impl Fleet {
             broken: 0,
             max_connecting: MAX_CONNECTING,
             rest: Duration::ZERO,
+            answer_after: Duration::ZERO,
             address,
             speech,
             sources: Sources::new(sources),
@@ -176,6 +181,7 @@ impl Fleet {
                 resume: false,
                 partial: wire::Partial::default(),
                 blocked: false,
+                silent_until: Duration::ZERO,
             }));
         self.waiting.extend((from..from + count).rev());
     }
@@ -238,6 +244,7 @@ impl Fleet {
             && !client.out.is_empty()
             && !client.blocked
             && client.stage != Stage::Connecting
+            && (client.silent_until.is_zero() || client.silent_until <= self.clock.now())
         {
             match stream.write(&client.out) {
                 Ok(written) if written == client.out.len() => client.out.clear(),
@@ -267,6 +274,7 @@ impl Fleet {
         client.out.clear();
         client.partial.clear();
         client.blocked = false;
+        client.silent_until = Duration::ZERO;
         client.stage = Stage::Closed;
         client.resume = next == Next::Resume;
         if next != Next::Leave {
@@ -330,6 +338,8 @@ impl Fleet {
             keys,
             connecting,
             ready,
+            answer_after,
+            clock,
             ..
         } = self;
         let client = &mut clients[index];
@@ -361,7 +371,11 @@ impl Fleet {
             if client.stage == Stage::Ready {
                 return on(client, Event::Packet(body));
             }
+            let before = client.stage;
             shake(client, body, keys);
+            if before == Stage::AwaitChallenge && !answer_after.is_zero() {
+                client.silent_until = clock.now() + *answer_after;
+            }
             if client.stage == Stage::Ready {
                 *connecting -= 1;
                 *ready += 1;

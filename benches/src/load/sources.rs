@@ -17,6 +17,7 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The first address in a /24 of its own, for sources that share a network and for those that have a /24 each.
 const FIRST_OF_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 2);
 const FIRST_APART: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
+const FIRST_OF_OTHERS_APART: Ipv4Addr = Ipv4Addr::new(127, 4, 0, 2);
 /// How many ports in a row may be taken by others.
 const TRIES: usize = 100;
 
@@ -62,7 +63,15 @@ impl Sources {
         Self {
             first: FIRST_APART,
             step: 256,
-            ..Self::strangers(addresses)
+            ..Self::strangers(addresses.min(256))
+        }
+    }
+
+    /// The same, apart from those as well.
+    pub fn others_apart(addresses: u32) -> Self {
+        Self {
+            first: FIRST_OF_OTHERS_APART,
+            ..Self::apart(addresses)
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) enum Step {
     Delay(Box<Claim>),
     /// The client's ChallengeResponse.
     Response(Box<Claim>),
-    /// Its takeover: it has proven to be the client of this session, which changed hands too often lately. Nothing is read.
+    /// Its takeover, or a place: it has proven to be the client of this session, which changed hands too often lately, or for which there
+    /// is no place. Nothing is read.
     Wait(ClientId),
     /// The client's Ping: it is the connection of the session at this index.
     Ping { session: u32 },
