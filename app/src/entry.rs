@@ -130,7 +130,7 @@ impl Ending {
         let count = problems.iter().count();
         let plural = if count == 1 { "" } else { "s" };
         let text =
-            format!("{program}: {count} problem{plural} in the configuration, {so}:\n{problems}\n");
+            format!("{program}: {count} problem{plural} in the configuration{so}:\n{problems}\n");
         Ending {
             code: EXIT_USAGE,
             to: Output::Error,
@@ -169,7 +169,7 @@ fn prepare(
                 let again = ReadAgain { args, has_file };
                 Ok((Task::Run(Box::new(loaded.settings), again), note))
             }
-            Err(problems) => Err(Ending::refusal(program, "nothing was started", &problems)),
+            Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
         },
         Command::Check(CheckArgs { config: args, json }) => {
             let loaded = load(&args, WhenMissing::Leave);
@@ -197,7 +197,7 @@ fn checked(
 ) -> Ending {
     let (loaded, note) = match loaded {
         Ok(loaded) => loaded,
-        Err(problems) => return Ending::refusal(program, "an edge would not start", &problems),
+        Err(problems) => return Ending::refusal(program, "", &problems),
     };
     let about = note.map_or(file, |note| note.to_string());
     let mut text = format!("# Good: {about}\n");
@@ -261,20 +261,17 @@ mod tests {
         let expected = |so: &str| Ending {
             code: 2,
             to: Output::Error,
-            text: format!("voltlane: 2 problems in the configuration, {so}:\n{problems}"),
+            text: format!("voltlane: 2 problems in the configuration{so}:\n{problems}"),
         };
         assert_eq!(
             ending(&format!("run {wrong}")),
-            expected("nothing was started")
+            expected(", nothing was started")
         );
-        assert_eq!(ending(wrong), expected("nothing was started"));
-        assert_eq!(
-            ending(&format!("check {wrong}")),
-            expected("an edge would not start")
-        );
+        assert_eq!(ending(wrong), expected(", nothing was started"));
+        assert_eq!(ending(&format!("check {wrong}")), expected(""));
         let one = ending("check --config no-such.toml");
-        let says = "voltlane: 1 problem in the configuration, an edge would not start:\n\
-                    no-such.toml: there is no such file\n";
+        let says = "voltlane: 1 problem in the configuration:\n\
+                    no-such.toml: there is no such file to check; an edge would write it, with the defaults\n";
         assert_eq!(
             one,
             Ending {

@@ -116,7 +116,7 @@ fn g1_24_check_writes_nothing() {
     assert_eq!(note, Some(Note::NotThere("connserver.toml".into())));
     refused(
         directory.check(Some("edge.toml")),
-        "edge.toml: there is no such file",
+        "edge.toml: there is no such file to check; an edge would write it, with the defaults",
     );
     assert_eq!(directory.files(), [""; 0]);
 }

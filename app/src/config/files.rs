@@ -81,7 +81,6 @@ pub fn load(
     let mut problems = Vec::new();
     let mut note = None;
     let of_file = |fault| Problem::of_file(Origin::whole_file(&name), fault);
-    let missing = || of_file(Fault::new("there is no such file"));
 
     // `--config <(sops -d …)` is a pipe that can be read once.
     let may_be_a_pipe = named && !matches!(when_missing, WhenMissing::Keep { .. });
@@ -91,9 +90,15 @@ pub fn load(
     });
     if file.is_none() {
         match when_missing {
-            WhenMissing::Keep { has_file: true } => problems.push(missing()),
+            WhenMissing::Keep { has_file: true } => {
+                problems.push(of_file(Fault::new("there is no such file")));
+            }
             WhenMissing::Keep { has_file: false } => {}
-            WhenMissing::Leave if named => problems.push(missing()),
+            WhenMissing::Leave if named => {
+                let what =
+                    "there is no such file to check; an edge would write it, with the defaults";
+                problems.push(of_file(Fault::new(what)));
+            }
             WhenMissing::Leave => note = Some(Note::NotThere(shown.to_owned())),
             WhenMissing::Write => {
                 match disk::write_new(&path, default_file().as_bytes(), Readers::Usual) {
