@@ -1,0 +1,89 @@
+//! Accepting clients.
+
+use std::io;
+use std::time::Duration;
+
+use voltlane_core::edge::EdgeConfig;
+
+use super::{CAPACITY, Setup, ends_within, settle, setup, start};
+use crate::support::{Chaos, ClientPeer, Place};
+
+#[test]
+fn an_accept_that_fails_rests_and_goes_on() {
+    let Setup {
+        mut world,
+        clients,
+        polls,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let clock = world.clock.clone();
+    world.run(async {
+        settle(&clock).await;
+        let (polled, accepts, start) = (polls.get(), clients.accept_calls(), clock.now());
+        for _ in 0..10 {
+            clients.fail(io::Error::from_raw_os_error(24));
+        }
+        // Died in the backlog: no reason to rest.
+        clients.fail(io::ErrorKind::ConnectionAborted.into());
+        ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+            .await
+            .expect("joined in the end");
+        // 10, 20, 40, .. 640 ms, then 1 s each.
+        assert_eq!(clock.now().since(start).as_millis(), 1_270 + 3 * 1_000);
+        assert!(
+            clients.accept_calls() - accepts <= 14,
+            "{} calls",
+            clients.accept_calls() - accepts
+        );
+        assert!(polls.get() - polled <= 20, "{} polls", polls.get() - polled);
+    });
+}
+
+#[test]
+fn the_clients_of_two_listeners_are_accepted_in_turns() {
+    const CROWD: usize = 1_000;
+    let second = Place::default();
+    let Setup {
+        mut world,
+        clients: first,
+        handle,
+        done,
+        ..
+    } = start(
+        EdgeConfig::default(),
+        Chaos::NONE,
+        CAPACITY,
+        std::slice::from_ref(&second),
+    );
+    let clock = world.clock.clone();
+    world.run(async {
+        settle(&clock).await;
+        // A listener that rests holds no other up.
+        let started = clock.now();
+        first.fail(io::Error::from_raw_os_error(24));
+        let at_second = ClientPeer::join(second.dial(CAPACITY, Chaos::NONE)).await;
+        let at_second = at_second.expect("joined");
+        assert_eq!(clock.now(), started);
+        let at_first = ClientPeer::join(first.dial(CAPACITY, Chaos::NONE)).await;
+        let at_first = at_first.expect("joined after the rest");
+        // Nor does a crowd.
+        let accepted = first.accept_calls();
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|_| first.dial(CAPACITY, Chaos::NONE))
+            .collect();
+        let in_time = ClientPeer::join(second.dial(CAPACITY, Chaos::NONE)).await;
+        let in_time = in_time.expect("joined");
+        let accepted = first.accept_calls() - accepted;
+        assert!(accepted < CROWD / 2, "{accepted} were accepted before it");
+        settle(&clock).await;
+        // The end closes both.
+        let calls = || first.accept_calls() + second.accept_calls();
+        handle.shutdown(Duration::ZERO);
+        settle(&clock).await;
+        let before = calls();
+        let late = [&first, &second].map(|place| place.dial(CAPACITY, Chaos::NONE));
+        ends_within(&clock, &done, Duration::from_secs(2)).await;
+        assert_eq!(calls(), before);
+        drop((at_first, at_second, crowd, in_time, late));
+    });
+}

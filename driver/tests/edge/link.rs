@@ -1,0 +1,98 @@
+//! The link to the backend.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use voltlane_core::edge::EdgeConfig;
+use voltlane_core::link::tagged::Flag;
+use voltlane_driver::Stream as _;
+
+use super::{CAPACITY, CUT, Setup, setup};
+use crate::support::{BackendPeer, Chaos, ClientPeer, MemoryListener};
+
+#[test]
+fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
+    let mut config = EdgeConfig::default();
+    config.master.channel_capacity = 4;
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(config, CUT);
+    backend.refuse(true);
+    let sent = Rc::new(Cell::new(0_u32));
+    for seed in 1..=3 {
+        let stream = clients.dial(500, Chaos { seed, ..CUT });
+        let sent = Rc::clone(&sent);
+        world.spawn(async move {
+            let mut client = ClientPeer::join(stream).await.expect("joined");
+            for number in 0..50_u32 {
+                client
+                    .send(&[&number.to_le_bytes()[..], &[0; 100]].concat())
+                    .await
+                    .expect("sent");
+                sent.set(sent.get() + 1);
+            }
+            // Stays: an end of the connection would be another story.
+            std::future::pending::<()>().await;
+        });
+    }
+    let clock = world.clock.clone();
+    world.run(async {
+        clock.sleep(Duration::from_secs(8)).await;
+        assert!(
+            sent.get() < 60,
+            "{} packets went nowhere: clients are read though the link is full",
+            sent.get()
+        );
+        backend.refuse(false);
+        let mut link = BackendPeer::accept(&mut MemoryListener(backend.clone())).await;
+        let mut next = std::collections::BTreeMap::new();
+        for _ in 0..150 {
+            let (id, flag, data) = link.recv().await.expect("received").expect("a packet");
+            assert_eq!(flag, Flag::Data);
+            let expected: &mut u32 = next.entry(id).or_default();
+            assert_eq!(data[..4], expected.to_le_bytes(), "in order, once");
+            *expected += 1;
+        }
+        assert_eq!(next.into_values().collect::<Vec<_>>(), [50, 50, 50]);
+    });
+}
+
+#[test]
+fn a_lost_link_is_dialled_again_and_clients_stay() {
+    let Setup {
+        mut world,
+        clients,
+        backend,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut listener = MemoryListener(backend);
+    world.run(async {
+        let mut client = None;
+        for round in 0..5_u8 {
+            let mut link = BackendPeer::accept(&mut listener).await;
+            let client = match &mut client {
+                Some(client) => client,
+                empty => empty.insert(
+                    ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
+                        .await
+                        .expect("joined"),
+                ),
+            };
+            client.send(&[round]).await.expect("sent");
+            assert_eq!(
+                link.recv().await.expect("received"),
+                Some((client.id, Flag::Data, vec![round]))
+            );
+            // By turns in order and by force.
+            if round % 2 == 0 {
+                drop(link)
+            } else {
+                link.frames.stream.abort()
+            }
+        }
+    });
+}
