@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_secs(5);
 /// The number of first attempts to reach an edge. A mistyped address never has one; an edge that was reached before comes back.
 const FIRST_ATTEMPTS: u32 = 7;
-const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help says this";
+const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help prints this";
 /// How long the last packets may take to be sent.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -122,7 +122,15 @@ impl<C: Connector, T: Timer> Talk<C, T> {
                     self.failed = true;
                     self.screen.say(&format!("Not sent: {error}"));
                 }
-                Step::Done => return Ok(()),
+                Step::Done => {
+                    if self.attempts.is_some() {
+                        let address = &self.address;
+                        self.screen
+                            .say(&format!("Gave up: no edge answers at {address}"));
+                        self.failed = true;
+                    }
+                    return Ok(());
+                }
             }
             self.active_at = self.timer.now();
         }
@@ -155,15 +163,19 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             Event::Connected { id } => format!("Connected as {id}"),
             Event::Resumed { id } => format!("Resumed as {id}"),
             Event::Dropped { cause, retry_in } => {
-                let why = match (cause, self.client.connect_error()) {
-                    (DropCause::ConnectFailed, Some(error)) => format!(": {error}"),
-                    _ => String::new(),
+                let what = match (cause, self.client.connect_error()) {
+                    (DropCause::ConnectFailed, Some(error)) => {
+                        format!("Could not connect: {error}")
+                    }
+                    (DropCause::ConnectFailed, None) => "Could not connect".into(),
+                    (DropCause::Local, _) => "Connection cut".into(),
+                    _ => format!("Dropped: {cause}"),
                 };
                 let next = match gives_up {
                     true => String::new(),
                     false => format!("; trying again in {} ms", retry_in.as_millis()),
                 };
-                format!("Dropped: {cause}{why}{next}")
+                format!("{what}{next}")
             }
             Event::Refused(refusal) => format!("Refused: {refusal}"),
             Event::Packet(data) => format!("{} bytes", data.len()),

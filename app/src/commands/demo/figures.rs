@@ -50,8 +50,8 @@ impl Figures {
     /// Returns the last line: the figures of the whole run.
     pub(super) fn summary(&self, clients: u32, elapsed: Duration) -> String {
         let mut text = format!(
-            "In {:.1} s {clients} clients had {} packets echoed. {} connections dropped and {} came back as the client \
-             they were; {} packets were lost with a connection and sent again.",
+            "In {:.1} s, {clients} clients had {} packets echoed. Connections dropped: {}; clients back under their ids: {}; \
+             packets lost with a connection and sent again: {}.",
             elapsed.as_secs_f64(),
             grouped(self.packets),
             self.drops,
@@ -59,7 +59,7 @@ impl Figures {
             self.sent_again,
         );
         if !self.is_good() {
-            text.push_str(&format!(" {} things went wrong.", self.faults));
+            text.push_str(&format!(" Faults: {}.", self.faults));
         }
         text
     }
@@ -114,8 +114,8 @@ mod tests {
         let summary = figures.summary(5, Duration::from_millis(4_040));
         assert_eq!(
             summary,
-            "In 4.0 s 5 clients had 12,345 packets echoed. 7 connections dropped and 6 came back as the client they \
-             were; 2 packets were lost with a connection and sent again."
+            "In 4.0 s, 5 clients had 12,345 packets echoed. Connections dropped: 7; clients back under their ids: 6; \
+             packets lost with a connection and sent again: 2."
         );
         let broken = Figures {
             faults: 1,
@@ -124,7 +124,7 @@ mod tests {
         assert!(!broken.is_good());
         assert_eq!(
             broken.summary(5, Duration::from_millis(4_040)),
-            format!("{summary} 1 things went wrong.")
+            format!("{summary} Faults: 1.")
         );
     }
 }
