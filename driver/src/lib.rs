@@ -20,6 +20,7 @@ pub mod backend;
 mod bind;
 #[cfg(feature = "client")]
 pub mod client;
+mod crew;
 #[cfg(feature = "edge")]
 mod edge;
 #[cfg(feature = "edge")]
@@ -53,6 +54,7 @@ pub use backend::Backend;
 pub use bind::{BoundAddresses, MAX_LISTENERS};
 #[cfg(feature = "client")]
 pub use client::Client;
+pub use crew::{Crew, Task};
 #[cfg(feature = "edge")]
 pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
 #[cfg(feature = "edge")]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::{Connector, Listener, SocketOptions, Timer};
+use crate::{Connector, Crew, Listener, SocketOptions, Task, Timer};
 
 /// A runtime: its sockets, its clock, and a way to run one future to its end.
 pub trait Runtime: 'static {
@@ -42,4 +42,14 @@ pub trait Runtime: 'static {
     fn block_on<T: Send + 'static>(
         future: impl Future<Output = T> + Send + 'static,
     ) -> io::Result<T>;
+
+    /// Starts threads for the shards of a process, each at most on one of them at a time, and for the trunk that joins them.
+    ///
+    /// Here each has a thread of its own. A runtime that can do better uses fewer while there is little to do.
+    ///
+    /// # Errors
+    /// When the system has no thread to give, or the runtime cannot be started.
+    fn crew(shards: Vec<Task>, trunk: Task) -> io::Result<Crew> {
+        Crew::of_threads(shards, trunk, |task| Self::block_on(task))
+    }
 }

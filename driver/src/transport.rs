@@ -20,7 +20,7 @@ use voltlane_core::Time;
 /// harmless as long as the waker is woken.
 pub trait Stream: Unpin + Send + Sized + 'static {
     /// The stream in transit between threads, detached from its runtime. Dropping it closes it.
-    type Parcel: Send + 'static;
+    type Parcel: Send + Unpin + 'static;
 
     /// Detaches the stream from this thread's runtime.
     ///

@@ -21,8 +21,10 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use voltlane_driver::{Crew, Task};
+
 #[cfg(target_os = "linux")]
-pub use self::epoll::{Descriptor, Epoll, EpollAlarm, Guest, Watched};
+pub use self::epoll::{Descriptor, Epoll, EpollAlarm, Guest, Watched, crew};
 pub use self::net::{TcpConnector, TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
 pub use self::peer::{acknowledgements, peer_end};
@@ -40,6 +42,14 @@ pub trait Reactor: Debug + Send + Unpin + 'static {
     /// # Errors
     /// When the system refuses a resource that waiting needs, such as a descriptor.
     fn block_on<F: Future>(future: F) -> io::Result<F::Output>;
+
+    /// Starts threads for several futures and one that joins them, as [`Runtime::crew`](voltlane_driver::Runtime::crew) does.
+    ///
+    /// # Errors
+    /// When the system refuses a thread, or a resource that waiting needs.
+    fn crew(tasks: Vec<Task>, carried: Task) -> io::Result<Crew> {
+        Crew::of_threads(tasks, carried, |task| Self::block_on(task))
+    }
 
     /// Looks up the addresses of a host name without blocking this thread.
     ///

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use smol::Async;
-use voltlane_reactor::{EpollAlarm, Guest, Reactor, Socket, Watched};
+use voltlane_driver::{Crew, Task};
+use voltlane_reactor::{Epoll, EpollAlarm, Guest, Reactor, Socket, Watched};
 
 /// The number of checks of the sockets between two turns of smol. A wait in smol's reactor takes six system calls, a check takes one.
 const LOOKS_PER_TURN: usize = 16;
@@ -25,6 +26,11 @@ impl Reactor for HostedEpoll {
 
     fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
         crate::runtime::block_on(host(future))
+    }
+
+    /// Shards wait on their own reactors. Names are still smol's to look up.
+    fn crew(tasks: Vec<Task>, carried: Task) -> io::Result<Crew> {
+        Epoll::crew(tasks, carried)
     }
 
     async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 
-use voltlane_driver::{Runtime, SocketOptions};
+use voltlane_driver::{Crew, Runtime, SocketOptions, Task};
 use voltlane_reactor::{Reactor, TcpConnector, TcpListener, Timer};
 
 /// One thread of smol, with the sockets of a reactor.
@@ -49,6 +49,10 @@ impl<R: Reactor> Runtime for OneThread<R> {
         let run: Pin<&mut dyn Future<Output = ()>> = pin!(run);
         R::block_on(run)?;
         Ok(output.expect("a future that is through has an output"))
+    }
+
+    fn crew(shards: Vec<Task>, trunk: Task) -> io::Result<Crew> {
+        R::crew(shards, trunk)
     }
 }
 

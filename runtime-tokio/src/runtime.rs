@@ -14,9 +14,11 @@ use std::task::Poll;
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::unconstrained;
+#[cfg(target_os = "linux")]
+use voltlane_driver::{Crew, Task};
 use voltlane_driver::{Runtime, SocketOptions};
 #[cfg(target_os = "linux")]
-use voltlane_reactor::{Epoll, Guest};
+use voltlane_reactor::{Epoll, Guest, Reactor};
 
 use crate::{TcpConnector, TcpListener, Timer};
 
@@ -113,6 +115,11 @@ impl Runtime for TokioEpoll {
         future: impl Future<Output = T> + Send + 'static,
     ) -> io::Result<T> {
         block_on(host(future))?
+    }
+
+    /// Shards wait on their own reactors, without tokio around them: each wake would cost several system calls.
+    fn crew(shards: Vec<Task>, trunk: Task) -> io::Result<Crew> {
+        Epoll::crew(shards, trunk)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
-use voltlane_driver::{Connect, Connector, EdgeDriver, Runtime, SocketOptions, Timer};
+use voltlane_driver::{Connect, Connector, EdgeDriver, Runtime, SocketOptions, Stream, Timer};
 
 use self::orders::{Order, Orders};
 use super::{make_key, random, reload, signals};
@@ -78,17 +78,18 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         info!(address = %master, "waiting for the backend");
         let attempt = within::<R::Timer, _>(config.master.connect_timeout, backend.connect());
         let problem = |error| format!("the backend {master} cannot be reached: {error}");
-        backend.first = Some(attempt.await.map_err(problem)?);
+        let stream = attempt.await.and_then(Stream::pack);
+        backend.first = Some(stream.map_err(problem)?);
     }
     // Clients find the port closed until they are served.
     let listeners = bound.listen(shards.get().into()).map_err(cannot_listen)?;
     let addresses = listeners.first().map(|own| listen::local_addrs(own));
     let addresses = addresses.transpose().map_err(cannot_listen)?;
 
-    // One loop for each shard, and one for what joins them if there are several.
+    // One loop for each shard, and where there are several one for their trunk and one for the orders.
     let loops = match usize::from(shards.get()) {
         1 => 1,
-        several => several + 1,
+        several => several + 2,
     };
     let (metrics, mut asked) = Exchange::of(loops);
     let metrics = match &settings.metrics.address {
@@ -213,7 +214,8 @@ async fn within<T: Timer + Default, O>(
 
 /// A connector that was asked once before, and that another one can take the place of.
 struct FirstThen<C: Connector> {
-    first: Option<C::Stream>,
+    /// What it connected then, on its way to the thread that asks next.
+    first: Option<<C::Stream as Stream>::Parcel>,
     later: Arc<Mutex<C>>,
 }
 
@@ -222,7 +224,7 @@ impl<C: Connector> Connector for FirstThen<C> {
 
     fn connect(&mut self) -> Connect<C::Stream> {
         match self.first.take() {
-            Some(stream) => Box::pin(std::future::ready(Ok(stream))),
+            Some(parcel) => Box::pin(std::future::ready(Stream::unpack(parcel))),
             None => self
                 .later
                 .lock()

@@ -183,7 +183,7 @@ settings! {
         /// File that holds the edge's private key, made with mode 0600 when it is missing, so that clients recognise the
         /// edge after a restart. Empty: a new key at every start.
         key_file: Option<PathBuf> = None, ();
-        /// Threads that serve clients, each with a part of them. 0: one for each processor.
+        /// Shards, each with a part of the clients, on as many threads as the load needs. 0: one for each processor.
         shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long an orderly end may take to deliver queued packets. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;

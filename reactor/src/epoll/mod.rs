@@ -12,6 +12,7 @@
 //! second one to find out whether the end came with it. It also makes five system calls for each wait.
 
 mod alarms;
+pub mod crew;
 mod guest;
 mod poller;
 mod sources;
@@ -26,6 +27,8 @@ use std::task::{Context, Poll, Waker};
 
 pub use self::alarms::EpollAlarm;
 pub use self::guest::{Descriptor, Guest};
+
+use voltlane_driver::{Crew, Task};
 
 use self::poller::{Poller, Wait};
 use self::sources::Key;
@@ -55,6 +58,10 @@ impl Reactor for Epoll {
             }
             poller.wait(&mut wait)?;
         }
+    }
+
+    fn crew(tasks: Vec<Task>, carried: Task) -> io::Result<Crew> {
+        crew::start(tasks, carried)
     }
 
     async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -258,7 +258,7 @@ impl Poller {
     }
 
     /// Leaves the waiting state. A wake that came meanwhile is kept.
-    fn become_running(&self) {
+    pub(super) fn become_running(&self) {
         let _ = self
             .state
             .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire);
@@ -267,6 +267,22 @@ impl Poller {
     /// Fails only once 2^64 - 1 wakes have filled the counter.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+
+    /// From now on a wait ends when `post` becomes readable, too, about which nothing else happens.
+    pub(super) fn watch_post(&self, post: impl AsFd) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        Ok(epoll::add(
+            &self.epoll,
+            post,
+            epoll::EventData::new_u64(WAKE),
+            flags,
+        )?)
+    }
+
+    /// Takes that back.
+    pub(super) fn forget_post(&self, post: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, post)?)
     }
 
     /// Ends the current wait of the thread, or its next one.

@@ -1,18 +1,18 @@
-//! Several machines, each on a thread of its own, and their trunk on this one.
+//! Several machines and their trunk, on threads of their own.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::mpsc::{self, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
-use tracing::error;
 use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions, TrunkDriver,
+    BranchConnector, Connector, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions, Task,
+    Timer, TrunkDriver,
 };
 
 use super::orders::{Order, Orders};
@@ -22,10 +22,10 @@ use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
 
-/// Exit code when a shard panicked: the same as for a panic in the main thread.
+/// What the exit code is when a shard panicked: that of a panic in the main thread.
 const EXIT_PANIC: i32 = 101;
 
-/// Serves until it is stopped: the trunk here, each edge on its own thread.
+/// Serves until it is stopped: the edges and their trunk on the threads of a crew, the orders here.
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
     listeners: Vec<Vec<TcpListener>>,
@@ -37,81 +37,96 @@ pub(super) async fn serve<R: Runtime>(
     let shards = u8::try_from(edges.len()).unwrap_or(u8::MAX);
     let mut asked = asked.into_iter();
     let mut own_asked = asked.next();
+    let trunk_asked = asked.next();
     let (driver, connectors) = TrunkDriver::new(trunk, backend, R::Timer::default());
-    let neighbours = Neighbours::of(shards);
+    let trunk = driver.handle();
     let refusals = Refusals::default();
     let (started, starting) = mpsc::channel();
-    let mut threads = Vec::with_capacity(edges.len());
-    let parts = edges
-        .into_iter()
-        .zip(listeners)
-        .zip(connectors)
-        .zip(neighbours);
-    for (number, (((edge, listeners), connector), neighbours)) in parts.enumerate() {
-        let shard = Shard {
-            edge,
-            listeners,
-            options,
-            connector,
-            neighbours,
-            asked: asked.next(),
-            refusals: refusals.clone(),
-        };
-        threads.push(shard.start::<R>(number, started.clone())?);
-    }
+    let parts = edges.into_iter().zip(listeners);
+    let parts = parts.zip(connectors).zip(Neighbours::of(shards));
+    let tasks: Vec<Task> = (0..)
+        .zip(parts)
+        .map(
+            |(number, (((edge, listeners), connector), neighbours))| -> Task {
+                let shard = Shard {
+                    number,
+                    edge,
+                    listeners,
+                    options,
+                    connector,
+                    neighbours,
+                    asked: asked.next(),
+                    refusals: refusals.clone(),
+                };
+                Box::pin(shard.serve::<R>(started.clone()))
+            },
+        )
+        .collect();
     drop(started);
-    // Each says once how it began; a thread that is gone has dropped its sender.
-    let mut handles = Vec::with_capacity(threads.len());
-    for _ in &threads {
-        let handle = starting.recv().map_err(io::Error::other)??;
-        handles.push(handle);
+    let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, trunk_asked)))?;
+    // Each says once how it began; one that is gone has dropped its sender.
+    let mut handles = Vec::with_capacity(shards.into());
+    for _ in 0..shards {
+        handles.push(starting.recv().map_err(io::Error::other)??);
     }
+    handles.sort_by_key(|(number, _)| *number);
 
-    let mut driver = pin!(driver);
-    let handle = driver.handle();
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => {
-                for (number, shard) in (0..).zip(&handles) {
-                    shard.reconfigure(config.for_shard(ShardId::new(number), shards));
+                for (number, shard) in &handles {
+                    shard.reconfigure(config.for_shard(ShardId::new(*number), shards));
                 }
-                handle.reconfigure(config.master);
+                trunk.reconfigure(config.master);
             }
             Order::Shutdown(within) => {
-                for shard in &handles {
+                // They are given the same time, and end by themselves.
+                for (_, shard) in &handles {
                     shard.shutdown(within);
                 }
-                handle.shutdown(within);
+                trunk.shutdown(within);
             }
         });
-        let polled = driver.as_mut().poll(cx);
         orders.report(|| {
-            let shards = handles.iter().map(|shard| shard.poll_done(cx).is_ready());
+            let shards = handles
+                .iter()
+                .map(|(_, shard)| shard.poll_done(cx).is_ready());
             // Every one, so that every one that is not done wakes this task.
-            shards.fold(true, |all, done| all & done) & handle.poll_done(cx).is_ready()
+            shards.fold(true, |all, done| all & done) & trunk.poll_done(cx).is_ready()
         });
         if let Some(asked) = &mut own_asked {
             asked.answer(cx.waker(), || Snapshot {
-                counters: driver.trunk().counters().clone(),
-                gauges: driver.trunk().gauges(),
                 is_ending: orders.is_ending(),
                 log_lines_lost: logging::lost_lines(),
+                ..Snapshot::default()
+            });
+        }
+        crew.poll_end(cx)
+    })
+    .await
+}
+
+/// Serves the trunk of all shards.
+async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, mut asked: Option<Asked>) {
+    let _guard = EndsProcess;
+    let mut driver = pin!(driver);
+    poll_fn(|cx| {
+        let polled = driver.as_mut().poll(cx);
+        if let Some(asked) = &mut asked {
+            asked.answer(cx.waker(), || Snapshot {
+                counters: driver.trunk().counters().clone(),
+                gauges: driver.trunk().gauges(),
+                ..Snapshot::default()
             });
         }
         polled
     })
     .await;
-    // They were given the same time, and end by themselves.
-    for thread in threads {
-        if thread.join().is_err() {
-            return Err(io::Error::other("a shard ended badly"));
-        }
-    }
-    Ok(())
 }
 
-/// The parts that one thread serves.
+/// What serves one shard.
 struct Shard<L: Listener> {
+    number: u8,
     edge: Edge,
     listeners: Vec<TcpListener>,
     options: SocketOptions,
@@ -122,26 +137,8 @@ struct Shard<L: Listener> {
 }
 
 impl<L: Listener> Shard<L> {
-    fn start<R: Runtime<Listener = L>>(
-        self,
-        number: usize,
-        started: Sender<io::Result<EdgeHandle>>,
-    ) -> io::Result<JoinHandle<()>> {
-        thread::Builder::new()
-            .name(format!("shard-{number}"))
-            .spawn(move || {
-                let _guard = EndsProcess;
-                let failed = started.clone();
-                if let Err(error) = R::block_on(self.serve::<R>(started)) {
-                    // Before it began there is somebody who waits to hear it; afterwards a runtime does not fail.
-                    if failed.send(Err(error)).is_err() {
-                        error!("a shard cannot go on");
-                    }
-                }
-            })
-    }
-
-    async fn serve<R: Runtime<Listener = L>>(self, started: Sender<io::Result<EdgeHandle>>) {
+    async fn serve<R: Runtime<Listener = L>>(self, started: Sender<io::Result<(u8, EdgeHandle)>>) {
+        let _guard = EndsProcess;
         let driver = match drive::<R, _>(self.edge, self.listeners, self.options, self.connector) {
             Ok(driver) => driver,
             Err(error) => {
@@ -150,7 +147,7 @@ impl<L: Listener> Shard<L> {
             }
         };
         let mut driver = pin!(driver.beside(self.neighbours));
-        if started.send(Ok(driver.handle())).is_err() {
+        if started.send(Ok((self.number, driver.handle()))).is_err() {
             return;
         }
         drop(started);
@@ -165,8 +162,7 @@ impl<L: Listener> Shard<L> {
                 asked.answer(cx.waker(), || Snapshot {
                     counters: driver.edge().counters().clone(),
                     gauges: driver.edge().gauges(),
-                    is_ending: false,
-                    log_lines_lost: 0,
+                    ..Snapshot::default()
                 });
             }
             polled

@@ -1,0 +1,181 @@
+//! The threads that serve the shards of a process and their trunk.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, JoinHandle};
+
+/// A future that serves a shard, or the trunk of several.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Threads that run tasks to their ends.
+pub struct Crew {
+    end: Arc<End>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+/// How many of the threads run, and who waits for their end.
+#[derive(Default)]
+struct End(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    has_failed: bool,
+    waiter: Option<Waker>,
+}
+
+impl End {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is one assignment, so a poisoned lock is safe to use.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One thread that runs, until it is dropped.
+struct Running(Arc<End>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.running -= 1;
+        state.has_failed |= thread::panicking();
+        let waiter = state.waiter.take();
+        drop(state);
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}
+
+impl Crew {
+    /// A crew of no threads.
+    #[must_use]
+    pub fn new() -> Self {
+        Crew {
+            end: Arc::default(),
+            threads: Vec::new(),
+        }
+    }
+
+    /// Adds a thread with this name.
+    ///
+    /// # Errors
+    /// When the system has no thread to give. Those that were started run on.
+    pub fn start(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        self.end.lock().running += 1;
+        let running = Running(Arc::clone(&self.end));
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let running = running;
+            let outcome = run();
+            running.0.lock().has_failed |= outcome.is_err();
+            outcome
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// A crew in which each task has a thread of its own: `shards`, and the `trunk` that joins them. `run` runs one of them to its end.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn of_threads(
+        shards: Vec<Task>,
+        trunk: Task,
+        run: fn(Task) -> io::Result<()>,
+    ) -> io::Result<Crew> {
+        let mut crew = Crew::new();
+        for (number, task) in shards.into_iter().enumerate() {
+            crew.start(format!("shard-{number}"), move || run(task))?;
+        }
+        crew.start("trunk".to_string(), move || run(trunk))?;
+        Ok(crew)
+    }
+
+    /// Ready when all threads have ended, or with the error of one that failed. Until then the waker of `cx` is registered.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.end.lock();
+        if state.running > 0 && !state.has_failed {
+            match &mut state.waiter {
+                Some(waiter) => waiter.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let all_ended = state.running == 0;
+        drop(state);
+        // What an end tells comes from within the thread: it is about to be over, or it is one of those that are when one has failed.
+        let ended = self.threads.drain(..);
+        for thread in ended.filter(|thread| all_ended || thread.is_finished()) {
+            match thread.join() {
+                Ok(outcome) => outcome?,
+                Err(_) => return Poll::Ready(Err(io::Error::other("a shard ended badly"))),
+            }
+        }
+        Poll::Ready(match all_ended {
+            true => Ok(()),
+            false => Err(io::Error::other("a shard cannot go on")),
+        })
+    }
+}
+
+impl Default for Crew {
+    fn default() -> Self {
+        Crew::new()
+    }
+}
+
+#[cfg(all(test, feature = "edge"))]
+mod tests {
+    use super::*;
+    use crate::wakes::Wakes;
+    use std::sync::mpsc;
+
+    #[test]
+    fn it_ends_when_all_have_ended_and_fails_when_one_fails() {
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        let cx = &mut Context::from_waker(&waker);
+        for fails in [false, true] {
+            let mut crew = Crew::new();
+            let (stop, stopped) = mpsc::channel::<()>();
+            crew.start("first".to_string(), move || {
+                let _ = stopped.recv();
+                if fails {
+                    return Err(io::Error::other("no more descriptors"));
+                }
+                Ok(())
+            })
+            .unwrap();
+            let (stop_second, stopped) = mpsc::channel::<()>();
+            crew.start("second".to_string(), move || {
+                let _ = stopped.recv();
+                Ok(())
+            })
+            .unwrap();
+            assert!(crew.poll_end(cx).is_pending());
+            let before = wakes.count();
+            drop(stop);
+            while wakes.count() == before {
+                thread::yield_now();
+            }
+            if fails {
+                assert!(matches!(crew.poll_end(cx), Poll::Ready(Err(_))));
+                continue;
+            }
+            assert!(crew.poll_end(cx).is_pending(), "the second runs on");
+            let before = wakes.count();
+            drop(stop_second);
+            while wakes.count() == before {
+                thread::yield_now();
+            }
+            assert!(matches!(crew.poll_end(cx), Poll::Ready(Ok(()))));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Tenants that work, wait, move and end, and what they have carried.
+
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::epoll::{Epoll, EpollAlarm, Watched};
+use crate::{Alarm as _, Direction, Reactor as _, Source as _};
+
+/// Longer than anything here takes, so a hang is reported as a failure.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Threads that take every chance to move tenants.
+const RESTLESS: Limits = Limits {
+    window: Duration::ZERO,
+    spread_above: 0,
+    join_below: u32::MAX,
+    quiet_windows: 1,
+};
+
+/// Waits for the end of a crew, as the main thread of a program does.
+fn wait_for(mut crew: Crew) -> io::Result<()> {
+    let mut bound = EpollAlarm::never();
+    bound.set_at(Instant::now() + BOUND);
+    Epoll::block_on(poll_fn(|cx| {
+        assert!(bound.poll(cx).is_pending(), "not within {BOUND:?}");
+        crew.poll_end(cx)
+    }))?
+}
+
+/// Something that is readable for whoever watches it after each `count`.
+fn counter() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+}
+
+fn count(counter: impl AsFd) {
+    rustix::io::write(counter, &1u64.to_ne_bytes()).unwrap();
+}
+
+/// Tenants in a ring. Each waits until its own descriptor is readable, and makes that of the next one so. The first one lets it go round
+/// `rounds` times. After each round the carried future is woken, and has to have been polled since.
+fn ring(tenants: usize, rounds: usize) -> (Vec<Task>, Task, mpsc::Receiver<ThreadId>) {
+    let (saw, seen) = mpsc::channel();
+    let carried = Arc::new(Carried::default());
+    let descriptors: Vec<OwnedFd> = (0..tenants).map(|_| counter()).collect();
+    let tasks = (0..tenants).map(|number| -> Task {
+        let own = descriptors[number].try_clone().unwrap();
+        let next = descriptors[(number + 1) % tenants].try_clone().unwrap();
+        let (carried, saw) = (Arc::clone(&carried), saw.clone());
+        Box::pin(async move {
+            let mut own = Watched::new(own).unwrap();
+            if number == 0 {
+                count(&next);
+            }
+            for round in 0..rounds {
+                poll_fn(|cx| own.poll_take(Direction::Read, cx))
+                    .await
+                    .unwrap();
+                let _ = saw.send(thread::current().id());
+                if number == 0 {
+                    carried.ask(round).await;
+                }
+                if number > 0 || round + 1 < rounds {
+                    count(&next);
+                }
+            }
+            carried.leave();
+        })
+    });
+    let tasks = tasks.collect();
+    let carried = Box::pin(poll_fn(move |cx| carried.serve(tenants, cx)));
+    (tasks, carried, seen)
+}
+
+/// What tenants and the carried future share.
+#[derive(Default)]
+struct Carried(Mutex<Request>);
+
+#[derive(Default)]
+struct Request {
+    asked: Option<(usize, Waker)>,
+    answered: Option<usize>,
+    left: usize,
+    server: Option<Waker>,
+}
+
+impl Carried {
+    async fn ask(&self, round: usize) {
+        poll_fn(|cx| {
+            let mut request = self.0.lock().unwrap();
+            if request
+                .answered
+                .take_if(|answered| *answered == round)
+                .is_some()
+            {
+                return Poll::Ready(());
+            }
+            request.asked = Some((round, cx.waker().clone()));
+            let server = request.server.clone();
+            drop(request);
+            if let Some(server) = server {
+                server.wake();
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn leave(&self) {
+        let mut request = self.0.lock().unwrap();
+        request.left += 1;
+        let server = request.server.clone();
+        drop(request);
+        if let Some(server) = server {
+            server.wake();
+        }
+    }
+
+    fn serve(&self, tenants: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut request = self.0.lock().unwrap();
+        request.server = Some(cx.waker().clone());
+        let asked = request.asked.take();
+        request.answered = asked.as_ref().map(|(round, _)| *round).or(request.answered);
+        let is_over = request.left == tenants;
+        drop(request);
+        if let Some((_, asker)) = asked {
+            asker.wake();
+        }
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+#[test]
+fn what_has_little_to_do_stays_on_one_thread() {
+    let (tasks, carried, seen) = ring(4, 200);
+    wait_for(
+        start_on(
+            4,
+            Limits {
+                spread_above: 100,
+                ..Limits::default()
+            },
+            tasks,
+            carried,
+        )
+        .unwrap(),
+    )
+    .unwrap();
+    let threads: HashSet<ThreadId> = seen.iter().collect();
+    assert_eq!(threads.len(), 1);
+}
+
+#[test]
+fn no_event_and_no_wake_is_lost_while_tenants_move() {
+    let (tasks, carried, seen) = ring(5, 2_000);
+    wait_for(start_on(3, RESTLESS, tasks, carried).unwrap()).unwrap();
+    let order: Vec<ThreadId> = seen.iter().collect();
+    assert_eq!(order.len(), 5 * 2_000);
+    let threads: HashSet<&ThreadId> = order.iter().collect();
+    assert!(threads.len() > 1, "they did not move");
+}
+
+#[test]
+fn a_wake_from_outside_reaches_tenants_and_the_carried_future() {
+    const ROUNDS: usize = 500;
+    let (asks, asked) = mpsc::channel::<Waker>();
+    let outside = thread::spawn(move || asked.into_iter().for_each(Waker::wake));
+    let waits = |asks: mpsc::Sender<Waker>| -> Task {
+        let mut left = ROUNDS;
+        Box::pin(poll_fn(move |cx| {
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            asks.send(cx.waker().clone()).unwrap();
+            Poll::Pending
+        }))
+    };
+    for limits in [Limits::default(), RESTLESS] {
+        let tasks = (0..3).map(|_| waits(asks.clone())).collect();
+        wait_for(start_on(2, limits, tasks, waits(asks.clone())).unwrap()).unwrap();
+    }
+    drop(asks);
+    outside.join().unwrap();
+}
+
+#[test]
+fn the_sockets_and_alarms_of_the_carried_future_are_those_of_the_first_tenant() {
+    let descriptor = counter();
+    let other = descriptor.try_clone().unwrap();
+    // The first tenant ends at once, and its reactor lives on.
+    let first: Task = Box::pin(async {});
+    let second: Task = Box::pin(async move {
+        let mut alarm = EpollAlarm::never();
+        alarm.set_at(Instant::now() + Duration::from_millis(5));
+        poll_fn(|cx| alarm.poll(cx)).await;
+        count(&other);
+    });
+    let carried: Task = Box::pin(async move {
+        let mut watched = Watched::new(descriptor).unwrap();
+        poll_fn(|cx| watched.poll_take(Direction::Read, cx))
+            .await
+            .unwrap();
+        let mut alarm = EpollAlarm::never();
+        alarm.set_at(Instant::now() + Duration::from_millis(5));
+        poll_fn(|cx| alarm.poll(cx)).await;
+    });
+    wait_for(start_on(2, Limits::default(), vec![first, second], carried).unwrap()).unwrap();
+}
+
+#[test]
+fn a_carried_future_that_always_has_more_to_do_leaves_the_tenants_their_turn() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let watched = Arc::clone(&done);
+    let carried: Task = Box::pin(poll_fn(move |cx| {
+        if watched.load(Ordering::Acquire) == 2 {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    let tenant = || -> Task {
+        let done = Arc::clone(&done);
+        Box::pin(async move {
+            let mut alarm = EpollAlarm::never();
+            alarm.set_at(Instant::now() + Duration::from_millis(20));
+            poll_fn(|cx| alarm.poll(cx)).await;
+            done.fetch_add(1, Ordering::AcqRel);
+        })
+    };
+    wait_for(start_on(2, Limits::default(), vec![tenant(), tenant()], carried).unwrap()).unwrap();
+}
+
+#[test]
+fn a_tenant_that_panics_fails_the_crew() {
+    let waits: Task = Box::pin(async { pin!(std::future::pending::<()>()).await });
+    let panics: Task = Box::pin(async { panic!("a tenant's own fault") });
+    let crew = start_on(1, Limits::default(), vec![panics], waits).unwrap();
+    assert!(wait_for(crew).is_err());
+}

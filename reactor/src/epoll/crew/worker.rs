@@ -1,0 +1,225 @@
+//! One thread of a crew.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+use super::load::{Advice, Limits, Load};
+use super::{CREW, Entered, Shared, Tenant, Wait};
+
+/// What the system says of the post in an epoll instance of the thread. Tenants are numbered from 0.
+const POST: u64 = u64::MAX;
+
+/// A thread, and the tenants that it has at the moment.
+pub(super) struct Worker {
+    number: usize,
+    shared: Arc<Shared>,
+    tenants: Vec<Tenant>,
+    /// Where it waits while it has none or several.
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+    wait: Wait,
+    load: Load,
+}
+
+impl Worker {
+    pub(super) fn new(number: usize, epoll: OwnedFd, shared: Arc<Shared>, limits: Limits) -> Self {
+        Worker {
+            number,
+            tenants: Vec::new(),
+            epoll,
+            // One for each that it may have, and the post.
+            events: Vec::with_capacity(shared.running.load(Ordering::Relaxed) + 1),
+            shared,
+            wait: Wait::default(),
+            load: Load::new(limits),
+        }
+    }
+
+    /// Runs its tenants, and those that it is given, until all futures of the crew have ended.
+    pub(super) fn run(mut self, tenants: Vec<Tenant>) -> io::Result<()> {
+        CREW.set(Arc::as_ptr(&self.shared));
+        self.load.restart();
+        self.rearrange(|own| *own = tenants)?;
+        while !self.shared.is_over() {
+            // What came down first: it wakes tenants, who are served next. What they have for the way up goes out right after.
+            let mut has_more = self.shared.carry();
+            self.poll_tenants();
+            has_more |= self.shared.carry();
+            self.wait(!has_more)?;
+            self.take_given()?;
+            self.balance()?;
+        }
+        Ok(())
+    }
+
+    fn poll_tenants(&mut self) {
+        for tenant in &mut self.tenants {
+            if !tenant.poller.take_wake() {
+                continue;
+            }
+            let Some(task) = &mut tenant.task else {
+                continue;
+            };
+            let _entered = Entered::new(Arc::clone(&tenant.poller));
+            let mut cx = Context::from_waker(&tenant.waker);
+            if task.as_mut().poll(&mut cx).is_ready() {
+                tenant.task = None;
+                self.shared.end_one();
+            }
+        }
+    }
+
+    /// Waits until something happens, if it `may_block` and no tenant was woken, and wakes those whom it concerns.
+    fn wait(&mut self, may_block: bool) -> io::Result<()> {
+        match &self.tenants[..] {
+            [tenant] if may_block => tenant.poller.wait(&mut self.wait),
+            [tenant] => tenant.poller.look(&mut self.wait).map(drop),
+            _ => self.wait_for_many(may_block),
+        }
+    }
+
+    fn wait_for_many(&mut self, may_block: bool) -> io::Result<()> {
+        let mut blocks = may_block;
+        for tenant in &self.tenants {
+            blocks &= tenant.poller.become_waiting();
+        }
+        let timeout = (!blocks).then(Timespec::default);
+        self.events.clear();
+        let room = spare_capacity(&mut self.events);
+        let waited = epoll::wait(&self.epoll, room, timeout.as_ref());
+        for tenant in &self.tenants {
+            tenant.poller.become_running();
+        }
+        match waited {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &self.events {
+            // The post has a number that no tenant has.
+            let number = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            if let Some(tenant) = self.tenants.get(number) {
+                tenant.poller.look(&mut self.wait)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the tenants in that others gave.
+    fn take_given(&mut self) -> io::Result<()> {
+        let own = self.tenants.len();
+        if self.post().tenants.load(Ordering::Relaxed) == own {
+            return Ok(());
+        }
+        let mut given = mem::take(&mut *self.post().lock());
+        if given.is_empty() {
+            return Ok(());
+        }
+        self.rearrange(|own| own.append(&mut given))?;
+        self.load.restart();
+        Ok(())
+    }
+
+    /// Gives tenants away, or gives all back, where the load advises it.
+    fn balance(&mut self) -> io::Result<()> {
+        let Some(own) = self.load.measure() else {
+            return Ok(());
+        };
+        self.post().load.store(own, Ordering::Relaxed);
+        if self.tenants.is_empty() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        // Those with a smaller number, so that two never give theirs to each other.
+        let quietest = shared.posts[..self.number]
+            .iter()
+            .enumerate()
+            .filter(|(_, post)| post.tenants.load(Ordering::Relaxed) > 0)
+            .map(|(number, post)| (post.load.load(Ordering::Relaxed), number))
+            .min();
+        let is_free = |number: &usize| shared.posts[*number].tenants.load(Ordering::Relaxed) == 0;
+        let free = (0..shared.posts.len()).find(is_free);
+        let free = free.filter(|_| self.tenants.len() > 1);
+        let load = quietest.map(|(load, _)| load);
+        match (self.load.advise(own, free.is_some(), load), free, quietest) {
+            (Advice::Spread, Some(free), _) => self.give(free, self.tenants.len().div_ceil(2)),
+            (Advice::Join, _, Some((_, quietest))) => self.give(quietest, 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the tenants from the one at `from` on to another thread.
+    fn give(&mut self, to: usize, from: usize) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let Ok(_plan) = shared.plan.try_lock() else {
+            // Somebody else moves tenants: the next window tells whether there is still a need.
+            return Ok(());
+        };
+        let post = &shared.posts[to];
+        let mut given = Vec::new();
+        self.rearrange(|own| given = own.split_off(from))?;
+        tracing::debug!(
+            from = self.number,
+            to,
+            shards = given.len(),
+            "shards move to another thread"
+        );
+        // Until it has measured them it counts as busy, so that nobody gives it more.
+        post.load.store(100, Ordering::Relaxed);
+        post.tenants.fetch_add(given.len(), Ordering::Relaxed);
+        post.lock().append(&mut given);
+        post.ring();
+        self.load.restart();
+        Ok(())
+    }
+
+    fn post(&self) -> &super::Post {
+        &self.shared.posts[self.number]
+    }
+
+    /// Changes which tenants it has, and with them what it waits on.
+    fn rearrange(&mut self, change: impl FnOnce(&mut Vec<Tenant>)) -> io::Result<()> {
+        let wake = self.post().wake.as_fd();
+        if let [tenant] = &self.tenants[..] {
+            tenant.poller.forget_post(wake)?;
+        } else {
+            for tenant in &self.tenants {
+                epoll::delete(&self.epoll, tenant.poller.as_fd())?;
+            }
+            // Not there at the beginning.
+            let _ = epoll::delete(&self.epoll, wake);
+        }
+        let before = self.tenants.len();
+        change(&mut self.tenants);
+        let wake = self.shared.posts[self.number].wake.as_fd();
+        if let [tenant] = &self.tenants[..] {
+            tenant.poller.watch_post(wake)?;
+        } else {
+            let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&self.epoll, wake, epoll::EventData::new_u64(POST), edge)?;
+            for (number, tenant) in (0..).zip(&self.tenants) {
+                let data = epoll::EventData::new_u64(number);
+                epoll::add(
+                    &self.epoll,
+                    tenant.poller.as_fd(),
+                    data,
+                    epoll::EventFlags::IN,
+                )?;
+            }
+        }
+        // What was given meanwhile is counted already.
+        let post = self.post();
+        if self.tenants.len() < before {
+            let left = before - self.tenants.len();
+            post.tenants.fetch_sub(left, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
