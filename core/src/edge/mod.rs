@@ -3,16 +3,16 @@
 //! [`Edge`] is a pure state machine. It owns no socket, clock, thread or source of randomness: the adapter tells it what happened, with the
 //! time, and asks what to do.
 //!
-//! Its parts own their data, and know nothing of the edge. What concerns several of them is in `lifecycle/`.
+//! Its parts own their data and know nothing of the edge. Rules that concern several of them are in `lifecycle/`.
 //!
-//! | part | what it is |
+//! | part | contents |
 //! | --- | --- |
-//! | `mod.rs` | the machine's fields, and its face towards its adapter |
-//! | `config.rs`, `counters.rs` | its configuration, and what it counts |
+//! | `mod.rs` | the machine's fields, and its interface to its adapter |
+//! | `config.rs`, `counters.rs` | its configuration, its counters and gauges |
 //! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
-//! | `door/` | admission: sources, rates, headers of proxies |
-//! | `memory/`, `shares.rs` | the account of what waits, and the bounds that shards share |
+//! | `door/` | admission: sources, rates, PROXY headers |
+//! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
 //! | `uplink/` | the line for room on the link, the link, and the trunk of several shards |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |

@@ -1,4 +1,4 @@
-//! One accepted connection and what it is in the middle of.
+//! One accepted connection.
 
 use core::net::IpAddr;
 
@@ -16,31 +16,31 @@ use crate::edge::door::limits::Pace;
 use crate::edge::door::sources::Admission;
 use crate::edge::table::by_size::{Holding, Holds};
 
-/// Names one accepted connection towards the adapter, from `handle_accepted` to `handle_client_closed`.
+/// Identifies an accepted connection for the adapter, from `handle_accepted` to `handle_client_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnKey(pub(crate) Key);
 
 impl ConnKey {
-    /// A small dense number, unique among living connections: the index for the adapter's own table.
+    /// Returns a small dense number, unique among living connections: an index for the adapter's own table.
     #[must_use]
     pub fn index(self) -> usize {
         self.0.index as usize
     }
 }
 
-/// How the adapter is to close a connection.
+/// How the adapter must close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseKind {
-    /// After what was written: FIN.
+    /// In order, after everything written before: FIN.
     Graceful,
-    /// Abruptly (SPEC 1.3): RST where the transport has it. What the kernel still holds may be discarded.
+    /// Abruptly (SPEC 1.3): a RST if the transport has one. Data that the kernel still holds may be discarded.
     Abort,
 }
 
-/// Why a transport connection is no more.
+/// Why a transport connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The peer ended its direction in order.
+    /// The peer closed its direction in order.
     Eof,
     /// The transport failed: reset, unreachable, timed out, never connected.
     Error,
@@ -48,41 +48,41 @@ pub enum Closed {
     ByEdge,
 }
 
-/// What a connection needs until it is established: apart from it, so that an idle client does not pay for it.
+/// What a connection needs until it is established. Stored separately, so that an idle client does not pay for it.
 #[derive(Clone, Debug)]
 struct Opening {
-    /// The packets of its version.
+    /// The opening of its version.
     protocol: protocol::Opening,
     control: Vec<u8>,
     taken_bytes: usize,
-    /// Whom the limits hold for: the peer, or whom its PROXY header names.
+    /// The address to which the limits apply: the peer's, or that in its PROXY header.
     source: IpAddr,
-    /// Its place among those that have not said what they want.
+    /// Its links among the connections that have not said what they want.
     arrival: Links,
-    /// Its place among the claimants, if it is one.
+    /// Its entry among the claimants, if it is one.
     ticket: Option<Ticket>,
 }
 
 /// One accepted connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Conn {
-    /// [`Conns::enter`](crate::edge::conns::Conns::enter) alone changes it.
+    /// Changed only by [`Conns::enter`](crate::edge::conns::Conns::enter).
     pub(crate) state: State,
     /// The unfinished frame, and frames that wait for room on the link.
     pub(crate) reader: FrameReader,
-    /// What matters until it is established, and its last handshake frame written.
+    /// Needed until it is established and its last handshake frame is written.
     opening: Option<Box<Opening>>,
-    /// What the opening has become.
+    /// The channel that the opening led to.
     channel: Option<Channel>,
-    /// Where it is counted.
+    /// The sources that count it.
     pub(crate) admission: Admission,
     pub(crate) timers: Timers,
     holding: Holding,
-    /// How fast it sent lately, where that is limited.
+    /// Its recent pace, if that is limited.
     pub(crate) pace: Option<Box<Pace>>,
     /// Whether it is in the ready list.
     pub(crate) ready: bool,
-    /// What may be read of it though its session waits for room, and 1. 0: it has not ended.
+    /// The number of bytes that may be read from it though its session waits for room, plus 1. 0: it has not closed its direction.
     last_read: u32,
 }
 
@@ -109,7 +109,7 @@ impl Conn {
         }
     }
 
-    /// Its client has ended: what is left of it may be read, once. False if that was said before.
+    /// Records that its client has closed its direction, so that the rest may be read, once. Returns false if that was recorded before.
     pub(crate) fn begin_last_read(&mut self) -> bool {
         let is_first = self.last_read == 0;
         if is_first {
@@ -118,30 +118,30 @@ impl Conn {
         is_first
     }
 
-    /// What may be read of it though its session waits for room.
+    /// Returns the number of bytes that may be read from it though its session waits for room.
     pub(crate) fn last_read(&self) -> usize {
         self.last_read.saturating_sub(1) as usize
     }
 
-    /// Whether its client has ended, and what is left is being read.
+    /// Returns whether its client has closed its direction, and the rest is being read.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.last_read > 0
     }
 
-    /// Bytes of one that [has ended](Self::has_ended) were read.
+    /// Counts bytes read from a connection that [has ended](Self::has_ended).
     pub(crate) fn count_last_read(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.last_read = self.last_read.saturating_sub(bytes).max(1);
     }
 
-    /// Whether it waits for this.
+    /// Returns whether it waits for this.
     #[inline]
     pub(crate) fn waits_for(&self, wait: Wait) -> bool {
         self.timers.is_armed(wait)
     }
 
-    /// Bytes that wait in this connection.
+    /// Returns the bytes that wait in this connection.
     pub(crate) fn held_bytes(&self) -> usize {
         let of_state = match &self.state {
             State::Established { .. } => 0,
@@ -152,12 +152,12 @@ impl Conn {
         self.reader.buffered_bytes() + self.control().len() + of_state
     }
 
-    /// Bytes that waited in it when they were counted last.
+    /// Returns the bytes that waited in it when they were last counted.
     pub(crate) fn counted_bytes(&self) -> usize {
         self.holding.bytes()
     }
 
-    /// Handshake frames not yet written; they go before the session's queue.
+    /// Returns the handshake frames that are not written yet. They go before the session's queue.
     #[inline]
     pub(crate) fn control(&self) -> &[u8] {
         self.opening
@@ -165,22 +165,22 @@ impl Conn {
             .map_or(&[], |opening| &opening.control)
     }
 
-    /// The opening, and where what it says is appended.
+    /// Returns the opening, and the buffer to which its output is appended.
     ///
     /// # Panics
-    /// When it is not half open.
+    /// When it is not half-open.
     pub(crate) fn opening(&mut self) -> (&mut protocol::Opening, &mut Vec<u8>) {
         let opening = self.opening.as_deref_mut();
         let opening = opening.expect("what is half open has an opening");
         (&mut opening.protocol, &mut opening.control)
     }
 
-    /// Its opening has become this.
+    /// Sets the channel that its opening led to.
     pub(crate) fn set_channel(&mut self, channel: Channel) {
         self.channel = Some(channel);
     }
 
-    /// How its packets come.
+    /// Returns its channel.
     ///
     /// # Panics
     /// When it was never established.
@@ -189,25 +189,25 @@ impl Conn {
         self.channel.expect("what is established has a channel")
     }
 
-    /// The transport took the first `bytes` bytes of [`control`](Self::control).
+    /// Handles that the transport took the first `bytes` bytes of [`control`](Self::control).
     #[inline]
     pub(crate) fn control_written(&mut self, bytes: usize) {
         let Some(opening) = &mut self.opening else {
             return;
         };
         opening.control.drain(..bytes.min(opening.control.len()));
-        // Its few bytes of room stay until then for the next frame.
+        // Its small buffer is kept until then for the next frame.
         if opening.control.is_empty() && !self.is_half_open() {
             self.opening = None;
         }
     }
 
-    /// Nothing of the handshake matters any more.
+    /// Drops the state of the handshake, which is no longer needed.
     pub(crate) fn forget_opening(&mut self) {
         self.opening = None;
     }
 
-    /// Counts bytes taken before it is established; how many there were so far.
+    /// Counts bytes taken before it is established. Returns how many there were so far.
     pub(crate) fn count_taken(&mut self, bytes: usize) -> usize {
         let Some(opening) = &mut self.opening else {
             return 0;
@@ -216,13 +216,13 @@ impl Conn {
         opening.taken_bytes
     }
 
-    /// The opening and the handshake frames not yet written, which go to another shard with it.
+    /// Takes out the opening and the unwritten handshake frames, which go to another shard with it.
     pub(crate) fn take_opening(&mut self) -> (protocol::Opening, Vec<u8>) {
         let (protocol, control) = self.opening();
         (core::mem::take(protocol), core::mem::take(control))
     }
 
-    /// Takes over the opening from another shard, what that had still to write, and what it counted.
+    /// Installs the opening from another shard, with its unwritten output and its count.
     pub(crate) fn resume_opening(
         &mut self,
         protocol: protocol::Opening,
@@ -236,32 +236,32 @@ impl Conn {
         }
     }
 
-    /// Bytes taken before it was established.
+    /// Returns the number of bytes taken before it was established.
     pub(crate) fn taken_bytes(&self) -> usize {
         self.opening
             .as_deref()
             .map_or(0, |opening| opening.taken_bytes)
     }
 
-    /// Whether it is the connection of a session, all that it says from now on being data.
+    /// Returns whether it is attached to a session, so that everything it sends is data.
     #[inline]
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.state, State::Established { .. })
     }
 
-    /// Whether it is not established, and not ended.
+    /// Returns whether it is neither established nor ended.
     #[inline]
     pub(crate) fn is_half_open(&self) -> bool {
         matches!(self.state, State::Handshake(_))
     }
 
-    /// What it is in the middle of.
+    /// Returns its state.
     #[inline]
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
-    /// The PROXY header that it waits for, if it does.
+    /// Returns the PROXY header that it waits for, if it does.
     pub(crate) fn header(&mut self) -> Option<&mut ProxyHeader> {
         match &mut self.state {
             State::Handshake(Step::Proxy(header)) => Some(header),
@@ -269,7 +269,7 @@ impl Conn {
         }
     }
 
-    /// Its client took `bytes` bytes of what it is to take before it closes; whether that was all.
+    /// Handles that its client took `bytes` bytes of what it must take before it closes. Returns whether that was everything.
     pub(crate) fn drain(&mut self, bytes: usize) -> bool {
         let State::Draining(queue) = &mut self.state else {
             return true;
@@ -278,37 +278,37 @@ impl Conn {
         queue.is_empty()
     }
 
-    /// Its place among those that have not said what they want.
+    /// Returns its links among the connections that have not said what they want.
     ///
     /// # Panics
-    /// When it is not half open.
+    /// When it is not half-open.
     pub(crate) fn arrival(&mut self) -> &mut Links {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").arrival
     }
 
-    /// Its place among the claimants, if it is one.
+    /// Returns its entry among the claimants, if it is one.
     ///
     /// # Panics
-    /// When it is not half open.
+    /// When it is not half-open.
     pub(crate) fn ticket(&mut self) -> &mut Option<Ticket> {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").ticket
     }
 
-    /// Where it comes from, while it is not established.
+    /// Returns the address that it comes from, while it is not established.
     pub(crate) fn source(&self) -> Option<IpAddr> {
         self.opening.as_deref().map(|opening| opening.source)
     }
 
-    /// Its PROXY header says where it comes from.
+    /// Sets the address that its PROXY header names.
     pub(crate) fn set_source(&mut self, source: IpAddr) {
         if let Some(opening) = &mut self.opening {
             opening.source = source;
         }
     }
 
-    /// The session that this connection is the connection of.
+    /// Returns the session that it is attached to.
     pub(crate) fn session(&self) -> Option<u32> {
         match self.state {
             State::Established { session } | State::Handshake(Step::Ping { session }) => {

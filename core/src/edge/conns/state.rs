@@ -1,4 +1,4 @@
-//! The states of a connection, under the names of SPEC 8.2, and which of them follows which.
+//! The states of a connection, with the names of SPEC 8.2, and the transitions between them.
 
 use core::net::IpAddr;
 
@@ -14,37 +14,37 @@ use crate::edge::conns::wait::Wait;
 /// The states of a connection (SPEC 8.2).
 #[derive(Clone, Debug)]
 pub(crate) enum State {
-    /// Half open: not the client of a session yet, or not known to be it.
+    /// Half-open: not attached to a session, or not yet proven.
     Handshake(Step),
-    /// The one connection of the session at this index.
+    /// Attached to the session at this index.
     Established { session: u32 },
     /// Its session was kicked: what was queued is written, then it closes.
     Draining(Box<FrameQueue>),
-    /// The adapter is to close it; nothing is read or written any more.
+    /// The adapter must close it. Nothing is read or written any more.
     Closed(CloseKind),
 }
 
 /// What a half-open connection waits for.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// The header of the proxy before the client.
+    /// The PROXY header in front of the client's bytes.
     Proxy(Box<ProxyHeader>),
     /// The client's ProtocolVersion.
     Version,
     /// The client's PubKey (a new session) or ClientId (a claim).
     KeyOrId,
-    /// Its turn to begin a session while very many clients come back. Nothing is read.
+    /// Its turn to begin a session while many clients come back. It is not read.
     Join(Box<Joining>),
-    /// The adapter, to hand it to the shard that this id names. Nothing is read.
+    /// The adapter, which hands it over to the shard that this id names. It is not read.
     Elsewhere(ClientId),
-    /// The moment at which the challenge goes out. Nothing is read.
+    /// The end of the reply delay, when its challenge is sent. It is not read.
     Delay(Box<Claim>),
     /// The client's ChallengeResponse.
     Response(Box<Claim>),
     /// Its takeover, or a place: it has proven to be the client of this session, which changed hands too often lately, or for which there
     /// is no place. Nothing is read.
     Wait(ClientId),
-    /// The client's Ping: it is the connection of the session at this index.
+    /// The client's Ping. It is attached to the session at this index.
     Ping { session: u32 },
 }
 
@@ -57,31 +57,31 @@ pub(crate) struct Joining {
     pub(crate) turn: Turn,
 }
 
-/// An id that a connection says it had.
+/// A claim of an id.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub(crate) id: ClientId,
-    /// The source among whose claimants it counts, if that is limited.
+    /// The source among whose claimants it is counted, if that is limited.
     pub(crate) source: Option<IpAddr>,
-    /// Whether the session could be resumed when the challenge was made. False for a decoy.
+    /// Whether the session could be resumed when the challenge was created. False for a decoy.
     pub(crate) genuine: bool,
 }
 
-/// Among whom a connection is counted until it is established, and with whom it competes for a place (SPEC 10.6(c)).
+/// The group in which a connection is counted until it is established, and with which it competes for places (SPEC 10.6(c)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crowd {
-    /// Those that have not said what they want.
+    /// Connections that have not said what they want.
     Strangers,
-    /// Those that wait for their turn to begin a session.
+    /// Connections that wait for their turn to begin a session.
     Joining,
-    /// Those that say whose they are.
+    /// Connections that have claimed a session.
     Claimants,
     /// None of these.
     Nobody,
 }
 
 impl Step {
-    /// Whether the connection is not read while it is in this step.
+    /// Returns whether the connection is not read in this step.
     pub(crate) fn is_paused(&self) -> bool {
         matches!(
             self,
@@ -91,7 +91,7 @@ impl Step {
 }
 
 impl State {
-    /// Which one it is.
+    /// Returns its stage.
     #[inline]
     pub(crate) fn stage(&self) -> Stage {
         match self {
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// After its challenge has gone out the connection waits for the response. Any other state stays as it is.
+    /// Returns the state after the challenge was sent: waiting for the response. Any other state is unchanged.
     pub(crate) fn challenged(self) -> State {
         match self {
             State::Handshake(Step::Delay(claim)) => State::Handshake(Step::Response(claim)),
@@ -119,7 +119,7 @@ impl State {
     }
 }
 
-/// A [`State`] by itself, without what belongs to it.
+/// A [`State`] without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Proxy,
@@ -137,7 +137,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    /// Its name in SPEC 8.2.
+    /// Returns its name in SPEC 8.2.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Stage::Proxy => "PROXY",
@@ -155,7 +155,7 @@ impl Stage {
         }
     }
 
-    /// Whether SPEC 8.2 has a way from this one to `next`.
+    /// Returns whether SPEC 8.2 has a transition from this stage to `next`.
     pub(crate) const fn may_become(self, next: Stage) -> bool {
         use Stage::{
             Closed, Delay, Draining, Elsewhere, Established, Join, KeyOrId, Ping, Proxy, Response,
@@ -174,12 +174,12 @@ impl Stage {
         ) || (!matches!(self, Closed) && matches!(next, Closed))
     }
 
-    /// Whether a connection is neither established nor ended.
+    /// Returns whether a connection is neither established nor ended.
     pub(crate) const fn is_half_open(self) -> bool {
         !matches!(self, Stage::Established | Stage::Draining | Stage::Closed)
     }
 
-    /// Among whom a connection is counted.
+    /// Returns the group in which a connection is counted.
     pub(crate) const fn crowd(self) -> Crowd {
         match self {
             Stage::Proxy | Stage::Version | Stage::KeyOrId => Crowd::Strangers,
@@ -191,7 +191,7 @@ impl Stage {
         }
     }
 
-    /// What the edge is to do next, in a while.
+    /// Returns what the edge does next after a wait, if anything.
     pub(crate) const fn wait(self) -> Option<Wait> {
         match self {
             Stage::Join => Some(Wait::Join),

@@ -1,4 +1,4 @@
-//! Who is let in: what each source may do, rates, and the headers of proxies. Knows no connection and no session.
+//! Admission: limits of sources, rates, and PROXY headers. It knows no connection and no session.
 
 pub(crate) mod limits;
 pub mod proxy;

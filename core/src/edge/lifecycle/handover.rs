@@ -1,4 +1,4 @@
-//! A claim of a session at another shard goes there with its connection (SPEC 9.9(c)).
+//! Hands a claim of a session at another shard over with its connection (SPEC 9.9(c)).
 
 use core::net::IpAddr;
 
@@ -15,9 +15,9 @@ use crate::edge::counters::Rejected;
 use crate::edge::door::sources::Admission;
 use crate::edge::lifecycle::admission::Arrival;
 
-/// A connection on its way from one shard to another: all that the edge knows about it. Its stream goes beside it.
+/// A connection in transit from one shard to another: everything that the edge knows about it. Its stream travels with it.
 ///
-/// Who cannot bring it to its shard gives it back to [`Edge::discard_handover`], or its source stays counted.
+/// An adapter that cannot bring it to its shard must return it to [`Edge::discard_handover`], or its source stays counted.
 #[derive(Debug)]
 #[must_use = "its source stays counted until it is taken or discarded"]
 pub struct Handover {
@@ -26,7 +26,7 @@ pub struct Handover {
     admission: Admission,
     /// What the client sent behind its claim.
     reader: FrameReader,
-    /// Where it is in the packets of its version.
+    /// The opening of its version.
     opening: protocol::Opening,
     /// Handshake frames that its transport had not taken yet.
     control: Vec<u8>,
@@ -34,7 +34,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// The shard that it is for.
+    /// Returns the shard that it is for.
     #[must_use]
     pub fn shard(&self) -> ShardId {
         self.id.shard()
@@ -42,20 +42,20 @@ impl Handover {
 }
 
 impl Edge {
-    /// Whether the id names another shard of this process.
+    /// Returns whether the id names another shard of this process.
     pub(crate) fn is_elsewhere(&self, id: ClientId) -> bool {
         let shard = id.shard();
         shard != self.config.shard && shard.as_u8() < self.config.shards
     }
 
-    /// The adapter is to take the connection to the shard that `id` names.
+    /// Asks the adapter to take the connection to the shard that `id` names.
     pub(crate) fn offer_handover(&mut self, now: Time, index: u32, id: ClientId) {
         let elsewhere = State::Handshake(Step::Elsewhere(id));
         self.conns.enter(index, elsewhere, now);
         self.conns.mark_ready(index);
     }
 
-    /// The shard that this connection is to be taken to now. The adapter asks it of every connection that it is handed, before
+    /// Returns the shard that this connection must be taken to now. The adapter asks this for every connection that it is given, before
     /// anything else, and then calls [`take_handover`](Edge::take_handover).
     #[inline]
     #[must_use]
@@ -66,7 +66,7 @@ impl Edge {
         }
     }
 
-    /// Takes the connection out of this shard: `conn` is dead from now on. `None` when it is not to be handed over.
+    /// Takes the connection out of this shard: `conn` is dead from now on. Returns `None` if it is not to be handed over.
     pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
         self.advance(now);
         let index = conn.0.index;
@@ -90,10 +90,10 @@ impl Edge {
         })
     }
 
-    /// A connection from another shard; its stream is the adapter's now. On `Err` the adapter drops it.
+    /// Takes over a connection from another shard. On `Err` the adapter drops its stream.
     ///
     /// # Errors
-    /// When this shard shuts down or has no place for it.
+    /// When this shard is shutting down or has no place for it.
     pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
         let admission = handover.admission;
@@ -108,7 +108,7 @@ impl Edge {
         }
     }
 
-    /// A connection that could not be brought to its shard is no more.
+    /// Releases a connection that could not be brought to its shard.
     pub fn discard_handover(&mut self, now: Time, handover: Handover) {
         let now = self.advance(now);
         self.sources.lock().release(now, handover.admission);

@@ -1,4 +1,4 @@
-//! The life of connections and sessions: the only files in which the parts of the edge act on each other.
+//! The life of connections and sessions. Only here do the parts of the edge act on each other.
 
 pub(crate) mod admission;
 pub(crate) mod audit;

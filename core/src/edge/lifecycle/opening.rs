@@ -18,7 +18,7 @@ use crate::edge::memory::account::Pressure;
 use crate::edge::shares::Bound;
 
 impl Edge {
-    /// Bytes from a connection that is not established, or what it sent while it was not to be heard.
+    /// Handles bytes of a connection that is not established, including bytes that arrived while it was not read.
     pub(crate) fn handle_handshake_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
         let mut input = bytes;
         if let Err(reason) = self.handle_proxy_header(now, index, &mut input) {
@@ -26,7 +26,7 @@ impl Edge {
         }
         let conn = self.conns.live_mut(index);
         conn.count_taken(input.len());
-        // The reader is taken out so that a body may be borrowed from it while the machine acts on it.
+        // The reader is taken out so that a body can be borrowed from it while the machine handles it.
         let mut reader = mem::take(&mut conn.reader);
         let outcome = loop {
             match self.conns.live(index).state() {
@@ -64,7 +64,7 @@ impl Edge {
         }
     }
 
-    /// The opening takes a packet, and the edge answers what it asks.
+    /// Passes a packet to the opening, and answers its request.
     fn handle_handshake_packet(
         &mut self,
         now: Time,
@@ -101,7 +101,7 @@ impl Edge {
         }
     }
 
-    /// A new session for the connection at `index`.
+    /// Begins a session on the connection at `index`.
     fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
         let waits = self.conns.joins().len() > 0 || !self.storm.admits_join(now);
         if waits {
@@ -114,7 +114,7 @@ impl Edge {
         self.begin_session(now, index, key)
     }
 
-    /// The newcomer at `index` waits until those who come back leave it a turn.
+    /// Makes the newcomer at `index` wait for its turn while many clients come back.
     fn wait_for_turn(&mut self, now: Time, index: u32, key: PublicKey) {
         let admission = self.conns.live(index).admission;
         let source = self.sources.lock().chain(admission).widest();
@@ -145,7 +145,8 @@ impl Edge {
         Ok(())
     }
 
-    /// As many of those that wait begin as may now, in their turns; then the one at `index` is looked at again later, if it still waits.
+    /// Lets as many waiting newcomers begin as may now, in the order of their turns. If the one at `index` still waits, it is checked again
+    /// later.
     pub(crate) fn retry_join(&mut self, now: Time, index: u32) {
         let paced = self.config.limits.enforce_accepts == Enforce::On;
         while self.conns.joins().len() > 0
@@ -165,7 +166,7 @@ impl Edge {
         }
     }
 
-    /// The connection at `index` speaks for the session from now on, by `channel`.
+    /// Attaches the connection at `index` to the session, with `channel`.
     pub(crate) fn establish(&mut self, now: Time, index: u32, session: u32, channel: Channel) {
         self.conns.live_mut(index).set_channel(channel);
         self.conns.enter(index, State::Established { session }, now);

@@ -1,7 +1,7 @@
 //! Reconnects: claim, challenge, proof, takeover (SPEC 4.3, 5, 9.3).
 //!
-//! Nothing about a session changes before its proof. A challenge belongs to its connection and counts once, so that claims of one
-//! session do not know of each other.
+//! Nothing about a session changes before its proof. A challenge belongs to its connection and counts once, so claims of one session are
+//! independent of each other.
 
 use core::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::edge::conns::state::{Claim, State, Step};
 use crate::edge::counters::CloseReason;
 use crate::edge::sessions::Place;
 
-/// From a claim to its challenge, whatever the claim is: the time that a first key agreement takes (about 40 µs) must not tell
-/// whether an id exists.
+/// The time from a claim to its challenge, whatever the claim is. The time of a first key agreement (about 40 µs) must not reveal whether
+/// an id exists.
 pub const RESUME_REPLY_DELAY: Duration = Duration::from_millis(1);
 
-/// Takeovers of a live connection that a session may see at once, and how long one takes to come back.
+/// The number of takeovers of a live connection that a session permits at once. One is regained per [`TAKEOVER_INTERVAL`].
 const TAKEOVER_BURST: u32 = 10;
-/// See [`TAKEOVER_BURST`]; also how long a takeover beyond it waits.
+/// The time in which one takeover is regained, and for which a takeover beyond the burst waits.
 pub(crate) const TAKEOVER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After which its session's return counts for a storm again.
+/// The time after which a resume of the same session counts towards a storm again.
 const COUNTS_AGAIN_AFTER_SECS: u32 = 60;
 
 impl Edge {
-    /// The client says that it had `id`. It gets a challenge in every case.
+    /// Handles a claim of `id`. The client gets a challenge in every case.
     pub(crate) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
         let target = self.claimable(now, id);
         if let Some(session) = target {
@@ -46,7 +46,7 @@ impl Edge {
         self.conns.enter(index, delay, now);
     }
 
-    /// The session with this id, if its client could come back now. At the deadline it could not, whether or not the reaper ran.
+    /// Returns the session with this id, if it could be resumed now. At its deadline it cannot, whether or not the reaper has run.
     fn claimable(&self, now: Time, id: ClientId) -> Option<u32> {
         let index = self.sessions.lookup(id)?;
         let session = self.sessions.live(index);
@@ -54,7 +54,7 @@ impl Edge {
         (!expired).then_some(index)
     }
 
-    /// The session has a key that it shares with its client, agreed on at most once.
+    /// Makes sure that the session has its shared key, which is agreed on at most once.
     fn agree(&mut self, session: u32) {
         let session = self.sessions.live_mut(session);
         session.shared.get_or_insert_with(|| {
@@ -63,7 +63,7 @@ impl Edge {
         });
     }
 
-    /// The reply delay is over: the challenge goes out.
+    /// Sends the challenge at the end of the reply delay.
     pub(crate) fn send_challenge(&mut self, now: Time, index: u32) {
         let (opening, control) = self.conns.live_mut(index).opening();
         opening.send_challenge(control);
@@ -74,7 +74,7 @@ impl Edge {
         self.conns.recount(index, &mut self.account);
     }
 
-    /// The answer to a challenge. Whatever is wrong with it, the outcome and the way there are the same.
+    /// Handles the response to a challenge. Whatever is wrong with it, the outcome and the path to it are the same.
     pub(crate) fn handle_proof(
         &mut self,
         now: Time,
@@ -94,14 +94,14 @@ impl Edge {
                 self.resume(now, index, session);
                 Ok(())
             }
-            // The session has ended or expired since the challenge was made: the proof may well have been right.
+            // The session has ended or expired since the challenge was created, so the proof may have been right.
             None if genuine => Err(CloseReason::ClaimLapsed),
             _ => Err(CloseReason::BadProof),
         }
     }
 
-    /// The client at `index` has proven to be the session's. It takes the session over now, or in a while if it was taken over too
-    /// often, if there is no place for one more, or if what earlier connections brought still fills the line to the backend.
+    /// Resumes the session for the client at `index`, which has proven itself. It must wait if the session was taken over too often, if
+    /// there is no place for another session, or if packets from earlier connections still fill the line to the backend.
     pub(crate) fn resume(&mut self, now: Time, index: u32, session: u32) {
         let has_place = self.has_place_for_return();
         let entry = self.sessions.live_mut(session);
@@ -128,7 +128,7 @@ impl Edge {
         self.conns.enter(index, ping, now);
     }
 
-    /// A takeover that had to wait is tried again.
+    /// Retries a takeover that had to wait.
     pub(crate) fn retry_takeover(&mut self, now: Time, index: u32) {
         let State::Handshake(Step::Wait(id)) = self.conns.live(index).state() else {
             unreachable!("only who is in WAIT has this timer")
@@ -144,7 +144,8 @@ impl Edge {
         }
     }
 
-    /// Whether the session's return says that many come back: once in a minute, since a few that come back again and again do not.
+    /// Returns whether the session's resume is evidence of a storm. It counts once a minute, since a few sessions that keep coming back are
+    /// no storm.
     fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
         let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
         let entry = self.sessions.live_mut(session);
@@ -155,7 +156,8 @@ impl Edge {
         counts
     }
 
-    /// The client's Ping: the backend hears 0x03 before anything of the new connection, the client its Ping before what it missed.
+    /// Completes a resume with the client's Ping. The backend is told 0x03 before anything of the new connection, and the client gets its
+    /// Ping before its missed packets.
     pub(crate) fn complete_resume(&mut self, now: Time, index: u32) {
         let State::Handshake(Step::Ping { session }) = *self.conns.live(index).state() else {
             unreachable!("data is asked for in PING only")

@@ -1,8 +1,8 @@
-//! Clients → backend: tagging, and how the line moves in which sessions wait for room (SPEC 10.4).
+//! Clients → backend: tagging, and the line of sessions that wait for room (SPEC 10.4).
 //!
-//! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its
-//! client, which is read no further and gets in line. Room that comes back is given out by deficit round robin, in bytes: a client
-//! that sends as fast as it can gets no more of it than any other that waits.
+//! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its client,
+//! which is not read further and gets in line. New room is distributed by deficit round robin, in bytes: a client that sends as fast as it
+//! can gets no more of it than any other one that waits.
 
 use core::time::Duration;
 
@@ -22,18 +22,18 @@ use crate::edge::uplink::link::{Link, push_tagged};
 use crate::edge::uplink::trunk::ANNOUNCED;
 use crate::id::ClientId;
 
-/// Memory that the link's queue keeps when it has drained: what a turn of many clients with large packets fills.
+/// The memory that the link's queue keeps when it is empty: what a turn of many clients with large packets fills.
 const KEPT_LINK_BYTES: usize = 1 << 20;
 
-/// Announcements made at a time, so that a link with very many sessions needs no very large buffer.
+/// The number of announcements made at a time, so that a link with many sessions needs no very large buffer.
 const ANNOUNCEMENTS_AT_ONCE: usize = 4096;
 
-/// Answers to packets for unknown ids: so many at once, then one in each interval. The rest are counted only.
+/// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
 const UNKNOWN_NOTICE_BURST: u32 = 1000;
-/// See [`UNKNOWN_NOTICE_BURST`].
+/// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
 const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How far a session came.
+/// How far a session was served.
 enum Served {
     /// Nothing of it waits any more.
     All,
@@ -41,12 +41,12 @@ enum Served {
     Turn,
     /// The link is full.
     Full,
-    /// Its client sent a frame that is too long.
+    /// Its client sent a frame above the limit.
     Violation,
 }
 
-/// Puts whole frames of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one; how far it came,
-/// and how many packets it was. Starts no frame that has no room.
+/// Puts whole frames of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. It begins no frame that
+/// has no room. Returns how far it came, and the number of packets.
 #[inline]
 fn pass_on(
     channel: Channel,
@@ -59,7 +59,7 @@ fn pass_on(
 ) -> (Served, u64) {
     let mut packets = 0;
     loop {
-        // While even the longest frame has room there is no need to look at a frame's length before it is taken.
+        // While even the longest frame has room, the length of a frame need not be checked before it is taken.
         if allowance.is_some() || !link.has_room(max_body as usize) {
             match reader.peek_frame(input, max_body) {
                 Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
@@ -85,7 +85,7 @@ fn pass_on(
 }
 
 impl Edge {
-    /// Bytes from the connection of an established session; `count` of them, or of those that it holds, are new to its pace.
+    /// Forwards bytes from the connection of an established session. `count` of its packets, new or held, are new to its pace.
     pub(crate) fn forward(
         &mut self,
         now: Time,
@@ -96,7 +96,8 @@ impl Edge {
     ) {
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
-        // Who comes when others wait gets in line behind them, or a small packet would always find the room that a large one waits for.
+        // If others wait, this session gets in line behind them. Otherwise a small packet would always find the room that a large one waits
+        // for.
         if entry.waiting || !self.line.is_empty() {
             conn.reader.hold(bytes);
             self.conns.disarm(Slot::Read, index);
@@ -121,7 +122,7 @@ impl Edge {
                 self.line.join(session, entry);
             }
             Served::All => {
-                // Most often nothing is begun, nothing runs, and silence has no end.
+                // Most often there is no unfinished frame, no running timer, and no limit on silence.
                 if conn.reader.buffered_bytes() > 0
                     || conn.timers.is_any_armed(Slot::Read)
                     || !self.config.clients.idle_timeout.is_zero()
@@ -136,7 +137,7 @@ impl Edge {
         }
     }
 
-    /// Watches how long an unfinished frame takes, from its first byte, or else silence. `anew` when a frame was finished since.
+    /// Arms the timer of an unfinished frame, from its first byte, or else that of silence. `anew` if a frame was finished since.
     #[inline]
     pub(crate) fn watch_reads(&mut self, now: Time, index: u32, anew: bool) {
         let conn = self.conns.live(index);
@@ -153,7 +154,7 @@ impl Edge {
         }
     }
 
-    /// What a read brought is held against the client's pace.
+    /// Charges a read to the client's pace.
     #[inline]
     fn pace(&mut self, now: Time, index: u32, packets: u64, bytes: usize) {
         let clients = &self.config.clients;
@@ -166,14 +167,14 @@ impl Edge {
         if pace.spend(now, packets, bytes as u64, limits) {
             self.counters.paced += 1;
             if clients.enforce_pace == Enforce::On {
-                // What is not read is not late.
+                // A frame that is not read is not late.
                 self.conns.disarm(Slot::Read, index);
                 self.conns.arm(Wait::Pace, index, now);
             }
         }
     }
 
-    /// A client that was over its pace is looked at again.
+    /// Checks a client that exceeded its pace again.
     pub(crate) fn check_pace(&mut self, now: Time, index: u32) {
         let limits = &self.config.clients.pace;
         let pace = self.conns.live(index).pace.as_deref();
@@ -189,7 +190,7 @@ impl Edge {
         }
     }
 
-    /// Room came back: the line moves on.
+    /// Serves the line, as there may be room on the link.
     pub(crate) fn serve_line(&mut self, now: Time) {
         while let Some(session) = self.line.first() {
             let served = self.serve(session);
@@ -215,7 +216,7 @@ impl Edge {
                             );
                         }
                         (Place::Attached(index), _) => {
-                            // A connection that is still to send its closing Ping is watched as a handshake.
+                            // A connection that has yet to send its final Ping is watched as a handshake.
                             if self.conns.live(index).is_established() {
                                 self.watch_reads(now, index, true);
                                 self.conns.mark_ready(index);
@@ -228,7 +229,7 @@ impl Edge {
         self.line.trim();
     }
 
-    /// One turn of the session at the head of the line.
+    /// Serves one turn of the session at the head of the line.
     fn serve(&mut self, session: u32) -> Served {
         let entry = self.sessions.live_mut(session);
         let (id, place) = (entry.id, entry.place);
@@ -264,8 +265,8 @@ impl Edge {
         served
     }
 
-    /// The whole frames that the connection at `index` brought and that found no room stay with its session, before anything that the
-    /// session says later. The unfinished frame is dropped with the connection.
+    /// Moves the whole frames of the connection at `index` that found no room to its session's line, before anything that the session sends
+    /// later. The unfinished frame is dropped with the connection.
     pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) {
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
@@ -283,7 +284,7 @@ impl Edge {
         self.sessions.recount(session, &mut self.account);
     }
 
-    /// Tells the backend something about the session, after all that it has said so far.
+    /// Queues a notice about the session for the backend, after everything that it has sent so far.
     pub(crate) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
         let entry = self.sessions.live_mut(session);
         if !entry.waiting && self.line.is_empty() && self.link.has_room(data.len()) {
@@ -296,7 +297,7 @@ impl Edge {
         }
     }
 
-    /// A packet came for an id that means nothing: the backend hears so, at a bounded rate, and if there is room.
+    /// Answers a packet for an unknown id, at a bounded rate and if there is room.
     pub(crate) fn tell_unknown(&mut self, now: Time, id: ClientId) {
         self.counters.unknown_client += 1;
         // The bound is the process's, and each shard has its part of it.
@@ -306,14 +307,14 @@ impl Edge {
             UNKNOWN_NOTICE_BURST.div_ceil(shards),
             UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
         );
-        // It must not overtake what the session that had this id still has in line: while anybody waits there is no room.
+        // The answer must not overtake packets that the earlier session of this id still has in line. While anybody waits there is no room.
         let room = self.line.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
         if due && room {
             self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
         }
     }
 
-    /// The backend's transport took `bytes` bytes.
+    /// Handles that the backend's transport took `bytes` bytes.
     pub(crate) fn link_written(&mut self, now: Time, bytes: usize) {
         let announced = bytes.min(self.link.announcements.bytes());
         self.link.announcements.advance(announced);
@@ -328,7 +329,7 @@ impl Edge {
         self.relieve(now);
     }
 
-    /// A backend came: with `announce_all` it hears 0x03 for every session whose client is connected, before anything else.
+    /// Begins the announcements to a new backend: with `announce_all` it is told 0x03 for every attached session, before anything else.
     pub(crate) fn begin_announcing(&mut self) {
         if self.config.master.announce_all {
             self.link.announced_to = Some(0);
@@ -338,7 +339,7 @@ impl Edge {
         }
     }
 
-    /// All is announced. The trunk learns it by a mark, since it holds back what waits at all shards until then (SPEC 9.9(e)).
+    /// Ends the announcements. The trunk is told by a mark, as it holds back what waits at all shards until then (SPEC 9.9(e)).
     fn end_announcing(&mut self) {
         self.link.announced_to = None;
         if self.is_branch() {
@@ -348,7 +349,8 @@ impl Edge {
         }
     }
 
-    /// The next part of the walk over the sessions. One that begins behind it needs no announcement: its data says the same, later.
+    /// Announces the next part of the walk over the sessions. A session that begins behind it needs no announcement: its data has the same
+    /// effect later.
     fn announce_more(&mut self) {
         let Some(mut from) = self.link.announced_to else {
             return;

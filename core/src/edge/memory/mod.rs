@@ -1,3 +1,3 @@
-//! What waits, counted. Knows only the bounds that shards share.
+//! The account of waiting bytes. It knows only the bounds that shards share.
 
 pub(crate) mod account;
