@@ -14,6 +14,7 @@ mod listen;
 pub mod logging;
 mod memory;
 pub mod metrics;
+mod outlet;
 mod refusals;
 mod resources;
 mod text;

@@ -27,13 +27,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
 mod kinds;
-mod outlet;
 
 use kinds::{Allowance, Kinds};
 pub use kinds::{BURST, DETAIL_BURST};
-use outlet::Outlet;
 
 use crate::config::LogLevel;
+use crate::outlet::Outlet;
 use crate::text::{Printable, excerpt};
 
 /// Changes the log level.

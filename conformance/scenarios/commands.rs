@@ -1,9 +1,13 @@
 //! The commands for people: `echo`, `connect`, `demo`.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use conformance::{Directory, Edge, Finished, PATIENCE, Process, Program, Signal};
+use conformance::{
+    Client, Directory, Edge, Finished, PATIENCE, Process, Program, Signal, Terminal,
+};
 
 const PROGRAM: Program = crate::PROGRAM;
 
@@ -269,4 +273,106 @@ fn the_demo_ends_with_a_summary_when_it_is_interrupted() {
     assert_eq!(demo.end().code, Some(0));
     let mut left = fs::read_dir(directory.path()).expect("a directory");
     assert!(left.next().is_none(), "it leaves nothing behind");
+}
+
+/// A person pressed Ctrl-S, and looks again after a while. The client takes what comes, and what is typed goes out.
+#[test]
+fn a_client_on_a_terminal_that_shows_nothing_goes_on() {
+    let mut rig = super::rig("");
+    let (terminal, directory) = (Terminal::new(), Directory::new());
+    let address = rig.address().to_string();
+    let program = PROGRAM.command(&directory, &["connect", &address]);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", &format!("exec \"$0\" \"$@\" >{}", terminal.path())])
+        .arg(program.get_program())
+        .args(program.get_args());
+    let mut client = Process::start(shell);
+    client.say("first");
+    let first = rig.link.recv();
+    assert_eq!(first.data, b"first");
+    // More than any terminal holds, and more than what waits for it.
+    for _ in 0..1_000 {
+        rig.link.send(first.id, &[b'x'; 1_000]);
+    }
+    rig.link.send(first.id, b"last");
+    client.say("still here");
+    rig.link.expect_data(first.id, b"still here");
+    let finished = client.end();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    rig.stop();
+}
+
+/// A pipe that is full holds up what comes, and loses none of it.
+#[test]
+fn a_client_on_a_full_pipe_sends_on_and_prints_it_all_in_the_end() {
+    let mut rig = super::rig("clients.channel_bytes = 8388608\n");
+    let directory = Directory::new();
+    let address = rig.address().to_string();
+    let program = PROGRAM.command(&directory, &["connect", &address]);
+    let mut shell = std::process::Command::new("sh");
+    // Its reader begins when it is told to.
+    let slow = "mkfifo go && { \"$0\" \"$@\" && echo ended >&2; } | { cat go; cat; }";
+    shell
+        .args(["-c", slow])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(directory.path());
+    let mut client = Process::start(shell);
+    client.say("first");
+    let first = rig.link.recv();
+    const PACKETS: usize = 2_000;
+    for _ in 0..PACKETS {
+        rig.link.send(first.id, &[b'x'; 1_000]);
+    }
+    client.say("still here");
+    rig.link.expect_data(first.id, b"still here");
+    fs::write(directory.file("go"), "").expect("somebody waits");
+    let finished = client.end();
+    assert_eq!(
+        finished.stdout.len(),
+        PACKETS * 1_001,
+        "{}",
+        finished.stderr
+    );
+    assert!(finished.stderr.ends_with("ended\n"), "{}", finished.stderr);
+    rig.stop();
+}
+
+#[test]
+fn the_demo_serves_and_ends_though_nobody_reads_it() {
+    let directory = Directory::new();
+    let program = PROGRAM.command(&directory, &["demo"]);
+    let mut shell = std::process::Command::new("sh");
+    // It is opened for both directions, so that there is always a reader.
+    let unread = "mkfifo out && exec 3<>out && echo there && exec \"$0\" \"$@\" >&3 3>&-";
+    shell
+        .args(["-c", unread])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(directory.path());
+    let mut demo = Process::start(shell);
+    demo.stdout("there");
+    let mut options = fs::OpenOptions::new();
+    let out = options.read(true).write(true).open(directory.file("out"));
+    let mut lines = BufReader::new(out.expect("it is there")).lines();
+    let mut invitation = lines.by_ref().map(|line| line.expect("text"));
+    let address = invitation.find_map(|line| Some(line.split_once(" connect ")?.1.to_owned()));
+    let address = address.expect("an invitation").parse().expect("an address");
+    // Full to the last byte.
+    for block in ["bs=4096", "bs=1"] {
+        let mut fill = std::process::Command::new("dd");
+        fill.args(["if=/dev/zero", "of=out", "oflag=nonblock", block]);
+        fill.current_dir(directory.path()).stderr(Stdio::null());
+        fill.status().expect("there is a dd");
+    }
+    // It wants to print a line in each second.
+    let begin = Instant::now();
+    let mut visitor = Client::join(address);
+    while begin.elapsed() < Duration::from_millis(2_500) {
+        visitor.send(b"hello");
+        visitor.expect(b"hello");
+    }
+    demo.signal(Signal::INT);
+    assert_eq!(demo.end().code, Some(0));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
-use std::io::{self, BufReader, IsTerminal, Write};
+use std::io::{self, BufReader, IsTerminal};
 use std::process::ExitCode;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use voltlane_driver::{Connector, Runtime, Timer};
 
 use super::lines::Lines;
 use crate::cli::ConnectArgs;
+use crate::logging::{FLUSH_WITHIN, say_last};
+use crate::outlet::Outlet;
 use crate::text::Printable;
 
 /// After the end of the input, the client ends when nothing has arrived for this long, ..
@@ -31,7 +33,8 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
     let outcome = R::block_on(async move {
         let lines = Lines::of(BufReader::new(io::stdin()))?;
         let client: Client<R::Connector, R::Timer> = Client::connect(address.clone());
-        let mut talk = Talk::new(client, lines, R::Timer::default(), address);
+        let screen = Screen::begin()?;
+        let mut talk = Talk::new(client, lines, R::Timer::default(), address, screen);
         let outcome = talk.run().await;
         talk.screen.end();
         outcome?;
@@ -41,7 +44,7 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
         Ok(code) => code,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "Ended: {error}");
+            say_last(&format!("Ended: {error}\n"));
             ExitCode::FAILURE
         }
     }
@@ -74,11 +77,13 @@ enum Step {
     Event(Option<Event>),
     Line(Vec<u8>),
     NotSent(SendError),
+    /// The output cannot be written any more.
+    Unread(io::Error),
     Done,
 }
 
 impl<C: Connector, T: Timer> Talk<C, T> {
-    fn new(client: Client<C, T>, lines: Lines, timer: T, address: String) -> Self {
+    fn new(client: Client<C, T>, lines: Lines, timer: T, address: String, screen: Screen) -> Self {
         let active_at = timer.now();
         Talk {
             client,
@@ -91,7 +96,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             address,
             attempts: Some(0),
             failed: false,
-            screen: Screen::begin(),
+            screen,
         }
     }
 
@@ -122,6 +127,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
                     self.failed = true;
                     self.screen.say(&format!("Not sent: {error}"));
                 }
+                Step::Unread(error) => return Err(error),
                 Step::Done => {
                     if self.attempts.is_some() {
                         let address = &self.address;
@@ -192,15 +198,15 @@ impl<C: Connector, T: Timer> Talk<C, T> {
                 return Poll::Ready(Step::NotSent(error));
             }
         }
-        if let Poll::Ready(event) = self.client.poll_recv(cx) {
-            return Poll::Ready(Step::Event(event));
+        let has_room = self.screen.poll_room(cx).is_ready();
+        if let Some(error) = self.screen.out.failure() {
+            return Poll::Ready(Step::Unread(error));
         }
-        if self.cuts && self.has_sent_all() {
-            self.cuts = false;
-            self.client.drop_connection();
-            if let Poll::Ready(event) = self.client.poll_recv(cx) {
-                return Poll::Ready(Step::Event(event));
-            }
+        if !has_room {
+            // The reader of the output is slow, the edge is not quiet.
+            self.active_at = self.timer.now();
+        } else if let Poll::Ready(event) = self.poll_events(cx) {
+            return Poll::Ready(Step::Event(event));
         }
         if self.pending.is_none() && !self.cuts && self.ended_at.is_none() {
             match self.lines.poll_next(cx) {
@@ -222,6 +228,19 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         self.timer.poll_until(cx, until).map(|()| Step::Done)
     }
 
+    /// Polls the connection, and cuts it when that is due.
+    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if let Poll::Ready(event) = self.client.poll_recv(cx) {
+            return Poll::Ready(event);
+        }
+        if self.cuts && self.has_sent_all() {
+            self.cuts = false;
+            self.client.drop_connection();
+            return self.client.poll_recv(cx);
+        }
+        Poll::Pending
+    }
+
     fn has_sent_all(&self) -> bool {
         self.client.state() == State::Established && self.client.queued_packets() == 0
     }
@@ -233,6 +252,10 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             let packets = if unsent == 1 { "packet" } else { "packets" };
             self.screen
                 .say(&format!("Ended with {unsent} {packets} not sent"));
+            self.screen.flush();
+        }
+        if let Some(error) = self.screen.out.failure() {
+            return Err(error);
         }
         Ok(if unsent > 0 || self.failed {
             ExitCode::FAILURE
@@ -243,67 +266,114 @@ impl<C: Connector, T: Timer> Talk<C, T> {
 }
 
 /// The output. A person at a terminal gets a prompt, and marks that distinguish received from typed lines.
+///
+/// A stream that nobody reads blocks only a thread of its own. A terminal that shows nothing after Ctrl-S loses lines beyond the bound
+/// of its queue and then prints how many, and the client continues. A pipe loses nothing: while it is full, nothing is received.
 struct Screen {
+    out: Outlet,
+    errors: Outlet,
+    is_terminal: bool,
     has_prompt: bool,
+    /// Reports go to the same terminal as packets, in order.
+    has_errors_in_order: bool,
 }
 
 impl Screen {
-    fn begin() -> Screen {
-        let has_prompt = io::stdin().is_terminal() && io::stdout().is_terminal();
-        let screen = Screen { has_prompt };
+    fn begin() -> io::Result<Screen> {
+        let is_terminal = io::stdout().is_terminal();
+        let has_prompt = io::stdin().is_terminal() && is_terminal;
+        let mut screen = Screen {
+            out: Outlet::start(io::stdout(), tell_lost)?,
+            errors: Outlet::start(io::stderr(), |_| String::new())?,
+            is_terminal,
+            has_prompt: false,
+            has_errors_in_order: has_prompt && io::stderr().is_terminal(),
+        };
         if has_prompt {
-            let _ = writeln!(io::stderr(), "{HELP}");
+            screen.say(HELP);
         }
+        screen.has_prompt = has_prompt;
         screen.prompt();
-        screen
+        Ok(screen)
     }
 
     fn prompt(&self) {
         if self.has_prompt {
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(b"\r\x1b[K> ").and_then(|()| out.flush());
+            self.out.push(b"\r\x1b[K> ");
         }
     }
 
     /// Removes the prompt, for output in its line.
     fn clear(&self) {
         if self.has_prompt {
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(b"\r\x1b[K").and_then(|()| out.flush());
+            self.out.push(CLEAR.as_bytes());
         }
+    }
+
+    /// Ready while packets can be printed. Also wakes the task when the stream fails.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let room = self.out.poll_room(cx);
+        if self.is_terminal {
+            return Poll::Ready(());
+        }
+        room
     }
 
     /// Shows no more prompts.
     fn end(&mut self) {
         self.clear();
         self.has_prompt = false;
+        self.flush();
+    }
+
+    /// Waits until everything is printed, on a terminal for a short time only.
+    fn flush(&self) {
+        let within = if self.is_terminal {
+            FLUSH_WITHIN
+        } else {
+            Duration::MAX
+        };
+        self.out.flush(within);
     }
 
     /// Reports something about the connection, separate from its packets.
     fn say(&self, text: &str) {
-        self.clear();
-        // A reader that has closed the stream is no reason to end.
-        let _ = writeln!(io::stderr(), "{text}");
+        if self.has_errors_in_order {
+            let clear = if self.has_prompt { CLEAR } else { "" };
+            self.out.push(format!("{clear}{text}\n").as_bytes());
+        } else {
+            self.clear();
+            // Both may go to one place. The order is kept unless that is full.
+            self.out.flush(FLUSH_WITHIN);
+            self.errors.push(format!("{text}\n").as_bytes());
+            self.errors.flush(FLUSH_WITHIN);
+        }
         self.prompt();
     }
 
-    /// Prints a packet: unchanged to a pipe, escaped on a terminal.
+    /// Prints a packet: unchanged to a pipe, escaped on a terminal. The error is that of an earlier packet.
     fn print(&self, data: &[u8]) -> io::Result<()> {
-        self.clear();
-        let mut out = io::stdout().lock();
-        if out.is_terminal() {
+        if let Some(error) = self.out.failure() {
+            return Err(error);
+        }
+        if self.is_terminal {
             let mut text = String::new();
             // Writing to a String never fails.
             let _ = Printable(&mut text).write_str(&String::from_utf8_lossy(data));
             let mark = if self.has_prompt { "< " } else { "" };
-            writeln!(out, "{mark}{text}")?;
+            self.clear();
+            self.out.push(format!("{mark}{text}\n").as_bytes());
+            self.prompt();
         } else {
-            out.write_all(data)?;
-            out.write_all(b"\n")?;
+            self.out.push_whole(&[data, b"\n"].concat());
         }
-        out.flush()?;
-        drop(out);
-        self.prompt();
         Ok(())
     }
+}
+
+/// Returns to the beginning of the line and clears it.
+const CLEAR: &str = "\r\x1b[K";
+
+fn tell_lost(lines: u64) -> String {
+    format!("{CLEAR}{lines} lines were not shown: the terminal did not accept them in time\n")
 }

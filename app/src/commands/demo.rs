@@ -4,7 +4,7 @@ mod figures;
 mod player;
 
 use std::future::{Future, poll_fn};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -22,6 +22,8 @@ use super::echo::echo;
 use super::signals::{self, Stop};
 use super::{make_key, random};
 use crate::cli::DemoArgs;
+use crate::logging::{FLUSH_WITHIN, say_last};
+use crate::outlet::Outlet;
 
 const CLIENTS: u32 = 5;
 /// Packets that the edge keeps for a client that is away.
@@ -41,7 +43,7 @@ pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode
         // The reader of the output has closed it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{program}: the demo cannot go on: {error}");
+            say_last(&format!("{program}: the demo cannot go on: {error}\n"));
             ExitCode::FAILURE
         }
     }
@@ -62,13 +64,18 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
     let connector = R::connector(backend_address.to_string(), SocketOptions::default());
     let driver = EdgeDriver::new(edge, listener, connector, R::Timer::default());
 
-    say(&format!(
-        "An edge on {address}, its backend on {backend_address} echoes, {CLIENTS} clients talk and keep dropping.\n\
+    // A terminal that shows nothing after Ctrl-S must not stop the edge, and the clients with it.
+    let out = Outlet::start(io::stdout(), |_| String::new())?;
+    say(
+        &out,
+        &format!(
+            "An edge on {address}, its backend on {backend_address} echoes, {CLIENTS} clients talk and keep dropping.\n\
          Join them from another terminal:\n\n    \
          {command} connect {address}\n    \
          echo hello | {command} connect {address}\n\n",
-        command = how_to_start(program)
-    ))?;
+            command = how_to_start(program)
+        ),
+    )?;
 
     let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
     for number in 0..CLIENTS {
@@ -79,7 +86,7 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
         );
         tasks.push(Box::pin(player.play::<R::Timer>()));
     }
-    let told = tell(R::Timer::default(), stop, secs, Arc::clone(&figures));
+    let told = tell(out, R::Timer::default(), stop, secs, Arc::clone(&figures));
     beside(tasks, told).await
 }
 
@@ -92,6 +99,7 @@ async fn serve<L: voltlane_driver::Listener, T: Timer>(mut backend: Backend<L, T
 
 /// Prints figures until the end, and then their sum.
 async fn tell<T: Timer>(
+    out: Outlet,
     mut timer: T,
     mut stop: Stop,
     secs: Option<u32>,
@@ -118,19 +126,20 @@ async fn tell<T: Timer>(
             / now.since(last.0).as_secs_f64().max(0.001);
         last = (now, figures.packets);
         let line = figures.line(now.since(start), rate);
-        // On a terminal each line overwrites the previous one. \x1b[K clears the rest of a longer one.
-        say(&if is_terminal {
-            format!("\r{line}\x1b[K")
-        } else {
-            format!("{line}\n")
-        })?;
-        if stopped || now >= end {
+        let is_end = stopped || now >= end;
+        // On a terminal each line overwrites the previous one. \x1b[K clears the rest of a longer one. A terminal that accepts nothing
+        // gets only the latest line later.
+        if !is_terminal {
+            say(&out, &format!("{line}\n"))?;
+        } else if is_end || out.is_idle() {
+            say(&out, &format!("\r{line}\x1b[K"))?;
+        }
+        if is_end {
             let lead = if is_terminal { "\n\n" } else { "\n" };
-            say(&format!(
-                "{lead}{}\n",
-                figures.summary(CLIENTS, now.since(start))
-            ))?;
-            return Ok(figures.is_good());
+            let summary = figures.summary(CLIENTS, now.since(start));
+            say(&out, &format!("{lead}{summary}\n"))?;
+            out.flush(FLUSH_WITHIN);
+            return out.failure().map_or(Ok(figures.is_good()), Err);
         }
         next = next + every;
     }
@@ -146,10 +155,13 @@ async fn beside<T>(mut tasks: Vec<Task>, main: impl Future<Output = T>) -> T {
     .await
 }
 
-fn say(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+/// Leaves text for standard output. The error is that of an earlier one.
+fn say(out: &Outlet, text: &str) -> io::Result<()> {
+    if let Some(error) = out.failure() {
+        return Err(error);
+    }
+    out.push(text.as_bytes());
+    Ok(())
 }
 
 /// Returns the command that starts this program from any directory, even if it is not in the `PATH`.

@@ -5,11 +5,14 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 /// The number of bytes that may wait for the stream: about two thousand lines.
-pub(super) const QUEUE_BYTES: usize = 256 * 1024;
+pub(crate) const QUEUE_BYTES: usize = 256 * 1024;
+/// The number of bytes up to which a queue has room for tasks that wait for it.
+const ROOM_BYTES: usize = QUEUE_BYTES / 4;
 /// Memory that an empty queue keeps.
 const KEPT_BYTES: usize = 8 * 1024;
 /// How long to wait for a stream that somebody has made non-blocking.
@@ -17,7 +20,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The sender of text for the stream. Cheap to clone. The thread ends with the process.
 #[derive(Clone)]
-pub(super) struct Outlet(Arc<Shared>);
+pub(crate) struct Outlet(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -34,6 +37,10 @@ struct State {
     lost: u64,
     /// Whether the text that was last taken is still being written.
     is_writing: bool,
+    /// The first error of the stream.
+    failure: Option<io::Error>,
+    /// The waker of the task that waits for room.
+    waker: Option<Waker>,
 }
 
 impl Outlet {
@@ -41,7 +48,7 @@ impl Outlet {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(super) fn start(
+    pub(crate) fn start(
         stream: impl Write + Send + 'static,
         tell_lost: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<Outlet> {
@@ -54,7 +61,7 @@ impl Outlet {
     }
 
     /// Queues whole lines for the stream, or counts them as lost. Never waits for the stream.
-    pub(super) fn push(&self, text: &[u8]) {
+    pub(crate) fn push(&self, text: &[u8]) {
         let mut state = self.0.lock();
         if state.queue.len() + text.len() > QUEUE_BYTES {
             let lines = lines(text);
@@ -62,6 +69,15 @@ impl Outlet {
             state.lost += lines;
             return;
         }
+        self.append(state, text);
+    }
+
+    /// Queues text that must not be lost. Callers wait for [room](Outlet::poll_room) first, so the queue exceeds that by one text at most.
+    pub(crate) fn push_whole(&self, text: &[u8]) {
+        self.append(self.0.lock(), text);
+    }
+
+    fn append(&self, mut state: MutexGuard<'_, State>, text: &[u8]) {
         let was_empty = state.queue.is_empty();
         state.queue.extend_from_slice(text);
         drop(state);
@@ -70,8 +86,38 @@ impl Outlet {
         }
     }
 
+    /// Ready while the queue has room. Also wakes the task when the stream fails.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        if state.queue.len() <= ROOM_BYTES {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Returns whether everything queued so far is written or refused.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.0.lock();
+        state.queue.is_empty() && !state.is_writing
+    }
+
+    /// Returns the first error of the stream, if there was one.
+    pub(crate) fn failure(&self) -> Option<io::Error> {
+        let state = self.0.lock();
+        let error = state.failure.as_ref()?;
+        Some(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
+        })
+    }
+
     /// Waits until everything queued so far is written. Returns false if that takes longer than `within`.
-    pub(super) fn flush(&self, within: Duration) -> bool {
+    pub(crate) fn flush(&self, within: Duration) -> bool {
         let is_busy = |state: &mut State| state.is_writing || !state.queue.is_empty();
         let (_state, waited) = self
             .0
@@ -82,7 +128,7 @@ impl Outlet {
     }
 
     /// Returns the number of lines lost since the start.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.0.lock().lost
     }
 }
@@ -116,8 +162,13 @@ impl Shared {
             };
             // Lines that the stream refused come before this text, lines without room after it.
             tell(&mut stream, &mut untold);
-            let refused = put(&mut stream, &taken).err();
-            let refused = refused.map_or(0, |written| lines(&taken[written..]));
+            let refused = match put(&mut stream, &taken) {
+                Ok(()) => 0,
+                Err((written, error)) => {
+                    self.fail(error);
+                    lines(&taken[written..])
+                }
+            };
             untold += no_room + refused;
             if refused == 0 {
                 tell(&mut stream, &mut untold);
@@ -125,6 +176,17 @@ impl Shared {
             self.lock().lost += refused;
             taken.clear();
             taken.shrink_to(KEPT_BYTES);
+        }
+    }
+
+    fn fail(&self, error: io::Error) {
+        let waker = {
+            let mut state = self.lock();
+            state.failure.get_or_insert(error);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -138,23 +200,34 @@ impl Shared {
         state = waited.unwrap_or_else(PoisonError::into_inner);
         state.is_writing = true;
         std::mem::swap(&mut state.queue, taken);
-        std::mem::take(&mut state.no_room)
+        let no_room = std::mem::take(&mut state.no_room);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        no_room
     }
 }
 
-/// Writes everything. The error is the number of bytes written before the stream refused the rest.
-fn put(stream: &mut impl Write, text: &[u8]) -> Result<(), usize> {
+/// Writes everything and flushes the stream. The error has the number of bytes written before the stream refused the rest.
+fn put(stream: &mut impl Write, text: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
-    while written < text.len() {
-        match stream.write(&text[written..]) {
-            Ok(0) => return Err(written),
-            Ok(bytes) => written += bytes,
+    loop {
+        let outcome = match &text[written..] {
+            // A prompt is not a whole line, and must be visible.
+            [] => stream.flush().map(|()| None),
+            rest => stream.write(rest).map(Some),
+        };
+        match outcome {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => return Err((written, ErrorKind::WriteZero.into())),
+            Ok(Some(bytes)) => written += bytes,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
-            Err(_) => return Err(written),
+            Err(error) => return Err((written, error)),
         }
     }
-    Ok(())
 }
 
 fn lines(text: &[u8]) -> u64 {
