@@ -206,7 +206,7 @@ impl Edge {
                 conn.last_read().min(READ_BYTES)
             }
             State::Established { .. } if conn.pace.is_some() => PACED_READ_BYTES,
-            State::Established { .. } => self.squeeze()(READ_BYTES),
+            State::Established { .. } => self.scale_bounds()(READ_BYTES),
             State::Handshake(step) if step.is_paused() => 0,
             State::Handshake(_) => self
                 .config
@@ -240,7 +240,7 @@ impl Edge {
             State::Draining(_) | State::Closed(_) => return,
         }
         self.conns.recount(conn.0.index, &mut self.account);
-        self.relieve(now);
+        self.shed_load(now);
         self.settle();
     }
 

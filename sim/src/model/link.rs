@@ -207,7 +207,7 @@ impl Model {
                 }
             }
         }
-        self.relieve(false);
+        self.shed_load(false);
     }
 
     fn backend_packet(&mut self, body: &[u8]) {
@@ -248,7 +248,7 @@ impl Model {
             }
         }
         self.settle();
-        self.relieve(false);
+        self.shed_load(false);
     }
 
     /// Handles one whole packet that the edge has written to the backend.

@@ -158,7 +158,7 @@ impl Model {
     }
 
     /// Makes room (SPEC 10.5(d)).
-    pub(super) fn relieve(&mut self, amid_read: bool) {
+    pub(super) fn shed_load(&mut self, amid_read: bool) {
         self.note_holders();
         while self.memory_level(amid_read) == Level::Over && !self.lost {
             // A session in line for the link holds more than can be seen.

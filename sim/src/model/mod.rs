@@ -474,7 +474,7 @@ impl Model {
         }
         self.read_proxy_header(conn);
         self.parse(conn);
-        self.relieve(false);
+        self.shed_load(false);
     }
 
     /// Handles the end of a connection's transport.

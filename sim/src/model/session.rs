@@ -335,7 +335,7 @@ impl Model {
                 if state.is_established() && state.write_since.is_none() {
                     state.write_since = Some(since);
                 }
-                self.relieve(true);
+                self.shed_load(true);
             } else {
                 let room = state.queued_bytes + packet.len() <= limits.queue_bytes;
                 self.reach.squeezed += u64::from(squeezed && room);
@@ -354,7 +354,7 @@ impl Model {
             limits.missed_bytes >> shift,
         ) {
             session.queue.push_back(packet);
-            self.relieve(true);
+            self.shed_load(true);
         } else {
             self.reach.squeezed +=
                 u64::from(squeezed && bytes + packet.len() <= limits.missed_bytes);

@@ -160,8 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_takeover_goes_after_the_others_of_its_source_and_not_before_a_larger_source()
-    {
+    fn a_claimant_that_waits_for_a_takeover_goes_after_the_others_of_its_source() {
         let mut claimants = Claimants::default();
         let mut first = claimants.join(0, source(1));
         claimants.join(1, source(1));
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_source_counts_for_itself() {
+    fn a_claimant_without_a_source_counts_for_itself() {
         let mut claimants = Claimants::default();
         let tickets: Vec<_> = (0..3).map(|index| claimants.join(index, None)).collect();
         claimants.join(3, source(1));

@@ -13,7 +13,7 @@ use crate::edge::Edge;
 use crate::edge::conns::state::State;
 use crate::edge::conns::wait::{Slot, Wait};
 use crate::edge::counters::EndReason;
-use crate::edge::memory::account::{Pressure, squeezed_by};
+use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::Place;
 use crate::edge::table::slab::room_to_keep;
 use crate::edge::uplink::trunk::RELEASED;
@@ -99,7 +99,7 @@ impl Edge {
         }
         self.link.reader = reader;
         // Its unfinished frame counts, too.
-        self.relieve(now);
+        self.shed_load(now);
     }
 
     /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
@@ -141,7 +141,7 @@ impl Edge {
             self.tell_unknown(now, id);
             return Outcome::Other;
         };
-        let squeezed = squeezed_by(if calm {
+        let scaled = scaled_by(if calm {
             Pressure::None
         } else {
             self.pressure()
@@ -151,13 +151,13 @@ impl Edge {
         let (max_packets, max_bytes, overflow) = match session.place {
             Place::Attached(_) => (
                 clients.channel_capacity,
-                squeezed(clients.channel_bytes),
+                scaled(clients.channel_bytes),
                 EndReason::SendQueueFull,
             ),
             _ if clients.missed_packets_buffer_size == 0 => (0, 0, EndReason::ClientAway),
             _ => (
                 clients.missed_packets_buffer_size,
-                squeezed(clients.missed_packets_buffer_bytes),
+                scaled(clients.missed_packets_buffer_bytes),
                 EndReason::MissedPacketsFull,
             ),
         };
@@ -187,7 +187,7 @@ impl Edge {
             self.watch_writes(now, conn);
         }
         if !calm {
-            self.relieve(now);
+            self.shed_load(now);
         }
         Outcome::Queued
     }

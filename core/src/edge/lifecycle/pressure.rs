@@ -6,7 +6,7 @@ use crate::edge::Edge;
 use crate::edge::config::Enforce;
 use crate::edge::conns::conn::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
-use crate::edge::memory::account::{Pressure, squeezed_by};
+use crate::edge::memory::account::{Pressure, scaled_by};
 
 /// The memory of a connection or a session with everything that belongs to it, including the adapter's part: measured, and rounded up.
 const EACH_BYTES: usize = 1024;
@@ -57,13 +57,13 @@ impl Edge {
 
     /// Returns the scale of clients' byte bounds now. Evaluated once for all bounds that a packet meets.
     #[inline]
-    pub(crate) fn squeeze(&self) -> impl Fn(usize) -> usize + use<> {
-        squeezed_by(self.pressure())
+    pub(crate) fn scale_bounds(&self) -> impl Fn(usize) -> usize + use<> {
+        scaled_by(self.pressure())
     }
 
     /// From 95 % ends the largest holders until there is room again. Each step frees at least half of what the largest one holds.
     #[inline]
-    pub(crate) fn relieve(&mut self, now: Time) {
+    pub(crate) fn shed_load(&mut self, now: Time) {
         if !self.account.is_calm(self.held_bytes()) {
             self.end_largest(now);
         }

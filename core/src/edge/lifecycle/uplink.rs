@@ -233,13 +233,13 @@ impl Edge {
     fn serve(&mut self, session: u32) -> Served {
         let entry = self.sessions.live_mut(session);
         let (id, place) = (entry.id, entry.place);
-        let rare = entry.rare();
-        while let Some(frame_bytes) = rare.backlog.next_frame_bytes() {
-            if frame_bytes > rare.deficit {
+        let waiting = entry.line_entry();
+        while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
+            if frame_bytes > waiting.deficit {
                 return Served::Turn;
             }
-            match self.link.take_from(&mut rare.backlog) {
-                Some(taken) => rare.deficit -= taken,
+            match self.link.take_from(&mut waiting.backlog) {
+                Some(taken) => waiting.deficit -= taken,
                 None => return Served::Full,
             }
         }
@@ -258,7 +258,7 @@ impl Edge {
             &mut self.link,
             id,
             max_body,
-            Some(&mut rare.deficit),
+            Some(&mut waiting.deficit),
         );
         self.counters.packets_up += packets;
         entry.exchanged |= packets > 0;
@@ -274,7 +274,7 @@ impl Edge {
             let max_body = self.config.clients.max_frame_bytes;
             while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
                 let id = entry.id;
-                push_tagged(&mut entry.rare().backlog, id, Flag::Data, body);
+                push_tagged(&mut entry.line_entry().backlog, id, Flag::Data, body);
                 entry.exchanged = true;
                 self.counters.packets_up += 1;
             }
@@ -291,7 +291,7 @@ impl Edge {
             self.link.push(entry.id, flag, data);
         } else {
             let id = entry.id;
-            push_tagged(&mut entry.rare().backlog, id, flag, data);
+            push_tagged(&mut entry.line_entry().backlog, id, flag, data);
             self.line.join(session, entry);
             self.sessions.recount(session, &mut self.account);
         }
@@ -326,7 +326,7 @@ impl Edge {
         }
         self.serve_line(now);
         // A packet is longer on the link than it was in its client's line.
-        self.relieve(now);
+        self.shed_load(now);
     }
 
     /// Begins the announcements to a new backend: with `announce_all` it is told 0x03 for every attached session, before anything else.

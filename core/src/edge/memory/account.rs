@@ -21,7 +21,7 @@ pub(crate) enum Pressure {
 
 /// Returns a function that scales clients' byte bounds.
 #[inline]
-pub(crate) fn squeezed_by(pressure: Pressure) -> impl Fn(usize) -> usize {
+pub(crate) fn scaled_by(pressure: Pressure) -> impl Fn(usize) -> usize {
     let shift = if pressure >= Pressure::Tight { 2 } else { 0 };
     move |bound| bound >> shift
 }

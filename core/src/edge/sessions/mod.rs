@@ -54,13 +54,13 @@ pub(crate) struct Session {
     absence: Option<Box<Absence>>,
     /// The budget of takeovers of a live connection.
     pub(crate) takeovers: Bucket,
-    /// Fields that few sessions need at a time.
-    rare: Option<Box<Rare>>,
+    /// Its entry in the line, while it waits for room on the link.
+    line_entry: Option<Box<LineEntry>>,
 }
 
-/// Fields that a session has only while it waits for room on the link.
+/// The part of a session that exists only while it waits for room on the link.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rare {
+pub(crate) struct LineEntry {
     /// Tagged frames that have found no room on the link.
     pub(crate) backlog: FrameQueue,
     /// Bytes that it may still send in its turn (deficit round robin).
@@ -68,24 +68,24 @@ pub(crate) struct Rare {
 }
 
 impl Session {
-    /// Allocates the fields that few sessions need.
-    pub(crate) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    /// Returns its entry in the line, allocated on first use.
+    pub(crate) fn line_entry(&mut self) -> &mut LineEntry {
+        self.line_entry.get_or_insert_default()
     }
 
-    /// Frees these fields if they are not needed.
-    pub(crate) fn trim_rare(&mut self) {
+    /// Frees its entry in the line if it is not needed.
+    pub(crate) fn trim_line_entry(&mut self) {
         let waiting = self.waiting;
-        self.rare
-            .take_if(|rare| rare.backlog.is_empty() && !waiting);
+        self.line_entry
+            .take_if(|entry| entry.backlog.is_empty() && !waiting);
     }
 
     /// Returns the bytes of frames that have found no room on the link.
     #[inline]
     pub(crate) fn backlog_bytes(&self) -> usize {
-        self.rare
+        self.line_entry
             .as_deref()
-            .map_or(0, |rare| rare.backlog.held_bytes())
+            .map_or(0, |entry| entry.backlog.held_bytes())
     }
 
     /// Returns the bytes that wait in this session, in either direction.
@@ -272,7 +272,7 @@ impl Sessions {
             counts_from: 0,
             absence: None,
             takeovers: Bucket::full(now),
-            rare: None,
+            line_entry: None,
         })?;
         let entry = Entry::new(id, key.index);
         self.by_id.insert_unique(entry.hash(), entry, Entry::hash);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_be_armed_is_the_first_to_end_and_says_since_when() {
+    fn the_first_to_be_armed_is_the_first_to_end_with_its_time() {
         let mut slab = Slab::default();
         let mut timers: Deadlines<Entry, ItsTimer, 2> = Deadlines::new();
         for n in 1..=4 {

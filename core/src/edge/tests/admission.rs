@@ -194,7 +194,7 @@ fn newcomers_find_a_place_up_to_the_reserve_and_not_beyond_it() {
 }
 
 #[test]
-fn who_was_there_comes_back_to_a_full_house_and_the_next_one_waits_for_a_place() {
+fn an_earlier_client_comes_back_to_a_full_house_and_the_next_one_waits_for_a_place() {
     let (mut world, mut members) = full_house();
     let [mut first, mut second] = [(); 2].map(|()| members.pop().expect("fourteen are there"));
     for member in [&first, &second] {
@@ -229,7 +229,7 @@ fn a_takeover_needs_no_place() {
 }
 
 #[test]
-fn who_finds_no_place_until_its_handshake_ends_has_lost_nothing() {
+fn a_client_without_a_place_until_its_handshake_ends_has_lost_nothing() {
     let (mut world, mut members) = full_house();
     let [mut first, mut second] = [(); 2].map(|()| members.pop().expect("fourteen are there"));
     for member in [&first, &second] {
@@ -287,7 +287,7 @@ fn limits_on_accepts_that_do_not_hold_leave_the_bound_on_connections() {
 }
 
 #[test]
-fn what_one_source_is_refused_costs_the_others_nothing() {
+fn refusals_of_one_source_cost_the_others_nothing() {
     let mut world = World::new(|config| {
         config.limits.accept_rate = 10;
         config.limits.accept_burst = 10;
@@ -310,7 +310,7 @@ fn what_one_source_is_refused_costs_the_others_nothing() {
 }
 
 #[test]
-fn who_claims_from_many_addresses_of_one_network_displaces_himself() {
+fn claims_from_many_addresses_of_one_network_displace_each_other() {
     let mut world = World::new(|config| config.limits.max_half_open = 4);
     let owner = world.join();
     let claim = |world: &mut World, source: &str| {
@@ -492,7 +492,7 @@ fn without_a_rate_any_number_comes_at_once() {
 }
 
 #[test]
-fn what_came_while_there_was_no_rate_is_not_held_against_what_comes_after() {
+fn connections_before_there_was_a_rate_do_not_count_against_it() {
     let mut config = EdgeConfig::default();
     config.limits.enforce_accepts = Enforce::Off;
     config.limits.accept_rate = 1;

@@ -195,7 +195,7 @@ fn a_backend_that_stays_for_a_while_is_tried_again_soon_and_one_that_goes_at_onc
 }
 
 #[test]
-fn what_a_kicked_client_has_still_to_take_is_held_and_what_a_closed_one_had_is_not() {
+fn output_of_a_kicked_client_is_held_and_that_of_a_closed_one_is_not() {
     let mut world = World::new(|_| {});
     let one = world.join();
     world.backend_says(one.id, Flag::Data, b"last");
@@ -263,7 +263,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
 }
 
 #[test]
-fn what_the_shards_say_adds_up() {
+fn figures_of_the_shards_add_up() {
     let ((mut counters, mut gauges), (more, there)) = (figures_of(3), figures_of(4));
     counters.add(&more);
     gauges.add(&there);
@@ -310,7 +310,7 @@ fn its_footprint_is_what_waits_and_a_kibibyte_for_each_connection_and_session() 
 }
 
 #[test]
-fn what_waits_is_summed_over_clients_the_link_and_its_unfinished_frame() {
+fn waiting_bytes_are_summed_over_clients_the_link_and_its_unfinished_frame() {
     let mut world = World::new(|_| {});
     let one = world.join();
     world.send(one.conn, b"up");

@@ -132,7 +132,7 @@ fn a_client_is_taken_back_at_the_shard_of_its_session() {
 }
 
 #[test]
-fn what_came_behind_the_claim_goes_with_it() {
+fn bytes_behind_the_claim_go_with_it() {
     let [mut here, mut there] = two(|_| {});
     let member = there.join();
     // A response that cannot be right, in one read with the claim, and cut at every byte with the rest coming later.
@@ -154,7 +154,7 @@ fn what_came_behind_the_claim_goes_with_it() {
 }
 
 #[test]
-fn what_was_taken_before_counts_there_as_well() {
+fn bytes_taken_before_count_there_as_well() {
     let [mut here, mut there] = two(|config| config.limits.handshake_max_bytes = 100);
     let member = there.join();
     let conn = claims(&mut here, member.id, b"");
@@ -345,7 +345,7 @@ fn for_a_half_open_place_there_a_stranger_makes_room_or_an_older_claimant() {
 }
 
 #[test]
-fn who_waits_to_be_handed_over_is_no_stranger() {
+fn a_connection_that_waits_to_be_handed_over_is_no_stranger() {
     // Three places, including the lent ones.
     let [mut here, mut there] = two(|config| config.limits.max_half_open = 4);
     let member = there.join();
@@ -362,7 +362,7 @@ fn who_waits_to_be_handed_over_is_no_stranger() {
 }
 
 #[test]
-fn what_it_holds_is_in_the_account_of_the_shard_that_it_is_at() {
+fn its_bytes_are_in_the_account_of_its_current_shard() {
     let [mut here, mut there] = two(|_| {});
     let member = there.join();
     there.hear(member.conn);
@@ -487,7 +487,7 @@ fn without_a_bound_on_half_open_ones_nobody_makes_room() {
 }
 
 #[test]
-fn what_waits_at_a_shard_goes_at_the_trunks_word_and_not_before() {
+fn packets_at_a_shard_are_sent_at_the_trunks_signal_and_not_before() {
     let [mut world, _] = two(|_| {});
     let one = world.join();
     world.edge.handle_link_closed(world.now, Closed::Eof);
@@ -510,7 +510,7 @@ fn fill(worlds: &mut [World; 2]) -> [Vec<ConnKey>; 2] {
 }
 
 #[test]
-fn who_fills_one_shard_takes_what_is_lent_and_not_what_is_the_others() {
+fn filling_one_shard_takes_the_lent_part_and_not_the_others_own() {
     let few = |config: &mut EdgeConfig| {
         config.limits.max_connections = 20;
         config.limits.max_half_open = 0;

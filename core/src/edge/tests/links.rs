@@ -42,7 +42,7 @@ fn a_full_link_stops_reading_and_loses_nothing() {
 }
 
 #[test]
-fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
+fn packets_of_a_client_that_dropped_precede_its_notice() {
     let mut world = World::new(|config| {
         config.master.channel_capacity = 1;
         config.clients.stale_timeout = Duration::ZERO;
@@ -69,7 +69,7 @@ fn what_a_client_brought_before_it_dropped_goes_out_before_the_notice() {
 }
 
 #[test]
-fn who_ends_while_the_link_is_full_is_read_once_more_and_its_place_is_free() {
+fn a_client_that_ends_while_the_link_is_full_is_read_once_more_and_frees_its_place() {
     let mut world = World::new(|config| config.master.channel_capacity = 1);
     let (other, one) = (world.join(), world.join());
     // If it is read anyway, nothing changes.
@@ -500,7 +500,7 @@ fn each_frame_has_its_own_time_from_its_first_byte() {
 }
 
 #[test]
-fn who_comes_back_and_does_not_take_what_it_missed_fails_in_time() {
+fn a_client_that_does_not_take_its_missed_packets_fails_in_time() {
     let mut world = World::new(|config| config.clients.missed_packets_buffer_size = 8);
     let mut one = world.join();
     world.leave(one.conn);

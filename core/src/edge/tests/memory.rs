@@ -164,7 +164,7 @@ fn as_many_fail_as_must_and_a_connection_only_where_it_holds_more() {
 }
 
 #[test]
-fn a_source_may_have_so_many_sessions_away_and_its_longest_gone_makes_room() {
+fn a_source_has_a_bound_on_sessions_away_and_its_longest_gone_makes_room() {
     let mut world = World::new(|config| config.limits.sources.stale_sessions = 2);
     let mut members: Vec<Member> = (0..4).map(|_| world.join()).collect();
     for member in &members[..3] {
@@ -385,7 +385,7 @@ fn as_many_sessions_fail_at_once_as_must() {
 }
 
 #[test]
-fn who_has_taken_most_of_it_is_not_the_largest_any_more() {
+fn a_client_that_took_most_of_its_queue_is_not_the_largest_any_more() {
     let mut world = pressed(50 * 1024, |world| {
         let (reads, unread) = (world.join(), world.join());
         for _ in 0..4 {
@@ -409,7 +409,7 @@ fn who_has_taken_most_of_it_is_not_the_largest_any_more() {
 }
 
 #[test]
-fn who_failed_for_memory_is_gone_for_what_comes_after_it_in_the_same_read() {
+fn a_session_that_failed_for_memory_is_gone_for_later_packets_of_the_same_read() {
     let mut world = World::new(|config| config.limits.max_memory_bytes = 100 * 1024);
     let (large, next) = (world.join(), world.join());
     world.backend_says(large.id, Flag::Data, &[0; 60 * 1024]);

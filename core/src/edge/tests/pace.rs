@@ -319,7 +319,7 @@ fn large_bursts_with_rests_between_them_cost_time_and_no_connection() {
 }
 
 #[test]
-fn what_comes_behind_the_handshake_counts_in_bytes() {
+fn bytes_behind_the_handshake_count() {
     let mut world = World::new(|config| {
         config.clients.pace.bytes = 1000;
         config.clients.pace.bytes_burst = 99;

@@ -51,7 +51,7 @@ fn a_queue_beyond_its_new_bound_stays_until_the_next_packet() {
 }
 
 #[test]
-fn what_was_kept_for_one_that_is_away_is_delivered_whatever_the_new_bound_is() {
+fn packets_kept_for_a_client_that_is_away_are_delivered_whatever_the_new_bound_is() {
     let mut world = World::new(|config| config.clients.missed_packets_buffer_size = 5);
     let mut members: Vec<Member> = (0..3).map(|_| world.join()).collect();
     for member in &members {
@@ -406,7 +406,7 @@ fn any_bounds_after_any_others() {
 }
 
 #[test]
-fn who_waits_in_line_is_not_late_by_a_new_deadline_either() {
+fn a_client_in_line_is_not_late_by_a_new_deadline_either() {
     let mut world = World::new(|config| config.master.channel_capacity = 1);
     let one = world.join();
     world.send(one.conn, b"1");

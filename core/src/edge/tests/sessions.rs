@@ -403,7 +403,7 @@ fn a_right_proof_that_comes_too_late_is_refused_without_a_penalty() {
 }
 
 #[test]
-fn who_waits_for_a_takeover_until_the_session_ends_or_the_deadline_comes_has_no_penalty() {
+fn a_wait_for_a_takeover_that_comes_to_nothing_has_no_penalty() {
     for ends in [true, false] {
         let mut world = World::new(|config| {
             config.clients.channel_bytes = 0;
@@ -443,7 +443,7 @@ fn who_waits_for_a_takeover_until_the_session_ends_or_the_deadline_comes_has_no_
 }
 
 #[test]
-fn what_a_client_had_not_taken_when_it_went_is_held_to_the_bounds_of_missed_packets() {
+fn packets_not_taken_when_a_client_goes_away_are_held_to_the_bounds_of_missed_packets() {
     for (packets, data_bytes, kept) in [
         (2, 11, true),
         (2, 12, false),

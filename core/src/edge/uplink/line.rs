@@ -41,7 +41,7 @@ impl Line {
     pub(crate) fn join(&mut self, index: u32, session: &mut Session) {
         if !session.waiting {
             session.waiting = true;
-            session.rare().deficit = QUANTUM_BYTES;
+            session.line_entry().deficit = QUANTUM_BYTES;
             self.waiting.push_back(index);
         }
     }
@@ -49,14 +49,14 @@ impl Line {
     /// Ends the turn of `first`, which has more to send. The next session has its turn.
     pub(crate) fn next_turn(&mut self, first: &mut Session) {
         self.waiting.rotate_left(1);
-        first.rare().deficit += QUANTUM_BYTES;
+        first.line_entry().deficit += QUANTUM_BYTES;
     }
 
     /// Removes `first`, which has nothing more to send.
     pub(crate) fn leave(&mut self, first: &mut Session) {
         self.waiting.pop_front();
         first.waiting = false;
-        first.trim_rare();
+        first.trim_line_entry();
     }
 
     /// Returns memory after many sessions have left.

@@ -353,7 +353,7 @@ fn a_quarter_of_the_table_is_kept_for_wider_networks() {
 }
 
 #[test]
-fn of_the_longest_idle_so_many_are_looked_at_for_one_newcomer() {
+fn a_bounded_number_of_idle_entries_is_visited_for_one_newcomer() {
     let newcomer_has_a_place = |bad: usize| {
         // With its /24, and the quarter that is kept for wider networks.
         let places = bad + 2;
