@@ -10,8 +10,11 @@ use crate::Stream;
 /// The capacity of one direction before its writer waits. The reader may hold as many bytes again.
 const CAPACITY: usize = 256 * 1024;
 
-/// The memory that an empty direction keeps.
+/// The memory that an empty direction keeps once batches have been small for long.
 const KEPT_CAPACITY: usize = 64 * 1024;
+/// The number of batches in a row that fit in [`KEPT_CAPACITY`] after which the rest of the memory is given back. Given back whenever a
+/// direction is empty, it would come from the system again page by page with each large batch.
+const SMALL_BATCHES: u32 = 1_000;
 
 /// One end of a stream between two threads, like TCP without the system: bytes in order, backpressure at 256 KiB, an end for each
 /// direction. The lock is held to append a batch or to swap one out, never for a single packet.
@@ -21,6 +24,8 @@ pub struct Pipe {
     /// The batch that was swapped out last, and how much of it was read.
     batch: Vec<u8>,
     read: usize,
+    /// Small batches in a row.
+    small_batches: u32,
 }
 
 #[derive(Default)]
@@ -62,6 +67,7 @@ impl Pipe {
             outgoing: Arc::clone(outgoing),
             batch: Vec::new(),
             read: 0,
+            small_batches: 0,
         };
         (end(&back, &there), end(&there, &back))
     }
@@ -95,9 +101,15 @@ impl Stream for Pipe {
                 if state.ended {
                     return Poll::Ready(Ok(0));
                 }
-                self.batch.shrink_to(KEPT_CAPACITY);
                 register(&mut state.reader, cx);
                 return Poll::Pending;
+            }
+            self.small_batches = match state.bytes.len() {
+                0..=KEPT_CAPACITY => self.small_batches.saturating_add(1),
+                _ => 0,
+            };
+            if self.small_batches >= SMALL_BATCHES {
+                self.batch.shrink_to(KEPT_CAPACITY);
             }
             mem::swap(&mut state.bytes, &mut self.batch);
             let writer = state.writer.take();
@@ -238,6 +250,29 @@ mod tests {
         );
         assert_eq!(wakes.count(), 2);
         assert_eq!(read(&mut b, &waker, 8), Poll::Ready(Vec::new()));
+    }
+
+    #[test]
+    fn memory_is_kept_while_batches_are_large_and_given_back_when_they_have_been_small_for_long() {
+        let (mut a, mut b) = Pipe::pair();
+        let waker = Waker::noop();
+        let mut pass = |bytes: usize| {
+            assert!(
+                matches!(write(&mut a, waker, &vec![7; bytes]), Poll::Ready(Ok(all)) if all == bytes)
+            );
+            assert_eq!(read(&mut b, waker, bytes), Poll::Ready(vec![7; bytes]));
+            assert!(read(&mut b, waker, 1).is_pending());
+            b.batch.capacity().max(b.incoming.lock().bytes.capacity())
+        };
+        pass(CAPACITY);
+        for _ in 1..SMALL_BATCHES {
+            assert!(pass(KEPT_CAPACITY) >= CAPACITY);
+        }
+        // Each of the two buffers is given back when it has been emptied.
+        pass(KEPT_CAPACITY);
+        assert!(pass(KEPT_CAPACITY) <= KEPT_CAPACITY);
+        assert!(pass(CAPACITY) >= CAPACITY, "counted from zero");
+        assert!(pass(1) >= CAPACITY);
     }
 
     #[test]

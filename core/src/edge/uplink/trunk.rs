@@ -52,8 +52,8 @@ const ROUND_BYTES: usize = LINK_BYTES;
 /// The smallest part of a round: less is not worth a call.
 const LEAST_PART_BYTES: usize = 256;
 
-/// The memory that a queue keeps when it is empty.
-const KEPT_BYTES: usize = LINK_BYTES;
+/// The memory that a queue keeps when it is empty: what a turn of large packets fills. More would come from the system anew in each turn.
+const KEPT_BYTES: usize = 2 * LINK_BYTES;
 
 /// The state of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
