@@ -1,5 +1,5 @@
-//! The core's work in repeatable steps, without sockets. The same steps are timed by criterion (`cargo bench`), checked for allocations
-//! (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
+//! The core's work in repeatable steps, without sockets. The same steps are timed by criterion
+//! (`cargo bench -p benches --features criterion`), checked for allocations (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
 
 mod edge;
 mod wire;
