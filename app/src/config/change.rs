@@ -1,4 +1,4 @@
-//! From the configuration in effect to the next one.
+//! Computes the change from the configuration in effect to the next one.
 
 use super::keys::{Key, Settings, keys};
 
@@ -20,7 +20,7 @@ const AT_START: &[&str] = &[
 /// A configuration that was read while another one is in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The settings in effect from now on: the new values, but for those that need a restart.
+    /// The settings in effect from now on: the new values, except for those that need a restart.
     pub settings: Settings,
     /// The keys whose new values are in effect.
     pub taken: Vec<&'static str>,
@@ -29,7 +29,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// The difference that `read` makes while `current` is in effect.
+    /// Returns the change that `read` makes while `current` is in effect.
     #[must_use]
     pub fn between(current: &Settings, read: Settings) -> Change {
         let mut change = Change {
@@ -53,7 +53,7 @@ impl Change {
 }
 
 impl Key {
-    /// Whether a new value needs a restart.
+    /// Returns whether a new value needs a restart.
     fn is_for_the_start(&self) -> bool {
         AT_START.contains(&self.path)
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::Resources;
 
-    /// The defaults with another value for this key.
+    /// Returns the defaults with another value for this key.
     fn with_another(key: &Key) -> Settings {
         let values = [
             "7",
@@ -90,7 +90,7 @@ mod tests {
         tries.next().unwrap_or_else(|| panic!("{}", key.path))
     }
 
-    /// The part of the settings that a running edge can be given.
+    /// Returns the part of the settings that a running edge can change.
     fn live(settings: &Settings) -> impl PartialEq + std::fmt::Debug {
         (
             settings.edge_config(Resources::default()),

@@ -1,4 +1,4 @@
-//! Values that are good each by itself and cannot be right together.
+//! Values that are valid each by itself but contradict each other.
 
 use serde::Serialize;
 
@@ -7,12 +7,12 @@ use super::load::Build;
 use super::problem::{Fault, Origin, Problem};
 use super::value::{Enforce, ProxyProtocol};
 
-/// The length before every packet (SPEC section 3).
+/// Bytes of the length in front of every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
-/// Length, client id and flag before every packet on the link to the backend (SPEC section 7).
+/// Bytes of length, client id and flag in front of every packet on the backend link (SPEC section 7).
 const LINK_HEADER_BYTES: u128 = 13;
 
-/// The keys that are compared, and what is wrong with them if something is.
+/// The keys that are compared, and the check.
 type Rule = (&'static [&'static str], fn(&Settings) -> Option<Fault>);
 
 const RULES: &[Rule] = &[
@@ -127,7 +127,7 @@ const RULES: &[Rule] = &[
     ),
 ];
 
-/// Adds a problem for every rule that is broken, unless one of its keys is in question anyway.
+/// Adds a problem for every broken rule, unless one of its keys has a problem of its own.
 pub(super) fn check(build: &mut Build) {
     for (paths, broken) in RULES {
         if !paths.iter().all(|path| build.is_sound(path)) {
@@ -136,7 +136,7 @@ pub(super) fn check(build: &mut Build) {
         let Some(fault) = broken(&build.settings) else {
             continue;
         };
-        // The one to be named is the first that somebody set: the others are only what it collides with.
+        // Names the first key that somebody set. The others are only what it collides with.
         let path = paths
             .iter()
             .find(|path| build.origin(path) != Origin::Default)
@@ -151,22 +151,22 @@ pub(super) fn check(build: &mut Build) {
     }
 }
 
-/// The bytes that the limits allow to be held at once, if every queue of its kind is full. The sums cannot overflow:
-/// every count is at most 2^24 and every size at most 2^40.
+/// The bytes that may be held at once if every queue of a kind is full. The sums cannot overflow: every count is at most 2^24 and every
+/// size at most 2^40.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WorstCase {
-    /// One connected client: its queue and a packet that is coming in.
+    /// One connected client: its queue and an incoming packet.
     pub client: u128,
-    /// All connected clients. `None`: their number is not limited here.
+    /// All connected clients; `None` if their number is not limited here.
     pub clients: Option<u128>,
-    /// All clients that are away: what they missed.
+    /// All clients that are away: their missed packets.
     pub away: u128,
-    /// The link to the backend: its queue and a packet that is coming in.
+    /// The backend link: its queue and an incoming packet.
     pub link: u128,
 }
 
 impl WorstCase {
-    /// The worst case of these settings. An empty queue takes any one packet, so a queue is as large as that at least.
+    /// Computes the worst case of these settings. An empty queue takes any one packet, so a queue is at least as large as that.
     #[must_use]
     pub fn of(settings: &Settings) -> WorstCase {
         let Settings {

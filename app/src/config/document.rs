@@ -1,4 +1,4 @@
-//! The TOML file: every value to its key, every slip to its line.
+//! Parses the TOML file: assigns every value to its key and every mistake to its line.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use super::problem::{Fault, Origin, Problem};
 use super::value::Raw;
 use super::{retired, suggest};
 
-/// How the parser says that a key or a section is there twice.
+/// The parser's message about a repeated key or section.
 const DUPLICATE: &str = "duplicate key";
 
-/// Reads a whole file into `build`, and says whether there is a section or a key in it.
+/// Parses a whole file into `build`. Returns whether it has a section or a key.
 pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
     let text = match text_of(bytes) {
         Ok(text) => text,
@@ -44,7 +44,7 @@ pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
         broken_lines: BTreeMap::new(),
     };
     for error in errors {
-        // One problem for a line is enough: the others follow from the first.
+        // One problem per line is enough: the others follow from the first.
         let at = error.span().map(|span| span.start);
         let line = at.map_or(0, |at| file.line(at));
         file.broken_lines.entry(line).or_insert_with(|| Broken {
@@ -57,19 +57,19 @@ pub(super) fn read(name: &str, bytes: &[u8], build: &mut Build) -> bool {
     !document.get_ref().is_empty()
 }
 
-/// Why bytes are no text.
+/// Why bytes are not text.
 struct Unreadable {
-    /// The line, from 1; 0 if the whole is meant.
+    /// The line, from 1; 0 for the whole file.
     line: usize,
     fault: Fault,
 }
 
-/// A text in another encoding.
+/// Returns the fault of a text in another encoding.
 pub(super) fn utf16() -> Fault {
     Fault::new("this is UTF-16").remedy("save it as UTF-8")
 }
 
-/// UTF-8, with or without the mark that some editors put before it.
+/// Decodes UTF-8, with or without the byte order mark that some editors write.
 fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Unreadable {
@@ -99,7 +99,7 @@ struct File<'a> {
 
 /// A line that is not TOML.
 struct Broken {
-    /// The byte of the file that the parser complains of.
+    /// The byte of the file that the parser complains about.
     at: Option<usize>,
     /// The parser's complaint; `None` once a problem with the line is reported.
     complaint: Option<String>,
@@ -172,7 +172,7 @@ impl File<'_> {
         }
     }
 
-    /// The lines that are not TOML and about which nothing better is known than what the parser says.
+    /// Reports the lines that are not TOML and for which the parser's complaint is the best description.
     fn report_broken_lines(&mut self) {
         for (line, broken) in std::mem::take(&mut self.broken_lines) {
             let Some(complaint) = broken.complaint else {
@@ -199,7 +199,7 @@ impl File<'_> {
         }
     }
 
-    /// Names every unknown key below `value`, or the section itself when it has none.
+    /// Reports every unknown key below `value`, or the section itself if it has none.
     fn unknown(&mut self, path: &str, key: Range<usize>, value: &Spanned<DeValue<'_>>) {
         match value.get_ref() {
             // The remains of a line that is not TOML look like this.
@@ -247,7 +247,7 @@ impl File<'_> {
         });
     }
 
-    /// The place of a byte.
+    /// Returns the origin of a byte.
     fn origin(&self, offset: usize) -> Origin {
         let line = self.line(offset);
         let before = self.text.get(self.line_starts[line - 1]..offset);
@@ -258,12 +258,12 @@ impl File<'_> {
         }
     }
 
-    /// The line of a byte, from 1.
+    /// Returns the line of a byte, from 1.
     fn line(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= offset)
     }
 
-    /// The text of a line, counted from 1.
+    /// Returns the text of a line, counted from 1.
     fn source_line(&self, line: usize) -> String {
         self.text[self.line_starts[line - 1]..]
             .lines()
@@ -273,7 +273,7 @@ impl File<'_> {
             .to_owned()
     }
 
-    /// A value as it is written in the file.
+    /// Returns a value as written in the file.
     fn source(&self, value: &Spanned<DeValue<'_>>) -> String {
         self.text.get(value.span()).unwrap_or_default().to_owned()
     }

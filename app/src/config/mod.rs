@@ -1,7 +1,7 @@
 //! The configuration: `connserver.toml`, `.env`, environment and command line, made into [`Settings`].
 //!
-//! The table of every key is in `keys.rs`, and everything else comes from it. [`Loaded::from_sources`] is pure; [`load`]
-//! is what reads the disk and the environment for it. Both report every fault at once, with its place.
+//! The table of every key is in `keys.rs`, and everything else is derived from it. [`Loaded::from_sources`] is pure; [`load`] reads the
+//! disk and the environment for it. Both report every fault at once, with its place.
 
 mod address;
 mod change;

@@ -12,7 +12,7 @@ use super::value::{Data, Kind, Value};
 pub struct Networks(pub Vec<IpNet>);
 
 impl Networks {
-    /// This machine.
+    /// Returns the networks of this machine.
     #[must_use]
     pub fn loopback() -> Networks {
         let (v4, v6) = (Ipv4Addr::new(127, 0, 0, 0), Ipv6Addr::LOCALHOST);
@@ -30,7 +30,7 @@ impl<'de> Deserialize<'de> for Networks {
     }
 }
 
-/// One of them.
+/// One network of a list.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct Network(IpNet);
@@ -66,8 +66,8 @@ impl Value for Networks {
     }
 }
 
-/// A network, or a single address. What is of IPv4 and written as IPv6 (`::ffff:10.0.0.0/104`) becomes IPv4, which is how
-/// every peer's address is looked at.
+/// Parses a network or a single address. An IPv4-mapped IPv6 network (`::ffff:10.0.0.0/104`) becomes an IPv4 one, in the form in which
+/// every peer's address is checked.
 fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());

@@ -1,4 +1,4 @@
-//! The problems of a configuration: one [`Problem`] for each, all reported at once.
+//! The problems of a configuration: one [`Problem`] for each of them, all reported at once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,33 +8,33 @@ use serde::{Serialize, Serializer};
 
 use crate::text::excerpt;
 
-/// Characters that are shown of what somebody wrote.
+/// The maximum number of characters shown of a written value.
 const SHOWN: usize = 80;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "source", rename_all = "lowercase")]
 pub enum Origin {
     /// It was not set.
     Default,
-    /// The configuration file, by the name that it was given, and the line, from 1.
+    /// The configuration file, by its given name, and the line, from 1.
     File {
         /// The file.
         #[serde(rename = "file")]
         name: String,
-        /// The line, from 1; 0 when the file as a whole is meant.
+        /// The line, from 1; 0 for the file as a whole.
         #[serde(skip_serializing_if = "is_zero")]
         line: usize,
-        /// The character of the line, from 1; 0 when the line or the file as a whole is meant.
+        /// The character of the line, from 1; 0 for the line or the file as a whole.
         #[serde(skip_serializing_if = "is_zero")]
         column: usize,
     },
     /// The `.env` file.
     DotEnv {
-        /// The variable; empty when the file as a whole is meant.
+        /// The variable; empty for the file as a whole.
         #[serde(skip_serializing_if = "String::is_empty")]
         variable: String,
-        /// The line, from 1; 0 when the file as a whole is meant.
+        /// The line, from 1; 0 for the file as a whole.
         #[serde(skip_serializing_if = "is_zero")]
         line: usize,
     },
@@ -51,7 +51,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// A file as a whole.
+    /// Returns the origin of a file as a whole.
     pub(super) fn whole_file(name: &str) -> Origin {
         Origin::File {
             name: name.to_owned(),
@@ -66,7 +66,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl fmt::Display for Origin {
-    /// As `check` prints it after a value.
+    /// Formats the origin as `check` prints it after a value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
@@ -78,19 +78,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is wrong, and what would be right.
+/// An error and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// May be empty where the remedy says it all.
+    /// The error. May be empty if the remedy says everything.
     what: Cow<'static, str>,
-    /// Stands between the two for people.
+    /// The text between the two, for people.
     joint: &'static str,
-    /// Empty if there is none to be told.
+    /// The remedy. Empty if there is none.
     remedy: Cow<'static, str>,
 }
 
 impl Fault {
-    /// What is wrong, with nothing to be said of what would be right.
+    /// Creates a fault without a remedy.
     pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Fault {
         Fault {
             what: what.into(),
@@ -99,7 +99,7 @@ impl Fault {
         }
     }
 
-    /// And what would be right.
+    /// Adds a remedy.
     pub(crate) fn remedy(self, remedy: impl Into<Cow<'static, str>>) -> Fault {
         Fault {
             remedy: remedy.into(),
@@ -107,7 +107,7 @@ impl Fault {
         }
     }
 
-    /// And what would be right, after a colon for people.
+    /// Adds a remedy that follows a colon, for people.
     pub(super) fn remedy_after_colon(self, remedy: impl Into<Cow<'static, str>>) -> Fault {
         Fault {
             joint: ": ",
@@ -126,23 +126,23 @@ impl fmt::Display for Fault {
     }
 }
 
-/// One thing that is wrong, or that somebody should know: where, what was written, and what would be right.
+/// An error or a warning: its place, the written text, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where it stands.
+    /// Its place.
     pub origin: Origin,
-    /// The key or the variable as it was written, if it is about one.
+    /// The key or the variable as written, if it concerns one.
     pub written: Option<String>,
-    /// The value as it was written, if it is about one.
+    /// The value as written, if it concerns one.
     pub value: Option<String>,
-    /// What is wrong or would be right.
+    /// The error and its remedy.
     pub fault: Fault,
-    /// The key that it is about, if there is such a key.
+    /// The key that it concerns, if there is such a key.
     pub key: Option<&'static str>,
 }
 
 impl Problem {
-    /// A problem with a file as a whole.
+    /// Creates a problem with a file as a whole.
     pub(super) fn of_file(origin: Origin, fault: Fault) -> Problem {
         Problem {
             origin,
@@ -195,38 +195,38 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration, in the order of the places. Never empty.
+/// All errors of a configuration, sorted by place. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Problems that are printed. More of them, as a binary file has, would be of no help.
+    /// The maximum number of problems printed. More of them, as a binary file has, would not help.
     const PRINTED: usize = 50;
 
-    /// `Ok` if there is nothing wrong.
+    /// Returns `Ok` if there are none.
     pub(super) fn none_or(mut problems: Vec<Problem>) -> Result<(), Problems> {
         if problems.is_empty() {
             return Ok(());
         }
-        // The file, `.env`, the environment, the command line, each from the top: the order of Origin.
+        // Sorted by `Origin`: the file, `.env`, the environment, the command line, each from the top.
         problems.sort();
         Err(Problems(problems))
     }
 
-    /// All of them.
+    /// Returns all problems.
     #[must_use]
     pub fn as_slice(&self) -> &[Problem] {
         &self.0
     }
 
-    /// One by one.
+    /// Iterates over the problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 }
 
 impl fmt::Display for Problems {
-    /// One line for each, without a line break at the end.
+    /// Writes one line for each, without a line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().take(Self::PRINTED).enumerate() {
             let line_break = if index == 0 { "" } else { "\n" };

@@ -1,4 +1,4 @@
-//! The table of keys as text: the default file, what `check` prints, the table of the README.
+//! Formats the table of keys: the default file, the output of `check`, the table of the README.
 
 use super::contradictions::WorstCase;
 use super::keys::{Key, Limits, SECTIONS, Settings, Unit, keys};
@@ -6,8 +6,8 @@ use super::load::Loaded;
 use super::problem::Origin;
 use super::value::Enforce;
 
-/// The file that is written when there is none: every key with its default and a comment. The keys are commented out, so
-/// that `check` shows what somebody changed and the defaults of a newer version hold.
+/// Returns the file that is written if there is none: every key with its default and a comment. The keys are commented out, so that `check`
+/// shows what somebody changed and the defaults of newer versions apply.
 #[must_use]
 pub fn default_file() -> String {
     let defaults = Settings::default();
@@ -41,7 +41,7 @@ pub fn default_file() -> String {
     out
 }
 
-/// Every key, its default and its meaning, as a table in Markdown.
+/// Returns every key with its default and its meaning, as a Markdown table.
 #[must_use]
 pub fn markdown_table() -> String {
     let defaults = Settings::default();
@@ -59,7 +59,7 @@ pub fn markdown_table() -> String {
 }
 
 impl Loaded {
-    /// Every key with its value and where it comes from, as TOML; then what the limits come to.
+    /// Formats every key with its value and its origin, as TOML; then what the limits add up to.
     #[must_use]
     pub fn describe(&self) -> String {
         let defaults = Settings::default();
@@ -146,7 +146,7 @@ impl Loaded {
     }
 }
 
-/// A comment that says a number of bytes in a larger unit, if that is a whole number.
+/// Returns a comment with a number of bytes in a larger unit, if that is a whole number.
 fn in_mib(key: &Key, settings: &Settings) -> String {
     match (key.unit(), key.show(settings).parse::<u128>()) {
         (Some(Unit::Bytes), Ok(count)) if count >= 1024 && count % 1024 == 0 => {
@@ -156,7 +156,7 @@ fn in_mib(key: &Key, settings: &Settings) -> String {
     }
 }
 
-/// A size for people: `32 MiB`.
+/// Formats a size for people: `32 MiB`.
 fn bytes(count: u128) -> String {
     let mut value = count;
     let mut rest = 0;

@@ -1,4 +1,4 @@
-//! The answer of `check`, as data.
+//! The output of `check` as data.
 
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -10,7 +10,7 @@ use super::load::Loaded;
 use super::problem::{Origin, Problem, Problems};
 use super::value::Data;
 
-/// The answer of `check --json`. It has no secret: the path of the key file is in it, the key is not.
+/// The output of `check --json`. It contains no secret: the path of the key file, but not the key.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     /// The name of the program.
@@ -19,20 +19,20 @@ pub struct Report<'a> {
     version: &'static str,
     /// Whether an edge would start.
     good: bool,
-    /// The configuration file that was asked for.
+    /// The configuration file that was requested.
     file: String,
-    /// That this file is missing, so that the defaults hold.
+    /// Set if this file is missing, so that the defaults apply.
     note: Option<String>,
     /// Every key with its value; `None` if anything is wrong.
     values: Option<Values<'a>>,
-    /// The most that all queues may hold; `None` if anything is wrong.
+    /// The maximum that all queues may hold; `None` if anything is wrong.
     worst_case_bytes: Option<WorstCase>,
     warnings: &'a [Problem],
     errors: &'a [Problem],
 }
 
 impl<'a> Report<'a> {
-    /// The report on `file`, which was loaded or has problems.
+    /// Creates the report on `file`, which was loaded or has problems.
     #[must_use]
     pub fn new(
         program: &'a str,
@@ -65,10 +65,10 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// As JSON, over several lines.
+    /// Formats the report as JSON, on several lines.
     ///
     /// # Panics
-    /// Never: every key of a map is a text, and no value refuses to be written.
+    /// Never: every key of a map is text, and every value can be serialized.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("a report is JSON");
@@ -98,7 +98,7 @@ struct Entry<'a> {
     default: Data,
     unit: Option<Unit>,
     place: &'a Origin,
-    /// Other keys make it less than its default.
+    /// Whether other keys make it less than its default.
     is_lowered: bool,
 }
 

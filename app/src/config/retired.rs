@@ -1,21 +1,21 @@
-//! Keys that there were: a configuration that still has one is told why it is gone, not that it is misspelt.
+//! Keys that no longer exist: a configuration that still has one is told why, and not that it is misspelt.
 
 use super::keys::VARIABLE_PREFIX;
 use super::problem::Fault;
 
-/// Each with what has taken its place. An entry stays for good: configurations are old.
+/// Each key with its replacement. An entry stays for good, since configurations are old.
 const RETIRED: [(&str, &str); 1] = [(
     "limits.challenges_per_session",
     "the challenges of one session are not counted any more, limits.max_half_open bounds them all",
 )];
 
-/// Why the key `path` is gone, or nothing if there never was one.
+/// Returns why the key `path` no longer exists, if it ever did.
 pub(super) fn for_path(path: &str) -> Option<Fault> {
     let (_, why) = RETIRED.iter().find(|(retired, _)| *retired == path)?;
     Some(Fault::new(format!("no longer exists: {why}")).remedy("remove the line"))
 }
 
-/// The advice for a variable such as `VOLTLANE_LIMITS_CHALLENGES_PER_SESSION`.
+/// Returns the advice for a variable such as `VOLTLANE_LIMITS_CHALLENGES_PER_SESSION`.
 pub(super) fn for_variable(variable: &str) -> Option<Fault> {
     let own_part = variable.strip_prefix(VARIABLE_PREFIX)?;
     let is_its_name = |path: &str| path.replace('.', "_").to_ascii_uppercase() == own_part;

@@ -2,7 +2,7 @@
 
 use super::keys::{VARIABLE_PREFIX, keys};
 
-/// "did you mean …?" for an unknown path such as `clients.chanel_capacity`, or nothing.
+/// Returns "did you mean …?" for an unknown path such as `clients.chanel_capacity`, or nothing.
 pub(super) fn for_path(unknown: &str) -> String {
     let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
         keys()
@@ -14,7 +14,7 @@ pub(super) fn for_path(unknown: &str) -> String {
     let alike = nearest(unknown, keys().map(|key| key.path.to_owned()));
     // The right name in the wrong section, or in none.
     let moved = named(&|candidate| candidate == name);
-    // Both wrong.
+    // Both are wrong.
     let names = nearest(name, keys().map(|key| key.name().to_owned()));
     let moved_and_alike = named(&|candidate| names.iter().any(|name| name == candidate));
     phrase(
@@ -25,7 +25,7 @@ pub(super) fn for_path(unknown: &str) -> String {
     )
 }
 
-/// The suggestion for an unknown variable such as `VOLTLANE_CLIENT_CHANNEL_CAPACITY`.
+/// Returns the suggestion for an unknown variable such as `VOLTLANE_CLIENT_CHANNEL_CAPACITY`.
 pub(super) fn for_variable(unknown: &str) -> String {
     let own_part = |variable: &str| {
         variable
@@ -44,7 +44,7 @@ pub(super) fn for_variable(unknown: &str) -> String {
     phrase(&names)
 }
 
-/// The candidates with the fewest slips between them and `unknown`, if there are few enough for slips.
+/// Returns the candidates with the smallest edit distance to `unknown`, if it is small enough for a typing mistake.
 fn nearest(unknown: &str, candidates: impl Iterator<Item = String>) -> Vec<String> {
     const MOST_SLIPS: usize = 3;
     const LONGEST: usize = 100;

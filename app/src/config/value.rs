@@ -1,7 +1,7 @@
-//! The types that a key can have: how a value is read, from TOML or from bare text, and how it is written back.
+//! The types of keys: how a value is parsed, from TOML or from bare text, and how it is formatted.
 //!
-//! Reading is [`Deserialize`]. toml's deserializer gives it one value at a time, so that every key is looked at, whatever is wrong
-//! with the others; [`Bare`] gives it the text of a variable or an argument, which has no type.
+//! Parsing is [`Deserialize`]. toml's deserializer gets one value at a time, so that every key is checked, whatever is wrong with the
+//! others. [`Bare`] provides the text of a variable or an argument, which has no type.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -15,16 +15,16 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::address::Address;
 
-/// A value as it was found, before anything is known about what it should be.
+/// A value as it was found, before its expected type is known.
 #[derive(Clone, Copy)]
 pub(super) enum Raw<'a> {
-    /// In the file, with the type that TOML gives it.
+    /// From the file, with its TOML type.
     Toml(&'a Spanned<DeValue<'a>>),
-    /// In an environment variable or an argument, with no type at all.
+    /// From an environment variable or an argument, without a type.
     Text(&'a str),
 }
 
-/// What a value is in TOML.
+/// The TOML type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Number,
@@ -35,29 +35,29 @@ pub(super) enum Kind {
 
 /// A type that a key can have.
 pub(super) trait Value: Sized {
-    /// What narrows the type down for one key: a range, mostly.
+    /// A restriction of the type for one key: usually a range.
     type Allowed;
 
-    /// What it is in TOML.
+    /// Its TOML type.
     const KIND: Kind;
 
-    /// Whether the errors of its `Deserialize` say more of a value than that it is not what [`expected`](Value::expected) says.
+    /// Whether the errors of its `Deserialize` say more than that the value is not [`expected`](Value::expected).
     const EXPLAINS: bool = false;
 
-    /// Reads a value: its `Deserialize`, but where none of it is written as an empty text.
+    /// Parses a value with its `Deserialize`, unless an empty text means none.
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 
-    /// Why a value of the type is not allowed for a key, beyond not being what [`expected`](Value::expected) says: may be empty.
+    /// Checks whether a value of the type is permitted for a key. The error says more than [`expected`](Value::expected), and may be empty.
     fn check(&self, allowed: &Self::Allowed) -> Result<(), String>;
 
-    /// What is right, to follow "must be". `unit` is "", "of seconds" or "of bytes".
+    /// Returns the permitted values, to follow "must be". `unit` is "", "of seconds" or "of bytes".
     fn expected(allowed: &Self::Allowed, unit: &str) -> String;
 
-    /// The value as data.
+    /// Returns the value as data.
     fn data(&self) -> Data;
 }
 
-/// A value of any key, to be written.
+/// A value of any key, for output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Data {
@@ -68,7 +68,7 @@ pub(super) enum Data {
     Texts(Vec<String>),
 }
 
-/// As TOML, where nothing is an empty text.
+/// Formats the value as TOML. None is an empty text.
 impl fmt::Display for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,8 +84,7 @@ impl fmt::Display for Data {
     }
 }
 
-/// Reads a value and checks it. The error says what is wrong with it beyond not being what [`expected`](Value::expected) says, and may
-/// be empty.
+/// Parses a value and checks it. The error says more than [`expected`](Value::expected), and may be empty.
 pub(super) fn read<T: Value>(raw: Raw<'_>, allowed: &T::Allowed) -> Result<T, String> {
     let value = match raw {
         Raw::Toml(value) => T::deserialize(ValueDeserializer::from(value.clone()))
@@ -96,10 +95,10 @@ pub(super) fn read<T: Value>(raw: Raw<'_>, allowed: &T::Allowed) -> Result<T, St
     Ok(value)
 }
 
-/// What is wrong with a value of the file: its type, or else what the error says.
+/// Returns the fault of a value in the file: its type, or else the error.
 fn hint<T: Value>(value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> String {
     let (kind, value) = match (T::KIND, value.get_ref()) {
-        // The error is about one of them.
+        // The error concerns one of them.
         (Kind::Texts, DeValue::Array(list)) => {
             let is_meant = |element: &&Spanned<DeValue<'_>>| Some(element.span()) == error.span();
             match list.iter().find(is_meant) {
@@ -129,7 +128,7 @@ fn explanation<T: Value>(error: &impl fmt::Display) -> String {
     }
 }
 
-/// The hint for a value of another type.
+/// Returns the hint for a value of another type.
 fn found(value: &DeValue<'_>) -> String {
     let found = match value {
         DeValue::String(_) => "text",
@@ -143,7 +142,7 @@ fn found(value: &DeValue<'_>) -> String {
     format!("this is {found}")
 }
 
-/// Text without a type, which becomes what is asked for. A list has commas between its elements.
+/// Text without a type, which becomes the requested type. The elements of a list are separated by commas.
 struct Bare<'a>(&'a str);
 
 impl<'de> Deserializer<'de> for Bare<'de> {
@@ -232,7 +231,7 @@ impl Value for bool {
 }
 
 impl Value for Address {
-    /// The lowest port: 0 where one is bound, 1 where one is connected to.
+    /// The lowest port: 0 to bind, 1 to connect.
     type Allowed = RangeInclusive<u16>;
 
     const KIND: Kind = Kind::Text;
@@ -285,7 +284,7 @@ impl Value for PathBuf {
     }
 }
 
-/// What is written as a text, or nothing where the text is empty.
+/// An optional value is written like the value, and none as an empty text.
 impl<T: Value> Value for Option<T> {
     type Allowed = T::Allowed;
 
@@ -360,29 +359,29 @@ macro_rules! choice {
 }
 
 choice! {
-    /// How much is logged.
+    /// The log level.
     LogLevel {
         /// Nothing.
         Off = "Off",
         /// Problems that need a person.
         Error = "Error",
-        /// Events that a person should know of.
+        /// Events that a person should know about.
         Warn = "Warn",
         /// The life of the process and of connections, rate-limited.
         Info = "Info",
         /// Every change of state.
         Debug = "Debug",
-        /// Every packet.
+        /// Even more detail. No level logs packets.
         Trace = "Trace",
     }
 }
 
 choice! {
-    /// Notices to the backend when its link is opened again.
+    /// Notices to the backend when its link opens again.
     Announce {
-        /// Nothing: what published backends expect.
+        /// None, as published backends expect.
         None = "none",
-        /// Every connected client (0x03), and every one that ended meanwhile (0x01).
+        /// Every attached session (0x03), and every one that ended meanwhile (0x01).
         All = "all",
     }
 }
@@ -398,18 +397,18 @@ choice! {
 }
 
 choice! {
-    /// Whether a group of limits holds.
+    /// Whether a group of limits is enforced.
     Enforce {
-        /// Anything beyond a limit is refused.
+        /// An excess over a limit is refused.
         On = "on",
-        /// Anything beyond a limit is counted as refused, and taken.
+        /// An excess over a limit is counted as refused, but accepted.
         Report = "report",
-        /// There are no such limits.
+        /// These limits do not apply.
         Off = "off",
     }
 }
 
-/// A text as a TOML basic string.
+/// Formats a text as a TOML basic string.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

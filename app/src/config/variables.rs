@@ -1,4 +1,4 @@
-//! Environment variables and the `.env` file: every `VOLTLANE_…` to its key.
+//! Environment variables and the `.env` file: assigns every `VOLTLANE_…` to its key.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use super::{document, retired, suggest};
 
 const NOT_UTF8: &str = "not UTF-8 text";
 
-/// Reads the environment of the process into `build`.
+/// Reads the process's environment into `build`.
 pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut Build) {
     for (name, value) in variables {
         if !name
@@ -38,10 +38,10 @@ pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut B
     }
 }
 
-/// Reads a `.env` file into `build`. The process's own environment is left as it is.
+/// Reads a `.env` file into `build`. The process's own environment is not changed.
 ///
-/// The file is shared with other programs: what they write, how, and in which encoding is their business. A line of ours
-/// is read whatever stands around it, or it is a problem.
+/// The file is shared with other programs, whose lines and encodings do not matter here. A line of ours is read whatever surrounds it, or
+/// it is a problem.
 pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
     if is_utf16(bytes) {
         let without_zeros: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != 0).collect();
@@ -55,7 +55,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
         return;
     }
     let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
-    // The parser gets one assignment in each line, so that a quote that was left open elsewhere does not hide ours.
+    // The parser gets one assignment per line, so that an open quote elsewhere does not hide ours.
     let (mut text, mut lines) = (String::new(), Vec::new());
     for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let line = String::from_utf8_lossy(bytes);
@@ -102,7 +102,7 @@ fn is_utf16(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF])
 }
 
-/// A place in `.env` that is about no variable.
+/// Returns a place in `.env` that concerns no variable.
 fn place(line: usize) -> Origin {
     Origin::DotEnv {
         variable: String::new(),
@@ -110,7 +110,7 @@ fn place(line: usize) -> Origin {
     }
 }
 
-/// The assignment in a line, without a word such as `export` before it.
+/// Returns the assignment in a line, without a word such as `export` before it.
 fn assignment(line: &str) -> &str {
     let line = line.trim();
     let mut words = line.splitn(2, char::is_whitespace);
@@ -124,9 +124,9 @@ fn is_ours(line: &str) -> bool {
     assignment(line).starts_with(VARIABLE_PREFIX)
 }
 
-/// The problem with a line, which is an assignment, blank or a comment.
+/// Returns the problem of a line, which is an assignment, blank or a comment.
 fn problem_of_line(line: &str) -> Option<Fault> {
-    // The parser would take the backslash for nothing.
+    // The parser would ignore the backslash.
     let backslashes = line.bytes().rev().skip_while(u8::is_ascii_whitespace);
     if backslashes.take_while(|&byte| byte == b'\\').count() % 2 == 1 {
         let fault = Fault::new("ends with a backslash");
@@ -156,7 +156,7 @@ fn report_line(line: &str, number: usize, fault: Fault, build: &mut Build) {
     }
 }
 
-/// The key that a variable sets.
+/// Returns the key that a variable sets.
 fn key_of(variable: &str) -> Option<&'static Key> {
     keys().find(|key| key.variable() == variable)
 }
@@ -176,8 +176,8 @@ fn assign(variable: &str, value: &str, origin: Origin, build: &mut Build) {
     }
 }
 
-/// Whether this is one of the variables that Kubernetes and Docker set by themselves in every container beside a service
-/// that is named voltlane, such as `VOLTLANE_SERVICE_HOST` and `VOLTLANE_PORT_42000_TCP_ADDR`. Nobody wrote them.
+/// Returns whether this is a variable that Kubernetes and Docker set by themselves in every container next to a service named voltlane,
+/// such as `VOLTLANE_SERVICE_HOST` and `VOLTLANE_PORT_42000_TCP_ADDR`. Nobody wrote them.
 fn is_service_link(variable: &str, value: &OsStr) -> bool {
     let numbered_port = variable.rsplit_once("_PORT_").is_some_and(|(_, after)| {
         let mut parts = after.split('_');

@@ -1,4 +1,4 @@
-//! The health check of a balancer or a supervisor, beside an attack.
+//! The health check of a balancer or a supervisor during an attack.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::strangers::Tally;
 
-/// How long an answer may take.
+/// How long a response may take.
 const WITHIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks again and again until told to stop, and counts what has no good answer in time.
+/// Repeats the check until told to stop, and counts those without a good response in time.
 pub(super) fn run(address: SocketAddr, stop: &AtomicBool, tally: &Tally) {
     while !stop.load(Relaxed) {
         if !check(address).is_ok_and(|is_well| is_well) {

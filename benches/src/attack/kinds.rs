@@ -9,20 +9,20 @@ use super::strangers::{First, From, Plan, Then};
 pub struct Kind {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it does, in a few words.
+    /// A short description.
     pub what: &'static str,
-    /// How.
+    /// How the attack is made.
     pub means: Means,
-    /// Limit of open descriptors of the program, where that is what is attacked.
+    /// A limit on the program's open descriptors, if they are the target.
     pub max_descriptors: Option<u64>,
-    /// Who else is there.
+    /// Other clients during the attack.
     pub others: Others,
-    /// Lines of `connserver.toml` beyond those of all attacks.
+    /// Additional lines of `connserver.toml`.
     pub config: &'static str,
 }
 
 impl Kind {
-    /// Whether it takes a program that lets clients come back.
+    /// Returns whether it needs a program whose clients can reconnect.
     pub fn needs_resumes(&self) -> bool {
         let means = matches!(
             self.means,
@@ -32,54 +32,54 @@ impl Kind {
     }
 }
 
-/// Who else is there, at the address of the ordinary clients unless said otherwise, and is to get in while the attack goes on.
+/// Other clients, which must be admitted while the attack goes on. They are at the address of the ordinary clients unless stated otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// Nobody.
     Nobody,
-    /// So many clients that were away before it began, and come back in its second half.
+    /// This many clients that went away before it began, and come back in its second half.
     Owners(usize),
-    /// So many clients that lose their connections in its middle, and come back at once.
+    /// This many clients that lose their connections in the middle, and come back at once.
     Dropped(usize),
-    /// So many clients that were away before it began, and come back in its second half from a network each.
+    /// This many clients that went away before it began, and come back in its second half, each from a network of its own.
     OwnersApart(usize),
-    /// The same, and strangers know their ids. An answer of theirs takes [`ROUND_TRIP`].
+    /// Like [`Self::OwnersApart`], but strangers know their ids, and their responses take [`ROUND_TRIP`].
     KnownOwners(usize),
-    /// So many newcomers in its second half, from a network of their own.
+    /// This many newcomers in its second half, from a network of their own.
     Newcomers(usize),
 }
 
 /// How an attack is made.
 #[derive(Clone, Copy, Debug)]
 pub enum Means {
-    /// By connections that do not behave.
+    /// By misbehaving connections.
     Strangers(Plan),
-    /// By so many sessions that drop and come back all the time.
+    /// By sessions that keep dropping and coming back.
     Reconnects {
-        /// Sessions.
+        /// The number of sessions.
         sessions: usize,
-        /// Loopback addresses that they come from.
+        /// The number of loopback addresses that they come from.
         sources: u32,
     },
-    /// By connections to the metrics address that do not behave; there is a health check beside them.
+    /// By misbehaving connections to the metrics address, while a health check runs.
     Scrapers(Plan),
-    /// By sessions that drop and come back all the time, from an IPv4 /24 each, and connections that do not behave beside them.
+    /// By sessions that keep dropping and coming back, each from an IPv4 /24 of its own, together with misbehaving connections.
     ReconnectsBeside {
-        /// Sessions.
+        /// The number of sessions.
         sessions: usize,
-        /// Loopback addresses that they come from.
+        /// The number of loopback addresses that they come from.
         sources: u32,
         /// The connections.
         plan: Plan,
     },
-    /// By the backend, which stops reading for the time of the attack.
+    /// By the backend, which stops reading during the attack.
     StalledBackend,
-    /// The same, and by connections that do not behave.
+    /// By the backend, which stops reading, and by misbehaving connections.
     StalledBackendBeside(Plan),
 }
 
 impl Means {
-    /// Returns true if the backend reads nothing meanwhile, so that there is no echo.
+    /// Returns true if the backend does not read during the attack, so that there is no echo.
     pub fn stalls_backend(&self) -> bool {
         matches!(self, Means::StalledBackend | Means::StalledBackendBeside(_))
     }
@@ -129,7 +129,7 @@ const LARGE_PACKET: &[u8] = &{
     frame
 };
 
-/// All of them.
+/// All attacks.
 pub const ALL: [Kind; 25] = [
     strangers(
         "silent",

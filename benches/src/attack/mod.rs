@@ -1,4 +1,4 @@
-//! The attack suite: a hundred ordinary clients whose echo goes on at a fixed rate, and beside them somebody who means harm.
+//! The attack suite: a hundred ordinary clients that echo at a fixed rate, and an attacker.
 
 mod health;
 pub mod kinds;
@@ -28,59 +28,59 @@ use kinds::{Kind, Means, Others};
 use others::Company;
 use strangers::Tally;
 
-/// Lines of `connserver.toml` for an attack: the defaults, but loopback is no friend.
+/// The lines of `connserver.toml` for an attack: the defaults, but loopback is not exempt.
 pub const CONFIG: &str = "[limits]\nexempt = []\n";
 
 const CLIENTS: usize = 100;
 const PER_SECOND: u64 = 2000;
 const SIZE: usize = 64;
 const BEFORE: Duration = Duration::from_secs(2);
-/// Recovery is looked for in windows of this.
+/// The window in which recovery is measured.
 const WINDOW: Duration = Duration::from_millis(100);
-/// Between two turns of sessions, and how many are on their way back at once: just enough to be taken for a storm, since the more
-/// come back, the more may join.
+/// The time between two turns of sessions, and how many are on their way back at once. That is just enough to count as a storm, since the
+/// more come back, the more may join.
 const UNHURRIED: (Duration, usize) = (Duration::from_millis(10), 16);
-/// Between two looks at the others.
+/// The time between two checks of the other clients.
 const SLICE: Duration = Duration::from_millis(5);
 const RECOVER_WITHIN: Duration = Duration::from_secs(10);
-/// Good enough, whatever it was before.
+/// A p99 that is good enough, whatever it was before.
 const GOOD_P99_MILLIS: f64 = 20.0;
 
-/// What an attack did to the ordinary clients and to the program.
+/// The effect of an attack on the ordinary clients and on the program.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Which.
+    /// The attack.
     pub kind: Kind,
-    /// The 99th percentile of the ordinary clients' latency before, milliseconds.
+    /// The 99th percentile of the ordinary clients' latency before the attack, in milliseconds.
     pub p99_before: f64,
-    /// The same during the attack.
+    /// The same percentile during the attack.
     pub p99_during: f64,
     /// Packets of ordinary clients that never came back, or were not the ones expected.
     pub lost: u64,
-    /// Ordinary clients that were cut off.
+    /// Ordinary clients that were disconnected.
     pub cut_off: u64,
-    /// From the end of the attack until latency is good again; none if it was not, in ten seconds.
+    /// The time from the end of the attack until the latency is good again; `None` if it was not within ten seconds.
     pub recovery: Option<Duration>,
-    /// How long a new client takes to join right after the attack; none if it could not in ten seconds.
+    /// How long a new client takes to join right after the attack; `None` if it could not within ten seconds.
     pub newcomer: Option<Duration>,
-    /// Before.
+    /// Memory before the attack.
     pub memory_before: Memory,
-    /// After the recovery.
+    /// Memory after the recovery.
     pub memory_after: Memory,
-    /// How many others got in while it went on, of how many that wanted to.
+    /// How many other clients were admitted during the attack, and how many wanted to be.
     pub got_in: (usize, usize),
     /// Connections that the attacker opened.
     pub opened: u64,
-    /// Connections of the attacker that the program ended.
+    /// Connections of the attacker that the program closed.
     pub ended: u64,
-    /// Health checks that had no good answer within a second.
+    /// Health checks without a good response within a second.
     pub unhealthy: u64,
 }
 
 impl Report {
-    /// Whether ordinary clients lost nothing and were served nearly as well as before.
+    /// Returns whether ordinary clients lost nothing and were served nearly as well as before.
     pub fn held(&self) -> bool {
-        // No echo comes while the backend reads nothing: then only that nothing is lost counts.
+        // No echo arrives while the backend does not read. Then it only matters that nothing is lost.
         let late = self.p99_during > GOOD_P99_MILLIS.max(3.0 * self.p99_before);
         let late = late && !self.kind.means.stalls_backend();
         !late
@@ -93,7 +93,7 @@ impl Report {
     }
 }
 
-/// Makes one attack on one program.
+/// Runs one attack on one program.
 pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, LoadError> {
     if program.is_plain() || (kind.needs_resumes() && !program.resumes()) {
         return Err(LoadError::NotApplicable(program.clone()));
@@ -174,7 +174,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     })
 }
 
-/// The traffic of the ordinary clients, which goes on through all phases.
+/// The traffic of the ordinary clients, which continues through all phases.
 struct Ordinary {
     due: Duration,
     turn: usize,
@@ -182,7 +182,7 @@ struct Ordinary {
 }
 
 impl Ordinary {
-    /// Sends and receives for that long; what was measured meanwhile.
+    /// Sends and receives for this long. Returns what was measured.
     fn go_on(&mut self, bench: &mut Bench, time: Duration) -> Result<Meter, LoadError> {
         let every = Duration::from_secs(1) / PER_SECOND as u32;
         let mut meter = Meter::new(bench.clock);
@@ -207,7 +207,7 @@ impl Ordinary {
         Ok(meter)
     }
 
-    /// Waits for what is still on its way; how many packets never came or were wrong.
+    /// Waits for packets still in flight. Returns how many never came or were wrong.
     fn finish(self, bench: &mut Bench) -> Result<u64, LoadError> {
         let mut meter = Meter::new(bench.clock);
         let until = bench.clock.now() + RECOVER_WITHIN;
@@ -228,14 +228,14 @@ impl Ordinary {
     }
 }
 
-/// One more client joins. What the others get meanwhile waits in their sockets for a moment.
+/// Joins one more client. Packets for the others wait in their sockets meanwhile.
 fn join_one(bench: &mut Bench) -> Result<Option<Duration>, LoadError> {
     let clock = Clock::start();
     let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
     fleet.add(1);
     while fleet.ready() == 0 && clock.now() < RECOVER_WITHIN {
         fleet.turn(clock.now() + WINDOW, &mut |client, event| {
-            // A newcomer that is turned away tries again, as a client of ours does.
+            // A newcomer that is turned away retries, as our client library does.
             if event == Event::Closed {
                 client.next = Next::Rejoin;
             }
@@ -244,7 +244,7 @@ fn join_one(bench: &mut Bench) -> Result<Option<Duration>, LoadError> {
     Ok((fleet.ready() == 1).then(|| clock.now()))
 }
 
-/// Whoever attacks, on a thread that gives way to the ordinary clients' one.
+/// The attacker, on a thread that gives way to that of the ordinary clients.
 struct Attacker {
     stop: Arc<AtomicBool>,
     tally: Arc<Tally>,
@@ -284,7 +284,7 @@ impl Attacker {
             );
         }
         let attack = move || {
-            // On Linux this is the thread's own. Without it the attack would be somewhat harder on the tool itself.
+            // On Linux this applies to the thread alone. Without it the attack would be somewhat harder on the tool itself.
             let _ = rustix::process::nice(10);
             match means {
                 Means::Strangers(plan)
@@ -327,7 +327,7 @@ impl Attacker {
         self.stop.store(true, Relaxed);
         bench.backend.shared.set_stalled(false);
         if let Some(checker) = self.checker.take() {
-            // It has nothing to say; a panic was reported there.
+            // It has no result; a panic was reported there.
             let _ = checker.join();
         }
         if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
@@ -337,7 +337,7 @@ impl Attacker {
     }
 }
 
-/// Sessions that drop and come back until told to stop; those that are turned away try again.
+/// Makes sessions drop and come back until told to stop. Those that are turned away retry.
 fn storm(
     address: SocketAddr,
     sessions: usize,
@@ -373,7 +373,7 @@ fn storm(
     Ok(())
 }
 
-/// A Markdown table, one line for each attack.
+/// Renders a Markdown table with one line per attack.
 pub fn table(reports: &[Report]) -> String {
     let head = [
         "attack",
@@ -420,7 +420,7 @@ pub fn table(reports: &[Report]) -> String {
     report::markdown(&lines)
 }
 
-/// The same as JSON.
+/// Renders the same data as JSON.
 pub fn json(program: &Program, reports: &[Report]) -> Value {
     let reports = reports.iter().map(|report| {
         json!({

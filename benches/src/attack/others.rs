@@ -1,4 +1,4 @@
-//! Who else is there during an attack, and is to get in while it goes on: owners that come back, or newcomers.
+//! Other clients that must be admitted during an attack: owners that come back, or newcomers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::wire;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// They, and whether they have set out.
+/// The other clients, and whether they have begun.
 pub(super) struct Company {
     fleet: Fleet,
     clock: Clock,
@@ -21,7 +21,7 @@ pub(super) struct Company {
 }
 
 impl Company {
-    /// Owners join, say something and may leave; newcomers are not there yet.
+    /// Prepares them: owners join, send something and may leave; newcomers do nothing yet.
     pub(super) fn gather(others: Others, bench: &Bench) -> Result<Self, LoadError> {
         let clock = Clock::start();
         let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
@@ -51,7 +51,7 @@ impl Company {
                 while heard < owners && clock.now() < READY_WITHIN {
                     fleet.turn(clock.now() + WINDOW, &mut |client, event| match event {
                         Event::Ready => wire::put_frame(&mut client.out, &[7; 16]),
-                        // Its echo: now it has carried packets both ways.
+                        // Its echo: now the session has carried packets both ways.
                         Event::Packet(_) => {
                             heard += 1;
                             client.next = if leaves { Next::Leave } else { Next::Stay };
@@ -69,7 +69,7 @@ impl Company {
         })
     }
 
-    /// They set out.
+    /// Makes them begin.
     pub(super) fn set_out(&mut self) {
         match self.others {
             Others::Nobody => {}
@@ -86,7 +86,7 @@ impl Company {
         }
     }
 
-    /// One look at each; those that were turned away try again.
+    /// Checks each of them once. Those that were turned away retry.
     pub(super) fn go_on(&mut self) -> Result<(), LoadError> {
         if self.others == Others::Nobody {
             return Ok(());
@@ -102,18 +102,18 @@ impl Company {
         };
         self.fleet.turn(self.clock.now(), &mut on)?;
         for index in 0..self.fleet.clients.len() {
-            // Who answers late has something to write that no event asks for.
+            // A delayed response is written without an event that asks for it.
             self.fleet.flush(index, &mut on);
         }
         Ok(())
     }
 
-    /// Their ids.
+    /// Returns their ids.
     pub(super) fn ids(&self) -> Vec<u64> {
         self.fleet.clients.iter().map(|client| client.id).collect()
     }
 
-    /// How many are in, of how many.
+    /// Returns how many were admitted, and how many there are.
     pub(super) fn are_in(&self) -> (usize, usize) {
         (self.fleet.ready(), self.count)
     }

@@ -1,4 +1,4 @@
-//! Connections that do not behave: opened, held, fed and dropped as a plan says, without a session's machine.
+//! Misbehaving connections: opened, held, fed and dropped according to a plan, without a session's machine.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,26 +13,27 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::load::sources::Sources;
 use crate::wire;
 
-/// Connections that are looked at in one turn, in rotation.
+/// The number of connections checked per turn, in rotation.
 const LOOKED_AT: usize = 64;
 const TURN: Duration = Duration::from_millis(2);
-/// Who reads nothing need not be fast: what it harms is what piles up, and the backend is not to be what is measured.
+/// The turn of connections that do not read. They need not be fast: the harm is in what piles up, and the backend must not be the
+/// bottleneck.
 const UNREAD_TURN: Duration = Duration::from_millis(20);
-/// As little as the kernel gives to who reads nothing.
+/// The smallest buffer that the kernel allows, for connections that do not read.
 const SMALL_BUFFER_BYTES: usize = 2048;
 
-/// What a stranger says first.
+/// What a stranger sends first.
 #[derive(Clone, Copy, Debug)]
 pub enum First {
     /// Nothing.
     Silence,
-    /// A good handshake in one go, without waiting for answers: it becomes a client.
+    /// A correct handshake at once, without waiting for responses: it becomes a client.
     Join,
-    /// A good handshake, then this.
+    /// A correct handshake, then these bytes.
     JoinThen(&'static [u8]),
-    /// A claim to be a client whose id was guessed.
+    /// A claim of a guessed id.
     GuessedId,
-    /// A claim to be one of the clients whose ids are known, in turn.
+    /// A claim of one of the clients whose ids are known, in turn.
     KnownId,
     /// Random bytes.
     Random,
@@ -40,37 +41,37 @@ pub enum First {
     Bytes(&'static [u8]),
 }
 
-/// What it does afterwards.
+/// What a stranger does afterwards.
 #[derive(Clone, Copy, Debug)]
 pub enum Then {
     /// Nothing.
     Silence,
-    /// One more byte of a greeting at a time.
+    /// Sends one more byte of a greeting at each interval.
     Drip(Duration),
-    /// Frames with so many bytes of body, as fast as they go where what comes back is read; steadily where it is left lying.
+    /// Sends frames with a body of this many bytes: as fast as possible if it reads what comes back, and steadily if it does not.
     Pour {
-        /// Bytes of a body.
+        /// The length of a body in bytes.
         body: usize,
         /// Whether it reads what comes back.
         reads: bool,
     },
 }
 
-/// Where strangers come from.
+/// Where strangers connect from.
 #[derive(Clone, Copy, Debug)]
 pub enum From {
-    /// From the addresses behind that of the ordinary clients.
+    /// Addresses above that of the ordinary clients.
     Elsewhere,
-    /// From that of the ordinary clients.
+    /// The address of the ordinary clients.
     Beside,
-    /// From one IPv4 /24 in which nobody else is.
+    /// One IPv4 /24 that nobody else uses.
     OneNetwork,
-    /// From an IPv4 /24 each.
+    /// An IPv4 /24 each.
     Apart,
 }
 
 impl From {
-    /// So many addresses there.
+    /// Returns sources with this many addresses there.
     pub(super) fn sources(self, addresses: u32) -> Sources {
         match self {
             From::Elsewhere => Sources::strangers(addresses),
@@ -84,30 +85,30 @@ impl From {
 /// How strangers come and go.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// What each says first.
+    /// What each of them sends first.
     pub first: First,
-    /// What it does afterwards.
+    /// What each of them does afterwards.
     pub then: Then,
-    /// Where these come from.
+    /// Where they connect from.
     pub from: From,
-    /// Loopback addresses that they come from in turn, if it is not that of the ordinary clients.
+    /// The number of loopback addresses, unless they use that of the ordinary clients.
     pub sources: u32,
-    /// Connections at a time; beyond it the oldest goes, or, of those that pour, no more come.
+    /// The maximum number of connections at a time. Beyond it the oldest is closed, or no more are opened if they pour.
     pub hold: usize,
-    /// New connections a second.
+    /// New connections per second.
     pub per_second: u32,
-    /// Whether they go with a reset.
+    /// Whether they are closed with a reset.
     pub reset: bool,
 }
 
-/// What strangers did and met.
+/// Counts of what strangers did and met.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Connections that they opened.
     pub(super) opened: AtomicU64,
-    /// Connections that the other side ended.
+    /// Connections that the other side closed.
     pub(super) ended: AtomicU64,
-    /// Health checks that had no good answer in time.
+    /// Health checks without a good response in time.
     pub(super) unhealthy: AtomicU64,
 }
 
@@ -117,7 +118,7 @@ struct Stranger {
     next_drip: Instant,
 }
 
-/// Does what the plan says until it is told to stop.
+/// Executes the plan until told to stop.
 pub(super) fn run(
     plan: &Plan,
     address: SocketAddr,
@@ -190,7 +191,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// One look at one connection. False where it has ended.
+/// Checks one connection. Returns false if it has ended.
 fn act(stranger: &mut Stranger, plan: &Plan, poured: &[u8], buffer: &mut [u8]) -> bool {
     let reads = !matches!(plan.then, Then::Pour { reads: false, .. });
     if reads && matches!(stranger.stream.read(buffer), Ok(0)) {
@@ -222,7 +223,7 @@ fn act(stranger: &mut Stranger, plan: &Plan, poured: &[u8], buffer: &mut [u8]) -
 
 fn leave(stranger: Stranger, reset: bool) {
     if reset {
-        // A linger of zero makes the close a reset. If it cannot be set, it is a close like others.
+        // A linger time of zero makes the close a reset. If it cannot be set, the close is an ordinary one.
         let _ = socket2::SockRef::from(&stranger.stream).set_linger(Some(Duration::ZERO));
     }
 }
@@ -259,7 +260,7 @@ fn first_words<'a>(
     out
 }
 
-/// Whole frames, at least one, of about a buffer in all.
+/// Returns whole frames, at least one, of about the size of a buffer.
 fn pour(body: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let frame = vec![0; body];
