@@ -47,6 +47,11 @@ fn exports(lib: &str) -> BTreeMap<String, String> {
 
 /// Returns the names after `crate::` in the production part of `text`: in imports, in paths, and inside `crate::{…}`.
 fn imported(text: &str) -> Vec<String> {
+    names_after(text, "crate::")
+}
+
+/// The names after `prefix`, a path, in the production part of `text`.
+fn names_after(text: &str, prefix: &str) -> Vec<String> {
     let production = text
         .split("#[cfg(test)]\nmod tests {")
         .next()
@@ -58,11 +63,11 @@ fn imported(text: &str) -> Vec<String> {
         .collect();
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let mut names = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(prefix) {
         if code[..at].ends_with(|c: char| is_name(c) || c == '$') {
             continue;
         }
-        let rest = &code[at + "crate::".len()..];
+        let rest = &code[at + prefix.len()..];
         match rest.strip_prefix('{') {
             Some(list) => {
                 let list = list.split_once("};").expect("a list of imports ends").0;
@@ -174,6 +179,41 @@ fn only_protocol_names_a_version() {
     for (module, imported) in imports {
         assert!(!imported.contains("v2"), "{module} imports v2");
     }
+}
+
+/// In the edge only `lifecycle/` and its face, `mod.rs`, know the machine. The parts import each other in one direction.
+#[test]
+fn parts_of_the_edge_do_not_know_the_edge() {
+    let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/edge");
+    let mut imports = Imports::new();
+    for path in files_below(&edge) {
+        let inside = path.strip_prefix(&edge).expect("it is below the edge");
+        let part = inside.components().next().expect("a path has a first part");
+        let part = part.as_os_str().to_string_lossy();
+        let part = part.trim_end_matches(".rs").to_owned();
+        // The trunk is a machine of its own, made beside an edge.
+        let is_machine = part == "mod" || part == "lifecycle" || inside.ends_with("trunk.rs");
+        if is_machine {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("core's sources are readable");
+        let has_methods = ["impl Edge {", "for Edge {"]
+            .iter()
+            .any(|of| text.contains(of));
+        assert!(!has_methods, "{} has methods of Edge", inside.display());
+        let known = names_after(&text, "crate::edge::");
+        for name in &known {
+            let is_part = name.starts_with(char::is_lowercase) && name != "lifecycle";
+            assert!(is_part, "{} imports edge::{name}", inside.display());
+        }
+        let others = known.into_iter().filter(|other| *other != part);
+        imports.entry(part.clone()).or_default().extend(others);
+    }
+    assert!(
+        imports.len() > 5,
+        "the edge's parts were not found: {imports:?}"
+    );
+    assert_eq!(circle(&imports).map(|path| path.join(" -> ")), None);
 }
 
 #[test]

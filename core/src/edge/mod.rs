@@ -8,19 +8,23 @@
 //! | part | contents |
 //! | --- | --- |
 //! | `mod.rs` | the machine's fields, and its interface to its adapter |
+//! | `contract.rs` | what it and its adapter tell each other beside bytes |
 //! | `config.rs`, `counters.rs` | its configuration, its counters and gauges |
 //! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
 //! | `door/` | admission: sources, rates, PROXY headers |
 //! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
 //! | `uplink/` | the line for room on the link, the link, and the trunk of several shards |
+//! | `downlink.rs` | the room for what waits for a client |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
 
 mod config;
 mod conns;
+mod contract;
 mod counters;
 mod door;
+mod downlink;
 mod lifecycle;
 mod memory;
 mod sessions;
@@ -45,12 +49,13 @@ pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
     SourceLimits,
 };
-pub use conns::conn::{CloseKind, Closed, ConnKey};
+pub use conns::conn::{ConnKey, LAST_READ_BYTES};
+pub use contract::{CloseKind, Closed, Deadline, DeadlineReason};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use door::proxy;
 pub use lifecycle::handover::Handover;
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
-pub use lifecycle::timeouts::{Deadline, DeadlineReason, KICK_DRAIN_TIMEOUT};
+pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
 pub use uplink::link::HasLink;
 pub use uplink::trunk;
 
@@ -60,20 +65,16 @@ use conns::state::{State, Step};
 use conns::wait::Wait;
 use door::limits::{Bucket, Storm};
 use door::sources::SharedSources;
-use lifecycle::downlink::Spare;
 use memory::account::Account;
 use sessions::ids::ClientIds;
 use sessions::{Place, Sessions};
 pub(crate) use shares::TrunkShare;
 use shares::{Bound, Shares};
+use table::spare::Spare;
 use uplink::line::Line;
 
 /// The maximum number of bytes that an established client hands over at a time, for fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
-
-/// The maximum number of bytes read from a client that has closed its direction while its session waits for room: what a system holds for
-/// one connection, unless it is configured to hold more.
-pub const LAST_READ_BYTES: usize = 512 * 1024;
 
 /// The same for a client whose pace is limited: small, so that its debt after one read stays small.
 const PACED_READ_BYTES: usize = 4 * 1024;

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::time::Time;
 
-use super::config::{EdgeConfig, LimitsConfig};
-use super::door::limits::Bucket;
+use crate::edge::config::{EdgeConfig, LimitsConfig};
+use crate::edge::door::limits::Bucket;
 
 /// A resource with a bound for all shards together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

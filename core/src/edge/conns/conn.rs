@@ -8,13 +8,16 @@ use crate::edge::table::slab::Key;
 use crate::protocol::{self, Channel};
 use crate::wire::frame::FrameReader;
 
-use crate::edge::LAST_READ_BYTES;
 use crate::edge::conns::claimants::Ticket;
 use crate::edge::conns::state::{State, Step};
 use crate::edge::conns::wait::{Timers, Wait};
 use crate::edge::door::limits::Pace;
 use crate::edge::door::sources::Admission;
 use crate::edge::table::by_size::{Holding, Holds};
+
+/// The maximum number of bytes read from a client that has closed its direction while its session waits for room: what a system holds for
+/// one connection, unless it is configured to hold more.
+pub const LAST_READ_BYTES: usize = 512 * 1024;
 
 /// Identifies an accepted connection for the adapter, from `handle_accepted` to `handle_client_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,26 +29,6 @@ impl ConnKey {
     pub fn index(self) -> usize {
         self.0.index as usize
     }
-}
-
-/// How the adapter must close a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseKind {
-    /// In order, after everything written before: FIN.
-    Graceful,
-    /// Abruptly (SPEC 1.3): a RST if the transport has one. Data that the kernel still holds may be discarded.
-    Abort,
-}
-
-/// Why a transport connection is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// The peer closed its direction in order.
-    Eof,
-    /// The transport failed: reset, unreachable, timed out, never connected.
-    Error,
-    /// The adapter closed it because the machine asked.
-    ByEdge,
 }
 
 /// What a connection needs until it is established. Stored separately, so that an idle client does not pay for it.
@@ -67,7 +50,7 @@ struct Opening {
 #[derive(Clone, Debug)]
 pub(crate) struct Conn {
     /// Changed only by [`Conns::enter`](crate::edge::conns::Conns::enter).
-    pub(crate) state: State,
+    pub(super) state: State,
     /// The unfinished frame, and frames that wait for room on the link.
     pub(crate) reader: FrameReader,
     /// Needed until it is established and its last handshake frame is written.
@@ -81,7 +64,7 @@ pub(crate) struct Conn {
     /// Its recent pace, if that is limited.
     pub(crate) pace: Option<Box<Pace>>,
     /// Whether it is in the ready list.
-    pub(crate) ready: bool,
+    pub(super) ready: bool,
     /// The number of bytes that may be read from it though its session waits for room, plus 1. 0: it has not closed its direction.
     last_read: u32,
 }
@@ -153,7 +136,7 @@ impl Conn {
     }
 
     /// Returns the bytes that waited in it when they were last counted.
-    pub(crate) fn counted_bytes(&self) -> usize {
+    pub(super) fn counted_bytes(&self) -> usize {
         self.holding.bytes()
     }
 
@@ -282,7 +265,7 @@ impl Conn {
     ///
     /// # Panics
     /// When it is not half-open.
-    pub(crate) fn arrival(&mut self) -> &mut Links {
+    pub(super) fn arrival(&mut self) -> &mut Links {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").arrival
     }
@@ -291,7 +274,7 @@ impl Conn {
     ///
     /// # Panics
     /// When it is not half-open.
-    pub(crate) fn ticket(&mut self) -> &mut Option<Ticket> {
+    pub(super) fn ticket(&mut self) -> &mut Option<Ticket> {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").ticket
     }

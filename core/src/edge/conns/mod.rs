@@ -15,10 +15,11 @@ use crate::keys::PublicKey;
 use crate::time::Time;
 
 use crate::edge::conns::claimants::Claimants;
-use crate::edge::conns::conn::{CloseKind, Conn, ConnKey};
+use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::joins::Joins;
 use crate::edge::conns::state::{Crowd, Joining, Stage, State, Step};
 use crate::edge::conns::wait::{Slot, Wait, Waits};
+use crate::edge::contract::CloseKind;
 use crate::edge::memory::account::Account;
 use crate::edge::table::by_size::{BySize, Holds};
 

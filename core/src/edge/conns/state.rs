@@ -7,9 +7,9 @@ use crate::id::ClientId;
 use crate::keys::PublicKey;
 use crate::queue::FrameQueue;
 
-use crate::edge::conns::conn::CloseKind;
 use crate::edge::conns::joins::Turn;
 use crate::edge::conns::wait::Wait;
+use crate::edge::contract::CloseKind;
 
 /// The states of a connection (SPEC 8.2).
 #[derive(Clone, Debug)]

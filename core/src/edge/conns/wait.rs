@@ -145,7 +145,7 @@ impl Timed<Conn> for WriteTimer {
 
 /// All waiting connections, by what they wait for and by how long they have waited.
 #[derive(Clone, Debug)]
-pub(crate) struct Waits {
+pub(super) struct Waits {
     steps: Deadlines<Conn, StepTimer, 5>,
     reads: Deadlines<Conn, ReadTimer, 3>,
     writes: Deadlines<Conn, WriteTimer, 1>,

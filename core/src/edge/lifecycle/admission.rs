@@ -9,9 +9,10 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
-use crate::edge::conns::conn::{CloseKind, Conn, ConnKey};
+use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{State, Step};
 use crate::edge::conns::wait::Wait;
+use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, Rejected};
 use crate::edge::door::sources::{Admission, Offence, Refusal, interval, network};
 use crate::edge::shares::Bound;

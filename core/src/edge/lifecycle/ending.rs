@@ -7,9 +7,11 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
-use crate::edge::conns::conn::{CloseKind, Conn, ConnKey};
+use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{Stage, State, Step};
+use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
+use crate::edge::downlink::Room;
 use crate::edge::sessions::Place;
 use crate::edge::shares::Bound;
 
@@ -74,19 +76,15 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         // A half-written packet is sent again in full.
         entry.queue.rewind();
-        let (packets, bytes) = (entry.queue.packets(), entry.queue.held_bytes());
+        let room = Room::of(Place::Away, clients, |bytes| bytes);
+        let fits = room.holds(&entry.queue);
         self.counters.dropped += 1;
         self.sessions.begin_absence(session, now);
         if clients.stale_timeout.is_zero() {
             return self.end_session(now, session, EndReason::Expired);
         }
-        if packets > 0 && clients.missed_packets_buffer_size == 0 {
-            return self.end_session(now, session, EndReason::ClientAway);
-        }
-        let too_many = packets > clients.missed_packets_buffer_size;
-        if packets > 0 && (too_many || (packets > 1 && bytes > clients.missed_packets_buffer_bytes))
-        {
-            return self.end_session(now, session, EndReason::MissedPacketsFull);
+        if !fits {
+            return self.end_session(now, session, room.overflow);
         }
         let mut sources = self.sources.lock();
         let chain = sources.chain(source);

@@ -3,7 +3,7 @@
 use crate::edge::uplink::link::HasLink;
 use crate::time::Time;
 
-use crate::edge::conns::conn::Closed;
+use crate::edge::contract::Closed;
 use crate::edge::{Edge, READ_BYTES};
 
 impl HasLink for Edge {
@@ -23,7 +23,8 @@ impl HasLink for Edge {
             if !self.is_branch() {
                 self.counters.link_up += 1;
             }
-            self.begin_announcing();
+            self.link
+                .begin_announcing(self.config.master.announce_all, &self.sessions);
         }
     }
 

@@ -2,14 +2,17 @@
 
 pub(crate) mod admission;
 pub(crate) mod audit;
-pub(crate) mod downlink;
+pub(crate) mod deliver;
 pub(crate) mod ending;
+pub(crate) mod forward;
 pub(crate) mod handover;
+pub(crate) mod line;
 pub(crate) mod linked;
 pub(crate) mod noticeable;
 pub(crate) mod opening;
 pub(crate) mod pressure;
+pub(crate) mod reads;
 pub(crate) mod reconfigure;
 pub(crate) mod resume;
 pub(crate) mod timeouts;
-pub(crate) mod uplink;
+pub(crate) mod write;

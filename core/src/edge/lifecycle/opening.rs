@@ -9,9 +9,9 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
-use crate::edge::conns::conn::CloseKind;
 use crate::edge::conns::state::{State, Step};
 use crate::edge::conns::wait::Wait;
+use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::lifecycle::admission::Arrival;
 use crate::edge::memory::account::Pressure;

@@ -4,7 +4,7 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
-use crate::edge::conns::conn::CloseKind;
+use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::memory::account::{Pressure, scaled_by};
 

@@ -10,8 +10,8 @@ use crate::link::tagged::Flag;
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::conn::CloseKind;
 use crate::edge::conns::state::{Claim, State, Step};
+use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::sessions::Place;
 

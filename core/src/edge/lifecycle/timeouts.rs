@@ -5,9 +5,9 @@ use core::time::Duration;
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::conn::CloseKind;
 use crate::edge::conns::state::State;
 use crate::edge::conns::wait::{Slot, Wait};
+use crate::edge::contract::{CloseKind, Deadline, DeadlineReason};
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::door::limits::STORM_WINDOW;
 use crate::edge::lifecycle::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
@@ -18,50 +18,6 @@ pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a client that sent too fast is checked.
 const PACE_INTERVAL: Duration = Duration::from_millis(100);
-
-/// When the machine must next be called, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
-    /// The time.
-    pub at: Time,
-    /// The reason.
-    pub reason: DeadlineReason,
-}
-
-/// The reason for a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DeadlineReason {
-    /// [`poll_client`](Edge::poll_client) has something now.
-    Ready,
-    /// A connection must have been established.
-    Handshake,
-    /// An unfinished frame must be complete.
-    Frame,
-    /// A client must have sent something.
-    Idle,
-    /// A client that sent too fast is checked again.
-    Pace,
-    /// A newcomer that had to wait tries again.
-    Join,
-    /// A client must have taken some output.
-    Write,
-    /// A challenge is sent.
-    Reply,
-    /// A takeover that had to wait is tried again.
-    Takeover,
-    /// A kicked client must be gone.
-    Drain,
-    /// Expired sessions are collected.
-    Reap,
-    /// The backend is dialled again.
-    LinkRetry,
-    /// An attempt to reach the backend is given up.
-    LinkConnect,
-    /// A backend that was doubted is trusted again.
-    LinkBelief,
-    /// A shutdown must be complete.
-    Shutdown,
-}
 
 impl Edge {
     /// Returns when [`handle_timeout`](Edge::handle_timeout) next has something to do. Takes constant time.

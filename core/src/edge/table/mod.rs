@@ -4,3 +4,4 @@ pub(crate) mod by_size;
 pub(crate) mod deadlines;
 pub(crate) mod list;
 pub(crate) mod slab;
+pub(crate) mod spare;

@@ -17,7 +17,8 @@ use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 pub use self::face::HasLink;
 
 use self::peer::{Peer, Verdict};
-use crate::edge::{Closed, Deadline, DeadlineReason, MasterConfig};
+use crate::edge::config::MasterConfig;
+use crate::edge::contract::{Closed, Deadline, DeadlineReason};
 use crate::wire::frame::FrameTooLong;
 
 /// The factor by which pauses may become longer when links are lost again and again soon after they came up: 30 s instead of 5 s.
@@ -254,6 +255,11 @@ impl Link {
         self.released = self.peer.is_some();
         self.announcements = FrameQueue::new();
         Some(lasted.is_some())
+    }
+
+    /// Whether its peer is the trunk.
+    pub(crate) fn is_branch(&self) -> bool {
+        self.peer.is_none()
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The interface of an edge alone and of a trunk to their adapter: machines with a link to the backend.
 
-use crate::edge::Closed;
+use crate::edge::contract::Closed;
 use crate::time::Time;
 
 /// A machine with a link to the backend. Its adapter owns the stream.

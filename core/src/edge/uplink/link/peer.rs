@@ -5,7 +5,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::edge::Closed;
+use crate::edge::contract::Closed;
 use crate::link::foreign::{Beginning, Protocol};
 use crate::link::tagged::{Flag, Tagged};
 use crate::wire::frame::FrameTooLong;

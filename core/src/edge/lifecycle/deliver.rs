@@ -1,0 +1,139 @@
+//! Backend → clients (SPEC 7, 10.2, 10.3).
+//!
+//! The link never waits for one client: a client whose queue is full loses its session, and nobody else is affected.
+
+use core::mem;
+
+use crate::id::ClientId;
+use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
+use crate::time::Time;
+use crate::wire::frame::LENGTH_BYTES;
+
+use crate::edge::Edge;
+use crate::edge::counters::EndReason;
+use crate::edge::downlink::Room;
+use crate::edge::memory::account::{Pressure, scaled_by};
+use crate::edge::sessions::Place;
+use crate::edge::uplink::trunk::RELEASED;
+
+/// The result of a packet from the backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It was queued for its session, and nothing else happened.
+    Queued,
+    /// Anything else.
+    Other,
+}
+
+impl Edge {
+    /// Handles bytes from the backend.
+    pub(crate) fn handle_backend_bytes(&mut self, now: Time, bytes: &[u8]) {
+        // A frame is an id and a flag plus the largest packet. `u32::MAX` means no limit but the format's.
+        let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+        let max_body = self.config.master.max_frame_bytes.saturating_add(tag_bytes);
+        // The reader is taken out so that a body can be borrowed from it while the machine handles it.
+        let mut reader = mem::take(&mut self.link.reader);
+        self.link.handle_bytes(bytes);
+        let mut input = bytes;
+        // Queued packets add no more than what was read. Anything else may add more, and is followed by another check.
+        let mut calm = self.is_calm_for(reader.buffered_bytes() + input.len());
+        loop {
+            match reader.next_frame(&mut input, max_body) {
+                Ok(Some(body)) => {
+                    if self.handle_backend_packet(now, body, calm) == Outcome::Other {
+                        calm = self.is_calm_for(input.len());
+                    }
+                    if self.link.judges() && !self.link.judge(body) {
+                        self.counters.link_violations += 1;
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.counters.link_violations += 1;
+                    self.link.lose_framing(error);
+                    break;
+                }
+            }
+        }
+        self.link.reader = reader;
+        // Its unfinished frame counts, too.
+        self.shed_load(now);
+    }
+
+    /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
+    #[inline]
+    fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
+        match Tagged::decode(body) {
+            Ok(Tagged {
+                id,
+                flag: Flag::Data,
+                data,
+            }) => return self.deliver(now, id, data, calm),
+            Ok(Tagged {
+                id,
+                flag: Flag::Kick,
+                data: [],
+            }) => match self.sessions.lookup(id) {
+                Some(session) => self.end_session(now, session, EndReason::Kicked),
+                None => self.tell_unknown(now, id),
+            },
+            Ok(Tagged {
+                flag: Flag::Kick | Flag::Failure | Flag::Resumed,
+                ..
+            })
+            | Err(_)
+                if !(body == RELEASED && self.is_branch()) =>
+            {
+                self.counters.malformed_down += 1;
+            }
+            // The trunk passes on no such frame from the backend.
+            _ => self.link.released = true,
+        }
+        Outcome::Other
+    }
+
+    /// Queues a packet for one client, or ends its session.
+    #[inline]
+    fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
+        let Some(index) = self.sessions.lookup(id) else {
+            self.tell_unknown(now, id);
+            return Outcome::Other;
+        };
+        let scaled = scaled_by(if calm {
+            Pressure::None
+        } else {
+            self.pressure()
+        });
+        let clients = &self.config.clients;
+        let session = self.sessions.live_mut(index);
+        let room = Room::of(session.place, clients, scaled);
+        let queue = &mut session.queue;
+        let frame_bytes = LENGTH_BYTES + data.len();
+        if !room.takes(queue, frame_bytes) {
+            self.end_session(now, index, room.overflow);
+            return Outcome::Other;
+        }
+        if queue.capacity_bytes() == 0
+            && let Some(buffer) = self.spare.take()
+        {
+            queue.adopt(buffer);
+        }
+        // The link's limit on a body is a u32, and this is a part of one.
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        queue.push_frame(&length.to_le_bytes(), data);
+        session.exchanged = true;
+        let resized = session.grow(frame_bytes);
+        let place = session.place;
+        self.account.add(frame_bytes);
+        self.sessions.resized(index, resized);
+        self.counters.packets_down += 1;
+        if let Place::Attached(conn) = place {
+            self.watch_writes(now, conn);
+        }
+        if !calm {
+            self.shed_load(now);
+        }
+        Outcome::Queued
+    }
+}

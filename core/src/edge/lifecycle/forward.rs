@@ -1,0 +1,143 @@
+//! Clients → backend: tagging, and the line of sessions that wait for room (SPEC 10.4).
+//!
+//! A frame goes to the link's queue in the step in which its last byte arrives. When the queue is full, the rest stays with its client,
+//! which is not read further and gets in line. New room is distributed by deficit round robin, in bytes: a client that sends as fast as it
+//! can gets no more of it than any other one that waits.
+
+use core::time::Duration;
+
+use crate::edge::Edge;
+use crate::edge::conns::wait::Slot;
+use crate::edge::contract::CloseKind;
+use crate::edge::counters::{CloseReason, UNKNOWN_CLIENT};
+use crate::edge::uplink::link::push_tagged;
+use crate::edge::uplink::pass::{Served, pass_on};
+use crate::id::ClientId;
+use crate::link::tagged::Flag;
+use crate::time::Time;
+
+/// The memory that the link's queue keeps when it is empty: what a turn of many clients with large packets fills.
+const KEPT_LINK_BYTES: usize = 1 << 20;
+
+/// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
+const UNKNOWN_NOTICE_BURST: u32 = 1000;
+/// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
+const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Edge {
+    /// Forwards bytes from the connection of an established session. `count` of its packets, new or held, are new to its pace.
+    pub(crate) fn forward(
+        &mut self,
+        now: Time,
+        index: u32,
+        session: u32,
+        bytes: &[u8],
+        count: usize,
+    ) {
+        let conn = self.conns.live_mut(index);
+        let entry = self.sessions.live_mut(session);
+        // If others wait, this session gets in line behind them. Otherwise a small packet would always find the room that a large one waits
+        // for.
+        if entry.waiting || !self.line.is_empty() {
+            conn.reader.hold(bytes);
+            self.conns.disarm(Slot::Read, index);
+            return self.line.join(session, entry);
+        }
+        let mut input = bytes;
+        let (served, packets) = pass_on(
+            conn.channel(),
+            &mut conn.reader,
+            &mut input,
+            &mut self.link,
+            entry.id,
+            self.config.clients.max_frame_bytes,
+            None,
+        );
+        self.counters.packets_up += packets;
+        entry.exchanged |= packets > 0;
+        match served {
+            Served::Full | Served::Turn => {
+                conn.reader.hold(input);
+                self.conns.disarm(Slot::Read, index);
+                self.line.join(session, entry);
+            }
+            Served::All => {
+                // Most often there is no unfinished frame, no running timer, and no limit on silence.
+                if conn.reader.buffered_bytes() > 0
+                    || conn.timers.is_any_armed(Slot::Read)
+                    || !self.config.clients.idle_timeout.is_zero()
+                {
+                    self.watch_reads(now, index, packets > 0);
+                }
+                self.pace(now, index, packets, count);
+            }
+            Served::Violation => {
+                self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTooLong)
+            }
+        }
+    }
+
+    /// Moves the whole frames of the connection at `index` that found no room to its session's line, before anything that the session sends
+    /// later. The unfinished frame is dropped with the connection.
+    pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) {
+        let conn = self.conns.live_mut(index);
+        let entry = self.sessions.live_mut(session);
+        if entry.waiting {
+            let max_body = self.config.clients.max_frame_bytes;
+            while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
+                let id = entry.id;
+                push_tagged(&mut entry.line_entry().backlog, id, Flag::Data, body);
+                entry.exchanged = true;
+                self.counters.packets_up += 1;
+            }
+        }
+        conn.reader.clear();
+        self.conns.recount(index, &mut self.account);
+        self.sessions.recount(session, &mut self.account);
+    }
+
+    /// Queues a notice about the session for the backend, after everything that it has sent so far.
+    pub(crate) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
+        let entry = self.sessions.live_mut(session);
+        if !entry.waiting && self.line.is_empty() && self.link.has_room(data.len()) {
+            self.link.push(entry.id, flag, data);
+        } else {
+            let id = entry.id;
+            push_tagged(&mut entry.line_entry().backlog, id, flag, data);
+            self.line.join(session, entry);
+            self.sessions.recount(session, &mut self.account);
+        }
+    }
+
+    /// Answers a packet for an unknown id, at a bounded rate and if there is room.
+    pub(crate) fn tell_unknown(&mut self, now: Time, id: ClientId) {
+        self.counters.unknown_client += 1;
+        // The bound is the process's, and each shard has its part of it.
+        let shards = u32::from(self.config.shards.max(1));
+        let due = self.unknown_notices.take(
+            now,
+            UNKNOWN_NOTICE_BURST.div_ceil(shards),
+            UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
+        );
+        // The answer must not overtake packets that the earlier session of this id still has in line. While anybody waits there is no room.
+        let room = self.line.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
+        if due && room {
+            self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
+        }
+    }
+
+    /// Handles that the backend's transport took `bytes` bytes.
+    pub(crate) fn link_written(&mut self, now: Time, bytes: usize) {
+        let announced = bytes.min(self.link.announcements.bytes());
+        self.link.announcements.advance(announced);
+        self.link
+            .queue
+            .advance_keeping(bytes - announced, KEPT_LINK_BYTES);
+        if self.link.announcements.is_empty() {
+            self.link.announce_more(&self.sessions);
+        }
+        self.serve_line(now);
+        // A packet is longer on the link than it was in its client's line.
+        self.shed_load(now);
+    }
+}

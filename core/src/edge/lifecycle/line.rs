@@ -1,0 +1,85 @@
+//! How the line moves in which sessions wait for room on the link (SPEC 10.4).
+
+use crate::edge::Edge;
+use crate::edge::contract::CloseKind;
+use crate::edge::counters::CloseReason;
+use crate::edge::sessions::Place;
+use crate::edge::uplink::pass::{Served, pass_on};
+use crate::time::Time;
+
+impl Edge {
+    /// Serves the line, as there may be room on the link.
+    pub(crate) fn serve_line(&mut self, now: Time) {
+        while let Some(session) = self.line.first() {
+            let served = self.serve(session);
+            self.sessions.recount(session, &mut self.account);
+            let entry = self.sessions.live_mut(session);
+            if let Place::Attached(index) = entry.place {
+                self.conns.recount(index, &mut self.account);
+            }
+            match served {
+                Served::Full => return,
+                Served::Turn => self.line.next_turn(entry),
+                served @ (Served::All | Served::Violation) => {
+                    self.line.leave(entry);
+                    match (entry.place, served) {
+                        (Place::Ended, _) => self.sessions.remove(session, &mut self.account),
+                        (Place::Away, _) => {}
+                        (Place::Attached(index), Served::Violation) => {
+                            self.close_conn(
+                                now,
+                                index,
+                                CloseKind::Graceful,
+                                CloseReason::FrameTooLong,
+                            );
+                        }
+                        (Place::Attached(index), _) => {
+                            // A connection that has yet to send its final Ping is watched as a handshake.
+                            if self.conns.live(index).is_established() {
+                                self.watch_reads(now, index, true);
+                                self.conns.mark_ready(index);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.line.trim();
+    }
+
+    /// Serves one turn of the session at the head of the line.
+    fn serve(&mut self, session: u32) -> Served {
+        let entry = self.sessions.live_mut(session);
+        let (id, place) = (entry.id, entry.place);
+        let waiting = entry.line_entry();
+        while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
+            if frame_bytes > waiting.deficit {
+                return Served::Turn;
+            }
+            match self.link.take_from(&mut waiting.backlog) {
+                Some(taken) => waiting.deficit -= taken,
+                None => return Served::Full,
+            }
+        }
+        let Place::Attached(index) = place else {
+            return Served::All;
+        };
+        let conn = self.conns.live_mut(index);
+        if !conn.is_established() {
+            return Served::All;
+        }
+        let max_body = self.config.clients.max_frame_bytes;
+        let (served, packets) = pass_on(
+            conn.channel(),
+            &mut conn.reader,
+            &mut &[][..],
+            &mut self.link,
+            id,
+            max_body,
+            Some(&mut waiting.deficit),
+        );
+        self.counters.packets_up += packets;
+        entry.exchanged |= packets > 0;
+        served
+    }
+}

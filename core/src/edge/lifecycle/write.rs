@@ -1,0 +1,75 @@
+//! What clients take: queues that become shorter, and write deadlines (SPEC 10.2).
+
+use crate::edge::Edge;
+use crate::edge::conns::state::State;
+use crate::edge::conns::wait::{Slot, Wait};
+use crate::edge::table::spare::MAX_SPARE_BUFFER_BYTES;
+use crate::time::Time;
+
+impl Edge {
+    /// Lists the client at `index` for writing, with a write deadline.
+    #[inline]
+    pub(crate) fn watch_writes(&mut self, now: Time, index: u32) {
+        let timed = !self.config.clients.write_timeout.is_zero();
+        self.conns.offer(index, timed, now);
+    }
+
+    /// Handles that the client at `index` took `bytes` bytes.
+    #[inline]
+    pub(crate) fn written(&mut self, now: Time, index: u32, bytes: usize) {
+        let mut conn = self.conns.live_mut(index);
+        let control = bytes.min(conn.control().len());
+        if control > 0 {
+            conn.control_written(control);
+            self.conns.recount(index, &mut self.account);
+            conn = self.conns.live_mut(index);
+        }
+        let bytes = bytes - control;
+        match conn.state() {
+            State::Established { session } => {
+                let session = *session;
+                self.session_written(index, session, bytes);
+                if bytes > 0 || control > 0 {
+                    self.renew_write_deadline(now, index);
+                }
+            }
+            State::Draining(_) => {
+                let finished = conn.drain(bytes) && conn.control().is_empty();
+                self.conns.recount(index, &mut self.account);
+                if finished {
+                    self.finish_draining(now, index);
+                }
+            }
+            State::Handshake(_) | State::Closed(_) => {}
+        }
+    }
+
+    /// Handles that the client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
+    #[inline]
+    fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
+        let entry = self.sessions.live_mut(session);
+        let queue = &mut entry.queue;
+        let before = queue.held_bytes();
+        // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
+        queue.advance_keeping(bytes.min(queue.bytes()), MAX_SPARE_BUFFER_BYTES);
+        let gone = before - queue.held_bytes();
+        let drained = queue.is_empty();
+        if let Some(buffer) = queue.surrender() {
+            self.spare.keep(buffer);
+        }
+        let resized = entry.shrink(gone);
+        self.account.subtract(gone);
+        self.sessions.resized(session, resized);
+        if drained {
+            self.conns.disarm(Slot::Write, index);
+        }
+    }
+
+    /// Restarts the write deadline of the client at `index`, which took something and has more to take.
+    #[inline]
+    fn renew_write_deadline(&mut self, now: Time, index: u32) {
+        if self.conns.live(index).waits_for(Wait::Write) {
+            self.conns.arm(Wait::Write, index, now);
+        }
+    }
+}

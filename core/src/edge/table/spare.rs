@@ -1,0 +1,67 @@
+//! Memory that queues pass on to each other.
+
+use crate::edge::table::slab::room_to_keep;
+
+/// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spare {
+    buffers: Vec<Vec<u8>>,
+    /// The sum of their capacities.
+    bytes: usize,
+}
+
+/// The maximum of all spare memory.
+const MAX_SPARE_BYTES: usize = 4 << 20;
+/// The largest buffer that is kept.
+pub(crate) const MAX_SPARE_BUFFER_BYTES: usize = 128 * 1024;
+
+impl Spare {
+    /// Takes a buffer for a queue that fills.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    /// Keeps the buffer of a queue that became empty, if there is room for it.
+    pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        if bytes <= MAX_SPARE_BUFFER_BYTES && self.bytes + bytes <= MAX_SPARE_BYTES {
+            self.bytes += bytes;
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// Keeps at most as many buffers as there are connections, which are what fills queues.
+    pub(crate) fn keep_at_most(&mut self, buffers: usize) {
+        while self.buffers.len() > buffers {
+            self.take();
+        }
+        if let Some(keep) = room_to_keep(self.buffers.len(), self.buffers.capacity()) {
+            self.buffers.shrink_to(keep);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_memory_is_bounded() {
+        let mut spare = Spare::default();
+        spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES + 1));
+        assert_eq!(spare.bytes, 0);
+        for _ in 0..100 {
+            spare.keep(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES));
+        }
+        assert_eq!(spare.bytes, MAX_SPARE_BYTES);
+        spare.keep_at_most(3);
+        assert_eq!(
+            (spare.buffers.len(), spare.bytes),
+            (3, 3 * MAX_SPARE_BUFFER_BYTES)
+        );
+        while spare.take().is_some() {}
+        assert_eq!(spare.bytes, 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! Whole frames of a client go to the link.
+
+use crate::edge::uplink::link::Link;
+use crate::id::ClientId;
+use crate::link::tagged::{Flag, HEADER_BYTES};
+use crate::protocol::Channel;
+use crate::wire::frame::{FrameReader, FrameTooLong};
+
+/// How far a session was served.
+pub(crate) enum Served {
+    /// Nothing of it waits any more.
+    All,
+    /// Its turn is over.
+    Turn,
+    /// The link is full.
+    Full,
+    /// Its client sent a frame above the limit.
+    Violation,
+}
+
+/// Puts whole frames of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. It begins no frame that
+/// has no room. Returns how far it came, and the number of packets.
+#[inline]
+pub(crate) fn pass_on(
+    channel: Channel,
+    reader: &mut FrameReader,
+    input: &mut &[u8],
+    link: &mut Link,
+    id: ClientId,
+    max_body: u32,
+    mut allowance: Option<&mut usize>,
+) -> (Served, u64) {
+    let mut packets = 0;
+    loop {
+        // While even the longest frame has room, the length of a frame need not be checked before it is taken.
+        if allowance.is_some() || !link.has_room(max_body as usize) {
+            match reader.peek_frame(input, max_body) {
+                Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
+                Ok(Some(length)) => {
+                    if let Some(left) = &mut allowance {
+                        match left.checked_sub(length + HEADER_BYTES) {
+                            Some(less) => **left = less,
+                            None => return (Served::Turn, packets),
+                        }
+                    }
+                }
+                Ok(None) => {}
+                Err(FrameTooLong { .. }) => return (Served::Violation, packets),
+            }
+        }
+        match channel.next_packet(reader, input, max_body) {
+            Ok(Some(packet)) => link.push(id, Flag::Data, packet),
+            Ok(None) => return (Served::All, packets),
+            Err(FrameTooLong { .. }) => return (Served::Violation, packets),
+        }
+        packets += 1;
+    }
+}
