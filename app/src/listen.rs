@@ -16,7 +16,7 @@ use crate::config::Address;
 pub(crate) fn bind(name: &Address, options: SocketOptions) -> io::Result<BoundAddresses> {
     let bound = options.bind_all((name.host(), name.port()).to_socket_addrs()?)?;
     for (address, error) in bound.left_out() {
-        warn!(name = name.host(), %address, %error, "not listening on an address of the name");
+        warn!(name = %name.host(), %address, %error, "not listening on an address of the name");
     }
     Ok(bound)
 }

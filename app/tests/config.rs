@@ -117,7 +117,7 @@ fn the_default_file_has_every_key_with_its_default_and_a_comment() {
     }
 }
 
-/// The same file, for people to read. `BLESS=1` rewrites it.
+/// The default file, for people to read. `BLESS=1` rewrites it.
 #[test]
 fn the_default_file_is_as_it_was_last_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/default.toml");
@@ -233,7 +233,7 @@ proptest! {
         }
     }
 
-    /// The same with text that looks like a configuration.
+    /// No text that looks like a configuration makes it panic.
     #[test]
     fn no_text_panics(
         file in r#"((\[{0,2}[a-z]{0,3}(clients)?\]{0,2}|[a-z.]{0,9}|channel_capacity) ?=? ?["'0-9a-z{}.-]{0,5}\n){0,9}"#,

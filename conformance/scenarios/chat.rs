@@ -22,7 +22,7 @@ fn three_people_chat() {
     let edge = Edge::start(crate::PROGRAM, chat(), &config);
     let mut ada = Client::join(edge.address());
     ada.send(b"Ada");
-    // Nobody is told that she came, and nobody receives what she says into the empty room.
+    // The room is empty: her arrival is not announced, and her words reach no one.
     ada.send(b"Anybody?");
     let mut bob = Client::join(edge.address());
     bob.send(b"Bob");

@@ -30,7 +30,7 @@ fn come_after_the_ping_in_order_and_before_anything_newer() {
     for packet in &packets[..100] {
         rig.link.send(session.id, packet);
     }
-    // What is sent after the notice is newer, whenever it is written.
+    // Packets sent after the notice are newer, whenever they are written.
     let mut client = rig.resume(session);
     for packet in &packets[100..] {
         rig.link.send(client.id(), packet);

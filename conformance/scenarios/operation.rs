@@ -132,7 +132,7 @@ impl Configuration {
         if !texts.eq(says.map(Some)) {
             return failed("other errors");
         }
-        // The same message in parts, for programs.
+        // `check --json` has the same message in parts.
         for error in errors {
             let place = &error["place"];
             let has_place = match place["source"].as_str() {

@@ -289,7 +289,7 @@ fn it_ends_in_order_in_the_middle_of_anything() {
     rig.edge.expect_end(Some(0));
 }
 
-/// Nobody reads the log any more, and the service continues.
+/// The reader of the log has closed it, and the service goes on.
 #[test]
 fn a_closed_log_stops_nothing() {
     let backend = Backend::bind();

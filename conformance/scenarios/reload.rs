@@ -172,7 +172,7 @@ fn without_a_file_at_the_start_none_is_needed_later() {
         let directory = Directory::new();
         let arguments = [&["--listen", "127.0.0.1:0", "--master", &master], config].concat();
         let mut command = crate::PROGRAM.command(&directory, &arguments);
-        // Nobody can create a file there, not even root.
+        // Not even root can create a file there.
         command.current_dir("/proc");
         command.env("VOLTLANE_CLIENTS_MAX_FRAME_BYTES", "50");
         let mut edge = Edge::spawn(command);
@@ -233,7 +233,7 @@ fn several_at_once_end_with_the_last() {
         running.edge.signal(Signal::HUP);
         running.edge.signal(Signal::HUP);
     }
-    // Whatever was read before, this one is read after all of them.
+    // This configuration is read after all earlier ones.
     let last = "clients.max_frame_bytes = 30\nclients.channel_capacity = 9\n";
     running.reload(last, "clients.channel_capacity");
     let mut client = running.join();

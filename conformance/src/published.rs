@@ -184,7 +184,7 @@ impl MasterServer for Master {
             TaggedPacket::Reconnection { client_id } => (Heard::Reconnection(client_id), None),
             TaggedPacket::Kick { client_id } => panic!("the edge kicks {client_id}"),
         };
-        // Nobody receives events once the scenario is over.
+        // The receiver is gone once the scenario is over.
         let _ = self.0.send(heard);
         match answer {
             Some(answer) => send_packet(answer).await,

@@ -17,7 +17,7 @@ pub const DEFAULT_FILE: &str = "connserver.toml";
 /// The maximum size of a configuration. A larger file is something else.
 const MAX_FILE_BYTES: usize = 256 << 10;
 
-/// What to do if a configuration file does not exist.
+/// The treatment of a configuration file that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenMissing {
     /// Write it, with a comment on every key, and continue with it.

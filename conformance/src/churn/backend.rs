@@ -8,7 +8,7 @@ use voltlane_core::link::tagged::Flag;
 use super::packet::{LAST, Packet, UNASKED};
 use crate::{Link, Random};
 
-/// What the backend received from one client.
+/// The packets and notices that the backend received of one client.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Its packets in order of arrival.

@@ -14,7 +14,7 @@ const AWAY: Duration = Duration::from_millis(80);
 /// The minimum number of connections that a client ends, even if the machine was suspended most of the time.
 const LEAST_ENDED: usize = 6;
 
-/// What a client observed in a run.
+/// The observations of a client in a run.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) id: u64,
