@@ -155,7 +155,7 @@ impl Refusals {
         let counts: Counts = std::array::from_fn(|at| LIMITS[at].count(counters));
         for (at, count) in self.due(counts, Instant::now()) {
             let Limit { key, advice, .. } = LIMITS[at];
-            warn!(limit = %key, count, %advice, "clients are beyond a limit");
+            warn!(limit = %key, count, %advice, "a limit was reached");
         }
     }
 

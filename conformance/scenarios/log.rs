@@ -144,7 +144,7 @@ fn refusals_by_a_limit_are_logged_with_its_key_once_in_a_while() {
         "limits.exempt = []\nlimits.source_connections = 3\n",
     );
     let refused: Vec<_> = (0..40).map(|_| Frames::connect(rig.address())).collect();
-    let line = rig.edge.expect_log("clients are beyond a limit");
+    let line = rig.edge.expect_log("a limit was reached");
     assert!(line.contains("WARN"), "{line}");
     assert!(
         line.contains("limit=limits.source_connections count="),

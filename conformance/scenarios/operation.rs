@@ -374,7 +374,7 @@ fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
     hosts("# nobody");
     link.frames.finish();
     assert_eq!(link.try_recv(), None);
-    edge.expect_log("the backend cannot be reached, trying on");
+    edge.expect_log("the backend cannot be reached; still trying");
     client.send(b"four");
     hosts("127.0.0.1");
     first.accept().expect_data(client.id(), b"four");
@@ -423,7 +423,7 @@ fn an_attempt_that_hangs_is_given_up_and_tried_again() {
     // Clients are served meanwhile.
     let mut client = Client::join(edge.address());
     client.send(b"waited");
-    edge.expect_log("the backend cannot be reached, trying on error=no answer in time");
+    edge.expect_log("the backend cannot be reached; still trying error=no answer in time");
     drop(fillers);
     let listener = TcpListener::from(listener);
     // The connections that filled the backlog come first, and send nothing.

@@ -80,7 +80,7 @@ fn live_keys_change_and_those_that_need_a_restart_are_named() {
     running.expect_taken(&mut stays, 1_000);
     let config = "clients.max_frame_bytes = 2_000\ngeneral.log_level = \"Debug\"\n\
                   general.key_file = \"edge.key\"\nlistener.backlog = 7\n";
-    let line = running.reload(config, "needs a restart");
+    let line = running.reload(config, "need a restart");
     assert!(
         line.contains("general.key_file, listener.backlog"),
         "{line}"
@@ -95,7 +95,7 @@ fn live_keys_change_and_those_that_need_a_restart_are_named() {
     running.join();
     running.edge.next_log("DEBUG");
     // It repeats this until it is restarted, but does not log again what is in effect.
-    running.reload(config, "needs a restart");
+    running.reload(config, "need a restart");
     running.edge.next_log(SAME);
     // Back to the defaults.
     running.reload("[clients]\n", TAKEN);

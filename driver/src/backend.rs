@@ -289,7 +289,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             }
             Err(error) => {
                 let address = self.peer.map(|(address, _)| address);
-                warn!(?address, %error, "a link is of no use any more");
+                warn!(?address, %error, "the edge's stream is broken; its link is closed");
                 if let Some(channel) = self.link.take() {
                     channel.abort();
                 }

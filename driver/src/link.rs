@@ -128,7 +128,7 @@ impl<C: Connector> Link<C> {
         if std::mem::replace(&mut self.warned, true) {
             debug!(%error, "the backend cannot be reached");
         } else {
-            warn!(%error, "the backend cannot be reached, trying on");
+            warn!(%error, "the backend cannot be reached; still trying");
         }
     }
 

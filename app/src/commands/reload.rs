@@ -103,7 +103,7 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
     };
     if !change.needs_restart.is_empty() {
         let keys = change.needs_restart.join(", ");
-        warn!(%keys, "changed, but needs a restart");
+        warn!(%keys, "new values need a restart");
     }
     if change.taken.is_empty() {
         info!("the configuration was read again; nothing in effect changes");

@@ -168,7 +168,7 @@ impl Round {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    tracing::warn!(%error, "no request for metrics can be accepted");
+                    tracing::warn!(%error, "cannot accept requests for metrics for the moment");
                     // This connection may hold the resource that is missing.
                     self.make_room();
                     self.rests_until = Some(now + ACCEPT_PAUSE);

@@ -197,7 +197,7 @@ impl Peer {
             tracing::warn!(
                 %evidence,
                 "no backend is at master.address: the program there does not speak the backend link's protocol. Name the port on \
-                 which a Voltlane backend listens for its edge; trying on"
+                 which a Voltlane backend listens for its edge; still trying"
             );
         }
     }
