@@ -131,7 +131,7 @@ impl FrameQueue {
         }
         // At least as many bytes are dead as are moved, hence O(1) per byte.
         if self.head > self.buffer.len() / 2 {
-            self.compact();
+            self.compact(kept_capacity_bytes);
         }
     }
 
@@ -203,18 +203,18 @@ impl FrameQueue {
         if self.buffer.capacity() - self.buffer.len() < additional
             && self.head >= self.buffer.len() / 2
         {
-            self.compact();
+            self.compact(KEPT_CAPACITY_BYTES);
         }
         self.buffer.reserve(additional);
     }
 
     /// Moves the live bytes to the front, and returns capacity when little of it is in use.
-    fn compact(&mut self) {
+    fn compact(&mut self, kept_capacity_bytes: usize) {
         self.buffer.copy_within(self.head.., 0);
         self.buffer.truncate(self.buffer.len() - self.head);
         self.written -= self.head;
         self.head = 0;
-        if self.buffer.capacity() > KEPT_CAPACITY_BYTES
+        if self.buffer.capacity() > kept_capacity_bytes
             && self.buffer.len() < self.buffer.capacity() / 4
         {
             self.buffer.shrink_to(self.buffer.len() * 2);
@@ -380,6 +380,22 @@ mod tests {
             "{} bytes kept",
             queue.capacity_bytes()
         );
+    }
+
+    #[test]
+    fn a_queue_that_may_keep_more_keeps_it_while_it_is_written_in_parts() {
+        const KEPT: usize = 1 << 20;
+        let mut queue = FrameQueue::new();
+        queue.adopt(Vec::with_capacity(KEPT));
+        for _ in 0..100 {
+            for _ in 0..500 {
+                push(&mut queue, &[7; 1_020]);
+            }
+            while queue.packets() > 2 {
+                queue.advance_keeping(1_024, KEPT);
+                assert_eq!(queue.capacity_bytes(), KEPT);
+            }
+        }
     }
 
     /// Does something to the queue of which `gone` bytes go; how many bytes lie elsewhere afterwards.
