@@ -1,4 +1,4 @@
-//! What a program asks of the runtime that it is on.
+//! The runtime of a program.
 
 use std::future::Future;
 use std::io;
@@ -6,36 +6,35 @@ use std::net::SocketAddr;
 
 use crate::{Connector, Crew, Listener, SocketOptions, Task, Timer};
 
-/// A runtime: its sockets, its clock, and a way to run one future to its end.
+/// A runtime: its sockets, its clock, and a way to run a future to completion.
 pub trait Runtime: 'static {
     /// Accepts streams.
     type Listener: Listener;
     /// Opens streams to an address, `host:port`.
     type Connector: Connector + From<String>;
-    /// Tells the time.
+    /// The clock.
     type Timer: Timer + Default;
 
-    /// Listens at `address`, `host:port`, and says at which address that is in the end.
+    /// Listens at `address`, given as `host:port`. Returns the listener with its actual address.
     fn bind(
         address: String,
         options: SocketOptions,
     ) -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
 
-    /// Accepts at a listener of the standard library, which does not block. To be called on the thread that serves it, in
-    /// [`block_on`](Self::block_on).
+    /// Wraps a non-blocking listener of the standard library. Must be called on the thread that serves it, in [`block_on`](Self::block_on).
     ///
     /// # Errors
-    /// When the runtime cannot take it.
+    /// When the runtime cannot register the listener.
     fn listener(
         listener: std::net::TcpListener,
         options: SocketOptions,
     ) -> io::Result<Self::Listener>;
 
-    /// What opens streams to `address`, `host:port`.
+    /// Creates a connector to `address`, given as `host:port`.
     fn connector(address: String, options: SocketOptions) -> Self::Connector;
 
-    /// Runs a future to its end on this thread, and everything that it needs of the runtime. The future serves many
-    /// streams and must not be throttled.
+    /// Runs a future to completion on this thread, with everything that it needs of the runtime. The future serves many streams and must
+    /// not be throttled.
     ///
     /// # Errors
     /// When the runtime cannot be started.

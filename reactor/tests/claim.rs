@@ -1,4 +1,4 @@
-//! The claim on a carried future, under every order in which threads can meet.
+//! The claim on a carried future, in every interleaving of threads.
 
 #[path = "../src/epoll/crew/claim.rs"]
 mod claim;
@@ -12,7 +12,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
-/// A thread that has something for the carried future: it leaves it, says so, and polls, unless another thread does.
+/// A thread with work for the carried future: it leaves the work, requests a poll, and polls unless another thread does.
 fn bring(claim: &Claim, left: &AtomicUsize, taken: &AtomicUsize) {
     left.fetch_add(1, Relaxed);
     claim.want();
@@ -21,7 +21,7 @@ fn bring(claim: &Claim, left: &AtomicUsize, taken: &AtomicUsize) {
 
 fn carry(claim: &Claim, left: &AtomicUsize, taken: &AtomicUsize) {
     while claim.take() {
-        // The poll: what was left is taken, by one thread at a time.
+        // The poll: one thread at a time takes what was left.
         let before = taken.load(Relaxed);
         let all = left.load(Relaxed);
         taken.store(before.max(all), Relaxed);
@@ -31,7 +31,7 @@ fn carry(claim: &Claim, left: &AtomicUsize, taken: &AtomicUsize) {
     }
 }
 
-/// As many threads take over from each other unasked in a run: two are enough for each fault that was planted here.
+/// The maximum number of preemptions in a run. Two are enough for each fault that was planted here.
 const PREEMPTIONS: usize = 3;
 
 fn check(run: impl Fn() + Send + Sync + 'static) {

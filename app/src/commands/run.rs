@@ -1,4 +1,4 @@
-//! `run`: serve.
+//! `run`: the server.
 
 mod orders;
 mod shards;
@@ -29,10 +29,10 @@ use crate::{listen, logging};
 
 use crate::Resources;
 
-/// Descriptors that a listener takes: its own, and one that it holds back.
+/// Descriptors per listener: its own, and one in reserve.
 const DESCRIPTORS_PER_LISTENER: usize = 2;
 
-/// Serves until SIGINT or SIGTERM, which end it at once before that. `again` is how SIGHUP has the configuration read.
+/// Serves until SIGINT or SIGTERM; before it serves, either ends it at once. `again` tells how SIGHUP reads the configuration again.
 pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode {
     keep_heap_small();
     let served = R::block_on(serve::<R>(settings, again))
@@ -81,12 +81,12 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         let stream = attempt.await.and_then(Stream::pack);
         backend.first = Some(stream.map_err(problem)?);
     }
-    // Clients find the port closed until they are served.
+    // The port is closed until clients are served.
     let listeners = bound.listen(shards.get().into()).map_err(cannot_listen)?;
     let addresses = listeners.first().map(|own| listen::local_addrs(own));
     let addresses = addresses.transpose().map_err(cannot_listen)?;
 
-    // One loop for each shard, and where there are several one for their trunk and one for the orders.
+    // One loop for each shard. With several shards, also one for their trunk and one for the orders.
     let loops = match usize::from(shards.get()) {
         1 => 1,
         several => several + 2,
@@ -174,7 +174,7 @@ async fn alone<R: Runtime>(
     Ok(())
 }
 
-/// Opens streams to the backend.
+/// Creates the connector to the backend.
 fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     R::connector(
         settings.master.address.to_string(),
@@ -182,7 +182,7 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     )
 }
 
-/// The driver of an edge for the clients of `listeners`.
+/// Creates the driver of an edge for the clients of `listeners`.
 fn drive<R: Runtime, C: Connector>(
     edge: Edge,
     listeners: Vec<TcpListener>,
@@ -194,7 +194,7 @@ fn drive<R: Runtime, C: Connector>(
     Ok(more.into_iter().fold(driver, EdgeDriver::listening_at))
 }
 
-/// The outcome of `attempt`, or an error when there is none `within` the time.
+/// Returns the outcome of `attempt`, or an error if there is none `within` the time.
 async fn within<T: Timer + Default, O>(
     within: Duration,
     attempt: impl Future<Output = io::Result<O>>,
@@ -212,9 +212,9 @@ async fn within<T: Timer + Default, O>(
     .await
 }
 
-/// A connector that was asked once before, and that another one can take the place of.
+/// A connector that was used once before, and that another one can replace.
 struct FirstThen<C: Connector> {
-    /// What it connected then, on its way to the thread that asks next.
+    /// The stream that it connected then, in transit to the thread that asks next.
     first: Option<<C::Stream as Stream>::Parcel>,
     later: Arc<Mutex<C>>,
 }

@@ -1,4 +1,4 @@
-//! Orders to a process that serves: to go on with another configuration, and to end.
+//! Orders to a serving process: to change its configuration, and to end.
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,9 +18,9 @@ use voltlane_driver::Runtime;
 
 use crate::Resources;
 
-/// For the machines of the process.
+/// An order to the machines of the process.
 pub(super) enum Order {
-    /// Go on with this configuration, which is that of the whole process.
+    /// Change to this configuration, which is that of the whole process.
     Reconfigure(Box<EdgeConfig>),
     /// End in order, within the time.
     Shutdown(Duration),
@@ -32,9 +32,9 @@ pub(super) struct Orders<R: Runtime> {
     reloads: Reloads,
     settings: Settings,
     resources: Resources,
-    /// Dials the backend from now on.
+    /// The connector for future attempts to reach the backend.
     connector: Arc<Mutex<R::Connector>>,
-    /// Keys that were read again, and are not known to be in effect everywhere yet.
+    /// Keys that were read again, and may not be in effect everywhere yet.
     taken: Vec<&'static str>,
     is_ending: bool,
 }
@@ -58,12 +58,12 @@ impl<R: Runtime> Orders<R> {
         }
     }
 
-    /// Whether the process was asked to end.
+    /// Returns whether the process was asked to end.
     pub(super) fn is_ending(&self) -> bool {
         self.is_ending
     }
 
-    /// Tells what has come since.
+    /// Passes on the orders that have come since.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, mut tell: impl FnMut(Order)) {
         while let Poll::Ready(change) = self.reloads.poll(cx) {
             self.settings = change.settings;
@@ -85,7 +85,7 @@ impl<R: Runtime> Orders<R> {
         }
     }
 
-    /// Says what is in effect, once it `is_done`.
+    /// Logs what is in effect, once it `is_done`.
     pub(super) fn report(&mut self, is_done: impl FnOnce() -> bool) {
         if !self.taken.is_empty() && is_done() {
             let keys = std::mem::take(&mut self.taken).join(", ");

@@ -22,10 +22,10 @@ use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
 
-/// What the exit code is when a shard panicked: that of a panic in the main thread.
+/// The exit code when a shard panicked: that of a panic in the main thread.
 const EXIT_PANIC: i32 = 101;
 
-/// Serves until it is stopped: the edges and their trunk on the threads of a crew, the orders here.
+/// Serves until stopped: the edges and their trunk on the threads of a crew, the orders here.
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
     listeners: Vec<Vec<TcpListener>>,
@@ -64,7 +64,7 @@ pub(super) async fn serve<R: Runtime>(
         .collect();
     drop(started);
     let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, trunk_asked)))?;
-    // Each says once how it began; one that is gone has dropped its sender.
+    // Each reports once how it began. One that is gone has dropped its sender.
     let mut handles = Vec::with_capacity(shards.into());
     for _ in 0..shards {
         handles.push(starting.recv().map_err(io::Error::other)??);
@@ -80,7 +80,7 @@ pub(super) async fn serve<R: Runtime>(
                 trunk.reconfigure(config.master);
             }
             Order::Shutdown(within) => {
-                // They are given the same time, and end by themselves.
+                // They were given the same time, and end by themselves.
                 for (_, shard) in &handles {
                     shard.shutdown(within);
                 }
@@ -91,7 +91,7 @@ pub(super) async fn serve<R: Runtime>(
             let shards = handles
                 .iter()
                 .map(|(_, shard)| shard.poll_done(cx).is_ready());
-            // Every one, so that every one that is not done wakes this task.
+            // All are polled, so that each that is not done wakes this task.
             shards.fold(true, |all, done| all & done) & trunk.poll_done(cx).is_ready()
         });
         if let Some(asked) = &mut own_asked {
@@ -124,7 +124,7 @@ async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, mut aske
     .await;
 }
 
-/// What serves one shard.
+/// Everything that serves one shard.
 struct Shard<L: Listener> {
     number: u8,
     edge: Edge,
@@ -171,8 +171,8 @@ impl<L: Listener> Shard<L> {
     }
 }
 
-/// An edge without one of its shards would be a zombie: alive, and deaf to a part of its clients. A panic there ends the process, as
-/// one in the main thread does.
+/// Ends the process on a panic in a shard, like one in the main thread. An edge without one of its shards would be alive, but would not
+/// answer a part of its clients.
 struct EndsProcess;
 
 impl Drop for EndsProcess {

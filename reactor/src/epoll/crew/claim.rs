@@ -1,32 +1,32 @@
-//! Who polls a future that several threads may poll.
+//! The right to poll a future that several threads may poll.
 
 use super::sync::{AtomicU8, Ordering};
 
-/// Somebody asked for a poll that has not begun.
+/// A poll was requested and has not begun.
 const WANTED: u8 = 1;
-/// A thread polls it.
+/// A thread is polling.
 const HELD: u8 = 2;
 
 /// The right to poll a future that any of several threads may poll, one at a time.
 ///
-/// Whoever wants it polled calls [`want`](Claim::want), and then lets a thread [`take`](Claim::take) the claim. A thread that fails to
-/// take it may go on with something else: either nothing is wanted, or the thread that holds the claim finds the wish when it
-/// [gives it back](Claim::give_back). Both are one word, so that no wish falls between the two.
+/// A thread that wants a poll calls [`want`](Claim::want). A thread that can poll calls [`take`](Claim::take). If it cannot take the claim
+/// it may do something else: either no poll is wanted, or the holder of the claim sees the request when it [gives the claim
+/// back](Claim::give_back). Both flags are one word, so that no request is missed.
 #[derive(Debug)]
 pub(super) struct Claim(AtomicU8);
 
 impl Claim {
-    /// A claim that nobody holds. The first poll is wanted.
+    /// Creates a claim that nobody holds. The first poll is wanted.
     pub(super) fn new() -> Self {
         Claim(AtomicU8::new(WANTED))
     }
 
-    /// From now on a poll is wanted that begins after this.
+    /// Requests a poll that begins after this call.
     pub(super) fn want(&self) {
         self.0.fetch_or(WANTED, Ordering::AcqRel);
     }
 
-    /// Takes the claim if a poll is wanted and nobody holds it. The wish is fulfilled by the poll that the caller begins now.
+    /// Takes the claim if a poll is wanted and nobody holds it. The poll that the caller begins now fulfils the request.
     #[must_use]
     pub(super) fn take(&self) -> bool {
         self.0
@@ -34,7 +34,7 @@ impl Claim {
             .is_ok()
     }
 
-    /// Gives the claim back. Returns whether another poll was wanted meanwhile, which the caller has to take care of.
+    /// Gives the claim back. Returns whether another poll was requested meanwhile, which the caller must take care of.
     #[must_use]
     pub(super) fn give_back(&self) -> bool {
         self.0.fetch_and(!HELD, Ordering::AcqRel) & WANTED != 0

@@ -1,24 +1,24 @@
-//! How busy a thread is, and what follows from it.
+//! Measures how busy a thread is, and advises on the number of threads.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// When threads become more, and fewer.
+/// When the number of threads grows and shrinks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How long a thread is watched before it draws a conclusion.
+    /// How long a thread is measured before a decision.
     pub(super) window: Duration,
     /// A thread that used more of a processor than this, in percent, gives half of its tenants to another one.
     pub(super) spread_above: u32,
-    /// Two threads that together used less than this, in percent, become one.
+    /// Two threads that together used less than this, in percent, are joined.
     pub(super) join_below: u32,
-    /// Windows in a row that must have been quiet before two become one: load that comes in waves stays spread.
+    /// The number of consecutive quiet windows before two threads are joined, so that load that comes in waves stays spread.
     pub(super) quiet_windows: u32,
 }
 
 impl Default for Limits {
-    /// Threads that became one are far from becoming two again.
+    /// Threads that were joined are far from being spread again.
     fn default() -> Self {
         Limits {
             window: Duration::from_millis(100),
@@ -32,18 +32,18 @@ impl Default for Limits {
 /// What a thread should do with its tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
-    /// Nothing, until the next window has passed.
+    /// Nothing until the next window has passed.
     Stay,
     /// It is busy: another thread should take half.
     Spread,
-    /// It is quiet, and so is the other: one should take all.
+    /// Both are quiet: one should take everything.
     Join,
 }
 
 /// Measures the thread that it is used on.
 ///
-/// It goes by the processor time that the thread used and not by how long it was awake. On a machine whose processors others use, a thread
-/// is awake for long and another one would not get more done.
+/// It measures the processor time that the thread used, not how long it was awake. If others use the machine's processors, a thread is
+/// awake for long, but another one would not get more done.
 #[derive(Debug)]
 pub(super) struct Load {
     limits: Limits,
@@ -75,13 +75,13 @@ impl Load {
         Some(percent(used, passed))
     }
 
-    /// Forgets what was measured: the thread has other tenants now.
+    /// Discards the measurement, as the thread has other tenants now.
     pub(super) fn restart(&mut self) {
         *self = Load::new(self.limits);
     }
 
-    /// Draws the conclusion from a window in which this thread used `own`, and the one that could take its tenants, if there is one,
-    /// used `other`. `may_spread` says whether there is a thread for half of them.
+    /// Decides after a window in which this thread used `own`, and the thread that could take its tenants, if there is one, used `other`.
+    /// `may_spread` tells whether there is a thread for half of them.
     pub(super) fn advise(&mut self, own: u32, may_spread: bool, other: Option<u32>) -> Advice {
         let limits = &self.limits;
         let is_quiet = other.is_some_and(|other| own + other < limits.join_below);
@@ -103,7 +103,7 @@ fn percent(used: Duration, passed: Duration) -> u32 {
     u32::try_from(percent).unwrap_or(u32::MAX)
 }
 
-/// The processor time that this thread has used.
+/// Returns the processor time that this thread has used.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

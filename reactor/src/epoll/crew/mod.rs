@@ -1,16 +1,15 @@
 //! Several futures, each with a reactor of its own, on as few threads as their work needs.
 //!
-//! A *tenant* is a future with its reactor. Tenants begin on one thread. A thread that is busy gives half of its tenants to another one, up
-//! to one thread for each processor, and threads that are quiet give theirs back (`load.rs`). A tenant takes its reactor along, so a move
-//! costs the same whatever it serves: no socket is registered anew, and no event is lost.
+//! A *tenant* is a future with its reactor. Tenants begin on one thread. A busy thread gives half of its tenants to another one, up to one
+//! thread per processor, and quiet threads give theirs back (`load.rs`). A tenant takes its reactor along, so a move costs the same
+//! whatever it serves: no socket is registered again, and no event is lost.
 //!
-//! One more future, the *carried* one, belongs to no thread. Whoever wakes it polls it: a thread of the crew does so before it waits, when
-//! it has served its tenants (`claim.rs`). Its sockets and alarms are registered with the reactor of the first tenant, which stays on the
-//! first thread.
+//! One more future, the *carried* one, belongs to no thread. The thread that wakes it polls it: a thread of the crew does so before it
+//! waits, once it has served its tenants (`claim.rs`). Its sockets and alarms are registered with the reactor of the first tenant, which
+//! stays on the first thread.
 //!
-//! A thread of one tenant waits on that tenant's reactor. A thread of several waits on an epoll instance of its own, in which their
-//! descriptors are, and then looks at those that have something. While a thread is awake, a wake from one of its tenants to another costs
-//! no system call.
+//! A thread with one tenant waits on that tenant's reactor. A thread with several waits on an epoll instance of its own, which has their
+//! descriptors, and then checks those with events. While a thread is awake, a wake from one of its tenants to another needs no system call.
 
 mod claim;
 mod load;
@@ -39,7 +38,7 @@ use self::claim::Claim;
 use self::load::Limits;
 use self::worker::Worker;
 
-/// Polls of the carried future in a row, where it always has more to do, before the tenants have their turn.
+/// The number of consecutive polls of the carried future, if it always has more to do, before the tenants have their turn.
 const CARRIES_AT_ONCE: usize = 4;
 
 /// Starts threads that run `tenants` and the `carried` future to their ends, as many as their work needs and at most one for each
@@ -52,7 +51,7 @@ pub fn start(tenants: Vec<Task>, carried: Task) -> io::Result<Crew> {
     start_on(processors, Limits::default(), tenants, carried)
 }
 
-/// The same on so many threads at most.
+/// Like [`start`], with a maximum number of threads.
 fn start_on(threads: usize, limits: Limits, tenants: Vec<Task>, carried: Task) -> io::Result<Crew> {
     let threads = threads.clamp(1, tenants.len().max(1));
     let tenants = tenants.into_iter().map(Tenant::new);
@@ -74,7 +73,7 @@ fn start_on(threads: usize, limits: Limits, tenants: Vec<Task>, carried: Task) -
     let mut given = Some(tenants);
     let mut crew = Crew::new();
     for number in 0..threads {
-        // Here and not on the thread, so that a start that lacks descriptors fails.
+        // Created here and not on the thread, so that a start without descriptors fails.
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let shared = Arc::clone(&shared);
         let tenants = given.take().unwrap_or_default();
@@ -87,7 +86,7 @@ fn start_on(threads: usize, limits: Limits, tenants: Vec<Task>, carried: Task) -
 
 /// A future and the reactor that it takes along.
 struct Tenant {
-    /// Gone once it has ended. The reactor of the first tenant stays, for the carried future.
+    /// `None` once it has ended. The reactor of the first tenant stays, for the carried future.
     task: Option<Task>,
     poller: Arc<Poller>,
     waker: Waker,
@@ -104,27 +103,27 @@ impl Tenant {
     }
 }
 
-/// What all threads of a crew see.
+/// The state shared by all threads of a crew.
 struct Shared {
     posts: Box<[Post]>,
     /// The reactor of the first tenant. Waking it wakes the first thread.
     home: Arc<Poller>,
-    /// Futures that have not ended, the carried one included.
+    /// The number of futures that have not ended, including the carried one.
     running: AtomicUsize,
     claim: Claim,
-    /// The carried future, for whoever has the claim.
+    /// The carried future, for the holder of the claim.
     carried: Mutex<Option<Task>>,
     /// Held by a thread that gives tenants away, so that no two count on the same thread.
     plan: Mutex<()>,
 }
 
-/// What others see of a thread, and leave for it.
+/// The part of a thread that others see, and where they leave tenants for it.
 struct Post {
     /// Tenants that were given to it.
     given: Mutex<Vec<Tenant>>,
-    /// Readable when it is to look at its post.
+    /// Readable when the thread must check its post.
     wake: OwnedFd,
-    /// Tenants that it has, those given to it included.
+    /// The number of its tenants, including those given to it.
     tenants: AtomicUsize,
     /// The share of a processor that it used in its last window, in percent.
     load: AtomicU32,
@@ -141,11 +140,11 @@ impl Post {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Tenant>> {
-        // A push or a swap leaves the list whole wherever a panic may strike.
+        // A push or a swap leaves the list consistent even if something panics.
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the thread look at its post.
+    /// Makes the thread check its post.
     fn ring(&self) {
         // Fails only when the counter is at its maximum, and then the descriptor is readable already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
@@ -153,12 +152,12 @@ impl Post {
 }
 
 thread_local! {
-    /// The crew that this thread works for: it polls the carried future before it waits.
+    /// The crew of this thread, which polls the carried future before it waits.
     static CREW: Cell<*const Shared> = const { Cell::new(ptr::null()) };
 }
 
 impl Shared {
-    /// One of the futures has ended. With the last of them all threads end.
+    /// Records that one of the futures has ended. All threads end with the last one.
     fn end_one(&self) {
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             for post in &self.posts {
@@ -171,7 +170,7 @@ impl Shared {
         self.running.load(Ordering::Acquire) == 0
     }
 
-    /// Polls the carried future if it was woken and no other thread does. Returns whether it has more to do right away.
+    /// Polls the carried future if it was woken and no other thread is polling it. Returns whether it has more to do at once.
     fn carry(self: &Arc<Self>) -> bool {
         for _ in 0..CARRIES_AT_ONCE {
             if !self.claim.take() {
@@ -186,7 +185,7 @@ impl Shared {
     }
 
     fn poll_carried(self: &Arc<Self>) {
-        // Only the thread that has the claim comes here. After a panic in the future it is not polled again.
+        // Only the holder of the claim comes here. After a panic in the future it is not polled again.
         let Ok(mut carried) = self.carried.lock() else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Tenants that work, wait, move and end, and what they have carried.
+//! Tenants that work, wait, move and end, and their carried future.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use crate::{Alarm as _, Direction, Reactor as _, Source as _};
 /// Longer than anything here takes, so a hang is reported as a failure.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Threads that take every chance to move tenants.
+/// Limits that move tenants at every opportunity.
 const RESTLESS: Limits = Limits {
     window: Duration::ZERO,
     spread_above: 0,
@@ -24,7 +24,7 @@ const RESTLESS: Limits = Limits {
     quiet_windows: 1,
 };
 
-/// Waits for the end of a crew, as the main thread of a program does.
+/// Waits for the end of a crew, like the main thread of a program.
 fn wait_for(mut crew: Crew) -> io::Result<()> {
     let mut bound = EpollAlarm::never();
     bound.set_at(Instant::now() + BOUND);
@@ -34,7 +34,7 @@ fn wait_for(mut crew: Crew) -> io::Result<()> {
     }))?
 }
 
-/// Something that is readable for whoever watches it after each `count`.
+/// Creates a descriptor that is readable for its watcher after each `count`.
 fn counter() -> OwnedFd {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
 }
@@ -43,8 +43,8 @@ fn count(counter: impl AsFd) {
     rustix::io::write(counter, &1u64.to_ne_bytes()).unwrap();
 }
 
-/// Tenants in a ring. Each waits until its own descriptor is readable, and makes that of the next one so. The first one lets it go round
-/// `rounds` times. After each round the carried future is woken, and has to have been polled since.
+/// Creates tenants in a ring. Each waits until its own descriptor is readable, and makes that of the next one readable. The first one
+/// counts `rounds` rounds. After each round the carried future is woken, and must have been polled since.
 fn ring(tenants: usize, rounds: usize) -> (Vec<Task>, Task, mpsc::Receiver<ThreadId>) {
     let (saw, seen) = mpsc::channel();
     let carried = Arc::new(Carried::default());

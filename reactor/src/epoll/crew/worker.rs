@@ -14,15 +14,15 @@ use rustix::io::Errno;
 use super::load::{Advice, Limits, Load};
 use super::{CREW, Entered, Shared, Tenant, Wait};
 
-/// What the system says of the post in an epoll instance of the thread. Tenants are numbered from 0.
+/// The event data of the post in a thread's epoll instance. Tenants are numbered from 0.
 const POST: u64 = u64::MAX;
 
-/// A thread, and the tenants that it has at the moment.
+/// A thread and its current tenants.
 pub(super) struct Worker {
     number: usize,
     shared: Arc<Shared>,
     tenants: Vec<Tenant>,
-    /// Where it waits while it has none or several.
+    /// Where it waits while it has no tenant or several.
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     wait: Wait,
@@ -43,13 +43,13 @@ impl Worker {
         }
     }
 
-    /// Runs its tenants, and those that it is given, until all futures of the crew have ended.
+    /// Runs its tenants, and those given to it, until all futures of the crew have ended.
     pub(super) fn run(mut self, tenants: Vec<Tenant>) -> io::Result<()> {
         CREW.set(Arc::as_ptr(&self.shared));
         self.load.restart();
         self.rearrange(|own| *own = tenants)?;
         while !self.shared.is_over() {
-            // What came down first: it wakes tenants, who are served next. What they have for the way up goes out right after.
+            // Packets down come first: they wake tenants, which are served next. Packets up are sent right after that.
             let mut has_more = self.shared.carry();
             self.poll_tenants();
             has_more |= self.shared.carry();
@@ -77,7 +77,7 @@ impl Worker {
         }
     }
 
-    /// Waits until something happens, if it `may_block` and no tenant was woken, and wakes those whom it concerns.
+    /// Waits for events if it `may_block` and no tenant was woken, and wakes the tenants concerned.
     fn wait(&mut self, may_block: bool) -> io::Result<()> {
         match &self.tenants[..] {
             [tenant] if may_block => tenant.poller.wait(&mut self.wait),
@@ -103,7 +103,7 @@ impl Worker {
             Err(error) => return Err(error.into()),
         }
         for event in &self.events {
-            // The post has a number that no tenant has.
+            // The number of the post is above those of all tenants.
             let number = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
             if let Some(tenant) = self.tenants.get(number) {
                 tenant.poller.look(&mut self.wait)?;
@@ -112,7 +112,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes the tenants in that others gave.
+    /// Takes in the tenants that other threads gave to it.
     fn take_given(&mut self) -> io::Result<()> {
         let own = self.tenants.len();
         if self.post().tenants.load(Ordering::Relaxed) == own {
@@ -127,7 +127,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives tenants away, or gives all back, where the load advises it.
+    /// Gives half of its tenants away, or all of them, if the load advises it.
     fn balance(&mut self) -> io::Result<()> {
         let Some(own) = self.load.measure() else {
             return Ok(());
@@ -137,7 +137,7 @@ impl Worker {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        // Those with a smaller number, so that two never give theirs to each other.
+        // Only threads with a smaller number, so that two never give theirs to each other.
         let quietest = shared.posts[..self.number]
             .iter()
             .enumerate()
@@ -159,7 +159,7 @@ impl Worker {
     fn give(&mut self, to: usize, from: usize) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let Ok(_plan) = shared.plan.try_lock() else {
-            // Somebody else moves tenants: the next window tells whether there is still a need.
+            // Another thread is moving tenants. The next window tells whether this is still needed.
             return Ok(());
         };
         let post = &shared.posts[to];
@@ -171,7 +171,7 @@ impl Worker {
             shards = given.len(),
             "shards move to another thread"
         );
-        // Until it has measured them it counts as busy, so that nobody gives it more.
+        // It counts as busy until it has measured them, so that nobody gives it more.
         post.load.store(100, Ordering::Relaxed);
         post.tenants.fetch_add(given.len(), Ordering::Relaxed);
         post.lock().append(&mut given);
@@ -184,7 +184,7 @@ impl Worker {
         &self.shared.posts[self.number]
     }
 
-    /// Changes which tenants it has, and with them what it waits on.
+    /// Changes its tenants, and the descriptors that it waits on.
     fn rearrange(&mut self, change: impl FnOnce(&mut Vec<Tenant>)) -> io::Result<()> {
         let wake = self.post().wake.as_fd();
         if let [tenant] = &self.tenants[..] {
@@ -193,7 +193,7 @@ impl Worker {
             for tenant in &self.tenants {
                 epoll::delete(&self.epoll, tenant.poller.as_fd())?;
             }
-            // Not there at the beginning.
+            // Not registered at the beginning.
             let _ = epoll::delete(&self.epoll, wake);
         }
         let before = self.tenants.len();
@@ -214,7 +214,7 @@ impl Worker {
                 )?;
             }
         }
-        // What was given meanwhile is counted already.
+        // Tenants given meanwhile are already counted.
         let post = self.post();
         if self.tenants.len() < before {
             let left = before - self.tenants.len();
