@@ -1,4 +1,4 @@
-//! A byte stream between two threads of the process.
+//! A byte stream within the process, between a shard and the trunk, which may be on two threads.
 
 use std::io::{self, IoSlice};
 use std::mem;

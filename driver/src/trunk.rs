@@ -1,4 +1,4 @@
-//! The driver of a trunk, which has the one link to the backend and a pipe to each shard's thread (SPEC 9.9).
+//! The driver of a trunk, which has the one link to the backend and a pipe to each shard (SPEC 9.9).
 
 use std::future::Future;
 use std::io;
@@ -240,10 +240,9 @@ impl Branch {
     }
 }
 
-/// Drives a [`Trunk`]: keeps the link to the backend, and moves batches between it and the shards' threads.
+/// Drives a [`Trunk`]: keeps the link to the backend, and moves batches between it and the shards.
 ///
-/// It is a future to be run as the only task of a thread, and ends after [`TrunkHandle::shutdown`]. Like [`EdgeDriver`](crate::EdgeDriver)
-/// it decides nothing. Each turn reads every shard, beginning with another one each time, and the backend. Then it writes once to the
+/// It is a future, and ends after [`TrunkHandle::shutdown`]. Like [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads every shard, beginning with another one each time, and the backend. Then it writes once to the
 /// backend and once to each shard.
 pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, C, T>);
 

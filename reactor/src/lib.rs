@@ -1,8 +1,9 @@
 //! TCP sockets for the drivers, generic over a reactor, and an edge-triggered reactor for one thread.
 //!
 //! Both programs are built on this crate. [`TcpStream`], [`TcpListener`] and [`TcpConnector`] are generic over a [`Reactor`], which reports
-//! when a socket is worth another attempt. [`Epoll`] is a reactor for one thread. Both programs run it as the [`Guest`] of their runtime,
-//! tokio or smol, which waits for one descriptor on its behalf. Without a runtime it waits by itself, in [`block_on`](Reactor::block_on).
+//! when a socket is worth another attempt. [`Epoll`] is a reactor for one thread. Both programs run a single shard on it as the [`Guest`] of
+//! their runtime, tokio or smol, which waits for one descriptor on its behalf. Several shards wait by themselves, on the threads of a
+//! [`crew`](Reactor::crew). Without a runtime it waits in [`block_on`](Reactor::block_on).
 #![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]

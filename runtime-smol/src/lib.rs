@@ -80,7 +80,7 @@
 //! [`smol::net::resolve`] resolves names. So it works in any executor that smol's reactor serves.
 //!
 //! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each
-//! thread, which smol waits for as one descriptor.
+//! thread, which smol waits for as one descriptor. With several shards the main thread is smol's, and the shards wait by themselves.
 #![forbid(unsafe_code)]
 
 /// Compiles the code in the package's README.
