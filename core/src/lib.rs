@@ -4,6 +4,13 @@
 //! arguments, and the caller takes the bytes to write. The same seed and the same calls give the same bytes.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+// What is public can be named, shown and extended. An enum or a struct that others match or build as a whole says why.
+#![warn(
+    unnameable_types,
+    missing_debug_implementations,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs
+)]
 // A peer's bytes must not cause a panic: these lints refuse whatever could, and an `expect` gives the reason why it cannot.
 #![cfg_attr(
     not(test),
@@ -21,6 +28,8 @@ pub mod backend;
 mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", feature = "backend"))]
+mod config;
 #[cfg(feature = "serde")]
 mod data;
 #[cfg(feature = "edge")]
@@ -42,6 +51,8 @@ pub mod wire;
 
 #[cfg(any(feature = "edge", feature = "client"))]
 pub use backoff::Backoff;
+#[cfg(any(feature = "client", feature = "backend"))]
+pub use config::ConfigError;
 pub use id::{ClientId, ShardId};
 pub use queue::FrameQueue;
 pub use time::Time;

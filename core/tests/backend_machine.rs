@@ -1,11 +1,11 @@
 //! The backend machine against a scripted edge. (SPEC 7)
 
 use proptest::prelude::*;
-use voltlane_core::ClientId;
 use voltlane_core::backend::{Backend, BackendConfig, BackendError, Event, Fault, SendError};
 use voltlane_core::link::Protocol;
 use voltlane_core::link::tagged::{Flag, Tagged, TaggedError};
 use voltlane_core::wire::frame::{FrameReader, FrameTooLong, encode_frame};
+use voltlane_core::{ClientId, ConfigError};
 
 const A: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);
 const B: ClientId = ClientId::from_u64(u64::MAX);
@@ -124,11 +124,8 @@ fn packets_and_kicks_leave_in_order_as_the_wire_has_them() {
 
 #[test]
 fn the_longest_packet_is_what_a_frames_length_can_say() {
-    let most = Backend::new(BackendConfig {
-        max_send_bytes: u32::MAX,
-        queue_bytes: usize::MAX,
-        ..BackendConfig::default()
-    });
+    let config = BackendConfig::default().with_max_send_bytes(u32::MAX);
+    let most = Backend::new(config.with_queue_bytes(usize::MAX).expect("a queue"));
     assert_eq!(most.max_packet_bytes(), u32::MAX as usize - 9);
 }
 
@@ -193,11 +190,8 @@ fn a_reason_is_read_whatever_its_bytes() {
 
 #[test]
 fn a_frame_of_the_bound_is_taken_and_one_beyond_loses_the_link_by_its_length_alone() {
-    let config = BackendConfig {
-        max_receive_bytes: 109,
-        ..BackendConfig::default()
-    };
-    let mut backend = Backend::new(config);
+    let config = BackendConfig::default().with_max_receive_bytes(109);
+    let mut backend = Backend::new(config.expect("a bound"));
     assert_eq!(
         feed(&mut backend, &tagged(A, Flag::Data, &[1; 100])),
         Ok(vec![Seen::Packet(A, vec![1; 100])])
@@ -243,11 +237,8 @@ fn the_default_bounds_are_those_of_the_specification() {
 
 #[test]
 fn bytes_are_bounded_exactly() {
-    let config = BackendConfig {
-        queue_bytes: 100,
-        ..BackendConfig::default()
-    };
-    let mut backend = Backend::new(config);
+    let config = BackendConfig::default().with_queue_bytes(100);
+    let mut backend = Backend::new(config.expect("a queue"));
     assert_eq!(backend.max_packet_bytes(), 87);
     assert_eq!(
         backend.send(A, &[0; 88]),
@@ -323,7 +314,7 @@ proptest! {
         bytes in proptest::collection::vec(prop_oneof![3 => 0..20_u8, 1 => any::<u8>()], 0..400),
         piece in 1..40_usize,
     ) {
-        let config = BackendConfig { max_receive_bytes: 30, ..BackendConfig::default() };
+        let config = BackendConfig::default().with_max_receive_bytes(30).expect("a bound");
         // The events up to the first error, and the error.
         let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
             let mut backend = Backend::new(config.clone());
@@ -412,4 +403,18 @@ fn thirty_two_malformed_packets_and_no_good_one_are_not_an_edges() {
     assert!(feed(&mut backend, &malformed(31)).is_ok());
     assert!(feed(&mut backend, &tagged(A, Flag::Resumed, b"")).is_ok());
     assert!(feed(&mut backend, &malformed(100)).is_ok());
+}
+
+#[test]
+fn a_bound_under_which_nothing_could_pass_is_refused_and_the_smallest_is_not() {
+    let config = BackendConfig::default;
+    let too_small = |name, value, min| Err(ConfigError::TooSmall { name, value, min });
+    assert_eq!(
+        config().with_queue_bytes(12),
+        too_small("queue_bytes", 12, 13)
+    );
+    assert!(config().with_queue_bytes(13).is_ok());
+    let refused = config().with_max_receive_bytes(8);
+    assert_eq!(refused, too_small("max_receive_bytes", 8, 9));
+    assert!(config().with_max_receive_bytes(9).is_ok());
 }

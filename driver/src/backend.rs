@@ -25,6 +25,7 @@ const STEPS_PER_POLL: usize = 128;
 
 /// An event of a [`Backend`] for its application.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// An edge connected. What the backend knows about its clients from an earlier link is still valid.
     EdgeConnected {

@@ -25,6 +25,7 @@ const STEPS_PER_POLL: usize = 128;
 
 /// An event of a [`Client`] for its application.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A new session began. The edge and the backend know this client by `id`.
     Connected {

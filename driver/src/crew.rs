@@ -11,16 +11,17 @@ use std::thread::{self, JoinHandle};
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Threads that run tasks to their ends.
+#[derive(Debug)]
 pub struct Crew {
     end: Arc<End>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
 /// How many of the threads run, and who waits for their end.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct End(Mutex<State>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     running: usize,
     has_failed: bool,

@@ -9,6 +9,8 @@
 //! No driver binds an address, reads a clock or starts a task. What every runtime sets on its sockets stands here too, once:
 //! [`SocketOptions`].
 #![forbid(unsafe_code)]
+// What is public can be named and shown.
+#![warn(unnameable_types, missing_debug_implementations)]
 
 #[cfg(any(feature = "edge", feature = "backend"))]
 mod accept;
@@ -33,6 +35,8 @@ mod io;
 mod late;
 #[cfg(feature = "edge")]
 mod link;
+#[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
+mod opaque;
 #[cfg(feature = "edge")]
 mod pipe;
 mod runtime;

@@ -20,6 +20,7 @@
 //!         Event::Connected { id } | Event::Resumed { id } => println!("here as {id}"),
 //!         Event::Dropped { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
 //!         Event::Refused(refusal) => println!("{refusal}"),
+//!         _ => {}
 //!     }
 //! }
 //! # Ok(())
@@ -40,7 +41,7 @@
 //!     match backend.recv().await {
 //!         Event::Packet { id, data } => backend.send(id, &data).await?,
 //!         Event::Failed { id, reason } => println!("{id} is gone: {reason}"),
-//!         Event::Resumed { .. } | Event::EdgeConnected { .. } | Event::EdgeLost => {}
+//!         _ => {}
 //!     }
 //! }
 //! # }
@@ -82,6 +83,8 @@
 //! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each
 //! thread, which smol waits for as one descriptor. With several shards the main thread is smol's, and the shards wait by themselves.
 #![forbid(unsafe_code)]
+// What is public can be named and shown.
+#![warn(unnameable_types, missing_debug_implementations)]
 
 /// Compiles the code in the package's README.
 #[cfg(doctest)]

@@ -35,7 +35,7 @@ pub(crate) async fn chat(mut backend: Backend) {
                 Some(name) => (id, format!("* {name} left: {reason}")),
                 None => continue,
             },
-            Event::EdgeConnected { .. } | Event::EdgeLost => continue,
+            _ => continue,
         };
         for &id in names.keys().filter(|&&id| id != speaker) {
             if let Err(problem) = backend.send(id, line.as_bytes()).await {

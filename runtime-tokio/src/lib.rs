@@ -20,6 +20,7 @@
 //!         Event::Connected { id } | Event::Resumed { id } => println!("here as {id}"),
 //!         Event::Dropped { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
 //!         Event::Refused(refusal) => println!("{refusal}"),
+//!         _ => {}
 //!     }
 //! }
 //! # Ok(())
@@ -40,7 +41,7 @@
 //!     match backend.recv().await {
 //!         Event::Packet { id, data } => backend.send(id, &data).await?,
 //!         Event::Failed { id, reason } => println!("{id} is gone: {reason}"),
-//!         Event::Resumed { .. } | Event::EdgeConnected { .. } | Event::EdgeLost => {}
+//!         _ => {}
 //!     }
 //! }
 //! # }
@@ -73,6 +74,8 @@
 //! # }
 //! ```
 #![deny(unsafe_code)]
+// What is public can be named and shown.
+#![warn(unnameable_types, missing_debug_implementations)]
 
 /// Compiles the code in the project's README.
 #[cfg(doctest)]

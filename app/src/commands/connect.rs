@@ -185,6 +185,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             }
             Event::Refused(refusal) => format!("Refused: {refusal}"),
             Event::Packet(data) => format!("{} bytes", data.len()),
+            _ => "An event that this program does not know".to_owned(),
         }
     }
 

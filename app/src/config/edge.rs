@@ -4,11 +4,7 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::thread;
 use std::time::Duration;
 
-use voltlane_core::edge::{
-    self, ClientsConfig, EdgeConfig, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
-    SourceLimits,
-};
-
+use voltlane_core::edge::{self, EdgeConfig};
 use voltlane_driver::SocketOptions;
 
 use super::keys::{MAX_COUNT, MAX_SHARDS, Settings};
@@ -62,9 +58,8 @@ impl Settings {
     /// The configuration of an edge machine. What is 0 and derived from `resources` stays at the machine's own default where
     /// they are not known.
     #[must_use]
-    // A limit that the machine has and that has no key yet keeps its default.
-    #[allow(clippy::needless_update)]
     pub fn edge_config(&self, resources: Resources) -> EdgeConfig {
+        // A limit that the machine has and that has no key yet keeps its default.
         let defaults = EdgeConfig::default();
         let Settings {
             listener,
@@ -87,71 +82,54 @@ impl Settings {
             (0, Some(memory)) => size(memory / 2),
             (given, _) => size(given),
         };
-        EdgeConfig {
-            listener: ListenerConfig {
-                proxy_required: listener.proxy_protocol == ProxyProtocol::Required,
-                trusted_proxies: listener.trusted_proxies.0.clone(),
-            },
-            clients: ClientsConfig {
-                channel_capacity: size(clients.channel_capacity.into()),
-                channel_bytes: size(clients.channel_bytes),
-                stale_timeout: seconds(clients.stale_timeout_secs),
-                stale_reap_interval: seconds(clients.stale_reap_interval_secs),
-                max_stale_clients: size(clients.max_stale_clients.into()),
-                missed_packets_buffer_size: size(clients.missed_packets_buffer_size.into()),
-                missed_packets_buffer_bytes: size(clients.missed_packets_buffer_bytes),
-                max_frame_bytes: clients.max_frame_bytes,
-                write_timeout: seconds(clients.write_timeout_secs),
-                frame_timeout: seconds(clients.frame_timeout_secs),
-                idle_timeout: seconds(clients.idle_timeout_secs),
-                pace: PaceLimits {
-                    frames: clients.pace_packets_per_sec,
-                    frames_burst: clients.pace_packets_burst,
-                    bytes: clients.pace_bytes_per_sec,
-                    bytes_burst: clients.pace_burst_bytes,
-                    patience: seconds(clients.pace_patience_secs),
-                },
-                enforce_pace: enforce(clients.enforce_pace),
-                ..defaults.clients
-            },
-            master: MasterConfig {
-                channel_capacity: size(master.channel_capacity.into()),
-                channel_bytes: size(master.channel_bytes),
-                max_frame_bytes: master.max_frame_bytes,
-                announce_all: master.announce == Announce::All,
-                ..defaults.master
-            },
-            limits: LimitsConfig {
-                max_connections,
-                max_half_open: size(limits.max_half_open.into()),
-                max_sessions: max_connections
-                    .saturating_add(size(clients.max_stale_clients.into())),
-                handshake_timeout: seconds(limits.handshake_timeout_secs),
-                handshake_max_bytes: size(limits.handshake_max_bytes.into()),
-                accept_rate: limits.accept_rate,
-                accept_burst: limits.accept_burst,
-                enforce_accepts: enforce(limits.enforce_accepts),
-                sources: SourceLimits {
-                    connections: size(limits.source_connections.into()),
-                    wide_connections: size(limits.source_wide_connections.into()),
-                    rate: limits.source_rate,
-                    burst: limits.source_burst,
-                    wide_rate: limits.source_wide_rate,
-                    wide_burst: limits.source_wide_burst,
-                    stale_sessions: size(limits.source_stale_clients.into()),
-                    wide_stale_sessions: size(limits.source_wide_stale_clients.into()),
-                    penalties: limits.source_penalties,
-                    table_size: size(limits.source_table_size.into()),
-                    ..defaults.limits.sources
-                },
-                enforce_sources: enforce(limits.enforce_sources),
-                exempt: limits.exempt.0.clone(),
-                max_memory_bytes,
-                enforce_memory: enforce(limits.enforce_memory),
-                ..defaults.limits
-            },
-            ..defaults
-        }
+        let mut config = defaults;
+        config.listener.proxy_required = listener.proxy_protocol == ProxyProtocol::Required;
+        config.listener.trusted_proxies = listener.trusted_proxies.0.clone();
+        config.clients.channel_capacity = size(clients.channel_capacity.into());
+        config.clients.channel_bytes = size(clients.channel_bytes);
+        config.clients.stale_timeout = seconds(clients.stale_timeout_secs);
+        config.clients.stale_reap_interval = seconds(clients.stale_reap_interval_secs);
+        config.clients.max_stale_clients = size(clients.max_stale_clients.into());
+        config.clients.missed_packets_buffer_size = size(clients.missed_packets_buffer_size.into());
+        config.clients.missed_packets_buffer_bytes = size(clients.missed_packets_buffer_bytes);
+        config.clients.max_frame_bytes = clients.max_frame_bytes;
+        config.clients.write_timeout = seconds(clients.write_timeout_secs);
+        config.clients.frame_timeout = seconds(clients.frame_timeout_secs);
+        config.clients.idle_timeout = seconds(clients.idle_timeout_secs);
+        config.clients.pace.frames = clients.pace_packets_per_sec;
+        config.clients.pace.frames_burst = clients.pace_packets_burst;
+        config.clients.pace.bytes = clients.pace_bytes_per_sec;
+        config.clients.pace.bytes_burst = clients.pace_burst_bytes;
+        config.clients.pace.patience = seconds(clients.pace_patience_secs);
+        config.clients.enforce_pace = enforce(clients.enforce_pace);
+        config.master.channel_capacity = size(master.channel_capacity.into());
+        config.master.channel_bytes = size(master.channel_bytes);
+        config.master.max_frame_bytes = master.max_frame_bytes;
+        config.master.announce_all = master.announce == Announce::All;
+        config.limits.max_connections = max_connections;
+        config.limits.max_half_open = size(limits.max_half_open.into());
+        config.limits.max_sessions =
+            max_connections.saturating_add(size(clients.max_stale_clients.into()));
+        config.limits.handshake_timeout = seconds(limits.handshake_timeout_secs);
+        config.limits.handshake_max_bytes = size(limits.handshake_max_bytes.into());
+        config.limits.accept_rate = limits.accept_rate;
+        config.limits.accept_burst = limits.accept_burst;
+        config.limits.enforce_accepts = enforce(limits.enforce_accepts);
+        config.limits.sources.connections = size(limits.source_connections.into());
+        config.limits.sources.wide_connections = size(limits.source_wide_connections.into());
+        config.limits.sources.rate = limits.source_rate;
+        config.limits.sources.burst = limits.source_burst;
+        config.limits.sources.wide_rate = limits.source_wide_rate;
+        config.limits.sources.wide_burst = limits.source_wide_burst;
+        config.limits.sources.stale_sessions = size(limits.source_stale_clients.into());
+        config.limits.sources.wide_stale_sessions = size(limits.source_wide_stale_clients.into());
+        config.limits.sources.penalties = limits.source_penalties;
+        config.limits.sources.table_size = size(limits.source_table_size.into());
+        config.limits.enforce_sources = enforce(limits.enforce_sources);
+        config.limits.exempt = limits.exempt.0.clone();
+        config.limits.max_memory_bytes = max_memory_bytes;
+        config.limits.enforce_memory = enforce(limits.enforce_memory);
+        config
     }
 }
 

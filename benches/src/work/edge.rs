@@ -8,9 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::{
-    ClientsConfig, Closed, ConnKey, Edge, EdgeConfig, LimitsConfig, RESUME_REPLY_DELAY,
-};
+use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig, RESUME_REPLY_DELAY};
 use voltlane_core::keys::KeyPair;
 
 use super::{Kind, SIZES, Work};
@@ -166,20 +164,12 @@ impl Rig {
     fn new(clients: usize) -> Self {
         let mut rng = ChaCha20Rng::from_seed([5; 32]);
         let keys = KeyPair::generate(&mut rng);
-        let config = EdgeConfig {
-            // Expired sessions end within the steps and do not pile up.
-            clients: ClientsConfig {
-                stale_timeout: Duration::from_millis(10),
-                stale_reap_interval: Duration::from_millis(2),
-                ..ClientsConfig::default()
-            },
-            // The steps come faster than any allowed pace.
-            limits: LimitsConfig {
-                accept_rate: 0,
-                ..LimitsConfig::default()
-            },
-            ..EdgeConfig::default()
-        };
+        let mut config = EdgeConfig::default();
+        // Expired sessions end within the steps and do not pile up.
+        config.clients.stale_timeout = Duration::from_millis(10);
+        config.clients.stale_reap_interval = Duration::from_millis(2);
+        // The steps come faster than any allowed pace.
+        config.limits.accept_rate = 0;
         let edge = Edge::new(config, keys, [6; 32]);
         let mut rig = Self {
             edge,

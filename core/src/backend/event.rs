@@ -9,6 +9,7 @@ use crate::wire::frame::FrameTooLong;
 
 /// An event of a [`Backend`](super::Backend) for its application, borrowed from the received bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum Event<'a> {
     /// A client sent a packet. The first packet of an id is the only sign of a new client. (SPEC 1.4)
     Packet {
@@ -40,6 +41,7 @@ pub enum Event<'a> {
 
 /// Why a frame was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// The frame is not a tagged packet.
     #[error(transparent)]
@@ -58,6 +60,7 @@ pub enum Fault {
 
 /// The link is unusable: no further frame can be found on it. The backend must close it and wait for the edge's next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BackendError {
     /// A frame exceeded [`max_receive_bytes`](super::BackendConfig::max_receive_bytes).
     #[error("the edge broke the framing: {0}")]
@@ -77,6 +80,7 @@ pub enum BackendError {
 
 /// Why a packet was not queued. The caller still has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendError {
     /// The packet is longer than allowed, whatever the queue holds.
     #[error("packet of {length} bytes, {max} allowed")]

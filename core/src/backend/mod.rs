@@ -3,9 +3,10 @@
 mod event;
 mod peer;
 
-use crate::link::tagged::{Flag, HEADER_BYTES, Tagged};
+use crate::config::at_least;
+use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 use crate::wire::frame::FrameReader;
-use crate::{ClientId, FrameQueue};
+use crate::{ClientId, ConfigError, FrameQueue};
 
 /// The maximum length of a frame, less the tag.
 const LONGEST_DATA_BYTES: u32 = u32::MAX - 9;
@@ -19,11 +20,57 @@ pub use peer::Rivals;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendConfig {
     /// Maximum length of a received frame body in bytes, including 9 for id and flag. Default: 8 MiB + 9.
-    pub max_receive_bytes: u32,
+    max_receive_bytes: u32,
     /// Maximum length of a sent packet in bytes. An edge resets the link if it exceeds the edge's own limit. Default: 8 MiB.
-    pub max_send_bytes: u32,
+    max_send_bytes: u32,
     /// Capacity of the send queue in bytes, including 13 per packet for length, id and flag. Default: 64 MiB.
-    pub queue_bytes: usize,
+    queue_bytes: usize,
+}
+
+impl BackendConfig {
+    /// Sets the maximum length of a received frame body, in bytes, at least the 9 of id and flag. Default: 8 MiB + 9.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if no frame could be received.
+    pub fn with_max_receive_bytes(mut self, bytes: u32) -> Result<Self, ConfigError> {
+        at_least("max_receive_bytes", bytes as usize, TAG_BYTES)?;
+        self.max_receive_bytes = bytes;
+        Ok(self)
+    }
+
+    /// Sets the maximum length of a sent packet, in bytes. With 0 only empty packets can be sent. Default: 8 MiB.
+    #[must_use]
+    pub fn with_max_send_bytes(mut self, bytes: u32) -> Self {
+        self.max_send_bytes = bytes;
+        self
+    }
+
+    /// Sets the capacity of the send queue in bytes, at least 13. Each packet takes 13 more than its data. Default: 64 MiB.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if the queue could hold no packet.
+    pub fn with_queue_bytes(mut self, bytes: usize) -> Result<Self, ConfigError> {
+        self.queue_bytes = at_least("queue_bytes", bytes, HEADER_BYTES)?;
+        Ok(self)
+    }
+
+    /// Returns the maximum length of a received frame body, in bytes.
+    #[must_use]
+    pub fn max_receive_bytes(&self) -> u32 {
+        self.max_receive_bytes
+    }
+
+    /// Returns the maximum length of a sent packet, in bytes.
+    #[must_use]
+    pub fn max_send_bytes(&self) -> u32 {
+        self.max_send_bytes
+    }
+
+    /// Returns the capacity of the send queue in bytes.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
 }
 
 impl Default for BackendConfig {

@@ -2,7 +2,10 @@
 
 use core::time::Duration;
 
+use crate::ConfigError;
+use crate::config::{at_least, some_time};
 use crate::protocol::MAX_OPENING_BODY_BYTES;
+use crate::wire::frame::LENGTH_BYTES;
 
 /// Maximum length of a handshake packet's body from an edge, in bytes. The longest in version 2 has 74.
 pub const MAX_HANDSHAKE_BODY_BYTES: u32 = MAX_OPENING_BODY_BYTES;
@@ -16,21 +19,128 @@ pub const MAX_UNPROVABLE_CHALLENGES: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
     /// Maximum length of a sent packet in bytes. An edge closes the connection if it exceeds the edge's own limit. Default: 1 MiB.
-    pub max_send_bytes: u32,
+    pub(super) max_send_bytes: u32,
     /// Maximum length of a received packet in bytes. Default: 8 MiB.
-    pub max_receive_bytes: u32,
+    pub(super) max_receive_bytes: u32,
     /// Capacity of the send queue in packets. Default: 8,192.
-    pub queue_packets: usize,
+    pub(super) queue_packets: usize,
     /// Capacity of the send queue in bytes, including four per packet for the length. Default: 8 MiB.
-    pub queue_bytes: usize,
+    pub(super) queue_bytes: usize,
     /// Maximum time from [`State::Connecting`](super::State::Connecting) to an open transport. Default: 10 s.
-    pub connect_timeout: Duration,
+    pub(super) connect_timeout: Duration,
     /// Maximum time from an open transport to an established session. Default: 5 s.
-    pub handshake_timeout: Duration,
+    pub(super) handshake_timeout: Duration,
     /// Upper bound of the first pause after a lost connection; see [`Backoff`](crate::Backoff). Default: 100 ms.
-    pub backoff_min: Duration,
+    pub(super) backoff_min: Duration,
     /// Upper bound of any pause. Default: 5 s.
-    pub backoff_max: Duration,
+    pub(super) backoff_max: Duration,
+}
+
+impl ClientConfig {
+    /// Sets the maximum length of a sent packet, in bytes. With 0 only empty packets can be sent. Default: 1 MiB.
+    #[must_use]
+    pub fn with_max_send_bytes(mut self, bytes: u32) -> Self {
+        self.max_send_bytes = bytes;
+        self
+    }
+
+    /// Sets the maximum length of a received packet, in bytes. Default: 8 MiB.
+    #[must_use]
+    pub fn with_max_receive_bytes(mut self, bytes: u32) -> Self {
+        self.max_receive_bytes = bytes;
+        self
+    }
+
+    /// Sets the capacity of the send queue in packets, at least 1. Default: 8,192.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if the queue could hold no packet.
+    pub fn with_queue_packets(mut self, packets: usize) -> Result<Self, ConfigError> {
+        self.queue_packets = at_least("queue_packets", packets, 1)?;
+        Ok(self)
+    }
+
+    /// Sets the capacity of the send queue in bytes, at least 4. Each packet takes 4 more than its data. Default: 8 MiB.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if the queue could hold no packet.
+    pub fn with_queue_bytes(mut self, bytes: usize) -> Result<Self, ConfigError> {
+        self.queue_bytes = at_least("queue_bytes", bytes, LENGTH_BYTES)?;
+        Ok(self)
+    }
+
+    /// Sets the maximum time from [`State::Connecting`](super::State::Connecting) to an open transport. Default: 10 s.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoTime`] if it is zero.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.connect_timeout = some_time("connect_timeout", timeout)?;
+        Ok(self)
+    }
+
+    /// Sets the maximum time from an open transport to an established session. Default: 5 s.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoTime`] if it is zero.
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.handshake_timeout = some_time("handshake_timeout", timeout)?;
+        Ok(self)
+    }
+
+    /// Sets the upper bounds of the first pause after a lost connection and of any pause; see [`Backoff`](crate::Backoff). Default: 100 ms
+    /// and 5 s.
+    ///
+    /// # Errors
+    /// [`ConfigError::PausesReversed`] if `min` exceeds `max`.
+    pub fn with_backoff(mut self, min: Duration, max: Duration) -> Result<Self, ConfigError> {
+        if min > max {
+            return Err(ConfigError::PausesReversed { min, max });
+        }
+        (self.backoff_min, self.backoff_max) = (min, max);
+        Ok(self)
+    }
+
+    /// Returns the maximum length of a sent packet, in bytes.
+    #[must_use]
+    pub fn max_send_bytes(&self) -> u32 {
+        self.max_send_bytes
+    }
+
+    /// Returns the maximum length of a received packet, in bytes.
+    #[must_use]
+    pub fn max_receive_bytes(&self) -> u32 {
+        self.max_receive_bytes
+    }
+
+    /// Returns the capacity of the send queue in packets.
+    #[must_use]
+    pub fn queue_packets(&self) -> usize {
+        self.queue_packets
+    }
+
+    /// Returns the capacity of the send queue in bytes.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Returns the maximum time from [`State::Connecting`](super::State::Connecting) to an open transport.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Returns the maximum time from an open transport to an established session.
+    #[must_use]
+    pub fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout
+    }
+
+    /// Returns the upper bounds of the first pause and of any pause.
+    #[must_use]
+    pub fn backoff(&self) -> (Duration, Duration) {
+        (self.backoff_min, self.backoff_max)
+    }
 }
 
 impl Default for ClientConfig {
@@ -45,5 +155,43 @@ impl Default for ClientConfig {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_under_which_nothing_could_be_sent_is_refused_and_the_smallest_is_not() {
+        let config = ClientConfig::default;
+        let too_small = |name, value, min| Err(ConfigError::TooSmall { name, value, min });
+        assert_eq!(
+            config().with_queue_packets(0),
+            too_small("queue_packets", 0, 1)
+        );
+        assert!(config().with_queue_packets(1).is_ok());
+        assert_eq!(config().with_queue_bytes(3), too_small("queue_bytes", 3, 4));
+        assert!(config().with_queue_bytes(4).is_ok());
+        let no_time = |name| Err(ConfigError::NoTime { name });
+        assert_eq!(
+            config().with_connect_timeout(Duration::ZERO),
+            no_time("connect_timeout")
+        );
+        assert_eq!(
+            config().with_handshake_timeout(Duration::ZERO),
+            no_time("handshake_timeout")
+        );
+        let (min, max) = (Duration::from_secs(2), Duration::from_secs(1));
+        let reversed = ConfigError::PausesReversed { min, max };
+        assert_eq!(config().with_backoff(min, max), Err(reversed));
+        assert_eq!(
+            reversed.to_string(),
+            "the first pause (2s) is longer than the longest (1s)"
+        );
+        let kept = config()
+            .with_backoff(max, max)
+            .map(|config| config.backoff());
+        assert_eq!(kept, Ok((max, max)));
     }
 }

@@ -11,6 +11,7 @@ use super::State;
 
 /// An event of a [`Client`](super::Client) for its application. A packet is borrowed from the received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum Event<'a> {
     /// A new session began. The edge and the backend know this client by `id`.
     Connected {
@@ -37,6 +38,7 @@ pub enum Event<'a> {
 
 /// Why a session cannot be resumed. Network errors are not among the reasons: they are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The edge does not know the session, or no longer does: [`MAX_UNPROVABLE_CHALLENGES`](super::MAX_UNPROVABLE_CHALLENGES) challenges in
     /// a row were not sealed for this client. The client forgets the session, too.
@@ -56,6 +58,7 @@ pub enum Refusal {
 
 /// Why a connection ended or was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DropCause {
     /// The transport could not be opened.
     #[error("could not connect")]
@@ -83,6 +86,7 @@ pub enum DropCause {
 
 /// Something that the peer sent and an edge may not send there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Violation {
     /// A frame exceeded the limit: 128 bytes in the handshake, then [`max_receive_bytes`](super::ClientConfig::max_receive_bytes).
     #[error(transparent)]
@@ -110,6 +114,7 @@ pub enum Violation {
 
 /// Why a packet was not queued. The caller still has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendError {
     /// The packet is longer than allowed, whatever the queue holds.
     #[error("packet of {length} bytes, {max} allowed")]
@@ -129,6 +134,7 @@ pub enum SendError {
 
 /// How a transport ended, as far as the adapter can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum Closed {
     /// In order: the end of the stream was read (FIN).
     Eof,

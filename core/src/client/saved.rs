@@ -31,6 +31,7 @@ pub struct SavedSession {
 
 /// Why bytes are not a saved session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SavedSessionError {
     /// The length is wrong.
     #[error("saved session of {length} bytes, {SAVED_SESSION_BYTES} needed")]

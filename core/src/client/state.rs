@@ -24,6 +24,7 @@ use super::Refusal;
 /// [`Violation`](super::Violation) that closes the connection. The transport may end in any state, in order or not; the client is then
 /// `Waiting`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum State {
     /// There is no transport, and the backoff is running.
     Waiting,

@@ -19,6 +19,7 @@ use crate::id::ShardId;
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct EdgeConfig {
     /// The number of this machine within the process. It is part of every client id that the machine assigns.
     pub shard: ShardId,
@@ -62,6 +63,7 @@ impl EdgeConfig {
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct ListenerConfig {
     /// Whether every connection must begin with a PROXY header. The limits on sources then apply to the address in it.
     pub proxy_required: bool,
@@ -76,6 +78,7 @@ pub struct ListenerConfig {
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct ClientsConfig {
     /// Packets that may wait for one connected client. One more ends its session ("send queue full").
     pub channel_capacity: usize,
@@ -133,6 +136,7 @@ impl Default for ClientsConfig {
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct MasterConfig {
     /// Packets that may wait for the backend; at least 1. Beyond it clients are not read.
     pub channel_capacity: usize,
@@ -171,6 +175,7 @@ impl Default for MasterConfig {
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct LimitsConfig {
     /// Maximum number of connections, in any state. A [reserve](Self::reserve) of these is kept for clients that come back.
     pub max_connections: usize,
@@ -244,6 +249,7 @@ impl Default for LimitsConfig {
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "lowercase")
 )]
+#[non_exhaustive]
 pub enum Enforce {
     /// An excess over a limit is refused.
     #[default]
@@ -264,6 +270,7 @@ pub enum Enforce {
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct SourceLimits {
     /// Maximum number of connections.
     pub connections: usize,
@@ -315,6 +322,7 @@ impl Default for SourceLimits {
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct PaceLimits {
     /// Frames per second. 0: any number.
     pub frames: u32,

@@ -4,6 +4,7 @@ use crate::time::Time;
 
 /// How the adapter must close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum CloseKind {
     /// In order, after everything written before: FIN.
     Graceful,
@@ -13,6 +14,7 @@ pub enum CloseKind {
 
 /// Why a transport connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum Closed {
     /// The peer closed its direction in order.
     Eof,
@@ -24,6 +26,7 @@ pub enum Closed {
 
 /// When the machine must next be called, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deadline {
     /// The time.
     pub at: Time,
@@ -33,6 +36,7 @@ pub struct Deadline {
 
 /// The reason for a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum DeadlineReason {
     /// [`poll_client`](crate::edge::Edge::poll_client) has something now.
     Ready,

@@ -7,6 +7,7 @@ macro_rules! reasons {
         pub enum $Reason:ident { $( $(#[$doc:meta])* $Variant:ident = $name:literal, )+ }
     ) => {
         $(#[$about])*
+        #[non_exhaustive]
         pub enum $Reason { $( $(#[$doc])* $Variant, )+ }
 
         impl $Reason {
@@ -148,6 +149,7 @@ reasons! {
 
 /// Counters since the start of the run. They never decrease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counters {
     /// Connections accepted.
     pub accepted: u64,
@@ -271,6 +273,7 @@ impl Counters {
 
 /// The state at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gauges {
     /// Connections, in any state.
     pub connections: usize,

@@ -97,9 +97,8 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 /// Output is lent, not copied into the caller's buffer. A stream takes any part of it, and the rest must stay in order and may have to be
 /// sent again in full on another connection. So the queue is the only copy of a payload.
 ///
-/// A clone has the same secrets and draws the same ids, nonces and challenges, and it shares the table of sources. It is meant for
-/// exploring what could happen next, as a model checker does, and must never serve next to the original.
-#[derive(Clone, Debug)]
+/// There is one of each: a copy would draw the same ids, nonces and challenges.
+#[derive(Debug)]
 pub struct Edge {
     config: EdgeConfig,
     keys: KeyPair,
@@ -165,6 +164,35 @@ impl Edge {
             unknown_notices: Bucket::full(Time::ZERO),
             shutdown_at: None,
             counters: Counters::default(),
+        }
+    }
+
+    /// Copies the machine, for exploring what could happen next, as a model checker does. The copy has the same secrets and shares the
+    /// table of sources, so it must never serve next to the original.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn fork(&self) -> Edge {
+        Edge {
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            public_key: self.public_key,
+            rng: self.rng.clone(),
+            ids: self.ids.clone(),
+            mint: self.mint.clone(),
+            decoy: self.decoy.clone(),
+            now: self.now,
+            conns: self.conns.clone(),
+            sessions: self.sessions.clone(),
+            sources: self.sources.clone(),
+            shares: self.shares.clone(),
+            storm: self.storm,
+            account: self.account.clone(),
+            link: self.link.clone(),
+            line: self.line.clone(),
+            spare: self.spare.clone(),
+            unknown_notices: self.unknown_notices,
+            shutdown_at: self.shutdown_at,
+            counters: self.counters.clone(),
         }
     }
 

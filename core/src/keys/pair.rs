@@ -17,6 +17,7 @@ const UNCOMPRESSED_BYTES: usize = 65;
 
 /// Why bytes are not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// A public key must have 33 bytes (compressed) or 65 (uncompressed).
     #[error("public key of {length} bytes, 33 or 65 needed")]

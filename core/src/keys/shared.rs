@@ -24,6 +24,7 @@ const CONTEXT: &[u8] = b"VOLTLANE.NET";
 /// A sealed value did not open: it is too short, altered, or sealed with another key. The error does not tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sealed value does not open")]
+#[non_exhaustive]
 pub struct OpenError;
 
 /// The key that two key pairs agree on. It seals values with XChaCha20-Poly1305, without associated data.

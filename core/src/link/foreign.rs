@@ -7,6 +7,7 @@ const BEGINNING_BYTES: usize = 9;
 
 /// A protocol other than that of the backend link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Protocol {
     /// HTTP/1: a status line, or the start of a request.
     Http,

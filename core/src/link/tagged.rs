@@ -13,6 +13,7 @@ const ID_BYTES: usize = 8;
 /// The meaning of a tagged packet for its client. (SPEC section 7.2)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[expect(clippy::exhaustive_enums, reason = "the wire format has no others")]
 pub enum Flag {
     /// In both directions: a packet from or for the client, unchanged.
     Data = 0,
@@ -26,6 +27,7 @@ pub enum Flag {
 
 /// A tagged packet that borrows its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
 pub struct Tagged<'a> {
     /// The client.
     pub id: ClientId,
@@ -37,6 +39,7 @@ pub struct Tagged<'a> {
 
 /// Why a body on the backend link is not a tagged packet. The frames after it are not affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TaggedError {
     /// The body is shorter than [`TAG_BYTES`].
     #[error("tagged packet of {length} bytes, at least {TAG_BYTES} needed")]

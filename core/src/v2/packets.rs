@@ -19,6 +19,7 @@ const FIXED_MAX_BYTES: usize = LENGTH_BYTES + 1 + 1 + size_of::<u64>();
 
 /// A handshake packet that borrows its byte strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the wire format has no others")]
 pub enum Handshake<'a> {
     /// In both directions: completes a reconnect; data follows.
     Ping,

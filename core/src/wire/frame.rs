@@ -14,6 +14,7 @@ const GROWTH_BYTES: usize = 64 * 1024;
 /// A peer announced a body longer than is allowed. The start of the next frame is lost, so the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("frame body of {length} bytes, {max} allowed")]
+#[expect(clippy::exhaustive_structs, reason = "a frame has no other limit")]
 pub struct FrameTooLong {
     /// The announced length in bytes.
     pub length: u32,

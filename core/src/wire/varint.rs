@@ -9,6 +9,7 @@ const U64_FOLLOWS: u8 = 253;
 
 /// Why a handshake body is not the encoding of any packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandshakeError {
     /// The body ends within a field, or before the variant number.
     #[error("handshake packet cut short")]

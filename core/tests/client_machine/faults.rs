@@ -131,10 +131,7 @@ fn other_protocols_are_told_apart_at_their_first_bytes() {
 
 #[test]
 fn a_data_frame_of_the_bound_is_taken_and_one_beyond_refused_by_its_length_alone() {
-    let config = ClientConfig {
-        max_receive_bytes: 1_000,
-        ..ClientConfig::default()
-    };
+    let config = ClientConfig::default().with_max_receive_bytes(1_000);
     let mut link = Link::with_config(config);
     link.join();
     assert_eq!(

@@ -9,10 +9,8 @@ fn client(config: ClientConfig) -> Client {
 
 #[test]
 fn packets_are_bounded_exactly() {
-    let mut client = client(ClientConfig {
-        queue_packets: 3,
-        ..ClientConfig::default()
-    });
+    let config = ClientConfig::default().with_queue_packets(3);
+    let mut client = client(config.expect("a queue"));
     for n in 0..3 {
         assert_eq!(client.queued_packets(), n);
         assert_eq!(client.send(b""), Ok(()));
@@ -23,10 +21,8 @@ fn packets_are_bounded_exactly() {
 
 #[test]
 fn bytes_are_bounded_exactly_lengths_included() {
-    let config = ClientConfig {
-        queue_bytes: 100,
-        ..ClientConfig::default()
-    };
+    let config = ClientConfig::default().with_queue_bytes(100);
+    let config = config.expect("a queue");
     let mut full = client(config.clone());
     assert_eq!(full.send(&[0; 46]), Ok(()));
     assert_eq!(full.send(&[0; 46]), Ok(()));
@@ -53,10 +49,7 @@ fn bytes_are_bounded_exactly_lengths_included() {
 
 #[test]
 fn a_packet_that_can_never_be_sent_is_told_apart_from_a_full_queue() {
-    let mut by_packet = client(ClientConfig {
-        max_send_bytes: 10,
-        ..ClientConfig::default()
-    });
+    let mut by_packet = client(ClientConfig::default().with_max_send_bytes(10));
     assert_eq!(by_packet.send(&[0; 10]), Ok(()));
     assert_eq!(
         by_packet.send(&[0; 11]),
@@ -66,10 +59,8 @@ fn a_packet_that_can_never_be_sent_is_told_apart_from_a_full_queue() {
         })
     );
 
-    let mut by_queue = client(ClientConfig {
-        queue_bytes: 100,
-        ..ClientConfig::default()
-    });
+    let config = ClientConfig::default().with_queue_bytes(100);
+    let mut by_queue = client(config.expect("a queue"));
     assert_eq!(by_queue.max_packet_bytes(), 96);
     assert_eq!(
         by_queue.send(&[0; 97]),
@@ -97,11 +88,9 @@ fn the_default_bounds_take_a_packet_of_a_mebibyte() {
 
 #[test]
 fn a_half_written_packet_counts_whole_until_it_is_written() {
-    let mut link = Link::with_config(ClientConfig {
-        queue_packets: 1,
-        queue_bytes: 14,
-        ..ClientConfig::default()
-    });
+    let config = ClientConfig::default().with_queue_packets(1);
+    let config = config.and_then(|config| config.with_queue_bytes(14));
+    let mut link = Link::with_config(config.expect("a queue"));
     link.join();
     link.client.send(&[7; 10]).expect("there is room");
     link.take_bytes(13);

@@ -58,8 +58,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
     fn any_order_of_anything(steps in proptest::collection::vec(step(), 0..150)) {
-        let config = ClientConfig { queue_packets: 5, queue_bytes: 150, ..ClientConfig::default() };
-        let mut link = Link::with_config(config);
+        let config = ClientConfig::default().with_queue_packets(5);
+        let config = config.and_then(|config| config.with_queue_bytes(150));
+        let mut link = Link::with_config(config.expect("a queue"));
         for step in steps {
             let established = link.client.state() == State::Established;
             match step {

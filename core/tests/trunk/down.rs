@@ -39,10 +39,8 @@ fn packets_without_a_shard_go_to_the_first() {
 
 #[test]
 fn a_length_above_the_bound_loses_the_link_at_its_fourth_byte_and_what_came_before_it_counts() {
-    let config = MasterConfig {
-        max_frame_bytes: 100,
-        ..MasterConfig::default()
-    };
+    let mut config = MasterConfig::default();
+    config.max_frame_bytes = 100;
     let mut rig = Rig::of(1, &config);
     rig.backend_comes();
     rig.dial(A);

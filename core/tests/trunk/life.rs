@@ -36,10 +36,8 @@ fn the_link_is_tried_again_after_a_pause_and_an_attempt_is_given_up_in_time() {
 #[test]
 fn another_configuration_holds_at_once() {
     let mut rig = Rig::open();
-    let config = MasterConfig {
-        max_frame_bytes: 3,
-        ..MasterConfig::default()
-    };
+    let mut config = MasterConfig::default();
+    config.max_frame_bytes = 3;
     rig.trunk.handle_config(rig.now, &config);
     rig.backend_says(&packet(B, b"abc"));
     assert!(!rig.trunk.link_wants_close());

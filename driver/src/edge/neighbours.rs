@@ -126,10 +126,8 @@ mod tests {
 
     /// Creates a claim at shard 0 of an id of shard 1.
     fn handover() -> Handover {
-        let config = EdgeConfig {
-            shards: 2,
-            ..EdgeConfig::default()
-        };
+        let mut config = EdgeConfig::default();
+        config.shards = 2;
         let keys = KeyPair::from_bytes(&[1; 32]).expect("a key");
         let mut edge = Edge::new(config, keys, [2; 32]);
         let conn = edge.handle_accepted(Time::ZERO, SOURCE).expect("room");

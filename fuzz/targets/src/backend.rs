@@ -15,11 +15,11 @@ const MAX_EVENTS: usize = 1_000;
 /// is queued beyond the bounds.
 pub fn backend_machine(input: &[u8]) {
     let mut input = Bytes::new(input);
-    let config = BackendConfig {
-        max_receive_bytes: input.one_of(&[9, 16, 64, 1 << 20]),
-        max_send_bytes: input.one_of(&[0, 4, 64, 1 << 20]),
-        queue_bytes: input.one_of(&[0, 13, 100, 1 << 20]),
-    };
+    let config = BackendConfig::default()
+        .with_max_receive_bytes(input.one_of(&[9, 16, 64, 1 << 20]))
+        .map(|config| config.with_max_send_bytes(input.one_of(&[0, 4, 64, 1 << 20])))
+        .and_then(|config| config.with_queue_bytes(input.one_of(&[14, 13, 100, 1 << 20])))
+        .expect("every value drawn is one that it can have");
     let mut backend = Backend::new(config.clone());
     let mut link = Link::default();
     let mut queue: VecDeque<Vec<u8>> = VecDeque::new();
@@ -28,13 +28,13 @@ pub fn backend_machine(input: &[u8]) {
             return;
         }
         match input.below(8) {
-            0..=2 => link.read(input.some(), &mut backend, config.max_receive_bytes),
+            0..=2 => link.read(input.some(), &mut backend, config.max_receive_bytes()),
             3 => {
                 let (id, flag) = (ClientId::from_u64(input.byte().into()), input.byte());
                 let data = input.some();
                 let length = (data.len() as u32 + 9).to_le_bytes();
                 let frame = [&length[..], &id.as_u64().to_le_bytes(), &[flag % 6], data].concat();
-                link.read(&frame, &mut backend, config.max_receive_bytes);
+                link.read(&frame, &mut backend, config.max_receive_bytes());
             }
             4 => {
                 let id = ClientId::from_u64(input.byte().into());
@@ -88,7 +88,7 @@ pub fn backend_machine(input: &[u8]) {
         assert_eq!(backend.queued_packets(), queue.len());
         let queued: usize = queue.iter().map(Vec::len).sum();
         assert_eq!(backend.queued_bytes(), queued);
-        assert!(queued <= config.queue_bytes);
+        assert!(queued <= config.queue_bytes());
     }
 }
 
@@ -177,8 +177,8 @@ fn note(
     queue: &mut VecDeque<Vec<u8>>,
 ) {
     let queued: usize = queue.iter().map(Vec::len).sum();
-    let room = config.queue_bytes.saturating_sub(HEADER_BYTES);
-    let max = room.min(config.max_send_bytes as usize);
+    let room = config.queue_bytes().saturating_sub(HEADER_BYTES);
+    let max = room.min(config.max_send_bytes() as usize);
     match sent {
         Ok(()) => {
             let mut frame = Vec::new();
@@ -188,6 +188,7 @@ fn note(
         Err(SendError::TooLong { length, max: told }) => {
             assert!(length == packet.data.len() && length > max && told == max);
         }
-        Err(SendError::QueueFull) => assert!(queued + packet.encoded_len() > config.queue_bytes),
+        Err(SendError::QueueFull) => assert!(queued + packet.encoded_len() > config.queue_bytes()),
+        Err(other) => panic!("the target knows no {other:?}"),
     }
 }

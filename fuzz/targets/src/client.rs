@@ -25,13 +25,12 @@ const ANY: u32 = u32::MAX;
 /// - A timer that was served is not due again.
 pub fn client_machine(input: &[u8]) {
     let mut input = Bytes::new(input);
-    let config = ClientConfig {
-        max_send_bytes: input.one_of(&[100, 0, 16, 1 << 20]),
-        max_receive_bytes: input.one_of(&[100, 0, 16, 1 << 20]),
-        queue_packets: input.one_of(&[8, 0, 1, 1000]),
-        queue_bytes: input.one_of(&[1000, 0, 20, 1 << 20]),
-        ..ClientConfig::default()
-    };
+    let config = ClientConfig::default()
+        .with_max_send_bytes(input.one_of(&[100, 0, 16, 1 << 20]))
+        .with_max_receive_bytes(input.one_of(&[100, 0, 16, 1 << 20]))
+        .with_queue_packets(input.one_of(&[8, 2, 1, 1000]))
+        .and_then(|config| config.with_queue_bytes(input.one_of(&[1000, 4, 20, 1 << 20])))
+        .expect("every value drawn is one that it can have");
     let mut world = World {
         client: Client::new(config.clone(), [0xc1; 32]),
         config,
@@ -208,7 +207,7 @@ impl World {
         }
         let (mut theirs, mut expected) = (&bytes[..], Vec::new());
         if let Some(packets) = &mut line.packets {
-            expected = all_packets(packets, theirs, self.config.max_receive_bytes);
+            expected = all_packets(packets, theirs, self.config.max_receive_bytes());
         }
         let mut got = Vec::new();
         while let Some(event) = self.client.handle_bytes(self.now, &mut theirs) {
@@ -220,7 +219,7 @@ impl World {
                     assert!(is_resumed || line.claimed.is_none());
                     assert!(line.packets.is_none(), "a connection is established once");
                     let mut packets = FrameReader::default();
-                    expected = all_packets(&mut packets, theirs, self.config.max_receive_bytes);
+                    expected = all_packets(&mut packets, theirs, self.config.max_receive_bytes());
                     line.packets = Some(packets);
                     if !is_resumed {
                         self.edge_key = line.edge_key;
@@ -267,12 +266,13 @@ impl World {
                 assert!(length == data.len() && length > max && told == max)
             }
             Err(SendError::QueueFull) => assert!(
-                self.queue.len() >= self.config.queue_packets
-                    || queued + 4 + data.len() > self.config.queue_bytes
+                self.queue.len() >= self.config.queue_packets()
+                    || queued + 4 + data.len() > self.config.queue_bytes()
             ),
             Err(SendError::Refused(refusal)) => {
                 assert_eq!(self.client.state(), State::Refused(refusal))
             }
+            Err(other) => panic!("the target knows no {other:?}"),
         }
     }
 
@@ -304,7 +304,9 @@ impl World {
         assert_eq!(self.client.queued_packets(), self.queue.len());
         let queued: usize = self.queue.iter().map(|packet| 4 + packet.len()).sum();
         assert_eq!(self.client.queued_bytes(), queued);
-        assert!(queued <= self.config.queue_bytes && self.queue.len() <= self.config.queue_packets);
+        assert!(
+            queued <= self.config.queue_bytes() && self.queue.len() <= self.config.queue_packets()
+        );
     }
 }
 

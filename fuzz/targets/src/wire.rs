@@ -101,5 +101,6 @@ pub fn tagged_packet(body: &[u8]) {
             assert!(flag > 3 && body[8] == flag);
             assert_eq!(body[..8], id.as_u64().to_le_bytes());
         }
+        Err(other) => panic!("the target knows no {other:?}"),
     }
 }

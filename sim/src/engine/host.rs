@@ -12,12 +12,21 @@ use crate::plan::Options;
 use crate::rng::Rng;
 
 /// The machine, and the keys of its connections by the simulator's own numbers, which are never reused.
-#[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) edge: Edge,
     keys: Vec<Option<ConnKey>>,
     /// The number of the connection whose key has this index.
     numbers: Vec<Option<(ConnKey, u32)>>,
+}
+
+impl Clone for Host {
+    fn clone(&self) -> Host {
+        Host {
+            edge: self.edge.fork(),
+            keys: self.keys.clone(),
+            numbers: self.numbers.clone(),
+        }
+    }
 }
 
 impl Host {

@@ -40,6 +40,7 @@ impl Party for Library {
             Some(Event::Packet(data)) => Heard::Packet(data),
             Some(Event::Dropped { cause, .. }) => Heard::Dropped(cause.to_string()),
             Some(Event::Refused(_)) | None => Heard::Refused,
+            Some(other) => panic!("the simulator knows no {other:?}"),
         }
     }
 

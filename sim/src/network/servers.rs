@@ -151,6 +151,7 @@ impl Application {
                 ledger.seen.links += 1;
             }
             backend::Event::EdgeLost => self.shared.ledger().breaks_all(now()),
+            other => panic!("the simulator knows no {other:?}"),
         }
     }
 

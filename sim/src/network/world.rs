@@ -109,9 +109,9 @@ impl World {
     pub(crate) fn recovery(&self) -> Duration {
         let client = ClientConfig::default();
         let link = self.edge.master.connect_timeout + self.edge.master.reconnect_max;
-        let attempts = client.backoff_max * 5;
+        let attempts = client.backoff().1 * 5;
         let stuck =
-            client.connect_timeout + client.handshake_timeout + self.edge.clients.write_timeout;
+            client.connect_timeout() + client.handshake_timeout() + self.edge.clients.write_timeout;
         KERNEL_PATIENCE + link + stuck + attempts + self.latency * 10 + Duration::from_secs(1)
     }
 

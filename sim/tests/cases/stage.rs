@@ -204,14 +204,10 @@ impl Core {
         }
         self.settle();
         self.wait(ALL_OVER);
-        let left = Gauges {
-            sources: 0,
-            ..self.edge.gauges()
-        };
-        let nothing = Gauges {
-            link_is_up: true,
-            ..Gauges::default()
-        };
+        let mut left = self.edge.gauges();
+        left.sources = 0;
+        let mut nothing = Gauges::default();
+        nothing.link_is_up = true;
         assert_eq!(left, nothing);
     }
 }

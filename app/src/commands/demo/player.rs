@@ -100,6 +100,8 @@ impl<C: Connector> Player<C> {
                     id = None;
                     client.start_over();
                 }
+                // What a newer library tells beside this.
+                Some(_) => {}
                 None if std::mem::take(&mut cuts) => {
                     // The packet was sent, so the cut is worth something.
                     client.drop_connection();

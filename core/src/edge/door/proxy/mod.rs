@@ -21,6 +21,7 @@ pub const MAX_BINARY_REST_BYTES: u16 = 512;
 
 /// The origin of a connection, according to its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a PROXY header says no more")]
 pub enum ProxySource {
     /// This address, by TCP over IPv4 or IPv6.
     Address(SocketAddr),
@@ -31,6 +32,7 @@ pub enum ProxySource {
 
 /// Why bytes are not a header. The proxy is at fault, or whoever reached the listener without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProxyError {
     /// The first bytes do not begin a header of either version.
     #[error("no PROXY header")]

@@ -1,0 +1,50 @@
+//! What a setter of a configuration refuses.
+
+use core::time::Duration;
+
+/// A value that a configuration cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A queue that could never hold a packet.
+    #[error("{name} is {value}, and at least {min} is needed to hold a packet")]
+    TooSmall {
+        /// The setting.
+        name: &'static str,
+        /// The value given.
+        value: usize,
+        /// The smallest value.
+        min: usize,
+    },
+    /// A timeout in which nothing could happen.
+    #[error("{name} is zero, and nothing can happen in no time")]
+    NoTime {
+        /// The setting.
+        name: &'static str,
+    },
+    /// A range of pauses that ends before it begins.
+    #[error("the first pause ({min:?}) is longer than the longest ({max:?})")]
+    PausesReversed {
+        /// The bound of the first pause.
+        min: Duration,
+        /// The bound of any pause.
+        max: Duration,
+    },
+}
+
+/// Checks the capacity of a queue.
+pub(crate) fn at_least(name: &'static str, value: usize, min: usize) -> Result<usize, ConfigError> {
+    if value < min {
+        return Err(ConfigError::TooSmall { name, value, min });
+    }
+    Ok(value)
+}
+
+/// Checks a timeout.
+#[cfg(feature = "client")]
+pub(crate) fn some_time(name: &'static str, value: Duration) -> Result<Duration, ConfigError> {
+    if value.is_zero() {
+        return Err(ConfigError::NoTime { name });
+    }
+    Ok(value)
+}

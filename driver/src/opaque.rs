@@ -1,0 +1,53 @@
+//! `Debug` for types that hold streams, wakers and payloads: it shows their names and nothing else.
+
+use std::fmt;
+
+#[cfg(any(feature = "edge", feature = "client"))]
+use crate::Connector;
+#[cfg(any(feature = "edge", feature = "backend"))]
+use crate::Listener;
+#[cfg(feature = "edge")]
+use crate::Stream;
+use crate::Timer;
+
+macro_rules! opaque {
+    ($Type:ident < $( $Param:ident : $Bound:ident ),+ >, $name:literal) => {
+        impl< $( $Param: $Bound ),+ > fmt::Debug for crate::$Type< $( $Param ),+ > {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct($name).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+#[cfg(feature = "backend")]
+opaque!(Backend<L: Listener, T: Timer>, "Backend");
+#[cfg(feature = "client")]
+opaque!(Client<C: Connector, T: Timer>, "Client");
+#[cfg(feature = "edge")]
+opaque!(EdgeDriver<L: Listener, C: Connector, T: Timer>, "EdgeDriver");
+#[cfg(feature = "edge")]
+opaque!(TrunkDriver<C: Connector, T: Timer>, "TrunkDriver");
+#[cfg(feature = "edge")]
+opaque!(Neighbours<S: Stream>, "Neighbours");
+
+#[cfg(feature = "edge")]
+impl<C> fmt::Debug for crate::Handle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "edge")]
+impl fmt::Debug for crate::Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipe").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "edge")]
+impl fmt::Debug for crate::BranchConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BranchConnector").finish_non_exhaustive()
+    }
+}
