@@ -21,7 +21,7 @@ use crate::{PATIENCE, own_host};
 /// A client of the library on `R`.
 pub type ClientOn<R> = Client<<R as Runtime>::Connector, <R as Runtime>::Timer>;
 
-/// Runs a future to completion on `R`, on this thread, within [`PATIENCE`](crate::PATIENCE).
+/// Runs a future to completion on `R`, on this thread, within [`PATIENCE`].
 ///
 /// # Panics
 /// When it takes longer.
