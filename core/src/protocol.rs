@@ -2,7 +2,7 @@
 //!
 //! A connection begins with an opening: packets by which both ends agree on a version, and the client joins or resumes. Each version has
 //! its own opening, in a module of its own, as a machine without tables, time or sockets. The edge and the client use the enums below and
-//! name no version. An opening leads to a [`Channel`], which determines how packets are read from then on.
+//! name no version. An opening leads to a `Channel`, which determines how packets are read from then on.
 
 #[cfg(any(feature = "edge", feature = "client"))]
 use rand_chacha::ChaCha20Rng;
