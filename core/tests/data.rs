@@ -134,11 +134,9 @@ fn an_invalid_saved_session_has_a_reason_and_reveals_no_secret() {
 
 #[test]
 fn a_configuration_is_what_it_was_and_what_is_missing_is_the_default() {
-    let mut config = EdgeConfig {
-        shard: ShardId::new(3),
-        shards: 4,
-        ..EdgeConfig::default()
-    };
+    let mut config = EdgeConfig::default();
+    config.shard = ShardId::new(3);
+    config.shards = 4;
     config.clients.stale_timeout = Duration::from_millis(1_500);
     config.master.connect_timeout = Duration::MAX;
     config.limits.enforce_sources = Enforce::Report;
