@@ -62,13 +62,9 @@ fn wire(files: &mut Files, switch: String) -> Result<(), String> {
     edit("core/src/lib.rs", &|text| {
         Some(format!("{text}\npub mod planted;\n"))
     })?;
-    edit(
-        "core/Cargo.toml",
-        &|text| match text.split_once("[features]\n") {
-            Some((before, after)) => Some(format!("{before}{FEATURE}{after}")),
-            None => Some(format!("{text}\n{FEATURE}")),
-        },
-    )?;
+    edit("core/Cargo.toml", &|text| {
+        once(text, "[features]\n", FEATURE)
+    })?;
     edit("sim/Cargo.toml", &|text| {
         once(
             text,
