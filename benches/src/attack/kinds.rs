@@ -49,6 +49,20 @@ pub enum Others {
     Newcomers(usize),
 }
 
+impl Others {
+    /// Returns how many they are.
+    pub fn count(self) -> usize {
+        match self {
+            Others::Nobody => 0,
+            Others::Owners(count)
+            | Others::Dropped(count)
+            | Others::OwnersApart(count)
+            | Others::KnownOwners(count)
+            | Others::Newcomers(count) => count,
+        }
+    }
+}
+
 /// How an attack is made.
 #[derive(Clone, Copy, Debug)]
 pub enum Means {

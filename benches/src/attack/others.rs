@@ -17,7 +17,6 @@ pub(super) struct Company {
     fleet: Fleet,
     clock: Clock,
     others: Others,
-    count: usize,
 }
 
 impl Company {
@@ -25,19 +24,14 @@ impl Company {
     pub(super) fn gather(others: Others, bench: &Bench) -> Result<Self, LoadError> {
         let clock = Clock::start();
         let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
-        let mut count = 0;
         match others {
             Others::Nobody => {}
-            Others::Newcomers(newcomers) => {
-                count = newcomers;
-                fleet.come_from(Sources::apart(2));
-            }
+            Others::Newcomers(_) => fleet.come_from(Sources::apart(2)),
             Others::Owners(owners)
             | Others::OwnersApart(owners)
             | Others::KnownOwners(owners)
             | Others::Dropped(owners) => {
                 let leaves = !matches!(others, Others::Dropped(_));
-                count = owners;
                 match others {
                     Others::OwnersApart(owners) => {
                         let networks = u32::try_from(owners).expect("they are few");
@@ -65,7 +59,6 @@ impl Company {
             fleet,
             clock,
             others,
-            count,
         })
     }
 
@@ -115,6 +108,6 @@ impl Company {
 
     /// Returns how many were admitted, and how many there are.
     pub(super) fn are_in(&self) -> (usize, usize) {
-        (self.fleet.ready(), self.count)
+        (self.fleet.ready(), self.others.count())
     }
 }
