@@ -43,9 +43,9 @@ pub enum Others {
     Dropped(usize),
     /// This many clients that went away before it began, and come back in its second half, each from a network of its own.
     OwnersApart(usize),
-    /// Like [`Self::OwnersApart`], but strangers know their ids, and their responses take [`ROUND_TRIP`].
+    /// Like [`Self::Owners`], but strangers know their ids, and their responses take [`ROUND_TRIP`].
     KnownOwners(usize),
-    /// This many newcomers in its second half, from a network of their own.
+    /// This many newcomers in its second half, from two networks. Attackers that come from many networks have these two as well.
     Newcomers(usize),
 }
 

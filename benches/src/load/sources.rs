@@ -58,7 +58,7 @@ impl Sources {
         }
     }
 
-    /// Creates addresses in an IPv4 /24 each, which nobody else uses.
+    /// Creates at most 256 addresses in an IPv4 /24 each. Two such sources share the networks that both have.
     pub fn apart(addresses: u32) -> Self {
         Self {
             first: FIRST_APART,
@@ -67,7 +67,7 @@ impl Sources {
         }
     }
 
-    /// The same, apart from those as well.
+    /// Like [`Self::apart`], but none of its networks is one of those.
     pub fn others_apart(addresses: u32) -> Self {
         Self {
             first: FIRST_OF_OTHERS_APART,
