@@ -199,6 +199,8 @@ pub const GATES: &[(&str, f64)] = &[
     ("rejected for a penalty", 0.3),
     ("made room", 2.0),
     ("sessions full", 1.0),
+    ("house full", 3.0),
+    ("waited for a place", 0.5),
     ("visited", 5.0),
     ("herded", 3.0),
     ("shut down", 1.5),
