@@ -19,6 +19,15 @@ pub const KICK_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a client that sent too fast is checked.
 const PACE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What falls due besides the link and the shutdown.
+#[derive(Clone, Copy)]
+enum Due {
+    /// The wait of the connection at this index is over.
+    Wait(Wait, u32),
+    /// Sessions that are away have expired.
+    Reap,
+}
+
 impl Edge {
     /// Returns when [`handle_timeout`](Edge::handle_timeout) next has something to do. Takes constant time.
     #[must_use]
@@ -31,7 +40,10 @@ impl Edge {
         }
         let shutdown = self.shutdown_at.filter(|&at| at > self.now);
         let others = [
-            self.next_due().map(|(due, _)| due),
+            self.next_due().map(|(at, due)| Deadline {
+                at,
+                reason: reason_of(due),
+            }),
             self.link.deadline(),
             shutdown.map(|at| Deadline {
                 at,
@@ -45,76 +57,67 @@ impl Edge {
     pub fn handle_timeout(&mut self, now: Time) {
         let now = self.advance(now);
         // Whatever is handled is disarmed, or armed again from `now`, and so no longer due: the loop ends.
-        while let Some((due, index)) = self.next_due().filter(|(due, _)| due.at <= now) {
-            self.act_on(now, due.reason, index);
+        while let Some((_, due)) = self.next_due().filter(|&(at, _)| at <= now) {
+            match due {
+                Due::Wait(wait, index) => self.end_wait(now, wait, index),
+                Due::Reap => self.reap(now),
+            }
         }
         self.link.handle_timeout(now);
         self.settle();
     }
 
-    /// Returns the earliest deadline of connections and sessions, with the connection that it belongs to. At the same instant the order of
-    /// [`Wait::ALL`] applies, and the reaper comes last.
-    fn next_due(&self) -> Option<(Deadline, u32)> {
+    /// Returns what falls due next of connections and sessions, and when. At the same instant the order of [`Wait::ALL`] applies, and the
+    /// reaper comes last.
+    fn next_due(&self) -> Option<(Time, Due)> {
         let waits = Wait::ALL.into_iter().filter_map(|wait| {
             let (index, since) = self.conns.first(wait)?;
-            let (lasts, reason) = self.wait(wait);
-            let at = since + lasts;
-            Some((Deadline { at, reason }, index))
+            Some((since + self.lasts(wait), Due::Wait(wait, index)))
         });
-        let reap = self.next_reap().map(|at| {
-            let reason = DeadlineReason::Reap;
-            (Deadline { at, reason }, 0)
-        });
-        waits.chain(reap).min_by_key(|(due, _)| due.at)
+        let reap = self.next_reap().map(|at| (at, Due::Reap));
+        waits.chain(reap).min_by_key(|&(at, _)| at)
     }
 
-    /// Returns how long this wait lasts, and the reason of its deadline.
-    fn wait(&self, wait: Wait) -> (Duration, DeadlineReason) {
+    /// Returns how long this wait lasts.
+    fn lasts(&self, wait: Wait) -> Duration {
         let (clients, limits) = (&self.config.clients, &self.config.limits);
         match wait {
-            Wait::Reply => (RESUME_REPLY_DELAY, DeadlineReason::Reply),
-            Wait::Join => (STORM_WINDOW, DeadlineReason::Join),
-            Wait::Pace => (PACE_INTERVAL, DeadlineReason::Pace),
-            Wait::Takeover => (TAKEOVER_INTERVAL, DeadlineReason::Takeover),
-            Wait::Drain => (KICK_DRAIN_TIMEOUT, DeadlineReason::Drain),
-            Wait::Handshake => (limits.handshake_timeout, DeadlineReason::Handshake),
-            Wait::Frame => (clients.frame_timeout, DeadlineReason::Frame),
-            Wait::Idle => (clients.idle_timeout, DeadlineReason::Idle),
-            Wait::Write => (clients.write_timeout, DeadlineReason::Write),
+            Wait::Reply => RESUME_REPLY_DELAY,
+            Wait::Join => STORM_WINDOW,
+            Wait::Pace => PACE_INTERVAL,
+            Wait::Takeover => TAKEOVER_INTERVAL,
+            Wait::Drain => KICK_DRAIN_TIMEOUT,
+            Wait::Handshake => limits.handshake_timeout,
+            Wait::Frame => clients.frame_timeout,
+            Wait::Idle => clients.idle_timeout,
+            Wait::Write => clients.write_timeout,
         }
     }
 
     /// Handles that the wait of the connection at `index` is over.
-    fn act_on(&mut self, now: Time, reason: DeadlineReason, index: u32) {
+    fn end_wait(&mut self, now: Time, wait: Wait, index: u32) {
         let closing = |edge: &mut Edge, kind, reason| edge.close_conn(now, index, kind, reason);
-        match reason {
-            DeadlineReason::Reply => self.send_challenge(now, index),
-            DeadlineReason::Join => self.retry_join(now, index),
-            DeadlineReason::Pace => self.check_pace(now, index),
-            DeadlineReason::Takeover => self.retry_takeover(now, index),
-            DeadlineReason::Drain => self.abort_draining(now, index),
-            DeadlineReason::Handshake => {
+        match wait {
+            Wait::Reply => self.send_challenge(now, index),
+            Wait::Join => self.retry_join(now, index),
+            Wait::Pace => self.check_pace(now, index),
+            Wait::Takeover => self.retry_takeover(now, index),
+            Wait::Drain => self.abort_draining(now, index),
+            Wait::Handshake => {
                 let reason = match self.conns.live(index).state() {
                     State::Handshake(step) if step.is_paused() => CloseReason::KeptWaiting,
                     _ => CloseReason::HandshakeTimeout,
                 };
                 closing(self, CloseKind::Abort, reason)
             }
-            DeadlineReason::Frame => closing(self, CloseKind::Graceful, CloseReason::FrameTimeout),
-            DeadlineReason::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),
-            DeadlineReason::Write => {
+            Wait::Frame => closing(self, CloseKind::Graceful, CloseReason::FrameTimeout),
+            Wait::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),
+            Wait::Write => {
                 self.conns.disarm(Slot::Write, index);
                 if let State::Established { session } = self.conns.live(index).state() {
                     self.end_session(now, *session, EndReason::WriteTimedOut);
                 }
             }
-            DeadlineReason::Reap => self.reap(now),
-            // Not deadlines of connections: `next_due` returns none of them.
-            DeadlineReason::Ready
-            | DeadlineReason::LinkRetry
-            | DeadlineReason::LinkConnect
-            | DeadlineReason::LinkBelief
-            | DeadlineReason::Shutdown => {}
         }
     }
 
@@ -144,6 +147,22 @@ impl Edge {
     /// Returns when the session, which is away, can no longer be resumed.
     pub(crate) fn expires_at(&self, session: &Session) -> Time {
         session.gone_since() + self.config.clients.stale_timeout
+    }
+}
+
+/// Returns the reason that the adapter is told.
+fn reason_of(due: Due) -> DeadlineReason {
+    match due {
+        Due::Wait(Wait::Reply, _) => DeadlineReason::Reply,
+        Due::Wait(Wait::Join, _) => DeadlineReason::Join,
+        Due::Wait(Wait::Pace, _) => DeadlineReason::Pace,
+        Due::Wait(Wait::Takeover, _) => DeadlineReason::Takeover,
+        Due::Wait(Wait::Drain, _) => DeadlineReason::Drain,
+        Due::Wait(Wait::Handshake, _) => DeadlineReason::Handshake,
+        Due::Wait(Wait::Frame, _) => DeadlineReason::Frame,
+        Due::Wait(Wait::Idle, _) => DeadlineReason::Idle,
+        Due::Wait(Wait::Write, _) => DeadlineReason::Write,
+        Due::Reap => DeadlineReason::Reap,
     }
 }
 
