@@ -246,7 +246,7 @@ impl Conns {
 
     /// Returns the number of half-open connections that have claimed nothing.
     pub(crate) fn newcomers(&self) -> usize {
-        self.strangers.len(STRANGERS) + self.waits.len(Wait::Join)
+        self.strangers.len(STRANGERS) + self.joins.len()
     }
 
     /// Returns the newcomer that has not said what it wants for longest: one that is silent on purpose becomes the oldest.

@@ -42,7 +42,7 @@ pub(crate) struct Session {
     pub(crate) shared: Option<Box<SharedKey>>,
     /// Packets that the backend sent and the client has not taken. The queue belongs to the session, so a new connection continues with it.
     pub(crate) queue: FrameQueue,
-    /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by The line.
+    /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by the [`Line`](crate::edge::uplink::line::Line) only.
     pub(crate) waiting: bool,
     stale_timer: Timer,
     holding: Holding,
