@@ -18,7 +18,7 @@ use crate::edge::memory::account::Pressure;
 use crate::edge::shares::Bound;
 
 impl Edge {
-    /// Handles bytes of a connection that is not established, including bytes that arrived while it was not read.
+    /// Handles bytes of a connection that is not established, after those that it held.
     pub(crate) fn handle_handshake_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
         let mut input = bytes;
         if let Err(reason) = self.handle_proxy_header(now, index, &mut input) {
@@ -62,6 +62,12 @@ impl Edge {
             }
             State::Draining(_) | State::Closed(_) => {}
         }
+    }
+
+    /// Handles the bytes that arrived behind the last packet, now that the connection at `index` is read again.
+    pub(crate) fn resume_reading(&mut self, now: Time, index: u32) {
+        self.handle_handshake_bytes(now, index, &[]);
+        self.conns.recount(index, &mut self.account);
     }
 
     /// Passes a packet to the opening, and answers its request.
@@ -155,8 +161,7 @@ impl Edge {
         {
             match self.begin_session(now, next, key) {
                 Ok(()) => {
-                    self.handle_handshake_bytes(now, next, &[]);
-                    self.conns.recount(next, &mut self.account);
+                    self.resume_reading(now, next);
                 }
                 Err(reason) => self.close_conn(now, next, CloseKind::Graceful, reason),
             }

@@ -70,8 +70,7 @@ impl Edge {
         self.conns.enter_from(index, now, State::challenged);
         self.counters.challenges += 1;
         self.conns.mark_ready(index);
-        self.handle_handshake_bytes(now, index, &[]);
-        self.conns.recount(index, &mut self.account);
+        self.resume_reading(now, index);
     }
 
     /// Handles the response to a challenge. Whatever is wrong with it, the outcome and the path to it are the same.
@@ -137,8 +136,7 @@ impl Edge {
             Some(session) => {
                 self.resume(now, index, session);
                 self.conns.mark_ready(index);
-                self.handle_handshake_bytes(now, index, &[]);
-                self.conns.recount(index, &mut self.account);
+                self.resume_reading(now, index);
             }
             None => self.close_conn(now, index, CloseKind::Graceful, CloseReason::ClaimLapsed),
         }
