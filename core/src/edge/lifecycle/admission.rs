@@ -115,8 +115,10 @@ impl Edge {
         if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {
             return Ok(Admission::EXEMPT);
         }
-        self.sources.lock().forget_idle(now, &limits.sources);
-        let admitted = self.sources.lock().admit(now, source, &limits.sources);
+        let mut sources = self.sources.lock();
+        sources.forget_idle(now, &limits.sources);
+        let admitted = sources.admit(now, source, &limits.sources);
+        drop(sources);
         match admitted {
             Ok(admission) => Ok(admission),
             Err(refusal) => {
