@@ -8,13 +8,13 @@ use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, ConfigError, FrameQueue};
 
-/// The maximum length of a frame, less the tag.
-const LONGEST_DATA_BYTES: u32 = u32::MAX - 9;
-
 use peer::Newcomer;
 
 pub use event::{BackendError, Event, Fault, SendError};
 pub use peer::Rivals;
+
+/// The maximum length of a frame, less the tag.
+const LONGEST_DATA_BYTES: u32 = u32::MAX - 9;
 
 /// The bounds of a [`Backend`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,9 @@
 use core::time::Duration;
 
 use super::event::{BackendError, Event};
-use crate::link::foreign::Beginning;
+use crate::link::foreign::{Beginning, FOREIGN_PACKETS};
 use crate::link::tagged::Tagged;
 use crate::wire::frame::FrameTooLong;
-
-/// The number of malformed packets at the start of a link, with no good one before them, after which the peer is not an edge.
-const FOREIGN_PACKETS: u32 = 32;
 
 /// A link replaced sooner than this may be contested. An edge that was replaced is back within its longest pause.
 const SHORT_LINK: Duration = Duration::from_secs(30);

@@ -5,6 +5,10 @@ use core::fmt;
 /// The number of bytes examined at the start of a stream.
 const BEGINNING_BYTES: usize = 9;
 
+/// The number of malformed packets at the start of a link, with no good one before them, after which the peer is neither a backend nor an
+/// edge (SPEC 7.5(d), 7.8(h)).
+pub(crate) const FOREIGN_PACKETS: u32 = 32;
+
 /// A protocol other than that of the backend link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -6,12 +6,9 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::edge::contract::Closed;
-use crate::link::foreign::{Beginning, Protocol};
+use crate::link::foreign::{Beginning, FOREIGN_PACKETS, Protocol};
 use crate::link::tagged::{Flag, Tagged};
 use crate::wire::frame::FrameTooLong;
-
-/// The number of malformed packets at the start of a link, with no good one before them, after which the peer is no backend.
-const FOREIGN_PACKETS: u32 = 32;
 
 /// The number of links in a row, each lost before it had lasted for the longest pause, from which pauses grow further.
 const SHORT_LINKS: u32 = 5;
