@@ -6,8 +6,8 @@
 //! traits for real sockets and clocks, the simulator for turmoil's. So the code that ships is the code that is
 //! simulated.
 //!
-//! No driver binds an address, reads a clock or starts a task. What every runtime sets on its sockets stands here too, once:
-//! [`SocketOptions`].
+//! No driver binds an address, reads a clock or starts a task. Apart from the drivers, this crate has what all runtimes share:
+//! [`SocketOptions`], and the threads of several shards ([`Crew`]).
 #![forbid(unsafe_code)]
 // What is public can be named and shown.
 #![warn(unnameable_types, missing_debug_implementations)]

@@ -242,8 +242,8 @@ impl Branch {
 
 /// Drives a [`Trunk`]: keeps the link to the backend, and moves batches between it and the shards.
 ///
-/// It is a future, and ends after [`TrunkHandle::shutdown`]. Like [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads every shard, beginning with another one each time, and the backend. Then it writes once to the
-/// backend and once to each shard.
+/// It is a future, and ends after [`TrunkHandle::shutdown`]. Like [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads
+/// every shard, beginning with another one each time, and the backend. Then it writes to the backend and to each shard.
 pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, C, T>);
 
 /// Asks a [`TrunkDriver`] to shut down once all shards have ended, which are asked separately, or to change its configuration.

@@ -78,7 +78,6 @@ pub(crate) trait Side {
 /// One turn does the following. What is ready is read into the machine, then the link is, so that a link that has ended takes nothing with
 /// it. Time is handled, half a second later if the process was suspended. Newcomers are admitted. The link is dialled or dropped, and
 /// written to once for everything that arrived. Finally the machine's other output is written.
-/// that came in; what the machine has for the others is written.
 pub(crate) struct Turns<S: Side, C: Connector, T: Timer> {
     side: S,
     link: Link<C>,

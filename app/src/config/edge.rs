@@ -41,7 +41,7 @@ impl Settings {
         }
     }
 
-    /// How many threads serve clients.
+    /// Returns the number of shards.
     #[must_use]
     pub fn shards(&self) -> NonZeroU8 {
         let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);

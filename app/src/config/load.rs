@@ -48,7 +48,6 @@ impl Loaded {
     ///
     /// # Errors
     /// Everything that is wrong in any of them, even in a value that a stronger source replaces, and values that contradict each other.
-    /// contradict each other.
     pub fn from_sources(sources: &Sources) -> Result<Loaded, Problems> {
         let mut build = Build::default();
         let has_file = match &sources.file {

@@ -264,12 +264,12 @@ impl Poller {
             .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Fails only once 2^64 - 1 wakes have filled the counter.
+    /// Returns the epoll instance, which is readable while it has events.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 
-    /// From now on a wait ends when `post` becomes readable, too, about which nothing else happens.
+    /// Makes a wait end when `post` becomes readable, too. It is never read, as each write is an edge.
     pub(super) fn watch_post(&self, post: impl AsFd) -> io::Result<()> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         Ok(epoll::add(
@@ -280,7 +280,7 @@ impl Poller {
         )?)
     }
 
-    /// Takes that back.
+    /// Undoes [`watch_post`](Self::watch_post).
     pub(super) fn forget_post(&self, post: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, post)?)
     }

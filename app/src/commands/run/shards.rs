@@ -1,4 +1,4 @@
-//! Several machines and their trunk, on threads of their own.
+//! Several machines and their trunk, on the threads of a crew.
 
 use std::future::{Future, poll_fn};
 use std::io;
