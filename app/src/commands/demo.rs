@@ -5,7 +5,7 @@ mod player;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_driver::backend::Backend;
-use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Timer};
+use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
 use self::figures::{Figures, lock};
 use self::player::Player;
@@ -31,8 +31,6 @@ const MISSED_PACKETS: usize = 1_000;
 /// How often a line of figures is printed, for a person and for a pipe.
 const REFRESH_TERMINAL: Duration = Duration::from_millis(250);
 const REFRESH_PIPE: Duration = Duration::from_secs(1);
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs the demo until Ctrl-C, or for `args.secs` seconds. `program` is the name of the binary.
 pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode {
