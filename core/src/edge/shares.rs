@@ -207,7 +207,7 @@ impl Shares {
 
     /// Returns how many half-open connections this shard may have with this many established ones.
     pub(super) fn half_open_places(&self, established: usize) -> usize {
-        self.kept.own + self.most_established(0).saturating_sub(established)
+        (self.kept.own + self.most_established(0)).saturating_sub(established)
     }
 
     /// Returns the number of attached sessions at which newcomers may not begin another one here.
@@ -432,7 +432,9 @@ mod tests {
             config.limits.max_half_open = half_open;
             let shares = Shares::new(&config);
             assert_eq!(shares.half_open_places(0), most);
-            assert_eq!(shares.half_open_places(most), shares.kept.own);
+            let established = most - shares.kept.own;
+            assert_eq!(shares.half_open_places(established), shares.kept.own);
+            assert_eq!(shares.half_open_places(most), 0);
             [shares.most_joined(), shares.most_attached()]
         };
         assert_eq!(kept(7, 100), [7, 7]);

@@ -218,6 +218,24 @@ fn an_earlier_client_comes_back_to_a_full_house_and_the_next_one_waits_for_a_pla
 }
 
 #[test]
+fn kicked_clients_hold_their_places_until_they_are_gone() {
+    let (mut world, members) = full_house();
+    for member in &members[..4] {
+        world.backend_says(member.id, Flag::Data, b"unread");
+        world.backend_says(member.id, Flag::Kick, b"");
+    }
+    world.join();
+    world.join();
+    assert_eq!(
+        world.edge.handle_accepted(world.now, SOURCE),
+        Err(Rejected::TooManyConnections)
+    );
+    assert_eq!(world.edge.gauges().connections, 16);
+    world.leave(members[0].conn);
+    world.join();
+}
+
+#[test]
 fn a_takeover_needs_no_place() {
     let (mut world, mut members) = full_house();
     let mut away = members.pop().expect("fourteen are there");
