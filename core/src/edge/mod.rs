@@ -416,7 +416,7 @@ impl Edge {
             link_packets: self.link.queue.packets(),
             link_bytes: self.link.queue.held_bytes(),
             held_bytes: self.held_bytes(),
-            link_is_up: self.link.is_up() && !self.is_branch(),
+            link_is_up: self.link.is_up() && !self.link.is_branch(),
             link_is_doubted: self.link.is_doubted(),
         }
     }
@@ -448,11 +448,6 @@ impl Edge {
     /// Returns the trunk's part of the shared bounds.
     pub(crate) fn trunk_share(&self) -> TrunkShare {
         self.shares.of_trunk()
-    }
-
-    /// Returns whether its link is a branch of a [`Trunk`](crate::edge::trunk::Trunk).
-    fn is_branch(&self) -> bool {
-        self.config.shards > 0
     }
 
     /// Time never goes back.

@@ -2,10 +2,8 @@
 //!
 //! The link never waits for one client: a client whose queue is full loses its session, and nobody else is affected.
 
-use core::mem;
-
 use crate::id::ClientId;
-use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
+use crate::link::tagged::{Flag, Tagged};
 use crate::time::Time;
 use crate::wire::frame::LENGTH_BYTES;
 
@@ -14,6 +12,7 @@ use crate::edge::counters::EndReason;
 use crate::edge::downlink::Room;
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::Place;
+use crate::edge::uplink::link::read_packets;
 use crate::edge::uplink::trunk::RELEASED;
 
 /// The result of a packet from the backend.
@@ -28,35 +27,21 @@ enum Outcome {
 impl Edge {
     /// Handles bytes from the backend.
     pub(crate) fn handle_backend_bytes(&mut self, now: Time, bytes: &[u8]) {
-        // A frame is an id and a flag plus the largest packet. `u32::MAX` means no limit but the format's.
-        let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
-        let max_body = self.config.master.max_frame_bytes.saturating_add(tag_bytes);
-        // The reader is taken out so that a body can be borrowed from it while the machine handles it.
-        let mut reader = mem::take(&mut self.link.reader);
-        self.link.handle_bytes(bytes);
-        let mut input = bytes;
         // Queued packets add no more than what was read. Anything else may add more, and is followed by another check.
-        let mut calm = self.is_calm_for(reader.buffered_bytes() + input.len());
-        loop {
-            match reader.next_frame(&mut input, max_body) {
-                Ok(Some(body)) => {
-                    if self.handle_backend_packet(now, body, calm) == Outcome::Other {
-                        calm = self.is_calm_for(input.len());
-                    }
-                    if self.link.judges() && !self.link.judge(body) {
-                        self.counters.link_violations += 1;
-                        break;
-                    }
+        let mut calm = self.is_calm_for(self.link.reader.buffered_bytes() + bytes.len());
+        let is_good = read_packets(
+            self,
+            |edge| &mut edge.link,
+            bytes,
+            |edge, body, rest| {
+                if edge.handle_backend_packet(now, body, calm) == Outcome::Other {
+                    calm = edge.is_calm_for(rest);
                 }
-                Ok(None) => break,
-                Err(error) => {
-                    self.counters.link_violations += 1;
-                    self.link.lose_framing(error);
-                    break;
-                }
-            }
+            },
+        );
+        if !is_good {
+            self.counters.link_violations += 1;
         }
-        self.link.reader = reader;
         // Its unfinished frame counts, too.
         self.shed_load(now);
     }
@@ -83,7 +68,7 @@ impl Edge {
                 ..
             })
             | Err(_)
-                if !(body == RELEASED && self.is_branch()) =>
+                if !(body == RELEASED && self.link.is_branch()) =>
             {
                 self.counters.malformed_down += 1;
             }

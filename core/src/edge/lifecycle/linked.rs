@@ -20,7 +20,7 @@ impl HasLink for Edge {
         let now = self.advance(now);
         if self.link.connected(now) {
             // The trunk logs what concerns the link, once for all its branches.
-            if !self.is_branch() {
+            if !self.link.is_branch() {
                 self.counters.link_up += 1;
             }
             self.link
@@ -30,7 +30,7 @@ impl HasLink for Edge {
 
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        if self.link.closed(now, cause, &mut self.rng).is_some() && !self.is_branch() {
+        if self.link.closed(now, cause, &mut self.rng).is_some() && !self.link.is_branch() {
             self.counters.link_down += 1;
         }
     }
@@ -41,17 +41,13 @@ impl HasLink for Edge {
 
     /// The backend is never delayed for the sake of one client.
     fn link_read_budget(&self) -> usize {
-        if self.link.is_up() && !self.link.wants_close {
-            READ_BYTES
-        } else {
-            0
-        }
+        if self.link.is_open() { READ_BYTES } else { 0 }
     }
 
     fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
         let now = self.advance(now);
-        if self.link.is_up() && !self.link.wants_close {
-            if !self.is_branch() {
+        if self.link.is_open() {
+            if !self.link.is_branch() {
                 self.counters.link_bytes_in += bytes.len() as u64;
             }
             self.handle_backend_bytes(now, bytes);
@@ -61,7 +57,7 @@ impl HasLink for Edge {
 
     #[inline]
     fn link_output(&self) -> [&[u8]; 2] {
-        if !self.link.is_up() || self.link.wants_close {
+        if !self.link.is_open() {
             return [&[], &[]];
         }
         let queued = if self.link.announced_to.is_some() || !self.link.released {
@@ -75,7 +71,7 @@ impl HasLink for Edge {
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
         let now = self.advance(now);
         if self.link.is_up() {
-            if !self.is_branch() {
+            if !self.link.is_branch() {
                 self.counters.link_bytes_out += bytes as u64;
             }
             self.link_written(now, bytes);

@@ -3,6 +3,7 @@
 mod face;
 mod peer;
 
+use core::mem;
 use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
@@ -55,6 +56,8 @@ pub(crate) struct Link {
     /// The range of pauses, and the upper bound while the link is contested.
     pauses: (Duration, Duration),
     connect_timeout: Duration,
+    /// The longest body that the backend may send.
+    pub(crate) max_body: u32,
     max_packets: usize,
     max_bytes: usize,
 }
@@ -85,6 +88,7 @@ impl Link {
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
             pauses: (config.reconnect_min, config.reconnect_max),
             connect_timeout: config.connect_timeout,
+            max_body: longest_body(config),
             max_packets: config.channel_capacity.max(1),
             max_bytes: config.channel_bytes,
         }
@@ -95,6 +99,7 @@ impl Link {
         self.pauses = (config.reconnect_min, config.reconnect_max);
         self.set_pauses();
         self.connect_timeout = config.connect_timeout;
+        self.max_body = longest_body(config);
         self.max_packets = config.channel_capacity.max(1);
         self.max_bytes = config.channel_bytes;
     }
@@ -148,21 +153,21 @@ impl Link {
 
     /// Handles `bytes` from the backend, which are about to be read as packets.
     #[inline]
-    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) {
+    fn handle_bytes(&mut self, bytes: &[u8]) {
         if let Some(peer) = &mut self.peer {
             peer.take(bytes);
         }
     }
 
-    /// Returns whether the next packet must be [judged](Self::judge), as none was good on this link yet.
+    /// Returns false if the packet `body` shows that the peer is no backend, and the link must be dropped (SPEC 7.5(d)). The peer is judged
+    /// until one of its packets was good.
     #[inline]
-    pub(crate) fn judges(&self) -> bool {
-        self.peer.as_ref().is_some_and(Peer::judges)
+    fn accepts(&mut self, body: &[u8]) -> bool {
+        !self.peer.as_ref().is_some_and(Peer::judges) || self.judge(body)
     }
 
-    /// Judges the peer by one of its packets (SPEC 7.5(d)). Returns false if it is no backend, and the link must be dropped.
     #[cold]
-    pub(crate) fn judge(&mut self, body: &[u8]) -> bool {
+    fn judge(&mut self, body: &[u8]) -> bool {
         let is_foreign = self
             .peer
             .as_mut()
@@ -173,7 +178,7 @@ impl Link {
 
     /// Handles a length above the limit: the start of the next packet is lost (SPEC 7.5(c)).
     #[cold]
-    pub(crate) fn lose_framing(&mut self, error: FrameTooLong) {
+    fn lose_framing(&mut self, error: FrameTooLong) {
         self.wants_close = true;
         if let Some(peer) = &mut self.peer {
             peer.lose_framing(error);
@@ -266,6 +271,11 @@ impl Link {
         matches!(self.state, LinkState::Up { .. })
     }
 
+    /// Returns whether bytes go both ways: the link is up, and must not be dropped.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_up() && !self.wants_close
+    }
+
     /// Moves the oldest frame of `backlog` to the queue if it has room. Returns its length in bytes.
     pub(crate) fn take_from(&mut self, backlog: &mut FrameQueue) -> Option<usize> {
         let bytes = backlog.output();
@@ -279,6 +289,45 @@ impl Link {
         backlog.advance(taken);
         Some(taken)
     }
+}
+
+/// Reads the packets in `bytes`, which came from the link of `machine`, and passes each one to `handle` with the number of bytes behind it.
+/// Returns false if the link must be dropped: framing is lost, or the peer is no backend.
+#[inline]
+pub(crate) fn read_packets<M>(
+    machine: &mut M,
+    link: impl Fn(&mut M) -> &mut Link,
+    bytes: &[u8],
+    mut handle: impl FnMut(&mut M, &[u8], usize),
+) -> bool {
+    // The reader is taken out so that a body can be borrowed from it while the machine handles it.
+    let mut reader = mem::take(&mut link(machine).reader);
+    link(machine).handle_bytes(bytes);
+    let max_body = link(machine).max_body;
+    let mut input = bytes;
+    let is_good = loop {
+        match reader.next_frame(&mut input, max_body) {
+            Ok(Some(body)) => {
+                handle(machine, body, input.len());
+                if !link(machine).accepts(body) {
+                    break false;
+                }
+            }
+            Ok(None) => break true,
+            Err(error) => {
+                link(machine).lose_framing(error);
+                break false;
+            }
+        }
+    };
+    link(machine).reader = reader;
+    is_good
+}
+
+/// Returns the longest body of the backend: an id and a flag plus the largest packet. `u32::MAX` means no limit but the format's.
+fn longest_body(config: &MasterConfig) -> u32 {
+    let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
+    config.max_frame_bytes.saturating_add(tag_bytes)
 }
 
 /// Appends a tagged packet to a queue. Its data is copied once.

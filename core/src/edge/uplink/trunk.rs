@@ -11,20 +11,18 @@
 //! the link is lost, each shard sees the end of its branch, and what a shard had put on its branch is kept for the next link. So nothing is
 //! lost between a shard and the trunk.
 
-use core::mem;
 use core::num::NonZeroU8;
 use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::edge::uplink::link::{HasLink, Link};
+use crate::edge::uplink::link::{HasLink, Link, read_packets};
 use crate::edge::{
     Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
 };
 use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
-use crate::link::tagged::TAG_BYTES;
 use crate::queue::FrameQueue;
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
@@ -106,7 +104,6 @@ pub struct Trunk {
     now: Time,
     rng: ChaCha20Rng,
     link: Link,
-    max_body: u32,
     branches: Box<[Branch]>,
     shutdown_at: Option<Time>,
     counters: Counters,
@@ -130,7 +127,6 @@ impl Trunk {
             now: Time::ZERO,
             rng: ChaCha20Rng::from_seed(seed),
             link: Link::new(config),
-            max_body: longest_body(config),
             branches: (0..shards.get()).map(|_| branch()).collect(),
             shutdown_at: None,
             counters: Counters::default(),
@@ -177,7 +173,7 @@ impl Trunk {
     /// Returns whether this shard gets its stream if it dials now: the backend is there, and its last stream is finished.
     #[must_use]
     pub fn branch_accepts(&self, shard: ShardId) -> bool {
-        self.link_takes() && self.state(shard) == BranchState::Closed
+        self.link.is_open() && self.state(shard) == BranchState::Closed
     }
 
     /// Handles that the shard has its stream.
@@ -405,7 +401,6 @@ impl Trunk {
     pub fn handle_config(&mut self, now: Time, config: &MasterConfig) {
         self.advance(now);
         self.link.set_bounds(config);
-        self.max_body = longest_body(config);
     }
 
     /// Begins a shutdown. The shards end separately, and their output until then is handed over, `within` at most.
@@ -459,10 +454,6 @@ impl Trunk {
         if let Some(share) = &mut self.share {
             share.settle(held_bytes);
         }
-    }
-
-    fn link_takes(&self) -> bool {
-        self.link.is_up() && !self.link.wants_close
     }
 
     fn branch(&self, shard: ShardId) -> Option<&Branch> {
@@ -533,7 +524,7 @@ impl HasLink for Trunk {
             matches!(branch.state, BranchState::Ending { .. })
                 || branch.queue.held_bytes() >= BRANCH_BYTES
         };
-        if self.link_takes() && !self.branches.iter().any(behind) {
+        if self.link.is_open() && !self.branches.iter().any(behind) {
             READ_BYTES
         } else {
             0
@@ -543,38 +534,24 @@ impl HasLink for Trunk {
     /// Each frame goes to the shard that its id names.
     fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
         self.advance(now);
-        if !self.link_takes() {
+        if !self.link.is_open() {
             return;
         }
         self.counters.link_bytes_in += bytes.len() as u64;
-        self.link.handle_bytes(bytes);
-        let mut input = bytes;
-        // The reader is taken out so that a body can be borrowed from it while it is routed.
-        let mut reader = mem::take(&mut self.link.reader);
-        loop {
-            match reader.next_frame(&mut input, self.max_body) {
-                Ok(Some(body)) => {
-                    self.route(body);
-                    if self.link.judges() && !self.link.judge(body) {
-                        self.counters.link_violations += 1;
-                        break;
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.counters.link_violations += 1;
-                    self.link.lose_framing(error);
-                    break;
-                }
-            }
+        if !read_packets(
+            self,
+            |trunk| &mut trunk.link,
+            bytes,
+            |trunk, body, _| trunk.route(body),
+        ) {
+            self.counters.link_violations += 1;
         }
-        self.link.reader = reader;
         self.settle();
     }
 
     /// Packets are held back until every shard has announced.
     fn link_output(&self) -> [&[u8]; 2] {
-        if !self.link_takes() {
+        if !self.link.is_open() {
             return [&[], &[]];
         }
         let silent = |branch: &Branch| {
@@ -604,12 +581,6 @@ impl HasLink for Trunk {
         self.release_branches();
         self.settle();
     }
-}
-
-/// Returns the longest body of the backend: an id and a flag plus the largest packet.
-fn longest_body(config: &MasterConfig) -> u32 {
-    let tag_bytes = u32::try_from(TAG_BYTES).unwrap_or(0);
-    config.max_frame_bytes.saturating_add(tag_bytes)
 }
 
 /// Appends a body borrowed from a reader, as the frame that it was.
