@@ -84,7 +84,7 @@ pub(super) async fn echo<L: Listener, T: Timer>(backend: &mut Backend<L, T>, eve
         Event::EdgeLost => info!("the edge is gone; waiting for it to come back"),
         Event::Resumed { id } => debug!(%id, "a client is back"),
         Event::Failed { id, reason } => debug!(%id, reason, "a client is gone"),
-        // What a newer library tells beside this.
+        // Event kinds of a newer library.
         _ => {}
     }
 }

@@ -35,7 +35,7 @@ impl Kind {
 /// Other clients, which must be admitted while the attack goes on. They are at the address of the ordinary clients unless stated otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
-    /// Nobody.
+    /// There are none.
     Nobody,
     /// This many clients that went away before it began, and come back in its second half.
     Owners(usize),

@@ -53,7 +53,7 @@ pub struct Report {
     pub kind: Kind,
     /// The 99th percentile of the ordinary clients' latency before the attack, in milliseconds.
     pub p99_before: f64,
-    /// The same percentile during the attack.
+    /// The 99th percentile of their latency during the attack, in milliseconds.
     pub p99_during: f64,
     /// Packets of ordinary clients that never came back, or were not the ones expected.
     pub lost: u64,

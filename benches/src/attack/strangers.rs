@@ -22,7 +22,7 @@ const UNREAD_TURN: Duration = Duration::from_millis(20);
 /// The smallest buffer that the kernel allows, for connections that do not read.
 const SMALL_BUFFER_BYTES: usize = 2048;
 
-/// What a stranger sends first.
+/// The first bytes of a stranger.
 #[derive(Clone, Copy, Debug)]
 pub enum First {
     /// Nothing.
@@ -41,7 +41,7 @@ pub enum First {
     Bytes(&'static [u8]),
 }
 
-/// What a stranger does afterwards.
+/// The behaviour of a stranger after its first bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum Then {
     /// Nothing.

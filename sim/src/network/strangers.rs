@@ -24,7 +24,7 @@ pub(crate) const FIRST_STRANGER: u32 = 1_000_000;
 /// The longest that a stranger keeps one connection.
 const STAYS_MAX: Duration = Duration::from_secs(20);
 
-/// What a stranger does over and over.
+/// The repeated behaviour of a stranger.
 #[derive(Clone, Copy)]
 enum Habit {
     /// Performs a wrong handshake, or stops in the middle of one.

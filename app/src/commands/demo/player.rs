@@ -100,7 +100,7 @@ impl<C: Connector> Player<C> {
                     id = None;
                     client.start_over();
                 }
-                // What a newer library tells beside this.
+                // Event kinds of a newer library.
                 Some(_) => {}
                 None if std::mem::take(&mut cuts) => {
                     // The packet was sent, so the cut is worth something.
