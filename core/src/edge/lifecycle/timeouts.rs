@@ -70,12 +70,21 @@ impl Edge {
     /// Returns what falls due next of connections and sessions, and when. At the same instant the order of [`Wait::ALL`] applies, and the
     /// reaper comes last.
     fn next_due(&self) -> Option<(Time, Due)> {
-        let waits = Wait::ALL.into_iter().filter_map(|wait| {
-            let (index, since) = self.conns.first(wait)?;
-            Some((since + self.lasts(wait), Due::Wait(wait, index)))
-        });
-        let reap = self.next_reap().map(|at| (at, Due::Reap));
-        waits.chain(reap).min_by_key(|&(at, _)| at)
+        let mut next: Option<(Time, Due)> = None;
+        let mut offer = |at, due| {
+            if next.is_none_or(|(earliest, _)| at < earliest) {
+                next = Some((at, due));
+            }
+        };
+        for wait in Wait::ALL {
+            if let Some((index, since)) = self.conns.first(wait) {
+                offer(since + self.lasts(wait), Due::Wait(wait, index));
+            }
+        }
+        if let Some(at) = self.next_reap() {
+            offer(at, Due::Reap);
+        }
+        next
     }
 
     /// Returns how long this wait lasts.
