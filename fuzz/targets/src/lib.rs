@@ -8,6 +8,7 @@ mod backend;
 mod bytes;
 mod client;
 mod config;
+mod doors;
 pub mod edge;
 mod keys;
 mod proxy;
@@ -16,6 +17,7 @@ mod wire;
 pub use backend::backend_machine;
 pub use client::client_machine;
 pub use config::config_file;
+pub use doors::ws_decode;
 pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
@@ -48,4 +50,5 @@ targets![
     saved_session,
     sealed_value,
     tagged_packet,
+    ws_decode,
 ];

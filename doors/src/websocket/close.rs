@@ -1,0 +1,54 @@
+//! Why a WebSocket connection closes (RFC 6455 section 7.4, SPEC 16.4).
+
+use super::decoder::Violation;
+
+/// A code of SPEC 16.4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u16)]
+pub enum CloseCode {
+    /// Closed in order.
+    Normal = 1000,
+    /// The edge is ending.
+    GoingAway = 1001,
+    /// A malformed frame.
+    Protocol = 1002,
+    /// A text message.
+    Unsupported = 1003,
+    /// A reason that is not UTF-8.
+    InvalidData = 1007,
+    /// A flood of empty frames, or a kick.
+    Policy = 1008,
+    /// A frame above the bound.
+    TooBig = 1009,
+    /// The edge is short of something.
+    TryAgainLater = 1013,
+}
+
+/// What a peer said when it closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The code, or `None` if there was none.
+    pub code: Option<u16>,
+}
+
+impl Close {
+    /// Reads the payload of a CLOSE. Its reason is checked and dropped.
+    pub(super) fn read(payload: &[u8]) -> Result<Close, Violation> {
+        let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+            return match payload {
+                [] => Ok(Close { code: None }),
+                _ => Err(Violation::MalformedClose),
+            };
+        };
+        let code = u16::from_be_bytes(*code);
+        // Those that the registry has for use in a frame, and those of libraries and applications.
+        if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+            return Err(Violation::MalformedClose);
+        }
+        if std::str::from_utf8(reason).is_err() {
+            return Err(Violation::ReasonNotUtf8);
+        }
+        Ok(Close { code: Some(code) })
+    }
+}

@@ -1,0 +1,4 @@
+//! The layers, over bytes and over sockets.
+
+#[cfg(feature = "websocket")]
+mod websocket;

@@ -1,0 +1,3 @@
+mod frames;
+pub(crate) mod oracles;
+mod rules;
