@@ -34,6 +34,12 @@ fn two_of(whole: &EdgeConfig) -> [World; 2] {
     })
 }
 
+/// Creates the first of two shards. The second one is not there.
+pub(super) fn apart(change: impl Fn(&mut EdgeConfig)) -> World {
+    let [first, _] = two(change);
+    first
+}
+
 /// Opens a connection to `world` that has claimed `id`, with `behind` in the same read.
 fn claims(world: &mut World, id: ClientId, behind: &[u8]) -> ConnKey {
     let conn = world.accept();

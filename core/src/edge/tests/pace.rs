@@ -210,7 +210,7 @@ fn a_few_that_come_back_again_and_again_are_no_storm() {
 }
 
 /// Creates a world in which many clients have just come back, and ten sessions may begin per window.
-fn storm(change: impl FnOnce(&mut EdgeConfig)) -> World {
+pub(super) fn storm(change: impl FnOnce(&mut EdgeConfig)) -> World {
     let mut world = World::new(|config| {
         let sources = &mut config.limits.sources;
         (sources.rate, sources.connections) = (0, 0);
