@@ -12,6 +12,7 @@ mod close;
 mod decoder;
 mod encode;
 mod header;
+pub mod http;
 
 pub use self::close::{Close, CloseCode};
 pub use self::decoder::{Decoder, Event, MAX_CONTROLS_TOGETHER, MAX_EMPTY_FRAMES, Role, Violation};

@@ -1,3 +1,4 @@
 mod frames;
+mod http;
 pub(crate) mod oracles;
 mod rules;

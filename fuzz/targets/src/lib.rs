@@ -17,7 +17,7 @@ mod wire;
 pub use backend::backend_machine;
 pub use client::client_machine;
 pub use config::config_file;
-pub use doors::ws_decode;
+pub use doors::{forwarded, http_head, ws_decode};
 pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
@@ -43,8 +43,10 @@ targets![
     client_machine,
     config_file,
     edge_machine,
+    forwarded,
     frame_reader,
     handshake_packet,
+    http_head,
     proxy_header,
     public_key,
     saved_session,
