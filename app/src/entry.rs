@@ -34,6 +34,8 @@ pub struct ReadAgain {
     pub args: ConfigArgs,
     /// Whether the configuration in effect came from a file.
     pub has_file: bool,
+    /// Whether it has values of `.env`.
+    pub has_dotenv: bool,
 }
 
 /// Exit code for wrong arguments or a wrong configuration.
@@ -165,8 +167,11 @@ fn prepare(
         Command::Echo(args) => Ok((Task::Echo(args), None)),
         Command::Run(args) => match load(&args, WhenMissing::Write) {
             Ok((loaded, note)) => {
-                let has_file = loaded.has_file();
-                let again = ReadAgain { args, has_file };
+                let again = ReadAgain {
+                    args,
+                    has_file: loaded.has_file(),
+                    has_dotenv: loaded.has_dotenv(),
+                };
                 Ok((Task::Run(Box::new(loaded.settings), again), note))
             }
             Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),

@@ -324,7 +324,10 @@ fn g1_39_what_is_no_file_is_refused_by_its_kind() {
     let again = load(
         &directory.0,
         Some(Path::new("written")),
-        WhenMissing::Keep { has_file: true },
+        WhenMissing::Keep {
+            has_file: true,
+            has_dotenv: false,
+        },
         Vec::new(),
     );
     refused(again, "written: this is a pipe");

@@ -163,6 +163,38 @@ fn an_emptied_file_is_not_the_wish_for_the_defaults() {
     running.edge.stop();
 }
 
+#[test]
+fn an_emptied_or_half_written_dotenv_is_not_the_wish_for_the_defaults() {
+    let mut running = Reloaded::start("");
+    let mut client = running.join();
+    let mut reload = |dotenv: Option<&str>, says: &str| {
+        let file = running.directory.file(".env");
+        match dotenv {
+            Some(text) => fs::write(file, text).expect("a file of our own"),
+            None => fs::remove_file(file).expect("it is there"),
+        }
+        running.edge.signal(Signal::HUP);
+        running.edge.next_log(says);
+    };
+    reload(Some("VOLTLANE_CLIENTS_MAX_FRAME_BYTES=1000\n"), TAKEN);
+    for emptied in [Some(""), Some(" \n\n"), None] {
+        reload(emptied, ".env: it is missing or empty");
+    }
+    // A part of a number is a number.
+    let cut = "A=1\nVOLTLANE_CLIENTS_MAX_FRAME_BYTES=100";
+    reload(Some(cut), ".env:2: does not end with a line break");
+    // Whether other programs' lines have an end does not matter.
+    reload(Some("VOLTLANE_CLIENTS_MAX_FRAME_BYTES=1000\nA=1"), SAME);
+    running.expect_taken(&mut client, 1_000);
+    client.send(&bytes_of(1, 1_001));
+    client.frames.expect_closed();
+    let file = running.directory.file(".env");
+    fs::write(file, "# nothing\n").expect("a file of our own");
+    running.edge.signal(Signal::HUP);
+    running.edge.next_log(TAKEN);
+    running.edge.stop();
+}
+
 /// In a container everything may be in the environment, and nothing can be written.
 #[test]
 fn without_a_file_at_the_start_none_is_needed_later() {

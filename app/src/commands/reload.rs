@@ -82,12 +82,13 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
         again.args.config.as_deref(),
         WhenMissing::Keep {
             has_file: again.has_file,
+            has_dotenv: again.has_dotenv,
         },
         again.args.arguments(),
     );
     let change = match read {
         Ok((loaded, _)) => {
-            again.has_file = loaded.has_file();
+            (again.has_file, again.has_dotenv) = (loaded.has_file(), loaded.has_dotenv());
             Change::between(current, loaded.settings)
         }
         Err(problems) => {

@@ -8,6 +8,7 @@ use super::load::{Argument, Loaded, Sources};
 use super::problem::{Fault, Origin, Problem, Problems};
 use super::render::default_file;
 use super::value::quoted;
+use super::variables;
 use crate::disk::{self, Readers};
 use crate::key_file;
 
@@ -16,6 +17,9 @@ pub const DEFAULT_FILE: &str = "connserver.toml";
 
 /// The maximum size of a configuration. A larger file is something else.
 const MAX_FILE_BYTES: usize = 256 << 10;
+
+/// The problem of a file that may be half-written.
+const UNENDED: &str = "does not end with a line break: is it being written?";
 
 /// The treatment of a configuration file that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub enum WhenMissing {
         /// Whether the configuration in effect came from a file ([`Loaded::has_file`]). If it did not, because the environment has
         /// everything, no file is needed now.
         has_file: bool,
+        /// Whether the configuration in effect has values of `.env` ([`Loaded::has_dotenv`]). They stay if it is missing or empty.
+        has_dotenv: bool,
     },
 }
 
@@ -90,10 +96,12 @@ pub fn load(
     });
     if file.is_none() {
         match when_missing {
-            WhenMissing::Keep { has_file: true } => {
+            WhenMissing::Keep { has_file: true, .. } => {
                 problems.push(of_file(Fault::new("there is no such file")));
             }
-            WhenMissing::Keep { has_file: false } => {}
+            WhenMissing::Keep {
+                has_file: false, ..
+            } => {}
             WhenMissing::Leave if named => {
                 let what =
                     "there is no such file to check; an edge would write it, with the defaults";
@@ -122,9 +130,12 @@ pub fn load(
         && let Some(bytes) = &file
         && bytes.last().is_some_and(|&last| last != b'\n')
     {
-        let what = "does not end with a line break: is it being written?";
-        problems.push(of_file(Fault::new(what)));
+        problems.push(of_file(Fault::new(UNENDED)));
     }
+    let of_dotenv = |line, fault| {
+        let variable = String::new();
+        Problem::of_file(Origin::DotEnv { variable, line }, fault)
+    };
     let dotenv_path = directory.join(".env");
     // A directory of that name is more often than not a Python environment.
     let dotenv = if dotenv_path.is_dir() {
@@ -132,26 +143,29 @@ pub fn load(
     } else {
         read(&dotenv_path, false)
     }
-    .unwrap_or_else(|message| {
-        let origin = Origin::DotEnv {
-            variable: String::new(),
-            line: 0,
-        };
-        problems.push(Problem::of_file(origin, Fault::new(message)));
-        None
-    });
+    .map_err(|message| problems.push(of_dotenv(0, Fault::new(message))));
+    if let (WhenMissing::Keep { has_dotenv, .. }, Ok(bytes)) = (when_missing, &dotenv) {
+        let bytes = bytes.as_deref().unwrap_or_default();
+        if has_dotenv && bytes.trim_ascii().is_empty() {
+            let fault = Fault::new("it is missing or empty: is it being written?");
+            let remedy = "to go on without its variables, leave a comment in it";
+            problems.push(of_dotenv(0, fault.remedy(remedy)));
+        } else if let Some(line) = variables::unended_line(bytes) {
+            problems.push(of_dotenv(line, Fault::new(UNENDED)));
+        }
+    }
 
     let file = file.map(|bytes| (name.clone(), bytes));
     let sources = Sources {
         file,
-        dotenv,
+        dotenv: dotenv.ok().flatten(),
         environment: std::env::vars_os().collect(),
         arguments,
     };
     let mut loaded = Loaded::from_sources(&sources);
     match &mut loaded {
         Ok(loaded) => {
-            let is_emptied = when_missing == WhenMissing::Keep { has_file: true }
+            let is_emptied = matches!(when_missing, WhenMissing::Keep { has_file: true, .. })
                 && sources.file.is_some()
                 && !loaded.has_file();
             if is_emptied && problems.is_empty() {

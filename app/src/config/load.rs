@@ -39,6 +39,7 @@ pub struct Loaded {
     /// The origins of the values, in the order of [`keys`].
     origins: Vec<Origin>,
     has_file: bool,
+    has_dotenv: bool,
     /// Accepted values that somebody should know about.
     pub(super) warnings: Vec<Problem>,
 }
@@ -54,9 +55,10 @@ impl Loaded {
             Some((name, bytes)) => document::read(name, bytes, &mut build),
             None => false,
         };
-        if let Some(bytes) = &sources.dotenv {
-            variables::read_dotenv(bytes, &mut build);
-        }
+        let has_dotenv = match &sources.dotenv {
+            Some(bytes) => variables::read_dotenv(bytes, &mut build),
+            None => false,
+        };
         variables::read_environment(&sources.environment, &mut build);
         for Argument {
             option,
@@ -80,6 +82,7 @@ impl Loaded {
             settings: build.settings,
             origins: build.origins,
             has_file,
+            has_dotenv,
             warnings: Vec::new(),
         })
     }
@@ -94,6 +97,12 @@ impl Loaded {
     #[must_use]
     pub fn has_file(&self) -> bool {
         self.has_file
+    }
+
+    /// Returns whether there was a `.env` with a variable of ours.
+    #[must_use]
+    pub fn has_dotenv(&self) -> bool {
+        self.has_dotenv
     }
 
     /// Returns every key with the origin of its value.

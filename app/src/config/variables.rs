@@ -38,11 +38,11 @@ pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut B
     }
 }
 
-/// Reads a `.env` file into `build`. The process's own environment is not changed.
+/// Reads a `.env` file into `build`. The process's own environment is not changed. Returns whether there is a line of ours in it.
 ///
 /// The file is shared with other programs, whose lines and encodings do not matter here. A line of ours is read whatever surrounds it, or
 /// it is a problem.
-pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
+pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) -> bool {
     if is_utf16(bytes) {
         let without_zeros: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != 0).collect();
         let prefix = VARIABLE_PREFIX.as_bytes();
@@ -52,7 +52,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
         {
             build.problem(Problem::of_file(place(0), document::utf16()));
         }
-        return;
+        return false;
     }
     let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
     // The parser gets one assignment per line, so that an open quote elsewhere does not hide ours.
@@ -75,6 +75,7 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
             Some(_) => {}
         }
     }
+    let has_ours = !lines.is_empty();
     let assignments = dotenvy::Iter::new(text.as_bytes()).flatten();
     let ours = assignments.filter(|(variable, _)| variable.starts_with(VARIABLE_PREFIX));
     let mut seen = BTreeMap::new();
@@ -96,6 +97,14 @@ pub(super) fn read_dotenv(bytes: &[u8], build: &mut Build) {
             assign(&variable, &value, origin, build);
         }
     }
+    has_ours
+}
+
+/// Returns the number of the last line of a `.env` file if the line is ours and has no end. Somebody may be writing it.
+pub(super) fn unended_line(bytes: &[u8]) -> Option<usize> {
+    let mut lines = bytes.split(|&byte| byte == b'\n');
+    let last = lines.next_back()?;
+    is_ours(&String::from_utf8_lossy(last)).then(|| lines.count() + 1)
 }
 
 fn is_utf16(bytes: &[u8]) -> bool {
