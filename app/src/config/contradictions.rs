@@ -1,7 +1,10 @@
 //! Values that are valid each by itself but contradict each other.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use serde::Serialize;
 
+use super::address::Address;
 use super::keys::Settings;
 use super::load::Build;
 use super::problem::{Fault, Origin, Problem};
@@ -52,9 +55,23 @@ const RULES: &[Rule] = &[
         },
     ),
     (&["listener.address", "master.address"], |settings| {
-        (settings.listener.address == settings.master.address).then(|| {
-            Fault::new(format!("listener.address and master.address are both {}: the edge would be its own backend",
-                    settings.master.address))
+        let (listener, master) = (&settings.listener.address, &settings.master.address);
+        leads_to(listener, master).then(|| {
+            let what = match listener == master {
+                true => format!("listener.address and master.address are both {master}"),
+                false => {
+                    format!("master.address ({master}) leads to listener.address ({listener})")
+                }
+            };
+            Fault::new(format!("{what}: the edge would be its own backend"))
+        })
+    }),
+    (&["metrics.address", "master.address"], |settings| {
+        let (metrics, master) = (settings.metrics.address.as_ref()?, &settings.master.address);
+        leads_to(metrics, master).then(|| {
+            Fault::new(format!(
+                "master.address ({master}) leads to metrics.address ({metrics}): the edge would be its own backend"
+            ))
         })
     }),
     (&["metrics.address", "listener.address"], |settings| {
@@ -126,6 +143,40 @@ const RULES: &[Rule] = &[
         },
     ),
 ];
+
+/// The addresses of this machine that need no resolver.
+const LOOPBACK: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// Returns whether a connection to `to` reaches a listener at `at`. Names other than `localhost` are not resolved, and other addresses of
+/// this machine are not known.
+fn leads_to(at: &Address, to: &Address) -> bool {
+    let listens = |place: IpAddr| match ip_of(at) {
+        Some(IpAddr::V4(own)) if own.is_unspecified() => place.is_ipv4() && place.is_loopback(),
+        // Such a listener takes IPv4 as well.
+        Some(IpAddr::V6(own)) if own.is_unspecified() => place.is_loopback(),
+        Some(own) => own == place,
+        None => is_localhost(at) && LOOPBACK.contains(&place),
+    };
+    let is_reached = match ip_of(to) {
+        // A connection to the unspecified address leads to this machine.
+        Some(ip) if ip.is_unspecified() => listens(LOOPBACK[usize::from(ip.is_ipv6())]),
+        Some(ip) => listens(ip),
+        None => is_localhost(to) && LOOPBACK.into_iter().any(listens),
+    };
+    at.port() == to.port() && at.port() != 0 && (at.host() == to.host() || is_reached)
+}
+
+fn ip_of(address: &Address) -> Option<IpAddr> {
+    let ip: IpAddr = address.host().parse().ok()?;
+    Some(ip.to_canonical())
+}
+
+fn is_localhost(address: &Address) -> bool {
+    address.host().eq_ignore_ascii_case("localhost")
+}
 
 /// Adds a problem for every broken rule, unless one of its keys has a problem of its own.
 pub(super) fn check(build: &mut Build) {
