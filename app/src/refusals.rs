@@ -34,7 +34,7 @@ enum Cause {
 /// Many clients of one source are most often those of a balancer.
 const ONE_SOURCE: &str = "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt; otherwise raise it";
 
-const LIMITS: [Limit; 11] = [
+const LIMITS: [Limit; 13] = [
     Limit {
         key: "limits.max_connections",
         advice: "raise it (up to an eighth is kept for clients that come back); while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
@@ -98,6 +98,16 @@ const LIMITS: [Limit; 11] = [
         key: "clients.channel_capacity, clients.channel_bytes",
         advice: "a client read more slowly than the backend sent, and its session ended; raise them to let clients lag further behind",
         causes: &[Cause::Ended(EndReason::SendQueueFull)],
+    },
+    Limit {
+        key: "clients.write_timeout_secs",
+        advice: "a client took nothing for that long while packets waited, and its session ended; raise it to wait longer",
+        causes: &[Cause::Ended(EndReason::WriteTimedOut)],
+    },
+    Limit {
+        key: "clients.pace_packets_per_sec, clients.pace_bytes_per_sec",
+        advice: "a client was faster for clients.pace_patience_secs and was dropped; raise them if clients send as much in good faith",
+        causes: &[Cause::Closed(CloseReason::TooFast)],
     },
 ];
 
@@ -220,6 +230,23 @@ mod tests {
             counters.rejected[why as usize] = 1;
             let of = LIMITS.iter().filter(|limit| limit.count(&counters) == 1);
             assert_eq!(of.count(), usize::from(why != Rejected::Shutdown), "{why}");
+        }
+    }
+
+    #[test]
+    fn every_end_of_a_session_belongs_to_a_limit_unless_no_limit_is_its_cause_or_core_reports_it() {
+        for why in EndReason::ALL {
+            let is_of_a_limit = match why {
+                // Its client left, or the backend wanted it.
+                EndReason::Expired | EndReason::Kicked => false,
+                // Reported once, with the key.
+                EndReason::MissedPacketsFull | EndReason::ClientAway => false,
+                _ => true,
+            };
+            let mut counters = Counters::default();
+            counters.ended[why as usize] = 1;
+            let of = LIMITS.iter().filter(|limit| limit.count(&counters) == 1);
+            assert_eq!(of.count(), usize::from(is_of_a_limit), "{why:?}");
         }
     }
 }
