@@ -141,7 +141,7 @@ struct Cli {
 enum Sub {
     /// Serve, as without a command; SIGHUP has the configuration read again
     Run(ConfigArgs),
-    /// Show an edge, a backend and clients in this process, one of which keeps dropping
+    /// Show an edge, a backend and clients that keep dropping, all in this process
     Demo(DemoArgs),
     /// Be a client: each line of standard input is a packet, but for /drop, /quit and /help
     Connect(ConnectArgs),
