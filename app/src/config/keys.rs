@@ -177,35 +177,37 @@ const HOUR: u32 = 3_600;
 settings! {
     /// The process.
     general: General {
-        /// How much is logged, to standard error. Debug and Trace tell changes of state, and never a packet: up to 1,000 lines
-        /// a second from one place in the code. The next line counts those that were left out.
+        /// Level of the log, which goes to standard error. Debug and Trace report changes of state and never packets,
+        /// at most 1,000 lines a second from one place in the code. The next line counts those that were left out.
         log_level: LogLevel = LogLevel::Info, ();
-        /// File that holds the edge's private key, made with mode 0600 when it is missing, so that clients recognise the
-        /// edge after a restart. Empty: a new key at every start.
+        /// File with the edge's private key. It is created with mode 0600 if it is missing. With it clients recognise
+        /// the edge after a restart. Empty: a new key at every start.
         key_file: Option<PathBuf> = None, ();
         /// Shards, each with a part of the clients, on as many threads as the load needs. 0: one for each processor.
         shards: u32 = 0, 0..=MAX_SHARDS;
-        /// How long an orderly end may take to deliver queued packets. 0: it does not wait.
+        /// How long a shutdown may take to deliver queued packets. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
     }
 
-    /// Where clients come in.
+    /// The port that clients connect to.
     listener: Listener {
-        /// Address to listen on. A name stands for each of its addresses that this machine has, up to 8. Port 0: any free
+        /// Address to listen on. For a name, each of its addresses that this machine has, up to 8. Port 0: any free
         /// port, which the log names.
         address: Address = Address::loopback(42000), 0..=u16::MAX;
-        /// Whether clients come through a proxy that says where they are from. "required": every connection must begin with
-        /// a PROXY header, version 1 or 2, and the limits on sources hold for the address in it; "off": none may.
+        /// Whether clients come through a proxy that tells their addresses. "required": every connection must begin
+        /// with a PROXY header, version 1 or 2, and the limits on sources apply to the address in it; "off": none
+        /// may.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ();
-        /// Networks that such proxies are in; connections from elsewhere are turned away. In a variable: separated by commas.
+        /// Networks of these proxies. Connections from other networks are refused. In a variable: separated by
+        /// commas.
         trusted_proxies: Networks = Networks::default(), ();
         /// Connections that may wait to be accepted. The system may have a lower limit (net.core.somaxconn).
         backlog: u32 = 4_096, 1..=65_535;
-        /// How long a client may be silent before the system asks it for a sign of life. 0: never.
+        /// How long a client may be silent before the system sends it a TCP keep-alive probe. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long data that was sent to a client may stay without an acknowledgement, or a client may have no room, before
-        /// its connection is dropped. A silent client is dropped after that time as well; with a value up to
-        /// keep_alive_secs + 5 a single lost probe is enough for that. 0: the system decides.
+        /// How long data sent to a client may stay unacknowledged, or a client may have no room, before its
+        /// connection is closed. So is that of a client that answers no probe for that time; with a value up to
+        /// keep_alive_secs + 5 a single lost probe is enough. 0: the system decides.
         user_timeout_secs: u32 = 35, 0..=HOUR;
         /// Bytes for one client that the system may hold until they are acknowledged. 0: the system decides, up to several MiB.
         send_buffer_bytes: u32 = 262_144, 0..=MAX_SOCKET_BUFFER;
@@ -231,71 +233,75 @@ settings! {
         /// Whether a backend that cannot be reached at the start ends the process with an error. false: the edge serves
         /// and keeps trying.
         required_at_start: bool = false, ();
-        /// How long the backend may be silent before the system asks it for a sign of life. 0: never.
+        /// How long the backend may be silent before the system sends it a TCP keep-alive probe. 0: never.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long data that was sent to the backend may stay without an acknowledgement before the link is given up. A
-        /// backend that acknowledges but has no room is waited for. 0: the system decides, after about a quarter of an hour.
+        /// How long data sent to the backend may stay unacknowledged before the link is given up. The edge waits for
+        /// a backend that acknowledges but has no room. 0: the system decides, after about a quarter of an hour.
         user_timeout_secs: u32 = 35, 0..=HOUR;
     }
 
-    /// Clients: their queues, and the rules for dropped ones.
+    /// Clients: their queues, and the rules while they are away.
     clients: Clients {
-        /// Packets that may wait for one client. One more, and that client fails.
+        /// Packets that may wait for one client. One more ends its session.
         channel_capacity: u32 = 8_192, 1..=MAX_COUNT;
         /// Bytes that may wait for one client. An empty queue takes one packet of any size.
         channel_bytes: u64 = 1 << 20, 4_096..=MAX_QUEUE;
         /// Largest packet that a client may send. Published backends take no more than 8 MiB.
         max_frame_bytes: u32 = 1 << 20, 1..=MAX_FRAME;
-        /// How long a dropped client may come back. 0: not at all.
+        /// How long a client that is away may come back. 0: not at all.
         stale_timeout_secs: u32 = 300, 0..=31_536_000;
-        /// How often expired clients are looked for. 0: each goes at its own time.
+        /// How often expired sessions are ended. 0: each at its own deadline.
         stale_reap_interval_secs: u32 = 15, 0..=HOUR;
-        /// Dropped clients that are kept. For one more, one of the wider source that has most is failed. 0: none is kept.
+        /// Clients that may be away. One more ends a session of the wider source that has most away. 0: none may be
+        /// away.
         max_stale_clients: u32 = 65_535, 0..=MAX_COUNT;
-        /// Packets that are kept for a client that is away and sent when it is back. 0: none; a packet for a client that
-        /// is away fails that client at once. Left out, it is at most half of channel_capacity.
+        /// Packets that are kept for a client that is away, and sent when it is back. 0: none; a packet for a client
+        /// that is away ends its session at once. Left out, it is at most half of channel_capacity.
         missed_packets_buffer_size: u32 = 256, 0..=MAX_COUNT;
-        /// Bytes that are kept for a client that is away. Of no effect while missed_packets_buffer_size is 0. Left out, it is
-        /// at most channel_bytes.
+        /// Bytes that are kept for a client that is away. No effect while missed_packets_buffer_size is 0. Left out,
+        /// it is at most channel_bytes.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
-        /// How long a client may take nothing while something waits for it. Then its session ends. 0: as long as its
+        /// How long a client may take no byte while packets wait for it. Then its session ends. 0: as long as its
         /// connection lasts, see listener.user_timeout_secs.
         write_timeout_secs: u32 = 10, 0..=HOUR;
         /// How long a packet may take from its first to its last byte. 0: for ever.
         frame_timeout_secs: u32 = 10, 0..=HOUR;
-        /// How long a client may say nothing before it is dropped. 0: for ever.
+        /// How long a client may send nothing before its connection is closed. 0: for ever.
         idle_timeout_secs: u32 = 0, 0..=86_400;
-        /// Packets a second that one client may send; a game may want 500. 0: any number. It is read more slowly first.
+        /// Packets a second that one client may send; a game may want 500. A faster client is read more slowly. 0:
+        /// any number.
         pace_packets_per_sec: u32 = 0, 0..=MAX_COUNT;
-        /// Packets that may come at once before pace_packets_per_sec holds.
+        /// Packets that may come at once before pace_packets_per_sec applies.
         pace_packets_burst: u32 = 1_000, 1..=MAX_COUNT;
         /// Bytes a second that one client may send; a game may want 262144. 0: any number.
         pace_bytes_per_sec: u32 = 0, 0..=MAX_FRAME;
-        /// Bytes that may come at once before pace_bytes_per_sec holds.
+        /// Bytes that may come at once before pace_bytes_per_sec applies.
         pace_burst_bytes: u32 = 256 << 10, 1..=MAX_FRAME;
-        /// How long a client may be over its pace before it is dropped. 0: for ever.
+        /// How long a client may exceed its pace before its connection is closed. 0: for ever.
         pace_patience_secs: u32 = 5, 0..=HOUR;
-        /// Whether the pace holds. "on": faster clients are slowed down, then dropped; "report": they are counted;
-        /// "off": neither.
+        /// Whether the pace is enforced. "on": faster clients are read more slowly, then disconnected; "report": they
+        /// are only counted; "off": neither.
         enforce_pace: Enforce = Enforce::On, ();
     }
 
-    /// Limits on what one stranger, and all strangers together, may cost.
+    /// Limits on the cost of strangers, each of them and all together.
     limits: Limits {
-        /// How long a new connection may take until it is a client, in all. 0: for ever.
+        /// How long a handshake may take in all. 0: for ever.
         handshake_timeout_secs: u32 = 5, 0..=HOUR;
-        /// Connections in their handshake at once; a quarter is kept for reconnects, one for newcomers. 0: any number.
+        /// Half-open connections at once; a quarter is kept for clients that come back, one for newcomers. 0: any
+        /// number.
         max_half_open: u32 = 1_024, 0..=MAX_COUNT;
-        /// Bytes that a connection may send before it is a client. The longest handshake takes 103.
+        /// Bytes that a connection may send before it is established. The longest handshake takes 103.
         handshake_max_bytes: u32 = 512, 128..=65_536;
-        /// Connections at once; an eighth, at most max_half_open, is kept for clients that come back. 0: by the descriptors.
+        /// Connections at once; an eighth, at most max_half_open, is kept for clients that come back. 0: as
+        /// descriptors allow.
         max_connections: u32 = 0, 0..=MAX_COUNT;
         /// New connections a second, of all sources together. 0: any number.
         accept_rate: u32 = 2_000, 0..=MAX_COUNT;
-        /// New connections that may come at once before accept_rate holds.
+        /// New connections that may come at once before accept_rate applies.
         accept_burst: u32 = 4_000, 1..=MAX_COUNT;
-        /// Whether accept_rate and max_half_open hold. "on": connections beyond them are refused; "report": they are counted
-        /// and taken; "off": neither.
+        /// Whether accept_rate and max_half_open are enforced. "on": connections beyond them are refused; "report":
+        /// they are counted and accepted; "off": neither.
         enforce_accepts: Enforce = Enforce::On, ();
         /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0: any number.
         source_connections: u32 = 256, 0..=MAX_COUNT;
@@ -303,35 +309,37 @@ settings! {
         source_wide_connections: u32 = 4_096, 0..=MAX_COUNT;
         /// New connections a second from one source. 0: any number.
         source_rate: u32 = 50, 0..=MAX_COUNT;
-        /// New connections that may come at once from one source before source_rate holds.
+        /// New connections that may come at once from one source before source_rate applies.
         source_burst: u32 = 200, 1..=MAX_COUNT;
         /// New connections a second from one wider source; from an IPv6 /56 a quarter. 0: any number.
         source_wide_rate: u32 = 400, 0..=MAX_COUNT;
-        /// New connections at once from one wider source before source_wide_rate holds; from an IPv6 /56 a quarter.
+        /// New connections at once from one wider source before source_wide_rate applies; from an IPv6 /56 a quarter.
         source_wide_burst: u32 = 1_600, 1..=MAX_COUNT;
-        /// Dropped clients of one source that are kept. For one more, the longest-gone of them is failed. 0: any number.
+        /// Clients of one source that may be away. One more ends a session of that source. 0: any number.
         source_stale_clients: u32 = 256, 0..=MAX_COUNT;
-        /// Dropped clients of one wider source that are kept; of an IPv6 /56 a quarter. 0: any number.
+        /// Clients of one wider source that may be away; of an IPv6 /56 a quarter. 0: any number.
         source_wide_stale_clients: u32 = 4_096, 0..=MAX_COUNT;
-        /// Whether a source that sends nonsense, fails its proof or lets handshakes time out begins few sessions for a while.
+        /// Whether a source that sends malformed input, fails a proof or lets handshakes time out may begin only few
+        /// sessions for a while.
         source_penalties: bool = true, ();
-        /// Sources, wider ones included, that are remembered at once. Beyond that, only the wider one is remembered.
+        /// Sources that are remembered at once, wider ones included. Beyond that, only the wider one is remembered.
         source_table_size: u32 = 262_144, 1..=MAX_COUNT;
-        /// Whether the limits on one source hold, as enforce_accepts says for all together.
+        /// Whether the limits on one source are enforced, as enforce_accepts says.
         enforce_sources: Enforce = Enforce::On, ();
-        /// Networks that the limits on one source do not hold for. In a variable: separated by commas.
+        /// Networks to which the limits on one source do not apply. In a variable: separated by commas.
         exempt: Networks = Networks::loopback(), ();
-        /// Bytes that all queues and buffers together may hold. At 80 % the queues of clients shrink, at 90 % newcomers are
-        /// refused, at 95 % the largest queues fail. 0: half of the memory that the process may use.
+        /// Bytes that all queues and buffers together may hold. At 80 % the queues of clients shrink, at 90 %
+        /// newcomers are refused, at 95 % the sessions with the largest queues end. 0: half of the memory that the
+        /// process may use.
         max_memory_bytes: u64 = 0, 0..=MAX_QUEUE;
-        /// Whether max_memory_bytes holds, as enforce_accepts says for connections.
+        /// Whether max_memory_bytes is enforced, as enforce_accepts says.
         enforce_memory: Enforce = Enforce::On, ();
     }
 
     /// Metrics of the edge for Prometheus, and its health.
     metrics: Metrics {
-        /// Address to answer HTTP on: /metrics, /healthz (the loop answers) and /readyz (and there is a backend). It shows only
-        /// the number of clients; still, keep it inside your network. Empty: none.
+        /// Address to answer HTTP on: /metrics, /healthz (the edge runs) and /readyz (and has a backend). It shows
+        /// only totals; still, keep it inside your network. Empty: none.
         address: Option<Address> = None, 0..=u16::MAX;
     }
 }
