@@ -146,9 +146,15 @@ fn died_in_the_backlog(error: &io::Error) -> bool {
     )
 }
 
-/// EMFILE and ENFILE, which have the same numbers on every Unix. There is no `ErrorKind` for them.
+/// Returns whether the process or the system has no descriptor left. There is no `ErrorKind` for that.
+#[cfg(unix)]
 fn out_of_descriptors(error: &io::Error) -> bool {
-    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+#[cfg(not(unix))]
+fn out_of_descriptors(_: &io::Error) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -229,7 +235,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn without_descriptors_it_turns_away_rests_longer_and_longer_and_recovers_within_a_second() {
-        let mut acceptor = acceptor(24);
+        let mut acceptor = acceptor(libc::EMFILE);
         for millis in 0..10_000 {
             assert!(!poll(&mut acceptor, millis));
         }
@@ -244,8 +250,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_connection_that_died_in_the_backlog_is_skipped_without_a_rest() {
-        const ECONNABORTED: i32 = if cfg!(target_os = "linux") { 103 } else { 53 };
-        let mut acceptor = acceptor(ECONNABORTED);
+        let mut acceptor = acceptor(libc::ECONNABORTED);
         assert!(!poll(&mut acceptor, 0));
         assert_eq!((acceptor.rests_until(), acceptor.listener.shed), (None, 0));
         assert_eq!(
@@ -272,7 +277,7 @@ mod tests {
         let tried = |acceptors: &Acceptors<Failing>, at: usize| acceptors.each[at].listener.tried;
         assert_eq!([tried(&acceptors, 0), tried(&acceptors, 1)], [5, 5]);
         // One of them fails for lack of memory for a socket.
-        acceptors.each[0].listener.error = 12;
+        acceptors.each[0].listener.error = libc::ENOMEM;
         for _ in 0..10 {
             assert!(acceptors.poll_accept(cx, now).is_ready());
         }

@@ -9,8 +9,6 @@ use crate::{BoundAddress, SocketOptions};
 pub const MAX_LISTENERS: usize = 8;
 /// The maximum number of ports tried when the system chooses one, which must be free at every address.
 const PORT_TRIES: usize = 16;
-/// EAFNOSUPPORT: the system does not support this address family. There is no `ErrorKind` for it.
-const EAFNOSUPPORT: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
 
 /// The bound addresses of a name. Each belongs to this process, and nobody listens there yet.
 #[derive(Debug, Default)]
@@ -126,7 +124,18 @@ impl BoundAddresses {
 }
 
 fn is_not_of_this_machine(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+    error.kind() == ErrorKind::AddrNotAvailable || is_unknown_family(error)
+}
+
+/// Returns whether the system does not support the address family. There is no `ErrorKind` for that.
+#[cfg(unix)]
+fn is_unknown_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+#[cfg(not(unix))]
+fn is_unknown_family(_: &io::Error) -> bool {
+    false
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -19,6 +19,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The buffer sizes are set on purpose. By default Linux lets the buffers of a connection grow to several megabytes, so ten thousand
 /// clients that do not read would hold gigabytes of data that an edge considers sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SocketOptions {
     /// Connections that the kernel queues before they are accepted. The default has room for a storm of reconnects.
     pub backlog: u32,
@@ -68,6 +69,48 @@ impl SocketOptions {
         }
     }
 
+    /// Sets the number of connections that the kernel queues before they are accepted. Default: 4,096.
+    #[must_use]
+    pub fn with_backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Sets how long a peer may be silent before it is probed. Default: 20 s. 0: the system decides.
+    #[must_use]
+    pub fn with_keep_alive(mut self, silence: Duration) -> Self {
+        self.keep_alive = silence;
+        self
+    }
+
+    /// Sets how long sent data may stay unacknowledged. Default: 35 s. 0: the system decides.
+    #[must_use]
+    pub fn with_user_timeout(mut self, timeout: Duration) -> Self {
+        self.user_timeout = timeout;
+        self
+    }
+
+    /// Sets how many bytes the kernel may hold for the peer. Default: 256 KiB. 0: the system decides.
+    #[must_use]
+    pub fn with_send_buffer_bytes(mut self, bytes: u32) -> Self {
+        self.send_buffer_bytes = bytes;
+        self
+    }
+
+    /// Sets how many bytes from the peer the kernel may hold. Default: 256 KiB. 0: the system decides.
+    #[must_use]
+    pub fn with_receive_buffer_bytes(mut self, bytes: u32) -> Self {
+        self.receive_buffer_bytes = bytes;
+        self
+    }
+
+    /// Sets the number of unsent bytes beyond which a socket accepts no more. Default: 128 KiB. 0: the system decides.
+    #[must_use]
+    pub fn with_unsent_bytes(mut self, bytes: u32) -> Self {
+        self.unsent_bytes = bytes;
+        self
+    }
+
     /// Listens at `address`. Accepted connections inherit the options on Linux; elsewhere [`apply`](Self::apply) them.
     ///
     /// # Errors
@@ -76,18 +119,6 @@ impl SocketOptions {
         let socket = self.socket(address)?;
         socket.bind(&address.into())?;
         self.listen_on(socket)
-    }
-
-    /// Listens at `address` with several sockets: [`bind`](Self::bind), then [`BoundAddress::listen`].
-    ///
-    /// # Errors
-    /// Those of either.
-    pub fn listen_shared(
-        &self,
-        address: SocketAddr,
-        listeners: usize,
-    ) -> io::Result<Vec<TcpListener>> {
-        self.bind(address)?.listen(listeners)
     }
 
     /// Binds an address without listening there. The system refuses connections meanwhile.
@@ -338,9 +369,8 @@ mod tests {
     #[test]
     fn shared_listeners_share_the_connections_and_the_address_with_nobody_else() {
         let options = SocketOptions::default();
-        let shared = options
-            .listen_shared(([127, 0, 0, 1], 0).into(), 2)
-            .unwrap();
+        let listen_shared = |address, listeners| options.bind(address)?.listen(listeners);
+        let shared = listen_shared(([127, 0, 0, 1], 0).into(), 2).unwrap();
         let address = shared[0].local_addr().unwrap();
         assert_eq!(shared[1].local_addr().unwrap(), address);
         // Each connection goes to one of the two at random: all 64 go to the same one with a probability of 2^-63.
@@ -354,7 +384,7 @@ mod tests {
         assert_eq!(accepted.iter().sum::<usize>(), 64);
         assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
         for listeners in [1, 2] {
-            let taken = options.listen_shared(address, listeners).unwrap_err();
+            let taken = listen_shared(address, listeners).unwrap_err();
             assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         }
     }

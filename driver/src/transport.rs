@@ -80,6 +80,7 @@ pub enum PeerEnd {
 
 /// What a system knows about a peer's acknowledgements; on Linux from TCP_INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Acknowledgements {
     /// The time since the last one.
     pub age: Duration,

@@ -182,7 +182,7 @@ impl<R: Reactor> TcpListener<R> {
         .await
     }
 
-    /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] return.
+    /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] returns.
     ///
     /// # Errors
     /// When the reactor cannot register the listener.

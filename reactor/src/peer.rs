@@ -38,13 +38,13 @@ pub fn acknowledgements(socket: &impl AsRawFd) -> Option<Acknowledgements> {
         return None;
     }
     let word = |at: usize| Some(u32::from_ne_bytes(*info.get(at..)?.first_chunk()?));
-    Some(Acknowledgements {
-        age: Duration::from_millis(word(LAST_ACK_RECV)?.into()),
-        awaited: word(UNACKED)?,
-        unsent: word(NOTSENT_BYTES)?,
-        repeated: word(TOTAL_RETRANS)?,
-        questions: u32::from(info[PROBES]),
-    })
+    let mut known = Acknowledgements::default();
+    known.age = Duration::from_millis(word(LAST_ACK_RECV)?.into());
+    known.awaited = word(UNACKED)?;
+    known.unsent = word(NOTSENT_BYTES)?;
+    known.repeated = word(TOTAL_RETRANS)?;
+    known.questions = u32::from(info[PROBES]);
+    Some(known)
 }
 
 /// Returns how the peer of `socket` has ended, even with unread data before the end. `None` if it has not, or if the system cannot tell.

@@ -126,7 +126,7 @@ impl TcpListener {
         .await
     }
 
-    /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] and [`SocketOptions::listen_shared`] return.
+    /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] returns.
     ///
     /// Must be called within a runtime.
     ///

@@ -1,4 +1,4 @@
-//! The settings as the edge machine takes them.
+//! Converts the settings into the configuration of the edge machine.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::thread;
@@ -11,9 +11,9 @@ use super::keys::{MAX_COUNT, MAX_SHARDS, Settings};
 use super::value::{Announce, Enforce, ProxyProtocol};
 use crate::resources::Resources;
 
-/// Descriptors that connections may not take: the listener, the link to the backend, logs, and some air.
+/// Descriptors that are kept from connections: the listener, the link to the backend, logs, and a few to spare.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// Descriptors that are kept for each shard beyond the first: its listener, one to spare, and those that its runtime waits with.
+/// Descriptors that are kept for each shard beyond the first: its listener, its spare descriptor, and those of its runtime.
 const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
 
 impl Settings {
@@ -21,24 +21,21 @@ impl Settings {
     #[must_use]
     pub fn listener_options(&self) -> SocketOptions {
         let listener = &self.listener;
-        SocketOptions {
-            backlog: listener.backlog,
-            keep_alive: seconds(listener.keep_alive_secs),
-            user_timeout: seconds(listener.user_timeout_secs),
-            send_buffer_bytes: listener.send_buffer_bytes,
-            receive_buffer_bytes: listener.receive_buffer_bytes,
-            unsent_bytes: listener.unsent_bytes,
-        }
+        SocketOptions::default()
+            .with_backlog(listener.backlog)
+            .with_keep_alive(seconds(listener.keep_alive_secs))
+            .with_user_timeout(seconds(listener.user_timeout_secs))
+            .with_send_buffer_bytes(listener.send_buffer_bytes)
+            .with_receive_buffer_bytes(listener.receive_buffer_bytes)
+            .with_unsent_bytes(listener.unsent_bytes)
     }
 
     /// The options of the backend's socket.
     #[must_use]
     pub fn master_options(&self) -> SocketOptions {
-        SocketOptions {
-            keep_alive: seconds(self.master.keep_alive_secs),
-            user_timeout: seconds(self.master.user_timeout_secs),
-            ..SocketOptions::of_link()
-        }
+        SocketOptions::of_link()
+            .with_keep_alive(seconds(self.master.keep_alive_secs))
+            .with_user_timeout(seconds(self.master.user_timeout_secs))
     }
 
     /// Returns the number of shards.
@@ -55,8 +52,8 @@ impl Settings {
             .unwrap_or(NonZeroU8::MIN)
     }
 
-    /// The configuration of an edge machine. What is 0 and derived from `resources` stays at the machine's own default where
-    /// they are not known.
+    /// Returns the configuration of an edge machine. A bound of 0 follows `resources`, or is the machine's own default if they are
+    /// unknown.
     #[must_use]
     pub fn edge_config(&self, resources: Resources) -> EdgeConfig {
         // A limit that the machine has and that has no key yet keeps its default.
@@ -141,7 +138,7 @@ fn enforce(enforce: Enforce) -> edge::Enforce {
     }
 }
 
-/// A number that is too large for the addresses of a small machine is no bound there.
+/// Converts a number. One that exceeds the address space of a small machine becomes the largest there.
 fn size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -155,7 +152,7 @@ mod tests {
     use super::*;
     use crate::config::Networks;
 
-    /// The defaults are written in the table of keys and in the core; both say the same.
+    /// The table of keys and the core each have the defaults.
     #[test]
     fn the_defaults_are_the_defaults_of_the_machine() {
         let mut machine = EdgeConfig::default();

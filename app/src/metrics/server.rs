@@ -49,10 +49,7 @@ impl Server {
     /// # Errors
     /// When an address cannot be bound, or no thread can be started.
     pub fn start(name: &Address, exchange: Exchange) -> io::Result<Server> {
-        let options = SocketOptions {
-            backlog: BACKLOG,
-            ..SocketOptions::default()
-        };
+        let options = SocketOptions::default().with_backlog(BACKLOG);
         let listeners = listen::bind(name, options)?.listen(1)?;
         let listeners = listeners.into_iter().next().unwrap_or_default();
         let addresses = listen::local_addrs(&listeners)?;

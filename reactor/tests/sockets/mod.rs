@@ -322,10 +322,7 @@ const PACKETS: usize = 200;
 
 /// Creates a backend, and a bare socket as its edge.
 async fn backend_and_edge<R: Runtime>() -> (Backend<R::Listener, R::Timer>, net::TcpStream) {
-    let options = SocketOptions {
-        user_timeout: USER_TIMEOUT,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions::default().with_user_timeout(USER_TIMEOUT);
     let (listener, address) = R::bind("127.0.0.1:0".into(), options)
         .await
         .expect("a free port");
