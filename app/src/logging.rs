@@ -82,7 +82,7 @@ pub fn start(level: LogLevel) -> io::Result<()> {
         let text = format!("{lost} line{plural} of the log lost: nobody took them in time");
         whole_line(colours, Level::WARN, &text)
     };
-    let outlet = Outlet::start(stderr, tell_lost)?;
+    let outlet = Outlet::start("log", stderr, tell_lost)?;
     let lines = outlet.clone();
     let (subscriber, filter) = subscriber(
         level,
@@ -117,7 +117,7 @@ pub fn lost_lines() -> u64 {
 
 /// Writes the final output of a process that has no log yet to standard error. It waits no longer than [`FLUSH_WITHIN`], either.
 pub(crate) fn say_last(text: &str) {
-    if let Ok(outlet) = Outlet::start(io::stderr(), |_| String::new()) {
+    if let Ok(outlet) = Outlet::start("stderr", io::stderr(), |_| String::new()) {
         outlet.push(text.as_bytes());
         outlet.flush(FLUSH_WITHIN);
     }

@@ -15,6 +15,8 @@ pub(crate) const QUEUE_BYTES: usize = 256 * 1024;
 const ROOM_BYTES: usize = QUEUE_BYTES / 4;
 /// Memory that an empty queue keeps.
 const KEPT_BYTES: usize = 8 * 1024;
+/// The number of bytes in one write: an eighth of a pipe's buffer on Linux.
+const PIECE_BYTES: usize = 8 * 1024;
 /// How long to wait for a stream that somebody has made non-blocking.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -35,6 +37,8 @@ struct State {
     no_room: u64,
     /// Lines that were lost since the start.
     lost: u64,
+    /// Bytes that the stream has accepted since the start.
+    written: u64,
     /// Whether the text that was last taken is still being written.
     is_writing: bool,
     /// The first error of the stream.
@@ -44,18 +48,19 @@ struct State {
 }
 
 impl Outlet {
-    /// Starts to write to `stream`. `tell_lost` formats the line about lost lines.
+    /// Starts a thread called `name` that writes to `stream`. `tell_lost` formats the line about lost lines.
     ///
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn start(
+        name: &str,
         stream: impl Write + Send + 'static,
         tell_lost: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<Outlet> {
         let outlet = Outlet(Arc::default());
         let shared = Arc::clone(&outlet.0);
         thread::Builder::new()
-            .name("log".into())
+            .name(name.into())
             .spawn(move || shared.serve(stream, tell_lost))?;
         Ok(outlet)
     }
@@ -127,6 +132,28 @@ impl Outlet {
         !waited.timed_out()
     }
 
+    /// Waits until everything queued so far is written, for as long as the stream accepts some of it. Returns false once it has accepted
+    /// nothing for `patience`.
+    pub(crate) fn flush_while_read(&self, patience: Duration) -> bool {
+        let mut state = self.0.lock();
+        while state.is_writing || !state.queue.is_empty() {
+            let written = state.written;
+            let is_stuck = |state: &mut State| {
+                state.written == written && (state.is_writing || !state.queue.is_empty())
+            };
+            let waited = self
+                .0
+                .changed
+                .wait_timeout_while(state, patience, is_stuck)
+                .unwrap_or_else(PoisonError::into_inner);
+            if waited.1.timed_out() {
+                return false;
+            }
+            state = waited.0;
+        }
+        true
+    }
+
     /// Returns the number of lines lost since the start.
     pub(crate) fn lost(&self) -> u64 {
         self.0.lock().lost
@@ -162,7 +189,7 @@ impl Shared {
             };
             // Lines that the stream refused come before this text, lines without room after it.
             tell(&mut stream, &mut untold);
-            let refused = match put(&mut stream, &taken) {
+            let refused = match self.put_all(&mut stream, &taken) {
                 Ok(()) => 0,
                 Err((written, error)) => {
                     self.fail(error);
@@ -177,6 +204,16 @@ impl Shared {
             taken.clear();
             taken.shrink_to(KEPT_BYTES);
         }
+    }
+
+    /// Like [`put`], and counts what the stream accepts. Writes in pieces, so that a slow reader shows.
+    fn put_all(&self, stream: &mut impl Write, text: &[u8]) -> Result<(), (usize, io::Error)> {
+        for (index, piece) in text.chunks(PIECE_BYTES).enumerate() {
+            put(stream, piece).map_err(|(bytes, error)| (index * PIECE_BYTES + bytes, error))?;
+            self.lock().written += piece.len() as u64;
+            self.changed.notify_all();
+        }
+        Ok(())
     }
 
     fn fail(&self, error: io::Error) {
@@ -268,7 +305,8 @@ mod tests {
             turns: gate_turns,
             written: gate_written,
         };
-        let outlet = Outlet::start(gate, |lost| format!("{lost} lost\n")).expect("a thread");
+        let outlet =
+            Outlet::start("gate", gate, |lost| format!("{lost} lost\n")).expect("a thread");
         (outlet, turns, written)
     }
 
@@ -294,16 +332,34 @@ mod tests {
         outlet.push(b"two\nlines\n");
         assert_eq!(outlet.lost(), 3);
         assert!(!outlet.flush(Duration::from_millis(1)), "it stands still");
-        for _ in 0..4 {
+        let pieces = QUEUE_BYTES / PIECE_BYTES;
+        for _ in 0..pieces + 3 {
             turns.send(Ok(())).expect("the thread lives");
         }
         assert_eq!(written.recv().as_deref(), Ok("first\n"));
-        assert_eq!(written.recv().map(|text| text.len()), Ok(QUEUE_BYTES));
+        for _ in 0..pieces {
+            assert_eq!(written.recv().map(|text| text.len()), Ok(PIECE_BYTES));
+        }
         assert_eq!(written.recv().as_deref(), Ok("3 lost\n"));
         outlet.push(b"later\n");
         assert_eq!(written.recv().as_deref(), Ok("later\n"), "told once");
         assert!(outlet.flush(LONG));
         assert!(outlet.0.lock().queue.capacity() <= QUEUE_BYTES);
+    }
+
+    #[test]
+    fn an_end_waits_for_a_slow_reader_and_not_for_one_that_takes_nothing() {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        let (outlet, turns, written) = gated();
+        assert!(outlet.flush_while_read(PATIENCE), "nothing waits");
+        stop_at(&outlet, &"x".repeat(3 * PIECE_BYTES));
+        assert!(!outlet.flush_while_read(PATIENCE), "nobody takes it");
+        turns.send(Ok(())).expect("the thread lives");
+        assert_eq!(written.recv().map(|text| text.len()), Ok(PIECE_BYTES));
+        assert!(!outlet.flush_while_read(PATIENCE), "a part was taken");
+        drop(turns);
+        assert!(outlet.flush_while_read(LONG));
+        assert_eq!(written.try_iter().count(), 2);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The number of first attempts to reach an edge. A mistyped address never has one; an edge that was reached before comes back.
 const FIRST_ATTEMPTS: u32 = 7;
 const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help prints this";
+/// At the end, how long a pipe may take none of the output that is left.
+const STUCK_WITHIN: Duration = Duration::from_secs(30);
 /// How long the last packets may take to be sent.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -36,7 +38,7 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
         let screen = Screen::begin()?;
         let mut talk = Talk::new(client, lines, R::Timer::default(), address, screen);
         let outcome = talk.run().await;
-        talk.screen.end();
+        talk.screen.end_prompts();
         outcome?;
         talk.end().await
     });
@@ -248,17 +250,24 @@ impl<C: Connector, T: Timer> Talk<C, T> {
 
     async fn end(self) -> io::Result<ExitCode> {
         let unsent = self.client.queued_packets() + usize::from(self.pending.is_some());
+        // Nothing is polled while the output is awaited, so the connection ends first.
         self.client.close(CLOSE_WITHIN).await;
+        let is_shown = self.screen.flush();
         if unsent > 0 {
             let packets = if unsent == 1 { "packet" } else { "packets" };
             self.screen
                 .say(&format!("Ended with {unsent} {packets} not sent"));
-            self.screen.flush();
+        }
+        if !is_shown {
+            let secs = STUCK_WITHIN.as_secs();
+            self.screen.say(&format!(
+                "Ended with output that nobody took for {secs} seconds: it is lost"
+            ));
         }
         if let Some(error) = self.screen.out.failure() {
             return Err(error);
         }
-        Ok(if unsent > 0 || self.failed {
+        Ok(if unsent > 0 || !is_shown || self.failed {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
@@ -284,8 +293,8 @@ impl Screen {
         let is_terminal = io::stdout().is_terminal();
         let has_prompt = io::stdin().is_terminal() && is_terminal;
         let mut screen = Screen {
-            out: Outlet::start(io::stdout(), tell_lost)?,
-            errors: Outlet::start(io::stderr(), |_| String::new())?,
+            out: Outlet::start("stdout", io::stdout(), tell_lost)?,
+            errors: Outlet::start("stderr", io::stderr(), |_| String::new())?,
             is_terminal,
             has_prompt: false,
             has_errors_in_order: has_prompt && io::stderr().is_terminal(),
@@ -321,20 +330,20 @@ impl Screen {
     }
 
     /// Shows no more prompts.
-    fn end(&mut self) {
+    fn end_prompts(&mut self) {
         self.clear();
         self.has_prompt = false;
-        self.flush();
     }
 
-    /// Waits until everything is printed, on a terminal for a short time only.
-    fn flush(&self) {
-        let within = if self.is_terminal {
-            FLUSH_WITHIN
-        } else {
-            Duration::MAX
-        };
-        self.out.flush(within);
+    /// Waits until everything is printed: on a terminal for a short time only, on a pipe for as long as somebody reads it. Returns whether
+    /// nothing is lost.
+    fn flush(&self) -> bool {
+        if self.is_terminal {
+            // A terminal loses lines, and says so.
+            self.out.flush(FLUSH_WITHIN);
+            return true;
+        }
+        self.out.flush_while_read(STUCK_WITHIN)
     }
 
     /// Reports something about the connection, separate from its packets.

@@ -63,7 +63,7 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
     let driver = EdgeDriver::new(edge, listener, connector, R::Timer::default());
 
     // A terminal that shows nothing after Ctrl-S must not stop the edge, and the clients with it.
-    let out = Outlet::start(io::stdout(), |_| String::new())?;
+    let out = Outlet::start("stdout", io::stdout(), |_| String::new())?;
     say(
         &out,
         &format!(
@@ -85,7 +85,7 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
         tasks.push(Box::pin(player.play::<R::Timer>()));
     }
     let told = tell(out, R::Timer::default(), stop, secs, Arc::clone(&figures));
-    beside(tasks, told).await
+    while_running(tasks, told).await
 }
 
 async fn serve<L: voltlane_driver::Listener, T: Timer>(mut backend: Backend<L, T>) {
@@ -144,7 +144,7 @@ async fn tell<T: Timer>(
 }
 
 /// Runs tasks concurrently until `main` is done.
-async fn beside<T>(mut tasks: Vec<Task>, main: impl Future<Output = T>) -> T {
+async fn while_running<T>(mut tasks: Vec<Task>, main: impl Future<Output = T>) -> T {
     let mut main = pin!(main);
     poll_fn(|cx| {
         tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
