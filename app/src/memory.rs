@@ -1,46 +1,46 @@
 //! Memory that the machines have freed goes back to the system.
 //!
-//! The bound on memory counts bytes that wait, and resident memory is to follow it. glibc raises the size from which on a block is a
-//! mapping of its own, and goes back at once, to that of the largest block that was freed, up to 32 MiB. Then all queues lie in its heap,
-//! and leave holes there as they grow. With 1,000 clients that do not read and two shards, 2.03 times what was counted was resident with
-//! packets of 1,000 bytes, and 1.39 times with frames of up to 8 MiB. With the size kept at 128 KiB it is 1.25 and 1.00 times.
+//! The bound on memory counts bytes that wait, and resident memory should follow it. glibc maps large blocks on their own, and unmaps them
+//! when they are freed. But it raises the size from which a block counts as large to that of the largest block freed, up to 32 MiB. Then
+//! all queues are in its heap and leave holes there as they grow. With 1,000 clients that do not read and two shards, resident memory was
+//! 2.03 times the counted bytes with packets of 1,000 bytes, and 1.39 times with frames of up to 8 MiB. With the size fixed at 128 KiB it
+//! is 1.25 and 1.00 times.
 //!
-//! The machines free memory to the C library, and glibc keeps it. Only the free end of its heap goes back to the system, and the size
-//! from which a block is kept outside of the heap grows, up to 32 MiB, with the blocks that were freed. After a hundred half-sent frames
-//! of 1 MiB an edge that held nothing any more had 108 MB resident. `malloc_trim` gives free pages back wherever they are. It takes
-//! milliseconds where there are many, so it is called seldom. Other allocators give memory back by themselves.
+//! glibc also keeps freed memory of its heap: only the free end goes back to the system. After a hundred half-sent frames of 1 MiB, an
+//! edge that held nothing any more had 108 MB resident. `malloc_trim` gives free pages back wherever they are. It takes milliseconds when
+//! there are many, so it is called seldom. Other allocators give memory back by themselves.
 
 use std::time::{Duration, Instant};
 
-/// A block from this size on is a mapping of its own: where glibc begins. Smaller ones fit the holes of the heap well.
+/// A block of this size or more is a mapping of its own: the initial value of glibc. Smaller ones fit the holes of the heap well.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const OWN_MAPPING_BYTES: i32 = 128 * 1024;
-/// From this size on the free end of the heap goes back. Less would go and come all the time under load.
+/// The size at which the free end of the heap goes back. A smaller one would go and come all the time under load.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TRIM_BYTES: i32 = 2 << 20;
 
-/// A program that never used as much has nothing worth giving back.
+/// A program that never used as much has too little to give back.
 const WORTHWHILE_BYTES: usize = 8 << 20;
-/// Between two times.
+/// The pause between two times.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Finds the moments at which most of what was in use is not any more.
+/// Gives freed memory back to the system when most of the memory in use has been freed.
 #[derive(Debug, Default)]
-pub(crate) struct Ebb {
+pub(crate) struct Trimmer {
     most_bytes: usize,
     last: Option<Instant>,
 }
 
-impl Ebb {
-    /// So much is in use now. Cheap, for every turn of a loop.
+impl Trimmer {
+    /// Takes note that `bytes` are in use now. Cheap, for every turn of a loop.
     pub(crate) fn watch(&mut self, bytes: usize) {
-        if self.has_come(bytes, Instant::now) {
+        if self.is_due(bytes, Instant::now) {
             give_back();
         }
     }
 
-    /// Whether less than a quarter of what was in use since the last time still is. The clock is looked at only then.
-    fn has_come(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
+    /// Returns whether at most a quarter of the memory in use since the last time still is. Reads the clock only then.
+    fn is_due(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
         self.most_bytes = self.most_bytes.max(bytes);
         if self.most_bytes < WORTHWHILE_BYTES || bytes > self.most_bytes / 4 {
             return false;
@@ -77,7 +77,7 @@ pub(crate) fn keep_heap_small() {
     };
     if !taken {
         tracing::debug!(
-            "the allocator keeps its own ways; more memory may be resident than is counted"
+            "the allocator refused its settings; more memory may be resident than is counted"
         );
     }
 }
@@ -85,7 +85,7 @@ pub(crate) fn keep_heap_small() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn keep_heap_small() {}
 
-/// Gives back what the start took: reading the command line and the configuration leaves 100 KiB and more.
+/// Gives back the memory used by the start: reading the command line and the configuration leaves 100 KiB and more.
 pub(crate) fn has_started() {
     give_back();
 }
@@ -95,21 +95,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_once_for_each_crowd_that_has_left_and_not_too_often() {
-        let mut ebb = Ebb::default();
+    fn memory_is_given_back_once_for_each_crowd_that_has_left_and_not_too_often() {
+        let mut trimmer = Trimmer::default();
         let start = Instant::now();
-        let mut come = |mebibytes: usize, tenths: u64| {
+        let mut due = |mebibytes: usize, tenths: u64| {
             let now = start + Duration::from_millis(tenths * 100);
-            ebb.has_come(mebibytes << 20, || now)
+            trimmer.is_due(mebibytes << 20, || now)
         };
-        assert!(!come(7, 0) && !come(0, 0), "too little ever");
-        assert!(!come(40, 1) && !come(11, 1), "more than a quarter is left");
-        assert!(come(10, 1) && !come(9, 1));
+        assert!(!due(7, 0) && !due(0, 0), "too little ever");
+        assert!(!due(40, 1) && !due(11, 1), "more than a quarter is left");
+        assert!(due(10, 1) && !due(9, 1));
         assert!(
-            !come(2, 10),
+            !due(2, 10),
             "a quarter of what was left is left, but too early"
         );
-        assert!(come(2, 11) && !come(0, 60), "too little since");
+        assert!(due(2, 11) && !due(0, 60), "too little since");
     }
 
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -68,7 +68,7 @@ const LIMITS: [Limit; 13] = [
     },
     Limit {
         key: "limits.source_penalties",
-        advice: "a source sends nonsense or fails its proof; voltlane_closes_total says which",
+        advice: "a source sends malformed input or fails its proof; voltlane_closes_total says which",
         causes: &[Cause::Rejected(Rejected::SourcePenalty)],
     },
     Limit {
@@ -78,7 +78,7 @@ const LIMITS: [Limit; 13] = [
     },
     Limit {
         key: "clients.max_stale_clients, limits.source_stale_clients",
-        advice: "too many dropped clients are kept: raise it, or lower clients.stale_timeout_secs",
+        advice: "too many clients are away: raise it, or lower clients.stale_timeout_secs",
         causes: &[Cause::Ended(EndReason::TooManyStale)],
     },
     Limit {
@@ -123,19 +123,12 @@ impl Limit {
     }
 }
 
-type Reasons = (
-    [u64; Rejected::ALL.len()],
-    [u64; CloseReason::ALL.len()],
-    [u64; EndReason::ALL.len()],
-);
 type Counts = [u64; LIMITS.len()];
 
 /// Watches the counters of one machine. Its clones watch others; together they warn about a limit once.
 #[derive(Clone, Default)]
 pub(crate) struct Refusals {
-    /// The counts of this machine at the last check, to detect changes quickly.
-    looked_at: Option<Reasons>,
-    /// The counts at the last check, by limit.
+    /// The counts of this machine at the last check, by limit.
     seen: Counts,
     shared: Arc<Shared>,
 }
@@ -155,14 +148,10 @@ struct Tally {
 impl Refusals {
     /// Logs what is new. Cheap if nothing is, so it may be called in every turn of a loop.
     pub(crate) fn watch(&mut self, counters: &Counters) {
-        let is_known = self.looked_at.as_ref().is_some_and(|(a, b, c)| {
-            (a, b, c) == (&counters.rejected, &counters.closed, &counters.ended)
-        });
-        if is_known && !self.shared.has_untold.load(Ordering::Relaxed) {
+        let counts: Counts = std::array::from_fn(|at| LIMITS[at].count(counters));
+        if counts == self.seen && !self.shared.has_untold.load(Ordering::Relaxed) {
             return;
         }
-        self.looked_at = Some((counters.rejected, counters.closed, counters.ended));
-        let counts: Counts = std::array::from_fn(|at| LIMITS[at].count(counters));
         for (at, count) in self.due(counts, Instant::now()) {
             let Limit { key, advice, .. } = LIMITS[at];
             warn!(limit = %key, count, %advice, "a limit was reached");

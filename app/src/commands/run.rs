@@ -2,6 +2,7 @@
 
 mod orders;
 mod shards;
+mod watch;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,11 +19,12 @@ use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{Connect, Connector, EdgeDriver, Runtime, SocketOptions, Stream, Timer};
 
 use self::orders::{Order, Orders};
+use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 use crate::config::Settings;
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
-use crate::memory::{Ebb, has_started, keep_heap_small};
+use crate::memory::{has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
 use crate::{listen, logging};
@@ -143,31 +145,24 @@ async fn alone<R: Runtime>(
     options: SocketOptions,
     backend: FirstThen<R::Connector>,
     mut orders: Orders<R>,
-    mut asked: Vec<Asked>,
+    asked: Vec<Asked>,
 ) -> io::Result<()> {
     let listeners = listeners.into_iter().next().unwrap_or_default();
     let driver = drive::<R, _>(edge, listeners, options, backend)?;
     let mut driver = pin!(driver);
     let handle = driver.handle();
-    let mut ebb = Ebb::default();
-    let mut refusals = Refusals::default();
+    let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => handle.reconfigure(*config),
             Order::Shutdown(within) => handle.shutdown(within),
         });
-        let polled = driver.as_mut().poll(cx);
-        ebb.watch(driver.edge().footprint_bytes());
-        refusals.watch(driver.edge().counters());
+        let polled = watch.poll(driver.as_mut(), cx, || Snapshot {
+            is_ending: orders.is_ending(),
+            log_lines_lost: logging::lost_lines(),
+            ..Snapshot::default()
+        });
         orders.report(|| handle.poll_done(cx).is_ready());
-        if let Some(asked) = asked.first_mut() {
-            asked.answer(cx.waker(), || Snapshot {
-                counters: driver.edge().counters().clone(),
-                gauges: driver.edge().gauges(),
-                is_ending: orders.is_ending(),
-                log_lines_lost: logging::lost_lines(),
-            });
-        }
         polled
     })
     .await;

@@ -1,6 +1,6 @@
 //! Several machines and their trunk, on the threads of a crew.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
@@ -16,9 +16,9 @@ use voltlane_driver::{
 };
 
 use super::orders::{Order, Orders};
+use super::watch::Watch;
 use super::{FirstThen, drive};
 use crate::logging;
-use crate::memory::Ebb;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
 
@@ -55,15 +55,15 @@ pub(super) async fn serve<R: Runtime>(
                     options,
                     connector,
                     neighbours,
-                    asked: asked.next(),
-                    refusals: refusals.clone(),
+                    watch: Watch::new(asked.next(), refusals.clone()),
                 };
                 Box::pin(shard.serve::<R>(started.clone()))
             },
         )
         .collect();
     drop(started);
-    let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, trunk_asked)))?;
+    let watch = Watch::new(trunk_asked, refusals);
+    let mut crew = R::crew(tasks, Box::pin(serve_trunk(driver, watch)))?;
     // Each reports once how it began. One that is gone has dropped its sender.
     let mut handles = Vec::with_capacity(shards.into());
     for _ in 0..shards {
@@ -107,21 +107,9 @@ pub(super) async fn serve<R: Runtime>(
 }
 
 /// Serves the trunk of all shards.
-async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, mut asked: Option<Asked>) {
+async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, watch: Watch) {
     let _guard = EndsProcess;
-    let mut driver = pin!(driver);
-    poll_fn(|cx| {
-        let polled = driver.as_mut().poll(cx);
-        if let Some(asked) = &mut asked {
-            asked.answer(cx.waker(), || Snapshot {
-                counters: driver.trunk().counters().clone(),
-                gauges: driver.trunk().gauges(),
-                ..Snapshot::default()
-            });
-        }
-        polled
-    })
-    .await;
+    watch.run(pin!(driver)).await;
 }
 
 /// Everything that serves one shard.
@@ -132,8 +120,7 @@ struct Shard<L: Listener> {
     options: SocketOptions,
     connector: BranchConnector,
     neighbours: Neighbours<L::Stream>,
-    asked: Option<Asked>,
-    refusals: Refusals,
+    watch: Watch,
 }
 
 impl<L: Listener> Shard<L> {
@@ -146,28 +133,12 @@ impl<L: Listener> Shard<L> {
                 return;
             }
         };
-        let mut driver = pin!(driver.beside(self.neighbours));
+        let driver = pin!(driver.beside(self.neighbours));
         if started.send(Ok((self.number, driver.handle()))).is_err() {
             return;
         }
         drop(started);
-        let mut asked = self.asked;
-        let mut ebb = Ebb::default();
-        let mut refusals = self.refusals;
-        poll_fn(|cx| {
-            let polled = driver.as_mut().poll(cx);
-            ebb.watch(driver.edge().footprint_bytes());
-            refusals.watch(driver.edge().counters());
-            if let Some(asked) = &mut asked {
-                asked.answer(cx.waker(), || Snapshot {
-                    counters: driver.edge().counters().clone(),
-                    gauges: driver.edge().gauges(),
-                    ..Snapshot::default()
-                });
-            }
-            polled
-        })
-        .await;
+        self.watch.run(driver).await;
     }
 }
 

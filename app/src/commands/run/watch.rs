@@ -1,0 +1,91 @@
+//! What the program does after each poll of a driver: it gives back memory, warns about limits, and answers the metrics.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use voltlane_core::edge::{Counters, Gauges};
+use voltlane_driver::{Connector, EdgeDriver, Listener, Timer, TrunkDriver};
+
+use crate::memory::Trimmer;
+use crate::metrics::{Asked, Snapshot};
+use crate::refusals::Refusals;
+
+/// A driver whose machine can be watched.
+pub(super) trait Watched: Future<Output = ()> {
+    fn counters(&self) -> &Counters;
+    fn gauges(&self) -> Gauges;
+    /// Returns how many bytes the machine holds.
+    fn footprint_bytes(&self) -> usize;
+}
+
+impl<L: Listener, C: Connector, T: Timer> Watched for EdgeDriver<L, C, T> {
+    fn counters(&self) -> &Counters {
+        self.edge().counters()
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.edge().gauges()
+    }
+
+    fn footprint_bytes(&self) -> usize {
+        self.edge().footprint_bytes()
+    }
+}
+
+impl<C: Connector, T: Timer> Watched for TrunkDriver<C, T> {
+    fn counters(&self) -> &Counters {
+        self.trunk().counters()
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.trunk().gauges()
+    }
+
+    /// The shards give back memory, the trunk's too.
+    fn footprint_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// The watch over one machine.
+pub(super) struct Watch {
+    asked: Option<Asked>,
+    refusals: Refusals,
+    trimmer: Trimmer,
+}
+
+impl Watch {
+    pub(super) fn new(asked: Option<Asked>, refusals: Refusals) -> Self {
+        Watch {
+            asked,
+            refusals,
+            trimmer: Trimmer::default(),
+        }
+    }
+
+    /// Polls `driver` once. `process` returns the numbers of the process that this machine answers for.
+    pub(super) fn poll<D: Watched>(
+        &mut self,
+        mut driver: Pin<&mut D>,
+        cx: &mut Context<'_>,
+        process: impl FnOnce() -> Snapshot,
+    ) -> Poll<()> {
+        let polled = driver.as_mut().poll(cx);
+        self.trimmer.watch(driver.footprint_bytes());
+        self.refusals.watch(driver.counters());
+        if let Some(asked) = &mut self.asked {
+            asked.answer(cx.waker(), || Snapshot {
+                counters: driver.counters().clone(),
+                gauges: driver.gauges(),
+                ..process()
+            });
+        }
+        polled
+    }
+
+    /// Polls `driver` to its end.
+    pub(super) async fn run<D: Watched>(mut self, mut driver: Pin<&mut D>) {
+        poll_fn(|cx| self.poll(driver.as_mut(), cx, Snapshot::default)).await;
+    }
+}
