@@ -53,6 +53,14 @@ impl Company {
                         Event::Closed => client.next = Next::Rejoin,
                     })?;
                 }
+                if heard < owners {
+                    return Err(LoadError::NotReady {
+                        phase: "owners that join before the attack",
+                        ready: heard,
+                        clients: owners,
+                        within: READY_WITHIN,
+                    });
+                }
             }
         }
         Ok(Self {
