@@ -5,5 +5,7 @@
 #![forbid(unsafe_code)]
 #![warn(unnameable_types, missing_debug_implementations)]
 
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(feature = "websocket")]
 pub mod websocket;

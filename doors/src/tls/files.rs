@@ -1,0 +1,163 @@
+//! Reads certificates, keys and lists of revoked certificates.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+
+use super::error::TlsError;
+use super::provider;
+
+/// The largest file that is read.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM: the certificate, and behind it those that lead to an authority.
+    pub certificate: PathBuf,
+    /// PEM: its private key. It may be the same file.
+    pub key: PathBuf,
+    /// The names that it is for. Empty: those in it.
+    pub names: Vec<String>,
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let unreadable = |error| TlsError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(TlsError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Reads all sections of a kind, at least one.
+fn sections<T: PemObject>(path: &Path, section: &'static str) -> Result<Vec<T>, TlsError> {
+    let bytes = read(path)?;
+    let all: Result<Vec<T>, pem::Error> = T::pem_slice_iter(&bytes).collect();
+    let all = all.map_err(|error| TlsError::NotPem {
+        path: path.to_owned(),
+        what: error.to_string(),
+    })?;
+    if all.is_empty() {
+        return Err(TlsError::Missing {
+            path: path.to_owned(),
+            section,
+        });
+    }
+    Ok(all)
+}
+
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    sections(path, "CERTIFICATE")
+}
+
+pub(super) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    sections(path, "X509 CRL")
+}
+
+/// Reads the certificates of authorities.
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::Unusable {
+            path: path.to_owned(),
+            what: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
+
+pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = zeroize::Zeroizing::new(read(path)?);
+    match PrivateKeyDer::from_pem_slice(&bytes) {
+        Ok(key) => Ok(key),
+        Err(error) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let path = path.to_owned();
+            Err(match error {
+                _ if text.contains("ENCRYPTED") => TlsError::EncryptedKey { path },
+                pem::Error::NoItemsFound => TlsError::Missing {
+                    path,
+                    section: "PRIVATE KEY",
+                },
+                error => TlsError::NotPem {
+                    path,
+                    what: error.to_string(),
+                },
+            })
+        }
+    }
+}
+
+/// Reads a certificate with its key, and checks that they belong together.
+pub(super) fn certified(files: &CertificateFiles) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = key(&files.key)?;
+    let signs = provider().key_provider.load_private_key(key);
+    let signs = signs.map_err(|error| TlsError::UnusableKey {
+        path: files.key.clone(),
+        what: error.to_string(),
+    })?;
+    let certified = CertifiedKey::new(chain, signs);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(TlsError::KeyMismatch {
+            key: files.key.clone(),
+            certificate: files.certificate.clone(),
+        }),
+        Err(error) => Err(TlsError::Unusable {
+            path: files.certificate.clone(),
+            what: error.to_string(),
+        }),
+    }
+}
+
+/// From when until when a certificate is valid, and the DNS names in it.
+pub(super) fn facts(
+    path: &Path,
+    certificate: &CertificateDer<'_>,
+) -> Result<(UnixTime, UnixTime, Vec<String>), TlsError> {
+    let unusable = |error: webpki::Error| TlsError::Unusable {
+        path: path.to_owned(),
+        what: error.to_string(),
+    };
+    let parsed = webpki::EndEntityCert::try_from(certificate).map_err(unusable)?;
+    let names = parsed.valid_dns_names().map(str::to_ascii_lowercase);
+    let names = names.collect();
+    // It has no accessor for them. A path is built only from a certificate that is valid now, and the error names the time.
+    let at = |seconds: u64| {
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let usage = webpki::KeyUsage::server_auth();
+        parsed
+            .verify_for_usage(&[], &[], &[], time, usage, None, None)
+            .map(|_| ())
+    };
+    let not_before = match at(0) {
+        Err(webpki::Error::CertNotValidYet { not_before, .. }) => not_before,
+        Err(webpki::Error::CertExpired { .. }) | Ok(()) => {
+            UnixTime::since_unix_epoch(std::time::Duration::ZERO)
+        }
+        Err(error) => return Err(unusable(error)),
+    };
+    // The last second of the year 9999, which certificates use for "no end" (RFC 5280 section 4.1.2.5).
+    let not_after = match at(253_402_300_800) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => not_after,
+        Err(error) => return Err(unusable(error)),
+        Ok(()) => UnixTime::since_unix_epoch(std::time::Duration::from_secs(253_402_300_799)),
+    };
+    Ok((not_before, not_after, names))
+}

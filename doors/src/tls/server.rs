@@ -1,0 +1,336 @@
+//! The side of the edge.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::{SignatureAlgorithm, server::danger::ClientCertVerifier};
+
+use super::certificates::ByName;
+use super::error::TlsError;
+use super::files::{self, CertificateFiles};
+use super::{MinVersion, provider};
+
+/// The name for ALPN of the stream within TLS (SPEC 16.1(b)).
+pub const ALPN_VOLTLANE: &[u8] = b"voltlane/2";
+/// The name for ALPN of WebSocket within TLS.
+pub const ALPN_HTTP: &[u8] = b"http/1.1";
+
+/// How a certificate is chosen when none is for the name that the client asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sni {
+    /// The first is used.
+    #[default]
+    First,
+    /// The client is refused.
+    Strict,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// No.
+    #[default]
+    Off,
+    /// Those that have one. It must be valid.
+    Optional,
+    /// All.
+    Required,
+}
+
+/// The settings of TLS for a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerSettings {
+    /// The certificates. The first is used where no name fits.
+    pub certificates: Vec<CertificateFiles>,
+    /// The lowest version.
+    pub min_version: MinVersion,
+    /// What happens when no certificate fits.
+    pub sni: Sni,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+    /// PEM: who issues the clients' certificates.
+    pub client_ca: Option<PathBuf>,
+    /// PEM: those of them that are revoked.
+    pub client_crl: Option<PathBuf>,
+    /// The protocols for ALPN. Empty: it is not used.
+    pub alpn: Vec<Vec<u8>>,
+    /// Whether clients get tickets, with which a later handshake is shorter. Never with `client_auth`: a resumed session would not be
+    /// checked against a newer list of revoked certificates.
+    pub tickets: bool,
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its file.
+    pub path: PathBuf,
+    /// From when it is valid.
+    pub not_before: UnixTime,
+    /// Until when it is valid.
+    pub not_after: UnixTime,
+    /// The names that it is chosen for.
+    pub names: Vec<String>,
+}
+
+/// Something that works and should not stay so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The certificate in the file was valid until this many days ago.
+    Expired(PathBuf, u64),
+    /// The certificate in the file will be valid in this many days.
+    NotYetValid(PathBuf, u64),
+    /// The certificate in the file is valid for this many more days, and no longer.
+    ExpiresSoon(PathBuf, u64),
+    /// The key in the file is RSA.
+    Rsa(PathBuf),
+    /// The certificate in the file has no DNS name, and none was given.
+    NoName(PathBuf),
+}
+
+/// Within how many days the end of a certificate is a warning.
+const SOON_DAYS: u64 = 14;
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let say = |f: &mut fmt::Formatter<'_>, path: &Path, what: fmt::Arguments<'_>| {
+            write!(f, "{}: {what}", path.display())
+        };
+        match self {
+            Warning::Expired(path, days) => say(
+                f,
+                path,
+                format_args!("the certificate expired {days} days ago; clients will refuse it"),
+            ),
+            Warning::NotYetValid(path, days) => say(
+                f,
+                path,
+                format_args!(
+                    "the certificate is not valid for another {days} days; is the clock right?"
+                ),
+            ),
+            Warning::ExpiresSoon(path, days) => say(
+                f,
+                path,
+                format_args!("the certificate expires in {days} days"),
+            ),
+            Warning::Rsa(path) => say(
+                f,
+                path,
+                format_args!("the key is RSA; a handshake costs six times as much as with ECDSA"),
+            ),
+            Warning::NoName(path) => say(
+                f,
+                path,
+                format_args!(
+                    "the certificate has no DNS name and is used only where no other fits"
+                ),
+            ),
+        }
+    }
+}
+
+/// What was loaded: all of it works.
+#[derive(Clone)]
+pub struct Loaded {
+    config: Arc<ServerConfig>,
+    /// The certificates, in the order of the settings.
+    pub certificates: Vec<Certificate>,
+    /// What should not stay so.
+    pub warnings: Vec<Warning>,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("certificates", &self.certificates)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tickets, whose keys outlive a reload so that clients can resume across it.
+#[derive(Clone)]
+pub(super) struct Tickets(Arc<dyn ProducesTickets>);
+
+impl Tickets {
+    fn new() -> Result<Tickets, TlsError> {
+        Ok(Tickets(rustls::crypto::ring::Ticketer::new()?))
+    }
+}
+
+impl ServerSettings {
+    /// Reads the files. `now` is used for warnings only.
+    ///
+    /// # Errors
+    /// At the first that does not work.
+    pub fn load(&self, now: UnixTime) -> Result<Loaded, TlsError> {
+        self.load_with(now, None)
+    }
+
+    fn load_with(&self, now: UnixTime, tickets: Option<&Tickets>) -> Result<Loaded, TlsError> {
+        let mut certificates = Vec::new();
+        let mut warnings = Vec::new();
+        let mut by_name: Option<ByName> = None;
+        for files in &self.certificates {
+            let certified = Arc::new(files::certified(files)?);
+            let path = &files.certificate;
+            let (not_before, not_after, own_names) =
+                files::facts(path, certified.end_entity_cert()?)?;
+            let names = if files.names.is_empty() {
+                own_names
+            } else {
+                files.names.clone()
+            };
+            if certified.key.algorithm() == SignatureAlgorithm::RSA {
+                warnings.push(Warning::Rsa(files.key.clone()));
+            }
+            if names.is_empty() {
+                warnings.push(Warning::NoName(path.clone()));
+            }
+            warnings.extend(warning_of_time(path, now, not_before, not_after));
+            let by_name = by_name.get_or_insert_with(|| {
+                ByName::new(Arc::clone(&certified), self.sni == Sni::Strict)
+            });
+            for name in &names {
+                by_name.insert(name, &certified);
+            }
+            certificates.push(Certificate {
+                path: path.clone(),
+                not_before,
+                not_after,
+                names,
+            });
+        }
+        let by_name = by_name.ok_or(TlsError::NoCertificate)?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(self.min_version.versions())?;
+        let mut config = match self.client_verifier()? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        }
+        .with_cert_resolver(Arc::new(by_name));
+        config.alpn_protocols = self.alpn.clone();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        config.send_tls13_tickets = 0;
+        if self.has_tickets() {
+            config.ticketer = match tickets {
+                Some(tickets) => Arc::clone(&tickets.0),
+                None => Tickets::new()?.0,
+            };
+            config.send_tls13_tickets = 1;
+        }
+        Ok(Loaded {
+            config: Arc::new(config),
+            certificates,
+            warnings,
+        })
+    }
+
+    fn has_tickets(&self) -> bool {
+        self.tickets && self.client_auth == ClientAuth::Off
+    }
+
+    fn client_verifier(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+        if self.client_auth == ClientAuth::Off {
+            return Ok(None);
+        }
+        let path = self.client_ca.as_ref();
+        let path = path.ok_or(TlsError::NoClientAuthority)?;
+        let roots = Arc::new(files::roots(path)?);
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        let mut blamed = path;
+        if let Some(path) = &self.client_crl {
+            builder = builder
+                .with_crls(files::revoked(path)?)
+                .only_check_end_entity_revocation()
+                .allow_unknown_revocation_status();
+            blamed = path;
+        }
+        if self.client_auth == ClientAuth::Optional {
+            builder = builder.allow_unauthenticated();
+        }
+        let built = builder.build();
+        built.map(Some).map_err(|error| TlsError::Unusable {
+            path: blamed.clone(),
+            what: error.to_string(),
+        })
+    }
+}
+
+fn warning_of_time(
+    path: &Path,
+    now: UnixTime,
+    not_before: UnixTime,
+    not_after: UnixTime,
+) -> Option<Warning> {
+    let days =
+        |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / DAY.as_secs();
+    let path = path.to_owned();
+    if now > not_after {
+        Some(Warning::Expired(path, days(not_after, now)))
+    } else if now < not_before {
+        Some(Warning::NotYetValid(path, days(now, not_before)))
+    } else if days(now, not_after) < SOON_DAYS {
+        Some(Warning::ExpiresSoon(path, days(now, not_after)))
+    } else {
+        None
+    }
+}
+
+/// TLS for listeners. Clones share it, and a reload replaces it for all of them; live connections keep what they have.
+#[derive(Clone)]
+pub struct ServerTls(Arc<Shared>);
+
+struct Shared {
+    current: RwLock<Arc<ServerConfig>>,
+    tickets: Tickets,
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").finish_non_exhaustive()
+    }
+}
+
+impl ServerTls {
+    /// Loads `settings` for a new listener. Returns what was loaded as well.
+    ///
+    /// # Errors
+    /// Those of [`ServerSettings::load`].
+    pub fn load(settings: &ServerSettings, now: UnixTime) -> Result<(ServerTls, Loaded), TlsError> {
+        let tickets = Tickets::new()?;
+        let loaded = settings.load_with(now, Some(&tickets))?;
+        let current = RwLock::new(Arc::clone(&loaded.config));
+        Ok((ServerTls(Arc::new(Shared { current, tickets })), loaded))
+    }
+
+    /// Loads `settings` in place of what is in effect, or leaves all of that in effect.
+    ///
+    /// # Errors
+    /// Those of [`ServerSettings::load`].
+    pub fn reload(&self, settings: &ServerSettings, now: UnixTime) -> Result<Loaded, TlsError> {
+        let loaded = settings.load_with(now, Some(&self.0.tickets))?;
+        let mut current = self
+            .0
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::clone(&loaded.config);
+        Ok(loaded)
+    }
+
+    /// Returns what is in effect.
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        let current = self.0.current.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+    }
+}

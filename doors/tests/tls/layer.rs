@@ -1,0 +1,223 @@
+//! The layer, cut everywhere.
+
+use rustls::{AlertDescription, Error};
+use voltlane_doors::tls::{MAX_RECORD_BYTES, TlsFault, TlsLayer};
+
+use super::{End, MAX_HANDSHAKE_BYTES, client, client_settings, run, server, server_settings};
+
+fn pair() -> (End, End) {
+    let server = server(&server_settings(&["edge"]));
+    let client = client(&client_settings("edge.example.com"));
+    (End::client(&client), End::server(&server))
+}
+
+#[test]
+fn every_cut_gives_the_same_stream() {
+    for piece in [1, 2, 3, 5, 7, 100, usize::MAX] {
+        let (mut client, mut server) = pair();
+        run(&mut client, &mut server, piece).expect("a handshake");
+        assert!(client.layer.is_open() && server.layer.is_open());
+        let long: Vec<u8> = (0..40_000_u32).map(|at| at as u8).collect();
+        client.write(b"first");
+        client.write(&long);
+        server.write(b"answer");
+        server.write(&[]);
+        run(&mut client, &mut server, piece).expect("data");
+        assert_eq!(server.plain, [b"first", &long[..]].concat());
+        assert_eq!(client.plain, b"answer");
+        client.layer.close(&mut client.out);
+        run(&mut client, &mut server, piece).expect("an end");
+        assert!(server.layer.has_peer_closed() && !client.layer.has_peer_closed());
+        // The other direction goes on.
+        server.write(b"last");
+        server.layer.close(&mut server.out);
+        run(&mut client, &mut server, piece).expect("an end");
+        assert_eq!(client.plain, b"answerlast");
+        assert!(client.layer.has_peer_closed());
+    }
+}
+
+/// The end of the handshake and the first data in one read: a layer above answers when this one has come to rest.
+#[test]
+fn data_behind_the_end_of_the_handshake_is_answered_in_one_step() {
+    let (mut client, mut server) = pair();
+    server
+        .take(&std::mem::take(&mut client.out))
+        .expect("a hello");
+    client
+        .take(&std::mem::take(&mut server.out))
+        .expect("an answer");
+    client.write(b"request");
+    server.take(&std::mem::take(&mut client.out)).expect("both");
+    assert_eq!(server.plain, b"request");
+    assert!(server.layer.is_open());
+    server.write(b"answer");
+    run(&mut client, &mut server, usize::MAX).expect("data");
+    assert_eq!(client.plain, b"answer");
+}
+
+#[test]
+fn data_waits_for_the_handshake_and_nothing_half_made_is_left() {
+    let (mut client, mut server) = pair();
+    let before = client.out.clone();
+    let early = client.layer.write(b"early", &mut client.out);
+    assert_eq!(early, Err(TlsFault::NotReady));
+    assert_eq!(client.out, before);
+    run(&mut client, &mut server, usize::MAX).expect("a handshake");
+    server.layer.close(&mut server.out);
+    let end = server.out.clone();
+    server.layer.close(&mut server.out);
+    let late = server.layer.write(b"late", &mut server.out);
+    assert_eq!((late, &server.out), (Err(TlsFault::NotReady), &end));
+}
+
+#[test]
+fn records_have_the_size_that_is_promised() {
+    use voltlane_doors::tls::RECORD_OVERHEAD;
+    let (mut client, mut server) = pair();
+    run(&mut client, &mut server, usize::MAX).expect("a handshake");
+    for bytes in [0, 1, 68, MAX_RECORD_BYTES, MAX_RECORD_BYTES + 1] {
+        server.out.clear();
+        server.write(&vec![1; bytes]);
+        let records = bytes.div_ceil(MAX_RECORD_BYTES).max(1);
+        assert!(server.out.len() <= bytes + records * RECORD_OVERHEAD);
+    }
+}
+
+/// What strangers send to a port with TLS.
+#[test]
+fn what_is_not_tls_is_answered_with_an_alert() {
+    let ssl_2 = [0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10];
+    let frames = [0, 0, 0, 5, 0, 0, 0, 0, 2];
+    let tls_1_0 = {
+        let mut hello = vec![0x16, 3, 1, 0, 47, 1, 0, 0, 43, 3, 1];
+        hello.extend_from_slice(&[7; 32]);
+        hello.extend_from_slice(&[0, 0, 4, 0, 0x35, 0, 0x2f, 1, 0]);
+        hello
+    };
+    let zeros = [0; 64];
+    let inputs: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", &ssl_2, &frames, &tls_1_0, &zeros];
+    for input in inputs {
+        for piece in [1, usize::MAX] {
+            let mut server = pair().1;
+            let chunks = input.chunks(piece.min(input.len()));
+            let faults: Vec<_> = chunks
+                .filter_map(|chunk| server.take(chunk).err())
+                .collect();
+            assert!(
+                matches!(faults.first(), Some(TlsFault::Peer(_))),
+                "{input:?}"
+            );
+            assert_eq!(server.out.first(), Some(&21), "an alert: {:?}", server.out);
+            assert!(server.out.len() <= 7, "and nothing else");
+            assert!(!server.layer.is_open());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_record_ends_the_connection() {
+    let (mut client, mut server) = pair();
+    run(&mut client, &mut server, usize::MAX).expect("a handshake");
+    client.write(b"data");
+    client.out[7] ^= 1;
+    let fault = server.take(&client.out).expect_err("it is damaged");
+    assert_eq!(fault, TlsFault::Peer(Error::DecryptError));
+    assert!(server.plain.is_empty());
+    assert!(!server.out.is_empty(), "an alert");
+    let alert = client.take(&server.out).expect_err("it says so");
+    let expected = Error::AlertReceived(AlertDescription::BadRecordMac);
+    assert_eq!(alert, TlsFault::Peer(expected));
+}
+
+#[test]
+fn the_bytes_of_a_handshake_are_bounded() {
+    let tls = server(&server_settings(&["edge"]));
+    let hello = std::mem::take(&mut pair().0.out);
+    // At the bound, and one below what is needed.
+    let mut server = End::new(TlsLayer::server(&tls, hello.len()));
+    server.take(&hello).expect("it fits");
+    let mut server = End::new(TlsLayer::server(&tls, hello.len() - 1));
+    let fault = server.take(&hello).expect_err("it does not");
+    assert_eq!(fault, TlsFault::LongHandshake(hello.len() - 1));
+    // A hello of 16 KiB that never ends, in records of one byte.
+    let mut server = End::server(&tls);
+    let mut sent = 0;
+    let fault = loop {
+        let byte = [1, 0, 0x3f, 0xff].get(sent / 6).copied().unwrap_or(3);
+        if let Err(fault) = server.take(&[0x16, 3, 1, 0, 1, byte]) {
+            break fault;
+        }
+        sent += 6;
+        assert!(sent <= MAX_HANDSHAKE_BYTES, "it ends");
+    };
+    assert!(matches!(
+        fault,
+        TlsFault::LongHandshake(_) | TlsFault::Peer(_)
+    ));
+}
+
+/// rustls remembers places in the bytes that it was given, and panics if they are gone at the next call. A peer chooses where a handshake
+/// message is cut, so writing between the two parts must not depend on it.
+#[test]
+fn data_can_be_sent_between_the_parts_of_a_handshake_message() {
+    let mut config = (*client(&client_settings("edge.example.com")).config()).clone();
+    config.enable_secret_extraction = true;
+    let name = "edge.example.com".try_into().expect("a name");
+    let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
+    let mut server = pair().1;
+    while client.is_handshaking() || client.wants_write() {
+        let mut up = Vec::new();
+        client.write_tls(&mut up).expect("memory");
+        server.take(&up).expect("a handshake");
+        let down = std::mem::take(&mut server.out);
+        let mut down = &down[..];
+        while !down.is_empty() {
+            client.read_tls(&mut down).expect("memory");
+            client.process_new_packets().expect("a handshake");
+        }
+    }
+    let secrets = client.dangerous_extract_secrets().expect("they are known");
+    let (mut sequence, secrets) = secrets.tx;
+    let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+        panic!("the first choice of the provider");
+    };
+    let key = ring::aead::UnboundKey::new(&ring::aead::AES_256_GCM, key.as_ref());
+    let key = ring::aead::LessSafeKey::new(key.expect("a key"));
+    let mut record = |content: &[u8]| {
+        let mut nonce: [u8; 12] = iv.as_ref().try_into().expect("12 bytes");
+        for (byte, of) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
+            *byte ^= of;
+        }
+        sequence += 1;
+        // A handshake message within an encrypted record.
+        let mut sealed = [content, &[22]].concat();
+        let length = (sealed.len() as u16 + 16).to_be_bytes();
+        let header = [23, 3, 3, length[0], length[1]];
+        let nonce = ring::aead::Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(nonce, ring::aead::Aad::from(header), &mut sealed)
+            .expect("it seals");
+        [&header[..], &sealed].concat()
+    };
+    // A KeyUpdate that asks for none in return.
+    server.take(&record(&[24, 0, 0])).expect("a part");
+    server.write(b"between");
+    assert!(server.layer.footprint_bytes() > 0);
+    server.take(&record(&[1, 0])).expect("the rest");
+    server.write(b"behind");
+    assert_eq!(server.layer.footprint_bytes(), 0);
+    // A message of 64 KiB would have to be kept whole.
+    let mut server = server;
+    let fault = loop {
+        if let Err(fault) = server.take(&[23, 3, 3, 0x40, 0x11]) {
+            break fault;
+        }
+        if let Err(fault) = server.take(&[0; 1_000]) {
+            break fault;
+        }
+    };
+    assert!(matches!(
+        fault,
+        TlsFault::Peer(_) | TlsFault::LongHandshake(_)
+    ));
+}
