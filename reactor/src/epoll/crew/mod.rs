@@ -70,11 +70,12 @@ fn start_on(threads: usize, limits: Limits, tenants: Vec<Task>, carried: Task) -
     });
     let post = &shared.posts[0];
     post.tenants.store(tenants.len(), Ordering::Relaxed);
+    // All are created before a thread runs: its tenants may accept until no descriptor is left.
+    let epolls = (0..threads).map(|_| epoll::create(epoll::CreateFlags::CLOEXEC));
+    let epolls = epolls.collect::<Result<Vec<OwnedFd>, _>>()?;
     let mut given = Some(tenants);
     let mut crew = Crew::new();
-    for number in 0..threads {
-        // Created here and not on the thread, so that a start without descriptors fails.
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (number, epoll) in epolls.into_iter().enumerate() {
         let shared = Arc::clone(&shared);
         let tenants = given.take().unwrap_or_default();
         crew.start(format!("shards-{number}"), move || {

@@ -10,7 +10,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::epoll::{Epoll, EpollAlarm, Watched};
+use crate::epoll::{Epoll, EpollAlarm, Watched, current};
 use crate::{Alarm as _, Direction, Reactor as _, Source as _};
 
 /// Longer than anything here takes, so a hang is reported as a failure.
@@ -43,8 +43,15 @@ fn count(counter: impl AsFd) {
     rustix::io::write(counter, &1u64.to_ne_bytes()).unwrap();
 }
 
-/// Creates tenants in a ring. Each waits until its own descriptor is readable, and makes that of the next one readable. The first one
-/// counts `rounds` rounds. After each round the carried future is woken, and must have been polled since.
+/// Waits on an alarm.
+async fn pause(duration: Duration) {
+    let mut alarm = EpollAlarm::never();
+    alarm.set_at(Instant::now() + duration);
+    poll_fn(|cx| alarm.poll(cx)).await;
+}
+
+/// Creates tenants in a ring. Each waits until its own descriptor is readable, wakes the carried future, waits until that was polled, and
+/// makes the descriptor of the next tenant readable, for `rounds` rounds.
 fn ring(tenants: usize, rounds: usize) -> (Vec<Task>, Task, mpsc::Receiver<ThreadId>) {
     let (saw, seen) = mpsc::channel();
     let carried = Arc::new(Carried::default());
@@ -63,9 +70,7 @@ fn ring(tenants: usize, rounds: usize) -> (Vec<Task>, Task, mpsc::Receiver<Threa
                     .await
                     .unwrap();
                 let _ = saw.send(thread::current().id());
-                if number == 0 {
-                    carried.ask(round).await;
-                }
+                carried.ask(round).await;
                 if number > 0 || round + 1 < rounds {
                     count(&next);
                 }
@@ -142,20 +147,25 @@ impl Carried {
 
 #[test]
 fn what_has_little_to_do_stays_on_one_thread() {
-    let (tasks, carried, seen) = ring(4, 200);
-    wait_for(
-        start_on(
-            4,
-            Limits {
-                spread_above: 100,
-                ..Limits::default()
-            },
-            tasks,
-            carried,
-        )
-        .unwrap(),
-    )
-    .unwrap();
+    const WINDOWS: u32 = 10;
+    let limits = Limits {
+        window: Duration::from_millis(5),
+        ..Limits::default()
+    };
+    let (saw, seen) = mpsc::channel();
+    // They wait through several windows, and work for a small part of each.
+    let tenant = |_| -> Task {
+        let saw = saw.clone();
+        Box::pin(async move {
+            for _ in 0..2 * WINDOWS {
+                pause(limits.window / 2).await;
+                let _ = saw.send(thread::current().id());
+            }
+        })
+    };
+    let tasks = (0..4).map(tenant).collect();
+    wait_for(start_on(4, limits, tasks, Box::pin(async {})).unwrap()).unwrap();
+    drop(saw);
     let threads: HashSet<ThreadId> = seen.iter().collect();
     assert_eq!(threads.len(), 1);
 }
@@ -198,24 +208,53 @@ fn a_wake_from_outside_reaches_tenants_and_the_carried_future() {
 fn the_sockets_and_alarms_of_the_carried_future_are_those_of_the_first_tenant() {
     let descriptor = counter();
     let other = descriptor.try_clone().unwrap();
+    let (told, home) = mpsc::channel();
     // The first tenant ends at once, and its reactor lives on.
-    let first: Task = Box::pin(async {});
+    let first: Task = Box::pin(async move { told.send(current().unwrap()).unwrap() });
     let second: Task = Box::pin(async move {
-        let mut alarm = EpollAlarm::never();
-        alarm.set_at(Instant::now() + Duration::from_millis(5));
-        poll_fn(|cx| alarm.poll(cx)).await;
+        pause(Duration::from_millis(5)).await;
         count(&other);
     });
+    let (saw, seen) = mpsc::channel();
     let carried: Task = Box::pin(async move {
         let mut watched = Watched::new(descriptor).unwrap();
+        saw.send(current().unwrap()).unwrap();
         poll_fn(|cx| watched.poll_take(Direction::Read, cx))
             .await
             .unwrap();
-        let mut alarm = EpollAlarm::never();
-        alarm.set_at(Instant::now() + Duration::from_millis(5));
-        poll_fn(|cx| alarm.poll(cx)).await;
+        saw.send(current().unwrap()).unwrap();
+        pause(Duration::from_millis(5)).await;
+        saw.send(current().unwrap()).unwrap();
     });
     wait_for(start_on(2, Limits::default(), vec![first, second], carried).unwrap()).unwrap();
+    let home = home.recv().unwrap();
+    assert_eq!(seen.iter().filter(|it| Arc::ptr_eq(it, &home)).count(), 3);
+}
+
+#[test]
+fn every_thread_polls_the_carried_future_on_the_reactor_of_the_first_tenant() {
+    let (mut tasks, mut carried, _) = ring(5, 500);
+    let (told, home) = mpsc::channel();
+    let first = tasks.remove(0);
+    let first: Task = Box::pin(async move {
+        told.send(current().unwrap()).unwrap();
+        first.await;
+    });
+    tasks.insert(0, first);
+    let (saw, seen) = mpsc::channel();
+    let carried: Task = Box::pin(poll_fn(move |cx| {
+        let here = (thread::current().id(), current().unwrap());
+        saw.send(here).unwrap();
+        carried.as_mut().poll(cx)
+    }));
+    wait_for(start_on(3, RESTLESS, tasks, carried).unwrap()).unwrap();
+    let home = home.recv().unwrap();
+    let mut threads = HashSet::new();
+    for (thread, reactor) in seen {
+        assert!(Arc::ptr_eq(&reactor, &home));
+        threads.insert(thread);
+    }
+    assert!(threads.len() > 1, "one thread polled it");
 }
 
 #[test]
@@ -232,9 +271,7 @@ fn a_carried_future_that_always_has_more_to_do_leaves_the_tenants_their_turn() {
     let tenant = || -> Task {
         let done = Arc::clone(&done);
         Box::pin(async move {
-            let mut alarm = EpollAlarm::never();
-            alarm.set_at(Instant::now() + Duration::from_millis(20));
-            poll_fn(|cx| alarm.poll(cx)).await;
+            pause(Duration::from_millis(20)).await;
             done.fetch_add(1, Ordering::AcqRel);
         })
     };
