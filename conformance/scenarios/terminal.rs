@@ -2,21 +2,29 @@
 
 use std::process::Command;
 
-use conformance::{Client, Directory, Edge, Signal, Terminal};
+use conformance::{Client, Directory, Edge, PATIENCE, Signal, Terminal};
+
 const AGAIN: &str = "the configuration was read again";
 
 /// Starts an edge in a terminal of its own, which is closed when dropped. `before` precedes its command line.
+///
+/// A process that ignores SIGHUP outlives its terminal, and the tests themselves may have been started that way, as under `nohup`. A shell
+/// cannot take that back for its children, `env` can.
 fn in_terminal(before: &str) -> (Edge, Terminal, Directory) {
     let terminal = Terminal::new();
     let directory = Directory::new();
-    directory.write("connserver.toml", "general.shards = 2\n");
+    let handshake = PATIENCE.as_secs();
+    directory.write(
+        "connserver.toml",
+        format!("general.shards = 2\nlimits.handshake_timeout_secs = {handshake}\n"),
+    );
     let program = crate::PROGRAM.command(&directory, &["--listen", "127.0.0.1:0"]);
     let mut shell = Command::new("sh");
     shell
         .args([
             "-c",
             &format!(
-                "exec setsid --ctty {before} \"$0\" \"$@\" <{}",
+                "exec env --default-signal=HUP setsid --ctty {before} \"$0\" \"$@\" <{}",
                 terminal.path()
             ),
         ])
