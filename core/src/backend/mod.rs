@@ -4,11 +4,10 @@ mod event;
 mod peer;
 
 use crate::config::at_least;
+use crate::link::judge::Judge;
 use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, ConfigError, FrameQueue};
-
-use peer::Newcomer;
 
 pub use event::{BackendError, Event, Fault, SendError};
 pub use peer::Rivals;
@@ -100,8 +99,8 @@ pub struct Backend {
     config: BackendConfig,
     reader: FrameReader,
     queue: FrameQueue,
-    /// The peer, until it has sent something that only an edge sends.
-    newcomer: Option<Newcomer>,
+    /// Judges the peer until it has sent something that only an edge sends.
+    judge: Judge,
 }
 
 impl Backend {
@@ -112,7 +111,7 @@ impl Backend {
             config,
             reader: FrameReader::default(),
             queue: FrameQueue::new(),
-            newcomer: Some(Newcomer::default()),
+            judge: Judge::default(),
         }
     }
 
@@ -131,18 +130,11 @@ impl Backend {
     ) -> Result<Option<Event<'a>>, BackendError> {
         let before = *input;
         let next = self.reader.next_frame(input, self.config.max_receive_bytes);
-        if let Some(newcomer) = &mut self.newcomer {
+        if self.judge.is_open() {
             // Of a frame that is too long only the length is consumed, and the bytes after it tell what the peer is.
             let left = if next.is_ok() { input.len() } else { 0 };
             let taken = before.split_at(before.len() - left).0;
-            let event = newcomer.judge(taken, next)?;
-            if event
-                .as_ref()
-                .is_some_and(|event| !matches!(event, Event::Fault(_)))
-            {
-                self.newcomer = None;
-            }
-            return Ok(event);
+            return peer::judge(&mut self.judge, taken, next);
         }
         Ok(next?.map(|body| Event::of(Tagged::decode(body))))
     }
@@ -151,7 +143,7 @@ impl Backend {
     pub fn handle_closed(&mut self) {
         self.reader.clear();
         self.queue.rewind();
-        self.newcomer = Some(Newcomer::default());
+        self.judge = Judge::default();
     }
 
     /// Queues a packet for a client.

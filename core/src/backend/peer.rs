@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use super::event::{BackendError, Event};
-use crate::link::foreign::{Beginning, FOREIGN_PACKETS};
+use crate::link::foreign::FOREIGN_PACKETS;
+use crate::link::judge::{Evidence, Judge};
 use crate::link::tagged::Tagged;
 use crate::wire::frame::FrameTooLong;
 
@@ -12,47 +13,39 @@ const SHORT_LINK: Duration = Duration::from_secs(30);
 /// The number of such links in a row after which two edges are reported.
 const SHORT_LINKS: u32 = 4;
 
-/// The peer of a link on which no good packet has arrived yet.
-#[derive(Debug, Default)]
-pub(super) struct Newcomer {
-    beginning: Beginning,
-    malformed: u32,
-    /// Set once the peer is known not to be an edge.
-    verdict: Option<BackendError>,
+/// Judges a peer that has not sent a good packet yet by `next`, which was decoded from `taken`.
+#[cold]
+pub(super) fn judge<'a>(
+    judge: &mut Judge,
+    taken: &[u8],
+    next: Result<Option<&'a [u8]>, FrameTooLong>,
+) -> Result<Option<Event<'a>>, BackendError> {
+    if let Some(evidence) = judge.evidence() {
+        return Err(evidence.into());
+    }
+    judge.take(taken);
+    let event = match next {
+        Ok(None) => return Ok(None),
+        Ok(Some(body)) => Event::of(Tagged::decode(body)),
+        Err(error) => return Err(judge.too_long(error).into()),
+    };
+    if !matches!(event, Event::Fault(_)) {
+        judge.trust();
+    } else if let Some(evidence) = judge.malformed().or_else(|| judge.conclude()) {
+        return Err(evidence.into());
+    }
+    Ok(Some(event))
 }
 
-impl Newcomer {
-    /// Judges the peer by `next`, which was decoded from `taken`.
-    #[cold]
-    pub(super) fn judge<'a>(
-        &mut self,
-        taken: &[u8],
-        next: Result<Option<&'a [u8]>, FrameTooLong>,
-    ) -> Result<Option<Event<'a>>, BackendError> {
-        if let Some(error) = self.verdict {
-            return Err(error);
-        }
-        self.beginning.take(taken);
-        let known = self.beginning.protocol().map(BackendError::Foreign);
-        let refuse = |verdict: &mut Option<BackendError>, error| {
-            *verdict = Some(error);
-            Err(error)
-        };
-        let event = match next {
-            Ok(None) => return Ok(None),
-            Ok(Some(body)) => Event::of(Tagged::decode(body)),
-            Err(error) => return refuse(&mut self.verdict, known.unwrap_or(error.into())),
-        };
-        if let Event::Fault(_) = event {
-            self.malformed += 1;
-            let beyond = (self.malformed == FOREIGN_PACKETS).then_some(BackendError::NoEdge {
+impl From<Evidence> for BackendError {
+    fn from(evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::Protocol(protocol) => BackendError::Foreign(protocol),
+            Evidence::Length(error) => error.into(),
+            Evidence::Malformed => BackendError::NoEdge {
                 packets: FOREIGN_PACKETS,
-            });
-            if let Some(error) = known.or(beyond) {
-                return refuse(&mut self.verdict, error);
-            }
+            },
         }
-        Ok(Some(event))
     }
 }
 

@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub(crate) mod foreign;
+pub(crate) mod judge;
 pub mod tagged;
 
 pub use foreign::Protocol;

@@ -2,11 +2,10 @@
 //!
 //! The link has no handshake, so a peer can be judged only by what it sends and how long it stays.
 
-use core::fmt;
 use core::time::Duration;
 
 use crate::edge::contract::Closed;
-use crate::link::foreign::{Beginning, FOREIGN_PACKETS, Protocol};
+use crate::link::judge::{Evidence, Judge};
 use crate::link::tagged::{Flag, Tagged};
 use crate::wire::frame::FrameTooLong;
 
@@ -22,35 +21,11 @@ pub(super) enum Verdict {
     Foreign,
 }
 
-/// Evidence that no backend is there.
-#[derive(Clone, Copy, Debug)]
-enum Evidence {
-    Protocol(Protocol),
-    Length(FrameTooLong),
-    Malformed,
-}
-
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Evidence::Protocol(protocol) => write!(f, "it speaks {protocol}"),
-            Evidence::Length(error) => write!(f, "its first frame has a {error}"),
-            Evidence::Malformed => write!(f, "its first {FOREIGN_PACKETS} packets are malformed"),
-        }
-    }
-}
-
 /// What is known about the peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
-    /// The first bytes of this link.
-    beginning: Beginning,
-    /// Whether a good packet arrived on this link.
-    was_good: bool,
-    /// Malformed packets on this link, before a good one.
-    malformed: u32,
-    /// Set if no backend is at the other end of this link.
-    evidence: Option<Evidence>,
+    /// The judge of this link.
+    judge: Judge,
     /// Whether the last link had no backend, and this one has not shown otherwise.
     doubted: bool,
     /// The number of short links in a row.
@@ -75,14 +50,12 @@ impl Peer {
     /// Handles `bytes` from the peer.
     #[inline]
     pub(super) fn take(&mut self, bytes: &[u8]) {
-        if !self.was_good {
-            self.beginning.take(bytes);
-        }
+        self.judge.take(bytes);
     }
 
     #[inline]
     pub(super) fn judges(&self) -> bool {
-        !self.was_good
+        self.judge.is_open()
     }
 
     pub(super) fn judge(&mut self, body: &[u8]) -> Verdict {
@@ -97,28 +70,20 @@ impl Peer {
                     ..
                 },
             ) => {
-                self.was_good = true;
+                self.judge.trust();
                 self.believe();
+                Verdict::Open
             }
-            _ => {
-                self.malformed += 1;
-                if self.malformed == FOREIGN_PACKETS {
-                    let protocol = self.beginning.protocol();
-                    let evidence = protocol.map_or(Evidence::Malformed, Evidence::Protocol);
-                    self.evidence = Some(evidence);
-                    return Verdict::Foreign;
-                }
-            }
+            _ if self.judge.malformed().is_some() => Verdict::Foreign,
+            _ => Verdict::Open,
         }
-        Verdict::Open
     }
 
     pub(super) fn lose_framing(&mut self, error: FrameTooLong) {
-        if self.was_good {
-            tracing::warn!(%error, "the backend's framing is lost; the link is opened again");
+        if self.judge.is_open() {
+            self.judge.too_long(error);
         } else {
-            let protocol = self.beginning.protocol();
-            self.evidence = Some(protocol.map_or(Evidence::Length(error), Evidence::Protocol));
+            tracing::warn!(%error, "the backend's framing is lost; the link is opened again");
         }
     }
 
@@ -127,7 +92,7 @@ impl Peer {
     }
 
     pub(super) fn is_foreign(&self) -> bool {
-        self.evidence.is_some()
+        self.judge.evidence().is_some()
     }
 
     /// Trusts the peer: there is a backend after all.
@@ -157,11 +122,7 @@ impl Peer {
             self.short_links = 0;
             return false;
         };
-        if !self.was_good && self.evidence.is_none() {
-            // Some protocols begin with bytes that could be a length, whose body never comes.
-            self.evidence = self.beginning.protocol().map(Evidence::Protocol);
-        }
-        if let Some(evidence) = self.evidence {
+        if let Some(evidence) = self.judge.conclude() {
             self.short_links = 0;
             self.doubt(evidence);
             return false;
