@@ -20,7 +20,7 @@ pub enum HandshakeError {
         /// The number of extra bytes.
         length: usize,
     },
-    /// The variant number does not exist in version 2.
+    /// The variant number is that of no packet of the version.
     #[error("unknown handshake packet {variant}")]
     UnknownVariant {
         /// The variant number.

@@ -135,10 +135,6 @@ impl Conns {
 
     /// Removes the connection. Its key is dead, and no index may refer to it any more.
     pub(crate) fn remove(&mut self, index: u32, account: &mut Account) -> Conn {
-        let conn = self.live(index);
-        if let State::Handshake(Step::Join(joining)) = conn.state() {
-            self.joins.leave(joining.source, joining.turn, false);
-        }
         let stage = self.live(index).state().stage();
         if stage.is_half_open() {
             self.half_open -= 1;
@@ -146,7 +142,7 @@ impl Conns {
         if stage == Stage::Closed {
             self.closed -= 1;
         }
-        self.leave_crowd(index, stage.crowd());
+        self.leave_crowd(index, self.live(index).state().crowd());
         self.disarm_all(index);
         self.by_size.remove(&mut self.slab, index);
         let mut conn = self.slab.remove(index).expect(LIVE);
@@ -170,13 +166,10 @@ impl Conns {
     #[track_caller]
     pub(crate) fn enter_from(&mut self, index: u32, now: Time, make: impl FnOnce(State) -> State) {
         let conn = self.live_mut(index);
-        let before = conn.state().stage();
         let taken = mem::replace(&mut conn.state, State::Closed(CloseKind::Abort));
-        if let State::Handshake(Step::Join(joining)) = &taken {
-            self.joins.leave(joining.source, joining.turn, false);
-        }
+        let (before, crowd) = (taken.stage(), taken.crowd());
         let state = make(taken);
-        let after = state.stage();
+        let (after, next_crowd) = (state.stage(), state.crowd());
         assert!(
             before.may_become(after),
             "SPEC 8.2 has no way from {} to {}",
@@ -184,10 +177,10 @@ impl Conns {
             after.name()
         );
         self.live_mut(index).state = state;
-        if before.crowd() != after.crowd() {
-            self.leave_crowd(index, before.crowd());
+        if crowd != next_crowd {
+            self.leave_crowd(index, crowd);
             self.join_crowd(index);
-        } else if after.crowd() == Crowd::Claimants {
+        } else if next_crowd == Crowd::Claimants {
             self.set_waits(index, after == Stage::Wait);
         }
         if before.is_half_open() && !after.is_half_open() {
@@ -288,7 +281,7 @@ impl Conns {
                 let source = claim.source;
                 *conn.ticket() = Some(self.claimants.join(index, source));
             }
-            state if state.stage().crowd() == Crowd::Strangers => {
+            state if state.crowd() == Crowd::Strangers => {
                 self.strangers.push_back(&mut self.slab, index, STRANGERS);
             }
             // A joining newcomer got its turn with its state.
@@ -305,7 +298,8 @@ impl Conns {
                 self.claimants
                     .leave(ticket.expect("a claimant has a ticket"));
             }
-            Crowd::Joining | Crowd::Nobody => {}
+            Crowd::Joining(source, turn) => self.joins.leave(source, turn, false),
+            Crowd::Nobody => {}
         }
     }
 
@@ -398,7 +392,7 @@ impl Conns {
     /// Panics if its lists and counts are inconsistent.
     pub(crate) fn audit(&self) {
         let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
-        let in_crowd = |crowd| those(&|conn| conn.state().stage().crowd() == crowd);
+        let in_crowd = |crowd| those(&|conn| conn.state().crowd() == crowd);
         assert_eq!(self.half_open, those(&Conn::is_half_open), "half open");
         let strangers = self.strangers.len(STRANGERS);
         assert_eq!(strangers, in_crowd(Crowd::Strangers), "strangers");
@@ -407,11 +401,8 @@ impl Conns {
             in_crowd(Crowd::Claimants),
             "claimants"
         );
-        assert_eq!(
-            self.joins.len(),
-            in_crowd(Crowd::Joining),
-            "newcomers that wait"
-        );
+        let joining = those(&|conn| conn.state().stage() == Stage::Join);
+        assert_eq!(self.joins.len(), joining, "newcomers that wait");
         for wait in Wait::ALL {
             let waiting = those(&|conn| conn.waits_for(wait));
             assert_eq!(

@@ -72,8 +72,8 @@ pub(crate) struct Claim {
 pub(crate) enum Crowd {
     /// Connections that have not said what they want.
     Strangers,
-    /// Connections that wait for their turn to begin a session.
-    Joining,
+    /// Connections that wait for their turn to begin a session: this one among those of this source.
+    Joining(u32, Turn),
     /// Connections that have claimed a session.
     Claimants,
     /// None of these.
@@ -107,6 +107,21 @@ impl State {
             State::Established { .. } => Stage::Established,
             State::Draining(_) => Stage::Draining,
             State::Closed(_) => Stage::Closed,
+        }
+    }
+
+    /// Returns the group in which a connection is counted.
+    pub(crate) fn crowd(&self) -> Crowd {
+        let State::Handshake(step) = self else {
+            return Crowd::Nobody;
+        };
+        match step {
+            Step::Proxy(_) | Step::Version | Step::KeyOrId => Crowd::Strangers,
+            Step::Join(joining) => Crowd::Joining(joining.source, joining.turn),
+            Step::Delay(_) | Step::Response(_) | Step::Wait(_) | Step::Ping { .. } => {
+                Crowd::Claimants
+            }
+            Step::Elsewhere(_) => Crowd::Nobody,
         }
     }
 
@@ -177,18 +192,6 @@ impl Stage {
     /// Returns whether a connection is neither established nor ended.
     pub(crate) const fn is_half_open(self) -> bool {
         !matches!(self, Stage::Established | Stage::Draining | Stage::Closed)
-    }
-
-    /// Returns the group in which a connection is counted.
-    pub(crate) const fn crowd(self) -> Crowd {
-        match self {
-            Stage::Proxy | Stage::Version | Stage::KeyOrId => Crowd::Strangers,
-            Stage::Join => Crowd::Joining,
-            Stage::Delay | Stage::Response | Stage::Wait | Stage::Ping => Crowd::Claimants,
-            Stage::Elsewhere | Stage::Established | Stage::Draining | Stage::Closed => {
-                Crowd::Nobody
-            }
-        }
     }
 
     /// Returns what the edge does next after a wait, if anything.

@@ -31,6 +31,17 @@ pub(crate) enum Arrival {
     Handover(Option<IpAddr>),
 }
 
+/// Whether there is a half-open place for an arriving connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vacancy {
+    /// A place is free.
+    Free,
+    /// The connection at this index makes room.
+    MadeBy(u32),
+    /// All places are taken, and nobody can make room.
+    None,
+}
+
 impl Edge {
     pub(crate) fn admit(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
@@ -68,10 +79,15 @@ impl Edge {
             self.shares.accepts().take(now, burst, every);
         }
         self.counters.accepted += 1;
-        if !self.config.limits.handshake_timeout.is_zero() {
-            self.conns.arm(Wait::Handshake, key.0.index, now);
-        }
+        self.watch_handshake(now, key.0.index);
         Ok(key)
+    }
+
+    /// Starts the handshake deadline of the connection at `index`, if there is one.
+    pub(crate) fn watch_handshake(&mut self, now: Time, index: u32) {
+        if !self.config.limits.handshake_timeout.is_zero() {
+            self.conns.arm(Wait::Handshake, index, now);
+        }
     }
 
     /// Handles bytes of the connection at `index` while its PROXY header is awaited. Once the header is complete, its source is counted,
@@ -164,7 +180,8 @@ impl Edge {
             0 => usize::MAX,
             most => most,
         };
-        if enforce == Enforce::Report && self.goes_for(arrival, most, quota(most)).is_some() {
+        let reported = enforce == Enforce::Report;
+        if reported && self.vacancy(arrival, most, quota(most)) != Vacancy::Free {
             self.beyond(enforce, Rejected::TooManyHalfOpen)?;
         }
         let (places, quota) = match enforce {
@@ -179,23 +196,23 @@ impl Edge {
                 Rejected::TooManyConnections,
             )
         };
-        match self.goes_for(arrival, places, quota) {
-            None => Ok(()),
-            Some(Some(goes)) => {
+        match self.vacancy(arrival, places, quota) {
+            Vacancy::Free => Ok(()),
+            Vacancy::MadeBy(goes) => {
                 self.close_conn(now, goes, CloseKind::Abort, reason);
                 Ok(())
             }
-            Some(_) => self.reject(rejected),
+            Vacancy::None => self.reject(rejected),
         }
     }
 
-    /// Returns the connection that makes room for an arriving one, if one must; `Some(None)` if there is none.
+    /// Returns whether there is a half-open place for an arriving connection, and which connection makes room if one must.
     ///
     /// Newcomers and claimants hold at most `quota` of the places each, so neither keeps the other out. Of the newcomers the oldest is
     /// closed: a client that sends is finished in a round trip, and one that is silent on purpose becomes the oldest. (Dropping newcomers
     /// at random, as sshd does, would hit those that a flood is meant to hit.) Of the claimants it is one of the source with the most, so
     /// nobody who claims from a few sources keeps the owner out.
-    fn goes_for(&self, arrival: Arrival, places: usize, quota: usize) -> Option<Option<u32>> {
+    fn vacancy(&self, arrival: Arrival, places: usize, quota: usize) -> Vacancy {
         let conns = &self.conns;
         let joining = match arrival {
             Arrival::Accept => None,
@@ -204,14 +221,15 @@ impl Edge {
         };
         let is_full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open() >= places;
         let claimant = || conns.claimants().first_to_go(joining);
-        match arrival {
-            Arrival::Accept if conns.newcomers() >= quota => Some(self.last_newcomer()),
+        let goes = match arrival {
+            Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
             Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
-                Some(claimant())
+                claimant()
             }
-            _ if is_full => Some(self.last_newcomer().or_else(claimant)),
-            _ => None,
-        }
+            _ if is_full => self.last_newcomer().or_else(claimant),
+            _ => return Vacancy::Free,
+        };
+        goes.map_or(Vacancy::None, Vacancy::MadeBy)
     }
 
     /// Returns the first newcomer to make room. Newcomers that wait for their turn hold at most half of the places of newcomers, or nobody

@@ -10,7 +10,6 @@ use crate::wire::frame::FrameReader;
 use crate::edge::Edge;
 use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{State, Step};
-use crate::edge::conns::wait::Wait;
 use crate::edge::counters::Rejected;
 use crate::edge::door::sources::Admission;
 use crate::edge::lifecycle::admission::Arrival;
@@ -131,9 +130,7 @@ impl Edge {
             .insert(conn)
             .ok_or(Rejected::TooManyConnections)?;
         let index = key.0.index;
-        if !self.config.limits.handshake_timeout.is_zero() {
-            self.conns.arm(Wait::Handshake, index, now);
-        }
+        self.watch_handshake(now, index);
         self.handle_claim(now, index, handover.id);
         self.conns.recount(index, &mut self.account);
         self.conns.mark_ready(index);

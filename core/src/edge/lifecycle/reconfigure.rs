@@ -48,7 +48,7 @@ impl Edge {
                 if endless {
                     self.conns.disarm(Slot::Read, index);
                 } else if !conn.waits_for(Wait::Handshake) {
-                    self.conns.arm(Wait::Handshake, index, now);
+                    self.watch_handshake(now, index);
                 }
                 return;
             }
