@@ -42,6 +42,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::NeverSqueezed => &["S16", "S4", "B6"],
         Bug::FailedProofRenewsDeadline | Bug::FailedProofTakesToken => &["S7"],
         Bug::StrangeProxyTaken => &["S16"],
+        // The proxy's count refuses a connection that its source's would not, or the reverse.
         Bug::HeaderIgnored => &["S15", "S16"],
         Bug::HeaderDelaysDeadline => &["T3", "T2"],
         Bug::PacedForEver => &["L5", "T3", "T2"],
@@ -49,7 +50,7 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::LinkLossEndsSessions | Bug::DetachEnds => &["T1"],
         Bug::LinkReadStops | Bug::ReadStopsWithoutLink => &["L5"],
         Bug::LinkQueueOffByOne => &["B4"],
-        // Fewer than none are established, or some are left at the end.
+        // The count of established connections falls below none, which is a panic, or connections are left at the end.
         Bug::HalfOpenLeaks => &["H1", "H2"],
         Bug::WakeupLost => &["A1"],
         Bug::TakeoverForgetsRewind | Bug::DetachForgetsRewind | Bug::PingAfterMissed => &["S10"],
@@ -98,8 +99,9 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         | Bug::SourcePaceUnbounded
         | Bug::SessionsOffByOne
         | Bug::ReserveForNewcomers => &["S16"],
-        // It is not away any more.
+        // The session is attached although the model has it wait.
         Bug::ReturnsTakeAllPlaces => &["S4", "S15"],
+        // The end of a session is missing. Where several may end, only the number of those away shows it.
         Bug::StaleOfSourceUnbounded | Bug::StaleOfWideUnbounded => &["S16", "S4"],
         Bug::PenaltyKeepsOwnersOut => &["S15", "S16"],
         Bug::RefusedEatPace | Bug::PenaltyActsEarly | Bug::SourceLeaks | Bug::ReportRefuses => {
