@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
 use conformance::{
-    Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of, deaf_place,
+    Backend, Client, Directory, Edge, Frames, Incoming, Packet, Rig, bytes_of, closed_port,
 };
 use voltlane_core::link::tagged::{Flag, Tagged};
 
@@ -247,7 +247,7 @@ fn at_the_first_start_an_edge_serves_without_a_backend() {
 
 #[test]
 fn an_edge_that_needs_its_backend_at_the_start_ends_without() {
-    let (_deaf, place) = deaf_place();
+    let (_bound, place) = closed_port();
     let directory = Directory::new();
     directory.write("connserver.toml", "master.required_at_start = true\n");
     let place = place.to_string();

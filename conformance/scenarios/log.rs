@@ -163,7 +163,7 @@ fn refusals_by_a_limit_are_logged_with_its_key_once_in_a_while() {
 
 #[test]
 fn the_limits_of_the_process_are_logged_at_the_start() {
-    let (_deaf, master) = conformance::deaf_place();
+    let (_bound, master) = conformance::closed_port();
     let arguments = ["--listen", "127.0.0.1:0", "--master", &master.to_string()];
     let directory = Directory::new();
     directory.write(

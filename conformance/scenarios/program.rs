@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use conformance::{
-    Backend, Client, Directory, Edge, Frames, Incoming, Process, Signal, bytes_of, deaf_place,
+    Backend, Client, Directory, Edge, Frames, Incoming, Process, Signal, bytes_of, closed_port,
 };
 
 use super::rig;
@@ -312,7 +312,7 @@ fn a_closed_log_stops_nothing() {
 /// A start that lacks descriptors, at whatever point, is an error that says so. (BAD-INPUT G8)
 #[test]
 fn with_too_few_descriptors_a_start_fails_in_words() {
-    let (_deaf, master) = deaf_place();
+    let (_bound, master) = closed_port();
     let arguments = ["--listen", "127.0.0.1:0", "--master", &master.to_string()];
     let mut fails = 0;
     for descriptors in 8..40 {

@@ -58,12 +58,12 @@ pub fn own_host() -> Ipv4Addr {
 
 /// Returns a loopback address where nobody listens as long as the socket lives. The socket is bound, so nobody else gets the port.
 #[must_use]
-pub fn deaf_place() -> (Socket, SocketAddr) {
-    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+pub fn closed_port() -> (Socket, SocketAddr) {
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    deaf.bind(&any.into()).expect("a free port");
-    let place = deaf.local_addr().expect("it is bound");
-    (deaf, place.as_socket().expect("an address"))
+    bound.bind(&any.into()).expect("a free port");
+    let place = bound.local_addr().expect("it is bound");
+    (bound, place.as_socket().expect("an address"))
 }
 
 #[path = "../../runtime-tokio/examples/chat.rs"]

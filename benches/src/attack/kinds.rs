@@ -26,7 +26,7 @@ impl Kind {
     pub fn needs_resumes(&self) -> bool {
         let means = matches!(
             self.means,
-            Means::Reconnects { .. } | Means::ReconnectsBeside { .. }
+            Means::Reconnects { .. } | Means::ReconnectsAndStrangers { .. }
         );
         means || !matches!(self.others, Others::Nobody | Others::Newcomers(_))
     }
@@ -78,7 +78,7 @@ pub enum Means {
     /// By misbehaving connections to the metrics address, while a health check runs.
     Scrapers(Plan),
     /// By sessions that keep dropping and coming back, each from an IPv4 /24 of its own, together with misbehaving connections.
-    ReconnectsBeside {
+    ReconnectsAndStrangers {
         /// The number of sessions.
         sessions: usize,
         /// The number of loopback addresses that they come from.
@@ -125,7 +125,7 @@ const fn strangers(name: &'static str, what: &'static str, plan: Plan) -> Kind {
     }
 }
 
-const fn beside(kind: Kind, others: Others, config: &'static str) -> Kind {
+const fn with_others(kind: Kind, others: Others, config: &'static str) -> Kind {
     Kind {
         others,
         config,
@@ -331,7 +331,7 @@ pub const ALL: [Kind; 25] = [
         others: Others::Nobody,
         config: "",
     },
-    beside(
+    with_others(
         strangers(
             "stale-wide",
             "clients that join, say something and leave, 800 a second from one IPv4 /24, where 1,000 may be away",
@@ -347,7 +347,7 @@ pub const ALL: [Kind; 25] = [
         Others::Owners(50),
         "[clients]\nmax_stale_clients = 1000\n",
     ),
-    beside(
+    with_others(
         strangers(
             "nat-penalty",
             "random bytes for a handshake, 20 a second from the address of the others",
@@ -362,7 +362,7 @@ pub const ALL: [Kind; 25] = [
         Others::Owners(50),
         "",
     ),
-    beside(
+    with_others(
         strangers(
             "nat-stale",
             "clients that join and leave, 40 a second from the address of the others, where 60 may be away",
@@ -377,11 +377,11 @@ pub const ALL: [Kind; 25] = [
         Others::Dropped(50),
         "source_stale_clients = 60\n",
     ),
-    beside(
+    with_others(
         Kind {
             name: "resume-storm",
             what: "80 sessions that drop and come back all the time from 60 networks, and 600 joins a second from one",
-            means: Means::ReconnectsBeside {
+            means: Means::ReconnectsAndStrangers {
                 sessions: 80,
                 sources: 60,
                 plan: Plan {
@@ -400,7 +400,7 @@ pub const ALL: [Kind; 25] = [
         Others::Newcomers(50),
         "",
     ),
-    beside(
+    with_others(
         strangers(
             "full-house",
             "strangers join and stay until no more get in, 1,500 a second from 200 networks, where 1,800 connections may be",
@@ -415,7 +415,7 @@ pub const ALL: [Kind; 25] = [
         Others::OwnersApart(100),
         "max_connections = 1800\n",
     ),
-    beside(
+    with_others(
         strangers(
             "claim-void",
             "claims of the ids of clients that come back with a round trip of 100 ms, 1,000 a second from 60 networks",
@@ -429,7 +429,7 @@ pub const ALL: [Kind; 25] = [
         Others::KnownOwners(10),
         "",
     ),
-    beside(
+    with_others(
         Kind {
             means: Means::StalledBackendBeside(Plan {
                 first: First::JoinThen(LARGE_PACKET),

@@ -300,16 +300,16 @@ impl Attacker {
                     &stop,
                     &tally,
                 ),
-                Means::ReconnectsBeside {
+                Means::ReconnectsAndStrangers {
                     sessions,
                     sources,
                     plan,
                 } => std::thread::scope(|scope| {
-                    let beside =
+                    let strangers =
                         scope.spawn(|| strangers::run(&plan, address, &known, &stop, &tally));
                     let from = Sources::apart(sources);
                     let stormed = storm(address, sessions, from, Some(UNHURRIED), &stop, &tally);
-                    let joined = beside.join().unwrap_or(Ok(()));
+                    let joined = strangers.join().unwrap_or(Ok(()));
                     stormed.and(joined)
                 }),
                 Means::StalledBackend => Ok(()),

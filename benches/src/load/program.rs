@@ -64,7 +64,7 @@ impl Program {
         let found = match self {
             Self::Direct | Self::Bare => Some(OWN_BINARY.into()),
             Self::Voltlane | Self::VoltlaneSmol => {
-                beside(&std::env::current_exe()?, &self.to_string())
+                sibling(&std::env::current_exe()?, &self.to_string())
             }
             Self::Haproxy | Self::Nginx => on_path(&self.to_string()),
             Self::Path(path) => Some(path.clone()),
@@ -390,7 +390,7 @@ fn stderr_file(directory: &Path) -> io::Result<std::fs::File> {
     std::fs::File::create(directory.join("stderr"))
 }
 
-fn beside(own: &Path, name: &str) -> Option<PathBuf> {
+fn sibling(own: &Path, name: &str) -> Option<PathBuf> {
     Some(own.parent()?.join(name))
 }
 

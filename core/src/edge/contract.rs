@@ -1,4 +1,4 @@
-//! What the machine and its adapter tell each other beside bytes.
+//! What the machine and its adapter exchange besides bytes.
 
 use crate::time::Time;
 

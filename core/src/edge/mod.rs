@@ -8,7 +8,7 @@
 //! | part | contents |
 //! | --- | --- |
 //! | `mod.rs` | the machine's fields, and its interface to its adapter |
-//! | `contract.rs` | what it and its adapter tell each other beside bytes |
+//! | `contract.rs` | what it and its adapter exchange besides bytes |
 //! | `config.rs`, `counters.rs` | its configuration, its counters and gauges |
 //! | `conns/` | connections: their table, states and waits, and which of them makes room for others |
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
@@ -198,10 +198,10 @@ impl Edge {
 
     /// Creates another shard of the process of `first`: they share the table of sources, and the bounds on all clients together.
     #[must_use]
-    pub fn beside(first: &Edge, config: EdgeConfig, seed: [u8; 32]) -> Self {
+    pub fn sibling_of(first: &Edge, config: EdgeConfig, seed: [u8; 32]) -> Self {
         Edge {
             sources: first.sources.clone(),
-            shares: first.shares.beside(&config),
+            shares: first.shares.sibling(&config),
             ..Edge::new(config, first.keys.clone(), seed)
         }
     }

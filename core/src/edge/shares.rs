@@ -124,7 +124,7 @@ impl Shares {
     }
 
     /// Creates the shares of another shard.
-    pub(super) fn beside(&self, config: &EdgeConfig) -> Shares {
+    pub(super) fn sibling(&self, config: &EdgeConfig) -> Shares {
         Shares::of(Arc::clone(&self.ledger), config)
     }
 
@@ -328,7 +328,7 @@ mod tests {
         config.limits.max_sessions = sessions;
         let [first, second] = [0, 1].map(|shard| config.for_shard(ShardId::new(shard), 2));
         let shares = Shares::new(&first);
-        let other = shares.beside(&second);
+        let other = shares.sibling(&second);
         [shares, other]
     }
 
@@ -452,7 +452,7 @@ mod tests {
         (config.limits.max_connections, config.limits.max_half_open) = (800, 100);
         let [first, second] = [0, 1].map(|shard| config.for_shard(ShardId::new(shard), 2));
         let mut shares = Shares::new(&first);
-        let mut other = shares.beside(&second);
+        let mut other = shares.sibling(&second);
         // 200 are its own, 13 of them for handshakes; 400 are lent, of which newcomers may have 326.
         assert_eq!(places(&shares, 0), [600, 513, 563]);
         // Strangers fill the first shard, and then the other one.

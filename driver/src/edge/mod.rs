@@ -77,7 +77,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     /// Their machines are created by [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards), and their connectors come from
     /// a [`TrunkDriver`](crate::TrunkDriver). Claims of another shard's sessions are handed over to it.
     #[must_use]
-    pub fn beside(mut self, neighbours: Neighbours<L::Stream>) -> Self {
+    pub fn with_neighbours(mut self, neighbours: Neighbours<L::Stream>) -> Self {
         self.0.side_mut().meet(neighbours);
         self
     }

@@ -12,7 +12,7 @@ use crate::Stream;
 /// The maximum number of hand-overs that wait for one shard. Further ones are turned away.
 const WAITING_MAX: usize = 1_024;
 
-/// A shard's mailbox, where its neighbours leave connections for it. See [`EdgeDriver::beside`](crate::EdgeDriver::beside).
+/// A shard's mailbox, where its neighbours leave connections for it. See [`EdgeDriver::with_neighbours`](crate::EdgeDriver::with_neighbours).
 pub struct Neighbours<S: Stream> {
     own: ShardId,
     mailboxes: Arc<[Mutex<Mailbox<S>>]>,

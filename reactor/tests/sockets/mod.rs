@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use conformance::{Runtime, alone_in_a_network, deaf_place};
+use conformance::{Runtime, alone_in_a_network, closed_port};
 use rustix::event::{PollFd, PollFlags};
 use voltlane_core::ClientId;
 use voltlane_driver::backend::Event;
@@ -257,7 +257,7 @@ pub(crate) fn all_who_wait_are_accepted<R: Runtime>() {
 pub(crate) fn an_unreachable_address_is_an_error<R: Runtime>() {
     within_bound::<R>(async {
         let options = SocketOptions::default();
-        let (_deaf, free) = deaf_place();
+        let (_bound, free) = closed_port();
         for address in [
             &free.to_string(),
             "no port",

@@ -67,7 +67,7 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
         let neighbours = Neighbours::of(world.shards.get());
         for ((edge, connector), neighbours) in edges.into_iter().zip(connectors).zip(neighbours) {
             let driver = EdgeDriver::new(edge, doors.sibling(), connector, Timer::new());
-            let driver = driver.beside(neighbours);
+            let driver = driver.with_neighbours(neighbours);
             process.shards.push(driver.handle());
             tasks.push(spawn_local(unconstrained(driver)));
         }

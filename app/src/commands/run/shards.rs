@@ -133,7 +133,7 @@ impl<L: Listener> Shard<L> {
                 return;
             }
         };
-        let driver = pin!(driver.beside(self.neighbours));
+        let driver = pin!(driver.with_neighbours(self.neighbours));
         if started.send(Ok((self.number, driver.handle()))).is_err() {
             return;
         }

@@ -15,7 +15,7 @@ fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
 fn two_of(whole: &EdgeConfig) -> [World; 2] {
     let part = |shard| whole.for_shard(ShardId::new(shard), SHARDS);
     let first = World::with(part(0));
-    let mut edge = Edge::beside(&first.edge, part(1), [10; 32]);
+    let mut edge = Edge::sibling_of(&first.edge, part(1), [10; 32]);
     edge.handle_link_connecting(first.now);
     edge.handle_link_connected(first.now);
     let second = World {

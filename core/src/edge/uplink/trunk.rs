@@ -154,7 +154,7 @@ impl Trunk {
             let config = config.for_shard(ShardId::new(shard), shards.get());
             let edge = match edges.first() {
                 None => Edge::new(config, keys.clone(), draw()),
-                Some(first) => Edge::beside(first, config, draw()),
+                Some(first) => Edge::sibling_of(first, config, draw()),
             };
             edges.push(edge);
         }
