@@ -114,6 +114,8 @@ struct Branch {
     writable: bool,
     /// Whether the shard may have connected or ended since the last check.
     woken: bool,
+    /// Whether the shard has closed its stream, and the machine is to be told in the next turn.
+    closed: bool,
     gone: bool,
 }
 
@@ -135,6 +137,7 @@ impl Branch {
             readable: false,
             writable: false,
             woken: false,
+            closed: false,
             gone: false,
         }
     }
@@ -148,7 +151,7 @@ impl Branch {
 
     /// Gives the shard its stream when it connects and may have one, and detects its end.
     fn drive(&mut self, trunk: &mut Trunk, now: Time) {
-        if self.channel.is_some() || self.gone {
+        if self.channel.is_some() || self.closed || self.gone {
             return;
         }
         let mut slot = self.counter.lock();
@@ -175,6 +178,10 @@ impl Branch {
 
     /// Reads the shard's output for the backend, within the trunk's budget.
     fn read(&mut self, trunk: &mut Trunk, now: Time, buffer: &mut [u8]) {
+        if std::mem::take(&mut self.closed) {
+            trunk.handle_branch_closed(now, self.shard);
+            self.woken = true;
+        }
         for _ in 0..READS_PER_TURN {
             let Some(channel) = &mut self.channel else {
                 return;
@@ -192,9 +199,10 @@ impl Branch {
                     trunk.handle_branch_bytes(now, self.shard, &buffer[..bytes]);
                 }
                 Read::Eof | Read::Failed => {
+                    // A shutdown is requested here before it is at the shards, perhaps after this turn began. Before the machine is told
+                    // that a shard has closed its stream, it must know whether that is why: otherwise it resets the link.
                     self.channel = None;
-                    trunk.handle_branch_closed(now, self.shard);
-                    self.woken = true;
+                    self.closed = true;
                 }
             }
         }
@@ -231,7 +239,7 @@ impl Branch {
     /// Returns whether another turn would make progress without a wake.
     fn has_work(&self, trunk: &Trunk) -> bool {
         let Some(channel) = &self.channel else {
-            return self.woken;
+            return self.woken || self.closed;
         };
         let readable = self.readable && trunk.branch_read_budget(self.shard) > 0;
         let writable =
@@ -246,7 +254,9 @@ impl Branch {
 /// every shard, beginning with another one each time, and the backend. Then it writes to the backend and to each shard.
 pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, C, T>);
 
-/// Asks a [`TrunkDriver`] to shut down once all shards have ended, which are asked separately, or to change its configuration.
+/// Asks a [`TrunkDriver`] to shut down once all shards have ended, or to change its configuration.
+///
+/// The shards are asked to shut down separately, and after the trunk. A shard that ends before the trunk is asked costs the link.
 pub type TrunkHandle = Handle<MasterConfig>;
 
 impl<C: Connector, T: Timer> TrunkDriver<C, T> {

@@ -80,11 +80,11 @@ pub(super) async fn serve<R: Runtime>(
                 trunk.reconfigure(config.master);
             }
             Order::Shutdown(within) => {
-                // They were given the same time, and end by themselves.
+                // The trunk comes first: it must know why shards end. All were given the same time, and end by themselves.
+                trunk.shutdown(within);
                 for (_, shard) in &handles {
                     shard.shutdown(within);
                 }
-                trunk.shutdown(within);
             }
         });
         orders.report(|| {
