@@ -43,7 +43,7 @@ pub mod link;
 mod opening;
 #[cfg(any(feature = "edge", feature = "client"))]
 pub mod protocol;
-mod queue;
+pub mod queue;
 mod time;
 #[cfg(any(feature = "edge", feature = "client"))]
 pub mod v2;

@@ -15,6 +15,8 @@ use crate::keys::{NonceMint, PublicKey, SharedKey};
 use crate::opening::{Awaits, ClientFault};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
+#[cfg(feature = "edge")]
+use crate::queue::Retention;
 use crate::v2;
 use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, FrameTooLong};
@@ -101,6 +103,14 @@ impl Opening {
             Opening::Version => unreachable!("nothing is requested before a version"),
             Opening::V2(opening) => opening,
         }
+    }
+
+    /// Returns how long a session of this version keeps packets for its client.
+    ///
+    /// # Panics
+    /// Like [`chosen`](Self::chosen).
+    pub(crate) fn retention(&mut self) -> Retention {
+        self.chosen().retention()
     }
 
     /// Answers a [claim](Request::Claim) with a challenge that opens under `key`: the session's, or nobody's. It is

@@ -3,14 +3,13 @@
 use crate::edge::config::ClientsConfig;
 use crate::edge::counters::EndReason;
 use crate::edge::sessions::Place;
-use crate::queue::FrameQueue;
+use crate::queue::Bounds;
 
-/// The bounds of one session's queue.
+/// The bounds of one session's outbox.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    max_packets: usize,
-    max_bytes: usize,
-    /// Why a session ends whose queue would be beyond them.
+    pub(crate) bounds: Bounds,
+    /// Why a session ends whose outbox would be beyond them.
     pub(crate) overflow: EndReason,
 }
 
@@ -22,7 +21,7 @@ impl Room {
         clients: &ClientsConfig,
         scaled: impl Fn(usize) -> usize,
     ) -> Room {
-        let (max_packets, max_bytes, overflow) = match place {
+        let (packets, bytes, overflow) = match place {
             Place::Attached(_) => (
                 clients.channel_capacity,
                 scaled(clients.channel_bytes),
@@ -36,23 +35,8 @@ impl Room {
             ),
         };
         Room {
-            max_packets,
-            max_bytes,
+            bounds: Bounds { packets, bytes },
             overflow,
         }
-    }
-
-    /// Whether a frame of `frame_bytes` may be added. One alone may be of any size.
-    #[inline]
-    pub(crate) fn takes(&self, queue: &FrameQueue, frame_bytes: usize) -> bool {
-        queue.packets() < self.max_packets
-            && (queue.is_empty()
-                || queue.held_bytes().saturating_add(frame_bytes) <= self.max_bytes)
-    }
-
-    /// Whether the queue as it is may stay. One packet alone may be of any size.
-    pub(crate) fn holds(&self, queue: &FrameQueue) -> bool {
-        let is_small = queue.packets() <= 1 || queue.held_bytes() <= self.max_bytes;
-        queue.packets() <= self.max_packets && is_small
     }
 }

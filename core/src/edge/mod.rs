@@ -319,8 +319,8 @@ impl Edge {
             return [&[], &[]];
         };
         let queued = match conn.state() {
-            State::Established { session } => self.sessions.live(*session).queue.output(),
-            State::Draining(queue) => queue.output(),
+            State::Established { session } => self.sessions.live(*session).outbox.unsent(),
+            State::Draining(outbox) => outbox.unsent(),
             State::Handshake(_) => &[],
             State::Closed(_) => return [&[], &[]],
         };
@@ -382,7 +382,7 @@ impl Edge {
         let waits_for_client = || {
             let mut sessions = self.sessions.iter();
             sessions
-                .any(|(_, one)| matches!(one.place, Place::Attached(_)) && !one.queue.is_empty())
+                .any(|(_, one)| matches!(one.place, Place::Attached(_)) && one.outbox.has_unsent())
         };
         self.link.queue.is_empty()
             && self.line.is_empty()

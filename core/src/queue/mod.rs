@@ -1,5 +1,9 @@
-//! Output queues.
+//! Queues of what is to be written: frames for a link, and the packets of a session for its peer.
 
 mod frames;
+mod outbox;
 
 pub use frames::FrameQueue;
+#[cfg(feature = "edge")]
+pub(crate) use outbox::KEPT_CAPACITY_BYTES;
+pub use outbox::{Bounds, Outbox, Retention, UnknownNumber};

@@ -128,7 +128,7 @@ impl Conn {
     pub(crate) fn held_bytes(&self) -> usize {
         let of_state = match &self.state {
             State::Established { .. } => 0,
-            State::Draining(queue) => queue.held_bytes(),
+            State::Draining(outbox) => outbox.held_bytes(),
             State::Handshake(Step::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
@@ -254,11 +254,11 @@ impl Conn {
 
     /// Handles that its client took `bytes` bytes of what it must take before it closes. Returns whether that was everything.
     pub(crate) fn drain(&mut self, bytes: usize) -> bool {
-        let State::Draining(queue) = &mut self.state else {
+        let State::Draining(outbox) = &mut self.state else {
             return true;
         };
-        queue.advance(bytes.min(queue.bytes()));
-        queue.is_empty()
+        outbox.advance(bytes.min(outbox.unsent().len()));
+        !outbox.has_unsent()
     }
 
     /// Returns its links among the connections that have not said what they want.

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use crate::edge::door::proxy::ProxyHeader;
 use crate::id::ClientId;
 use crate::keys::PublicKey;
-use crate::queue::FrameQueue;
+use crate::queue::Outbox;
 
 use crate::edge::conns::joins::Turn;
 use crate::edge::conns::wait::Wait;
@@ -19,7 +19,7 @@ pub(crate) enum State {
     /// Attached to the session at this index.
     Established { session: u32 },
     /// Its session was kicked: what was queued is written, then it closes.
-    Draining(Box<FrameQueue>),
+    Draining(Box<Outbox>),
     /// The adapter must close it. Nothing is read or written any more.
     Closed(CloseKind),
 }

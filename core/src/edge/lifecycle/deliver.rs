@@ -4,8 +4,8 @@
 
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, Tagged};
+use crate::queue::Outbox;
 use crate::time::Time;
-use crate::wire::frame::LENGTH_BYTES;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
@@ -93,24 +93,22 @@ impl Edge {
         let clients = &self.config.clients;
         let session = self.sessions.live_mut(index);
         let room = Room::of(session.place, clients, scaled);
-        let queue = &mut session.queue;
-        let frame_bytes = LENGTH_BYTES + data.len();
-        if !room.takes(queue, frame_bytes) {
+        let outbox = &mut session.outbox;
+        let stored_bytes = Outbox::stored_bytes(data.len());
+        if !outbox.takes(stored_bytes, room.bounds) {
             self.end_session(now, index, room.overflow);
             return Outcome::Other;
         }
-        if queue.capacity_bytes() == 0
+        if outbox.capacity_bytes() == 0
             && let Some(buffer) = self.spare.take()
         {
-            queue.adopt(buffer);
+            outbox.adopt(buffer);
         }
-        // The link's limit on a body is a u32, and this is a part of one.
-        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        queue.push_frame(&length.to_le_bytes(), data);
+        outbox.push(data);
         session.exchanged = true;
-        let resized = session.grow(frame_bytes);
+        let resized = session.grow(stored_bytes);
         let place = session.place;
-        self.account.add(frame_bytes);
+        self.account.add(stored_bytes);
         self.sessions.resized(index, resized);
         self.counters.packets_down += 1;
         if let Place::Attached(conn) = place {

@@ -3,6 +3,7 @@
 use core::mem;
 
 use crate::link::tagged::Flag;
+use crate::queue::Outbox;
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -74,10 +75,9 @@ impl Edge {
         let clients = &self.config.clients;
         let limits = &self.config.limits;
         let entry = self.sessions.live_mut(session);
-        // A half-written packet is sent again in full.
-        entry.queue.rewind();
+        entry.outbox.lose_transport();
         let room = Room::of(Place::Away, clients, |bytes| bytes);
-        let fits = room.holds(&entry.queue);
+        let fits = entry.outbox.is_within(room.bounds);
         self.counters.dropped += 1;
         self.sessions.begin_absence(session, now);
         if clients.stale_timeout.is_zero() {
@@ -116,7 +116,7 @@ impl Edge {
     /// new one.
     pub(crate) fn replace_conn(&mut self, now: Time, old: u32, session: u32) {
         self.keep_held_frames(old, session);
-        self.sessions.live_mut(session).queue.rewind();
+        self.sessions.live_mut(session).outbox.lose_transport();
         self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
     }
 
@@ -140,7 +140,8 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         entry.place = Place::Ended;
         entry.shared = None;
-        let queue = mem::take(&mut entry.queue);
+        let nothing = Outbox::new(entry.outbox.retention());
+        let outbox = mem::replace(&mut entry.outbox, nothing);
         let freed = !entry.waiting;
         self.sessions.recount(session, &mut self.account);
         if freed {
@@ -152,9 +153,9 @@ impl Edge {
         };
         let conn = self.conns.live(index);
         let established = conn.is_established();
-        let pending = !conn.control().is_empty() || !queue.is_empty();
+        let pending = !conn.control().is_empty() || outbox.has_unsent();
         if reason == EndReason::Kicked && established && pending {
-            let draining = State::Draining(Box::new(queue));
+            let draining = State::Draining(Box::new(outbox));
             self.conns.enter(index, draining, now);
             self.conns.recount(index, &mut self.account);
             self.conns.mark_ready(index);

@@ -34,8 +34,8 @@ fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
         Place::Ended => (2, 0),
     };
     place.hash(hasher);
-    session.queue.output().hash(hasher);
-    session.queue.held_bytes().hash(hasher);
+    session.outbox.unsent().hash(hasher);
+    session.outbox.held_bytes().hash(hasher);
     (session.waiting, session.exchanged).hash(hasher);
     session.away_since().hash(hasher);
     session.backlog_bytes().hash(hasher);

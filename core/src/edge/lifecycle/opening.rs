@@ -139,9 +139,11 @@ impl Edge {
             return Err(CloseReason::Memory);
         }
         let id = self.ids.next().ok_or(CloseReason::TooManySessions)?;
+        let (opening, _) = self.conns.live_mut(index).opening();
+        let retention = opening.retention();
         let session = self
             .sessions
-            .insert(id, key, index, now)
+            .insert(id, key, index, retention, now)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
         let (opening, control) = self.conns.live_mut(index).opening();

@@ -169,7 +169,7 @@ impl Edge {
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.resumed(control);
         self.establish(now, index, session, channel);
-        if !self.sessions.live(session).queue.is_empty() {
+        if self.sessions.live(session).outbox.has_unsent() {
             self.watch_writes(now, index);
         }
         tracing::debug!(conn = index, %id, "resumed");

@@ -1,9 +1,8 @@
-//! What clients take: queues that become shorter, and write deadlines (SPEC 10.2).
+//! What clients take: outboxes that become shorter, and write deadlines (SPEC 10.2).
 
 use crate::edge::Edge;
 use crate::edge::conns::state::State;
 use crate::edge::conns::wait::{Slot, Wait};
-use crate::edge::table::spare::MAX_SPARE_BUFFER_BYTES;
 use crate::time::Time;
 
 impl Edge {
@@ -44,17 +43,17 @@ impl Edge {
         }
     }
 
-    /// Handles that the client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its queue.
+    /// Handles that the client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its outbox.
     #[inline]
     fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
         let entry = self.sessions.live_mut(session);
-        let queue = &mut entry.queue;
-        let before = queue.held_bytes();
+        let outbox = &mut entry.outbox;
+        let before = outbox.held_bytes();
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
-        queue.advance_keeping(bytes.min(queue.bytes()), MAX_SPARE_BUFFER_BYTES);
-        let gone = before - queue.held_bytes();
-        let drained = queue.is_empty();
-        if let Some(buffer) = queue.surrender() {
+        outbox.advance(bytes.min(outbox.unsent().len()));
+        let gone = before - outbox.held_bytes();
+        let drained = !outbox.has_unsent();
+        if let Some(buffer) = outbox.surrender() {
             self.spare.keep(buffer);
         }
         let resized = entry.shrink(gone);

@@ -9,7 +9,7 @@ use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
 use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
-use crate::queue::FrameQueue;
+use crate::queue::{FrameQueue, Outbox, Retention};
 use crate::time::Time;
 
 use crate::edge::door::limits::Bucket;
@@ -40,8 +40,8 @@ pub(crate) struct Session {
     pub(crate) public_key: PublicKey,
     /// Agreed at the first claim, and kept for later ones.
     pub(crate) shared: Option<Box<SharedKey>>,
-    /// Packets that the backend sent and the client has not taken. The queue belongs to the session, so a new connection continues with it.
-    pub(crate) queue: FrameQueue,
+    /// Packets that the backend sent. The outbox belongs to the session, so a new connection continues with it.
+    pub(crate) outbox: Outbox,
     /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by the [`Line`](crate::edge::uplink::line::Line) only.
     pub(crate) waiting: bool,
     stale_timer: Timer,
@@ -90,10 +90,10 @@ impl Session {
 
     /// Returns the bytes that wait in this session, in either direction.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.queue.held_bytes() + self.backlog_bytes()
+        self.outbox.held_bytes() + self.backlog_bytes()
     }
 
-    /// Adds bytes to its queue. Returns its total before and after.
+    /// Adds bytes to its outbox. Returns its total before and after.
     #[inline]
     pub(crate) fn grow(&mut self, bytes: usize) -> (usize, usize) {
         let before = self.holding.bytes();
@@ -102,7 +102,7 @@ impl Session {
         (before, after)
     }
 
-    /// Subtracts bytes from its queue. Returns its total before and after.
+    /// Subtracts bytes from its outbox. Returns its total before and after.
     #[inline]
     pub(crate) fn shrink(&mut self, bytes: usize) -> (usize, usize) {
         let before = self.holding.bytes();
@@ -251,12 +251,13 @@ impl Sessions {
         found.map(|entry| entry.index)
     }
 
-    /// Adds a session attached to the connection `conn`.
+    /// Adds a session attached to the connection `conn`, which keeps packets for its client as `retention` says.
     pub(crate) fn insert(
         &mut self,
         id: ClientId,
         public_key: PublicKey,
         conn: u32,
+        retention: Retention,
         now: Time,
     ) -> Option<u32> {
         let key = self.slab.insert(Session {
@@ -264,7 +265,7 @@ impl Sessions {
             place: Place::Attached(conn),
             public_key,
             shared: None,
-            queue: FrameQueue::new(),
+            outbox: Outbox::new(retention),
             waiting: false,
             stale_timer: Timer::default(),
             holding: Holding::default(),

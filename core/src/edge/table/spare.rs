@@ -1,6 +1,7 @@
 //! Memory that queues pass on to each other.
 
 use crate::edge::table::slab::room_to_keep;
+use crate::queue::KEPT_CAPACITY_BYTES;
 
 /// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
 #[derive(Clone, Debug, Default)]
@@ -12,8 +13,8 @@ pub(crate) struct Spare {
 
 /// The maximum of all spare memory.
 const MAX_SPARE_BYTES: usize = 4 << 20;
-/// The largest buffer that is kept.
-pub(crate) const MAX_SPARE_BUFFER_BYTES: usize = 128 * 1024;
+/// The largest buffer that is kept: an outbox that becomes empty returns larger ones itself.
+const MAX_SPARE_BUFFER_BYTES: usize = KEPT_CAPACITY_BYTES;
 
 impl Spare {
     /// Takes a buffer for a queue that fills.

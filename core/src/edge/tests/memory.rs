@@ -405,7 +405,7 @@ fn a_client_that_took_most_of_its_queue_is_not_the_largest_any_more() {
     assert_eq!(world.edge.gauges().sessions, 1);
     assert!(world.edge.sessions.lookup(ended).is_none());
     let left = world.edge.sessions.live(0);
-    assert_eq!(left.queue.packets(), 1);
+    assert_eq!(left.outbox.packets(), 1);
 }
 
 #[test]

@@ -1,0 +1,324 @@
+//! The packets of one session for its peer, and what of them stays.
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+
+use super::FrameQueue;
+use crate::wire::frame::{LENGTH_BYTES, length_of};
+
+/// The capacity above which memory is returned when an outbox becomes empty.
+pub(crate) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
+
+/// How long an [`Outbox`] keeps a packet. A session's version decides, for the life of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third rule")]
+pub enum Retention {
+    /// Until the transport has taken its last byte. A packet that the transport took in part is sent again in full on the next one; a
+    /// packet that it took whole is gone, and may be lost with it (SPEC 1.4, 9.4).
+    UntilWritten,
+    /// Until the peer has acknowledged it. The next transport continues where the peer says.
+    UntilAcked,
+}
+
+/// The most that an outbox may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "SPEC 10 has these two bounds")]
+pub struct Bounds {
+    /// The maximum number of packets.
+    pub packets: usize,
+    /// The maximum number of bytes, with 4 bytes for each packet's length. One packet alone may be of any size.
+    pub bytes: usize,
+}
+
+/// A peer acknowledged a packet, or asks to continue after a packet, that it cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("packet {number} named, only {acked} to {sent} can be")]
+#[expect(clippy::exhaustive_structs, reason = "the marks are all there is")]
+pub struct UnknownNumber {
+    /// The number that the peer named.
+    pub number: u64,
+    /// The last packet that it has acknowledged.
+    pub acked: u64,
+    /// The last packet that was sent to it.
+    pub sent: u64,
+}
+
+/// The packets of a session for its peer. It belongs to the session, so it outlives transports.
+///
+/// Packets are numbered from 1. Three marks divide them: `acked ≤ sent ≤ end`.
+///
+/// ```text
+///     1 ... acked | acked + 1 ... sent | sent + 1 ... end
+///      gone       | kept               | to be sent
+/// ```
+///
+/// - [`push`](Self::push) moves `end`.
+/// - [`advance`](Self::advance) moves `sent`. Under [`Retention::UntilWritten`] `acked` moves with it.
+/// - [`acknowledge`](Self::acknowledge) moves `acked`, and alone does so under [`Retention::UntilAcked`].
+/// - [`lose_transport`](Self::lose_transport) and [`resume_from`](Self::resume_from) are all that a drop changes: they move `sent` back.
+///
+/// Packets are stored once, one after another, each with its length in front: as version 2 writes them. A version that writes another form
+/// reads [`next_packet`](Self::next_packet) when the transport is ready for it, and writes that form elsewhere.
+///
+/// The outbox has no bound of its own. Its owner asks [`takes`](Self::takes) before it pushes.
+#[derive(Clone)]
+pub struct Outbox {
+    /// The packets after `acked`.
+    frames: FrameQueue,
+    /// The number of the last packet.
+    end: u64,
+    kept: Kept,
+}
+
+/// The packets that were sent and are kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// None: `sent` is `acked`.
+    None,
+    /// This many. A `u32` keeps sessions small.
+    Sent(u32),
+}
+
+impl Outbox {
+    /// Creates an empty outbox without heap memory.
+    #[must_use]
+    pub const fn new(retention: Retention) -> Self {
+        Outbox {
+            frames: FrameQueue::new(),
+            end: 0,
+            kept: match retention {
+                Retention::UntilWritten => Kept::None,
+                Retention::UntilAcked => Kept::Sent(0),
+            },
+        }
+    }
+
+    /// Returns how long it keeps a packet.
+    #[must_use]
+    pub const fn retention(&self) -> Retention {
+        match self.kept {
+            Kept::None => Retention::UntilWritten,
+            Kept::Sent(_) => Retention::UntilAcked,
+        }
+    }
+
+    // ---- the marks
+
+    /// Returns the number of the last packet that is gone: acknowledged, or no longer kept.
+    #[must_use]
+    pub const fn acked(&self) -> u64 {
+        self.end - self.frames.packets() as u64
+    }
+
+    /// Returns the number of the last packet that the transport has taken whole.
+    #[must_use]
+    pub const fn sent(&self) -> u64 {
+        self.acked() + self.sent_and_kept() as u64
+    }
+
+    /// Returns the number of the last packet.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    const fn sent_and_kept(&self) -> usize {
+        match self.kept {
+            Kept::None => 0,
+            Kept::Sent(packets) => packets as usize,
+        }
+    }
+
+    // ---- what it holds
+
+    /// Returns the number of bytes in which a packet of `length` bytes is stored.
+    #[inline]
+    #[must_use]
+    pub const fn stored_bytes(length: usize) -> usize {
+        LENGTH_BYTES + length
+    }
+
+    /// Returns the number of packets held.
+    #[inline]
+    #[must_use]
+    pub const fn packets(&self) -> usize {
+        self.frames.packets()
+    }
+
+    /// Returns the bytes in which they are stored, including the written part of a half-written one.
+    #[inline]
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.frames.held_bytes()
+    }
+
+    /// Returns whether no packet is held.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Returns whether a packet that is stored in `stored_bytes` may be pushed: within both bounds, or alone.
+    #[inline]
+    #[must_use]
+    pub fn takes(&self, stored_bytes: usize, bounds: Bounds) -> bool {
+        self.packets() < bounds.packets
+            && (self.is_empty() || self.held_bytes().saturating_add(stored_bytes) <= bounds.bytes)
+    }
+
+    /// Returns whether what it holds may stay.
+    #[must_use]
+    pub fn is_within(&self, bounds: Bounds) -> bool {
+        self.packets() <= bounds.packets
+            && (self.packets() <= 1 || self.held_bytes() <= bounds.bytes)
+    }
+
+    // ---- from the session to the transport
+
+    /// Appends a packet.
+    ///
+    /// # Panics
+    /// If it is longer than a `u32` can express. Every limit on a packet is far below.
+    #[inline]
+    pub fn push(&mut self, packet: &[u8]) {
+        let length = length_of(packet.len());
+        self.frames.push_frame(&length.to_le_bytes(), packet);
+        self.end += 1;
+    }
+
+    /// Returns whether anything is to be sent.
+    #[inline]
+    #[must_use]
+    pub const fn has_unsent(&self) -> bool {
+        self.frames.bytes() > 0
+    }
+
+    /// Returns what is to be sent as it is stored, contiguous: the rest of a half-written packet, and the packets after it.
+    #[inline]
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
+        self.frames.output()
+    }
+
+    /// Returns the packet after `sent`, unless it is half-written.
+    #[must_use]
+    pub fn next_packet(&self) -> Option<&[u8]> {
+        match self.kept {
+            Kept::None if self.frames.mid_frame() => None,
+            _ => self.frames.next_body(),
+        }
+    }
+
+    /// Handles that the transport took the first `n` bytes of [`unsent`](Self::unsent).
+    ///
+    /// # Panics
+    /// If `n` is more than was offered. Under [`Retention::UntilAcked`] also if `n` bytes are not whole packets: a version that numbers
+    /// packets takes them whole.
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        match &mut self.kept {
+            Kept::None => self.frames.advance_keeping(n, KEPT_CAPACITY_BYTES),
+            Kept::Sent(packets) => {
+                let passed = u32::try_from(self.frames.pass(n)).ok();
+                *packets = passed
+                    .and_then(|passed| packets.checked_add(passed))
+                    .expect("2^32 packets need more memory than any bound allows");
+            }
+        }
+    }
+
+    // ---- what stays
+
+    /// Handles that the peer has acknowledged all packets up to `number`, which are dropped.
+    ///
+    /// # Errors
+    /// [`UnknownNumber`] if it was not sent, or was acknowledged before. Nothing changes then.
+    pub fn acknowledge(&mut self, number: u64) -> Result<(), UnknownNumber> {
+        let dropped = self.distance(number)?;
+        if let Kept::Sent(packets) = &mut self.kept {
+            self.frames
+                .drop_oldest(dropped as usize, KEPT_CAPACITY_BYTES);
+            *packets -= dropped;
+        }
+        Ok(())
+    }
+
+    /// Handles that the transport is gone: a packet that it took in part is to be sent in full. Which of the packets that it took whole are
+    /// to be sent again is known at the resume, if they are kept.
+    #[inline]
+    pub fn lose_transport(&mut self) {
+        if let Kept::None = self.kept {
+            self.frames.rewind();
+        }
+    }
+
+    /// Handles that the peer resumes and has received all packets up to `number`: what follows is to be sent. This acknowledges nothing.
+    ///
+    /// # Errors
+    /// [`UnknownNumber`] if it was not sent, or a later one was acknowledged. Nothing changes then.
+    pub fn resume_from(&mut self, number: u64) -> Result<(), UnknownNumber> {
+        let kept = self.distance(number)?;
+        if let Kept::Sent(packets) = &mut self.kept {
+            self.frames.rewind_to(kept as usize);
+            *packets = kept;
+        }
+        Ok(())
+    }
+
+    /// Returns how far `number` is from `acked`, if it is not beyond `sent`.
+    fn distance(&self, number: u64) -> Result<u32, UnknownNumber> {
+        let (acked, sent) = (self.acked(), self.sent());
+        let distance = number
+            .checked_sub(acked)
+            .filter(|_| number <= sent)
+            .and_then(|distance| u32::try_from(distance).ok());
+        distance.ok_or(UnknownNumber {
+            number,
+            acked,
+            sent,
+        })
+    }
+
+    /// Drops all packets.
+    pub fn clear(&mut self) {
+        self.frames.clear_keeping(KEPT_CAPACITY_BYTES);
+        if let Kept::Sent(packets) = &mut self.kept {
+            *packets = 0;
+        }
+    }
+
+    // ---- memory
+
+    /// Returns the heap memory owned, in bytes.
+    #[inline]
+    #[must_use]
+    pub const fn capacity_bytes(&self) -> usize {
+        self.frames.capacity_bytes()
+    }
+
+    /// Takes over the memory of `buffer` for future packets, if the outbox has none of its own.
+    pub fn adopt(&mut self, buffer: Vec<u8>) {
+        self.frames.adopt(buffer);
+    }
+
+    /// Gives away the memory of an empty outbox, for another one to [`adopt`](Self::adopt).
+    #[must_use]
+    pub fn surrender(&mut self) -> Option<Vec<u8>> {
+        self.frames.surrender()
+    }
+}
+
+impl fmt::Debug for Outbox {
+    /// Shows only numbers: the bytes are a user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("acked", &self.acked())
+            .field("sent", &self.sent())
+            .field("end", &self.end)
+            .field("held_bytes", &self.held_bytes())
+            .finish_non_exhaustive()
+    }
+}
