@@ -16,7 +16,7 @@ use crate::opening::{Awaits, ClientFault};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
 #[cfg(feature = "edge")]
-use crate::queue::Retention;
+use crate::queue::{Reservation, Retention};
 use crate::v2;
 use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, FrameTooLong};
@@ -179,17 +179,48 @@ impl ClientOpening {
     }
 }
 
-/// The result of an opening: how packets go over the connection.
-#[derive(Clone, Copy, Debug)]
+/// The result of an opening: how packets go over the connection, in both directions. It belongs to the connection and ends with it.
+#[derive(Clone, Debug)]
 pub(crate) enum Channel {
     V2(v2::plain::Plain),
 }
 
 impl Channel {
+    /// Returns the length of the packet that [`open`](Self::open) would open, or `None` if none is whole yet.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn peek(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+    ) -> Result<Option<usize>, FrameTooLong> {
+        match self {
+            Channel::V2(plain) => plain.peek(reader, input, max_bytes),
+        }
+    }
+
+    /// Opens the next packet of `reader` and `input` in the place that `reserve` makes for its length, and advances `input` past it. Returns
+    /// false if none is whole yet: `input` is then empty and its bytes are held.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn open<'queue>(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+        reserve: impl FnOnce(usize) -> Reservation<'queue>,
+    ) -> Result<bool, FrameTooLong> {
+        match self {
+            Channel::V2(plain) => plain.open(reader, input, max_bytes, reserve),
+        }
+    }
+
     /// Returns the next packet of `reader` and `input`, and advances `input` past it.
+    #[cfg(feature = "client")]
     #[inline]
     pub(crate) fn next_packet<'a, 'input: 'a>(
-        self,
+        &'a mut self,
         reader: &'a mut FrameReader,
         input: &mut &'input [u8],
         max_bytes: u32,

@@ -106,8 +106,9 @@ impl Session {
     }
 
     /// Returns how packets go over an established connection.
-    pub(super) fn channel(&self) -> Channel {
+    pub(super) fn channel(&mut self) -> &mut Channel {
         self.channel
+            .as_mut()
             .expect("an established connection has a channel")
     }
 

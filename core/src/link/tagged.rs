@@ -96,24 +96,19 @@ impl<'a> Tagged<'a> {
     #[inline]
     #[must_use]
     pub fn header(&self) -> [u8; HEADER_BYTES] {
-        let length = length_of(self.data.len().saturating_add(TAG_BYTES));
+        Self::header_for(self.id, self.flag, self.data.len())
+    }
+
+    /// Like [`header`](Self::header), for data that has yet to be made.
+    ///
+    /// # Panics
+    /// Like [`encode`](Self::encode).
+    #[inline]
+    pub(crate) fn header_for(id: ClientId, flag: Flag, data_bytes: usize) -> [u8; HEADER_BYTES] {
+        let length = length_of(data_bytes.saturating_add(TAG_BYTES));
         let [l0, l1, l2, l3] = length.to_le_bytes();
-        let [i0, i1, i2, i3, i4, i5, i6, i7] = self.id.as_u64().to_le_bytes();
-        [
-            l0,
-            l1,
-            l2,
-            l3,
-            i0,
-            i1,
-            i2,
-            i3,
-            i4,
-            i5,
-            i6,
-            i7,
-            self.flag as u8,
-        ]
+        let [i0, i1, i2, i3, i4, i5, i6, i7] = id.as_u64().to_le_bytes();
+        [l0, l1, l2, l3, i0, i1, i2, i3, i4, i5, i6, i7, flag as u8]
     }
 
     /// Returns the number of bytes that [`encode`](Self::encode) appends.

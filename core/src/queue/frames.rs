@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use core::fmt;
+use core::{fmt, mem};
 
 /// The capacity above which memory is returned when the queue becomes empty.
 const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
@@ -47,19 +47,25 @@ impl FrameQueue {
     ///
     /// # Panics
     /// If the length field does not match, since every later boundary would be wrong.
+    #[inline]
     pub fn push_frame(&mut self, header: &[u8], body: &[u8]) {
-        let frame_bytes = header.len() + body.len();
-        self.make_room(frame_bytes);
+        let mut reservation = self.reserve(header, body.len());
+        reservation.append(body);
+        reservation.commit();
+    }
+
+    /// Begins one frame with `header`, and makes room for `length` bytes after it, which are appended to the [`Reservation`]. So a body that
+    /// must be made, as when a sealed record is opened, is made in its place.
+    #[inline]
+    pub fn reserve(&mut self, header: &[u8], length: usize) -> Reservation<'_> {
+        self.make_room(header.len() + length);
         let start = self.buffer.len();
         self.buffer.extend_from_slice(header);
-        self.buffer.extend_from_slice(body);
-        assert!(frame_bytes >= 4, "a frame has a length field");
-        assert_eq!(
-            self.frame_end(start),
-            self.buffer.len(),
-            "a frame's length field covers it exactly"
-        );
-        self.packets += 1;
+        Reservation {
+            body: self.buffer.len(),
+            start,
+            queue: self,
+        }
     }
 
     /// Returns the number of frames not fully written.
@@ -277,6 +283,64 @@ impl FrameQueue {
         {
             self.buffer.shrink_to(self.buffer.len() * 2);
         }
+    }
+}
+
+/// A frame that is being made at the end of a [`FrameQueue`]. Dropped without [`commit`](Self::commit), it leaves nothing in the queue.
+#[must_use = "nothing is queued until it is committed"]
+pub struct Reservation<'a> {
+    queue: &'a mut FrameQueue,
+    /// The start of the frame.
+    start: usize,
+    /// The end of its header.
+    body: usize,
+}
+
+impl Reservation<'_> {
+    /// Appends bytes to the body.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.queue.buffer.extend_from_slice(bytes);
+    }
+
+    /// Returns what was appended so far, to be changed in place.
+    #[must_use]
+    pub fn buffer(&mut self) -> &mut [u8] {
+        let body = self.queue.buffer.get_mut(self.body..);
+        body.expect("the body is at the end of the buffer")
+    }
+
+    /// Queues the frame.
+    ///
+    /// # Panics
+    /// If its length field does not match, since every later boundary would be wrong.
+    #[inline]
+    pub fn commit(self) {
+        let queue = &mut *self.queue;
+        let end = queue.buffer.len();
+        assert!(end - self.start >= 4, "a frame has a length field");
+        assert_eq!(
+            queue.frame_end(self.start),
+            end,
+            "a frame's length field covers it exactly"
+        );
+        queue.packets += 1;
+        mem::forget(self);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.queue.buffer.truncate(self.start);
+    }
+}
+
+impl fmt::Debug for Reservation<'_> {
+    /// Shows only numbers: the bytes are a user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("bytes", &(self.queue.buffer.len() - self.start))
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 mod frames;
 mod outbox;
 
-pub use frames::FrameQueue;
+pub use frames::{FrameQueue, Reservation};
 #[cfg(feature = "edge")]
 pub(crate) use outbox::KEPT_CAPACITY_BYTES;
 pub use outbox::{Bounds, Outbox, Retention, UnknownNumber};

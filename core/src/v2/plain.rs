@@ -1,16 +1,50 @@
 //! The channel of version 2: each frame is a packet, unchanged.
 
+#[cfg(feature = "edge")]
+use crate::queue::Reservation;
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
 /// Frames in the clear, without state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plain;
 
 impl Plain {
+    /// Returns the length of the next packet, or `None` if none is whole yet.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn peek(
+        &self,
+        reader: &FrameReader,
+        input: &[u8],
+        max_bytes: u32,
+    ) -> Result<Option<usize>, FrameTooLong> {
+        reader.peek_frame(input, max_bytes)
+    }
+
+    /// Copies the next packet to its place. Returns false if none is whole yet.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn open<'queue>(
+        &self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+        reserve: impl FnOnce(usize) -> Reservation<'queue>,
+    ) -> Result<bool, FrameTooLong> {
+        let Some(packet) = reader.next_frame(input, max_bytes)? else {
+            return Ok(false);
+        };
+        let mut reservation = reserve(packet.len());
+        reservation.append(packet);
+        reservation.commit();
+        Ok(true)
+    }
+
     /// Returns the next packet of `reader` and `input`, and advances `input` past it.
+    #[cfg(feature = "client")]
     #[inline]
     pub(crate) fn next_packet<'a, 'input: 'a>(
-        self,
+        &self,
         reader: &'a mut FrameReader,
         input: &mut &'input [u8],
         max_bytes: u32,

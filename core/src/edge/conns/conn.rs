@@ -19,6 +19,9 @@ use crate::edge::table::by_size::{Holding, Holds};
 /// one connection, unless it is configured to hold more.
 pub const LAST_READ_BYTES: usize = 512 * 1024;
 
+/// An opening leads to a channel before its connection is established.
+const CHANNEL: &str = "what is established has a channel";
+
 /// Identifies an accepted connection for the adapter, from `handle_accepted` to `handle_client_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnKey(pub(crate) Key);
@@ -163,13 +166,13 @@ impl Conn {
         self.channel = Some(channel);
     }
 
-    /// Returns its channel.
+    /// Returns its channel, and the reader that the channel reads from.
     ///
     /// # Panics
     /// When it was never established.
     #[inline]
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.expect("what is established has a channel")
+    pub(crate) fn input(&mut self) -> (&mut Channel, &mut FrameReader) {
+        (self.channel.as_mut().expect(CHANNEL), &mut self.reader)
     }
 
     /// Handles that the transport took the first `bytes` bytes of [`control`](Self::control).

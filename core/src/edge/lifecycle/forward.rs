@@ -10,7 +10,7 @@ use crate::edge::Edge;
 use crate::edge::conns::wait::Slot;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, UNKNOWN_CLIENT};
-use crate::edge::uplink::link::push_tagged;
+use crate::edge::uplink::link::{push_tagged, reserve_tagged};
 use crate::edge::uplink::pass::{Served, pass_on};
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
@@ -44,9 +44,10 @@ impl Edge {
             return self.line.join(session, entry);
         }
         let mut input = bytes;
+        let (channel, reader) = conn.input();
         let (served, packets) = pass_on(
-            conn.channel(),
-            &mut conn.reader,
+            channel,
+            reader,
             &mut input,
             &mut self.link,
             entry.id,
@@ -77,19 +78,24 @@ impl Edge {
         }
     }
 
-    /// Moves the whole frames of the connection at `index` that found no room to its session's line, before anything that the session sends
-    /// later. The unfinished frame is dropped with the connection.
+    /// Moves the whole packets of the connection at `index` that found no room to its session's line, before anything that the session sends
+    /// later. An unfinished one is dropped with the connection.
     pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) {
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
-        if entry.waiting {
+        if entry.waiting && conn.is_established() {
+            let (channel, reader) = conn.input();
             let max_body = self.config.clients.max_frame_bytes;
-            while let Ok(Some(body)) = conn.reader.next_frame(&mut &[][..], max_body) {
-                let id = entry.id;
-                push_tagged(&mut entry.line_entry().backlog, id, Flag::Data, body);
-                entry.exchanged = true;
-                self.counters.packets_up += 1;
+            let id = entry.id;
+            let backlog = &mut entry.line_entry().backlog;
+            let mut packets = 0;
+            while let Ok(true) = channel.open(reader, &mut &[][..], max_body, |length| {
+                reserve_tagged(backlog, id, length)
+            }) {
+                packets += 1;
             }
+            entry.exchanged |= packets > 0;
+            self.counters.packets_up += packets;
         }
         conn.reader.clear();
         self.conns.recount(index, &mut self.account);

@@ -69,9 +69,10 @@ impl Edge {
             return Served::All;
         }
         let max_body = self.config.clients.max_frame_bytes;
+        let (channel, reader) = conn.input();
         let (served, packets) = pass_on(
-            conn.channel(),
-            &mut conn.reader,
+            channel,
+            reader,
             &mut &[][..],
             &mut self.link,
             id,

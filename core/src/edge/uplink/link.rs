@@ -11,7 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::backoff::Backoff;
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
-use crate::queue::FrameQueue;
+use crate::queue::{FrameQueue, Reservation};
 use crate::time::Time;
 use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 
@@ -334,4 +334,14 @@ fn longest_body(config: &MasterConfig) -> u32 {
 #[inline]
 pub(crate) fn push_tagged(queue: &mut FrameQueue, id: ClientId, flag: Flag, data: &[u8]) {
     queue.push_frame(&Tagged { id, flag, data }.header(), data);
+}
+
+/// Begins a client's packet of `data_bytes` bytes in a queue.
+#[inline]
+pub(crate) fn reserve_tagged(
+    queue: &mut FrameQueue,
+    id: ClientId,
+    data_bytes: usize,
+) -> Reservation<'_> {
+    queue.reserve(&Tagged::header_for(id, Flag::Data, data_bytes), data_bytes)
 }

@@ -1,8 +1,8 @@
-//! Whole frames of a client go to the link.
+//! Whole packets of a client go to the link.
 
-use crate::edge::uplink::link::Link;
+use crate::edge::uplink::link::{Link, reserve_tagged};
 use crate::id::ClientId;
-use crate::link::tagged::{Flag, HEADER_BYTES};
+use crate::link::tagged::HEADER_BYTES;
 use crate::protocol::Channel;
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
@@ -18,11 +18,11 @@ pub(crate) enum Served {
     Violation,
 }
 
-/// Puts whole frames of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. It begins no frame that
-/// has no room. Returns how far it came, and the number of packets.
+/// Puts the whole packets of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. The channel opens each
+/// one in its place in the link's queue. It begins no packet that has no room. Returns how far it came, and the number of packets.
 #[inline]
 pub(crate) fn pass_on(
-    channel: Channel,
+    channel: &mut Channel,
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut Link,
@@ -32,9 +32,9 @@ pub(crate) fn pass_on(
 ) -> (Served, u64) {
     let mut packets = 0;
     loop {
-        // While even the longest frame has room, the length of a frame need not be checked before it is taken.
+        // While even the longest packet has room, the length of a packet need not be checked before it is taken.
         if allowance.is_some() || !link.has_room(max_body as usize) {
-            match reader.peek_frame(input, max_body) {
+            match channel.peek(reader, input, max_body) {
                 Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
                 Ok(Some(length)) => {
                     if let Some(left) = &mut allowance {
@@ -48,11 +48,13 @@ pub(crate) fn pass_on(
                 Err(FrameTooLong { .. }) => return (Served::Violation, packets),
             }
         }
-        match channel.next_packet(reader, input, max_body) {
-            Ok(Some(packet)) => link.push(id, Flag::Data, packet),
-            Ok(None) => return (Served::All, packets),
+        let queue = &mut link.queue;
+        match channel.open(reader, input, max_body, |length| {
+            reserve_tagged(queue, id, length)
+        }) {
+            Ok(true) => packets += 1,
+            Ok(false) => return (Served::All, packets),
             Err(FrameTooLong { .. }) => return (Served::Violation, packets),
         }
-        packets += 1;
     }
 }

@@ -274,9 +274,58 @@ fn a_wrong_length_field_is_a_fault_of_the_caller() {
     FrameQueue::new().push_frame(&[4, 0, 0, 0], b"abc");
 }
 
+#[test]
+fn a_frame_is_made_in_its_place_and_queued_when_it_is_committed() {
+    let mut queue = FrameQueue::new();
+    push(&mut queue, b"one");
+    let mut reservation = queue.reserve(&[5, 0, 0, 0, b'i', b'd'], 3);
+    reservation.append(b"ab");
+    reservation.append(b"c");
+    reservation.buffer().make_ascii_uppercase();
+    assert_eq!(reservation.buffer(), b"ABC", "without the header");
+    reservation.commit();
+    assert_eq!(queue.output(), [frame(b"one"), frame(b"idABC")].concat());
+    assert_eq!(queue.packets(), 2);
+}
+
+#[test]
+fn a_frame_that_is_not_committed_leaves_nothing() {
+    let mut queue = FrameQueue::new();
+    push(&mut queue, b"one");
+    for appended in [&b""[..], b"ab", b"abc", b"longer than was reserved"] {
+        let mut reservation = queue.reserve(&[3, 0, 0, 0], 3);
+        reservation.append(appended);
+        drop(reservation);
+        assert_eq!((queue.output(), queue.packets()), (&frame(b"one")[..], 1));
+    }
+    push(&mut queue, b"two");
+    assert_eq!(queue.output(), [frame(b"one"), frame(b"two")].concat());
+}
+
+#[test]
+#[should_panic(expected = "covers it exactly")]
+fn a_frame_that_is_not_whole_cannot_be_committed() {
+    let mut queue = FrameQueue::new();
+    let mut reservation = queue.reserve(&[3, 0, 0, 0], 3);
+    reservation.append(b"ab");
+    reservation.commit();
+}
+
+#[test]
+fn a_body_within_what_was_reserved_is_written_once() {
+    let mut queue = FrameQueue::new();
+    let mut reservation = queue.reserve(&[200, 0, 0, 0], 200);
+    let memory = reservation.queue.capacity_bytes();
+    (0..20).for_each(|_| reservation.append(&[7; 10]));
+    assert_eq!(reservation.queue.capacity_bytes(), memory);
+    reservation.commit();
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(Vec<u8>),
+    /// A frame that is begun and not committed.
+    Abandon(Vec<u8>),
     /// Write this fraction of what is offered, in 1/255.
     Advance(u8),
     Rewind,
@@ -289,6 +338,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Step::Push),
+        1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(Step::Abandon),
         6 => any::<u8>().prop_map(Step::Advance),
         2 => Just(Step::Rewind),
         1 => Just(Step::Clear),
@@ -308,6 +358,11 @@ proptest! {
                 Step::Push(body) => {
                     push(&mut queue, &body);
                     frames.push_back(frame(&body));
+                }
+                Step::Abandon(body) => {
+                    let mut reservation = queue.reserve(&frame(&body)[..4], body.len());
+                    reservation.append(&body);
+                    drop(reservation);
                 }
                 Step::Advance(fraction) => {
                     let n = queue.bytes() * usize::from(fraction) / 255;
