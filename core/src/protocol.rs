@@ -16,7 +16,7 @@ use crate::opening::{Awaits, ClientFault};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
 #[cfg(feature = "edge")]
-use crate::queue::{Reservation, Retention};
+use crate::queue::{Outbox, Reservation, Retention};
 use crate::v2;
 use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, FrameTooLong};
@@ -213,6 +213,35 @@ impl Channel {
     ) -> Result<bool, FrameTooLong> {
         match self {
             Channel::V2(plain) => plain.open(reader, input, max_bytes, reserve),
+        }
+    }
+
+    /// Returns whether the transport has something to take.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn has_output(&self, outbox: &Outbox) -> bool {
+        match self {
+            Channel::V2(plain) => plain.has_output(outbox),
+        }
+    }
+
+    /// Makes output of the packets that are to be sent, and returns what the transport is to take next. To be called when the transport is
+    /// ready, so that what is made is as late and as much at once as can be.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn fill<'a>(&'a mut self, outbox: &'a mut Outbox) -> &'a [u8] {
+        match self {
+            Channel::V2(plain) => plain.fill(outbox),
+        }
+    }
+
+    /// Handles that the transport took the first `bytes` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were:
+    /// fewer only if more are reported than were offered.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn written(&mut self, outbox: &mut Outbox, bytes: usize) -> usize {
+        match self {
+            Channel::V2(plain) => plain.written(outbox, bytes),
         }
     }
 

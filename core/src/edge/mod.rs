@@ -94,8 +94,8 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 /// - Backpressure: what the adapter does not write stays here within the configured bounds, and what the machine does not want to read
 ///   stays with the kernel and so with the peer.
 ///
-/// Output is lent, not copied into the caller's buffer. A stream takes any part of it, and the rest must stay in order and may have to be
-/// sent again in full on another connection. So the queue is the only copy of a payload.
+/// Output is made when it is asked for, and lent, not copied into the caller's buffer. A stream takes any part of it, and the rest must stay
+/// in order and may have to be sent again in full on another connection. So the session's outbox is the only copy of a payload.
 ///
 /// There is one of each: a copy would draw the same ids, nonces and challenges.
 #[derive(Debug)]
@@ -311,20 +311,22 @@ impl Edge {
         }
     }
 
-    /// Returns the bytes to write to this client now, in this order. Both slices may be empty.
+    /// Makes output for this client, and returns the bytes to write to it now, in this order. Both slices may be empty.
+    ///
+    /// Call it when the transport may take bytes: a version that seals makes records then, of all that waits at that moment. Bytes that
+    /// were returned and not [written](Edge::handle_client_written) are returned again, and first.
     #[inline]
     #[must_use]
-    pub fn client_output(&self, conn: ConnKey) -> [&[u8]; 2] {
-        let Some(conn) = self.conns.find(conn) else {
+    pub fn client_output(&mut self, conn: ConnKey) -> [&[u8]; 2] {
+        let Some(conn) = self.conns.find_mut(conn) else {
             return [&[], &[]];
         };
-        let queued = match conn.state() {
-            State::Established { session } => self.sessions.live(*session).outbox.unsent(),
-            State::Draining(outbox) => outbox.unsent(),
-            State::Handshake(_) => &[],
+        let outbox = match conn.state() {
+            State::Established { session } => Some(&mut self.sessions.live_mut(*session).outbox),
+            State::Handshake(_) | State::Draining(_) => None,
             State::Closed(_) => return [&[], &[]],
         };
-        [conn.control(), queued]
+        conn.output(outbox)
     }
 
     /// Handles that the client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).

@@ -1,7 +1,7 @@
 //! The channel of version 2: each frame is a packet, unchanged.
 
 #[cfg(feature = "edge")]
-use crate::queue::Reservation;
+use crate::queue::{Outbox, Reservation};
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
 /// Frames in the clear, without state.
@@ -38,6 +38,29 @@ impl Plain {
         reservation.append(packet);
         reservation.commit();
         Ok(true)
+    }
+
+    /// Returns whether anything is to be sent.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn has_output(&self, outbox: &Outbox) -> bool {
+        outbox.has_unsent()
+    }
+
+    /// Lends the packets as they are stored, which is how they are written.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn fill<'a>(&self, outbox: &'a Outbox) -> &'a [u8] {
+        outbox.unsent()
+    }
+
+    /// Handles that the transport took the first `bytes` bytes. Returns how many of them there were.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn written(&self, outbox: &mut Outbox, bytes: usize) -> usize {
+        let taken = bytes.min(outbox.unsent().len());
+        outbox.advance(taken);
+        taken
     }
 
     /// Returns the next packet of `reader` and `input`, and advances `input` past it.

@@ -61,7 +61,7 @@ impl World<'_> {
             }
         }
         self.check_told(&touched);
-        self.model.check(&self.host, &touched);
+        self.model.check(&mut self.host, &touched);
         // A planted bug is to be found by what can be seen of the machine, and not by its own word.
         if cfg!(all(debug_assertions, not(feature = "planted"))) {
             self.host.edge.audit();

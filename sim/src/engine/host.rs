@@ -75,7 +75,7 @@ impl Host {
 }
 
 impl View for Host {
-    fn output(&self, conn: u32) -> [&[u8]; 2] {
+    fn output(&mut self, conn: u32) -> [&[u8]; 2] {
         self.key(conn)
             .map_or([&[], &[]], |key| self.edge.client_output(key))
     }

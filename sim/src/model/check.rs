@@ -7,8 +7,8 @@ use crate::codec::Hello;
 
 /// What an edge shows of itself after an event.
 pub trait View {
-    /// Returns the first bytes that wait for a connection's transport.
-    fn output(&self, conn: u32) -> [&[u8]; 2];
+    /// Makes output for a connection, and returns the first bytes that wait for its transport.
+    fn output(&mut self, conn: u32) -> [&[u8]; 2];
     /// Returns whether the edge wants a connection closed: `Some(true)` abruptly, `Some(false)` in order.
     fn close(&self, conn: u32) -> Option<bool>;
     /// Returns how many bytes of a connection the edge would take.
@@ -67,7 +67,7 @@ fn begins<'a>(
 
 impl Model {
     /// Compares the edge with the model. `touched` are the connections that the edge told the adapter to serve.
-    pub fn check(&mut self, view: &dyn View, touched: &[u32]) {
+    pub fn check(&mut self, view: &mut dyn View, touched: &[u32]) {
         self.note_holders();
         if self.is_lost() {
             self.reach.lost = 1;
@@ -247,7 +247,7 @@ impl Model {
     }
 
     /// Learns which waiting newcomers have a session now, before the others are judged: these may have come after them.
-    fn learn_joins(&mut self, view: &dyn View) {
+    fn learn_joins(&mut self, view: &mut dyn View) {
         let waits = |state: &Conn| state.state == State::Join && state.pieces.is_empty();
         let begins = |conn: &u32| {
             self.conns.get(conn).is_some_and(waits)
@@ -269,7 +269,7 @@ impl Model {
         }
     }
 
-    fn check_conn(&mut self, view: &dyn View, conn: u32) {
+    fn check_conn(&mut self, view: &mut dyn View, conn: u32) {
         self.check_close(view, conn);
         let shown = view.output(conn);
         if self

@@ -6,6 +6,7 @@ use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Links;
 use crate::edge::table::slab::Key;
 use crate::protocol::{self, Channel};
+use crate::queue::Outbox;
 use crate::wire::frame::FrameReader;
 
 use crate::edge::conns::claimants::Ticket;
@@ -175,6 +176,38 @@ impl Conn {
         (self.channel.as_mut().expect(CHANNEL), &mut self.reader)
     }
 
+    /// Makes output, and returns what the transport is to take next, in this order. `outbox` is that of its session, if it is established.
+    #[inline]
+    pub(crate) fn output<'a>(&'a mut self, outbox: Option<&'a mut Outbox>) -> [&'a [u8]; 2] {
+        let outbox = match &mut self.state {
+            State::Draining(outbox) => Some(&mut **outbox),
+            _ => outbox,
+        };
+        let queued = match (&mut self.channel, outbox) {
+            (Some(channel), Some(outbox)) => channel.fill(outbox),
+            _ => &[],
+        };
+        let control = self.opening.as_deref();
+        let control = control.map_or(&[][..], |opening| &opening.control);
+        [control, queued]
+    }
+
+    /// Returns its channel.
+    ///
+    /// # Panics
+    /// When it was never established.
+    #[inline]
+    pub(crate) fn channel(&mut self) -> &mut Channel {
+        self.channel.as_mut().expect(CHANNEL)
+    }
+
+    /// Returns whether its client has something of its session to take.
+    #[inline]
+    pub(crate) fn has_output(&self, outbox: &Outbox) -> bool {
+        let channel = self.channel.as_ref();
+        channel.is_some_and(|channel| channel.has_output(outbox))
+    }
+
     /// Handles that the transport took the first `bytes` bytes of [`control`](Self::control).
     #[inline]
     pub(crate) fn control_written(&mut self, bytes: usize) {
@@ -257,11 +290,11 @@ impl Conn {
 
     /// Handles that its client took `bytes` bytes of what it must take before it closes. Returns whether that was everything.
     pub(crate) fn drain(&mut self, bytes: usize) -> bool {
-        let State::Draining(outbox) = &mut self.state else {
+        let (State::Draining(outbox), Some(channel)) = (&mut self.state, &mut self.channel) else {
             return true;
         };
-        outbox.advance(bytes.min(outbox.unsent().len()));
-        !outbox.has_unsent()
+        channel.written(outbox, bytes);
+        !channel.has_output(outbox)
     }
 
     /// Returns its links among the connections that have not said what they want.

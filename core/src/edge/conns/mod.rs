@@ -97,6 +97,12 @@ impl Conns {
         self.slab.find(key.0)
     }
 
+    /// Like [`find`](Self::find).
+    #[inline]
+    pub(crate) fn find_mut(&mut self, key: ConnKey) -> Option<&mut Conn> {
+        self.slab.find_mut(key.0)
+    }
+
     /// Returns the connection at an index that the edge keeps.
     ///
     /// # Panics

@@ -24,35 +24,25 @@ impl Edge {
             conn = self.conns.live_mut(index);
         }
         let bytes = bytes - control;
-        match conn.state() {
-            State::Established { session } => {
-                let session = *session;
-                self.session_written(index, session, bytes);
-                if bytes > 0 || control > 0 {
-                    self.renew_write_deadline(now, index);
-                }
-            }
+        let session = match conn.state() {
+            State::Established { session } => *session,
             State::Draining(_) => {
                 let finished = conn.drain(bytes) && conn.control().is_empty();
                 self.conns.recount(index, &mut self.account);
                 if finished {
                     self.finish_draining(now, index);
                 }
+                return;
             }
-            State::Handshake(_) | State::Closed(_) => {}
-        }
-    }
-
-    /// Handles that the client of the session at `session`, whose connection is at `index`, took `bytes` bytes of its outbox.
-    #[inline]
-    fn session_written(&mut self, index: u32, session: u32, bytes: usize) {
+            State::Handshake(_) | State::Closed(_) => return,
+        };
         let entry = self.sessions.live_mut(session);
-        let outbox = &mut entry.outbox;
+        let (channel, outbox) = (conn.channel(), &mut entry.outbox);
         let before = outbox.held_bytes();
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
-        outbox.advance(bytes.min(outbox.unsent().len()));
+        channel.written(outbox, bytes);
         let gone = before - outbox.held_bytes();
-        let drained = !outbox.has_unsent();
+        let drained = !channel.has_output(outbox);
         if let Some(buffer) = outbox.surrender() {
             self.spare.keep(buffer);
         }
@@ -61,6 +51,8 @@ impl Edge {
         self.sessions.resized(session, resized);
         if drained {
             self.conns.disarm(Slot::Write, index);
+        } else if bytes > 0 || control > 0 {
+            self.renew_write_deadline(now, index);
         }
     }
 
