@@ -47,6 +47,8 @@ pub mod queue;
 mod time;
 #[cfg(any(feature = "edge", feature = "client"))]
 pub mod v2;
+#[cfg(any(feature = "edge", feature = "client"))]
+pub mod v3;
 pub mod wire;
 
 #[cfg(any(feature = "edge", feature = "client"))]

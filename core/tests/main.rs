@@ -5,6 +5,7 @@ mod client_machine;
 mod proxy_header;
 mod spec_document;
 mod spec_examples;
+mod spec_examples_v3;
 mod three_machines;
 mod trunk;
 mod vectors;

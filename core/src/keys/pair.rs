@@ -79,7 +79,7 @@ impl KeyPair {
     }
 
     /// Returns the x coordinate of the shared point. It is not uniformly random, and so not a key by itself.
-    pub(super) fn shared_x(&self, peer: &PublicKey) -> SharedSecret {
+    pub(crate) fn shared_x(&self, peer: &PublicKey) -> SharedSecret {
         self.private.diffie_hellman(&peer.point())
     }
 

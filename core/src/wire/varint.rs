@@ -65,6 +65,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Returns the bytes that were not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Reads all that is left.
+    pub(crate) fn take_rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.0)
+    }
+
     pub(crate) fn read_u32(&mut self) -> Result<u32, HandshakeError> {
         let value = self.read_u64()?;
         u32::try_from(value).map_err(|_| HandshakeError::IntegerTooLarge {
@@ -93,6 +103,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn read_bytes(&mut self) -> Result<&'a [u8], HandshakeError> {
         let length = self.read_u64()?;
+        self.read_slice(length)
+    }
+
+    /// Reads `length` bytes.
+    pub(crate) fn read_slice(&mut self, length: u64) -> Result<&'a [u8], HandshakeError> {
         let (bytes, rest) = usize::try_from(length)
             .ok()
             .and_then(|length| self.0.split_at_checked(length))
@@ -101,7 +116,7 @@ impl<'a> Fields<'a> {
         Ok(bytes)
     }
 
-    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], HandshakeError> {
+    pub(crate) fn read_array<const N: usize>(&mut self) -> Result<[u8; N], HandshakeError> {
         let (array, rest) = self
             .0
             .split_first_chunk()

@@ -1,0 +1,28 @@
+//! Version 3 of the client link. (SPEC sections 18 to 32)
+//!
+//! These are the pure parts: packets, keys, records and what is in them. The edge does not offer version 3 yet (SPEC 18.1).
+//!
+//! Nothing here draws randomness. Each function that needs some gets it as an argument, from the step that uses it (SPEC 20.6).
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+pub mod acks;
+mod aead;
+pub mod code;
+pub mod items;
+pub mod order;
+pub mod packets;
+pub mod record;
+pub mod schedule;
+
+/// The highest number that a packet, a counter or a record can have.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
+
+/// Which end of the client link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a link has two ends")]
+pub enum Side {
+    /// The client, which sends up.
+    Client,
+    /// The edge, which sends down.
+    Edge,
+}
