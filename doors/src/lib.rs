@@ -1,11 +1,39 @@
 //! What stands between a socket and the client link of Voltlane: TLS and WebSocket, as layers without sockets.
 //!
+//! [`DoorListener`] and [`DoorConnector`] wrap those of the driver, for any runtime, and give [`DoorStream`]s.
+//!
 //! A layer takes bytes and gives bytes. It owns no socket, reads no clock and starts no task, so tests cut its input at every byte. The
 //! machine in `voltlane-core` does not know of layers: it is given the byte stream within (SPEC 16).
 #![forbid(unsafe_code)]
 #![warn(unnameable_types, missing_debug_implementations)]
 
+#[cfg(feature = "websocket")]
+mod carriage;
+mod connector;
+mod layers;
+mod listener;
+mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "websocket")]
 pub mod websocket;
+
+pub use self::connector::DoorConnector;
+pub use self::layers::MAX_WRITE_BYTES;
+pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES};
+pub use self::stream::{DoorParcel, DoorStream};
+
+/// Returns the close code for the end of a connection (SPEC 16.4).
+#[cfg(feature = "websocket")]
+fn farewell_code(farewell: voltlane_driver::Farewell) -> websocket::CloseCode {
+    use voltlane_driver::Farewell;
+    use websocket::CloseCode;
+    match farewell {
+        Farewell::Over => CloseCode::Normal,
+        Farewell::Ending => CloseCode::GoingAway,
+    }
+}
+
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

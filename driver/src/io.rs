@@ -5,6 +5,8 @@ use std::task::{Context, Poll};
 
 use tracing::debug;
 
+#[cfg(feature = "edge")]
+use crate::Farewell;
 use crate::Stream;
 
 /// The number of reads of [`Channel::poll_finish`] per poll.
@@ -14,6 +16,8 @@ const DISCARDS_PER_POLL: usize = 16;
 pub(crate) struct Channel<S> {
     stream: S,
     write_failed: bool,
+    /// The transport has answered the peer for the last time.
+    was_answered: bool,
 }
 
 /// The result of a read.
@@ -45,6 +49,7 @@ impl<S: Stream> Channel<S> {
         Channel {
             stream,
             write_failed: false,
+            was_answered: false,
         }
     }
 
@@ -66,9 +71,40 @@ impl<S: Stream> Channel<S> {
             }
             Poll::Ready(Err(error)) => {
                 debug!(%error, "a stream broke");
+                self.was_answered = error.kind() == io::ErrorKind::InvalidData;
                 Read::Failed
             }
         }
+    }
+
+    /// Returns whether reading failed because the transport has answered the peer for the last time. The answer arrives only if the stream
+    /// is closed in order.
+    #[cfg(feature = "edge")]
+    pub(crate) fn was_answered(&self) -> bool {
+        self.was_answered
+    }
+
+    /// Sends what the transport holds of earlier writes. Returns whether some of that must wait: the waker is then registered.
+    #[cfg(feature = "edge")]
+    pub(crate) fn holds(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.write_failed {
+            return false;
+        }
+        match self.stream.poll_flush(cx) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                debug!(%error, "a stream takes no more");
+                self.write_failed = true;
+                false
+            }
+        }
+    }
+
+    /// Tells the transport why it is about to be closed.
+    #[cfg(feature = "edge")]
+    pub(crate) fn part(&mut self, farewell: Farewell) {
+        self.stream.part(farewell);
     }
 
     /// Writes both slices in one call.

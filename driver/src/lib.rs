@@ -67,6 +67,8 @@ pub use handle::Handle;
 pub use pipe::Pipe;
 pub use runtime::Runtime;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
-pub use transport::{Acknowledgements, Connect, Connector, Listener, PeerEnd, Stream, Timer};
+pub use transport::{
+    Acknowledgements, Connect, Connector, Farewell, Listener, PeerEnd, Stream, Timer,
+};
 #[cfg(feature = "edge")]
 pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};

@@ -35,11 +35,23 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     fn unpack(parcel: Self::Parcel) -> io::Result<Self>;
 
     /// Reads into `buf`, which is not empty. `Ok(0)` is the end of the stream.
+    ///
+    /// An error of the kind [`InvalidData`](io::ErrorKind::InvalidData) means that the transport has answered the peer for the last time: it
+    /// broke a rule of the transport, or asked something that needs no connection. The stream can still be closed in order, so that the
+    /// answer arrives.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Writes from `bufs` in order, at least one of which is not empty. Returns the total number of bytes taken.
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>])
     -> Poll<io::Result<usize>>;
+
+    /// Sends what an earlier write took and the transport still holds. Ready once it holds nothing.
+    ///
+    /// A transport that holds nothing is always ready.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = cx;
+        Poll::Ready(Ok(()))
+    }
 
     /// Closes the sending half (a FIN) once everything written before is on its way. Reading continues.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -47,6 +59,16 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     /// Ends the stream at once and discards unsent data: a RST if the transport has one.
     fn abort(self) {
         drop(self);
+    }
+
+    /// Tells why the stream is about to be closed, for a transport that can tell its peer.
+    fn part(&mut self, farewell: Farewell) {
+        let _ = farewell;
+    }
+
+    /// Returns whether the first bytes are a PROXY header by the transport itself, which names the source of the connection.
+    fn is_introduced(&self) -> bool {
+        false
     }
 
     /// Returns whether the peer has closed its direction or the stream is broken, even with unread bytes before that. `None` if not, or if
@@ -76,6 +98,16 @@ pub enum PeerEnd {
     Finished,
     /// The stream is broken (a RST, or a peer that does not answer).
     Broken,
+}
+
+/// Why a stream is closed in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Farewell {
+    /// It is over.
+    #[default]
+    Over,
+    /// The edge ends.
+    Ending,
 }
 
 /// What a system knows about a peer's acknowledgements; on Linux from TCP_INFO.

@@ -215,7 +215,20 @@ impl Edge {
     /// When a limit on connections is reached, `peer` must be a trusted proxy and is not, or the edge is shutting down.
     pub fn handle_accepted(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
-        let admitted = self.admit(now, peer);
+        let has_header = self.config.listener.proxy_required;
+        let admitted = self.admit(now, peer, has_header);
+        self.settle();
+        admitted
+    }
+
+    /// Handles a new connection from `peer` whose first bytes are a PROXY header by the adapter, which names the source that the limits
+    /// apply to (SPEC 16.2(f)). Otherwise as [`handle_accepted`](Edge::handle_accepted).
+    ///
+    /// # Errors
+    /// Those of `handle_accepted`.
+    pub fn handle_introduced(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
+        let now = self.advance(now);
+        let admitted = self.admit(now, peer, true);
         self.settle();
         admitted
     }

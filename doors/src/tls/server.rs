@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
@@ -171,8 +171,8 @@ impl ServerSettings {
     ///
     /// # Errors
     /// At the first that does not work.
-    pub fn load(&self, now: UnixTime) -> Result<Loaded, TlsError> {
-        self.load_with(now, None)
+    pub fn load(&self, now: SystemTime) -> Result<Loaded, TlsError> {
+        self.load_with(unix(now), None)
     }
 
     fn load_with(&self, now: UnixTime, tickets: Option<&Tickets>) -> Result<Loaded, TlsError> {
@@ -266,6 +266,12 @@ impl ServerSettings {
     }
 }
 
+/// Returns a time as certificates count it. Before 1970 there are none.
+fn unix(time: SystemTime) -> UnixTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime::since_unix_epoch(since.unwrap_or_default())
+}
+
 fn warning_of_time(
     path: &Path,
     now: UnixTime,
@@ -306,9 +312,12 @@ impl ServerTls {
     ///
     /// # Errors
     /// Those of [`ServerSettings::load`].
-    pub fn load(settings: &ServerSettings, now: UnixTime) -> Result<(ServerTls, Loaded), TlsError> {
+    pub fn load(
+        settings: &ServerSettings,
+        now: SystemTime,
+    ) -> Result<(ServerTls, Loaded), TlsError> {
         let tickets = Tickets::new()?;
-        let loaded = settings.load_with(now, Some(&tickets))?;
+        let loaded = settings.load_with(unix(now), Some(&tickets))?;
         let current = RwLock::new(Arc::clone(&loaded.config));
         Ok((ServerTls(Arc::new(Shared { current, tickets })), loaded))
     }
@@ -317,8 +326,8 @@ impl ServerTls {
     ///
     /// # Errors
     /// Those of [`ServerSettings::load`].
-    pub fn reload(&self, settings: &ServerSettings, now: UnixTime) -> Result<Loaded, TlsError> {
-        let loaded = settings.load_with(now, Some(&self.0.tickets))?;
+    pub fn reload(&self, settings: &ServerSettings, now: SystemTime) -> Result<Loaded, TlsError> {
+        let loaded = settings.load_with(unix(now), Some(&self.0.tickets))?;
         let mut current = self
             .0
             .current

@@ -17,12 +17,10 @@ pub enum CloseCode {
     Unsupported = 1003,
     /// A reason that is not UTF-8.
     InvalidData = 1007,
-    /// A flood of empty frames, or a kick.
+    /// A flood of empty or control frames.
     Policy = 1008,
     /// A frame above the bound.
     TooBig = 1009,
-    /// The edge is short of something.
-    TryAgainLater = 1013,
 }
 
 /// What a peer said when it closed.

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::UnixTime;
 use voltlane_doors::tls::{
     CertificateFiles, ClientAuth, ClientSettings, ClientTls, Roots, ServerSettings, TlsError,
     Warning,
@@ -19,7 +18,7 @@ fn temporary(name: &str, content: &[u8]) -> PathBuf {
 }
 
 fn error(settings: &ServerSettings) -> String {
-    let error = settings.load(UnixTime::now()).expect_err("it is wrong");
+    let error = settings.load(SystemTime::now()).expect_err("it is wrong");
     error.to_string()
 }
 
@@ -131,7 +130,7 @@ fn a_certificate_and_its_key_may_be_in_one_file() {
         key: path.clone(),
         names: Vec::new(),
     }];
-    let loaded = settings.load(UnixTime::now()).expect("it loads");
+    let loaded = settings.load(SystemTime::now()).expect("it loads");
     assert_eq!(
         loaded.certificates[0].names,
         ["localhost", "edge.example.com"]
@@ -141,13 +140,13 @@ fn a_certificate_and_its_key_may_be_in_one_file() {
 
 #[test]
 fn times_and_kinds_that_should_not_stay_are_warnings() {
-    let warnings = |name: &str, now: UnixTime| {
+    let warnings = |name: &str, now: SystemTime| {
         let loaded = server_settings(&[name]).load(now).expect("it works");
         let certificate = &loaded.certificates[0];
         assert!(certificate.not_before < certificate.not_after);
         loaded.warnings
     };
-    let day = |days: u64| UnixTime::since_unix_epoch(Duration::from_secs(days * 86_400));
+    let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
     // 2026-01-01
     let now = day(20_454);
     assert_eq!(warnings("edge", now), []);

@@ -4,7 +4,7 @@ mod policy;
 
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::UnixTime;
+use std::time::SystemTime;
 use voltlane_doors::tls::{
     CertificateFiles, ClientSettings, ClientTls, Roots, ServerSettings, ServerTls, TlsFault,
     TlsLayer,
@@ -33,7 +33,7 @@ pub(crate) fn server_settings(names: &[&str]) -> ServerSettings {
 }
 
 pub(crate) fn server(settings: &ServerSettings) -> ServerTls {
-    ServerTls::load(settings, UnixTime::now())
+    ServerTls::load(settings, SystemTime::now())
         .expect("it loads")
         .0
 }

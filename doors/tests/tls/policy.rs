@@ -1,7 +1,7 @@
 //! Who is served, with which certificate.
 
-use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error};
+use std::time::SystemTime;
 use voltlane_doors::tls::{
     ALPN_HTTP, ALPN_VOLTLANE, ClientAuth, ClientSettings, ClientTls, MinVersion, Roots,
     ServerSettings, ServerTls, Sni, TlsFault,
@@ -184,18 +184,18 @@ fn a_reload_is_all_or_nothing_and_tickets_outlive_it() {
     // What is wrong leaves the old one in effect.
     let wrong = server_settings(&["wild", "none"]);
     server
-        .reload(&wrong, UnixTime::now())
+        .reload(&wrong, SystemTime::now())
         .expect_err("there is none");
     assert!(serves("edge.example.com", &server) && !serves("a.wild.example", &server));
     let mut wild = server_settings(&["wild", "edge"]);
     wild.tickets = true;
-    let loaded = server.reload(&wild, UnixTime::now()).expect("it loads");
+    let loaded = server.reload(&wild, SystemTime::now()).expect("it loads");
     assert_eq!(loaded.certificates.len(), 2);
     assert!(serves("a.wild.example", &server));
     let resumed = meet(&edge, &server).expect("a handshake");
     assert!(resumed < full, "{resumed} of {full} bytes");
     // Without tickets every handshake is a full one.
-    let without = ServerTls::load(&server_settings(&["edge"]), UnixTime::now())
+    let without = ServerTls::load(&server_settings(&["edge"]), SystemTime::now())
         .expect("it loads")
         .0;
     let edge = client(&client_settings("edge.example.com"));

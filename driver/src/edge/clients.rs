@@ -11,7 +11,7 @@ use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, LAST_READ_BYTES};
 use super::work::Work;
 use crate::io::{Channel, Read, Written};
 use crate::waker::{SourceWaker, Token};
-use crate::{PeerEnd, Stream};
+use crate::{Farewell, PeerEnd, Stream};
 
 /// Reads of one client per turn. The second registers the waker.
 const READS_PER_TURN: usize = 2;
@@ -144,10 +144,14 @@ impl<S: Stream> Clients<S> {
         };
         let mut taken = 0;
         client.source.serve();
-        if std::mem::take(&mut client.write_blocked) {
-            work.unblocked.push(client.key);
-        }
         let cx = &mut Context::from_waker(&client.waker);
+        if std::mem::take(&mut client.write_blocked) {
+            // What the transport holds goes first. It waits for the socket even if the machine has nothing more to write.
+            client.write_blocked = client.channel.holds(cx);
+            if !client.write_blocked {
+                work.unblocked.push(client.key);
+            }
+        }
         for _ in 0..READS_PER_TURN {
             let budget = edge.read_budget(client.key).min(buffer.len());
             client.read_paused = budget == 0;
@@ -173,7 +177,11 @@ impl<S: Stream> Clients<S> {
                 }
             };
             edge.handle_client_closed(now, client.key, cause);
-            self.remove(index);
+            if let Some(client) = self.remove(index)
+                && client.channel.was_answered()
+            {
+                self.close(client, CloseKind::Graceful, Farewell::Over, now);
+            }
             return taken;
         }
         work.queue(&client.source, token);
@@ -191,7 +199,7 @@ impl<S: Stream> Clients<S> {
         }
         if let Some(kind) = edge.client_close(key) {
             if let Some(client) = self.remove(index) {
-                self.close(client, kind, now);
+                self.close(client, kind, Farewell::Over, now);
             }
             edge.handle_client_closed(now, key, Closed::ByEdge);
             return;
@@ -211,6 +219,7 @@ impl<S: Stream> Clients<S> {
                 Written::Bytes(bytes) => edge.handle_client_written(now, key, bytes),
             }
         }
+        client.write_blocked |= client.channel.holds(cx);
         let wants_bytes = edge.read_budget(key) > 0;
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
@@ -241,7 +250,7 @@ impl<S: Stream> Clients<S> {
         for index in 0..self.table.len() {
             if let Some(client) = self.table[index].take() {
                 let key = client.key;
-                self.close(client, edge.client_end(key), now);
+                self.close(client, edge.client_end(key), Farewell::Ending, now);
                 edge.handle_client_closed(now, key, Closed::ByEdge);
             }
         }
@@ -263,7 +272,10 @@ impl<S: Stream> Clients<S> {
             .front()
             .is_some_and(|(until, _)| *until <= now)
         {
-            self.lingering.pop_front();
+            if let Some((_, mut channel)) = self.lingering.pop_front() {
+                // The last words of a transport may have waited for the socket.
+                channel.close(&mut Context::from_waker(Waker::noop()));
+            }
         }
     }
 
@@ -319,13 +331,14 @@ impl<S: Stream> Clients<S> {
         removed
     }
 
-    fn close(&mut self, client: Client<S>, kind: CloseKind, now: Time) {
+    fn close(&mut self, client: Client<S>, kind: CloseKind, farewell: Farewell, now: Time) {
         let Client {
             mut channel, waker, ..
         } = client;
         match kind {
             CloseKind::Abort => channel.abort(),
             CloseKind::Graceful => {
+                channel.part(farewell);
                 if !channel.close(&mut Context::from_waker(&waker)) {
                     return;
                 }

@@ -162,7 +162,12 @@ impl<L: Listener> Clientele<L> {
                     }
                 }
                 Poll::Ready((stream, source)) => {
-                    match self.edge.handle_accepted(now, source.ip()) {
+                    let admitted = if stream.is_introduced() {
+                        self.edge.handle_introduced(now, source.ip())
+                    } else {
+                        self.edge.handle_accepted(now, source.ip())
+                    };
+                    match admitted {
                         Ok(key) => self.clients.insert(key, stream, &mut self.work),
                         Err(rejected) => debug!(%source, ?rejected, "connection turned away"),
                     }

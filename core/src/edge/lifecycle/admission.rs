@@ -43,7 +43,13 @@ enum Vacancy {
 }
 
 impl Edge {
-    pub(crate) fn admit(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
+    /// Admits a connection, which begins with a PROXY header if it `has_header`.
+    pub(crate) fn admit(
+        &mut self,
+        now: Time,
+        peer: IpAddr,
+        has_header: bool,
+    ) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
             return self.reject(Rejected::Shutdown);
         }
@@ -60,7 +66,7 @@ impl Edge {
         if paced && !self.shares.accepts().has_one(now, burst, every) {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
         }
-        let (step, admission) = if self.config.listener.proxy_required {
+        let (step, admission) = if has_header {
             // The header will name the source to count.
             (Step::Proxy(Box::default()), Admission::EXEMPT)
         } else {

@@ -219,3 +219,29 @@ fn claims_of_one_source_do_not_displace_those_of_another_behind_the_same_proxy()
     owner.conn = conn;
     assert_eq!(world.hear(owner.conn), [ping()]);
 }
+
+/// The transport has read from where the client comes, and says so itself (SPEC 16.2(f)).
+#[test]
+fn a_connection_that_the_adapter_introduces_needs_no_proxy() {
+    let mut world = World::new(|config| config.limits.sources.connections = 1);
+    let introduce = |world: &mut World, source: &str| {
+        let conn = world.edge.handle_introduced(world.now, SOURCE).unwrap();
+        let header = format!("PROXY TCP4 {source} 203.0.113.1 40000 1\r\n");
+        world
+            .edge
+            .handle_client_bytes(world.now, conn, header.as_bytes());
+        world.say(conn, Handshake::ProtocolVersion(2));
+        !world.is_closed(conn)
+    };
+    assert!(introduce(&mut world, "198.51.100.1"));
+    assert!(
+        !introduce(&mut world, "198.51.100.1"),
+        "one from each source"
+    );
+    assert!(introduce(&mut world, "198.51.100.2"));
+    assert_eq!(closed(&world, CloseReason::Rejected), 1);
+    // Others say nothing, and are not asked to.
+    let conn = world.edge.handle_accepted(world.now, SOURCE).unwrap();
+    world.say(conn, Handshake::ProtocolVersion(2));
+    assert!(!world.is_closed(conn));
+}

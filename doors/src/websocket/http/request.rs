@@ -163,6 +163,17 @@ impl Rules {
         Ok(Outcome::Upgrade(Upgrade { source }))
     }
 
+    /// Returns whether requests from `peer` tell where they come from.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.forwarded != Forwarded::Off
+            && self
+                .trusted_proxies
+                .iter()
+                .any(|network| network.contains(&peer))
+    }
+
     fn trace(&self, peer: IpAddr, headers: &[Header<'_>]) -> Traced {
         let Some(name) = self.forwarded.header() else {
             return Traced::Peer;

@@ -1,0 +1,299 @@
+//! WebSocket as a layer: the request, then frames, then the close.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::farewell_code;
+use crate::layers::Sink;
+use crate::websocket::http::{self, HeadReader, Outcome, Rules, Traced};
+use crate::websocket::{
+    CloseCode, Decoder, Event, MAX_CONTROL_BYTES, Role, encode_close, encode_message, encode_pong,
+};
+use voltlane_driver::Farewell;
+
+/// The longest head of a server's answer to a client.
+const MAX_ANSWER_BYTES: usize = 4_096;
+
+/// Which side of WebSocket a layer is.
+#[derive(Debug)]
+pub(crate) enum Carriage {
+    /// An edge's, for a connection from this address.
+    Server {
+        rules: Arc<Rules>,
+        peer: IpAddr,
+        /// Whether the stream within begins with a PROXY header that says where the request came from.
+        introduces: bool,
+        max_frame_bytes: u64,
+    },
+    /// A client's, which has sent the request with this key.
+    Client { key: String },
+}
+
+/// How the layer came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WsEnd {
+    /// The peer has closed.
+    Closed,
+    /// The layer has answered for the last time.
+    Answered,
+}
+
+#[derive(Debug)]
+enum State {
+    Head {
+        carriage: Carriage,
+        reader: HeadReader,
+    },
+    Frames(Decoder),
+    /// Frames came to their end.
+    Over,
+}
+
+#[derive(Debug)]
+pub(crate) struct WsLayer {
+    state: State,
+    /// A client's masks.
+    masks: Option<Box<Masks>>,
+    farewell: Farewell,
+    /// Whether our CLOSE was sent.
+    has_closed: bool,
+}
+
+impl WsLayer {
+    pub(crate) fn new(carriage: Carriage) -> WsLayer {
+        let masks = match carriage {
+            Carriage::Server { .. } => None,
+            Carriage::Client { .. } => Some(Box::default()),
+        };
+        let reader = HeadReader::default();
+        WsLayer {
+            state: State::Head { carriage, reader },
+            masks,
+            farewell: Farewell::default(),
+            has_closed: false,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Frames(_)) && !self.has_closed
+    }
+
+    pub(crate) fn part(&mut self, farewell: Farewell) {
+        self.farewell = farewell;
+    }
+
+    /// Takes all of `wire`. `answers` tells whether there is room for a PONG.
+    pub(crate) fn read(
+        &mut self,
+        wire: &mut [u8],
+        sink: &mut Sink<'_>,
+        out: &mut Vec<u8>,
+        answers: bool,
+    ) -> Option<WsEnd> {
+        let mut taken = 0;
+        if let State::Head { .. } = self.state {
+            let mut input = &*wire;
+            if let Some(end) = self.read_head(&mut input, sink, out) {
+                return Some(end);
+            }
+            taken = wire.len() - input.len();
+        }
+        self.read_frames(&mut wire[taken..], sink, out, answers)
+    }
+
+    fn read_head(
+        &mut self,
+        input: &mut &[u8],
+        sink: &mut Sink<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<WsEnd> {
+        let State::Head { carriage, reader } = &mut self.state else {
+            return None;
+        };
+        let opened = match carriage {
+            Carriage::Server {
+                rules,
+                peer,
+                introduces,
+                max_frame_bytes,
+            } => {
+                let outcome = match reader.read(input, rules.max_head_bytes) {
+                    Ok(None) => return None,
+                    Ok(Some(head)) => rules.answer(&head, *peer, out),
+                    Err(fault) => {
+                        tracing::debug!(%fault, "no request for a WebSocket");
+                        Err(fault.into())
+                    }
+                };
+                match outcome {
+                    Ok(Outcome::Upgrade(upgrade)) => {
+                        if *introduces {
+                            introduce(upgrade.source, sink);
+                        }
+                        Some(Decoder::new(Role::Server, *max_frame_bytes))
+                    }
+                    Ok(Outcome::Health) => None,
+                    Err(refusal) => {
+                        tracing::debug!(?refusal, "a request for a WebSocket is refused");
+                        refusal.write(out);
+                        None
+                    }
+                }
+            }
+            Carriage::Client { key } => {
+                let head = match reader.read(input, MAX_ANSWER_BYTES) {
+                    Ok(None) => return None,
+                    Ok(Some(head)) => http::check_answer(&head, key).map_err(|e| e.to_string()),
+                    Err(fault) => Err(fault.to_string()),
+                };
+                head.inspect_err(|error| tracing::debug!(error, "the server is not one of ours"))
+                    .is_ok()
+                    .then(|| Decoder::new(Role::Client, 0))
+            }
+        };
+        match opened {
+            Some(decoder) => {
+                self.state = State::Frames(decoder);
+                None
+            }
+            None => {
+                self.state = State::Over;
+                Some(WsEnd::Answered)
+            }
+        }
+    }
+
+    fn read_frames(
+        &mut self,
+        wire: &mut [u8],
+        sink: &mut Sink<'_>,
+        out: &mut Vec<u8>,
+        answers: bool,
+    ) -> Option<WsEnd> {
+        let State::Frames(decoder) = &mut self.state else {
+            return None;
+        };
+        let mut input = wire;
+        // Of several PINGs that came together the last one is answered.
+        let mut pong: Option<([u8; MAX_CONTROL_BYTES], usize)> = None;
+        let end = loop {
+            match decoder.decode(&mut input) {
+                Ok(None) => break None,
+                Ok(Some(Event::Data(data))) => sink.put(data),
+                Ok(Some(Event::Pong)) => {}
+                Ok(Some(Event::Ping)) => {
+                    let payload = decoder.control();
+                    let mut kept = [0; MAX_CONTROL_BYTES];
+                    kept[..payload.len()].copy_from_slice(payload);
+                    pong = Some((kept, payload.len()));
+                }
+                Ok(Some(Event::Close(_))) => break Some((CloseCode::Normal, WsEnd::Closed)),
+                Err(violation) => {
+                    tracing::debug!(%violation, "a WebSocket is closed");
+                    break Some((violation.code(), WsEnd::Answered));
+                }
+            }
+        };
+        decoder.rest();
+        if let Some((payload, length)) = pong.filter(|_| answers && !self.has_closed) {
+            let mask = self.mask();
+            encode_pong(&payload[..length], mask, out);
+        }
+        let (code, end) = end?;
+        if !std::mem::replace(&mut self.has_closed, true) {
+            let mask = self.mask();
+            encode_close(code, mask, out);
+        }
+        self.state = State::Over;
+        Some(end)
+    }
+
+    /// Appends a message with `parts`.
+    pub(crate) fn write(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) -> io::Result<()> {
+        if !self.is_open() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mask = self.mask();
+        encode_message(parts, mask, out);
+        Ok(())
+    }
+
+    /// Appends a CLOSE, if frames are spoken and none was sent.
+    pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
+        if self.is_open() {
+            self.has_closed = true;
+            let mask = self.mask();
+            encode_close(farewell_code(self.farewell), mask, out);
+        }
+    }
+
+    fn mask(&mut self) -> Option<[u8; 4]> {
+        self.masks.as_mut().map(|masks| masks.next())
+    }
+
+    pub(crate) fn footprint_bytes(&self) -> usize {
+        match &self.state {
+            State::Head { reader, .. } => reader.footprint_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+/// Puts a PROXY header in front of the stream, which tells the machine where the request came from (SPEC 16.2(f)).
+fn introduce(source: Traced, sink: &mut Sink<'_>) {
+    const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+    const LOCAL: u8 = 0x20;
+    const PROXY: u8 = 0x21;
+    sink.put(SIGNATURE);
+    match source {
+        Traced::Address(IpAddr::V4(ip)) => {
+            sink.put(&[PROXY, 0x11, 0, 12]);
+            sink.put(&ip.octets());
+            // The other address, and both ports, are not known and not asked for.
+            sink.put(&[0; 8]);
+        }
+        Traced::Address(IpAddr::V6(ip)) => {
+            sink.put(&[PROXY, 0x21, 0, 36]);
+            sink.put(&ip.octets());
+            sink.put(&[0; 20]);
+        }
+        Traced::Peer | Traced::Malformed => sink.put(&[LOCAL, 0, 0, 0]),
+    }
+}
+
+/// Masks from the system's randomness, fetched by the dozen.
+#[derive(Debug)]
+struct Masks {
+    bytes: [u8; Masks::BYTES],
+    used: usize,
+}
+
+impl Masks {
+    const BYTES: usize = 256;
+
+    fn next(&mut self) -> [u8; 4] {
+        if self.used == Masks::BYTES {
+            random(&mut self.bytes);
+            self.used = 0;
+        }
+        let mask = self.bytes[self.used..].first_chunk().expect("a multiple");
+        self.used += 4;
+        *mask
+    }
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Masks {
+            bytes: [0; Masks::BYTES],
+            used: Masks::BYTES,
+        }
+    }
+}
+
+/// Fills `bytes` with the system's randomness.
+pub(crate) fn random(bytes: &mut [u8]) {
+    // Without it the client library has no keys either, and panics before.
+    getrandom::fill(bytes).expect("the system provides randomness");
+}

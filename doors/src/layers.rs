@@ -1,0 +1,277 @@
+//! The layers of one connection, from its socket to the stream within.
+
+#[cfg(feature = "websocket")]
+use crate::carriage::{Carriage, WsEnd, WsLayer};
+#[cfg(feature = "tls")]
+use crate::tls::TlsLayer;
+
+/// The maximum number of bytes that one write takes: with the header of a message they fill one record of TLS.
+pub const MAX_WRITE_BYTES: usize = 16_380;
+/// While more than this waits for the socket, nothing is read: what arrives could ask for more answers.
+pub(crate) const MAX_OUT_BYTES: usize = 20 * 1024;
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The peer has closed its direction in order.
+    Closed,
+    /// The layers have answered the peer for the last time: it broke a rule, or asked a question that needs no connection.
+    Answered,
+}
+
+/// Buffers that all connections of a thread share. What a connection must keep beyond a call is its own.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The payloads of TLS for the layer above.
+    pub(crate) mid: Vec<u8>,
+    /// Frames that TLS is about to encrypt.
+    pub(crate) encoded: Vec<u8>,
+    /// What is to be sent.
+    pub(crate) out: Vec<u8>,
+}
+
+/// Where bytes of the stream within go: to the reader's buffer, and the others to memory of the connection.
+pub(crate) struct Sink<'a> {
+    pub(crate) buffer: &'a mut [u8],
+    pub(crate) filled: usize,
+    pub(crate) rest: &'a mut Vec<u8>,
+}
+
+impl Sink<'_> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        let room = self.buffer.len() - self.filled;
+        let (now, later) = bytes.split_at(bytes.len().min(room));
+        self.buffer[self.filled..self.filled + now.len()].copy_from_slice(now);
+        self.filled += now.len();
+        self.rest.extend_from_slice(later);
+    }
+}
+
+/// The layers of a connection. At least one is there.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Box<TlsLayer>>,
+    #[cfg(feature = "websocket")]
+    pub(crate) ws: Option<WsLayer>,
+    /// A client's request, until TLS can send it.
+    #[cfg(feature = "websocket")]
+    request: Vec<u8>,
+    /// What was read and had no room in the reader's buffer.
+    pub(crate) plain: Vec<u8>,
+    /// How much of that was taken since.
+    pub(crate) plain_taken: usize,
+    /// What is to be sent.
+    pub(crate) out: Vec<u8>,
+    /// How much of that was sent.
+    pub(crate) out_sent: usize,
+    pub(crate) end: Option<End>,
+    /// Whether something has come from the peer.
+    pub(crate) has_received: bool,
+    /// Whether the layers have said goodbye.
+    pub(crate) is_closing: bool,
+}
+
+impl Layers {
+    /// Returns whether the stream within is open.
+    pub(crate) fn is_open(&self) -> bool {
+        let mut is_open = true;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            is_open &= tls.is_open();
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &self.ws {
+            is_open &= ws.is_open();
+        }
+        is_open
+    }
+
+    /// Returns whether everything is on its way to the socket.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.out_sent == self.out.len()
+    }
+
+    /// Takes bytes from the socket. Those of the stream within go to `sink`, and the end may be set.
+    pub(crate) fn receive(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
+        self.has_received = true;
+        let _ = (&scratch, &wire);
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            self.receive_tls(wire, sink, scratch);
+            return;
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &mut self.ws {
+            let waiting = self.out.len() - self.out_sent;
+            let end = ws.read(wire, sink, &mut self.out, waiting <= MAX_OUT_BYTES);
+            self.end = end.map(End::from);
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn receive_tls(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
+        let Some(tls) = &mut self.tls else {
+            return;
+        };
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &mut self.ws {
+            scratch.mid.clear();
+            scratch.encoded.clear();
+            let read = tls.read(
+                wire,
+                |plain| scratch.mid.extend_from_slice(plain),
+                &mut self.out,
+            );
+            if !self.request.is_empty() && tls.is_open() {
+                let request = std::mem::take(&mut self.request);
+                let sent = tls.write(&request, &mut self.out);
+                self.end = self.end.or(sent.is_err().then_some(End::Answered));
+            }
+            // TLS has come to rest, so it can send what the layer above answers.
+            let waiting = self.out.len() - self.out_sent;
+            let answers = waiting <= MAX_OUT_BYTES;
+            if !scratch.mid.is_empty() || read.is_ok() && tls.is_open() {
+                let end = ws.read(&mut scratch.mid, sink, &mut scratch.encoded, answers);
+                self.end = end.map(End::from);
+            }
+            if !scratch.encoded.is_empty() && tls.is_open() {
+                let sent = tls.write(&scratch.encoded, &mut self.out);
+                self.end = self.end.or(sent.is_err().then_some(End::Answered));
+            }
+            let read = read.map(|()| tls.has_peer_closed());
+            self.end_tls(read);
+            return;
+        }
+        let read = tls.read(wire, |plain| sink.put(plain), &mut self.out);
+        let read = read.map(|()| tls.has_peer_closed());
+        self.end_tls(read);
+    }
+
+    #[cfg(feature = "tls")]
+    fn end_tls(&mut self, read: Result<bool, crate::tls::TlsFault>) {
+        match read {
+            Ok(false) => {}
+            Ok(true) => self.end = self.end.or(Some(End::Closed)),
+            Err(fault) => {
+                tracing::debug!(%fault, "TLS ends");
+                self.end = Some(End::Answered);
+            }
+        }
+        if self.end.is_some() {
+            self.say_goodbye();
+        }
+    }
+
+    /// Encodes up to [`MAX_WRITE_BYTES`] of `parts` for the socket. Returns how many it took.
+    pub(crate) fn send(
+        &mut self,
+        parts: &[std::io::IoSlice<'_>],
+        scratch: &mut Scratch,
+    ) -> std::io::Result<usize> {
+        let mut left = MAX_WRITE_BYTES;
+        let mut taken: [&[u8]; 2] = [&[]; 2];
+        let slots = taken.iter_mut();
+        for (slot, part) in slots.zip(parts.iter().filter(|part| !part.is_empty())) {
+            *slot = &part[..part.len().min(left)];
+            left -= slot.len();
+        }
+        let bytes = MAX_WRITE_BYTES - left;
+        let broken = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let _ = (&scratch, &broken);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            scratch.encoded.clear();
+            #[cfg(feature = "websocket")]
+            if let Some(ws) = &mut self.ws {
+                ws.write(&taken, &mut scratch.encoded)?;
+                tls.write(&scratch.encoded, &mut self.out).map_err(broken)?;
+                return Ok(bytes);
+            }
+            if taken[1].is_empty() {
+                tls.write(taken[0], &mut self.out).map_err(broken)?;
+                return Ok(bytes);
+            }
+            // A record is made of one piece.
+            for part in taken {
+                scratch.encoded.extend_from_slice(part);
+            }
+            tls.write(&scratch.encoded, &mut self.out).map_err(broken)?;
+            return Ok(bytes);
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &mut self.ws {
+            ws.write(&taken, &mut self.out)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Appends the last words of each layer, once.
+    pub(crate) fn say_goodbye(&mut self) {
+        if std::mem::replace(&mut self.is_closing, true) {
+            return;
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &mut self.ws {
+            let mut words = Vec::new();
+            ws.close(&mut words);
+            #[cfg(feature = "tls")]
+            let words = match &mut self.tls {
+                Some(tls) if words.is_empty() || !tls.is_open() => Vec::new(),
+                Some(tls) => {
+                    // It is open, and fails only when it is not.
+                    let _ = tls.write(&words, &mut self.out);
+                    Vec::new()
+                }
+                None => words,
+            };
+            self.out.extend_from_slice(&words);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut self.out);
+        }
+    }
+
+    /// Returns the bytes that wait in memory of the connection.
+    pub(crate) fn footprint_bytes(&self) -> usize {
+        let mut bytes = size_of::<Layers>() + self.plain.capacity() + self.out.capacity();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            bytes += size_of::<TlsLayer>() + tls.footprint_bytes();
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &self.ws {
+            bytes += ws.footprint_bytes();
+        }
+        bytes
+    }
+}
+
+#[cfg(feature = "websocket")]
+impl From<WsEnd> for End {
+    fn from(end: WsEnd) -> End {
+        match end {
+            WsEnd::Closed => End::Closed,
+            WsEnd::Answered => End::Answered,
+        }
+    }
+}
+
+#[cfg(feature = "websocket")]
+impl Layers {
+    /// Sends a request, or keeps it until TLS is open.
+    pub(crate) fn ask(&mut self, request: Vec<u8>) {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            self.request = request;
+            return;
+        }
+        self.out.extend_from_slice(&request);
+    }
+
+    /// Adds WebSocket.
+    pub(crate) fn carry(&mut self, carriage: Carriage) {
+        self.ws = Some(WsLayer::new(carriage));
+    }
+}

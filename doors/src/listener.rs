@@ -1,0 +1,108 @@
+//! The side of an edge.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+use voltlane_driver::{Listener, Stream};
+
+use crate::DoorStream;
+use crate::layers::Layers;
+
+/// The maximum number of bytes that may come until the handshake of TLS is complete (SPEC 16.1(e)).
+pub const MAX_HANDSHAKE_BYTES: usize = 8 * 1024;
+
+/// What connections to a listener are wrapped in. Clones share certificates and rules.
+#[derive(Clone, Debug, Default)]
+pub struct Door {
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
+    #[cfg(feature = "websocket")]
+    websocket: Option<std::sync::Arc<crate::websocket::http::Rules>>,
+    #[cfg(feature = "websocket")]
+    max_frame_bytes: u64,
+}
+
+impl Door {
+    /// Adds TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: crate::tls::ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Adds WebSocket, within TLS if that is there. Frames of more than `max_frame_bytes` are refused; 0: any is taken, since none is held.
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn with_websocket(
+        mut self,
+        rules: crate::websocket::http::Rules,
+        max_frame_bytes: u64,
+    ) -> Self {
+        self.websocket = Some(rules.into());
+        self.max_frame_bytes = max_frame_bytes;
+        self
+    }
+
+    /// Wraps a connection that was accepted from `peer`.
+    ///
+    /// # Errors
+    /// When there is no randomness for TLS.
+    pub fn enter<S: Stream>(&self, stream: S, peer: IpAddr) -> io::Result<DoorStream<S>> {
+        let mut layers: Option<Layers> = None;
+        let mut introduces = false;
+        let _ = (peer, &mut layers, &mut introduces);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let tls = crate::tls::TlsLayer::server(tls, MAX_HANDSHAKE_BYTES);
+            layers.get_or_insert_default().tls = Some(tls.map_err(io::Error::other)?.into());
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(rules) = &self.websocket {
+            introduces = rules.trusts(peer);
+            layers
+                .get_or_insert_default()
+                .carry(crate::carriage::Carriage::Server {
+                    rules: std::sync::Arc::clone(rules),
+                    peer,
+                    introduces,
+                    max_frame_bytes: self.max_frame_bytes,
+                });
+        }
+        Ok(match layers {
+            None => DoorStream::plain(stream),
+            Some(layers) => DoorStream::layered(stream, layers, introduces),
+        })
+    }
+}
+
+/// A listener of the driver, with a [`Door`].
+#[derive(Debug)]
+pub struct DoorListener<L> {
+    inner: L,
+    door: Door,
+}
+
+impl<L: Listener> DoorListener<L> {
+    /// Wraps each connection of `inner` as `door` says.
+    pub fn new(inner: L, door: Door) -> Self {
+        DoorListener { inner, door }
+    }
+}
+
+impl<L: Listener> Listener for DoorListener<L> {
+    type Stream = DoorStream<L::Stream>;
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Self::Stream, SocketAddr)>> {
+        let (stream, peer) = ready!(self.inner.poll_accept(cx))?;
+        Poll::Ready(self.door.enter(stream, peer.ip()).map(|door| (door, peer)))
+    }
+
+    fn shed(&mut self) {
+        self.inner.shed();
+    }
+}

@@ -1,0 +1,323 @@
+//! A stream with its layers.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use voltlane_driver::{Acknowledgements, Farewell, PeerEnd, Stream};
+
+use crate::layers::{End, Layers, MAX_OUT_BYTES, Scratch, Sink};
+
+/// The fewest bytes that are asked of the socket: a hello of TLS, or a request, comes in one read.
+const MIN_READ_BYTES: usize = 2 * 1024;
+/// The most bytes that are asked of the socket at once.
+const MAX_READ_BYTES: usize = 64 * 1024;
+/// Reads of the socket for one read of the stream. A layer may give nothing for what it got.
+const READS_PER_POLL: usize = 4;
+
+thread_local! {
+    /// The buffers for all connections of this thread.
+    static BUFFERS: RefCell<(Vec<u8>, Scratch)> = RefCell::default();
+}
+
+/// A stream of the driver `S`, with TLS and WebSocket around it, or with neither.
+///
+/// What it keeps for a connection is bounded, and nothing while all is read and sent: what was decoded and had no room in the reader's
+/// buffer, up to one read and one record; what waits for the socket, up to one write and a few answers; the beginning of a record.
+#[derive(Debug)]
+pub struct DoorStream<S> {
+    inner: S,
+    layers: Option<Box<Layers>>,
+    /// Whether the stream within begins with a PROXY header.
+    is_introduced: bool,
+}
+
+/// A [`DoorStream`] in transit between threads.
+#[derive(Debug)]
+pub struct DoorParcel<P> {
+    inner: P,
+    layers: Option<Box<Layers>>,
+    is_introduced: bool,
+}
+
+impl<S: Stream> DoorStream<S> {
+    /// Wraps a stream that has no layers.
+    pub fn plain(inner: S) -> Self {
+        DoorStream {
+            inner,
+            layers: None,
+            is_introduced: false,
+        }
+    }
+
+    pub(crate) fn layered(inner: S, layers: Layers, is_introduced: bool) -> Self {
+        DoorStream {
+            inner,
+            layers: Some(Box::new(layers)),
+            is_introduced,
+        }
+    }
+
+    /// Returns the stream that the layers are around.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the bytes that the layers hold, apart from what the cryptography of TLS does.
+    #[must_use]
+    pub fn footprint_bytes(&self) -> usize {
+        self.layers
+            .as_ref()
+            .map_or(0, |layers| layers.footprint_bytes())
+    }
+
+    /// Ready once the layers are open. A client waits for this; an edge does not.
+    ///
+    /// # Errors
+    /// When the peer refuses, or is none of ours.
+    pub fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &self.layers {
+                Some(layers) if !layers.is_open() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+            if ready!(self.poll_receive(cx, &mut []))? == Received::End {
+                let refused = "the peer ended the connection while it was opened";
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    refused,
+                )));
+            }
+        }
+    }
+
+    /// Reads from the socket until there is something for the reader, or the end. `buffer` may be empty.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<Received>> {
+        let Some(layers) = &mut self.layers else {
+            return Poll::Ready(Ok(Received::End));
+        };
+        let inner = &mut self.inner;
+        for _ in 0..READS_PER_POLL {
+            let _ = layers.poll_flush(inner, cx)?;
+            if let Some(end) = layers.end {
+                return match end {
+                    End::Closed => Poll::Ready(Ok(Received::End)),
+                    End::Answered => Poll::Ready(Err(answered())),
+                };
+            }
+            if layers.out.len() - layers.out_sent > MAX_OUT_BYTES {
+                // The flush registered the waker.
+                return Poll::Pending;
+            }
+            let was_open = layers.is_open();
+            let received = BUFFERS.with_borrow_mut(|(wire, scratch)| {
+                wire.resize(MAX_READ_BYTES, 0);
+                let room = buffer.len().clamp(MIN_READ_BYTES, MAX_READ_BYTES);
+                let bytes = ready!(inner.poll_read(cx, &mut wire[..room]))?;
+                if bytes == 0 {
+                    return Poll::Ready(Ok(None));
+                }
+                layers.lend(scratch);
+                let mut rest = std::mem::take(&mut layers.plain);
+                let mut sink = Sink {
+                    buffer: &mut *buffer,
+                    filled: 0,
+                    rest: &mut rest,
+                };
+                layers.receive(&mut wire[..bytes], &mut sink, scratch);
+                let filled = sink.filled;
+                layers.plain = rest;
+                let flushed = layers.poll_flush(inner, cx);
+                layers.give_back(scratch);
+                let _ = flushed?;
+                Poll::Ready(Ok::<_, io::Error>(Some(filled)))
+            });
+            match ready!(received)? {
+                None if layers.end.is_some() || !was_open => return Poll::Ready(Ok(Received::End)),
+                // The peer is gone without a goodbye.
+                None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Some(filled) if filled > 0 || !layers.plain.is_empty() => {
+                    return Poll::Ready(Ok(Received::Bytes(filled)));
+                }
+                Some(_) if layers.is_open() && !was_open && buffer.is_empty() => {
+                    return Poll::Ready(Ok(Received::Bytes(0)));
+                }
+                Some(_) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Received {
+    /// This many bytes are in the buffer. More may be in memory of the connection.
+    Bytes(usize),
+    End,
+}
+
+/// The error after the last answer of the layers: see [`Stream::poll_read`].
+fn answered() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the layers ended the connection",
+    )
+}
+
+impl Layers {
+    /// Takes a buffer for what is to be sent, unless something waits in one already.
+    fn lend(&mut self, scratch: &mut Scratch) {
+        if self.out.capacity() == 0 {
+            self.out = std::mem::take(&mut scratch.out);
+        }
+    }
+
+    /// Gives it back, once everything is sent.
+    fn give_back(&mut self, scratch: &mut Scratch) {
+        if self.is_flushed() {
+            self.out.clear();
+            self.out_sent = 0;
+            scratch.out = std::mem::take(&mut self.out);
+        }
+    }
+
+    fn poll_flush<S: Stream>(
+        &mut self,
+        inner: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_flushed() {
+            let rest = IoSlice::new(&self.out[self.out_sent..]);
+            match ready!(inner.poll_write(cx, &[rest]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.out_sent += bytes,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves bytes that had no room before.
+    fn take_plain(&mut self, buffer: &mut [u8]) -> usize {
+        let waiting = &self.plain[self.plain_taken..];
+        let bytes = waiting.len().min(buffer.len());
+        buffer[..bytes].copy_from_slice(&waiting[..bytes]);
+        self.plain_taken += bytes;
+        if self.plain_taken == self.plain.len() {
+            self.plain = Vec::new();
+            self.plain_taken = 0;
+        }
+        bytes
+    }
+}
+
+impl<S: Stream> Stream for DoorStream<S> {
+    type Parcel = DoorParcel<S::Parcel>;
+
+    fn pack(self) -> io::Result<Self::Parcel> {
+        Ok(DoorParcel {
+            inner: self.inner.pack()?,
+            layers: self.layers,
+            is_introduced: self.is_introduced,
+        })
+    }
+
+    fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
+        Ok(DoorStream {
+            inner: S::unpack(parcel.inner)?,
+            layers: parcel.layers,
+            is_introduced: parcel.is_introduced,
+        })
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(layers) = &mut self.layers else {
+            return self.inner.poll_read(cx, buf);
+        };
+        if !layers.plain.is_empty() {
+            return Poll::Ready(Ok(layers.take_plain(buf)));
+        }
+        match ready!(self.poll_receive(cx, buf))? {
+            Received::Bytes(bytes) => Poll::Ready(Ok(bytes)),
+            Received::End => Poll::Ready(Ok(0)),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(layers) = &mut self.layers else {
+            return self.inner.poll_write(cx, bufs);
+        };
+        ready!(layers.poll_flush(&mut self.inner, cx))?;
+        if layers.end.is_some() || layers.is_closing {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !layers.is_open() {
+            // The peer opens them, which wakes the reader.
+            return Poll::Pending;
+        }
+        BUFFERS.with_borrow_mut(|(_, scratch)| {
+            layers.lend(scratch);
+            let taken = layers.send(bufs, scratch)?;
+            // What the socket does not take now waits for a flush. The bytes themselves are taken.
+            let flushed = layers.poll_flush(&mut self.inner, cx);
+            layers.give_back(scratch);
+            let _ = flushed?;
+            Poll::Ready(Ok(taken))
+        })
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(layers) = &mut self.layers else {
+            return self.inner.poll_flush(cx);
+        };
+        ready!(layers.poll_flush(&mut self.inner, cx))?;
+        BUFFERS.with_borrow_mut(|(_, scratch)| layers.give_back(scratch));
+        self.inner.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(layers) = &mut self.layers {
+            layers.say_goodbye();
+            ready!(layers.poll_flush(&mut self.inner, cx))?;
+        }
+        self.inner.poll_close(cx)
+    }
+
+    fn abort(self) {
+        self.inner.abort();
+    }
+
+    fn part(&mut self, farewell: Farewell) {
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = self.layers.as_mut().and_then(|layers| layers.ws.as_mut()) {
+            ws.part(farewell);
+        }
+        #[cfg(not(feature = "websocket"))]
+        let _ = farewell;
+    }
+
+    fn is_introduced(&self) -> bool {
+        self.is_introduced || self.inner.is_introduced()
+    }
+
+    fn peer_end(&self) -> Option<PeerEnd> {
+        self.inner.peer_end()
+    }
+
+    fn take_user_timeout(&mut self) -> Option<Duration> {
+        self.inner.take_user_timeout()
+    }
+
+    fn acknowledgements(&self) -> Option<Acknowledgements> {
+        self.inner.acknowledgements()
+    }
+}

@@ -1,0 +1,3 @@
+//! Streams with layers over sockets of both runtimes, and over sockets that do not want to.
+
+mod reluctant;

@@ -1,0 +1,459 @@
+//! A transport in memory that takes and gives as little as it likes.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use voltlane_doors::websocket::http::{Forwarded, Rules};
+use voltlane_doors::{Door, DoorConnector, DoorStream, MAX_WRITE_BYTES};
+use voltlane_driver::{Connect, Connector, Farewell, Stream};
+
+use crate::tls;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    bytes: VecDeque<u8>,
+    /// How many bytes it takes before it blocks.
+    room: usize,
+    /// The most that it moves at once.
+    step: usize,
+    is_closed: bool,
+}
+
+/// An end of a pipe in memory. A step of 0 moves everything.
+struct Reluctant {
+    reads: Arc<Mutex<Way>>,
+    writes: Arc<Mutex<Way>>,
+}
+
+fn pipe(step: usize) -> (Reluctant, Reluctant) {
+    let way = || {
+        Arc::new(Mutex::new(Way {
+            room: usize::MAX,
+            step,
+            ..Way::default()
+        }))
+    };
+    let (up, down) = (way(), way());
+    let client = Reluctant {
+        reads: Arc::clone(&down),
+        writes: Arc::clone(&up),
+    };
+    let server = Reluctant {
+        reads: up,
+        writes: down,
+    };
+    (client, server)
+}
+
+impl Stream for Reluctant {
+    type Parcel = Reluctant;
+
+    fn pack(self) -> io::Result<Reluctant> {
+        Ok(self)
+    }
+
+    fn unpack(parcel: Reluctant) -> io::Result<Reluctant> {
+        Ok(parcel)
+    }
+
+    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut way = self.reads.lock().expect("no panic");
+        if way.bytes.is_empty() {
+            return if way.is_closed {
+                Poll::Ready(Ok(0))
+            } else {
+                Poll::Pending
+            };
+        }
+        let step = if way.step == 0 { usize::MAX } else { way.step };
+        let count = way.bytes.len().min(buf.len()).min(step);
+        for (slot, byte) in buf.iter_mut().zip(way.bytes.drain(..count)) {
+            *slot = byte;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut way = self.writes.lock().expect("no panic");
+        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        let step = if way.step == 0 { usize::MAX } else { way.step };
+        let count = bytes.len().min(way.room).min(step);
+        if count == 0 {
+            return Poll::Pending;
+        }
+        way.room -= count;
+        way.bytes.extend(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writes.lock().expect("no panic").is_closed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Connects one stream that there is.
+struct Once(Option<Reluctant>);
+
+impl Connector for Once {
+    type Stream = Reluctant;
+
+    fn connect(&mut self) -> Connect<Reluctant> {
+        let stream = self.0.take();
+        Box::pin(async move { stream.ok_or_else(|| io::ErrorKind::ConnectionRefused.into()) })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Tls,
+    Ws,
+    Wss,
+}
+
+const KINDS: [Kind; 3] = [Kind::Tls, Kind::Ws, Kind::Wss];
+
+fn door(kind: Kind, rules: Rules) -> Door {
+    let mut door = Door::default();
+    if kind != Kind::Ws {
+        let mut settings = tls::server_settings(&["edge"]);
+        settings.tickets = true;
+        door = door.with_tls(tls::server(&settings));
+    }
+    if kind != Kind::Tls {
+        door = door.with_websocket(rules, 0);
+    }
+    door
+}
+
+fn connector(kind: Kind, stream: Reluctant) -> DoorConnector<Once> {
+    let mut connector = DoorConnector::new(Once(Some(stream)));
+    if kind != Kind::Ws {
+        let client = tls::client(&tls::client_settings("edge.example.com"));
+        connector = connector.with_tls(client);
+    }
+    if kind != Kind::Tls {
+        connector = connector
+            .with_websocket("edge.example.com", "/")
+            .expect("a host and a path");
+    }
+    connector
+}
+
+fn cx() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+/// Reads what is there, into a buffer of `room`.
+fn read<S: Stream>(stream: &mut S, room: usize) -> (Vec<u8>, Option<io::Result<()>>) {
+    let mut seen = Vec::new();
+    let mut buffer = vec![0; room];
+    // A read that gives nothing yet may ask to be polled again, for each few bytes of a record.
+    for _ in 0..1_500 {
+        match stream.poll_read(&mut cx(), &mut buffer) {
+            Poll::Ready(Ok(0)) => return (seen, Some(Ok(()))),
+            Poll::Ready(Ok(bytes)) => seen.extend_from_slice(&buffer[..bytes]),
+            Poll::Ready(Err(error)) => return (seen, Some(Err(error))),
+            Poll::Pending => {}
+        }
+    }
+    (seen, None)
+}
+
+fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    let (one, other) = bytes.split_at(bytes.len() / 3);
+    stream.poll_write(&mut cx(), &[IoSlice::new(one), IoSlice::new(other)])
+}
+
+type Both = (DoorStream<Reluctant>, DoorStream<Reluctant>);
+
+/// Opens a connection over a pipe that moves `step` bytes at once.
+fn open(kind: Kind, step: usize, rules: Rules) -> Both {
+    let (client, server) = pipe(step);
+    let mut server = door(kind, rules).enter(server, PEER).expect("a door");
+    let mut attempt = connector(kind, client).connect();
+    for _ in 0..20_000 {
+        if let Poll::Ready(client) = attempt.as_mut().poll(&mut cx()) {
+            let client = client.expect("it opens");
+            // The client's last words are on their way.
+            let (early, end) = read(&mut server, 64);
+            assert!(early.is_empty() && end.is_none());
+            return (client, server);
+        }
+        let mut none = [0; 64];
+        assert!(server.poll_read(&mut cx(), &mut none).is_pending());
+    }
+    panic!("{kind:?} does not open");
+}
+
+#[test]
+fn streams_are_whole_however_little_is_moved_at_once() {
+    let long: Vec<u8> = (0..50_000_u32).map(|at| (at * 7) as u8).collect();
+    for kind in KINDS {
+        for step in [1, 3, 1_000, 0] {
+            let (mut client, mut server) = open(kind, step, Rules::default());
+            for (room, bytes) in [
+                (1, &b"short"[..]),
+                (
+                    512,
+                    &long[..match step {
+                        1 => 300,
+                        3 => 3_000,
+                        _ => 50_000,
+                    }],
+                ),
+            ] {
+                for up in [true, false] {
+                    let (from, to) = if up {
+                        (&mut client, &mut server)
+                    } else {
+                        (&mut server, &mut client)
+                    };
+                    let (mut sent, mut seen) = (0, Vec::new());
+                    while seen.len() < bytes.len() {
+                        if sent < bytes.len()
+                            && let Poll::Ready(taken) = write(from, &bytes[sent..])
+                        {
+                            let taken = taken.expect("it takes");
+                            assert!(taken <= MAX_WRITE_BYTES);
+                            sent += taken;
+                        }
+                        let _ = from.poll_flush(&mut cx());
+                        let mut buffer = vec![0; room];
+                        while let Poll::Ready(taken) = to.poll_read(&mut cx(), &mut buffer) {
+                            let taken = taken.expect("it gives");
+                            assert!(taken > 0, "{kind:?} {step}: no end");
+                            seen.extend_from_slice(&buffer[..taken]);
+                        }
+                    }
+                    assert!(seen == bytes, "{kind:?} {step} {up}");
+                }
+            }
+            // Nothing is kept while all is read and sent.
+            let most = if kind == Kind::Ws { 512 } else { 1_600 };
+            for end in [&client, &server] {
+                assert!(
+                    end.footprint_bytes() < most,
+                    "{kind:?}: {}",
+                    end.footprint_bytes()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_orderly_end_is_seen_behind_the_data() {
+    for kind in KINDS {
+        for client_first in [true, false] {
+            let (client, server) = open(kind, 0, Rules::default());
+            let (mut first, mut other) = if client_first {
+                (client, server)
+            } else {
+                (server, client)
+            };
+            assert!(write(&mut first, b"last words").is_ready());
+            first.part(Farewell::Ending);
+            assert!(first.poll_close(&mut cx()).is_ready());
+            let (seen, end) = read(&mut other, 4);
+            assert_eq!(seen, b"last words");
+            assert!(matches!(end, Some(Ok(()))), "{kind:?}: {end:?}");
+            assert!(matches!(write(&mut first, b"more"), Poll::Ready(Err(_))));
+        }
+    }
+}
+
+#[test]
+fn an_end_without_a_goodbye_is_an_error_and_a_probe_is_none() {
+    for kind in KINDS {
+        let (client, mut server) = open(kind, 0, Rules::default());
+        client.get_ref().writes.lock().expect("no panic").is_closed = true;
+        let (_, end) = read(&mut server, 64);
+        let error = end.expect("an end").expect_err("an error");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{kind:?}");
+
+        let (client, server) = pipe(0);
+        let mut server = door(kind, Rules::default())
+            .enter(server, PEER)
+            .expect("a door");
+        client.writes.lock().expect("no panic").is_closed = true;
+        assert!(
+            matches!(read(&mut server, 64), (_, Some(Ok(())))),
+            "{kind:?}"
+        );
+    }
+}
+
+/// A peer that reads nothing: one write is taken, then nothing more, and a flush waits.
+#[test]
+fn what_waits_for_a_peer_that_reads_nothing_is_bounded() {
+    for kind in KINDS {
+        let (_client, mut server) = open(kind, 0, Rules::default());
+        server.get_ref().writes.lock().expect("no panic").room = 100;
+        let bytes = vec![7; 1 << 20];
+        let Poll::Ready(Ok(taken)) = write(&mut server, &bytes) else {
+            panic!("the first write is taken");
+        };
+        assert_eq!(taken, MAX_WRITE_BYTES);
+        assert!(write(&mut server, &bytes).is_pending());
+        assert!(server.poll_flush(&mut cx()).is_pending());
+        let footprint = server.footprint_bytes();
+        assert!(
+            (MAX_WRITE_BYTES..2 * 17_000).contains(&footprint),
+            "{kind:?}: {footprint}"
+        );
+        // The close waits for the same.
+        assert!(server.poll_close(&mut cx()).is_pending());
+        server.get_ref().writes.lock().expect("no panic").room = usize::MAX;
+        assert!(server.poll_flush(&mut cx()).is_ready());
+        assert!(
+            server.footprint_bytes() < 1_600,
+            "{kind:?}: {}",
+            server.footprint_bytes()
+        );
+        assert!(server.poll_close(&mut cx()).is_ready());
+    }
+}
+
+/// A layer that must answer is not read while its answers wait.
+#[test]
+fn a_peer_that_asks_and_does_not_read_is_not_read_either() {
+    let (client, mut server) = open(Kind::Ws, 0, Rules::default());
+    server.get_ref().writes.lock().expect("no panic").room = 0;
+    let mut ping = Vec::new();
+    voltlane_doors::websocket::encode_ping(&[1; 125], Some([0; 4]), &mut ping);
+    for _ in 0..1_000 {
+        let mut way = client.get_ref().writes.lock().expect("no panic");
+        way.bytes.extend(&ping);
+        drop(way);
+        let _ = server.poll_read(&mut cx(), &mut [0; 64]);
+        assert!(server.footprint_bytes() < 3 * 20 * 1024);
+    }
+    let unread = client
+        .get_ref()
+        .writes
+        .lock()
+        .expect("no panic")
+        .bytes
+        .len();
+    assert!(unread > 0, "it waits");
+}
+
+/// What a stranger sends is answered, and the answer goes before the end.
+#[test]
+fn what_breaks_a_rule_is_answered_and_closed_in_order() {
+    let rows: [(Kind, &[u8], &[u8]); 4] = [
+        (Kind::Tls, b"GET / HTTP/1.1\r\n\r\n", &[21, 3]),
+        (Kind::Wss, b"\0\0\0\x05hello", &[21, 3]),
+        (
+            Kind::Ws,
+            b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"HTTP/1.1 404 ",
+        ),
+        (
+            Kind::Ws,
+            b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"HTTP/1.1 200 ",
+        ),
+    ];
+    for (kind, sent, answer) in rows {
+        let (client, server) = pipe(0);
+        let mut server = door(kind, Rules::default())
+            .enter(server, PEER)
+            .expect("a door");
+        client.writes.lock().expect("no panic").bytes.extend(sent);
+        let (seen, end) = read(&mut server, 64);
+        let error = end.expect("an end").expect_err("an error");
+        assert_eq!((seen.len(), error.kind()), (0, io::ErrorKind::InvalidData));
+        assert!(server.poll_close(&mut cx()).is_ready());
+        let mut way = client.reads.lock().expect("no panic");
+        assert!(way.is_closed);
+        let said = way.bytes.make_contiguous();
+        assert!(said.starts_with(answer), "{said:?}");
+    }
+    // A violation of the frames: what came before it arrives.
+    let (mut client, mut server) = open(Kind::Ws, 0, Rules::default());
+    assert!(write(&mut client, b"before").is_ready());
+    let mut way = client.get_ref().writes.lock().expect("no panic");
+    way.bytes.extend([0x81, 0x80]);
+    drop(way);
+    let (seen, end) = read(&mut server, 64);
+    assert_eq!(seen, b"before");
+    let error = end.expect("an end").expect_err("an error");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(server.poll_close(&mut cx()).is_ready());
+    // The client is told, with a CLOSE of 1003.
+    let mut way = client.get_ref().reads.lock().expect("no panic");
+    assert_eq!(way.bytes.make_contiguous(), [0x88, 2, 0x03, 0xeb]);
+}
+
+#[test]
+fn the_address_of_a_request_comes_as_a_proxy_header() {
+    use voltlane_core::edge::proxy::{ProxyHeader, ProxySource};
+    let mut rules = Rules::default();
+    rules.forwarded = Forwarded::XForwardedFor;
+    rules.trusted_proxies = vec!["192.0.2.0/24".parse().expect("a network")];
+    for (header, expected) in [
+        ("X-Forwarded-For: 198.51.100.7\r\n", Some("198.51.100.7")),
+        ("X-Forwarded-For: 2001:db8::9\r\n", Some("2001:db8::9")),
+        ("X-Forwarded-For: nonsense\r\n", None),
+        ("", None),
+    ] {
+        let (client, server) = pipe(0);
+        let mut server = door(Kind::Ws, rules.clone())
+            .enter(server, PEER)
+            .expect("a door");
+        assert!(server.is_introduced());
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{header}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let mut bytes = request.into_bytes();
+        voltlane_doors::websocket::encode_message(&[b"stream"], Some([1; 4]), &mut bytes);
+        client.writes.lock().expect("no panic").bytes.extend(bytes);
+        let (seen, _) = read(&mut server, 7);
+        let mut stream = &seen[..];
+        let source = ProxyHeader::default().read(&mut stream).expect("a header");
+        let ip = match source.expect("it is whole") {
+            ProxySource::Address(address) => Some(address.ip()),
+            ProxySource::Local => None,
+        };
+        assert_eq!(ip, expected.map(|ip| ip.parse().expect("an address")));
+        assert_eq!(stream, b"stream");
+    }
+    // From elsewhere the header means nothing.
+    let stranger = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    let server = door(Kind::Ws, rules)
+        .enter(pipe(0).1, stranger)
+        .expect("a door");
+    assert!(!server.is_introduced());
+}
+
+#[test]
+fn a_stream_moves_to_another_thread_with_what_it_holds() {
+    for kind in KINDS {
+        let (mut client, mut server) = open(kind, 0, Rules::default());
+        assert!(write(&mut client, b"two parts").is_ready());
+        let mut two = [0; 3];
+        assert!(matches!(
+            server.poll_read(&mut cx(), &mut two),
+            Poll::Ready(Ok(3))
+        ));
+        let parcel = server.pack().expect("it moves");
+        let (seen, mut server) = std::thread::spawn(move || {
+            let mut server = DoorStream::<Reluctant>::unpack(parcel).expect("it moves");
+            (read(&mut server, 64).0, server)
+        })
+        .join()
+        .expect("no panic");
+        assert_eq!(seen, b" parts");
+        assert!(write(&mut server, b"answer").is_ready());
+        assert_eq!(read(&mut client, 64).0, b"answer");
+    }
+}
