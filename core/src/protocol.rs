@@ -7,22 +7,22 @@
 #[cfg(any(feature = "edge", feature = "client"))]
 use rand_chacha::ChaCha20Rng;
 
-#[cfg(feature = "edge")]
 use crate::id::ClientId;
+#[cfg(feature = "client")]
+use crate::keys::KeyPair;
+use crate::keys::PublicKey;
 #[cfg(feature = "edge")]
-use crate::keys::{NonceMint, PublicKey, SharedKey};
+use crate::keys::{NonceMint, SharedKey};
 #[cfg(feature = "client")]
 use crate::opening::{Awaits, ClientFault};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
 #[cfg(feature = "edge")]
-use crate::queue::{Outbox, Reservation, Retention};
+use crate::queue::Reservation;
+use crate::queue::{Outbox, Retention};
 use crate::v2;
 use crate::v2::packets::Handshake;
 use crate::wire::frame::{FrameReader, FrameTooLong};
-
-#[cfg(feature = "client")]
-pub(crate) use v2::client::Identity;
 
 /// The maximum body length of a packet in an opening, of any version.
 pub(crate) const MAX_OPENING_BODY_BYTES: u32 = v2::packets::MAX_BODY_BYTES;
@@ -45,6 +45,13 @@ impl Version {
         match number {
             2 => Some(Version::V2),
             _ => None,
+        }
+    }
+
+    /// Returns how long an outbox keeps packets in this version, at both ends. Version 2 acknowledges nothing.
+    pub(crate) const fn retention(self) -> Retention {
+        match self {
+            Version::V2 => Retention::UntilWritten,
         }
     }
 
@@ -105,12 +112,15 @@ impl Opening {
         }
     }
 
-    /// Returns how long a session of this version keeps packets for its client.
+    /// Returns the version that the client said.
     ///
     /// # Panics
-    /// Like [`chosen`](Self::chosen).
-    pub(crate) fn retention(&mut self) -> Retention {
-        self.chosen().retention()
+    /// If it has not said any yet.
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            Opening::Version => unreachable!("nothing is requested before a version"),
+            Opening::V2(_) => Version::V2,
+        }
     }
 
     /// Answers a [claim](Request::Claim) with a challenge that opens under `key`: the session's, or nobody's. It is
@@ -137,6 +147,41 @@ impl Opening {
     /// Answers the request to [go on](Request::Open).
     pub(crate) fn resumed(&mut self, out: &mut Vec<u8>) -> Channel {
         Channel::V2(self.chosen().resumed(out))
+    }
+}
+
+/// What a client learned from its first opening, and proves itself with in the later ones. A session is of one version for its life.
+#[cfg(feature = "client")]
+pub(crate) enum Identity {
+    V2(v2::client::Identity),
+}
+
+#[cfg(feature = "client")]
+impl Identity {
+    /// Restores the identity of a saved session, which is one of version 2.
+    pub(crate) fn of_saved(id: ClientId, keys: KeyPair, edge_key: PublicKey) -> Self {
+        Identity::V2(v2::client::Identity::new(id, keys, edge_key))
+    }
+
+    /// Returns the version of its session.
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            Identity::V2(_) => Version::V2,
+        }
+    }
+
+    /// Returns the id that the edge assigned.
+    pub(crate) fn id(&self) -> ClientId {
+        match self {
+            Identity::V2(identity) => identity.id(),
+        }
+    }
+
+    /// Returns the keys that prove it, and the key of the only edge to which they do, if that is how its version proves it.
+    pub(crate) fn keys(&self) -> Option<(&KeyPair, &PublicKey)> {
+        match self {
+            Identity::V2(identity) => Some((identity.keys(), identity.edge_key())),
+        }
     }
 }
 
@@ -167,7 +212,15 @@ impl ClientOpening {
         out: &mut Vec<u8>,
     ) -> Result<Awaits, ClientFault> {
         match self {
-            ClientOpening::V2(opening) => opening.handle(body, identity, rng, out),
+            ClientOpening::V2(opening) => {
+                let known = identity.as_mut().map(|Identity::V2(known)| known);
+                let mut learned = None;
+                let awaits = opening.handle(body, known, &mut learned, rng, out)?;
+                if let Some(learned) = learned {
+                    *identity = Some(Identity::V2(learned));
+                }
+                Ok(awaits)
+            }
         }
     }
 
@@ -227,7 +280,6 @@ impl Channel {
 
     /// Makes output of the packets that are to be sent, and returns what the transport is to take next. To be called when the transport is
     /// ready, so that what is made is as late and as much at once as can be.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn fill<'a>(&'a mut self, outbox: &'a mut Outbox) -> &'a [u8] {
         match self {
@@ -237,7 +289,6 @@ impl Channel {
 
     /// Handles that the transport took the first `bytes` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were:
     /// fewer only if more are reported than were offered.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn written(&mut self, outbox: &mut Outbox, bytes: usize) -> usize {
         match self {

@@ -14,8 +14,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tracing::debug;
 
-use crate::wire::frame::{FrameReader, LENGTH_BYTES};
-use crate::{Backoff, ClientId, FrameQueue, Time};
+use crate::queue::{Bounds, Outbox};
+use crate::wire::frame::FrameReader;
+use crate::{Backoff, ClientId, Time};
 
 pub use config::{ClientConfig, MAX_HANDSHAKE_BODY_BYTES, MAX_UNPROVABLE_CHALLENGES};
 pub use error::{Closed, DropCause, Event, Refusal, SendError, Violation};
@@ -80,7 +81,7 @@ pub struct Client {
     ending: Option<Ending>,
     session: Session,
     reader: FrameReader,
-    queue: FrameQueue,
+    outbox: Outbox,
     backoff: Backoff,
     event: Option<Event<'static>>,
 }
@@ -98,27 +99,28 @@ impl Client {
     /// Its private key is derived from `seed`: 32 bytes that nobody can know or guess, and that were never used before.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
+        Self::with(config, seed, Session::default())
+    }
+
+    /// Creates a client that resumes a saved session. For `seed` see [`new`](Self::new).
+    #[must_use]
+    pub fn restore(config: ClientConfig, seed: [u8; 32], saved: &SavedSession) -> Self {
+        Self::with(config, seed, Session::restore(saved))
+    }
+
+    fn with(config: ClientConfig, seed: [u8; 32], session: Session) -> Self {
         Client {
             rng: ChaCha20Rng::from_seed(seed),
             now: Time::ZERO,
             state: State::Waiting,
             timer: Some(Time::ZERO),
             ending: None,
-            session: Session::default(),
             reader: FrameReader::default(),
-            queue: FrameQueue::new(),
+            outbox: Outbox::new(session.version().retention()),
+            session,
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             event: None,
             config,
-        }
-    }
-
-    /// Creates a client that resumes a saved session. For `seed` see [`new`](Self::new).
-    #[must_use]
-    pub fn restore(config: ClientConfig, seed: [u8; 32], saved: &SavedSession) -> Self {
-        Client {
-            session: Session::restore(saved),
-            ..Client::new(config, seed)
         }
     }
 
@@ -226,16 +228,24 @@ impl Client {
         self.event.take()
     }
 
-    /// Returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
+    /// Makes output, and returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
+    ///
+    /// Call it when the transport may take bytes: a version that seals makes records then, of all that waits at that moment.
     #[must_use]
-    pub fn output(&self) -> &[u8] {
-        let handshake = self.session.output();
-        match self.state {
-            // The rest of the handshake goes first: the edge may have answered before all of it was written.
-            State::Established if handshake.is_empty() => self.queue.output(),
-            State::Closing => &[],
-            _ => handshake,
+    pub fn output(&mut self) -> &[u8] {
+        if self.is_sending() {
+            return self.session.channel().fill(&mut self.outbox);
         }
+        match self.state {
+            State::Closing => &[],
+            _ => self.session.output(),
+        }
+    }
+
+    /// Returns whether packets go out: the session is established, and the handshake, which goes first, is written. The edge may have
+    /// answered before all of it was.
+    fn is_sending(&self) -> bool {
+        self.state == State::Established && self.session.output().is_empty()
     }
 
     /// Handles that the transport took the first `n` bytes of [`output`](Self::output).
@@ -244,15 +254,14 @@ impl Client {
     /// If `n` is more than was offered.
     pub fn handle_written(&mut self, now: Time, n: usize) {
         self.advance_clock(now);
-        assert!(
-            n <= self.output().len(),
-            "no more bytes can be written than were offered"
-        );
-        if self.session.output().is_empty() {
-            self.queue.advance(n);
+        let taken = if self.is_sending() {
+            self.session.channel().written(&mut self.outbox, n)
         } else {
-            self.session.handle_written(n);
-        }
+            let taken = n.min(self.output().len());
+            self.session.handle_written(taken);
+            taken
+        };
+        assert_eq!(taken, n, "no more bytes can be written than were offered");
     }
 
     /// Returns whether the adapter must close the transport, or give up opening it.
@@ -271,40 +280,49 @@ impl Client {
             return Err(refusal.into());
         }
         let max = self.max_packet_bytes();
-        let length = u32::try_from(data.len())
-            .ok()
-            .filter(|_| data.len() <= max)
-            .ok_or(SendError::TooLong {
+        if data.len() > max {
+            return Err(SendError::TooLong {
                 length: data.len(),
                 max,
-            })?;
-        let frame_bytes = LENGTH_BYTES + data.len();
-        if self.queue.packets() >= self.config.queue_packets
-            || self.queue.held_bytes() + frame_bytes > self.config.queue_bytes
+            });
+        }
+        if !self
+            .outbox
+            .takes(Outbox::stored_bytes(data.len()), self.bounds())
         {
             return Err(SendError::QueueFull);
         }
-        self.queue.push_frame(&length.to_le_bytes(), data);
+        self.outbox.push(data);
         Ok(())
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            packets: self.config.queue_packets,
+            bytes: self.config.queue_bytes,
+        }
     }
 
     /// Returns the maximum length of a packet in bytes: `max_send_bytes`, or the room in an empty queue.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
-        let room = self.config.queue_bytes.saturating_sub(LENGTH_BYTES);
+        let room = self
+            .config
+            .queue_bytes
+            .saturating_sub(Outbox::stored_bytes(0));
         usize::try_from(self.config.max_send_bytes).map_or(room, |max| max.min(room))
     }
 
     /// Returns the number of packets to write, including a half-written one.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
-        self.queue.packets()
+        self.outbox.packets()
     }
 
     /// Returns the number of bytes to write, including lengths.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queue.held_bytes()
+        self.outbox.held_bytes()
     }
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called, unless something else happens before.
@@ -340,7 +358,7 @@ impl Client {
     pub fn start_over(&mut self) {
         if matches!(self.state, State::Refused(_)) {
             self.session.forget();
-            self.queue.clear();
+            self.outbox = Outbox::new(self.session.version().retention());
             self.enter(State::Waiting, Some(self.now));
         }
     }
@@ -395,7 +413,7 @@ impl Client {
     fn end_connection(&mut self, ending: Ending) {
         self.reader.clear();
         self.session.abandon_opening();
-        self.queue.rewind();
+        self.outbox.lose_transport();
         match ending {
             Ending::Dropped(cause) => {
                 let retry_in = self.backoff.next_delay(&mut self.rng);
@@ -420,7 +438,7 @@ impl fmt::Debug for Client {
             .field("id", &self.id())
             .field("state", &self.state)
             .field("timer", &self.timer)
-            .field("queue", &self.queue)
+            .field("outbox", &self.outbox)
             .finish_non_exhaustive()
     }
 }

@@ -38,7 +38,7 @@ impl<E: Into<Violation>> From<E> for Failure {
 impl Session {
     /// Restores a saved session, to be resumed.
     pub(super) fn restore(saved: &SavedSession) -> Self {
-        let identity = Identity::new(saved.id(), saved.keys().clone(), *saved.edge_key());
+        let identity = Identity::of_saved(saved.id(), saved.keys().clone(), *saved.edge_key());
         Session {
             identity: Some(identity),
             ..Session::default()
@@ -46,18 +46,24 @@ impl Session {
     }
 
     pub(super) fn save(&self) -> Option<SavedSession> {
-        self.identity.as_ref().map(|identity| {
-            SavedSession::new(identity.id(), identity.keys().clone(), *identity.edge_key())
-        })
+        let identity = self.identity.as_ref()?;
+        let (keys, edge_key) = identity.keys()?;
+        Some(SavedSession::new(identity.id(), keys.clone(), *edge_key))
     }
 
     pub(super) fn id(&self) -> Option<ClientId> {
         self.identity.as_ref().map(Identity::id)
     }
 
+    /// Returns the version of the session, or the one that the next session will have.
+    pub(super) fn version(&self) -> Version {
+        let identity = self.identity.as_ref();
+        identity.map_or(Version::NEWEST, Identity::version)
+    }
+
     /// Begins an opening on an open transport. The client sends first.
     pub(super) fn begin(&mut self) -> State {
-        self.opening = Some(ClientOpening::begin(Version::NEWEST, &mut self.output));
+        self.opening = Some(ClientOpening::begin(self.version(), &mut self.output));
         State::AwaitKey
     }
 

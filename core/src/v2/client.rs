@@ -13,7 +13,7 @@ use crate::opening::{Awaits, ClientFault, Violation};
 
 use super::packets::Handshake;
 
-/// A client's identity, as the edge assigned it and the keys prove it.
+/// What an opening of version 2 learned: an identity, as the edge assigned it and the keys prove it.
 pub(crate) struct Identity {
     id: ClientId,
     keys: KeyPair,
@@ -80,11 +80,12 @@ impl Opening {
 
     /// Handles a packet and returns what the client waits for after it. Only one packet is right at each step. Output is appended to `out`.
     ///
-    /// A client without an identity joins, and has one afterwards.
+    /// A client without an identity joins: the identity that it is to have is stored in `learned`.
     pub(crate) fn handle(
         &mut self,
         body: &[u8],
-        identity: &mut Option<Identity>,
+        identity: Option<&mut Identity>,
+        learned: &mut Option<Identity>,
         rng: &mut ChaCha20Rng,
         out: &mut Vec<u8>,
     ) -> Result<Awaits, ClientFault> {
@@ -105,14 +106,12 @@ impl Opening {
                 }
             }
             (Await::Id(offer), Handshake::ClientId(id)) => {
-                *identity = Some(Identity::new(id, offer.keys.clone(), offer.edge_key));
+                *learned = Some(Identity::new(id, offer.keys.clone(), offer.edge_key));
                 (Await::Nothing, Awaits::Data)
             }
             (Await::Challenge, Handshake::Challenge(sealed)) => {
-                let identity = identity
-                    .as_mut()
-                    .expect("a challenge follows a claim of an identity only");
                 let response = identity
+                    .expect("a challenge follows a claim of an identity only")
                     .answer(sealed, rng)
                     .ok_or(ClientFault::Unprovable)?;
                 // The response and the final Ping, to be sent in one segment.

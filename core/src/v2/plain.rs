@@ -1,7 +1,8 @@
 //! The channel of version 2: each frame is a packet, unchanged.
 
+use crate::queue::Outbox;
 #[cfg(feature = "edge")]
-use crate::queue::{Outbox, Reservation};
+use crate::queue::Reservation;
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
 /// Frames in the clear, without state.
@@ -48,14 +49,12 @@ impl Plain {
     }
 
     /// Lends the packets as they are stored, which is how they are written.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn fill<'a>(&self, outbox: &'a Outbox) -> &'a [u8] {
         outbox.unsent()
     }
 
     /// Handles that the transport took the first `bytes` bytes. Returns how many of them there were.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn written(&self, outbox: &mut Outbox, bytes: usize) -> usize {
         let taken = bytes.min(outbox.unsent().len());

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, NonceMint, PublicKey, SEALED_CHALLENGE_BYTES, SharedKey};
 use crate::opening::{Request, Violation};
-use crate::queue::Retention;
 
 use super::packets::Handshake;
 use super::plain::Plain;
@@ -91,11 +90,6 @@ impl Opening {
             (Opening::Ping, Handshake::Ping) => Ok(Request::Open),
             (_, packet) => Err(Violation::Unexpected(packet.name())),
         }
-    }
-
-    /// Returns how long a session keeps packets: version 2 acknowledges nothing.
-    pub(crate) const fn retention(&self) -> Retention {
-        Retention::UntilWritten
     }
 
     /// Answers a claim with a challenge that opens under `key`: the session's, or nobody's.

@@ -208,7 +208,8 @@ impl Link {
     pub(crate) fn take_frames(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         while !self.client.output().is_empty() {
-            frames.extend(self.take_bytes(self.client.output().len()));
+            let n = self.client.output().len();
+            frames.extend(self.take_bytes(n));
         }
         frames
     }

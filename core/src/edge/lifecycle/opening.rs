@@ -140,7 +140,7 @@ impl Edge {
         }
         let id = self.ids.next().ok_or(CloseReason::TooManySessions)?;
         let (opening, _) = self.conns.live_mut(index).opening();
-        let retention = opening.retention();
+        let retention = opening.version().retention();
         let session = self
             .sessions
             .insert(id, key, index, retention, now)
