@@ -20,11 +20,15 @@ mod alarm;
 #[cfg(feature = "backend")]
 pub mod backend;
 mod bind;
+#[cfg(feature = "edge")]
+mod branch;
 #[cfg(feature = "client")]
 pub mod client;
 mod crew;
 #[cfg(feature = "edge")]
 mod edge;
+#[cfg(feature = "edge")]
+mod exchange;
 #[cfg(feature = "edge")]
 mod handle;
 #[cfg(any(feature = "client", feature = "backend"))]
@@ -37,15 +41,20 @@ mod late;
 mod link;
 #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 mod opaque;
-#[cfg(feature = "edge")]
-mod pipe;
 mod runtime;
 mod socket;
 mod transport;
 #[cfg(feature = "edge")]
 mod trunk;
 #[cfg(feature = "edge")]
+mod sync {
+    //! What the exchange is built of, which its test under loom replaces.
+    pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+}
+#[cfg(feature = "edge")]
 mod turn;
+#[cfg(feature = "edge")]
+mod uplink;
 #[cfg(feature = "edge")]
 mod waker;
 #[cfg(all(test, feature = "edge"))]
@@ -56,6 +65,8 @@ mod watch;
 #[cfg(feature = "backend")]
 pub use backend::Backend;
 pub use bind::{BoundAddresses, MAX_LISTENERS};
+#[cfg(feature = "edge")]
+pub use branch::BranchConnector;
 #[cfg(feature = "client")]
 pub use client::Client;
 pub use crew::{Crew, Task};
@@ -63,12 +74,12 @@ pub use crew::{Crew, Task};
 pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
 #[cfg(feature = "edge")]
 pub use handle::Handle;
-#[cfg(feature = "edge")]
-pub use pipe::Pipe;
 pub use runtime::Runtime;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
 pub use transport::{
     Acknowledgements, Connect, Connector, Farewell, Listener, PeerEnd, Stream, Timer,
 };
 #[cfg(feature = "edge")]
-pub use trunk::{BranchConnector, TrunkDriver, TrunkHandle};
+pub use trunk::{TrunkDriver, TrunkHandle};
+#[cfg(feature = "edge")]
+pub use uplink::Uplink;

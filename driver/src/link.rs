@@ -10,6 +10,7 @@ use voltlane_core::edge::Closed;
 use voltlane_core::{Time, edge::HasLink};
 
 use crate::io::{Read, Written};
+use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::watch::WatchedChannel;
 use crate::{Connect, Connector};
@@ -38,7 +39,8 @@ enum State<S> {
 }
 
 /// The link without any policy: the machine decides when to dial and when to give up.
-pub(crate) struct Link<C: Connector> {
+#[expect(unnameable_types, reason = "it is part of a driver")]
+pub struct Link<C: Connector> {
     connector: C,
     state: State<C::Stream>,
     source: Arc<SourceWaker>,
@@ -66,15 +68,28 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Handles that the link's token was woken.
-    pub(crate) fn handle_woken(&mut self) {
+    fn tell_unreachable(&mut self, error: &dyn fmt::Display) {
+        if std::mem::replace(&mut self.warned, true) {
+            debug!(%error, "the backend cannot be reached");
+        } else {
+            warn!(%error, "the backend cannot be reached; still trying");
+        }
+    }
+
+    fn lose(&mut self, machine: &mut impl HasLink, now: Time, cause: Closed) {
+        self.state = State::Down;
+        machine.handle_link_closed(now, cause);
+    }
+}
+
+impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
+    fn handle_woken(&mut self) {
         self.source.serve();
         self.readable = true;
         self.writable = true;
     }
 
-    /// Returns whether another turn would make progress without a wake.
-    pub(crate) fn has_work(&self, machine: &impl HasLink, now: Time) -> bool {
+    fn has_work(&self, machine: &M, now: Time) -> bool {
         match &self.state {
             State::Down => machine.link_wants_connect(now),
             State::Connecting(_) => self.readable || machine.link_wants_close(),
@@ -88,8 +103,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Dials when the machine wants it, and gives up or drops the stream when the machine wants that.
-    pub(crate) fn drive(&mut self, machine: &mut impl HasLink, now: Time) {
+    fn drive(&mut self, machine: &mut M, now: Time) {
         if machine.link_wants_close() && !matches!(self.state, State::Down) {
             match std::mem::replace(&mut self.state, State::Down) {
                 State::Up(channel) => channel.abort(),
@@ -124,16 +138,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    fn tell_unreachable(&mut self, error: &dyn fmt::Display) {
-        if std::mem::replace(&mut self.warned, true) {
-            debug!(%error, "the backend cannot be reached");
-        } else {
-            warn!(%error, "the backend cannot be reached; still trying");
-        }
-    }
-
-    /// Reads what has arrived, within the machine's budget.
-    pub(crate) fn read(&mut self, machine: &mut impl HasLink, now: Time, buffer: &mut [u8]) {
+    fn read(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]) {
         for _ in 0..READS_PER_TURN {
             let State::Up(channel) = &mut self.state else {
                 return;
@@ -151,16 +156,14 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Returns when [`handle_time`](Self::handle_time) has something to do.
-    pub(crate) fn next_deadline(&self) -> Option<Time> {
+    fn next_deadline(&self) -> Option<Time> {
         match &self.state {
             State::Up(channel) => channel.next_look(),
             State::Down | State::Connecting(_) => None,
         }
     }
 
-    /// Drops the stream if the backend no longer acknowledges anything.
-    pub(crate) fn handle_time(&mut self, machine: &mut impl HasLink, now: Time) {
+    fn handle_time(&mut self, machine: &mut M, now: Time) {
         if let State::Up(channel) = &mut self.state
             && channel.is_given_up(now)
         {
@@ -171,8 +174,7 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Writes the machine's output for the backend.
-    pub(crate) fn write(&mut self, machine: &mut impl HasLink, now: Time) {
+    fn write(&mut self, machine: &mut M, now: Time) {
         for _ in 0..WRITES_PER_TURN {
             let State::Up(channel) = &mut self.state else {
                 return;
@@ -193,16 +195,10 @@ impl<C: Connector> Link<C> {
         }
     }
 
-    /// Closes the stream in order once the machine has finished. The caller bounds the wait.
-    pub(crate) fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()> {
+    fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()> {
         let State::Up(channel) = &mut self.state else {
             return Poll::Ready(());
         };
         channel.poll_finish(&mut Context::from_waker(&self.waker), buffer)
-    }
-
-    fn lose(&mut self, machine: &mut impl HasLink, now: Time, cause: Closed) {
-        self.state = State::Down;
-        machine.handle_link_closed(now, cause);
     }
 }

@@ -6,9 +6,9 @@ use std::fmt;
 use crate::Connector;
 #[cfg(any(feature = "edge", feature = "backend"))]
 use crate::Listener;
-#[cfg(feature = "edge")]
-use crate::Stream;
 use crate::Timer;
+#[cfg(feature = "edge")]
+use crate::{Stream, Uplink};
 
 macro_rules! opaque {
     ($Type:ident < $( $Param:ident : $Bound:ident ),+ >, $name:literal) => {
@@ -25,7 +25,7 @@ opaque!(Backend<L: Listener, T: Timer>, "Backend");
 #[cfg(feature = "client")]
 opaque!(Client<C: Connector, T: Timer>, "Client");
 #[cfg(feature = "edge")]
-opaque!(EdgeDriver<L: Listener, C: Connector, T: Timer>, "EdgeDriver");
+opaque!(EdgeDriver<L: Listener, C: Uplink, T: Timer>, "EdgeDriver");
 #[cfg(feature = "edge")]
 opaque!(TrunkDriver<C: Connector, T: Timer>, "TrunkDriver");
 #[cfg(feature = "edge")]
@@ -39,9 +39,16 @@ impl<C> fmt::Debug for crate::Handle<C> {
 }
 
 #[cfg(feature = "edge")]
-impl fmt::Debug for crate::Pipe {
+impl<C: Connector> fmt::Debug for crate::link::Link<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipe").finish_non_exhaustive()
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "edge")]
+impl fmt::Debug for crate::branch::Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Branch").finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,8 @@
-//! The driver of a trunk, which has the one link to the backend and a pipe to each shard (SPEC 9.9).
+//! The driver of a trunk, which has the one link to the backend and a branch to each shard (SPEC 9.9).
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,93 +10,16 @@ use voltlane_core::edge::MasterConfig;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::{ShardId, Time};
 
+use crate::branch::{BranchConnector, Counter, TrunkEnd};
+use crate::exchange::Gone;
 use crate::handle::Handle;
-use crate::io::{Channel, Read, Written};
-use crate::pipe::Pipe;
-use crate::turn::{Side, Turns};
+use crate::link::Link;
+use crate::turn::{LINK, Side, Turns};
 use crate::waker::{ReadyList, SourceWaker, Token};
-use crate::{Connect, Connector, Timer};
+use crate::{Connector, Timer};
 
-/// Reads of one shard per turn: what accumulated while the trunk was busy.
-const READS_PER_TURN: usize = 4;
-/// Writes to one shard per turn.
-const WRITES_PER_TURN: usize = 4;
-
-/// The [`Connector`] of a shard's [`EdgeDriver`](crate::EdgeDriver), which connects to the trunk. An attempt lasts until there is a
-/// backend. Dropping the connector means that the shard has ended.
-pub struct BranchConnector(Arc<Counter>);
-
-/// The state shared by a shard and the trunk while it connects.
-struct Counter {
-    slot: Mutex<Slot>,
-    /// The trunk's waker.
-    waker: Waker,
-}
-
-#[derive(Default)]
-struct Slot {
-    /// Whether an attempt is in progress.
-    asking: bool,
-    /// The waker of the attempt, if it waits.
-    asker: Option<Waker>,
-    /// The stream for the attempt.
-    given: Option<Pipe>,
-    /// Whether the connector was dropped.
-    gone: bool,
-}
-
-impl Counter {
-    fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Every change is one assignment, so the slot is consistent even if something panics.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A shard's attempt to get its stream.
-struct Asking(Arc<Counter>);
-
-impl Future for Asking {
-    type Output = io::Result<Pipe>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Pipe>> {
-        let mut slot = self.0.lock();
-        if let Some(pipe) = slot.given.take() {
-            return Poll::Ready(Ok(pipe));
-        }
-        slot.asker = Some(cx.waker().clone());
-        let is_new = !std::mem::replace(&mut slot.asking, true);
-        drop(slot);
-        if is_new {
-            self.0.waker.wake_by_ref();
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        let mut slot = self.0.lock();
-        slot.asking = false;
-        slot.asker = None;
-        // A stream that was given meanwhile ends at once, which the trunk sees.
-        slot.given = None;
-    }
-}
-
-impl Connector for BranchConnector {
-    type Stream = Pipe;
-
-    fn connect(&mut self) -> Connect<Pipe> {
-        Box::pin(Asking(Arc::clone(&self.0)))
-    }
-}
-
-impl Drop for BranchConnector {
-    fn drop(&mut self) {
-        self.0.lock().gone = true;
-        self.0.waker.wake_by_ref();
-    }
-}
+/// Batches taken from one shard per turn: what accumulated while the trunk was busy.
+const TAKEN_PER_TURN: usize = 4;
 
 /// The trunk's side of one shard.
 struct Branch {
@@ -105,16 +27,16 @@ struct Branch {
     counter: Arc<Counter>,
     source: Arc<SourceWaker>,
     waker: Waker,
-    channel: Option<Channel<Pipe>>,
+    end: Option<TrunkEnd>,
     /// Whether the trunk has closed its direction.
     ended: bool,
-    /// Whether a read may proceed. If not, it waits for its waker.
-    readable: bool,
-    /// Whether a write may proceed. If not, it waits for its waker.
-    writable: bool,
+    /// Whether something may be taken. If not, it waits for its waker.
+    takes: bool,
+    /// Whether there may be room. If not, it waits for its waker.
+    gives: bool,
     /// Whether the shard may have connected or ended since the last check.
     woken: bool,
-    /// Whether the shard has closed its stream, and the machine is to be told in the next turn.
+    /// Whether the shard has closed its branch, and the machine is to be told in the next turn.
     closed: bool,
     gone: bool,
 }
@@ -123,19 +45,15 @@ impl Branch {
     fn new(shard: ShardId, ready: &Arc<ReadyList>) -> Self {
         let source = SourceWaker::new(Token::from(shard.as_u8()), ready);
         let waker = Waker::from(Arc::clone(&source));
-        let counter = Counter {
-            slot: Mutex::default(),
-            waker: waker.clone(),
-        };
         Branch {
             shard,
-            counter: Arc::new(counter),
+            counter: Counter::new(waker.clone()),
             source,
             waker,
-            channel: None,
+            end: None,
             ended: false,
-            readable: false,
-            writable: false,
+            takes: false,
+            gives: false,
             woken: false,
             closed: false,
             gone: false,
@@ -144,14 +62,14 @@ impl Branch {
 
     fn handle_woken(&mut self) {
         self.source.serve();
-        self.readable = true;
-        self.writable = true;
+        self.takes = true;
+        self.gives = true;
         self.woken = true;
     }
 
-    /// Gives the shard its stream when it connects and may have one, and detects its end.
+    /// Gives the shard its branch when it connects and may have one, and detects its end.
     fn drive(&mut self, trunk: &mut Trunk, now: Time) {
-        if self.channel.is_some() || self.closed || self.gone {
+        if self.end.is_some() || self.closed || self.gone {
             return;
         }
         let mut slot = self.counter.lock();
@@ -159,16 +77,13 @@ impl Branch {
             self.gone = true;
             drop(slot);
             trunk.handle_branch_gone(now, self.shard);
-        } else if slot.asking && trunk.branch_accepts(self.shard) {
-            let (near, far) = Pipe::pair();
-            slot.asking = false;
-            slot.given = Some(far);
-            let asker = slot.asker.take();
+        } else if slot.asks() && trunk.branch_accepts(self.shard) {
+            let (end, asker) = slot.give();
             drop(slot);
-            self.channel = Some(Channel::new(near));
+            self.end = Some(end);
             self.ended = false;
-            self.readable = true;
-            self.writable = true;
+            self.takes = true;
+            self.gives = true;
             trunk.handle_branch_opened(now, self.shard);
             if let Some(asker) = asker {
                 asker.wake();
@@ -176,75 +91,79 @@ impl Branch {
         }
     }
 
-    /// Reads the shard's output for the backend, within the trunk's budget.
-    fn read(&mut self, trunk: &mut Trunk, now: Time, buffer: &mut [u8]) {
+    /// Takes what the shard handed up, while the trunk wants it.
+    fn read(&mut self, trunk: &mut Trunk, now: Time) {
         if std::mem::take(&mut self.closed) {
             trunk.handle_branch_closed(now, self.shard);
             self.woken = true;
         }
-        for _ in 0..READS_PER_TURN {
-            let Some(channel) = &mut self.channel else {
+        for _ in 0..TAKEN_PER_TURN {
+            let Some(end) = &mut self.end else {
                 return;
             };
-            let budget = trunk.branch_read_budget(self.shard).min(buffer.len());
-            if !self.readable || budget == 0 {
+            if !self.takes || !trunk.branch_takes(self.shard) {
                 return;
             }
-            match channel.read(&mut Context::from_waker(&self.waker), &mut buffer[..budget]) {
-                Read::Blocked => {
-                    self.readable = false;
+            match end.poll_take(&mut Context::from_waker(&self.waker)) {
+                Poll::Pending => {
+                    self.takes = false;
                     trunk.handle_branch_idle(now, self.shard);
                 }
-                Read::Bytes(bytes) => {
-                    trunk.handle_branch_bytes(now, self.shard, &buffer[..bytes]);
+                Poll::Ready(Some(input)) => {
+                    trunk.handle_branch_input(now, self.shard, input);
+                    if let Some(spare) = trunk.take_spare() {
+                        end.give_back(spare);
+                    }
                 }
-                Read::Eof | Read::Failed => {
+                Poll::Ready(None) => {
                     // A shutdown is requested here before it is at the shards, perhaps after this turn began. Before the machine is told
-                    // that a shard has closed its stream, it must know whether that is why: otherwise it resets the link.
-                    self.channel = None;
+                    // that a shard has closed its branch, it must know whether that is why: otherwise it resets the link.
+                    self.end = None;
                     self.closed = true;
                 }
             }
         }
     }
 
-    /// Writes the backend's output for the shard, and closes the stream when the trunk wants that.
+    /// Hands down the backend's output for the shard, and closes the branch when the trunk wants that.
     fn write(&mut self, trunk: &mut Trunk, now: Time) {
-        for _ in 0..WRITES_PER_TURN {
-            let Some(channel) = &mut self.channel else {
-                return;
-            };
-            if !self.writable {
-                break;
-            }
-            let output = [trunk.branch_output(self.shard), &[]];
-            match channel.write(&mut Context::from_waker(&self.waker), output) {
-                Written::Nothing => break,
-                Written::Blocked => self.writable = false,
-                Written::Bytes(bytes) => trunk.handle_branch_written(now, self.shard, bytes),
-                // The shard dropped its stream; its end is read next.
-                Written::Failed => self.readable = true,
+        let Some(end) = &mut self.end else {
+            return;
+        };
+        while self.gives && trunk.branch_has_output(self.shard) {
+            match end.poll_room(&mut Context::from_waker(&self.waker)) {
+                Poll::Pending => self.gives = false,
+                Poll::Ready(Err(Gone)) => {
+                    self.gives = false;
+                    // The shard dropped its branch. Its end is taken next.
+                    self.takes = true;
+                }
+                Poll::Ready(Ok(())) => {
+                    let mut spare = end.take_spare().unwrap_or_default();
+                    if let Some(output) = trunk.take_branch_output(now, self.shard, &mut spare) {
+                        end.give(output);
+                    }
+                    if spare.has_memory() {
+                        end.keep_spare(spare);
+                    }
+                }
             }
         }
-        if trunk.branch_wants_close(self.shard)
-            && !self.ended
-            && let Some(channel) = &mut self.channel
-        {
+        if trunk.branch_wants_close(self.shard) && !self.ended {
             self.ended = true;
-            self.readable = true;
-            channel.close(&mut Context::from_waker(&self.waker));
+            self.takes = true;
+            end.close();
         }
     }
 
     /// Returns whether another turn would make progress without a wake.
     fn has_work(&self, trunk: &Trunk) -> bool {
-        let Some(channel) = &self.channel else {
+        if self.end.is_none() {
             return self.woken || self.closed;
-        };
-        let readable = self.readable && trunk.branch_read_budget(self.shard) > 0;
-        let writable =
-            self.writable && !channel.write_failed() && !trunk.branch_output(self.shard).is_empty();
-        readable || writable || (trunk.branch_wants_close(self.shard) && !self.ended)
+        }
+        let takes = self.takes && trunk.branch_takes(self.shard);
+        let gives = self.gives && trunk.branch_has_output(self.shard);
+        takes || gives || (trunk.branch_wants_close(self.shard) && !self.ended)
     }
 }
 
@@ -252,7 +171,7 @@ impl Branch {
 ///
 /// It is a future, and ends after [`TrunkHandle::shutdown`]. Like [`EdgeDriver`](crate::EdgeDriver) it decides nothing. Each turn reads
 /// every shard, beginning with another one each time, and the backend. Then it writes to the backend and to each shard.
-pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, C, T>);
+pub struct TrunkDriver<C: Connector, T: Timer>(Turns<Shards, Link<C>, T>);
 
 /// Asks a [`TrunkDriver`] to shut down once all shards have ended, or to change its configuration.
 ///
@@ -270,14 +189,15 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
             .collect();
         let connectors = branches
             .iter()
-            .map(|branch| BranchConnector(Arc::clone(&branch.counter)))
+            .map(|branch| BranchConnector::new(&branch.counter))
             .collect();
         let shards = Shards {
             trunk,
             branches,
             first: 0,
         };
-        let driver = TrunkDriver(Turns::new(shards, ready, connector, timer));
+        let link = Link::new(connector, LINK, &ready);
+        let driver = TrunkDriver(Turns::new(shards, ready, link, timer));
         (driver, connectors)
     }
 
@@ -348,10 +268,10 @@ impl Side for Shards {
         None
     }
 
-    fn read(&mut self, now: Time, buffer: &mut [u8]) {
+    fn read(&mut self, now: Time, _: &mut [u8]) {
         let shards = self.branches.len();
         for place in 0..shards {
-            self.branches[(self.first + place) % shards].read(&mut self.trunk, now, buffer);
+            self.branches[(self.first + place) % shards].read(&mut self.trunk, now);
         }
         self.first = (self.first + 1) % shards.max(1);
     }

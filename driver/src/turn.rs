@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use voltlane_core::{Time, edge::HasLink};
+use voltlane_core::Time;
 
+use crate::Timer;
 use crate::alarm::Alarm;
 use crate::handle::{Handle, Requests};
 use crate::late::CatchUp;
-use crate::link::{Link, close_by};
+use crate::link::close_by;
+use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};
-use crate::{Connector, Timer};
 
 /// Maximum bytes per read, into the one buffer that all streams share.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -20,7 +21,7 @@ const TURNS_PER_POLL: usize = 4;
 
 /// Tokens of the sources that every loop has, from the top down. A side's own sources are [`OWN`] and below; clients and shards are dense,
 /// from 0 up.
-const LINK: Token = Token::MAX;
+pub(crate) const LINK: Token = Token::MAX;
 const TIMER: Token = Token::MAX - 1;
 const HANDLE: Token = Token::MAX - 2;
 /// The highest token of a side.
@@ -29,7 +30,7 @@ pub(crate) const OWN: Token = Token::MAX - 3;
 /// A machine with a link, and everything that is served for it apart from the link: clients for an edge, shards for a trunk.
 pub(crate) trait Side {
     /// The machine.
-    type Machine: HasLink;
+    type Machine;
     /// The type of its configuration.
     type Config;
 
@@ -78,9 +79,9 @@ pub(crate) trait Side {
 /// One turn does the following. What is ready is read into the machine, then the link is, so that a link that has ended takes nothing with
 /// it. Time is handled, half a second later if the process was suspended. Newcomers are admitted. The link is dialled or dropped, and
 /// written to once for everything that arrived. Finally the machine's other output is written.
-pub(crate) struct Turns<S: Side, C: Connector, T: Timer> {
+pub(crate) struct Turns<S: Side, U: Carrier<S::Machine>, T: Timer> {
     side: S,
-    link: Link<C>,
+    link: U,
     alarm: Alarm<T>,
     catch_up: CatchUp,
     ready: Arc<ReadyList>,
@@ -95,13 +96,13 @@ pub(crate) struct Turns<S: Side, C: Connector, T: Timer> {
     buffer: Box<[u8]>,
 }
 
-impl<S: Side, C: Connector, T: Timer> Turns<S, C, T> {
-    /// Creates a loop for the backend at the other end of `connector`. The sources of `side` put their tokens on `ready`.
-    pub(crate) fn new(side: S, ready: Arc<ReadyList>, connector: C, timer: T) -> Self {
+impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
+    /// Creates a loop. The sources of `side` put their tokens on `ready`, and `link` puts [`LINK`] there.
+    pub(crate) fn new(side: S, ready: Arc<ReadyList>, link: U, timer: T) -> Self {
         let handle_source = SourceWaker::new(HANDLE, &ready);
         Turns {
             side,
-            link: Link::new(connector, LINK, &ready),
+            link,
             alarm: Alarm::new(timer, TIMER, &ready),
             catch_up: CatchUp::default(),
             woken: Vec::new(),

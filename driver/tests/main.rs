@@ -1,6 +1,7 @@
 //! The tests of the drivers from outside, as one target: it is built and linked once.
 
 mod edge;
+mod interleavings;
 mod libraries;
 mod support;
 mod trunk;

@@ -16,7 +16,9 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
-use voltlane_driver::{Connect, Connector, EdgeDriver, Runtime, SocketOptions, Stream, Timer};
+use voltlane_driver::{
+    Connect, Connector, EdgeDriver, Runtime, SocketOptions, Stream, Timer, Uplink,
+};
 
 use self::orders::{Order, Orders};
 use self::watch::Watch;
@@ -178,7 +180,7 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
 }
 
 /// Creates the driver of an edge for the clients of `listeners`.
-fn drive<R: Runtime, C: Connector>(
+fn drive<R: Runtime, C: Uplink>(
     edge: Edge,
     listeners: Vec<TcpListener>,
     options: SocketOptions,

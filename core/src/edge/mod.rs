@@ -399,7 +399,7 @@ impl Edge {
             sessions
                 .any(|(_, one)| matches!(one.place, Place::Attached(_)) && one.outbox.has_unsent())
         };
-        self.link.queue.is_empty()
+        self.link.is_empty()
             && self.line.is_empty()
             && self.conns.waiting_for(Wait::Write) == 0
             && self.conns.waiting_for(Wait::Drain) == 0
@@ -428,8 +428,8 @@ impl Edge {
             stale: self.sessions.away(),
             ending: self.sessions.ending(),
             waiting: self.line.len(),
-            link_packets: self.link.queue.packets(),
-            link_bytes: self.link.queue.held_bytes(),
+            link_packets: self.link.packets(),
+            link_bytes: self.link.queued_bytes(),
             held_bytes: self.held_bytes(),
             link_is_up: self.link.is_up() && !self.link.is_branch(),
             link_is_doubted: self.link.is_doubted(),
@@ -445,6 +445,7 @@ impl Edge {
     }
 
     fn tell_shares(&mut self) {
+        self.link.seal_full();
         let held = [
             self.conns.len() - self.conns.half_open(),
             self.conns.half_open(),

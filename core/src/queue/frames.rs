@@ -252,6 +252,22 @@ impl FrameQueue {
         (self.is_empty() && self.buffer.capacity() > 0).then(|| std::mem::take(&mut self.buffer))
     }
 
+    /// Gives away all frames with their memory, and takes over the memory of `spare` for the next ones. Returns the frames one after
+    /// another, and their number.
+    ///
+    /// # Panics
+    /// If the queue has ever been written to a stream since it was empty: then its memory holds bytes that are no frame's.
+    #[must_use]
+    pub fn exchange(&mut self, mut spare: Vec<u8>) -> (Vec<u8>, usize) {
+        assert_eq!(
+            self.written, 0,
+            "a queue is given away whole, or written to a stream"
+        );
+        spare.clear();
+        let frames = core::mem::take(&mut self.packets);
+        (core::mem::replace(&mut self.buffer, spare), frames)
+    }
+
     /// Returns the end of the frame that begins at `start`.
     fn frame_end(&self, start: usize) -> usize {
         let length = self

@@ -72,14 +72,10 @@ fn a_shard_that_stops_reading_holds_the_backend_at_one_mebibyte() {
         READ_BYTES,
         "each has its own bound"
     );
-    rig.trunk.handle_branch_written(rig.now, B, BRANCH_BYTES);
+    rig.hears(B);
     rig.backend_says(&packet_of(B, BRANCH_BYTES));
     assert_eq!(rig.trunk.link_read_budget(), 0);
-    // A packet that is not written whole is kept in full.
-    rig.trunk
-        .handle_branch_written(rig.now, B, BRANCH_BYTES - 1);
-    assert_eq!(rig.trunk.link_read_budget(), 0);
-    rig.trunk.handle_branch_written(rig.now, B, 1);
+    rig.hears(B);
     assert_eq!(rig.trunk.link_read_budget(), READ_BYTES);
 }
 
@@ -104,11 +100,10 @@ fn an_unfinished_frame_of_a_lost_link_is_nobodys() {
 fn packets_for_a_shard_reach_it_even_after_the_loss_of_the_link() {
     let mut rig = Rig::open();
     rig.backend_says(&packet(B, b"before"));
-    rig.trunk.handle_branch_written(rig.now, B, 5);
     rig.backend_goes();
     assert!(rig.trunk.branch_wants_close(A), "it has all that came");
     assert!(!rig.trunk.branch_wants_close(B));
-    assert_eq!(rig.hears(B), packet(B, b"before")[5..]);
+    assert_eq!(rig.hears(B), packet(B, b"before"));
     assert!(rig.trunk.branch_wants_close(B));
 }
 
@@ -145,4 +140,24 @@ fn packets_for_a_shard_without_a_stream_outlive_the_link_as_well() {
     rig.backend_says(&packet(B, b"second"));
     rig.dial(B);
     assert_eq!(texts(&rig.hears(B)), ["first", "second"]);
+}
+
+#[test]
+fn what_waits_for_a_shard_is_handed_down_in_batches_in_order() {
+    let mut rig = Rig::open();
+    let packets: Vec<Vec<u8>> = (0..300).map(|n| packet(B, &[n as u8; 1_000])).collect();
+    rig.backend_says(&packets.concat());
+    let mut heard = Vec::new();
+    while let Some(output) = rig.takes(B) {
+        let batch = output.into_batch().expect("it was released before");
+        let bytes = batch.bytes().len();
+        assert!(
+            bytes < BATCH_BYTES + packets[0].len(),
+            "{bytes} bytes in a batch"
+        );
+        assert_eq!(bytes, batch.frames() * packets[0].len());
+        heard.extend_from_slice(batch.bytes());
+    }
+    assert_eq!(heard, packets.concat());
+    assert_eq!(rig.trunk.gauges().held_bytes, 0);
 }

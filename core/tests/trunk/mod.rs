@@ -8,7 +8,7 @@ mod up;
 use core::num::NonZeroU8;
 
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::trunk::Trunk;
+use voltlane_core::edge::trunk::{BATCH_BYTES, Batch, Downward, Trunk, Upward};
 use voltlane_core::edge::{Closed, DeadlineReason, MasterConfig};
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
 use voltlane_core::{ShardId, Time};
@@ -16,7 +16,7 @@ use voltlane_core::{ShardId, Time};
 const A: ShardId = ShardId::new(0);
 const B: ShardId = ShardId::new(1);
 const C: ShardId = ShardId::new(2);
-/// What a shard sends once it has announced everything, and the trunk once it has room for the rest.
+/// In the texts of these tests: that a shard has announced everything, and that the trunk has room for the rest.
 const MARK: [u8; 4] = [0; 4];
 /// The number of bytes from which no shard is read, and the one from which the backend is not.
 const LINK_BYTES: usize = 256 * 1024;
@@ -27,6 +27,8 @@ const READ_BYTES: usize = 64 * 1024;
 struct Rig {
     trunk: Trunk,
     now: Time,
+    /// Whether each shard has announced everything on its branch.
+    announced: Vec<bool>,
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {
@@ -62,10 +64,12 @@ impl Rig {
     }
 
     fn of(shards: u8, config: &MasterConfig) -> Self {
+        let announced = vec![false; shards.into()];
         let shards = NonZeroU8::new(shards).unwrap();
         Rig {
             trunk: Trunk::new(config, shards, [3; 32]),
             now: Time::from_millis(1),
+            announced,
         }
     }
 
@@ -97,23 +101,49 @@ impl Rig {
     fn dial(&mut self, shard: ShardId) {
         assert!(self.trunk.branch_accepts(shard));
         self.trunk.handle_branch_opened(self.now, shard);
+        self.announced[usize::from(shard.as_u8())] = false;
         assert!(
             !self.trunk.branch_accepts(shard),
-            "one stream for each shard"
+            "one branch for each shard"
         );
     }
 
-    /// The shard has read the rest of the trunk's output, and closes, too.
+    /// The shard has everything that the trunk handed down, and closes, too.
     fn ends(&mut self, shard: ShardId) {
-        if self.trunk.branch_output(shard) == MARK {
-            self.hears(shard);
-        }
         assert!(self.trunk.branch_wants_close(shard));
         self.trunk.handle_branch_closed(self.now, shard);
     }
 
+    /// The shard hands up whole frames, up to its mark as announcements.
     fn says(&mut self, shard: ShardId, bytes: &[u8]) {
-        self.trunk.handle_branch_bytes(self.now, shard, bytes);
+        let (mut reader, mut input, mut batch) = (FrameReader::default(), bytes, Batch::new());
+        let mut bodies = Vec::new();
+        while let Ok(Some(body)) = reader.next_frame(&mut input, u32::MAX) {
+            bodies.push(body.to_vec());
+        }
+        assert_eq!(reader.buffered_bytes(), 0, "whole frames only");
+        for body in bodies {
+            if body.is_empty() {
+                self.hands_up(shard, std::mem::take(&mut batch));
+                self.announced[usize::from(shard.as_u8())] = true;
+                let announced = Upward::Announced;
+                self.trunk.handle_branch_input(self.now, shard, announced);
+            } else {
+                batch.push(&body);
+            }
+        }
+        self.hands_up(shard, batch);
+    }
+
+    fn hands_up(&mut self, shard: ShardId, batch: Batch) {
+        if batch.frames() > 0 {
+            let input = if self.announced[usize::from(shard.as_u8())] {
+                Upward::Packets(batch)
+            } else {
+                Upward::Announcements(batch)
+            };
+            self.trunk.handle_branch_input(self.now, shard, input);
+        }
     }
 
     fn backend_says(&mut self, bytes: &[u8]) {
@@ -126,16 +156,33 @@ impl Rig {
 
     /// Returns the trunk's output for the backend now.
     fn backend_hears(&mut self) -> Vec<String> {
-        let bytes = self.output();
-        self.trunk.handle_link_written(self.now, bytes.len());
-        texts(&bytes)
+        let mut heard = Vec::new();
+        loop {
+            let bytes = self.output();
+            if bytes.is_empty() {
+                return texts(&heard);
+            }
+            self.trunk.handle_link_written(self.now, bytes.len());
+            heard.extend(bytes);
+        }
     }
 
     /// Returns the trunk's output for a shard now.
     fn hears(&mut self, shard: ShardId) -> Vec<u8> {
-        let bytes = self.trunk.branch_output(shard).to_vec();
+        let mut heard = Vec::new();
+        while let Some(output) = self.takes(shard) {
+            match output {
+                Downward::Released => heard.extend(MARK),
+                Downward::Packets(batch) => heard.extend(batch.bytes()),
+            }
+        }
+        assert!(!self.trunk.branch_has_output(shard));
+        heard
+    }
+
+    /// The shard takes what it is handed next.
+    fn takes(&mut self, shard: ShardId) -> Option<Downward> {
         self.trunk
-            .handle_branch_written(self.now, shard, bytes.len());
-        bytes
+            .take_branch_output(self.now, shard, &mut Batch::new())
     }
 }

@@ -20,9 +20,10 @@ use self::clients::Clients;
 use self::work::{LISTENER, MAILBOX, Work};
 use crate::accept::Acceptors;
 use crate::handle::Handle;
-use crate::turn::{Side, Turns};
+use crate::turn::{LINK, Side, Turns};
+use crate::uplink::Uplink;
 use crate::waker::{ReadyList, SourceWaker, Token};
-use crate::{Connector, Listener, Stream, Timer};
+use crate::{Listener, Stream, Timer};
 
 /// Clients read per turn, before the backend is written to.
 const CLIENTS_PER_TURN: usize = 512;
@@ -52,17 +53,18 @@ const HANDOVERS_PER_TURN: usize = 64;
 ///
 /// Its streams must not be throttled per task, as tokio's cooperative budget does: a task that serves a thousand streams would starve. See
 /// `voltlane_tokio::serve`.
-pub struct EdgeDriver<L: Listener, C: Connector, T: Timer>(Turns<Clientele<L>, C, T>);
+pub struct EdgeDriver<L: Listener, C: Uplink, T: Timer>(Turns<Clientele<L>, C::Carrier, T>);
 
 /// Asks an [`EdgeDriver`] to shut down or to change its configuration.
 pub type EdgeHandle = Handle<EdgeConfig>;
 
-impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
-    /// Creates a driver of `edge` for the clients of `listener` and the backend at the other end of `connector`.
-    pub fn new(edge: Edge, listener: L, connector: C, timer: T) -> Self {
+impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
+    /// Creates a driver of `edge` for the clients of `listener` and the backend at the other end of `uplink`.
+    pub fn new(edge: Edge, listener: L, uplink: C, timer: T) -> Self {
         let ready = Arc::<ReadyList>::default();
         let clientele = Clientele::new(edge, listener, &ready);
-        EdgeDriver(Turns::new(clientele, ready, connector, timer))
+        let link = uplink.carrier(LINK, &ready);
+        EdgeDriver(Turns::new(clientele, ready, link, timer))
     }
 
     /// Adds another listener, as for a name with several addresses. Listeners take turns, and the limits apply to all of them together.
@@ -95,7 +97,7 @@ impl<L: Listener, C: Connector, T: Timer> EdgeDriver<L, C, T> {
     }
 }
 
-impl<L: Listener, C: Connector, T: Timer> Future for EdgeDriver<L, C, T> {
+impl<L: Listener, C: Uplink, T: Timer> Future for EdgeDriver<L, C, T> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,47 +1,96 @@
-//! The stream between a shard and the trunk, and the shard's end of it.
+//! The branch between a shard and the trunk, and the shard's end of it.
+
+use std::collections::VecDeque;
 
 use voltlane_core::edge::Closed;
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::trunk::{Batch, Downward, Upward};
 
-use super::stream::{End, Stream};
 use super::{World, kind, time};
 use crate::codec::{Frames, Tagged};
 
-/// The stream between a shard and the trunk.
+/// One direction of a branch: what changes hands, in order, up to a capacity.
+pub(super) struct Lane<T> {
+    items: VecDeque<T>,
+    capacity: usize,
+    ended: bool,
+    /// The reader is gone: nothing is accepted.
+    reader_is_gone: bool,
+}
+
+impl<T> Lane<T> {
+    fn new(capacity: usize) -> Lane<T> {
+        Lane {
+            items: VecDeque::new(),
+            capacity,
+            ended: false,
+            reader_is_gone: false,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        !self.ended && !self.reader_is_gone && self.items.len() < self.capacity
+    }
+
+    pub(super) fn give(&mut self, item: T) {
+        assert!(self.has_room(), "more than there is room for");
+        self.items.push_back(item);
+    }
+
+    pub(super) fn take(&mut self) -> Option<T> {
+        self.items.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Returns whether the reader has taken everything before the end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended && self.items.is_empty()
+    }
+
+    fn discard(&mut self) {
+        self.reader_is_gone = true;
+        self.items.clear();
+    }
+}
+
+/// The branch between a shard and the trunk.
 pub(super) struct Branch {
-    pub(super) up: Stream,
-    pub(super) down: Stream,
+    pub(super) up: Lane<Upward>,
+    pub(super) down: Lane<Downward>,
     pub(super) generation: u32,
-    /// Whether the shard knows that it has the stream.
+    /// Whether the shard knows that it has the branch.
     connected: bool,
     /// Whether the shard, and the trunk, have closed their directions.
     shard_ended: bool,
     pub(super) trunk_ended: bool,
-    /// The frames that the shard wrote, and those that it read.
-    wrote: Frames,
-    read: Frames,
-    announcing: bool,
+    /// What the shard announced when it got the branch. It goes before everything else.
+    announcements: VecDeque<Upward>,
 }
 
 impl Branch {
     pub(super) fn new(capacity: usize, generation: u32) -> Branch {
         Branch {
-            up: Stream::new(capacity),
-            down: Stream::new(capacity),
+            up: Lane::new(capacity),
+            down: Lane::new(capacity),
             generation,
             connected: false,
             shard_ended: false,
             trunk_ended: false,
-            wrote: Frames::default(),
-            read: Frames::default(),
-            announcing: true,
+            announcements: VecDeque::new(),
         }
     }
 
     /// Handles that the shard has ended.
     pub(super) fn end_of_shard(&mut self) {
         self.shard_ended = true;
-        self.up.end(End::Fin);
+        self.up.end();
         self.down.discard();
     }
 }
@@ -68,7 +117,10 @@ impl World {
         if !branch.connected {
             branch.connected = true;
             state.edge.handle_link_connected(now);
-            let announced: Vec<u64> = announced_in(state.edge.link_output()[0]);
+            while let Some(output) = state.edge.take_branch_output(now, &mut Batch::new()) {
+                branch.announcements.push_back(output);
+            }
+            let announced: Vec<u64> = announced_in(&branch.announcements);
             if self.setup.config.master.announce_all {
                 self.ledger.check_announced(shard, &announced);
             }
@@ -87,30 +139,28 @@ impl World {
     }
 
     fn read_branch(&mut self, shard: usize) -> bool {
-        let most = self.draw_chunk();
         let now = time(self.now);
         let state = &mut self.shards[shard];
         let Some(branch) = &mut state.branch else {
             return false;
         };
-        let budget = state.edge.link_read_budget();
-        if budget == 0 {
-            return false;
-        }
-        if branch.down.readable() > 0 {
-            let bytes = branch.down.read(most.min(budget));
+        if let Some(input) = branch.down.take() {
+            let bytes = match &input {
+                Downward::Released => &[][..],
+                Downward::Packets(batch) => batch.bytes(),
+            };
             self.hash
-                .add(self.now, kind::BRANCH_DOWN, shard as u64, &bytes);
-            self.ledger.shard_took(shard, &mut branch.read, &bytes);
-            state.edge.handle_link_bytes(now, &bytes);
+                .add(self.now, kind::BRANCH_DOWN, shard as u64, bytes);
+            self.ledger.shard_took(shard, bytes);
+            state.edge.handle_branch_input(now, &input);
             self.after_edge(shard);
             return true;
         }
-        if branch.down.ended().is_none() {
+        if !branch.down.has_ended() {
             return false;
         }
         branch.shard_ended = true;
-        branch.up.end(End::Fin);
+        branch.up.end();
         state.asking = false;
         state.edge.handle_link_closed(now, Closed::Eof);
         self.note(|| format!("shard {shard} has heard of the loss"));
@@ -119,36 +169,36 @@ impl World {
     }
 
     fn write_branch(&mut self, shard: usize) -> bool {
-        let most = self.draw_chunk();
         let now = time(self.now);
         let state = &mut self.shards[shard];
         let Some(branch) = state.branch.as_mut().filter(|branch| !branch.shard_ended) else {
             return false;
         };
-        let output = state.edge.link_output().concat();
-        let count = output.len().min(branch.up.room()).min(most);
-        if count == 0 {
+        if !branch.up.has_room() {
             return false;
         }
-        let bytes = &output[..count];
-        branch.up.write(bytes);
-        branch.wrote.push(bytes);
-        while let Ok(Some(body)) = branch.wrote.next_body(u32::MAX) {
-            let (generation, announcing) = (branch.generation, branch.announcing);
-            branch.announcing &= !body.is_empty();
-            self.ledger.on_branch(shard, generation, announcing, &body);
-        }
+        let output = match branch.announcements.pop_front() {
+            Some(announcement) => Some(announcement),
+            None => state.edge.take_branch_output(now, &mut Batch::new()),
+        };
+        let Some(output) = output else {
+            return false;
+        };
+        let bytes = output.batch().map_or(&[][..], Batch::bytes);
         self.hash
             .add(self.now, kind::BRANCH_UP, shard as u64, bytes);
-        state.edge.handle_link_written(now, count);
+        self.ledger.on_branch(shard, branch.generation, &output);
+        branch.up.give(output);
         self.after_edge(shard);
         true
     }
 }
 
-fn announced_in(output: &[u8]) -> Vec<u64> {
+fn announced_in(announcements: &VecDeque<Upward>) -> Vec<u64> {
     let (mut frames, mut ids) = (Frames::default(), Vec::new());
-    frames.push(output);
+    for batch in announcements.iter().filter_map(Upward::batch) {
+        frames.push(batch.bytes());
+    }
     while let Ok(Some(body)) = frames.next_body(u32::MAX) {
         ids.extend(Tagged::read(&body).map(|tagged| tagged.id));
     }

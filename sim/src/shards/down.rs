@@ -27,14 +27,11 @@ impl Ledger {
         }
     }
 
-    /// Handles that a shard took `bytes` from its branch.
-    pub(super) fn shard_took(&mut self, shard: usize, frames: &mut Frames, bytes: &[u8]) {
+    /// Handles that a shard took whole frames from its branch.
+    pub(super) fn shard_took(&mut self, shard: usize, bytes: &[u8]) {
+        let mut frames = Frames::default();
         frames.push(bytes);
         while let Ok(Some(body)) = frames.next_body(u32::MAX) {
-            // The trunk's own signal: it has room for what waits.
-            if body.is_empty() {
-                continue;
-            }
             match self.for_shards[shard].pop_front() {
                 Some(expected) if expected == body => self.came_for(shard, &body),
                 expected => {
@@ -46,6 +43,10 @@ impl Ledger {
                     return self.fail("S10", "9.9", text);
                 }
             }
+        }
+        if frames.held() > 0 {
+            let text = format!("shard {shard} gets a batch that ends within a packet");
+            self.fail("S10", "9.9", text);
         }
     }
 

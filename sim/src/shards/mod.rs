@@ -7,8 +7,8 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `setup.rs` | what a seed draws before the run |
-//! | `stream.rs` | one direction of a transport, or of a branch within the process |
-//! | `shard.rs`, `branch.rs` | the adapter of one shard, and its stream to the trunk |
+//! | `stream.rs` | one direction of a transport |
+//! | `shard.rs`, `branch.rs` | the adapter of one shard, and its branch to the trunk |
 //! | `trunk.rs` | the adapter of the trunk, and the backend |
 //! | `clients.rs` | clients, and the faults of everybody |
 //! | `closing.rs` | the end: everything recovers, everybody leaves, nothing is left |

@@ -18,9 +18,10 @@ pub(super) struct Setup {
     pub(super) sources: u64,
     /// The configuration of the whole process.
     pub(super) config: EdgeConfig,
+    /// The number of batches in each direction of a branch.
+    pub(super) branch_batches: usize,
     /// The capacity of transports per direction.
     pub(super) client_stream: usize,
-    pub(super) branch_stream: usize,
     pub(super) link_stream: usize,
     /// The maximum number of bytes that one read or write moves.
     pub(super) chunk: usize,
@@ -78,7 +79,7 @@ impl Setup {
             sources: rng.between(fewest, clients as u64),
             config,
             client_stream: rng.pick(streams),
-            branch_stream: rng.pick(streams),
+            branch_batches: rng.pick(if heavy { &[1, 2] } else { &[1, 2, 4] }),
             link_stream: rng.pick(streams),
             chunk: if heavy {
                 70_000

@@ -1,4 +1,4 @@
-//! One direction of a transport, or of a branch within the process: bytes in order, up to a capacity.
+//! One direction of a transport: bytes in order, up to a capacity.
 
 use std::collections::VecDeque;
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use voltlane_core::ShardId;
 use voltlane_core::edge::Closed;
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::trunk::{BATCH_BYTES, Batch};
 
 use super::branch::Branch;
 use super::stream::{End, Stream, take};
@@ -193,14 +194,13 @@ impl World {
         let id = ShardId::new(shard as u8);
         let now = time(self.now);
         let mut moved = false;
-        let (up_most, down_most) = (self.draw_chunk(), self.draw_chunk());
         let state = &mut self.shards[shard];
         if state.branch.is_none() {
             if state.finished {
                 self.machine.handle_branch_gone(now, id);
             } else if state.asking && self.machine.branch_accepts(id) {
                 let generation = self.ledger.generation;
-                state.branch = Some(Branch::new(self.setup.branch_stream, generation));
+                state.branch = Some(Branch::new(self.setup.branch_batches, generation));
                 self.machine.handle_branch_opened(now, id);
                 moved = true;
             }
@@ -208,30 +208,29 @@ impl World {
         let Some(branch) = &mut state.branch else {
             return moved;
         };
-        let budget = self.machine.branch_read_budget(id);
-        if budget > 0 && branch.up.readable() > 0 {
-            let bytes = branch.up.read(up_most.min(budget));
-            self.machine.handle_branch_bytes(now, id, &bytes);
-            self.steps += 1;
-            moved = true;
-        } else if budget > 0 && branch.up.ended().is_some() {
+        let takes = self.machine.branch_takes(id);
+        if takes && branch.up.has_ended() {
             state.branch = None;
             self.machine.handle_branch_closed(now, id);
             return true;
-        } else if branch.up.readable() == 0 {
+        }
+        if takes && let Some(input) = branch.up.take() {
+            self.machine.handle_branch_input(now, id, input);
+            self.steps += 1;
+            moved = true;
+        } else if branch.up.is_empty() {
             self.machine.handle_branch_idle(now, id);
         }
-        let output = self.machine.branch_output(id);
-        let count = output.len().min(branch.down.room()).min(down_most);
-        if count > 0 && !branch.trunk_ended {
-            branch.down.write(&output[..count]);
-            self.machine.handle_branch_written(now, id, count);
+        if branch.down.has_room()
+            && let Some(output) = self.machine.take_branch_output(now, id, &mut Batch::new())
+        {
+            branch.down.give(output);
             self.steps += 1;
             moved = true;
         }
         if self.machine.branch_wants_close(id) && !branch.trunk_ended {
             branch.trunk_ended = true;
-            branch.down.end(End::Fin);
+            branch.down.end();
             moved = true;
         }
         moved
@@ -241,10 +240,11 @@ impl World {
     pub(super) fn check_trunk_bounds(&mut self) {
         let up = self.setup.payload as usize + TAG_BYTES + 4;
         let for_backend = self.machine.gauges().link_bytes;
-        // Shards whose branch ends bring what their streams hold, whatever waits. They bring no more before that is gone, however often the
-        // link is lost.
-        let of_streams = self.shards.len() * (self.setup.branch_stream + up);
-        if for_backend > LINK_BYTES + READ_BYTES + up + of_streams {
+        // Shards whose branch ends bring what it holds, whatever waits. They bring no more before that is gone, however often the link is
+        // lost.
+        let batch = BATCH_BYTES + READ_BYTES + up;
+        let of_branches = self.shards.len() * self.setup.branch_batches * batch;
+        if for_backend > LINK_BYTES + batch + of_branches {
             let text = format!("{for_backend} bytes wait for the backend");
             return self.ledger.fail("B4", "10.4", text);
         }
@@ -252,7 +252,7 @@ impl World {
             self.ledger.reached("trunk full");
         }
         for shard in 0..self.shards.len() {
-            let held = self.machine.branch_output(ShardId::new(shard as u8)).len();
+            let held = self.machine.branch_held_bytes(ShardId::new(shard as u8));
             if held > BRANCH_BYTES + READ_BYTES + up {
                 let text = format!("{held} bytes wait for shard {shard}");
                 return self.ledger.fail("B4", "9.9(h)", text);

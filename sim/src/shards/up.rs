@@ -1,5 +1,7 @@
 //! The rules of the way up: from a shard through its branch and the link to the backend.
 
+use voltlane_core::edge::trunk::Upward;
+
 use super::ledger::{Announced, Ledger, Said};
 use crate::codec::{self, Frames, Tagged};
 use crate::payload;
@@ -31,22 +33,23 @@ impl Ledger {
         self.announced = Announced::default();
     }
 
-    /// Handles a whole frame that a shard wrote to its branch, before or after its mark.
-    pub(super) fn on_branch(
-        &mut self,
-        shard: usize,
-        generation: u32,
-        announcing: bool,
-        body: &[u8],
-    ) {
-        if !announcing {
-            return;
-        }
+    /// Handles what a shard handed up on its branch.
+    pub(super) fn on_branch(&mut self, shard: usize, generation: u32, output: &Upward) {
         let current = generation == self.generation;
-        if body.is_empty() {
-            self.announced.marks += usize::from(current);
-            return;
+        match output {
+            Upward::Packets(_) => {}
+            Upward::Announced => self.announced.marks += usize::from(current),
+            Upward::Announcements(batch) => {
+                let mut frames = Frames::default();
+                frames.push(batch.bytes());
+                while let Ok(Some(body)) = frames.next_body(u32::MAX) {
+                    self.on_announcement(shard, current, &body);
+                }
+            }
         }
+    }
+
+    fn on_announcement(&mut self, shard: usize, current: bool, body: &[u8]) {
         let id = match Tagged::read(body) {
             Some(Tagged {
                 id,

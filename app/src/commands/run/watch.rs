@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use voltlane_core::edge::{Counters, Gauges};
-use voltlane_driver::{Connector, EdgeDriver, Listener, Timer, TrunkDriver};
+use voltlane_driver::{Connector, EdgeDriver, Listener, Timer, TrunkDriver, Uplink};
 
 use crate::memory::Trimmer;
 use crate::metrics::{Asked, Snapshot};
@@ -19,7 +19,7 @@ pub(super) trait Watched: Future<Output = ()> {
     fn footprint_bytes(&self) -> usize;
 }
 
-impl<L: Listener, C: Connector, T: Timer> Watched for EdgeDriver<L, C, T> {
+impl<L: Listener, C: Uplink, T: Timer> Watched for EdgeDriver<L, C, T> {
     fn counters(&self) -> &Counters {
         self.edge().counters()
     }

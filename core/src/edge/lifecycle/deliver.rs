@@ -12,8 +12,8 @@ use crate::edge::counters::EndReason;
 use crate::edge::downlink::Room;
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::Place;
+use crate::edge::uplink::batch::{Batch, Downward};
 use crate::edge::uplink::link::read_packets;
-use crate::edge::uplink::trunk::RELEASED;
 
 /// The result of a packet from the backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,24 @@ impl Edge {
         self.shed_load(now);
     }
 
+    /// Handles what the trunk handed down (SPEC 9.9).
+    pub(crate) fn handle_from_trunk(&mut self, now: Time, input: &Downward) {
+        match input {
+            Downward::Released => self.link.released = true,
+            Downward::Packets(batch) => self.handle_batch(now, batch),
+        }
+    }
+
+    fn handle_batch(&mut self, now: Time, batch: &Batch) {
+        let mut calm = self.is_calm_for(batch.bytes().len());
+        for (body, rest) in batch.bodies() {
+            if self.handle_backend_packet(now, body, calm) == Outcome::Other {
+                calm = self.is_calm_for(rest);
+            }
+        }
+        self.shed_load(now);
+    }
+
     /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
     #[inline]
     fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
@@ -67,13 +85,7 @@ impl Edge {
                 flag: Flag::Kick | Flag::Failure | Flag::Resumed,
                 ..
             })
-            | Err(_)
-                if !(body == RELEASED && self.link.is_branch()) =>
-            {
-                self.counters.malformed_down += 1;
-            }
-            // The trunk passes on no such frame from the backend.
-            _ => self.link.released = true,
+            | Err(_) => self.counters.malformed_down += 1,
         }
         Outcome::Other
     }

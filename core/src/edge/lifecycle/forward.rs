@@ -107,6 +107,7 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         if !entry.waiting && self.line.is_empty() && self.link.has_room(data.len()) {
             self.link.push(entry.id, flag, data);
+            self.link.seal_full();
         } else {
             let id = entry.id;
             push_tagged(&mut entry.line_entry().backlog, id, flag, data);

@@ -12,6 +12,7 @@ impl Edge {
     pub(crate) fn serve_line(&mut self, now: Time) {
         while let Some(session) = self.line.first() {
             let served = self.serve(session);
+            self.link.seal_full();
             self.sessions.recount(session, &mut self.account);
             let entry = self.sessions.live_mut(session);
             if let Place::Attached(index) = entry.place {

@@ -4,7 +4,36 @@ use crate::edge::uplink::link::HasLink;
 use crate::time::Time;
 
 use crate::edge::contract::Closed;
+use crate::edge::uplink::batch::{Batch, Downward, Upward};
 use crate::edge::{Edge, READ_BYTES};
+
+/// A shard and its branch (SPEC 9.9). The rest of [`HasLink`] is the same with a branch, and no bytes go over it.
+impl Edge {
+    /// Returns whether there is something to hand up to the trunk.
+    #[inline]
+    #[must_use]
+    pub fn branch_has_output(&self) -> bool {
+        self.link.has_batch()
+    }
+
+    /// Takes what is to be handed up to the trunk next. A batch takes the memory of `spare` in return.
+    pub fn take_branch_output(&mut self, now: Time, spare: &mut Batch) -> Option<Upward> {
+        let now = self.advance(now);
+        let output = self.link.take_batch(spare)?;
+        self.link_written(now, 0);
+        self.settle();
+        Some(output)
+    }
+
+    /// Handles what the trunk handed down.
+    pub fn handle_branch_input(&mut self, now: Time, input: &Downward) {
+        let now = self.advance(now);
+        if self.link.is_open() {
+            self.handle_from_trunk(now, input);
+            self.settle();
+        }
+    }
+}
 
 impl HasLink for Edge {
     fn link_wants_connect(&self, now: Time) -> bool {
@@ -57,10 +86,10 @@ impl HasLink for Edge {
 
     #[inline]
     fn link_output(&self) -> [&[u8]; 2] {
-        if !self.link.is_open() {
+        if !self.link.is_open() || self.link.is_branch() {
             return [&[], &[]];
         }
-        let queued = if self.link.announced_to.is_some() || !self.link.released {
+        let queued = if self.link.announced_to.is_some() {
             &[]
         } else {
             self.link.queue.output()

@@ -24,7 +24,7 @@ impl Edge {
     pub(crate) fn held_bytes(&self) -> usize {
         let link = &self.link;
         self.account.counted()
-            + link.queue.held_bytes()
+            + link.queued_bytes()
             + link.announcements.held_bytes()
             + link.reader.buffered_bytes()
     }

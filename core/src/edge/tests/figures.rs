@@ -145,9 +145,8 @@ fn a_shard_leaves_what_is_to_be_said_of_the_link_to_the_trunk() {
     world.send(one.conn, b"up");
     world.backend_says(one.id, Flag::Data, b"down");
     assert_eq!(world.hear(one.conn), [b"down"]);
-    let bytes = world.edge.link_output().concat();
-    assert_eq!(bytes[..4], [0; 4], "the mark of all announced");
-    world.edge.handle_link_written(world.now, bytes.len());
+    assert!(matches!(world.hands_up(), Some(Upward::Announced)));
+    assert_eq!(world.edge.link_output(), [b"", b""], "it has no stream");
     assert!(!world.edge.gauges().link_is_up);
     world.edge.handle_link_closed(world.now, Closed::Eof);
     let counters = world.edge.counters();

@@ -26,10 +26,10 @@ fn two_of(whole: &EdgeConfig) -> [World; 2] {
         header: b"",
     };
     [first, second].map(|mut world| {
-        let mark = world.edge.link_output().concat();
-        world.edge.handle_link_written(world.now, mark.len());
+        assert!(matches!(world.hands_up(), Some(Upward::Announced)));
         // The trunk has room.
-        world.edge.handle_link_bytes(world.now, &[0; 4]);
+        let released = Downward::Released;
+        world.edge.handle_branch_input(world.now, &released);
         world
     })
 }
@@ -499,10 +499,11 @@ fn packets_at_a_shard_are_sent_at_the_trunks_signal_and_not_before() {
     world.edge.handle_link_closed(world.now, Closed::Eof);
     world.send(one.conn, b"waits");
     world.backend_comes();
-    assert_eq!(world.edge.link_output().concat(), [0; 4], "its mark");
-    world.edge.handle_link_written(world.now, 4);
-    assert_eq!(world.edge.link_output().concat(), b"");
-    world.edge.handle_link_bytes(world.now, &[0; 4]);
+    assert!(matches!(world.hands_up(), Some(Upward::Announced)));
+    assert!(world.hands_up().is_none());
+    world
+        .edge
+        .handle_branch_input(world.now, &Downward::Released);
     assert_eq!(world.backend_hears(), [data(one.id, "waits")]);
     assert_eq!(world.edge.counters().malformed_down, 0);
 }

@@ -15,6 +15,7 @@ mod turns;
 
 use super::*;
 use crate::edge::HasLink;
+use crate::edge::trunk::{Batch, Downward, Upward};
 use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
 use crate::link::tagged::{Flag, Tagged};
@@ -175,16 +176,28 @@ impl World {
         self.edge.handle_link_bytes(self.now, &bytes);
     }
 
+    /// Returns what a shard hands up to the trunk next.
+    fn hands_up(&mut self) -> Option<Upward> {
+        self.edge.audit();
+        self.edge.take_branch_output(self.now, &mut Batch::new())
+    }
+
     /// Returns the edge's output for the backend: id, flag, data as text.
     fn backend_hears(&mut self) -> Vec<(ClientId, Flag, String)> {
         let mut heard = Vec::new();
         loop {
             self.edge.audit();
-            let bytes = self.edge.link_output().concat();
-            if bytes.is_empty() {
+            let bytes = match self.hands_up() {
+                Some(output) => output.batch().map_or(&[][..], Batch::bytes).to_vec(),
+                None => {
+                    let bytes = self.edge.link_output().concat();
+                    self.edge.handle_link_written(self.now, bytes.len());
+                    bytes
+                }
+            };
+            if bytes.is_empty() && !self.edge.branch_has_output() {
                 return heard;
             }
-            self.edge.handle_link_written(self.now, bytes.len());
             heard.extend(bodies(&bytes).iter().map(|body| {
                 let tagged = Tagged::decode(body).unwrap();
                 (

@@ -1,13 +1,13 @@
 //! Clients at several shards that share a slow link (SPEC 9.9(d)).
 
 use core::num::NonZeroU8;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 use crate::edge::trunk::Trunk;
 
-/// The capacity of a stream between a shard and the trunk, and what the link takes at a time.
-const STREAM_BYTES: usize = 16 * 1024;
+/// The number of batches between a shard and the trunk, and what the link takes at a time.
+const BATCHES: usize = 4;
 const LINK_TAKES: usize = 4 * 1024;
 const PACKET_BYTES: usize = 1_000;
 const PACKETS_AT_ONCE: usize = 16;
@@ -17,11 +17,13 @@ struct Process {
     trunk: Trunk,
     worlds: Vec<World>,
     members: Vec<Vec<Member>>,
-    /// Bytes in flight from each shard to the trunk.
-    streams: Vec<Vec<u8>>,
+    /// What is under way from each shard to the trunk.
+    branches: Vec<VecDeque<Upward>>,
     /// Bytes of each client that the backend took.
     heard: BTreeMap<ClientId, usize>,
     reader: FrameReader,
+    /// The shard that is served first, another one in each turn.
+    first: usize,
 }
 
 impl Process {
@@ -56,9 +58,10 @@ impl Process {
             trunk,
             worlds,
             members,
-            streams: vec![Vec::new(); 2],
+            branches: (0..2).map(|_| VecDeque::new()).collect(),
             heard: BTreeMap::new(),
             reader: FrameReader::default(),
+            first: 0,
         }
     }
 
@@ -68,28 +71,33 @@ impl Process {
         for _ in 0..PACKETS_AT_ONCE {
             encode_frame(&[b'x'; PACKET_BYTES], &mut packets);
         }
-        for (number, world) in self.worlds.iter_mut().enumerate() {
+        self.first = 1 - self.first;
+        for number in [self.first, 1 - self.first] {
+            let world = &mut self.worlds[number];
             let (now, shard) = (world.now, ShardId::new(number as u8));
             for member in self.members[number].iter().filter(|_| senders[number]) {
                 if world.edge.read_budget(member.conn) > 0 {
                     world.edge.handle_client_bytes(now, member.conn, &packets);
                 }
             }
-            let stream = &mut self.streams[number];
-            let output = world.edge.link_output().concat();
-            let taken = output.len().min(STREAM_BYTES - stream.len());
-            stream.extend(&output[..taken]);
-            world.edge.handle_link_written(now, taken);
-            let budget = self.trunk.branch_read_budget(shard).min(stream.len());
-            if stream.is_empty() {
-                self.trunk.handle_branch_idle(now, shard);
-            } else if budget > 0 {
-                let bytes: Vec<u8> = stream.drain(..budget).collect();
-                self.trunk.handle_branch_bytes(now, shard, &bytes);
+            let branch = &mut self.branches[number];
+            while branch.len() < BATCHES
+                && let Some(output) = world.edge.take_branch_output(now, &mut Batch::new())
+            {
+                branch.push_back(output);
             }
-            let output = self.trunk.branch_output(shard).to_vec();
-            self.trunk.handle_branch_written(now, shard, output.len());
-            world.edge.handle_link_bytes(now, &output);
+            while self.trunk.branch_takes(shard)
+                && let Some(input) = branch.pop_front()
+            {
+                self.trunk.handle_branch_input(now, shard, input);
+            }
+            if branch.is_empty() {
+                self.trunk.handle_branch_idle(now, shard);
+            }
+            let spare = &mut Batch::new();
+            while let Some(input) = self.trunk.take_branch_output(now, shard, spare) {
+                world.edge.handle_branch_input(now, &input);
+            }
         }
         let output = self.trunk.link_output().concat();
         let taken = output.len().min(LINK_TAKES);

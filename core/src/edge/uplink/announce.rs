@@ -2,7 +2,6 @@
 
 use crate::edge::sessions::{Place, Sessions};
 use crate::edge::uplink::link::{Link, push_tagged};
-use crate::edge::uplink::trunk::ANNOUNCED;
 use crate::link::tagged::Flag;
 
 /// The number of announcements made at a time, so that a link with many sessions needs no very large buffer.
@@ -19,11 +18,11 @@ impl Link {
         }
     }
 
-    /// Ends the announcements. The trunk is told by a mark, as it holds back what waits at all shards until then (SPEC 9.9(e)).
+    /// Ends the announcements. The trunk is told, as it holds back what waits at all shards until then (SPEC 9.9(e)).
     fn end_announcing(&mut self) {
         self.announced_to = None;
         if self.is_branch() {
-            self.announcements.push_frame(&ANNOUNCED, &[]);
+            self.tells_announced = true;
         } else {
             self.announcements.release();
         }

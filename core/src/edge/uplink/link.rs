@@ -18,6 +18,7 @@ use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 pub use self::face::HasLink;
 
 use self::peer::{Peer, Verdict};
+use super::batch::{Batch, Sealed, Upward, exchange};
 use crate::edge::config::MasterConfig;
 use crate::edge::contract::{Closed, Deadline, DeadlineReason};
 use crate::wire::frame::FrameTooLong;
@@ -48,6 +49,10 @@ pub(crate) struct Link {
     /// Announcements go before everything in `queue`. The walk over the sessions has reached this index.
     pub(crate) announced_to: Option<u32>,
     pub(crate) announcements: FrameQueue,
+    /// Full batches for the trunk, before the frames in `queue`. Only a branch has some.
+    pub(crate) sealed: Sealed,
+    /// Whether the trunk is to be told that all sessions are announced.
+    pub(crate) tells_announced: bool,
     /// Whether `queue` may be sent. On a branch the trunk decides that (SPEC 9.9(e)).
     pub(crate) released: bool,
     /// What answers at the backend's address. `None` on a branch, whose peer is the trunk.
@@ -60,6 +65,9 @@ pub(crate) struct Link {
     pub(crate) max_body: u32,
     max_packets: usize,
     max_bytes: usize,
+    /// What is left of these bounds beside the full batches.
+    room_packets: usize,
+    room_bytes: usize,
 }
 
 impl Link {
@@ -83,6 +91,8 @@ impl Link {
             queue: FrameQueue::new(),
             announced_to: None,
             announcements: FrameQueue::new(),
+            sealed: Sealed::default(),
+            tells_announced: false,
             released: false,
             peer: None,
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
@@ -91,6 +101,8 @@ impl Link {
             max_body: longest_body(config),
             max_packets: config.channel_capacity.max(1),
             max_bytes: config.channel_bytes,
+            room_packets: config.channel_capacity.max(1),
+            room_bytes: config.channel_bytes,
         }
     }
 
@@ -102,6 +114,12 @@ impl Link {
         self.max_body = longest_body(config);
         self.max_packets = config.channel_capacity.max(1);
         self.max_bytes = config.channel_bytes;
+        self.set_room();
+    }
+
+    fn set_room(&mut self) {
+        self.room_packets = self.max_packets.saturating_sub(self.sealed.frames());
+        self.room_bytes = self.max_bytes.saturating_sub(self.sealed.bytes());
     }
 
     fn set_pauses(&mut self) {
@@ -115,9 +133,60 @@ impl Link {
     #[inline]
     pub(crate) fn has_room(&self, data_bytes: usize) -> bool {
         let bytes = data_bytes + HEADER_BYTES;
-        self.queue.is_empty()
-            || (self.queue.packets() < self.max_packets
-                && self.queue.held_bytes().saturating_add(bytes) <= self.max_bytes)
+        (self.queue.packets() < self.room_packets
+            && self.queue.held_bytes().saturating_add(bytes) <= self.room_bytes)
+            || self.is_empty()
+    }
+
+    /// Returns whether no packet waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.sealed.frames() == 0
+    }
+
+    /// Returns the number of packets that wait.
+    pub(crate) const fn packets(&self) -> usize {
+        self.sealed.frames() + self.queue.packets()
+    }
+
+    /// Returns the bytes of the packets that wait.
+    pub(crate) const fn queued_bytes(&self) -> usize {
+        self.sealed.bytes() + self.queue.held_bytes()
+    }
+
+    /// Makes a batch of what waits, if that is enough to fill one.
+    pub(crate) fn seal_full(&mut self) {
+        if self.is_branch() {
+            self.sealed.seal_full(&mut self.queue);
+            self.set_room();
+        }
+    }
+
+    /// Returns whether there is something for the trunk.
+    pub(crate) fn has_batch(&self) -> bool {
+        self.is_branch()
+            && self.is_up()
+            && (self.tells_announced
+                || !self.announcements.is_empty()
+                || (self.released && !self.is_empty()))
+    }
+
+    /// Takes what the trunk is to have next. A batch takes the memory of `spare` in return.
+    pub(crate) fn take_batch(&mut self, spare: &mut Batch) -> Option<Upward> {
+        if !self.has_batch() {
+            return None;
+        }
+        if !self.announcements.is_empty() {
+            return Some(Upward::Announcements(exchange(
+                &mut self.announcements,
+                spare,
+            )));
+        }
+        if mem::take(&mut self.tells_announced) {
+            return Some(Upward::Announced);
+        }
+        let batch = self.sealed.take(&mut self.queue, spare)?;
+        self.set_room();
+        Some(Upward::Packets(batch))
     }
 
     /// Appends a tagged packet.
@@ -257,6 +326,7 @@ impl Link {
         self.reader = FrameReader::default();
         self.queue.rewind();
         self.announced_to = None;
+        self.tells_announced = false;
         self.released = self.peer.is_some();
         self.announcements = FrameQueue::new();
         Some(lasted.is_some())

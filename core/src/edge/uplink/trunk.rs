@@ -6,10 +6,10 @@
 //! clients ─ Edge (shard n) ─ branch ─┘
 //! ```
 //!
-//! To its shards the trunk acts as a backend, to the backend as an edge. It knows nothing of sessions: it keeps frames whole, and routes
-//! each frame of the backend to the shard in its id. A *branch* is a byte stream within the process, which exists while the link does. When
-//! the link is lost, each shard sees the end of its branch, and what a shard had put on its branch is kept for the next link. So nothing is
-//! lost between a shard and the trunk.
+//! To its shards the trunk acts as a backend, to the backend as an edge. It knows nothing of sessions. A *branch* carries whole frames
+//! within the process, in [batches](Batch) that change hands. The trunk queues those of the shards as they are, and routes each
+//! frame of the backend to the shard in its id. A branch exists while the link does. When the link is lost, each shard sees the end of its
+//! branch, and what a shard had put on its branch is kept for the next link. So nothing is lost between a shard and the trunk.
 
 use core::num::NonZeroU8;
 use core::time::Duration;
@@ -17,6 +17,7 @@ use core::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::edge::uplink::batch::{BatchQueue, Sealed, Spares};
 use crate::edge::uplink::link::{HasLink, Link, read_packets};
 use crate::edge::{
     Closed, Counters, Deadline, DeadlineReason, Edge, EdgeConfig, Gauges, MasterConfig, TrunkShare,
@@ -25,14 +26,8 @@ use crate::id::{ClientId, ShardId};
 use crate::keys::KeyPair;
 use crate::queue::FrameQueue;
 use crate::time::Time;
-use crate::wire::frame::{FrameReader, LENGTH_BYTES};
 
-/// What a shard sends on its branch once it has announced all its sessions (SPEC 9.9(e)): a frame without a body, which no packet is.
-pub(crate) const ANNOUNCED: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
-
-/// The trunk's answer once it has room for what waits at the shard: a frame without a body, which no packet is. Without it each loss of the
-/// link would leave another stream's worth of every shard here, and losses have no bound.
-pub(crate) const RELEASED: &[u8] = &[];
+pub use super::batch::{BATCH_BYTES, Batch, Downward, Upward};
 
 /// The number of bytes waiting for the backend from which no branch is read. It is enough for one write.
 const LINK_BYTES: usize = 256 * 1024;
@@ -40,7 +35,7 @@ const LINK_BYTES: usize = 256 * 1024;
 /// The number of bytes waiting for one shard from which the backend is not read.
 const BRANCH_BYTES: usize = 1 << 20;
 
-/// The number of bytes taken from the backend or from a branch at a time.
+/// The number of bytes taken from the backend at a time.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The number of bytes that all shards together may bring in one round of turns. A shard's part is proportional to its number of clients
@@ -50,20 +45,17 @@ const ROUND_BYTES: usize = LINK_BYTES;
 /// The smallest part of a round: less is not worth a call.
 const LEAST_PART_BYTES: usize = 256;
 
-/// The memory that a queue keeps when it is empty: what a turn of large packets fills. More would come from the system anew in each turn.
-const KEPT_BYTES: usize = 2 * LINK_BYTES;
-
 /// The state of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BranchState {
-    /// There is no stream: the shard waits for the link.
+    /// There is no branch: the shard waits for the link.
     Closed,
     /// The link is up, and the shard has not announced all its sessions yet.
     Announcing,
     /// Packets go both ways.
     Open,
     /// The link is lost. What the shard sent before it knew is kept, except for announcements.
-    Ending { announcing: bool },
+    Ending,
     /// The shard has ended.
     Gone,
 }
@@ -72,16 +64,40 @@ enum BranchState {
 #[derive(Debug)]
 struct Branch {
     state: BranchState,
-    /// Whether the shard may send what waits there.
+    /// Whether the shard may send what waits there, and whether it still has to be told.
     released: bool,
-    /// The number of bytes that it may still bring in this round.
-    allowance: usize,
+    tells_release: bool,
+    /// The number of bytes that it may still bring in this round. What its last batch brought above that is taken off the next rounds.
+    allowance: isize,
     /// Whether it had nothing to bring at the last check. It then does not delay the round.
     idle: bool,
-    /// The shard's unfinished frame.
-    reader: FrameReader,
-    /// The backend's frames for the shard.
+    /// The backend's frames for the shard: full batches, then those of the queue.
+    sealed: Sealed,
     queue: FrameQueue,
+}
+
+impl Branch {
+    fn new(state: BranchState) -> Self {
+        Branch {
+            state,
+            released: false,
+            tells_release: false,
+            allowance: 0,
+            idle: true,
+            sealed: Sealed::default(),
+            queue: FrameQueue::new(),
+        }
+    }
+
+    /// Returns the bytes that wait for the shard.
+    const fn held_bytes(&self) -> usize {
+        self.sealed.bytes() + self.queue.held_bytes()
+    }
+
+    /// Returns whether it has its turns with the others: its packets go to the queue for the backend.
+    fn takes_turns(&self) -> bool {
+        matches!(self.state, BranchState::Open | BranchState::Ending)
+    }
 }
 
 /// The machine between the shards' links and the one link to the backend.
@@ -89,21 +105,25 @@ struct Branch {
 /// # Contract
 ///
 /// - To the backend it is a machine that [has a link](HasLink), like an [`Edge`] alone.
-/// - To each shard it is the far end of a byte stream. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its stream,
-///   and the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). It reads the branch within
-///   [`branch_read_budget`](Trunk::branch_read_budget). Whenever there is nothing to read it calls
-///   [`handle_branch_idle`](Trunk::handle_branch_idle), or the others would have to wait for their next turns. It writes
-///   [`branch_output`](Trunk::branch_output). When [`branch_wants_close`](Trunk::branch_wants_close), it closes its direction, reads until
-///   the shard has closed, too, and calls [`handle_branch_closed`](Trunk::handle_branch_closed).
+/// - To each shard it is the far end of a branch. When [`branch_accepts`](Trunk::branch_accepts), a shard that dials gets its branch, and
+///   the adapter calls [`handle_branch_opened`](Trunk::handle_branch_opened). While [`branch_takes`](Trunk::branch_takes), it passes on
+///   what the shard [hands up](Edge::take_branch_output). Whenever the shard has nothing it calls
+///   [`handle_branch_idle`](Trunk::handle_branch_idle), or the others would have to wait for their next turns. It hands down what it
+///   [takes](Trunk::take_branch_output). When [`branch_wants_close`](Trunk::branch_wants_close), it closes its direction, passes on what
+///   the shard has handed up, waits until the shard has closed, too, and calls [`handle_branch_closed`](Trunk::handle_branch_closed).
 /// - When a shard has ended for good, the adapter calls [`handle_branch_gone`](Trunk::handle_branch_gone).
 ///
-/// Bounds: 256 KiB wait for the backend, plus one read and one frame of each shard, plus once what the streams of all shards held when the
-/// link was lost. 1 MiB waits for each shard, plus one read and one frame of the backend.
+/// Bounds: 256 KiB wait for the backend, plus one batch of each shard, plus once what the branches of all shards held when the link was
+/// lost. 1 MiB waits for each shard, plus one read and one frame of the backend.
 #[derive(Debug)]
 pub struct Trunk {
     now: Time,
     rng: ChaCha20Rng,
     link: Link,
+    /// The shards' frames for the backend. Announcements go before all others.
+    announcements: BatchQueue,
+    queue: BatchQueue,
+    spares: Spares,
     branches: Box<[Branch]>,
     shutdown_at: Option<Time>,
     counters: Counters,
@@ -115,19 +135,16 @@ impl Trunk {
     /// Creates a trunk of `shards` shards. The pauses between attempts to reach the backend are drawn from `seed`.
     #[must_use]
     pub fn new(config: &MasterConfig, shards: NonZeroU8, seed: [u8; 32]) -> Self {
-        let branch = || Branch {
-            state: BranchState::Closed,
-            released: false,
-            allowance: 0,
-            idle: true,
-            reader: FrameReader::default(),
-            queue: FrameQueue::new(),
-        };
         Trunk {
             now: Time::ZERO,
             rng: ChaCha20Rng::from_seed(seed),
             link: Link::new(config),
-            branches: (0..shards.get()).map(|_| branch()).collect(),
+            announcements: BatchQueue::default(),
+            queue: BatchQueue::default(),
+            spares: Spares::default(),
+            branches: (0..shards.get())
+                .map(|_| Branch::new(BranchState::Closed))
+                .collect(),
             shutdown_at: None,
             counters: Counters::default(),
             share: None,
@@ -170,13 +187,13 @@ impl Trunk {
         self.branches.len()
     }
 
-    /// Returns whether this shard gets its stream if it dials now: the backend is there, and its last stream is finished.
+    /// Returns whether this shard gets its branch if it dials now: the backend is there, and its last one is finished.
     #[must_use]
     pub fn branch_accepts(&self, shard: ShardId) -> bool {
         self.link.is_open() && self.state(shard) == BranchState::Closed
     }
 
-    /// Handles that the shard has its stream.
+    /// Handles that the shard has its branch.
     pub fn handle_branch_opened(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         if self.branch_accepts(shard)
@@ -187,62 +204,57 @@ impl Trunk {
         }
     }
 
-    /// Returns the maximum number of bytes to read from this shard now.
+    /// Returns whether the trunk takes what this shard hands up now.
     #[must_use]
-    pub fn branch_read_budget(&self, shard: ShardId) -> usize {
+    pub fn branch_takes(&self, shard: ShardId) -> bool {
         let Some(branch) = self.branch(shard) else {
-            return 0;
+            return false;
         };
-        let (waiting, turn) = match branch.state {
-            BranchState::Closed | BranchState::Gone => return 0,
-            // The shard is about to read the end of its stream, and writes nothing after that. What it wrote before must find room, or its
-            // own end could never be read.
-            BranchState::Ending { .. } if self.branch_wants_close(shard) => return READ_BYTES,
+        let (waiting, has_turn) = match branch.state {
+            BranchState::Closed | BranchState::Gone => return false,
+            // The shard is about to see the end of its branch, and hands up nothing after that. What it handed up before must find room, or
+            // its own end could never be seen.
+            BranchState::Ending if self.branch_wants_close(shard) => return true,
             // Packets that waited earlier are sent once all shards have announced. They must not prevent that.
-            BranchState::Announcing => (self.link.announcements.held_bytes(), READ_BYTES),
-            BranchState::Open | BranchState::Ending { .. } => (
-                self.link.queue.held_bytes(),
-                branch.allowance.min(READ_BYTES),
-            ),
+            BranchState::Announcing => (self.announcements.held_bytes(), true),
+            BranchState::Open | BranchState::Ending => {
+                (self.queue.held_bytes(), branch.allowance > 0)
+            }
         };
-        if waiting < LINK_BYTES { turn } else { 0 }
+        waiting < LINK_BYTES && has_turn
     }
 
-    /// Handles `bytes` from the shard.
-    pub fn handle_branch_bytes(&mut self, now: Time, shard: ShardId, bytes: &[u8]) {
+    /// Handles what the shard handed up.
+    pub fn handle_branch_input(&mut self, now: Time, shard: ShardId, input: Upward) {
         self.advance(now);
-        let Some(branch) = self
-            .branches
-            .get_mut(usize::from(shard.as_u8()))
-            .filter(|branch| !matches!(branch.state, BranchState::Closed | BranchState::Gone))
-        else {
+        let Some(branch) = self.branches.get_mut(usize::from(shard.as_u8())) else {
             return;
         };
-        branch.allowance = branch.allowance.saturating_sub(bytes.len());
         branch.idle = false;
-        let mut input = bytes;
-        // The shard enforces its own bounds, so any length is accepted.
-        while let Ok(Some(body)) = branch.reader.next_frame(&mut input, u32::MAX) {
-            let queue = match (branch.state, body) {
-                (BranchState::Announcing, []) => {
-                    branch.state = BranchState::Open;
-                    continue;
-                }
-                (BranchState::Ending { announcing: true }, []) => {
-                    branch.state = BranchState::Ending { announcing: false };
-                    continue;
-                }
-                (BranchState::Announcing, _) => &mut self.link.announcements,
-                (BranchState::Open | BranchState::Ending { announcing: false }, [_, ..]) => {
-                    &mut self.link.queue
-                }
-                _ => continue,
-            };
-            push_body(queue, body);
+        match (branch.state, input) {
+            (BranchState::Closed | BranchState::Gone, _) => return,
+            (BranchState::Announcing, Upward::Announcements(batch)) => {
+                self.announcements.push(batch, &mut self.spares);
+            }
+            (BranchState::Announcing, Upward::Announced) => branch.state = BranchState::Open,
+            // They were for a link that is lost.
+            (_, Upward::Announcements(batch)) => self.spares.keep(batch),
+            (_, Upward::Announced) => {}
+            (_, Upward::Packets(batch)) => {
+                branch.allowance = branch
+                    .allowance
+                    .saturating_sub_unsigned(batch.bytes().len());
+                self.queue.push(batch, &mut self.spares);
+            }
         }
         self.release_branches();
         self.begin_round();
         self.settle();
+    }
+
+    /// Returns a buffer that is spare since its frames are with the backend, for a shard to fill.
+    pub fn take_spare(&mut self) -> Option<Batch> {
+        self.spares.take()
     }
 
     /// Handles that there is nothing to read from this shard now.
@@ -255,70 +267,95 @@ impl Trunk {
     }
 
     /// Begins the next round of turns once no shard has more that it may bring. Turns are by client, not by shard (SPEC 9.9(d)): a shard's
-    /// part is proportional to its number of clients that wait for room.
+    /// part is proportional to its number of clients that wait for room. A batch that exceeds it counts for as many rounds as it fills.
     fn begin_round(&mut self) {
-        let takes_turns = |branch: &Branch| {
-            matches!(branch.state, BranchState::Open | BranchState::Ending { .. })
-        };
         let is_over =
-            |branch: &Branch| branch.allowance == 0 || branch.idle || !takes_turns(branch);
+            |branch: &Branch| branch.allowance <= 0 || branch.idle || !branch.takes_turns();
         if !self.branches.iter().all(is_over) {
             return;
         }
         let share = self.share.as_ref();
         let clients = |shard: usize| share.map_or(1, |share| share.waiting(shard)).max(1);
-        let all = (0..)
-            .zip(&self.branches)
-            .filter(|(_, branch)| takes_turns(branch));
+        let branches = (0..).zip(&self.branches);
+        let all = branches.filter(|(_, branch)| branch.takes_turns());
         let all: usize = all.map(|(shard, _)| clients(shard)).sum();
-        for (shard, branch) in self.branches.iter_mut().enumerate() {
+        let part = |shard: usize| {
             let part = ROUND_BYTES.saturating_mul(clients(shard)) / all.max(1);
-            branch.allowance = part.clamp(LEAST_PART_BYTES, ROUND_BYTES);
+            part.clamp(LEAST_PART_BYTES, ROUND_BYTES).cast_signed()
+        };
+        // Rounds in which nobody could bring anything are passed over.
+        let waiting = (0..).zip(&self.branches);
+        let rounds = waiting
+            .filter(|(_, branch)| branch.takes_turns() && !branch.idle)
+            .map(|(shard, branch)| 1 - branch.allowance / part(shard))
+            .min();
+        let rounds = rounds.unwrap_or(1);
+        for (shard, branch) in self.branches.iter_mut().enumerate() {
+            let part = part(shard);
+            let earned = branch.allowance.saturating_add(part.saturating_mul(rounds));
+            branch.allowance = earned.min(part);
         }
     }
 
-    /// Lets the shards send what waits there, if there is room here.
+    /// Lets the shards send what waits there, if there is room here. Without that each loss of the link would leave another branch's worth
+    /// of every shard here, and losses have no bound.
     fn release_branches(&mut self) {
-        if self.link.queue.held_bytes() >= LINK_BYTES {
+        if self.queue.held_bytes() >= LINK_BYTES {
             return;
         }
         for branch in &mut self.branches {
             if branch.state == BranchState::Open && !branch.released {
                 branch.released = true;
-                push_body(&mut branch.queue, RELEASED);
+                branch.tells_release = true;
             }
         }
     }
 
-    /// Returns the bytes to write to this shard now.
+    /// Returns whether there is something to hand down to this shard.
     #[must_use]
-    pub fn branch_output(&self, shard: ShardId) -> &[u8] {
-        self.branch(shard)
-            .filter(|branch| !matches!(branch.state, BranchState::Closed | BranchState::Gone))
-            .map_or(&[], |branch| branch.queue.output())
-    }
-
-    /// Handles that the shard's stream took the first `bytes` bytes of [`branch_output`](Trunk::branch_output).
-    pub fn handle_branch_written(&mut self, now: Time, shard: ShardId, bytes: usize) {
-        self.advance(now);
-        if let Some(branch) = self.branch_mut(shard) {
-            let bytes = bytes.min(branch.queue.bytes());
-            branch.queue.advance_keeping(bytes, KEPT_BYTES);
-        }
-        self.settle();
-    }
-
-    /// Returns whether the adapter must close its direction of this shard's stream: the link is lost, and the shard has received everything
-    /// before that.
-    #[must_use]
-    pub fn branch_wants_close(&self, shard: ShardId) -> bool {
+    pub fn branch_has_output(&self, shard: ShardId) -> bool {
         self.branch(shard).is_some_and(|branch| {
-            matches!(branch.state, BranchState::Ending { .. }) && branch.queue.is_empty()
+            !matches!(branch.state, BranchState::Closed | BranchState::Gone)
+                && (branch.tells_release || branch.held_bytes() > 0)
         })
     }
 
-    /// Handles that the shard has closed its direction of its stream, and all of it was read. A frame that it had begun will be sent again
-    /// in full. During a shutdown the shard has ended for good.
+    /// Returns the bytes that wait here for this shard.
+    #[must_use]
+    pub fn branch_held_bytes(&self, shard: ShardId) -> usize {
+        self.branch(shard).map_or(0, Branch::held_bytes)
+    }
+
+    /// Takes what is to be handed down to this shard next. A batch takes the memory of `spare` in return.
+    pub fn take_branch_output(
+        &mut self,
+        now: Time,
+        shard: ShardId,
+        spare: &mut Batch,
+    ) -> Option<Downward> {
+        self.advance(now);
+        if !self.branch_has_output(shard) {
+            return None;
+        }
+        let branch = self.branch_mut(shard)?;
+        if core::mem::take(&mut branch.tells_release) {
+            return Some(Downward::Released);
+        }
+        let batch = branch.sealed.take(&mut branch.queue, spare)?;
+        self.settle();
+        Some(Downward::Packets(batch))
+    }
+
+    /// Returns whether the adapter must close its direction of this shard's branch: the link is lost, and the shard was handed everything
+    /// before that.
+    #[must_use]
+    pub fn branch_wants_close(&self, shard: ShardId) -> bool {
+        self.branch(shard)
+            .is_some_and(|branch| branch.state == BranchState::Ending && branch.held_bytes() == 0)
+    }
+
+    /// Handles that the shard has closed its direction of its branch, and all that it handed up was passed on. During a shutdown the shard
+    /// has ended for good.
     pub fn handle_branch_closed(&mut self, now: Time, shard: ShardId) {
         self.advance(now);
         let lost = matches!(
@@ -329,7 +366,7 @@ impl Trunk {
             return self.end_branch(shard, BranchState::Gone);
         }
         if lost {
-            // Its next stream would begin with announcements, which cannot come in the middle of a link.
+            // Its next branch would begin with announcements, which cannot come in the middle of a link.
             self.link.wants_close = self.link.is_up();
         }
         self.end_branch(shard, BranchState::Closed);
@@ -345,14 +382,7 @@ impl Trunk {
         if let Some(branch) = self.branch_mut(shard)
             && branch.state != BranchState::Gone
         {
-            *branch = Branch {
-                state,
-                released: false,
-                allowance: 0,
-                idle: true,
-                reader: FrameReader::default(),
-                queue: FrameQueue::new(),
-            };
+            *branch = Branch::new(state);
         }
         self.begin_round();
         self.settle();
@@ -360,8 +390,8 @@ impl Trunk {
 
     /// Routes a frame to the shard in its id. The first shard answers for ids that name none, as it would alone (SPEC 9.9(f)).
     fn route(&mut self, body: &[u8]) {
-        if body == RELEASED {
-            // Malformed, and a shard would take it for a signal of the trunk.
+        if body.is_empty() {
+            // It names nobody, and the trunk counts what concerns the link.
             self.counters.malformed_down += 1;
             return;
         }
@@ -374,6 +404,7 @@ impl Trunk {
             && branch.state != BranchState::Gone
         {
             push_body(&mut branch.queue, body);
+            branch.sealed.seal_full(&mut branch.queue);
         }
     }
 
@@ -414,7 +445,7 @@ impl Trunk {
     pub fn is_finished(&self) -> bool {
         let gone = |branch: &Branch| branch.state == BranchState::Gone;
         self.shutdown_at.is_some_and(|at| {
-            at <= self.now || (self.link.queue.is_empty() && self.branches.iter().all(gone))
+            at <= self.now || (self.queue.is_empty() && self.branches.iter().all(gone))
         })
     }
 
@@ -428,8 +459,8 @@ impl Trunk {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            link_packets: self.link.queue.packets(),
-            link_bytes: self.link.queue.held_bytes(),
+            link_packets: self.queue.packets(),
+            link_bytes: self.queue.held_bytes(),
             held_bytes: self.held_bytes(),
             link_is_up: self.link.is_up(),
             link_is_doubted: self.link.is_doubted(),
@@ -439,12 +470,8 @@ impl Trunk {
 
     /// Returns the bytes that wait here.
     fn held_bytes(&self) -> usize {
-        let for_shards: usize = self
-            .branches
-            .iter()
-            .map(|branch| branch.queue.held_bytes() + branch.reader.buffered_bytes())
-            .sum();
-        let for_backend = self.link.queue.held_bytes() + self.link.announcements.held_bytes();
+        let for_shards: usize = self.branches.iter().map(Branch::held_bytes).sum();
+        let for_backend = self.queue.held_bytes() + self.announcements.held_bytes();
         for_shards + for_backend + self.link.reader.buffered_bytes()
     }
 
@@ -499,16 +526,18 @@ impl HasLink for Trunk {
             return;
         };
         self.counters.link_down += 1;
+        self.queue.rewind();
+        self.announcements.clear();
         if !was_up {
             return;
         }
         for branch in &mut self.branches {
             branch.state = match branch.state {
-                BranchState::Announcing => BranchState::Ending { announcing: true },
-                BranchState::Open => BranchState::Ending { announcing: false },
-                // Frames for a shard that has not got its stream yet wait for its next one.
+                BranchState::Announcing | BranchState::Open => BranchState::Ending,
+                // Frames for a shard that has not got its branch yet wait for its next one.
                 other => other,
             };
+            branch.tells_release = false;
         }
         self.settle();
     }
@@ -518,11 +547,10 @@ impl HasLink for Trunk {
     }
 
     /// Returns the maximum number of bytes to read from the backend now. It is 0 while a shard is far behind, or has not finished its
-    /// stream of the previous link, which nothing of this link may follow.
+    /// branch of the previous link, which nothing of this link may follow.
     fn link_read_budget(&self) -> usize {
         let behind = |branch: &Branch| {
-            matches!(branch.state, BranchState::Ending { .. })
-                || branch.queue.held_bytes() >= BRANCH_BYTES
+            branch.state == BranchState::Ending || branch.held_bytes() >= BRANCH_BYTES
         };
         if self.link.is_open() && !self.branches.iter().any(behind) {
             READ_BYTES
@@ -554,18 +582,20 @@ impl HasLink for Trunk {
         if !self.link.is_open() {
             return [&[], &[]];
         }
+        if !self.announcements.is_empty() {
+            return self.announcements.output();
+        }
         let silent = |branch: &Branch| {
             matches!(
                 branch.state,
-                BranchState::Closed | BranchState::Announcing | BranchState::Ending { .. }
+                BranchState::Closed | BranchState::Announcing | BranchState::Ending
             )
         };
-        let queued = if self.branches.iter().any(silent) {
-            &[]
+        if self.branches.iter().any(silent) {
+            [&[], &[]]
         } else {
-            self.link.queue.output()
-        };
-        [self.link.announcements.output(), queued]
+            self.queue.output()
+        }
     }
 
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
@@ -574,10 +604,10 @@ impl HasLink for Trunk {
             return;
         }
         self.counters.link_bytes_out += bytes as u64;
-        let announced = bytes.min(self.link.announcements.bytes());
-        self.link.announcements.advance(announced);
-        let queued = (bytes - announced).min(self.link.queue.bytes());
-        self.link.queue.advance_keeping(queued, KEPT_BYTES);
+        let announced = bytes.min(self.announcements.unwritten_bytes());
+        self.announcements.advance(announced, &mut self.spares);
+        let queued = (bytes - announced).min(self.queue.unwritten_bytes());
+        self.queue.advance(queued, &mut self.spares);
         self.release_branches();
         self.settle();
     }

@@ -131,6 +131,34 @@ fn memory_is_adopted_without_what_was_in_it_and_only_where_there_is_none() {
 }
 
 #[test]
+fn all_frames_change_hands_with_their_memory_for_memory_that_is_spare() {
+    let mut queue = FrameQueue::new();
+    push(&mut queue, b"one");
+    push(&mut queue, b"two");
+    let at = queue.output().as_ptr();
+    let (bytes, frames) = queue.exchange(vec![9; 100]);
+    assert_eq!(
+        (bytes, frames),
+        ([frame(b"one"), frame(b"two")].concat(), 2)
+    );
+    assert!(queue.is_empty() && queue.output().is_empty());
+    assert_eq!(queue.capacity_bytes(), 100);
+    push(&mut queue, b"three");
+    let (bytes, frames) = queue.exchange(Vec::new());
+    assert_eq!((bytes, frames), (frame(b"three"), 1));
+    assert_ne!(at, queue.output().as_ptr(), "nothing is shared");
+}
+
+#[test]
+#[should_panic(expected = "a queue is given away whole")]
+fn a_queue_that_a_stream_has_taken_from_is_not_given_away() {
+    let mut queue = FrameQueue::new();
+    push(&mut queue, b"one");
+    queue.advance(1);
+    let _ = queue.exchange(Vec::new());
+}
+
+#[test]
 fn a_queue_that_never_runs_empty_gives_memory_back_too() {
     let mut queue = FrameQueue::new();
     for _ in 0..1_024 {

@@ -1,0 +1,250 @@
+//! A shard's end of its branch, and how it gets it from the trunk (SPEC 9.9).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use voltlane_core::Time;
+use voltlane_core::edge::trunk::{Batch, Downward, Upward};
+use voltlane_core::edge::{Closed, Edge, HasLink};
+
+use crate::exchange::{self, End};
+use crate::uplink::Carrier;
+use crate::uplink::sealed::Carried;
+use crate::waker::{ReadyList, SourceWaker, Token};
+
+/// Batches taken from the trunk per turn. More wait for the next turn, after the clients have had theirs.
+const TAKEN_PER_TURN: usize = 4;
+
+/// The shard's end of a branch, and the trunk's.
+pub(crate) type ShardEnd = End<Upward, Downward, Batch>;
+pub(crate) type TrunkEnd = End<Downward, Upward, Batch>;
+
+/// How a shard's [`EdgeDriver`](crate::EdgeDriver) reaches the trunk. An attempt to connect lasts until there is a backend. Dropping it
+/// means that the shard has ended.
+pub struct BranchConnector(Arc<Counter>);
+
+/// The state shared by a shard and the trunk while it connects.
+pub(crate) struct Counter {
+    slot: Mutex<Slot>,
+    /// The trunk's waker.
+    waker: Waker,
+}
+
+/// What they leave for each other.
+#[derive(Default)]
+pub(crate) struct Slot {
+    /// Whether an attempt is in progress.
+    asking: bool,
+    /// The waker of the attempt.
+    asker: Option<Waker>,
+    /// The branch for the attempt.
+    given: Option<ShardEnd>,
+    /// Whether the connector was dropped.
+    pub(crate) gone: bool,
+}
+
+impl Slot {
+    /// Returns whether the shard wants a branch.
+    pub(crate) fn asks(&self) -> bool {
+        self.asking
+    }
+
+    /// Gives the shard a branch. Returns the trunk's end, and the shard's waker.
+    pub(crate) fn give(&mut self) -> (TrunkEnd, Option<Waker>) {
+        let (near, far) = exchange::pair();
+        self.asking = false;
+        self.given = Some(far);
+        (near, self.asker.take())
+    }
+}
+
+impl Counter {
+    pub(crate) fn new(waker: Waker) -> Arc<Counter> {
+        Arc::new(Counter {
+            slot: Mutex::default(),
+            waker,
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Slot> {
+        // Every change is one assignment, so the slot is consistent even if something panics.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready with the branch. The first call tells the trunk that the shard wants one.
+    fn poll_connect(&self, cx: &Context<'_>) -> Poll<ShardEnd> {
+        let mut slot = self.lock();
+        if let Some(end) = slot.given.take() {
+            return Poll::Ready(end);
+        }
+        slot.asker = Some(cx.waker().clone());
+        let is_new = !std::mem::replace(&mut slot.asking, true);
+        drop(slot);
+        if is_new {
+            self.waker.wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl BranchConnector {
+    pub(crate) fn new(counter: &Arc<Counter>) -> Self {
+        BranchConnector(Arc::clone(counter))
+    }
+}
+
+impl Drop for BranchConnector {
+    fn drop(&mut self) {
+        let mut slot = self.0.lock();
+        slot.gone = true;
+        // A branch that was given meanwhile ends at once, which the trunk sees.
+        let given = slot.given.take();
+        drop(slot);
+        drop(given);
+        self.0.waker.wake_by_ref();
+    }
+}
+
+impl Carried for BranchConnector {
+    type Carrier = Branch;
+
+    #[expect(private_interfaces, reason = "it is called in this crate alone")]
+    fn carrier(self, token: Token, ready: &Arc<ReadyList>) -> Branch {
+        let source = SourceWaker::new(token, ready);
+        Branch {
+            connector: self,
+            state: State::Down,
+            waker: Waker::from(Arc::clone(&source)),
+            source,
+            takes: false,
+            gives: false,
+        }
+    }
+}
+
+/// The state of a branch.
+enum State {
+    Down,
+    Connecting,
+    Up(ShardEnd),
+}
+
+/// A shard's end of its branch.
+#[expect(unnameable_types, reason = "it is part of a driver")]
+pub struct Branch {
+    connector: BranchConnector,
+    state: State,
+    source: Arc<SourceWaker>,
+    waker: Waker,
+    /// Whether the attempt may proceed, or something may be taken. If not, it waits for its waker.
+    takes: bool,
+    /// Whether there may be room. If not, it waits for its waker.
+    gives: bool,
+}
+
+impl Carrier<Edge> for Branch {
+    fn handle_woken(&mut self) {
+        self.source.serve();
+        self.takes = true;
+        self.gives = true;
+    }
+
+    fn has_work(&self, edge: &Edge, now: Time) -> bool {
+        match &self.state {
+            State::Down => edge.link_wants_connect(now),
+            State::Connecting => self.takes,
+            State::Up(_) => self.takes || (self.gives && edge.branch_has_output()),
+        }
+    }
+
+    fn drive(&mut self, edge: &mut Edge, now: Time) {
+        if matches!(self.state, State::Down) && edge.link_wants_connect(now) {
+            edge.handle_link_connecting(now);
+            self.state = State::Connecting;
+            self.takes = true;
+        }
+        if matches!(self.state, State::Connecting) && self.takes {
+            let cx = &Context::from_waker(&self.waker);
+            match self.connector.0.poll_connect(cx) {
+                Poll::Pending => self.takes = false,
+                Poll::Ready(end) => {
+                    self.state = State::Up(end);
+                    self.gives = true;
+                    edge.handle_link_connected(now);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, edge: &mut Edge, now: Time, _: &mut [u8]) {
+        for _ in 0..TAKEN_PER_TURN {
+            let State::Up(end) = &mut self.state else {
+                return;
+            };
+            if !self.takes {
+                return;
+            }
+            match end.poll_take(&mut Context::from_waker(&self.waker)) {
+                Poll::Pending => self.takes = false,
+                Poll::Ready(Some(input)) => {
+                    edge.handle_branch_input(now, &input);
+                    if let Some(mut batch) = input.into_batch() {
+                        batch.clear();
+                        end.give_back(batch);
+                    }
+                }
+                Poll::Ready(None) => {
+                    // What the shard handed up can still be taken.
+                    self.state = State::Down;
+                    edge.handle_link_closed(now, Closed::Eof);
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn handle_time(&mut self, _: &mut Edge, _: Time) {}
+
+    fn write(&mut self, edge: &mut Edge, now: Time) {
+        let State::Up(end) = &mut self.state else {
+            return;
+        };
+        while self.gives && edge.branch_has_output() {
+            match end.poll_room(&mut Context::from_waker(&self.waker)) {
+                Poll::Pending => self.gives = false,
+                Poll::Ready(Err(exchange::Gone)) => {
+                    self.gives = false;
+                    // The end of the branch is taken next.
+                    self.takes = true;
+                }
+                Poll::Ready(Ok(())) => {
+                    let mut spare = end.take_spare().unwrap_or_default();
+                    if let Some(output) = edge.take_branch_output(now, &mut spare) {
+                        end.give(output);
+                    }
+                    if spare.has_memory() {
+                        end.keep_spare(spare);
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_finish(&mut self, _: &mut [u8]) -> Poll<()> {
+        let State::Up(end) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        end.close();
+        loop {
+            match end.poll_take(&mut Context::from_waker(&self.waker)) {
+                Poll::Pending => return Poll::Pending,
+                // Nothing that still comes has a client.
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => return Poll::Ready(()),
+            }
+        }
+    }
+}

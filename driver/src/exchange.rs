@@ -1,0 +1,210 @@
+//! Where a shard and the trunk, which may be on two threads, hand batches to each other.
+//!
+//! This file knows nothing of batches: `driver/tests/interleavings.rs` runs it under loom as well.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::task::{Context, Poll, Waker};
+
+use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The number of items in one direction before its writer waits. The reader may hold as many again.
+pub(crate) const ITEMS: usize = 4;
+
+/// The number of spare buffers that wait in one direction for its writer.
+const SPARES: usize = ITEMS;
+
+/// One end: items of type `O` go out, items of type `I` come in, each in order, and each direction ends separately. Spare buffers of type
+/// `S` go back to the writer. The lock is held to append an item or to take all of them, never to copy one.
+pub(crate) struct End<O, I, S> {
+    outgoing: Arc<Direction<O, S>>,
+    incoming: Arc<Direction<I, S>>,
+    /// The items that were taken last.
+    arrived: VecDeque<I>,
+    /// Buffers of taken items, which go back at the next look.
+    emptied: Vec<S>,
+    /// The number of items that fit for sure: only this end adds some.
+    room: usize,
+    /// Buffers for items to come.
+    spares: Vec<S>,
+}
+
+/// The reader is gone: nothing that is handed over arrives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+struct Direction<T, S>(Mutex<State<T, S>>);
+
+struct State<T, S> {
+    items: VecDeque<T>,
+    spares: Vec<S>,
+    /// The writer has closed: the end follows the items.
+    ended: bool,
+    /// The reader is gone.
+    reader_is_gone: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl<T, S> Default for Direction<T, S> {
+    fn default() -> Self {
+        Direction(Mutex::new(State {
+            items: VecDeque::new(),
+            spares: Vec::new(),
+            ended: false,
+            reader_is_gone: false,
+            reader: None,
+            writer: None,
+        }))
+    }
+}
+
+impl<T, S> Direction<T, S> {
+    fn lock(&self) -> MutexGuard<'_, State<T, S>> {
+        // Every change leaves the state consistent even if something panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then wakes the waker that `change` returns, outside of the lock.
+    fn change(&self, change: impl FnOnce(&mut State<T, S>) -> Option<Waker>) {
+        let waker = change(&mut self.lock());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Creates two ends that are connected.
+pub(crate) fn pair<O, I, S>() -> (End<O, I, S>, End<I, O, S>) {
+    let (there, back) = (Arc::default(), Arc::default());
+    let near = End::new(Arc::clone(&there), Arc::clone(&back));
+    (near, End::new(back, there))
+}
+
+/// Stores the waker, unless the stored one wakes the same task.
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+impl<O, I, S> End<O, I, S> {
+    fn new(outgoing: Arc<Direction<O, S>>, incoming: Arc<Direction<I, S>>) -> Self {
+        End {
+            outgoing,
+            incoming,
+            arrived: VecDeque::new(),
+            emptied: Vec::new(),
+            room: ITEMS,
+            spares: Vec::new(),
+        }
+    }
+
+    /// Ready when [`give`](Self::give) may be called. Otherwise the waker of `cx` is registered.
+    ///
+    /// # Errors
+    /// [`Gone`] when nobody will take anything.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.room > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.outgoing.lock();
+        if state.reader_is_gone || state.ended {
+            return Poll::Ready(Err(Gone));
+        }
+        self.room = ITEMS - state.items.len();
+        if self.room == 0 {
+            register(&mut state.writer, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands an item over. Due once after each time that [`poll_room`](Self::poll_room) was ready. An item that nobody will take is dropped.
+    pub(crate) fn give(&mut self, item: O) {
+        let mut state = self.outgoing.lock();
+        if state.reader_is_gone || state.ended {
+            self.room = 0;
+            return;
+        }
+        assert!(state.items.len() < ITEMS, "there is room");
+        state.items.push_back(item);
+        self.room = ITEMS - state.items.len();
+        if self.spares.is_empty() {
+            mem::swap(&mut self.spares, &mut state.spares);
+        }
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Returns a buffer that the other end has emptied.
+    pub(crate) fn take_spare(&mut self) -> Option<S> {
+        self.spares.pop()
+    }
+
+    /// Keeps a buffer for [`take_spare`](Self::take_spare), since nothing was put into it.
+    pub(crate) fn keep_spare(&mut self, spare: S) {
+        if self.spares.len() < SPARES {
+            self.spares.push(spare);
+        }
+    }
+
+    /// Ready with the next item, or with `None` behind the last one. Otherwise the waker of `cx` is registered.
+    pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<I>> {
+        if let Some(item) = self.arrived.pop_front() {
+            return Poll::Ready(Some(item));
+        }
+        let mut state = self.incoming.lock();
+        let spare = SPARES - state.spares.len();
+        let count = self.emptied.len().min(spare);
+        state.spares.extend(self.emptied.drain(..count));
+        self.emptied.clear();
+        if state.items.is_empty() {
+            if state.ended {
+                return Poll::Ready(None);
+            }
+            register(&mut state.reader, cx);
+            return Poll::Pending;
+        }
+        mem::swap(&mut state.items, &mut self.arrived);
+        let writer = state.writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Poll::Ready(self.arrived.pop_front())
+    }
+
+    /// Gives the buffer of an item that was taken back to the other end.
+    pub(crate) fn give_back(&mut self, emptied: S) {
+        if self.emptied.len() < SPARES {
+            self.emptied.push(emptied);
+        }
+    }
+
+    /// Ends the outgoing direction.
+    pub(crate) fn close(&mut self) {
+        self.room = 0;
+        self.outgoing.change(|state| {
+            state.ended = true;
+            state.reader.take()
+        });
+    }
+}
+
+impl<O, I, S> Drop for End<O, I, S> {
+    /// Items that were handed over can still be taken. Those that this end has not taken are dropped.
+    fn drop(&mut self) {
+        self.close();
+        self.incoming.change(|state| {
+            state.reader_is_gone = true;
+            state.items = VecDeque::new();
+            state.spares = Vec::new();
+            state.writer.take()
+        });
+    }
+}

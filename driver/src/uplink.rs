@@ -1,0 +1,63 @@
+//! What carries an edge's link: a stream to the backend, or a branch to the trunk.
+
+use std::task::Poll;
+
+use voltlane_core::Time;
+use voltlane_core::edge::Edge;
+
+use crate::Connector;
+use crate::link::Link;
+use crate::waker::{ReadyList, Token};
+
+use std::sync::Arc;
+
+/// How an edge reaches its backend: through a [`Connector`], or as a shard through its [`BranchConnector`](crate::BranchConnector). There
+/// are no others.
+pub trait Uplink: sealed::Carried {}
+
+impl<C: sealed::Carried> Uplink for C {}
+
+/// Moves what a machine's link carries, without any policy: the machine decides when to connect and when to give up.
+pub(crate) trait Carrier<M> {
+    /// Handles that its token was woken.
+    fn handle_woken(&mut self);
+    /// Returns whether another turn would make progress without a wake.
+    fn has_work(&self, machine: &M, now: Time) -> bool;
+    /// Connects when the machine wants it, and gives up when the machine wants that.
+    fn drive(&mut self, machine: &mut M, now: Time);
+    /// Passes on what has arrived, within the machine's budget.
+    fn read(&mut self, machine: &mut M, now: Time, buffer: &mut [u8]);
+    /// Returns when [`handle_time`](Self::handle_time) has something to do.
+    fn next_deadline(&self) -> Option<Time>;
+    /// Handles the time.
+    fn handle_time(&mut self, machine: &mut M, now: Time);
+    /// Sends the machine's output.
+    fn write(&mut self, machine: &mut M, now: Time);
+    /// Closes in order once the machine has finished. The caller bounds the wait.
+    fn poll_finish(&mut self, buffer: &mut [u8]) -> Poll<()>;
+}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    /// What [`Uplink`](super::Uplink) is for this crate.
+    #[expect(unnameable_types, reason = "nobody else implements it")]
+    pub trait Carried: Unpin + Send + 'static {
+        /// The part of a driver that it becomes.
+        #[expect(private_bounds, reason = "it is used in this crate alone")]
+        type Carrier: Carrier<Edge> + Unpin + Send;
+
+        /// Makes that part. `token` is put on `ready` when it may proceed.
+        #[expect(private_interfaces, reason = "it is called in this crate alone")]
+        fn carrier(self, token: Token, ready: &Arc<ReadyList>) -> Self::Carrier;
+    }
+
+    impl<C: Connector> Carried for C {
+        type Carrier = Link<C>;
+
+        #[expect(private_interfaces, reason = "it is called in this crate alone")]
+        fn carrier(self, token: Token, ready: &Arc<ReadyList>) -> Link<C> {
+            Link::new(self, token, ready)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a shard and the trunk hand to each other, in every order in which their threads can meet.
+
+#[path = "../src/exchange.rs"]
+mod exchange;
+mod sync {
+    pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
+    pub(crate) use std::sync::PoisonError;
+}
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use exchange::{End, Gone, ITEMS, pair};
+use loom::future::block_on;
+use loom::thread;
+
+/// The maximum number of preemptions in a run. Two are enough for each fault that was planted here.
+const PREEMPTIONS: usize = 3;
+
+/// An end that hands numbers over, and one that takes them. Spare buffers are numbers, too.
+type Giver = End<u32, (), u32>;
+type Taker = End<(), u32, u32>;
+
+fn check(run: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS);
+    model.check(run);
+}
+
+fn give(giver: &mut Giver, item: u32) -> Result<(), Gone> {
+    block_on(poll_fn(|cx| giver.poll_room(cx)))?;
+    giver.give(item);
+    Ok(())
+}
+
+fn take(taker: &mut Taker) -> Option<u32> {
+    block_on(poll_fn(|cx| taker.poll_take(cx)))
+}
+
+#[test]
+fn each_item_arrives_once_and_in_order_and_the_end_behind_them() {
+    // One more than there is room for, so that each end waits for the other.
+    const GIVEN: u32 = ITEMS as u32 + 1;
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        let other = thread::spawn(move || {
+            for item in 0..GIVEN {
+                assert_eq!(give(&mut giver, item), Ok(()));
+            }
+            giver.close();
+        });
+        for item in 0..GIVEN {
+            assert_eq!(take(&mut taker), Some(item));
+        }
+        assert_eq!(take(&mut taker), None);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn what_was_given_before_the_end_was_dropped_arrives() {
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        let other = thread::spawn(move || {
+            assert_eq!(give(&mut giver, 7), Ok(()));
+        });
+        assert_eq!(take(&mut taker), Some(7));
+        assert_eq!(take(&mut taker), None);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_giver_that_waits_hears_that_the_taker_is_gone() {
+    check(|| {
+        let (mut giver, taker): (Giver, Taker) = pair();
+        for item in 0..ITEMS as u32 {
+            assert_eq!(give(&mut giver, item), Ok(()));
+        }
+        let other = thread::spawn(move || drop(taker));
+        assert_eq!(give(&mut giver, 0), Err(Gone));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_buffer_comes_back_once() {
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        let other = thread::spawn(move || {
+            let item = take(&mut taker).expect("it was given");
+            taker.give_back(item);
+            // The next look brings the buffer.
+            take(&mut taker).expect("it was given");
+        });
+        assert_eq!(give(&mut giver, 1), Ok(()));
+        assert_eq!(give(&mut giver, 2), Ok(()));
+        other.join().unwrap();
+        let spares: Vec<u32> = std::iter::from_fn(|| giver.take_spare()).collect();
+        assert!(spares == [1] || spares.is_empty(), "{spares:?}");
+    });
+}
+
+#[test]
+fn a_full_direction_takes_no_more_and_both_ends_wait() {
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        block_on(poll_fn(|cx| {
+            assert!(taker.poll_take(cx).is_pending());
+            for item in 0..ITEMS as u32 {
+                assert_eq!(giver.poll_room(cx), Poll::Ready(Ok(())));
+                giver.give(item);
+            }
+            assert!(giver.poll_room(cx).is_pending());
+            assert_eq!(taker.poll_take(cx), Poll::Ready(Some(0)));
+            assert_eq!(giver.poll_room(cx), Poll::Ready(Ok(())));
+            Poll::Ready(())
+        }));
+    });
+}
+
+#[test]
+fn spare_buffers_are_bounded() {
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        for spare in 0..100 {
+            giver.keep_spare(spare);
+            taker.give_back(spare);
+        }
+        block_on(poll_fn(|cx| {
+            giver.give(0);
+            let _ = taker.poll_take(cx);
+            let _ = taker.poll_take(cx);
+            Poll::Ready(())
+        }));
+        let count = std::iter::from_fn(|| giver.take_spare()).count();
+        assert_eq!(count, ITEMS);
+    });
+}
