@@ -7,7 +7,7 @@ use core::time::Duration;
 #[non_exhaustive]
 pub enum ConfigError {
     /// A queue that could never hold a packet.
-    #[error("{name} is {value}, and at least {min} is needed to hold a packet")]
+    #[error("{name} is {value}, and at least {min} is needed")]
     TooSmall {
         /// The setting.
         name: &'static str,
@@ -15,6 +15,16 @@ pub enum ConfigError {
         value: usize,
         /// The smallest value.
         min: usize,
+    },
+    /// A part that exceeds the whole.
+    #[error("{name} is {value}, and the queue holds at most {max}")]
+    TooLarge {
+        /// The setting.
+        name: &'static str,
+        /// The value given.
+        value: usize,
+        /// The largest value.
+        max: usize,
     },
     /// A timeout in which nothing could happen.
     #[error("{name} is zero, and nothing can happen in no time")]
@@ -40,8 +50,21 @@ pub(crate) fn at_least(name: &'static str, value: usize, min: usize) -> Result<u
     Ok(value)
 }
 
+/// Checks the capacity of a part of a queue.
+#[cfg(feature = "edge")]
+pub(crate) fn not_above(
+    name: &'static str,
+    value: usize,
+    max: usize,
+) -> Result<usize, ConfigError> {
+    if value > max {
+        return Err(ConfigError::TooLarge { name, value, max });
+    }
+    Ok(value)
+}
+
 /// Checks a timeout.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "edge"))]
 pub(crate) fn some_time(name: &'static str, value: Duration) -> Result<Duration, ConfigError> {
     if value.is_zero() {
         return Err(ConfigError::NoTime { name });

@@ -28,7 +28,7 @@ pub mod backend;
 mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(any(feature = "client", feature = "backend"))]
+#[cfg(any(feature = "client", feature = "backend", feature = "edge"))]
 mod config;
 #[cfg(feature = "serde")]
 mod data;
@@ -53,7 +53,7 @@ pub mod wire;
 
 #[cfg(any(feature = "edge", feature = "client"))]
 pub use backoff::Backoff;
-#[cfg(any(feature = "client", feature = "backend"))]
+#[cfg(any(feature = "client", feature = "backend", feature = "edge"))]
 pub use config::ConfigError;
 pub use id::{ClientId, ShardId};
 pub use queue::FrameQueue;

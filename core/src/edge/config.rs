@@ -1,5 +1,7 @@
 //! The configuration of an edge: bounds, times, the shard.
 
+mod setters;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -9,8 +11,8 @@ use crate::id::ShardId;
 
 /// The complete configuration of an edge machine. [`Default`] gives the documented defaults (SPEC Appendix A).
 ///
-/// The machine accepts any values: a bound of 0 has its documented meaning, and no value makes it panic. Contradictions are refused where
-/// the operator wrote them, before a machine is created.
+/// The `with_*` setters refuse values under which nothing works. The machine itself accepts any: a bound of 0 has its documented meaning,
+/// and no value makes it panic.
 ///
 /// With the feature `serde` it can be stored and read. A missing field has its default, and an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
