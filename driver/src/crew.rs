@@ -17,7 +17,7 @@ pub struct Crew {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The number of threads that run, and the task that waits for their end.
+/// Counts the running threads, and wakes the task that waits for their end.
 #[derive(Debug, Default)]
 struct End(Mutex<State>);
 
@@ -36,7 +36,7 @@ impl End {
     }
 }
 
-/// One thread that runs, until it is dropped.
+/// Counts one running thread until it is dropped.
 struct Running(Arc<End>);
 
 impl Drop for Running {
@@ -44,7 +44,7 @@ impl Drop for Running {
         let mut state = self.0.lock();
         state.running -= 1;
         if thread::panicking() {
-            let panicked = || io::Error::other("a shard ended badly");
+            let panicked = || io::Error::other("the thread of a shard panicked");
             state.failure.get_or_insert_with(panicked);
         }
         let waiter = state.waiter.take();
@@ -56,7 +56,7 @@ impl Drop for Running {
 }
 
 impl Crew {
-    /// A crew of no threads.
+    /// Creates a crew without threads.
     #[must_use]
     pub fn new() -> Self {
         Crew {
@@ -65,10 +65,10 @@ impl Crew {
         }
     }
 
-    /// Adds a thread with this name.
+    /// Starts a thread with this name that calls `run`.
     ///
     /// # Errors
-    /// When the system has no thread to give. Those that were started run on.
+    /// When the system cannot start a thread. Threads started before keep running.
     pub fn start(
         &mut self,
         name: String,
@@ -86,10 +86,10 @@ impl Crew {
         Ok(())
     }
 
-    /// A crew in which each task has a thread of its own: `shards`, and the `trunk` that joins them. `run` runs one of them to its end.
+    /// Creates a crew in which each task has a thread of its own: the `shards`, and the `trunk` that joins them. `run` runs a task to its end.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// When the system cannot start a thread.
     pub fn of_threads(
         shards: Vec<Task>,
         trunk: Task,
@@ -118,7 +118,7 @@ impl Crew {
         }
         drop(state);
         for thread in self.threads.drain(..) {
-            // It has reported its end, so this takes no time. A panic was returned as a failure.
+            // The thread has reported its end, so this does not wait. A panic was returned as a failure.
             let _ = thread.join();
         }
         Poll::Ready(Ok(()))

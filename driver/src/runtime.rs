@@ -42,12 +42,12 @@ pub trait Runtime: 'static {
         future: impl Future<Output = T> + Send + 'static,
     ) -> io::Result<T>;
 
-    /// Starts threads for the shards of a process, each at most on one of them at a time, and for the trunk that joins them.
+    /// Starts threads for the shards of a process, and for the trunk that joins them. A shard is on one thread at a time.
     ///
-    /// Here each has a thread of its own. A runtime that can do better uses fewer while there is little to do.
+    /// By default each has a thread of its own. A runtime may use fewer threads while the load is low.
     ///
     /// # Errors
-    /// When the system has no thread to give, or the runtime cannot be started.
+    /// When a thread or the runtime cannot be started.
     fn crew(shards: Vec<Task>, trunk: Task) -> io::Result<Crew> {
         Crew::of_threads(shards, trunk, |task| Self::block_on(task))
     }

@@ -5,8 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::Deserialize;
 
-/// A host and a port. The host is an IP address or a name. A name is not resolved here, but at every attempt to bind or to
-/// connect.
+/// A host and a port. The host is an IP address or a name. A name is resolved at each attempt to bind or to connect, not here.
 ///
 /// ```
 /// use voltlane_app::config::Address;
@@ -24,7 +23,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// An address of loopback, where no name and no syntax can be wrong.
+    /// Creates an address on loopback.
     #[must_use]
     pub fn loopback(port: u16) -> Address {
         Address {
@@ -33,19 +32,19 @@ impl Address {
         }
     }
 
-    /// The host: an IP address without brackets, or a name.
+    /// Returns the host: an IP address without brackets, or a name.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port; 0 means any free one, and only where something is bound.
+    /// Returns the port. 0 means any free one, and is allowed only for binding.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The socket address, if the host is an IP address and nothing has to be resolved.
+    /// Returns the socket address if the host is an IP address, so that nothing has to be resolved.
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.to_string().parse().ok()
@@ -92,40 +91,40 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// Why a text is no address. The message that quotes this quotes the text as well.
+/// Why a text is not an address. The message around it quotes the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing at all.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// Blanks are part of no address.
+    /// The text contains white space.
     #[error("there is white space in it")]
     WhiteSpace,
-    /// More than one address, by a comma or a semicolon.
+    /// A comma or a semicolon separates several addresses.
     #[error("there is more than one address in it")]
     Several,
-    /// Something like `http://host:80/`.
+    /// The text is a URL, such as `http://host:80/`.
     #[error("write it without a scheme and without a path")]
     Url,
-    /// No colon, or a bare IPv6 address.
+    /// There is no colon, or the text is a bare IPv6 address.
     #[error("the port is missing")]
     NoPort,
-    /// Nothing before the port.
+    /// There is nothing in front of the port.
     #[error("the host is missing (0.0.0.0 or [::] for every interface)")]
     NoHost,
     /// The text after the last colon is not all digits.
     #[error("the port {0:?} is not a number")]
     PortNotANumber(String),
-    /// Above 65535.
+    /// The port is above 65535.
     #[error("the port {0} is above 65535")]
     PortTooLarge(String),
-    /// In brackets, or with colons, but not an IPv6 address.
+    /// The host has brackets or colons and is not an IPv6 address.
     #[error("{0:?} is not an IPv6 address")]
     NotIpv6(String),
-    /// Digits and dots only, but not an IPv4 address.
+    /// The host has only digits and dots and is not an IPv4 address.
     #[error("{0:?} is not an IPv4 address")]
     NotIpv4(String),
-    /// A character that no name has, or a name that is too long.
+    /// The host has a character that no name has, or is too long.
     #[error("{0:?} is not a host name")]
     NotAName(String),
 }
@@ -146,12 +145,12 @@ impl std::str::FromStr for Address {
         if text.contains('/') {
             return Err(AddressError::Url);
         }
-        // The standard library knows every form with brackets, a zone included.
+        // The standard library parses every form with brackets, with a zone too.
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(address.into());
         }
-        // The last colon splits, so `::1:42000` is ::1 and 42000, and so is `::1:4200`. What does not split into a
-        // host and a port and is an address of its own lacks the port.
+        // The last colon separates: `::1:42000` is ::1 and 42000. A text that does not split into a host and a port but is an address
+        // lacks the port.
         split(text).map_err(|error| {
             if text.parse::<IpAddr>().is_ok() {
                 AddressError::NoPort
@@ -188,7 +187,7 @@ fn split(text: &str) -> Result<Address, AddressError> {
     let port = port
         .parse()
         .map_err(|_| AddressError::PortTooLarge(port.to_owned()))?;
-    // An IPv6 address is written in more than one way; keep the usual one.
+    // An IPv6 address can be written in more than one way: keep the canonical one.
     let host = host
         .parse::<IpAddr>()
         .map_or_else(|_| host.to_owned(), |ip| ip.to_string());
@@ -205,7 +204,7 @@ fn check_host(host: &str) -> Result<(), AddressError> {
             .map(|_| ())
             .map_err(|_| AddressError::NotIpv6(host.to_owned()));
     }
-    // The resolver would take "1.2.3" or "300.1" for something; that is never what is meant.
+    // The resolver would accept "1.2.3" or "300.1", which is never what the user meant.
     if host
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_why() {
+    fn a_text_that_is_not_an_address_has_a_reason() {
         for (text, why) in [
             ("", "it is empty"),
             (" 127.0.0.1:1", "there is white space in it"),
