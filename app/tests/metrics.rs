@@ -32,7 +32,7 @@ fn distinct() -> Snapshot {
         &mut counters.takeovers,
         &mut counters.handed_over,
         &mut counters.agreements,
-        &mut counters.dropped,
+        &mut counters.went_away,
         &mut counters.client_bytes_in,
         &mut counters.client_bytes_out,
         &mut counters.paced,
@@ -55,9 +55,9 @@ fn distinct() -> Snapshot {
     gauges.half_open = 1_001;
     gauges.connections = gauges.half_open + 1_002;
     gauges.sources = 1_003;
-    gauges.stale = 1_004;
+    gauges.away = 1_004;
     gauges.ending = 1_010;
-    gauges.sessions = gauges.stale + gauges.ending + 1_005;
+    gauges.sessions = gauges.away + gauges.ending + 1_005;
     gauges.waiting = 1_006;
     gauges.link_packets = 1_007;
     gauges.link_bytes = 1_008;
@@ -346,7 +346,11 @@ fn health_is_an_answer_of_the_loop_and_readiness_is_a_backend_too() {
             "503 Service Unavailable",
             "the program at master.address is no backend\n",
         ),
-        (ending, "503 Service Unavailable", "the edge ends\n"),
+        (
+            ending,
+            "503 Service Unavailable",
+            "the edge is shutting down\n",
+        ),
     ] {
         let served = serve(snapshot);
         assert_eq!(

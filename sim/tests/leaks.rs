@@ -39,7 +39,7 @@ fn nothing_is_left_of_those_who_came_and_went() {
         gauges.connections,
         gauges.half_open,
         gauges.sessions,
-        gauges.stale,
+        gauges.away,
         gauges.waiting,
         gauges.link_packets,
         gauges.link_bytes,

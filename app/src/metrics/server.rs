@@ -235,7 +235,7 @@ fn page(path: &str, snapshot: impl FnOnce() -> Option<super::Snapshot>) -> Respo
     match path {
         "/metrics" => Response::page(text::CONTENT_TYPE, text::encode(&snapshot)),
         "/readyz" if snapshot.is_ending => {
-            Response::text("503 Service Unavailable", "the edge ends")
+            Response::text("503 Service Unavailable", "the edge is shutting down")
         }
         "/readyz" if snapshot.gauges.link_is_doubted => Response::text(
             "503 Service Unavailable",

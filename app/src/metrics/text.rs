@@ -45,10 +45,10 @@ impl Collector for Edge {
             "The program",
             [("version", env!("CARGO_PKG_VERSION"))],
         )?;
-        page.count("accepts", "Connections taken", counters.accepted)?;
+        page.count("accepts", "Connections accepted", counters.accepted)?;
         page.count_each(
             "rejects",
-            "Connections beyond a limit; where it is only reported they were taken all the same",
+            "Connections beyond a limit; accepted all the same if the limit is only reported",
             "reason",
             Rejected::ALL
                 .map(Rejected::name)
@@ -75,18 +75,18 @@ impl Collector for Edge {
                 .zip(counters.ended),
         )?;
         page.count(
-            "sessions_dropped",
-            "Times that a session lost its connection",
-            counters.dropped,
+            "sessions_went_away",
+            "Times that a session lost its connection and was kept",
+            counters.went_away,
         )?;
         page.count(
             "challenges",
-            "Clients that said they had been here and were asked for the proof",
+            "Challenges sent to clients that claimed a session",
             counters.challenges,
         )?;
         page.count_each(
             "reconnects",
-            "Clients that came back, or tried",
+            "Attempts to resume a session",
             "result",
             [
                 ("resumed", counters.resumed),
@@ -114,7 +114,7 @@ impl Collector for Edge {
         )?;
         page.count(
             "paced",
-            "Times that a client sent faster than it may",
+            "Times that a client exceeded its pace",
             counters.paced,
         )?;
         page.count(
@@ -124,13 +124,13 @@ impl Collector for Edge {
         )?;
         page.count_each(
             "packets",
-            "Packets of clients put on the link (up), of the backend put into a queue (down)",
+            "Packets of clients queued for the link (up), and of the backend queued for clients (down)",
             "direction",
             [("up", counters.packets_up), ("down", counters.packets_down)],
         )?;
         page.count_each(
             "packets_dropped",
-            "Packets of the backend that went nowhere",
+            "Packets of the backend that were dropped",
             "reason",
             [
                 ("unknown_client", counters.unknown_client),
@@ -171,7 +171,7 @@ impl Collector for Edge {
         )?;
         page.count(
             "log_lines_lost",
-            "Lines of the log that nobody took in time, or that could not be written",
+            "Lines of the log that were not read in time, or that could not be written",
             *log_lines_lost,
         )?;
 
@@ -189,16 +189,14 @@ impl Collector for Edge {
         )?;
         page.show_each(
             "sessions",
-            "Sessions whose client is connected, whose client may come back, and ended ones of which the backend is still to hear",
+            "Sessions: attached, away, and ended with notices that wait for the backend",
             "state",
             [
                 (
                     "attached",
-                    gauges
-                        .sessions
-                        .saturating_sub(gauges.stale + gauges.ending),
+                    gauges.sessions.saturating_sub(gauges.away + gauges.ending),
                 ),
-                ("away", gauges.stale),
+                ("away", gauges.away),
                 ("ending", gauges.ending),
             ],
         )?;
@@ -230,7 +228,7 @@ impl Collector for Edge {
         )?;
         page.show(
             "ending",
-            "Whether the edge was asked to end",
+            "Whether the edge is shutting down",
             usize::from(*is_ending),
         )
     }

@@ -172,7 +172,7 @@ pub struct Counters {
     /// Public-key agreements computed.
     pub agreements: u64,
     /// Times that a session lost its connection and was kept.
-    pub dropped: u64,
+    pub went_away: u64,
     /// Bytes read from clients.
     pub client_bytes_in: u64,
     /// Bytes written to clients.
@@ -218,7 +218,7 @@ impl Counters {
             takeovers,
             handed_over,
             agreements,
-            dropped,
+            went_away,
             client_bytes_in,
             client_bytes_out,
             paced,
@@ -250,7 +250,7 @@ impl Counters {
             (&mut self.takeovers, takeovers),
             (&mut self.handed_over, handed_over),
             (&mut self.agreements, agreements),
-            (&mut self.dropped, dropped),
+            (&mut self.went_away, went_away),
             (&mut self.client_bytes_in, client_bytes_in),
             (&mut self.client_bytes_out, client_bytes_out),
             (&mut self.paced, paced),
@@ -284,7 +284,7 @@ pub struct Gauges {
     /// Sessions, attached or away, and ended ones whose final notices still wait for the backend.
     pub sessions: usize,
     /// Sessions that are away.
-    pub stale: usize,
+    pub away: usize,
     /// Ended sessions whose final notices still wait for the backend.
     pub ending: usize,
     /// Clients that wait for room on the link.
@@ -309,7 +309,7 @@ impl Gauges {
             half_open,
             sources,
             sessions,
-            stale,
+            away,
             ending,
             waiting,
             link_packets,
@@ -322,7 +322,7 @@ impl Gauges {
         self.half_open += half_open;
         self.sources += sources;
         self.sessions += sessions;
-        self.stale += stale;
+        self.away += away;
         self.ending += ending;
         self.waiting += waiting;
         self.link_packets += link_packets;

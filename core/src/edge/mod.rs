@@ -425,7 +425,7 @@ impl Edge {
                 _ => 0,
             },
             sessions: self.sessions.len(),
-            stale: self.sessions.away(),
+            away: self.sessions.away(),
             ending: self.sessions.ending(),
             waiting: self.line.len(),
             link_packets: self.link.packets(),

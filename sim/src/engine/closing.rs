@@ -254,7 +254,7 @@ impl World<'_> {
             gauges.connections,
             gauges.half_open,
             gauges.sessions,
-            gauges.stale,
+            gauges.away,
             gauges.waiting,
         ];
         let left_on_link = [gauges.link_packets, gauges.link_bytes];

@@ -135,7 +135,7 @@ impl View for Host {
     }
 
     fn away(&self) -> usize {
-        self.edge.gauges().stale
+        self.edge.gauges().away
     }
 }
 

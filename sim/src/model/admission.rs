@@ -398,7 +398,7 @@ impl Model {
         };
         self.reach.made_room += 1;
         if let Some(sid) = oldest.sid {
-            self.detach(sid);
+            self.go_away(sid);
         }
         self.close(conn, MADE_ROOM, Manner::Abrupt);
         Ok(())

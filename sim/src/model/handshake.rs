@@ -384,7 +384,7 @@ impl Model {
         let sid = self.conns.get(&conn).and_then(|state| state.sid);
         self.close(conn, why, self.manner(conn));
         if let Some(sid) = sid {
-            self.detach(sid);
+            self.go_away(sid);
         }
     }
 

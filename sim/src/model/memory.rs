@@ -171,7 +171,7 @@ impl Model {
                     let sid = self.conns.get(&conn).and_then(|state| state.sid);
                     self.close(conn, "memory is short", Manner::Abrupt);
                     if let Some(sid) = sid {
-                        self.detach(sid);
+                        self.go_away(sid);
                     }
                 }
                 (_, Some((_, sid))) => self.end_session(sid, "memory limit"),

@@ -484,7 +484,7 @@ impl Model {
             && by == Ended::ByPeer
         {
             self.ended_by_peer = true;
-            self.detach(sid);
+            self.go_away(sid);
             self.ended_by_peer = false;
         }
         if let Some(state) = self.conns.remove(&conn) {

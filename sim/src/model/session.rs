@@ -157,7 +157,7 @@ impl Model {
             Timer::Handshake(conn) => {
                 self.reach.handshake_timeout += 1;
                 if let Some(sid) = self.conns.get(&conn).and_then(|state| state.sid) {
-                    self.detach(sid);
+                    self.go_away(sid);
                 }
                 let held =
                     |state: &Conn| matches!(state.state, State::Join | State::Delay | State::Wait);
@@ -215,7 +215,7 @@ impl Model {
     }
 
     /// Detaches `sid`, whose connection has ended for a reason other than the session's own end (column ATTACHED of 8.3).
-    pub(super) fn detach(&mut self, sid: u64) {
+    pub(super) fn go_away(&mut self, sid: u64) {
         let Some(session) = self.sessions.get_mut(&sid) else {
             return;
         };

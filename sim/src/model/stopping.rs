@@ -21,7 +21,7 @@ impl Model {
             let sid = self.conns.get(&conn).and_then(|state| state.sid);
             self.close(conn, "the edge shuts down", self.manner(conn));
             if let Some(sid) = sid {
-                self.detach(sid);
+                self.go_away(sid);
             }
         }
         // No client is read any more, so no frame's time counts.

@@ -449,7 +449,7 @@ impl Scene {
         (
             gauges.half_open,
             gauges.sessions,
-            gauges.stale,
+            gauges.away,
             gauges.waiting,
         )
             .hash(&mut hasher);

@@ -169,7 +169,7 @@ impl World {
                 left.connections,
                 left.half_open,
                 left.sessions,
-                left.stale,
+                left.away,
                 left.waiting,
                 left.link_packets,
                 left.held_bytes,

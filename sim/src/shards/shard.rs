@@ -404,7 +404,7 @@ impl World {
                 "sessions away",
                 "9.7(b)",
                 config.clients.max_stale_clients,
-                sum(|gauges| gauges.stale),
+                sum(|gauges| gauges.away),
             ),
         ];
         for (what, section, whole, there) in checks {

@@ -130,7 +130,7 @@ struct Source {
     parent: u32,
     connections: u32,
     /// Sessions that are away and whose last connection came from here.
-    stale: u32,
+    away: u32,
     rate: Bucket,
     /// When the penalty ends. It decays with the passing of time.
     penalty_until: Time,
@@ -260,7 +260,7 @@ impl Sources {
     }
 
     /// Counts a session that goes away. Returns the narrowest of its sources that exceeds its limit of sessions away.
-    pub(crate) fn count_stale(
+    pub(crate) fn count_away(
         &mut self,
         admission: Admission,
         limits: &SourceLimits,
@@ -268,9 +268,9 @@ impl Sources {
         let mut over = None;
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at_mut(next) {
-            source.stale += 1;
+            source.away += 1;
             let max = source.allowance(limits).stale_sessions;
-            if max > 0 && source.stale as usize > max {
+            if max > 0 && source.away as usize > max {
                 over = over.or(Some(next));
             }
             next = source.parent;
@@ -279,10 +279,10 @@ impl Sources {
     }
 
     /// Releases a session that was counted as away.
-    pub(crate) fn release_stale(&mut self, now: Time, admission: Admission) {
+    pub(crate) fn release_away(&mut self, now: Time, admission: Admission) {
         let mut next = admission.narrowest;
         while let Some(source) = self.slab.at_mut(next) {
-            source.stale = source.stale.saturating_sub(1);
+            source.away = source.away.saturating_sub(1);
             next = self.rest(now, next);
         }
     }
@@ -440,7 +440,7 @@ impl Sources {
             prefix,
             parent,
             connections: 0,
-            stale: 0,
+            away: 0,
             rate: Bucket::full(now),
             penalty_until: Time::ZERO,
             joins_from: Time::ZERO,
@@ -550,7 +550,7 @@ impl Source {
 
     /// Returns whether neither a connection nor a session away counts here.
     fn is_unused(&self) -> bool {
-        self.connections == 0 && self.stale == 0
+        self.connections == 0 && self.away == 0
     }
 
     /// Returns whether forgetting it would forgive nothing.

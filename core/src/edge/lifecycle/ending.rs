@@ -30,7 +30,7 @@ impl Edge {
             return;
         }
         if let Some(session) = conn.session() {
-            self.detach(now, index, session);
+            self.go_away(now, index, session);
         }
         self.begin_closing(now, index, kind, reason);
     }
@@ -61,7 +61,7 @@ impl Edge {
     /// Removes the connection at `index`, whose transport is gone. A session attached to it is kept.
     pub(crate) fn remove_conn(&mut self, now: Time, index: u32) {
         if let Some(session) = self.conns.live(index).session() {
-            self.detach(now, index, session);
+            self.go_away(now, index, session);
         }
         let conn = self.conns.remove(index, &mut self.account);
         self.sources.lock().release(now, conn.admission);
@@ -69,7 +69,7 @@ impl Edge {
     }
 
     /// Makes the session go away, if it may be away.
-    fn detach(&mut self, now: Time, index: u32, session: u32) {
+    fn go_away(&mut self, now: Time, index: u32, session: u32) {
         self.keep_held_frames(index, session);
         let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
@@ -78,7 +78,7 @@ impl Edge {
         entry.outbox.lose_transport();
         let room = Room::of(Place::Away, clients, |bytes| bytes);
         let fits = entry.outbox.is_within(room.bounds);
-        self.counters.dropped += 1;
+        self.counters.went_away += 1;
         self.sessions.begin_absence(session, now);
         if clients.stale_timeout.is_zero() {
             return self.end_session(now, session, EndReason::Expired);
@@ -88,7 +88,7 @@ impl Edge {
         }
         let mut sources = self.sources.lock();
         let chain = sources.chain(source);
-        let over = sources.count_stale(source, &limits.sources);
+        let over = sources.count_away(source, &limits.sources);
         drop(sources);
         self.sessions.count_absence(session, source, &chain);
         let full = over.filter(|_| limits.enforce_sources == Enforce::On);
@@ -108,7 +108,7 @@ impl Edge {
     pub(crate) fn end_absence(&mut self, now: Time, session: u32) {
         let sources = |admission| self.sources.lock().chain(admission);
         if let Some(admission) = self.sessions.end_absence(session, sources) {
-            self.sources.lock().release_stale(now, admission);
+            self.sources.lock().release_away(now, admission);
         }
     }
 
@@ -120,7 +120,7 @@ impl Edge {
         self.begin_closing(now, old, CloseKind::Abort, CloseReason::Replaced);
     }
 
-    /// Ends the session for good. Its id is spent, and the backend is told the reason once, after everything that the client sent.
+    /// Ends the session for good. Its id is retired, and the backend is told the reason once, after everything that the client sent.
     pub(crate) fn end_session(&mut self, now: Time, session: u32, reason: EndReason) {
         let entry = self.sessions.live(session);
         let (id, place) = (entry.id, entry.place);
@@ -131,7 +131,7 @@ impl Edge {
             self.keep_held_frames(index, session);
         }
         self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
-        self.sessions.spend_id(id);
+        self.sessions.retire(id);
         self.end_absence(now, session);
         if let Some(count) = self.counters.ended.get_mut(reason as usize) {
             *count += 1;

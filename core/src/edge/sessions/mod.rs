@@ -26,7 +26,7 @@ const LIVE: &str = "an index that the edge keeps means a session that is in the 
 pub(crate) enum Place {
     /// Attached to the connection with this index.
     Attached(u32),
-    /// Away; the stale timer has the time since when.
+    /// Away; the timer has the time since when.
     Away,
     /// Ended: only its final notices for the backend still wait for room, and its id is spent.
     Ended,
@@ -44,7 +44,7 @@ pub(crate) struct Session {
     pub(crate) outbox: Outbox,
     /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by the [`Line`](crate::edge::uplink::line::Line) only.
     pub(crate) waiting: bool,
-    stale_timer: Timer,
+    away_timer: Timer,
     holding: Holding,
     /// Whether it ever carried a packet, up or down. Sessions that did not are the first to make room.
     pub(crate) exchanged: bool,
@@ -113,14 +113,12 @@ impl Session {
 
     /// Returns when it last went away.
     pub(crate) fn gone_since(&self) -> Time {
-        self.stale_timer.since()
+        self.away_timer.since()
     }
 
     /// Returns since when it is away, if it is.
     pub(crate) fn away_since(&self) -> Option<Time> {
-        self.stale_timer
-            .is_armed()
-            .then(|| self.stale_timer.since())
+        self.away_timer.is_armed().then(|| self.away_timer.since())
     }
 }
 
@@ -131,14 +129,14 @@ impl Holds for Session {
     }
 }
 
-/// [`Session::stale_timer`].
+/// [`Session::away_timer`].
 #[derive(Clone, Debug)]
-struct StaleTimer;
+struct AwayTimer;
 
-impl Timed<Session> for StaleTimer {
+impl Timed<Session> for AwayTimer {
     #[inline]
     fn timer(entry: &mut Session) -> &mut Timer {
-        &mut entry.stale_timer
+        &mut entry.away_timer
     }
 }
 
@@ -148,16 +146,16 @@ pub(crate) struct Sessions {
     slab: Slab<Session>,
     /// The sessions by id, except ended ones.
     by_id: HashTable<Entry>,
-    stale: Deadlines<Session, StaleTimer, 2>,
+    absences: Deadlines<Session, AwayTimer, 2>,
     /// The sessions that are away, by source.
     absent: Absent,
     by_size: BySize<Session>,
 }
 
-/// Kinds of stale timers: one for sessions that carried a packet, and one for those that never did.
-const STALE: u8 = 0;
-/// See [`STALE`].
-const STALE_UNUSED: u8 = 1;
+/// Kinds of absences: one for sessions that carried a packet, and one for those that never did.
+const AWAY: u8 = 0;
+/// See [`AWAY`].
+const AWAY_UNUSED: u8 = 1;
 
 /// An entry of the table by id. It contains as much of the id as is hashed, so that the table can grow without reading each session, which
 /// would be a cache miss.
@@ -204,7 +202,7 @@ impl Sessions {
         Sessions {
             slab: Slab::default(),
             by_id: HashTable::new(),
-            stale: Deadlines::new(),
+            absences: Deadlines::new(),
             absent: Absent::default(),
             by_size: BySize::new(),
         }
@@ -267,7 +265,7 @@ impl Sessions {
             shared: None,
             outbox: Outbox::new(retention),
             waiting: false,
-            stale_timer: Timer::default(),
+            away_timer: Timer::default(),
             holding: Holding::default(),
             exchanged: false,
             counts_from: 0,
@@ -280,8 +278,8 @@ impl Sessions {
         Some(key.index)
     }
 
-    /// Spends the id. The entry stays until it is removed.
-    pub(crate) fn spend_id(&mut self, id: ClientId) {
+    /// Retires the id. The entry stays until it is removed.
+    pub(crate) fn retire(&mut self, id: ClientId) {
         let same = |entry: &Entry| entry.is(id, &self.slab);
         if let Ok(entry) = self.by_id.find_entry(hash(low(id)), same) {
             entry.remove();
@@ -335,12 +333,8 @@ impl Sessions {
     pub(crate) fn begin_absence(&mut self, index: u32, now: Time) {
         let session = self.live_mut(index);
         session.place = Place::Away;
-        let kind = if session.exchanged {
-            STALE
-        } else {
-            STALE_UNUSED
-        };
-        self.stale.arm(&mut self.slab, index, kind, now);
+        let kind = if session.exchanged { AWAY } else { AWAY_UNUSED };
+        self.absences.arm(&mut self.slab, index, kind, now);
     }
 
     /// Counts the absence by the admission of its last connection, with these sources.
@@ -359,7 +353,7 @@ impl Sessions {
         index: u32,
         sources: impl FnOnce(Admission) -> Chain,
     ) -> Option<Admission> {
-        self.stale.disarm(&mut self.slab, index);
+        self.absences.disarm(&mut self.slab, index);
         let absence = self.live_mut(index).absence.take()?;
         let admission = absence.admission;
         self.absent.leave(&absence, &sources(admission), index);
@@ -378,12 +372,12 @@ impl Sessions {
 
     /// Returns the number of sessions that are away.
     pub(crate) fn away(&self) -> usize {
-        self.stale.len(STALE) + self.stale.len(STALE_UNUSED)
+        self.absences.len(AWAY) + self.absences.len(AWAY_UNUSED)
     }
 
     /// Returns the session that is away for longest, and since when.
     pub(crate) fn longest_gone(&self) -> Option<(u32, Time)> {
-        let kinds = [self.stale.first(STALE), self.stale.first(STALE_UNUSED)];
+        let kinds = [self.absences.first(AWAY), self.absences.first(AWAY_UNUSED)];
         kinds.into_iter().flatten().min_by_key(|&(_, since)| since)
     }
 
@@ -401,7 +395,7 @@ impl Sessions {
             let (found, held) = (self.lookup(session.id), session.holding.bytes());
             assert_eq!(held, session.held_bytes(), "bytes of session {index}");
             assert_eq!(
-                session.stale_timer.is_armed(),
+                session.away_timer.is_armed(),
                 session.place == Place::Away,
                 "session {index} is away"
             );

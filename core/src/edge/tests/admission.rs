@@ -88,7 +88,7 @@ fn of_claimants_of_one_source_the_oldest_makes_room_and_last_of_all_who_waits_fo
 
     let claims = claimant(&mut world, two.id);
     assert_eq!(world.edge.client_close(proven), Some(CloseKind::Abort));
-    assert_eq!(world.edge.gauges().stale, 1, "its session is away");
+    assert_eq!(world.edge.gauges().away, 1, "its session is away");
     let claims_too = claimant(&mut world, two.id);
     assert_eq!(world.edge.client_close(challenged), Some(CloseKind::Abort));
     claimant(&mut world, two.id);
@@ -208,7 +208,7 @@ fn an_earlier_client_comes_back_to_a_full_house_and_the_next_one_waits_for_a_pla
     let silent = world.accept();
     assert_eq!(world.come_back(&mut second), [] as [&[u8]; 0]);
     assert!(world.is_closed(silent) && !world.is_closed(second.conn));
-    assert_eq!(world.edge.gauges().stale, 1, "nothing has changed yet");
+    assert_eq!(world.edge.gauges().away, 1, "nothing has changed yet");
     world.wait(Duration::from_millis(999));
     world.leave(strangers[0].conn);
     assert_eq!(world.hear(second.conn), [] as [&[u8]; 0]);

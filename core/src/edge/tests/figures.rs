@@ -227,7 +227,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         takeovers: n,
         handed_over: n,
         agreements: n,
-        dropped: n,
+        went_away: n,
         client_bytes_in: n,
         client_bytes_out: n,
         paced: n,
@@ -249,7 +249,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         half_open: count,
         sources: count,
         sessions: count,
-        stale: count,
+        away: count,
         ending: count,
         waiting: count,
         link_packets: count,
@@ -282,7 +282,7 @@ fn each_end_each_loss_and_each_refusal_is_counted_by_its_reason() {
     for round in 1..=3 {
         let one = world.join();
         world.leave(one.conn);
-        assert_eq!(world.edge.counters().dropped, round);
+        assert_eq!(world.edge.counters().went_away, round);
         world.backend_says(one.id, Flag::Kick, b"");
         let conn = world.accept();
         world.say(conn, Handshake::ProtocolVersion(3));

@@ -431,7 +431,7 @@ fn limits_on_a_source_hold_for_both_shards_together() {
     for (at, member) in &members[..4] {
         worlds[*at].leave(member.conn);
     }
-    let stale = worlds.each_ref().map(|world| world.edge.gauges().stale);
+    let stale = worlds.each_ref().map(|world| world.edge.gauges().away);
     assert_eq!(stale, [2, 1]);
     assert_eq!(
         worlds[1].backend_hears(),
@@ -589,7 +589,7 @@ fn sessions_and_those_of_them_that_are_away_are_bounded_for_both_shards() {
         here.leave(member.conn);
     }
     let of_both = |worlds: &[World; 2]| {
-        let of = |world: &World| world.edge.gauges().stale;
+        let of = |world: &World| world.edge.gauges().away;
         worlds.each_ref().map(of)
     };
     assert_eq!(of_both(&worlds), [3, 0]);

@@ -56,7 +56,7 @@ fn packets_of_a_client_that_dropped_precede_its_notice() {
     world.edge.handle_client_bytes(world.now, one.conn, &burst);
     world.leave(one.conn);
     let gauges = world.edge.gauges();
-    assert_eq!((gauges.sessions, gauges.stale, gauges.ending), (1, 0, 1));
+    assert_eq!((gauges.sessions, gauges.away, gauges.ending), (1, 0, 1));
     let expected = [
         data(one.id, "a"),
         data(one.id, "b"),
@@ -65,7 +65,7 @@ fn packets_of_a_client_that_dropped_precede_its_notice() {
     ];
     assert_eq!(world.backend_hears(), expected);
     let gauges = world.edge.gauges();
-    assert_eq!((gauges.sessions, gauges.stale, gauges.ending), (0, 0, 0));
+    assert_eq!((gauges.sessions, gauges.away, gauges.ending), (0, 0, 0));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_client_that_ends_while_the_link_is_full_is_read_once_more_and_frees_its_pla
     world.send(one.conn, b"b");
     world.leave(one.conn);
     let gauges = world.edge.gauges();
-    assert_eq!((gauges.connections, gauges.stale), (1, 1));
+    assert_eq!((gauges.connections, gauges.away), (1, 1));
     let heard = [
         data(other.id, "first"),
         data(one.id, "a"),

@@ -180,7 +180,7 @@ fn a_source_has_a_bound_on_sessions_away_and_its_longest_gone_makes_room() {
         world.backend_hears(),
         [(members[2].id, Flag::Resumed, String::new())]
     );
-    assert_eq!(world.edge.gauges().stale, 2);
+    assert_eq!(world.edge.gauges().away, 2);
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_connection_that_holds_more_than_any_session_fails_alone() {
             .handle_client_bytes(world.now, larger.conn, &begun);
     });
     let gauges = world.edge.gauges();
-    assert_eq!((gauges.sessions, gauges.stale), (2, 1));
+    assert_eq!((gauges.sessions, gauges.away), (2, 1));
     assert_eq!(world.backend_hears(), []);
     assert_eq!(world.edge.counters().memory_over, 1);
 }

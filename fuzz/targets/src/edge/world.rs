@@ -313,8 +313,8 @@ impl<'a> World<'a> {
         assert_eq!(gauges.connections, self.peers.len());
         assert!(gauges.connections <= limits.max_connections);
         assert!(gauges.half_open <= gauges.connections);
-        assert!(gauges.stale <= gauges.sessions && gauges.sessions <= limits.max_sessions);
-        assert!(gauges.stale <= self.config.clients.max_stale_clients);
+        assert!(gauges.away <= gauges.sessions && gauges.sessions <= limits.max_sessions);
+        assert!(gauges.away <= self.config.clients.max_stale_clients);
         if limits.enforce_accepts == Enforce::On && limits.max_half_open > 0 {
             assert!(gauges.half_open <= limits.max_half_open);
         }
@@ -401,7 +401,7 @@ impl<'a> World<'a> {
             gauges.connections,
             gauges.half_open,
             gauges.sessions,
-            gauges.stale,
+            gauges.away,
             gauges.waiting,
             gauges.link_packets,
             gauges.link_bytes,

@@ -125,15 +125,15 @@ fn of_more_sessions_away_than_may_be_the_narrowest_source_is_named() {
     let [one, two, three] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(&mut at);
     let wide = sources.chain(one).widest();
     assert_eq!(sources.chain(one).iter().last(), Some(wide));
-    let mut leave = |admission| sources.count_stale(admission, &limits);
+    let mut leave = |admission| sources.count_away(admission, &limits);
     assert_eq!([leave(one), leave(one)], [None; 2]);
     assert_eq!(leave(one), Some(one.narrowest), "two of one address");
     assert_eq!(leave(two), Some(wide), "three of a /24");
     assert_eq!(leave(Admission::EXEMPT), None);
     for gone in [one, two] {
-        sources.release_stale(Time::ZERO, gone);
+        sources.release_away(Time::ZERO, gone);
     }
-    let mut leave = |admission| sources.count_stale(admission, &limits);
+    let mut leave = |admission| sources.count_away(admission, &limits);
     assert_eq!(leave(three), None);
     assert_eq!(leave(two), Some(wide));
 }
@@ -201,7 +201,7 @@ fn a_source_is_forgotten_when_it_was_unused_for_as_long_as_the_longest_penalty()
     let admit = |sources: &mut Sources, text| sources.admit(Time::ZERO, ip(text), &limits).unwrap();
     let [gone, away, connected] =
         ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| admit(&mut sources, text));
-    assert_eq!(sources.count_stale(away, &limits), None);
+    assert_eq!(sources.count_away(away, &limits), None);
     for admission in [gone, away] {
         sources.release(Time::ZERO, admission);
     }
@@ -211,7 +211,7 @@ fn a_source_is_forgotten_when_it_was_unused_for_as_long_as_the_longest_penalty()
     sources.forget_idle(until, &limits);
     assert_eq!(sources.len(), 3, "who has a session away is remembered");
     assert!(sources.find(Prefix::narrow(ip("192.0.2.1"))).is_none());
-    sources.release_stale(until, away);
+    sources.release_away(until, away);
     sources.forget_idle(until + MAX_PENALTY, &limits);
     assert_eq!(sources.len(), 2, "who is connected is, too");
     sources.release(until, connected);
