@@ -331,7 +331,7 @@ mod tests {
         outlet.push(b"\n");
         outlet.push(b"two\nlines\n");
         assert_eq!(outlet.lost(), 3);
-        assert!(!outlet.flush(Duration::from_millis(1)), "it stands still");
+        assert!(!outlet.flush(Duration::from_millis(1)), "nobody reads it");
         let pieces = QUEUE_BYTES / PIECE_BYTES;
         for _ in 0..pieces + 3 {
             turns.send(Ok(())).expect("the thread lives");

@@ -45,12 +45,12 @@ const LIMITS: [Limit; 13] = [
     },
     Limit {
         key: "limits.accept_rate",
-        advice: "raise it and limits.accept_burst if so many clients come in good faith",
+        advice: "raise it and limits.accept_burst if these clients come in good faith",
         causes: &[Cause::Rejected(Rejected::TooFast)],
     },
     Limit {
         key: "limits.max_half_open",
-        advice: "raise it if so many clients come at once in good faith",
+        advice: "raise it if these clients come in good faith",
         causes: &[
             Cause::Rejected(Rejected::TooManyHalfOpen),
             Cause::Closed(CloseReason::MadeRoom),

@@ -123,7 +123,7 @@ fn the_page_follows_the_rules_of_its_format_and_shows_every_number() {
         assert_eq!(
             name,
             format!("{family_name}{suffix}"),
-            "it stands with its family"
+            "it follows the lines of its family"
         );
         assert!(name.starts_with("voltlane_"), "{line}");
         assert!(

@@ -42,7 +42,7 @@ fn its_table_of_keys_is_the_table_of_keys() {
         assert!(
             in_both,
             "only in one of README.md and the configuration: {row}\n\
-             VL_BLESS=1 cargo test -p voltlane --test all readme:: writes the table anew"
+             VL_BLESS=1 cargo test -p voltlane --test all readme:: rewrites the table"
         );
     }
     assert_eq!(found, table, "the rows stand in another order");

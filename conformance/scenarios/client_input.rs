@@ -318,7 +318,7 @@ fn a_handshake_may_end_anywhere() {
 
 #[test]
 fn silent_and_slow_clients_are_closed_at_the_deadline() {
-    // Long enough that who is to come so far comes so far even on a machine that stands still for a while.
+    // Long enough for the stages to be reached on a machine that stalls for a while.
     let mut rig = rig(&format!("{HEALING}limits.handshake_timeout_secs = 4\n"));
     let begin = Instant::now();
     let target = target(&mut rig);

@@ -343,7 +343,7 @@ pub(super) fn with_hosts(directory: &Directory, arguments: &[&str]) -> Option<Co
 
 /// SPEC 7.6(f). The name resolves to another address at the next attempt, and the waiting packets go there.
 #[test]
-fn a_name_that_changes_is_resolved_anew_at_every_attempt() {
+fn a_name_is_resolved_at_every_attempt() {
     let first = Backend::bind_to((Ipv4Addr::LOCALHOST, 0).into());
     let directory = Directory::new();
     let port = first.address().port();

@@ -1,4 +1,4 @@
-//! What stands between a socket and the client link of Voltlane: TLS and WebSocket, as layers without sockets.
+//! Layers between a socket and the client link of Voltlane: TLS and WebSocket, without sockets of their own.
 //!
 //! [`DoorListener`] and [`DoorConnector`] wrap those of the driver, for any runtime, and give [`DoorStream`]s.
 //!

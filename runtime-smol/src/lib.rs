@@ -1,6 +1,6 @@
 //! Voltlane on smol: a client and a backend library, and the edge to embed.
 //!
-//! An edge stands between many clients and one backend. Clients connect to it over TCP. The backend sees one stream of packets, each with
+//! An edge connects many clients to one backend. Clients connect to it over TCP. The backend sees one stream of packets, each with
 //! the id of its client. A client that loses its connection comes back by itself as the same client.
 //!
 //! # A client

@@ -387,7 +387,7 @@ choice! {
 }
 
 choice! {
-    /// Whether a proxy stands between the clients and the listener.
+    /// Whether there is a proxy between the clients and the listener.
     ProxyProtocol {
         /// No: a connection's first byte is its client's.
         Off = "off",

@@ -134,7 +134,7 @@ fn the_backend_hears_of_a_return_before_the_first_packet_of_it() {
 }
 
 #[test]
-fn a_session_that_expired_is_refused_and_begun_anew_on_request() {
+fn an_expired_session_is_refused_and_another_begins_on_request() {
     let mut world = World::joined(2, 1);
     let id = world.id(0);
     world.cut(0);

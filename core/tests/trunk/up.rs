@@ -217,7 +217,7 @@ fn a_shard_that_has_still_to_hear_of_the_loss_is_bounded_like_any_other() {
 }
 
 #[test]
-fn a_shard_that_leaves_the_link_opens_it_anew_since_its_announcements_would_come_in_the_middle() {
+fn a_shard_that_leaves_the_link_resets_it_since_its_announcements_would_come_in_the_middle() {
     let mut rig = Rig::open();
     rig.says(A, &packet(A, b"handed up"));
     rig.trunk.handle_branch_closed(rig.now, A);

@@ -220,7 +220,7 @@ impl<'a, P: Party> Person<'a, P> {
         }
         match timeout(COMES_BACK_WITHIN, self.round()).await {
             Ok(()) => true,
-            Err(_) => self.fail("L2", "it cannot begin anew".to_string()),
+            Err(_) => self.fail("L2", "it cannot start over".to_string()),
         }
     }
 

@@ -9,13 +9,13 @@ use crate::edge::door::limits::Pace;
 use crate::time::Time;
 
 impl Edge {
-    /// Arms the timer of an unfinished frame, from its first byte, or else that of silence. `anew` if a frame was finished since.
+    /// Arms the timer of an unfinished frame, from its first byte, or else that of silence. `restart` if a frame was finished since.
     #[inline]
-    pub(crate) fn watch_reads(&mut self, now: Time, index: u32, anew: bool) {
+    pub(crate) fn watch_reads(&mut self, now: Time, index: u32, restart: bool) {
         let conn = self.conns.live(index);
         let clients = &self.config.clients;
         if conn.reader.is_mid_frame() && !clients.frame_timeout.is_zero() {
-            let running = !anew && conn.waits_for(Wait::Frame);
+            let running = !restart && conn.waits_for(Wait::Frame);
             if !running {
                 self.conns.arm(Wait::Frame, index, now);
             }

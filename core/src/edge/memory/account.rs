@@ -92,7 +92,7 @@ impl Account {
         self.counted = self.counted - before + after;
     }
 
-    /// Returns whether so many bytes are far from every step. This is checked for every packet: one comparison.
+    /// Returns whether this many bytes are below every step. Checked for every packet: one comparison.
     #[inline]
     pub(crate) fn is_calm(&self, held_bytes: usize) -> bool {
         let [tight, ..] = self.steps;

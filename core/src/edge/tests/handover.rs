@@ -230,7 +230,7 @@ fn a_connection_is_handed_over_once_at_most() {
 }
 
 #[test]
-fn the_time_for_a_handshake_begins_anew_once() {
+fn the_handshake_deadline_restarts_once() {
     let [mut here, mut there] = two(|_| {});
     let member = there.join();
     let conn = claims(&mut here, member.id, b"");

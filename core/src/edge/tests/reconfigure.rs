@@ -218,7 +218,7 @@ fn a_deadline_that_there_was_none_of_begins_at_the_step_and_one_that_is_given_up
 }
 
 #[test]
-fn a_client_that_was_slowed_down_starts_anew_at_another_pace() {
+fn a_client_that_was_slowed_down_starts_with_a_full_burst_at_another_pace() {
     let mut world = World::new(|config| {
         config.clients.pace.frames = 1;
         config.clients.pace.frames_burst = 1;

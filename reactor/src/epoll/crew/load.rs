@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_window_with_more_to_do_begins_the_quiet_anew() {
+    fn one_busy_window_restarts_the_quiet_time() {
         let limits = Limits::default();
         let mut load = Load::new(limits);
         for _ in 0..3 {
