@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use voltlane_core::edge::EdgeConfig;
 
-use super::{CAPACITY, Setup, ends_within, settle, setup, start};
-use crate::support::{Chaos, ClientPeer, Place};
+use super::{CAPACITY, Setup, ends_within, join, settle, setup, start};
+use crate::support::{Chaos, Place};
 
 #[test]
 fn an_accept_that_fails_rests_and_goes_on() {
     let Setup {
         mut world,
+        clock,
         clients,
         polls,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let clock = world.clock.clone();
     world.run(async {
         settle(&clock).await;
         let (polled, accepts, start) = (polls.get(), clients.accept_calls(), clock.now());
@@ -25,9 +25,7 @@ fn an_accept_that_fails_rests_and_goes_on() {
         }
         // Died in the backlog: no reason to rest.
         clients.fail(io::ErrorKind::ConnectionAborted.into());
-        ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined in the end");
+        join(&clients).await;
         // 10, 20, 40, .. 640 ms, then 1 s each.
         assert_eq!(clock.now().since(start).as_millis(), 1_270 + 3 * 1_000);
         assert!(
@@ -45,6 +43,7 @@ fn the_clients_of_two_listeners_are_accepted_in_turns() {
     let second = Place::default();
     let Setup {
         mut world,
+        clock,
         clients: first,
         handle,
         done,
@@ -55,24 +54,20 @@ fn the_clients_of_two_listeners_are_accepted_in_turns() {
         CAPACITY,
         std::slice::from_ref(&second),
     );
-    let clock = world.clock.clone();
     world.run(async {
         settle(&clock).await;
         // A listener that rests holds no other up.
         let started = clock.now();
         first.fail(io::Error::from_raw_os_error(24));
-        let at_second = ClientPeer::join(second.dial(CAPACITY, Chaos::NONE)).await;
-        let at_second = at_second.expect("joined");
+        let at_second = join(&second).await;
         assert_eq!(clock.now(), started);
-        let at_first = ClientPeer::join(first.dial(CAPACITY, Chaos::NONE)).await;
-        let at_first = at_first.expect("joined after the rest");
+        let at_first = join(&first).await;
         // Nor does a crowd.
         let accepted = first.accept_calls();
         let crowd: Vec<_> = (0..CROWD)
             .map(|_| first.dial(CAPACITY, Chaos::NONE))
             .collect();
-        let in_time = ClientPeer::join(second.dial(CAPACITY, Chaos::NONE)).await;
-        let in_time = in_time.expect("joined");
+        let in_time = join(&second).await;
         let accepted = first.accept_calls() - accepted;
         assert!(accepted < CROWD / 2, "{accepted} were accepted before it");
         settle(&clock).await;

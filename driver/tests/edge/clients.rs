@@ -9,24 +9,21 @@ use voltlane_core::edge::EdgeConfig;
 use voltlane_core::link::tagged::Flag;
 use voltlane_driver::Stream as _;
 
-use super::{CAPACITY, CUT, Setup, settle, setup};
-use crate::support::{BackendPeer, Chaos, ClientPeer, MemoryListener};
+use super::{CAPACITY, CUT, Setup, join, settle, setup};
+use crate::support::{BackendPeer, Chaos, ClientPeer};
 
 #[test]
 fn a_client_that_leaves_is_gone_and_its_place_serves_the_next() {
     let Setup {
         mut world,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
         for round in 0..20_u8 {
-            let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-                .await
-                .expect("joined");
+            let mut client = join(&clients).await;
             client.send(&[round]).await.expect("sent");
             // What was sent before the end counts, however it ends.
             if round % 2 == 0 {
@@ -49,15 +46,12 @@ fn a_kicked_client_gets_what_was_queued_and_then_the_end() {
     let Setup {
         mut world,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), CUT);
-    let mut listener = MemoryListener(backend);
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
-        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let mut client = join(&clients).await;
         link.send(client.id, Flag::Data, b"bye")
             .await
             .expect("sent");
@@ -80,12 +74,11 @@ fn bytes_that_arrived_on_the_old_connection_precede_the_resume() {
     const PACKETS: usize = 20;
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
         let mut client = ClientPeer::join(clients.dial(2 * CAPACITY, Chaos::NONE))
@@ -115,20 +108,15 @@ fn a_client_that_read_while_the_process_was_suspended_is_not_late() {
     const PACKETS: usize = 20;
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
-        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
-        let idler = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let mut client = join(&clients).await;
+        let idler = join(&clients).await;
         // More than the streams hold.
         for id in [client.id, idler.id] {
             for _ in 0..PACKETS {
@@ -164,17 +152,14 @@ fn a_client_that_read_while_the_process_was_suspended_is_not_late() {
 fn a_client_that_sends_to_the_end_still_reads_its_last_packets() {
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
-        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let mut client = join(&clients).await;
         let stats = Arc::clone(client.frames.stream.peer_stats());
         link.send(client.id, Flag::Data, b"bye")
             .await

@@ -7,27 +7,24 @@ use std::time::Duration;
 use voltlane_core::edge::EdgeConfig;
 use voltlane_core::link::tagged::Flag;
 
-use super::{CAPACITY, CUT, Setup, ends_within, settle, setup};
-use crate::support::{BackendPeer, Chaos, ClientPeer, MemoryListener};
+use super::{CAPACITY, CUT, Setup, ends_within, join, settle, setup};
+use crate::support::{BackendPeer, Chaos};
 
 #[test]
 fn a_shutdown_hands_over_what_is_queued_and_ends() {
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         handle,
         done,
         ..
     } = setup(EdgeConfig::default(), CUT);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     let got = Rc::new(RefCell::new(Vec::new()));
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
-        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let mut client = join(&clients).await;
         link.send(client.id, Flag::Data, &[1; 20_000])
             .await
             .expect("sent");
@@ -61,19 +58,16 @@ fn a_shutdown_hands_over_what_is_queued_and_ends() {
 fn a_shutdown_ends_even_if_nobody_takes_anything() {
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         handle,
         done,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;
-        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let mut client = join(&clients).await;
         for _ in 0..3 {
             client.send(&[0; CAPACITY]).await.expect("sent");
         }
@@ -90,22 +84,16 @@ fn sessions_that_end_when_an_edge_closes_its_connections_do_not_keep_it() {
     config.clients.max_stale_clients = 1;
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         handle,
         polls,
         done,
     } = setup(config, Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;
-        let join = async || {
-            ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-                .await
-                .expect("joined")
-        };
-        let both = [join().await, join().await];
+        let both = [join(&clients).await, join(&clients).await];
         let polled = polls.get();
         handle.shutdown(Duration::from_secs(30));
         // Closing the second of them makes one too many sessions away: a session ends, and has a final notice.
@@ -122,19 +110,16 @@ fn a_deadline_while_the_link_closes_does_not_make_the_driver_spin() {
     config.clients.stale_reap_interval = Duration::ZERO;
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         handle,
         polls,
         done,
     } = setup(config, Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;
-        let client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let client = join(&clients).await;
         drop(client);
         settle(&clock).await;
         handle.shutdown(Duration::from_secs(5));

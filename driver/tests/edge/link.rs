@@ -8,8 +8,8 @@ use voltlane_core::edge::EdgeConfig;
 use voltlane_core::link::tagged::Flag;
 use voltlane_driver::Stream as _;
 
-use super::{CAPACITY, CUT, Setup, setup};
-use crate::support::{BackendPeer, Chaos, ClientPeer, MemoryListener};
+use super::{CUT, Setup, join, setup};
+use crate::support::{BackendPeer, Chaos, ClientPeer};
 
 #[test]
 fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
@@ -18,9 +18,11 @@ fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
     let Setup {
         mut world,
         clients,
-        backend,
+        mut listener,
+        clock,
         ..
     } = setup(config, CUT);
+    let backend = listener.0.clone();
     backend.refuse(true);
     let sent = Rc::new(Cell::new(0_u32));
     for seed in 1..=3 {
@@ -39,7 +41,6 @@ fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
             std::future::pending::<()>().await;
         });
     }
-    let clock = world.clock.clone();
     world.run(async {
         clock.sleep(Duration::from_secs(8)).await;
         assert!(
@@ -48,7 +49,7 @@ fn clients_wait_for_a_backend_that_is_not_there_and_nothing_is_lost() {
             sent.get()
         );
         backend.refuse(false);
-        let mut link = BackendPeer::accept(&mut MemoryListener(backend.clone())).await;
+        let mut link = BackendPeer::accept(&mut listener).await;
         let mut next = std::collections::BTreeMap::new();
         for _ in 0..150 {
             let (id, flag, data) = link.recv().await.expect("received").expect("a packet");
@@ -66,21 +67,16 @@ fn a_lost_link_is_dialled_again_and_clients_stay() {
     let Setup {
         mut world,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
     world.run(async {
         let mut client = None;
         for round in 0..5_u8 {
             let mut link = BackendPeer::accept(&mut listener).await;
             let client = match &mut client {
                 Some(client) => client,
-                empty => empty.insert(
-                    ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-                        .await
-                        .expect("joined"),
-                ),
+                empty => empty.insert(join(&clients).await),
             };
             client.send(&[round]).await.expect("sent");
             assert_eq!(

@@ -12,7 +12,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::support::{Chaos, Clock, MemoryConnector, MemoryListener, Place, TestTimer, World};
+use crate::support::{
+    Chaos, ClientPeer, Clock, MemoryConnector, MemoryListener, Place, TestTimer, World,
+};
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_driver::{EdgeDriver, EdgeHandle};
@@ -29,8 +31,10 @@ const CUT: Chaos = Chaos {
 /// An edge, the place where its clients dial, and the place where it dials its backend.
 struct Setup {
     world: World,
+    clock: Clock,
     clients: Place,
-    backend: Place,
+    /// The backend's.
+    listener: MemoryListener,
     handle: EdgeHandle,
     /// How often the driver was polled.
     polls: Rc<Cell<usize>>,
@@ -77,13 +81,20 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
         ended.set(true);
     });
     Setup {
+        clock: world.clock.clone(),
         world,
         clients,
-        backend,
+        listener: MemoryListener(backend),
         handle,
         polls,
         done,
     }
+}
+
+/// Joins a client at `place`, over a stream that neither cuts nor stalls.
+async fn join(place: &Place) -> ClientPeer {
+    let stream = place.dial(CAPACITY, Chaos::NONE);
+    ClientPeer::join(stream).await.expect("joined")
 }
 
 /// Waits for the driver's end, which must come within `bound`.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use voltlane_core::edge::EdgeConfig;
 use voltlane_core::link::tagged::Flag;
 
-use super::{CAPACITY, CUT, Setup, settle, setup, start};
-use crate::support::{BackendPeer, Chaos, ClientPeer, MemoryListener, Stats};
+use super::{CAPACITY, CUT, Setup, join, settle, setup, start};
+use crate::support::{BackendPeer, Chaos, ClientPeer, Stats};
 
 #[test]
 fn every_byte_arrives_however_the_streams_cut_and_stall() {
@@ -18,11 +18,11 @@ fn every_byte_arrives_however_the_streams_cut_and_stall() {
     const PACKETS: usize = 40;
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         ..
     } = setup(EdgeConfig::default(), CUT);
-    let mut listener = MemoryListener(backend);
     world.spawn(async move { BackendPeer::accept(&mut listener).await.echo().await });
     let finished = Rc::new(Cell::new(0));
     for seed in 1..=CLIENTS {
@@ -45,7 +45,6 @@ fn every_byte_arrives_however_the_streams_cut_and_stall() {
             finished.set(finished.get() + 1);
         });
     }
-    let clock = world.clock.clone();
     world.run(async {
         while finished.get() < CLIENTS {
             clock.sleep(Duration::from_millis(1)).await;
@@ -64,13 +63,12 @@ fn a_turn_reads_the_ready_ones_once_and_writes_once_for_all() {
     const ACTIVE: usize = 30;
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         polls,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
         let mut peers = Vec::new();
@@ -157,11 +155,11 @@ fn a_turn_reads_the_ready_ones_once_and_writes_once_for_all() {
 fn a_driver_that_waits_for_nothing_does_nothing() {
     let Setup {
         mut world,
+        clock,
         clients,
         polls,
         ..
     } = setup(EdgeConfig::default(), Chaos::NONE);
-    let clock = world.clock.clone();
     world.run(async {
         settle(&clock).await;
         let (polled, accepts) = (polls.get(), clients.accept_calls());
@@ -179,12 +177,11 @@ fn bytes_of_clients_are_passed_on_after_64_kib_and_the_others_follow() {
     for (senders, link_writes) in [(4, 1), (5, 2), (8, 2), (9, 3)] {
         let Setup {
             mut world,
+            clock,
             clients,
-            backend,
+            mut listener,
             ..
         } = start(EdgeConfig::default(), Chaos::NONE, 16 * CAPACITY, &[]);
-        let mut listener = MemoryListener(backend);
-        let clock = world.clock.clone();
         world.run(async {
             let mut link = BackendPeer::accept(&mut listener).await;
             let mut peers = Vec::new();
@@ -213,18 +210,15 @@ fn bytes_of_clients_are_passed_on_after_64_kib_and_the_others_follow() {
 fn another_configuration_holds_from_the_next_turn_on_and_of_two_the_later() {
     let Setup {
         mut world,
+        clock,
         clients,
-        backend,
+        mut listener,
         handle,
         ..
     } = setup(EdgeConfig::default(), CUT);
-    let mut listener = MemoryListener(backend);
-    let clock = world.clock.clone();
     world.run(async {
         let mut link = BackendPeer::accept(&mut listener).await;
-        let mut client = ClientPeer::join(clients.dial(CAPACITY, Chaos::NONE))
-            .await
-            .expect("joined");
+        let mut client = join(&clients).await;
         for (bounds, length) in [([1, 100], 100), ([1_000, 99], 99)] {
             for bound in bounds {
                 let mut config = EdgeConfig::default();
