@@ -153,6 +153,16 @@ pub fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name}={text}: a number is needed")))
 }
 
+/// Returns the number of seeds of a block: `VL_SEEDS` if it is set, otherwise `few`, or `all` if `VL_FULL` is set, as in `.ci/run`.
+#[must_use]
+pub fn seeds(few: u64, all: u64) -> u64 {
+    let usual = match std::env::var_os("VL_FULL") {
+        Some(_) => all,
+        None => few,
+    };
+    number("VL_SEEDS").unwrap_or(usual)
+}
+
 /// Returns the number of threads that a block may use: all cores.
 #[must_use]
 pub fn threads() -> usize {

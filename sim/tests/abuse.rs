@@ -1,6 +1,7 @@
 //! Abuse beside ordinary clients: a fixed block of seeds, and a seed of the caller's choice.
 //!
-//! - `VL_SEEDS=5000 cargo test -p sim --test all abuse::` runs a larger block.
+//! - `VL_FULL=1 cargo test -p sim --test all abuse::` runs the block of `.ci/run`, which must also reach what the gates say.
+//! - `VL_SEEDS=5000 cargo test -p sim --test all abuse::` runs a larger one.
 //! - `VL_SEED=17 cargo test -p sim --test all abuse::one_seed -- --nocapture` runs one seed.
 
 use std::collections::BTreeMap;
@@ -8,10 +9,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sim::abuse::{Setup, run};
-use sim::block::{number, threads};
+use sim::block::{self, number, threads};
 
-/// Seeds of the block when `VL_SEEDS` does not say otherwise.
-const SEEDS: u64 = 300;
+/// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
+const FEW: u64 = 60;
+
+/// Seeds of the full block, and the minimum size of one that must pass the gates.
+const FULL: u64 = 300;
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, u64)] = &[
@@ -23,7 +27,7 @@ const GATES: &[(&str, u64)] = &[
 
 #[test]
 fn whatever_strangers_do_memory_is_bounded_and_ordinary_clients_are_served() {
-    let seeds = number("VL_SEEDS").unwrap_or(SEEDS);
+    let seeds = block::seeds(FEW, FULL);
     let (next, found) = (AtomicU64::new(0), Mutex::new((BTreeMap::new(), Vec::new())));
     std::thread::scope(|scope| {
         for _ in 0..threads() {
@@ -48,7 +52,7 @@ fn whatever_strangers_do_memory_is_bounded_and_ordinary_clients_are_served() {
     for (name, least) in GATES {
         let percent = reach.get(name).copied().unwrap_or(0) * 100 / seeds;
         println!("{percent:>4} % (at least {least} %)  {name}");
-        if seeds >= SEEDS {
+        if seeds >= FULL {
             assert!(percent >= *least, "too few seeds reach: {name}");
         }
     }

@@ -11,9 +11,15 @@ use sim::block;
 use sim::engine;
 use sim::plan::{Plan, generate};
 
-const SEEDS: u64 = 120;
+/// Seeds that are run twice when neither `VL_FULL` nor `VL_SEEDS` says otherwise, and those of the full block.
+const FEW: u64 = 40;
+const FULL: u64 = 120;
 /// Seeds whose hashes are in the repository.
 const GOLDEN_SEEDS: u64 = 32;
+
+fn seeds() -> u64 {
+    block::seeds(FEW, FULL)
+}
 
 #[test]
 fn golden_hashes_stay_what_they_are() {
@@ -31,10 +37,10 @@ fn golden_hashes_stay_what_they_are() {
 
 #[test]
 fn other_processes_run_the_same_way_on_one_thread_and_on_two() {
-    let hashes = block::hashes_as_text(0..SEEDS, 1);
+    let hashes = block::hashes_as_text(0..seeds(), 1);
     for threads in ["1", "2"] {
         let other = Command::new(env!("CARGO_BIN_EXE_sim"))
-            .args(["hashes", "--seeds", &SEEDS.to_string()])
+            .args(["hashes", "--seeds", &seeds().to_string()])
             .args(["--threads", threads])
             .output()
             .expect("the simulator's tool runs");
@@ -49,7 +55,7 @@ fn other_processes_run_the_same_way_on_one_thread_and_on_two() {
 
 #[test]
 fn a_plan_runs_the_same_way_twice() {
-    for seed in 0..SEEDS {
+    for seed in 0..seeds() {
         let plan = generate(seed);
         let first = engine::run(&plan);
         assert_eq!(engine::run(&plan).hash, first.hash, "seed {seed}");
@@ -63,7 +69,7 @@ fn a_plan_runs_the_same_way_twice() {
 
 #[test]
 fn a_plan_runs_the_same_way_from_its_text() {
-    for seed in 0..SEEDS {
+    for seed in 0..seeds() {
         let plan = generate(seed);
         let again: Plan = plan
             .to_string()
@@ -80,7 +86,7 @@ fn a_plan_runs_the_same_way_from_its_text() {
 #[test]
 fn threads_do_not_disturb_each_other() {
     let hashes = || {
-        (0..SEEDS)
+        (0..seeds())
             .map(|seed| engine::run(&generate(seed)).hash)
             .collect::<Vec<_>>()
     };

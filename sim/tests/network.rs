@@ -1,4 +1,6 @@
 //! The shipped drivers on a network with faults.
+//!
+//! `VL_FULL=1 cargo test -p sim --test all network::` runs the block of `.ci/run`, which must also reach what the gates say.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -8,7 +10,11 @@ use std::time::Instant;
 use sim::block;
 use sim::network::{Outcome, Seen, World, run};
 
-const SEEDS: u64 = 120;
+/// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
+const FEW: u64 = 30;
+
+/// Seeds of the full block, and the minimum size of one that must pass the gates.
+const FULL: u64 = 120;
 
 /// An event, the percentage of runs in which it must happen, and whether it did.
 type Gate = (&'static str, usize, fn(&Seen) -> bool);
@@ -56,13 +62,14 @@ fn run_all(seeds: u64) -> Vec<Outcome> {
 #[test]
 fn the_shipped_drivers_keep_their_promises() {
     let begun = Instant::now();
-    let outcomes = run_all(SEEDS);
+    let seeds = block::seeds(FEW, FULL);
+    let outcomes = run_all(seeds);
     let simulated: f64 = outcomes
         .iter()
         .map(|outcome| outcome.simulated.as_secs_f64())
         .sum();
     let real = begun.elapsed().as_secs_f64();
-    println!("{SEEDS} seeds, {simulated:.0} s simulated in {real:.1} s");
+    println!("{seeds} seeds, {simulated:.0} s simulated in {real:.1} s");
     for (seed, outcome) in outcomes.iter().enumerate() {
         if let Some(broken) = &outcome.broken {
             print!("{}", World::draw(seed as u64));
@@ -76,7 +83,10 @@ fn the_shipped_drivers_keep_their_promises() {
             .count();
         let percent = 100 * count / outcomes.len();
         println!("{percent:>4} %  {name}");
-        assert!(percent >= least, "{name}: {percent} %, not {least}");
+        assert!(
+            seeds < FULL || percent >= least,
+            "{name}: {percent} %, not {least}"
+        );
     }
 }
 

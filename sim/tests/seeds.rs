@@ -1,6 +1,7 @@
 //! The fixed block of seeds, the committed plans, and a seed or a plan of the caller's choice.
 //!
-//! - `VL_SEEDS=20000 cargo test -p sim` runs a larger block.
+//! - `VL_FULL=1 cargo test -p sim --test all seeds::` runs the block of `.ci/run`, which must also reach what the gates say.
+//! - `VL_SEEDS=20000 cargo test -p sim --test all seeds::` runs a larger one.
 //! - `VL_SEED=17 cargo test -p sim one_seed -- --nocapture` runs one seed and shows what happened.
 //! - `VL_PLAN=FILE cargo test -p sim one_plan -- --nocapture` does the same with a plan.
 
@@ -10,16 +11,16 @@ use sim::block::{self, CEILINGS, GATES, LEAST_PAIRS, Report, Stop, number};
 use sim::engine;
 use sim::plan::{Plan, generate};
 
-/// The default size of the block, if `VL_SEEDS` is not set.
-const SEEDS: u64 = 10_000;
-/// The minimum size of a block that must pass the gates.
-const GATED: u64 = 10_000;
+/// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
+const FEW: u64 = 1_000;
+/// Seeds of the full block, and the minimum size of one that must pass the gates.
+const FULL: u64 = 10_000;
 /// The number of notes printed for a failed run.
 const SHOWN_NOTES: usize = 60;
 
 #[test]
 fn fixed_block_of_seeds() {
-    let seeds = number("VL_SEEDS").unwrap_or(SEEDS);
+    let seeds = block::seeds(FEW, FULL);
     let stop = Stop {
         at: None,
         failures: usize::MAX,
@@ -40,7 +41,7 @@ fn fixed_block_of_seeds() {
             failure.violation
         );
     }
-    if seeds >= GATED {
+    if seeds >= FULL {
         let missed: Vec<_> = GATES
             .iter()
             .filter(|(name, least)| report.percent(name) < *least)

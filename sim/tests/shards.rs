@@ -1,17 +1,21 @@
 //! Several shards: a fixed block of seeds, and a seed of the caller's choice.
 //!
-//! - `VL_SEEDS=20000 cargo test -p sim --test all shards::` runs a larger block.
+//! - `VL_FULL=1 cargo test -p sim --test all shards::` runs the block of `.ci/run`, which must also reach what the gates say.
+//! - `VL_SEEDS=20000 cargo test -p sim --test all shards::` runs a larger one.
 //! - `VL_SEED=17 cargo test -p sim --test all shards::one_seed -- --nocapture` runs one seed and shows what happened.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use sim::block::{number, threads};
+use sim::block::{self, number, threads};
 use sim::shards::{Outcome, run, run_traced};
 
-/// Seeds of the block when `VL_SEEDS` does not say otherwise.
-const SEEDS: u64 = 2_000;
+/// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
+const FEW: u64 = 300;
+
+/// Seeds of the full block.
+const FULL: u64 = 2_000;
 
 /// A block of this size must reach what the gates say.
 const GATED: u64 = 1_000;
@@ -64,7 +68,7 @@ fn run_all(seeds: u64) -> BTreeMap<u64, Outcome> {
 
 #[test]
 fn fixed_block_of_seeds() {
-    let seeds = number("VL_SEEDS").unwrap_or(SEEDS);
+    let seeds = block::seeds(FEW, FULL);
     let begun = std::time::Instant::now();
     let outcomes = run_all(seeds);
     let steps: u64 = outcomes.values().map(|outcome| outcome.steps).sum();

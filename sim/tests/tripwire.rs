@@ -12,11 +12,12 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::time::{Instant, SystemTime};
 
-use sim::engine;
 use sim::plan::generate;
+use sim::{block, engine};
 
-/// The number of seeds run under watch.
-const SEEDS: u64 = 300;
+/// Seeds run under watch when neither `VL_FULL` nor `VL_SEEDS` says otherwise, and those of the full block.
+const FEW: u64 = 100;
+const FULL: u64 = 300;
 
 /// Counts of calls of the system's clock and randomness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +71,7 @@ unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint
 
 #[test]
 fn a_run_asks_neither_the_clock_nor_the_system_for_randomness() {
-    for seed in 0..SEEDS {
+    for seed in 0..block::seeds(FEW, FULL) {
         let plan = generate(seed);
         let calls = watch(|| {
             black_box(engine::run(&plan));
