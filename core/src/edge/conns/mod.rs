@@ -311,8 +311,9 @@ impl Conns {
 
     /// Records whether the claimant at `index` waits for its takeover.
     fn set_waits(&mut self, index: u32, waits: bool) {
-        let ticket = self.slab.at_mut(index).expect(LIVE).ticket();
-        *ticket = ticket.map(|ticket| self.claimants.set_waits(index, ticket, waits));
+        if let Some(ticket) = *self.live_mut(index).ticket() {
+            self.claimants.set_waits(ticket, waits);
+        }
     }
 
     // ---- what they hold

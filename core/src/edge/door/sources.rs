@@ -106,12 +106,16 @@ impl Chain {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.entries.into_iter().take(self.len.max(1))
+    /// Returns the entries within another one, and the widest.
+    pub(crate) fn split(&self) -> (&[u32], u32) {
+        match self.entries.get(..self.len).and_then(<[u32]>::split_last) {
+            Some((&widest, parts)) => (parts, widest),
+            None => (&[], NOBODY),
+        }
     }
 
     pub(crate) fn widest(&self) -> u32 {
-        self.iter().last().unwrap_or(NOBODY)
+        self.split().1
     }
 
     #[cfg(test)]

@@ -106,8 +106,7 @@ impl Edge {
 
     /// Ends the absence of a session: it is resumed, or it ends.
     pub(crate) fn end_absence(&mut self, now: Time, session: u32) {
-        let sources = |admission| self.sources.lock().chain(admission);
-        if let Some(admission) = self.sessions.end_absence(session, sources) {
+        if let Some(admission) = self.sessions.end_absence(session) {
             self.sources.lock().release_away(now, admission);
         }
     }

@@ -1,49 +1,34 @@
 //! The sessions that are away, and which of them makes room for another (SPEC 9.7).
 //!
 //! Each session is in the order of every source that it went away from, narrow and wide: sessions that never exchanged a packet come first,
-//! then those away for longest. Every operation takes logarithmic time in the number of sessions away, and only these take memory.
+//! then those away for longest. Only sessions that are away take memory.
 
-use core::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use hashbrown::HashTable;
 
 use crate::edge::door::sources::{Admission, Chain};
+use crate::edge::table::groups::{Groups, Line};
+use crate::edge::table::slab::room_to_keep;
 
-/// A position in the order: the first bit tells whether the session exchanged packets, the others count departures.
-type Place = u64;
-const EXCHANGED: Place = 1 << 63;
+const NONE: u32 = u32::MAX;
 
 /// What is remembered of a session while it is away.
 #[derive(Clone, Debug)]
 pub(crate) struct Absence {
     /// The sources that count it.
     pub(crate) admission: Admission,
-    place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    source: u32,
-    place: Place,
-    session: u32,
-}
-
-/// The rank of a widest source among the others. The one with the most sessions away comes last. Among equals it is the one whose first
-/// session comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    away: u32,
-    first: Reverse<Place>,
-    source: u32,
+    /// Its entries in [`Absent::parts`], and [`NONE`] where there is none.
+    parts: [u32; 2],
+    /// Its entry in [`Absent::widest`].
+    widest: u32,
 }
 
 /// The sessions that are away, by source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Absent {
-    lines: BTreeSet<Entry>,
-    /// The number of sessions away of each widest source.
-    away: BTreeMap<u32, u32>,
-    ranks: BTreeSet<Rank>,
-    departures: u64,
+    /// By those of its sources that are within another one.
+    parts: BySource,
+    /// By the widest of its sources.
+    widest: BySource,
 }
 
 impl Absent {
@@ -55,88 +40,111 @@ impl Absent {
         session: u32,
         exchanged: bool,
     ) -> Absence {
-        self.departures += 1;
-        let place = self.departures | if exchanged { EXCHANGED } else { 0 };
-        self.update(sources, |lines, source| {
-            lines.insert(Entry {
-                source,
-                place,
-                session,
-            });
-        });
-        Absence { admission, place }
-    }
-
-    /// Removes a session that is no longer away. `sources` are those of its admission.
-    pub(crate) fn leave(&mut self, absence: &Absence, sources: &Chain, session: u32) {
-        let place = absence.place;
-        self.update(sources, |lines, source| {
-            lines.remove(&Entry {
-                source,
-                place,
-                session,
-            });
-        });
-    }
-
-    fn update(&mut self, sources: &Chain, change: impl Fn(&mut BTreeSet<Entry>, u32)) {
-        let widest = sources.widest();
-        if let Some(rank) = self.rank(widest) {
-            self.ranks.remove(&rank);
+        let line = if exchanged { Line::Last } else { Line::First };
+        let (parts, widest) = sources.split();
+        let mut entries = [NONE; 2];
+        for (entry, &source) in entries.iter_mut().zip(parts) {
+            *entry = self.parts.enter(source, session, line);
         }
-        let before = self.lines.len();
-        for source in sources.iter() {
-            change(&mut self.lines, source);
-        }
-        let away = self.away.entry(widest).or_default();
-        if self.lines.len() > before {
-            *away += 1;
-        } else {
-            *away -= 1;
-        }
-        if *away == 0 {
-            self.away.remove(&widest);
-        }
-        if let Some(rank) = self.rank(widest) {
-            self.ranks.insert(rank);
+        Absence {
+            admission,
+            parts: entries,
+            widest: self.widest.enter(widest, session, line),
         }
     }
 
-    fn rank(&self, source: u32) -> Option<Rank> {
-        let away = *self.away.get(&source)?;
-        let first = Reverse(self.first(source)?.place);
-        Some(Rank {
-            away,
-            first,
-            source,
-        })
-    }
-
-    fn first(&self, source: u32) -> Option<&Entry> {
-        let from = Entry {
-            source,
-            place: 0,
-            session: 0,
-        };
-        let first = self.lines.range(from..).next();
-        first.filter(|entry| entry.source == source)
+    /// Removes a session that is no longer away.
+    pub(crate) fn leave(&mut self, absence: &Absence) {
+        let parts = absence.parts.into_iter().filter(|&entry| entry != NONE);
+        parts.for_each(|entry| self.parts.leave(entry));
+        self.widest.leave(absence.widest);
     }
 
     /// Returns the session of this source that makes room: one that never exchanged a packet if there is one, and among these the one away
     /// for longest.
     pub(crate) fn first_of(&self, source: u32) -> Option<u32> {
-        self.first(source).map(|entry| entry.session)
+        let part = self.parts.first_of(source);
+        part.or_else(|| self.widest.first_of(source))
     }
 
-    /// Returns the session that makes room in the widest source with the most sessions away.
+    /// Returns the session that makes room in the widest source with the most sessions away. Among equals it is the source whose first
+    /// session comes first.
     pub(crate) fn first_of_most(&self) -> Option<u32> {
-        self.first_of(self.ranks.last()?.source)
+        let groups = &self.widest.groups;
+        groups.largest().map(|source| groups.first_of(source))
     }
 
-    /// Counts the sessions away by walking over the sources.
+    /// Returns the number of sessions away, for checks.
+    ///
+    /// # Panics
+    /// When its tables are inconsistent.
     pub(crate) fn len(&self) -> usize {
-        assert_eq!(self.ranks.len(), self.away.len());
-        self.away.values().map(|&away| away as usize).sum()
+        for by_source in [&self.parts, &self.widest] {
+            assert_eq!(by_source.index.len(), by_source.groups.len(), "sources");
+        }
+        self.widest.groups.members()
+    }
+}
+
+/// Sessions that are away, in a group for each source.
+#[derive(Clone, Debug, Default)]
+struct BySource {
+    groups: Groups<u32>,
+    index: HashTable<Entry>,
+}
+
+/// The group of a source.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    source: u32,
+    group: u32,
+}
+
+impl Entry {
+    fn hash(&self) -> u64 {
+        hash(self.source)
+    }
+}
+
+/// Hashes the number of a source. The numbers are dense, and nobody outside can choose them to collide. The multiplication spreads them over
+/// the highest bits as well, from which the table takes its tags.
+fn hash(source: u32) -> u64 {
+    u64::from(source).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl BySource {
+    fn enter(&mut self, source: u32, session: u32, line: Line) -> u32 {
+        let group = self.find(source).unwrap_or_else(|| {
+            let group = self.groups.begin(source);
+            let entry = Entry { source, group };
+            self.index.insert_unique(entry.hash(), entry, Entry::hash);
+            group
+        });
+        self.groups.enter(group, session, line)
+    }
+
+    fn leave(&mut self, entry: u32) {
+        let Some(source) = self.groups.leave(entry) else {
+            return;
+        };
+        let of_source = |entry: &Entry| entry.source == source;
+        if let Ok(entry) = self.index.find_entry(hash(source), of_source) {
+            entry.remove();
+        }
+        if let Some(keep) = room_to_keep(self.index.len(), self.index.capacity()) {
+            self.index.shrink_to(keep, Entry::hash);
+        }
+    }
+
+    fn first_of(&self, source: u32) -> Option<u32> {
+        let group = self.find(source)?;
+        Some(self.groups.first_of(group))
+    }
+
+    fn find(&self, source: u32) -> Option<u32> {
+        let of_source = |entry: &Entry| entry.source == source;
+        let found = self.index.find(hash(source), of_source);
+        found.map(|entry| entry.group)
     }
 }
 
@@ -148,9 +156,7 @@ mod tests {
     fn of_the_source_with_most_away_the_unused_then_the_longest_gone_makes_room() {
         let mut absent = Absent::default();
         let mut enter = |sources: &[u32], session, exchanged| {
-            let chain = Chain::of(sources);
-            let absence = absent.enter(Admission::EXEMPT, &chain, session, exchanged);
-            (absence, chain)
+            absent.enter(Admission::EXEMPT, &Chain::of(sources), session, exchanged)
         };
         let first = enter(&[1, 10], 1, true);
         enter(&[2, 20], 2, true);
@@ -158,10 +164,10 @@ mod tests {
         let third = enter(&[1, 10], 4, false);
         assert_eq!(absent.first_of_most(), Some(4), "it exchanged nothing");
         assert_eq!(absent.first_of(1), Some(4));
-        absent.leave(&third.0, &third.1, 4);
+        absent.leave(&third);
         assert_eq!(absent.first_of_most(), Some(1));
         assert_eq!((absent.first_of(2), absent.first_of(9)), (Some(2), None));
-        absent.leave(&first.0, &first.1, 1);
+        absent.leave(&first);
         assert_eq!(
             absent.first_of_most(),
             Some(2),
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn it_agrees_with_a_look_at_all_of_them() {
         let mut absent = Absent::default();
-        let mut away: Vec<(Absence, [u32; 2], u32)> = Vec::new();
+        let mut away: Vec<(Absence, [u32; 2], u32, bool)> = Vec::new();
         let mut drawn = 1_u32;
         let mut draw = |below: u32| {
             drawn = drawn.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -186,17 +192,19 @@ mod tests {
                 let chain = Chain::of(&sources);
                 let exchanged = draw(2) == 0;
                 let absence = absent.enter(Admission::EXEMPT, &chain, session, exchanged);
-                away.push((absence, sources, session));
+                away.push((absence, sources, session, exchanged));
             } else if !away.is_empty() {
-                let (absence, sources, session) =
-                    away.swap_remove(draw(u32::try_from(away.len()).unwrap()) as usize);
-                absent.leave(&absence, &Chain::of(&sources), session);
+                let gone = away.swap_remove(draw(u32::try_from(away.len()).unwrap()) as usize);
+                absent.leave(&gone.0);
             }
-            let of = |wide: u32| away.iter().filter(move |(_, at, _)| at[1] == wide);
+            let of = |wide: u32| away.iter().filter(move |(_, at, ..)| at[1] == wide);
             let most = (100..105).map(|wide| of(wide).count()).max();
             let candidates = (100..105).filter(|&wide| Some(of(wide).count()) == most);
-            let first = candidates.flat_map(of).min_by_key(|(one, ..)| one.place);
-            assert_eq!(absent.first_of_most(), first.map(|&(_, _, one)| one));
+            // Sessions are numbered in the order in which they go away.
+            let first = candidates
+                .flat_map(of)
+                .min_by_key(|&&(_, _, session, exchanged)| (exchanged, session));
+            assert_eq!(absent.first_of_most(), first.map(|&(_, _, one, _)| one));
             assert_eq!(absent.len(), away.len());
         }
     }

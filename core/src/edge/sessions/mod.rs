@@ -347,17 +347,12 @@ impl Sessions {
     }
 
     /// Ends the absence of the session at `index`: it is resumed, or it ends. Returns the admission that it was counted by, if there is
-    /// one. `sources` returns the sources of an admission.
-    pub(crate) fn end_absence(
-        &mut self,
-        index: u32,
-        sources: impl FnOnce(Admission) -> Chain,
-    ) -> Option<Admission> {
+    /// one.
+    pub(crate) fn end_absence(&mut self, index: u32) -> Option<Admission> {
         self.absences.disarm(&mut self.slab, index);
         let absence = self.live_mut(index).absence.take()?;
-        let admission = absence.admission;
-        self.absent.leave(&absence, &sources(admission), index);
-        Some(admission)
+        self.absent.leave(&absence);
+        Some(absence.admission)
     }
 
     /// Returns the order in which sessions that are away make room.

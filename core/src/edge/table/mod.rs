@@ -2,6 +2,7 @@
 
 pub(crate) mod by_size;
 pub(crate) mod deadlines;
+pub(crate) mod groups;
 pub(crate) mod list;
 pub(crate) mod slab;
 pub(crate) mod spare;
