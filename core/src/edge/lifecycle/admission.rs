@@ -220,13 +220,15 @@ impl Edge {
     /// nobody who claims from a few sources keeps the owner out.
     fn vacancy(&self, arrival: Arrival, places: usize, quota: usize) -> Vacancy {
         let conns = &self.conns;
-        let joining = match arrival {
-            Arrival::Accept => None,
-            Arrival::Claim(index) => self.limited_source(index),
-            Arrival::Handover(source) => source,
-        };
         let is_full = !matches!(arrival, Arrival::Claim(_)) && conns.half_open() >= places;
-        let claimant = || conns.claimants().first_to_go(joining);
+        let claimant = || {
+            let joining = match arrival {
+                Arrival::Accept => None,
+                Arrival::Claim(index) => self.limited_source(index),
+                Arrival::Handover(source) => source,
+            };
+            conns.claimants().first_to_go(joining)
+        };
         let goes = match arrival {
             Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
             Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
