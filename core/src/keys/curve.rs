@@ -39,14 +39,17 @@ fn is_square(number: Limbs) -> bool {
         .shorten::<2>()
         .shorten::<1>();
     while symbol.step() {}
-    symbol.sign & 1 == 0 && symbol.below == [1]
+    symbol.sign & MINUS == 0 && symbol.below == [1]
 }
+
+/// The bit of [`Symbol::sign`]: the one in which numbers that are 3 modulo 4 differ from those that are 1.
+const MINUS: u64 = 2;
 
 /// The rest of a Jacobi symbol computation: two odd numbers of `N` limbs, and a sign.
 struct Symbol<const N: usize> {
     above: [u64; N],
     below: [u64; N],
-    /// The sign, in the lowest bit: 1 is minus.
+    /// The sign, in the bit [`MINUS`]. The others mean nothing.
     sign: u64,
 }
 
@@ -81,7 +84,7 @@ impl<const N: usize> Symbol<N> {
         let (difference, is_less) = subtract(self.above, self.below);
         let mask = 0_u64.wrapping_sub(u64::from(is_less));
         // (a/b) is -(b/a) where both are 3 modulo 4.
-        self.sign ^= (low(self.above) & low(self.below) & mask) >> 1;
+        self.sign ^= low(self.above) & low(self.below) & mask;
         for (below, above) in self.below.iter_mut().zip(self.above) {
             *below ^= (*below ^ above) & mask;
         }
@@ -113,7 +116,7 @@ impl<const N: usize> Symbol<N> {
         self.above = shift_right(self.above, twos);
         // (2/n) is -1 where n is 3 or 5 modulo 8.
         let n = low(self.below);
-        self.sign ^= u64::from(twos) & ((n >> 1) ^ (n >> 2));
+        self.sign ^= u64::from(twos << 1) & (n ^ (n >> 1));
     }
 }
 
