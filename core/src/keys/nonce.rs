@@ -33,29 +33,25 @@ impl NonceMint {
     /// Draws a nonce.
     #[must_use]
     pub fn mint(&self, rng: &mut ChaCha20Rng) -> [u8; NONCE_BYTES] {
-        let mut random = [0; RANDOM_BYTES];
-        rng.fill_bytes(&mut random);
         let mut nonce = [0; NONCE_BYTES];
-        for (to, from) in nonce
-            .iter_mut()
-            .zip(random.into_iter().chain(self.mark(&random)))
-        {
-            *to = from;
-        }
+        let (random, mark) = nonce.split_at_mut(RANDOM_BYTES);
+        rng.fill_bytes(random);
+        mark.copy_from_slice(&self.mark(random).to_le_bytes());
         nonce
     }
 
     /// Returns whether this mint created `nonce`, in constant time.
     #[must_use]
     pub fn is_own(&self, nonce: &[u8; NONCE_BYTES]) -> bool {
-        let (random, mark) = nonce.split_at(RANDOM_BYTES);
-        self.mark(random).ct_eq(mark).into()
+        let (random, mark) = nonce
+            .split_last_chunk()
+            .expect("the last 8 of 24 bytes are the mark");
+        let mark = u64::from_le_bytes(*mark);
+        self.mark(random).ct_eq(&mark).into()
     }
 
-    fn mark(&self, random: &[u8]) -> [u8; 8] {
-        SipHasher24::new_with_key(&self.key)
-            .hash(random)
-            .to_le_bytes()
+    fn mark(&self, random: &[u8]) -> u64 {
+        SipHasher24::new_with_key(&self.key).hash(random)
     }
 }
 

@@ -15,7 +15,7 @@ pub use crate::wire::varint::HandshakeError;
 pub const MAX_BODY_BYTES: u32 = 128;
 
 /// The length of a packet without its byte string: length, variant, and the longest integer.
-const FIXED_MAX_BYTES: usize = LENGTH_BYTES + 1 + 1 + size_of::<u64>();
+pub(super) const FIXED_MAX_BYTES: usize = LENGTH_BYTES + 1 + 1 + size_of::<u64>();
 
 /// A handshake packet that borrows its byte strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

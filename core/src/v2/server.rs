@@ -4,14 +4,14 @@
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use crate::id::ClientId;
 use crate::keys::{CHALLENGE_BYTES, NonceMint, PublicKey, SEALED_CHALLENGE_BYTES, SharedKey};
 use crate::opening::{Request, Violation};
 
-use super::packets::Handshake;
+use super::packets::{FIXED_MAX_BYTES, Handshake};
 use super::plain::Plain;
 
 /// An opening in progress, named by what is expected next.
@@ -59,15 +59,27 @@ impl Challenge {
         let opened = key.open(sealed).ok();
         // A challenge sent back unchanged opens and matches; its nonce is what gives it away.
         let reflected = SharedKey::nonce_of(sealed).is_none_or(|nonce| nonces.is_own(nonce));
-        let matches =
-            opened.is_some_and(|plain| bool::from(plain.as_slice().ct_eq(self.plain.as_ref())));
+        let matches = opened.is_some_and(|plain| {
+            let plain = <&[u8; CHALLENGE_BYTES]>::try_from(plain.as_slice());
+            plain.is_ok_and(|plain| are_same(plain, &self.plain).into())
+        });
         matches && !reflected
     }
+}
+
+/// Compares in constant time, by words: that takes an eighth of the steps that bytes take.
+fn are_same(a: &[u8; CHALLENGE_BYTES], b: &[u8; CHALLENGE_BYTES]) -> Choice {
+    let words = a.as_chunks().0.iter().zip(b.as_chunks().0);
+    words.fold(Choice::from(1), |same, (a, b)| {
+        same & u64::from_le_bytes(*a).ct_eq(&u64::from_le_bytes(*b))
+    })
 }
 
 impl Opening {
     /// Answers the client's ProtocolVersion with the edge's key.
     pub(crate) fn begin(edge_key: &PublicKey, out: &mut Vec<u8>) -> Self {
+        // The buffer that this packet needs is used for the others. It would have to grow for a challenge.
+        out.reserve(FIXED_MAX_BYTES + SEALED_CHALLENGE_BYTES);
         Handshake::PubKey(edge_key.as_bytes()).encode(out);
         Opening::KeyOrId
     }
