@@ -17,7 +17,7 @@ pub(crate) struct Ticket(u32);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claimants {
     /// Indexes of connections, in a group for each source. One to which the limits on sources do not apply has a group of its own.
-    groups: Groups<Option<IpAddr>>,
+    groups: Groups<Option<IpAddr>, u32>,
     by_source: BTreeMap<IpAddr, u32>,
 }
 
@@ -38,7 +38,7 @@ impl Claimants {
 
     /// Removes a claimant.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
-        if let Some(Some(source)) = self.groups.leave(ticket.0) {
+        if let (_, Some(Some(source))) = self.groups.leave(ticket.0) {
             self.by_source.remove(&source);
         }
     }
@@ -60,7 +60,7 @@ impl Claimants {
         let own = joining.and_then(|source| self.by_source.get(&source));
         let own = own.map(|&group| weighed(group, 1));
         let (_, group) = largest.max(own)?;
-        Some(self.groups.first_of(group))
+        Some(*self.groups.first_of(group))
     }
 }
 

@@ -11,24 +11,32 @@ use crate::edge::table::slab::room_to_keep;
 
 const NONE: u32 = u32::MAX;
 
+/// Where [`Absent`] has a session, while it is counted there: its entry in [`Absent::widest`]. Otherwise [`NONE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Absence(u32);
+
+impl Absence {
+    /// Of a session that is not counted.
+    pub(crate) const NONE: Absence = Absence(NONE);
+}
+
 /// What is remembered of a session while it is away.
 #[derive(Clone, Debug)]
-pub(crate) struct Absence {
+struct Away {
+    session: u32,
     /// The sources that count it.
-    pub(crate) admission: Admission,
+    admission: Admission,
     /// Its entries in [`Absent::parts`], and [`NONE`] where there is none.
     parts: [u32; 2],
-    /// Its entry in [`Absent::widest`].
-    widest: u32,
 }
 
 /// The sessions that are away, by source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Absent {
     /// By those of its sources that are within another one.
-    parts: BySource,
+    parts: BySource<u32>,
     /// By the widest of its sources.
-    widest: BySource,
+    widest: BySource<Away>,
 }
 
 impl Absent {
@@ -42,36 +50,41 @@ impl Absent {
     ) -> Absence {
         let line = if exchanged { Line::Last } else { Line::First };
         let (parts, widest) = sources.split();
-        let mut entries = [NONE; 2];
-        for (entry, &source) in entries.iter_mut().zip(parts) {
+        let mut away = Away {
+            session,
+            admission,
+            parts: [NONE; 2],
+        };
+        for (entry, &source) in away.parts.iter_mut().zip(parts) {
             *entry = self.parts.enter(source, session, line);
         }
-        Absence {
-            admission,
-            parts: entries,
-            widest: self.widest.enter(widest, session, line),
-        }
+        Absence(self.widest.enter(widest, away, line))
     }
 
-    /// Removes a session that is no longer away.
-    pub(crate) fn leave(&mut self, absence: &Absence) {
-        let parts = absence.parts.into_iter().filter(|&entry| entry != NONE);
-        parts.for_each(|entry| self.parts.leave(entry));
-        self.widest.leave(absence.widest);
+    /// Removes a session that is no longer away. Returns the admission that it was counted by, unless it is not counted.
+    pub(crate) fn leave(&mut self, absence: Absence) -> Option<Admission> {
+        if absence == Absence::NONE {
+            return None;
+        }
+        let away = self.widest.leave(absence.0);
+        for entry in away.parts.into_iter().filter(|&entry| entry != NONE) {
+            self.parts.leave(entry);
+        }
+        Some(away.admission)
     }
 
     /// Returns the session of this source that makes room: one that never exchanged a packet if there is one, and among these the one away
     /// for longest.
     pub(crate) fn first_of(&self, source: u32) -> Option<u32> {
-        let part = self.parts.first_of(source);
-        part.or_else(|| self.widest.first_of(source))
+        let part = self.parts.first_of(source).copied();
+        part.or_else(|| Some(self.widest.first_of(source)?.session))
     }
 
     /// Returns the session that makes room in the widest source with the most sessions away. Among equals it is the source whose first
     /// session comes first.
     pub(crate) fn first_of_most(&self) -> Option<u32> {
         let groups = &self.widest.groups;
-        groups.largest().map(|source| groups.first_of(source))
+        groups.largest().map(|group| groups.first_of(group).session)
     }
 
     /// Returns the number of sessions away, for checks.
@@ -79,17 +92,16 @@ impl Absent {
     /// # Panics
     /// When its tables are inconsistent.
     pub(crate) fn len(&self) -> usize {
-        for by_source in [&self.parts, &self.widest] {
-            assert_eq!(by_source.index.len(), by_source.groups.len(), "sources");
-        }
+        self.parts.check();
+        self.widest.check();
         self.widest.groups.members()
     }
 }
 
 /// Sessions that are away, in a group for each source.
-#[derive(Clone, Debug, Default)]
-struct BySource {
-    groups: Groups<u32>,
+#[derive(Clone, Debug)]
+struct BySource<V> {
+    groups: Groups<u32, V>,
     index: HashTable<Entry>,
 }
 
@@ -112,8 +124,17 @@ fn hash(source: u32) -> u64 {
     u64::from(source).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-impl BySource {
-    fn enter(&mut self, source: u32, session: u32, line: Line) -> u32 {
+impl<V> Default for BySource<V> {
+    fn default() -> Self {
+        BySource {
+            groups: Groups::default(),
+            index: HashTable::new(),
+        }
+    }
+}
+
+impl<V> BySource<V> {
+    fn enter(&mut self, source: u32, session: V, line: Line) -> u32 {
         let group = self.find(source).unwrap_or_else(|| {
             let group = self.groups.begin(source);
             let entry = Entry { source, group };
@@ -123,9 +144,10 @@ impl BySource {
         self.groups.enter(group, session, line)
     }
 
-    fn leave(&mut self, entry: u32) {
-        let Some(source) = self.groups.leave(entry) else {
-            return;
+    fn leave(&mut self, entry: u32) -> V {
+        let (session, ended) = self.groups.leave(entry);
+        let Some(source) = ended else {
+            return session;
         };
         let of_source = |entry: &Entry| entry.source == source;
         if let Ok(entry) = self.index.find_entry(hash(source), of_source) {
@@ -134,9 +156,10 @@ impl BySource {
         if let Some(keep) = room_to_keep(self.index.len(), self.index.capacity()) {
             self.index.shrink_to(keep, Entry::hash);
         }
+        session
     }
 
-    fn first_of(&self, source: u32) -> Option<u32> {
+    fn first_of(&self, source: u32) -> Option<&V> {
         let group = self.find(source)?;
         Some(self.groups.first_of(group))
     }
@@ -145,6 +168,11 @@ impl BySource {
         let of_source = |entry: &Entry| entry.source == source;
         let found = self.index.find(hash(source), of_source);
         found.map(|entry| entry.group)
+    }
+
+    /// Panics if its tables are inconsistent.
+    fn check(&self) {
+        assert_eq!(self.index.len(), self.groups.len(), "sources");
     }
 }
 
@@ -164,10 +192,10 @@ mod tests {
         let third = enter(&[1, 10], 4, false);
         assert_eq!(absent.first_of_most(), Some(4), "it exchanged nothing");
         assert_eq!(absent.first_of(1), Some(4));
-        absent.leave(&third);
+        absent.leave(third);
         assert_eq!(absent.first_of_most(), Some(1));
         assert_eq!((absent.first_of(2), absent.first_of(9)), (Some(2), None));
-        absent.leave(&first);
+        absent.leave(first);
         assert_eq!(
             absent.first_of_most(),
             Some(2),
@@ -195,7 +223,7 @@ mod tests {
                 away.push((absence, sources, session, exchanged));
             } else if !away.is_empty() {
                 let gone = away.swap_remove(draw(u32::try_from(away.len()).unwrap()) as usize);
-                absent.leave(&gone.0);
+                absent.leave(gone.0);
             }
             let of = |wide: u32| away.iter().filter(move |(_, at, ..)| at[1] == wide);
             let most = (100..105).map(|wide| of(wide).count()).max();

@@ -3,6 +3,8 @@
 pub(crate) mod absent;
 pub(crate) mod ids;
 
+use core::mem;
+
 use hashbrown::HashTable;
 
 use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
@@ -50,8 +52,8 @@ pub(crate) struct Session {
     pub(crate) exchanged: bool,
     /// The second from which its resume counts towards a storm again.
     pub(crate) counts_from: u32,
-    /// What is remembered while it is away.
-    absence: Option<Box<Absence>>,
+    /// Where it is counted while it is away.
+    absence: Absence,
     /// The budget of takeovers of a live connection.
     pub(crate) takeovers: Bucket,
     /// Its entry in the line, while it waits for room on the link.
@@ -269,7 +271,7 @@ impl Sessions {
             holding: Holding::default(),
             exchanged: false,
             counts_from: 0,
-            absence: None,
+            absence: Absence::NONE,
             takeovers: Bucket::full(now),
             line_entry: None,
         })?;
@@ -340,19 +342,17 @@ impl Sessions {
     /// Counts the absence by the admission of its last connection, with these sources.
     pub(crate) fn count_absence(&mut self, index: u32, admission: Admission, sources: &Chain) {
         let session = self.slab.at_mut(index).expect(LIVE);
-        let absence = self
+        session.absence = self
             .absent
             .enter(admission, sources, index, session.exchanged);
-        session.absence = Some(Box::new(absence));
     }
 
     /// Ends the absence of the session at `index`: it is resumed, or it ends. Returns the admission that it was counted by, if there is
     /// one.
     pub(crate) fn end_absence(&mut self, index: u32) -> Option<Admission> {
         self.absences.disarm(&mut self.slab, index);
-        let absence = self.live_mut(index).absence.take()?;
-        self.absent.leave(&absence);
-        Some(absence.admission)
+        let absence = mem::replace(&mut self.live_mut(index).absence, Absence::NONE);
+        self.absent.leave(absence)
     }
 
     /// Returns the order in which sessions that are away make room.

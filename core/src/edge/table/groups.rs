@@ -32,8 +32,8 @@ pub(crate) struct Rank {
 }
 
 #[derive(Clone, Debug)]
-struct Member {
-    value: u32,
+struct Member<V> {
+    value: V,
     group: u32,
     turn: Turn,
     links: Links,
@@ -43,22 +43,22 @@ struct Member {
 #[derive(Clone, Debug)]
 struct InGroup;
 
-impl Linked<Member> for InGroup {
+impl<V> Linked<Member<V>> for InGroup {
     #[inline]
-    fn links(member: &mut Member) -> &mut Links {
+    fn links(member: &mut Member<V>) -> &mut Links {
         &mut member.links
     }
 }
 
 #[derive(Clone, Debug)]
-struct Group<K> {
+struct Group<K, V> {
     key: K,
-    lines: Lists<Member, InGroup, 2>,
+    lines: Lists<Member<V>, InGroup, 2>,
     /// Its place in [`Groups::heap`].
     place: usize,
 }
 
-impl<K> Group<K> {
+impl<K, V> Group<K, V> {
     fn members(&self) -> usize {
         self.lines.len(Line::First as u8) + self.lines.len(Line::Last as u8)
     }
@@ -69,17 +69,17 @@ impl<K> Group<K> {
     }
 }
 
-/// Members in groups. A group exists while it has members.
+/// Members with a value `V` in groups with a key `K`. A group exists while it has members.
 #[derive(Clone, Debug)]
-pub(crate) struct Groups<K> {
-    members: Slab<Member>,
-    groups: Slab<Group<K>>,
+pub(crate) struct Groups<K, V> {
+    members: Slab<Member<V>>,
+    groups: Slab<Group<K, V>>,
     /// The groups, as a heap with the one of the highest rank in front.
     heap: Vec<u32>,
     arrivals: u64,
 }
 
-impl<K> Default for Groups<K> {
+impl<K, V> Default for Groups<K, V> {
     fn default() -> Self {
         Groups {
             members: Slab::default(),
@@ -90,7 +90,7 @@ impl<K> Default for Groups<K> {
     }
 }
 
-impl<K> Groups<K> {
+impl<K, V> Groups<K, V> {
     /// Returns the number of members of all groups.
     pub(crate) fn members(&self) -> usize {
         self.members.len()
@@ -99,12 +99,6 @@ impl<K> Groups<K> {
     /// Returns the number of groups.
     pub(crate) fn len(&self) -> usize {
         self.groups.len()
-    }
-
-    /// Returns the key of a group.
-    #[track_caller]
-    pub(crate) fn key(&self, group: u32) -> &K {
-        &self.groups.at(group).expect(LIVE).key
     }
 
     /// Adds a group, which must get a member at once. Returns its index.
@@ -122,7 +116,7 @@ impl<K> Groups<K> {
 
     /// Adds a member to a group, at the end of `line`. Returns its index.
     #[track_caller]
-    pub(crate) fn enter(&mut self, group: u32, value: u32, line: Line) -> u32 {
+    pub(crate) fn enter(&mut self, group: u32, value: V, line: Line) -> u32 {
         let turn = self.next_turn(line);
         let links = Links::default();
         let member = Member {
@@ -139,16 +133,16 @@ impl<K> Groups<K> {
         index
     }
 
-    /// Removes a member. Returns the key of its group if that has ended with it.
+    /// Removes a member. Returns its value, and the key of its group if that has ended with it.
     #[track_caller]
-    pub(crate) fn leave(&mut self, member: u32) -> Option<K> {
+    pub(crate) fn leave(&mut self, member: u32) -> (V, Option<K>) {
         let index = self.members.at(member).expect(LIVE).group;
         let group = self.groups.at_mut(index).expect(LIVE);
         group.lines.remove(&mut self.members, member);
-        self.members.remove(member);
+        let value = self.members.remove(member).expect(LIVE).value;
         if group.members() > 0 {
             self.sink(index);
-            return None;
+            return (value, None);
         }
         let ended = self.groups.remove(index).expect(LIVE);
         let last = self.heap.pop().expect(LIVE);
@@ -160,7 +154,7 @@ impl<K> Groups<K> {
         if let Some(keep) = room_to_keep(self.heap.len(), self.heap.capacity()) {
             self.heap.shrink_to(keep);
         }
-        Some(ended.key)
+        (value, Some(ended.key))
     }
 
     /// Moves a member to the end of `line`, unless it is in that line.
@@ -181,8 +175,8 @@ impl<K> Groups<K> {
 
     /// Returns the first member of a group.
     #[track_caller]
-    pub(crate) fn first_of(&self, group: u32) -> u32 {
-        self.first(group).value
+    pub(crate) fn first_of(&self, group: u32) -> &V {
+        &self.first(group).value
     }
 
     /// Returns the group with the most members. Of equals it is the one whose first member comes first.
@@ -199,7 +193,7 @@ impl<K> Groups<K> {
         }
     }
 
-    fn first(&self, group: u32) -> &Member {
+    fn first(&self, group: u32) -> &Member<V> {
         let first = self.groups.at(group).expect(LIVE).first();
         let first = first.and_then(|member| self.members.at(member));
         first.expect("a group has members")
@@ -269,7 +263,7 @@ mod tests {
     use super::*;
 
     /// A group per number, found by a walk.
-    fn group(groups: &mut Groups<u8>, key: u8) -> u32 {
+    fn group(groups: &mut Groups<u8, u32>, key: u8) -> u32 {
         let found = groups.groups.iter().find(|(_, group)| group.key == key);
         let found = found.map(|(index, _)| index);
         found.unwrap_or_else(|| groups.begin(key))
@@ -282,15 +276,15 @@ mod tests {
         let a = groups.begin(1);
         groups.enter(a, 1, Line::Last);
         let second = groups.enter(a, 2, Line::First);
-        assert_eq!((groups.first_of(a), *groups.key(a)), (2, 1));
+        assert_eq!((groups.first_of(a), groups.largest()), (&2, Some(a)));
         groups.change_line(second, Line::Last);
-        assert_eq!(groups.first_of(a), 1, "the other has come earlier");
+        assert_eq!(groups.first_of(a), &1, "the other has come earlier");
         let b = groups.begin(2);
         let third = groups.enter(b, 3, Line::First);
         assert_eq!(groups.largest(), Some(a));
-        assert_eq!(groups.leave(second), None);
+        assert_eq!(groups.leave(second), (2, None));
         assert_eq!(groups.largest(), Some(b), "of equals the first line");
-        assert_eq!(groups.leave(third), Some(2));
+        assert_eq!(groups.leave(third), (3, Some(2)));
         assert_eq!((groups.members(), groups.len()), (1, 1));
     }
 
@@ -321,7 +315,7 @@ mod tests {
                 } else if act == 2 {
                     let gone = all.swap_remove(nth % all.len());
                     let is_last = all.iter().all(|other| other.key != gone.key);
-                    prop_assert_eq!(groups.leave(gone.member), is_last.then_some(gone.key));
+                    prop_assert_eq!(groups.leave(gone.member), (gone.value, is_last.then_some(gone.key)));
                 } else {
                     let at = nth % all.len();
                     groups.change_line(all[at].member, line);
@@ -334,7 +328,7 @@ mod tests {
                 let in_largest = all.iter().filter(|one| Some(size(one.key)) == most);
                 let first = in_largest.min_by_key(|one| one.turn);
                 let largest = groups.largest();
-                prop_assert_eq!(largest.map(|group| groups.first_of(group)), first.map(|one| one.value));
+                prop_assert_eq!(largest.map(|group| groups.first_of(group)), first.map(|one| &one.value));
                 prop_assert_eq!(groups.members(), all.len());
             }
         }
