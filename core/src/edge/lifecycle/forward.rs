@@ -96,10 +96,10 @@ impl Edge {
             }
             entry.exchanged |= packets > 0;
             self.counters.packets_up += packets;
+            self.sessions.recount(session, &mut self.account);
         }
         conn.reader.clear();
         self.conns.recount(index, &mut self.account);
-        self.sessions.recount(session, &mut self.account);
     }
 
     /// Queues a notice about the session for the backend, after everything that it has sent so far.
