@@ -304,10 +304,11 @@ impl Edge {
     /// first, up to [`LAST_READ_BYTES`], or a takeover would discard them (SPEC 9.3(c)).
     #[must_use]
     pub fn takeover_of(&self, conn: ConnKey) -> Option<ConnKey> {
-        let State::Handshake(Step::Response(claim)) = self.conns.find(conn)?.state() else {
+        let conn = self.conns.find(conn)?;
+        let State::Handshake(Step::Response) = conn.state() else {
             return None;
         };
-        let session = self.sessions.live(self.sessions.lookup(claim.id)?);
+        let session = self.sessions.live(self.sessions.lookup(conn.claim().id)?);
         let Place::Attached(old) = session.place else {
             return None;
         };

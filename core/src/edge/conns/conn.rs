@@ -9,8 +9,7 @@ use crate::protocol::{self, Channel};
 use crate::queue::Outbox;
 use crate::wire::frame::FrameReader;
 
-use crate::edge::conns::claimants::Ticket;
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::state::{Claim, State, Step};
 use crate::edge::conns::wait::{Timers, Wait};
 use crate::edge::door::limits::Pace;
 use crate::edge::door::sources::Admission;
@@ -22,6 +21,7 @@ pub const LAST_READ_BYTES: usize = 512 * 1024;
 
 /// An opening leads to a channel before its connection is established.
 const CHANNEL: &str = "what is established has a channel";
+pub(super) const CLAIM: &str = "a claimant claims something";
 
 /// Identifies an accepted connection for the adapter, from `handle_accepted` to `handle_client_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +46,8 @@ struct Opening {
     source: IpAddr,
     /// Its links among the connections that have not said what they want.
     arrival: Links,
-    /// Its entry among the claimants, if it is one.
-    ticket: Option<Ticket>,
+    /// What it claims, if it is a claimant.
+    claim: Option<Claim>,
 }
 
 /// One accepted connection.
@@ -84,7 +84,7 @@ impl Conn {
                 taken_bytes: 0,
                 source,
                 arrival: Links::default(),
-                ticket: None,
+                claim: None,
             })),
             channel: None,
             admission,
@@ -306,13 +306,22 @@ impl Conn {
         &mut opening.expect("what is half open has an opening").arrival
     }
 
-    /// Returns its entry among the claimants, if it is one.
+    /// Returns what it claims.
+    ///
+    /// # Panics
+    /// When it is no claimant.
+    pub(crate) fn claim(&self) -> Claim {
+        let opening = self.opening.as_deref();
+        opening.and_then(|opening| opening.claim).expect(CLAIM)
+    }
+
+    /// Returns the place for what it claims.
     ///
     /// # Panics
     /// When it is not half-open.
-    pub(super) fn ticket(&mut self) -> &mut Option<Ticket> {
+    pub(super) fn claim_mut(&mut self) -> &mut Option<Claim> {
         let opening = self.opening.as_deref_mut();
-        &mut opening.expect("what is half open has an opening").ticket
+        &mut opening.expect("what is half open has an opening").claim
     }
 
     /// Returns the address that it comes from, while it is not established.

@@ -7,19 +7,20 @@ pub(crate) mod state;
 pub(crate) mod wait;
 
 use core::mem;
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use crate::edge::table::list::{Linked, Links, Lists};
 use crate::edge::table::slab::{Slab, room_to_keep};
+use crate::id::ClientId;
 use crate::keys::PublicKey;
 use crate::time::Time;
 
 use crate::edge::conns::claimants::Claimants;
-use crate::edge::conns::conn::{Conn, ConnKey};
+use crate::edge::conns::conn::{CLAIM, Conn, ConnKey};
 use crate::edge::conns::joins::Joins;
-use crate::edge::conns::state::{Crowd, Joining, Stage, State, Step};
+use crate::edge::conns::state::{Claim, Crowd, Joining, Stage, State, Step};
 use crate::edge::conns::wait::{Slot, Wait, Waits};
-use crate::edge::contract::CloseKind;
 use crate::edge::memory::account::Account;
 use crate::edge::table::by_size::{BySize, Holds};
 
@@ -165,24 +166,15 @@ impl Conns {
     /// When SPEC 8.2 has no transition from its state to `state`.
     #[track_caller]
     pub(crate) fn enter(&mut self, index: u32, state: State, now: Time) {
-        self.enter_from(index, now, |_| state);
-    }
-
-    /// Like [`enter`](Self::enter), with a state derived from the previous one.
-    #[track_caller]
-    pub(crate) fn enter_from(&mut self, index: u32, now: Time, make: impl FnOnce(State) -> State) {
-        let conn = self.live_mut(index);
-        let taken = mem::replace(&mut conn.state, State::Closed(CloseKind::Abort));
-        let (before, crowd) = (taken.stage(), taken.crowd());
-        let state = make(taken);
         let (after, next_crowd) = (state.stage(), state.crowd());
+        let taken = mem::replace(&mut self.live_mut(index).state, state);
+        let (before, crowd) = (taken.stage(), taken.crowd());
         assert!(
             before.may_become(after),
             "SPEC 8.2 has no way from {} to {}",
             before.name(),
             after.name()
         );
-        self.live_mut(index).state = state;
         if crowd != next_crowd {
             self.leave_crowd(index, crowd);
             self.join_crowd(index);
@@ -279,19 +271,29 @@ impl Conns {
         Some((index, joining.key))
     }
 
+    /// Counts the connection at `index` as a claimant of `source`, or of none if the limits on sources do not apply to it. `genuine` tells
+    /// whether the session can be resumed now. Returns its state.
+    pub(crate) fn claiming(
+        &mut self,
+        index: u32,
+        id: ClientId,
+        source: Option<IpAddr>,
+        genuine: bool,
+    ) -> State {
+        let ticket = self.claimants.join(index, source);
+        *self.live_mut(index).claim_mut() = Some(Claim {
+            id,
+            ticket,
+            genuine,
+        });
+        State::Handshake(Step::Delay)
+    }
+
     /// Adds the connection at `index` to the counts of its state.
     fn join_crowd(&mut self, index: u32) {
-        let conn = self.slab.at_mut(index).expect(LIVE);
-        match conn.state() {
-            State::Handshake(Step::Delay(claim)) => {
-                let source = claim.source;
-                *conn.ticket() = Some(self.claimants.join(index, source));
-            }
-            state if state.crowd() == Crowd::Strangers => {
-                self.strangers.push_back(&mut self.slab, index, STRANGERS);
-            }
-            // A joining newcomer got its turn with its state.
-            _ => {}
+        // A newcomer that waits for its turn and a claimant were counted with their state.
+        if self.live(index).state().crowd() == Crowd::Strangers {
+            self.strangers.push_back(&mut self.slab, index, STRANGERS);
         }
     }
 
@@ -300,9 +302,8 @@ impl Conns {
         match crowd {
             Crowd::Strangers => self.strangers.remove(&mut self.slab, index),
             Crowd::Claimants => {
-                let ticket = self.live_mut(index).ticket().take();
-                self.claimants
-                    .leave(ticket.expect("a claimant has a ticket"));
+                let claim = self.live_mut(index).claim_mut().take();
+                self.claimants.leave(claim.expect(CLAIM).ticket);
             }
             Crowd::Joining(source, turn) => self.joins.leave(source, turn, false),
             Crowd::Nobody => {}
@@ -311,9 +312,8 @@ impl Conns {
 
     /// Records whether the claimant at `index` waits for its takeover.
     fn set_waits(&mut self, index: u32, waits: bool) {
-        if let Some(ticket) = *self.live_mut(index).ticket() {
-            self.claimants.set_waits(ticket, waits);
-        }
+        let ticket = self.live(index).claim().ticket;
+        self.claimants.set_waits(ticket, waits);
     }
 
     // ---- what they hold

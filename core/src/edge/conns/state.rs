@@ -1,12 +1,11 @@
 //! The states of a connection, with the names of SPEC 8.2, and the transitions between them.
 
-use core::net::IpAddr;
-
 use crate::edge::door::proxy::ProxyHeader;
 use crate::id::ClientId;
 use crate::keys::PublicKey;
 use crate::queue::Outbox;
 
+use crate::edge::conns::claimants::Ticket;
 use crate::edge::conns::joins::Turn;
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
@@ -38,9 +37,9 @@ pub(crate) enum Step {
     /// The adapter, which hands it over to the shard that this id names. It is not read.
     Elsewhere(ClientId),
     /// The end of the reply delay, when its challenge is sent. It is not read.
-    Delay(Box<Claim>),
+    Delay,
     /// The client's ChallengeResponse.
-    Response(Box<Claim>),
+    Response,
     /// Its takeover, or a place: it has proven to be the client of this session, which changed hands too often lately, or for which there
     /// is no place. Nothing is read.
     Wait(ClientId),
@@ -58,11 +57,11 @@ pub(crate) struct Joining {
 }
 
 /// A claim of an id.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) id: ClientId,
-    /// The source among whose claimants it is counted, if that is limited.
-    pub(crate) source: Option<IpAddr>,
+    /// Its entry among the claimants.
+    pub(crate) ticket: Ticket,
     /// Whether the session could be resumed when the challenge was created. False for a decoy.
     pub(crate) genuine: bool,
 }
@@ -85,7 +84,7 @@ impl Step {
     pub(crate) fn is_paused(&self) -> bool {
         matches!(
             self,
-            Step::Join(_) | Step::Elsewhere(_) | Step::Delay(_) | Step::Wait(_)
+            Step::Join(_) | Step::Elsewhere(_) | Step::Delay | Step::Wait(_)
         )
     }
 }
@@ -100,8 +99,8 @@ impl State {
             State::Handshake(Step::KeyOrId) => Stage::KeyOrId,
             State::Handshake(Step::Join(_)) => Stage::Join,
             State::Handshake(Step::Elsewhere(_)) => Stage::Elsewhere,
-            State::Handshake(Step::Delay(_)) => Stage::Delay,
-            State::Handshake(Step::Response(_)) => Stage::Response,
+            State::Handshake(Step::Delay) => Stage::Delay,
+            State::Handshake(Step::Response) => Stage::Response,
             State::Handshake(Step::Wait(_)) => Stage::Wait,
             State::Handshake(Step::Ping { .. }) => Stage::Ping,
             State::Established { .. } => Stage::Established,
@@ -118,18 +117,8 @@ impl State {
         match step {
             Step::Proxy(_) | Step::Version | Step::KeyOrId => Crowd::Strangers,
             Step::Join(joining) => Crowd::Joining(joining.source, joining.turn),
-            Step::Delay(_) | Step::Response(_) | Step::Wait(_) | Step::Ping { .. } => {
-                Crowd::Claimants
-            }
+            Step::Delay | Step::Response | Step::Wait(_) | Step::Ping { .. } => Crowd::Claimants,
             Step::Elsewhere(_) => Crowd::Nobody,
-        }
-    }
-
-    /// Returns the state after the challenge was sent: waiting for the response. Any other state is unchanged.
-    pub(crate) fn challenged(self) -> State {
-        match self {
-            State::Handshake(Step::Delay(claim)) => State::Handshake(Step::Response(claim)),
-            other => other,
         }
     }
 }

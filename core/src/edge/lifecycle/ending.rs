@@ -226,7 +226,7 @@ impl Edge {
 /// edge's Ping is not written yet.
 fn is_mistaken_for_refusal(conn: &Conn, reason: CloseReason) -> bool {
     match conn.state() {
-        State::Handshake(Step::Response(_) | Step::Wait(_)) => reason == CloseReason::Shutdown,
+        State::Handshake(Step::Response | Step::Wait(_)) => reason == CloseReason::Shutdown,
         // A session that has ended is gone, and its client may learn that.
         State::Handshake(Step::Ping { .. }) => reason != CloseReason::SessionEnded,
         State::Established { .. } => !conn.control().is_empty(),

@@ -37,12 +37,8 @@ impl Edge {
         let key = target.and_then(|session| self.sessions.live(session).shared.as_deref());
         let (opening, _) = self.conns.live_mut(index).opening();
         opening.challenge(key.unwrap_or(&self.decoy), &self.mint, &mut self.rng);
-        let claim = Box::new(Claim {
-            id,
-            source: self.limited_source(index),
-            genuine: target.is_some(),
-        });
-        let delay = State::Handshake(Step::Delay(claim));
+        let source = self.limited_source(index);
+        let delay = self.conns.claiming(index, id, source, target.is_some());
         self.conns.enter(index, delay, now);
     }
 
@@ -67,7 +63,8 @@ impl Edge {
     pub(crate) fn send_challenge(&mut self, now: Time, index: u32) {
         let (opening, control) = self.conns.live_mut(index).opening();
         opening.send_challenge(control);
-        self.conns.enter_from(index, now, State::challenged);
+        let response = State::Handshake(Step::Response);
+        self.conns.enter(index, response, now);
         self.counters.challenges += 1;
         self.conns.mark_ready(index);
         self.resume_reading(now, index);
@@ -80,11 +77,8 @@ impl Edge {
         index: u32,
         proof: &[u8],
     ) -> Result<(), CloseReason> {
-        let State::Handshake(Step::Response(claim)) = self.conns.live(index).state() else {
-            unreachable!("a proof is asked for in RESPONSE only")
-        };
-        let genuine = claim.genuine;
-        let session = genuine.then(|| self.claimable(now, claim.id)).flatten();
+        let Claim { id, genuine, .. } = self.conns.live(index).claim();
+        let session = genuine.then(|| self.claimable(now, id)).flatten();
         let key = session.and_then(|session| self.sessions.live(session).shared.as_deref());
         let (opening, _) = self.conns.live_mut(index).opening();
         let is_right = opening.judge(proof, key.unwrap_or(&self.decoy), &self.mint);
