@@ -152,9 +152,9 @@ impl Conns {
         self.leave_crowd(index, self.live(index).state().crowd());
         self.disarm_all(index);
         self.by_size.remove(&mut self.slab, index);
-        let mut conn = self.slab.remove(index).expect(LIVE);
+        let conn = self.live_mut(index);
         account.subtract(conn.holding().replace(0));
-        conn
+        self.slab.remove(index).expect(LIVE)
     }
 
     // ---- states
@@ -175,10 +175,11 @@ impl Conns {
             before.name(),
             after.name()
         );
-        if crowd != next_crowd {
+        // Nobody goes from one turn among those who join to another.
+        if mem::discriminant(&crowd) != mem::discriminant(&next_crowd) {
             self.leave_crowd(index, crowd);
             self.join_crowd(index);
-        } else if next_crowd == Crowd::Claimants {
+        } else if let Crowd::Claimants = next_crowd {
             self.set_waits(index, after == Stage::Wait);
         }
         if before.is_half_open() && !after.is_half_open() {
