@@ -12,6 +12,7 @@ mod doors;
 pub mod edge;
 mod keys;
 mod proxy;
+mod v3;
 mod wire;
 
 pub use backend::backend_machine;
@@ -21,6 +22,7 @@ pub use doors::{forwarded, http_head, ws_decode};
 pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
+pub use v3::{v3_items, v3_packet, v3_record};
 pub use wire::{frame_reader, handshake_packet, tagged_packet};
 
 /// A fuzz target.
@@ -52,5 +54,8 @@ targets![
     saved_session,
     sealed_value,
     tagged_packet,
+    v3_items,
+    v3_packet,
+    v3_record,
     ws_decode,
 ];
