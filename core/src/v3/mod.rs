@@ -7,12 +7,17 @@
 
 pub mod acks;
 mod aead;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod code;
+pub mod inbound;
 pub mod items;
 pub mod order;
 pub mod packets;
 pub mod record;
 pub mod schedule;
+#[cfg(feature = "edge")]
+pub mod server;
 
 /// The highest number that a packet, a counter or a record can have.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;

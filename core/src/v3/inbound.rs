@@ -1,0 +1,172 @@
+//! One direction of a connection as its receiver sees it: records, their numbers, and the order of what is in them. (SPEC section 21)
+
+use super::items::{Item, ItemError, Items};
+use super::order::{Order, OrderError};
+use super::record::{
+    MAX_EARLY_BYTES, MAX_FIRST_EARLY_RECORD_BYTES, MAX_JOIN_RECORD_BYTES, MAX_RECORD_BYTES, Opener,
+    RecordError,
+};
+use super::schedule::Secret;
+use super::{MAX_NUMBER, Side};
+
+/// Why a record is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InboundError {
+    /// It is no record of this connection. The connection is over without a word.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// It is longer than a record in its place may be.
+    #[error("record of {length} bytes, at most {max} allowed here")]
+    TooLong {
+        /// The length of the body in bytes.
+        length: usize,
+        /// The greatest length here in bytes.
+        max: usize,
+    },
+    /// What is in it is malformed.
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    /// What is in it has no place here.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// There are no numbers left.
+    #[error("packets beyond the highest number")]
+    Numbers,
+}
+
+/// Reads one direction of a connection.
+#[derive(Debug)]
+pub struct Inbound {
+    opener: Opener,
+    /// The opener of the records after EARLY_END, and the highest number that was received when RESUMED was written.
+    after_early: Option<(Opener, u64)>,
+    sender: Side,
+    order: Order,
+    /// The number of the next packet.
+    next: u64,
+    early_bytes: usize,
+    is_joining: bool,
+}
+
+impl Inbound {
+    /// Begins the direction up after a Welcome.
+    #[must_use]
+    pub fn of_join(up: &Secret, max_packet_bytes: u32) -> Self {
+        let order = Order::of_join(max_packet_bytes);
+        Self {
+            is_joining: true,
+            ..Self::new(up, Side::Client, order, 1)
+        }
+    }
+
+    /// Begins the direction down after a Welcome.
+    #[must_use]
+    pub fn of_welcome(down: &Secret, max_packet_bytes: u32) -> Self {
+        Self::new(down, Side::Edge, Order::open(max_packet_bytes), 1)
+    }
+
+    /// Begins the direction up after a Claim: early records, whose first packet has the number `first`.
+    #[must_use]
+    pub fn of_early(early: &Secret, first: u64, max_packet_bytes: u32) -> Self {
+        let order = Order::of_early(max_packet_bytes);
+        Self::new(early, Side::Client, order, first)
+    }
+
+    /// Begins the direction down after an Answer to a client that has received all up to `received`.
+    #[must_use]
+    pub fn of_answer(down: &Secret, received: u64, max_packet_bytes: u32) -> Self {
+        let order = Order::of_resumed(max_packet_bytes);
+        Self::new(down, Side::Edge, order, received.saturating_add(1))
+    }
+
+    fn new(secret: &Secret, sender: Side, order: Order, next: u64) -> Self {
+        Inbound {
+            opener: Opener::new(secret),
+            after_early: None,
+            sender,
+            order,
+            next,
+            early_bytes: 0,
+            is_joining: false,
+        }
+    }
+
+    /// Tells which secret follows the early records, and which number up RESUMED says was received.
+    pub fn resume(&mut self, up: &Secret, received: u64) {
+        self.after_early = Some((Opener::new(up), received));
+    }
+
+    /// Returns the number of the next packet.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Returns whether the peer has sent its last item.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.order.is_closed()
+    }
+
+    /// Returns the greatest length of the body of the next record in bytes.
+    #[must_use]
+    pub fn max_record_bytes(&self) -> u32 {
+        if self.is_joining {
+            MAX_JOIN_RECORD_BYTES
+        } else if self.order.is_early() && self.opener.records() == 0 {
+            MAX_FIRST_EARLY_RECORD_BYTES
+        } else {
+            MAX_RECORD_BYTES
+        }
+    }
+
+    /// Opens the next record in place, and calls `each` with every item and the number that it begins at.
+    ///
+    /// # Errors
+    /// [`InboundError`]. The connection is over then. Items before the faulty one were handled: the caller decides what they mean.
+    pub fn read(
+        &mut self,
+        body: &mut [u8],
+        mut each: impl FnMut(Item<'_>, u64),
+    ) -> Result<(), InboundError> {
+        self.check_length(body.len())?;
+        self.order.begin_record()?;
+        let plain = self.opener.open(self.next, body)?;
+        self.is_joining = false;
+        for item in Items::new(plain, self.sender) {
+            let item = item?;
+            self.order.check(&item)?;
+            let number = self.next;
+            self.next = number
+                .checked_add(item.numbers())
+                .filter(|next| next.checked_sub(1).is_none_or(|last| last <= MAX_NUMBER))
+                .ok_or(InboundError::Numbers)?;
+            if item == Item::EarlyEnd {
+                self.end_early()?;
+            }
+            each(item, number);
+        }
+        Ok(())
+    }
+
+    fn check_length(&mut self, length: usize) -> Result<(), InboundError> {
+        let mut max = self.max_record_bytes() as usize;
+        if self.order.is_early() {
+            max = max.min(MAX_EARLY_BYTES.saturating_sub(self.early_bytes));
+            self.early_bytes = self.early_bytes.saturating_add(length);
+        }
+        let error = InboundError::TooLong { length, max };
+        (length <= max).then_some(()).ok_or(error)
+    }
+
+    /// Goes on with the records after EARLY_END (SPEC 21.2(d)).
+    fn end_early(&mut self) -> Result<(), InboundError> {
+        // The client ends its early records when it has opened RESUMED, so there is one.
+        let out_of_place = OrderError::OutOfPlace { item: "EARLY_END" };
+        let (opener, received) = self.after_early.take().ok_or(out_of_place)?;
+        self.opener = opener;
+        self.next = self.next.max(received.saturating_add(1));
+        Ok(())
+    }
+}
