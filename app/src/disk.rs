@@ -53,10 +53,7 @@ pub(crate) enum Readers {
 
 /// Writes a new file: whole or not at all, even if the power fails. A file that somebody else created meanwhile is kept.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // A name that is unique even after a crash: in a container every process may have the same id.
     let since_epoch = SystemTime::now()
@@ -87,6 +84,27 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Resu
     // It has its name now, or is useless. After a rename it no longer exists.
     let _ = fs::remove_file(&temporary);
     written
+}
+
+/// Returns the error that [`write_new`] would meet at `path` for reasons of its directory: it is missing, read-only, or not ours to write to.
+/// Writes nothing.
+pub(crate) fn can_write_new(path: &Path) -> io::Result<()> {
+    path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let directory = directory_of(path);
+    #[cfg(unix)]
+    {
+        use rustix::fs::Access;
+        rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+    }
+    #[cfg(not(unix))]
+    fs::metadata(directory)?;
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 fn create(path: &Path, readers: Readers) -> io::Result<File> {

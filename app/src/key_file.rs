@@ -105,6 +105,17 @@ pub fn load_or_make_key(
     read_key(path)?.ok_or_else(|| unwritable("it is not there after it was written".into()))
 }
 
+/// Returns whether a start could create the missing file `path`. Writes nothing.
+///
+/// # Errors
+/// Its directory is missing, read-only, or not ours to write to.
+pub fn can_make(path: &Path) -> Result<(), KeyFileError> {
+    disk::can_write_new(path).map_err(|error| KeyFileError::Unwritable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
 /// Returns the key in the file `path`, or `None` if there is no such file.
 ///
 /// # Errors

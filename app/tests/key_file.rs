@@ -243,3 +243,51 @@ fn g11_09_a_bad_key_file_is_a_problem_of_the_configuration() {
     );
     assert_eq!(problems, Err(says));
 }
+
+/// A start would create it, so `check` and the start tell alike. A reload does not touch it.
+#[test]
+fn g11_10_a_key_file_that_cannot_be_made_is_a_problem_of_the_configuration() {
+    let directory = Directory::new("unwritable");
+    let config = |key_file: &str| {
+        let text = format!("[general]\nkey_file = \"{key_file}\"\n");
+        fs::write(directory.0.join("connserver.toml"), text).expect("written");
+    };
+    let problems = |missing| {
+        let loaded = load(&directory.0, None, missing, Vec::new());
+        loaded.map(|_| ()).map_err(|problems| problems.to_string())
+    };
+    let refused = |key_file: &str, why: &str| {
+        config(key_file);
+        let path = directory.0.join(key_file);
+        let says = format!(
+            "connserver.toml:2: general.key_file = \"{key_file}\": {}: does not exist and cannot be written: {why}",
+            path.display()
+        );
+        for missing in [WhenMissing::Leave, WhenMissing::Write] {
+            assert_eq!(problems(missing), Err(says.clone()), "{missing:?}");
+        }
+        assert!(!path.exists());
+    };
+    refused("no/edge.key", "No such file or directory (os error 2)");
+    let again = WhenMissing::Keep {
+        has_file: true,
+        has_dotenv: false,
+    };
+    assert_eq!(problems(again), Ok(()));
+    fs::create_dir(directory.0.join("keys")).expect("a directory can be made");
+    config("keys/edge.key");
+    assert_eq!(problems(WhenMissing::Leave), Ok(()));
+    let entries = fs::read_dir(directory.0.join("keys")).expect("it can be read");
+    assert_eq!(entries.count(), 0, "check writes nothing");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let keys = directory.0.join("keys");
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o500)).expect("our own");
+        match fs::File::create(keys.join("probe")) {
+            // The superuser writes everywhere.
+            Ok(_) => assert_eq!(problems(WhenMissing::Leave), Ok(())),
+            Err(_) => refused("keys/edge.key", "Permission denied (os error 13)"),
+        }
+    }
+}

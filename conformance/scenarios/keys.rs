@@ -140,7 +140,10 @@ fn a_place_where_no_file_can_be_is_refused() {
         "connserver.toml",
         "general.key_file = \"missing/edge.key\"\n",
     );
-    let finished = crate::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
-    assert!(matches!(finished.code, Some(1 | 2)), "{finished:?}");
-    assert!(finished.stderr.contains("missing/edge.key"), "{finished:?}");
+    for arguments in [&["--listen", "127.0.0.1:0"][..], &["check"]] {
+        let finished = crate::PROGRAM.run(&directory, arguments);
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        let says = "missing/edge.key: does not exist and cannot be written";
+        assert!(finished.stderr.contains(says), "{finished:?}");
+    }
 }

@@ -173,7 +173,7 @@ pub fn load(
                             leave one [section]";
                 problems.push(of_file(Fault::new(what)));
             }
-            look_at_key_file(directory, loaded, &mut problems);
+            look_at_key_file(directory, when_missing, loaded, &mut problems);
         }
         Err(others) => problems.extend(others.iter().cloned()),
     }
@@ -186,8 +186,13 @@ fn is_null_device(path: &Path) -> bool {
         .is_ok_and(|path| path == Path::new("/dev/null"))
 }
 
-/// Adds the problem of the key file, if it exists and has one, or the warning about it. So `check` finds it before clients are refused.
-fn look_at_key_file(directory: &Path, loaded: &mut Loaded, problems: &mut Vec<Problem>) {
+/// Adds the problem of the key file, or the warning about it. So `check` finds it before clients are refused.
+fn look_at_key_file(
+    directory: &Path,
+    when_missing: WhenMissing,
+    loaded: &mut Loaded,
+    problems: &mut Vec<Problem>,
+) {
     const KEY: &str = "general.key_file";
     let Some(shown) = &loaded.settings.general.key_file else {
         return;
@@ -200,9 +205,18 @@ fn look_at_key_file(directory: &Path, loaded: &mut Loaded, problems: &mut Vec<Pr
         fault,
         key: Some(KEY),
     };
-    if let Err(error) = key_file::read_key(&path) {
-        problems.push(problem(error.fault()));
-    } else if let Some(mode) = key_file::mode_for_group(&path) {
+    let is_created = !matches!(when_missing, WhenMissing::Keep { .. });
+    match key_file::read_key(&path) {
+        Err(error) => problems.push(problem(error.fault())),
+        // A start creates it.
+        Ok(None) if is_created => {
+            if let Err(error) = key_file::can_make(&path) {
+                problems.push(problem(error.fault()));
+            }
+        }
+        Ok(_) => {}
+    }
+    if let Some(mode) = key_file::mode_for_group(&path) {
         let what = format!("{} (mode {mode:04o})", key_file::READABLE_BY_GROUP);
         let fault = Fault::new(what).remedy("make it mode 0600 unless the group is to have it");
         loaded.warnings.push(problem(fault));
