@@ -237,7 +237,7 @@ proptest! {
     #[test]
     fn no_text_panics(
         file in r#"((\[{0,2}[a-z]{0,3}(clients)?\]{0,2}|[a-z.]{0,9}|channel_capacity) ?=? ?["'0-9a-z{}.-]{0,5}\n){0,9}"#,
-        dotenv in r#"((export )?(VOLTLANE_)?[A-Z]{0,4} ?=? ?["'\\$#{}a-z ]{0,9}\n?){0,9}"#,
+        dotenv in r#"((export |set |declare -x )?(VOLTLANE_|voltlane_)?[A-Z]{0,4} ?=? ?["'\\$#{}a-z ]{0,9}\n?){0,9}"#,
     ) {
         let sources = Sources {
             file: Some(("f".to_owned(), file.into_bytes())),

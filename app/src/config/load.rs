@@ -12,9 +12,9 @@ use super::{contradictions, document, variables};
 pub struct Sources {
     /// The file's name as it is printed, and its contents. `None` if there is none.
     pub file: Option<(String, Vec<u8>)>,
-    /// The contents of `.env`. Variables that do not begin with `VOLTLANE_` are ignored.
+    /// The contents of `.env`. Variables that do not begin with `VOLTLANE_`, in capitals or not, are ignored.
     pub dotenv: Option<Vec<u8>>,
-    /// The environment of the process. Variables that do not begin with `VOLTLANE_` are ignored.
+    /// The environment of the process. Variables that do not begin with `VOLTLANE_`, in capitals or not, are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Values of the command line.
     pub arguments: Vec<Argument>,

@@ -14,27 +14,31 @@ const NOT_UTF8: &str = "not UTF-8 text";
 /// Reads the process's environment into `build`.
 pub(super) fn read_environment(variables: &[(OsString, OsString)], build: &mut Build) {
     for (name, value) in variables {
-        if !name
-            .as_encoded_bytes()
-            .starts_with(VARIABLE_PREFIX.as_bytes())
-        {
+        if !has_our_prefix(name.as_encoded_bytes()) {
             continue;
         }
         let variable = name.to_string_lossy().into_owned();
         let origin = Origin::Environment {
             variable: variable.clone(),
         };
-        match value.to_str() {
-            _ if is_service_link(&variable, value) => {}
-            Some(value) => assign(&variable, value, origin, build),
-            None => build.problem(Problem {
-                key: key_of(&variable).map(|key| key.path),
-                origin,
-                written: Some(variable),
-                value: Some(quoted(&value.to_string_lossy())),
-                fault: Fault::new(NOT_UTF8),
-            }),
-        }
+        let fault = match value.to_str() {
+            _ if is_service_link(&variable, value) => continue,
+            None => Fault::new(NOT_UTF8),
+            Some(value) => match in_small_letters(&variable) {
+                Some(fault) => fault,
+                None => {
+                    assign(&variable, value, origin, build);
+                    continue;
+                }
+            },
+        };
+        build.problem(Problem {
+            key: key_of(&variable.to_ascii_uppercase()).map(|key| key.path),
+            origin,
+            written: Some(variable),
+            value: Some(quoted(&value.to_string_lossy())),
+            fault,
+        });
     }
 }
 
@@ -119,18 +123,46 @@ fn place(line: usize) -> Origin {
     }
 }
 
-/// Returns the assignment in a line, without a word such as `export` before it.
+/// Words that shells and other tools write before an assignment. The parser accepts only the first one.
+const DECLARATIONS: [&str; 10] = [
+    "export", "set", "setenv", "declare", "typeset", "readonly", "local", "env", "ENV", "-",
+];
+/// PowerShell writes this before a name.
+const POWERSHELL: &str = "$env:";
+
+/// Returns the assignment in a line, without a declaration such as `export` or `declare -x` before it.
 fn assignment(line: &str) -> &str {
-    let line = line.trim();
-    let mut words = line.splitn(2, char::is_whitespace);
-    match (words.next(), words.next()) {
-        (Some("export" | "set"), Some(rest)) => rest.trim_start(),
-        _ => line,
+    let mut rest = line.trim();
+    let mut is_declared = false;
+    while let Some((word, more)) = rest.split_once(char::is_whitespace) {
+        let is_option = is_declared && word.starts_with('-');
+        if !is_option && !DECLARATIONS.contains(&word) {
+            break;
+        }
+        is_declared = true;
+        rest = more.trim_start();
+    }
+    match rest.split_at_checked(POWERSHELL.len()) {
+        Some((start, name)) if start.eq_ignore_ascii_case(POWERSHELL) => name,
+        _ => rest,
     }
 }
 
 fn is_ours(line: &str) -> bool {
-    assignment(line).starts_with(VARIABLE_PREFIX)
+    has_our_prefix(assignment(line).as_bytes())
+}
+
+/// Returns whether a variable is ours, even if its name is in small letters by mistake.
+fn has_our_prefix(name: &[u8]) -> bool {
+    let prefix = VARIABLE_PREFIX.as_bytes();
+    let start = name.get(..prefix.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Returns the problem of the name of one of our variables if it is not in capitals.
+fn in_small_letters(name: &str) -> Option<Fault> {
+    let capitals = name.to_ascii_uppercase();
+    (capitals != name).then(|| Fault::new("not in capitals").remedy(format!("write {capitals}")))
 }
 
 /// Returns the problem of a line, which is an assignment, blank or a comment.
@@ -146,13 +178,14 @@ fn problem_of_line(line: &str) -> Option<Fault> {
         Some(Err(_)) => Some(Fault::new("cannot be read").remedy(
             "write NAME=value, put a value with blanks or backslashes in single quotes, and close every quote",
         )),
+        Some(Ok((name, _))) if has_our_prefix(name.as_bytes()) => in_small_letters(&name),
         _ => None,
     }
 }
 
 fn report_line(line: &str, number: usize, fault: Fault, build: &mut Build) {
     let name = assignment(line).split(['=', ' ', '\t']).next();
-    let key = name.and_then(key_of);
+    let key = name.and_then(|name| key_of(&name.to_ascii_uppercase()));
     build.problem(Problem {
         origin: place(number),
         written: Some(line.trim().to_owned()),
