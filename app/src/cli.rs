@@ -127,7 +127,6 @@ pub struct EchoArgs {
     about = "An edge server: many clients, one stream to the backend, and nobody lost over a dropped connection"
 )]
 #[command(
-    disable_help_subcommand = true,
     after_help = "Signals: SIGHUP has the configuration read again. SIGINT and SIGTERM end the edge in order, a second one at once."
 )]
 struct Cli {
@@ -337,6 +336,8 @@ mod tests {
             ("--help", "Usage: voltlane-smol [OPTIONS]"),
             ("-h", "check    Say whether the configuration is good"),
             ("--help", "SIGHUP has the configuration read again"),
+            ("help", "check    Say whether the configuration is good"),
+            ("help check", "Usage: voltlane-smol check [OPTIONS]"),
             ("run --help", "SIGHUP has the configuration read again"),
             ("check --help", "Usage: voltlane-smol check [OPTIONS]"),
             (

@@ -178,12 +178,48 @@ fn a_person_asks_for_help_and_leaves() {
     let mut client = echo.connect();
     client.say("/help");
     client.stderr("/drop");
-    client.say("/helpless");
-    assert_eq!(client.next_line(), "/helpless");
     client.say("/quit");
     client.wait_for_end();
     let finished = client.end();
     assert_eq!((finished.code, &*finished.stdout), (Some(0), ""));
+}
+
+#[test]
+fn a_line_that_begins_with_a_slash_is_a_command_or_not_sent() {
+    let echo = Echo::start("");
+    let mut client = echo.connect();
+    for unknown in ["/helpless", "/drop now", "/", "/ two"] {
+        client.say(unknown);
+        let says = format!("Not sent: {unknown} is not a command. The commands are /drop, /quit and /help;");
+        client.stderr(&says);
+    }
+    for packet in ["/helpless", "/drop", "/quit", "/", "//"] {
+        client.say(&format!("/{packet}"));
+        assert_eq!(client.next_line(), packet);
+    }
+    let finished = client.end();
+    assert_eq!((finished.code, &*finished.stdout), (Some(1), ""));
+    let log = &finished.stderr;
+    assert!(!log.contains("Connection cut"), "{log}");
+}
+
+/// In version 2 an edge does not say why a session ended, so the message names every reason.
+#[test]
+fn a_client_that_was_kicked_is_told_so_as_far_as_version_2_knows() {
+    let mut rig = super::rig("");
+    let address = rig.address().to_string();
+    let mut client = PROGRAM.start(&Directory::new(), &["connect", &address]);
+    client.stderr("Connected as ");
+    client.say("hello");
+    let id = rig.link.recv().id;
+    rig.link.kick(id);
+    client.stderr("Dropped: the edge closed the connection");
+    let refused = client.stderr("Refused: ");
+    assert!(refused.contains("the backend has kicked its client"), "{refused}");
+    assert!(!client.log().contains("violation"), "{}", client.log());
+    client.wait_for_end();
+    assert_eq!(client.end().code, Some(1));
+    rig.stop();
 }
 
 #[test]

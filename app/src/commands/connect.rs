@@ -15,7 +15,7 @@ use super::lines::Lines;
 use crate::cli::ConnectArgs;
 use crate::logging::{FLUSH_WITHIN, say_last};
 use crate::outlet::Outlet;
-use crate::text::Printable;
+use crate::text::{Printable, excerpt};
 
 /// After the end of the input, the client ends when nothing has arrived for this long, ..
 const QUIET: Duration = Duration::from_millis(500);
@@ -23,7 +23,9 @@ const QUIET: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_secs(5);
 /// The number of first attempts to reach an edge. A mistyped address never has one; an edge that was reached before comes back.
 const FIRST_ATTEMPTS: u32 = 7;
-const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help prints this";
+const HELP: &str = "Each line is a packet. /drop cuts the connection, and the client comes back; /quit ends; /help prints this; //x sends /x";
+/// The number of characters shown of an unknown command.
+const SHOWN: usize = 40;
 /// At the end, how long a pipe may take none of the output that is left.
 const STUCK_WITHIN: Duration = Duration::from_secs(30);
 /// How long the last packets may take to be sent.
@@ -150,6 +152,15 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             b"/drop" => self.cuts = true,
             b"/quit" => self.ended_at = Some(self.timer.now()),
             b"/help" => self.screen.say(HELP),
+            [b'/', text @ ..] if text.first() == Some(&b'/') => self.pending = Some(text.to_vec()),
+            [b'/', ..] => {
+                // It was not sent, and may have been meant as a packet.
+                self.failed = true;
+                let unknown = excerpt(&String::from_utf8_lossy(&line), SHOWN);
+                self.screen.say(&format!(
+                    "Not sent: {unknown} is not a command. The commands are /drop, /quit and /help; to send the line, write one more / before it"
+                ));
+            }
             _ => self.pending = Some(line),
         }
         self.screen.prompt();

@@ -43,7 +43,7 @@ pub enum Refusal {
     /// The edge does not know the session, or no longer does: [`MAX_UNPROVABLE_CHALLENGES`](super::MAX_UNPROVABLE_CHALLENGES) challenges in
     /// a row were not sealed for this client. The client forgets the session, too.
     #[error(
-        "the edge does not know the session: it has expired, the backend has ended it, or the edge was restarted"
+        "the edge does not know the session: it has expired, the backend has kicked its client, or the edge was restarted"
     )]
     UnknownOrExpired,
     /// The edge's public key differs from that of the first connection. It is another edge, one that lost its key, or somebody in between.

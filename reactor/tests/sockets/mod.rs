@@ -13,8 +13,9 @@ use conformance::{Runtime, alone_in_a_network, closed_port};
 use rustix::event::{PollFd, PollFlags};
 use voltlane_core::ClientId;
 use voltlane_driver::backend::Event;
+use voltlane_driver::client::{self, ClientConfig, DropCause};
 use voltlane_driver::{
-    Backend, Connector as _, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
+    Backend, Client, Connector as _, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
 };
 
 /// Longer than anything here takes, so a hang is reported as a failure.
@@ -40,6 +41,7 @@ macro_rules! tests_of {
             all_who_wait_are_accepted
             an_unreachable_address_is_an_error
             a_connection_to_itself_is_an_error
+            a_client_pauses_as_it_was_told
             an_address_that_answers_nothing_is_passed
             a_peer_that_rests_is_waited_for
             a_peer_that_is_gone_is_given_up
@@ -289,6 +291,25 @@ pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
             let port = net::TcpListener::bind("127.0.0.1:42000");
             assert!(port.is_ok(), "{port:?}");
         });
+    });
+}
+
+/// With the default pauses two attempts in a row would follow at once with a probability of 10^-17.
+pub(crate) fn a_client_pauses_as_it_was_told<R: Runtime>() {
+    within_bound::<R>(async {
+        let (_bound, free) = closed_port();
+        let at_once = ClientConfig::default().with_backoff(Duration::ZERO, Duration::ZERO);
+        let at_once = at_once.expect("the shortest pauses");
+        let mut client: Client<R::Connector, R::Timer> = Client::with_config(at_once, free.to_string());
+        for _ in 0..2 {
+            match client.recv().await {
+                Some(client::Event::Dropped { cause, retry_in }) => {
+                    assert_eq!(cause, DropCause::ConnectFailed);
+                    assert_eq!(retry_in, Duration::ZERO);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     });
 }
 
