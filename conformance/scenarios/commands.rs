@@ -190,7 +190,9 @@ fn a_line_that_begins_with_a_slash_is_a_command_or_not_sent() {
     let mut client = echo.connect();
     for unknown in ["/helpless", "/drop now", "/", "/ two"] {
         client.say(unknown);
-        let says = format!("Not sent: {unknown} is not a command. The commands are /drop, /quit and /help;");
+        let says = format!(
+            "Not sent: {unknown} is not a command. The commands are /drop, /quit and /help;"
+        );
         client.stderr(&says);
     }
     for packet in ["/helpless", "/drop", "/quit", "/", "//"] {
@@ -215,7 +217,10 @@ fn a_client_that_was_kicked_is_told_so_as_far_as_version_2_knows() {
     rig.link.kick(id);
     client.stderr("Dropped: the edge closed the connection");
     let refused = client.stderr("Refused: ");
-    assert!(refused.contains("the backend has kicked its client"), "{refused}");
+    assert!(
+        refused.contains("the backend has kicked its client"),
+        "{refused}"
+    );
     assert!(!client.log().contains("violation"), "{}", client.log());
     client.wait_for_end();
     assert_eq!(client.end().code, Some(1));

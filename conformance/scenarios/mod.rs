@@ -19,6 +19,7 @@ mod metrics;
 mod missed;
 mod names;
 mod operation;
+mod own_address;
 mod pairings;
 mod program;
 mod published;

@@ -102,6 +102,10 @@ impl<L: Listener> Listener for DoorListener<L> {
         Poll::Ready(self.door.enter(stream, peer.ip()).map(|door| (door, peer)))
     }
 
+    fn place(&self) -> Option<SocketAddr> {
+        self.inner.place()
+    }
+
     fn shed(&mut self) {
         self.inner.shed();
     }

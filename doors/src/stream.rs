@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use voltlane_driver::{Acknowledgements, Farewell, PeerEnd, Stream};
+use voltlane_driver::{Acknowledgements, Ends, Farewell, PeerEnd, Stream};
 
 use crate::layers::{End, Layers, MAX_OUT_BYTES, Scratch, Sink};
 
@@ -311,6 +311,10 @@ impl<S: Stream> Stream for DoorStream<S> {
 
     fn peer_end(&self) -> Option<PeerEnd> {
         self.inner.peer_end()
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        self.inner.ends()
     }
 
     fn take_user_timeout(&mut self) -> Option<Duration> {

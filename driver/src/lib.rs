@@ -41,6 +41,8 @@ mod late;
 mod link;
 #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 mod opaque;
+#[cfg(feature = "edge")]
+mod own;
 mod runtime;
 mod socket;
 mod transport;
@@ -77,7 +79,7 @@ pub use handle::Handle;
 pub use runtime::Runtime;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
 pub use transport::{
-    Acknowledgements, Connect, Connector, Farewell, Listener, PeerEnd, Stream, Timer,
+    Acknowledgements, Connect, Connector, Ends, Farewell, Listener, PeerEnd, Stream, Timer,
 };
 #[cfg(feature = "edge")]
 pub use trunk::{TrunkDriver, TrunkHandle};

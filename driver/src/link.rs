@@ -1,6 +1,7 @@
 //! The one stream to the backend, of an edge or of a trunk: connects, reads and writes.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use voltlane_core::edge::Closed;
 use voltlane_core::{Time, edge::HasLink};
 
 use crate::io::{Read, Written};
+use crate::own::OwnAddresses;
 use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::watch::WatchedChannel;
@@ -49,6 +51,8 @@ pub struct Link<C: Connector> {
     readable: bool,
     /// Whether a write may proceed. If not, it waits for its waker.
     writable: bool,
+    /// Where no backend can be.
+    own: OwnAddresses,
     /// Whether this outage was logged: its first failure is a warning, later ones are not.
     warned: bool,
 }
@@ -64,6 +68,7 @@ impl<C: Connector> Link<C> {
             waker,
             readable: false,
             writable: false,
+            own: OwnAddresses::default(),
             warned: false,
         }
     }
@@ -83,6 +88,10 @@ impl<C: Connector> Link<C> {
 }
 
 impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
+    fn refuse(&mut self, own: impl IntoIterator<Item = SocketAddr>) {
+        self.own.extend(own);
+    }
+
     fn handle_woken(&mut self) {
         self.source.serve();
         self.readable = true;
@@ -120,7 +129,8 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
         if let State::Connecting(attempt) = &mut self.state
             && self.readable
         {
-            match attempt.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+            let polled = attempt.as_mut().poll(&mut Context::from_waker(&self.waker));
+            match polled.map(|connected| self.own.refuse(connected?)) {
                 Poll::Pending => self.readable = false,
                 Poll::Ready(Ok(stream)) => {
                     self.state = State::Up(WatchedChannel::new(stream));

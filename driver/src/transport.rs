@@ -77,6 +77,13 @@ pub trait Stream: Unpin + Send + Sized + 'static {
         None
     }
 
+    /// Returns the addresses of both ends. `None` if the transport has none, or the system cannot tell.
+    ///
+    /// An edge whose link leads to one of its own listeners then notices.
+    fn ends(&self) -> Option<Ends> {
+        None
+    }
+
     /// Takes over from the system the task of giving up a peer that acknowledges nothing.
     ///
     /// Returns after how long the system would have done so. The caller must then watch the [`acknowledgements`](Self::acknowledgements).
@@ -110,6 +117,15 @@ pub enum Farewell {
     Ending,
 }
 
+/// The addresses of the two ends of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// That of this process.
+    pub local: SocketAddr,
+    /// That of the peer.
+    pub peer: SocketAddr,
+}
+
 /// What a system knows about a peer's acknowledgements; on Linux from TCP_INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -134,6 +150,11 @@ pub trait Listener: Unpin + Send + 'static {
     /// Accepts one connection, and returns the address that it comes from.
     fn poll_accept(&mut self, cx: &mut Context<'_>)
     -> Poll<io::Result<(Self::Stream, SocketAddr)>>;
+
+    /// Returns the address at which it listens. `None` if the transport has none, or the system cannot tell.
+    fn place(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// Turns away waiting connections, if it can, because the process has no descriptors left for them.
     ///

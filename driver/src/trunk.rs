@@ -1,6 +1,7 @@
 //! The driver of a trunk, which has the one link to the backend and a branch to each shard (SPEC 9.9).
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -199,6 +200,13 @@ impl<C: Connector, T: Timer> TrunkDriver<C, T> {
         let link = Link::new(connector, LINK, &ready);
         let driver = TrunkDriver(Turns::new(shards, ready, link, timer));
         (driver, connectors)
+    }
+
+    /// Refuses a link that leads to one of these addresses, at which this process listens: those of the shards, and others.
+    #[must_use]
+    pub fn refusing(mut self, own: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.0.refuse(own);
+        self
     }
 
     /// Returns a handle to shut it down.

@@ -1,5 +1,6 @@
 //! The loop of both drivers: a machine with a link to the backend, in turns with a fixed order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -125,6 +126,11 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
 
     pub(crate) fn side_mut(&mut self) -> &mut S {
         &mut self.side
+    }
+
+    /// Refuses links to these addresses, at which this process listens.
+    pub(crate) fn refuse(&mut self, own: impl IntoIterator<Item = SocketAddr>) {
+        self.link.refuse(own);
     }
 
     /// Takes turns while there is something to do. Ready once the machine has finished and its link is closed.

@@ -1,5 +1,6 @@
 //! What carries an edge's link: a stream to the backend, or a branch to the trunk.
 
+use std::net::SocketAddr;
 use std::task::Poll;
 
 use voltlane_core::Time;
@@ -19,6 +20,10 @@ impl<C: sealed::Carried> Uplink for C {}
 
 /// Moves what a machine's link carries, without any policy: the machine decides when to connect and when to give up.
 pub(crate) trait Carrier<M> {
+    /// Refuses a connection to these addresses, at which this process listens. Within a process nothing leads there.
+    fn refuse(&mut self, own: impl IntoIterator<Item = SocketAddr>) {
+        drop(own);
+    }
     /// Handles that its token was woken.
     fn handle_woken(&mut self);
     /// Returns whether another turn would make progress without a wake.

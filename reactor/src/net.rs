@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use voltlane_driver::address::{NEXT_ADDRESS_AFTER, first_of, first_to_answer};
-use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
+use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
 use crate::resolve::resolve;
 use crate::{Alarm as _, Direction, Reactor, Readiness, Source};
@@ -131,6 +131,12 @@ impl<R: Reactor> Stream for TcpStream<R> {
         Poll::Ready(self.source.get_ref().shutdown(Shutdown::Write))
     }
 
+    fn ends(&self) -> Option<Ends> {
+        let socket = self.source.get_ref();
+        let (local, peer) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
+        Some(Ends { local, peer })
+    }
+
     fn abort(self) {
         // If this fails, the drop below sends a FIN, or a RST if unread data is left: the connection ends in any case.
         let _ = SockRef::from(self.source.get_ref()).set_linger(Some(Duration::ZERO));
@@ -224,6 +230,10 @@ impl<R: Reactor> Listener for TcpListener<R> {
             },
             |_| false,
         )
+    }
+
+    fn place(&self) -> Option<SocketAddr> {
+        self.local_addr().ok()
     }
 
     fn shed(&mut self) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use voltlane_driver::address::{HostPort, NEXT_ADDRESS_AFTER, first_of, first_to_answer};
-use voltlane_driver::{Connect, Connector, Listener, SocketOptions, SpareDescriptor, Stream};
+use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
 /// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled.
 #[derive(Debug)]
@@ -75,6 +75,11 @@ impl Stream for TcpStream {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        let (local, peer) = (self.0.local_addr().ok()?, self.0.peer_addr().ok()?);
+        Some(Ends { local, peer })
     }
 
     fn abort(self) {
@@ -159,6 +164,10 @@ impl Listener for TcpListener {
         let (stream, source) = ready!(self.inner.poll_accept(cx))?;
         self.options.apply_to_accepted(&SockRef::from(&stream));
         Poll::Ready(Ok((TcpStream(stream), source)))
+    }
+
+    fn place(&self) -> Option<SocketAddr> {
+        self.local_addr().ok()
     }
 
     fn shed(&mut self) {

@@ -6,7 +6,7 @@ mod watch;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,25 +114,31 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         "limits of the process"
     );
     stop.serves();
+    let addresses = addresses.unwrap_or_default();
+    let of_metrics: Vec<_> = metrics
+        .iter()
+        .flat_map(metrics::Server::addresses)
+        .collect();
     // Tests and scripts that let the system choose the port read it here.
-    for address in addresses.into_iter().flatten() {
+    for address in &addresses {
         info!(%address, master = %settings.master.address, shards, "listening");
     }
-    for address in metrics.iter().flat_map(metrics::Server::addresses) {
+    for address in &of_metrics {
         info!(%address, "metrics");
     }
+    let own = [addresses, of_metrics].concat();
 
     has_started();
     let orders = Orders::new(stop, reloads, settings, resources, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     if shards.get() == 1 {
         let edge = Edge::new(config, keys, *random());
-        alone::<R>(edge, listeners, options, backend, orders, asked)
+        alone::<R>(edge, listeners, options, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     } else {
         let machines = Trunk::with_shards(&config, &keys, shards, *random());
-        shards::serve::<R>(machines, listeners, options, backend, orders, asked)
+        shards::serve::<R>(machines, listeners, options, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     }
@@ -140,17 +146,17 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     Ok(())
 }
 
-/// Serves with one machine, on this thread.
+/// Serves with one machine, on this thread. The backend is at none of its `own` addresses.
 async fn alone<R: Runtime>(
     edge: Edge,
     listeners: Vec<Vec<TcpListener>>,
     options: SocketOptions,
-    backend: FirstThen<R::Connector>,
+    (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
 ) -> io::Result<()> {
     let listeners = listeners.into_iter().next().unwrap_or_default();
-    let driver = drive::<R, _>(edge, listeners, options, backend)?;
+    let driver = drive::<R, _>(edge, listeners, options, backend)?.refusing(own);
     let mut driver = pin!(driver);
     let handle = driver.handle();
     let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());

@@ -5,6 +5,7 @@ mod neighbours;
 mod work;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -62,14 +63,23 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
     /// Creates a driver of `edge` for the clients of `listener` and the backend at the other end of `uplink`.
     pub fn new(edge: Edge, listener: L, uplink: C, timer: T) -> Self {
         let ready = Arc::<ReadyList>::default();
+        let own = listener.place();
         let clientele = Clientele::new(edge, listener, &ready);
         let link = uplink.carrier(LINK, &ready);
-        EdgeDriver(Turns::new(clientele, ready, link, timer))
+        EdgeDriver(Turns::new(clientele, ready, link, timer)).refusing(own)
+    }
+
+    /// Refuses a link that leads to one of these addresses, at which this process listens. Those of its listeners are refused anyway.
+    #[must_use]
+    pub fn refusing(mut self, own: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.0.refuse(own);
+        self
     }
 
     /// Adds another listener, as for a name with several addresses. Listeners take turns, and the limits apply to all of them together.
     #[must_use]
     pub fn listening_at(mut self, listener: L) -> Self {
+        self.0.refuse(listener.place());
         self.0.side_mut().acceptors.push(listener);
         self
     }

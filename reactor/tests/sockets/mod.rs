@@ -12,10 +12,13 @@ use std::time::Duration;
 use conformance::{Runtime, alone_in_a_network, closed_port};
 use rustix::event::{PollFd, PollFlags};
 use voltlane_core::ClientId;
+use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_core::keys::KeyPair;
 use voltlane_driver::backend::Event;
 use voltlane_driver::client::{self, ClientConfig, DropCause};
 use voltlane_driver::{
-    Backend, Client, Connector as _, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
+    Backend, Client, Connector as _, EdgeDriver, Listener as _, PeerEnd, SocketOptions, Stream,
+    Timer as _,
 };
 
 /// Longer than anything here takes, so a hang is reported as a failure.
@@ -41,6 +44,7 @@ macro_rules! tests_of {
             all_who_wait_are_accepted
             an_unreachable_address_is_an_error
             a_connection_to_itself_is_an_error
+            an_edge_is_not_its_own_backend
             a_client_pauses_as_it_was_told
             an_address_that_answers_nothing_is_passed
             a_peer_that_rests_is_waited_for
@@ -294,13 +298,42 @@ pub(crate) fn a_connection_to_itself_is_an_error<R: Runtime>() {
     });
 }
 
+/// Its connector leads to its own listener.
+pub(crate) fn an_edge_is_not_its_own_backend<R: Runtime>() {
+    within_bound::<R>(async {
+        let options = SocketOptions::default();
+        let bound = R::bind("127.0.0.1:0".into(), options).await;
+        let (listener, address) = bound.expect("a free port");
+        let connector = R::connector(address.to_string(), options);
+        let key = KeyPair::from_bytes(&[1; 32]).expect("a key");
+        let edge = Edge::new(EdgeConfig::default(), key, [2; 32]);
+        let mut driver = pin!(EdgeDriver::new(
+            edge,
+            listener,
+            connector,
+            R::Timer::default()
+        ));
+        poll_fn(|cx| {
+            assert!(driver.as_mut().poll(cx).is_pending());
+            let counters = driver.edge().counters();
+            assert_eq!(counters.link_up, 0);
+            match counters.link_down {
+                0 | 1 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+    });
+}
+
 /// With the default pauses two attempts in a row would follow at once with a probability of 10^-17.
 pub(crate) fn a_client_pauses_as_it_was_told<R: Runtime>() {
     within_bound::<R>(async {
         let (_bound, free) = closed_port();
         let at_once = ClientConfig::default().with_backoff(Duration::ZERO, Duration::ZERO);
         let at_once = at_once.expect("the shortest pauses");
-        let mut client: Client<R::Connector, R::Timer> = Client::with_config(at_once, free.to_string());
+        let mut client: Client<R::Connector, R::Timer> =
+            Client::with_config(at_once, free.to_string());
         for _ in 0..2 {
             match client.recv().await {
                 Some(client::Event::Dropped { cause, retry_in }) => {

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -25,12 +25,13 @@ use crate::refusals::Refusals;
 /// The exit code when a shard panicked: that of a panic in the main thread.
 const EXIT_PANIC: i32 = 101;
 
-/// Serves until stopped: the edges and their trunk on the threads of a crew, the orders here.
+/// Serves until stopped: the edges and their trunk on the threads of a crew, the orders here. The backend is at none of its
+/// `own` addresses.
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
     listeners: Vec<Vec<TcpListener>>,
     options: SocketOptions,
-    backend: FirstThen<R::Connector>,
+    (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
 ) -> io::Result<()> {
@@ -39,6 +40,7 @@ pub(super) async fn serve<R: Runtime>(
     let mut own_asked = asked.next();
     let trunk_asked = asked.next();
     let (driver, connectors) = TrunkDriver::new(trunk, backend, R::Timer::default());
+    let driver = driver.refusing(own);
     let trunk = driver.handle();
     let refusals = Refusals::default();
     let (started, starting) = mpsc::channel();
