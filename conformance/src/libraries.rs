@@ -95,6 +95,10 @@ pub async fn packet<R: Runtime>(client: &mut ClientOn<R>) -> Vec<u8> {
 /// - `kick`: kicks the client.
 /// - `digest`: sends a SHA-256 over the lengths and bytes received from the client before.
 /// - `stop`: ends the backend.
+#[expect(
+    missing_debug_implementations,
+    reason = "a failure shows what was seen, not this"
+)]
 pub struct EchoBackend {
     address: SocketAddr,
     thread: JoinHandle<Vec<Event>>,

@@ -16,6 +16,10 @@ use voltlane_server::{MasterServer, ServerCore};
 use crate::PATIENCE;
 
 /// A client of the published library.
+#[expect(
+    missing_debug_implementations,
+    reason = "a failure shows what was seen, not this"
+)]
 pub struct PublishedClient {
     runtime: Runtime,
     connection: Connection,
@@ -99,6 +103,10 @@ pub enum Heard {
 }
 
 /// A backend of the published library on a thread of its own. It echoes packets, except for commands.
+#[expect(
+    missing_debug_implementations,
+    reason = "a failure shows what was seen, not this"
+)]
 pub struct PublishedBackend {
     address: SocketAddr,
     heard: mpsc::Receiver<Heard>,

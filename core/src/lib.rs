@@ -4,13 +4,8 @@
 //! arguments, and the caller takes the bytes to write. The same seed and the same calls give the same bytes.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-// What is public can be named, shown and extended. An enum or a struct that others match or build as a whole says why.
-#![warn(
-    unnameable_types,
-    missing_debug_implementations,
-    clippy::exhaustive_enums,
-    clippy::exhaustive_structs
-)]
+// Public types can be extended. An enum or a struct that others match or build as a whole says why.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // A peer's bytes must not cause a panic: these lints refuse whatever could, and an `expect` gives the reason why it cannot.
 #![cfg_attr(
     not(test),

@@ -9,8 +9,6 @@
 //! No driver binds an address, reads a clock or starts a task. Apart from the drivers, this crate has what all runtimes share:
 //! [`SocketOptions`], and the threads of several shards ([`Crew`]).
 #![forbid(unsafe_code)]
-// What is public can be named and shown.
-#![warn(unnameable_types, missing_debug_implementations)]
 
 #[cfg(any(feature = "edge", feature = "backend"))]
 mod accept;

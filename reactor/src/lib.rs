@@ -5,8 +5,6 @@
 //! their runtime, tokio or smol, which waits for one descriptor on its behalf. Several shards wait by themselves, on the threads of a
 //! [`crew`](Reactor::crew). Without a runtime it waits in [`block_on`](Reactor::block_on).
 #![deny(unsafe_code)]
-// What is public can be named and shown.
-#![warn(unnameable_types, missing_debug_implementations)]
 
 #[cfg(target_os = "linux")]
 mod epoll;

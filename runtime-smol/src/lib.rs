@@ -83,8 +83,6 @@
 //! On Linux the program `voltlane-smol` has sockets and alarms of its own below smol ([`SmolEpoll`]): an edge-triggered reactor for each
 //! thread, which smol waits for as one descriptor. With several shards the main thread is smol's, and the shards wait by themselves.
 #![forbid(unsafe_code)]
-// What is public can be named and shown.
-#![warn(unnameable_types, missing_debug_implementations)]
 
 /// Compiles the code in the package's README.
 #[cfg(doctest)]

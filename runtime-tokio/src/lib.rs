@@ -74,8 +74,6 @@
 //! # }
 //! ```
 #![deny(unsafe_code)]
-// What is public can be named and shown.
-#![warn(unnameable_types, missing_debug_implementations)]
 
 /// Compiles the code in the project's README.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 ///
 /// It has a fixed key and fixed widths, and no pointers, `Debug` text or map order. So equal runs have equal hashes in every process and
 /// every build.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TraceHash(SipHasher13);
 
 impl Default for TraceHash {

@@ -12,6 +12,7 @@ use super::problem::Fault;
 use super::value::{self, Announce, Data, Enforce, LogLevel, ProxyProtocol, Raw, Value};
 
 /// One key of the configuration.
+#[derive(Debug)]
 pub struct Key {
     /// Section and name: `clients.channel_capacity`.
     pub path: &'static str,
@@ -26,6 +27,7 @@ pub struct Key {
 }
 
 /// One `[section]` of the file.
+#[derive(Debug)]
 pub struct Section {
     /// Its name, without brackets.
     pub name: &'static str,

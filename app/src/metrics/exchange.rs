@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 use super::Snapshot;
 
 /// The requesting side: of one loop, or of one for each shard and one for their trunk.
+#[derive(Debug)]
 pub struct Exchange(Vec<Arc<Shared>>);
 
 /// The side of a loop that is asked.
+#[derive(Debug)]
 pub struct Asked {
     shared: Arc<Shared>,
     /// The waker that `shared` has, to tell without a lock whether it is still the right one.
     registered: Option<Waker>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     /// Checked by the loop in every round. Everything else is behind the lock.
     is_wanted: AtomicBool,
@@ -25,7 +27,7 @@ struct Shared {
     answered: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Slot {
     waker: Option<Waker>,
     answer: Option<Snapshot>,

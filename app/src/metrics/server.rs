@@ -35,6 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: u32 = 128;
 
 /// A server that runs until it is dropped.
+#[derive(Debug)]
 pub struct Server {
     /// At least one.
     addresses: Vec<SocketAddr>,

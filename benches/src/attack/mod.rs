@@ -3,7 +3,7 @@
 mod health;
 pub mod kinds;
 mod others;
-mod strangers;
+pub mod strangers;
 
 use std::io;
 use std::net::SocketAddr;

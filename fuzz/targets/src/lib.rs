@@ -26,6 +26,7 @@ pub use v3::{v3_items, v3_packet, v3_record};
 pub use wire::{frame_reader, handshake_packet, tagged_packet};
 
 /// A fuzz target.
+#[derive(Debug)]
 pub struct Target {
     /// The name of the target, as `cargo fuzz run` takes it.
     pub name: &'static str,

@@ -17,6 +17,7 @@ pub enum End {
 ///
 /// Like in a kernel, written bytes are held up to a capacity until the reader takes them, in order. A piece may be cut in two on the way,
 /// and pieces that have arrived are joined.
+#[derive(Debug)]
 pub struct Pipe {
     capacity: usize,
     delay_max_us: u64,

@@ -266,6 +266,10 @@ impl Reach {
 }
 
 /// The model. See the module's documentation.
+#[expect(
+    missing_debug_implementations,
+    reason = "a failure shows what was seen, not this"
+)]
 #[derive(Clone)]
 pub struct Model {
     limits: Limits,
