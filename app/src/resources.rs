@@ -112,6 +112,8 @@ mod tests {
     fn memory_with(name: &str, files: &[(&str, &str)]) -> Option<u64> {
         let root =
             std::env::temp_dir().join(format!("voltlane-resources-{name}-{}", std::process::id()));
+        // One that was killed may have left it, with the same process id.
+        let _ = fs::remove_dir_all(&root);
         for (path, text) in files {
             let path = root.join(path);
             fs::create_dir_all(path.parent().expect("a file is in a directory"))

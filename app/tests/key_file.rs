@@ -15,6 +15,8 @@ impl Directory {
     fn new(name: &str) -> Directory {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("key-{name}-{}", std::process::id()));
+        // One that was killed may have left it, with the same process id.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a directory can be made");
         Directory(path)
     }

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs, io, process};
+use std::{env, fs, io};
 
-use crate::{Finished, Process};
+use crate::{Finished, Process, random};
 
 /// A binary built for the tests.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +95,9 @@ impl Directory {
         reason = "it makes something in the world"
     )]
     pub fn new() -> Directory {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("voltlane-conformance-{}-{count}", process::id());
-        let path = env::temp_dir().join(name);
+        // Random: a run that was killed leaves its directories behind, and a later one may have its process id.
+        let name = u64::from_ne_bytes(random());
+        let path = env::temp_dir().join(format!("voltlane-conformance-{name:016x}"));
         fs::create_dir(&path).expect("a new directory");
         Directory(path)
     }
