@@ -7,6 +7,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 mod disk;
+mod doors;
 mod entry;
 mod inherited;
 pub mod key_file;

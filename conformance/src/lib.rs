@@ -23,6 +23,7 @@ mod process;
 mod program;
 pub mod published;
 mod rig;
+pub mod shim;
 mod terminal;
 
 use std::net::{Ipv4Addr, SocketAddr};

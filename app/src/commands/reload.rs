@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::signals::Asker;
 use super::terminal::Terminal;
 use crate::config::{self, Change, Settings, WhenMissing};
+use crate::doors::Doors;
 use crate::entry::ReadAgain;
 
 /// Configurations that were read while the process runs.
@@ -36,6 +37,7 @@ struct Latest {
 pub(super) fn on_hangup(
     mut again: ReadAgain,
     mut current: Settings,
+    doors: Doors,
     stop: Asker,
 ) -> io::Result<Reloads> {
     let terminal = Terminal::of_this_process();
@@ -51,7 +53,11 @@ pub(super) fn on_hangup(
                     stop.ask();
                     return;
                 }
-                let Some(mut change) = read_again(&mut again, &current) else {
+                let change = read_again(&mut again, &current);
+                // Renewed certificates mostly have the names of the old ones.
+                let settings = change.as_ref().map_or(&current, |change| &change.settings);
+                doors.reload(settings);
+                let Some(mut change) = change else {
                     continue;
                 };
                 current = change.settings.clone();

@@ -24,6 +24,7 @@ use self::orders::{Order, Orders};
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 use crate::config::Settings;
+use crate::doors::{Doors, Listening};
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
 use crate::memory::{has_started, keep_heap_small};
@@ -53,7 +54,9 @@ pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode 
 async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), String> {
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
-    let reloads = reload::on_hangup(again, settings.clone(), stop.asker()).map_err(unhandled)?;
+    let doors = Doors::open(&settings)?;
+    let reloads = reload::on_hangup(again, settings.clone(), doors.clone(), stop.asker())
+        .map_err(unhandled)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     if let Some(path) = &settings.general.key_file
@@ -129,16 +132,20 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let own = [addresses, of_metrics].concat();
 
     has_started();
-    let orders = Orders::new(stop, reloads, settings, resources, later);
+    let entrance = Entrance {
+        options,
+        doors: doors.clone(),
+    };
+    let orders = Orders::new(stop, reloads, settings, doors, resources, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     if shards.get() == 1 {
         let edge = Edge::new(config, keys, *random());
-        alone::<R>(edge, listeners, options, (backend, own), orders, asked)
+        alone::<R>(edge, listeners, entrance, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     } else {
         let machines = Trunk::with_shards(&config, &keys, shards, *random());
-        shards::serve::<R>(machines, listeners, options, (backend, own), orders, asked)
+        shards::serve::<R>(machines, listeners, entrance, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     }
@@ -150,13 +157,13 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 async fn alone<R: Runtime>(
     edge: Edge,
     listeners: Vec<Vec<TcpListener>>,
-    options: SocketOptions,
+    entrance: Entrance,
     (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
 ) -> io::Result<()> {
     let listeners = listeners.into_iter().next().unwrap_or_default();
-    let driver = drive::<R, _>(edge, listeners, options, backend)?.refusing(own);
+    let driver = drive::<R, _>(edge, listeners, &entrance, backend)?.refusing(own);
     let mut driver = pin!(driver);
     let handle = driver.handle();
     let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());
@@ -189,12 +196,20 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
 fn drive<R: Runtime, C: Uplink>(
     edge: Edge,
     listeners: Vec<TcpListener>,
-    options: SocketOptions,
+    Entrance { options, doors }: &Entrance,
     backend: C,
-) -> io::Result<EdgeDriver<R::Listener, C, R::Timer>> {
-    let (first, more) = listen::for_runtime::<R>(listeners, options)?;
-    let driver = EdgeDriver::new(edge, first, backend, R::Timer::default());
-    Ok(more.into_iter().fold(driver, EdgeDriver::listening_at))
+) -> io::Result<EdgeDriver<Listening<R>, C, R::Timer>> {
+    let (first, more) = listen::for_runtime::<R>(listeners, *options)?;
+    let driver = EdgeDriver::new(edge, doors.wrap::<R>(first), backend, R::Timer::default());
+    let more = more.into_iter().map(|listener| doors.wrap::<R>(listener));
+    Ok(more.fold(driver, EdgeDriver::listening_at))
+}
+
+/// What clients come through at every socket of the listener.
+#[derive(Clone)]
+struct Entrance {
+    options: SocketOptions,
+    doors: Doors,
 }
 
 /// Returns the outcome of `attempt`, or an error if there is none `within` the time.

@@ -7,6 +7,13 @@ const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
     "listener.address",
+    "listener.transport",
+    "listener.path",
+    "listener.health_path",
+    "listener.origins",
+    "listener.origin_required",
+    "listener.forwarded",
+    "listener.max_message_bytes",
     "listener.backlog",
     "listener.keep_alive_secs",
     "listener.user_timeout_secs",
@@ -61,6 +68,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Listener;
     use super::super::value::Raw;
     use super::*;
     use crate::Resources;
@@ -80,6 +88,12 @@ mod tests {
             "192.0.2.0/24",
             "192.0.2.1:9",
             "key.pem",
+            "tls",
+            "1.2",
+            "strict",
+            "forwarded",
+            "/path",
+            "https://example.com",
         ];
         let mut tries = values.into_iter().filter_map(|value| {
             let mut settings = Settings::default();
@@ -97,7 +111,20 @@ mod tests {
             (settings.master.address.clone(), settings.master_options()),
             settings.general.log_level,
             settings.general.shutdown_timeout_secs,
+            tls(&settings.listener),
         )
+    }
+
+    /// Returns what certificates are read with.
+    fn tls(listener: &Listener) -> impl PartialEq + std::fmt::Debug {
+        let files = [
+            listener.certificate_file.clone(),
+            listener.key_file.clone(),
+            listener.client_ca_file.clone(),
+            listener.client_crl_file.clone(),
+        ];
+        let choices = (listener.min_version, listener.sni, listener.client_auth);
+        (files, choices, listener.alpn, listener.tickets)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::keys::Settings;
 use super::load::Build;
 use super::problem::{Fault, Origin, Problem};
-use super::value::{Enforce, ProxyProtocol};
+use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol, Transport};
 
 /// Bytes of the length in front of every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
@@ -96,6 +96,21 @@ const RULES: &[Rule] = &[
     ),
     (
         &[
+            "listener.transport",
+            "listener.certificate_file",
+            "listener.key_file",
+            "listener.client_auth",
+            "listener.client_ca_file",
+            "listener.origins",
+            "listener.origin_required",
+            "listener.forwarded",
+            "listener.trusted_proxies",
+            "listener.proxy_protocol",
+        ],
+        doors,
+    ),
+    (
+        &[
             "limits.max_memory_bytes",
             "master.channel_bytes",
             "master.max_frame_bytes",
@@ -176,6 +191,83 @@ fn ip_of(address: &Address) -> Option<IpAddr> {
 
 fn is_localhost(address: &Address) -> bool {
     address.host().eq_ignore_ascii_case("localhost")
+}
+
+/// What the keys of TLS and of WebSocket need of each other.
+fn doors(settings: &Settings) -> Option<Fault> {
+    let listener = &settings.listener;
+    let transport = listener.transport;
+    let fault = |what: &str, remedy: &str| {
+        let what = format!("listener.transport is \"{transport}\" and {what}");
+        Some(Fault::new(what).remedy(remedy.to_owned()))
+    };
+    if transport.has_tls() && cfg!(not(feature = "tls")) {
+        return fault("this build has no TLS", "build it with the feature \"tls\"");
+    }
+    if transport.has_websocket() && cfg!(not(feature = "websocket")) {
+        let remedy = "build it with the feature \"websocket\"";
+        return fault("this build has no WebSocket", remedy);
+    }
+    if transport.has_tls() {
+        let files = (&listener.certificate_file, &listener.key_file);
+        let (Some(_), Some(_)) = files else {
+            let remedy = "name the certificate and its key";
+            let what = "listener.certificate_file or listener.key_file is empty";
+            return fault(what, remedy);
+        };
+        if listener.client_auth != ClientAuth::Off && listener.client_ca_file.is_none() {
+            let what = format!(
+                "listener.client_auth is \"{}\" and listener.client_ca_file is empty",
+                listener.client_auth
+            );
+            let remedy = "name the certificates of who issues those of clients";
+            return Some(Fault::new(what).remedy(remedy));
+        }
+    } else {
+        let unused = [
+            (
+                "listener.certificate_file",
+                listener.certificate_file.is_some(),
+            ),
+            ("listener.key_file", listener.key_file.is_some()),
+            ("listener.client_ca_file", listener.client_ca_file.is_some()),
+            (
+                "listener.client_auth",
+                listener.client_auth != ClientAuth::Off,
+            ),
+        ];
+        if let Some((key, _)) = unused.into_iter().find(|(_, is_set)| *is_set) {
+            let remedy = "set the transport to \"tls\" or \"wss\", or leave the key out";
+            return fault(&format!("{key} is set: it would be of no use"), remedy);
+        }
+    }
+    if transport.has_websocket() {
+        if listener.forwarded != Forwarded::Off && listener.trusted_proxies.0.is_empty() {
+            let what = format!(
+                "listener.forwarded is \"{}\" and listener.trusted_proxies is empty: the header would never count",
+                listener.forwarded
+            );
+            return Some(Fault::new(what).remedy("name the networks of the proxies"));
+        }
+    } else {
+        let unused = [
+            ("listener.origins", !listener.origins.0.is_empty()),
+            ("listener.origin_required", listener.origin_required),
+            ("listener.forwarded", listener.forwarded != Forwarded::Off),
+        ];
+        if let Some((key, _)) = unused.into_iter().find(|(_, is_set)| *is_set) {
+            let remedy = "set the transport to \"ws\" or \"wss\", or leave the key out";
+            return fault(&format!("{key} is set: it would be of no use"), remedy);
+        }
+    }
+    if transport != Transport::Tcp && listener.proxy_protocol == ProxyProtocol::Required {
+        let remedy = "set listener.proxy_protocol to \"off\", or the transport to \"tcp\"";
+        return fault(
+            "listener.proxy_protocol is \"required\", which goes with \"tcp\" alone",
+            remedy,
+        );
+    }
+    None
 }
 
 /// Adds a problem for every broken rule, unless one of its keys has a problem of its own.

@@ -9,7 +9,11 @@ use serde::Serialize;
 use super::address::Address;
 use super::networks::Networks;
 use super::problem::Fault;
-use super::value::{self, Announce, Data, Enforce, LogLevel, ProxyProtocol, Raw, Value};
+use super::value::{
+    self, Announce, ClientAuth, Data, Enforce, Forwarded, LogLevel, MinVersion, ProxyProtocol, Raw,
+    Sni, Transport, Value,
+};
+use super::web::{OriginList, UrlPath};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -203,6 +207,42 @@ settings! {
         /// Networks of these proxies. Connections from other networks are refused. In a variable: separated by
         /// commas.
         trusted_proxies: Networks = Networks::default(), ();
+        /// How clients are carried. "tcp": as they are; "tls": within TLS; "ws": in WebSocket messages; "wss": in both.
+        transport: Transport = Transport::Tcp, ();
+        /// Certificate for TLS, in PEM, and behind it those that lead to an authority. SIGHUP reads it again.
+        certificate_file: Option<PathBuf> = None, ();
+        /// Private key of the certificate, in PEM. SIGHUP reads it again.
+        key_file: Option<PathBuf> = None, ();
+        /// Lowest version of TLS. "1.2" is for old devices only.
+        min_version: MinVersion = MinVersion::Tls13, ();
+        /// What happens when a client asks for a name that is not in the certificate. "first": it is shown all the same;
+        /// "strict": the client is refused.
+        sni: Sni = Sni::First, ();
+        /// Whether clients show certificates of their own. "optional": those that have one; it must be valid.
+        client_auth: ClientAuth = ClientAuth::Off, ();
+        /// Certificates of who issues those of clients, in PEM.
+        client_ca_file: Option<PathBuf> = None, ();
+        /// List of revoked certificates of clients, in PEM. SIGHUP reads it again. Empty: none is revoked.
+        client_crl_file: Option<PathBuf> = None, ();
+        /// Whether a client that offers only other protocols by ALPN is refused. Ours is "voltlane/2", with WebSocket
+        /// "http/1.1".
+        alpn: bool = true, ();
+        /// Whether clients get tickets, with which a later TLS handshake is shorter. Never with client_auth.
+        tickets: bool = true, ();
+        /// Path of a URL that WebSocket clients connect to.
+        path: UrlPath = UrlPath::of("/"), ();
+        /// Path that answers load balancers 200 while the edge serves, on the port of WebSocket clients. Empty: none.
+        health_path: Option<UrlPath> = Some(UrlPath::of("/healthz")), ();
+        /// Pages that may connect, by their origin: "https://example.com", "https://*.example.com" or "*". Empty: those of the
+        /// host that they connect to. In a variable: separated by commas.
+        origins: OriginList = OriginList::default(), ();
+        /// Whether a WebSocket request without an origin, which does not come from a page, is refused.
+        origin_required: bool = false, ();
+        /// Header in which the proxies of trusted_proxies tell where a WebSocket request comes from: "x-forwarded-for" or
+        /// "forwarded". The limits on sources hold for that address. "off": such headers are ignored.
+        forwarded: Forwarded = Forwarded::Off, ();
+        /// Largest frame of a WebSocket client. 0: any, since none is held as a whole.
+        max_message_bytes: u32 = 0, 0..=MAX_FRAME;
         /// Connections that may wait to be accepted. The system may have a lower limit (net.core.somaxconn).
         backlog: u32 = 4_096, 1..=65_535;
         /// How long a client may be silent before the system sends it a TCP keep-alive probe. 0: never.

@@ -19,6 +19,7 @@ mod retired;
 mod suggest;
 mod value;
 mod variables;
+mod web;
 
 pub use address::{Address, AddressError};
 pub use change::Change;
@@ -33,4 +34,7 @@ pub use networks::Networks;
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};
 pub use report::Report;
-pub use value::{Announce, Enforce, LogLevel, ProxyProtocol};
+pub use value::{
+    Announce, ClientAuth, Enforce, Forwarded, LogLevel, MinVersion, ProxyProtocol, Sni, Transport,
+};
+pub use web::{OriginList, UrlPath};

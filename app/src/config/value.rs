@@ -397,6 +397,78 @@ choice! {
 }
 
 choice! {
+    /// How clients are carried.
+    Transport {
+        /// As they are.
+        Tcp = "tcp",
+        /// Within TLS.
+        Tls = "tls",
+        /// In WebSocket messages.
+        Ws = "ws",
+        /// In WebSocket messages within TLS.
+        Wss = "wss",
+    }
+}
+
+impl Transport {
+    /// Returns whether there is TLS.
+    #[must_use]
+    pub fn has_tls(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
+
+    /// Returns whether there is WebSocket.
+    #[must_use]
+    pub fn has_websocket(self) -> bool {
+        matches!(self, Transport::Ws | Transport::Wss)
+    }
+}
+
+choice! {
+    /// The lowest version of TLS.
+    MinVersion {
+        /// TLS 1.2.
+        Tls12 = "1.2",
+        /// TLS 1.3.
+        Tls13 = "1.3",
+    }
+}
+
+choice! {
+    /// What happens when the certificate is not for the name that a client asks for.
+    Sni {
+        /// It is shown all the same.
+        First = "first",
+        /// The client is refused.
+        Strict = "strict",
+    }
+}
+
+choice! {
+    /// Whether clients show certificates.
+    ClientAuth {
+        /// No.
+        Off = "off",
+        /// Those that have one.
+        Optional = "optional",
+        /// All.
+        Required = "required",
+    }
+}
+
+choice! {
+    /// The header of a request that tells where it comes from.
+    Forwarded {
+        /// None.
+        Off = "off",
+        /// X-Forwarded-For.
+        XForwardedFor = "x-forwarded-for",
+        /// Forwarded (RFC 7239).
+        Forwarded = "forwarded",
+    }
+}
+
+choice! {
     /// Whether a group of limits is enforced.
     Enforce {
         /// An excess over a limit is refused.

@@ -13,6 +13,7 @@ use super::connector;
 use crate::commands::reload::Reloads;
 use crate::commands::signals::Stop;
 use crate::config::Settings;
+use crate::doors::Doors;
 use crate::logging;
 use voltlane_driver::Runtime;
 
@@ -31,6 +32,7 @@ pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
+    doors: Doors,
     resources: Resources,
     /// The connector for future attempts to reach the backend.
     connector: Arc<Mutex<R::Connector>>,
@@ -44,6 +46,7 @@ impl<R: Runtime> Orders<R> {
         stop: Stop,
         reloads: Reloads,
         settings: Settings,
+        doors: Doors,
         resources: Resources,
         connector: Arc<Mutex<R::Connector>>,
     ) -> Self {
@@ -51,6 +54,7 @@ impl<R: Runtime> Orders<R> {
             stop,
             reloads,
             settings,
+            doors,
             resources,
             connector,
             taken: Vec::new(),
@@ -78,6 +82,7 @@ impl<R: Runtime> Orders<R> {
         }
         if !self.is_ending && pin!(&mut self.stop).poll(cx).is_ready() {
             self.is_ending = true;
+            self.doors.end();
             let within = self.settings.general.shutdown_timeout_secs;
             let within = Duration::from_secs(within.into());
             info!(?within, "shutting down");

@@ -11,13 +11,13 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, Connector, EdgeHandle, Listener, Neighbours, Runtime, SocketOptions, Task,
-    Timer, TrunkDriver,
+    BranchConnector, Connector, EdgeHandle, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
 };
 
 use super::orders::{Order, Orders};
 use super::watch::Watch;
-use super::{FirstThen, drive};
+use super::{Entrance, FirstThen, drive};
+use crate::doors::Listening;
 use crate::logging;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
@@ -30,7 +30,7 @@ const EXIT_PANIC: i32 = 101;
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
     listeners: Vec<Vec<TcpListener>>,
-    options: SocketOptions,
+    entrance: Entrance,
     (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
@@ -50,16 +50,16 @@ pub(super) async fn serve<R: Runtime>(
         .zip(parts)
         .map(
             |(number, (((edge, listeners), connector), neighbours))| -> Task {
-                let shard = Shard {
+                let shard = Shard::<R> {
                     number,
                     edge,
                     listeners,
-                    options,
+                    entrance: entrance.clone(),
                     connector,
                     neighbours,
                     watch: Watch::new(asked.next(), refusals.clone()),
                 };
-                Box::pin(shard.serve::<R>(started.clone()))
+                Box::pin(shard.serve(started.clone()))
             },
         )
         .collect();
@@ -115,20 +115,21 @@ async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, watch: W
 }
 
 /// Everything that serves one shard.
-struct Shard<L: Listener> {
+struct Shard<R: Runtime> {
     number: u8,
     edge: Edge,
     listeners: Vec<TcpListener>,
-    options: SocketOptions,
+    entrance: Entrance,
     connector: BranchConnector,
-    neighbours: Neighbours<L::Stream>,
+    neighbours: Neighbours<<Listening<R> as Listener>::Stream>,
     watch: Watch,
 }
 
-impl<L: Listener> Shard<L> {
-    async fn serve<R: Runtime<Listener = L>>(self, started: Sender<io::Result<(u8, EdgeHandle)>>) {
+impl<R: Runtime> Shard<R> {
+    async fn serve(self, started: Sender<io::Result<(u8, EdgeHandle)>>) {
         let _guard = EndsProcess;
-        let driver = match drive::<R, _>(self.edge, self.listeners, self.options, self.connector) {
+        let driver = match drive::<R, _>(self.edge, self.listeners, &self.entrance, self.connector)
+        {
             Ok(driver) => driver,
             Err(error) => {
                 let _ = started.send(Err(error));

@@ -1,0 +1,199 @@
+//! What clients come through: TLS and WebSocket, as far as this build has them.
+//!
+//! A build without the features `tls` and `websocket` has the plain listener of its runtime, and no code for more.
+
+#[cfg(any(feature = "tls", feature = "websocket"))]
+pub(crate) use self::layered::{Doors, Listening};
+#[cfg(not(any(feature = "tls", feature = "websocket")))]
+pub(crate) use self::plain::{Doors, Listening};
+
+#[cfg(any(feature = "tls", feature = "websocket"))]
+mod layered {
+    use std::time::SystemTime;
+
+    #[cfg(feature = "tls")]
+    use tracing::error;
+    use tracing::{info, warn};
+    use voltlane_doors::{Door, DoorListener};
+    use voltlane_driver::Runtime;
+
+    use crate::config::{Listener, Settings};
+
+    /// The listener of a runtime, with its doors.
+    pub(crate) type Listening<R> = DoorListener<<R as Runtime>::Listener>;
+
+    /// The doors of the listener. Clones share certificates.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Doors {
+        door: Door,
+        #[cfg(feature = "tls")]
+        tls: Option<voltlane_doors::tls::ServerTls>,
+        #[cfg(feature = "websocket")]
+        serving: voltlane_doors::websocket::http::Serving,
+    }
+
+    impl Doors {
+        /// Reads certificates, and logs what should not stay as it is.
+        ///
+        /// # Errors
+        /// The first fault of a file, with its remedy.
+        pub(crate) fn open(settings: &Settings) -> Result<Doors, String> {
+            let listener = &settings.listener;
+            let mut doors = Doors {
+                door: Door::default(),
+                #[cfg(feature = "tls")]
+                tls: None,
+                #[cfg(feature = "websocket")]
+                serving: voltlane_doors::websocket::http::Serving::default(),
+            };
+            let _ = (SystemTime::now, listener);
+            #[cfg(feature = "tls")]
+            if listener.transport.has_tls() {
+                use voltlane_doors::tls::ServerTls;
+                let loaded = ServerTls::load(&certificates(listener), SystemTime::now());
+                let (tls, loaded) = loaded.map_err(|error| error.to_string())?;
+                tell(&loaded);
+                doors.door = doors.door.with_tls(tls.clone());
+                doors.tls = Some(tls);
+            }
+            #[cfg(feature = "websocket")]
+            if listener.transport.has_websocket() {
+                let rules = rules(listener, &doors.serving)?;
+                let max_frame_bytes = listener.max_message_bytes.into();
+                doors.door = doors.door.with_websocket(rules, max_frame_bytes);
+            }
+            Ok(doors)
+        }
+
+        /// Wraps a listener.
+        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
+            DoorListener::new(listener, self.door.clone())
+        }
+
+        /// Reads certificates again, all or nothing.
+        pub(crate) fn reload(&self, settings: &Settings) {
+            let _ = settings;
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                match tls.reload(&certificates(&settings.listener), SystemTime::now()) {
+                    Ok(loaded) => {
+                        tell(&loaded);
+                        info!("the certificates were read again and are in effect");
+                    }
+                    Err(error) => error!(%error, "the certificates in effect stay"),
+                }
+            }
+        }
+
+        /// Notes that the process ends, for its health path.
+        pub(crate) fn end(&self) {
+            #[cfg(feature = "websocket")]
+            self.serving.set(false);
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn tell(loaded: &voltlane_doors::tls::Loaded) {
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn certificates(listener: &Listener) -> voltlane_doors::tls::ServerSettings {
+        use crate::config::{ClientAuth, MinVersion, Sni};
+        use voltlane_doors::tls;
+        let mut settings = tls::ServerSettings::default();
+        if let (Some(certificate), Some(key)) = (&listener.certificate_file, &listener.key_file) {
+            settings.certificates = vec![tls::CertificateFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                names: Vec::new(),
+            }];
+        }
+        settings.min_version = match listener.min_version {
+            MinVersion::Tls12 => tls::MinVersion::Tls12,
+            MinVersion::Tls13 => tls::MinVersion::Tls13,
+        };
+        settings.sni = match listener.sni {
+            Sni::First => tls::Sni::First,
+            Sni::Strict => tls::Sni::Strict,
+        };
+        settings.client_auth = match listener.client_auth {
+            ClientAuth::Off => tls::ClientAuth::Off,
+            ClientAuth::Optional => tls::ClientAuth::Optional,
+            ClientAuth::Required => tls::ClientAuth::Required,
+        };
+        settings.client_ca.clone_from(&listener.client_ca_file);
+        settings.client_crl.clone_from(&listener.client_crl_file);
+        if listener.alpn {
+            let name = match listener.transport.has_websocket() {
+                true => tls::ALPN_HTTP,
+                false => tls::ALPN_VOLTLANE,
+            };
+            settings.alpn = vec![name.to_vec()];
+        }
+        settings.tickets = listener.tickets;
+        settings
+    }
+
+    #[cfg(feature = "websocket")]
+    fn rules(
+        listener: &Listener,
+        serving: &voltlane_doors::websocket::http::Serving,
+    ) -> Result<voltlane_doors::websocket::http::Rules, String> {
+        use crate::config::Forwarded;
+        use voltlane_doors::websocket::http;
+        let mut rules = http::Rules::default();
+        rules.path = listener.path.to_string();
+        rules.health_path = listener.health_path.as_ref().map(ToString::to_string);
+        if !listener.origins.0.is_empty() {
+            let parsed = listener.origins.0.iter().map(|origin| origin.parse());
+            let parsed = parsed.collect::<Result<_, http::OriginError>>();
+            rules.origins = http::Origins::Listed(parsed.map_err(|error| error.to_string())?);
+        }
+        rules.origin_required = listener.origin_required;
+        rules.forwarded = match listener.forwarded {
+            Forwarded::Off => http::Forwarded::Off,
+            Forwarded::XForwardedFor => http::Forwarded::XForwardedFor,
+            Forwarded::Forwarded => http::Forwarded::Forwarded,
+        };
+        rules
+            .trusted_proxies
+            .clone_from(&listener.trusted_proxies.0);
+        rules.serving = serving.clone();
+        Ok(rules)
+    }
+}
+
+#[cfg(not(any(feature = "tls", feature = "websocket")))]
+mod plain {
+    use voltlane_driver::Runtime;
+
+    use crate::config::Settings;
+
+    /// The listener of a runtime.
+    pub(crate) type Listening<R> = <R as Runtime>::Listener;
+
+    /// No doors: the configuration allows none in this build.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Doors;
+
+    impl Doors {
+        #[expect(clippy::unnecessary_wraps, reason = "as with doors")]
+        pub(crate) fn open(_: &Settings) -> Result<Doors, String> {
+            Ok(Doors)
+        }
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
+            listener
+        }
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn reload(&self, _: &Settings) {}
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn end(&self) {}
+    }
+}

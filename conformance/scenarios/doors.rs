@@ -1,0 +1,180 @@
+//! Clients within TLS and in WebSocket messages, through libraries of others. (SPEC 16)
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use conformance::published::{Heard, PublishedBackend, PublishedClient};
+use conformance::shim::{Carriage, certificate_file, tls};
+use conformance::{Backend, Client, Directory, Edge, PATIENCE, Signal, bytes_of};
+
+use super::{HEALING, rig};
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("somebody listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    socket
+}
+
+/// Sends bytes and returns everything that the edge answers, up to its end.
+fn answer(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = connect(address);
+    socket.write_all(bytes).expect("it takes them");
+    let mut said = Vec::new();
+    socket.read_to_end(&mut said).expect("an end in order");
+    said
+}
+
+#[test]
+fn a_client_joins_and_comes_back_through_every_door() {
+    for carriage in Carriage::ALL {
+        let mut rig = rig(&format!("{}{HEALING}", carriage.config()));
+        let door = carriage.shim(rig.address());
+        let mut client = Client::join(door);
+        for (seed, length) in (0..).zip([0, 1, 125, 126, 16_380, 16_384, 70_000, 1 << 20]) {
+            rig.round_trip(&mut client, &bytes_of(seed, length));
+        }
+        let session = client.leave();
+        rig.link.send(session.id, b"missed");
+        let mut client = session.resume(door);
+        rig.link.expect_resumed(client.id());
+        client.expect(b"missed");
+        rig.round_trip(&mut client, b"back");
+        let mut other = Client::join(door);
+        rig.round_trip(&mut other, b"another");
+        rig.stop();
+    }
+}
+
+#[test]
+fn published_clients_work_through_every_door() {
+    for carriage in Carriage::ALL {
+        let backend = PublishedBackend::start();
+        let edge = Edge::start(crate::PROGRAM, backend.address(), &carriage.config());
+        let mut client = PublishedClient::join(carriage.shim(edge.address()));
+        for (seed, size) in (0..).zip([1, 300, 100_000]) {
+            let data = bytes_of(seed, size);
+            client.send(&data);
+            backend.expect(Heard::Data(client.id(), data.clone()));
+            client.expect(&data);
+        }
+    }
+}
+
+#[test]
+fn strangers_at_every_door_are_answered_and_disturb_nobody() {
+    let frames = [0, 0, 0, 5, 0, 0, 0, 0, 2];
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: edge\r\n\r\n").into_bytes();
+    let rows: &[(Carriage, Vec<u8>, &[u8])] = &[
+        (Carriage::Tls, get("/"), &[21, 3]),
+        (Carriage::Tls, frames.to_vec(), &[21, 3]),
+        (Carriage::Wss, get("/healthz"), &[21, 3]),
+        (Carriage::Ws, get("/healthz"), b"HTTP/1.1 200 OK\r\n"),
+        (Carriage::Ws, get("/other"), b"HTTP/1.1 404 "),
+        (Carriage::Ws, get("/"), b"HTTP/1.1 426 "),
+        (Carriage::Ws, frames.to_vec(), b"HTTP/1.1 400 "),
+        (Carriage::Ws, b"\x16\x03\x01\0\xc8".to_vec(), b""),
+        (Carriage::Ws, vec![b'G'; 5_000], b"HTTP/1.1 431 "),
+    ];
+    for carriage in Carriage::ALL {
+        let mut rig = rig(&carriage.config());
+        let mut client = Client::join(carriage.shim(rig.address()));
+        rig.round_trip(&mut client, b"before");
+        for (_, sent, says) in rows.iter().filter(|row| row.0 == carriage) {
+            let said = answer(rig.address(), sent);
+            let begins = &said[..says.len().min(said.len())];
+            assert_eq!(begins, *says, "{carriage:?}");
+            assert_eq!(says.is_empty(), said.is_empty());
+        }
+        rig.round_trip(&mut client, b"after");
+        rig.stop();
+    }
+}
+
+/// The limits hold for the address that a trusted proxy names, and the first one it names is the client's own word.
+#[test]
+fn limits_hold_for_the_address_that_a_request_is_forwarded_for() {
+    let mut rig = rig(&format!(
+        "{}listener.forwarded = \"x-forwarded-for\"\nlistener.trusted_proxies = [\"127.0.0.0/8\"]\n\
+         limits.source_connections = 1\n",
+        Carriage::Ws.config()
+    ));
+    let upgrade = |source: &str| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: edge\r\nX-Forwarded-For: {source}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let mut socket = connect(rig.edge.address());
+        socket.write_all(request.as_bytes()).expect("it takes it");
+        // The header of a CLOSE, or of the edge's key.
+        let mut said = Vec::new();
+        let mut byte = [0];
+        while !said.ends_with(b"\r\n\r\n") {
+            socket.read_exact(&mut byte).expect("an answer");
+            said.push(byte[0]);
+        }
+        assert!(said.starts_with(b"HTTP/1.1 101 "));
+        // VERSION 2 in a message, masked with zeros.
+        let version = conformance::handshake::encoded(
+            voltlane_core::v2::packets::Handshake::ProtocolVersion(2),
+        );
+        let header = [0x82, 0x80 | version.len() as u8, 0, 0, 0, 0];
+        let _ = socket.write_all(&[&header[..], &version].concat());
+        let opcode = match socket.read(&mut byte) {
+            Ok(1) => byte[0],
+            _ => 0,
+        };
+        (opcode, socket)
+    };
+    let (first, _kept) = upgrade("203.0.113.9, 198.51.100.1");
+    assert_eq!(first, 0x82, "a message");
+    let (second, _) = upgrade("198.51.100.1");
+    assert_ne!(second, 0x82, "one from each source");
+    let (other, _kept) = upgrade("198.51.100.2");
+    assert_eq!(other, 0x82);
+    let _ = &mut rig;
+}
+
+/// A certificate that was renewed is shown to new clients, one that is wrong is not, and nobody is dropped.
+#[test]
+fn certificates_are_read_again_on_sighup() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let put = |name: &str, from: &str| {
+        let content = std::fs::read(certificate_file(from)).expect("it is there");
+        directory.write(name, content);
+    };
+    put("own.pem", "edge.pem");
+    put("own.key", "edge.key");
+    let config = "listener.transport = \"tls\"\nlistener.certificate_file = \"own.pem\"\nlistener.key_file = \"own.key\"\n";
+    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), config);
+    let mut link = backend.accept();
+    let address = edge.address();
+    let mut client = Client::join(Carriage::Tls.shim(address));
+    let is_for = |name: &str| tls(connect(address), name).is_ok();
+    assert!(is_for("edge.example.com") && !is_for("a.wild.example"));
+    // The key has not arrived yet.
+    put("own.pem", "wild.pem");
+    edge.signal(Signal::HUP);
+    let line = edge.next_log("the certificates in effect stay");
+    assert!(
+        line.contains("is not that of the first certificate in own.pem"),
+        "{line}"
+    );
+    assert!(is_for("edge.example.com") && !is_for("a.wild.example"));
+    put("own.key", "wild.key");
+    edge.signal(Signal::HUP);
+    edge.next_log("the certificates were read again");
+    assert!(!is_for("edge.example.com") && is_for("a.wild.example"));
+    client.send(b"still here");
+    link.expect_data(client.id(), b"still here");
+}
+
+#[test]
+fn an_edge_without_its_certificate_does_not_start_and_says_why() {
+    let directory = Directory::new();
+    let config = "[listener]\ntransport = \"tls\"\ncertificate_file = \"none.pem\"\nkey_file = \"none.key\"\n";
+    directory.write("connserver.toml", config);
+    let finished = crate::PROGRAM.run(&directory, &["--listen", "127.0.0.1:0"]);
+    assert_eq!(finished.code, Some(1));
+    let says = "none.pem cannot be read: No such file";
+    assert!(finished.stderr.contains(says), "{}", finished.stderr);
+}
