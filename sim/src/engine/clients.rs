@@ -88,8 +88,9 @@ impl World<'_> {
         self.at(accepted, Event::Accept(conn));
         let state = &mut self.conns[conn as usize];
         state.peer.start();
-        let leaves_at_once =
-            state.peer.stage == Stage::Deaf && state.peer.outbox.is_empty() && state.rng.chance(20);
+        let leaves_at_once = state.peer.stage == Stage::Stalled
+            && state.peer.outbox.is_empty()
+            && state.rng.chance(20);
         self.announce(conn);
         self.pump(conn);
         if leaves_at_once {

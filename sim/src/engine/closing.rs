@@ -180,7 +180,7 @@ impl World<'_> {
     pub(super) fn is_trying(&self, client: usize) -> bool {
         self.clients[client].conn.is_some_and(|conn| {
             let peer = &self.conns[conn as usize].peer;
-            !peer.gone && !peer.broken && !peer.slow && peer.stage != Stage::Deaf
+            !peer.gone && !peer.broken && !peer.slow && peer.stage != Stage::Stalled
         })
     }
 

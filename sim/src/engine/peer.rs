@@ -31,7 +31,7 @@ pub(crate) enum Stage {
     Ping,
     Established,
     /// It sends nothing more and ignores what it receives.
-    Deaf,
+    Stalled,
 }
 
 /// What a step of a script means for the world.
@@ -123,15 +123,15 @@ impl Peer {
             return self.say(&version);
         };
         match join {
-            Join::Mute => self.deaf(&[]),
-            Join::StallAfterVersion => self.deaf(&version),
-            Join::OldVersion => self.deaf(&Hello::Version(1).to_frame()),
-            Join::NewVersion => self.deaf(&Hello::Version(u32::MAX).to_frame()),
-            Join::VersionTwice => self.deaf(&[version.clone(), version].concat()),
-            Join::DataFirst => self.deaf(&frame(&[7; 20])),
-            Join::Http => self.deaf(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n"),
-            Join::HalfFrame => self.deaf(&version[..3]),
-            Join::Trailing => self.deaf(&frame(&[1, 2, 0])),
+            Join::Mute => self.stall_after(&[]),
+            Join::StallAfterVersion => self.stall_after(&version),
+            Join::OldVersion => self.stall_after(&Hello::Version(1).to_frame()),
+            Join::NewVersion => self.stall_after(&Hello::Version(u32::MAX).to_frame()),
+            Join::VersionTwice => self.stall_after(&[version.clone(), version].concat()),
+            Join::DataFirst => self.stall_after(&frame(&[7; 20])),
+            Join::Http => self.stall_after(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n"),
+            Join::HalfFrame => self.stall_after(&version[..3]),
+            Join::Trailing => self.stall_after(&frame(&[1, 2, 0])),
             Join::Normal | Join::Slow | Join::BadKey | Join::GoneAfterKey | Join::Eager => {
                 self.say(&version)
             }
@@ -141,7 +141,7 @@ impl Peer {
     /// Handles bytes from the edge.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        if self.stage == Stage::Deaf {
+        if self.stage == Stage::Stalled {
             return outcomes;
         }
         self.incoming.push(bytes);
@@ -151,7 +151,7 @@ impl Peer {
             } else {
                 self.handshake(&body, &mut outcomes);
             }
-            if self.stage == Stage::Deaf {
+            if self.stage == Stage::Stalled {
                 break;
             }
         }
@@ -183,10 +183,10 @@ impl Peer {
         match self.role {
             Role::Join(Join::BadKey) => {
                 let bad = self.bad_key();
-                self.deaf(&Hello::PublicKey(bad).to_frame());
+                self.stall_after(&Hello::PublicKey(bad).to_frame());
             }
             Role::Join(Join::GoneAfterKey) => {
-                self.deaf(&[]);
+                self.stall_after(&[]);
                 outcomes.push(Outcome::Leave);
             }
             Role::Join(Join::Eager) => {
@@ -198,9 +198,9 @@ impl Peer {
                 self.stage = Stage::Id;
                 self.say(&key);
             }
-            Role::Attempt(Attempt::Stall) => self.deaf(&claim),
+            Role::Attempt(Attempt::Stall) => self.stall_after(&claim),
             Role::Attempt(Attempt::Vanish) => {
-                self.deaf(&claim);
+                self.stall_after(&claim);
                 outcomes.push(Outcome::Leave);
             }
             Role::Attempt(_) | Role::Resume => self.say(&claim),
@@ -242,7 +242,7 @@ impl Peer {
         match self.role {
             Role::Attempt(Attempt::PingOnly) => self.say(&ping),
             Role::Attempt(Attempt::NoPing) => {
-                self.deaf(&frame);
+                self.stall_after(&frame);
                 if self.rng.chance(70) {
                     outcomes.push(Outcome::Leave);
                 }
@@ -282,9 +282,9 @@ impl Peer {
         self.say(&later);
     }
 
-    fn deaf(&mut self, bytes: &[u8]) {
+    fn stall_after(&mut self, bytes: &[u8]) {
         self.say(bytes);
-        self.stage = Stage::Deaf;
+        self.stage = Stage::Stalled;
     }
 
     /// Puts these bytes in front of all others.
@@ -302,7 +302,7 @@ impl Peer {
     pub(crate) fn send(&mut self, frames: &[u8]) {
         match self.stage {
             Stage::Established => self.say(frames),
-            Stage::Deaf => {}
+            Stage::Stalled => {}
             _ => self.later.extend_from_slice(frames),
         }
     }

@@ -465,7 +465,7 @@ impl World {
     /// Returns whether the client is in a handshake that may still succeed.
     pub(super) fn is_trying(&self, client: usize) -> bool {
         self.usable(client)
-            .is_some_and(|conn| self.conns[conn as usize].peer.stage != Stage::Deaf)
+            .is_some_and(|conn| self.conns[conn as usize].peer.stage != Stage::Stalled)
     }
 
     /// Ends the faults: all hosts are back, and none is slow.

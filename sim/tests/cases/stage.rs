@@ -53,7 +53,7 @@ struct Conn {
     key: Option<ConnKey>,
     /// Bytes that were sent and that the edge has not read yet.
     sent: Vec<u8>,
-    deaf: bool,
+    stalled: bool,
     frames: Frames,
     /// How the edge ended it, until a line of the case asks.
     ended: Option<Incoming>,
@@ -61,7 +61,7 @@ struct Conn {
 
 #[derive(Default)]
 struct Link {
-    deaf: bool,
+    stalled: bool,
     frames: Frames,
     dropped: bool,
 }
@@ -137,7 +137,7 @@ impl Core {
                     idle = false;
                 }
                 let output = first_of(self.edge.client_output(key), step);
-                if !output.is_empty() && !conn.deaf {
+                if !output.is_empty() && !conn.stalled {
                     let taken = output.len();
                     conn.frames.push(output);
                     self.edge.handle_client_written(self.now, key, taken);
@@ -164,7 +164,7 @@ impl Core {
                 idle = false;
             }
             let output = first_of(self.edge.link_output(), step);
-            if !output.is_empty() && !self.link.deaf {
+            if !output.is_empty() && !self.link.stalled {
                 let taken = output.len();
                 self.link.frames.push(output);
                 self.edge.handle_link_written(self.now, taken);
@@ -198,7 +198,7 @@ impl Core {
         for name in names {
             self.end(&name, true);
         }
-        self.link.deaf = false;
+        self.link.stalled = false;
         if !self.is_linked() {
             self.link_comes();
         }
@@ -255,7 +255,7 @@ impl Stage for Core {
     }
 
     fn set_reading(&mut self, conn: &str, reading: bool) {
-        self.conns.get_mut(conn).expect("a connection").deaf = !reading;
+        self.conns.get_mut(conn).expect("a connection").stalled = !reading;
         self.settle();
     }
 
@@ -318,7 +318,7 @@ impl Stage for Core {
     }
 
     fn set_link_reading(&mut self, reading: bool) {
-        self.link.deaf = !reading;
+        self.link.stalled = !reading;
         self.settle();
     }
 
