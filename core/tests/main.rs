@@ -8,6 +8,7 @@ mod spec_examples;
 mod spec_examples_v3;
 mod three_machines;
 mod trunk;
+mod v3_opening;
 mod v3_world;
 mod vectors;
 mod walls;

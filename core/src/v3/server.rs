@@ -10,8 +10,7 @@ use crate::keys::{KeyPair, NONCE_BYTES, PublicKey};
 
 use super::code::Code;
 use super::packets::{
-    Answer, Busy, Claim, Handle, Hello, KeyHint, Packet, PacketError, Position, Settings, Verdict,
-    Welcome,
+    Answer, Busy, Claim, Handle, Hello, Packet, PacketError, Position, Settings, Verdict, Welcome,
 };
 use super::schedule::{
     Attempt, ChainError, ClaimError, ClaimKey, Join, MAX_AHEAD, Master, ResumeSecret, Secret,
@@ -263,10 +262,4 @@ impl Numbers {
             .acknowledged_down
             .saturating_sub(position.received_down))
     }
-}
-
-/// Returns whether the key that a Hello asks for is `key`, or any.
-#[must_use]
-pub fn is_asked_for(hello: &Hello<'_>, key: &EdgeKey) -> bool {
-    hello.key_hint == KeyHint::NONE || hello.key_hint == key.master.hint()
 }
