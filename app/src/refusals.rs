@@ -34,7 +34,7 @@ enum Cause {
 /// Many clients of one source are most often those of a balancer.
 const ONE_SOURCE: &str = "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt; otherwise raise it";
 
-const LIMITS: [Limit; 13] = [
+const LIMITS: [Limit; 16] = [
     Limit {
         key: "limits.max_connections",
         advice: "raise it (up to an eighth is kept for clients that come back); while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
@@ -108,6 +108,21 @@ const LIMITS: [Limit; 13] = [
         key: "clients.pace_packets_per_sec, clients.pace_bytes_per_sec",
         advice: "a client was faster for clients.pace_patience_secs and was dropped; raise them if clients send as much in good faith",
         causes: &[Cause::Closed(CloseReason::TooFast)],
+    },
+    Limit {
+        key: "clients.max_frame_bytes",
+        advice: "a client sent a longer packet and was dropped; raise it if packets may be that long. A stranger that speaks another protocol counts as well",
+        causes: &[Cause::Closed(CloseReason::FrameTooLong)],
+    },
+    Limit {
+        key: "clients.frame_timeout_secs",
+        advice: "a packet took that long from its first byte to its last, and its client was dropped; raise it if clients have so slow a network",
+        causes: &[Cause::Closed(CloseReason::FrameTimeout)],
+    },
+    Limit {
+        key: "clients.idle_timeout_secs",
+        advice: "a client sent nothing for that long and was dropped; raise it, or let clients send something more often",
+        causes: &[Cause::Closed(CloseReason::IdleTimeout)],
     },
 ];
 
@@ -219,6 +234,33 @@ mod tests {
             counters.rejected[why as usize] = 1;
             let of = LIMITS.iter().filter(|limit| limit.count(&counters) == 1);
             assert_eq!(of.count(), usize::from(why != Rejected::Shutdown), "{why}");
+        }
+    }
+
+    #[test]
+    fn every_close_by_a_limit_belongs_to_it() {
+        for why in CloseReason::ALL {
+            let is_of_a_limit = match why {
+                // The peer does not speak the protocol, or does not prove its claim. Penalties have a limit of their own.
+                CloseReason::BadHandshake
+                | CloseReason::BadVersion
+                | CloseReason::BadKey
+                | CloseReason::BadProof
+                | CloseReason::BadProxyHeader
+                | CloseReason::ClaimLapsed => false,
+                // Strangers that say nothing are not worth a warning.
+                CloseReason::HandshakeTimeout | CloseReason::KeptWaiting => false,
+                // The session goes on elsewhere, or its end has a reason of its own.
+                CloseReason::Replaced | CloseReason::SessionEnded => false,
+                // Counted by what rejected it.
+                CloseReason::Rejected => false,
+                CloseReason::Shutdown => false,
+                _ => true,
+            };
+            let mut counters = Counters::default();
+            counters.closed[why as usize] = 1;
+            let of = LIMITS.iter().filter(|limit| limit.count(&counters) == 1);
+            assert_eq!(of.count(), usize::from(is_of_a_limit), "{why:?}");
         }
     }
 

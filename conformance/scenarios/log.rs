@@ -161,6 +161,39 @@ fn refusals_by_a_limit_are_logged_with_its_key_once_in_a_while() {
     );
 }
 
+/// Each of these limits of a client drops it. The operator reads the key.
+#[test]
+fn what_drops_a_client_is_logged_by_its_key() {
+    let config = "limits.exempt = []\nclients.max_frame_bytes = 100\nclients.frame_timeout_secs = 1\n\
+                  clients.idle_timeout_secs = 2\nclients.pace_packets_per_sec = 1\n\
+                  clients.pace_packets_burst = 1\nclients.pace_patience_secs = 1\n";
+    let conformance::Rig {
+        edge,
+        backend,
+        mut link,
+    } = conformance::Rig::start(crate::PROGRAM, config);
+    // What the client sends too fast is taken, so that nothing slows it down.
+    let taker = std::thread::spawn(move || while link.try_recv().is_some() {});
+    let join = || Client::join(edge.address());
+    let (mut long, mut slow, _idle, mut fast) = (join(), join(), join(), join());
+    long.send(&[7; 101]);
+    slow.frames.write(&[2, 0, 0, 0, 1]);
+    while fast.frames.try_write(&[1, 0, 0, 0, 7].repeat(100)).is_ok() {}
+    for key in [
+        "clients.max_frame_bytes",
+        "clients.frame_timeout_secs",
+        "clients.idle_timeout_secs",
+        "clients.pace_packets_per_sec, clients.pace_bytes_per_sec",
+    ] {
+        let line = edge.expect_log(&format!("a limit was reached limit={key} count="));
+        assert!(line.contains("WARN"), "{line}");
+    }
+    edge.signal(Signal::TERM);
+    drop(backend);
+    edge.expect_end(Some(0));
+    taker.join().expect("the link ends");
+}
+
 #[test]
 fn the_limits_of_the_process_are_logged_at_the_start() {
     let (_bound, master) = conformance::closed_port();
