@@ -211,6 +211,40 @@ fn when_descriptors_run_out_it_neither_falls_nor_spins() {
     rig.stop();
 }
 
+/// The bounds follow the descriptors, so that a crowd is turned away by them and never by the system. Connections that linger after their
+/// end, the metrics and both shards have descriptors as well.
+#[test]
+fn a_crowd_never_takes_the_last_descriptor() {
+    for descriptors in [100, 200] {
+        let backend = conformance::Backend::bind();
+        let directory = conformance::Directory::new();
+        directory.write("connserver.toml", format!("{METRICS}general.shards = 2\n"));
+        let master = backend.address().to_string();
+        let arguments = ["--listen", "127.0.0.1:0", "--master", &master];
+        let command = crate::PROGRAM.command_with_descriptors(descriptors, &directory, &arguments);
+        let edge = conformance::Edge::spawn(command);
+        let mut rig = conformance::Rig {
+            link: backend.accept(),
+            edge,
+            backend,
+        };
+        let mut client = rig.join();
+        for _ in 0..4 {
+            let mut crowd: Vec<_> = (0..300).map(|_| Frames::connect(rig.address())).collect();
+            for stranger in &mut crowd {
+                // Whoever is turned away has closed already. The others are closed in order for it, and linger.
+                let _ = stranger.try_write(b"GET / HTTP/1.1\r\n\r\n");
+            }
+            crowd.iter_mut().for_each(Frames::expect_closed);
+            rig.round_trip(&mut client, b"served meanwhile");
+        }
+        let log = rig.edge.log();
+        assert!(!log.contains("Too many open files"), "{descriptors}: {log}");
+        assert!(log.contains("limit=limits.max_connections"), "{log}");
+        rig.stop();
+    }
+}
+
 /// While the backend takes nothing, their sockets are not read, and so neither are their ends.
 #[test]
 fn a_client_that_leaves_a_stalled_backend_frees_its_place_and_loses_nothing() {

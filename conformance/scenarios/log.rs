@@ -206,7 +206,7 @@ fn the_limits_of_the_process_are_logged_at_the_start() {
     let command = crate::PROGRAM.command_with_descriptors(100, &directory, &arguments);
     let edge = conformance::Edge::spawn(command);
     edge.expect_log(
-        "limits of the process descriptors=100 max_connections=36 max_memory_bytes=123456789 shards=1",
+        "limits of the process descriptors=100 max_connections=46 max_memory_bytes=123456789 shards=1",
     );
     edge.stop();
 }

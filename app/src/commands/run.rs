@@ -75,6 +75,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let more_listeners = (bound.len() - 1) * usize::from(shards.get());
     let resources = measured.without_descriptors(DESCRIPTORS_PER_LISTENER * more_listeners);
     let config = settings.edge_config(resources);
+    let lingering = settings.lingering(resources);
     let later = Arc::new(Mutex::new(connector::<R>(&settings)));
     let mut backend = FirstThen {
         first: None,
@@ -134,6 +135,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     has_started();
     let entrance = Entrance {
         options,
+        lingering,
         doors: doors.clone(),
     };
     let orders = Orders::new(stop, reloads, settings, doors, resources, later);
@@ -196,11 +198,17 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
 fn drive<R: Runtime, C: Uplink>(
     edge: Edge,
     listeners: Vec<TcpListener>,
-    Entrance { options, doors }: &Entrance,
+    entrance: &Entrance,
     backend: C,
 ) -> io::Result<EdgeDriver<Listening<R>, C, R::Timer>> {
+    let Entrance {
+        options,
+        lingering,
+        doors,
+    } = entrance;
     let (first, more) = listen::for_runtime::<R>(listeners, *options)?;
     let driver = EdgeDriver::new(edge, doors.wrap::<R>(first), backend, R::Timer::default());
+    let driver = driver.lingering_at_most(*lingering);
     let more = more.into_iter().map(|listener| doors.wrap::<R>(listener));
     Ok(more.fold(driver, EdgeDriver::listening_at))
 }
@@ -209,6 +217,8 @@ fn drive<R: Runtime, C: Uplink>(
 #[derive(Clone)]
 struct Entrance {
     options: SocketOptions,
+    /// The maximum number of connections that linger after their end, for each shard.
+    lingering: usize,
     doors: Doors,
 }
 

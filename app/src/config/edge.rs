@@ -5,16 +5,24 @@ use std::thread;
 use std::time::Duration;
 
 use voltlane_core::edge::{self, EdgeConfig};
-use voltlane_driver::SocketOptions;
+use voltlane_driver::{MAX_LISTENERS, SocketOptions};
 
 use super::keys::{MAX_COUNT, MAX_SHARDS, Settings};
 use super::value::{Announce, Enforce, ProxyProtocol};
+use crate::metrics;
 use crate::resources::Resources;
 
-/// Descriptors that are kept from connections: the listener, the link to the backend, logs, and a few to spare.
-const RESERVED_DESCRIPTORS: u64 = 64;
-/// Descriptors that are kept for each shard beyond the first: its listener, its spare descriptor, and those of its runtime.
+/// Descriptors that are kept from connections. A process with one shard has about 20: its standard streams, signals, runtime, listener and
+/// link. An attempt to reach the backend opens up to 8, and a reload a few files. The rest is for connections on their way between shards.
+const RESERVED_DESCRIPTORS: u64 = 48;
+/// Descriptors that are kept for each shard beyond the first: its listener, its spare descriptor, its reactor, and its thread's.
 const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
+/// Descriptors that are kept for the metrics: their connections and their listeners.
+const RESERVED_DESCRIPTORS_OF_METRICS: u64 = metrics::MAX_CONNECTIONS as u64 + MAX_LISTENERS as u64;
+/// The part of the other descriptors that is for streams that linger after their end, one in this many ..
+const LINGERING_ONE_IN: u64 = 8;
+/// .. and the maximum number of them for each shard.
+const LINGERING_MAX: u64 = 256;
 
 impl Settings {
     /// The options of clients' sockets.
@@ -52,6 +60,26 @@ impl Settings {
             .unwrap_or(NonZeroU8::MIN)
     }
 
+    /// Returns how many of these descriptors are left for clients: for their connections, and for those that linger after their end.
+    fn descriptors_for_clients(&self, descriptors: u64) -> u64 {
+        let more_shards = u64::from(self.shards().get() - 1);
+        let mut reserved = RESERVED_DESCRIPTORS + more_shards * RESERVED_DESCRIPTORS_PER_SHARD;
+        if self.metrics.address.is_some() {
+            reserved += RESERVED_DESCRIPTORS_OF_METRICS;
+        }
+        descriptors.saturating_sub(reserved)
+    }
+
+    /// Returns the maximum number of connections of each shard that linger after their end. They have descriptors of their own.
+    #[must_use]
+    pub fn lingering(&self, resources: Resources) -> usize {
+        let shards = u64::from(self.shards().get());
+        let most = resources.descriptors.map_or(LINGERING_MAX, |descriptors| {
+            self.descriptors_for_clients(descriptors) / LINGERING_ONE_IN / shards
+        });
+        size(most.min(LINGERING_MAX))
+    }
+
     /// Returns the configuration of an edge machine. A bound of 0 follows `resources`, or is the machine's own default if they are
     /// unknown.
     #[must_use]
@@ -68,9 +96,10 @@ impl Settings {
         let max_connections = match (limits.max_connections, resources.descriptors) {
             (0, None) => defaults.limits.max_connections,
             (0, Some(descriptors)) => {
-                let more = u64::from(self.shards().get() - 1) * RESERVED_DESCRIPTORS_PER_SHARD;
-                let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + more);
-                size(left.clamp(1, MAX_COUNT.into()))
+                let lingering = self.lingering(resources) * usize::from(self.shards().get());
+                let left = size(self.descriptors_for_clients(descriptors));
+                let left = left.saturating_sub(lingering);
+                left.clamp(1, size(MAX_COUNT.into()))
             }
             (given, _) => size(given.into()),
         };
@@ -150,7 +179,7 @@ fn seconds(count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Networks;
+    use crate::config::{Address, Networks};
 
     /// The table of keys and the core each have the defaults.
     #[test]
@@ -177,12 +206,30 @@ mod tests {
                 .limits
                 .max_connections
         };
-        assert_eq!(connections(&settings, Some(1024)), 960);
-        assert_eq!(connections(&settings, Some(65)), 1);
+        let lingering = |settings: &Settings, limit| {
+            settings.lingering(Resources {
+                descriptors: limit,
+                memory_bytes: None,
+            })
+        };
+        // 48 are kept, and an eighth of the rest is for connections that linger.
+        assert_eq!(connections(&settings, Some(1024)), 976 - 122);
+        assert_eq!(lingering(&settings, Some(1024)), 122);
+        assert_eq!(connections(&settings, Some(49)), 1);
+        assert_eq!(connections(&settings, Some(56)), 7);
+        assert_eq!(lingering(&settings, Some(56)), 1);
+        assert_eq!(lingering(&settings, Some(55)), 0);
+        assert_eq!(lingering(&settings, Some(2_104)), 256);
+        assert_eq!(lingering(&settings, Some(u64::MAX)), 256);
+        assert_eq!(lingering(&settings, None), 256);
         assert_eq!(connections(&settings, Some(0)), 1);
         assert_eq!(connections(&settings, Some(u64::MAX)), 1 << 24);
         settings.general.shards = 3;
-        assert_eq!(connections(&settings, Some(1024)), 944);
+        // 16 more are kept for two more shards, and 960 are left.
+        assert_eq!(connections(&settings, Some(1024)), 960 - 3 * 40);
+        assert_eq!(lingering(&settings, Some(1024)), 40);
+        settings.metrics.address = Some(Address::loopback(1));
+        assert_eq!(connections(&settings, Some(1024)), 920 - 3 * 38);
         settings.limits.max_connections = 10;
         assert_eq!(connections(&settings, Some(1024)), 10);
         assert_eq!(connections(&settings, None), 10);

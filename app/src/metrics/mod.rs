@@ -18,6 +18,7 @@ mod text;
 use voltlane_core::edge::{Counters, Gauges};
 
 pub use exchange::{Asked, Exchange};
+pub(crate) use server::MAX_CONNECTIONS;
 pub use server::Server;
 pub use text::encode;
 

@@ -23,7 +23,7 @@ use crate::listen;
 /// How long a head may take from the accept to its end, then a response until it is written, and then the peer until it closes.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of connections. Their descriptors come from the reserve that clients leave.
-pub(super) const MAX_CONNECTIONS: usize = 32;
+pub(crate) const MAX_CONNECTIONS: usize = 32;
 /// Connections accepted at one address before existing ones have their turn.
 const ACCEPTS_AT_ONCE: usize = 16;
 /// How long the edge's loop may take to respond before it counts as stuck.

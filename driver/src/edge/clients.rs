@@ -27,8 +27,8 @@ const KEPT_CAPACITY: usize = 1_024;
 const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// How many of them are checked at a time, which takes about two milliseconds. The others follow next time.
 const ASKED_AT_ONCE: usize = 4_096;
-/// The maximum number of lingering streams. Beyond it the oldest is closed early.
-const LINGERING_MAX: usize = 256;
+/// The default maximum number of lingering streams. Beyond it the oldest is closed early.
+pub(super) const LINGERING_MAX: usize = 256;
 
 struct Client<S> {
     key: ConnKey,
@@ -51,6 +51,8 @@ pub(super) struct Clients<S> {
     /// When they are next checked for their end.
     asks_at: Option<Time>,
     lingering: VecDeque<(Time, Channel<S>)>,
+    /// The maximum number of them.
+    lingering_max: usize,
 }
 
 impl<S: Stream> Clients<S> {
@@ -60,7 +62,13 @@ impl<S: Stream> Clients<S> {
             paused: VecDeque::new(),
             asks_at: None,
             lingering: VecDeque::new(),
+            lingering_max: LINGERING_MAX,
         }
+    }
+
+    /// Sets the maximum number of lingering streams.
+    pub(super) fn linger_at_most(&mut self, streams: usize) {
+        self.lingering_max = streams;
     }
 
     /// Adds an accepted stream. It is read in the next turn.
@@ -342,10 +350,10 @@ impl<S: Stream> Clients<S> {
                 if !channel.close(&mut Context::from_waker(&waker)) {
                     return;
                 }
-                if self.lingering.len() == LINGERING_MAX {
+                self.lingering.push_back((now + LINGER, channel));
+                if self.lingering.len() > self.lingering_max {
                     self.lingering.pop_front();
                 }
-                self.lingering.push_back((now + LINGER, channel));
             }
         }
     }

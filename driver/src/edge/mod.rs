@@ -84,6 +84,14 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self
     }
 
+    /// Sets how many streams at most are kept for a second after their orderly end, so that the peer reads everything. They are not among
+    /// the edge's connections, but have descriptors. Beyond the bound the oldest is closed early. Default: 256.
+    #[must_use]
+    pub fn lingering_at_most(mut self, streams: usize) -> Self {
+        self.0.side_mut().clients.linger_at_most(streams);
+        self
+    }
+
     /// Makes this the driver of one of several shards.
     ///
     /// Their machines are created by [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards), and their connectors come from
