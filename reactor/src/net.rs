@@ -169,6 +169,10 @@ pub struct TcpListener<R: Reactor> {
 impl<R: Reactor> TcpListener<R> {
     /// Listens at `address`, given as `ip:port` or `host:port`. With port 0 the system chooses one, see [`Self::local_addr`].
     ///
+    /// Of a name with several addresses it takes the first that this machine has. `localhost` may be `::1` alone, and a client that connects
+    /// to `127.0.0.1` then finds nobody. [`SocketOptions::bind_all`] binds all of them. Wrap each listener with [`from_std`](Self::from_std),
+    /// and give an edge's driver the first one, and the others by `listening_at`.
+    ///
     /// # Errors
     /// An error of the resolver, or that of the last address tried.
     pub async fn bind(address: &str) -> io::Result<Self> {

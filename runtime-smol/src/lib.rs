@@ -101,7 +101,7 @@ pub use voltlane_driver::EdgeHandle;
 pub use voltlane_driver::backend;
 #[cfg(feature = "client")]
 pub use voltlane_driver::client;
-pub use voltlane_driver::{Connect, Connector, Listener, Stream};
+pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 #[cfg(target_os = "linux")]
 pub use hosted::HostedEpoll;

@@ -96,7 +96,7 @@ pub use voltlane_driver::EdgeHandle;
 pub use voltlane_driver::backend;
 #[cfg(feature = "client")]
 pub use voltlane_driver::client;
-pub use voltlane_driver::{Connect, Connector, Listener, Stream};
+pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
 pub use runtime::Tokio;

@@ -114,6 +114,25 @@ pub struct TcpListener {
 impl TcpListener {
     /// Listens at `address`, given as `ip:port` or `host:port`. With port 0 the system chooses one, see [`Self::local_addr`].
     ///
+    /// Of a name with several addresses it takes the first that this machine has, as tokio's own listener does. `localhost` may be `::1`
+    /// alone, and a client that connects to `127.0.0.1` then finds nobody. To listen at all of them, bind them and give an edge one listener
+    /// for each:
+    /// ```no_run
+    /// # async fn listen() -> std::io::Result<()> {
+    /// use std::net::ToSocketAddrs;
+    /// use voltlane_tokio::{SocketOptions, TcpListener};
+    ///
+    /// let options = SocketOptions::default();
+    /// let bound = options.bind_all("localhost:42000".to_socket_addrs()?)?;
+    /// for listener in bound.listen(1)?.into_iter().flatten() {
+    ///     // The first is that of `EdgeDriver::new`, and `EdgeDriver::listening_at` takes the others.
+    ///     let listener = TcpListener::from_std(listener, options)?;
+    /// #   drop(listener);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// An error of the resolver, or that of the last address tried.
     pub async fn bind(address: &str) -> io::Result<TcpListener> {
