@@ -185,3 +185,38 @@ fn a_client_that_sends_to_the_end_still_reads_its_last_packets() {
         client.send(b"on and on").await.expect_err("gone");
     });
 }
+
+/// What a transport has taken and holds goes on when the client has room, though the machine has no more to write and the client says
+/// nothing.
+#[test]
+fn what_a_transport_holds_is_flushed_without_another_write() {
+    let Setup {
+        mut world,
+        clients,
+        clock,
+        mut listener,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    world.run(async {
+        let mut link = BackendPeer::accept(&mut listener).await;
+        let mut client = ClientPeer::join(clients.dial_holding(128))
+            .await
+            .expect("joined");
+        for length in [1, 100, 10_000] {
+            let data = vec![7; length];
+            link.send(client.id, Flag::Data, &data).await.expect("sent");
+            settle(&clock).await;
+            assert_eq!(client.recv().await.expect("received"), Some(data));
+        }
+        // Behind what is held, in order.
+        for byte in 0..20 {
+            link.send(client.id, Flag::Data, &[byte; 300])
+                .await
+                .expect("sent");
+        }
+        for byte in 0..20 {
+            let data = client.recv().await.expect("received");
+            assert_eq!(data, Some(vec![byte; 300]));
+        }
+    });
+}

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use voltlane_driver::{Connect, Connector, Listener, Stream};
 
@@ -92,12 +92,35 @@ pub(crate) struct MemoryStream {
     chaos: Chaos,
     stats: Arc<Stats>,
     peer_stats: Arc<Stats>,
+    /// For a transport that takes a whole write and holds what has no room: what it holds.
+    held: Option<Vec<u8>>,
 }
 
 impl MemoryStream {
     /// Returns the calls that the other end received.
     pub(crate) fn peer_stats(&self) -> &Arc<Stats> {
         &self.peer_stats
+    }
+
+    /// Sends what is held, as far as there is room.
+    fn push_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(held) = self.held.as_mut().filter(|held| !held.is_empty()) else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut pipe = self.outgoing.lock().expect("not poisoned");
+        if pipe.broken || pipe.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let room = (pipe.capacity - pipe.bytes.len()).min(held.len());
+        pipe.bytes.extend(held.drain(..room));
+        if let Some(reader) = pipe.reader.take() {
+            reader.wake();
+        }
+        if held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        pipe.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -121,6 +144,7 @@ fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
         chaos: Chaos { seed, ..chaos },
         stats: Arc::clone(stats),
         peer_stats: Arc::clone(peer_stats),
+        held: None,
     };
     (
         end(&a, &b, &near, &far, chaos.seed),
@@ -175,6 +199,15 @@ impl Stream for MemoryStream {
         self.stats.writes.fetch_add(1, Ordering::Relaxed);
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         assert!(length > 0, "a write of nothing");
+        if self.held.is_some() {
+            ready!(self.push_held(cx))?;
+            let bytes = bufs.iter().flat_map(|buf| buf.iter().copied());
+            self.held.get_or_insert_default().extend(bytes);
+            return match self.push_held(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Ready(Ok(length)),
+            };
+        }
         if self.chaos.stalls() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -200,7 +233,12 @@ impl Stream for MemoryStream {
         Poll::Ready(Ok(length))
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.push_held(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.push_held(cx))?;
         let mut pipe = self.outgoing.lock().expect("not poisoned");
         pipe.closed = true;
         pipe.wake();
@@ -246,6 +284,14 @@ impl Place {
     /// Connects. The other end waits to be accepted.
     pub(crate) fn dial(&self, capacity: usize, chaos: Chaos) -> MemoryStream {
         let (near, far) = pair(capacity, chaos);
+        self.push(Ok(far));
+        near
+    }
+
+    /// Like `dial`, to a listener whose stream takes whole writes and holds what has no room.
+    pub(crate) fn dial_holding(&self, capacity: usize) -> MemoryStream {
+        let (near, mut far) = pair(capacity, Chaos::NONE);
+        far.held = Some(Vec::new());
         self.push(Ok(far));
         near
     }
