@@ -64,6 +64,12 @@ impl<S: Stream> DoorStream<S> {
         &self.inner
     }
 
+    /// Returns the stream that the layers are around, to change its options. What is read from it or written to it directly is lost for the
+    /// layers.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
     /// Returns the bytes that the layers hold, apart from what the cryptography of TLS does.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {

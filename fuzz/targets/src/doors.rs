@@ -153,3 +153,155 @@ pub fn forwarded(input: &[u8]) {
     }
     assert_eq!(trace(Forwarded::XForwardedFor, PROXY), expected);
 }
+
+/// The first byte chooses the layers, the second the cuts, the third how little the socket takes; the rest is what a stranger sends, behind
+/// a valid request if the first byte says so.
+///
+/// Every way to cut gives the same stream and the same end. What is kept is bounded, and nothing is when all is sent.
+pub fn door_stack(input: &[u8]) {
+    let [kind, cuts, room, sent @ ..] = input else {
+        return;
+    };
+    let mut wire = Vec::new();
+    if kind & 4 != 0 {
+        wire.extend_from_slice(
+            b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+    }
+    wire.extend_from_slice(sent);
+    let whole = visit(*kind, &wire, 0, usize::MAX);
+    // With more than 256 PINGs it depends on how many come together.
+    if sent.len() < 1_000 {
+        assert_eq!(visit(*kind, &wire, *cuts, usize::MAX), whole);
+    }
+    visit(*kind, &wire, *cuts, (*room).into());
+}
+
+/// Returns the stream that the edge sees, and whether and how it ends.
+fn visit(kind: u8, wire: &[u8], cuts: u8, room: usize) -> (Vec<u8>, Option<std::io::ErrorKind>) {
+    use std::task::{Context, Poll, Waker};
+    use voltlane_driver::Stream as _;
+    let cx = &mut Context::from_waker(Waker::noop());
+    let socket = Socket {
+        incoming: Vec::new(),
+        room,
+        taken: 0,
+    };
+    let mut stream = door(kind).enter(socket, PROXY).expect("a door");
+    let (mut seen, mut end) = (Vec::new(), None);
+    in_pieces(wire, cuts, |piece| {
+        if end.is_some() {
+            return;
+        }
+        stream.get_mut().incoming.extend_from_slice(piece);
+        let mut buffer = [0; 300];
+        loop {
+            match stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0)) => end = Some(std::io::ErrorKind::UnexpectedEof),
+                Poll::Ready(Ok(bytes)) => {
+                    seen.extend_from_slice(&buffer[..bytes]);
+                    continue;
+                }
+                Poll::Ready(Err(error)) => end = Some(error.kind()),
+                // A read that gave nothing yet is worth another.
+                Poll::Pending if !stream.get_ref().incoming.is_empty() && room == usize::MAX => {
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            break;
+        }
+        assert!(stream.footprint_bytes() < 128 * 1024);
+    });
+    let _ = stream.poll_close(cx);
+    stream.get_mut().room = usize::MAX;
+    if stream.poll_flush(cx).is_ready() && end.is_some() {
+        assert!(stream.footprint_bytes() < 24 * 1024);
+    }
+    (seen, end)
+}
+
+fn door(kind: u8) -> &'static voltlane_doors::Door {
+    use std::sync::OnceLock;
+    use voltlane_doors::Door;
+    use voltlane_doors::tls::{CertificateFiles, ServerSettings, ServerTls};
+    static DOORS: OnceLock<[Door; 3]> = OnceLock::new();
+    let doors = DOORS.get_or_init(|| {
+        let file = |name: &str| {
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../doors/tests/certificates")
+                .join(name)
+        };
+        let mut settings = ServerSettings::default();
+        settings.certificates = vec![CertificateFiles {
+            certificate: file("edge.pem"),
+            key: file("edge.key"),
+            names: Vec::new(),
+        }];
+        let now = std::time::SystemTime::UNIX_EPOCH;
+        let (tls, _) = ServerTls::load(&settings, now).expect("it is there");
+        [
+            Door::default().with_tls(tls.clone()),
+            Door::default().with_websocket(Rules::default(), 0),
+            Door::default()
+                .with_tls(tls)
+                .with_websocket(Rules::default(), 0),
+        ]
+    });
+    &doors[usize::from(kind % 4) % 3]
+}
+
+/// A socket in memory. It takes `room` bytes, and forgets them.
+struct Socket {
+    incoming: Vec<u8>,
+    room: usize,
+    taken: usize,
+}
+
+impl voltlane_driver::Stream for Socket {
+    type Parcel = Socket;
+
+    fn pack(self) -> std::io::Result<Socket> {
+        Ok(self)
+    }
+
+    fn unpack(parcel: Socket) -> std::io::Result<Socket> {
+        Ok(parcel)
+    }
+
+    fn poll_read(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+        buf: &mut [u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        let count = self.incoming.len().min(buf.len());
+        if count == 0 {
+            return std::task::Poll::Pending;
+        }
+        buf[..count].copy_from_slice(&self.incoming[..count]);
+        self.incoming.drain(..count);
+        std::task::Poll::Ready(Ok(count))
+    }
+
+    fn poll_write(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        let offered: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let count = offered.min(self.room - self.taken.min(self.room));
+        if count == 0 {
+            return std::task::Poll::Pending;
+        }
+        self.taken += count;
+        std::task::Poll::Ready(Ok(count))
+    }
+
+    fn poll_close(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}

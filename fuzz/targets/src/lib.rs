@@ -18,7 +18,7 @@ mod wire;
 pub use backend::backend_machine;
 pub use client::client_machine;
 pub use config::config_file;
-pub use doors::{forwarded, http_head, ws_decode};
+pub use doors::{door_stack, forwarded, http_head, ws_decode};
 pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
@@ -45,6 +45,7 @@ targets![
     backend_machine,
     client_machine,
     config_file,
+    door_stack,
     edge_machine,
     forwarded,
     frame_reader,
