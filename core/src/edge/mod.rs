@@ -14,7 +14,7 @@
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
 //! | `door/` | admission: sources, rates, PROXY headers |
 //! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
-//! | `uplink/` | the line for room on the link, the link, and the trunk of several shards |
+//! | `uplink/` | the line for room, the queue for the backend, the link or the branch that carries it, and the trunk of several shards |
 //! | `downlink.rs` | the room for what waits for a client |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
@@ -43,7 +43,6 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 use crate::time::Time;
-use uplink::link::Link;
 
 pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
@@ -71,7 +70,10 @@ use sessions::{Place, Sessions};
 pub(crate) use shares::TrunkShare;
 use shares::{Bound, Shares};
 use table::spare::Spare;
+use uplink::Uplink;
 use uplink::line::Line;
+use uplink::link::Link;
+use uplink::queue::LinkQueue;
 
 /// The maximum number of bytes that an established client hands over at a time, for fairness between clients that are all ready.
 const READ_BYTES: usize = 64 * 1024;
@@ -115,7 +117,8 @@ pub struct Edge {
     shares: Shares,
     storm: Storm,
     account: Account,
-    link: Link,
+    uplink: Uplink,
+    link_queue: LinkQueue,
     line: Line,
     spare: Spare,
     unknown_notices: Bucket,
@@ -141,10 +144,8 @@ impl Edge {
         let public_key = keys.public();
         let shares = Shares::new(&config);
         Edge {
-            link: match config.shards {
-                0 => Link::new(&config.master),
-                _ => Link::branch(&config.master),
-            },
+            uplink: Uplink::new(&config),
+            link_queue: LinkQueue::new(&config.master),
             account: Account::new(shares.own(Bound::Memory)),
             config,
             keys,
@@ -187,7 +188,8 @@ impl Edge {
             shares: self.shares.clone(),
             storm: self.storm,
             account: self.account.clone(),
-            link: self.link.clone(),
+            uplink: self.uplink.clone(),
+            link_queue: self.link_queue.clone(),
             line: self.line.clone(),
             spare: self.spare.clone(),
             unknown_notices: self.unknown_notices,
@@ -400,7 +402,7 @@ impl Edge {
             sessions
                 .any(|(_, one)| matches!(one.place, Place::Attached(_)) && one.outbox.has_unsent())
         };
-        self.link.is_empty()
+        self.link_queue.is_empty()
             && self.line.is_empty()
             && self.conns.waiting_for(Wait::Write) == 0
             && self.conns.waiting_for(Wait::Drain) == 0
@@ -429,11 +431,11 @@ impl Edge {
             away: self.sessions.away(),
             ending: self.sessions.ending(),
             waiting: self.line.len(),
-            link_packets: self.link.packets(),
-            link_bytes: self.link.queued_bytes(),
+            link_packets: self.link_queue.packets(),
+            link_bytes: self.link_queue.packets_bytes(),
             held_bytes: self.held_bytes(),
-            link_is_up: self.link.is_up() && !self.link.is_branch(),
-            link_is_doubted: self.link.is_doubted(),
+            link_is_up: self.uplink.link().is_some_and(Link::is_up),
+            link_is_doubted: self.uplink.link().is_some_and(Link::is_doubted),
         }
     }
 
@@ -446,7 +448,7 @@ impl Edge {
     }
 
     fn tell_shares(&mut self) {
-        self.link.seal_full();
+        self.uplink.seal_full(&mut self.link_queue);
         let held = [
             self.conns.len() - self.conns.half_open(),
             self.conns.half_open(),

@@ -12,7 +12,7 @@ use crate::edge::counters::EndReason;
 use crate::edge::downlink::Room;
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::Place;
-use crate::edge::uplink::batch::{Batch, Downward};
+use crate::edge::uplink::batch::Batch;
 use crate::edge::uplink::link::read_packets;
 
 /// The result of a packet from the backend.
@@ -28,10 +28,10 @@ impl Edge {
     /// Handles bytes from the backend.
     pub(crate) fn handle_backend_bytes(&mut self, now: Time, bytes: &[u8]) {
         // Queued packets add no more than what was read. Anything else may add more, and is followed by another check.
-        let mut calm = self.is_calm_for(self.link.reader.buffered_bytes() + bytes.len());
+        let mut calm = self.is_calm_for(self.uplink.held_bytes() + bytes.len());
         let is_good = read_packets(
             self,
-            |edge| &mut edge.link,
+            |edge| edge.uplink.link_mut(),
             bytes,
             |edge, body, rest| {
                 if edge.handle_backend_packet(now, body, calm) == Outcome::Other {
@@ -46,15 +46,8 @@ impl Edge {
         self.shed_load(now);
     }
 
-    /// Handles what the trunk handed down (SPEC 9.9).
-    pub(crate) fn handle_from_trunk(&mut self, now: Time, input: &Downward) {
-        match input {
-            Downward::Released => self.link.released = true,
-            Downward::Packets(batch) => self.handle_batch(now, batch),
-        }
-    }
-
-    fn handle_batch(&mut self, now: Time, batch: &Batch) {
+    /// Handles packets that the trunk handed down (SPEC 9.9).
+    pub(crate) fn handle_batch(&mut self, now: Time, batch: &Batch) {
         let mut calm = self.is_calm_for(batch.bytes().len());
         for (body, rest) in batch.bodies() {
             if self.handle_backend_packet(now, body, calm) == Outcome::Other {

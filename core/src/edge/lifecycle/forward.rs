@@ -16,9 +16,6 @@ use crate::id::ClientId;
 use crate::link::tagged::Flag;
 use crate::time::Time;
 
-/// The memory that the link's queue keeps when it is empty: what a turn of many clients with large packets fills.
-const KEPT_LINK_BYTES: usize = 1 << 20;
-
 /// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
 const UNKNOWN_NOTICE_BURST: u32 = 1000;
 /// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
@@ -49,7 +46,7 @@ impl Edge {
             channel,
             reader,
             &mut input,
-            &mut self.link,
+            &mut self.link_queue,
             entry.id,
             self.config.clients.max_frame_bytes,
             None,
@@ -105,9 +102,9 @@ impl Edge {
     /// Queues a notice about the session for the backend, after everything that it has sent so far.
     pub(crate) fn tell_backend(&mut self, session: u32, flag: Flag, data: &[u8]) {
         let entry = self.sessions.live_mut(session);
-        if !entry.waiting && self.line.is_empty() && self.link.has_room(data.len()) {
-            self.link.push(entry.id, flag, data);
-            self.link.seal_full();
+        if !entry.waiting && self.line.is_empty() && self.link_queue.has_room(data.len()) {
+            self.link_queue.push(entry.id, flag, data);
+            self.uplink.seal_full(&mut self.link_queue);
         } else {
             let id = entry.id;
             push_tagged(&mut entry.line_entry().backlog, id, flag, data);
@@ -127,21 +124,17 @@ impl Edge {
             UNKNOWN_NOTICE_INTERVAL.saturating_mul(shards),
         );
         // The answer must not overtake packets that the earlier session of this id still has in line. While anybody waits there is no room.
-        let room = self.line.is_empty() && self.link.has_room(UNKNOWN_CLIENT.len());
+        let room = self.line.is_empty() && self.link_queue.has_room(UNKNOWN_CLIENT.len());
         if due && room {
-            self.link.push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
+            self.link_queue
+                .push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
         }
     }
 
-    /// Handles that the backend's transport took `bytes` bytes.
-    pub(crate) fn link_written(&mut self, now: Time, bytes: usize) {
-        let announced = bytes.min(self.link.announcements.bytes());
-        self.link.announcements.advance(announced);
-        self.link
-            .queue
-            .advance_keeping(bytes - announced, KEPT_LINK_BYTES);
-        if self.link.announcements.is_empty() {
-            self.link.announce_more(&self.sessions);
+    /// Handles that some of what waited for the backend is gone.
+    pub(crate) fn link_written(&mut self, now: Time) {
+        if self.link_queue.announcements.is_empty() {
+            self.link_queue.announce_more(&self.sessions);
         }
         self.serve_line(now);
         // A packet is longer on the link than it was in its client's line.

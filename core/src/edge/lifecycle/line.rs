@@ -12,7 +12,7 @@ impl Edge {
     pub(crate) fn serve_line(&mut self, now: Time) {
         while let Some(session) = self.line.first() {
             let served = self.serve(session);
-            self.link.seal_full();
+            self.uplink.seal_full(&mut self.link_queue);
             self.sessions.recount(session, &mut self.account);
             let entry = self.sessions.live_mut(session);
             if let Place::Attached(index) = entry.place {
@@ -57,7 +57,7 @@ impl Edge {
             if frame_bytes > waiting.deficit {
                 return Served::Turn;
             }
-            match self.link.take_from(&mut waiting.backlog) {
+            match self.link_queue.take_from(&mut waiting.backlog) {
                 Some(taken) => waiting.deficit -= taken,
                 None => return Served::Full,
             }
@@ -75,7 +75,7 @@ impl Edge {
             channel,
             reader,
             &mut &[][..],
-            &mut self.link,
+            &mut self.link_queue,
             id,
             max_body,
             Some(&mut waiting.deficit),

@@ -1,6 +1,6 @@
 //! The interface of the edge to the backend link.
 
-use crate::edge::uplink::link::HasLink;
+use crate::edge::uplink::link::{HasLink, Link};
 use crate::time::Time;
 
 use crate::edge::contract::Closed;
@@ -13,14 +13,14 @@ impl Edge {
     #[inline]
     #[must_use]
     pub fn branch_has_output(&self) -> bool {
-        self.link.has_batch()
+        self.uplink.has_batch(&self.link_queue)
     }
 
     /// Takes what is to be handed up to the trunk next. A batch takes the memory of `spare` in return.
     pub fn take_branch_output(&mut self, now: Time, spare: &mut Batch) -> Option<Upward> {
         let now = self.advance(now);
-        let output = self.link.take_batch(spare)?;
-        self.link_written(now, 0);
+        let output = self.uplink.take_batch(&mut self.link_queue, spare)?;
+        self.link_written(now);
         self.settle();
         Some(output)
     }
@@ -28,8 +28,8 @@ impl Edge {
     /// Handles what the trunk handed down.
     pub fn handle_branch_input(&mut self, now: Time, input: &Downward) {
         let now = self.advance(now);
-        if self.link.is_open() {
-            self.handle_from_trunk(now, input);
+        if let Some(batch) = self.uplink.take_in(input) {
+            self.handle_batch(now, batch);
             self.settle();
         }
     }
@@ -37,48 +37,46 @@ impl Edge {
 
 impl HasLink for Edge {
     fn link_wants_connect(&self, now: Time) -> bool {
-        self.link.wants_connect(now.max(self.now))
+        self.uplink.wants_connect(now.max(self.now))
     }
 
     fn handle_link_connecting(&mut self, now: Time) {
         let now = self.advance(now);
-        self.link.connecting(now);
+        self.uplink.connecting(now);
     }
 
     fn handle_link_connected(&mut self, now: Time) {
         let now = self.advance(now);
-        if self.link.connected(now) {
-            // The trunk logs what concerns the link, once for all its branches.
-            if !self.link.is_branch() {
-                self.counters.link_up += 1;
-            }
-            self.link
+        if self.uplink.connected(now, &mut self.counters) {
+            self.link_queue
                 .begin_announcing(self.config.master.announce_all, &self.sessions);
         }
     }
 
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
         let now = self.advance(now);
-        if self.link.closed(now, cause, &mut self.rng).is_some() && !self.link.is_branch() {
-            self.counters.link_down += 1;
-        }
+        self.uplink.closed(
+            now,
+            cause,
+            &mut self.rng,
+            &mut self.link_queue,
+            &mut self.counters,
+        );
     }
 
     fn link_wants_close(&self) -> bool {
-        self.link.wants_close
+        self.uplink.wants_close()
     }
 
     /// The backend is never delayed for the sake of one client.
     fn link_read_budget(&self) -> usize {
-        if self.link.is_open() { READ_BYTES } else { 0 }
+        if self.uplink.is_open() { READ_BYTES } else { 0 }
     }
 
     fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
         let now = self.advance(now);
-        if self.link.is_open() {
-            if !self.link.is_branch() {
-                self.counters.link_bytes_in += bytes.len() as u64;
-            }
+        if self.uplink.link().is_some_and(Link::is_open) {
+            self.counters.link_bytes_in += bytes.len() as u64;
             self.handle_backend_bytes(now, bytes);
             self.settle();
         }
@@ -86,24 +84,16 @@ impl HasLink for Edge {
 
     #[inline]
     fn link_output(&self) -> [&[u8]; 2] {
-        if !self.link.is_open() || self.link.is_branch() {
-            return [&[], &[]];
-        }
-        let queued = if self.link.announced_to.is_some() {
-            &[]
-        } else {
-            self.link.queue.output()
-        };
-        [self.link.announcements.output(), queued]
+        self.uplink.output(&self.link_queue)
     }
 
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
         let now = self.advance(now);
-        if self.link.is_up() {
-            if !self.link.is_branch() {
-                self.counters.link_bytes_out += bytes as u64;
-            }
-            self.link_written(now, bytes);
+        if self
+            .uplink
+            .written(bytes, &mut self.link_queue, &mut self.counters)
+        {
+            self.link_written(now);
             self.settle();
         }
     }

@@ -22,11 +22,7 @@ impl Edge {
     #[inline]
     #[must_use]
     pub(crate) fn held_bytes(&self) -> usize {
-        let link = &self.link;
-        self.account.counted()
-            + link.queued_bytes()
-            + link.announcements.held_bytes()
-            + link.reader.buffered_bytes()
+        self.account.counted() + self.link_queue.held_bytes() + self.uplink.held_bytes()
     }
 
     #[inline]

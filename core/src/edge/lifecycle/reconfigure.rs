@@ -26,7 +26,8 @@ impl Edge {
         let old = mem::replace(&mut self.config, config);
         self.shares.set_bounds(&self.config);
         self.account.set_bound(self.shares.own(Bound::Memory));
-        self.link.set_bounds(&self.config.master);
+        self.uplink.set_bounds(&self.config);
+        self.link_queue.set_bounds(&self.config.master);
         let mut from = 0;
         while let Some(index) = self.conns.next_from(from) {
             self.rearm(now, index, &old);

@@ -44,7 +44,7 @@ impl Edge {
                 at,
                 reason: reason_of(due),
             }),
-            self.link.deadline(),
+            self.uplink.deadline(),
             shutdown.map(|at| Deadline {
                 at,
                 reason: DeadlineReason::Shutdown,
@@ -63,7 +63,7 @@ impl Edge {
                 Due::Reap => self.reap(now),
             }
         }
-        self.link.handle_timeout(now);
+        self.uplink.handle_timeout(now);
         self.settle();
     }
 

@@ -324,8 +324,8 @@ fn the_link_keeps_the_memory_of_a_turn_and_gives_back_what_is_more() {
     let one = world.join();
     world.send(one.conn, &[0; 500 * 1024]);
     world.backend_hears();
-    assert!(world.edge.link.queue.capacity_bytes() >= 500 * 1024);
+    assert!(world.edge.link_queue.frames.capacity_bytes() >= 500 * 1024);
     world.send(one.conn, &[0; 1 << 20]);
     world.backend_hears();
-    assert_eq!(world.edge.link.queue.capacity_bytes(), 0);
+    assert_eq!(world.edge.link_queue.frames.capacity_bytes(), 0);
 }

@@ -20,7 +20,7 @@ use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
 use crate::link::tagged::{Flag, Tagged};
 use crate::v2::packets::Handshake;
-use crate::wire::frame::{FrameReader, encode_frame};
+use crate::wire::frame::{FrameReader, LENGTH_BYTES, encode_frame};
 
 const SOURCE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
 const NO_BOUND: u32 = u32::MAX;
@@ -173,7 +173,13 @@ impl World {
     fn backend_says(&mut self, id: ClientId, flag: Flag, data: &[u8]) {
         let mut bytes = Vec::new();
         Tagged { id, flag, data }.encode(&mut bytes);
-        self.edge.handle_link_bytes(self.now, &bytes);
+        if let Uplink::Link(_) = self.edge.uplink {
+            return self.edge.handle_link_bytes(self.now, &bytes);
+        }
+        let mut batch = Batch::new();
+        batch.push(&bytes[LENGTH_BYTES..]);
+        let input = Downward::Packets(batch);
+        self.edge.handle_branch_input(self.now, &input);
     }
 
     /// Returns what a shard hands up to the trunk next.

@@ -1,13 +1,14 @@
 //! A new backend hears of the sessions that are there (SPEC 7.6).
 
 use crate::edge::sessions::{Place, Sessions};
-use crate::edge::uplink::link::{Link, push_tagged};
+use crate::edge::uplink::link::push_tagged;
+use crate::edge::uplink::queue::LinkQueue;
 use crate::link::tagged::Flag;
 
 /// The number of announcements made at a time, so that a link with many sessions needs no very large buffer.
 const ANNOUNCEMENTS_AT_ONCE: usize = 4096;
 
-impl Link {
+impl LinkQueue {
     /// Begins the announcements to a new backend: with `announce_all` it is told 0x03 for every attached session, before anything else.
     pub(crate) fn begin_announcing(&mut self, announce_all: bool, sessions: &Sessions) {
         if announce_all {
@@ -18,14 +19,14 @@ impl Link {
         }
     }
 
-    /// Ends the announcements. The trunk is told, as it holds back what waits at all shards until then (SPEC 9.9(e)).
+    /// Returns whether there may be more to announce than waits.
+    pub(super) const fn is_announcing(&self) -> bool {
+        self.announced_to.is_some()
+    }
+
     fn end_announcing(&mut self) {
         self.announced_to = None;
-        if self.is_branch() {
-            self.tells_announced = true;
-        } else {
-            self.announcements.release();
-        }
+        self.announcements.release();
     }
 
     /// Announces the next part of the walk over the sessions. A session that begins behind it needs no announcement: its data has the same

@@ -1,4 +1,4 @@
-//! The backend link: its state, its retries, and its queue (SPEC 7.6, 8.4).
+//! The backend link: its state and its retries (SPEC 7.6, 8.4).
 
 mod face;
 mod peer;
@@ -10,15 +10,14 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::backoff::Backoff;
 use crate::id::ClientId;
-use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
+use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
 use crate::queue::{FrameQueue, Reservation};
 use crate::time::Time;
-use crate::wire::frame::{FrameReader, LENGTH_BYTES};
+use crate::wire::frame::FrameReader;
 
 pub use self::face::HasLink;
 
 use self::peer::{Peer, Verdict};
-use super::batch::{Batch, Sealed, Upward, exchange};
 use crate::edge::config::MasterConfig;
 use crate::edge::contract::{Closed, Deadline, DeadlineReason};
 use crate::wire::frame::FrameTooLong;
@@ -44,155 +43,46 @@ pub(crate) struct Link {
     pub(crate) reader: FrameReader,
     /// Whether the adapter must drop the stream: framing is lost, or an attempt takes too long.
     pub(crate) wants_close: bool,
-    /// Whole tagged frames for the backend.
-    pub(crate) queue: FrameQueue,
-    /// Announcements go before everything in `queue`. The walk over the sessions has reached this index.
-    pub(crate) announced_to: Option<u32>,
-    pub(crate) announcements: FrameQueue,
-    /// Full batches for the trunk, before the frames in `queue`. Only a branch has some.
-    pub(crate) sealed: Sealed,
-    /// Whether the trunk is to be told that all sessions are announced.
-    pub(crate) tells_announced: bool,
-    /// Whether `queue` may be sent. On a branch the trunk decides that (SPEC 9.9(e)).
-    pub(crate) released: bool,
-    /// What answers at the backend's address. `None` on a branch, whose peer is the trunk.
-    peer: Option<Peer>,
+    /// What answers at the backend's address.
+    peer: Peer,
     backoff: Backoff,
     /// The range of pauses, and the upper bound while the link is contested.
     pauses: (Duration, Duration),
     connect_timeout: Duration,
     /// The longest body that the backend may send.
     pub(crate) max_body: u32,
-    max_packets: usize,
-    max_bytes: usize,
-    /// What is left of these bounds beside the full batches.
-    room_packets: usize,
-    room_bytes: usize,
 }
 
 impl Link {
     /// Creates a link to the backend.
     pub(crate) fn new(config: &MasterConfig) -> Self {
         Link {
-            released: true,
-            peer: Some(Peer::default()),
-            ..Link::branch(config)
-        }
-    }
-
-    /// Creates a link to the trunk, which judges the backend and logs about it once for all shards.
-    pub(crate) fn branch(config: &MasterConfig) -> Self {
-        Link {
             state: LinkState::Down {
                 retry_at: Time::ZERO,
             },
             reader: FrameReader::default(),
             wants_close: false,
-            queue: FrameQueue::new(),
-            announced_to: None,
-            announcements: FrameQueue::new(),
-            sealed: Sealed::default(),
-            tells_announced: false,
-            released: false,
-            peer: None,
+            peer: Peer::default(),
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
             pauses: (config.reconnect_min, config.reconnect_max),
             connect_timeout: config.connect_timeout,
             max_body: longest_body(config),
-            max_packets: config.channel_capacity.max(1),
-            max_bytes: config.channel_bytes,
-            room_packets: config.channel_capacity.max(1),
-            room_bytes: config.channel_bytes,
         }
     }
 
-    /// Changes bounds and pauses. What exceeds a bound stays, and the current pause ends as planned.
+    /// Changes bounds and pauses. The current pause ends as planned.
     pub(crate) fn set_bounds(&mut self, config: &MasterConfig) {
         self.pauses = (config.reconnect_min, config.reconnect_max);
         self.set_pauses();
         self.connect_timeout = config.connect_timeout;
         self.max_body = longest_body(config);
-        self.max_packets = config.channel_capacity.max(1);
-        self.max_bytes = config.channel_bytes;
-        self.set_room();
-    }
-
-    fn set_room(&mut self) {
-        self.room_packets = self.max_packets.saturating_sub(self.sealed.frames());
-        self.room_bytes = self.max_bytes.saturating_sub(self.sealed.bytes());
     }
 
     fn set_pauses(&mut self) {
         let (min, max) = self.pauses;
-        let contested = self.peer.as_ref().is_some_and(Peer::is_contested);
+        let contested = self.peer.is_contested();
         let times = if contested { CONTESTED_PAUSE } else { 1 };
         self.backoff.set_range(min, max.saturating_mul(times));
-    }
-
-    /// Returns whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
-    #[inline]
-    pub(crate) fn has_room(&self, data_bytes: usize) -> bool {
-        let bytes = data_bytes + HEADER_BYTES;
-        (self.queue.packets() < self.room_packets
-            && self.queue.held_bytes().saturating_add(bytes) <= self.room_bytes)
-            || self.is_empty()
-    }
-
-    /// Returns whether no packet waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.sealed.frames() == 0
-    }
-
-    /// Returns the number of packets that wait.
-    pub(crate) const fn packets(&self) -> usize {
-        self.sealed.frames() + self.queue.packets()
-    }
-
-    /// Returns the bytes of the packets that wait.
-    pub(crate) const fn queued_bytes(&self) -> usize {
-        self.sealed.bytes() + self.queue.held_bytes()
-    }
-
-    /// Makes a batch of what waits, if that is enough to fill one.
-    pub(crate) fn seal_full(&mut self) {
-        if self.is_branch() {
-            self.sealed.seal_full(&mut self.queue);
-            self.set_room();
-        }
-    }
-
-    /// Returns whether there is something for the trunk.
-    pub(crate) fn has_batch(&self) -> bool {
-        self.is_branch()
-            && self.is_up()
-            && (self.tells_announced
-                || !self.announcements.is_empty()
-                || (self.released && !self.is_empty()))
-    }
-
-    /// Takes what the trunk is to have next. A batch takes the memory of `spare` in return.
-    pub(crate) fn take_batch(&mut self, spare: &mut Batch) -> Option<Upward> {
-        if !self.has_batch() {
-            return None;
-        }
-        if !self.announcements.is_empty() {
-            return Some(Upward::Announcements(exchange(
-                &mut self.announcements,
-                spare,
-            )));
-        }
-        if mem::take(&mut self.tells_announced) {
-            return Some(Upward::Announced);
-        }
-        let batch = self.sealed.take(&mut self.queue, spare)?;
-        self.set_room();
-        Some(Upward::Packets(batch))
-    }
-
-    /// Appends a tagged packet.
-    #[inline]
-    pub(crate) fn push(&mut self, id: ClientId, flag: Flag, data: &[u8]) {
-        push_tagged(&mut self.queue, id, flag, data);
     }
 
     /// Returns whether a stream to the backend must be opened now.
@@ -214,33 +104,26 @@ impl Link {
         }
         self.state = LinkState::Up { since: now };
         self.wants_close = false;
-        if let Some(peer) = &mut self.peer {
-            peer.connected();
-        }
+        self.peer.connected();
         true
     }
 
     /// Handles `bytes` from the backend, which are about to be read as packets.
     #[inline]
     fn handle_bytes(&mut self, bytes: &[u8]) {
-        if let Some(peer) = &mut self.peer {
-            peer.take(bytes);
-        }
+        self.peer.take(bytes);
     }
 
     /// Returns false if the packet `body` shows that the peer is no backend, and the link must be dropped (SPEC 7.5(d)). The peer is judged
     /// until one of its packets was good.
     #[inline]
     fn accepts(&mut self, body: &[u8]) -> bool {
-        !self.peer.as_ref().is_some_and(Peer::judges) || self.judge(body)
+        !self.peer.judges() || self.judge(body)
     }
 
     #[cold]
     fn judge(&mut self, body: &[u8]) -> bool {
-        let is_foreign = self
-            .peer
-            .as_mut()
-            .is_some_and(|peer| peer.judge(body) == Verdict::Foreign);
+        let is_foreign = self.peer.judge(body) == Verdict::Foreign;
         self.wants_close |= is_foreign;
         !is_foreign
     }
@@ -249,21 +132,20 @@ impl Link {
     #[cold]
     fn lose_framing(&mut self, error: FrameTooLong) {
         self.wants_close = true;
-        if let Some(peer) = &mut self.peer {
-            peer.lose_framing(error);
-        }
+        self.peer.lose_framing(error);
     }
 
     /// Returns whether the last link showed that no backend is there, and this one has not shown otherwise (SPEC 7.6(i)).
     pub(crate) fn is_doubted(&self) -> bool {
-        self.peer.as_ref().is_some_and(Peer::is_doubted)
+        self.peer.is_doubted()
     }
 
     /// Returns when a doubted peer is trusted again: once it has been connected for the longest pause without sending malformed packets.
     fn believed_at(&self) -> Option<Time> {
-        let peer = self.peer.as_ref().filter(|peer| peer.is_doubted())?;
         match self.state {
-            LinkState::Up { since } if !peer.is_foreign() => Some(since + self.pauses.1),
+            LinkState::Up { since } if self.peer.is_doubted() && !self.peer.is_foreign() => {
+                Some(since + self.pauses.1)
+            }
             _ => None,
         }
     }
@@ -283,10 +165,8 @@ impl Link {
 
     /// Gives up an attempt that takes too long, and trusts a peer that has stayed connected.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        if self.believed_at().is_some_and(|at| at <= now)
-            && let Some(peer) = &mut self.peer
-        {
-            peer.believe();
+        if self.believed_at().is_some_and(|at| at <= now) {
+            self.peer.believe();
         }
         if let LinkState::Connecting { since } = self.state
             && since + self.connect_timeout <= now
@@ -309,32 +189,17 @@ impl Link {
             LinkState::Up { since } => Some(now.since(since)),
         };
         let longest = self.backoff.max();
-        match &mut self.peer {
-            Some(peer) => {
-                // A backend that accepts a connection and drops it at once does not deserve a quick attempt.
-                if peer.closed(lasted, longest, cause) {
-                    self.backoff.reset();
-                }
-                self.set_pauses();
-            }
-            None => self.backoff.reset(),
+        // A backend that accepts a connection and drops it at once does not deserve a quick attempt.
+        if self.peer.closed(lasted, longest, cause) {
+            self.backoff.reset();
         }
+        self.set_pauses();
         self.state = LinkState::Down {
             retry_at: now + self.backoff.next_delay(rng),
         };
         self.wants_close = false;
         self.reader = FrameReader::default();
-        self.queue.rewind();
-        self.announced_to = None;
-        self.tells_announced = false;
-        self.released = self.peer.is_some();
-        self.announcements = FrameQueue::new();
         Some(lasted.is_some())
-    }
-
-    /// Whether its peer is the trunk.
-    pub(crate) fn is_branch(&self) -> bool {
-        self.peer.is_none()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -344,20 +209,6 @@ impl Link {
     /// Returns whether bytes go both ways: the link is up, and must not be dropped.
     pub(crate) fn is_open(&self) -> bool {
         self.is_up() && !self.wants_close
-    }
-
-    /// Moves the oldest frame of `backlog` to the queue if it has room. Returns its length in bytes.
-    pub(crate) fn take_from(&mut self, backlog: &mut FrameQueue) -> Option<usize> {
-        let bytes = backlog.output();
-        let length = u32::from_le_bytes(*bytes.first_chunk::<{ LENGTH_BYTES }>()?) as usize;
-        let frame = bytes.get(..LENGTH_BYTES + length)?;
-        if !self.has_room(length.saturating_sub(TAG_BYTES)) {
-            return None;
-        }
-        self.queue.push_frame(frame, &[]);
-        let taken = frame.len();
-        backlog.advance(taken);
-        Some(taken)
     }
 }
 

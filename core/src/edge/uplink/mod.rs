@@ -1,8 +1,204 @@
-//! Towards the backend: the line for room, the link, and the trunk that joins the links of several shards.
+//! Towards the backend: the line for room, the queue, the link or the branch that carries it, and the trunk that joins the branches.
 
 pub(crate) mod announce;
 pub(crate) mod batch;
+pub(crate) mod branch;
 pub(crate) mod line;
 pub(crate) mod link;
 pub(crate) mod pass;
+pub(crate) mod queue;
 pub mod trunk;
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::edge::config::EdgeConfig;
+use crate::edge::contract::{Closed, Deadline};
+use crate::edge::counters::Counters;
+use crate::edge::uplink::batch::{Batch, Downward, Upward};
+use crate::edge::uplink::branch::Branch;
+use crate::edge::uplink::link::Link;
+use crate::edge::uplink::queue::LinkQueue;
+use crate::time::Time;
+
+/// What carries the queue for the backend: an edge's own link, or a shard's branch. Both have one face.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each edge")]
+pub(crate) enum Uplink {
+    Link(Link),
+    Branch(Branch),
+}
+
+impl Uplink {
+    pub(crate) fn new(config: &EdgeConfig) -> Self {
+        match config.shards {
+            0 => Uplink::Link(Link::new(&config.master)),
+            _ => Uplink::Branch(Branch::default()),
+        }
+    }
+
+    /// Returns the link to the backend. A shard has none.
+    #[inline]
+    pub(crate) fn link(&self) -> Option<&Link> {
+        match self {
+            Uplink::Link(link) => Some(link),
+            Uplink::Branch(_) => None,
+        }
+    }
+
+    /// Returns the link over which bytes came.
+    #[inline]
+    pub(crate) fn link_mut(&mut self) -> &mut Link {
+        match self {
+            Uplink::Link(link) => link,
+            Uplink::Branch(_) => unreachable!("no bytes go over a branch"),
+        }
+    }
+
+    /// Changes pauses and bounds of a link.
+    pub(crate) fn set_bounds(&mut self, config: &EdgeConfig) {
+        if let Uplink::Link(link) = self {
+            link.set_bounds(&config.master);
+        }
+    }
+
+    /// Returns whether frames go both ways: it is up, and must not be dropped.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Uplink::Link(link) => link.is_open(),
+            Uplink::Branch(branch) => branch.is_up(),
+        }
+    }
+
+    pub(crate) fn wants_connect(&self, now: Time) -> bool {
+        match self {
+            Uplink::Link(link) => link.wants_connect(now),
+            Uplink::Branch(branch) => branch.wants_connect(),
+        }
+    }
+
+    pub(crate) fn connecting(&mut self, now: Time) {
+        match self {
+            Uplink::Link(link) => link.connecting(now),
+            Uplink::Branch(branch) => branch.connecting(),
+        }
+    }
+
+    /// Handles that it is open. Returns false if it already was.
+    pub(crate) fn connected(&mut self, now: Time, counters: &mut Counters) -> bool {
+        match self {
+            Uplink::Link(link) => {
+                let is_new = link.connected(now);
+                counters.link_up += u64::from(is_new);
+                is_new
+            }
+            Uplink::Branch(branch) => branch.connected(),
+        }
+    }
+
+    /// Handles that it is gone, or could not be opened. What was begun of `queue` will be sent in full.
+    pub(crate) fn closed(
+        &mut self,
+        now: Time,
+        cause: Closed,
+        rng: &mut ChaCha20Rng,
+        queue: &mut LinkQueue,
+        counters: &mut Counters,
+    ) {
+        let is_new = match self {
+            Uplink::Link(link) => {
+                let is_new = link.closed(now, cause, rng).is_some();
+                counters.link_down += u64::from(is_new);
+                is_new
+            }
+            Uplink::Branch(branch) => branch.closed(),
+        };
+        if is_new {
+            queue.rewind();
+        }
+    }
+
+    pub(crate) fn wants_close(&self) -> bool {
+        self.link().is_some_and(|link| link.wants_close)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.link().and_then(Link::deadline)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        if let Uplink::Link(link) = self {
+            link.handle_timeout(now);
+        }
+    }
+
+    /// Returns the bytes of an unfinished frame.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.link().map_or(0, |link| link.reader.buffered_bytes())
+    }
+
+    /// Returns the bytes of `queue` to be written now.
+    #[inline]
+    pub(crate) fn output<'a>(&self, queue: &'a LinkQueue) -> [&'a [u8]; 2] {
+        match self {
+            Uplink::Link(link) if link.is_open() => queue.output(),
+            Uplink::Link(_) | Uplink::Branch(_) => [&[], &[]],
+        }
+    }
+
+    /// Handles that `bytes` bytes of `queue` are written. Returns false if there is no link.
+    pub(crate) fn written(
+        &mut self,
+        bytes: usize,
+        queue: &mut LinkQueue,
+        counters: &mut Counters,
+    ) -> bool {
+        let is_up = self.link().is_some_and(Link::is_up);
+        if is_up {
+            counters.link_bytes_out += bytes as u64;
+            queue.written(bytes);
+        }
+        is_up
+    }
+
+    /// Makes a batch of the packets in `queue` if they fill one, and batches are what is handed up.
+    pub(crate) fn seal_full(&self, queue: &mut LinkQueue) {
+        if let Uplink::Branch(_) = self {
+            queue.seal_full();
+        }
+    }
+
+    /// Returns whether there is something in `queue` to be handed up in batches.
+    #[inline]
+    pub(crate) fn has_batch(&self, queue: &LinkQueue) -> bool {
+        match self {
+            Uplink::Link(_) => false,
+            Uplink::Branch(branch) => branch.has_output(queue),
+        }
+    }
+
+    /// Takes what is to be handed up next.
+    pub(crate) fn take_batch(
+        &mut self,
+        queue: &mut LinkQueue,
+        spare: &mut Batch,
+    ) -> Option<Upward> {
+        match self {
+            Uplink::Link(_) => None,
+            Uplink::Branch(branch) => branch.take_output(queue, spare),
+        }
+    }
+
+    /// Handles what the trunk handed down. Returns the packets, if it is any.
+    pub(crate) fn take_in<'a>(&mut self, input: &'a Downward) -> Option<&'a Batch> {
+        match (self, input) {
+            (Uplink::Branch(branch), Downward::Packets(batch)) if branch.is_up() => Some(batch),
+            (Uplink::Branch(branch), Downward::Released) if branch.is_up() => {
+                branch.release();
+                None
+            }
+            _ => None,
+        }
+    }
+}

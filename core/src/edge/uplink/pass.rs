@@ -1,6 +1,7 @@
 //! Whole packets of a client go to the link.
 
-use crate::edge::uplink::link::{Link, reserve_tagged};
+use crate::edge::uplink::link::reserve_tagged;
+use crate::edge::uplink::queue::LinkQueue;
 use crate::id::ClientId;
 use crate::link::tagged::HEADER_BYTES;
 use crate::protocol::Channel;
@@ -25,7 +26,7 @@ pub(crate) fn pass_on(
     channel: &mut Channel,
     reader: &mut FrameReader,
     input: &mut &[u8],
-    link: &mut Link,
+    link: &mut LinkQueue,
     id: ClientId,
     max_body: u32,
     mut allowance: Option<&mut usize>,
@@ -48,7 +49,7 @@ pub(crate) fn pass_on(
                 Err(FrameTooLong { .. }) => return (Served::Violation, packets),
             }
         }
-        let queue = &mut link.queue;
+        let queue = &mut link.frames;
         match channel.open(reader, input, max_body, |length| {
             reserve_tagged(queue, id, length)
         }) {

@@ -1,0 +1,154 @@
+//! What waits for the backend: announcements, then packets and notices, whatever carries them.
+
+use crate::edge::config::MasterConfig;
+use crate::edge::uplink::batch::{Batch, Sealed, exchange};
+use crate::edge::uplink::link::push_tagged;
+use crate::id::ClientId;
+use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES};
+use crate::queue::FrameQueue;
+use crate::wire::frame::LENGTH_BYTES;
+
+/// The memory that the queue keeps when it is empty: what a turn of many clients with large packets fills.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// The queue for the backend, with its bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkQueue {
+    /// Whole tagged frames.
+    pub(crate) frames: FrameQueue,
+    /// Full batches for the trunk, before `frames`. Only a branch has some.
+    sealed: Sealed,
+    /// Announcements go before everything else. The walk over the sessions has reached `announced_to`.
+    pub(crate) announcements: FrameQueue,
+    pub(super) announced_to: Option<u32>,
+    max_packets: usize,
+    max_bytes: usize,
+    /// What is left of these bounds beside the full batches.
+    room_packets: usize,
+    room_bytes: usize,
+}
+
+impl LinkQueue {
+    pub(crate) fn new(config: &MasterConfig) -> Self {
+        let mut queue = LinkQueue {
+            frames: FrameQueue::new(),
+            sealed: Sealed::default(),
+            announcements: FrameQueue::new(),
+            announced_to: None,
+            max_packets: 0,
+            max_bytes: 0,
+            room_packets: 0,
+            room_bytes: 0,
+        };
+        queue.set_bounds(config);
+        queue
+    }
+
+    /// Changes the bounds. What exceeds one stays.
+    pub(crate) fn set_bounds(&mut self, config: &MasterConfig) {
+        self.max_packets = config.channel_capacity.max(1);
+        self.max_bytes = config.channel_bytes;
+        self.set_room();
+    }
+
+    fn set_room(&mut self) {
+        self.room_packets = self.max_packets.saturating_sub(self.sealed.frames());
+        self.room_bytes = self.max_bytes.saturating_sub(self.sealed.bytes());
+    }
+
+    /// Returns whether a tagged packet with `data_bytes` of data has room: within both bounds, or alone.
+    #[inline]
+    pub(crate) fn has_room(&self, data_bytes: usize) -> bool {
+        let bytes = data_bytes + HEADER_BYTES;
+        (self.frames.packets() < self.room_packets
+            && self.frames.held_bytes().saturating_add(bytes) <= self.room_bytes)
+            || self.is_empty()
+    }
+
+    /// Returns whether no packet waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.sealed.frames() == 0
+    }
+
+    /// Returns the number of packets that wait.
+    pub(crate) const fn packets(&self) -> usize {
+        self.sealed.frames() + self.frames.packets()
+    }
+
+    /// Returns the bytes of the packets that wait.
+    pub(crate) const fn packets_bytes(&self) -> usize {
+        self.sealed.bytes() + self.frames.held_bytes()
+    }
+
+    /// Returns the bytes of everything that waits.
+    #[inline]
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.packets_bytes() + self.announcements.held_bytes()
+    }
+
+    /// Appends a tagged packet.
+    #[inline]
+    pub(crate) fn push(&mut self, id: ClientId, flag: Flag, data: &[u8]) {
+        push_tagged(&mut self.frames, id, flag, data);
+    }
+
+    /// Moves the oldest frame of `backlog` here if it has room. Returns its length in bytes.
+    pub(crate) fn take_from(&mut self, backlog: &mut FrameQueue) -> Option<usize> {
+        let bytes = backlog.output();
+        let length = u32::from_le_bytes(*bytes.first_chunk::<{ LENGTH_BYTES }>()?) as usize;
+        let frame = bytes.get(..LENGTH_BYTES + length)?;
+        if !self.has_room(length.saturating_sub(TAG_BYTES)) {
+            return None;
+        }
+        self.frames.push_frame(frame, &[]);
+        let taken = frame.len();
+        backlog.advance(taken);
+        Some(taken)
+    }
+
+    /// Handles that the carrier is gone. What was announced is announced to the next backend, and a frame that was begun is sent in full.
+    pub(super) fn rewind(&mut self) {
+        self.frames.rewind();
+        self.announced_to = None;
+        self.announcements = FrameQueue::new();
+    }
+
+    // ---- over a link, as bytes
+
+    /// Returns the bytes to be written now.
+    pub(super) fn output(&self) -> [&[u8]; 2] {
+        let queued = if self.announced_to.is_some() {
+            &[]
+        } else {
+            self.frames.output()
+        };
+        [self.announcements.output(), queued]
+    }
+
+    /// Handles that the first `bytes` bytes of [`output`](Self::output) are written.
+    pub(super) fn written(&mut self, bytes: usize) {
+        let announced = bytes.min(self.announcements.bytes());
+        self.announcements.advance(announced);
+        self.frames.advance_keeping(bytes - announced, KEPT_BYTES);
+    }
+
+    // ---- over a branch, in batches
+
+    /// Makes a batch of the packets, if they are enough to fill one.
+    pub(super) fn seal_full(&mut self) {
+        self.sealed.seal_full(&mut self.frames);
+        self.set_room();
+    }
+
+    /// Takes the announcements that wait.
+    pub(super) fn take_announcements(&mut self, spare: &mut Batch) -> Batch {
+        exchange(&mut self.announcements, spare)
+    }
+
+    /// Takes the oldest packets.
+    pub(super) fn take_packets(&mut self, spare: &mut Batch) -> Option<Batch> {
+        let batch = self.sealed.take(&mut self.frames, spare)?;
+        self.set_room();
+        Some(batch)
+    }
+}
