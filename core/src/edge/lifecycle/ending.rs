@@ -138,7 +138,7 @@ impl Edge {
         self.warn_of_first(reason);
         let entry = self.sessions.live_mut(session);
         entry.place = Place::Ended;
-        entry.shared = None;
+        entry.claimed = None;
         let nothing = Outbox::new(entry.outbox.retention());
         let outbox = mem::replace(&mut entry.outbox, nothing);
         let freed = !entry.waiting;

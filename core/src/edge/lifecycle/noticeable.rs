@@ -39,7 +39,9 @@ fn hash_session(now: Time, session: &Session, hasher: &mut impl Hasher) {
     (session.waiting, session.exchanged).hash(hasher);
     session.away_since().hash(hasher);
     session.backlog_bytes().hash(hasher);
-    session.takeovers.left(now, TAKEOVER_INTERVAL).hash(hasher);
+    let takeovers = session.claimed.as_deref().map(|claimed| &claimed.takeovers);
+    let left = takeovers.map(|takeovers| takeovers.left(now, TAKEOVER_INTERVAL));
+    left.unwrap_or_default().hash(hasher);
 }
 
 /// Hashes how an attached connection is served.

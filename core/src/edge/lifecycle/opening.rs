@@ -143,7 +143,7 @@ impl Edge {
         let retention = opening.version().retention();
         let session = self
             .sessions
-            .insert(id, key, index, retention, now)
+            .insert(id, key, index, retention)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
         let (opening, control) = self.conns.live_mut(index).opening();

@@ -13,7 +13,8 @@ use crate::edge::Edge;
 use crate::edge::conns::state::{Claim, State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
-use crate::edge::sessions::Place;
+use crate::edge::door::limits::Bucket;
+use crate::edge::sessions::{Claimed, Place};
 
 /// The time from a claim to its challenge, whatever the claim is. The time of a first key agreement (about 40 µs) must not reveal whether
 /// an id exists.
@@ -32,9 +33,9 @@ impl Edge {
     pub(crate) fn handle_claim(&mut self, now: Time, index: u32, id: ClientId) {
         let target = self.claimable(now, id);
         if let Some(session) = target {
-            self.agree(session);
+            self.agree(now, session);
         }
-        let key = target.and_then(|session| self.sessions.live(session).shared.as_deref());
+        let key = target.and_then(|session| self.sessions.live(session).key());
         let (opening, _) = self.conns.live_mut(index).opening();
         opening.challenge(key.unwrap_or(&self.decoy), &self.mint, &mut self.rng);
         let source = self.limited_source(index);
@@ -51,11 +52,15 @@ impl Edge {
     }
 
     /// Makes sure that the session has its shared key, which is agreed on at most once.
-    fn agree(&mut self, session: u32) {
+    fn agree(&mut self, now: Time, session: u32) {
         let session = self.sessions.live_mut(session);
-        session.shared.get_or_insert_with(|| {
+        session.claimed.get_or_insert_with(|| {
             self.counters.agreements += 1;
-            Box::new(self.keys.agree(&session.public_key))
+            Box::new(Claimed {
+                key: self.keys.agree(&session.public_key),
+                takeovers: Bucket::full(now),
+                counts_from: 0,
+            })
         });
     }
 
@@ -79,7 +84,7 @@ impl Edge {
     ) -> Result<(), CloseReason> {
         let Claim { id, genuine, .. } = self.conns.live(index).claim();
         let session = genuine.then(|| self.claimable(now, id)).flatten();
-        let key = session.and_then(|session| self.sessions.live(session).shared.as_deref());
+        let key = session.and_then(|session| self.sessions.live(session).key());
         let (opening, _) = self.conns.live_mut(index).opening();
         let is_right = opening.judge(proof, key.unwrap_or(&self.decoy), &self.mint);
         match session {
@@ -102,7 +107,10 @@ impl Edge {
         let live = matches!(entry.place, Place::Attached(_));
         let mut may_come = || {
             if live {
-                entry.takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)
+                entry
+                    .claimed()
+                    .takeovers
+                    .take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)
             } else {
                 has_place
             }
@@ -140,7 +148,7 @@ impl Edge {
     /// no storm.
     fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
         let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
-        let entry = self.sessions.live_mut(session);
+        let entry = self.sessions.live_mut(session).claimed();
         let counts = seconds >= entry.counts_from;
         if counts {
             entry.counts_from = seconds.saturating_add(COUNTS_AGAIN_AFTER_SECS + 1);

@@ -40,8 +40,8 @@ pub(crate) struct Session {
     pub(crate) id: ClientId,
     pub(crate) place: Place,
     pub(crate) public_key: PublicKey,
-    /// Agreed at the first claim, and kept for later ones.
-    pub(crate) shared: Option<Box<SharedKey>>,
+    /// What it has from its first claim on. Most sessions are never claimed.
+    pub(crate) claimed: Option<Box<Claimed>>,
     /// Packets that the backend sent. The outbox belongs to the session, so a new connection continues with it.
     pub(crate) outbox: Outbox,
     /// Whether it is in line for room on the link. Its connection is not read meanwhile. Set by the [`Line`](crate::edge::uplink::line::Line) only.
@@ -50,14 +50,21 @@ pub(crate) struct Session {
     holding: Holding,
     /// Whether it ever carried a packet, up or down. Sessions that did not are the first to make room.
     pub(crate) exchanged: bool,
-    /// The second from which its resume counts towards a storm again.
-    pub(crate) counts_from: u32,
     /// Where it is counted while it is away.
     absence: Absence,
-    /// The budget of takeovers of a live connection.
-    pub(crate) takeovers: Bucket,
     /// Its entry in the line, while it waits for room on the link.
     line_entry: Option<Box<LineEntry>>,
+}
+
+/// The part of a session that exists from its first claim on.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    /// Agreed at the first claim, and kept for later ones.
+    pub(crate) key: SharedKey,
+    /// The budget of takeovers of a live connection.
+    pub(crate) takeovers: Bucket,
+    /// The second from which its resume counts towards a storm again.
+    pub(crate) counts_from: u32,
 }
 
 /// The part of a session that exists only while it waits for room on the link.
@@ -70,6 +77,20 @@ pub(crate) struct LineEntry {
 }
 
 impl Session {
+    /// Returns the key of its claims, if there was one.
+    pub(crate) fn key(&self) -> Option<&SharedKey> {
+        self.claimed.as_deref().map(|claimed| &claimed.key)
+    }
+
+    /// Returns what it has from its first claim on.
+    ///
+    /// # Panics
+    /// When it was never claimed.
+    pub(crate) fn claimed(&mut self) -> &mut Claimed {
+        let claimed = self.claimed.as_deref_mut();
+        claimed.expect("a session is claimed before it is resumed")
+    }
+
     /// Returns its entry in the line, allocated on first use.
     pub(crate) fn line_entry(&mut self) -> &mut LineEntry {
         self.line_entry.get_or_insert_default()
@@ -258,21 +279,18 @@ impl Sessions {
         public_key: PublicKey,
         conn: u32,
         retention: Retention,
-        now: Time,
     ) -> Option<u32> {
         let key = self.slab.insert(Session {
             id,
             place: Place::Attached(conn),
             public_key,
-            shared: None,
+            claimed: None,
             outbox: Outbox::new(retention),
             waiting: false,
             away_timer: Timer::default(),
             holding: Holding::default(),
             exchanged: false,
-            counts_from: 0,
             absence: Absence::NONE,
-            takeovers: Bucket::full(now),
             line_entry: None,
         })?;
         let entry = Entry::new(id, key.index);
