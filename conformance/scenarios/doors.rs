@@ -7,6 +7,12 @@ use conformance::published::{Heard, PublishedBackend, PublishedClient};
 use conformance::shim::{Carriage, certificate_file, tls};
 use conformance::{Backend, Client, Directory, Edge, PATIENCE, Signal, bytes_of};
 
+use conformance::libraries::{EchoBackend, run_on};
+use conformance::{Runtime, Smol, Tokio};
+use voltlane_doors::DoorConnector;
+use voltlane_doors::tls::{ClientSettings, ClientTls, Roots};
+use voltlane_driver::client::{Client as LibraryClient, ClientConfig, Event};
+
 use super::{HEALING, rig};
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -58,6 +64,54 @@ fn published_clients_work_through_every_door() {
             client.expect(&data);
         }
     }
+}
+
+/// Our own connector on a runtime, which shares no line with the shim above.
+fn our_client_works_through_every_door<R: Runtime>() {
+    for carriage in Carriage::ALL {
+        let backend = EchoBackend::start::<R>();
+        let edge = Edge::start(crate::PROGRAM, backend.address(), &carriage.config());
+        let inner = R::connector(edge.address().to_string(), Default::default());
+        let mut connector = DoorConnector::new(inner);
+        if carriage != Carriage::Ws {
+            let roots = Roots::File(certificate_file("authority.pem"));
+            let tls = ClientTls::load(&ClientSettings::new("edge.example.com", roots));
+            connector = connector.with_tls(tls.expect("the tests' authority"));
+        }
+        if carriage != Carriage::Tls {
+            let with = connector.with_websocket("edge.example.com", "/");
+            connector = with.expect("a host and a path");
+        }
+        run_on::<R, _>(async move {
+            let config = ClientConfig::default();
+            let timer = R::Timer::default();
+            let mut client = LibraryClient::new(config, conformance::random(), connector, timer);
+            for (seed, length) in (0..).zip([1, 0, 300, 16_380, 16_384, 200_000, 1 << 20]) {
+                let data = bytes_of(seed, length);
+                client.send(&data).await.expect("it is queued");
+                loop {
+                    match client.recv().await.expect("the session goes on") {
+                        Event::Connected { .. } => {}
+                        Event::Packet(packet) => {
+                            assert!(packet == data, "{carriage:?} {length}");
+                            break;
+                        }
+                        other => panic!("{carriage:?}: {other:?}"),
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn our_client_works_through_every_door_on_tokio() {
+    our_client_works_through_every_door::<Tokio>();
+}
+
+#[test]
+fn our_client_works_through_every_door_on_smol() {
+    our_client_works_through_every_door::<Smol>();
 }
 
 #[test]
