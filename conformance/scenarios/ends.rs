@@ -1,8 +1,9 @@
 //! How sessions end, and the single notice that the backend receives. (SPEC 7.3, 9.5 to 9.7)
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::{Client, Frames, Incoming, Packet, bytes_of, handshake};
+use conformance::{Client, Frames, Incoming, Packet, Signal, bytes_of, handshake};
 use voltlane_core::ClientId;
 use voltlane_core::v2::packets::Handshake;
 
@@ -287,6 +288,36 @@ fn a_client_that_takes_nothing_for_too_long_fails() {
     let more = rig.packets_so_far();
     let answers = |packet: &Packet| (packet.id, &packet.data[..]) == (slow.id(), b"unknown client");
     assert!(more.iter().all(answers), "{more:?}");
+}
+
+/// What the client read meanwhile counts, though the edge learns of it after the deadline.
+#[test]
+fn a_client_that_reads_while_the_edge_stands_still_does_not_fail() {
+    const PACKETS: u64 = 128;
+    /// Longer than the write timeout, by more than what counts as late.
+    const STILL: Duration = Duration::from_secs(2);
+    let mut rig = rig("clients.write_timeout_secs = 1\nclients.channel_bytes = 67_108_864\n");
+    let mut client = Client::join_over(Frames::connect_narrow(rig.address(), 4_096));
+    // The client is slower than the backend, and takes something all the time: much of it waits at the edge.
+    let mut read = 0;
+    for n in 0..PACKETS {
+        rig.link.send(client.id(), &bytes_of(n, 1 << 16));
+        if n % 16 == 15 {
+            client.expect(&bytes_of(read, 1 << 16));
+            read += 1;
+        }
+    }
+    rig.edge.signal(Signal::STOP);
+    let reader = thread::spawn(move || {
+        (read..PACKETS).for_each(|n| client.expect(&bytes_of(n, 1 << 16)));
+        client
+    });
+    // The time is what the scenario is about.
+    thread::sleep(STILL);
+    rig.edge.signal(Signal::CONT);
+    let mut client = reader.join().expect("everything arrives");
+    rig.round_trip(&mut client, b"as before");
+    rig.stop();
 }
 
 #[test]
