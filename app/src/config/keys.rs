@@ -233,8 +233,8 @@ settings! {
         path: UrlPath = UrlPath::of("/"), ();
         /// Path that answers load balancers 200 while the edge serves, on the port of WebSocket clients. Empty: none.
         health_path: Option<UrlPath> = Some(UrlPath::of("/healthz")), ();
-        /// Pages that may connect, by their origin: "https://example.com", "https://*.example.com" or "*". Empty: those of the
-        /// host that they connect to. In a variable: separated by commas.
+        /// Origins of pages that may connect, each with its scheme. "*" stands for the first label of a name, or alone for any.
+        /// Empty: that of the host that they connect to. In a variable: separated by commas.
         origins: OriginList = OriginList::default(), ();
         /// Whether a WebSocket request without an origin, which does not come from a page, is refused.
         origin_required: bool = false, ();

@@ -2,7 +2,8 @@
 //!
 //! The payloads of binary messages are the stream, and boundaries mean nothing. So there is no message to assemble, no text to check and
 //! nothing to decompress: a header parser, an XOR and a close handshake are left. [`Decoder`] unmasks in the caller's buffer and keeps no
-//! payload, except that of a control frame that is cut. [`encode`] puts a header in front of bytes.
+//! payload, except that of a control frame that is cut. [`encode_message`] puts a header in front of
+//! bytes.
 //!
 //! The header is parsed here and not by tungstenite's `FrameHeader`, which is an oracle of the tests instead: it parses a header only from
 //! a buffer that begins with it, so each cut would need one, it accepts lengths that are not the shortest form, and it brings five crates
