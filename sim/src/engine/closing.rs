@@ -37,7 +37,11 @@ struct Target {
 /// Returns the longest time in which a client pays for what the plan makes it send (SPEC 10.6(h)). All of it may be unpaid.
 fn longest_payment(plan: &Plan) -> u64 {
     let options = &plan.options;
-    let time = |amount: u64, rate: u64| (amount * 1_000_000_000).checked_div(rate).unwrap_or(0);
+    let time = |amount: u64, rate: u64, burst: u64| {
+        // A client that sent too much is looked at in 100 ms, and has no more than its burst in hand then.
+        let rate = rate.min(burst * 10);
+        (amount * 1_000_000_000).checked_div(rate).unwrap_or(0)
+    };
     let mut sent = vec![(0, 0); options.clients as usize];
     for op in &plan.ops {
         let (clients, count, bytes) = match op.action {
@@ -55,7 +59,9 @@ fn longest_payment(plan: &Plan) -> u64 {
         }
     }
     let times = sent.into_iter().map(|(frames, total)| {
-        time(frames, options.pace_frames).max(time(total, options.pace_bytes))
+        let frames = time(frames, options.pace_frames, options.pace_frames_burst);
+        let bytes = time(total, options.pace_bytes, options.pace_bytes_burst);
+        frames.max(bytes)
     });
     times.max().unwrap_or(0)
 }
