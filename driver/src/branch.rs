@@ -190,7 +190,9 @@ impl Carrier<Edge> for Branch {
                     edge.handle_branch_input(now, &input);
                     if let Some(mut batch) = input.into_batch() {
                         batch.clear();
-                        end.give_back(batch);
+                        if batch.has_memory() {
+                            end.give_back(batch);
+                        }
                     }
                 }
                 Poll::Ready(None) => {

@@ -21,7 +21,7 @@ const BATCHES_APART: usize = 8;
 /// The number of spare buffers that their owner keeps.
 const MOST_SPARES: usize = 4;
 
-/// The largest buffer that is kept as a spare.
+/// The largest buffer in bytes that is kept as a spare.
 const KEPT_BYTES: usize = 4 * BATCH_BYTES;
 
 /// Whole frames, one after another. Without frames it is a spare buffer.
@@ -65,8 +65,11 @@ impl Batch {
         self.bytes.capacity() > 0
     }
 
-    /// Makes a spare buffer of it.
+    /// Makes a spare buffer of it. A buffer of more than 256 KiB is freed: one long frame would keep its memory for good.
     pub fn clear(&mut self) {
+        if self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
         self.bytes.clear();
         self.frames = 0;
     }
@@ -320,5 +323,24 @@ impl BatchQueue {
 
     pub(crate) fn clear(&mut self) {
         *self = BatchQueue::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spare_buffer_has_at_most_256_kib() {
+        for (capacity, is_kept) in [(KEPT_BYTES, true), (KEPT_BYTES + 1, false)] {
+            let mut batch = Batch {
+                bytes: Vec::with_capacity(capacity),
+                frames: 0,
+            };
+            batch.push(b"a packet");
+            batch.clear();
+            assert_eq!((batch.bytes(), batch.frames()), (&[][..], 0));
+            assert_eq!(batch.has_memory(), is_kept, "{capacity} bytes");
+        }
     }
 }
