@@ -225,7 +225,8 @@ impl Carrier<Edge> for Branch {
                 Poll::Ready(Ok(())) => {
                     let mut spare = end.take_spare().unwrap_or_default();
                     if let Some(output) = edge.take_branch_output(now, &mut spare) {
-                        end.give(output);
+                        let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
+                        end.give(output, bytes);
                     }
                     if spare.has_memory() {
                         end.keep_spare(spare);

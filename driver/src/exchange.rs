@@ -11,6 +11,10 @@ use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The number of items in one direction before its writer waits. The reader may hold as many again.
 pub(crate) const ITEMS: usize = 4;
 
+/// The number of bytes in one direction from which its writer waits. The last item may bring it above that, by any number. The reader may
+/// hold as many bytes again.
+pub(crate) const BYTES: usize = 256 * 1024;
+
 /// The number of spare buffers that wait in one direction for its writer.
 const SPARES: usize = ITEMS;
 
@@ -23,8 +27,8 @@ pub(crate) struct End<O, I, S> {
     arrived: VecDeque<I>,
     /// Buffers of taken items, which go back at the next look.
     emptied: Vec<S>,
-    /// The number of items that fit for sure: only this end adds some.
-    room: usize,
+    /// Whether an item fits for sure: only this end adds some.
+    has_room: bool,
     /// Buffers for items to come.
     spares: Vec<S>,
 }
@@ -37,6 +41,8 @@ struct Direction<T, S>(Mutex<State<T, S>>);
 
 struct State<T, S> {
     items: VecDeque<T>,
+    /// The bytes of all items.
+    bytes: usize,
     spares: Vec<S>,
     /// The writer has closed: the end follows the items.
     ended: bool,
@@ -50,12 +56,20 @@ impl<T, S> Default for Direction<T, S> {
     fn default() -> Self {
         Direction(Mutex::new(State {
             items: VecDeque::new(),
+            bytes: 0,
             spares: Vec::new(),
             ended: false,
             reader_is_gone: false,
             reader: None,
             writer: None,
         }))
+    }
+}
+
+impl<T, S> State<T, S> {
+    /// Returns whether one more item has room, whatever its length.
+    fn has_room(&self) -> bool {
+        self.items.len() < ITEMS && self.bytes < BYTES
     }
 }
 
@@ -96,7 +110,7 @@ impl<O, I, S> End<O, I, S> {
             incoming,
             arrived: VecDeque::new(),
             emptied: Vec::new(),
-            room: ITEMS,
+            has_room: true,
             spares: Vec::new(),
         }
     }
@@ -106,31 +120,32 @@ impl<O, I, S> End<O, I, S> {
     /// # Errors
     /// [`Gone`] when nobody will take anything.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        if self.room > 0 {
+        if self.has_room {
             return Poll::Ready(Ok(()));
         }
         let mut state = self.outgoing.lock();
         if state.reader_is_gone || state.ended {
             return Poll::Ready(Err(Gone));
         }
-        self.room = ITEMS - state.items.len();
-        if self.room == 0 {
+        self.has_room = state.has_room();
+        if !self.has_room {
             register(&mut state.writer, cx);
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Hands an item over. Due once after each time that [`poll_room`](Self::poll_room) was ready. An item that nobody will take is dropped.
-    pub(crate) fn give(&mut self, item: O) {
+    /// Hands an item of `bytes` bytes over. Due once after each time that [`poll_room`](Self::poll_room) was ready. An item that nobody will take is dropped.
+    pub(crate) fn give(&mut self, item: O, bytes: usize) {
         let mut state = self.outgoing.lock();
         if state.reader_is_gone || state.ended {
-            self.room = 0;
+            self.has_room = false;
             return;
         }
-        assert!(state.items.len() < ITEMS, "there is room");
+        assert!(state.has_room(), "there is room");
         state.items.push_back(item);
-        self.room = ITEMS - state.items.len();
+        state.bytes = state.bytes.saturating_add(bytes);
+        self.has_room = state.has_room();
         if self.spares.is_empty() {
             mem::swap(&mut self.spares, &mut state.spares);
         }
@@ -171,6 +186,7 @@ impl<O, I, S> End<O, I, S> {
             return Poll::Pending;
         }
         mem::swap(&mut state.items, &mut self.arrived);
+        state.bytes = 0;
         let writer = state.writer.take();
         drop(state);
         if let Some(writer) = writer {
@@ -188,7 +204,7 @@ impl<O, I, S> End<O, I, S> {
 
     /// Ends the outgoing direction.
     pub(crate) fn close(&mut self) {
-        self.room = 0;
+        self.has_room = false;
         self.outgoing.change(|state| {
             state.ended = true;
             state.reader.take()

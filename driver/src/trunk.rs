@@ -142,7 +142,8 @@ impl Branch {
                 Poll::Ready(Ok(())) => {
                     let mut spare = end.take_spare().unwrap_or_default();
                     if let Some(output) = trunk.take_branch_output(now, self.shard, &mut spare) {
-                        end.give(output);
+                        let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
+                        end.give(output, bytes);
                     }
                     if spare.has_memory() {
                         end.keep_spare(spare);

@@ -10,7 +10,7 @@ mod sync {
 use std::future::poll_fn;
 use std::task::Poll;
 
-use exchange::{End, Gone, ITEMS, pair};
+use exchange::{BYTES, End, Gone, ITEMS, pair};
 use loom::future::block_on;
 use loom::thread;
 
@@ -28,8 +28,12 @@ fn check(run: impl Fn() + Send + Sync + 'static) {
 }
 
 fn give(giver: &mut Giver, item: u32) -> Result<(), Gone> {
+    give_bytes(giver, item, 1)
+}
+
+fn give_bytes(giver: &mut Giver, item: u32, bytes: usize) -> Result<(), Gone> {
     block_on(poll_fn(|cx| giver.poll_room(cx)))?;
-    giver.give(item);
+    giver.give(item, bytes);
     Ok(())
 }
 
@@ -53,6 +57,22 @@ fn each_item_arrives_once_and_in_order_and_the_end_behind_them() {
             assert_eq!(take(&mut taker), Some(item));
         }
         assert_eq!(take(&mut taker), None);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_giver_that_waits_for_bytes_goes_on_when_they_are_taken() {
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        let other = thread::spawn(move || {
+            for item in 0..3 {
+                assert_eq!(give_bytes(&mut giver, item, BYTES), Ok(()));
+            }
+        });
+        for item in 0..3 {
+            assert_eq!(take(&mut taker), Some(item));
+        }
         other.join().unwrap();
     });
 }
@@ -109,7 +129,7 @@ fn a_full_direction_takes_no_more_and_both_ends_wait() {
             assert!(taker.poll_take(cx).is_pending());
             for item in 0..ITEMS as u32 {
                 assert_eq!(giver.poll_room(cx), Poll::Ready(Ok(())));
-                giver.give(item);
+                giver.give(item, 1);
             }
             assert!(giver.poll_room(cx).is_pending());
             assert_eq!(taker.poll_take(cx), Poll::Ready(Some(0)));
@@ -117,6 +137,30 @@ fn a_full_direction_takes_no_more_and_both_ends_wait() {
             Poll::Ready(())
         }));
     });
+}
+
+#[test]
+fn a_direction_is_bounded_in_bytes_and_its_last_item_may_have_any_number() {
+    for (first, fits) in [(BYTES - 1, true), (BYTES, false), (usize::MAX, false)] {
+        check(move || {
+            let (mut giver, mut taker): (Giver, Taker) = pair();
+            block_on(poll_fn(|cx| {
+                assert_eq!(giver.poll_room(cx), Poll::Ready(Ok(())));
+                giver.give(0, first);
+                assert_eq!(giver.poll_room(cx).is_ready(), fits, "{first} bytes");
+                if fits {
+                    giver.give(1, usize::MAX);
+                    assert!(giver.poll_room(cx).is_pending());
+                }
+                // All are taken at once.
+                assert_eq!(taker.poll_take(cx), Poll::Ready(Some(0)));
+                assert_eq!(giver.poll_room(cx), Poll::Ready(Ok(())));
+                giver.give(2, BYTES - 1);
+                assert_eq!(giver.poll_room(cx), Poll::Ready(Ok(())));
+                Poll::Ready(())
+            }));
+        });
+    }
 }
 
 #[test]
@@ -128,7 +172,7 @@ fn spare_buffers_are_bounded() {
             taker.give_back(spare);
         }
         block_on(poll_fn(|cx| {
-            giver.give(0);
+            giver.give(0, 1);
             let _ = taker.poll_take(cx);
             let _ = taker.poll_take(cx);
             Poll::Ready(())

@@ -1,4 +1,7 @@
-//! The memory account: every byte that waits is counted where it is held (SPEC 10.5).
+//! The memory account: bytes that wait are counted where they are held (SPEC 10.5).
+//!
+//! Batches under way between a shard and the trunk are with neither, and not counted. The branch bounds them in number and in bytes
+//! (SPEC 9.9(g)).
 //!
 //! It counts bytes of unfinished frames, of queues and of handshakes, not the capacity of their buffers. A buffer has at most twice the
 //! capacity of what waits in it, and is returned when it becomes empty. For capacity that was never used the system has no page. Resident

@@ -149,6 +149,15 @@ pub enum Downward {
 impl Downward {
     /// Returns the frames, if it has any.
     #[must_use]
+    pub const fn batch(&self) -> Option<&Batch> {
+        match self {
+            Downward::Packets(batch) => Some(batch),
+            Downward::Released => None,
+        }
+    }
+
+    /// Takes the frames, if it has any.
+    #[must_use]
     pub fn into_batch(self) -> Option<Batch> {
         match self {
             Downward::Packets(batch) => Some(batch),
