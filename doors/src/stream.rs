@@ -186,7 +186,7 @@ impl Layers {
 
     /// Gives it back, once everything is sent.
     fn give_back(&mut self, scratch: &mut Scratch) {
-        if self.is_flushed() {
+        if self.is_flushed() && self.out.capacity() > 0 {
             self.out.clear();
             self.out_sent = 0;
             scratch.out = std::mem::take(&mut self.out);
@@ -200,11 +200,21 @@ impl Layers {
     ) -> Poll<io::Result<()>> {
         while !self.is_flushed() {
             let rest = IoSlice::new(&self.out[self.out_sent..]);
-            match ready!(inner.poll_write(cx, &[rest]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                bytes => self.out_sent += bytes,
+            match inner.poll_write(cx, &[rest])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(bytes) => self.out_sent += bytes,
+                Poll::Pending => {
+                    // The layers may append before all is sent, each time.
+                    if self.out_sent > MAX_OUT_BYTES {
+                        self.out.drain(..self.out_sent);
+                        self.out_sent = 0;
+                    }
+                    return Poll::Pending;
+                }
             }
         }
+        self.out.clear();
+        self.out_sent = 0;
         Poll::Ready(Ok(()))
     }
 

@@ -321,6 +321,54 @@ fn what_waits_for_a_peer_that_reads_nothing_is_bounded() {
     }
 }
 
+/// A peer that takes a little each time: each write finds the one before it sent, and ends partly sent.
+#[test]
+fn what_was_sent_to_a_slow_peer_is_not_kept() {
+    for kind in KINDS {
+        let (_client, mut server) = open(kind, 0, Rules::default());
+        let bytes = vec![7; MAX_WRITE_BYTES];
+        let allow = |server: &DoorStream<Reluctant>, room| {
+            server.get_ref().writes.lock().expect("no panic").room = room;
+        };
+        allow(&server, 100);
+        assert!(write(&mut server, &bytes).is_ready());
+        for round in 0..100 {
+            // What waits of the last write, and a little of this one.
+            allow(&server, MAX_WRITE_BYTES + 100);
+            assert!(write(&mut server, &bytes).is_ready(), "{kind:?} {round}");
+            assert!(server.poll_flush(&mut cx()).is_pending());
+            let footprint = server.footprint_bytes();
+            assert!(footprint < 3 * 17_000, "{kind:?} {round}: {footprint}");
+        }
+    }
+}
+
+/// Answers to a peer that takes a part of them each time: they are never all sent.
+#[test]
+fn answers_that_were_sent_are_not_kept_behind_those_that_wait() {
+    let (client, mut server) = open(Kind::Ws, 0, Rules::default());
+    let mut ping = Vec::new();
+    voltlane_doors::websocket::encode_ping(&[1; 125], Some([0; 4]), &mut ping);
+    server.get_ref().writes.lock().expect("no panic").room = 0;
+    for round in 0..4_000 {
+        let mut way = client.get_ref().writes.lock().expect("no panic");
+        way.bytes.extend(&ping);
+        drop(way);
+        let mut way = server.get_ref().writes.lock().expect("no panic");
+        way.room = if round < 10 { 0 } else { 127 };
+        way.bytes.clear();
+        drop(way);
+        let mut data = Vec::new();
+        voltlane_doors::websocket::encode_message(&[b"x"], Some([0; 4]), &mut data);
+        let mut way = client.get_ref().writes.lock().expect("no panic");
+        way.bytes.extend(&data);
+        drop(way);
+        let _ = server.poll_read(&mut cx(), &mut [0; 64]);
+        let footprint = server.footprint_bytes();
+        assert!(footprint < 4 * 20 * 1024, "{round}: {footprint}");
+    }
+}
+
 /// A layer that must answer is not read while its answers wait.
 #[test]
 fn a_peer_that_asks_and_does_not_read_is_not_read_either() {
