@@ -65,6 +65,8 @@ pub(crate) struct Layers {
     pub(crate) out: Vec<u8>,
     /// How much of that was sent.
     pub(crate) out_sent: usize,
+    /// Why the socket takes no more, once it did not.
+    pub(crate) write_failed: Option<std::io::ErrorKind>,
     pub(crate) end: Option<End>,
     /// Whether something has come from the peer.
     pub(crate) has_received: bool,

@@ -109,7 +109,8 @@ impl<S: Stream> DoorStream<S> {
         };
         let inner = &mut self.inner;
         for _ in 0..READS_PER_POLL {
-            let _ = layers.poll_flush(inner, cx)?;
+            // What the peer sent before it left still counts. Writes report the failure.
+            let _ = layers.poll_flush(inner, cx);
             if let Some(end) = layers.end {
                 return match end {
                     End::Closed => Poll::Ready(Ok(Received::End)),
@@ -124,7 +125,12 @@ impl<S: Stream> DoorStream<S> {
             let received = BUFFERS.with_borrow_mut(|(wire, scratch)| {
                 wire.resize(MAX_READ_BYTES, 0);
                 let room = buffer.len().clamp(MIN_READ_BYTES, MAX_READ_BYTES);
-                let bytes = ready!(inner.poll_read(cx, &mut wire[..room]))?;
+                let bytes = match (inner.poll_read(cx, &mut wire[..room])?, layers.write_failed) {
+                    (Poll::Ready(bytes), _) => bytes,
+                    (Poll::Pending, None) => return Poll::Pending,
+                    // Everything that had come was read.
+                    (Poll::Pending, Some(failed)) => return Poll::Ready(Err(failed.into())),
+                };
                 if bytes == 0 {
                     return Poll::Ready(Ok(None));
                 }
@@ -138,9 +144,8 @@ impl<S: Stream> DoorStream<S> {
                 layers.receive(&mut wire[..bytes], &mut sink, scratch);
                 let filled = sink.filled;
                 layers.plain = rest;
-                let flushed = layers.poll_flush(inner, cx);
+                let _ = layers.poll_flush(inner, cx);
                 layers.give_back(scratch);
-                let _ = flushed?;
                 Poll::Ready(Ok::<_, io::Error>(Some(filled)))
             });
             match ready!(received)? {
@@ -193,7 +198,25 @@ impl Layers {
         }
     }
 
+    /// Sends what waits. After a failure nothing waits any more, and each call fails.
     fn poll_flush<S: Stream>(
+        &mut self,
+        inner: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let sent = match self.write_failed {
+            None => self.poll_send(inner, cx),
+            Some(failed) => Poll::Ready(Err(failed.into())),
+        };
+        if let Poll::Ready(sent) = &sent {
+            self.out.clear();
+            self.out_sent = 0;
+            self.write_failed = sent.as_ref().err().map(io::Error::kind);
+        }
+        sent
+    }
+
+    fn poll_send<S: Stream>(
         &mut self,
         inner: &mut S,
         cx: &mut Context<'_>,
@@ -213,8 +236,6 @@ impl Layers {
                 }
             }
         }
-        self.out.clear();
-        self.out_sent = 0;
         Poll::Ready(Ok(()))
     }
 

@@ -23,6 +23,8 @@ struct Way {
     /// The most that it moves at once.
     step: usize,
     is_closed: bool,
+    /// Whether a write fails.
+    is_broken: bool,
 }
 
 /// An end of a pipe in memory. A step of 0 moves everything.
@@ -81,6 +83,9 @@ impl Stream for Reluctant {
 
     fn poll_write(&mut self, _: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut way = self.writes.lock().expect("no panic");
+        if way.is_broken {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
         let step = if way.step == 0 { usize::MAX } else { way.step };
         let count = bytes.len().min(way.room).min(step);
@@ -339,6 +344,50 @@ fn what_was_sent_to_a_slow_peer_is_not_kept() {
             assert!(server.poll_flush(&mut cx()).is_pending());
             let footprint = server.footprint_bytes();
             assert!(footprint < 3 * 17_000, "{kind:?} {round}: {footprint}");
+        }
+    }
+}
+
+/// What a peer sent before it left is read, however late, and the failure of the socket is a failure of writes.
+#[test]
+fn what_came_before_a_write_failed_is_read() {
+    for kind in KINDS {
+        for room in [1, 64, 8_000] {
+            let (mut client, mut server) = open(kind, 0, Rules::default());
+            let sent = vec![5; 4_000];
+            assert!(write(&mut client, &sent).is_ready());
+            if kind == Kind::Ws {
+                // The layer must answer it, which fails.
+                let mut ping = Vec::new();
+                voltlane_doors::websocket::encode_ping(&[1; 9], Some([0; 4]), &mut ping);
+                let mut way = client.get_ref().writes.lock().expect("no panic");
+                way.bytes.extend(&ping);
+            }
+            assert!(write(&mut client, &sent).is_ready());
+            // Something waits for the socket when it fails.
+            server.get_ref().writes.lock().expect("no panic").room = 0;
+            assert!(write(&mut server, b"an answer").is_ready());
+            server.get_ref().writes.lock().expect("no panic").is_broken = true;
+            let (mut seen, mut buffer, mut end) = (0, vec![0; room], None);
+            while end.is_none() {
+                match server.poll_read(&mut cx(), &mut buffer) {
+                    Poll::Ready(Ok(bytes)) => seen += bytes,
+                    Poll::Ready(Err(error)) => end = Some(error.kind()),
+                    Poll::Pending => panic!("{kind:?}: nobody wakes it"),
+                }
+            }
+            assert_eq!((seen, end), (8_000, Some(io::ErrorKind::ConnectionReset)));
+            for failed in [
+                write(&mut server, b"more").map_ok(|_| ()),
+                server.poll_flush(&mut cx()),
+                server.poll_close(&mut cx()),
+            ] {
+                let Poll::Ready(Err(error)) = failed else {
+                    panic!("{kind:?}: {failed:?}");
+                };
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            }
+            assert!(server.footprint_bytes() < 1_600);
         }
     }
 }
