@@ -335,6 +335,11 @@ fn after_a_stale_counter_the_client_goes_on_above_the_highest() {
         matches!(refuse(session, 1 << 20), Outcome::Conflict),
         "the farthest"
     );
+    // It has no counter beyond that, and uses the last one again.
+    for nonce in [11, 12] {
+        let attempt = session.attempt([nonce; 24], 1, 0);
+        assert_eq!(attempt.counter(), (1 << 20) + 1);
+    }
     assert!(matches!(refuse(session, (1 << 20) + 1), Outcome::Over));
 }
 
@@ -454,6 +459,28 @@ fn a_join_record_is_bounded_and_later_ones_less() {
         if is_right {
             let later = of_length(&mut sealer, 2, 20_000);
             assert_eq!(read(&mut inbound, &later), Ok(1));
+        }
+    }
+}
+
+#[test]
+fn a_join_record_without_a_token_is_refused() {
+    let (welcomed, _) = joined();
+    let up = &welcomed.join.up;
+    let out_of_place = |item| Err(InboundError::Order(OrderError::OutOfPlace { item }));
+    for (items, refused) in [
+        (&[][..], out_of_place("record")),
+        (&[Item::Pad { length: 9 }], out_of_place("record")),
+        (&[Item::Ack(1)], out_of_place("ACK")),
+        (&[Item::Token(b"")], Ok(1)),
+    ] {
+        let (mut sealer, mut inbound) = (Sealer::new(up), Inbound::of_join(up, LONGEST));
+        let body = seal(&mut sealer, 1, items);
+        assert_eq!(read(&mut inbound, &body), refused);
+        if refused.is_ok() {
+            // Later records may be empty.
+            let later = seal(&mut sealer, 1, &[]);
+            assert_eq!(read(&mut inbound, &later), Ok(0));
         }
     }
 }

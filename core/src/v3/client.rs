@@ -241,7 +241,10 @@ impl Resumable {
     ) -> Attempting {
         assert!(first_up <= MAX_NUMBER && received_down <= MAX_NUMBER);
         let following = self.last.saturating_add(1).max(self.least.counter());
-        let counter = following.min(self.told.saturating_add(MAX_AHEAD));
+        let farthest = self.least.counter().saturating_add(MAX_CLIENT_AHEAD);
+        let counter = following
+            .min(self.told.saturating_add(MAX_AHEAD))
+            .min(farthest);
         let link = self
             .least
             .at(counter, MAX_CLIENT_AHEAD)
