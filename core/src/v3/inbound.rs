@@ -147,7 +147,7 @@ impl Inbound {
             }
             each(item, number);
         }
-        Ok(())
+        Ok(self.order.end_record()?)
     }
 
     fn check_length(&mut self, length: usize) -> Result<(), InboundError> {

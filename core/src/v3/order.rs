@@ -115,6 +115,17 @@ impl Order {
         }
     }
 
+    /// Ends a record, all of whose items were judged.
+    ///
+    /// # Errors
+    /// [`OrderError::OutOfPlace`] for a Join record without an item but padding.
+    pub fn end_record(&self) -> Result<(), OrderError> {
+        match self.stage {
+            Stage::Join => Err(OrderError::OutOfPlace { item: "record" }),
+            _ => Ok(()),
+        }
+    }
+
     /// Judges the next item.
     ///
     /// # Errors
@@ -123,7 +134,7 @@ impl Order {
         let name = item.name();
         let out_of_place = Err(OrderError::OutOfPlace { item: name });
         if let Item::Pad { .. } = item {
-            // An empty record, or one of padding alone, does not begin the stage.
+            // An empty record, or one of padding alone, does not begin the stage. The Join record is neither.
             return Ok(());
         }
         if self.ends_record {
@@ -244,6 +255,7 @@ mod tests {
         for record in records {
             order.begin_record()?;
             record.iter().try_for_each(|item| order.check(item))?;
+            order.end_record()?;
         }
         Ok(())
     }
@@ -258,6 +270,9 @@ mod tests {
         let token = Item::Token(b"t");
         let good: &[&[Item<'_>]] = &[&[token, PACKET, token, PING, PAD], &[], &[IGNORED, PACKET]];
         assert_eq!(read(join(), good), Ok(()));
+        for record in [&[][..], &[PAD]] {
+            assert_eq!(read(join(), &[record]), out_of_place("record"));
+        }
         for item in [PACKET, PING, IGNORED, CLOSE, Item::EarlyEnd] {
             assert_eq!(read(join(), &[&[item]]), out_of_place(item.name()));
         }
