@@ -237,16 +237,25 @@ impl<C: Connector, T: Timer> Client<C, T> {
             if let State::Refused(refusal) = self.machine.state() {
                 return Poll::Ready(Err(refusal.into()));
             }
-            if self.machine.queued_packets() == 0 {
+            if self.is_flushed(cx) {
                 return Poll::Ready(Ok(()));
             }
             if self.poll_into_inbox(cx).is_pending() {
                 let refused = matches!(self.machine.state(), State::Refused(_));
-                if self.machine.queued_packets() > 0 && !refused {
+                if !self.is_flushed(cx) && !refused {
                     return Poll::Pending;
                 }
             }
         }
+    }
+
+    /// Returns whether nothing is queued and the transport holds nothing. The waker is registered if it does.
+    fn is_flushed(&mut self, cx: &mut Context<'_>) -> bool {
+        self.machine.queued_packets() == 0
+            && match &mut self.transport {
+                Transport::Up(channel) => !channel.holds(cx),
+                Transport::Down | Transport::Connecting(_) => true,
+            }
     }
 
     /// Writes as much of the queue as it can within `within`, if there is a connection, and closes it in order. The session may still be
@@ -411,7 +420,12 @@ impl<C: Connector, T: Timer> Client<C, T> {
         };
         let now = self.timer.now();
         match channel.write(cx, now, [self.machine.output(), &[]]) {
-            Written::Nothing | Written::Blocked => false,
+            Written::Nothing => {
+                let had_failed = channel.write_failed();
+                channel.holds(cx);
+                channel.write_failed() != had_failed
+            }
+            Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {
                 self.machine.handle_written(now, bytes);

@@ -280,9 +280,8 @@ impl<S: Stream> Clients<S> {
             .front()
             .is_some_and(|(until, _)| *until <= now)
         {
-            if let Some((_, mut channel)) = self.lingering.pop_front() {
-                // The last words of a transport may have waited for the socket.
-                channel.close(&mut Context::from_waker(Waker::noop()));
+            if let Some((_, channel)) = self.lingering.pop_front() {
+                let_go(channel);
             }
         }
     }
@@ -324,6 +323,7 @@ impl<S: Stream> Clients<S> {
     pub(super) fn finish(&mut self, buffer: &mut [u8]) {
         for (_, mut channel) in self.lingering.drain(..) {
             let _ = channel.read(&mut Context::from_waker(Waker::noop()), buffer);
+            let_go(channel);
         }
     }
 
@@ -352,9 +352,15 @@ impl<S: Stream> Clients<S> {
                 }
                 self.lingering.push_back((now + LINGER, channel));
                 if self.lingering.len() > self.lingering_max {
-                    self.lingering.pop_front();
+                    let oldest = self.lingering.pop_front();
+                    oldest.into_iter().for_each(|(_, channel)| let_go(channel));
                 }
             }
         }
     }
+}
+
+/// Drops a stream that was closed. What its transport held then, such as its last words, may have room now.
+fn let_go<S: Stream>(mut channel: Channel<S>) {
+    channel.close(&mut Context::from_waker(Waker::noop()));
 }
