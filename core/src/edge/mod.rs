@@ -448,7 +448,6 @@ impl Edge {
     }
 
     fn tell_shares(&mut self) {
-        self.uplink.seal_full(&mut self.link_queue);
         let held = [
             self.conns.len() - self.conns.half_open(),
             self.conns.half_open(),

@@ -51,6 +51,7 @@ impl Edge {
             self.config.clients.max_frame_bytes,
             None,
         );
+        self.uplink.seal_full(&mut self.link_queue);
         self.counters.packets_up += packets;
         entry.exchanged |= packets > 0;
         match served {
@@ -128,6 +129,7 @@ impl Edge {
         if due && room {
             self.link_queue
                 .push(id, Flag::Failure, UNKNOWN_CLIENT.as_bytes());
+            self.uplink.seal_full(&mut self.link_queue);
         }
     }
 

@@ -1,6 +1,32 @@
 //! The backend leaves and comes back, is slow, or sends malformed packets; clients are slow.
 
 use super::*;
+use crate::edge::trunk::BATCH_BYTES;
+
+#[test]
+fn a_shard_alone_hands_its_packets_up_in_batches_like_one_of_several() {
+    for shards in [1, 2] {
+        let mut world = World::new(|config| config.shards = shards);
+        let one = world.join();
+        let packet = [b'x'; 1_000];
+        for _ in 0..200 {
+            world.send(one.conn, &packet);
+        }
+        assert!(matches!(world.hands_up(), Some(Upward::Announced)));
+        let released = Downward::Released;
+        world.edge.handle_branch_input(world.now, &released);
+        let mut sizes = Vec::new();
+        while let Some(output) = world.hands_up() {
+            let batch = output.batch().expect("packets");
+            sizes.push(batch.bytes().len());
+        }
+        let (last, full) = sizes.split_last().expect("packets");
+        assert_eq!(full.len(), 3, "{sizes:?}");
+        let whole = BATCH_BYTES..BATCH_BYTES + 2 * packet.len();
+        assert!(full.iter().all(|bytes| whole.contains(bytes)), "{sizes:?}");
+        assert!(*last < BATCH_BYTES, "{sizes:?}");
+    }
+}
 
 #[test]
 fn packets_wait_for_the_backend_and_the_one_cut_in_the_middle_goes_again_whole() {
