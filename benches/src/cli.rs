@@ -412,7 +412,9 @@ fn run_attacks(args: &AttackArgs) -> Result<(), Box<dyn Error>> {
         eprintln!("{}: {}", kind.name, kind.what);
         match attack::run(&args.program, kind, &options) {
             Ok(report) => reports.push(report),
-            Err(error @ LoadError::NotApplicable(_)) => eprintln!("{error}"),
+            Err(error @ (LoadError::NotApplicable(_) | LoadError::NoNetwork(_))) => {
+                eprintln!("{error}");
+            }
             Err(error) => return Err(error.into()),
         }
     }

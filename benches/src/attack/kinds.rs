@@ -19,6 +19,10 @@ pub struct Kind {
     pub others: Others,
     /// Additional lines of `connserver.toml`.
     pub config: &'static str,
+    /// The minimum duration.
+    pub at_least: Duration,
+    /// Whether everything goes over IPv6. A machine has only one loopback address there, so it takes a network namespace.
+    pub is_over_ipv6: bool,
 }
 
 impl Kind {
@@ -122,6 +126,8 @@ const fn strangers(name: &'static str, what: &'static str, plan: Plan) -> Kind {
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        at_least: Duration::ZERO,
+        is_over_ipv6: false,
     }
 }
 
@@ -144,7 +150,7 @@ const LARGE_PACKET: &[u8] = &{
 };
 
 /// All attacks.
-pub const ALL: [Kind; 25] = [
+pub const ALL: [Kind; 26] = [
     strangers(
         "silent",
         "2,000 connections that never speak, from 200 sources",
@@ -246,6 +252,8 @@ pub const ALL: [Kind; 25] = [
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        at_least: Duration::ZERO,
+        is_over_ipv6: false,
     },
     strangers(
         "stale-hoard",
@@ -296,6 +304,8 @@ pub const ALL: [Kind; 25] = [
         max_descriptors: Some(300),
         others: Others::Nobody,
         config: "",
+        at_least: Duration::ZERO,
+        is_over_ipv6: false,
     },
     strangers(
         "flooding-client",
@@ -322,6 +332,8 @@ pub const ALL: [Kind; 25] = [
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        at_least: Duration::ZERO,
+        is_over_ipv6: false,
     },
     Kind {
         name: "stalled-backend",
@@ -330,6 +342,8 @@ pub const ALL: [Kind; 25] = [
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        at_least: Duration::ZERO,
+        is_over_ipv6: false,
     },
     with_others(
         strangers(
@@ -347,6 +361,25 @@ pub const ALL: [Kind; 25] = [
         Others::Owners(50),
         "[clients]\nmax_stale_clients = 1000\n",
     ),
+    Kind {
+        is_over_ipv6: true,
+        ..with_others(
+            strangers(
+                "stale-wide-ipv6",
+                "clients that join, say something and leave, 800 a second from one IPv6 /48, where 1,000 may be away",
+                Plan {
+                    first: First::JoinThen(PACKET),
+                    from: From::OneNetwork,
+                    sources: 254,
+                    hold: 50,
+                    per_second: 800,
+                    ..QUIET
+                },
+            ),
+            Others::Owners(50),
+            "[clients]\nmax_stale_clients = 1000\n",
+        )
+    },
     with_others(
         strangers(
             "nat-penalty",
@@ -362,21 +395,25 @@ pub const ALL: [Kind; 25] = [
         Others::Owners(50),
         "",
     ),
-    with_others(
-        strangers(
-            "nat-stale",
-            "clients that join and leave, 40 a second from the address of the others, where 60 may be away",
-            Plan {
-                first: First::Join,
-                from: From::Beside,
-                hold: 5,
-                per_second: 40,
-                ..QUIET
-            },
-        ),
-        Others::Dropped(50),
-        "source_stale_clients = 60\n",
-    ),
+    Kind {
+        // The first half fills the places.
+        at_least: Duration::from_secs(16),
+        ..with_others(
+            strangers(
+                "nat-stale",
+                "clients that join and leave, 40 a second from the address of the others, where 256 may be away",
+                Plan {
+                    first: First::Join,
+                    from: From::Beside,
+                    hold: 5,
+                    per_second: 40,
+                    ..QUIET
+                },
+            ),
+            Others::Dropped(50),
+            "",
+        )
+    },
     with_others(
         Kind {
             name: "resume-storm",
@@ -396,6 +433,8 @@ pub const ALL: [Kind; 25] = [
             max_descriptors: None,
             others: Others::Nobody,
             config: "",
+            at_least: Duration::ZERO,
+            is_over_ipv6: false,
         },
         Others::Newcomers(50),
         "",

@@ -6,7 +6,7 @@ mod others;
 pub mod strangers;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use crate::load::payload::Clock;
 use crate::load::process::{self, Memory};
 use crate::load::program::{self, Program};
 use crate::load::scenario::send;
-use crate::load::sources::Sources;
+use crate::load::sources::{self, Sources};
 use crate::load::{Bench, LoadError, Options};
 use crate::report;
 use kinds::{Kind, Means, Others};
@@ -39,7 +39,7 @@ const BEFORE: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_millis(100);
 /// The time between two turns of sessions, and how many are on their way back at once. That is just enough to count as a storm, since the
 /// more come back, the more may join.
-const UNHURRIED: (Duration, usize) = (Duration::from_millis(10), 16);
+const UNHURRIED: (Duration, usize) = (Duration::from_millis(2), 64);
 /// The time between two checks of the other clients.
 const SLICE: Duration = Duration::from_millis(5);
 const RECOVER_WITHIN: Duration = Duration::from_secs(10);
@@ -98,8 +98,13 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     if program.is_plain() || (kind.needs_resumes() && !program.resumes()) {
         return Err(LoadError::NotApplicable(program.clone()));
     }
+    let host = kind.is_over_ipv6.then_some(IpAddr::from(sources::HOST_V6));
+    if host.is_some_and(|host| UdpSocket::bind((host, 0)).is_err()) {
+        return Err(LoadError::NoNetwork(kind.name));
+    }
     let mut options = options.clone();
     options.config += kind.config;
+    options.measure = options.measure.max(kind.at_least);
     let mut figures = None;
     if let Means::Scrapers(_) = kind.means {
         let address = program::free_address()?;
@@ -107,7 +112,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
         figures = Some(address);
     }
     let options = &options;
-    let mut bench = Bench::start_limited(program, Job::Echo, options, kind.max_descriptors)?;
+    let mut bench = Bench::start_special(program, Job::Echo, options, host, kind.max_descriptors)?;
     let pid = bench
         .pid()
         .ok_or_else(|| LoadError::NotApplicable(program.clone()))?;

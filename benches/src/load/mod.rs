@@ -13,6 +13,7 @@ pub(crate) mod scenario;
 pub mod sources;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -97,6 +98,11 @@ pub enum LoadError {
         /// The number of all clients.
         clients: usize,
     },
+    /// An attack over IPv6 on a machine without its addresses.
+    #[error(
+        "{0} needs IPv6 addresses that only a network namespace has: see the attacks in benches/README.md"
+    )]
+    NoNetwork(&'static str),
     /// The program ended during the run.
     #[error("{program} ended during the run: {stderr}")]
     Ended {
@@ -155,14 +161,15 @@ pub struct Bench {
 impl Bench {
     /// Starts the backend and the program, and waits for the link between them.
     pub fn start(program: &Program, job: Job, options: &Options) -> Result<Self, LoadError> {
-        Self::start_limited(program, job, options, None)
+        Self::start_special(program, job, options, None, None)
     }
 
-    /// Like [`start`](Self::start), with a limit on the program's open descriptors.
-    pub fn start_limited(
+    /// Like [`start`](Self::start), with the program at another host, or with a limit on its open descriptors.
+    pub fn start_special(
         program: &Program,
         job: Job,
         options: &Options,
+        host: Option<IpAddr>,
         max_descriptors: Option<u64>,
     ) -> Result<Self, LoadError> {
         let clock = Clock::start();
@@ -171,6 +178,7 @@ impl Bench {
             backend: backend.address,
             config: options.config.clone(),
             cpus: options.program_cpus.clone(),
+            host,
             max_descriptors,
         };
         let running = Running::start(program, &launch)?;

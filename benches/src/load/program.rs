@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -149,6 +149,8 @@ pub struct Launch {
     pub config: String,
     /// CPUs that the program may run on; empty for all.
     pub cpus: Vec<usize>,
+    /// Where it listens, if that is not a loopback address.
+    pub host: Option<IpAddr>,
     /// Limit on the program's open descriptors, if it is to be lower than the load tool's.
     pub max_descriptors: Option<u64>,
 }
@@ -173,7 +175,7 @@ impl Running {
                 directory: None,
             });
         }
-        let address = free_address()?;
+        let address = free_address_of(launch.host)?;
         let directory = temporary_directory(address.port())?;
         let mut command = command(program, &binary, address, launch, &directory)?;
         let child = command
@@ -375,8 +377,14 @@ pub fn become_program(
 ///
 /// Its host is used by this process alone, so nobody who asks for a free port is given this one before the program takes it.
 pub fn free_address() -> io::Result<SocketAddr> {
+    free_address_of(None)
+}
+
+/// Returns an address of `host` that nobody listens on now. By default it is a loopback address.
+fn free_address_of(host: Option<IpAddr>) -> io::Result<SocketAddr> {
     let [.., a, b] = std::process::id().to_be_bytes();
-    TcpListener::bind((Ipv4Addr::new(127, 78, a, b), 0))?.local_addr()
+    let host = host.unwrap_or(Ipv4Addr::new(127, 78, a, b).into());
+    TcpListener::bind((host, 0))?.local_addr()
 }
 
 fn temporary_directory(port: u16) -> io::Result<PathBuf> {

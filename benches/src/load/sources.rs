@@ -4,7 +4,7 @@
 //! connections causes.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
@@ -18,6 +18,10 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const FIRST_OF_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 2);
 const FIRST_APART: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 2);
 const FIRST_OF_OTHERS_APART: Ipv4Addr = Ipv4Addr::new(127, 4, 0, 2);
+/// The address of everything else in an attack over IPv6, for documentation (RFC 3849) and thus in nobody's use.
+pub const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
+/// The /48 of the sources that share a network, over IPv6. Each has a /64 of its own.
+const NETWORK_V6: [u16; 3] = [0x2001, 0xdb8, 0xbad];
 /// How many ports in a row may be taken by others.
 const TRIES: usize = 100;
 
@@ -50,7 +54,7 @@ impl Sources {
         Self::new(addresses.max(2))
     }
 
-    /// Creates at most 254 addresses of one IPv4 /24 that nobody else uses.
+    /// Creates at most 254 addresses of one IPv4 /24 that nobody else uses, or of one IPv6 /48 if they connect to an IPv6 address.
     pub fn of_one_network(addresses: u32) -> Self {
         Self {
             first: FIRST_OF_NETWORK,
@@ -116,7 +120,9 @@ impl Sources {
         if self.addresses > 1 {
             // Allows binding a port in TIME_WAIT.
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::from(self.next()).into())?;
+            let next = self.next();
+            let next = if address.is_ipv6() { in_v6(next) } else { next };
+            socket.bind(&next.into())?;
         }
         match socket.connect(&address.into()) {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
@@ -124,16 +130,24 @@ impl Sources {
         }
     }
 
-    fn next(&mut self) -> SocketAddrV4 {
+    fn next(&mut self) -> SocketAddr {
         let nth = self.given;
         self.given = self.given.wrapping_add(1);
         let address = Ipv4Addr::from_bits(self.first.to_bits() + nth % self.addresses * self.step);
         let port = FIRST_PORT + nth / self.addresses % PORTS;
-        SocketAddrV4::new(
-            address,
-            u16::try_from(port).expect("the ports end at 65,535"),
-        )
+        let port = u16::try_from(port).expect("the ports end at 65,535");
+        SocketAddr::from((address, port))
     }
+}
+
+/// Returns an address in [`NETWORK_V6`] for one of an IPv4 network, with the same port.
+fn in_v6(source: SocketAddr) -> SocketAddr {
+    let [a, b, c] = NETWORK_V6;
+    let nth = match source {
+        SocketAddr::V4(source) => u16::from(source.ip().octets()[3]),
+        SocketAddr::V6(_) => 0,
+    };
+    SocketAddr::from((Ipv6Addr::new(a, b, c, nth, 0, 0, 0, 1), source.port()))
 }
 
 #[cfg(test)]
@@ -150,7 +164,7 @@ mod tests {
         assert!(
             given
                 .iter()
-                .all(|address| address.ip().octets() > [127, 0, 0, 1] && address.port() >= 1024)
+                .all(|address| address.ip() > Ipv4Addr::LOCALHOST && address.port() >= 1024)
         );
     }
 }
