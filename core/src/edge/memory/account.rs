@@ -3,9 +3,10 @@
 //! Batches under way between a shard and the trunk are with neither, and not counted. The branch bounds them in number and in bytes
 //! (SPEC 9.9(g)).
 //!
-//! It counts bytes of unfinished frames, of queues and of handshakes, not the capacity of their buffers. A buffer has at most twice the
-//! capacity of what waits in it, and is returned when it becomes empty. For capacity that was never used the system has no page. Resident
-//! memory beyond the account is measured with the allocator of the program (README, "The bound on memory").
+//! It counts bytes of unfinished frames, of queues and of handshakes, not the capacity of their buffers. Most buffers have at most twice
+//! the capacity of what waits in them, and are freed when they become empty. Those that are used again are bounded instead: the queue for
+//! the link keeps 1 MiB, and each owner of batches keeps a few spare buffers of up to 256 KiB. For capacity that was never used the system
+//! has no page. Resident memory beyond the account is measured with the allocator of the program (README, "The bound on memory").
 
 use crate::edge::shares::{Bound, Shares};
 

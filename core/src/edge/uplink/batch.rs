@@ -1,6 +1,8 @@
 //! Batches of whole frames, which change hands between a shard and the trunk (SPEC 9.9).
 //!
-//! The buffer itself changes hands. An empty one comes back for it, so there is no copy, no second parse, and no allocation per batch.
+//! The buffer itself changes hands, and most often an empty one comes back for it. Buffers of more than 256 KiB are freed, and those that
+//! nobody has room to keep. The trunk copies small batches, and larger ones when many wait. It looks at the frames of a batch only where a
+//! write ends within it.
 
 use core::fmt;
 use core::mem;

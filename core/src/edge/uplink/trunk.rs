@@ -113,8 +113,9 @@ impl Branch {
 ///   the shard has handed up, waits until the shard has closed, too, and calls [`handle_branch_closed`](Trunk::handle_branch_closed).
 /// - When a shard has ended for good, the adapter calls [`handle_branch_gone`](Trunk::handle_branch_gone).
 ///
-/// Bounds: 256 KiB wait for the backend, plus one batch of each shard, plus once what the branches of all shards held when the link was
-/// lost. 1 MiB waits for each shard, plus one read and one frame of the backend.
+/// Bounds: 256 KiB of packets wait for the backend, plus one batch, plus once what the branches of all shards held when the link was lost.
+/// Beside them wait 256 KiB of announcements, plus one batch. 1 MiB waits for each shard, plus one read and one frame of the backend. The
+/// adapter bounds what is under way on a branch.
 #[derive(Debug)]
 pub struct Trunk {
     now: Time,
