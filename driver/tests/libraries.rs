@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::support::{Chaos, MemoryConnector, MemoryListener, Place, TestTimer, World};
+use crate::support::{
+    Chaos, HoldingConnector, MemoryConnector, MemoryListener, Place, TestTimer, World,
+};
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_driver::backend::{self, BackendConfig};
@@ -115,6 +117,55 @@ async fn packet(client: &mut Client) -> Vec<u8> {
         Some(client::Event::Packet(data)) => data,
         other => panic!("{other:?}"),
     }
+}
+
+fn holding_client(setup: &Setup) -> client::Client<HoldingConnector, TestTimer> {
+    let connector = HoldingConnector {
+        place: setup.clients.clone(),
+        capacity: 128,
+    };
+    let timer = setup.world.clock.timer();
+    client::Client::new(ClientConfig::default(), [1; 32], connector, timer)
+}
+
+/// A transport such as TLS takes a whole write and holds what the socket has no room for.
+#[test]
+fn what_a_clients_transport_holds_goes_without_another_write() {
+    let mut setup = setup(EdgeConfig::default(), Chaos::NONE);
+    let backend = backend(&setup, BackendConfig::default());
+    setup.world.spawn(echo(backend));
+    let mut client = holding_client(&setup);
+    setup.world.run(async {
+        let connected = client.recv().await;
+        assert!(matches!(connected, Some(client::Event::Connected { .. })));
+        for length in [1, 1_000, 50_000] {
+            let data = vec![7; length];
+            client.send(&data).await.expect("sent");
+            let event = client.recv().await;
+            assert!(matches!(event, Some(client::Event::Packet(echo)) if echo == data));
+        }
+    });
+}
+
+#[test]
+fn a_flush_waits_for_what_a_clients_transport_holds() {
+    let mut setup = setup(EdgeConfig::default(), Chaos::NONE);
+    let mut backend = backend(&setup, BackendConfig::default());
+    let mut client = holding_client(&setup);
+    setup.world.run(async {
+        let connected = client.recv().await;
+        assert!(matches!(connected, Some(client::Event::Connected { .. })));
+        client.send(&[7; 50_000]).await.expect("sent");
+        client.flush().await.expect("it has gone");
+        // What the transport held would go with it.
+        drop(client);
+        loop {
+            if let backend::Event::Packet { data, .. } = backend.recv().await {
+                assert_eq!(data, [7; 50_000]);
+                break;
+            }
+        }
+    });
 }
 
 #[test]

@@ -220,3 +220,45 @@ fn what_a_transport_holds_is_flushed_without_another_write() {
         }
     });
 }
+
+/// A stream that has ended lingers. When it goes, its transport sends what it holds once more: at its time, at the end of the edge, or
+/// because too many linger.
+#[test]
+fn a_lingering_stream_that_goes_sends_what_its_transport_holds() {
+    for way in ["time", "end", "too many"] {
+        let Setup {
+            mut world,
+            clients,
+            clock,
+            mut listener,
+            handle,
+            ..
+        } = setup(EdgeConfig::default(), Chaos::NONE);
+        world.run(async {
+            let mut link = BackendPeer::accept(&mut listener).await;
+            let mut client = ClientPeer::join(clients.dial_holding(1_000))
+                .await
+                .expect("joined");
+            let data = vec![7; 1_500];
+            link.send(client.id, Flag::Data, &data).await.expect("sent");
+            link.send(client.id, Flag::Kick, b"").await.expect("sent");
+            settle(&clock).await;
+            // There is room for the rest now, of which nothing tells the edge.
+            let mut seen = client.frames.take(1_000).await;
+            assert_eq!(seen.len(), 1_000, "{way}");
+            match way {
+                "time" => clock.sleep(Duration::from_secs(2)).await,
+                "end" => handle.shutdown(Duration::from_secs(1)),
+                _ => {
+                    for _ in 0..256 {
+                        let other = join(&clients).await;
+                        link.send(other.id, Flag::Kick, b"").await.expect("sent");
+                    }
+                }
+            }
+            settle(&clock).await;
+            seen.extend(client.frames.take(1_000).await);
+            assert!(seen.len() > 1_500, "{way}: {}", seen.len());
+        });
+    }
+}

@@ -348,6 +348,22 @@ pub(crate) struct MemoryConnector {
     pub(crate) chaos: Chaos,
 }
 
+/// A connector whose streams take whole writes and hold what has no room.
+pub(crate) struct HoldingConnector {
+    pub(crate) place: Place,
+    pub(crate) capacity: usize,
+}
+
+impl Connector for HoldingConnector {
+    type Stream = MemoryStream;
+
+    fn connect(&mut self) -> Connect<MemoryStream> {
+        let mut stream = self.place.dial(self.capacity, Chaos::NONE);
+        stream.held = Some(Vec::new());
+        Box::pin(async move { Ok(stream) })
+    }
+}
+
 impl Connector for MemoryConnector {
     type Stream = MemoryStream;
 

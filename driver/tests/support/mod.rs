@@ -5,6 +5,8 @@ mod memory;
 mod peer;
 mod world;
 
-pub(crate) use memory::{Chaos, MemoryConnector, MemoryListener, MemoryStream, Place, Stats};
+pub(crate) use memory::{
+    Chaos, HoldingConnector, MemoryConnector, MemoryListener, MemoryStream, Place, Stats,
+};
 pub(crate) use peer::{BackendPeer, ClientPeer};
 pub(crate) use world::{Clock, TestTimer, World};
