@@ -101,6 +101,7 @@ const RULES: &[Rule] = &[
             "listener.key_file",
             "listener.client_auth",
             "listener.client_ca_file",
+            "listener.client_crl_file",
             "listener.origins",
             "listener.origin_required",
             "listener.forwarded",
@@ -223,6 +224,20 @@ fn doors(settings: &Settings) -> Option<Fault> {
             let remedy = "name the certificates of who issues those of clients";
             return Some(Fault::new(what).remedy(remedy));
         }
+        let unused = [
+            ("client_ca_file", listener.client_ca_file.is_some()),
+            ("client_crl_file", listener.client_crl_file.is_some()),
+        ];
+        if let Some((key, _)) = unused.into_iter().find(|(_, is_set)| *is_set)
+            && listener.client_auth == ClientAuth::Off
+        {
+            let what = format!(
+                "listener.client_auth is \"off\" and listener.{key} is set: no client would be asked for a certificate"
+            );
+            let remedy =
+                "set listener.client_auth to \"optional\" or \"required\", or leave the key out";
+            return Some(Fault::new(what).remedy(remedy));
+        }
     } else {
         let unused = [
             (
@@ -231,6 +246,10 @@ fn doors(settings: &Settings) -> Option<Fault> {
             ),
             ("listener.key_file", listener.key_file.is_some()),
             ("listener.client_ca_file", listener.client_ca_file.is_some()),
+            (
+                "listener.client_crl_file",
+                listener.client_crl_file.is_some(),
+            ),
             (
                 "listener.client_auth",
                 listener.client_auth != ClientAuth::Off,
