@@ -39,7 +39,6 @@ pub(crate) enum WsEnd {
     Answered,
 }
 
-#[derive(Debug)]
 enum State {
     Head {
         carriage: Carriage,
@@ -50,7 +49,6 @@ enum State {
     Over,
 }
 
-#[derive(Debug)]
 pub(crate) struct WsLayer {
     state: State,
     /// A client's masks.

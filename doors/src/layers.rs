@@ -1,5 +1,7 @@
 //! The layers of one connection, from its socket to the stream within.
 
+use std::fmt;
+
 #[cfg(feature = "websocket")]
 use crate::carriage::{Carriage, WsEnd, WsLayer};
 #[cfg(feature = "tls")]
@@ -20,7 +22,7 @@ pub(crate) enum End {
 }
 
 /// Buffers that all connections of a thread share. What a connection must keep beyond a call is its own.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Scratch {
     /// The payloads of TLS for the layer above.
     pub(crate) mid: Vec<u8>,
@@ -48,7 +50,7 @@ impl Sink<'_> {
 }
 
 /// The layers of a connection. At least one is there.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Layers {
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Box<TlsLayer>>,
@@ -72,6 +74,16 @@ pub(crate) struct Layers {
     pub(crate) has_received: bool,
     /// Whether the layers have said goodbye.
     pub(crate) is_closing: bool,
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without what they hold: it is payload.
+        f.debug_struct("Layers")
+            .field("end", &self.end)
+            .field("is_closing", &self.is_closing)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Layers {
@@ -107,7 +119,7 @@ impl Layers {
         if let Some(ws) = &mut self.ws {
             let waiting = self.out.len() - self.out_sent;
             let end = ws.read(wire, sink, &mut self.out, waiting <= MAX_OUT_BYTES);
-            self.end = end.map(End::from);
+            self.end = self.end.or(end.map(End::from));
         }
     }
 
@@ -135,7 +147,7 @@ impl Layers {
             let answers = waiting <= MAX_OUT_BYTES;
             if !scratch.mid.is_empty() || read.is_ok() && tls.is_open() {
                 let end = ws.read(&mut scratch.mid, sink, &mut scratch.encoded, answers);
-                self.end = end.map(End::from);
+                self.end = self.end.or(end.map(End::from));
             }
             if !scratch.encoded.is_empty() && tls.is_open() {
                 let sent = tls.write(&scratch.encoded, &mut self.out);

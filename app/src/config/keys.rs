@@ -204,8 +204,8 @@ settings! {
         /// with a PROXY header, version 1 or 2, and the limits on sources apply to the address in it; "off": none
         /// may.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ();
-        /// Networks of these proxies. Connections from other networks are refused. In a variable: separated by
-        /// commas.
+        /// Networks of these proxies. With a PROXY header required, connections from other networks are refused. In a
+        /// variable: separated by commas.
         trusted_proxies: Networks = Networks::default(), ();
         /// How clients are carried. "tcp": as they are; "tls": within TLS; "ws": in WebSocket messages; "wss": in both.
         transport: Transport = Transport::Tcp, ();

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
+use zeroize::Zeroizing;
 
 use super::error::TlsError;
 use super::provider;
@@ -26,13 +27,16 @@ pub struct CertificateFiles {
     pub names: Vec<String>,
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let unreadable = |error| TlsError::Unreadable {
         path: path.to_owned(),
         error,
     };
     let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
+    // It may have a key. A buffer that grows would leave copies of it behind.
+    let length = file.metadata().map_err(unreadable)?.len();
+    let capacity = length.min(MAX_FILE_BYTES) as usize + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
@@ -82,7 +86,7 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let bytes = zeroize::Zeroizing::new(read(path)?);
+    let bytes = read(path)?;
     match PrivateKeyDer::from_pem_slice(&bytes) {
         Ok(key) => Ok(key),
         Err(error) => {

@@ -41,7 +41,7 @@ impl Close {
         };
         let code = u16::from_be_bytes(*code);
         // Those that the registry has for use in a frame, and those of libraries and applications.
-        if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
             return Err(Violation::MalformedClose);
         }
         if std::str::from_utf8(reason).is_err() {

@@ -1,5 +1,7 @@
 //! Decodes frames as they arrive.
 
+use std::fmt;
+
 use std::mem;
 
 use super::close::{Close, CloseCode};
@@ -101,7 +103,7 @@ impl Violation {
 }
 
 /// The payload of a control frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Control {
     bytes: [u8; MAX_CONTROL_BYTES],
     length: u8,
@@ -125,8 +127,7 @@ enum State {
 
 /// A streaming decoder: the events are the same for every cut of the bytes, except for where data is cut.
 ///
-/// It holds 48 bytes, and 126 more between the first bytes of a control frame and the next call after its last.
-#[derive(Debug)]
+/// It holds at most 64 bytes, and 126 more between the first bytes of a control frame and the next call after its last.
 pub struct Decoder {
     role: Role,
     header: [u8; header::MAX_BYTES],
@@ -138,6 +139,16 @@ pub struct Decoder {
     empty_frames: u16,
     controls: u16,
     control: Option<Box<Control>>,
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the payload of a control frame.
+        f.debug_struct("Decoder")
+            .field("role", &self.role)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Decoder {

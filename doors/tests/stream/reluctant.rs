@@ -53,6 +53,12 @@ fn pipe(step: usize) -> (Reluctant, Reluctant) {
     (client, server)
 }
 
+impl std::fmt::Debug for Reluctant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reluctant")
+    }
+}
+
 impl Stream for Reluctant {
     type Parcel = Reluctant;
 
@@ -553,4 +559,26 @@ fn a_stream_moves_to_another_thread_with_what_it_holds() {
         assert!(write(&mut server, b"answer").is_ready());
         assert_eq!(read(&mut client, 64).0, b"answer");
     }
+}
+
+/// A stream may come into a log. What it holds may not.
+#[test]
+fn the_debug_output_of_a_stream_has_no_payload() {
+    let (client, mut server) = open(Kind::Ws, 0, Rules::default());
+    let mut bytes = Vec::new();
+    voltlane_doors::websocket::encode_message(&[&[211; 64]], Some([0; 4]), &mut bytes);
+    voltlane_doors::websocket::encode_ping(&[211; 99], Some([0; 4]), &mut bytes);
+    bytes.truncate(bytes.len() - 9);
+    let mut way = client.get_ref().writes.lock().expect("no panic");
+    way.bytes.extend(bytes);
+    drop(way);
+    server.get_ref().writes.lock().expect("no panic").room = 0;
+    assert!(server.poll_read(&mut cx(), &mut [0; 8]).is_ready());
+    assert!(write(&mut server, &[211; 64]).is_ready());
+    assert!(server.footprint_bytes() > 64 + 56 + 99);
+    let shown = format!("{server:?}");
+    assert!(
+        shown.contains("Layers") && !shown.contains("211"),
+        "{shown}"
+    );
 }

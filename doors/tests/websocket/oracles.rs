@@ -118,7 +118,7 @@ fn close(payload: &[u8]) -> Seen {
         [a, b, reason @ ..] => {
             let code = u16::from_be_bytes([*a, *b]);
             let is_defined = tungstenite::protocol::frame::coding::CloseCode::from(code);
-            if !is_defined.is_allowed() {
+            if !is_defined.is_allowed() && code != 1014 {
                 Seen::Broken(CloseCode::Protocol)
             } else if std::str::from_utf8(reason).is_err() {
                 Seen::Broken(CloseCode::InvalidData)

@@ -192,14 +192,15 @@ fn a_close_ends_the_frames() {
 }
 
 #[test]
-fn the_codes_that_a_close_may_have_are_those_that_tungstenite_allows() {
+fn the_codes_that_a_close_may_have_are_those_that_tungstenite_allows_and_1014() {
     for code in 0..=u16::MAX {
         let [high, low] = code.to_be_bytes();
         let mut bytes = [0x88, 0x82, 0, 0, 0, 0, high, low];
         let mut decoder = Decoder::new(Role::Server, 0);
         let is_taken = decoder.decode(&mut &mut bytes[..]).is_ok();
         let theirs = tungstenite::protocol::frame::coding::CloseCode::from(code);
-        assert_eq!(is_taken, theirs.is_allowed(), "{code}");
+        // The registry has 1014 (bad gateway), which is younger than its table.
+        assert_eq!(is_taken, theirs.is_allowed() || code == 1014, "{code}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reads the head of a message: up to its empty line.
 
+use std::fmt;
+
 /// The maximum number of headers.
 pub const MAX_HEADERS: usize = 32;
 
@@ -25,9 +27,16 @@ pub enum HeadFault {
 }
 
 /// Collects a head. Every cut gives the same outcome, at the first byte that shows it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct HeadReader {
     head: Vec<u8>,
+}
+
+impl fmt::Debug for HeadReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the head: it may have credentials.
+        f.debug_struct("HeadReader").finish_non_exhaustive()
+    }
 }
 
 impl HeadReader {
