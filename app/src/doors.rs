@@ -12,8 +12,7 @@ mod layered {
     use std::time::SystemTime;
 
     #[cfg(feature = "tls")]
-    use tracing::error;
-    use tracing::{info, warn};
+    use tracing::{error, info, warn};
     use voltlane_doors::{Door, DoorListener};
     use voltlane_driver::Runtime;
 

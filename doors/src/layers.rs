@@ -25,8 +25,10 @@ pub(crate) enum End {
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// The payloads of TLS for the layer above.
+    #[cfg(all(feature = "tls", feature = "websocket"))]
     pub(crate) mid: Vec<u8>,
     /// Frames that TLS is about to encrypt.
+    #[cfg(feature = "tls")]
     pub(crate) encoded: Vec<u8>,
     /// What is to be sent.
     pub(crate) out: Vec<u8>,
@@ -57,7 +59,7 @@ pub(crate) struct Layers {
     #[cfg(feature = "websocket")]
     pub(crate) ws: Option<WsLayer>,
     /// A client's request, until TLS can send it.
-    #[cfg(feature = "websocket")]
+    #[cfg(all(feature = "tls", feature = "websocket"))]
     request: Vec<u8>,
     /// What was read and had no room in the reader's buffer.
     pub(crate) plain: Vec<u8>,
@@ -113,6 +115,7 @@ impl Layers {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
             self.receive_tls(wire, sink, scratch);
+            #[cfg(feature = "websocket")]
             return;
         }
         #[cfg(feature = "websocket")]
@@ -125,6 +128,7 @@ impl Layers {
 
     #[cfg(feature = "tls")]
     fn receive_tls(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
+        let _ = &scratch;
         let Some(tls) = &mut self.tls else {
             return;
         };
@@ -191,8 +195,9 @@ impl Layers {
             left -= slot.len();
         }
         let bytes = MAX_WRITE_BYTES - left;
+        #[cfg(feature = "tls")]
         let broken = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let _ = (&scratch, &broken);
+        let _ = &scratch;
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             scratch.encoded.clear();
