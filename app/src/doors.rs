@@ -64,6 +64,21 @@ mod layered {
             Ok(doors)
         }
 
+        /// Reads certificates for nothing but their faults. Returns what should not stay as it is.
+        ///
+        /// # Errors
+        /// Those of [`open`](Self::open).
+        pub(crate) fn check(settings: &Settings) -> Result<Vec<String>, String> {
+            let _ = settings;
+            #[cfg(feature = "tls")]
+            if settings.listener.transport.has_tls() {
+                let loaded = certificates(&settings.listener).load(SystemTime::now());
+                let loaded = loaded.map_err(|error| error.to_string())?;
+                return Ok(loaded.warnings.iter().map(ToString::to_string).collect());
+            }
+            Ok(Vec::new())
+        }
+
         /// Wraps a listener.
         pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
             DoorListener::new(listener, self.door.clone())
@@ -182,6 +197,11 @@ mod plain {
         #[expect(clippy::unnecessary_wraps, reason = "as with doors")]
         pub(crate) fn open(_: &Settings) -> Result<Doors, String> {
             Ok(Doors)
+        }
+
+        #[expect(clippy::unnecessary_wraps, reason = "as with doors")]
+        pub(crate) fn check(_: &Settings) -> Result<Vec<String>, String> {
+            Ok(Vec::new())
         }
 
         #[expect(clippy::unused_self, reason = "as with doors")]

@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
 use crate::config::{self, Loaded, LogLevel, Note, Problems, Report, Settings, WhenMissing};
+use crate::doors::Doors;
 #[cfg(unix)]
 use crate::inherited;
 use crate::logging;
@@ -177,7 +178,10 @@ fn prepare(
             Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
         },
         Command::Check(CheckArgs { config: args, json }) => {
-            let loaded = load(&args, WhenMissing::Leave);
+            let loaded = load(&args, WhenMissing::Leave).and_then(|(loaded, note)| {
+                let read = Doors::check(&loaded.settings);
+                Ok((loaded.with_certificates(read)?, note))
+            });
             let file = args.config.as_deref();
             let file = file.unwrap_or(Path::new(config::DEFAULT_FILE));
             let file = file.display().to_string();
@@ -252,6 +256,38 @@ mod tests {
         let Ending { code, text, .. } = ending("check --config default.toml");
         assert_eq!(code, 0, "{text}");
         assert!(text.starts_with("# Good: default.toml\n\n"), "{text}");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn check_reads_the_certificates() {
+        let check = |certificate: &str, key: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../doors/tests/certificates");
+            let text = format!(
+                "[listener]\ntransport = \"tls\"\n\
+                 certificate_file = '{folder}/{certificate}.pem'\nkey_file = '{folder}/{key}.key'\n"
+            );
+            let name = format!("voltlane-check-{}.toml", std::process::id());
+            let file = std::env::temp_dir().join(name);
+            std::fs::write(&file, text).expect("a file");
+            let ending = ending(&format!("check --config {}", file.display()));
+            std::fs::remove_file(&file).expect("it is there");
+            ending
+        };
+        let good = check("edge", "edge");
+        assert_eq!(good.code, 0, "{}", good.text);
+        let expired = check("expired", "expired");
+        assert_eq!(expired.code, 0, "{}", expired.text);
+        assert!(expired.text.contains("# Warning: "), "{}", expired.text);
+        for (certificate, key) in [("edge", "client"), ("none", "edge"), ("edge", "none")] {
+            let bad = check(certificate, key);
+            assert_eq!((bad.code, bad.to), (2, Output::Error), "{}", bad.text);
+            assert!(
+                bad.text.contains("doors/tests/certificates"),
+                "{}",
+                bad.text
+            );
+        }
     }
 
     #[test]

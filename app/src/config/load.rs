@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::keys::{Key, Settings, keys};
-use super::problem::{Origin, Problem, Problems};
+use super::problem::{Fault, Origin, Problem, Problems};
 use super::value::Raw;
 use super::{contradictions, document, variables};
 
@@ -91,6 +91,21 @@ impl Loaded {
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
+    }
+
+    /// Adds the outcome of reading the certificates: what should not stay as it is, or the first fault.
+    pub(crate) fn with_certificates(
+        mut self,
+        read: Result<Vec<String>, String>,
+    ) -> Result<Loaded, Problems> {
+        let origin = self.origin("listener.certificate_file").cloned();
+        let origin = origin.unwrap_or(Origin::Default);
+        let problem = |what: String| Problem::of_file(origin.clone(), Fault::new(what));
+        match read {
+            Ok(warnings) => self.warnings.extend(warnings.into_iter().map(problem)),
+            Err(fault) => Problems::none_or(vec![problem(fault)])?,
+        }
+        Ok(self)
     }
 
     /// Returns whether there was a file with a section or a key, even if all are at their defaults.
