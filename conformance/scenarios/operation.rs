@@ -72,6 +72,16 @@ impl Configuration {
     fn run(&self, arguments: &[&str]) -> Finished {
         let directory = Directory::new();
         let mut command = crate::PROGRAM.command(&directory, arguments);
+        // The files that a case with TLS names: `check` reads them.
+        for (name, from) in [
+            ("own.pem", "edge.pem"),
+            ("own.key", "edge.key"),
+            ("players.pem", "authority.pem"),
+        ] {
+            let contents = std::fs::read(conformance::shim::certificate_file(from))
+                .expect("a certificate of the tests");
+            directory.write(name, &contents);
+        }
         for (name, contents) in &self.parts {
             let lines = contents.split(|&byte| byte == b'\n');
             let pairs = lines.filter_map(|line| {
