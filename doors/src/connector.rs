@@ -93,7 +93,7 @@ impl<C: Connector> Connector for DoorConnector<C> {
             let Some(layers) = layers else {
                 return Ok(DoorStream::plain(stream));
             };
-            let mut door = DoorStream::layered(stream, layers, false);
+            let mut door = DoorStream::layered(stream, layers);
             poll_fn(|cx| door.poll_open(cx)).await?;
             Ok(door)
         })

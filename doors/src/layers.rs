@@ -72,6 +72,8 @@ pub(crate) struct Layers {
     /// Why the socket takes no more, once it did not.
     pub(crate) write_failed: Option<std::io::ErrorKind>,
     pub(crate) end: Option<End>,
+    /// Whether the stream within begins with a PROXY header.
+    pub(crate) introduces: bool,
     /// Whether something has come from the peer.
     pub(crate) has_received: bool,
     /// Whether the layers have said goodbye.

@@ -51,8 +51,7 @@ impl Door {
     /// When there is no randomness for TLS.
     pub fn enter<S: Stream>(&self, stream: S, peer: IpAddr) -> io::Result<DoorStream<S>> {
         let mut layers: Option<Layers> = None;
-        let mut introduces = false;
-        let _ = (peer, &mut layers, &mut introduces);
+        let _ = (peer, &mut layers);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let tls = crate::tls::TlsLayer::server(tls, MAX_HANDSHAKE_BYTES);
@@ -60,19 +59,18 @@ impl Door {
         }
         #[cfg(feature = "websocket")]
         if let Some(rules) = &self.websocket {
-            introduces = rules.trusts(peer);
-            layers
-                .get_or_insert_default()
-                .carry(crate::carriage::Carriage::Server {
-                    rules: std::sync::Arc::clone(rules),
-                    peer,
-                    introduces,
-                    max_frame_bytes: self.max_frame_bytes,
-                });
+            let layers = layers.get_or_insert_default();
+            layers.introduces = rules.trusts(peer);
+            layers.carry(crate::carriage::Carriage::Server {
+                rules: std::sync::Arc::clone(rules),
+                peer,
+                introduces: layers.introduces,
+                max_frame_bytes: self.max_frame_bytes,
+            });
         }
         Ok(match layers {
             None => DoorStream::plain(stream),
-            Some(layers) => DoorStream::layered(stream, layers, introduces),
+            Some(layers) => DoorStream::layered(stream, layers),
         })
     }
 }

@@ -29,8 +29,6 @@ thread_local! {
 pub struct DoorStream<S> {
     inner: S,
     layers: Option<Box<Layers>>,
-    /// Whether the stream within begins with a PROXY header.
-    is_introduced: bool,
 }
 
 /// A [`DoorStream`] in transit between threads.
@@ -38,7 +36,6 @@ pub struct DoorStream<S> {
 pub struct DoorParcel<P> {
     inner: P,
     layers: Option<Box<Layers>>,
-    is_introduced: bool,
 }
 
 impl<S: Stream> DoorStream<S> {
@@ -47,15 +44,13 @@ impl<S: Stream> DoorStream<S> {
         DoorStream {
             inner,
             layers: None,
-            is_introduced: false,
         }
     }
 
-    pub(crate) fn layered(inner: S, layers: Layers, is_introduced: bool) -> Self {
+    pub(crate) fn layered(inner: S, layers: Layers) -> Self {
         DoorStream {
             inner,
             layers: Some(Box::new(layers)),
-            is_introduced,
         }
     }
 
@@ -260,7 +255,6 @@ impl<S: Stream> Stream for DoorStream<S> {
         Ok(DoorParcel {
             inner: self.inner.pack()?,
             layers: self.layers,
-            is_introduced: self.is_introduced,
         })
     }
 
@@ -268,7 +262,6 @@ impl<S: Stream> Stream for DoorStream<S> {
         Ok(DoorStream {
             inner: S::unpack(parcel.inner)?,
             layers: parcel.layers,
-            is_introduced: parcel.is_introduced,
         })
     }
 
@@ -343,7 +336,8 @@ impl<S: Stream> Stream for DoorStream<S> {
     }
 
     fn is_introduced(&self) -> bool {
-        self.is_introduced || self.inner.is_introduced()
+        let introduces = self.layers.as_ref().is_some_and(|layers| layers.introduces);
+        introduces || self.inner.is_introduced()
     }
 
     fn peer_end(&self) -> Option<PeerEnd> {
