@@ -446,9 +446,9 @@ fn every_example_is_what_this_crate_writes() {
     assert!(found.is_empty(), "not computed here: {:?}", found.keys());
 }
 
-/// `cargo test -p voltlane-core --test all examples_v3 -- --ignored --nocapture` prints the blocks of section 29.
+/// `cargo test -p voltlane-core --test all examples_v3 -- --ignored --nocapture` prints the blocks of section 30.
 #[test]
-#[ignore = "prints what SPEC.txt should have"]
+#[ignore = "a tool: prints the blocks for SPEC.txt"]
 fn blocks_are_printed() {
     for (name, what, bytes) in expected() {
         println!("   [hex {name}] {what}");

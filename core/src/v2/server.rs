@@ -69,6 +69,7 @@ impl Challenge {
 
 /// Compares in constant time, by words: that takes an eighth of the steps that bytes take.
 fn are_same(a: &[u8; CHALLENGE_BYTES], b: &[u8; CHALLENGE_BYTES]) -> Choice {
+    const { assert!(CHALLENGE_BYTES.is_multiple_of(8), "no byte is left out") };
     let words = a.as_chunks().0.iter().zip(b.as_chunks().0);
     words.fold(Choice::from(1), |same, (a, b)| {
         same & u64::from_le_bytes(*a).ct_eq(&u64::from_le_bytes(*b))

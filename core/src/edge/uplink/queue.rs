@@ -94,14 +94,11 @@ impl LinkQueue {
 
     /// Moves the oldest frame of `backlog` here if it has room. Returns its length in bytes.
     pub(crate) fn take_from(&mut self, backlog: &mut FrameQueue) -> Option<usize> {
-        let bytes = backlog.output();
-        let length = u32::from_le_bytes(*bytes.first_chunk::<{ LENGTH_BYTES }>()?) as usize;
-        let frame = bytes.get(..LENGTH_BYTES + length)?;
-        if !self.has_room(length.saturating_sub(TAG_BYTES)) {
+        let taken = backlog.next_frame_bytes()?;
+        if !self.has_room(taken.saturating_sub(LENGTH_BYTES + TAG_BYTES)) {
             return None;
         }
-        self.frames.push_frame(frame, &[]);
-        let taken = frame.len();
+        self.frames.push_frame(backlog.output().get(..taken)?, &[]);
         backlog.advance(taken);
         Some(taken)
     }

@@ -35,11 +35,7 @@ pub(super) struct Peer {
 impl Peer {
     /// Handles that a new link is up.
     pub(super) fn connected(&mut self) {
-        *self = Peer {
-            doubted: self.doubted,
-            short_links: self.short_links,
-            ..Peer::default()
-        };
+        self.judge = Judge::default();
         if self.doubted {
             tracing::debug!("a program is at the backend's address again");
         } else {
