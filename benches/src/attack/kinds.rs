@@ -149,6 +149,16 @@ const LARGE_PACKET: &[u8] = &{
     frame
 };
 
+/// Clients of one network that join, say something and leave.
+const STALE_WIDE: Plan = Plan {
+    first: First::JoinThen(PACKET),
+    from: From::OneNetwork,
+    sources: 254,
+    hold: 50,
+    per_second: 800,
+    ..QUIET
+};
+
 /// All attacks.
 pub const ALL: [Kind; 26] = [
     strangers(
@@ -349,14 +359,7 @@ pub const ALL: [Kind; 26] = [
         strangers(
             "stale-wide",
             "clients that join, say something and leave, 800 a second from one IPv4 /24, where 1,000 may be away",
-            Plan {
-                first: First::JoinThen(PACKET),
-                from: From::OneNetwork,
-                sources: 254,
-                hold: 50,
-                per_second: 800,
-                ..QUIET
-            },
+            STALE_WIDE,
         ),
         Others::Owners(50),
         "[clients]\nmax_stale_clients = 1000\n",
@@ -367,14 +370,7 @@ pub const ALL: [Kind; 26] = [
             strangers(
                 "stale-wide-ipv6",
                 "clients that join, say something and leave, 800 a second from one IPv6 /48, where 1,000 may be away",
-                Plan {
-                    first: First::JoinThen(PACKET),
-                    from: From::OneNetwork,
-                    sources: 254,
-                    hold: 50,
-                    per_second: 800,
-                    ..QUIET
-                },
+                STALE_WIDE,
             ),
             Others::Owners(50),
             "[clients]\nmax_stale_clients = 1000\n",
