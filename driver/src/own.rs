@@ -41,7 +41,7 @@ impl OwnAddresses {
         let [local, peer] = [ends.local, ends.peer].map(|end| end.ip().to_canonical());
         let listens = |own: &&SocketAddr| {
             let is_there = match own.ip().to_canonical() {
-                // Such a listener takes IPv4 as well.
+                // A listener at `[::]` takes IPv4 clients, too.
                 IpAddr::V6(at) if at.is_unspecified() => true,
                 IpAddr::V4(at) if at.is_unspecified() => peer.is_ipv4(),
                 at => at == peer,

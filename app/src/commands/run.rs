@@ -213,7 +213,7 @@ fn drive<R: Runtime, C: Uplink>(
     Ok(more.fold(driver, EdgeDriver::listening_at))
 }
 
-/// What clients come through at every socket of the listener.
+/// How each socket of the listener takes its clients.
 #[derive(Clone)]
 struct Entrance {
     options: SocketOptions,

@@ -171,7 +171,7 @@ const LOOPBACK: [IpAddr; 2] = [
 fn leads_to(at: &Address, to: &Address) -> bool {
     let listens = |place: IpAddr| match ip_of(at) {
         Some(IpAddr::V4(own)) if own.is_unspecified() => place.is_ipv4() && place.is_loopback(),
-        // Such a listener takes IPv4 as well.
+        // A listener at `[::]` takes IPv4 clients, too.
         Some(IpAddr::V6(own)) if own.is_unspecified() => place.is_loopback(),
         Some(own) => own == place,
         None => is_localhost(at) && LOOPBACK.contains(&place),
@@ -194,7 +194,7 @@ fn is_localhost(address: &Address) -> bool {
     address.host().eq_ignore_ascii_case("localhost")
 }
 
-/// What the keys of TLS and of WebSocket need of each other.
+/// Checks that the keys of TLS and of WebSocket fit each other.
 fn doors(settings: &Settings) -> Option<Fault> {
     let listener = &settings.listener;
     let transport = listener.transport;

@@ -215,8 +215,8 @@ settings! {
         key_file: Option<PathBuf> = None, ();
         /// Lowest version of TLS. "1.2" is for old devices only.
         min_version: MinVersion = MinVersion::Tls13, ();
-        /// What happens when a client asks for a name that is not in the certificate. "first": it is shown all the same;
-        /// "strict": the client is refused.
+        /// How a client is answered that asks for a name that is not in the certificate. "first": with the certificate;
+        /// "strict": it is refused.
         sni: Sni = Sni::First, ();
         /// Whether clients show certificates of their own. "optional": those that have one; it must be valid.
         client_auth: ClientAuth = ClientAuth::Off, ();

@@ -435,7 +435,7 @@ choice! {
 }
 
 choice! {
-    /// What happens when the certificate is not for the name that a client asks for.
+    /// The answer to a client that asks for a name that is not in the certificate.
     Sni {
         /// It is shown all the same.
         First = "first",

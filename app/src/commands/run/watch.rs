@@ -1,4 +1,4 @@
-//! What the program does after each poll of a driver: it gives back memory, warns about limits, and answers the metrics.
+//! The program's own work after each poll of a driver: it gives back memory, warns about limits, and answers the metrics.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
