@@ -3,17 +3,17 @@
 //! A build without the features `tls` and `websocket` has the plain listener of its runtime, and no code for more.
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
-pub(crate) use self::layered::{Doors, Listening};
+pub(crate) use self::layered::{Doors, Entrance, Listening};
 #[cfg(not(any(feature = "tls", feature = "websocket")))]
-pub(crate) use self::plain::{Doors, Listening};
+pub(crate) use self::plain::{Doors, Entrance, Listening};
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod layered {
     use std::time::SystemTime;
 
     #[cfg(feature = "tls")]
-    use tracing::{error, info, warn};
-    use voltlane_doors::{Door, DoorListener};
+    use tracing::{info, warn};
+    use voltlane_doors::{Door, DoorListener, SharedDoor};
     use voltlane_driver::Runtime;
 
     use crate::config::{Listener, Settings};
@@ -21,14 +21,12 @@ mod layered {
     /// The listener of a runtime, with its doors.
     pub(crate) type Listening<R> = DoorListener<<R as Runtime>::Listener>;
 
-    /// The doors of the listener. Clones share certificates.
-    #[derive(Clone, Debug)]
+    /// The doors of the listener.
+    #[derive(Debug, Default)]
     pub(crate) struct Doors {
-        door: Door,
+        door: SharedDoor,
         #[cfg(feature = "tls")]
         tls: Option<voltlane_doors::tls::ServerTls>,
-        #[cfg(feature = "websocket")]
-        serving: voltlane_doors::websocket::http::Serving,
     }
 
     impl Doors {
@@ -37,31 +35,67 @@ mod layered {
         /// # Errors
         /// The first fault of a file, with its remedy.
         pub(crate) fn open(settings: &Settings) -> Result<Doors, String> {
+            let mut doors = Doors::default();
+            doors.reload(settings)?;
+            Ok(doors)
+        }
+
+        /// Puts `settings` into effect for new connections, and reads certificates again. Clients keep what they have. All or nothing.
+        ///
+        /// # Errors
+        /// The first fault of a file, with its remedy. What was in effect stays.
+        pub(crate) fn reload(&mut self, settings: &Settings) -> Result<(), String> {
             let listener = &settings.listener;
-            let mut doors = Doors {
-                door: Door::default(),
-                #[cfg(feature = "tls")]
-                tls: None,
-                #[cfg(feature = "websocket")]
-                serving: voltlane_doors::websocket::http::Serving::default(),
-            };
+            let mut door = Door::default();
             let _ = (SystemTime::now, listener);
-            #[cfg(feature = "tls")]
-            if listener.transport.has_tls() {
-                use voltlane_doors::tls::ServerTls;
-                let loaded = ServerTls::load(&certificates(listener), SystemTime::now());
-                let (tls, loaded) = loaded.map_err(|error| error.to_string())?;
-                tell(&loaded);
-                doors.door = doors.door.with_tls(tls.clone());
-                doors.tls = Some(tls);
-            }
             #[cfg(feature = "websocket")]
             if listener.transport.has_websocket() {
-                let rules = rules(listener, &doors.serving)?;
                 let max_frame_bytes = listener.max_message_bytes.into();
-                doors.door = doors.door.with_websocket(rules, max_frame_bytes);
+                door = door.with_websocket(rules(listener)?, max_frame_bytes);
             }
-            Ok(doors)
+            // Last, since certificates are in effect once they are read.
+            #[cfg(feature = "tls")]
+            {
+                self.tls = match listener.transport.has_tls() {
+                    true => Some(self.read_certificates(listener)?),
+                    false => None,
+                };
+                if let Some(tls) = &self.tls {
+                    door = door.with_tls(tls.clone());
+                }
+            }
+            self.door.replace(door);
+            Ok(())
+        }
+
+        /// Reads certificates, in place of those in effect if there are any.
+        #[cfg(feature = "tls")]
+        fn read_certificates(
+            &self,
+            listener: &Listener,
+        ) -> Result<voltlane_doors::tls::ServerTls, String> {
+            use voltlane_doors::tls::ServerTls;
+            let (settings, now) = (certificates(listener), SystemTime::now());
+            let read = match &self.tls {
+                None => ServerTls::load(&settings, now),
+                // Their tickets stay good.
+                Some(tls) => tls
+                    .reload(&settings, now)
+                    .map(|loaded| (tls.clone(), loaded)),
+            };
+            let (tls, loaded) = read.map_err(|error| error.to_string())?;
+            for warning in &loaded.warnings {
+                warn!("{warning}");
+            }
+            if self.tls.is_some() {
+                info!("the certificates were read again and are in effect");
+            }
+            Ok(tls)
+        }
+
+        /// Returns what wraps the sockets of the listener.
+        pub(crate) fn entrance(&self) -> Entrance {
+            Entrance(self.door.clone())
         }
 
         /// Reads certificates for nothing but their faults. Returns what should not stay as it is.
@@ -78,38 +112,16 @@ mod layered {
             }
             Ok(Vec::new())
         }
-
-        /// Wraps a listener.
-        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
-            DoorListener::new(listener, self.door.clone())
-        }
-
-        /// Reads certificates again, all or nothing.
-        pub(crate) fn reload(&self, settings: &Settings) {
-            let _ = settings;
-            #[cfg(feature = "tls")]
-            if let Some(tls) = &self.tls {
-                match tls.reload(&certificates(&settings.listener), SystemTime::now()) {
-                    Ok(loaded) => {
-                        tell(&loaded);
-                        info!("the certificates were read again and are in effect");
-                    }
-                    Err(error) => error!(%error, "the certificates in effect stay"),
-                }
-            }
-        }
-
-        /// Notes that the process ends, for its health path.
-        pub(crate) fn end(&self) {
-            #[cfg(feature = "websocket")]
-            self.serving.set(false);
-        }
     }
 
-    #[cfg(feature = "tls")]
-    fn tell(loaded: &voltlane_doors::tls::Loaded) {
-        for warning in &loaded.warnings {
-            warn!("{warning}");
+    /// Wraps the sockets of a listener. Clones share the door.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Entrance(SharedDoor);
+
+    impl Entrance {
+        /// Wraps a socket.
+        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
+            DoorListener::new(listener, self.0.clone())
         }
     }
 
@@ -152,10 +164,7 @@ mod layered {
     }
 
     #[cfg(feature = "websocket")]
-    fn rules(
-        listener: &Listener,
-        serving: &voltlane_doors::websocket::http::Serving,
-    ) -> Result<voltlane_doors::websocket::http::Rules, String> {
+    fn rules(listener: &Listener) -> Result<voltlane_doors::websocket::http::Rules, String> {
         use crate::config::Forwarded;
         use voltlane_doors::websocket::http;
         let mut rules = http::Rules::default();
@@ -175,7 +184,6 @@ mod layered {
         rules
             .trusted_proxies
             .clone_from(&listener.trusted_proxies.0);
-        rules.serving = serving.clone();
         Ok(rules)
     }
 }
@@ -190,7 +198,7 @@ mod plain {
     pub(crate) type Listening<R> = <R as Runtime>::Listener;
 
     /// No doors: the configuration allows none in this build.
-    #[derive(Clone, Debug)]
+    #[derive(Debug)]
     pub(crate) struct Doors;
 
     impl Doors {
@@ -204,15 +212,29 @@ mod plain {
             Ok(Vec::new())
         }
 
+        #[expect(
+            clippy::unused_self,
+            clippy::unnecessary_wraps,
+            reason = "as with doors"
+        )]
+        pub(crate) fn reload(&mut self, _: &Settings) -> Result<(), String> {
+            Ok(())
+        }
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn entrance(&self) -> Entrance {
+            Entrance
+        }
+    }
+
+    /// Wraps nothing.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Entrance;
+
+    impl Entrance {
         #[expect(clippy::unused_self, reason = "as with doors")]
         pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
             listener
         }
-
-        #[expect(clippy::unused_self, reason = "as with doors")]
-        pub(crate) fn reload(&self, _: &Settings) {}
-
-        #[expect(clippy::unused_self, reason = "as with doors")]
-        pub(crate) fn end(&self) {}
     }
 }

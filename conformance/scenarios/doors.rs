@@ -147,45 +147,88 @@ fn strangers_at_every_door_are_answered_and_disturb_nobody() {
 /// The limits hold for the address that a trusted proxy names, and the first one it names is the client's own word.
 #[test]
 fn limits_hold_for_the_address_that_a_request_is_forwarded_for() {
-    let mut rig = rig(&format!(
-        "{}listener.forwarded = \"x-forwarded-for\"\nlistener.trusted_proxies = [\"127.0.0.0/8\"]\n\
-         limits.source_connections = 1\n",
+    let rig = rig(&format!(
+        "{}{FORWARDED}listener.trusted_proxies = [\"127.0.0.0/8\"]\nlimits.source_connections = 1\n",
         Carriage::Ws.config()
     ));
-    let upgrade = |source: &str| {
-        let request = format!(
-            "GET / HTTP/1.1\r\nHost: edge\r\nX-Forwarded-For: {source}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        let mut socket = connect(rig.edge.address());
-        socket.write_all(request.as_bytes()).expect("it takes it");
-        // The header of a CLOSE, or of the edge's key.
-        let mut said = Vec::new();
-        let mut byte = [0];
-        while !said.ends_with(b"\r\n\r\n") {
-            socket.read_exact(&mut byte).expect("an answer");
-            said.push(byte[0]);
-        }
-        assert!(said.starts_with(b"HTTP/1.1 101 "));
-        // VERSION 2 in a message, masked with zeros.
-        let version = conformance::handshake::encoded(
-            voltlane_core::v2::packets::Handshake::ProtocolVersion(2),
-        );
-        let header = [0x82, 0x80 | version.len() as u8, 0, 0, 0, 0];
-        let _ = socket.write_all(&[&header[..], &version].concat());
-        let opcode = match socket.read(&mut byte) {
-            Ok(1) => byte[0],
-            _ => 0,
-        };
-        (opcode, socket)
+    let forwarded = |source: &str| forwarded(rig.edge.address(), source);
+    let (first, _kept) = forwarded("203.0.113.9, 198.51.100.1");
+    assert!(first);
+    let (second, _) = forwarded("198.51.100.1");
+    assert!(!second, "one from each source");
+    let (other, _kept) = forwarded("198.51.100.2");
+    assert!(other);
+}
+
+const FORWARDED: &str = "listener.forwarded = \"x-forwarded-for\"\n";
+
+/// Opens a WebSocket through a proxy that says that the request came from `source`. Returns whether the client link begins, and the
+/// connection.
+fn forwarded(edge: SocketAddr, source: &str) -> (bool, TcpStream) {
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: edge\r\nX-Forwarded-For: {source}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let mut socket = connect(edge);
+    socket.write_all(request.as_bytes()).expect("it takes it");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !said.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).expect("an answer");
+        said.push(byte[0]);
+    }
+    assert!(said.starts_with(b"HTTP/1.1 101 "));
+    // VERSION 2 in a message, masked with zeros.
+    let version =
+        conformance::handshake::encoded(voltlane_core::v2::packets::Handshake::ProtocolVersion(2));
+    let header = [0x82, 0x80 | version.len() as u8, 0, 0, 0, 0];
+    let _ = socket.write_all(&[&header[..], &version].concat());
+    // The header of a message with the edge's key, or else of a CLOSE.
+    let begins = matches!(socket.read(&mut byte), Ok(1)) && byte[0] == 0x82;
+    (begins, socket)
+}
+
+/// Writes a configuration, and waits until it is in effect.
+fn reload(edge: &mut Edge, directory: &Directory, config: &str) -> String {
+    directory.write("connserver.toml", config);
+    edge.signal(Signal::HUP);
+    edge.next_log("was read again and is in effect")
+}
+
+/// Everything that a request is judged by can change, for new connections.
+#[test]
+fn the_rules_for_requests_are_read_again_on_sighup() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let config = |more: &str| {
+        format!(
+            "{}{FORWARDED}limits.source_connections = 1\n{more}",
+            Carriage::Ws.config()
+        )
     };
-    let (first, _kept) = upgrade("203.0.113.9, 198.51.100.1");
-    assert_eq!(first, 0x82, "a message");
-    let (second, _) = upgrade("198.51.100.1");
-    assert_ne!(second, 0x82, "one from each source");
-    let (other, _kept) = upgrade("198.51.100.2");
-    assert_eq!(other, 0x82);
-    let _ = &mut rig;
+    let elsewhere = config("listener.trusted_proxies = [\"192.0.2.0/24\"]\n");
+    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &elsewhere);
+    let mut link = backend.accept();
+    let mut client = Client::join(Carriage::Ws.shim(edge.address()));
+    // All are one source, which is exempt.
+    let kept: Vec<_> = (0..3)
+        .map(|_| forwarded(edge.address(), "198.51.100.1"))
+        .collect();
+    assert!(kept.iter().all(|(begins, _)| *begins));
+    let here = "listener.trusted_proxies = [\"127.0.0.0/8\"]\n";
+    let line = reload(&mut edge, &directory, &config(here));
+    assert!(line.contains("listener.trusted_proxies"), "{line}");
+    let paths = format!("{here}listener.path = \"/play\"\nlistener.health_path = \"/up\"\n");
+    reload(&mut edge, &directory, &config(&paths));
+    let address = edge.address();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: edge\r\n\r\n").into_bytes();
+    assert!(answer(address, &get("/healthz")).starts_with(b"HTTP/1.1 404 "));
+    assert!(answer(address, &get("/up")).starts_with(b"HTTP/1.1 200 "));
+    reload(&mut edge, &directory, &config(here));
+    let (first, _kept) = forwarded(address, "198.51.100.1");
+    let (second, _) = forwarded(address, "198.51.100.1");
+    assert!(first && !second, "one from each source");
+    client.send(b"still here");
+    link.expect_data(client.id(), b"still here");
 }
 
 /// A certificate that was renewed is shown to new clients, one that is wrong is not, and nobody is dropped.
@@ -207,12 +250,20 @@ fn certificates_are_read_again_on_sighup() {
     assert!(is_for("edge.example.com") && !is_for("a.wild.example"));
     // The key has not arrived yet.
     put("own.pem", "wild.pem");
+    directory.write(
+        "connserver.toml",
+        format!("{config}listener.tickets = false\nclients.idle_timeout_secs = 99\n"),
+    );
     edge.signal(Signal::HUP);
     let line = edge.next_log("the certificates in effect stay");
+    assert!(line.contains("listener.tickets"), "{line}");
     assert!(
         line.contains("is not that of the first certificate in own.pem"),
         "{line}"
     );
+    let line = edge.next_log("was read again and is in effect");
+    assert!(line.contains("clients.idle_timeout_secs"), "{line}");
+    assert!(!line.contains("listener.tickets"), "{line}");
     assert!(is_for("edge.example.com") && !is_for("a.wild.example"));
     put("own.key", "wild.key");
     edge.signal(Signal::HUP);

@@ -19,7 +19,7 @@ pub mod websocket;
 
 pub use self::connector::DoorConnector;
 pub use self::layers::MAX_WRITE_BYTES;
-pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES};
+pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES, SharedDoor};
 pub use self::stream::{DoorParcel, DoorStream};
 
 /// Returns the close code for the end of a connection (SPEC 16.4).

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use voltlane_driver::{Listener, Stream};
@@ -18,7 +19,7 @@ pub struct Door {
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ServerTls>,
     #[cfg(feature = "websocket")]
-    websocket: Option<std::sync::Arc<crate::websocket::http::Rules>>,
+    websocket: Option<Arc<crate::websocket::http::Rules>>,
     #[cfg(feature = "websocket")]
     max_frame_bytes: u64,
 }
@@ -62,7 +63,7 @@ impl Door {
             let layers = layers.get_or_insert_default();
             layers.introduces = rules.trusts(peer);
             layers.carry(crate::carriage::Carriage::Server {
-                rules: std::sync::Arc::clone(rules),
+                rules: Arc::clone(rules),
                 peer,
                 introduces: layers.introduces,
                 max_frame_bytes: self.max_frame_bytes,
@@ -75,16 +76,38 @@ impl Door {
     }
 }
 
+/// A [`Door`] that can be replaced while connections come through it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct SharedDoor(Arc<RwLock<Arc<Door>>>);
+
+impl From<Door> for SharedDoor {
+    fn from(door: Door) -> Self {
+        SharedDoor(Arc::new(RwLock::new(Arc::new(door))))
+    }
+}
+
+impl SharedDoor {
+    /// Replaces the door for connections that are accepted from now on.
+    pub fn replace(&self, door: Door) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(door);
+    }
+
+    fn current(&self) -> Arc<Door> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A listener of the driver, with a [`Door`].
 #[derive(Debug)]
 pub struct DoorListener<L> {
     inner: L,
-    door: Door,
+    door: SharedDoor,
 }
 
 impl<L: Listener> DoorListener<L> {
     /// Wraps each connection of `inner` as `door` says.
-    pub fn new(inner: L, door: Door) -> Self {
+    pub fn new(inner: L, door: impl Into<SharedDoor>) -> Self {
+        let door = door.into();
         DoorListener { inner, door }
     }
 }
@@ -97,7 +120,8 @@ impl<L: Listener> Listener for DoorListener<L> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Self::Stream, SocketAddr)>> {
         let (stream, peer) = ready!(self.inner.poll_accept(cx))?;
-        Poll::Ready(self.door.enter(stream, peer.ip()).map(|door| (door, peer)))
+        let door = self.door.current();
+        Poll::Ready(door.enter(stream, peer.ip()).map(|stream| (stream, peer)))
     }
 
     fn place(&self) -> Option<SocketAddr> {

@@ -146,10 +146,10 @@ impl<S: Stream> Channel<S> {
         Poll::Pending
     }
 
-    /// Closes the sending half. Returns false if the stream is broken.
+    /// Closes the sending half, behind what the transport holds.
     #[cfg(feature = "edge")]
-    pub(crate) fn close(&mut self, cx: &mut Context<'_>) -> bool {
-        !matches!(self.stream.poll_close(cx), Poll::Ready(Err(_)))
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_close(cx)
     }
 
     /// Returns the stream, to query it.

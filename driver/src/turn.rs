@@ -71,6 +71,10 @@ pub(crate) trait Side {
     fn is_finished(&self) -> bool;
     /// Closes everything, since the machine has finished. The link is closed next.
     fn close(&mut self, now: Time);
+    /// Returns whether a transport still holds bytes for a peer, once everything is closed.
+    fn holds(&self) -> bool {
+        false
+    }
     /// Handles that the link is closed, too.
     fn finish(&mut self, buffer: &mut [u8]);
 }
@@ -92,9 +96,18 @@ pub(crate) struct Turns<S: Side, U: Carrier<S::Machine>, T: Timer> {
     handle_source: Arc<SourceWaker>,
     /// When the requested shutdown must be complete.
     ends_by: Option<Time>,
-    /// Until when the link may take to close, once the machine has finished.
-    finishing: Option<Time>,
+    /// Set once the machine has finished.
+    finishing: Option<Finishing>,
     buffer: Box<[u8]>,
+}
+
+/// Until when the end waits for what.
+#[derive(Clone, Copy)]
+struct Finishing {
+    /// For the backend to close.
+    link: Time,
+    /// For bytes that a side's transports hold: for as long as the shutdown may take.
+    side: Time,
 }
 
 impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
@@ -214,28 +227,36 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
 
     /// Sets the alarm. Ready if its time has already come.
     fn poll_alarm(&mut self) -> Poll<()> {
+        let finishes = self.finishing.map(|finishing| {
+            // The link's time comes first, or its end wakes this task.
+            let side = self.side.holds().then_some(finishing.side);
+            side.map_or(finishing.link, |side| side.max(finishing.link))
+        });
         let deadlines = [
             self.catch_up.put_off(self.side.next_timeout()),
             self.side.next_deadline(),
             self.link.next_deadline(),
         ];
         // A finished machine is not asked for anything, so its deadlines no longer count.
-        self.alarm.poll_set(
-            self.finishing
-                .or_else(|| deadlines.into_iter().flatten().min()),
-        )
+        self.alarm
+            .poll_set(finishes.or_else(|| deadlines.into_iter().flatten().min()))
     }
 
-    /// Closes everything once the machine has finished. Ready when the backend has closed, too, or has taken too long.
+    /// Closes everything once the machine has finished. Ready when the backend has closed, too, and nothing is held for clients, or when
+    /// either has taken too long.
     fn poll_finish(&mut self, now: Time) -> Poll<()> {
-        let until = match self.finishing {
-            Some(until) => until,
+        let finishing = match self.finishing {
+            Some(finishing) => finishing,
             None => {
                 self.side.close(now);
-                *self.finishing.insert(close_by(now, self.ends_by))
+                *self.finishing.insert(Finishing {
+                    link: close_by(now, self.ends_by),
+                    side: self.ends_by.unwrap_or(now),
+                })
             }
         };
-        if self.link.poll_finish(&mut self.buffer).is_pending() && now < until {
+        let link_waits = self.link.poll_finish(&mut self.buffer).is_pending();
+        if link_waits && now < finishing.link || self.side.holds() && now < finishing.side {
             return Poll::Pending;
         }
         self.side.finish(&mut self.buffer);

@@ -17,6 +17,9 @@ use crate::config::{self, Change, Settings, WhenMissing};
 use crate::doors::Doors;
 use crate::entry::ReadAgain;
 
+/// What is logged when certificates that were read again are wrong.
+const CERTIFICATES_STAY: &str = "the certificates in effect stay";
+
 /// Configurations that were read while the process runs.
 pub(super) struct Reloads(Arc<Mutex<Latest>>);
 
@@ -37,7 +40,7 @@ struct Latest {
 pub(super) fn on_hangup(
     mut again: ReadAgain,
     mut current: Settings,
-    doors: Doors,
+    mut doors: Doors,
     stop: Asker,
 ) -> io::Result<Reloads> {
     let terminal = Terminal::of_this_process();
@@ -53,13 +56,22 @@ pub(super) fn on_hangup(
                     stop.ask();
                     return;
                 }
-                let change = read_again(&mut again, &current);
-                // Renewed certificates mostly have the names of the old ones.
-                let settings = change.as_ref().map_or(&current, |change| &change.settings);
-                doors.reload(settings);
-                let Some(mut change) = change else {
+                let Some(mut change) = read_again(&mut again, &current) else {
+                    // Renewed certificates mostly have the names of the old ones.
+                    if let Err(error) = doors.reload(&current) {
+                        error!(%error, "{CERTIFICATES_STAY}");
+                    }
                     continue;
                 };
+                if let Err(error) = doors.reload(&change.settings) {
+                    change.refuse("listener", &current);
+                    let keys = change.refused.join(", ");
+                    error!(%error, %keys, "{CERTIFICATES_STAY}");
+                }
+                if change.taken.is_empty() {
+                    info!("the configuration was read again; nothing in effect changes");
+                    continue;
+                }
                 current = change.settings.clone();
                 let waker = {
                     let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +93,7 @@ pub(super) fn on_hangup(
     Ok(reloads)
 }
 
-/// Returns the configuration that is to take effect, if it differs.
+/// Returns the configuration that is to take effect, which may be the one in effect. `None` if it is wrong.
 fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
     let read = config::load(
         Path::new("."),
@@ -111,10 +123,6 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
     if !change.needs_restart.is_empty() {
         let keys = change.needs_restart.join(", ");
         warn!(%keys, "new values need a restart");
-    }
-    if change.taken.is_empty() {
-        info!("the configuration was read again; nothing in effect changes");
-        return None;
     }
     Some(change)
 }

@@ -24,7 +24,7 @@ use self::orders::{Order, Orders};
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 use crate::config::Settings;
-use crate::doors::{Doors, Listening};
+use crate::doors::{self, Doors, Listening};
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
 use crate::memory::{has_started, keep_heap_small};
@@ -55,8 +55,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
     let doors = Doors::open(&settings)?;
-    let reloads = reload::on_hangup(again, settings.clone(), doors.clone(), stop.asker())
-        .map_err(unhandled)?;
+    let door = doors.entrance();
+    let reloads =
+        reload::on_hangup(again, settings.clone(), doors, stop.asker()).map_err(unhandled)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     if let Some(path) = &settings.general.key_file
@@ -136,9 +137,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let entrance = Entrance {
         options,
         lingering,
-        doors: doors.clone(),
+        door,
     };
-    let orders = Orders::new(stop, reloads, settings, doors, resources, later);
+    let orders = Orders::new(stop, reloads, settings, resources, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     if shards.get() == 1 {
         let edge = Edge::new(config, keys, *random());
@@ -204,12 +205,12 @@ fn drive<R: Runtime, C: Uplink>(
     let Entrance {
         options,
         lingering,
-        doors,
+        door,
     } = entrance;
     let (first, more) = listen::for_runtime::<R>(listeners, *options)?;
-    let driver = EdgeDriver::new(edge, doors.wrap::<R>(first), backend, R::Timer::default());
+    let driver = EdgeDriver::new(edge, door.wrap::<R>(first), backend, R::Timer::default());
     let driver = driver.lingering_at_most(*lingering);
-    let more = more.into_iter().map(|listener| doors.wrap::<R>(listener));
+    let more = more.into_iter().map(|listener| door.wrap::<R>(listener));
     Ok(more.fold(driver, EdgeDriver::listening_at))
 }
 
@@ -219,7 +220,7 @@ struct Entrance {
     options: SocketOptions,
     /// The maximum number of connections that linger after their end, for each shard.
     lingering: usize,
-    doors: Doors,
+    door: doors::Entrance,
 }
 
 /// Returns the outcome of `attempt`, or an error if there is none `within` the time.

@@ -7,13 +7,6 @@ const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
     "listener.address",
-    "listener.transport",
-    "listener.path",
-    "listener.health_path",
-    "listener.origins",
-    "listener.origin_required",
-    "listener.forwarded",
-    "listener.max_message_bytes",
     "listener.backlog",
     "listener.keep_alive_secs",
     "listener.user_timeout_secs",
@@ -33,6 +26,8 @@ pub struct Change {
     pub taken: Vec<&'static str>,
     /// The keys whose new values need a restart.
     pub needs_restart: Vec<&'static str>,
+    /// The keys whose new values could not be put into effect.
+    pub refused: Vec<&'static str>,
 }
 
 impl Change {
@@ -43,6 +38,7 @@ impl Change {
             settings: read,
             taken: Vec::new(),
             needs_restart: Vec::new(),
+            refused: Vec::new(),
         };
         for key in keys() {
             if !key.differs(current, &change.settings) {
@@ -56,6 +52,16 @@ impl Change {
             }
         }
         change
+    }
+
+    /// Takes back the new values of a section, in favour of those in `current`.
+    pub fn refuse(&mut self, section: &str, current: &Settings) {
+        let is_of_section = |path: &str| path.split('.').next() == Some(section);
+        let of_section = self.taken.extract_if(.., |path| is_of_section(path));
+        self.refused.extend(of_section);
+        for key in keys().filter(|key| is_of_section(key.path)) {
+            key.copy(current, &mut self.settings);
+        }
     }
 }
 
@@ -111,11 +117,26 @@ mod tests {
             (settings.master.address.clone(), settings.master_options()),
             settings.general.log_level,
             settings.general.shutdown_timeout_secs,
-            tls(&settings.listener),
+            door(&settings.listener),
         )
     }
 
-    /// Returns what certificates are read with.
+    /// Returns what doors are made of.
+    fn door(listener: &Listener) -> impl PartialEq + std::fmt::Debug {
+        (tls(listener), websocket(listener), listener.transport)
+    }
+
+    fn websocket(listener: &Listener) -> impl PartialEq + std::fmt::Debug {
+        let paths = (listener.path.clone(), listener.health_path.clone());
+        let origins = (listener.origins.clone(), listener.origin_required);
+        (
+            paths,
+            origins,
+            listener.forwarded,
+            listener.max_message_bytes,
+        )
+    }
+
     fn tls(listener: &Listener) -> impl PartialEq + std::fmt::Debug {
         let files = [
             listener.certificate_file.clone(),
@@ -147,6 +168,21 @@ mod tests {
         for path in AT_START {
             assert!(keys().any(|key| key.path == *path), "{path} is no key");
         }
+    }
+
+    #[test]
+    fn refused_values_of_a_section_are_taken_back() {
+        let current = Settings::default();
+        let mut read = Settings::default();
+        read.listener.tickets = false;
+        read.listener.alpn = false;
+        read.clients.max_frame_bytes = 7;
+        let mut change = Change::between(&current, read);
+        change.refuse("listener", &current);
+        assert_eq!(change.taken, ["clients.max_frame_bytes"]);
+        assert_eq!(change.refused, ["listener.alpn", "listener.tickets"]);
+        assert_eq!(change.settings.listener, current.listener);
+        assert_eq!(change.settings.clients.max_frame_bytes, 7);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use voltlane_core::Time;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, LAST_READ_BYTES};
 
+use super::lingering::Lingering;
 use super::work::Work;
 use crate::io::{Channel, Read, Written};
-use crate::waker::{SourceWaker, Token};
+use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Farewell, PeerEnd, Stream};
 
 /// Reads of one client per turn. The second registers the waker.
@@ -18,17 +19,12 @@ const READS_PER_TURN: usize = 2;
 /// Writes to one client per turn. The first writes everything, or the second registers the waker.
 const WRITES_PER_TURN: usize = 3;
 
-/// How long a stream is kept after its FIN was sent. If it were closed at once, with bytes from the peer unread or in flight, the system
-/// would answer them with a RST that can overtake what the peer has not read yet.
-const LINGER: Duration = Duration::from_secs(1);
 /// Entries of the table that stay allocated for future clients.
 const KEPT_CAPACITY: usize = 1_024;
 /// How often streams that are not read, for lack of room at the backend, are checked for a peer that has left.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// How many of them are checked at a time, which takes about two milliseconds. The others follow next time.
 const ASKED_AT_ONCE: usize = 4_096;
-/// The default maximum number of lingering streams. Beyond it the oldest is closed early.
-pub(super) const LINGERING_MAX: usize = 256;
 
 struct Client<S> {
     key: ConnKey,
@@ -50,25 +46,22 @@ pub(super) struct Clients<S> {
     paused: VecDeque<ConnKey>,
     /// When they are next checked for their end.
     asks_at: Option<Time>,
-    lingering: VecDeque<(Time, Channel<S>)>,
-    /// The maximum number of them.
-    lingering_max: usize,
+    lingering: Lingering<S>,
 }
 
 impl<S: Stream> Clients<S> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Clients {
             table: Vec::new(),
             paused: VecDeque::new(),
             asks_at: None,
-            lingering: VecDeque::new(),
-            lingering_max: LINGERING_MAX,
+            lingering: Lingering::new(ready),
         }
     }
 
     /// Sets the maximum number of lingering streams.
     pub(super) fn linger_at_most(&mut self, streams: usize) {
-        self.lingering_max = streams;
+        self.lingering.at_most(streams);
     }
 
     /// Adds an accepted stream. It is read in the next turn.
@@ -189,6 +182,7 @@ impl<S: Stream> Clients<S> {
                 && client.channel.was_answered()
             {
                 self.close(client, CloseKind::Graceful, Farewell::Over, now);
+                self.lingering.hold_the_bound();
             }
             return taken;
         }
@@ -208,6 +202,7 @@ impl<S: Stream> Clients<S> {
         if let Some(kind) = edge.client_close(key) {
             if let Some(client) = self.remove(index) {
                 self.close(client, kind, Farewell::Over, now);
+                self.lingering.hold_the_bound();
             }
             edge.handle_client_closed(now, key, Closed::ByEdge);
             return;
@@ -253,7 +248,7 @@ impl<S: Stream> Clients<S> {
             .map(|client| client.channel.into_stream())
     }
 
-    /// Closes every stream, since the edge has ended.
+    /// Closes every stream, since the edge has ended. All of them may linger: they had descriptors before.
     pub(super) fn close_all(&mut self, edge: &mut Edge, now: Time) {
         for index in 0..self.table.len() {
             if let Some(client) = self.table[index].take() {
@@ -266,8 +261,8 @@ impl<S: Stream> Clients<S> {
 
     /// Returns when the oldest lingering stream is closed, or the unread ones are checked.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        let lingers_until = self.lingering.front().map(|(until, _)| *until);
-        [lingers_until, self.asks_at].into_iter().flatten().min()
+        let deadlines = [self.lingering.next_deadline(), self.asks_at];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Drops streams that have lingered long enough, and finds unread ones whose client has left.
@@ -275,15 +270,7 @@ impl<S: Stream> Clients<S> {
         if self.asks_at.is_some_and(|at| at <= now) {
             self.ask_for_ends(edge, now);
         }
-        while self
-            .lingering
-            .front()
-            .is_some_and(|(until, _)| *until <= now)
-        {
-            if let Some((_, channel)) = self.lingering.pop_front() {
-                let_go(channel);
-            }
-        }
+        self.lingering.handle_time(now);
     }
 
     /// Checks a bounded number of unread streams, and tells the edge which have ended.
@@ -321,10 +308,7 @@ impl<S: Stream> Clients<S> {
 
     /// Drops all lingering streams. Reads what they hold first, so that they end without a RST if possible.
     pub(super) fn finish(&mut self, buffer: &mut [u8]) {
-        for (_, mut channel) in self.lingering.drain(..) {
-            let _ = channel.read(&mut Context::from_waker(Waker::noop()), buffer);
-            let_go(channel);
-        }
+        self.lingering.finish(buffer);
     }
 
     /// Removes a client. The table shrinks after many clients have left.
@@ -340,27 +324,23 @@ impl<S: Stream> Clients<S> {
     }
 
     fn close(&mut self, client: Client<S>, kind: CloseKind, farewell: Farewell, now: Time) {
-        let Client {
-            mut channel, waker, ..
-        } = client;
+        let mut channel = client.channel;
         match kind {
             CloseKind::Abort => channel.abort(),
             CloseKind::Graceful => {
                 channel.part(farewell);
-                if !channel.close(&mut Context::from_waker(&waker)) {
-                    return;
-                }
-                self.lingering.push_back((now + LINGER, channel));
-                if self.lingering.len() > self.lingering_max {
-                    let oldest = self.lingering.pop_front();
-                    oldest.into_iter().for_each(|(_, channel)| let_go(channel));
-                }
+                self.lingering.close(channel, now);
             }
         }
     }
-}
 
-/// Drops a stream that was closed. What its transport held then, such as its last words, may have room now.
-fn let_go<S: Stream>(mut channel: Channel<S>) {
-    channel.close(&mut Context::from_waker(Waker::noop()));
+    /// Sends what the transports of lingering streams hold, as far as there is room now.
+    pub(super) fn handle_room(&mut self) {
+        self.lingering.handle_woken();
+    }
+
+    /// Returns whether a closed stream has bytes in its transport that wait for room.
+    pub(super) fn holds(&self) -> bool {
+        self.lingering.holds()
+    }
 }

@@ -1,6 +1,7 @@
 //! The driver of an edge: one future that owns the machine and all of its streams.
 
 mod clients;
+mod lingering;
 mod neighbours;
 mod work;
 
@@ -18,7 +19,7 @@ use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
 pub use self::neighbours::Neighbours;
 
 use self::clients::Clients;
-use self::work::{LISTENER, MAILBOX, Work};
+use self::work::{LINGERING, LISTENER, MAILBOX, Work};
 use crate::accept::Acceptors;
 use crate::handle::Handle;
 use crate::turn::{LINK, Side, Turns};
@@ -146,7 +147,7 @@ impl<L: Listener> Clientele<L> {
         let accept_source = SourceWaker::new(LISTENER, ready);
         Clientele {
             edge,
-            clients: Clients::new(),
+            clients: Clients::new(ready),
             acceptors: Acceptors::new(listener),
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
@@ -289,6 +290,7 @@ impl<L: Listener> Side for Clientele<L> {
     fn handle_woken(&mut self, token: Token) {
         match token {
             MAILBOX => self.has_mail = true,
+            LINGERING => self.clients.handle_room(),
             LISTENER => {
                 self.accept_source.serve();
                 self.acceptable = true;
@@ -368,6 +370,10 @@ impl<L: Listener> Side for Clientele<L> {
     fn close(&mut self, now: Time) {
         self.clients.close_all(&mut self.edge, now);
         self.neighbours = None;
+    }
+
+    fn holds(&self) -> bool {
+        self.clients.holds()
     }
 
     fn finish(&mut self, buffer: &mut [u8]) {

@@ -11,6 +11,7 @@ use crate::waker::{ReadyList, SourceWaker, Token};
 /// Tokens of sources other than clients, from the top down. Clients' tokens are dense, from 0 up.
 pub(super) const LISTENER: Token = OWN;
 pub(super) const MAILBOX: Token = OWN - 1;
+pub(super) const LINGERING: Token = OWN - 2;
 
 /// The work of the coming turns.
 pub(super) struct Work {

@@ -63,21 +63,6 @@ impl Frames {
     }
 }
 
-impl Frames {
-    /// Returns bytes that no frame was made of yet, up to `most` or to the end of the stream.
-    pub(crate) async fn take(&mut self, most: usize) -> Vec<u8> {
-        let mut taken = std::mem::take(&mut self.read);
-        while taken.len() < most {
-            let mut buf = vec![0; most - taken.len()];
-            match poll_fn(|cx| self.stream.poll_read(cx, &mut buf)).await {
-                Ok(0) | Err(_) => break,
-                Ok(read) => taken.extend(&buf[..read]),
-            }
-        }
-        taken
-    }
-}
-
 /// A client that has joined.
 pub(crate) struct ClientPeer {
     pub(crate) frames: Frames,

@@ -13,7 +13,6 @@ use super::connector;
 use crate::commands::reload::Reloads;
 use crate::commands::signals::Stop;
 use crate::config::Settings;
-use crate::doors::Doors;
 use crate::logging;
 use voltlane_driver::Runtime;
 
@@ -32,7 +31,6 @@ pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
-    doors: Doors,
     resources: Resources,
     /// The connector for future attempts to reach the backend.
     connector: Arc<Mutex<R::Connector>>,
@@ -46,7 +44,6 @@ impl<R: Runtime> Orders<R> {
         stop: Stop,
         reloads: Reloads,
         settings: Settings,
-        doors: Doors,
         resources: Resources,
         connector: Arc<Mutex<R::Connector>>,
     ) -> Self {
@@ -54,7 +51,6 @@ impl<R: Runtime> Orders<R> {
             stop,
             reloads,
             settings,
-            doors,
             resources,
             connector,
             taken: Vec::new(),
@@ -82,7 +78,6 @@ impl<R: Runtime> Orders<R> {
         }
         if !self.is_ending && pin!(&mut self.stop).poll(cx).is_ready() {
             self.is_ending = true;
-            self.doors.end();
             let within = self.settings.general.shutdown_timeout_secs;
             let within = Duration::from_secs(within.into());
             info!(?within, "shutting down");

@@ -38,6 +38,12 @@ impl Forwarded {
         }
     }
 
+    /// Returns whether requests from `peer` tell where they come from, if these networks are trusted.
+    #[must_use]
+    pub fn trusts(self, peer: IpAddr, trusted: &[IpNet]) -> bool {
+        self != Forwarded::Off && is_among(trusted, peer)
+    }
+
     /// Follows the values of the header, which are in the order of the request, from `peer` back to the first address that is not trusted.
     pub fn trace<'a>(
         self,
@@ -45,8 +51,7 @@ impl Forwarded {
         trusted: &[IpNet],
         values: impl DoubleEndedIterator<Item = &'a [u8]>,
     ) -> Traced {
-        let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
-        if self == Forwarded::Off || !is_trusted(peer.to_canonical()) {
+        if !self.trusts(peer, trusted) {
             return Traced::Peer;
         }
         let mut traced = Traced::Peer;
@@ -60,13 +65,18 @@ impl Forwarded {
                     return Traced::Malformed;
                 };
                 traced = Traced::Address(hop);
-                if !is_trusted(hop) {
+                if !is_among(trusted, hop) {
                     return traced;
                 }
             }
         }
         traced
     }
+}
+
+fn is_among(networks: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    networks.iter().any(|network| network.contains(&ip))
 }
 
 /// Reads an address, perhaps with a port, perhaps in brackets.

@@ -15,7 +15,7 @@ pub use self::client::{NotUpgraded, check_answer, request};
 pub use self::forwarded::{Forwarded, Traced};
 pub use self::head::{HeadFault, HeadReader, MAX_HEADERS};
 pub use self::origin::{Origin, OriginError, Origins};
-pub use self::request::{Outcome, Rules, Serving, Upgrade};
+pub use self::request::{Outcome, Rules, Upgrade};
 
 /// Returns the value of Sec-WebSocket-Accept for a key.
 fn accept_key(key: &[u8]) -> String {

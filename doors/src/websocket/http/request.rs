@@ -1,8 +1,6 @@
 //! Judges a request.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use httparse::{Header, Status};
 use ipnet::IpNet;
@@ -13,37 +11,13 @@ use super::head::MAX_HEADERS;
 use super::origin::Origins;
 use super::{accept_key, lists};
 
-/// Whether the process serves, for its health path. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Serving(Arc<AtomicBool>);
-
-impl Default for Serving {
-    /// It serves.
-    fn default() -> Self {
-        Serving(Arc::new(AtomicBool::new(true)))
-    }
-}
-
-impl Serving {
-    /// Changes it.
-    pub fn set(&self, serves: bool) {
-        self.0.store(serves, Ordering::Relaxed);
-    }
-
-    /// Returns it.
-    #[must_use]
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// What a request must be (SPEC 16.2).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Rules {
     /// The path to connect to, without a query.
     pub path: String,
-    /// The path that tells whether the process serves. `None`: there is none.
+    /// The path that tells that the process serves. `None`: there is none.
     pub health_path: Option<String>,
     /// The pages that may connect.
     pub origins: Origins,
@@ -55,8 +29,6 @@ pub struct Rules {
     pub trusted_proxies: Vec<IpNet>,
     /// The longest head, in bytes.
     pub max_head_bytes: usize,
-    /// What the health path tells.
-    pub serving: Serving,
 }
 
 impl Default for Rules {
@@ -69,7 +41,6 @@ impl Default for Rules {
             forwarded: Forwarded::default(),
             trusted_proxies: Vec::new(),
             max_head_bytes: 4_096,
-            serving: Serving::default(),
         }
     }
 }
@@ -79,7 +50,7 @@ impl Default for Rules {
 pub enum Outcome {
     /// A WebSocket connection.
     Upgrade(Upgrade),
-    /// Whether the process serves. The answer is written, and the connection is closed.
+    /// Whether the process serves. It does, or nobody would answer. The answer is written, and the connection is closed.
     Health,
 }
 
@@ -130,7 +101,7 @@ impl Rules {
         }
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         if self.health_path.as_deref() == Some(path) {
-            self.write_health(out);
+            write_text("200 OK", "", "ok", out);
             return Ok(Outcome::Health);
         }
         let host = found.host.ok_or(Refusal::Host)?;
@@ -166,12 +137,7 @@ impl Rules {
     /// Returns whether requests from `peer` tell where they come from.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.forwarded != Forwarded::Off
-            && self
-                .trusted_proxies
-                .iter()
-                .any(|network| network.contains(&peer))
+        self.forwarded.trusts(peer, &self.trusted_proxies)
     }
 
     fn trace(&self, peer: IpAddr, headers: &[Header<'_>]) -> Traced {
@@ -183,14 +149,6 @@ impl Rules {
             .filter(|header| header.name.eq_ignore_ascii_case(name));
         let values = values.map(|header| header.value);
         self.forwarded.trace(peer, &self.trusted_proxies, values)
-    }
-
-    fn write_health(&self, out: &mut Vec<u8>) {
-        if self.serving.get() {
-            write_text("200 OK", "", "ok", out);
-        } else {
-            write_text("503 Service Unavailable", "", "ending", out);
-        }
     }
 }
 
