@@ -234,7 +234,7 @@ impl Client {
     #[must_use]
     pub fn output(&mut self) -> &[u8] {
         if self.is_sending() {
-            return self.session.channel().fill(&mut self.outbox);
+            return self.session.channel().fill(&mut self.outbox, None);
         }
         match self.state {
             State::Closing => &[],

@@ -337,12 +337,12 @@ impl Edge {
         let Some(conn) = self.conns.find_mut(conn) else {
             return [&[], &[]];
         };
-        let outbox = match conn.state() {
-            State::Established { session } => Some(&mut self.sessions.live_mut(*session).outbox),
+        let lent = match conn.state() {
+            State::Established { session } => Some(self.sessions.live_mut(*session).lend()),
             State::Handshake(_) | State::Draining(_) => None,
             State::Closed(_) => return [&[], &[]],
         };
-        conn.output(outbox)
+        conn.output(lent)
     }
 
     /// Handles that the client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).

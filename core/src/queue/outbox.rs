@@ -154,6 +154,20 @@ impl Outbox {
         self.frames.held_bytes()
     }
 
+    /// Returns the number of packets that were sent and are kept.
+    #[inline]
+    #[must_use]
+    pub const fn kept_packets(&self) -> usize {
+        self.sent_and_kept()
+    }
+
+    /// Returns the bytes in which they are stored.
+    #[inline]
+    #[must_use]
+    pub const fn kept_bytes(&self) -> usize {
+        self.frames.held_bytes() - self.frames.bytes()
+    }
+
     /// Returns whether no packet is held.
     #[inline]
     #[must_use]
@@ -237,7 +251,7 @@ impl Outbox {
     /// # Errors
     /// [`UnknownNumber`] if it was not sent, or was acknowledged before. Nothing changes then.
     pub fn acknowledge(&mut self, number: u64) -> Result<(), UnknownNumber> {
-        let dropped = self.distance(number)?;
+        let dropped = self.distance(number, self.sent())?;
         if let Kept::Sent(packets) = &mut self.kept {
             self.frames
                 .drop_oldest(dropped as usize, KEPT_CAPACITY_BYTES);
@@ -260,7 +274,16 @@ impl Outbox {
     /// # Errors
     /// [`UnknownNumber`] if it was not sent, or a later one was acknowledged. Nothing changes then.
     pub fn resume_from(&mut self, number: u64) -> Result<(), UnknownNumber> {
-        let kept = self.distance(number)?;
+        self.resume_within(number, self.sent())
+    }
+
+    /// Like [`resume_from`](Self::resume_from), where packets up to `sent` were sent on some transport before. So `sent` may also move
+    /// forward: the peer has what the last transport did not carry again.
+    ///
+    /// # Errors
+    /// [`UnknownNumber`] if it is beyond `sent`, or a later one was acknowledged. Nothing changes then.
+    pub fn resume_within(&mut self, number: u64, sent: u64) -> Result<(), UnknownNumber> {
+        let kept = self.distance(number, sent.min(self.end))?;
         if let Kept::Sent(packets) = &mut self.kept {
             self.frames.rewind_to(kept as usize);
             *packets = kept;
@@ -269,8 +292,8 @@ impl Outbox {
     }
 
     /// Returns how far `number` is from `acked`, if it is not beyond `sent`.
-    fn distance(&self, number: u64) -> Result<u32, UnknownNumber> {
-        let (acked, sent) = (self.acked(), self.sent());
+    fn distance(&self, number: u64, sent: u64) -> Result<u32, UnknownNumber> {
+        let acked = self.acked();
         let distance = number
             .checked_sub(acked)
             .filter(|_| number <= sent)

@@ -45,6 +45,12 @@ impl Received {
         self.received.saturating_sub(self.told)
     }
 
+    /// Returns how many packets were taken and are not acknowledged on this connection.
+    #[must_use]
+    pub fn untold(&self) -> u64 {
+        self.taken.saturating_sub(self.told)
+    }
+
     /// Counts `count` numbers that have come: a packet, or a run that a GAP or SUPERSEDED stands for.
     ///
     /// Returns the last of them, or `None` above the highest number, which is a fault of the peer.

@@ -36,7 +36,7 @@ pub enum InboundError {
 }
 
 /// Reads one direction of a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inbound {
     opener: Opener,
     /// The opener of the records after EARLY_END, and the highest number that was received when RESUMED was written.
@@ -47,6 +47,8 @@ pub struct Inbound {
     next: u64,
     early_bytes: usize,
     is_joining: bool,
+    /// The items read of the record that is being read, if there is one.
+    items: Option<usize>,
 }
 
 impl Inbound {
@@ -89,6 +91,7 @@ impl Inbound {
             next,
             early_bytes: 0,
             is_joining: false,
+            items: None,
         }
     }
 
@@ -121,6 +124,12 @@ impl Inbound {
         }
     }
 
+    /// Returns whether early records are expected.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.order.is_early()
+    }
+
     /// Opens the next record in place, and calls `each` with every item and the number that it begins at.
     ///
     /// # Errors
@@ -130,24 +139,69 @@ impl Inbound {
         body: &mut [u8],
         mut each: impl FnMut(Item<'_>, u64),
     ) -> Result<(), InboundError> {
+        let length = self.open(body)?;
+        let mut rest = body.get(..length).unwrap_or_default();
+        while let Some((item, number)) = self.next(&mut rest)? {
+            each(item, number);
+        }
+        Ok(())
+    }
+
+    /// Opens the next record in place, and returns the length of its items, which are the first bytes of `body`. They are read with
+    /// [`next`](Self::next).
+    ///
+    /// # Errors
+    /// [`InboundError`]. The connection is over then.
+    pub fn open(&mut self, body: &mut [u8]) -> Result<usize, InboundError> {
         self.check_length(body.len())?;
         self.order.begin_record()?;
         let plain = self.opener.open(self.next, body)?;
         self.is_joining = false;
-        for item in Items::new(plain, self.sender) {
-            let item = item?;
-            self.order.check(&item)?;
-            let number = self.next;
-            self.next = number
-                .checked_add(item.numbers())
-                .filter(|next| next.checked_sub(1).is_none_or(|last| last <= MAX_NUMBER))
-                .ok_or(InboundError::Numbers)?;
-            if item == Item::EarlyEnd {
-                self.end_early()?;
-            }
-            each(item, number);
+        self.items = Some(0);
+        Ok(plain.len())
+    }
+
+    /// Returns the next item in `rest`, which is what is left of the record that was opened last, and the number that it begins at. `None`
+    /// ends the record.
+    ///
+    /// # Errors
+    /// [`InboundError`]. The connection is over then.
+    pub fn next<'a>(
+        &mut self,
+        rest: &mut &'a [u8],
+    ) -> Result<Option<(Item<'a>, u64)>, InboundError> {
+        let Some(items) = self.items else {
+            return Ok(None);
+        };
+        let mut reader = Items::after(items, rest, self.sender);
+        let Some(item) = reader.next() else {
+            self.items = None;
+            self.order.end_record()?;
+            return Ok(None);
+        };
+        let item = item?;
+        *rest = reader.rest();
+        self.items = Some(items.saturating_add(1));
+        self.order.check(&item)?;
+        let number = self.next;
+        self.next = number
+            .checked_add(item.numbers())
+            .filter(|next| next.checked_sub(1).is_none_or(|last| last <= MAX_NUMBER))
+            .ok_or(InboundError::Numbers)?;
+        if item == Item::EarlyEnd {
+            self.end_early()?;
         }
-        Ok(self.order.end_record()?)
+        Ok(Some((item, number)))
+    }
+
+    /// Checks the items of the record that was opened last, of which none was read. Nothing changes.
+    ///
+    /// # Errors
+    /// [`InboundError`], for the first item that is wrong.
+    pub fn check(&self, mut plain: &[u8]) -> Result<(), InboundError> {
+        let mut copy = self.clone();
+        while copy.next(&mut plain)?.is_some() {}
+        Ok(())
     }
 
     fn check_length(&mut self, length: usize) -> Result<(), InboundError> {

@@ -292,6 +292,20 @@ impl<'a> Items<'a> {
         }
     }
 
+    /// Goes on after the first `read` items of a record.
+    pub(super) fn after(read: usize, rest: &'a [u8], sender: Side) -> Self {
+        Items {
+            rest: Some(rest),
+            sender,
+            read,
+        }
+    }
+
+    /// Returns what is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest.unwrap_or_default()
+    }
+
     fn read(&mut self, rest: &'a [u8]) -> Result<Item<'a>, ItemError> {
         if self.read >= MAX_ITEMS {
             return Err(ItemError::TooMany);

@@ -7,13 +7,16 @@
 
 pub mod acks;
 mod aead;
+pub mod channel;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod code;
 pub mod inbound;
 pub mod items;
 pub mod order;
+pub mod outbound;
 pub mod packets;
+pub mod progress;
 pub mod record;
 pub mod schedule;
 #[cfg(feature = "edge")]

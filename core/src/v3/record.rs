@@ -84,6 +84,9 @@ impl Lane {
 }
 
 /// Seals records.
+///
+/// A copy must never seal next to the original: both would use one nonce.
+#[derive(Clone)]
 pub struct Sealer(Lane);
 
 impl Sealer {
@@ -131,6 +134,7 @@ impl Sealer {
 }
 
 /// Opens records.
+#[derive(Clone)]
 pub struct Opener(Lane);
 
 impl Opener {

@@ -7,6 +7,7 @@ use crate::edge::table::list::Links;
 use crate::edge::table::slab::Key;
 use crate::protocol::{self, Channel};
 use crate::queue::Outbox;
+use crate::v3::progress::Progress;
 use crate::wire::frame::FrameReader;
 
 use crate::edge::conns::state::{Claim, State, Step};
@@ -176,15 +177,19 @@ impl Conn {
         (self.channel.as_mut().expect(CHANNEL), &mut self.reader)
     }
 
-    /// Makes output, and returns what the transport is to take next, in this order. `outbox` is that of its session, if it is established.
+    /// Makes output, and returns what the transport is to take next, in this order. `lent` is what its session lends to its channel, if it
+    /// is established.
     #[inline]
-    pub(crate) fn output<'a>(&'a mut self, outbox: Option<&'a mut Outbox>) -> [&'a [u8]; 2] {
-        let outbox = match &mut self.state {
-            State::Draining(outbox) => Some(&mut **outbox),
-            _ => outbox,
+    pub(crate) fn output<'a>(
+        &'a mut self,
+        lent: Option<(&'a mut Outbox, Option<&mut Progress>)>,
+    ) -> [&'a [u8]; 2] {
+        let lent = match &mut self.state {
+            State::Draining(outbox) => Some((&mut **outbox, None)),
+            _ => lent,
         };
-        let queued = match (&mut self.channel, outbox) {
-            (Some(channel), Some(outbox)) => channel.fill(outbox),
+        let queued = match (&mut self.channel, lent) {
+            (Some(channel), Some((outbox, numbers))) => channel.fill(outbox, numbers),
             _ => &[],
         };
         let control = self.opening.as_deref();
@@ -203,9 +208,9 @@ impl Conn {
 
     /// Returns whether its client has something of its session to take.
     #[inline]
-    pub(crate) fn has_output(&self, outbox: &Outbox) -> bool {
+    pub(crate) fn has_output(&self, outbox: &Outbox, numbers: Option<&Progress>) -> bool {
         let channel = self.channel.as_ref();
-        channel.is_some_and(|channel| channel.has_output(outbox))
+        channel.is_some_and(|channel| channel.has_output(outbox, numbers))
     }
 
     /// Handles that the transport took the first `bytes` bytes of [`control`](Self::control).
@@ -294,7 +299,7 @@ impl Conn {
             return true;
         };
         channel.written(outbox, bytes);
-        !channel.has_output(outbox)
+        !channel.has_output(outbox, None)
     }
 
     /// Returns its links among the connections that have not said what they want.

@@ -152,7 +152,7 @@ impl Edge {
         };
         let conn = self.conns.live(index);
         let established = conn.is_established();
-        let pending = !conn.control().is_empty() || conn.has_output(&outbox);
+        let pending = !conn.control().is_empty() || conn.has_output(&outbox, None);
         if reason == EndReason::Kicked && established && pending {
             let draining = State::Draining(Box::new(outbox));
             self.conns.enter(index, draining, now);

@@ -10,10 +10,12 @@ use crate::edge::Edge;
 use crate::edge::conns::wait::Slot;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, UNKNOWN_CLIENT};
+use crate::edge::sessions::LineEntry;
 use crate::edge::uplink::link::{push_tagged, reserve_tagged};
 use crate::edge::uplink::pass::{Served, pass_on};
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
+use crate::protocol::Stop;
 use crate::time::Time;
 
 /// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
@@ -42,13 +44,20 @@ impl Edge {
         }
         let mut input = bytes;
         let (channel, reader) = conn.input();
+        let (id, max_body) = (
+            entry.id,
+            entry.longest_up(self.config.clients.max_frame_bytes),
+        );
+        let (outbox, numbers) = entry.lend();
         let (served, packets) = pass_on(
             channel,
             reader,
             &mut input,
             &mut self.link_queue,
-            entry.id,
-            self.config.clients.max_frame_bytes,
+            id,
+            max_body,
+            outbox,
+            numbers,
             None,
         );
         self.uplink.seal_full(&mut self.link_queue);
@@ -70,10 +79,17 @@ impl Edge {
                 }
                 self.pace(now, index, packets, count);
             }
-            Served::Violation => {
-                self.close_conn(now, index, CloseKind::Graceful, CloseReason::FrameTooLong)
-            }
+            Served::Over(stop) => self.stop(now, index, stop),
         }
+    }
+
+    /// Handles that the client at `index` is not read any further.
+    pub(crate) fn stop(&mut self, now: Time, index: u32, stop: Stop) {
+        let reason = match stop {
+            Stop::TooLong => CloseReason::FrameTooLong,
+            Stop::Foreign | Stop::Fault { .. } | Stop::Closed(_) => CloseReason::BadHandshake,
+        };
+        self.close_conn(now, index, CloseKind::Graceful, reason);
     }
 
     /// Moves the whole packets of the connection at `index` that found no room to its session's line, before anything that the session sends
@@ -83,13 +99,18 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         if entry.waiting && conn.is_established() {
             let (channel, reader) = conn.input();
-            let max_body = self.config.clients.max_frame_bytes;
+            let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
             let id = entry.id;
-            let backlog = &mut entry.line_entry().backlog;
+            let (LineEntry { backlog, .. }, outbox, mut numbers) = entry.in_line();
             let mut packets = 0;
-            while let Ok(true) = channel.open(reader, &mut &[][..], max_body, |length| {
-                reserve_tagged(backlog, id, length)
-            }) {
+            while let Ok(true) = channel.open(
+                reader,
+                &mut &[][..],
+                max_body,
+                outbox,
+                numbers.as_deref_mut(),
+                |length| reserve_tagged(backlog, id, length),
+            ) {
                 packets += 1;
             }
             entry.exchanged |= packets > 0;

@@ -1,8 +1,6 @@
 //! How the line moves in which sessions wait for room on the link (SPEC 10.4).
 
 use crate::edge::Edge;
-use crate::edge::contract::CloseKind;
-use crate::edge::counters::CloseReason;
 use crate::edge::sessions::Place;
 use crate::edge::uplink::pass::{Served, pass_on};
 use crate::time::Time;
@@ -21,18 +19,13 @@ impl Edge {
             match served {
                 Served::Full => return,
                 Served::Turn => self.line.next_turn(entry),
-                served @ (Served::All | Served::Violation) => {
+                served @ (Served::All | Served::Over(_)) => {
                     self.line.leave(entry);
                     match (entry.place, served) {
                         (Place::Ended, _) => self.sessions.remove(session, &mut self.account),
                         (Place::Away, _) => {}
-                        (Place::Attached(index), Served::Violation) => {
-                            self.close_conn(
-                                now,
-                                index,
-                                CloseKind::Graceful,
-                                CloseReason::FrameTooLong,
-                            );
+                        (Place::Attached(index), Served::Over(stop)) => {
+                            self.stop(now, index, stop);
                         }
                         (Place::Attached(index), _) => {
                             // A connection that has yet to send its final Ping is watched as a handshake.
@@ -52,7 +45,8 @@ impl Edge {
     fn serve(&mut self, session: u32) -> Served {
         let entry = self.sessions.live_mut(session);
         let (id, place) = (entry.id, entry.place);
-        let waiting = entry.line_entry();
+        let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
+        let (waiting, outbox, numbers) = entry.in_line();
         while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
             if frame_bytes > waiting.deficit {
                 return Served::Turn;
@@ -69,7 +63,6 @@ impl Edge {
         if !conn.is_established() {
             return Served::All;
         }
-        let max_body = self.config.clients.max_frame_bytes;
         let (channel, reader) = conn.input();
         let (served, packets) = pass_on(
             channel,
@@ -78,6 +71,8 @@ impl Edge {
             &mut self.link_queue,
             id,
             max_body,
+            outbox,
+            numbers,
             Some(&mut waiting.deficit),
         );
         self.counters.packets_up += packets;

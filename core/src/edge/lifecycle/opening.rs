@@ -15,6 +15,7 @@ use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::lifecycle::admission::Arrival;
 use crate::edge::memory::account::Pressure;
+use crate::edge::sessions::Identity;
 use crate::edge::shares::Bound;
 
 impl Edge {
@@ -143,7 +144,7 @@ impl Edge {
         let retention = opening.version().retention();
         let session = self
             .sessions
-            .insert(id, key, index, retention)
+            .insert(id, Identity::Key(key), index, retention)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
         let (opening, control) = self.conns.live_mut(index).opening();

@@ -67,7 +67,10 @@ impl Edge {
         let clients = &self.config.clients;
         let conn = self.conns.live(index);
         let entry = self.sessions.live(session);
-        let (queued, stalled) = (conn.has_output(&entry.outbox), conn.waits_for(Wait::Write));
+        let (queued, stalled) = (
+            conn.has_output(&entry.outbox, entry.numbers()),
+            conn.waits_for(Wait::Write),
+        );
         let runs_on = (conn.waits_for(Wait::Frame) && !clients.frame_timeout.is_zero())
             || (conn.waits_for(Wait::Idle) && !clients.idle_timeout.is_zero());
         // A frame that is not read is not late.

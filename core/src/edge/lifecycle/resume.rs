@@ -14,7 +14,7 @@ use crate::edge::conns::state::{Claim, State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Bucket;
-use crate::edge::sessions::{Claimed, Place};
+use crate::edge::sessions::{Claimed, Identity, Place};
 
 /// The time from a claim to its challenge, whatever the claim is. The time of a first key agreement (about 40 µs) must not reveal whether
 /// an id exists.
@@ -55,9 +55,16 @@ impl Edge {
     fn agree(&mut self, now: Time, session: u32) {
         let session = self.sessions.live_mut(session);
         session.claimed.get_or_insert_with(|| {
-            self.counters.agreements += 1;
+            let key = match &session.identity {
+                Identity::Key(public_key) => {
+                    self.counters.agreements += 1;
+                    Some(self.keys.agree(public_key))
+                }
+                // A claim that asks for a challenge gets a decoy (SPEC 18.4(c)).
+                Identity::Chain(_) => None,
+            };
             Box::new(Claimed {
-                key: self.keys.agree(&session.public_key),
+                key,
                 takeovers: Bucket::full(now),
                 counts_from: 0,
             })

@@ -42,7 +42,8 @@ impl Edge {
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
         channel.written(outbox, bytes);
         let gone = before - outbox.held_bytes();
-        let drained = !channel.has_output(outbox);
+        let drained = !conn.has_output(&entry.outbox, entry.numbers());
+        let outbox = &mut entry.outbox;
         if let Some(buffer) = outbox.surrender() {
             self.spare.keep(buffer);
         }

@@ -13,6 +13,9 @@ use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::queue::{FrameQueue, Outbox, Retention};
 use crate::time::Time;
+use crate::v3::code::Code;
+use crate::v3::progress::Progress;
+use crate::v3::server::Standing;
 
 use crate::edge::door::limits::Bucket;
 use crate::edge::door::sources::{Admission, Chain};
@@ -39,7 +42,7 @@ pub(crate) enum Place {
 pub(crate) struct Session {
     pub(crate) id: ClientId,
     pub(crate) place: Place,
-    pub(crate) public_key: PublicKey,
+    pub(crate) identity: Identity,
     /// What it has from its first claim on. Most sessions are never claimed.
     pub(crate) claimed: Option<Box<Claimed>>,
     /// Packets that the backend sent. The outbox belongs to the session, so a new connection continues with it.
@@ -56,11 +59,35 @@ pub(crate) struct Session {
     line_entry: Option<Box<LineEntry>>,
 }
 
+/// What the client of a session proves itself by, for the session's life.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the edge does not offer version 3 yet")]
+pub(crate) enum Identity {
+    /// A key, with which it answers challenges.
+    Key(PublicKey),
+    /// A chain of secrets.
+    Chain(Box<Chained>),
+}
+
+/// The part of a session whose packets are numbered.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the edge does not offer version 3 yet")]
+pub(crate) struct Chained {
+    pub(crate) standing: Standing,
+    pub(crate) progress: Progress,
+    /// Why the edge let go of its last connection, or 0.
+    pub(crate) cause: Code,
+    /// The longest packet up that its client was told, in bytes.
+    pub(crate) longest_up: u32,
+    /// The longest packet down that its client takes, in bytes.
+    pub(crate) longest_down: u32,
+}
+
 /// The part of a session that exists from its first claim on.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
-    /// Agreed at the first claim, and kept for later ones.
-    pub(crate) key: SharedKey,
+    /// Agreed at the first claim, and kept for later ones, if its client proves itself by a key.
+    pub(crate) key: Option<SharedKey>,
     /// The budget of takeovers of a live connection.
     pub(crate) takeovers: Bucket,
     /// The second from which its resume counts towards a storm again.
@@ -79,7 +106,48 @@ pub(crate) struct LineEntry {
 impl Session {
     /// Returns the key of its claims, if there was one.
     pub(crate) fn key(&self) -> Option<&SharedKey> {
-        self.claimed.as_deref().map(|claimed| &claimed.key)
+        self.claimed.as_deref()?.key.as_ref()
+    }
+
+    /// Returns its chain, if it has one.
+    #[inline]
+    pub(crate) fn chain(&self) -> Option<&Chained> {
+        match &self.identity {
+            Identity::Chain(chained) => Some(chained),
+            Identity::Key(_) => None,
+        }
+    }
+
+    /// Like [`chain`](Self::chain).
+    #[allow(dead_code, reason = "the edge does not offer version 3 yet")]
+    #[inline]
+    pub(crate) fn chain_mut(&mut self) -> Option<&mut Chained> {
+        match &mut self.identity {
+            Identity::Chain(chained) => Some(chained),
+            Identity::Key(_) => None,
+        }
+    }
+
+    /// Returns its numbers, if its packets are numbered.
+    #[inline]
+    pub(crate) fn numbers(&self) -> Option<&Progress> {
+        self.chain().map(|chained| &chained.progress)
+    }
+
+    /// Returns what of it outlives its connections and is lent to their channels.
+    #[inline]
+    pub(crate) fn lend(&mut self) -> (&mut Outbox, Option<&mut Progress>) {
+        let numbers = match &mut self.identity {
+            Identity::Chain(chained) => Some(&mut chained.progress),
+            Identity::Key(_) => None,
+        };
+        (&mut self.outbox, numbers)
+    }
+
+    /// Returns the longest packet of its client in bytes. `now` is what the configuration says.
+    #[inline]
+    pub(crate) fn longest_up(&self, now: u32) -> u32 {
+        self.chain().map_or(now, |chained| chained.longest_up)
     }
 
     /// Returns what it has from its first claim on.
@@ -89,6 +157,16 @@ impl Session {
     pub(crate) fn claimed(&mut self) -> &mut Claimed {
         let claimed = self.claimed.as_deref_mut();
         claimed.expect("a session is claimed before it is resumed")
+    }
+
+    /// Returns the backlog and the turn of its entry in the line, with what is lent to channels.
+    pub(crate) fn in_line(&mut self) -> (&mut LineEntry, &mut Outbox, Option<&mut Progress>) {
+        let numbers = match &mut self.identity {
+            Identity::Chain(chained) => Some(&mut chained.progress),
+            Identity::Key(_) => None,
+        };
+        let entry = self.line_entry.get_or_insert_default();
+        (entry, &mut self.outbox, numbers)
     }
 
     /// Returns its entry in the line, allocated on first use.
@@ -276,14 +354,14 @@ impl Sessions {
     pub(crate) fn insert(
         &mut self,
         id: ClientId,
-        public_key: PublicKey,
+        identity: Identity,
         conn: u32,
         retention: Retention,
     ) -> Option<u32> {
         let key = self.slab.insert(Session {
             id,
             place: Place::Attached(conn),
-            public_key,
+            identity,
             claimed: None,
             outbox: Outbox::new(retention),
             waiting: false,

@@ -4,8 +4,10 @@ use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::queue::LinkQueue;
 use crate::id::ClientId;
 use crate::link::tagged::HEADER_BYTES;
-use crate::protocol::Channel;
-use crate::wire::frame::{FrameReader, FrameTooLong};
+use crate::protocol::{Channel, Stop};
+use crate::queue::Outbox;
+use crate::v3::progress::Progress;
+use crate::wire::frame::FrameReader;
 
 /// How far a session was served.
 pub(crate) enum Served {
@@ -15,13 +17,17 @@ pub(crate) enum Served {
     Turn,
     /// The link is full.
     Full,
-    /// Its client sent a frame above the limit.
-    Violation,
+    /// Its client is not read any further.
+    Over(Stop),
 }
 
 /// Puts the whole packets of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. The channel opens each
 /// one in its place in the link's queue. It begins no packet that has no room. Returns how far it came, and the number of packets.
 #[inline]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "parts of a connection, of its session and of the edge"
+)]
 pub(crate) fn pass_on(
     channel: &mut Channel,
     reader: &mut FrameReader,
@@ -29,13 +35,15 @@ pub(crate) fn pass_on(
     link: &mut LinkQueue,
     id: ClientId,
     max_body: u32,
+    outbox: &mut Outbox,
+    mut numbers: Option<&mut Progress>,
     mut allowance: Option<&mut usize>,
 ) -> (Served, u64) {
     let mut packets = 0;
     loop {
         // While even the longest packet has room, the length of a packet need not be checked before it is taken.
         if allowance.is_some() || !link.has_room(max_body as usize) {
-            match channel.peek(reader, input, max_body) {
+            match channel.peek(reader, input, max_body, outbox, numbers.as_deref_mut()) {
                 Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
                 Ok(Some(length)) => {
                     if let Some(left) = &mut allowance {
@@ -46,16 +54,22 @@ pub(crate) fn pass_on(
                     }
                 }
                 Ok(None) => {}
-                Err(FrameTooLong { .. }) => return (Served::Violation, packets),
+                Err(stop) => return (Served::Over(stop), packets),
             }
         }
         let queue = &mut link.frames;
-        match channel.open(reader, input, max_body, |length| {
-            reserve_tagged(queue, id, length)
-        }) {
+        let opened = channel.open(
+            reader,
+            input,
+            max_body,
+            outbox,
+            numbers.as_deref_mut(),
+            |length| reserve_tagged(queue, id, length),
+        );
+        match opened {
             Ok(true) => packets += 1,
             Ok(false) => return (Served::All, packets),
-            Err(FrameTooLong { .. }) => return (Served::Violation, packets),
+            Err(stop) => return (Served::Over(stop), packets),
         }
     }
 }

@@ -1,0 +1,502 @@
+//! A connection after its opening, as either end sees it: records, items, numbers and acknowledgements. (SPEC sections 21 and 24)
+//!
+//! It ends with the connection. What outlives it is the session's: its packets in an [`Outbox`], and its numbers in a [`Progress`]. Both are
+//! lent to each call.
+
+use core::ops::Range;
+
+use crate::queue::Outbox;
+use crate::wire::frame::{FrameReader, FrameTooLong};
+
+use super::Side;
+use super::acks::AckError;
+use super::code::Code;
+use super::inbound::{Inbound, InboundError};
+use super::items::{Close, GoAway, Item, Ledger, Resumed};
+use super::order::OrderError;
+use super::outbound::{NeverSent, Outbound};
+use super::progress::{BeyondRing, Progress};
+use super::record::RecordError;
+use super::schedule::Secret;
+
+/// The capacity of a read buffer above which memory is returned.
+const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
+
+const READS: &str = "a client reads records once it has an Answer";
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// A record, or what is in it, is wrong.
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
+    /// A frame is longer than a record may be in its place.
+    #[error(transparent)]
+    Frame(#[from] FrameTooLong),
+    /// More is unacknowledged than the ring allows.
+    #[error(transparent)]
+    Ring(#[from] BeyondRing),
+    /// Packets are acknowledged that were never sent.
+    #[error(transparent)]
+    Ack(#[from] AckError),
+    /// Packets were received that were never sent.
+    #[error(transparent)]
+    NeverSent(#[from] NeverSent),
+}
+
+impl ChannelError {
+    /// Returns the code and the detail of the CLOSE that answers it, or `None` if nothing is said: the record does not open
+    /// (SPEC 21.1(e)).
+    #[must_use]
+    pub fn close(&self) -> Option<(Code, u64)> {
+        match self {
+            ChannelError::Inbound(InboundError::Record(
+                RecordError::DoesNotOpen | RecordError::Exhausted,
+            )) => None,
+            ChannelError::Inbound(InboundError::Order(OrderError::PacketTooLong { max })) => {
+                Some((Code::TOO_LONG, u64::from(*max)))
+            }
+            _ => Some((Code::PROTOCOL, 0)),
+        }
+    }
+}
+
+/// How a packet down is delivered. (SPEC 24.6)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has no others")]
+pub enum Delivery {
+    /// It is numbered, kept and acknowledged.
+    Reliable,
+    /// It takes the place of older ones of its key.
+    Latest(u8),
+    /// It has no number and is not kept.
+    Volatile,
+}
+
+/// What has come, in its order. The bytes that belong to it are [`Channel::data`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has no others")]
+pub enum Arrival {
+    /// A whole packet.
+    Packet {
+        /// How it was delivered.
+        delivery: Delivery,
+        /// Its number, or the number of the next packet for one without a number.
+        number: u64,
+    },
+    /// Packets that will not come.
+    Gap {
+        /// The number of the first of them.
+        number: u64,
+        /// How many.
+        count: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Why (SPEC 24.4(b)).
+        reason: u8,
+    },
+    /// Packets that a newer one took the place of.
+    Superseded {
+        /// The number of the first of them.
+        number: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Volatile packets that were not sent.
+    Skipped {
+        /// How many.
+        count: u64,
+    },
+    /// The session goes on.
+    Resumed(Resumed),
+    /// The client is asked to leave.
+    GoAway(GoAway),
+    /// The peer has said its last word. The data is its text.
+    Closed {
+        /// Why.
+        code: Code,
+        /// How long a client is to wait, in milliseconds.
+        wait_ms: u32,
+        /// The longest random time to add to that, in milliseconds.
+        jitter_ms: u32,
+        /// The counter for 402, the limit in bytes for 404, otherwise 0.
+        detail: u64,
+        /// The peer's account of the packets up.
+        up: Ledger,
+        /// The peer's account of the packets down.
+        down: Ledger,
+    },
+}
+
+/// Where the data of an arrival is.
+#[derive(Debug, Clone)]
+enum Data {
+    None,
+    /// In the record.
+    Record(Range<usize>),
+    /// In the pieces.
+    Pieces,
+}
+
+/// A connection after its opening.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    side: Side,
+    inbound: Option<Inbound>,
+    outbound: Outbound,
+    /// The items of the record that is being read, up to `end`.
+    record: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// The pieces of a packet that is not whole yet.
+    pieces: Vec<u8>,
+    arrival: Option<(Arrival, Data)>,
+    /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
+    up: Option<Box<Secret>>,
+    ponged: Option<[u8; 8]>,
+    records: u32,
+}
+
+impl Channel {
+    fn new(side: Side, inbound: Option<Inbound>, outbound: Outbound) -> Self {
+        Channel {
+            side,
+            inbound,
+            outbound,
+            record: Vec::new(),
+            at: 0,
+            end: 0,
+            pieces: Vec::new(),
+            arrival: None,
+            up: None,
+            ponged: None,
+            records: 0,
+        }
+    }
+
+    // ---- of a client
+
+    /// Begins after a Welcome, at the client. The Join record begins with `token`.
+    #[must_use]
+    pub fn joined(up: &Secret, down: &Secret, token: Vec<u8>, max_packet_bytes: u32) -> Self {
+        let inbound = Inbound::of_welcome(down, max_packet_bytes);
+        Self::new(Side::Client, Some(inbound), Outbound::of_join(up, token))
+    }
+
+    /// Begins behind a Claim, at the client: early records, whose first packet has the number `first`. The outbox's next packet must be
+    /// that one.
+    #[must_use]
+    pub fn claimed(early: &Secret, first: u64) -> Self {
+        Self::new(Side::Client, None, Outbound::of_early(early, first))
+    }
+
+    /// Goes on after an Answer 0, at the client, which claimed to have received all up to `received`. RESUMED comes next.
+    pub fn answered(&mut self, up: Secret, down: &Secret, received: u64, max_packet_bytes: u32) {
+        self.inbound = Some(Inbound::of_answer(down, received, max_packet_bytes));
+        self.up = Some(Box::new(up));
+    }
+
+    // ---- of an edge
+
+    /// Begins after a Welcome, at the edge. `record` is the Join record, which was [opened](Inbound::open) and whose first `end` bytes are
+    /// its items. None was read.
+    #[must_use]
+    pub fn welcomed(inbound: Inbound, record: Vec<u8>, end: usize, down: &Secret) -> Self {
+        Channel {
+            record,
+            end,
+            ..Self::new(Side::Edge, Some(inbound), Outbound::of_welcome(down))
+        }
+    }
+
+    /// Goes on after an Answer 0, at the edge. `record` is the first early record, which was [opened](Inbound::open) and whose first `end`
+    /// bytes are its items. None was read.
+    #[must_use]
+    pub fn resumed(inbound: Inbound, record: Vec<u8>, end: usize, outbound: Outbound) -> Self {
+        Channel {
+            record,
+            end,
+            ..Self::new(Side::Edge, Some(inbound), outbound)
+        }
+    }
+
+    // ---- what comes
+
+    /// Returns what has come next, from the record that is being read and then from `reader` and `input`. It is returned again until it is
+    /// [accepted](Self::accept). `None`: no record is whole, `input` is empty and its bytes are held.
+    ///
+    /// # Errors
+    /// [`ChannelError`]. The connection is over then.
+    pub fn next(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        outbox: &mut Outbox,
+        progress: &mut Progress,
+    ) -> Result<Option<Arrival>, ChannelError> {
+        loop {
+            if let Some((arrival, _)) = &self.arrival {
+                return Ok(Some(*arrival));
+            }
+            let inbound = self.inbound.as_mut().expect(READS);
+            let record = self.record.get(..self.end).unwrap_or_default();
+            let mut rest = record.get(self.at..).unwrap_or_default();
+            let Some((item, number)) = inbound.next(&mut rest)? else {
+                self.forget_record();
+                if !self.read_record(reader, input)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let end = self.end.saturating_sub(rest.len());
+            self.at = end;
+            let range = |bytes: &[u8]| Data::Record(end.saturating_sub(bytes.len())..end);
+            match item {
+                Item::Pad { .. } | Item::Token(_) | Item::EarlyEnd | Item::Ignored { .. } => {}
+                Item::Ack(more) => progress.hear(more, outbox)?,
+                Item::AckNow => self.outbound.acknowledge(),
+                Item::Ping(bytes) => self.outbound.pong(bytes),
+                Item::Pong(bytes) => self.ponged = Some(bytes),
+                Item::Part(bytes) => self.pieces.extend_from_slice(bytes),
+                Item::Packet(bytes) => {
+                    // A first flight may begin with packets that have arrived before (SPEC 23.3(c)).
+                    if self.side == Side::Edge && number <= progress.received() {
+                        self.pieces.clear();
+                        continue;
+                    }
+                    self.put(Delivery::Reliable, number, range(bytes), progress)?;
+                }
+                Item::Latest { key, data } => {
+                    self.put(Delivery::Latest(key), number, range(data), progress)?;
+                }
+                Item::Volatile(bytes) => {
+                    self.put(Delivery::Volatile, number, range(bytes), progress)?;
+                }
+                Item::Gap {
+                    count,
+                    bytes,
+                    reason,
+                } => {
+                    let gap = Arrival::Gap {
+                        number,
+                        count,
+                        bytes,
+                        reason,
+                    };
+                    self.arrival = Some((gap, Data::None));
+                }
+                Item::Superseded { count } => {
+                    let superseded = Arrival::Superseded { number, count };
+                    self.arrival = Some((superseded, Data::None));
+                }
+                Item::Skipped { count } => {
+                    self.arrival = Some((Arrival::Skipped { count }, Data::None));
+                }
+                Item::GoAway(go_away) => {
+                    self.arrival = Some((Arrival::GoAway(go_away), Data::None));
+                }
+                Item::Resumed(resumed) => {
+                    if let Some(up) = self.up.take() {
+                        self.outbound
+                            .end_early(&up, resumed.received_up, outbox, progress)?;
+                    }
+                    self.arrival = Some((Arrival::Resumed(resumed), Data::None));
+                }
+                Item::Close(close) => {
+                    let closed = Arrival::Closed {
+                        code: close.code,
+                        wait_ms: close.wait_ms,
+                        jitter_ms: close.jitter_ms,
+                        detail: close.detail,
+                        up: close.up,
+                        down: close.down,
+                    };
+                    self.arrival = Some((closed, range(close.text.as_bytes())));
+                }
+            }
+        }
+    }
+
+    /// Makes an arrival of a packet, or of its last piece, which is `data`.
+    fn put(
+        &mut self,
+        delivery: Delivery,
+        number: u64,
+        data: Data,
+        progress: &Progress,
+    ) -> Result<(), ChannelError> {
+        let data = match data {
+            Data::Record(range) if !self.pieces.is_empty() => {
+                let last = self.record.get(range).unwrap_or_default();
+                self.pieces.extend_from_slice(last);
+                Data::Pieces
+            }
+            data => data,
+        };
+        let arrival = Arrival::Packet { delivery, number };
+        self.arrival = Some((arrival, data));
+        if delivery != Delivery::Volatile {
+            progress.check_room(self.data().len())?;
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of what [`next`](Self::next) returned: of a packet, or the text of a CLOSE.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        match &self.arrival {
+            Some((_, Data::Record(range))) => self.record.get(range.clone()).unwrap_or_default(),
+            Some((_, Data::Pieces)) => &self.pieces,
+            Some((_, Data::None)) | None => &[],
+        }
+    }
+
+    /// Takes what [`next`](Self::next) returned, so that it returns what follows. Its numbers count as received from then on.
+    pub fn accept(&mut self, progress: &mut Progress) {
+        let bytes = self.data().len();
+        match self.arrival.take() {
+            Some((Arrival::Packet { delivery, .. }, _)) => {
+                if delivery != Delivery::Volatile {
+                    progress.receive(1, bytes);
+                }
+                self.pieces.clear();
+                if self.pieces.capacity() > KEPT_CAPACITY_BYTES {
+                    self.pieces = Vec::new();
+                }
+            }
+            Some((Arrival::Gap { count, .. } | Arrival::Superseded { count, .. }, _)) => {
+                progress.receive(count, 0);
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads the next record. Returns false if none is whole.
+    fn read_record(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+    ) -> Result<bool, ChannelError> {
+        let inbound = self.inbound.as_mut().expect(READS);
+        let Some(body) = reader.next_frame(input, inbound.max_record_bytes())? else {
+            return Ok(false);
+        };
+        self.record.extend_from_slice(body);
+        self.end = inbound.open(&mut self.record)?;
+        self.records = self.records.saturating_add(1);
+        Ok(true)
+    }
+
+    fn forget_record(&mut self) {
+        (self.at, self.end) = (0, 0);
+        self.record.clear();
+        if self.record.capacity() > KEPT_CAPACITY_BYTES {
+            self.record = Vec::new();
+        }
+    }
+
+    /// Returns whether the peer has sent its last item.
+    #[must_use]
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.inbound.as_ref().is_some_and(Inbound::is_closed)
+    }
+
+    /// Returns the number of records read since the last call.
+    pub fn take_records(&mut self) -> u64 {
+        core::mem::take(&mut self.records).into()
+    }
+
+    /// Returns the last PONG that came since the last call.
+    pub fn take_pong(&mut self) -> Option<[u8; 8]> {
+        self.ponged.take()
+    }
+
+    // ---- what goes
+
+    /// Returns the direction in which this end sends.
+    pub fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
+    /// Returns whether the transport has something to take, now or once records are made.
+    #[must_use]
+    pub fn has_output(&self, outbox: &Outbox, progress: &Progress) -> bool {
+        self.outbound.has_output(outbox, progress)
+    }
+
+    /// Makes records of what waits, and returns what the transport is to take next.
+    pub fn fill(&mut self, outbox: &mut Outbox, progress: &mut Progress) -> &[u8] {
+        self.outbound.fill(outbox, progress)
+    }
+
+    /// Returns whether something is sealed and not written.
+    #[must_use]
+    pub fn has_wire(&self) -> bool {
+        self.outbound.held_bytes() > 0
+    }
+
+    /// Returns what is sealed and not written.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        self.outbound.wire()
+    }
+
+    /// Handles that the transport took the first `bytes` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were.
+    pub fn written(&mut self, bytes: usize) -> usize {
+        self.outbound.written(bytes)
+    }
+
+    /// Says the last words: what fits of the packets that wait if `flushes`, then CLOSE, whose ledgers are filled in.
+    pub fn close(
+        &mut self,
+        close: &Close<'_>,
+        flushes: bool,
+        outbox: &mut Outbox,
+        progress: &mut Progress,
+    ) {
+        let is_client = self.side == Side::Client;
+        self.outbound
+            .close(close, flushes, is_client, outbox, progress);
+    }
+
+    // ---- memory
+
+    /// Returns the bytes that wait in it: sealed and not written, or opened and not used.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let opened = self.end.saturating_sub(self.at);
+        let sealed = self.outbound.held_bytes();
+        opened
+            .saturating_add(self.pieces.len())
+            .saturating_add(sealed)
+    }
+
+    /// Drops what came and was not used.
+    pub fn forget_input(&mut self) {
+        self.arrival = None;
+        self.pieces = Vec::new();
+        self.forget_record();
+    }
+
+    /// Returns whether it would have to allocate to read a record.
+    #[must_use]
+    pub fn wants_read_buffer(&self) -> bool {
+        self.record.capacity() == 0
+    }
+
+    /// Takes over the memory of `buffer` to read records, if it has none of its own.
+    pub fn adopt_read_buffer(&mut self, mut buffer: Vec<u8>) {
+        if self.wants_read_buffer() {
+            buffer.clear();
+            self.record = buffer;
+        }
+    }
+
+    /// Gives away the memory of records that were read, if nothing of them waits.
+    #[must_use]
+    pub fn surrender_read_buffer(&mut self) -> Option<Vec<u8>> {
+        let is_unused = self.end == 0 && self.record.capacity() > 0;
+        is_unused.then(|| core::mem::take(&mut self.record))
+    }
+}

@@ -1,0 +1,479 @@
+//! One direction of a connection as its sender sees it: what goes into records, and what is sealed and not written. (SPEC section 21)
+//!
+//! A record is made when the transport is ready for it, of all that waits then. It cannot be taken back: the packets in it count as sent.
+
+use crate::queue::Outbox;
+use crate::wire::frame::LENGTH_BYTES;
+
+use super::MAX_NUMBER;
+use super::items::{Close, GoAway, Item, MAX_ITEMS, Resumed};
+use super::progress::Progress;
+use super::record::{
+    MAX_EARLY_BYTES, MAX_FIRST_EARLY_RECORD_BYTES, MAX_ITEMS_BYTES, RECORD_OVERHEAD, Sealer,
+    USUAL_ITEMS_BYTES,
+};
+use super::schedule::Secret;
+
+/// Bytes of records from which no more are made until the transport has taken some.
+const WIRE_BYTES: usize = 64 * 1024;
+/// The capacity above which memory is returned when everything is written.
+const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
+/// Items that a record leaves for control beside its packets.
+const CONTROL_ITEMS: usize = 16;
+/// Bytes of early records that are kept for the one that ends them.
+const EARLY_END_BYTES: usize = 32;
+/// The length of a tag.
+const TAG_BYTES: usize = RECORD_OVERHEAD - LENGTH_BYTES;
+/// The length of the longest header of a packet or a piece.
+const MAX_HEADER_BYTES: usize = 10;
+
+const SEALS: &str = "what is sealed fits into a record, and no connection lives for 2^64 of them";
+
+/// The first item of a direction.
+#[derive(Debug, Clone)]
+enum First {
+    Resumed(Resumed),
+    Token(Vec<u8>),
+}
+
+/// The peer claims to have received what was never sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("packets up to {received} received, {sent} sent")]
+#[expect(clippy::exhaustive_structs, reason = "there is no more to say")]
+pub struct NeverSent {
+    /// The number that the peer named.
+    pub received: u64,
+    /// The highest number sent.
+    pub sent: u64,
+}
+
+/// Makes the records of one direction of a connection.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    sealer: Sealer,
+    /// The number of the next packet.
+    next: u64,
+    wire: Vec<u8>,
+    written: usize,
+    /// The bytes of the next packet that went into pieces.
+    begun: usize,
+    first: Option<Box<First>>,
+    /// Packets to be told as a gap before any other.
+    gap: u64,
+    pong: Option<[u8; 8]>,
+    ping: Option<[u8; 8]>,
+    go_away: Option<Box<GoAway>>,
+    /// Whether an ACK is due even if nothing else is to be sent.
+    ack_due: bool,
+    ack_now: bool,
+    /// The bytes of the bodies of early records, while they last.
+    early_bytes: Option<u32>,
+    is_closed: bool,
+}
+
+impl Outbound {
+    fn new(secret: &Secret, next: u64) -> Self {
+        Outbound {
+            sealer: Sealer::new(secret),
+            next,
+            wire: Vec::new(),
+            written: 0,
+            begun: 0,
+            first: None,
+            gap: 0,
+            pong: None,
+            ping: None,
+            go_away: None,
+            ack_due: false,
+            ack_now: false,
+            early_bytes: None,
+            is_closed: false,
+        }
+    }
+
+    /// Begins the direction up after a Welcome: its first item is TOKEN.
+    #[must_use]
+    pub fn of_join(up: &Secret, token: Vec<u8>) -> Self {
+        Outbound {
+            first: Some(Box::new(First::Token(token))),
+            ..Self::new(up, 1)
+        }
+    }
+
+    /// Begins the direction down after a Welcome.
+    #[must_use]
+    pub fn of_welcome(down: &Secret) -> Self {
+        Self::new(down, 1)
+    }
+
+    /// Begins the direction up after a Claim: early records, whose first packet has the number `first`.
+    #[must_use]
+    pub fn of_early(early: &Secret, first: u64) -> Self {
+        Outbound {
+            early_bytes: Some(0),
+            ..Self::new(early, first)
+        }
+    }
+
+    /// Begins the direction down after an Answer to a client that has received all up to `received`. RESUMED is its first item, and then
+    /// `gap` packets are told as a gap.
+    #[must_use]
+    pub fn of_answer(down: &Secret, received: u64, resumed: Resumed, gap: u64) -> Self {
+        Outbound {
+            first: Some(Box::new(First::Resumed(resumed))),
+            gap,
+            ..Self::new(down, received.saturating_add(1))
+        }
+    }
+
+    // ---- what is to be sent
+
+    /// Asks the peer whether it is there.
+    pub fn ping(&mut self, bytes: [u8; 8]) {
+        self.ping = Some(bytes);
+    }
+
+    /// Answers a PING. The last one of a record counts.
+    pub fn pong(&mut self, bytes: [u8; 8]) {
+        self.pong = Some(bytes);
+    }
+
+    /// Asks the client to leave. A newer GOAWAY takes the place of an older one.
+    pub fn go_away(&mut self, go_away: GoAway) {
+        self.go_away = Some(Box::new(go_away));
+    }
+
+    /// An ACK is due now.
+    pub fn acknowledge(&mut self) {
+        self.ack_due = true;
+    }
+
+    /// Asks the peer for an ACK.
+    pub fn ask_for_ack(&mut self) {
+        self.ack_now = true;
+    }
+
+    /// Returns whether the last item was sealed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Returns whether the transport has something to take, now or once records are made.
+    #[must_use]
+    pub fn has_output(&self, outbox: &Outbox, progress: &Progress) -> bool {
+        self.written < self.wire.len() || self.has_items(outbox, progress)
+    }
+
+    fn has_items(&self, outbox: &Outbox, progress: &Progress) -> bool {
+        if self.is_closed {
+            return false;
+        }
+        if let Some(bytes) = self.early_bytes {
+            return self.sealer.records() == 0 || self.early_room(bytes, outbox).is_some();
+        }
+        self.first.is_some()
+            || self.has_control()
+            || (self.ack_due && progress.due() > 0)
+            || self.may_send(outbox, progress)
+    }
+
+    fn has_control(&self) -> bool {
+        self.gap > 0
+            || self.ack_now
+            || self.pong.is_some()
+            || self.ping.is_some()
+            || self.go_away.is_some()
+    }
+
+    /// Returns whether the next packet may go out: it was begun, or the ring has room for it (SPEC 24.2(b)).
+    fn may_send(&self, outbox: &Outbox, progress: &Progress) -> bool {
+        if self.begun > 0 {
+            return true;
+        }
+        let Some(packet) = outbox.next_packet().filter(|_| self.next <= MAX_NUMBER) else {
+            return false;
+        };
+        let ring = progress.ring();
+        let stored = outbox
+            .kept_bytes()
+            .saturating_add(Outbox::stored_bytes(packet.len()));
+        outbox.kept_packets() == 0
+            || (outbox.kept_packets() < ring.packets as usize && stored <= ring.bytes as usize)
+    }
+
+    // ---- records
+
+    /// Makes records of what waits, and returns what the transport is to take next.
+    pub fn fill(&mut self, outbox: &mut Outbox, progress: &mut Progress) -> &[u8] {
+        while self.wire.len() < WIRE_BYTES && self.seal_next(outbox, progress) {}
+        self.wire()
+    }
+
+    /// Returns what is sealed and not written.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        self.wire.get(self.written..).unwrap_or_default()
+    }
+
+    /// Handles that the transport took the first `bytes` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were.
+    pub fn written(&mut self, bytes: usize) -> usize {
+        let taken = bytes.min(self.wire.len().saturating_sub(self.written));
+        self.written = self.written.saturating_add(taken);
+        if self.written == self.wire.len() {
+            self.wire.clear();
+            self.written = 0;
+            if self.wire.capacity() > KEPT_CAPACITY_BYTES {
+                self.wire = Vec::new();
+            }
+        }
+        taken
+    }
+
+    /// Returns the bytes that are sealed and not written.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.wire.len().saturating_sub(self.written)
+    }
+
+    /// Makes the next record. Returns false if there is nothing for it.
+    fn seal_next(&mut self, outbox: &mut Outbox, progress: &mut Progress) -> bool {
+        if !self.has_items(outbox, progress) {
+            return false;
+        }
+        if let Some(bytes) = self.early_bytes {
+            self.seal_early(bytes, outbox, progress);
+            return true;
+        }
+        let start = self.begin();
+        let (mut items, number) = (0_usize, self.next);
+        let had_first = self.first.is_some();
+        if let Some(first) = self.first.take() {
+            match &*first {
+                First::Resumed(resumed) => self.put(&Item::Resumed(*resumed)),
+                First::Token(token) => self.put(&Item::Token(token)),
+            }
+        }
+        self.put_control(progress);
+        while items < MAX_ITEMS.saturating_sub(CONTROL_ITEMS)
+            && self.may_send(outbox, progress)
+            && self.put_packet(start, items == 0 && !had_first, outbox)
+        {
+            items = items.saturating_add(1);
+            progress.count_sent(outbox);
+            if self.begun > 0 {
+                break;
+            }
+        }
+        self.seal(number, start);
+        true
+    }
+
+    fn begin(&mut self) -> usize {
+        let start = self.wire.len();
+        self.wire.extend_from_slice(&[0; LENGTH_BYTES]);
+        start
+    }
+
+    fn put(&mut self, item: &Item<'_>) {
+        item.encode(&mut self.wire);
+        self.next = self.next.saturating_add(item.numbers());
+    }
+
+    fn put_control(&mut self, progress: &mut Progress) {
+        self.ack_due = false;
+        if let Some(more) = progress.tell() {
+            self.put(&Item::Ack(more));
+        }
+        if core::mem::take(&mut self.ack_now) {
+            self.put(&Item::AckNow);
+        }
+        if let Some(bytes) = self.pong.take() {
+            self.put(&Item::Pong(bytes));
+        }
+        if let Some(bytes) = self.ping.take() {
+            self.put(&Item::Ping(bytes));
+        }
+        if let Some(go_away) = self.go_away.take() {
+            self.put(&Item::GoAway(*go_away));
+        }
+        let count = core::mem::take(&mut self.gap);
+        if count > 0 {
+            // Their bytes are not known any more.
+            self.put(&Item::Gap {
+                count,
+                bytes: 0,
+                reason: GAP_CLAIMED_LESS,
+            });
+        }
+    }
+
+    /// Appends the next packet, or a piece of it, to the record that begins at `start`. Returns false if it belongs into the next one.
+    fn put_packet(&mut self, start: usize, is_alone: bool, outbox: &mut Outbox) -> bool {
+        let Some(packet) = outbox.next_packet() else {
+            return false;
+        };
+        let rest = packet.get(self.begun..).unwrap_or_default();
+        let used = self
+            .wire
+            .len()
+            .saturating_sub(start.saturating_add(LENGTH_BYTES));
+        let needed = rest.len().saturating_add(header_bytes(rest.len()));
+        if !is_alone && used.saturating_add(needed) > USUAL_ITEMS_BYTES {
+            return false;
+        }
+        if used.saturating_add(needed) <= MAX_ITEMS_BYTES {
+            let stored = Outbox::stored_bytes(packet.len());
+            Item::Packet(rest).encode(&mut self.wire);
+            self.next = self.next.saturating_add(1);
+            self.begun = 0;
+            outbox.advance(stored);
+            return true;
+        }
+        let room = MAX_ITEMS_BYTES.saturating_sub(used.saturating_add(MAX_HEADER_BYTES));
+        let piece = rest.get(..room).unwrap_or_default();
+        Item::Part(piece).encode(&mut self.wire);
+        self.begun = self.begun.saturating_add(piece.len());
+        true
+    }
+
+    fn seal(&mut self, number: u64, start: usize) {
+        self.sealer
+            .seal(number, &mut self.wire, start)
+            .expect(SEALS);
+    }
+
+    /// Makes the last record: what fits of the packets that wait if `flushes`, and CLOSE with the ledgers. Everything to be said is in the
+    /// wire then.
+    pub fn close(
+        &mut self,
+        close: &Close<'_>,
+        flushes: bool,
+        is_client: bool,
+        outbox: &mut Outbox,
+        progress: &mut Progress,
+    ) {
+        if self.is_closed {
+            return;
+        }
+        if flushes {
+            while self.seal_next(outbox, progress) {}
+        }
+        let number = self.next;
+        let start = self.begin();
+        if let Some(more) = progress.tell() {
+            self.put(&Item::Ack(more));
+        }
+        let (sent, received) = (progress.of_sender(outbox), progress.of_receiver());
+        let (up, down) = if is_client {
+            (sent, received)
+        } else {
+            (received, sent)
+        };
+        self.put(&Item::Close(Close { up, down, ..*close }));
+        self.seal(number, start);
+        self.is_closed = true;
+    }
+
+    // ---- early records, of a client
+
+    /// Returns how many bytes of items the next early record has room for, if the next packet fits into them whole.
+    fn early_room(&self, bytes: u32, outbox: &Outbox) -> Option<usize> {
+        let most = if self.sealer.records() == 0 {
+            MAX_FIRST_EARLY_RECORD_BYTES as usize
+        } else {
+            let left = MAX_EARLY_BYTES.saturating_sub(bytes as usize);
+            left.saturating_sub(EARLY_END_BYTES)
+                .min(USUAL_ITEMS_BYTES.saturating_add(TAG_BYTES))
+        };
+        let room = most.saturating_sub(TAG_BYTES);
+        let packet = outbox.next_packet()?;
+        let needed = packet.len().saturating_add(header_bytes(packet.len()));
+        (needed <= room).then_some(room)
+    }
+
+    fn seal_early(&mut self, bytes: u32, outbox: &mut Outbox, progress: &mut Progress) {
+        let number = self.next;
+        let start = self.begin();
+        let mut room = self.early_room(bytes, outbox).unwrap_or_default();
+        while self.may_send(outbox, progress)
+            && let Some(packet) = outbox.next_packet()
+            && let needed = packet.len().saturating_add(header_bytes(packet.len()))
+            && needed <= room
+        {
+            let stored = Outbox::stored_bytes(packet.len());
+            Item::Packet(packet).encode(&mut self.wire);
+            self.next = self.next.saturating_add(1);
+            room = room.saturating_sub(needed);
+            outbox.advance(stored);
+            progress.count_sent(outbox);
+        }
+        self.seal(number, start);
+        let body = self.wire.len().saturating_sub(start) as u32;
+        self.early_bytes = Some(bytes.saturating_add(body));
+    }
+
+    /// Ends the early records, since RESUMED has opened: what follows goes under `up`. The edge has received all up to `received`
+    /// (SPEC 21.2(d), 23.3(d)).
+    ///
+    /// # Errors
+    /// [`NeverSent`]. The connection is over then.
+    pub fn end_early(
+        &mut self,
+        up: &Secret,
+        received: u64,
+        outbox: &mut Outbox,
+        progress: &Progress,
+    ) -> Result<(), NeverSent> {
+        let number = self.next;
+        let last = number.saturating_sub(1).max(received);
+        let sent = progress.sent().max(outbox.acked());
+        // What was acknowledged needs no packet.
+        let from = last.max(outbox.acked());
+        outbox
+            .resume_within(from, sent)
+            .map_err(|_| NeverSent { received, sent })?;
+        let start = self.begin();
+        self.put(&Item::EarlyEnd);
+        self.seal(number, start);
+        self.early_bytes = None;
+        self.sealer = Sealer::new(up);
+        self.next = last.saturating_add(1);
+        Ok(())
+    }
+
+    // ---- memory
+
+    /// Returns whether it would have to allocate to make a record.
+    #[must_use]
+    pub fn wants_buffer(&self) -> bool {
+        self.wire.capacity() == 0
+    }
+
+    /// Takes over the memory of `buffer`, if it has none of its own.
+    pub fn adopt(&mut self, mut buffer: Vec<u8>) {
+        if self.wants_buffer() {
+            buffer.clear();
+            self.wire = buffer;
+        }
+    }
+
+    /// Gives away its memory if everything is written.
+    #[must_use]
+    pub fn surrender(&mut self) -> Option<Vec<u8>> {
+        (self.wire.is_empty() && self.wire.capacity() > 0).then(|| core::mem::take(&mut self.wire))
+    }
+}
+
+/// The reason of a gap of packets that the client had acknowledged and claims not to have (SPEC 24.4(b)).
+const GAP_CLAIMED_LESS: u8 = 2;
+
+/// Returns the length of the header of a packet of `length` bytes.
+fn header_bytes(length: usize) -> usize {
+    match (length as u64).saturating_mul(2) {
+        0..=250 => 1,
+        251..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
+}

@@ -1,0 +1,294 @@
+//! What a session keeps of its numbers over all its connections, beside the packets in its outbox. (SPEC 24.1 to 24.3, 24.7)
+
+use crate::queue::Outbox;
+
+use super::acks::{AckError, Acknowledged, Received};
+use super::items::Ledger;
+
+/// How much one side may have sent and not seen acknowledged. (SPEC 24.2(b))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "Welcome has these two")]
+pub struct Ring {
+    /// The greatest number of packets, at least 1.
+    pub packets: u32,
+    /// The greatest number of bytes. One packet alone may be of any length.
+    pub bytes: u32,
+}
+
+/// A peer sent more than the ring holds without waiting for an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{packets} packets of {bytes} bytes unacknowledged, {} of {} bytes allowed", .ring.packets, .ring.bytes)]
+#[expect(clippy::exhaustive_structs, reason = "the ring has no other bound")]
+pub struct BeyondRing {
+    /// The packets that would be unacknowledged.
+    pub packets: u64,
+    /// Their bytes, as far as they were counted.
+    pub bytes: u64,
+    /// The ring.
+    pub ring: Ring,
+}
+
+/// The numbers of a session, in both directions.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    ring: Ring,
+    received: Received,
+    acknowledged: Acknowledged,
+    /// The highest number sent on any connection.
+    sent: u64,
+    /// The highest number that an ACK of any connection was written for.
+    told: u64,
+    /// The bytes of the packets received since that ACK was written.
+    untold_bytes: u64,
+}
+
+impl Progress {
+    /// Begins a session with the ring that its Welcome names.
+    #[must_use]
+    pub fn new(ring: Ring) -> Self {
+        Progress {
+            ring,
+            received: Received::default(),
+            acknowledged: Acknowledged::default(),
+            sent: 0,
+            told: 0,
+            untold_bytes: 0,
+        }
+    }
+
+    /// Returns the ring.
+    #[must_use]
+    pub fn ring(&self) -> Ring {
+        self.ring
+    }
+
+    /// Returns the highest number received.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.received()
+    }
+
+    /// Returns the highest number taken: what the next ACK covers.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.received.taken()
+    }
+
+    /// Returns the highest number sent on any connection.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Another connection begins: the first ACK of each direction counts from 0 (SPEC 24.3(a)).
+    pub fn reconnect(&mut self) {
+        self.received.reconnect();
+        self.acknowledged.reconnect();
+    }
+
+    // ---- what the peer sends
+
+    /// Checks that the peer may send one more packet of `bytes` bytes, which it was not told of yet.
+    ///
+    /// # Errors
+    /// [`BeyondRing`] (SPEC 24.2(c)).
+    pub fn check_room(&self, bytes: usize) -> Result<(), BeyondRing> {
+        let packets = self.received().saturating_sub(self.told).saturating_add(1);
+        let bytes = self.untold_bytes.saturating_add(bytes as u64);
+        let fits = packets <= self.ring.packets.into() && bytes <= self.ring.bytes.into();
+        if fits || packets <= 1 {
+            return Ok(());
+        }
+        Err(BeyondRing {
+            packets,
+            bytes,
+            ring: self.ring,
+        })
+    }
+
+    /// Counts `count` numbers that have come: a packet of `bytes` bytes, or a run that a GAP or SUPERSEDED stands for. Returns the last of
+    /// them.
+    ///
+    /// # Panics
+    /// Above the highest number, which a record's reader refuses before.
+    pub fn receive(&mut self, count: u64, bytes: usize) -> u64 {
+        self.untold_bytes = self.untold_bytes.saturating_add(bytes as u64);
+        let last = self.received.count(count);
+        last.expect("the numbers of a record were checked")
+    }
+
+    /// The application, or the link's queue, has taken all up to `number`.
+    pub fn take(&mut self, number: u64) {
+        self.received.take(number);
+    }
+
+    /// The application, or the link's queue, has taken all that was received.
+    pub fn take_all(&mut self) {
+        self.received.take(self.received.received());
+    }
+
+    /// Returns how many packets can be acknowledged and are not, on this connection.
+    #[must_use]
+    pub fn due(&self) -> u64 {
+        self.received.untold()
+    }
+
+    /// Returns whether a quarter of the ring waits for an ACK, so that one is to be sent alone (SPEC 24.3(d)).
+    #[must_use]
+    pub fn is_due_alone(&self) -> bool {
+        let quarter = |most: u32| u64::from(most).div_ceil(4);
+        let packets = self.taken().saturating_sub(self.told);
+        packets > 0
+            && (packets >= quarter(self.ring.packets)
+                || self.untold_bytes >= quarter(self.ring.bytes))
+    }
+
+    /// Returns the count of the next ACK, if there is something to acknowledge, and counts it as told.
+    pub fn tell(&mut self) -> Option<u64> {
+        let more = self.received.tell()?;
+        self.told = self.told.max(self.taken());
+        // Less than there is if something was received and not taken. Then the peer has more room, never less.
+        self.untold_bytes = 0;
+        Some(more)
+    }
+
+    // ---- what the peer acknowledges
+
+    /// Handles an ACK, and drops what it covers.
+    ///
+    /// # Errors
+    /// [`AckError`]: the peer breaks the protocol, and nothing changes.
+    pub fn hear(&mut self, more: u64, outbox: &mut Outbox) -> Result<(), AckError> {
+        self.acknowledged.hear(more, self.sent)?;
+        self.release(outbox);
+        Ok(())
+    }
+
+    /// Drops what was acknowledged and sent on this connection.
+    fn release(&self, outbox: &mut Outbox) {
+        let until = self.acknowledged.acknowledged().min(outbox.sent());
+        if until > outbox.acked() {
+            outbox
+                .acknowledge(until)
+                .expect("it lies between what was acknowledged and what was sent");
+        }
+    }
+
+    /// Counts what the outbox has sent.
+    pub(super) fn count_sent(&mut self, outbox: &mut Outbox) {
+        self.sent = self.sent.max(outbox.sent());
+        self.release(outbox);
+    }
+
+    // ---- the account
+
+    /// Returns the account of the direction in which this side sends. (SPEC 24.7(a))
+    #[must_use]
+    pub fn of_sender(&self, outbox: &Outbox) -> Ledger {
+        let sent = self.sent.max(outbox.acked());
+        Ledger {
+            numbered: outbox.end(),
+            acknowledged: outbox.acked(),
+            open_sent: sent.saturating_sub(outbox.acked()),
+            open_unsent: outbox.end().saturating_sub(sent),
+            ..Ledger::default()
+        }
+    }
+
+    /// Returns the account of the direction in which this side receives. (SPEC 24.7(a))
+    #[must_use]
+    pub fn of_receiver(&self) -> Ledger {
+        Ledger {
+            numbered: self.received(),
+            acknowledged: self.taken(),
+            open_sent: self.received().saturating_sub(self.taken()),
+            ..Ledger::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Retention;
+
+    const RING: Ring = Ring {
+        packets: 4,
+        bytes: 100,
+    };
+
+    #[test]
+    fn a_peer_may_fill_the_ring_and_not_go_beyond() {
+        let mut progress = Progress::new(RING);
+        for _ in 0..4 {
+            assert_eq!(progress.check_room(25), Ok(()));
+            progress.receive(1, 25);
+        }
+        let beyond = |packets, bytes| {
+            Err(BeyondRing {
+                packets,
+                bytes,
+                ring: RING,
+            })
+        };
+        assert_eq!(progress.check_room(0), beyond(5, 100));
+        progress.take_all();
+        assert_eq!(progress.check_room(0), beyond(5, 100), "it was not told");
+        assert_eq!(progress.tell(), Some(4));
+        assert_eq!(progress.check_room(100), Ok(()));
+        assert_eq!(progress.check_room(1_000), Ok(()), "one alone");
+        progress.receive(1, 100);
+        assert_eq!(progress.check_room(1), beyond(2, 101));
+        // What was told on an earlier connection stays told.
+        progress.take_all();
+        progress.reconnect();
+        progress.tell();
+        progress.reconnect();
+        assert_eq!(progress.check_room(100), Ok(()));
+    }
+
+    #[test]
+    fn a_quarter_of_the_ring_is_acknowledged_alone() {
+        let mut progress = Progress::new(Ring {
+            packets: 8,
+            bytes: 100,
+        });
+        progress.receive(1, 24);
+        assert!(!progress.is_due_alone(), "it was not taken");
+        progress.take_all();
+        assert!(!progress.is_due_alone());
+        progress.receive(1, 0);
+        progress.take_all();
+        assert!(progress.is_due_alone(), "two of eight");
+        assert_eq!((progress.tell(), progress.is_due_alone()), (Some(2), false));
+        progress.receive(1, 25);
+        progress.take_all();
+        assert!(progress.is_due_alone(), "25 of 100 bytes");
+    }
+
+    #[test]
+    fn each_number_is_in_the_ledger_once() {
+        let mut outbox = Outbox::new(Retention::UntilAcked);
+        let mut progress = Progress::new(RING);
+        for _ in 0..3 {
+            outbox.push(b"abc");
+        }
+        outbox.advance(14);
+        progress.count_sent(&mut outbox);
+        assert_eq!(progress.hear(1, &mut outbox), Ok(()));
+        let ledger = progress.of_sender(&outbox);
+        assert!(ledger.is_balanced());
+        assert_eq!(
+            (ledger.numbered, ledger.acknowledged, ledger.open_sent),
+            (3, 1, 1)
+        );
+        assert_eq!(ledger.open_unsent, 1);
+        // A resume puts the packet that was sent back, and it stays in doubt.
+        outbox.resume_from(1).unwrap();
+        assert_eq!(progress.of_sender(&outbox), ledger);
+        assert!(
+            progress.hear(2, &mut outbox).is_err(),
+            "beyond what was sent"
+        );
+    }
+}
