@@ -26,8 +26,10 @@ use crate::v3;
 #[cfg(feature = "edge")]
 use crate::v3::channel::{Arrival, ChannelError};
 #[cfg(feature = "edge")]
-use crate::v3::code::Code;
-use crate::v3::progress::Progress;
+pub(crate) use crate::v3::code::Code;
+pub(crate) use crate::v3::progress::Progress;
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::server::Standing;
 use crate::wire::frame::FrameReader;
 #[cfg(feature = "client")]
 use crate::wire::frame::FrameTooLong;
@@ -288,6 +290,13 @@ pub(crate) enum Channel {
     V2(v2::plain::Plain),
     #[allow(dead_code, reason = "the edge does not offer version 3 yet")]
     V3(Box<v3::channel::Channel>),
+}
+
+impl Default for Channel {
+    /// That of a connection which is not established, and uses none. It takes no memory.
+    fn default() -> Self {
+        Channel::V2(v2::plain::Plain)
+    }
 }
 
 impl Channel {

@@ -5,9 +5,9 @@ use core::net::IpAddr;
 use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Links;
 use crate::edge::table::slab::Key;
+use crate::protocol::Progress;
 use crate::protocol::{self, Channel};
 use crate::queue::Outbox;
-use crate::v3::progress::Progress;
 use crate::wire::frame::FrameReader;
 
 use crate::edge::conns::state::{Claim, State, Step};
@@ -20,8 +20,6 @@ use crate::edge::table::by_size::{Holding, Holds};
 /// one connection, unless it is configured to hold more.
 pub const LAST_READ_BYTES: usize = 512 * 1024;
 
-/// An opening leads to a channel before its connection is established.
-const CHANNEL: &str = "what is established has a channel";
 pub(super) const CLAIM: &str = "a claimant claims something";
 
 /// Identifies an accepted connection for the adapter, from `handle_accepted` to `handle_client_closed`.
@@ -60,8 +58,8 @@ pub(crate) struct Conn {
     pub(crate) reader: FrameReader,
     /// Needed until it is established and its last handshake frame is written.
     opening: Option<Box<Opening>>,
-    /// The channel that the opening led to.
-    channel: Option<Channel>,
+    /// The channel that the opening led to, once it is established.
+    channel: Channel,
     /// The sources that count it.
     pub(crate) admission: Admission,
     pub(crate) timers: Timers,
@@ -87,7 +85,7 @@ impl Conn {
                 arrival: Links::default(),
                 claim: None,
             })),
-            channel: None,
+            channel: Channel::default(),
             admission,
             timers: Timers::default(),
             holding: Holding::default(),
@@ -165,16 +163,13 @@ impl Conn {
 
     /// Sets the channel that its opening led to.
     pub(crate) fn set_channel(&mut self, channel: Channel) {
-        self.channel = Some(channel);
+        self.channel = channel;
     }
 
     /// Returns its channel, and the reader that the channel reads from.
-    ///
-    /// # Panics
-    /// When it was never established.
     #[inline]
     pub(crate) fn input(&mut self) -> (&mut Channel, &mut FrameReader) {
-        (self.channel.as_mut().expect(CHANNEL), &mut self.reader)
+        (&mut self.channel, &mut self.reader)
     }
 
     /// Makes output, and returns what the transport is to take next, in this order. `lent` is what its session lends to its channel, if it
@@ -188,9 +183,9 @@ impl Conn {
             State::Draining(outbox) => Some((&mut **outbox, None)),
             _ => lent,
         };
-        let queued = match (&mut self.channel, lent) {
-            (Some(channel), Some((outbox, numbers))) => channel.fill(outbox, numbers),
-            _ => &[],
+        let queued = match lent {
+            Some((outbox, numbers)) => self.channel.fill(outbox, numbers),
+            None => &[],
         };
         let control = self.opening.as_deref();
         let control = control.map_or(&[][..], |opening| &opening.control);
@@ -198,19 +193,15 @@ impl Conn {
     }
 
     /// Returns its channel.
-    ///
-    /// # Panics
-    /// When it was never established.
     #[inline]
     pub(crate) fn channel(&mut self) -> &mut Channel {
-        self.channel.as_mut().expect(CHANNEL)
+        &mut self.channel
     }
 
     /// Returns whether its client has something of its session to take.
     #[inline]
     pub(crate) fn has_output(&self, outbox: &Outbox, numbers: Option<&Progress>) -> bool {
-        let channel = self.channel.as_ref();
-        channel.is_some_and(|channel| channel.has_output(outbox, numbers))
+        self.channel.has_output(outbox, numbers)
     }
 
     /// Handles that the transport took the first `bytes` bytes of [`control`](Self::control).
@@ -295,11 +286,11 @@ impl Conn {
 
     /// Handles that its client took `bytes` bytes of what it must take before it closes. Returns whether that was everything.
     pub(crate) fn drain(&mut self, bytes: usize) -> bool {
-        let (State::Draining(outbox), Some(channel)) = (&mut self.state, &mut self.channel) else {
+        let State::Draining(outbox) = &mut self.state else {
             return true;
         };
-        channel.written(outbox, bytes);
-        !channel.has_output(outbox, None)
+        self.channel.written(outbox, bytes);
+        !self.channel.has_output(outbox, None)
     }
 
     /// Returns its links among the connections that have not said what they want.

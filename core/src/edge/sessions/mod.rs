@@ -11,11 +11,11 @@ use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
 use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
+use crate::protocol::Code;
+use crate::protocol::Progress;
+use crate::protocol::Standing;
 use crate::queue::{FrameQueue, Outbox, Retention};
 use crate::time::Time;
-use crate::v3::code::Code;
-use crate::v3::progress::Progress;
-use crate::v3::server::Standing;
 
 use crate::edge::door::limits::Bucket;
 use crate::edge::door::sources::{Admission, Chain};

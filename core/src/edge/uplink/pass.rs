@@ -4,9 +4,9 @@ use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::queue::LinkQueue;
 use crate::id::ClientId;
 use crate::link::tagged::HEADER_BYTES;
+use crate::protocol::Progress;
 use crate::protocol::{Channel, Stop};
 use crate::queue::Outbox;
-use crate::v3::progress::Progress;
 use crate::wire::frame::FrameReader;
 
 /// How far a session was served.
