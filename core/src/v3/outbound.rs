@@ -409,7 +409,7 @@ impl Outbound {
             progress.count_sent(outbox);
         }
         self.seal(number, start);
-        let body = self.wire.len().saturating_sub(start) as u32;
+        let body = u32::try_from(self.wire.len().saturating_sub(start)).unwrap_or(u32::MAX);
         self.early_bytes = Some(bytes.saturating_add(body));
     }
 
