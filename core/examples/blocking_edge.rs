@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, EdgeConfig};
+use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 
 /// How long one attempt to reach the backend may block the loop.
@@ -58,11 +58,7 @@ impl Server {
             waits.push(PollFd::new(backend, interest(reads, unwritten)));
         }
         for (&key, stream) in &self.clients {
-            let unwritten = self
-                .edge
-                .client_output(key)
-                .iter()
-                .any(|part| !part.is_empty());
+            let unwritten = matches!(self.edge.client_duty(key), Duty::Write(_));
             let reads = self.edge.read_budget(key) > 0;
             waits.push(PollFd::new(stream, interest(reads, unwritten)));
         }
@@ -93,7 +89,7 @@ impl Server {
             self.accept(now);
         }
         self.serve_link(now);
-        // Each connection whose output, read budget or close has changed is returned once.
+        // Each connection of which something has changed is returned once.
         while let Some(key) = self.edge.poll_client() {
             self.serve(now, key);
         }
@@ -125,29 +121,29 @@ impl Server {
         }
     }
 
-    /// Writes the output for a client, and closes its connection if the edge wants that.
+    /// Does what the edge asks of a client's connection. What the socket does not take waits until it can be written.
     fn serve(&mut self, now: Time, key: ConnKey) {
-        let Some(stream) = self.clients.get_mut(&key) else {
-            return;
-        };
-        for part in 0..2 {
-            let output = self.edge.client_output(key)[part];
-            match write(stream, output) {
-                Ok(0) => {}
-                Ok(n) => {
-                    self.edge.handle_client_written(now, key, n);
-                    // The output has moved on: the rest waits until the socket is ready again.
-                    break;
+        while let Some(stream) = self.clients.get_mut(&key) {
+            match self.edge.client_duty(key) {
+                Duty::Write([first, second]) => {
+                    let output = if first.is_empty() { second } else { first };
+                    match write(stream, output) {
+                        Ok(0) => return,
+                        Ok(n) => self.edge.handle_client_written(now, key, n),
+                        Err(_) => self.close(now, key, Closed::Error),
+                    }
                 }
-                Err(_) => return self.close(now, key, Closed::Error),
+                Duty::Close(kind) => {
+                    if kind == CloseKind::Abort {
+                        // Data in flight is discarded, and the client sees a reset.
+                        let none = Some(Duration::ZERO);
+                        let _ = rustix::net::sockopt::set_socket_linger(&*stream, none);
+                    }
+                    self.close(now, key, Closed::ByEdge);
+                }
+                Duty::Read(_) | Duty::Rest => return,
+                Duty::HandOver(_) => unreachable!("there is one shard"),
             }
-        }
-        if let Some(kind) = self.edge.client_close(key) {
-            if kind == CloseKind::Abort {
-                // Data in flight is discarded, and the client sees a reset.
-                let _ = rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO));
-            }
-            self.close(now, key, Closed::ByEdge);
         }
     }
 

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig, RESUME_REPLY_DELAY};
+use voltlane_core::edge::{Closed, ConnKey, Duty, Edge, EdgeConfig, RESUME_REPLY_DELAY};
 use voltlane_core::keys::KeyPair;
 
 use super::{Kind, SIZES, Work};
@@ -236,13 +236,8 @@ impl Rig {
     }
 
     fn write(&mut self, conn: ConnKey) {
-        let written = self
-            .edge
-            .client_output(conn)
-            .iter()
-            .map(|part| black_box(part).len())
-            .sum();
-        if written > 0 {
+        if let Duty::Write(output) = self.edge.client_duty(conn) {
+            let written = output.iter().map(|part| black_box(part).len()).sum();
             self.edge.handle_client_written(self.now, conn, written);
         }
     }

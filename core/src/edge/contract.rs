@@ -1,6 +1,24 @@
 //! What the machine and its adapter exchange besides bytes.
 
+use crate::id::ShardId;
 use crate::time::Time;
+
+/// What a connection needs from the adapter next (see [`Edge::client_duty`](crate::edge::Edge::client_duty)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
+pub enum Duty<'a> {
+    /// Write these bytes, the first slice before the second, as far as the stream takes them. One of the slices may be empty. Then call
+    /// [`handle_client_written`](crate::edge::Edge::handle_client_written), and ask again.
+    Write([&'a [u8]; 2]),
+    /// Everything is written. Read up to this number of bytes, which is not 0, when they arrive.
+    Read(usize),
+    /// Everything is written, and nothing is to be read until the connection is listed again.
+    Rest,
+    /// Close the stream like this, then call [`handle_client_closed`](crate::edge::Edge::handle_client_closed) with [`Closed::ByEdge`].
+    Close(CloseKind),
+    /// Call [`take_handover`](crate::edge::Edge::take_handover), and take the stream to this shard with what it returns.
+    HandOver(ShardId),
+}
 
 /// How the adapter must close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,7 +49,7 @@ pub use config::{
     SourceLimits,
 };
 pub use conns::conn::{ConnKey, LAST_READ_BYTES};
-pub use contract::{CloseKind, Closed, Deadline, DeadlineReason};
+pub use contract::{CloseKind, Closed, Deadline, DeadlineReason, Duty};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use door::proxy;
 pub use lifecycle::handover::Handover;
@@ -86,9 +86,10 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 /// # Contract
 ///
 /// - Every `handle_*` takes the time. Time never goes back: an earlier time counts as the latest one seen.
-/// - After any `handle_*` the adapter calls [`poll_client`](Edge::poll_client) until it is empty. For each connection it writes
-///   [`client_output`](Edge::client_output), reads again if [`read_budget`](Edge::read_budget) allows, and closes it if
-///   [`client_close`](Edge::client_close) says so. A connection is returned once until something about it changes again.
+/// - After any `handle_*` the adapter calls [`poll_client`](Edge::poll_client) until it is empty. For each connection it does what
+///   [`client_duty`](Edge::client_duty) asks, until that is to read or to rest. A connection is returned once until something about it
+///   changes again, and served once more when a stream that took no more can be written.
+/// - It reads a stream that has bytes within [`read_budget`](Edge::read_budget), whether or not that stream takes output.
 /// - It writes as much of [`link_output`](HasLink::link_output) as the link takes, and checks
 ///   [`link_wants_connect`](HasLink::link_wants_connect) and [`link_wants_close`](HasLink::link_wants_close) once per turn.
 /// - It calls [`handle_timeout`](Edge::handle_timeout) at [`poll_timeout`](Edge::poll_timeout) or soon after.
@@ -324,6 +325,51 @@ impl Edge {
             tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
             self.remove_conn(now, conn.0.index);
             self.settle();
+        }
+    }
+
+    /// Returns what this client's connection needs next.
+    ///
+    /// Bytes to write are made when they are asked for: a version that seals makes records then, of all that waits at that moment. So ask
+    /// when the transport may take some. Bytes that were returned and not [written](Edge::handle_client_written) are returned again, and
+    /// first.
+    #[inline]
+    #[must_use]
+    pub fn client_duty(&mut self, conn: ConnKey) -> Duty<'_> {
+        let Some(found) = self.conns.find(conn) else {
+            return Duty::Rest;
+        };
+        let session = match found.state() {
+            State::Established { session } => *session,
+            _ => return self.unattached_duty(conn),
+        };
+        let entry = self.sessions.live(session);
+        if !found.has_output(&entry.outbox, entry.numbers()) && found.control().is_empty() {
+            return match self.read_budget(conn) {
+                0 => Duty::Rest,
+                bytes => Duty::Read(bytes),
+            };
+        }
+        let lent = self.sessions.live_mut(session).lend();
+        Duty::Write(self.conns.live_mut(conn.0.index).output(Some(lent)))
+    }
+
+    /// Returns what a connection without a session needs next.
+    fn unattached_duty(&mut self, conn: ConnKey) -> Duty<'_> {
+        let index = conn.0.index;
+        let found = self.conns.live(index);
+        let waits = match found.state() {
+            State::Closed(kind) => return Duty::Close(*kind),
+            State::Handshake(Step::Elsewhere(id)) => return Duty::HandOver(id.shard()),
+            State::Draining(outbox) => found.has_output(outbox, None),
+            State::Handshake(_) | State::Established { .. } => false,
+        };
+        if waits || !found.control().is_empty() {
+            return Duty::Write(self.conns.live_mut(index).output(None));
+        }
+        match self.read_budget(conn) {
+            0 => Duty::Rest,
+            bytes => Duty::Read(bytes),
         }
     }
 

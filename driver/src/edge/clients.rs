@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, LAST_READ_BYTES};
+use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty, Edge, LAST_READ_BYTES};
 
 use super::lingering::Lingering;
 use super::work::Work;
@@ -190,40 +190,52 @@ impl<S: Stream> Clients<S> {
         taken
     }
 
-    /// Serves a client for which the edge has output, an end, or a wish for more bytes.
-    pub(super) fn serve(&mut self, key: ConnKey, edge: &mut Edge, now: Time, work: &mut Work) {
+    /// Does what the edge asks of a client's connection. Returns whether it is to be handed over, which is not done here.
+    #[must_use]
+    pub(super) fn serve(
+        &mut self,
+        key: ConnKey,
+        edge: &mut Edge,
+        now: Time,
+        work: &mut Work,
+    ) -> bool {
         let index = key.index();
         let Some(Some(client)) = self.table.get_mut(index) else {
-            return;
+            return false;
         };
         if client.key != key {
-            return;
-        }
-        if let Some(kind) = edge.client_close(key) {
-            if let Some(client) = self.remove(index) {
-                self.close(client, kind, Farewell::Over, now);
-                self.lingering.hold_the_bound();
-            }
-            edge.handle_client_closed(now, key, Closed::ByEdge);
-            return;
+            return false;
         }
         let cx = &mut Context::from_waker(&client.waker);
-        for attempt in 0.. {
-            if client.write_blocked {
-                break;
+        let mut writes = 0;
+        let wants_bytes = loop {
+            match edge.client_duty(key) {
+                Duty::HandOver(_) => return true,
+                Duty::Close(kind) => {
+                    if let Some(client) = self.remove(index) {
+                        self.close(client, kind, Farewell::Over, now);
+                        self.lingering.hold_the_bound();
+                    }
+                    edge.handle_client_closed(now, key, Closed::ByEdge);
+                    return false;
+                }
+                Duty::Read(_) => break true,
+                Duty::Rest => break false,
+                Duty::Write(_) if client.write_blocked => {}
+                Duty::Write(_) if writes == WRITES_PER_TURN => work.unblocked.push(key),
+                Duty::Write(output) => match client.channel.write(cx, output) {
+                    Written::Nothing | Written::Failed => {}
+                    Written::Blocked => client.write_blocked = true,
+                    Written::Bytes(bytes) => {
+                        edge.handle_client_written(now, key, bytes);
+                        writes += 1;
+                        continue;
+                    }
+                },
             }
-            if attempt == WRITES_PER_TURN {
-                work.unblocked.push(key);
-                break;
-            }
-            match client.channel.write(cx, edge.client_output(key)) {
-                Written::Nothing | Written::Failed => break,
-                Written::Blocked => client.write_blocked = true,
-                Written::Bytes(bytes) => edge.handle_client_written(now, key, bytes),
-            }
-        }
+            break edge.read_budget(key) > 0;
+        };
         client.write_blocked |= client.channel.holds(cx);
-        let wants_bytes = edge.read_budget(key) > 0;
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
             edge.handle_client_closed(now, key, Closed::Error);
@@ -235,6 +247,7 @@ impl<S: Stream> Clients<S> {
                 Token::try_from(index).expect("checked when it was inserted"),
             );
         }
+        false
     }
 
     /// Removes a client that continues at another shard.

@@ -245,10 +245,9 @@ impl<L: Listener> Clientele<L> {
 
     /// Serves one client.
     fn serve(&mut self, key: ConnKey, now: Time) {
-        if self.neighbours.is_some() && self.edge.client_handover(key).is_some() {
+        let (edge, work) = (&mut self.edge, &mut self.work);
+        if self.clients.serve(key, edge, now, work) {
             self.hand_over(key, now);
-        } else {
-            self.clients.serve(key, &mut self.edge, now, &mut self.work);
         }
     }
 

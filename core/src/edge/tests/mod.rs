@@ -2,6 +2,7 @@
 
 mod admission;
 mod deadlines;
+mod duties;
 mod figures;
 mod handover;
 mod links;
