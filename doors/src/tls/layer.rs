@@ -196,8 +196,14 @@ impl TlsLayer {
                 Ok(Step::Rest) => return Ok(at),
                 Err(error) => {
                     self.has_failed = true;
-                    // The error has left an alert, which comes before rustls looks at the bytes. It must not look at them again.
-                    let _ = self.connection.step(&mut wire[at..], &mut |_| {}, out);
+                    // The error has left an alert, which may come behind our part of a handshake. While there is something to be sent, rustls
+                    // does not look at the bytes, and it must not look at them again.
+                    while self.connection.wants_write() {
+                        let (_, step) = self.connection.step(&mut wire[at..], &mut |_| {}, out);
+                        if step.is_err() {
+                            break;
+                        }
+                    }
                     return Err(error.into());
                 }
             }
@@ -298,6 +304,14 @@ impl Connection {
         match self {
             Connection::Server(server) => step(server.process_tls_records(wire), plain, out),
             Connection::Client(client) => step(client.process_tls_records(wire), plain, out),
+        }
+    }
+
+    /// Returns whether it has something to be encoded.
+    fn wants_write(&self) -> bool {
+        match self {
+            Connection::Server(server) => server.wants_write(),
+            Connection::Client(client) => client.wants_write(),
         }
     }
 

@@ -97,6 +97,14 @@ fn a_client_with_another_protocol_is_refused_and_one_with_none_is_served() {
     offers(&[b"h2", ALPN_VOLTLANE]).expect("ours among others");
     let refused = offers(&[b"h2", ALPN_HTTP]).expect_err("others only");
     assert_eq!(refused, TlsFault::Peer(Error::NoApplicationProtocol));
+    // It is told why, within the keys of the handshake.
+    let mut settings = client_settings("localhost");
+    settings.alpn = vec![b"h2".to_vec()];
+    let (mut client, mut refuses) = (End::client(&client(&settings)), End::server(&server));
+    refuses.take(&client.out).expect_err("others only");
+    let told = client.take(&refuses.out).expect_err("an alert");
+    let alert = Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+    assert_eq!(told, TlsFault::Peer(alert));
 }
 
 #[test]
