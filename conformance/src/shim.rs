@@ -3,7 +3,7 @@
 //! It is made of other libraries than the edge's doors: rustls with its own buffers, and tungstenite.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +13,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::{Message, WebSocket};
+
+use crate::others::connect_from;
 
 /// What the edge at the other end expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,21 +51,30 @@ impl Carriage {
     /// When there is no free port.
     #[must_use]
     pub fn shim(self, edge: SocketAddr) -> SocketAddr {
+        self.shim_from(Ipv4Addr::LOCALHOST, edge)
+    }
+
+    /// Like [`shim`](Self::shim), with connections to the edge from this address.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    #[must_use]
+    pub fn shim_from(self, source: Ipv4Addr, edge: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
                 thread::spawn(move || {
                     // A failure is the end of both connections, which the scenario sees.
-                    let _ = self.pass_on(near, edge);
+                    let _ = self.pass_on(near, source, edge);
                 });
             }
         });
         address
     }
 
-    fn pass_on(self, near: TcpStream, edge: SocketAddr) -> io::Result<()> {
-        let far = TcpStream::connect(edge)?;
+    fn pass_on(self, near: TcpStream, source: Ipv4Addr, edge: SocketAddr) -> io::Result<()> {
+        let far = connect_from(source, edge)?;
         far.set_nodelay(true)?;
         near.set_nodelay(true)?;
         match self {
@@ -128,7 +139,7 @@ fn upgrade<S: Read + Write>(scheme: &str, stream: S) -> io::Result<WebSocket<S>>
 }
 
 /// The end of a relay that speaks with the edge.
-trait Far {
+pub(crate) trait Far {
     fn socket(&self) -> &TcpStream;
     /// Reads what is there. `None` is the end.
     fn read(&mut self) -> io::Result<Option<Vec<u8>>>;
@@ -163,10 +174,10 @@ impl Far for Tls {
     }
 }
 
-struct Ws<S>(WebSocket<S>);
+pub(crate) struct Ws<S>(pub(crate) WebSocket<S>);
 
 /// A stream whose socket can be asked for.
-trait HasSocket {
+pub(crate) trait HasSocket {
     fn socket(&self) -> &TcpStream;
 }
 
@@ -215,7 +226,7 @@ fn io_error(error: tungstenite::Error) -> io::Error {
 }
 
 /// Passes bytes on both ways until either side ends.
-fn relay(mut near: TcpStream, mut far: impl Far) -> io::Result<()> {
+pub(crate) fn relay(mut near: TcpStream, mut far: impl Far) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         // What the far side holds already is not at its socket.

@@ -1,0 +1,46 @@
+//! The cases of the Autobahn test suite for WebSocket servers, against the edge's layer. (RFC 6455, SPEC 16.3 and 16.4)
+
+use conformance::others::{python, script};
+use conformance::{Directory, Process, echo};
+
+/// What the layer does not do: check that text is UTF-8, as it takes no text, and compress.
+const LEFT_OUT: [&str; 3] = ["6.*", "12.*", "13.*"];
+/// The other cases.
+const CASES: usize = 156;
+
+/// Where RFC 6455 leaves a choice, and the suite and SPEC choose differently.
+const OTHER_CHOICES: [(&str, &str); 3] = [
+    (
+        "2.10",
+        "of PINGs that come together the last is answered: RFC 6455 5.5.3, SPEC 16.3(c)",
+    ),
+    ("9.7.1", "1,000 empty messages in a row: SPEC 16.3(e)"),
+    ("9.8.1", "1,000 empty messages in a row: SPEC 16.3(e)"),
+];
+
+#[test]
+fn the_layer_passes_the_cases_of_autobahn() {
+    let Some(mut command) = python("kosoku") else {
+        return;
+    };
+    let directory = Directory::new();
+    let address = echo::serve().to_string();
+    command
+        .current_dir(directory.path())
+        .arg(script("suite.py"));
+    command.arg(address).args(LEFT_OUT);
+    let finished = Process::start(command).end();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let lines = finished.stdout.lines();
+    let cases: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
+    assert_eq!(cases.len(), CASES, "{}", finished.stdout);
+    let is_fine = |verdict: &str| ["OK", "NON-STRICT", "INFORMATIONAL"].contains(&verdict);
+    for case in cases {
+        let [number, behaviour, close, why] = case[..] else {
+            panic!("a line of suite.py: {case:?}");
+        };
+        let chosen = OTHER_CHOICES.iter().any(|(other, _)| *other == number);
+        let fine = is_fine(behaviour) && is_fine(close);
+        assert!(fine || chosen, "{number}: {behaviour}, {close}: {why}");
+    }
+}
