@@ -35,7 +35,7 @@ use super::Entered;
 use super::poller::{Poller, Wait};
 
 use self::claim::Claim;
-use self::load::Limits;
+use self::load::{Limits, Rest, Usage};
 use self::worker::Worker;
 
 /// The number of consecutive polls of the carried future, if it always has more to do, before the tenants have their turn.
@@ -66,7 +66,7 @@ fn start_on(threads: usize, limits: Limits, tenants: Vec<Task>, carried: Task) -
         posts: posts.collect::<io::Result<_>>()?,
         claim: Claim::new(),
         carried: Mutex::new(Some(carried)),
-        plan: Mutex::new(()),
+        plan: Mutex::new(Rest::new(limits)),
     });
     let post = &shared.posts[0];
     post.tenants.store(tenants.len(), Ordering::Relaxed);
@@ -115,7 +115,7 @@ struct Shared {
     /// The carried future, for the holder of the claim.
     carried: Mutex<Option<Task>>,
     /// Held by a thread that gives tenants away, so that no two count on the same thread.
-    plan: Mutex<()>,
+    plan: Mutex<Rest>,
 }
 
 /// The part of a thread that others see, and where they leave tenants for it.
@@ -126,8 +126,9 @@ struct Post {
     wake: OwnedFd,
     /// The number of its tenants, including those given to it.
     tenants: AtomicUsize,
-    /// The share of a processor that it used in its last window, in percent.
-    load: AtomicU32,
+    /// What it used and waited for in its last window.
+    used: AtomicU32,
+    waited: AtomicU32,
 }
 
 impl Post {
@@ -136,8 +137,21 @@ impl Post {
             given: Mutex::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             tenants: AtomicUsize::new(0),
-            load: AtomicU32::new(0),
+            used: AtomicU32::new(0),
+            waited: AtomicU32::new(0),
         })
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            used: self.used.load(Ordering::Relaxed),
+            waited: self.waited.load(Ordering::Relaxed),
+        }
+    }
+
+    fn set_usage(&self, usage: Usage) {
+        self.used.store(usage.used, Ordering::Relaxed);
+        self.waited.store(usage.waited, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Tenant>> {

@@ -20,8 +20,14 @@ const BOUND: Duration = Duration::from_secs(60);
 const RESTLESS: Limits = Limits {
     window: Duration::ZERO,
     spread_above: 0,
+    spread_if_waited_below: u32::MAX,
     join_below: u32::MAX,
     quiet_windows: 1,
+    crowded_above: u32::MAX,
+    retreat_below: 0,
+    crowded_windows: 1,
+    rest: Duration::ZERO,
+    longest_rest: Duration::ZERO,
 };
 
 /// Waits for the end of a crew, like the main thread of a program.

@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::load::{Advice, Limits, Load};
+use super::load::{Advice, Limits, Load, Usage};
 use super::{CREW, Entered, Shared, Tenant, Wait};
 
 /// The event data of the post in a thread's epoll instance. Tenants are numbered from 0.
@@ -132,7 +133,7 @@ impl Worker {
         let Some(own) = self.load.measure() else {
             return Ok(());
         };
-        self.post().load.store(own, Ordering::Relaxed);
+        self.post().set_usage(own);
         if self.tenants.is_empty() {
             return Ok(());
         }
@@ -142,26 +143,37 @@ impl Worker {
             .iter()
             .enumerate()
             .filter(|(_, post)| post.tenants.load(Ordering::Relaxed) > 0)
-            .map(|(number, post)| (post.load.load(Ordering::Relaxed), number))
-            .min();
+            .map(|(number, post)| (post.usage(), number))
+            .min_by_key(|(usage, number)| (usage.used, *number));
         let is_free = |number: &usize| shared.posts[*number].tenants.load(Ordering::Relaxed) == 0;
         let free = (0..shared.posts.len()).find(is_free);
         let free = free.filter(|_| self.tenants.len() > 1);
-        let load = quietest.map(|(load, _)| load);
-        match (self.load.advise(own, free.is_some(), load), free, quietest) {
-            (Advice::Spread, Some(free), _) => self.give(free, self.tenants.len().div_ceil(2)),
-            (Advice::Join, _, Some((_, quietest))) => self.give(quietest, 0),
+        let other = quietest.map(|(usage, _)| usage);
+        let advice = self.load.advise(own, free.is_some(), other);
+        let Ok(mut rest) = shared.plan.try_lock() else {
+            // Another thread is moving tenants. The next window tells whether this is still needed.
+            return Ok(());
+        };
+        let now = Instant::now();
+        match (advice, free, quietest) {
+            (Advice::Spread, Some(free), _) if rest.is_over(now) => {
+                self.give(free, self.tenants.len().div_ceil(2))
+            }
+            (Advice::Join, _, Some((_, quietest))) => {
+                rest.forget();
+                self.give(quietest, 0)
+            }
+            (Advice::Retreat, _, Some((_, quietest))) => {
+                rest.begin(now);
+                self.give(quietest, 0)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Gives the tenants from the one at `from` on to another thread.
+    /// Gives the tenants from the one at `from` on to another thread. The caller holds the plan.
     fn give(&mut self, to: usize, from: usize) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let Ok(_plan) = shared.plan.try_lock() else {
-            // Another thread is moving tenants. The next window tells whether this is still needed.
-            return Ok(());
-        };
         let post = &shared.posts[to];
         let mut given = Vec::new();
         self.rearrange(|own| given = own.split_off(from))?;
@@ -172,7 +184,10 @@ impl Worker {
             "shards move to another thread"
         );
         // It counts as busy until it has measured them, so that nobody gives it more.
-        post.load.store(100, Ordering::Relaxed);
+        post.set_usage(Usage {
+            used: 100,
+            waited: 0,
+        });
         post.tenants.fetch_add(given.len(), Ordering::Relaxed);
         post.lock().append(&mut given);
         post.ring();
