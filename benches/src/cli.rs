@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::instructions::CountError;
+use crate::load::process::{self, Cpus, Placement};
 use crate::load::program::{CONFIG, Program, StartError, become_program};
-use crate::load::{self, LoadError, Options, Scenario, process, scale};
+use crate::load::{self, LoadError, Options, Scenario, scale};
 use crate::{attack, bare, compare, instructions, report, shards};
 
 #[derive(Debug, Parser)]
@@ -137,7 +138,7 @@ struct InstructionsArgs {
 struct CompareArgs {
     #[command(flatten)]
     common: Common,
-    /// Repeated, or separated by commas; the default is all built-in programs
+    /// Repeated, or separated by commas; the default is all built-in programs. `one-shard` is voltlane with one shard
     #[arg(long = "program", value_delimiter = ',', default_values_t = Program::BUILT_IN)]
     programs: Vec<Program>,
     /// Rounds per row; the median counts
@@ -149,6 +150,9 @@ struct CompareArgs {
     /// Where to write the chart
     #[arg(long)]
     svg: Option<PathBuf>,
+    /// Documents whose tables of a comparison are to be replaced, such as benches/README.md
+    #[arg(long, value_delimiter = ',')]
+    record: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -440,14 +444,16 @@ fn run_instructions(args: &InstructionsArgs) -> Result<(), CountError> {
 }
 
 fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
+    let cpus = Cpus::available()?;
     let options = args.common.options(CONFIG)?;
     let mut rows = compare::rows::all();
     rows.retain(|row| {
-        args.only
-            .as_ref()
-            .is_none_or(|part| row.title.contains(part.as_str()))
+        let is_named = |part: &String| row.title.contains(part.as_str());
+        let is_possible = row.placement == Placement::Shared || !args.common.no_pin;
+        is_possible && args.only.as_ref().is_none_or(is_named)
     });
-    let comparison = compare::run(&args.programs, &rows, args.rounds.into(), &options)?;
+    let rounds = args.rounds.into();
+    let comparison = compare::run(&args.programs, &rows, rounds, &cpus, &options)?;
     if args.common.json {
         println!("{}", comparison.json());
     } else {
@@ -456,18 +462,30 @@ fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
     if let Some(path) = &args.svg {
         std::fs::write(path, compare::svg::draw(&comparison))?;
     }
+    let run = compare::record::Run {
+        measure: options.measure,
+        rounds,
+        processors: cpus.count(),
+    };
+    for path in &args.record {
+        compare::record::write(path, &comparison, run)?;
+    }
     Ok(())
 }
 
 impl Common {
+    /// Returns where the load tool and the program run.
+    const fn placement(&self) -> Placement {
+        if self.no_pin {
+            Placement::Shared
+        } else {
+            Placement::Apart
+        }
+    }
+
     /// Prepares this process and returns the options of its runs.
     fn options(&self, config: &str) -> Result<Options, LoadError> {
         process::raise_descriptor_limit();
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let pinned = !self.no_pin && cpus > 1;
-        if pinned {
-            process::pin(std::process::id(), &[0])?;
-        }
         Ok(Options {
             measure: Duration::from_secs(self.seconds.clamp(1, 600)),
             warm_up: Duration::from_millis(500),
@@ -477,11 +495,7 @@ impl Common {
                 .map(std::fs::read_to_string)
                 .transpose()?
                 .unwrap_or_else(|| config.into()),
-            program_cpus: if pinned {
-                (1..cpus).collect()
-            } else {
-                Vec::new()
-            },
+            program_cpus: Cpus::available()?.place(self.placement())?,
             sources: self.sources.clamp(1, 60_000),
             rest: Duration::from_millis(self.rest_ms.min(1_000)),
             patience: self.patience,

@@ -1,12 +1,14 @@
 //! The comparison: the same loads for all programs, in turn within one run, so that every figure is next to the yardstick's from the same
 //! minute and machine.
 
+pub mod record;
 pub mod rows;
 pub mod svg;
 
 use serde_json::{Value, json};
 
 use crate::load::meter::Outcome;
+use crate::load::process::{Cpus, Placement};
 use crate::load::program::{Program, StartError};
 use crate::load::{self, LoadError, Options};
 use crate::report;
@@ -34,11 +36,12 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-/// Runs every row against every program, `rounds` times. The programs take turns within a round.
+/// Runs every row against every program, `rounds` times, on the row's part of `cpus`. The programs take turns within a round.
 pub fn run(
     programs: &[Program],
     rows: &[Row],
     rounds: usize,
+    cpus: &Cpus,
     options: &Options,
 ) -> Result<Comparison, LoadError> {
     let mut comparison = Comparison {
@@ -50,9 +53,14 @@ pub fn run(
         eprintln!("{}", row.scenario);
         let mut figures = vec![Vec::new(); programs.len()];
         let mut wrong = 0;
+        let options = Options {
+            program_cpus: cpus.place(row.placement)?,
+            ..options.clone()
+        };
         for _ in 0..rounds.max(1) {
-            for (program, figures) in programs.iter().zip(&mut figures) {
-                if let Some(outcome) = comparison.attempt(program, row, options)? {
+            let programs = programs.iter().zip(&mut figures);
+            for (program, figures) in programs.filter(|(program, _)| row.suits(program)) {
+                if let Some(outcome) = comparison.attempt(program, row, &options)? {
                     wrong += outcome.wrong;
                     figures.extend(row.metric.of(&outcome));
                 }
@@ -110,6 +118,9 @@ impl Comparison {
         let tokio = Program::Voltlane;
         let under = |goal: &Goal| match goal {
             Goal::TimesBare(times) => Some(figure <= times * self.yardstick(measured)?),
+            Goal::TimesOneShard(times) => {
+                Some(figure <= times * self.figure(measured, &Program::OneShard)?)
+            }
             Goal::AtMost(most) => Some(figure <= *most),
             Goal::TimesTokio(times) => Some(figure <= times * self.figure(measured, &tokio)?),
             Goal::Under(other) => self.figure(measured, other).map(|other| figure < other),
@@ -119,39 +130,63 @@ impl Comparison {
         (!verdicts.is_empty()).then(|| verdicts.iter().all(|within| *within))
     }
 
-    /// Renders a Markdown table: the figure, its ratio to the yardstick, and for our programs whether it meets the goal.
+    /// Renders both Markdown tables, with what is to be known of all runs.
     pub fn table(&self) -> String {
-        let mut head = vec!["load".to_owned(), "unit".to_owned()];
-        head.extend(self.programs.iter().map(short));
-        head.push("goal for voltlane".to_owned());
-        let mut lines = vec![head];
-        for measured in &self.measured {
-            let mut line = vec![
-                measured.row.title.to_owned(),
-                measured.row.metric.unit().to_owned(),
-            ];
-            for (program, figure) in self.programs.iter().zip(&measured.figures) {
-                line.push(figure.map_or("–".to_owned(), |figure| {
-                    self.cell(measured, program, figure)
-                }));
+        let mut out = String::new();
+        for placement in [Placement::Shared, Placement::Apart] {
+            if self.has(placement) {
+                out += &format!("{}\n\n{}\n", how(placement), self.table_of(placement));
             }
-            let goals = measured.row.goals(&Program::Voltlane);
-            line.push(
-                goals
-                    .iter()
-                    .map(Goal::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            );
-            lines.push(line);
         }
-        let mut out = report::markdown(&lines);
         let wrong: u64 = self.measured.iter().map(|measured| measured.wrong).sum();
-        out += &format!("\nPackets lost, doubled, out of order or misled, in all runs: {wrong}.\n");
+        out += &format!("Packets lost, doubled, out of order or misled, in all runs: {wrong}.\n");
         for note in &self.notes {
             out += &format!("{note}\n");
         }
         out
+    }
+
+    fn rows(&self, placement: Placement) -> impl Iterator<Item = &Measured> {
+        let is_there = move |measured: &&Measured| measured.row.placement == placement;
+        self.measured.iter().filter(is_there)
+    }
+
+    fn has(&self, placement: Placement) -> bool {
+        self.rows(placement).next().is_some()
+    }
+
+    /// Renders a Markdown table of the rows with this placement: the figure, its ratio to the yardstick, and for our programs whether it
+    /// meets the goal. Programs without a figure are left out.
+    fn table_of(&self, placement: Placement) -> String {
+        let columns: Vec<(usize, &Program)> = self
+            .programs
+            .iter()
+            .enumerate()
+            .filter(|(column, _)| {
+                self.rows(placement)
+                    .any(|row| row.figures[*column].is_some())
+            })
+            .collect();
+        let mut head = vec!["load".to_owned(), "unit".to_owned()];
+        head.extend(columns.iter().map(|(_, program)| short(program)));
+        head.push("goal for voltlane".to_owned());
+        let mut lines = vec![head];
+        for measured in self.rows(placement) {
+            let mut line = vec![
+                measured.row.title.to_owned(),
+                measured.row.metric.unit().to_owned(),
+            ];
+            for &(column, program) in &columns {
+                line.push(measured.figures[column].map_or("–".to_owned(), |figure| {
+                    self.cell(measured, program, figure)
+                }));
+            }
+            let goals = measured.row.goals(&Program::Voltlane);
+            let goals: Vec<String> = goals.iter().map(Goal::to_string).collect();
+            line.push(goals.join(", "));
+            lines.push(line);
+        }
+        report::markdown(&lines)
     }
 
     fn cell(&self, measured: &Measured, program: &Program, figure: f64) -> String {
@@ -183,11 +218,22 @@ impl Comparison {
             json!({
                 "load": measured.row.scenario.to_string(),
                 "unit": measured.row.metric.unit(),
+                "cpus": how(measured.row.placement),
                 "wrong_packets": measured.wrong,
                 "programs": figures.collect::<Vec<_>>(),
             })
         });
         json!({"rows": rows.collect::<Vec<_>>(), "notes": self.notes})
+    }
+}
+
+/// Returns how the figures of a placement are taken.
+const fn how(placement: Placement) -> &'static str {
+    match placement {
+        Placement::Shared => {
+            "Every program in its own default on all processors: nothing is pinned, and the load runs beside it."
+        }
+        Placement::Apart => "The load on the first processor, every program on the others.",
     }
 }
 
@@ -206,9 +252,15 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn comparison(programs: &[Program], figures: &[Option<f64>], row: usize) -> Comparison {
+    /// The first row with this placement.
+    fn comparison(
+        programs: &[Program],
+        figures: &[Option<f64>],
+        placement: Placement,
+    ) -> Comparison {
+        let mut rows = rows::all().into_iter();
         let measured = Measured {
-            row: rows::all()[row].clone(),
+            row: rows.find(|row| row.placement == placement).unwrap(),
             figures: figures.to_vec(),
             wrong: 0,
         };
@@ -221,19 +273,25 @@ mod tests {
 
     #[test]
     fn a_goal_is_judged_against_the_yardstick_of_the_same_row() {
-        let programs = [Program::Bare, Program::Voltlane];
-        for (ours, within) in [(11.4, true), (11.6, false)] {
-            let comparison = comparison(&programs, &[Some(10.0), Some(ours)], 0);
-            assert_eq!(
-                comparison.verdict(&comparison.measured[0], &Program::Voltlane),
-                Some(within)
-            );
+        for (placement, yardstick) in [
+            (Placement::Apart, Program::Bare),
+            (Placement::Shared, Program::OneShard),
+        ] {
+            let programs = [yardstick, Program::Voltlane];
+            for (ours, within) in [(11.4, true), (11.6, false)] {
+                let comparison = comparison(&programs, &[Some(10.0), Some(ours)], placement);
+                assert_eq!(
+                    comparison.verdict(&comparison.measured[0], &Program::Voltlane),
+                    Some(within)
+                );
+            }
         }
     }
 
     #[test]
     fn without_a_yardstick_there_is_no_verdict() {
-        let comparison = comparison(&[Program::Bare, Program::Voltlane], &[None, Some(1.0)], 0);
+        let programs = [Program::Bare, Program::Voltlane];
+        let comparison = comparison(&programs, &[None, Some(1.0)], Placement::Apart);
         assert_eq!(
             comparison.verdict(&comparison.measured[0], &Program::Voltlane),
             None

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::load::Scenario;
 use crate::load::meter::Outcome;
+use crate::load::process::Placement;
 use crate::load::program::Program;
 
 /// The figure of a run that counts.
@@ -47,6 +48,8 @@ pub enum Goal {
     TimesBare(f64),
     /// At most this many times the tokio binary.
     TimesTokio(f64),
+    /// At most this many times the tokio binary with one shard.
+    TimesOneShard(f64),
     /// At most this figure.
     AtMost(f64),
     /// Less than another program.
@@ -58,6 +61,7 @@ impl fmt::Display for Goal {
         match self {
             Self::TimesBare(times) => write!(f, "≤ {times} × bare"),
             Self::TimesTokio(times) => write!(f, "≤ {times} × voltlane"),
+            Self::TimesOneShard(times) => write!(f, "≤ {times} × one-shard"),
             Self::AtMost(most) => write!(f, "≤ {most}"),
             Self::Under(program) => write!(f, "< {program}"),
         }
@@ -73,6 +77,8 @@ pub struct Row {
     pub scenario: Scenario,
     /// The figure.
     pub metric: Metric,
+    /// The CPUs of load and program.
+    pub placement: Placement,
     tokio: Vec<Goal>,
     smol: Goal,
 }
@@ -86,21 +92,84 @@ impl Row {
             _ => &[],
         }
     }
+
+    /// Returns whether the row has a figure of this program.
+    pub fn suits(&self, program: &Program) -> bool {
+        // Where there is one CPU for the program, the default is one shard.
+        *program != Program::OneShard || self.placement == Placement::Shared
+    }
 }
 
-/// All rows.
+/// What our programs may cost with a shard for each processor, as a factor on one shard.
+const MANY_SHARDS: f64 = 1.15;
+
+/// All rows: those of programs in their defaults on all CPUs, then those of programs apart from the load.
 pub fn all() -> Vec<Row> {
+    [shared(), apart()].concat()
+}
+
+fn echo(clients: usize, in_flight: usize, size: usize) -> Scenario {
+    Scenario::Echo {
+        clients,
+        in_flight,
+        size,
+    }
+}
+
+const fn fan_out() -> Scenario {
+    Scenario::FanOut {
+        clients: 1000,
+        in_flight: 4,
+        size: 64,
+    }
+}
+
+const fn rate(per_second: u64) -> Scenario {
+    Scenario::Rate {
+        clients: 1000,
+        per_second,
+        size: 64,
+    }
+}
+
+fn shared() -> Vec<Row> {
+    let row = |title, scenario, metric| Row {
+        title,
+        scenario,
+        metric,
+        placement: Placement::Shared,
+        tokio: vec![Goal::TimesOneShard(MANY_SHARDS)],
+        smol: Goal::TimesTokio(1.2),
+    };
+    let cpu = Metric::CpuPerPacket;
+    vec![
+        row("100 clients, 1 in flight", echo(100, 1, 64), cpu),
+        row("1,000 clients, 1 in flight", echo(1000, 1, 64), cpu),
+        row("100 clients, 16 in flight", echo(100, 16, 64), cpu),
+        row(
+            "50 clients, 16 KiB, 4 in flight",
+            echo(50, 4, 16 << 10),
+            cpu,
+        ),
+        row("backend to 1,000 clients in turn", fan_out(), cpu),
+        row("20,000 packets/s over 1,000 clients", rate(20_000), cpu),
+        row("60,000 packets/s over 1,000 clients", rate(60_000), cpu),
+        row(
+            "20,000 packets/s over 1,000 clients",
+            rate(20_000),
+            Metric::P99,
+        ),
+    ]
+}
+
+fn apart() -> Vec<Row> {
     let row = |title, scenario, metric, goal| Row {
         title,
         scenario,
         metric,
+        placement: Placement::Apart,
         tokio: vec![goal],
         smol: Goal::TimesTokio(1.2),
-    };
-    let echo = |clients, in_flight, size| Scenario::Echo {
-        clients,
-        in_flight,
-        size,
     };
     let mut batched = row(
         "100 clients, 16 in flight",
@@ -116,16 +185,6 @@ pub fn all() -> Vec<Row> {
         Goal::AtMost(1024.0),
     );
     idle.smol = Goal::AtMost(768.0);
-    let fan_out = Scenario::FanOut {
-        clients: 1000,
-        in_flight: 4,
-        size: 64,
-    };
-    let rate = Scenario::Rate {
-        clients: 1000,
-        per_second: 20_000,
-        size: 64,
-    };
     vec![
         row(
             "100 clients, 1 in flight",
@@ -148,7 +207,7 @@ pub fn all() -> Vec<Row> {
         ),
         row(
             "backend to 1,000 clients in turn",
-            fan_out,
+            fan_out(),
             Metric::CpuPerPacket,
             Goal::TimesBare(1.3),
         ),
@@ -167,7 +226,7 @@ pub fn all() -> Vec<Row> {
         idle,
         row(
             "20,000 packets/s over 1,000 clients",
-            rate,
+            rate(20_000),
             Metric::P99,
             Goal::TimesBare(1.5),
         ),

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Comparison, Measured};
+use super::{Comparison, Measured, how};
+use crate::load::process::Placement;
 use crate::load::program::Program;
 use crate::report;
 
@@ -11,28 +12,35 @@ const LEFT: u32 = 130;
 const BAR: u32 = 16;
 const GAP: u32 = 4;
 const TITLE: u32 = 34;
+const HEADING: u32 = 40;
 /// Space on the right for the figure next to the longest bar.
 const RIGHT: u32 = 150;
 
-/// Draws the chart, readable on light and on dark pages.
+/// Draws the chart, readable on light and on dark pages: the programs in their defaults first, then apart from the load.
 pub fn draw(comparison: &Comparison) -> String {
-    let height: u32 = 20
-        + comparison
-            .measured
-            .iter()
-            .map(|measured| height(comparison, measured))
-            .sum::<u32>();
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n"
-    );
+    let mut rows = String::new();
     let mut y = 0;
-    for measured in &comparison.measured {
-        draw_row(&mut out, comparison, measured, y);
-        y += self::height(comparison, measured);
+    for placement in [Placement::Shared, Placement::Apart] {
+        if !comparison.has(placement) {
+            continue;
+        }
+        let _ = writeln!(
+            rows,
+            "<text x=\"12\" y=\"{}\" font-size=\"14\" fill=\"#222\">{}</text>",
+            y + HEADING - 8,
+            how(placement)
+        );
+        y += HEADING;
+        for measured in comparison.rows(placement) {
+            draw_row(&mut rows, comparison, measured, y);
+            y += height(comparison, measured);
+        }
     }
-    out += "</svg>\n";
-    out
+    let height = y + 20;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+         font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n{rows}</svg>\n"
+    )
 }
 
 fn bars<'a>(
@@ -89,6 +97,7 @@ fn colour(program: &Program) -> &'static str {
     match program {
         Program::Voltlane => "#2463c9",
         Program::VoltlaneSmol => "#6d9ae6",
+        Program::OneShard => "#9bb8e8",
         Program::Bare => "#444",
         _ => "#b5b5b5",
     }

@@ -38,11 +38,22 @@ pub struct Memory {
     pub peak: u64,
 }
 
-/// Returns the CPU time of all threads of `pid`.
+/// Returns the CPU time of all threads of `pid` and of the processes that it started, such as workers.
 ///
 /// # Errors
 /// When the process is gone.
 pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
+    let mut time = own_cpu_time(pid)?;
+    for worker in workers(pid)? {
+        let more = own_cpu_time(worker)?;
+        time.user += more.user;
+        time.system += more.system;
+        time.total += more.total;
+    }
+    Ok(time)
+}
+
+fn own_cpu_time(pid: u32) -> io::Result<CpuTime> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (user, system) = parse_stat(&stat).ok_or_else(|| malformed("stat"))?;
     let mut total = Duration::ZERO;
@@ -64,11 +75,32 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     })
 }
 
-/// Returns the resident memory of `pid`.
+/// Returns the processes that `pid` has started and that have not ended, without those that they have started.
+fn workers(pid: u32) -> io::Result<Vec<u32>> {
+    let mut workers = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A kernel may be built without this file.
+        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        workers.extend(children.split_whitespace().flat_map(str::parse::<u32>));
+    }
+    Ok(workers)
+}
+
+/// Returns the resident memory of `pid` and of the processes that it started. Pages that they share count for each of them.
 ///
 /// # Errors
 /// When the process is gone.
 pub fn memory(pid: u32) -> io::Result<Memory> {
+    let mut memory = own_memory(pid)?;
+    for worker in workers(pid)? {
+        let more = own_memory(worker)?;
+        memory.resident += more.resident;
+        memory.peak += more.peak;
+    }
+    Ok(memory)
+}
+
+fn own_memory(pid: u32) -> io::Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name| parse_kib(&status, name).ok_or_else(|| malformed("status"));
     Ok(Memory {
@@ -86,6 +118,54 @@ pub fn kernel_slab() -> io::Result<u64> {
 /// Returns the number of open descriptors of `pid`.
 pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Which CPUs the load tool and the program under test run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Both run on all of them, and nothing is pinned.
+    Shared,
+    /// The load tool runs on the first, and the program on the others. With one CPU this is the same as [`Shared`](Self::Shared).
+    Apart,
+}
+
+/// The CPUs of this process when it started.
+#[derive(Clone, Debug)]
+pub struct Cpus(Vec<usize>);
+
+impl Cpus {
+    /// Returns those that this process may run on now.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn available() -> io::Result<Self> {
+        let set = rustix::thread::sched_getaffinity(None)?;
+        Ok(Self(
+            (0..CpuSet::MAX_CPU)
+                .filter(|&cpu| set.is_set(cpu))
+                .collect(),
+        ))
+    }
+
+    /// Returns their number.
+    pub const fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Moves this process to its CPUs. Returns those of the program; none for all.
+    ///
+    /// # Errors
+    /// When the system refuses the CPUs.
+    pub fn place(&self, placement: Placement) -> io::Result<Vec<usize>> {
+        let (own, program) = match (placement, &self.0[..]) {
+            (Placement::Apart, [first, others @ ..]) if !others.is_empty() => {
+                (std::slice::from_ref(first), others)
+            }
+            (_, all) => (all, &[][..]),
+        };
+        pin(std::process::id(), own)?;
+        Ok(program.to_vec())
+    }
 }
 
 /// Pins every thread of `pid` to these CPUs. Threads that they start later inherit it.
@@ -172,5 +252,31 @@ mod tests {
         let memory = memory(pid).unwrap();
         assert!(0 < memory.resident && memory.resident <= memory.peak);
         assert!(descriptors(pid).unwrap() >= 3);
+    }
+
+    #[test]
+    fn a_process_that_was_apart_has_all_its_cpus_again() {
+        let cpus = Cpus::available().unwrap();
+        let program = cpus.place(Placement::Apart).unwrap();
+        let own = Cpus::available().unwrap();
+        assert_eq!([own.0, program.clone()].concat().len(), cpus.0.len());
+        assert!(cpus.place(Placement::Shared).unwrap().is_empty());
+        assert_eq!(Cpus::available().unwrap().0, cpus.0);
+    }
+
+    #[test]
+    fn workers_count_as_part_of_their_program() {
+        let pid = std::process::id();
+        let mut worker = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let found = workers(pid).unwrap();
+        let (own, all) = (own_memory(pid).unwrap(), memory(pid).unwrap());
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert!(found.contains(&worker.id()), "{found:?}");
+        assert!(own.peak < all.peak);
     }
 }

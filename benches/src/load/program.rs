@@ -31,9 +31,11 @@ pub enum Program {
     Voltlane,
     /// The smol binary next to this one.
     VoltlaneSmol,
-    /// HAProxy in tcp mode, one thread.
+    /// The tokio binary with one shard, whatever the number of processors.
+    OneShard,
+    /// HAProxy in tcp mode, one thread for each CPU that it may use.
     Haproxy,
-    /// nginx with its stream module, one worker.
+    /// nginx with its stream module, one worker for each CPU that it may use.
     Nginx,
     /// Another binary that takes `run --config F --listen A --master A`.
     Path(PathBuf),
@@ -41,11 +43,12 @@ pub enum Program {
 
 impl Program {
     /// The built-in programs, in the order of the tables.
-    pub const BUILT_IN: [Self; 6] = [
+    pub const BUILT_IN: [Self; 7] = [
         Self::Direct,
         Self::Bare,
         Self::Voltlane,
         Self::VoltlaneSmol,
+        Self::OneShard,
         Self::Haproxy,
         Self::Nginx,
     ];
@@ -63,9 +66,8 @@ impl Program {
     fn binary(&self) -> Result<PathBuf, StartError> {
         let found = match self {
             Self::Direct | Self::Bare => Some(OWN_BINARY.into()),
-            Self::Voltlane | Self::VoltlaneSmol => {
-                sibling(&std::env::current_exe()?, &self.to_string())
-            }
+            Self::Voltlane | Self::OneShard => sibling(&std::env::current_exe()?, "voltlane"),
+            Self::VoltlaneSmol => sibling(&std::env::current_exe()?, "voltlane-smol"),
             Self::Haproxy | Self::Nginx => on_path(&self.to_string()),
             Self::Path(path) => Some(path.clone()),
         };
@@ -82,6 +84,7 @@ impl fmt::Display for Program {
             Self::Bare => f.write_str("bare"),
             Self::Voltlane => f.write_str("voltlane"),
             Self::VoltlaneSmol => f.write_str("voltlane-smol"),
+            Self::OneShard => f.write_str("one-shard"),
             Self::Haproxy => f.write_str("haproxy"),
             Self::Nginx => f.write_str("nginx"),
             Self::Path(path) => write!(f, "{}", path.display()),
@@ -126,7 +129,9 @@ pub enum StartError {
 
 fn not_installed(program: &Program) -> String {
     match program {
-        Program::Voltlane => "voltlane is not built: cargo build --release -p voltlane".into(),
+        Program::Voltlane | Program::OneShard => {
+            "voltlane is not built: cargo build --release -p voltlane".into()
+        }
         Program::VoltlaneSmol => {
             "voltlane-smol is not built: cargo build --release -p voltlane".into()
         }
@@ -301,12 +306,16 @@ fn command(
         }
         Program::Nginx => {
             let path = directory.join("nginx.conf");
-            std::fs::write(&path, nginx_config(binary, listen, backend, directory))?;
+            std::fs::write(&path, nginx_config(binary, listen, launch, directory))?;
             command.arg("-p").arg(directory).arg("-c").arg(path);
         }
-        Program::Voltlane | Program::VoltlaneSmol | Program::Path(_) => {
+        Program::Voltlane | Program::VoltlaneSmol | Program::OneShard | Program::Path(_) => {
             let path = directory.join("connserver.toml");
-            std::fs::write(&path, &launch.config)?;
+            let first = match program {
+                Program::OneShard => "general.shards = 1\n",
+                _ => "",
+            };
+            std::fs::write(&path, [first, &launch.config].concat())?;
             command.arg("run").arg("--config").arg(path);
             command.args([
                 "--listen",
@@ -319,19 +328,21 @@ fn command(
     Ok(command)
 }
 
+/// By default HAProxy has a thread for each CPU that it may use.
 fn haproxy_config(listen: SocketAddr, backend: SocketAddr) -> String {
     format!(
-        "global\n  nbthread 1\n  maxconn 9000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  \
+        "global\n  maxconn 9000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  \
          timeout server 5m\nlisten edge\n  bind {listen} backlog 4096\n  server backend {backend}\n"
     )
 }
 
-fn nginx_config(
-    binary: &Path,
-    listen: SocketAddr,
-    backend: SocketAddr,
-    directory: &Path,
-) -> String {
+fn nginx_config(binary: &Path, listen: SocketAddr, launch: &Launch, directory: &Path) -> String {
+    let backend = launch.backend;
+    // `auto` counts the machine's CPUs, whichever of them nginx may use.
+    let workers = match launch.cpus.len() {
+        0 => "auto".to_owned(),
+        cpus => cpus.to_string(),
+    };
     // Debian builds the stream module as a shared object, in /usr/lib next to /usr/sbin. Other builds contain it.
     let module = binary
         .parent()
@@ -342,7 +353,7 @@ fn nginx_config(
     let load = load.unwrap_or_default();
     let directory = directory.display();
     format!(
-        "{load}daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\n\
+        "{load}daemon off;\nworker_processes {workers};\npid {directory}/nginx.pid;\n\
          error_log stderr crit;\nevents {{ worker_connections 19000; }}\nstream {{\n  server {{ \
          listen {listen} backlog=4096; proxy_pass {backend}; tcp_nodelay on; proxy_timeout 5m; }}\n}}\n"
     )
