@@ -186,6 +186,11 @@ fn item_examples() -> Vec<(&'static str, &'static str, Item<'static>)> {
                 before: [0; 8],
             }),
         ),
+        (
+            "earlier",
+            "EARLIER, two marks",
+            Item::Earlier(&[[1; 8], [2; 8]]),
+        ),
         ("ping", "PING", Item::Ping([1, 2, 3, 4, 5, 6, 7, 8])),
         ("pong", "PONG", Item::Pong([1, 2, 3, 4, 5, 6, 7, 8])),
         (
@@ -571,7 +576,7 @@ fn every_bad_example_is_refused() {
     }
     for (kind, sender, count) in [
         ("v3-bad-up-", Side::Client, 4),
-        ("v3-bad-down-", Side::Edge, 8),
+        ("v3-bad-down-", Side::Edge, 9),
     ] {
         let records = of_kind(kind);
         assert_eq!(records.len(), count, "{kind}");

@@ -6,7 +6,7 @@ use voltlane_core::v3::MAX_NUMBER;
 use voltlane_core::v3::client::{Attempting, ClientError, Joining, Outcome, Resumable, Welcomed};
 use voltlane_core::v3::code::Code;
 use voltlane_core::v3::inbound::{Inbound, InboundError};
-use voltlane_core::v3::items::{Item, Resumed};
+use voltlane_core::v3::items::{Item, MAX_EARLIER, Resumed};
 use voltlane_core::v3::order::OrderError;
 use voltlane_core::v3::packets::{Busy, Packet, PacketError, Position, Settings, Verdict};
 use voltlane_core::v3::record::{
@@ -104,6 +104,10 @@ fn resume(session: &mut Resumable, standing: &mut Standing, nonce: u8) -> u64 {
         before,
     };
     assert!(!returning.resumed(session, &resumed), "it is its own");
+    assert!(
+        !session.earlier(standing.earlier()),
+        "they are its own as well"
+    );
     counter
 }
 
@@ -296,14 +300,14 @@ fn numbers_fit_or_the_session_is_over() {
 fn a_client_stays_64_above_what_the_edge_has_told() {
     let (mut welcomed, mut standing) = joined();
     let session = &mut welcomed.session;
-    let counters: Vec<_> = (0..70)
+    let counters: Vec<_> = (0..134)
         .map(|nonce| session.attempt([nonce; 24], 1, 0).counter())
         .collect();
-    let expected: Vec<_> = (1..=64).chain([64; 6]).collect();
+    let expected: Vec<_> = (1..=64).chain([64; 70]).collect();
     assert_eq!(counters, expected);
     // The edge has seen none of them. It still takes the next one, and the client has forgotten too many marks to judge.
-    assert_eq!(resume(session, &mut standing, 70), 64);
-    assert_eq!(session.attempt([71; 24], 1, 0).counter(), 65);
+    assert_eq!(resume(session, &mut standing, 134), 64);
+    assert_eq!(session.attempt([135; 24], 1, 0).counter(), 65);
 }
 
 #[test]
@@ -576,4 +580,65 @@ fn nothing_follows_a_close() {
         read(&mut inbound, &more),
         Err(InboundError::Order(out_of_place))
     );
+}
+
+/// Accepts an attempt whose RESUMED is lost. Returns the mark before it.
+fn accept(standing: &mut Standing, attempting: &Attempting) -> [u8; 8] {
+    let link = standing.judge(attempting.counter()).expect("it may go on");
+    standing
+        .accept(&claimed(attempting), &link)
+        .expect("nobody came in between")
+}
+
+/// Begins an attempt of the owner, which the edge accepts, and reads its RESUMED. Returns whether it hears of somebody else.
+fn hears(session: &mut Resumable, standing: &mut Standing, nonce: u8) -> bool {
+    let attempting = session.attempt([nonce; 24], 1, 0);
+    let before = accept(standing, &attempting);
+    let counter = attempting.counter();
+    let Outcome::TakenUp(returning) = answer(attempting, session, Code::TAKEN_UP, counter) else {
+        panic!("not taken up")
+    };
+    let resumed = Resumed {
+        until: 0,
+        received_up: 0,
+        away_ms: 0,
+        cause: Code::GOODBYE,
+        before,
+    };
+    let is_foreign = returning.resumed(session, &resumed);
+    session.earlier(standing.earlier()) || is_foreign
+}
+
+#[test]
+fn a_resumed_that_is_lost_does_not_hide_a_thief() {
+    for lost in [1, 2, 61, 62] {
+        let (welcomed, mut standing) = joined();
+        let mut session = welcomed.session;
+        let mut thief = session.clone();
+        // It uses the counter of an attempt of the owner that never arrived.
+        let _ = session.attempt([1; 24], 1, 0);
+        accept(&mut standing, &thief.attempt([2; 24], 1, 0));
+        for attempt in 0..lost {
+            let attempting = session.attempt([3 + attempt; 24], 1, 0);
+            accept(&mut standing, &attempting);
+        }
+        assert!(hears(&mut session, &mut standing, 100), "{lost} lost");
+        // It is told once more, since the edge does not know that the owner has opened RESUMED, and has heard of it.
+        assert!(!hears(&mut session, &mut standing, 101), "{lost} lost");
+    }
+}
+
+#[test]
+fn an_edge_tells_64_attempts_and_forgets_those_that_the_client_knows() {
+    let (welcomed, mut standing) = joined();
+    let mut session = welcomed.session;
+    for attempt in 0..70_usize {
+        assert!(!hears(&mut session, &mut standing, attempt as u8));
+        assert_eq!(standing.earlier().len(), attempt.min(MAX_EARLIER));
+    }
+    assert!(standing.held_bytes() >= 8 * MAX_EARLIER);
+    standing.confirm();
+    assert_eq!((standing.earlier().len(), standing.held_bytes()), (0, 0));
+    assert!(!hears(&mut session, &mut standing, 100));
+    assert!(standing.earlier().is_empty());
 }

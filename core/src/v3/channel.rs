@@ -110,6 +110,8 @@ pub enum Arrival {
     },
     /// The session goes on.
     Resumed(Resumed),
+    /// Attempts that were accepted before the one that RESUMED names. The data is their marks, 8 bytes each.
+    Earlier,
     /// The client is asked to leave.
     GoAway(GoAway),
     /// The peer has said its last word. The data is its text.
@@ -155,6 +157,8 @@ pub struct Channel {
     /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
     up: Option<Box<Secret>>,
     ponged: Option<[u8; 8]>,
+    /// Whether the client has ended its early records, and nobody was told.
+    has_confirmed: bool,
     records: u32,
 }
 
@@ -171,6 +175,7 @@ impl Channel {
             arrival: None,
             up: None,
             ponged: None,
+            has_confirmed: false,
             records: 0,
         }
     }
@@ -253,7 +258,11 @@ impl Channel {
             self.at = end;
             let range = |bytes: &[u8]| Data::Record(end.saturating_sub(bytes.len())..end);
             match item {
-                Item::Pad { .. } | Item::Token(_) | Item::EarlyEnd | Item::Ignored { .. } => {}
+                Item::Pad { .. } | Item::Token(_) | Item::Ignored { .. } => {}
+                Item::EarlyEnd => self.has_confirmed = true,
+                Item::Earlier(marks) => {
+                    self.arrival = Some((Arrival::Earlier, range(marks.as_flattened())));
+                }
                 Item::Ack(more) => progress.hear(more, outbox)?,
                 Item::AckNow => self.outbound.acknowledge(),
                 Item::Ping(bytes) => self.outbound.pong(bytes),
@@ -410,6 +419,11 @@ impl Channel {
     /// Returns the last PONG that came since the last call.
     pub fn take_pong(&mut self) -> Option<[u8; 8]> {
         self.ponged.take()
+    }
+
+    /// Returns whether the client has ended its early records since the last call: it has opened RESUMED.
+    pub fn take_confirmed(&mut self) -> bool {
+        core::mem::take(&mut self.has_confirmed)
     }
 
     // ---- what goes

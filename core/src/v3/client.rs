@@ -22,8 +22,8 @@ use super::schedule::{
     WelcomeError,
 };
 
-/// The number of attempts whose marks a client remembers.
-pub const MAX_MARKS: usize = 64;
+/// The number of attempts whose marks a client remembers: those that a RESUMED names, and 64 after it.
+pub const MAX_MARKS: usize = 128;
 
 /// Why a packet of the edge ends the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -161,10 +161,12 @@ pub struct Resumable {
     told: u64,
     /// Refusals with 310 or 311 in a row.
     refusals: u32,
-    /// The attempts since the last RESUMED, and that one. At the beginning, the zeros that stand for the join.
+    /// The attempts since the last RESUMED, those that it named, and its own. At the beginning, the zeros that stand for the join.
     marks: VecDeque<[u8; 8]>,
     /// Whether a mark was forgotten.
     forgot: bool,
+    /// What RESUMED was compared with, and EARLIER is.
+    known: Vec<[u8; 8]>,
 }
 
 /// An attempt to resume whose Claim was written.
@@ -219,6 +221,7 @@ impl Resumable {
             refusals: 0,
             marks: VecDeque::from([[0; 8]]),
             forgot: false,
+            known: Vec::new(),
         }
     }
 
@@ -279,6 +282,17 @@ impl Resumable {
             self.marks.pop_front();
             self.forgot = true;
         }
+    }
+
+    /// Handles the EARLIER that came behind RESUMED. Returns whether one of those attempts was somebody else's (SPEC 23.6(d)).
+    pub fn earlier(&mut self, marks: &[[u8; 8]]) -> bool {
+        let known = core::mem::take(&mut self.known);
+        // The edge names them again until it knows that this client has seen them.
+        marks
+            .iter()
+            .rev()
+            .for_each(|mark| self.marks.push_front(*mark));
+        !known.is_empty() && marks.iter().any(|mark| !known.contains(mark))
     }
 
     /// The application goes on after a [conflict](Outcome::Conflict).
@@ -381,7 +395,11 @@ impl Returning {
             .expect("the next link");
         (session.told, session.last) = (counter, counter);
         session.refusals = 0;
-        session.marks = VecDeque::from([self.attempt.mark()]);
+        session.known = Vec::from(core::mem::take(&mut session.marks));
+        if session.forgot {
+            session.known.clear();
+        }
+        session.marks = VecDeque::from([resumed.before, self.attempt.mark()]);
         session.forgot = false;
         is_foreign
     }

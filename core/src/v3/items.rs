@@ -14,6 +14,8 @@ pub const MAX_ITEMS: usize = 4_096;
 pub const MAX_TOKEN_BYTES: usize = 4_096;
 /// The longest text of a CLOSE in bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
+/// The most marks in one EARLIER.
+pub const MAX_EARLIER: usize = 63;
 /// The greatest key of a LATEST.
 pub const MAX_LATEST_KEY: u8 = 63;
 
@@ -33,6 +35,7 @@ const PING: u64 = 12;
 const PONG: u64 = 13;
 const GOAWAY: u64 = 14;
 const CLOSE: u64 = 15;
+const EARLIER: u64 = 20;
 /// Types from here on are ignored by those who do not know them.
 const FIRST_IGNORED: u64 = 32;
 
@@ -87,6 +90,9 @@ pub enum Item<'a> {
     },
     /// The session was taken up. Down only, and only as the first item after an Answer.
     Resumed(Resumed),
+    /// The marks of attempts accepted before the one that RESUMED names, oldest first, at most [`MAX_EARLIER`]. Down only, and only
+    /// right behind RESUMED.
+    Earlier(&'a [[u8; 8]]),
     /// The peer is asked whether it is there.
     Ping([u8; 8]),
     /// It is.
@@ -433,6 +439,7 @@ fn read_item<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Item<'a>, ItemErr
             cause: code(fields, "RESUMED")?,
             before: fields.read_array()?,
         }),
+        EARLIER => Item::Earlier(read_earlier(fields)?),
         PING => Item::Ping(fields.read_array()?),
         PONG => Item::Pong(fields.read_array()?),
         GOAWAY => Item::GoAway(read_go_away(fields)?),
@@ -443,6 +450,14 @@ fn read_item<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Item<'a>, ItemErr
         },
         kind => return Err(ItemError::UnknownType { kind }),
     })
+}
+
+fn read_earlier<'a>(fields: &mut Fields<'a>) -> Result<&'a [[u8; 8]], ItemError> {
+    let bytes = fields.read_bytes()?;
+    match bytes.as_chunks() {
+        (marks @ [_, ..], []) if marks.len() <= MAX_EARLIER => Ok(marks),
+        _ => Err(bad("EARLIER", "length", bytes.len() as u64)),
+    }
 }
 
 fn read_go_away(fields: &mut Fields<'_>) -> Result<GoAway, ItemError> {
@@ -510,6 +525,7 @@ impl Item<'_> {
             Item::Volatile(_) => "VOLATILE",
             Item::Skipped { .. } => "SKIPPED",
             Item::Resumed(_) => "RESUMED",
+            Item::Earlier(_) => "EARLIER",
             Item::Ping(_) => "PING",
             Item::Pong(_) => "PONG",
             Item::GoAway(_) => "GOAWAY",
@@ -529,6 +545,7 @@ impl Item<'_> {
             | Item::Volatile(_)
             | Item::Skipped { .. }
             | Item::Resumed(_)
+            | Item::Earlier(_)
             | Item::GoAway(_) => Some(Side::Edge),
             Item::Packet(_)
             | Item::Pad { .. }
@@ -613,6 +630,10 @@ impl Item<'_> {
             Item::Skipped { count } => {
                 kind(SKIPPED, out);
                 integers(&[count], out);
+            }
+            Item::Earlier(marks) => {
+                kind(EARLIER, out);
+                string(marks.as_flattened(), out);
             }
             Item::Resumed(resumed) => {
                 kind(RESUMED, out);

@@ -9,6 +9,7 @@ use crate::ClientId;
 use crate::keys::{KeyPair, NONCE_BYTES, PublicKey};
 
 use super::code::Code;
+use super::items::MAX_EARLIER;
 use super::packets::{
     Answer, Busy, Claim, Handle, Hello, Packet, PacketError, Position, Settings, Verdict, Welcome,
 };
@@ -191,6 +192,9 @@ pub struct Standing {
     next: ResumeSecret,
     /// The mark of the attempt accepted last, zeros after the join.
     mark: [u8; 8],
+    /// The marks of those before it, since the last one whose RESUMED the client has opened, that one included. Oldest first, at most
+    /// [`MAX_EARLIER`] and one.
+    before: Vec<[u8; 8]>,
 }
 
 impl Standing {
@@ -200,6 +204,7 @@ impl Standing {
         Standing {
             next: first,
             mark: [0; 8],
+            before: Vec::new(),
         }
     }
 
@@ -232,7 +237,29 @@ impl Standing {
         }
         let after = link.counter().saturating_add(1);
         self.next = link.at(after, 1).map_err(|_| Code::STALE)?;
-        Ok(core::mem::replace(&mut self.mark, claimed.attempt.mark()))
+        if self.before.len() > MAX_EARLIER {
+            self.before.remove(0);
+        }
+        let before = core::mem::replace(&mut self.mark, claimed.attempt.mark());
+        self.before.push(before);
+        Ok(before)
+    }
+
+    /// Returns what EARLIER tells behind RESUMED: the marks that are still of interest, but for the one in RESUMED. (SPEC 23.6(d))
+    #[must_use]
+    pub fn earlier(&self) -> &[[u8; 8]] {
+        self.before.split_last().map_or(&[], |(_, earlier)| earlier)
+    }
+
+    /// Handles that the client has opened the RESUMED of the attempt accepted last: its EARLY_END has come. It knows of all before it.
+    pub fn confirm(&mut self) {
+        self.before = Vec::new();
+    }
+
+    /// Returns the number of bytes on the heap that it keeps for marks.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.before.capacity().saturating_mul(size_of::<[u8; 8]>())
     }
 }
 
