@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use sim::block;
+use sim::scope::resume::{self, RESUMES};
 use sim::scope::{SCOPES, check};
 
 #[test]
@@ -21,4 +22,18 @@ fn no_order_of_steps_within_the_small_scopes_breaks_a_rule() {
         missing = Some(missing.map_or(here.clone(), |before| &before & &here));
     }
     assert_eq!(missing, Some(BTreeSet::new()), "met in none of the scopes");
+}
+
+#[test]
+fn no_order_of_attempts_loses_a_session_or_hides_a_thief() {
+    for bounds in RESUMES {
+        let found = resume::check(*bounds, block::threads());
+        println!(
+            "{bounds:?}: {} transitions, {} states",
+            found.transitions, found.states
+        );
+        if let Some((rule, path)) = found.broken {
+            panic!("{rule}\nafter {path:#?}");
+        }
+    }
 }
