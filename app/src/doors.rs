@@ -50,8 +50,8 @@ mod layered {
             let _ = (SystemTime::now, listener);
             #[cfg(feature = "websocket")]
             if listener.transport.has_websocket() {
-                let max_frame_bytes = listener.max_message_bytes.into();
-                door = door.with_websocket(rules(listener)?, max_frame_bytes);
+                let max_message_bytes = listener.max_message_bytes.into();
+                door = door.with_websocket(rules(listener)?, max_message_bytes);
             }
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]

@@ -37,6 +37,7 @@ fn distinct() -> Snapshot {
         &mut counters.client_bytes_out,
         &mut counters.paced,
         &mut counters.joins_paced,
+        &mut counters.handshakes_paced,
         &mut counters.packets_up,
         &mut counters.packets_down,
         &mut counters.unknown_client,

@@ -10,6 +10,7 @@ mod churn;
 mod client_input;
 mod commands;
 mod crowd;
+mod door_attacks;
 mod doors;
 mod ends;
 mod joining;

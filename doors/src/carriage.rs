@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::farewell_code;
+use crate::fault::DoorFault;
 use crate::layers::Sink;
-use crate::websocket::http::{self, HeadReader, Outcome, Rules, Traced};
+use crate::websocket::http::{self, HeadReader, Outcome, Refusal, Rules, Traced};
 use crate::websocket::{
     CloseCode, Decoder, Event, MAX_CONTROL_BYTES, Role, encode_close, encode_message, encode_pong,
 };
@@ -24,19 +25,19 @@ pub(crate) enum Carriage {
         peer: IpAddr,
         /// Whether the stream within begins with a PROXY header that says where the request came from.
         introduces: bool,
-        max_frame_bytes: u64,
+        max_message_bytes: u64,
     },
     /// A client's, which has sent the request with this key.
     Client { key: String },
 }
 
 /// How the layer came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum WsEnd {
-    /// The peer has closed.
-    Closed,
+    /// The peer has closed, with this code.
+    Closed(Option<u16>),
     /// The layer has answered for the last time.
-    Answered,
+    Answered(DoorFault),
 }
 
 enum State {
@@ -109,55 +110,48 @@ impl WsLayer {
         let State::Head { carriage, reader } = &mut self.state else {
             return None;
         };
-        let opened = match carriage {
+        let opened: Result<Decoder, DoorFault> = match carriage {
             Carriage::Server {
                 rules,
                 peer,
                 introduces,
-                max_frame_bytes,
-            } => {
-                let outcome = match reader.read(input, rules.max_head_bytes) {
-                    Ok(None) => return None,
-                    Ok(Some(head)) => rules.answer(&head, *peer, out),
-                    Err(fault) => {
-                        tracing::debug!(%fault, "no request for a WebSocket");
-                        Err(fault.into())
-                    }
-                };
-                match outcome {
+                max_message_bytes,
+            } => match reader.read(input, rules.max_head_bytes) {
+                Ok(None) => return None,
+                Ok(Some(head)) => match rules.answer(&head, *peer, out) {
                     Ok(Outcome::Upgrade(upgrade)) => {
                         if *introduces {
                             introduce(upgrade.source, sink);
                         }
-                        Some(Decoder::new(Role::Server, *max_frame_bytes))
+                        Ok(Decoder::new(Role::Server, *max_message_bytes))
                     }
-                    Ok(Outcome::Health) => None,
+                    Ok(Outcome::Health) => Err(DoorFault::Health),
                     Err(refusal) => {
-                        tracing::debug!(?refusal, "a request for a WebSocket is refused");
                         refusal.write(out);
-                        None
+                        Err(DoorFault::Refused(refusal))
                     }
+                },
+                Err(fault) => {
+                    Refusal::from(fault).write(out);
+                    Err(DoorFault::Head(fault))
                 }
-            }
-            Carriage::Client { key } => {
-                let head = match reader.read(input, MAX_ANSWER_BYTES) {
-                    Ok(None) => return None,
-                    Ok(Some(head)) => http::check_answer(&head, key).map_err(|e| e.to_string()),
-                    Err(fault) => Err(fault.to_string()),
-                };
-                head.inspect_err(|error| tracing::debug!(error, "the server is not one of ours"))
-                    .is_ok()
-                    .then(|| Decoder::new(Role::Client, 0))
-            }
+            },
+            Carriage::Client { key } => match reader.read(input, MAX_ANSWER_BYTES) {
+                Ok(None) => return None,
+                Ok(Some(head)) => http::check_answer(&head, key)
+                    .map(|()| Decoder::new(Role::Client, 0))
+                    .map_err(DoorFault::NotUpgraded),
+                Err(fault) => Err(DoorFault::Head(fault)),
+            },
         };
         match opened {
-            Some(decoder) => {
+            Ok(decoder) => {
                 self.state = State::Frames(decoder);
                 None
             }
-            None => {
+            Err(fault) => {
                 self.state = State::Over;
-                Some(WsEnd::Answered)
+                Some(WsEnd::Answered(fault))
             }
         }
     }
@@ -186,10 +180,14 @@ impl WsLayer {
                     kept[..payload.len()].copy_from_slice(payload);
                     pong = Some((kept, payload.len()));
                 }
-                Ok(Some(Event::Close(_))) => break Some((CloseCode::Normal, WsEnd::Closed)),
+                Ok(Some(Event::Close(close))) => {
+                    break Some((CloseCode::Normal, WsEnd::Closed(close.code)));
+                }
                 Err(violation) => {
-                    tracing::debug!(%violation, "a WebSocket is closed");
-                    break Some((violation.code(), WsEnd::Answered));
+                    break Some((
+                        violation.code(),
+                        WsEnd::Answered(DoorFault::Frame(violation)),
+                    ));
                 }
             }
         };
@@ -228,6 +226,14 @@ impl WsLayer {
 
     fn mask(&mut self) -> Option<[u8; 4]> {
         self.masks.as_mut().map(|masks| masks.next())
+    }
+
+    /// Returns the number of bytes that have come and are not taken.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Head { reader, .. } => reader.held_bytes(),
+            _ => 0,
+        }
     }
 
     pub(crate) fn footprint_bytes(&self) -> usize {

@@ -4,6 +4,7 @@ use std::fmt;
 
 #[cfg(feature = "websocket")]
 use crate::carriage::{Carriage, WsEnd, WsLayer};
+use crate::fault::DoorFault;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
 
@@ -42,6 +43,11 @@ pub(crate) struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// Returns the number of bytes put.
+    fn given(&self) -> usize {
+        self.filled + self.rest.len()
+    }
+
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         let room = self.buffer.len() - self.filled;
         let (now, later) = bytes.split_at(bytes.len().min(room));
@@ -72,6 +78,12 @@ pub(crate) struct Layers {
     /// Why the socket takes no more, once it did not.
     pub(crate) write_failed: Option<std::io::ErrorKind>,
     pub(crate) end: Option<End>,
+    /// Why the layers ended it, or the peer did.
+    pub(crate) fault: Option<Box<DoorFault>>,
+    /// Bytes read from the socket less those given to the reader, apart from those that were counted as overhead.
+    overhead: i64,
+    /// Whether the next read goes on with what has come before it, without the socket.
+    pub(crate) resumes: bool,
     /// Whether the stream within begins with a PROXY header.
     pub(crate) introduces: bool,
     /// Whether something has come from the peer.
@@ -113,6 +125,13 @@ impl Layers {
     /// Takes bytes from the socket. Those of the stream within go to `sink`, and the end may be set.
     pub(crate) fn receive(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
         self.has_received = true;
+        self.overhead += wire.len() as i64;
+        let before = sink.given();
+        self.decode(wire, sink, scratch);
+        self.overhead -= (sink.given() - before) as i64;
+    }
+
+    fn decode(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
         let _ = (&scratch, &wire);
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
@@ -124,7 +143,7 @@ impl Layers {
         if let Some(ws) = &mut self.ws {
             let waiting = self.out.len() - self.out_sent;
             let end = ws.read(wire, sink, &mut self.out, waiting <= MAX_OUT_BYTES);
-            self.end = self.end.or(end.map(End::from));
+            self.end_websocket(end);
         }
     }
 
@@ -145,21 +164,22 @@ impl Layers {
             );
             if !self.request.is_empty() && tls.is_open() {
                 let request = std::mem::take(&mut self.request);
-                let sent = tls.write(&request, &mut self.out);
-                self.end = self.end.or(sent.is_err().then_some(End::Answered));
+                // It is open, and fails only when it is not.
+                let _ = tls.write(&request, &mut self.out);
             }
             // TLS has come to rest, so it can send what the layer above answers.
             let waiting = self.out.len() - self.out_sent;
             let answers = waiting <= MAX_OUT_BYTES;
+            let mut end = None;
             if !scratch.mid.is_empty() || read.is_ok() && tls.is_open() {
-                let end = ws.read(&mut scratch.mid, sink, &mut scratch.encoded, answers);
-                self.end = self.end.or(end.map(End::from));
+                end = ws.read(&mut scratch.mid, sink, &mut scratch.encoded, answers);
             }
             if !scratch.encoded.is_empty() && tls.is_open() {
-                let sent = tls.write(&scratch.encoded, &mut self.out);
-                self.end = self.end.or(sent.is_err().then_some(End::Answered));
+                // As above.
+                let _ = tls.write(&scratch.encoded, &mut self.out);
             }
             let read = read.map(|()| tls.has_peer_closed());
+            self.end_websocket(end);
             self.end_tls(read);
             return;
         }
@@ -173,14 +193,56 @@ impl Layers {
         match read {
             Ok(false) => {}
             Ok(true) => self.end = self.end.or(Some(End::Closed)),
-            Err(fault) => {
-                tracing::debug!(%fault, "TLS ends");
-                self.end = Some(End::Answered);
-            }
+            Err(fault) => self.fail(DoorFault::Tls(fault)),
         }
         if self.end.is_some() {
             self.say_goodbye();
         }
+    }
+
+    /// Records that the layers end the connection.
+    fn fail(&mut self, fault: DoorFault) {
+        tracing::debug!(%fault, "a door ends a connection");
+        self.end = Some(End::Answered);
+        self.fault.get_or_insert_with(|| Box::new(fault));
+    }
+
+    /// Returns whether a key exchange waits to be permitted.
+    pub(crate) fn awaits_handshake(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return tls.is_due();
+        }
+        false
+    }
+
+    /// Takes the number of bytes that came since the last call and are none of the stream.
+    pub(crate) fn take_overhead(&mut self) -> usize {
+        let kept = self.kept_bytes() as i64;
+        // A record that is cut is payload for the most part, and counted once it is whole.
+        let overhead = (self.overhead - kept).max(0);
+        self.overhead -= overhead;
+        overhead as usize
+    }
+
+    /// Returns the number of bytes that have come and are not decoded.
+    fn kept_bytes(&self) -> usize {
+        let mut bytes = 0;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            bytes += tls.kept_bytes();
+        }
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &self.ws {
+            bytes += ws.held_bytes();
+        }
+        bytes
+    }
+
+    /// Returns the number of bytes that wait: for the reader, for the rest of a record or request, or for the socket.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let plain = self.plain.len() - self.plain_taken;
+        plain + self.out.len() - self.out_sent + self.kept_bytes()
     }
 
     /// Encodes up to [`MAX_WRITE_BYTES`] of `parts` for the socket. Returns how many it took.
@@ -270,17 +332,19 @@ impl Layers {
 }
 
 #[cfg(feature = "websocket")]
-impl From<WsEnd> for End {
-    fn from(end: WsEnd) -> End {
+impl Layers {
+    fn end_websocket(&mut self, end: Option<WsEnd>) {
         match end {
-            WsEnd::Closed => End::Closed,
-            WsEnd::Answered => End::Answered,
+            None => {}
+            Some(WsEnd::Closed(code)) => {
+                self.end = self.end.or(Some(End::Closed));
+                let fault = code.map(|code| Box::new(DoorFault::Closed(code)));
+                self.fault = self.fault.take().or(fault);
+            }
+            Some(WsEnd::Answered(fault)) => self.fail(fault),
         }
     }
-}
 
-#[cfg(feature = "websocket")]
-impl Layers {
     /// Sends a request, or keeps it until TLS is open.
     pub(crate) fn ask(&mut self, request: Vec<u8>) {
         #[cfg(feature = "tls")]

@@ -9,6 +9,7 @@
 #[cfg(feature = "websocket")]
 mod carriage;
 mod connector;
+mod fault;
 mod layers;
 mod listener;
 mod stream;
@@ -18,6 +19,7 @@ pub mod tls;
 pub mod websocket;
 
 pub use self::connector::DoorConnector;
+pub use self::fault::DoorFault;
 pub use self::layers::MAX_WRITE_BYTES;
 pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES, SharedDoor};
 pub use self::stream::{DoorParcel, DoorStream};

@@ -21,7 +21,7 @@ pub struct Door {
     #[cfg(feature = "websocket")]
     websocket: Option<Arc<crate::websocket::http::Rules>>,
     #[cfg(feature = "websocket")]
-    max_frame_bytes: u64,
+    max_message_bytes: u64,
 }
 
 impl Door {
@@ -33,16 +33,17 @@ impl Door {
         self
     }
 
-    /// Adds WebSocket, within TLS if that is there. Frames of more than `max_frame_bytes` are refused; 0: any is taken, since none is held.
+    /// Adds WebSocket, within TLS if that is there. Messages of more than `max_message_bytes` are refused; 0: any is
+    /// taken, since none is held.
     #[cfg(feature = "websocket")]
     #[must_use]
     pub fn with_websocket(
         mut self,
         rules: crate::websocket::http::Rules,
-        max_frame_bytes: u64,
+        max_message_bytes: u64,
     ) -> Self {
         self.websocket = Some(rules.into());
-        self.max_frame_bytes = max_frame_bytes;
+        self.max_message_bytes = max_message_bytes;
         self
     }
 
@@ -66,7 +67,7 @@ impl Door {
                 rules: Arc::clone(rules),
                 peer,
                 introduces: layers.introduces,
-                max_frame_bytes: self.max_frame_bytes,
+                max_message_bytes: self.max_message_bytes,
             });
         }
         Ok(match layers {

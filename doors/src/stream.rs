@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use voltlane_driver::{Acknowledgements, Ends, Farewell, PeerEnd, Stream};
 
+use crate::fault::DoorFault;
 use crate::layers::{End, Layers, MAX_OUT_BYTES, Scratch, Sink};
 
 /// The fewest bytes that are asked of the socket: a hello of TLS, or a request, comes in one read.
@@ -16,9 +17,24 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 /// Reads of the socket for one read of the stream. A layer may give nothing for what it got.
 const READS_PER_POLL: usize = 4;
 
+/// What a call needs for as long as it lasts.
+#[derive(Default)]
+struct Buffers {
+    wire: Vec<u8>,
+    scratch: Scratch,
+}
+
 thread_local! {
-    /// The buffers for all connections of this thread.
-    static BUFFERS: RefCell<(Vec<u8>, Scratch)> = RefCell::default();
+    /// The buffers for all connections of this thread: one, or as many as there were doors within each other.
+    static BUFFERS: RefCell<Vec<Buffers>> = RefCell::default();
+}
+
+/// Calls `run` with buffers of this thread. Within it, another call gets others.
+fn with_buffers<R>(run: impl FnOnce(&mut Buffers) -> R) -> R {
+    let mut buffers = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let result = run(&mut buffers);
+    BUFFERS.with_borrow_mut(|all| all.push(buffers));
+    result
 }
 
 /// A stream of the driver `S`, with TLS and WebSocket around it, or with neither.
@@ -73,6 +89,12 @@ impl<S: Stream> DoorStream<S> {
             .map_or(0, |layers| layers.footprint_bytes())
     }
 
+    /// Returns why the layers ended the connection, or what the peer said when it closed.
+    #[must_use]
+    pub fn fault(&self) -> Option<&DoorFault> {
+        self.layers.as_ref()?.fault.as_deref()
+    }
+
     /// Ready once the layers are open. A client waits for this; an edge does not.
     ///
     /// # Errors
@@ -84,11 +106,9 @@ impl<S: Stream> DoorStream<S> {
                 _ => return Poll::Ready(Ok(())),
             }
             if ready!(self.poll_receive(cx, &mut []))? == Received::End {
-                let refused = "the peer ended the connection while it was opened";
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::ConnectionRefused,
-                    refused,
-                )));
+                let fault = self.fault().cloned().unwrap_or(DoorFault::Early);
+                let refused = io::Error::new(io::ErrorKind::ConnectionRefused, fault);
+                return Poll::Ready(Err(refused));
             }
         }
     }
@@ -103,57 +123,42 @@ impl<S: Stream> DoorStream<S> {
             return Poll::Ready(Ok(Received::End));
         };
         let inner = &mut self.inner;
+        let mut read_bytes = 0;
         for _ in 0..READS_PER_POLL {
             // What the peer sent before it left still counts. Writes report the failure.
             let _ = layers.poll_flush(inner, cx);
             if let Some(end) = layers.end {
                 return match end {
                     End::Closed => Poll::Ready(Ok(Received::End)),
-                    End::Answered => Poll::Ready(Err(answered())),
+                    End::Answered => Poll::Ready(Err(layers.answered())),
                 };
+            }
+            if layers.awaits_handshake() {
+                return Poll::Pending;
             }
             if layers.out.len() - layers.out_sent > MAX_OUT_BYTES {
                 // The flush registered the waker.
                 return Poll::Pending;
             }
             let was_open = layers.is_open();
-            let received = BUFFERS.with_borrow_mut(|(wire, scratch)| {
-                wire.resize(MAX_READ_BYTES, 0);
-                let room = buffer.len().clamp(MIN_READ_BYTES, MAX_READ_BYTES);
-                let bytes = match (inner.poll_read(cx, &mut wire[..room])?, layers.write_failed) {
-                    (Poll::Ready(bytes), _) => bytes,
-                    (Poll::Pending, None) => return Poll::Pending,
-                    // Everything that had come was read.
-                    (Poll::Pending, Some(failed)) => return Poll::Ready(Err(failed.into())),
-                };
-                if bytes == 0 {
-                    return Poll::Ready(Ok(None));
-                }
-                layers.lend(scratch);
-                let mut rest = std::mem::take(&mut layers.plain);
-                let mut sink = Sink {
-                    buffer: &mut *buffer,
-                    filled: 0,
-                    rest: &mut rest,
-                };
-                layers.receive(&mut wire[..bytes], &mut sink, scratch);
-                let filled = sink.filled;
-                layers.plain = rest;
-                let _ = layers.poll_flush(inner, cx);
-                layers.give_back(scratch);
-                Poll::Ready(Ok::<_, io::Error>(Some(filled)))
-            });
+            let received = with_buffers(|buffers| layers.receive_once(inner, cx, buffer, buffers));
             match ready!(received)? {
-                None if layers.end.is_some() || !was_open => return Poll::Ready(Ok(Received::End)),
+                Once::End if layers.end.is_some() || !was_open => {
+                    return Poll::Ready(Ok(Received::End));
+                }
                 // The peer is gone without a goodbye.
-                None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Some(filled) if filled > 0 || !layers.plain.is_empty() => {
+                Once::End => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Once::Bytes { filled, .. } if filled > 0 || !layers.plain.is_empty() => {
                     return Poll::Ready(Ok(Received::Bytes(filled)));
                 }
-                Some(_) if layers.is_open() && !was_open && buffer.is_empty() => {
+                Once::Bytes { .. } if layers.is_open() && !was_open && buffer.is_empty() => {
                     return Poll::Ready(Ok(Received::Bytes(0)));
                 }
-                Some(_) => {}
+                Once::Bytes { read, .. } => read_bytes += read,
+            }
+            if read_bytes >= MAX_READ_BYTES {
+                // Others come first, as after as much of the stream.
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -168,12 +173,59 @@ enum Received {
     End,
 }
 
-/// The error after the last answer of the layers: see [`Stream::poll_read`].
-fn answered() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the layers ended the connection",
-    )
+/// The outcome of one read of the socket.
+enum Once {
+    Bytes {
+        /// How many came.
+        read: usize,
+        /// How many are in the reader's buffer.
+        filled: usize,
+    },
+    End,
+}
+
+impl Layers {
+    fn receive_once<S: Stream>(
+        &mut self,
+        inner: &mut S,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        Buffers { wire, scratch }: &mut Buffers,
+    ) -> Poll<io::Result<Once>> {
+        wire.resize(MAX_READ_BYTES, 0);
+        let mut read = 0;
+        if !std::mem::take(&mut self.resumes) {
+            let room = buffer.len().clamp(MIN_READ_BYTES, MAX_READ_BYTES);
+            read = match (inner.poll_read(cx, &mut wire[..room])?, self.write_failed) {
+                (Poll::Ready(bytes), _) => bytes,
+                (Poll::Pending, None) => return Poll::Pending,
+                // Everything that had come was read.
+                (Poll::Pending, Some(failed)) => return Poll::Ready(Err(failed.into())),
+            };
+            if read == 0 {
+                return Poll::Ready(Ok(Once::End));
+            }
+        }
+        self.lend(scratch);
+        let mut rest = std::mem::take(&mut self.plain);
+        let mut sink = Sink {
+            buffer,
+            filled: 0,
+            rest: &mut rest,
+        };
+        self.receive(&mut wire[..read], &mut sink, scratch);
+        let filled = sink.filled;
+        self.plain = rest;
+        let _ = self.poll_flush(inner, cx);
+        self.give_back(scratch);
+        Poll::Ready(Ok(Once::Bytes { read, filled }))
+    }
+
+    /// Returns the error after the last answer of the layers: see [`Stream::poll_read`].
+    fn answered(&self) -> io::Error {
+        let fault = self.fault.as_deref().cloned().unwrap_or(DoorFault::Early);
+        io::Error::new(io::ErrorKind::InvalidData, fault)
+    }
 }
 
 impl Layers {
@@ -294,7 +346,7 @@ impl<S: Stream> Stream for DoorStream<S> {
             // The peer opens them, which wakes the reader.
             return Poll::Pending;
         }
-        BUFFERS.with_borrow_mut(|(_, scratch)| {
+        with_buffers(|Buffers { scratch, .. }| {
             layers.lend(scratch);
             let taken = layers.send(bufs, scratch)?;
             // What the socket does not take now waits for a flush. The bytes themselves are taken.
@@ -310,7 +362,7 @@ impl<S: Stream> Stream for DoorStream<S> {
             return self.inner.poll_flush(cx);
         };
         ready!(layers.poll_flush(&mut self.inner, cx))?;
-        BUFFERS.with_borrow_mut(|(_, scratch)| layers.give_back(scratch));
+        with_buffers(|buffers| layers.give_back(&mut buffers.scratch));
         self.inner.poll_flush(cx)
     }
 
@@ -333,6 +385,48 @@ impl<S: Stream> Stream for DoorStream<S> {
         }
         #[cfg(not(feature = "websocket"))]
         let _ = farewell;
+    }
+
+    fn was_violated(&self) -> bool {
+        self.fault().is_some_and(DoorFault::is_offence) || self.inner.was_violated()
+    }
+
+    fn take_overhead(&mut self) -> usize {
+        let overhead = self.layers.as_mut().map_or(0, |own| own.take_overhead());
+        overhead + self.inner.take_overhead()
+    }
+
+    fn held_bytes(&self) -> usize {
+        let held = self.layers.as_ref().map_or(0, |own| own.held_bytes());
+        held + self.inner.held_bytes()
+    }
+
+    fn meter_handshake(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.layers.as_mut().and_then(|own| own.tls.as_mut()) {
+            tls.meter();
+        }
+        self.inner.meter_handshake();
+    }
+
+    fn awaits_handshake(&self) -> bool {
+        let awaits = self
+            .layers
+            .as_ref()
+            .is_some_and(|own| own.awaits_handshake());
+        awaits || self.inner.awaits_handshake()
+    }
+
+    fn permit_handshake(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Some(layers) = &mut self.layers
+            && let Some(tls) = layers.tls.as_mut().filter(|tls| tls.is_due())
+        {
+            tls.permit();
+            layers.resumes = true;
+            return;
+        }
+        self.inner.permit_handshake();
     }
 
     fn is_introduced(&self) -> bool {

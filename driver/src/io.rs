@@ -77,6 +77,12 @@ impl<S: Stream> Channel<S> {
         }
     }
 
+    /// Returns the stream, to tell it something.
+    #[cfg(feature = "edge")]
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Returns whether reading failed because the transport has answered the peer for the last time. The answer arrives only if the stream
     /// is closed in order.
     #[cfg(feature = "edge")]

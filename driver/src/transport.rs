@@ -66,6 +66,34 @@ pub trait Stream: Unpin + Send + Sized + 'static {
         let _ = farewell;
     }
 
+    /// Returns whether the peer broke a rule of the transport, once a read has failed.
+    fn was_violated(&self) -> bool {
+        false
+    }
+
+    /// Takes the number of bytes that were read since the last call and are none of the stream, such as headers and control frames.
+    fn take_overhead(&mut self) -> usize {
+        0
+    }
+
+    /// Returns the number of bytes that the transport holds: those that it has read and not given, and those that it has taken and not
+    /// sent.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Makes costly work of the opening, such as a key exchange for a stranger, wait until it is [permitted](Self::permit_handshake).
+    fn meter_handshake(&mut self) {}
+
+    /// Returns whether costly work of the opening could be done now and waits to be permitted. Until then a read is `Pending`, and no waker
+    /// is registered.
+    fn awaits_handshake(&self) -> bool {
+        false
+    }
+
+    /// Permits costly work of the opening. The next read does it.
+    fn permit_handshake(&mut self) {}
+
     /// Returns whether the first bytes are a PROXY header by the transport itself, which names the source of the connection.
     fn is_introduced(&self) -> bool {
         false

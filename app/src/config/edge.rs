@@ -140,6 +140,8 @@ impl Settings {
         config.limits.handshake_max_bytes = size(limits.handshake_max_bytes.into());
         config.limits.accept_rate = limits.accept_rate;
         config.limits.accept_burst = limits.accept_burst;
+        config.limits.handshake_rate = limits.tls_handshake_rate;
+        config.limits.handshake_burst = limits.tls_handshake_burst;
         config.limits.enforce_accepts = enforce(limits.enforce_accepts);
         config.limits.sources.connections = size(limits.source_connections.into());
         config.limits.sources.wide_connections = size(limits.source_wide_connections.into());
@@ -270,6 +272,8 @@ mod tests {
         settings.master.announce = Announce::All;
         settings.limits.accept_rate = 12;
         settings.limits.accept_burst = 13;
+        settings.limits.tls_handshake_rate = 30;
+        settings.limits.tls_handshake_burst = 31;
         settings.limits.source_connections = 14;
         settings.limits.source_wide_connections = 15;
         settings.limits.source_rate = 16;
@@ -326,9 +330,11 @@ mod tests {
                 limits.accept_rate,
                 limits.accept_burst,
                 sources.rate,
-                sources.burst
+                sources.burst,
+                limits.handshake_rate,
+                limits.handshake_burst
             ],
-            [12, 13, 16, 17]
+            [12, 13, 16, 17, 30, 31]
         );
         assert_eq!(
             [

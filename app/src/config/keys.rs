@@ -241,7 +241,7 @@ settings! {
         /// Header in which the proxies of trusted_proxies tell where a WebSocket request comes from: "x-forwarded-for" or
         /// "forwarded". The limits on sources hold for that address. "off": such headers are ignored.
         forwarded: Forwarded = Forwarded::Off, ();
-        /// Largest frame of a WebSocket client. 0: any, since none is held as a whole.
+        /// Longest message of a WebSocket client. 0: any, since none is held as a whole.
         max_message_bytes: u32 = 0, 0..=MAX_FRAME;
         /// Connections that may wait to be accepted. The system may have a lower limit (net.core.somaxconn).
         backlog: u32 = 4_096, 1..=65_535;
@@ -342,8 +342,12 @@ settings! {
         accept_rate: u32 = 2_000, 0..=MAX_COUNT;
         /// New connections that may come at once before accept_rate applies.
         accept_burst: u32 = 4_000, 1..=MAX_COUNT;
-        /// Whether accept_rate and max_half_open are enforced. "on": connections beyond them are refused; "report":
-        /// they are counted and accepted; "off": neither.
+        /// TLS handshakes a second, of all sources together. Those beyond it wait. 0: any number.
+        tls_handshake_rate: u32 = 2_000, 0..=MAX_COUNT;
+        /// TLS handshakes at once before tls_handshake_rate applies.
+        tls_handshake_burst: u32 = 4_000, 1..=MAX_COUNT;
+        /// Whether accept_rate, max_half_open and tls_handshake_rate are enforced. "on": connections beyond them are
+        /// refused, and handshakes wait; "report": they are counted and accepted; "off": neither.
         enforce_accepts: Enforce = Enforce::On, ();
         /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0: any number.
         source_connections: u32 = 256, 0..=MAX_COUNT;

@@ -122,6 +122,11 @@ impl Collector for Edge {
             "Newcomers that waited while many clients came back",
             counters.joins_paced,
         )?;
+        page.count(
+            "handshakes_paced",
+            "Times that a TLS handshake waited because limits.tls_handshake_rate was reached",
+            counters.handshakes_paced,
+        )?;
         page.count_each(
             "packets",
             "Packets of clients queued for the link (up), and of the backend queued for clients (down)",

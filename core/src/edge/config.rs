@@ -190,7 +190,11 @@ pub struct LimitsConfig {
     pub accept_rate: u32,
     /// Connections accepted at once before `accept_rate` applies.
     pub accept_burst: u32,
-    /// Whether the limits on all connections together (`accept_rate`, `max_half_open`) are enforced.
+    /// Costly handshakes of transports, such as TLS, per second, of all connections together. 0: any number.
+    pub handshake_rate: u32,
+    /// Such handshakes at once before `handshake_rate` applies.
+    pub handshake_burst: u32,
+    /// Whether the limits on all connections together (`accept_rate`, `max_half_open`, `handshake_rate`) are enforced.
     pub enforce_accepts: Enforce,
     /// The limits on one source.
     pub sources: SourceLimits,
@@ -231,6 +235,8 @@ impl Default for LimitsConfig {
             max_half_open: 1024,
             accept_rate: 2000,
             accept_burst: 4000,
+            handshake_rate: 2000,
+            handshake_burst: 4000,
             enforce_accepts: Enforce::On,
             sources: SourceLimits::default(),
             enforce_sources: Enforce::On,

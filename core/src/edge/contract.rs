@@ -40,6 +40,8 @@ pub enum Closed {
     Error,
     /// The adapter closed it because the machine asked.
     ByEdge,
+    /// The peer broke the rules of its transport, below the link. For a client that is an offence (SPEC 10.6(d)).
+    Violation,
 }
 
 /// When the machine must next be called, and why.

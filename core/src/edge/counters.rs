@@ -113,6 +113,8 @@ reasons! {
         MadeRoom = "made_room",
         /// The edge was shutting down.
         Shutdown = "shutdown",
+        /// It broke the rules of its transport, such as TLS or WebSocket, below the client link.
+        BadTransport = "bad_transport",
     }
 }
 
@@ -181,6 +183,8 @@ pub struct Counters {
     pub paced: u64,
     /// Newcomers that waited because many clients came back.
     pub joins_paced: u64,
+    /// Times that the handshake of a transport had to wait because `handshake_rate` was reached.
+    pub handshakes_paced: u64,
     /// Packets from clients put on the link.
     pub packets_up: u64,
     /// Packets from the backend put into a client's queue.
@@ -223,6 +227,7 @@ impl Counters {
             client_bytes_out,
             paced,
             joins_paced,
+            handshakes_paced,
             packets_up,
             packets_down,
             unknown_client,
@@ -255,6 +260,7 @@ impl Counters {
             (&mut self.client_bytes_out, client_bytes_out),
             (&mut self.paced, paced),
             (&mut self.joins_paced, joins_paced),
+            (&mut self.handshakes_paced, handshakes_paced),
             (&mut self.packets_up, packets_up),
             (&mut self.packets_down, packets_down),
             (&mut self.unknown_client, unknown_client),

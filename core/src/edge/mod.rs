@@ -323,6 +323,9 @@ impl Edge {
         let now = self.advance(now);
         if self.conns.find(conn).is_some() {
             tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
+            if cause == Closed::Violation {
+                self.count_violation(now, conn.0.index);
+            }
             self.remove_conn(now, conn.0.index);
             self.settle();
         }

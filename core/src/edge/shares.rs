@@ -58,15 +58,18 @@ struct Ledger {
     lent: [AtomicUsize; BOUNDS],
     /// The pace of accepts.
     accepts: Mutex<Bucket>,
+    /// The pace of costly handshakes of transports.
+    handshakes: Mutex<Bucket>,
     /// The number of sessions in line for room on the link, by shard.
     waiting: Box<[AtomicUsize]>,
 }
 
 impl Ledger {
-    fn new(shards: u8, accepts: Bucket) -> Ledger {
+    fn new(shards: u8, accepts: Bucket, handshakes: Bucket) -> Ledger {
         Ledger {
             lent: Default::default(),
             accepts: Mutex::new(accepts),
+            handshakes: Mutex::new(handshakes),
             waiting: (0..shards).map(|_| AtomicUsize::default()).collect(),
         }
     }
@@ -110,7 +113,7 @@ impl Clone for Shares {
     fn clone(&self) -> Self {
         let shards = u8::try_from(self.ledger.waiting.len()).unwrap_or(u8::MAX);
         Shares {
-            ledger: Arc::new(Ledger::new(shards, *self.accepts())),
+            ledger: Arc::new(Ledger::new(shards, *self.accepts(), *self.handshakes())),
             ..*self
         }
     }
@@ -119,7 +122,11 @@ impl Clone for Shares {
 impl Shares {
     /// Creates the shares of the first shard, or of an edge without shards.
     pub(super) fn new(config: &EdgeConfig) -> Shares {
-        let ledger = Ledger::new(config.shards, Bucket::full(Time::ZERO));
+        let ledger = Ledger::new(
+            config.shards,
+            Bucket::full(Time::ZERO),
+            Bucket::full(Time::ZERO),
+        );
         Shares::of(Arc::new(ledger), config)
     }
 
@@ -277,6 +284,14 @@ impl Shares {
         // A bucket is consistent even if another thread panics.
         self.ledger
             .accepts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the pace of costly handshakes of all shards.
+    pub(super) fn handshakes(&self) -> MutexGuard<'_, Bucket> {
+        self.ledger
+            .handshakes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,6 +9,7 @@ use rustls::unbuffered::{
 };
 
 use super::client::ClientTls;
+use super::hello::{self, Hello};
 use super::server::ServerTls;
 
 /// The largest payload of a record.
@@ -29,9 +30,23 @@ pub enum TlsFault {
     /// More than the given number of bytes came before a handshake was complete.
     #[error("more than {0} bytes before a TLS handshake was complete")]
     LongHandshake(usize),
+    /// A record, or a message in several, is longer than any may be.
+    #[error("more than {0} bytes of a record")]
+    LongRecord(usize),
     /// The layer was used before its handshake was complete, or after its end.
     #[error("TLS is not ready for data")]
     NotReady,
+}
+
+/// When the key exchange of a server may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// As soon as the hello has come.
+    Open,
+    /// When it is permitted: the hello has not come yet.
+    Shut,
+    /// When it is permitted: the hello is there.
+    Due,
 }
 
 enum Connection {
@@ -48,6 +63,7 @@ pub struct TlsLayer {
     kept: Vec<u8>,
     /// Bytes until the handshake was complete.
     handshake_bytes: usize,
+    gate: Gate,
     max_handshake_bytes: usize,
     is_open: bool,
     has_peer_closed: bool,
@@ -104,6 +120,7 @@ impl TlsLayer {
             connection,
             kept: Vec::new(),
             handshake_bytes: 0,
+            gate: Gate::Open,
             max_handshake_bytes,
             is_open: false,
             has_peer_closed: false,
@@ -124,6 +141,30 @@ impl TlsLayer {
         self.has_peer_closed
     }
 
+    /// Makes the key exchange of a server wait until it is [permitted](Self::permit), if it is not made yet.
+    pub fn meter(&mut self) {
+        if matches!(self.connection, Connection::Server(_)) && self.handshake_bytes == 0 {
+            self.gate = Gate::Shut;
+        }
+    }
+
+    /// Returns whether the key exchange could be made now and waits to be permitted.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.gate == Gate::Due
+    }
+
+    /// Permits the key exchange. The next [`read`](Self::read), of any bytes or none, makes it.
+    pub fn permit(&mut self) {
+        self.gate = Gate::Open;
+    }
+
+    /// Returns the number of bytes that have come and are not taken.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Returns the bytes that it keeps.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
@@ -142,6 +183,14 @@ impl TlsLayer {
         mut plain: impl FnMut(&[u8]),
         out: &mut Vec<u8>,
     ) -> Result<(), TlsFault> {
+        let mut wire = wire;
+        if self.gate != Gate::Open {
+            self.keep_hello(wire)?;
+            if self.gate != Gate::Open {
+                return Ok(());
+            }
+            wire = &mut [];
+        }
         let received = wire.len();
         if self.kept.is_empty() {
             let taken = self.read_records(wire, &mut plain, out)?;
@@ -158,18 +207,39 @@ impl TlsLayer {
         if !self.is_open {
             self.handshake_bytes += received;
             if self.handshake_bytes > self.max_handshake_bytes {
-                return Err(self.too_long(self.max_handshake_bytes));
+                return Err(self.too_long());
             }
         } else if self.kept.len() > MAX_KEPT_BYTES {
-            return Err(self.too_long(MAX_KEPT_BYTES));
+            self.fail();
+            return Err(TlsFault::LongRecord(MAX_KEPT_BYTES));
         }
         Ok(())
     }
 
-    fn too_long(&mut self, bound: usize) -> TlsFault {
+    /// Keeps bytes of a hello, and opens the gate if they are none.
+    fn keep_hello(&mut self, wire: &[u8]) -> Result<(), TlsFault> {
+        self.handshake_bytes += wire.len();
+        if self.handshake_bytes > self.max_handshake_bytes {
+            return Err(self.too_long());
+        }
+        self.kept.extend_from_slice(wire);
+        self.gate = match hello::progress(&self.kept) {
+            Hello::Partial => Gate::Shut,
+            Hello::Complete => Gate::Due,
+            Hello::None => Gate::Open,
+        };
+        Ok(())
+    }
+
+    fn too_long(&mut self) -> TlsFault {
+        self.fail();
+        TlsFault::LongHandshake(self.max_handshake_bytes)
+    }
+
+    fn fail(&mut self) {
+        self.gate = Gate::Open;
         self.has_failed = true;
         self.kept = Vec::new();
-        TlsFault::LongHandshake(bound)
     }
 
     /// Takes what it can from the front of `wire`. Returns the number of bytes taken.

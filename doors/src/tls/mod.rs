@@ -7,6 +7,7 @@ mod certificates;
 mod client;
 mod error;
 mod files;
+mod hello;
 mod layer;
 mod server;
 

@@ -23,6 +23,21 @@ pub enum CloseCode {
     TooBig = 1009,
 }
 
+/// Returns what a code of SPEC 16.4 means, for a message. Empty for others.
+pub(crate) fn meaning(code: u16) -> &'static str {
+    match code {
+        1000 => ": it is over",
+        1001 => ": it is ending",
+        1002 => ": a malformed frame or packet",
+        1003 => ": a text message",
+        1007 => ": a reason that is not UTF-8",
+        1008 => ": against its policy",
+        1009 => ": a message or packet above its bound",
+        1013 => ": no room, try again later",
+        _ => "",
+    }
+}
+
 /// What a peer said when it closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {

@@ -71,8 +71,8 @@ pub enum Violation {
     /// A length of 2^63 or more.
     #[error("a length with its highest bit set")]
     HugeLength,
-    /// A frame above the configured bound.
-    #[error("a frame of {0} bytes, above the bound")]
+    /// A message above the configured bound.
+    #[error("a message of {0} bytes or more, above the bound")]
     TooBig(u64),
     /// More than [`MAX_EMPTY_FRAMES`] in a row.
     #[error("more than {MAX_EMPTY_FRAMES} empty frames in a row")]
@@ -134,8 +134,10 @@ pub struct Decoder {
     /// A message was begun, and its last fragment has not.
     is_fragmented: bool,
     state: State,
-    /// Largest data frame. 0: any.
-    max_frame_bytes: u64,
+    /// Longest message. 0: any.
+    max_message_bytes: u64,
+    /// The length of the message so far, with the whole frame that has begun.
+    message_bytes: u64,
     empty_frames: u16,
     controls: u16,
     control: Option<Box<Control>>,
@@ -152,15 +154,16 @@ impl fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// Creates a decoder. It refuses data frames of more than `max_frame_bytes`; with 0 it takes any, and holds none.
+    /// Creates a decoder. It refuses messages of more than `max_message_bytes`, in one frame or several; with 0 it takes any. It holds none.
     #[must_use]
-    pub fn new(role: Role, max_frame_bytes: u64) -> Self {
+    pub fn new(role: Role, max_message_bytes: u64) -> Self {
         Decoder {
             role,
             header: [0; header::MAX_BYTES],
             is_fragmented: false,
             state: State::Header(0),
-            max_frame_bytes,
+            max_message_bytes,
+            message_bytes: 0,
             empty_frames: 0,
             controls: 0,
             control: None,
@@ -332,6 +335,10 @@ impl Decoder {
             return Ok(None);
         }
         self.is_fragmented = !header.is_final;
+        if opcode == Opcode::Binary {
+            self.message_bytes = 0;
+        }
+        self.message_bytes = self.message_bytes.saturating_add(header.length);
         if header.length == 0 {
             self.empty_frames += 1;
             if self.empty_frames > MAX_EMPTY_FRAMES {
@@ -339,8 +346,8 @@ impl Decoder {
             }
             return Ok(None);
         }
-        if self.max_frame_bytes > 0 && header.length > self.max_frame_bytes {
-            return Err(Violation::TooBig(header.length));
+        if self.max_message_bytes > 0 && self.message_bytes > self.max_message_bytes {
+            return Err(Violation::TooBig(self.message_bytes));
         }
         let left = header.length;
         self.state = State::Data { left, mask };

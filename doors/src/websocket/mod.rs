@@ -15,6 +15,7 @@ mod encode;
 mod header;
 pub mod http;
 
+pub(crate) use self::close::meaning;
 pub use self::close::{Close, CloseCode};
 pub use self::decoder::{Decoder, Event, MAX_CONTROLS_TOGETHER, MAX_EMPTY_FRAMES, Role, Violation};
 pub use self::encode::{MAX_HEADER_BYTES, encode_close, encode_message, encode_ping, encode_pong};

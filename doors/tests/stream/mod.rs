@@ -1,3 +1,4 @@
 //! Streams with layers over sockets of both runtimes, and over sockets that do not want to.
 
+mod bounds;
 mod reluctant;

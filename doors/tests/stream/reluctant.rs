@@ -12,28 +12,28 @@ use voltlane_driver::{Connect, Connector, Farewell, Stream};
 
 use crate::tls;
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// One direction.
 #[derive(Default)]
-struct Way {
-    bytes: VecDeque<u8>,
+pub(super) struct Way {
+    pub(super) bytes: VecDeque<u8>,
     /// How many bytes it takes before it blocks.
-    room: usize,
+    pub(super) room: usize,
     /// The most that it moves at once.
     step: usize,
-    is_closed: bool,
+    pub(super) is_closed: bool,
     /// Whether a write fails.
     is_broken: bool,
 }
 
 /// An end of a pipe in memory. A step of 0 moves everything.
-struct Reluctant {
-    reads: Arc<Mutex<Way>>,
-    writes: Arc<Mutex<Way>>,
+pub(super) struct Reluctant {
+    pub(super) reads: Arc<Mutex<Way>>,
+    pub(super) writes: Arc<Mutex<Way>>,
 }
 
-fn pipe(step: usize) -> (Reluctant, Reluctant) {
+pub(super) fn pipe(step: usize) -> (Reluctant, Reluctant) {
     let way = || {
         Arc::new(Mutex::new(Way {
             room: usize::MAX,
@@ -110,7 +110,7 @@ impl Stream for Reluctant {
 }
 
 /// Connects one stream that there is.
-struct Once(Option<Reluctant>);
+pub(super) struct Once(pub(super) Option<Reluctant>);
 
 impl Connector for Once {
     type Stream = Reluctant;
@@ -122,15 +122,15 @@ impl Connector for Once {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Tls,
     Ws,
     Wss,
 }
 
-const KINDS: [Kind; 3] = [Kind::Tls, Kind::Ws, Kind::Wss];
+pub(super) const KINDS: [Kind; 3] = [Kind::Tls, Kind::Ws, Kind::Wss];
 
-fn door(kind: Kind, rules: Rules) -> Door {
+pub(super) fn door(kind: Kind, rules: Rules) -> Door {
     let mut door = Door::default();
     if kind != Kind::Ws {
         let mut settings = tls::server_settings(&["edge"]);
@@ -143,7 +143,7 @@ fn door(kind: Kind, rules: Rules) -> Door {
     door
 }
 
-fn connector(kind: Kind, stream: Reluctant) -> DoorConnector<Once> {
+pub(super) fn connector(kind: Kind, stream: Reluctant) -> DoorConnector<Once> {
     let mut connector = DoorConnector::new(Once(Some(stream)));
     if kind != Kind::Ws {
         let client = tls::client(&tls::client_settings("edge.example.com"));
@@ -157,12 +157,12 @@ fn connector(kind: Kind, stream: Reluctant) -> DoorConnector<Once> {
     connector
 }
 
-fn cx() -> Context<'static> {
+pub(super) fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
 /// Reads what is there, into a buffer of `room`.
-fn read<S: Stream>(stream: &mut S, room: usize) -> (Vec<u8>, Option<io::Result<()>>) {
+pub(super) fn read<S: Stream>(stream: &mut S, room: usize) -> (Vec<u8>, Option<io::Result<()>>) {
     let mut seen = Vec::new();
     let mut buffer = vec![0; room];
     // A read that gives nothing yet may ask to be polled again, for each few bytes of a record.
@@ -177,15 +177,15 @@ fn read<S: Stream>(stream: &mut S, room: usize) -> (Vec<u8>, Option<io::Result<(
     (seen, None)
 }
 
-fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> Poll<io::Result<usize>> {
+pub(super) fn write<S: Stream>(stream: &mut S, bytes: &[u8]) -> Poll<io::Result<usize>> {
     let (one, other) = bytes.split_at(bytes.len() / 3);
     stream.poll_write(&mut cx(), &[IoSlice::new(one), IoSlice::new(other)])
 }
 
-type Both = (DoorStream<Reluctant>, DoorStream<Reluctant>);
+pub(super) type Both = (DoorStream<Reluctant>, DoorStream<Reluctant>);
 
 /// Opens a connection over a pipe that moves `step` bytes at once.
-fn open(kind: Kind, step: usize, rules: Rules) -> Both {
+pub(super) fn open(kind: Kind, step: usize, rules: Rules) -> Both {
     let (client, server) = pipe(step);
     let mut server = door(kind, rules).enter(server, PEER).expect("a door");
     let mut attempt = connector(kind, client).connect();

@@ -157,10 +157,8 @@ fn the_bytes_of_a_handshake_are_bounded() {
     ));
 }
 
-/// rustls remembers places in the bytes that it was given, and panics if they are gone at the next call. A peer chooses where a handshake
-/// message is cut, so writing between the two parts must not depend on it.
-#[test]
-fn data_can_be_sent_between_the_parts_of_a_handshake_message() {
+/// A server after its handshake, and what makes records for it that hold handshake messages, which no client sends so.
+fn sealing() -> (End, impl FnMut(&[u8]) -> Vec<u8>) {
     let mut config = (*client(&client_settings("edge.example.com")).config()).clone();
     config.enable_secret_extraction = true;
     let name = "edge.example.com".try_into().expect("a name");
@@ -184,7 +182,7 @@ fn data_can_be_sent_between_the_parts_of_a_handshake_message() {
     };
     let key = ring::aead::UnboundKey::new(&ring::aead::AES_256_GCM, key.as_ref());
     let key = ring::aead::LessSafeKey::new(key.expect("a key"));
-    let mut record = |content: &[u8]| {
+    let record = move |content: &[u8]| {
         let mut nonce: [u8; 12] = iv.as_ref().try_into().expect("12 bytes");
         for (byte, of) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
             *byte ^= of;
@@ -199,6 +197,14 @@ fn data_can_be_sent_between_the_parts_of_a_handshake_message() {
             .expect("it seals");
         [&header[..], &sealed].concat()
     };
+    (server, record)
+}
+
+/// rustls remembers places in the bytes that it was given, and panics if they are gone at the next call. A peer chooses where a handshake
+/// message is cut, so writing between the two parts must not depend on it.
+#[test]
+fn data_can_be_sent_between_the_parts_of_a_handshake_message() {
+    let (mut server, mut record) = sealing();
     // A KeyUpdate that asks for none in return.
     server.take(&record(&[24, 0, 0])).expect("a part");
     server.write(b"between");
@@ -206,18 +212,60 @@ fn data_can_be_sent_between_the_parts_of_a_handshake_message() {
     server.take(&record(&[1, 0])).expect("the rest");
     server.write(b"behind");
     assert_eq!(server.layer.footprint_bytes(), 0);
-    // A message of 64 KiB would have to be kept whole.
-    let mut server = server;
-    let fault = loop {
-        if let Err(fault) = server.take(&[23, 3, 3, 0x40, 0x11]) {
-            break fault;
+}
+
+/// A message of nearly 64 KiB would have to be kept whole. It is no fault of a handshake.
+#[test]
+fn a_long_message_after_the_handshake_is_refused() {
+    let (mut server, mut record) = sealing();
+    server.take(&record(&[24, 0, 0xff, 0xf0])).expect("a part");
+    let fault = (0..5).find_map(|_| server.take(&record(&[0; 8_000])).err());
+    assert!(matches!(fault, Some(TlsFault::LongRecord(_))), "{fault:?}");
+}
+
+/// An edge lets a few key exchanges happen at a time. Those that wait cost it a hello in memory.
+#[test]
+fn a_metered_key_exchange_waits_to_be_permitted() {
+    for piece in [1, 100, usize::MAX] {
+        let (mut client, mut server) = pair();
+        server.layer.meter();
+        let hello = std::mem::take(&mut client.out);
+        for part in hello.chunks(piece.min(hello.len())) {
+            assert!(!server.layer.is_due());
+            server.take(part).expect("a part of a hello");
         }
-        if let Err(fault) = server.take(&[0; 1_000]) {
-            break fault;
-        }
-    };
-    assert!(matches!(
-        fault,
-        TlsFault::Peer(_) | TlsFault::LongHandshake(_)
-    ));
+        assert!(server.layer.is_due() && server.out.is_empty());
+        assert_eq!(server.layer.kept_bytes(), hello.len());
+        server.take(&[]).expect("it waits");
+        assert!(server.out.is_empty(), "no answer yet");
+        server.layer.permit();
+        server.take(&[]).expect("the exchange");
+        assert!(!server.layer.is_due() && !server.out.is_empty());
+        server.layer.meter();
+        run(&mut client, &mut server, piece).expect("the rest is not metered");
+        client.write(b"data");
+        run(&mut client, &mut server, piece).expect("data");
+        assert_eq!(server.plain, b"data");
+    }
+}
+
+#[test]
+fn what_is_no_hello_needs_no_permit_and_what_waits_is_bounded() {
+    for wrong in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64]] {
+        let mut server = pair().1;
+        server.layer.meter();
+        assert!(matches!(server.take(wrong), Err(TlsFault::Peer(_))));
+        assert!(!server.layer.is_due());
+    }
+    let mut server = pair().1;
+    server.layer.meter();
+    server
+        .take(&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc])
+        .expect("a part of a hello");
+    server
+        .take(&vec![0; MAX_HANDSHAKE_BYTES - 9])
+        .expect("at the bound");
+    let fault = server.take(&[0]).expect_err("one beyond");
+    assert_eq!(fault, TlsFault::LongHandshake(MAX_HANDSHAKE_BYTES));
+    assert_eq!(server.layer.kept_bytes(), 0);
 }

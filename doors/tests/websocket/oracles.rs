@@ -33,7 +33,8 @@ struct Facts {
 /// The rules over a sequence of frames.
 struct Judge {
     role: Role,
-    max_frame_bytes: u64,
+    max_message_bytes: u64,
+    message_bytes: u64,
     is_fragmented: bool,
     empty: u16,
     controls: u16,
@@ -41,10 +42,11 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(role: Role, max_frame_bytes: u64) -> Judge {
+    fn new(role: Role, max_message_bytes: u64) -> Judge {
         Judge {
             role,
-            max_frame_bytes,
+            max_message_bytes,
+            message_bytes: 0,
             is_fragmented: false,
             empty: 0,
             controls: 0,
@@ -82,11 +84,16 @@ impl Judge {
             return (self.controls > MAX_CONTROLS_TOGETHER).then_some(CloseCode::Policy);
         }
         self.is_fragmented = !facts.is_final;
+        if facts.opcode == 2 {
+            self.message_bytes = 0;
+        }
+        self.message_bytes = self.message_bytes.saturating_add(facts.length);
         if facts.length == 0 {
             self.empty += 1;
             return (self.empty > MAX_EMPTY_FRAMES).then_some(CloseCode::Policy);
         }
-        let is_above = self.max_frame_bytes > 0 && facts.length > self.max_frame_bytes;
+        let max = self.max_message_bytes;
+        let is_above = max > 0 && self.message_bytes > max;
         is_above.then_some(CloseCode::TooBig)
     }
 

@@ -98,6 +98,35 @@ fn each_violation_has_its_close_code() {
     assert_eq!((big, big.code()), (Violation::TooBig(5), TooBig));
 }
 
+/// The bound is one of messages, in whatever frames they come.
+#[test]
+fn a_message_in_fragments_is_bounded_as_a_whole() {
+    let begun = [0x02, 0x83, 0, 0, 0, 0, b'a', b'b', b'c'];
+    let last = |length: u8| {
+        let mut bytes = vec![0x80, 0x80 | length, 0, 0, 0, 0];
+        bytes.resize(6 + usize::from(length), 0);
+        bytes
+    };
+    let mut decoder = Decoder::new(Role::Server, 4);
+    for _ in 0..3 {
+        // At the bound, and again: each message counts for itself.
+        let mut bytes = [&begun[..], &last(1)].concat();
+        let (mut input, mut seen) = (&mut bytes[..], 0);
+        while let Some(event) = decoder.decode(&mut input).expect("in bounds") {
+            if let Event::Data(data) = event {
+                seen += data.len();
+            }
+        }
+        assert_eq!(seen, 4);
+    }
+    let beyond = [&begun[..], &last(2)].concat();
+    assert_eq!(violation_within(4, &beyond), Violation::TooBig(5));
+    let mut huge = [&begun[..], &[0x80, 0xff]].concat();
+    huge.extend([0x7f, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0]);
+    let seen = violation_within(4, &huge);
+    assert!(matches!(seen, Violation::TooBig(_)), "no overflow: {seen}");
+}
+
 #[test]
 fn a_client_refuses_masked_frames() {
     let mut bytes = Vec::new();

@@ -14,6 +14,8 @@ use crate::io::{Channel, Read, Written};
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::{Farewell, PeerEnd, Stream};
 
+/// Costly handshakes of transports per turn: about two milliseconds.
+pub(super) const HANDSHAKES_PER_TURN: usize = 16;
 /// Reads of one client per turn. The second registers the waker.
 const READS_PER_TURN: usize = 2;
 /// Writes to one client per turn. The first writes everything, or the second registers the waker.
@@ -37,6 +39,37 @@ struct Client<S> {
     listed: bool,
     /// Whether a write waits for the waker.
     write_blocked: bool,
+    /// Whether it is in the line for costly handshakes.
+    awaits_handshake: bool,
+    work: TransportWork,
+}
+
+/// What the edge was told of the work of a transport.
+#[derive(Default)]
+struct TransportWork {
+    held_bytes: usize,
+}
+
+impl TransportWork {
+    /// Tells the edge what the transport read besides the stream, and what it holds. Returns the former.
+    fn tell<S: Stream>(
+        &mut self,
+        stream: &mut S,
+        key: ConnKey,
+        edge: &mut Edge,
+        now: Time,
+    ) -> usize {
+        let overhead = stream.take_overhead();
+        if overhead > 0 {
+            edge.handle_client_overhead(now, key, overhead);
+        }
+        let held_bytes = stream.held_bytes();
+        if held_bytes != self.held_bytes {
+            self.held_bytes = held_bytes;
+            edge.handle_client_held(now, key, held_bytes);
+        }
+        overhead
+    }
 }
 
 /// The table of streams, by [`ConnKey::index`], which is also each stream's token.
@@ -46,6 +79,10 @@ pub(super) struct Clients<S> {
     paused: VecDeque<ConnKey>,
     /// When they are next checked for their end.
     asks_at: Option<Time>,
+    /// Streams whose costly handshake waits for its turn.
+    handshakes: VecDeque<ConnKey>,
+    /// Until when none of them may be made.
+    handshakes_at: Option<Time>,
     lingering: Lingering<S>,
 }
 
@@ -55,6 +92,8 @@ impl<S: Stream> Clients<S> {
             table: Vec::new(),
             paused: VecDeque::new(),
             asks_at: None,
+            handshakes: VecDeque::new(),
+            handshakes_at: None,
             lingering: Lingering::new(ready),
         }
     }
@@ -65,7 +104,8 @@ impl<S: Stream> Clients<S> {
     }
 
     /// Adds an accepted stream. It is read in the next turn.
-    pub(super) fn insert(&mut self, key: ConnKey, stream: S, work: &mut Work) {
+    pub(super) fn insert(&mut self, key: ConnKey, mut stream: S, work: &mut Work) {
+        stream.meter_handshake();
         let index = key.index();
         let token = Token::try_from(index)
             .expect("connections are bounded by descriptors, which are 31 bits");
@@ -83,6 +123,8 @@ impl<S: Stream> Clients<S> {
             read_paused: false,
             listed: false,
             write_blocked: false,
+            awaits_handshake: false,
+            work: TransportWork::default(),
         });
     }
 
@@ -119,6 +161,8 @@ impl<S: Stream> Clients<S> {
             edge.handle_client_bytes(now, key, &buffer[..bytes]);
             left -= bytes;
         }
+        let stream = client.channel.stream_mut();
+        client.work.tell(stream, client.key, edge, now);
         let token = Token::try_from(key.index()).expect("checked when it was inserted");
         work.queue(&client.source, token);
     }
@@ -163,13 +207,25 @@ impl<S: Stream> Clients<S> {
                 }
                 return taken;
             }
-            let cause = match client.channel.read(cx, &mut buffer[..budget]) {
-                Read::Blocked => return taken,
+            let read = client.channel.read(cx, &mut buffer[..budget]);
+            if let Read::Bytes(bytes) = read {
+                edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
+            }
+            let stream = client.channel.stream_mut();
+            taken += client.work.tell(stream, client.key, edge, now);
+            let cause = match read {
+                Read::Blocked => {
+                    let awaits = client.channel.stream().awaits_handshake();
+                    if awaits && !std::mem::replace(&mut client.awaits_handshake, true) {
+                        self.handshakes.push_back(client.key);
+                    }
+                    return taken;
+                }
                 Read::Eof => Closed::Eof,
+                Read::Failed if client.channel.stream().was_violated() => Closed::Violation,
                 Read::Failed => Closed::Error,
                 Read::Bytes(bytes) => {
                     taken += bytes;
-                    edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
                     if bytes == budget {
                         // There may be more, which waits until the others have had their turn.
                         break;
@@ -236,6 +292,8 @@ impl<S: Stream> Clients<S> {
             break edge.read_budget(key) > 0;
         };
         client.write_blocked |= client.channel.holds(cx);
+        let stream = client.channel.stream_mut();
+        client.work.tell(stream, client.key, edge, now);
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
             edge.handle_client_closed(now, key, Closed::Error);
@@ -248,6 +306,38 @@ impl<S: Stream> Clients<S> {
             );
         }
         false
+    }
+
+    /// Permits the next costly handshake, if one waits and its time has come. The client at the returned token must be read then.
+    pub(super) fn next_handshake(&mut self, edge: &mut Edge, now: Time) -> Option<Token> {
+        if self.handshakes_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.handshakes_at = None;
+        while let Some(&key) = self.handshakes.front() {
+            let client = self.table.get_mut(key.index()).and_then(Option::as_mut);
+            // Others are gone. Those that wait for longest leave first, so the line is bounded by the half-open ones.
+            if let Some(client) = client.filter(|client| client.key == key) {
+                if let Err(at) = edge.admit_handshake(now) {
+                    self.handshakes_at = Some(at);
+                    return None;
+                }
+                client.awaits_handshake = false;
+                client.channel.stream_mut().permit_handshake();
+                self.handshakes.pop_front();
+                return Some(Token::try_from(key.index()).expect("checked when it was inserted"));
+            }
+            self.handshakes.pop_front();
+        }
+        if self.handshakes.capacity() > KEPT_CAPACITY {
+            self.handshakes = VecDeque::new();
+        }
+        None
+    }
+
+    /// Returns whether a costly handshake may be made in the next turn.
+    pub(super) fn has_handshakes(&self) -> bool {
+        !self.handshakes.is_empty() && self.handshakes_at.is_none()
     }
 
     /// Removes a client that continues at another shard.
@@ -274,7 +364,11 @@ impl<S: Stream> Clients<S> {
 
     /// Returns when the oldest lingering stream is closed, or the unread ones are checked.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        let deadlines = [self.lingering.next_deadline(), self.asks_at];
+        let deadlines = [
+            self.lingering.next_deadline(),
+            self.asks_at,
+            self.handshakes_at,
+        ];
         deadlines.into_iter().flatten().min()
     }
 

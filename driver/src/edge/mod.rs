@@ -18,7 +18,7 @@ use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
 
 pub use self::neighbours::Neighbours;
 
-use self::clients::Clients;
+use self::clients::{Clients, HANDSHAKES_PER_TURN};
 use self::work::{LINGERING, LISTENER, MAILBOX, Work};
 use crate::accept::Acceptors;
 use crate::handle::Handle;
@@ -43,7 +43,8 @@ const HANDOVERS_PER_TURN: usize = 64;
 /// It is a future to be run as one task, and ends after [`EdgeHandle::shutdown`]. It decides nothing: it asks the [`Edge`] which clients to
 /// admit and read, what to write, and when to close. Each poll takes turns with a fixed order:
 ///
-/// 1. Every client that was woken is read once (up to 512 and 64 KiB, the others wait for the next turn).
+/// 1. Every client that was woken is read once (up to 512 and 64 KiB as the sockets give them, the others wait for the next turn). Then
+///    up to 16 costly handshakes are made that transports have postponed.
 /// 2. The link is read.
 /// 3. Time is handled, half a second later if the process was suspended.
 /// 4. New clients are accepted, and those handed over by other shards are taken (up to 64).
@@ -334,6 +335,14 @@ impl<L: Listener> Side for Clientele<L> {
                 .clients
                 .handle_ready(token, &mut self.edge, now, buffer, &mut self.work);
         }
+        // Behind those that have theirs, so that a flood of strangers delays nobody for long.
+        for _ in 0..HANDSHAKES_PER_TURN {
+            let Some(token) = self.clients.next_handshake(&mut self.edge, now) else {
+                break;
+            };
+            self.clients
+                .handle_ready(token, &mut self.edge, now, buffer, &mut self.work);
+        }
     }
 
     /// Clients are accepted only in the first turn of a poll. Between two polls the runtime finds out which of them have sent something,
@@ -355,7 +364,10 @@ impl<L: Listener> Side for Clientele<L> {
     }
 
     fn has_work(&self) -> bool {
-        !self.work.is_empty() || self.more_to_serve || self.has_mail
+        !self.work.is_empty()
+            || self.more_to_serve
+            || self.has_mail
+            || self.clients.has_handshakes()
     }
 
     fn has_newcomers(&self) -> bool {

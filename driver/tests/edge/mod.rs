@@ -2,6 +2,7 @@
 
 mod accepting;
 mod clients;
+mod doors;
 mod ending;
 mod link;
 mod turns;

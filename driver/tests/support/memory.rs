@@ -86,12 +86,21 @@ pub(crate) struct Stats {
     pub(crate) writes: AtomicUsize,
 }
 
+/// The hello of a transport, whose handling costs as much as a key exchange.
+struct Hello {
+    is_metered: bool,
+    is_due: bool,
+    permits: Arc<AtomicUsize>,
+}
+
 pub(crate) struct MemoryStream {
     incoming: Arc<Mutex<Pipe>>,
     outgoing: Arc<Mutex<Pipe>>,
     chaos: Chaos,
     stats: Arc<Stats>,
     peer_stats: Arc<Stats>,
+    /// Bytes in front of the stream that only a permit lets through, as the hello of a transport, and the permits so far.
+    hello: Option<Hello>,
     /// For a transport that takes a whole write and holds what has no room: what it holds.
     held: Option<Vec<u8>>,
 }
@@ -144,6 +153,7 @@ fn pair(capacity: usize, chaos: Chaos) -> (MemoryStream, MemoryStream) {
         chaos: Chaos { seed, ..chaos },
         stats: Arc::clone(stats),
         peer_stats: Arc::clone(peer_stats),
+        hello: None,
         held: None,
     };
     (
@@ -166,6 +176,14 @@ impl Stream for MemoryStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.stats.reads.fetch_add(1, Ordering::Relaxed);
         assert!(!buf.is_empty(), "a read of nothing");
+        if let Some(hello) = self.hello.as_mut().filter(|hello| hello.is_metered) {
+            let mut pipe = self.incoming.lock().expect("not poisoned");
+            hello.is_due = !pipe.bytes.is_empty();
+            if !hello.is_due {
+                pipe.reader = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
         if self.chaos.stalls() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -245,6 +263,26 @@ impl Stream for MemoryStream {
         Poll::Ready(Ok(()))
     }
 
+    fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, Vec::len)
+    }
+
+    fn meter_handshake(&mut self) {
+        if let Some(hello) = &mut self.hello {
+            hello.is_metered = true;
+        }
+    }
+
+    fn awaits_handshake(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.is_due)
+    }
+
+    fn permit_handshake(&mut self) {
+        if let Some(hello) = self.hello.take() {
+            hello.permits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn abort(self) {
         self.outgoing.lock().expect("not poisoned").reset();
     }
@@ -292,6 +330,18 @@ impl Place {
     pub(crate) fn dial_holding(&self, capacity: usize) -> MemoryStream {
         let (near, mut far) = pair(capacity, Chaos::NONE);
         far.held = Some(Vec::new());
+        self.push(Ok(far));
+        near
+    }
+
+    /// Like `dial`, to a listener whose stream begins with a costly handshake. `permits` counts those that were permitted.
+    pub(crate) fn dial_costly(&self, permits: &Arc<AtomicUsize>) -> MemoryStream {
+        let (near, mut far) = pair(64 * 1024, Chaos::NONE);
+        far.hello = Some(Hello {
+            is_metered: false,
+            is_due: false,
+            permits: Arc::clone(permits),
+        });
         self.push(Ok(far));
         near
     }

@@ -8,5 +8,5 @@ mod world;
 pub(crate) use memory::{
     Chaos, HoldingConnector, MemoryConnector, MemoryListener, MemoryStream, Place, Stats,
 };
-pub(crate) use peer::{BackendPeer, ClientPeer};
+pub(crate) use peer::{BackendPeer, ClientPeer, Frames};
 pub(crate) use world::{Clock, TestTimer, World};

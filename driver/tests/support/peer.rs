@@ -23,7 +23,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    fn new(stream: MemoryStream) -> Self {
+    pub(crate) fn new(stream: MemoryStream) -> Self {
         Frames {
             stream,
             reader: FrameReader::default(),

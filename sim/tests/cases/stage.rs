@@ -440,6 +440,7 @@ fn count(counters: &Counters, gauges: Gauges, name: &str) -> Option<u64> {
         "link_violations" => counters.link_violations,
         "paced" => counters.paced,
         "joins_paced" => counters.joins_paced,
+        "handshakes_paced" => counters.handshakes_paced,
         "connections" => gauges.connections as u64,
         "half_open" => gauges.half_open as u64,
         "sessions" => gauges.sessions as u64,

@@ -170,6 +170,16 @@ impl LimitsConfig {
         Ok(self)
     }
 
+    /// Sets [`handshake_rate`](Self::handshake_rate) and [`handshake_burst`](Self::handshake_burst), which is at least 1.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if the burst is 0.
+    pub fn with_handshakes(mut self, rate: u32, burst: u32) -> Result<Self, ConfigError> {
+        self.handshake_burst = some("handshake_burst", burst)?;
+        self.handshake_rate = rate;
+        Ok(self)
+    }
+
     /// Sets [`handshake_max_bytes`](Self::handshake_max_bytes), at least 128.
     ///
     /// # Errors
@@ -305,6 +315,10 @@ mod tests {
             too_small("max_sessions", 0, 1)
         );
         assert_eq!(limits().with_accepts(5, 0), too_small("accept_burst", 0, 1));
+        assert_eq!(
+            limits().with_handshakes(5, 0),
+            too_small("handshake_burst", 0, 1)
+        );
         let refused = limits().with_handshake_max_bytes(127);
         assert_eq!(refused, too_small("handshake_max_bytes", 127, 128));
         assert!(limits().with_handshake_max_bytes(128).is_ok());

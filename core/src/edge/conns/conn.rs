@@ -12,6 +12,7 @@ use crate::wire::frame::FrameReader;
 
 use crate::edge::conns::state::{Claim, State, Step};
 use crate::edge::conns::wait::{Timers, Wait};
+use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
 use crate::edge::door::sources::Admission;
 use crate::edge::table::by_size::{Holding, Holds};
@@ -70,6 +71,10 @@ pub(crate) struct Conn {
     pub(super) ready: bool,
     /// The number of bytes that may be read from it though its session waits for room, plus 1. 0: it has not closed its direction.
     last_read: u32,
+    /// The number of bytes that its transport holds.
+    pub(crate) transport_bytes: u32,
+    /// Why the edge closed it.
+    pub(crate) close_reason: Option<CloseReason>,
 }
 
 impl Conn {
@@ -92,6 +97,8 @@ impl Conn {
             pace: None,
             ready: false,
             last_read: 0,
+            transport_bytes: 0,
+            close_reason: None,
         }
     }
 
@@ -135,7 +142,10 @@ impl Conn {
             State::Handshake(Step::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
-        self.reader.buffered_bytes() + self.control().len() + of_state
+        self.reader.buffered_bytes()
+            + self.control().len()
+            + of_state
+            + self.transport_bytes as usize
     }
 
     /// Returns the bytes that waited in it when they were last counted.

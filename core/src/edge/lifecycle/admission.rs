@@ -305,7 +305,8 @@ impl Edge {
             | CloseReason::BadHandshake
             | CloseReason::BadVersion
             | CloseReason::BadKey
-            | CloseReason::FrameTimeout => Offence::BadFrame,
+            | CloseReason::FrameTimeout
+            | CloseReason::BadTransport => Offence::BadFrame,
             CloseReason::BadProof => Offence::BadProof,
             CloseReason::HandshakeTimeout => Offence::TimedOut,
             CloseReason::IdleTimeout

@@ -47,6 +47,8 @@ impl Edge {
         };
         self.conns.enter(index, State::Closed(kind), now);
         let conn = self.conns.live_mut(index);
+        conn.close_reason = Some(reason);
+        conn.transport_bytes = 0;
         conn.reader.clear();
         conn.forget_opening();
         self.conns.recount(index, &mut self.account);

@@ -15,4 +15,5 @@ pub(crate) mod reads;
 pub(crate) mod reconfigure;
 pub(crate) mod resume;
 pub(crate) mod timeouts;
+pub(crate) mod transport;
 pub(crate) mod write;

@@ -232,6 +232,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         client_bytes_out: n,
         paced: n,
         joins_paced: n,
+        handshakes_paced: n,
         packets_up: n,
         packets_down: n,
         unknown_client: n,

@@ -12,6 +12,7 @@ mod proxied;
 mod reconfigure;
 mod sessions;
 mod states;
+mod transport;
 mod turns;
 
 use super::*;

@@ -79,6 +79,25 @@ impl Refusal {
         })
     }
 
+    /// Returns whether no peer in good faith sends such a request (SPEC 10.6(d)).
+    #[must_use]
+    pub fn is_offence(self) -> bool {
+        match self {
+            Refusal::Malformed
+            | Refusal::Host
+            | Refusal::Repeated
+            | Refusal::Body
+            | Refusal::Key
+            | Refusal::TooLong
+            | Refusal::OtherProtocol => true,
+            Refusal::Subprotocol
+            | Refusal::Origin
+            | Refusal::Path
+            | Refusal::Method
+            | Refusal::NotWebSocket => false,
+        }
+    }
+
     /// Returns the status of the answer, or 0 if there is none.
     #[must_use]
     pub fn status(self) -> u16 {

@@ -74,6 +74,12 @@ impl HeadReader {
         Ok(None)
     }
 
+    /// Returns the number of bytes that have come.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.head.len()
+    }
+
     /// Returns the bytes that it holds.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {

@@ -1,0 +1,264 @@
+//! Abuse of TLS, of WebSocket, and of the request before it. (SPEC 16)
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conformance::shim::{Carriage, tls};
+use conformance::{Client, PATIENCE, Rig};
+use voltlane_core::v2::packets::Handshake;
+
+use super::{METRICS, rig};
+
+const BROKEN: &str = "voltlane_closes_total{reason=\"bad_transport\"}";
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("somebody listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    socket
+}
+
+/// Sends what it can of `bytes`, and returns everything that the edge answers up to its end.
+fn answer(mut socket: TcpStream, bytes: &[u8]) -> Vec<u8> {
+    // The edge may end the connection before it has taken all.
+    let _ = socket.write_all(bytes);
+    let mut said = Vec::new();
+    let _ = socket.read_to_end(&mut said);
+    said
+}
+
+fn upgrade(more: &str) -> String {
+    format!(
+        "GET / HTTP/1.1\r\nHost: edge\r\n{more}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// Opens a WebSocket, and reads the answer to the request.
+fn open(address: SocketAddr) -> TcpStream {
+    let mut socket = connect(address);
+    socket
+        .write_all(upgrade("").as_bytes())
+        .expect("it takes it");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !said.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).expect("an answer");
+        said.push(byte[0]);
+    }
+    assert!(said.starts_with(b"HTTP/1.1 101 "));
+    socket
+}
+
+/// A client's frame of these first bytes, masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u8;
+    [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
+}
+
+/// Waits until a counter of the edge has this value.
+#[track_caller]
+fn wait_for(rig: &Rig, series: &str, value: u64) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let now = rig.edge.metrics().value(series);
+        if now >= value {
+            assert_eq!(now, value, "{series}");
+            return;
+        }
+        assert!(Instant::now() < until, "{series} is {now}, not {value}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Each violation is closed with its code, counted, and disturbs nobody. (SPEC 16.4)
+#[test]
+fn malformed_frames_and_floods_are_closed_with_their_code() {
+    let mut rig = rig(&format!(
+        "{}{METRICS}listener.max_message_bytes = 100000\n",
+        Carriage::Ws.config()
+    ));
+    let mut client = Client::join(Carriage::Ws.shim(rig.address()));
+    let huge = [&[0x82, 0xff][..], &[0xff; 8], &[0; 4]].concat();
+    let big = [&[0x82, 0xff][..], &100_001_u64.to_be_bytes(), &[0; 4]].concat();
+    let fragments = {
+        let mut bytes = frame(0x02, &[0, 0, 0]);
+        bytes.extend([0x80, 0xff]);
+        bytes.extend(99_998_u64.to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    };
+    let rows: &[(&str, Vec<u8>, u16)] = &[
+        ("unmasked", vec![0x82, 1, 9], 1002),
+        ("a reserved bit", frame(0xc2, b"x"), 1002),
+        ("an unknown opcode", frame(0x83, b"x"), 1002),
+        ("a fragmented PING", frame(0x09, b"x"), 1002),
+        ("a continuation of nothing", frame(0x80, b"x"), 1002),
+        (
+            "a message within another",
+            [frame(0x02, b"x"), frame(0x82, b"y")].concat(),
+            1002,
+        ),
+        ("a length of 2^64 - 1", huge, 1002),
+        ("a second request", upgrade("").into_bytes(), 1002),
+        ("text", frame(0x81, b"x"), 1003),
+        (
+            "a reason that is not UTF-8",
+            frame(0x88, &[3, 0xe8, 0xff]),
+            1007,
+        ),
+        (
+            "empty frames",
+            frame(0x02, b"")
+                .repeat(1)
+                .into_iter()
+                .chain(frame(0x00, b"").repeat(256))
+                .collect(),
+            1008,
+        ),
+        ("PINGs", frame(0x89, b"").repeat(257), 1008),
+        ("a message above the bound", big, 1009),
+        ("the same in fragments", fragments, 1009),
+    ];
+    for (at, (what, bytes, code)) in rows.iter().enumerate() {
+        let said = answer(open(rig.address()), bytes);
+        let [high, low] = code.to_be_bytes();
+        assert!(said.ends_with(&[0x88, 2, high, low]), "{what}: {said:02x?}");
+        wait_for(&rig, BROKEN, at as u64 + 1);
+    }
+    rig.round_trip(&mut client, b"undisturbed");
+    // At the bounds.
+    let mut socket = open(rig.address());
+    let fine = [
+        frame(0x02, b""),
+        frame(0x00, b"").repeat(255),
+        frame(0x00, b"x"),
+    ]
+    .concat();
+    socket.write_all(&fine).expect("taken");
+    socket.write_all(&frame(0x89, b"p")).expect("taken");
+    let mut pong = [0; 3];
+    socket.read_exact(&mut pong).expect("an answer");
+    assert_eq!(pong, [0x8a, 1, b'p']);
+    assert_eq!(rig.edge.metrics().value(BROKEN), rows.len() as u64);
+    drop((socket, client));
+    rig.stop();
+}
+
+/// Requests that smuggle, and those that browsers and probes send: each has its answer, and the former alone are offences.
+#[test]
+fn requests_that_nobody_sends_in_good_faith_are_counted() {
+    let rig = rig(&format!("{}{METRICS}", Carriage::Ws.config()));
+    let rows: &[(String, u16, bool)] = &[
+        (upgrade("Host: other\r\n"), 400, true),
+        (
+            upgrade("Content-Length: 5\r\nContent-Length: 6\r\n"),
+            400,
+            true,
+        ),
+        (upgrade("Transfer-Encoding: chunked\r\n"), 400, true),
+        (upgrade("X: a\r\n b\r\n"), 400, true),
+        (upgrade("X: \0\r\n"), 400, true),
+        (upgrade("X: a\n"), 400, true),
+        (upgrade("Sec-WebSocket-Key: eA==\r\n"), 400, true),
+        (upgrade(&"X: y\r\n".repeat(33)), 431, true),
+        (upgrade("Origin: https://evil.example\r\n"), 403, false),
+        (upgrade("Sec-WebSocket-Protocol: mqtt\r\n"), 400, false),
+        (
+            "GET /other HTTP/1.1\r\nHost: edge\r\n\r\n".into(),
+            404,
+            false,
+        ),
+        ("POST / HTTP/1.1\r\nHost: edge\r\n\r\n".into(), 405, false),
+        ("GET / HTTP/1.1\r\nHost: edge\r\n\r\n".into(), 426, false),
+        ("GET /healthz HTTP/1.0\r\n\r\n".into(), 200, false),
+    ];
+    let mut offences = 0;
+    for (request, status, is_offence) in rows {
+        let said = answer(connect(rig.address()), request.as_bytes());
+        let begins = format!("HTTP/1.1 {status} ");
+        assert!(said.starts_with(begins.as_bytes()), "{request:?}: {said:?}");
+        offences += u64::from(*is_offence);
+        wait_for(&rig, BROKEN, offences);
+    }
+    rig.stop();
+}
+
+#[test]
+fn what_is_not_tls_is_an_offence_and_a_clients_alert_is_none() {
+    let rig = rig(&format!("{}{METRICS}", Carriage::Tls.config()));
+    let long_hello = [&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc][..], &[0; 9_000]].concat();
+    let rows: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0, 0, 0, 5, 0, 0, 0, 0, 2],
+        &[0x80, 0x2e, 1, 0, 2, 0, 0x15],
+        &long_hello,
+    ];
+    for (at, bytes) in rows.iter().enumerate() {
+        answer(connect(rig.address()), bytes);
+        wait_for(&rig, BROKEN, at as u64 + 1);
+    }
+    // It does not trust the edge's certificate for this name.
+    assert!(tls(connect(rig.address()), "other.example.com").is_err());
+    answer(connect(rig.address()), &[21, 3, 3, 0, 2, 2, 48]);
+    assert_eq!(rig.edge.metrics().value(BROKEN), rows.len() as u64);
+    rig.stop();
+}
+
+/// Key exchanges beyond the rate wait, and are made in their turn.
+#[test]
+fn tls_handshakes_beyond_the_rate_wait() {
+    let mut rig = rig(&format!(
+        "{}{METRICS}limits.tls_handshake_rate = 2\nlimits.tls_handshake_burst = 2\n",
+        Carriage::Tls.config()
+    ));
+    let began = Instant::now();
+    let door = Carriage::Tls.shim(rig.address());
+    let mut clients: Vec<_> = (0..4).map(|_| Client::join(door)).collect();
+    assert!(
+        began.elapsed() >= Duration::from_millis(900),
+        "two had to wait"
+    );
+    for client in &mut clients {
+        rig.round_trip(client, b"in");
+    }
+    assert!(rig.edge.metrics().value("voltlane_handshakes_paced_total") >= 2);
+    drop(clients);
+    rig.stop();
+}
+
+/// The bytes of a flood of PINGs count towards the pace of its client, and another client is served meanwhile.
+#[test]
+fn a_flood_of_pings_is_paced() {
+    let mut rig = rig(&format!(
+        "{}{METRICS}clients.pace_bytes_per_sec = 1000\nclients.pace_burst_bytes = 65536\nclients.pace_patience_secs = 0\n",
+        Carriage::Ws.config()
+    ));
+    let door = Carriage::Ws.shim(rig.address());
+    let mut socket = open(rig.address());
+    let keys = voltlane_core::keys::KeyPair::from_bytes(&[7; 32]).expect("a key");
+    let mut opening = Vec::new();
+    Handshake::ProtocolVersion(2).encode(&mut opening);
+    Handshake::PubKey(keys.public().as_bytes()).encode(&mut opening);
+    socket.write_all(&frame(0x82, &opening)).expect("taken");
+    socket
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .expect("a bound");
+    let ping = frame(0x89, &[7; 125]).repeat(100);
+    let mut sent = 0;
+    // Until the edge no longer reads, and what the system holds is full.
+    while let Ok(bytes) = socket.write(&ping) {
+        sent += bytes;
+        assert!(sent < 256 << 20, "it is read for ever");
+        let _ = socket.set_nonblocking(true);
+        let mut said = [0; 65_536];
+        while matches!(socket.read(&mut said), Ok(bytes) if bytes > 0) {}
+        let _ = socket.set_nonblocking(false);
+    }
+    assert!(rig.edge.metrics().value("voltlane_paced_total") >= 1);
+    let mut client = Client::join(door);
+    rig.round_trip(&mut client, b"meanwhile");
+    drop((client, socket));
+    rig.stop();
+}
