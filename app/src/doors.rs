@@ -51,7 +51,10 @@ mod layered {
             #[cfg(feature = "websocket")]
             if listener.transport.has_websocket() {
                 let max_message_bytes = listener.max_message_bytes.into();
-                door = door.with_websocket(rules(listener)?, max_message_bytes);
+                let secs = |secs: u32| std::time::Duration::from_secs(secs.into());
+                door = door
+                    .with_websocket(rules(listener)?, max_message_bytes)
+                    .with_pings(secs(listener.ping_secs), secs(listener.pong_timeout_secs));
             }
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]

@@ -11,6 +11,7 @@ mod client_input;
 mod commands;
 mod crowd;
 mod door_attacks;
+mod door_words;
 mod doors;
 mod ends;
 mod joining;

@@ -9,7 +9,8 @@ use crate::fault::DoorFault;
 use crate::layers::Sink;
 use crate::websocket::http::{self, HeadReader, Outcome, Refusal, Rules, Traced};
 use crate::websocket::{
-    CloseCode, Decoder, Event, MAX_CONTROL_BYTES, Role, encode_close, encode_message, encode_pong,
+    CloseCode, Decoder, Event, MAX_CONTROL_BYTES, Role, encode_close, encode_message, encode_ping,
+    encode_pong,
 };
 use voltlane_driver::Farewell;
 
@@ -215,9 +216,28 @@ impl WsLayer {
         Ok(())
     }
 
-    /// Appends a CLOSE, if frames are spoken and none was sent.
-    pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
+    /// Returns whether a server's answer to the request is still to come.
+    pub(crate) fn awaits_request(&self) -> bool {
+        let State::Head { carriage, .. } = &self.state else {
+            return false;
+        };
+        matches!(carriage, Carriage::Server { .. })
+    }
+
+    /// Appends a PING, if frames are spoken.
+    pub(crate) fn ping(&mut self, out: &mut Vec<u8>) {
         if self.is_open() {
+            let mask = self.mask();
+            encode_ping(&[], mask, out);
+        }
+    }
+
+    /// Appends the last words: a CLOSE, if frames are spoken and none was sent, or a server's answer to a request that has not come.
+    pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
+        if self.awaits_request() {
+            http::turn_away(self.farewell, out);
+            self.state = State::Over;
+        } else if self.is_open() {
             self.has_closed = true;
             let mask = self.mask();
             encode_close(farewell_code(self.farewell), mask, out);

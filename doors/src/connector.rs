@@ -75,7 +75,7 @@ impl<C: Connector> DoorConnector<C> {
             let mut request = Vec::new();
             let key = crate::websocket::http::request(host, path, key, &mut request);
             layers.carry(Carriage::Client { key });
-            layers.ask(request);
+            layers.request(request);
         }
         Ok(layers)
     }

@@ -1,6 +1,7 @@
 //! The layers of one connection, from its socket to the stream within.
 
 use std::fmt;
+use std::time::Duration;
 
 #[cfg(feature = "websocket")]
 use crate::carriage::{Carriage, WsEnd, WsLayer};
@@ -12,6 +13,32 @@ use crate::tls::TlsLayer;
 pub const MAX_WRITE_BYTES: usize = 16_380;
 /// While more than this waits for the socket, nothing is read: what arrives could ask for more answers.
 pub(crate) const MAX_OUT_BYTES: usize = 20 * 1024;
+
+/// When a peer is asked for a sign of life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pings {
+    /// At the latest after so much silence.
+    pub(crate) every: Duration,
+    /// How long it has to answer.
+    pub(crate) within: Duration,
+}
+
+/// What a peer is given after its time, in case this process was suspended and has not read its answer yet.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What is known of a peer since it was last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Life {
+    /// Something has come.
+    Heard,
+    /// Nothing has come.
+    #[default]
+    Silent,
+    /// It was asked.
+    Asked,
+    /// It has not answered in time.
+    Late,
+}
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +109,9 @@ pub(crate) struct Layers {
     pub(crate) fault: Option<Box<DoorFault>>,
     /// Bytes read from the socket less those given to the reader, apart from those that were counted as overhead.
     overhead: i64,
+    /// After how much silence a peer is asked for a sign of life, and how long it has to answer.
+    pub(crate) pings: Option<Pings>,
+    life: Life,
     /// Whether the next read goes on with what has come before it, without the socket.
     pub(crate) resumes: bool,
     /// Whether the stream within begins with a PROXY header.
@@ -125,6 +155,9 @@ impl Layers {
     /// Takes bytes from the socket. Those of the stream within go to `sink`, and the end may be set.
     pub(crate) fn receive(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
         self.has_received = true;
+        if !wire.is_empty() {
+            self.life = Life::Heard;
+        }
         self.overhead += wire.len() as i64;
         let before = sink.given();
         self.decode(wire, sink, scratch);
@@ -216,6 +249,67 @@ impl Layers {
         false
     }
 
+    /// Returns in what time [`check_life`](Self::check_life) is to be called.
+    pub(crate) fn next_look(&self) -> Option<Duration> {
+        let pings = self.pings?;
+        Some(match self.life {
+            // What comes right after a look is noticed by the next one alone.
+            Life::Heard | Life::Silent => pings.every / 2,
+            Life::Asked => pings.within,
+            Life::Late => GRACE,
+        })
+    }
+
+    /// Looks at what has come, and asks a peer from which nothing has. Returns false if it has not answered.
+    pub(crate) fn check_life(&mut self) -> bool {
+        if self.pings.is_none() || self.end.is_some() || !self.is_open() {
+            return true;
+        }
+        self.life = match self.life {
+            Life::Heard => Life::Silent,
+            Life::Silent => {
+                self.ask();
+                Life::Asked
+            }
+            Life::Asked => Life::Late,
+            Life::Late => return false,
+        };
+        true
+    }
+
+    fn ask(&mut self) {
+        #[cfg(feature = "websocket")]
+        if let Some(ws) = &mut self.ws {
+            let mut words = Vec::new();
+            ws.ping(&mut words);
+            self.say(words);
+        }
+    }
+
+    /// Sends what the layer of WebSocket says, through TLS if that is there and open.
+    #[cfg(feature = "websocket")]
+    fn say(&mut self, words: Vec<u8>) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            if !words.is_empty() && tls.is_open() {
+                // It is open, and fails only when it is not.
+                let _ = tls.write(&words, &mut self.out);
+            }
+            return;
+        }
+        self.out.extend_from_slice(&words);
+    }
+
+    /// Returns whether a peer that is turned away now can be told why.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn can_refuse(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.as_ref().is_some_and(|tls| !tls.is_open()) {
+            return false;
+        }
+        self.end.is_none() && self.ws.as_ref().is_some_and(WsLayer::awaits_request)
+    }
+
     /// Takes the number of bytes that came since the last call and are none of the stream.
     pub(crate) fn take_overhead(&mut self) -> usize {
         let kept = self.kept_bytes() as i64;
@@ -298,17 +392,7 @@ impl Layers {
         if let Some(ws) = &mut self.ws {
             let mut words = Vec::new();
             ws.close(&mut words);
-            #[cfg(feature = "tls")]
-            let words = match &mut self.tls {
-                Some(tls) if words.is_empty() || !tls.is_open() => Vec::new(),
-                Some(tls) => {
-                    // It is open, and fails only when it is not.
-                    let _ = tls.write(&words, &mut self.out);
-                    Vec::new()
-                }
-                None => words,
-            };
-            self.out.extend_from_slice(&words);
+            self.say(words);
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
@@ -346,7 +430,7 @@ impl Layers {
     }
 
     /// Sends a request, or keeps it until TLS is open.
-    pub(crate) fn ask(&mut self, request: Vec<u8>) {
+    pub(crate) fn request(&mut self, request: Vec<u8>) {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
             self.request = request;

@@ -32,6 +32,11 @@ fn farewell_code(farewell: voltlane_driver::Farewell) -> websocket::CloseCode {
     match farewell {
         Farewell::Over => CloseCode::Normal,
         Farewell::Ending => CloseCode::GoingAway,
+        Farewell::Malformed => CloseCode::Protocol,
+        Farewell::TooLong => CloseCode::TooBig,
+        Farewell::Refused | Farewell::Late => CloseCode::Policy,
+        Farewell::Crowded | Farewell::SourceCrowded => CloseCode::TryAgain,
+        _ => CloseCode::Normal,
     }
 }
 

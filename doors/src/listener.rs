@@ -4,11 +4,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
+#[cfg(feature = "websocket")]
+use std::time::Duration;
 
 use voltlane_driver::{Listener, Stream};
 
 use crate::DoorStream;
 use crate::layers::Layers;
+#[cfg(feature = "websocket")]
+use crate::layers::Pings;
 
 /// The maximum number of bytes that may come until the handshake of TLS is complete (SPEC 16.1(e)).
 pub const MAX_HANDSHAKE_BYTES: usize = 8 * 1024;
@@ -22,6 +26,8 @@ pub struct Door {
     websocket: Option<Arc<crate::websocket::http::Rules>>,
     #[cfg(feature = "websocket")]
     max_message_bytes: u64,
+    #[cfg(feature = "websocket")]
+    pings: Option<Pings>,
 }
 
 impl Door {
@@ -47,6 +53,15 @@ impl Door {
         self
     }
 
+    /// Asks clients of WebSocket for a sign of life at the latest `every` so often when they are silent. One that does not answer `within`
+    /// this time is dropped. If `every` is zero, none is asked.
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn with_pings(mut self, every: Duration, within: Duration) -> Self {
+        self.pings = (!every.is_zero()).then_some(Pings { every, within });
+        self
+    }
+
     /// Wraps a connection that was accepted from `peer`.
     ///
     /// # Errors
@@ -63,6 +78,7 @@ impl Door {
         if let Some(rules) = &self.websocket {
             let layers = layers.get_or_insert_default();
             layers.introduces = rules.trusts(peer);
+            layers.pings = self.pings;
             layers.carry(crate::carriage::Carriage::Server {
                 rules: Arc::clone(rules),
                 peer,

@@ -387,6 +387,35 @@ impl<S: Stream> Stream for DoorStream<S> {
         let _ = farewell;
     }
 
+    fn refuse(&mut self, farewell: Farewell) -> bool {
+        #[cfg(feature = "websocket")]
+        if self.layers.as_ref().is_some_and(|own| own.can_refuse()) {
+            self.part(farewell);
+            return true;
+        }
+        self.inner.refuse(farewell)
+    }
+
+    fn parting_words(&self) -> Option<String> {
+        let own = self.fault().map(ToString::to_string);
+        own.or_else(|| self.inner.parting_words())
+    }
+
+    fn keep_alive(&self) -> Option<Duration> {
+        let own = self.layers.as_ref().and_then(|own| own.next_look());
+        own.or_else(|| self.inner.keep_alive())
+    }
+
+    fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(layers) = self.layers.as_mut().filter(|own| own.pings.is_some()) else {
+            return self.inner.is_alive(cx);
+        };
+        let is_alive = layers.check_life();
+        // A failure is seen by the next read.
+        let _ = layers.poll_flush(&mut self.inner, cx);
+        is_alive
+    }
+
     fn was_violated(&self) -> bool {
         self.fault().is_some_and(DoorFault::is_offence) || self.inner.was_violated()
     }

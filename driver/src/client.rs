@@ -13,6 +13,7 @@ pub use voltlane_core::client::{
     ClientConfig, DropCause, Refusal, SavedSession, SavedSessionError, SendError, State, Violation,
 };
 
+use crate::Stream as _;
 use crate::inbox::{Inbox, Weigh};
 use crate::io::{Read, Written};
 use crate::watch::WatchedChannel;
@@ -91,6 +92,7 @@ pub struct Client<C: Connector, T: Timer> {
     inbox: Inbox<Event>,
     /// Why the last connect attempt failed, until one succeeds.
     connect_error: Option<io::Error>,
+    parting_words: Option<String>,
 }
 
 enum Transport<S> {
@@ -164,6 +166,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
             unread: 0..0,
             inbox: Inbox::new(),
             connect_error: None,
+            parting_words: None,
         }
     }
 
@@ -309,6 +312,13 @@ impl<C: Connector, T: Timer> Client<C, T> {
         self.connect_error.as_ref()
     }
 
+    /// Returns what the transport knows of the end of the last connection, for people: with WebSocket the close code, with TLS an alert.
+    /// `None` if it knows nothing, or a connection is there.
+    #[must_use]
+    pub fn parting_words(&self) -> Option<&str> {
+        self.parting_words.as_deref()
+    }
+
     /// Returns the number of packets to write, including a half-written one.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
@@ -400,6 +410,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
             Poll::Pending => return false,
             Poll::Ready(Ok(stream)) => {
                 self.connect_error = None;
+                self.parting_words = None;
                 self.transport = Transport::Up(WatchedChannel::new(stream));
                 self.machine.handle_connected(now);
             }
@@ -452,6 +463,9 @@ impl<C: Connector, T: Timer> Client<C, T> {
     }
 
     fn lose(&mut self, now: Time, cause: machine::Closed) {
+        if let Transport::Up(channel) = &self.transport {
+            self.parting_words = channel.stream().parting_words();
+        }
         self.transport = Transport::Down;
         self.unread = 0..0;
         self.machine.handle_closed(now, cause);

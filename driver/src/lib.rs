@@ -27,6 +27,7 @@ mod crew;
 mod edge;
 #[cfg(feature = "edge")]
 mod exchange;
+mod farewell;
 #[cfg(feature = "edge")]
 mod handle;
 #[cfg(any(feature = "client", feature = "backend"))]
@@ -72,13 +73,12 @@ pub use client::Client;
 pub use crew::{Crew, Task};
 #[cfg(feature = "edge")]
 pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
+pub use farewell::Farewell;
 #[cfg(feature = "edge")]
 pub use handle::Handle;
 pub use runtime::Runtime;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
-pub use transport::{
-    Acknowledgements, Connect, Connector, Ends, Farewell, Listener, PeerEnd, Stream, Timer,
-};
+pub use transport::{Acknowledgements, Connect, Connector, Ends, Listener, PeerEnd, Stream, Timer};
 #[cfg(feature = "edge")]
 pub use trunk::{TrunkDriver, TrunkHandle};
 #[cfg(feature = "edge")]

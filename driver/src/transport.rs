@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 
+use crate::Farewell;
+
 /// A connected byte stream.
 ///
 /// The contract is that of `Future`: `Pending` means that the waker of `cx` is registered and will be woken, any other result means that
@@ -64,6 +66,30 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     /// Tells why the stream is about to be closed, for a transport that can tell its peer.
     fn part(&mut self, farewell: Farewell) {
         let _ = farewell;
+    }
+
+    /// Answers a peer whose stream has not begun, as [`part`](Self::part) and a close would. Returns false if the transport cannot. If it
+    /// can, the answer arrives only if the stream is closed in order.
+    fn refuse(&mut self, farewell: Farewell) -> bool {
+        let _ = farewell;
+        false
+    }
+
+    /// Returns what the peer said when it ended the stream, or why the transport did, for people. `None` if neither is known.
+    fn parting_words(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns in what time [`is_alive`](Self::is_alive) is to be asked next. `None`: the system finds peers that are gone, or nobody does.
+    fn keep_alive(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns false if the peer has given no sign of life since it was asked for one. Asks for one, if nothing has come since the call
+    /// before.
+    fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
+        let _ = cx;
+        true
     }
 
     /// Returns whether the peer broke a rule of the transport, once a read has failed.
@@ -133,16 +159,6 @@ pub enum PeerEnd {
     Finished,
     /// The stream is broken (a RST, or a peer that does not answer).
     Broken,
-}
-
-/// Why a stream is closed in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Farewell {
-    /// It is over.
-    #[default]
-    Over,
-    /// The edge ends.
-    Ending,
 }
 
 /// The addresses of the two ends of a stream.

@@ -134,6 +134,7 @@ mod tests {
             origins,
             listener.forwarded,
             listener.max_message_bytes,
+            (listener.ping_secs, listener.pong_timeout_secs),
         )
     }
 

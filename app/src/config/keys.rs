@@ -243,6 +243,10 @@ settings! {
         forwarded: Forwarded = Forwarded::Off, ();
         /// Longest message of a WebSocket client. 0: any, since none is held as a whole.
         max_message_bytes: u32 = 0, 0..=MAX_FRAME;
+        /// How long a WebSocket client may be silent before it is sent a PING, which proxies in between see as well. 0: never.
+        ping_secs: u32 = 25, 0..=HOUR;
+        /// How long a WebSocket client may take to answer a PING before its connection is closed.
+        pong_timeout_secs: u32 = 20, 1..=HOUR;
         /// Connections that may wait to be accepted. The system may have a lower limit (net.core.somaxconn).
         backlog: u32 = 4_096, 1..=65_535;
         /// How long a client may be silent before the system sends it a TCP keep-alive probe. 0: never.

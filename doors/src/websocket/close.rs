@@ -11,16 +11,18 @@ pub enum CloseCode {
     Normal = 1000,
     /// The edge is ending.
     GoingAway = 1001,
-    /// A malformed frame.
+    /// A malformed frame, or a malformed packet in the stream.
     Protocol = 1002,
     /// A text message.
     Unsupported = 1003,
     /// A reason that is not UTF-8.
     InvalidData = 1007,
-    /// A flood of empty or control frames.
+    /// A flood of empty or control frames, a client that is too fast or too slow, a session that was ended.
     Policy = 1008,
-    /// A frame above the bound.
+    /// A message above the bound, or a packet in the stream.
     TooBig = 1009,
+    /// There is no room.
+    TryAgain = 1013,
 }
 
 /// Returns what a code of SPEC 16.4 means, for a message. Empty for others.

@@ -1,4 +1,5 @@
 //! Streams with layers over sockets of both runtimes, and over sockets that do not want to.
 
 mod bounds;
+mod life;
 mod reluctant;

@@ -186,8 +186,13 @@ pub(super) type Both = (DoorStream<Reluctant>, DoorStream<Reluctant>);
 
 /// Opens a connection over a pipe that moves `step` bytes at once.
 pub(super) fn open(kind: Kind, step: usize, rules: Rules) -> Both {
+    open_at(kind, step, &door(kind, rules))
+}
+
+/// Opens a connection at a door of this kind.
+pub(super) fn open_at(kind: Kind, step: usize, door: &Door) -> Both {
     let (client, server) = pipe(step);
-    let mut server = door(kind, rules).enter(server, PEER).expect("a door");
+    let mut server = door.enter(server, PEER).expect("a door");
     let mut attempt = connector(kind, client).connect();
     for _ in 0..20_000 {
         if let Poll::Ready(client) = attempt.as_mut().poll(&mut cx()) {

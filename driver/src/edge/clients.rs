@@ -8,6 +8,7 @@ use std::time::Duration;
 use voltlane_core::Time;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty, Edge, LAST_READ_BYTES};
 
+use super::alive::{Alive, spread};
 use super::lingering::Lingering;
 use super::work::Work;
 use crate::io::{Channel, Read, Written};
@@ -79,6 +80,8 @@ pub(super) struct Clients<S> {
     paused: VecDeque<ConnKey>,
     /// When they are next checked for their end.
     asks_at: Option<Time>,
+    /// Those that are asked for signs of life.
+    alive: Alive,
     /// Streams whose costly handshake waits for its turn.
     handshakes: VecDeque<ConnKey>,
     /// Until when none of them may be made.
@@ -92,6 +95,7 @@ impl<S: Stream> Clients<S> {
             table: Vec::new(),
             paused: VecDeque::new(),
             asks_at: None,
+            alive: Alive::default(),
             handshakes: VecDeque::new(),
             handshakes_at: None,
             lingering: Lingering::new(ready),
@@ -104,8 +108,11 @@ impl<S: Stream> Clients<S> {
     }
 
     /// Adds an accepted stream. It is read in the next turn.
-    pub(super) fn insert(&mut self, key: ConnKey, mut stream: S, work: &mut Work) {
+    pub(super) fn insert(&mut self, now: Time, key: ConnKey, mut stream: S, work: &mut Work) {
         stream.meter_handshake();
+        if let Some(after) = stream.keep_alive() {
+            self.watch(key, now + spread(key, after));
+        }
         let index = key.index();
         let token = Token::try_from(index)
             .expect("connections are bounded by descriptors, which are 31 bits");
@@ -268,8 +275,9 @@ impl<S: Stream> Clients<S> {
             match edge.client_duty(key) {
                 Duty::HandOver(_) => return true,
                 Duty::Close(kind) => {
+                    let farewell = edge.close_reason(key).map(Farewell::from);
                     if let Some(client) = self.remove(index) {
-                        self.close(client, kind, Farewell::Over, now);
+                        self.close(client, kind, farewell.unwrap_or_default(), now);
                         self.lingering.hold_the_bound();
                     }
                     edge.handle_client_closed(now, key, Closed::ByEdge);
@@ -306,6 +314,52 @@ impl<S: Stream> Clients<S> {
             );
         }
         false
+    }
+
+    /// Asks a client for a sign of life at this time.
+    fn watch(&mut self, key: ConnKey, at: Time) {
+        let table = &self.table;
+        let is_there = |key: ConnKey| {
+            let client = table.get(key.index()).and_then(Option::as_ref);
+            client.is_some_and(|client| client.key == key)
+        };
+        self.alive.enter(key, at, table.len(), is_there);
+    }
+
+    /// Asks clients for signs of life whose time has come, and drops those that gave none.
+    fn ask_for_life(&mut self, edge: &mut Edge, now: Time) {
+        for _ in 0..ASKED_AT_ONCE {
+            let Some(key) = self.alive.next(now) else {
+                return;
+            };
+            let Some(Some(client)) = self.table.get_mut(key.index()) else {
+                continue;
+            };
+            if client.key != key {
+                continue;
+            }
+            let cx = &mut Context::from_waker(&client.waker);
+            // Of a client that is not read nothing can be heard.
+            if !client.read_paused && !client.channel.stream_mut().is_alive(cx) {
+                tracing::debug!(conn = key.index(), "a client gives no sign of life");
+                edge.handle_client_closed(now, key, Closed::Error);
+                if let Some(client) = self.remove(key.index()) {
+                    client.channel.abort();
+                }
+                continue;
+            }
+            client.write_blocked |= client.channel.holds(cx);
+            if let Some(after) = client.channel.stream().keep_alive() {
+                self.watch(key, now + after);
+            }
+        }
+    }
+
+    /// Refuses a stream that the edge does not admit. Its transport answers if it can, and if not too many others linger.
+    pub(super) fn refuse(&mut self, mut stream: S, farewell: Farewell, now: Time) {
+        if self.lingering.has_room() && stream.refuse(farewell) {
+            self.lingering.close(Channel::new(stream), now);
+        }
     }
 
     /// Permits the next costly handshake, if one waits and its time has come. The client at the returned token must be read then.
@@ -368,6 +422,7 @@ impl<S: Stream> Clients<S> {
             self.lingering.next_deadline(),
             self.asks_at,
             self.handshakes_at,
+            self.alive.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -377,6 +432,7 @@ impl<S: Stream> Clients<S> {
         if self.asks_at.is_some_and(|at| at <= now) {
             self.ask_for_ends(edge, now);
         }
+        self.ask_for_life(edge, now);
         self.lingering.handle_time(now);
     }
 
@@ -433,6 +489,12 @@ impl<S: Stream> Clients<S> {
     fn close(&mut self, client: Client<S>, kind: CloseKind, farewell: Farewell, now: Time) {
         let mut channel = client.channel;
         match kind {
+            // Before there is a client link an abrupt end would only hide the reason.
+            CloseKind::Abort
+                if farewell == Farewell::Late && channel.stream_mut().refuse(farewell) =>
+            {
+                self.lingering.close(channel, now);
+            }
             CloseKind::Abort => channel.abort(),
             CloseKind::Graceful => {
                 channel.part(farewell);

@@ -49,6 +49,11 @@ impl<S: Stream> Lingering<S> {
         self.max = streams;
     }
 
+    /// Returns whether one more can linger without another's place.
+    pub(super) fn has_room(&self) -> bool {
+        self.streams.len() < self.max
+    }
+
     /// Closes a stream and keeps it, without a bound on the number of streams.
     pub(super) fn close(&mut self, mut channel: Channel<S>, now: Time) {
         let closed = channel.close(&mut Context::from_waker(&self.waker));

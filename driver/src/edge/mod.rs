@@ -1,5 +1,6 @@
 //! The driver of an edge: one future that owns the machine and all of its streams.
 
+mod alive;
 mod clients;
 mod lingering;
 mod neighbours;
@@ -190,8 +191,11 @@ impl<L: Listener> Clientele<L> {
                         self.edge.handle_accepted(now, source.ip())
                     };
                     match admitted {
-                        Ok(key) => self.clients.insert(key, stream, &mut self.work),
-                        Err(rejected) => debug!(%source, ?rejected, "connection turned away"),
+                        Ok(key) => self.clients.insert(now, key, stream, &mut self.work),
+                        Err(rejected) => {
+                            debug!(%source, ?rejected, "connection turned away");
+                            self.clients.refuse(stream, rejected.into(), now);
+                        }
                     }
                 }
             }
@@ -211,7 +215,7 @@ impl<L: Listener> Clientele<L> {
             };
             match L::Stream::unpack(parcel) {
                 Ok(stream) => match self.edge.handle_handover(now, handover) {
-                    Ok(key) => self.clients.insert(key, stream, &mut self.work),
+                    Ok(key) => self.clients.insert(now, key, stream, &mut self.work),
                     Err(rejected) => debug!(?rejected, "a hand-over turned away"),
                 },
                 Err(error) => {

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use voltlane_driver::Farewell;
+
 use super::head::HeadFault;
 
 /// The subprotocol of version 2 (SPEC 16.2(a)).
@@ -113,6 +115,29 @@ impl Refusal {
             write_text(status, headers, text, out);
         }
     }
+}
+
+/// The time after which one that found no room may come again: up to so many seconds, drawn for each.
+const MAX_RETRY_SECS: u8 = 10;
+
+/// Appends the answer to a peer that is turned away before its request was answered (SPEC 16.2(d)).
+pub(crate) fn turn_away(farewell: Farewell, out: &mut Vec<u8>) {
+    let mut retry = [0];
+    crate::carriage::random(&mut retry);
+    let retry = format!("Retry-After: {}\r\n", 1 + retry[0] % MAX_RETRY_SECS);
+    let (status, headers, text) = match farewell {
+        Farewell::Late => ("408 Request Timeout", "", "the request took too long"),
+        Farewell::Ending => ("503 Service Unavailable", &*retry, "ending"),
+        Farewell::Crowded => ("503 Service Unavailable", &*retry, "no room"),
+        Farewell::SourceCrowded => (
+            "429 Too Many Requests",
+            &*retry,
+            "too many connections from this address",
+        ),
+        // The edge has no other reason before there is a stream.
+        _ => return,
+    };
+    write_text(status, headers, text, out);
 }
 
 /// Appends an answer with a text, after which the connection is closed.

@@ -10,6 +10,7 @@ mod head;
 mod origin;
 mod request;
 
+pub(crate) use self::answer::turn_away;
 pub use self::answer::{Refusal, SUBPROTOCOL};
 pub use self::client::{NotUpgraded, check_answer, request};
 pub use self::forwarded::{Forwarded, Traced};
