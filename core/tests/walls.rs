@@ -11,7 +11,8 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).expect("core's sources are readable") {
         let path = entry.expect("core's sources are readable").path();
-        let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+        let stem = path.file_stem();
+        let is_test = stem.is_some_and(|stem| stem == "tests" || stem == "testkit");
         if is_test {
             continue;
         } else if path.is_dir() {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig};
 
 use crate::codec::{self, Frames, Hello, Tagged};
@@ -214,8 +215,7 @@ impl World {
         let mut key = [7; 32];
         Rng::fork(setup.seed, "edge", 0).fill(&mut key);
         let mut edge = Edge::new(setup.config(), edge_pair().clone(), key);
-        edge.handle_link_connecting(Time::ZERO);
-        edge.handle_link_connected(Time::ZERO);
+        edge.link_up(Time::ZERO);
         World {
             setup,
             edge,
@@ -445,8 +445,7 @@ impl World {
     fn serve_clients(&mut self) -> Held<()> {
         let now = self.now();
         while let Some(conn) = self.edge.poll_client() {
-            if self.edge.client_close(conn).is_some() {
-                self.edge.handle_client_closed(now, conn, Closed::ByEdge);
+            if self.edge.close_if_asked(now, conn).is_some() {
                 self.strangers.remove(&conn);
                 if let Some(&index) = self.by_conn.get(&conn) {
                     self.members[index].closed = true;
@@ -458,11 +457,13 @@ impl World {
                 continue;
             };
             let reads = self.members[index].role != Role::Slow || self.members[index].id.is_none();
-            let output = self.edge.client_output(conn).concat();
-            if !reads || output.is_empty() {
+            if !reads {
                 continue;
             }
-            self.edge.handle_client_written(now, conn, output.len());
+            let output = self.edge.client_takes(now, conn, usize::MAX);
+            if output.is_empty() {
+                continue;
+            }
             self.check_memory()?;
             self.hear(index, &output);
         }
@@ -527,13 +528,11 @@ impl World {
         let mut room = self.setup.backend_bytes;
         let mut echoes = Vec::new();
         while room > 0 {
-            let mut output = self.edge.link_output().concat();
-            output.truncate(room as usize);
+            let output = self.edge.link_takes(self.now(), room as usize);
             if output.is_empty() {
                 break;
             }
             room -= output.len() as u64;
-            self.edge.handle_link_written(self.now(), output.len());
             self.check_memory()?;
             self.backend.push(&output);
             while let Ok(Some(body)) = self.backend.next_body(u32::MAX) {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, ConnKey, Counters, Edge, EdgeConfig, Gauges};
 
 use crate::codec::{self, Tagged, frame};
@@ -86,8 +87,7 @@ impl Churn {
         config.clients.stale_reap_interval = Duration::from_millis(100);
         config.clients.missed_packets_buffer_size = 8;
         let mut edge = Edge::new(config, edge_pair().clone(), [7; 32]);
-        edge.handle_link_connecting(time(0));
-        edge.handle_link_connected(time(0));
+        edge.link_up(time(0));
         Churn {
             edge,
             now: 0,
@@ -192,9 +192,8 @@ impl Churn {
                 .handle_client_bytes(time(self.now), conn.key, &said);
             // A challenge is delayed.
             self.pass(2_000_000);
-            let bytes = self.edge.client_output(conn.key).concat();
-            self.edge
-                .handle_client_written(time(self.now), conn.key, bytes.len());
+            let now = time(self.now);
+            let bytes = self.edge.client_takes(now, conn.key, usize::MAX);
             for outcome in conn.peer.take(&bytes) {
                 if let Outcome::Joined(sid) = outcome {
                     conn.sid = sid;
@@ -227,27 +226,20 @@ impl Churn {
 
     /// Advances time, handling everything that is due at its instant.
     fn pass(&mut self, nanos: u64) {
-        let until = self.now + nanos;
-        while let Some(due) = self.edge.poll_timeout().map(|due| due.at.as_nanos()) {
-            if due > until {
-                break;
-            }
-            self.now = self.now.max(due);
-            self.edge.handle_timeout(time(self.now));
+        let (mut now, until) = (time(self.now), time(self.now + nanos));
+        while self.edge.handle_next(&mut now, until).is_some() {
+            self.now = now.as_nanos();
             if cfg!(all(debug_assertions, not(feature = "planted"))) {
                 self.edge.audit();
             }
             self.settle();
         }
-        self.now = until;
+        self.now = now.as_nanos();
     }
 
     /// Does what the adapter does after every call: the link takes everything.
     fn settle(&mut self) {
-        while self.edge.poll_client().is_some() {}
-        let waiting: usize = self.edge.link_output().iter().map(|part| part.len()).sum();
-        if waiting > 0 {
-            self.edge.handle_link_written(time(self.now), waiting);
-        }
+        self.edge.skip_listed();
+        self.edge.link_takes(time(self.now), usize::MAX);
     }
 }

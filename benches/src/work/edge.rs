@@ -8,7 +8,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::{Closed, ConnKey, Duty, Edge, EdgeConfig, RESUME_REPLY_DELAY};
+use voltlane_core::edge::testkit::Adapter;
+use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig, RESUME_REPLY_DELAY};
 use voltlane_core::keys::KeyPair;
 
 use super::{Kind, SIZES, Work};
@@ -178,8 +179,7 @@ impl Rig {
             keys: Keys::new(),
             frame: Vec::new(),
         };
-        rig.edge.handle_link_connecting(rig.now);
-        rig.edge.handle_link_connected(rig.now);
+        rig.edge.link_up(rig.now);
         (0..clients).for_each(|_| rig.join());
         rig
     }
@@ -236,10 +236,9 @@ impl Rig {
     }
 
     fn write(&mut self, conn: ConnKey) {
-        if let Duty::Write(output) = self.edge.client_duty(conn) {
-            let written = output.iter().map(|part| black_box(part).len()).sum();
-            self.edge.handle_client_written(self.now, conn, written);
-        }
+        self.edge.client_drains(self.now, conn, |output| {
+            black_box(output);
+        });
     }
 
     fn accept(&mut self) -> ConnKey {

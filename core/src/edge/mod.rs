@@ -32,6 +32,8 @@ mod shares;
 mod table;
 mod uplink;
 
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 #[cfg(test)]
 mod tests;
 
@@ -376,25 +378,7 @@ impl Edge {
         }
     }
 
-    /// Makes output for this client, and returns the bytes to write to it now, in this order. Both slices may be empty.
-    ///
-    /// Call it when the transport may take bytes: a version that seals makes records then, of all that waits at that moment. Bytes that
-    /// were returned and not [written](Edge::handle_client_written) are returned again, and first.
-    #[inline]
-    #[must_use]
-    pub fn client_output(&mut self, conn: ConnKey) -> [&[u8]; 2] {
-        let Some(conn) = self.conns.find_mut(conn) else {
-            return [&[], &[]];
-        };
-        let lent = match conn.state() {
-            State::Established { session } => Some(self.sessions.live_mut(*session).lend()),
-            State::Handshake(_) | State::Draining(_) => None,
-            State::Closed(_) => return [&[], &[]],
-        };
-        conn.output(lent)
-    }
-
-    /// Handles that the client's transport took the first `bytes` bytes of [`client_output`](Edge::client_output).
+    /// Handles that the client's transport took the first `bytes` bytes that [`client_duty`](Edge::client_duty) asked to write.
     pub fn handle_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
         let now = self.advance(now);
         if self.conns.find(conn).is_some() {
@@ -404,18 +388,7 @@ impl Edge {
         }
     }
 
-    /// Returns whether the adapter must close this connection now, and how. It then calls
-    /// [`handle_client_closed`](Edge::handle_client_closed) with [`Closed::ByEdge`].
-    #[inline]
-    #[must_use]
-    pub fn client_close(&self, conn: ConnKey) -> Option<CloseKind> {
-        match self.conns.find(conn)?.state() {
-            State::Closed(kind) => Some(*kind),
-            _ => None,
-        }
-    }
-
-    /// Returns a connection whose output, read budget or close has changed.
+    /// Returns a connection whose [duty](Edge::client_duty) has changed.
     #[inline]
     pub fn poll_client(&mut self) -> Option<ConnKey> {
         self.conns.pop_ready()

@@ -8,7 +8,7 @@ use rand_core::{Rng, SeedableRng};
 use voltlane_core::backend::{self, Backend, BackendConfig};
 use voltlane_core::client::{self, Client, ClientConfig, State};
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::{self, ConnKey, Edge, EdgeConfig};
+use voltlane_core::edge::{self, ConnKey, Duty, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::{ClientId, Time};
 
@@ -227,12 +227,15 @@ impl World {
                 .handle_client_bytes(now, conn, &peer.client.output()[..taken]);
             peer.client.handle_written(now, taken);
 
-            let output = self.edge.client_output(conn).concat();
+            let output = match self.edge.client_duty(conn) {
+                Duty::Write(output) => output.concat(),
+                _ => Vec::new(),
+            };
             let taken = self.some_of(output.len());
             self.edge.handle_client_written(now, conn, taken);
             let peer = &mut self.clients[client];
             peer.read(now, &output[..taken]);
-            if self.edge.client_close(conn).is_some() {
+            if let Duty::Close(_) = self.edge.client_duty(conn) {
                 self.edge
                     .handle_client_closed(now, conn, edge::Closed::ByEdge);
                 peer.client.handle_closed(now, client::Closed::Eof);

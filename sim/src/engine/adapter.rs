@@ -48,18 +48,11 @@ impl World<'_> {
     /// After every call of the edge: compares it with the model, and records whom to serve.
     pub(super) fn finish_step(&mut self) {
         self.steps += 1;
-        let mut touched = Vec::new();
         let most = 4 * self.conns.len() + 64;
-        while let Some(key) = self.host.edge.poll_client() {
-            touched.extend(self.host.number(key));
-            if touched.len() > most {
-                return self.model.fail(
-                    "A2",
-                    "-",
-                    "poll_client does not come to an end".to_string(),
-                );
-            }
-        }
+        let Some(touched) = self.host.listed(most) else {
+            let text = "poll_client does not come to an end".to_string();
+            return self.model.fail("A2", "-", text);
+        };
         self.check_told(&touched);
         self.model.check(&mut self.host, &touched);
         // A planted bug is to be found by what can be seen of the machine, and not by its own word.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{CloseKind, ConnKey, Edge, EdgeConfig, EndReason, Enforce};
 
 use super::identity::edge_pair;
@@ -67,6 +68,13 @@ impl Host {
         self.keys.get(conn as usize).copied().flatten()
     }
 
+    /// Returns the numbers of the connections that the edge lists, or `None` if there are more than `most`.
+    pub(crate) fn listed(&mut self, most: usize) -> Option<Vec<u32>> {
+        let keys: Vec<ConnKey> = self.edge.listed().take(most + 1).collect();
+        let listed = || keys.iter().filter_map(|&key| self.number(key)).collect();
+        (keys.len() <= most).then(listed)
+    }
+
     /// Returns the number of a connection that the edge names.
     pub(crate) fn number(&self, key: ConnKey) -> Option<u32> {
         let (known, number) = self.numbers.get(key.index()).copied().flatten()?;
@@ -80,8 +88,9 @@ impl View for Host {
             .map_or([&[], &[]], |key| self.edge.client_output(key))
     }
 
-    fn close(&self, conn: u32) -> Option<bool> {
-        Some(self.edge.client_close(self.key(conn)?)? == CloseKind::Abort)
+    fn close(&mut self, conn: u32) -> Option<bool> {
+        let key = self.key(conn)?;
+        Some(self.edge.client_close(key)? == CloseKind::Abort)
     }
 
     fn budget(&self, conn: u32) -> usize {

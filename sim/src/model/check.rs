@@ -10,7 +10,7 @@ pub trait View {
     /// Makes output for a connection, and returns the first bytes that wait for its transport.
     fn output(&mut self, conn: u32) -> [&[u8]; 2];
     /// Returns whether the edge wants a connection closed: `Some(true)` abruptly, `Some(false)` in order.
-    fn close(&self, conn: u32) -> Option<bool>;
+    fn close(&mut self, conn: u32) -> Option<bool>;
     /// Returns how many bytes of a connection the edge would take.
     fn budget(&self, conn: u32) -> usize;
     /// Returns the first bytes that wait for the link.
@@ -216,7 +216,7 @@ impl Model {
 
     /// Learns whether the edge made a resume wait for the session's line (9.3(e)), which it may. It shows in the number of sessions away,
     /// and in whether the old connection is closed.
-    fn learn_waits(&mut self, view: &dyn View) {
+    fn learn_waits(&mut self, view: &mut dyn View) {
         // It is one choice, made in the step of the response or of the next attempt.
         let mut undecided = std::mem::take(&mut self.undecided);
         undecided.sort_unstable();
@@ -306,7 +306,7 @@ impl Model {
         self.fail(rule, "8.1(a)", text);
     }
 
-    fn check_close(&mut self, view: &dyn View, conn: u32) {
+    fn check_close(&mut self, view: &mut dyn View, conn: u32) {
         let Some(state) = self.conns.get(&conn) else {
             return;
         };

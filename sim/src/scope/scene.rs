@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, EdgeConfig, Enforce};
 
 use super::{Bounds, Step, Who};
@@ -36,6 +37,8 @@ struct Conn {
     told: bool,
     /// The lengths of its output after the last call of the edge.
     shown: [usize; 2],
+    /// Whether the edge wants it closed, and how: `Some(true)` abruptly.
+    closes: Option<bool>,
 }
 
 /// A client across its connections.
@@ -141,7 +144,7 @@ impl Scene {
     }
 
     fn steps_of_conn(&self, conn: u32, state: &Conn, steps: &mut Vec<Step>) {
-        if self.host.close(conn).is_some() {
+        if state.closes.is_some() {
             steps.push(Step::Close(conn));
         }
         let waiting: usize = state.shown.iter().sum();
@@ -232,6 +235,7 @@ impl Scene {
             open: true,
             told: false,
             shown: [0; 2],
+            closes: None,
         });
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + conn));
         let must = self.model.accepted(self.now, conn, address);
@@ -354,12 +358,8 @@ impl Scene {
     }
 
     fn link_takes(&mut self, most: usize) {
-        let mut bytes = self.host.link_output().concat();
-        bytes.truncate(most);
+        let bytes = self.host.edge.link_takes(time(self.now), most);
         self.model.link_written(self.now, &bytes);
-        self.host
-            .edge
-            .handle_link_written(time(self.now), bytes.len());
         self.finish(None);
     }
 
@@ -396,22 +396,17 @@ impl Scene {
         if cfg!(debug_assertions) {
             self.host.edge.audit();
         }
-        let mut touched = Vec::new();
-        // Each connection is handed out once. More means an endless list.
-        for _ in 0..=self.conns.len() {
-            let Some(key) = self.host.edge.poll_client() else {
-                break;
-            };
-            touched.extend(self.host.number(key));
-        }
-        if touched.len() > self.conns.len() {
+        // Each connection is listed once. More means an endless list.
+        let touched = self.host.listed(self.conns.len()).unwrap_or_else(|| {
             let text = "poll_client does not come to an end".to_string();
             self.model.fail("A2", "-", text);
-        }
+            Vec::new()
+        });
         for (conn, state) in (0..).zip(&mut self.conns) {
             state.shown = self.host.output(conn).map(<[u8]>::len);
+            state.closes = self.host.close(conn);
             let output = state.shown != [0; 2];
-            let due = state.open && (output || self.host.close(conn).is_some());
+            let due = state.open && (output || state.closes.is_some());
             state.told = due && (state.told || touched.contains(&conn) || writing == Some(conn));
             if due && !state.told {
                 let text = format!("conn {conn} has something to do, and poll_client is silent");
@@ -443,7 +438,7 @@ impl Scene {
         for (conn, state) in (0..).zip(&self.conns).filter(|(_, state)| state.open) {
             (conn, state.told, state.peer.role, state.peer.stage).hash(&mut hasher);
             (state.peer.outbox.len(), state.peer.later.len()).hash(&mut hasher);
-            (state.shown, self.host.close(conn), self.host.budget(conn)).hash(&mut hasher);
+            (state.shown, state.closes, self.host.budget(conn)).hash(&mut hasher);
         }
         let gauges = self.host.edge.gauges();
         (

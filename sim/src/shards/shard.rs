@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, Gauges, Handover};
 
 use super::branch::Branch;
@@ -107,10 +108,9 @@ impl World {
         if cfg!(all(debug_assertions, not(feature = "planted"))) {
             self.shards[shard].edge.audit();
         }
-        let mut touched = Vec::new();
-        while let Some(key) = self.shards[shard].edge.poll_client() {
-            touched.extend(self.shards[shard].number(key).map(|conn| (conn, key)));
-        }
+        let keys: Vec<ConnKey> = self.shards[shard].edge.listed().collect();
+        let numbered = |key| Some((self.shards[shard].number(key)?, key));
+        let touched: Vec<_> = keys.into_iter().filter_map(numbered).collect();
         for &(conn, key) in &touched {
             self.conns[conn as usize].told = true;
             if self.shards[shard].edge.client_close(key).is_some() {

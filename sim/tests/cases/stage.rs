@@ -10,6 +10,7 @@ use voltlane_app::Resources;
 use voltlane_app::config::{Loaded, Sources};
 use voltlane_core::Time;
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{
     CloseKind, CloseReason, Closed, ConnKey, Counters, DeadlineReason, Edge, EdgeConfig, EndReason,
     Gauges, Rejected,
@@ -143,21 +144,17 @@ impl Core {
                     self.edge.handle_client_written(self.now, key, taken);
                     idle = false;
                 }
-                if let Some(kind) = self.edge.client_close(key) {
+                if let Some(kind) = self.edge.close_if_asked(self.now, key) {
                     conn.ended = Some(match kind {
                         CloseKind::Graceful => Incoming::Closed,
                         CloseKind::Abort => Incoming::Cut,
                     });
                     conn.key = None;
                     conn.sent.clear();
-                    self.edge
-                        .handle_client_closed(self.now, key, Closed::ByEdge);
                     idle = false;
                 }
             }
-            while self.edge.poll_client().is_some() {
-                idle = false;
-            }
+            idle &= self.edge.listed().count() == 0;
             if self.edge.link_wants_close() {
                 self.edge.handle_link_closed(self.now, Closed::ByEdge);
                 self.link.dropped = true;
@@ -262,9 +259,8 @@ impl Stage for Core {
     fn take(&mut self, conn: &str, bytes: usize) {
         let conn = self.conns.get_mut(conn).expect("a connection");
         let key = conn.key.expect("an open one");
-        let output = self.edge.client_output(key).concat();
-        conn.frames.push(&output[..bytes]);
-        self.edge.handle_client_written(self.now, key, bytes);
+        conn.frames
+            .push(&self.edge.client_takes(self.now, key, bytes));
         self.settle();
     }
 
@@ -305,8 +301,7 @@ impl Stage for Core {
     fn link_comes(&mut self) {
         for _ in 0..10_000 {
             if self.edge.link_wants_connect(self.now) {
-                self.edge.handle_link_connecting(self.now);
-                self.edge.handle_link_connected(self.now);
+                self.edge.link_up(self.now);
                 self.link.frames = Frames::default();
                 self.link.dropped = false;
                 return self.settle();
@@ -323,9 +318,8 @@ impl Stage for Core {
     }
 
     fn link_take(&mut self, bytes: usize) {
-        let output = self.edge.link_output().concat();
-        self.link.frames.push(&output[..bytes]);
-        self.edge.handle_link_written(self.now, bytes);
+        let output = self.edge.link_takes(self.now, bytes);
+        self.link.frames.push(&output);
         self.settle();
     }
 

@@ -54,18 +54,7 @@ impl Edge {
         self.conns.mark_ready(index);
     }
 
-    /// Returns the shard that this connection must be taken to now. The adapter asks this for every connection that it is given, before
-    /// anything else, and then calls [`take_handover`](Edge::take_handover).
-    #[inline]
-    #[must_use]
-    pub fn client_handover(&self, conn: ConnKey) -> Option<ShardId> {
-        match self.conns.find(conn)?.state() {
-            State::Handshake(Step::Elsewhere(id)) => Some(id.shard()),
-            _ => None,
-        }
-    }
-
-    /// Takes the connection out of this shard: `conn` is dead from now on. Returns `None` if it is not to be handed over.
+    /// Takes the connection out of this shard, as [`Duty::HandOver`](crate::edge::Duty::HandOver) asks: `conn` is dead from now on. Returns `None` if it is not to be handed over.
     pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
         self.advance(now);
         let index = conn.0.index;

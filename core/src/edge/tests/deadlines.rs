@@ -56,7 +56,7 @@ fn a_takeover_whose_wait_was_over_in_time_succeeds_however_late_the_edge_is_told
 
 #[test]
 fn a_takeover_whose_handshake_ended_before_its_wait_fails_however_late_the_edge_is_told() {
-    let (world, held, newer) = takeover_against_handshake(1_000);
+    let (mut world, held, newer) = takeover_against_handshake(1_000);
     assert!(!world.is_closed(held));
     assert_eq!(world.edge.client_close(newer), Some(CloseKind::Abort));
 }

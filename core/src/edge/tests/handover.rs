@@ -174,9 +174,12 @@ fn bytes_taken_before_count_there_as_well() {
 fn a_reply_that_is_half_written_goes_on_where_it_was() {
     let [mut here, mut there] = two(|_| {});
     let member = there.join();
-    let conn = claims(&mut here, member.id, b"");
+    let conn = here.accept();
+    here.say(conn, Handshake::ProtocolVersion(2));
     let reply = here.edge.client_output(conn).concat();
     here.edge.handle_client_written(here.now, conn, 5);
+    here.say(conn, Handshake::ClientId(member.id));
+    assert_eq!(here.edge.client_output(conn), [b"", b""]);
     let moved = hand_over(&mut here, &mut there, conn).expect("there is room");
     assert_eq!(there.edge.client_output(moved).concat(), reply[5..]);
 }

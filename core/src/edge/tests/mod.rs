@@ -17,6 +17,7 @@ mod turns;
 
 use super::*;
 use crate::edge::HasLink;
+use crate::edge::testkit::Adapter;
 use crate::edge::trunk::{Batch, Downward, Upward};
 use crate::id::{ClientId, ShardId};
 use crate::keys::CHALLENGE_BYTES;
@@ -68,19 +69,18 @@ impl World {
 
     fn backend_comes(&mut self) {
         assert!(self.edge.link_wants_connect(self.now));
-        self.edge.handle_link_connecting(self.now);
-        self.edge.handle_link_connected(self.now);
+        self.edge.link_up(self.now);
     }
 
     fn wait(&mut self, duration: Duration) {
         let until = self.now + duration;
-        while let Some(due) = self.edge.poll_timeout().filter(|due| due.at <= until) {
+        self.edge.skip_listed();
+        while let Some(due) = self.edge.handle_next(&mut self.now, until) {
             if due.reason == DeadlineReason::LinkRetry {
+                // Nobody dials.
                 break;
             }
-            self.now = self.now.max(due.at);
-            while self.edge.poll_client().is_some() {}
-            self.edge.handle_timeout(self.now);
+            self.edge.skip_listed();
         }
         self.now = until;
         self.edge.handle_timeout(self.now);
@@ -101,9 +101,7 @@ impl World {
     /// Returns the bodies of the edge's output for this connection.
     fn hear(&mut self, conn: ConnKey) -> Vec<Vec<u8>> {
         self.edge.audit();
-        let bytes = self.edge.client_output(conn).concat();
-        self.edge.handle_client_written(self.now, conn, bytes.len());
-        bodies(&bytes)
+        bodies(&self.edge.client_takes(self.now, conn, usize::MAX))
     }
 
     fn join(&mut self) -> Member {
@@ -197,11 +195,7 @@ impl World {
             self.edge.audit();
             let bytes = match self.hands_up() {
                 Some(output) => output.batch().map_or(&[][..], Batch::bytes).to_vec(),
-                None => {
-                    let bytes = self.edge.link_output().concat();
-                    self.edge.handle_link_written(self.now, bytes.len());
-                    bytes
-                }
+                None => self.edge.link_takes(self.now, usize::MAX),
             };
             if bytes.is_empty() && !self.edge.branch_has_output() {
                 return heard;
@@ -217,7 +211,7 @@ impl World {
         }
     }
 
-    fn is_closed(&self, conn: ConnKey) -> bool {
+    fn is_closed(&mut self, conn: ConnKey) -> bool {
         self.edge.client_close(conn).is_some()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use voltlane_core::edge::HasLink;
+use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{
     CloseReason, Closed, Counters, DeadlineReason, Edge, EdgeConfig, Enforce,
 };
@@ -190,11 +191,9 @@ impl<'a> World<'a> {
     /// Makes a client's transport take up to `length` bytes. Returns how many it took.
     fn write(&mut self, at: usize, length: usize) -> usize {
         let peer = &mut self.peers[at];
-        let output = self.edge.client_output(peer.key).concat();
-        let length = length.min(output.len());
-        peer.hear(&output[..length], &mut self.ledger);
-        self.edge.handle_client_written(self.now, peer.key, length);
-        length
+        let output = self.edge.client_takes(self.now, peer.key, length);
+        peer.hear(&output, &mut self.ledger);
+        output.len()
     }
 
     fn connect_link(&mut self) {
@@ -266,9 +265,8 @@ impl<'a> World<'a> {
     }
 
     fn write_link(&mut self, length: usize) -> usize {
-        let output = self.edge.link_output().concat();
-        let length = length.min(output.len());
-        let mut input = &output[..length];
+        let output = self.edge.link_takes(self.now, length);
+        let mut input = &output[..];
         while let Some(body) = self
             .link
             .written
@@ -277,8 +275,7 @@ impl<'a> World<'a> {
         {
             self.ledger.heard(body);
         }
-        self.edge.handle_link_written(self.now, length);
-        length
+        output.len()
     }
 
     /// Does what an adapter does after every call, and checks the invariants.
@@ -298,11 +295,9 @@ impl<'a> World<'a> {
                 break;
             };
             if self.edge.client_close(key).is_some() {
-                assert_eq!(self.edge.client_output(key), [b"".as_slice(), b""]);
                 assert_eq!(self.edge.read_budget(key), 0);
                 self.peers.retain(|peer| peer.key != key);
-                self.edge
-                    .handle_client_closed(self.now, key, Closed::ByEdge);
+                self.edge.close_if_asked(self.now, key);
             }
         }
         self.check();
@@ -365,8 +360,7 @@ impl<'a> World<'a> {
     fn bring_link_up(&mut self) {
         self.pass_time(Duration::from_secs(10));
         if !self.edge.gauges().link_is_up {
-            self.edge.handle_link_connecting(self.now);
-            self.edge.handle_link_connected(self.now);
+            self.edge.link_up(self.now);
             self.link = Link::default();
             self.settle();
         }
