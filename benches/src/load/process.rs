@@ -178,7 +178,12 @@ pub fn pin(pid: u32, cpus: &[usize]) -> io::Result<()> {
             .to_str()
             .and_then(|name| name.parse().ok())
             .and_then(Pid::from_raw);
-        rustix::thread::sched_setaffinity(Some(thread.ok_or_else(|| malformed("task"))?), &set)?;
+        let thread = thread.ok_or_else(|| malformed("task"))?;
+        match rustix::thread::sched_setaffinity(Some(thread), &set) {
+            // It has ended since.
+            Err(rustix::io::Errno::SRCH) => {}
+            pinned => pinned?,
+        }
     }
     Ok(())
 }
