@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::instructions::CountError;
+use crate::load::carriage::Carriage;
 use crate::load::process::{self, Cpus, Placement};
 use crate::load::program::{CONFIG, Program, StartError, become_program};
 use crate::load::{self, LoadError, Options, Scenario, scale};
@@ -144,7 +145,7 @@ struct CompareArgs {
     /// Rounds per row; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     rounds: u8,
-    /// Only rows whose title contains this
+    /// Only rows whose title contains this, and those without TLS and WebSocket that they are compared with
     #[arg(long)]
     only: Option<String>,
     /// Where to write the chart
@@ -194,6 +195,9 @@ struct Common {
     /// Factor on the time that clients may take to connect and to come back, for a slow or an emulated machine
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     patience: u32,
+    /// How clients are carried: tcp, tls, ws or wss. In a comparison each row has its own
+    #[arg(long, global = true, default_value_t)]
+    door: Carriage,
 }
 
 #[derive(Debug, Subcommand)]
@@ -235,6 +239,11 @@ enum ScenarioArgs {
         #[arg(long, default_value_t = 1000)]
         clients: usize,
     },
+    /// Openings of TLS and WebSocket, one after the other, without a session
+    Handshakes {
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+    },
     /// Memory held for silent clients
     Idle {
         #[arg(long, default_value_t = 9000)]
@@ -274,6 +283,7 @@ impl From<&ScenarioArgs> for Scenario {
             },
             ScenarioArgs::Joins { clients } => Self::Joins { clients },
             ScenarioArgs::Reconnects { clients } => Self::Reconnects { clients },
+            ScenarioArgs::Handshakes { clients } => Self::Handshakes { clients },
             ScenarioArgs::Idle { clients } => Self::Idle { clients },
         }
     }
@@ -446,12 +456,8 @@ fn run_instructions(args: &InstructionsArgs) -> Result<(), CountError> {
 fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
     let cpus = Cpus::available()?;
     let options = args.common.options(CONFIG)?;
-    let mut rows = compare::rows::all();
-    rows.retain(|row| {
-        let is_named = |part: &String| row.title.contains(part.as_str());
-        let is_possible = row.placement == Placement::Shared || !args.common.no_pin;
-        is_possible && args.only.as_ref().is_none_or(is_named)
-    });
+    let mut rows = compare::rows::with(args.only.as_deref().unwrap_or_default());
+    rows.retain(|row| row.placement == Placement::Shared || !args.common.no_pin);
     let rounds = args.rounds.into();
     let comparison = compare::run(&args.programs, &rows, rounds, &cpus, &options)?;
     if args.common.json {
@@ -495,6 +501,7 @@ impl Common {
                 .map(std::fs::read_to_string)
                 .transpose()?
                 .unwrap_or_else(|| config.into()),
+            carriage: self.door,
             program_cpus: Cpus::available()?.place(self.placement())?,
             sources: self.sources.clamp(1, 60_000),
             rest: Duration::from_millis(self.rest_ms.min(1_000)),

@@ -7,6 +7,7 @@ pub mod svg;
 
 use serde_json::{Value, json};
 
+use crate::load::carriage::Carriage;
 use crate::load::meter::Outcome;
 use crate::load::process::{Cpus, Placement};
 use crate::load::program::{Program, StartError};
@@ -50,7 +51,11 @@ pub fn run(
         notes: Vec::new(),
     };
     for row in rows {
-        eprintln!("{}", row.scenario);
+        eprintln!("{}, {}", row.scenario, row.carriage);
+        let options = &Options {
+            carriage: row.carriage,
+            ..options.clone()
+        };
         let mut figures = vec![Vec::new(); programs.len()];
         let mut wrong = 0;
         let options = Options {
@@ -107,6 +112,22 @@ impl Comparison {
         measured.figures[column]
     }
 
+    /// Returns the figure that a program's figure in a row is compared with: that of the bare forwarder, which has neither TLS nor WebSocket,
+    /// and otherwise its own without them.
+    fn reference(&self, measured: &Measured, program: &Program) -> Option<f64> {
+        match measured.row.carriage {
+            Carriage::Tcp => self.yardstick(measured),
+            _ => self.plain(measured, program),
+        }
+    }
+
+    /// Returns a program's figure for the load of a row without TLS and WebSocket.
+    fn plain(&self, measured: &Measured, program: &Program) -> Option<f64> {
+        let mut rows = self.measured.iter();
+        let plain = rows.find(|other| other.row.is_plain_of(&measured.row));
+        self.figure(plain?, program)
+    }
+
     /// Returns the yardstick's figure in a row.
     pub fn yardstick(&self, measured: &Measured) -> Option<f64> {
         self.figure(measured, &Program::Bare)
@@ -123,6 +144,8 @@ impl Comparison {
             }
             Goal::AtMost(most) => Some(figure <= *most),
             Goal::TimesTokio(times) => Some(figure <= times * self.figure(measured, &tokio)?),
+            Goal::TimesPlain(times) => Some(figure <= times * self.plain(measured, program)?),
+            Goal::TimesOf(other, times) => Some(figure <= times * self.figure(measured, other)?),
             Goal::Under(other) => self.figure(measured, other).map(|other| figure < other),
         };
         let goals = measured.row.goals(program);
@@ -135,7 +158,8 @@ impl Comparison {
         let mut out = String::new();
         for placement in [Placement::Shared, Placement::Apart] {
             if self.has(placement) {
-                out += &format!("{}\n\n{}\n", how(placement), self.table_of(placement));
+                let (how, table) = (how(placement), self.table_of(placement));
+                out += &format!("{how} {RATIOS}\n\n{table}\n");
             }
         }
         let wrong: u64 = self.measured.iter().map(|measured| measured.wrong).sum();
@@ -191,11 +215,11 @@ impl Comparison {
 
     fn cell(&self, measured: &Measured, program: &Program, figure: f64) -> String {
         let mut cell = report::figure(figure);
-        if let Some(bare) = self
-            .yardstick(measured)
+        if let Some(reference) = self
+            .reference(measured, program)
             .filter(|_| *program != Program::Bare)
         {
-            cell += &format!(" ({:.2} ×)", figure / bare);
+            cell += &format!(" ({:.2} ×)", figure / reference);
         }
         match self.verdict(measured, program) {
             Some(true) => cell + " ✓",
@@ -212,11 +236,13 @@ impl Comparison {
                     "program": program.to_string(),
                     "figure": figure,
                     "times_bare": figure.zip(self.yardstick(measured)).map(|(figure, bare)| figure / bare),
+                    "times_plain": figure.zip(self.plain(measured, program)).map(|(figure, plain)| figure / plain),
                     "within_goal": self.verdict(measured, program),
                 })
             });
             json!({
                 "load": measured.row.scenario.to_string(),
+                "carriage": measured.row.carriage.to_string(),
                 "unit": measured.row.metric.unit(),
                 "cpus": how(measured.row.placement),
                 "wrong_packets": measured.wrong,
@@ -236,6 +262,10 @@ const fn how(placement: Placement) -> &'static str {
         Placement::Apart => "The load on the first processor, every program on the others.",
     }
 }
+
+/// What the ratios in a table are to.
+const RATIOS: &str =
+    "Ratios are to `bare`. With TLS or WebSocket they are to the program's own row without.";
 
 /// Returns the last part of a path, for a column's heading.
 fn short(program: &Program) -> String {
@@ -284,6 +314,38 @@ mod tests {
                     comparison.verdict(&comparison.measured[0], &Program::Voltlane),
                     Some(within)
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_with_tls_is_judged_against_the_own_row_without() {
+        let programs = [Program::Voltlane, Program::Haproxy];
+        let measured = |row: &Row, ours, others| Measured {
+            row: row.clone(),
+            figures: vec![Some(ours), Some(others)],
+            wrong: 0,
+        };
+        let all = rows::all();
+        let title = "TLS: 100 clients";
+        let carried: Vec<_> = all
+            .iter()
+            .filter(|row| row.title.starts_with(title))
+            .collect();
+        assert_eq!(carried.len(), 4, "two loads in both placements");
+        for row in carried {
+            let plain = all.iter().find(|other| other.is_plain_of(row));
+            let plain = plain.expect("there is nothing to compare with");
+            for (ours, others, within) in
+                [(12.9, 30.0, true), (13.1, 30.0, false), (12.9, 25.0, false)]
+            {
+                let comparison = Comparison {
+                    programs: programs.to_vec(),
+                    measured: vec![measured(plain, 10.0, 50.0), measured(row, ours, others)],
+                    notes: Vec::new(),
+                };
+                let verdict = comparison.verdict(&comparison.measured[1], &Program::Voltlane);
+                assert_eq!(verdict, Some(within));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Comparison, how};
+use super::{Comparison, RATIOS, how};
 use crate::load::process::Placement;
 
 /// How the figures were taken.
@@ -57,7 +57,7 @@ const fn name(placement: Placement) -> &'static str {
 fn section(comparison: &Comparison, placement: Placement, run: Run) -> String {
     let wrong: u64 = comparison.rows(placement).map(|row| row.wrong).sum();
     format!(
-        "{}\n`compare --seconds {} --rounds {}` on {} processors, the median of the rounds, {wrong} packets wrong:\n\n{}",
+        "{} {RATIOS}\n`compare --seconds {} --rounds {}` on {} processors, the median of the rounds, {wrong} packets wrong:\n\n{}",
         how(placement),
         run.measure.as_secs(),
         run.rounds,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::load::Scenario;
+use crate::load::carriage::Carriage;
 use crate::load::meter::Outcome;
 use crate::load::process::Placement;
 use crate::load::program::Program;
@@ -12,7 +13,7 @@ use crate::load::program::Program;
 pub enum Metric {
     /// CPU microseconds of the program for one packet.
     CpuPerPacket,
-    /// CPU microseconds of the program for one session.
+    /// CPU microseconds of the program for one session, or one handshake.
     CpuPerSession,
     /// Resident bytes for each silent client.
     IdleBytes,
@@ -50,6 +51,10 @@ pub enum Goal {
     TimesTokio(f64),
     /// At most this many times the tokio binary with one shard.
     TimesOneShard(f64),
+    /// At most this many times the program's own figure without TLS and WebSocket.
+    TimesPlain(f64),
+    /// At most this many times another program.
+    TimesOf(Program, f64),
     /// At most this figure.
     AtMost(f64),
     /// Less than another program.
@@ -62,6 +67,8 @@ impl fmt::Display for Goal {
             Self::TimesBare(times) => write!(f, "≤ {times} × bare"),
             Self::TimesTokio(times) => write!(f, "≤ {times} × voltlane"),
             Self::TimesOneShard(times) => write!(f, "≤ {times} × one-shard"),
+            Self::TimesPlain(times) => write!(f, "≤ {times} × own tcp"),
+            Self::TimesOf(program, times) => write!(f, "≤ {times} × {program}"),
             Self::AtMost(most) => write!(f, "≤ {most}"),
             Self::Under(program) => write!(f, "< {program}"),
         }
@@ -75,12 +82,14 @@ pub struct Row {
     pub title: &'static str,
     /// The load.
     pub scenario: Scenario,
+    /// How the clients are carried.
+    pub carriage: Carriage,
     /// The figure.
     pub metric: Metric,
     /// The CPUs of load and program.
     pub placement: Placement,
     tokio: Vec<Goal>,
-    smol: Goal,
+    smol: Vec<Goal>,
 }
 
 impl Row {
@@ -88,9 +97,17 @@ impl Row {
     pub fn goals(&self, program: &Program) -> &[Goal] {
         match program {
             Program::Voltlane => &self.tokio,
-            Program::VoltlaneSmol => std::slice::from_ref(&self.smol),
+            Program::VoltlaneSmol => &self.smol,
             _ => &[],
         }
+    }
+
+    /// Returns whether this is the row `other` without TLS and WebSocket.
+    pub fn is_plain_of(&self, other: &Row) -> bool {
+        self.carriage == Carriage::Tcp
+            && self.metric == other.metric
+            && self.scenario == other.scenario
+            && self.placement == other.placement
     }
 
     /// Returns whether the row has a figure of this program.
@@ -103,9 +120,10 @@ impl Row {
 /// What our programs may cost with a shard for each processor, as a factor on one shard.
 const MANY_SHARDS: f64 = 1.15;
 
-/// All rows: those of programs in their defaults on all CPUs, then those of programs apart from the load.
+/// All rows: those of programs in their defaults on all CPUs, then those of programs apart from the load, then both kinds with TLS and
+/// WebSocket.
 pub fn all() -> Vec<Row> {
-    [shared(), apart()].concat()
+    [shared(), apart(), carried()].concat()
 }
 
 fn echo(clients: usize, in_flight: usize, size: usize) -> Scenario {
@@ -136,10 +154,11 @@ fn shared() -> Vec<Row> {
     let row = |title, scenario, metric| Row {
         title,
         scenario,
+        carriage: Carriage::Tcp,
         metric,
         placement: Placement::Shared,
         tokio: vec![Goal::TimesOneShard(MANY_SHARDS)],
-        smol: Goal::TimesTokio(1.2),
+        smol: vec![Goal::TimesTokio(1.2)],
     };
     let cpu = Metric::CpuPerPacket;
     vec![
@@ -166,10 +185,11 @@ fn apart() -> Vec<Row> {
     let row = |title, scenario, metric, goal| Row {
         title,
         scenario,
+        carriage: Carriage::Tcp,
         metric,
         placement: Placement::Apart,
         tokio: vec![goal],
-        smol: Goal::TimesTokio(1.2),
+        smol: vec![Goal::TimesTokio(1.2)],
     };
     let mut batched = row(
         "100 clients, 16 in flight",
@@ -184,7 +204,7 @@ fn apart() -> Vec<Row> {
         Metric::IdleBytes,
         Goal::AtMost(1024.0),
     );
-    idle.smol = Goal::AtMost(768.0);
+    idle.smol = vec![Goal::AtMost(768.0)];
     vec![
         row(
             "100 clients, 1 in flight",
@@ -231,4 +251,77 @@ fn apart() -> Vec<Row> {
             Goal::TimesBare(1.5),
         ),
     ]
+}
+
+/// The rows whose title contains `part`, and those that they are compared with.
+pub fn with(part: &str) -> Vec<Row> {
+    let mut rows = all();
+    let chosen: Vec<_> = rows
+        .iter()
+        .filter(|row| row.title.contains(part))
+        .cloned()
+        .collect();
+    rows.retain(|row| row.title.contains(part) || chosen.iter().any(|one| row.is_plain_of(one)));
+    rows
+}
+
+/// The rows with TLS and WebSocket, whose goals are the same for both programs.
+fn carried() -> Vec<Row> {
+    use Carriage::{Tls, Ws, Wss};
+    let row = |title, carriage, scenario, metric, goals: &[Goal], placement| Row {
+        title,
+        scenario,
+        carriage,
+        metric,
+        placement,
+        tokio: goals.into(),
+        smol: goals.into(),
+    };
+    let packets = [
+        ("TLS: 100 clients, 1 in flight", Tls, 1, 1.3),
+        ("TLS: 100 clients, 16 in flight", Tls, 16, 1.3),
+        ("WebSocket: 100 clients, 1 in flight", Ws, 1, 1.15),
+        ("WebSocket: 100 clients, 16 in flight", Ws, 16, 1.15),
+        ("WebSocket in TLS: 100 clients, 1 in flight", Wss, 1, 1.4),
+        ("WebSocket in TLS: 100 clients, 16 in flight", Wss, 16, 1.4),
+    ];
+    let mut rows = Vec::new();
+    for placement in [Placement::Shared, Placement::Apart] {
+        rows.extend(packets.map(|(title, carriage, in_flight, times)| {
+            let goals = [
+                Goal::TimesPlain(times),
+                Goal::TimesOf(Program::Haproxy, 0.5),
+            ];
+            let load = echo(100, in_flight, 64);
+            row(
+                title,
+                carriage,
+                load,
+                Metric::CpuPerPacket,
+                &goals,
+                placement,
+            )
+        }));
+    }
+    let idle = [
+        ("TLS: an idle client", Tls, 4500.0),
+        ("WebSocket: an idle client", Ws, 800.0),
+        ("WebSocket in TLS: an idle client", Wss, 4700.0),
+    ];
+    rows.extend(idle.map(|(title, carriage, most)| {
+        let (load, goals) = (Scenario::Idle { clients: 4000 }, [Goal::AtMost(most)]);
+        row(
+            title,
+            carriage,
+            load,
+            Metric::IdleBytes,
+            &goals,
+            Placement::Apart,
+        )
+    }));
+    let (load, goals) = (Scenario::Handshakes { clients: 64 }, [Goal::AtMost(150.0)]);
+    let title = "TLS: a full handshake";
+    let cpu = Metric::CpuPerSession;
+    rows.push(row(title, Tls, load, cpu, &goals, Placement::Apart));
+    rows
 }

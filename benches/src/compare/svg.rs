@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Comparison, Measured, how};
+use crate::load::carriage::Carriage;
 use crate::load::process::Placement;
 use crate::load::program::Program;
 use crate::report;
@@ -70,12 +71,16 @@ fn draw_row(out: &mut String, comparison: &Comparison, measured: &Measured, top:
     let most = bars(comparison, measured)
         .map(|(_, figure)| figure)
         .fold(f64::MIN_POSITIVE, f64::max);
-    let bare = comparison.yardstick(measured);
+    let reference = match measured.row.carriage {
+        Carriage::Tcp => "bare",
+        _ => "own tcp",
+    };
     for (nth, (program, figure)) in bars(comparison, measured).enumerate() {
         let y = top + TITLE + nth as u32 * (BAR + GAP);
         let width = (figure / most * f64::from(WIDTH - LEFT - RIGHT)).max(1.0);
-        let times = bare.map_or(String::new(), |bare| {
-            format!(" · {:.2} × bare", figure / bare)
+        let times = comparison.reference(measured, program);
+        let times = times.map_or(String::new(), |other| {
+            format!(" · {:.2} × {reference}", figure / other)
         });
         let _ = writeln!(
             out,

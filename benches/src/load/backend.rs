@@ -12,6 +12,7 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::carriage::{self, Frames};
 use super::payload::{Clock, Head};
 use crate::wire;
 
@@ -28,6 +29,8 @@ pub enum Job {
     Echo,
     /// Echoes bytes on any number of plain connections.
     EchoPlain,
+    /// Echoes what is in WebSocket messages on any number of connections.
+    EchoMessages,
     /// Takes one packet from each client as its introduction. Once started, writes to all clients in turn.
     FanOut {
         /// Bytes of a packet.
@@ -159,6 +162,8 @@ impl Drop for Backend {
 struct Link {
     stream: TcpStream,
     partial: wire::Partial,
+    request: carriage::Head,
+    frames: Frames,
     out: Vec<u8>,
     waits_for_room: bool,
 }
@@ -233,6 +238,8 @@ impl Worker {
             let link = Link {
                 stream,
                 partial: wire::Partial::default(),
+                request: carriage::Head::default(),
+                frames: Frames::default(),
                 out: Vec::new(),
                 waits_for_room: false,
             };
@@ -284,9 +291,27 @@ impl Worker {
             self.again.push(slot);
         }
         let bytes = &self.read[..read];
-        let Link { partial, out, .. } = link;
+        let Link {
+            partial,
+            request,
+            frames,
+            out,
+            ..
+        } = link;
         match self.job {
             Job::EchoPlain => out.extend_from_slice(bytes),
+            Job::EchoMessages => {
+                let was_asked = request.is_whole();
+                let bytes = request.take(bytes);
+                if request.is_whole() && !was_asked {
+                    out.extend_from_slice(carriage::ANSWER);
+                }
+                let mut data = Vec::new();
+                frames.read(bytes, &mut data);
+                if !data.is_empty() {
+                    carriage::put_message(out, &data, None);
+                }
+            }
             Job::Echo => partial.frames(bytes, |body| match body.get(8) {
                 Some(&wire::FLAG_DATA) => wire::put_frame(out, body),
                 Some(&wire::FLAG_FAILURE) => drop(self.shared.failed.fetch_add(1, Relaxed)),

@@ -10,6 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::carriage::{Carriage, Carrier, Layers};
 use super::keys::Keys;
 use super::payload::Clock;
 use super::sources::Sources;
@@ -58,6 +59,8 @@ enum Stage {
     Closed,
     Waiting,
     Connecting,
+    /// Its layers are not open.
+    Opening,
     AwaitEdgeKey,
     AwaitId,
     AwaitChallenge,
@@ -83,6 +86,7 @@ pub struct Client {
     /// Frames to write after its events were handled.
     pub out: Vec<u8>,
     stream: Option<TcpStream>,
+    layers: Option<Box<Layers>>,
     stage: Stage,
     resume: bool,
     partial: wire::Partial,
@@ -111,14 +115,19 @@ pub struct Fleet {
     pub rest: Duration,
     /// How long a client takes at least to answer a challenge.
     pub answer_after: Duration,
+    /// How the clients are carried.
+    pub carrier: Carrier,
+    /// What they speak.
+    pub speech: Speech,
     address: SocketAddr,
-    speech: Speech,
     sources: Sources,
     clock: Clock,
     keys: Keys,
     poll: Poll,
     timer: OwnedFd,
     read: Box<[u8]>,
+    /// What the layers give of what was read.
+    data: Vec<u8>,
     waiting: Vec<usize>,
     connecting: usize,
     ready: usize,
@@ -144,6 +153,7 @@ impl Fleet {
             max_connecting: MAX_CONNECTING,
             rest: Duration::ZERO,
             answer_after: Duration::ZERO,
+            carrier: Carrier::new(Carriage::Tcp)?,
             address,
             speech,
             sources: Sources::new(sources),
@@ -152,6 +162,7 @@ impl Fleet {
             poll,
             timer,
             read: vec![0; READ_BYTES].into_boxed_slice(),
+            data: Vec::new(),
             waiting: Vec::new(),
             connecting: 0,
             ready: 0,
@@ -177,6 +188,7 @@ impl Fleet {
                 id: 0,
                 out: Vec::new(),
                 stream: None,
+                layers: None,
                 stage: Stage::Waiting,
                 resume: false,
                 partial: wire::Partial::default(),
@@ -241,19 +253,31 @@ impl Fleet {
     pub fn flush(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
         let client = &mut self.clients[index];
         if let Some(stream) = &mut client.stream
-            && !client.out.is_empty()
             && !client.blocked
             && client.stage != Stage::Connecting
             && (client.silent_until.is_zero() || client.silent_until <= self.clock.now())
         {
-            match stream.write(&client.out) {
-                Ok(written) if written == client.out.len() => client.out.clear(),
-                Ok(written) => {
-                    client.out.drain(..written);
-                    client.blocked = true;
+            let out = match &mut client.layers {
+                None => &mut client.out,
+                Some(layers) => {
+                    if layers.is_open() && layers.send(&mut client.out).is_err() {
+                        return self.break_off(index, on);
+                    }
+                    &mut layers.wire
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.blocked = true,
-                Err(_) => return self.break_off(index, on),
+            };
+            if !out.is_empty() {
+                match stream.write(out) {
+                    Ok(written) if written == out.len() => out.clear(),
+                    Ok(written) => {
+                        out.drain(..written);
+                        client.blocked = true;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        client.blocked = true;
+                    }
+                    Err(_) => return self.break_off(index, on),
+                }
             }
         }
         self.follow(index);
@@ -271,6 +295,7 @@ impl Fleet {
             _ => self.connecting -= 1,
         }
         client.stream = None;
+        client.layers = None;
         client.out.clear();
         client.partial.clear();
         client.blocked = false;
@@ -298,6 +323,7 @@ impl Fleet {
             )?;
             let client = &mut self.clients[index];
             client.stream = Some(stream);
+            client.layers = self.carrier.begin()?;
             client.stage = Stage::Connecting;
             client.begun = self.clock.now();
             self.connecting += 1;
@@ -314,17 +340,26 @@ impl Fleet {
             if !matches!(stream.take_error(), Ok(None)) {
                 return self.break_off(index, on);
             }
-            if self.speech == Speech::Plain {
-                client.stage = Stage::Ready;
-                self.connecting -= 1;
-                self.ready += 1;
-                on(client, Event::Ready);
-            } else {
-                client.stage = Stage::AwaitEdgeKey;
-                client.out.extend_from_slice(&wire::VERSION_FRAME);
+            match client.layers {
+                None => self.begin(index, on),
+                Some(_) => client.stage = Stage::Opening,
             }
         }
         self.flush(index, on);
+    }
+
+    /// Begins what a client speaks.
+    fn begin(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
+        let client = &mut self.clients[index];
+        if self.speech == Speech::Plain {
+            client.stage = Stage::Ready;
+            self.connecting -= 1;
+            self.ready += 1;
+            on(client, Event::Ready);
+        } else {
+            client.stage = Stage::AwaitEdgeKey;
+            client.out.extend_from_slice(&wire::VERSION_FRAME);
+        }
     }
 
     fn serve(
@@ -332,20 +367,11 @@ impl Fleet {
         index: usize,
         on: &mut impl FnMut(&mut Client, Event<'_>),
     ) -> io::Result<()> {
-        let Self {
-            clients,
-            read: buffer,
-            keys,
-            connecting,
-            ready,
-            answer_after,
-            clock,
-            ..
-        } = self;
-        let client = &mut clients[index];
+        let client = &mut self.clients[index];
         let Some(stream) = &mut client.stream else {
             return Ok(());
         };
+        let buffer = &mut self.read;
         let read = match stream.read(buffer) {
             Ok(0) => 0,
             Ok(read) => read,
@@ -359,15 +385,40 @@ impl Fleet {
             }
             Err(_) => 0,
         };
-        if read == 0 {
-            self.break_off(index, on);
-            return Ok(());
-        }
         if read == buffer.len() {
             self.unread.push(index);
         }
+        let mut data = std::mem::take(&mut self.data);
+        data.clear();
+        let received = match &mut client.layers {
+            Some(layers) => layers.receive(&self.read[..read], &mut data).is_ok(),
+            None => true,
+        };
+        if read == 0 || !received {
+            self.data = data;
+            self.break_off(index, on);
+            return Ok(());
+        }
+        if client.stage == Stage::Opening && client.layers.as_ref().is_some_and(|l| l.is_open()) {
+            self.begin(index, on);
+        }
+        let Self {
+            clients,
+            read: buffer,
+            keys,
+            connecting,
+            ready,
+            answer_after,
+            clock,
+            ..
+        } = self;
+        let client = &mut clients[index];
+        let bytes = match client.layers {
+            Some(_) => &data,
+            None => &buffer[..read],
+        };
         let mut partial = std::mem::take(&mut client.partial);
-        partial.frames(&buffer[..read], |body| {
+        partial.frames(bytes, |body| {
             if client.stage == Stage::Ready {
                 return on(client, Event::Packet(body));
             }
@@ -383,6 +434,7 @@ impl Fleet {
             }
         });
         client.partial = partial;
+        self.data = data;
         self.flush(index, on);
         Ok(())
     }

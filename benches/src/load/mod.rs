@@ -1,6 +1,7 @@
 //! The load tool: starts a program, drives it with clients and a backend, and measures what the program costs.
 
 pub mod backend;
+pub mod carriage;
 pub mod fleet;
 pub mod keys;
 pub mod meter;
@@ -8,6 +9,7 @@ pub mod payload;
 pub mod process;
 pub mod program;
 pub mod progress;
+pub(crate) mod proxies;
 pub mod scale;
 pub(crate) mod scenario;
 pub mod sources;
@@ -18,6 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use backend::{Backend, Job};
+use carriage::{Carriage, Carrier};
 use fleet::{Client, Event, Fleet, Speech};
 use meter::{Meter, Outcome, Snapshot};
 use payload::Clock;
@@ -41,6 +44,8 @@ pub struct Options {
     pub warm_up: Duration,
     /// Lines of `connserver.toml`.
     pub config: String,
+    /// How clients are carried.
+    pub carriage: Carriage,
     /// CPUs of the program under test; empty for all.
     pub program_cpus: Vec<usize>,
     /// Number of loopback addresses that the clients connect from.
@@ -122,14 +127,18 @@ pub fn run(
     scenario: &Scenario,
     options: &Options,
 ) -> Result<Outcome, LoadError> {
-    if !scenario.suits(program) {
+    if !scenario.suits(program) || !program.carries(options.carriage) {
         return Err(LoadError::NotApplicable(program.clone()));
     }
     let options = Options {
         sources: options.sources.max(scenario.min_sources()),
         ..options.clone()
     };
-    let mut bench = Bench::start(program, scenario.job(program), &options)?;
+    let job = scenario.job(program, options.carriage);
+    let mut bench = Bench::start(program, job, &options)?;
+    if !scenario.has_sessions() {
+        bench.fleet.speech = Speech::Plain;
+    }
     let mut outcome = scenario.run(&mut bench)?;
     if !bench.running.is_alive() {
         return Err(LoadError::Ended {
@@ -177,6 +186,7 @@ impl Bench {
         let launch = Launch {
             backend: backend.address,
             config: options.config.clone(),
+            carriage: options.carriage,
             cpus: options.program_cpus.clone(),
             host,
             max_descriptors,
@@ -187,7 +197,8 @@ impl Bench {
         } else {
             Speech::V2
         };
-        let fleet = Fleet::new(running.address, speech, options.sources, clock)?;
+        let mut fleet = Fleet::new(running.address, speech, options.sources, clock)?;
+        fleet.carrier = Carrier::new(options.carriage)?;
         let bench = Self {
             clock,
             fleet,

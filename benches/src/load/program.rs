@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use super::carriage::{self, Carriage};
 use super::process;
+use super::proxies;
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -56,6 +58,11 @@ impl Program {
     /// Returns true if each client has a plain connection of its own to the backend, without frames or tags.
     pub fn is_plain(&self) -> bool {
         matches!(self, Self::Direct | Self::Haproxy | Self::Nginx)
+    }
+
+    /// Returns whether clients can be carried so.
+    pub fn carries(&self, carriage: Carriage) -> bool {
+        carriage == Carriage::Tcp || !matches!(self, Self::Direct | Self::Bare)
     }
 
     /// Returns true if a client can come back as the same client.
@@ -141,9 +148,11 @@ fn not_installed(program: &Program) -> String {
 
 /// The default lines of `connserver.toml` for our programs.
 ///
-/// They are the defaults except for two. The accept rate would otherwise be what is measured. And with the default bound on sessions that
-/// are away, each new one would soon end another and be measured together with that. More lines of `[clients]` may follow.
-pub const CONFIG: &str = "[limits]\naccept_rate = 0\n[clients]\nmax_stale_clients = 1000000\n";
+/// They are the defaults except for three. The rates of accepts and of TLS handshakes would otherwise be what is measured. And with the
+/// default bound on sessions that are away, each new one would soon end another and be measured together with that. More lines of
+/// `[clients]` may follow.
+pub const CONFIG: &str =
+    "[limits]\naccept_rate = 0\ntls_handshake_rate = 0\n[clients]\nmax_stale_clients = 1000000\n";
 
 /// How to start a program.
 #[derive(Clone, Debug)]
@@ -152,6 +161,8 @@ pub struct Launch {
     pub backend: SocketAddr,
     /// Lines of `connserver.toml`, for programs that read it; empty for the defaults.
     pub config: String,
+    /// How clients are carried.
+    pub carriage: Carriage,
     /// CPUs that the program may run on; empty for all.
     pub cpus: Vec<usize>,
     /// Where it listens, if that is not a loopback address.
@@ -288,6 +299,12 @@ fn command(
     }
     command.arg("--").arg(binary);
     command.current_dir(directory);
+    if launch.carriage.has_tls() {
+        std::fs::write(directory.join("own.pem"), carriage::CERTIFICATE)?;
+        std::fs::write(directory.join("own.key"), carriage::KEY)?;
+        let both = [carriage::CERTIFICATE, carriage::KEY].concat();
+        std::fs::write(directory.join("both.pem"), both)?;
+    }
     match program {
         Program::Direct => unreachable!("direct starts nothing"),
         Program::Bare => {
@@ -301,12 +318,14 @@ fn command(
         }
         Program::Haproxy => {
             let path = directory.join("haproxy.cfg");
-            std::fs::write(&path, haproxy_config(listen, backend))?;
+            let config = proxies::haproxy(listen, launch);
+            std::fs::write(&path, config)?;
             command.arg("-db").arg("-f").arg(path);
         }
         Program::Nginx => {
             let path = directory.join("nginx.conf");
-            std::fs::write(&path, nginx_config(binary, listen, launch, directory))?;
+            let config = proxies::nginx(binary, listen, launch, directory);
+            std::fs::write(&path, config)?;
             command.arg("-p").arg(directory).arg("-c").arg(path);
         }
         Program::Voltlane | Program::VoltlaneSmol | Program::OneShard | Program::Path(_) => {
@@ -315,7 +334,8 @@ fn command(
                 Program::OneShard => "general.shards = 1\n",
                 _ => "",
             };
-            std::fs::write(&path, [first, &launch.config].concat())?;
+            let config = [first, &own_config(launch)].concat();
+            std::fs::write(&path, config)?;
             command.arg("run").arg("--config").arg(path);
             command.args([
                 "--listen",
@@ -328,35 +348,20 @@ fn command(
     Ok(command)
 }
 
-/// By default HAProxy has a thread for each CPU that it may use.
-fn haproxy_config(listen: SocketAddr, backend: SocketAddr) -> String {
-    format!(
-        "global\n  maxconn 9000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  \
-         timeout server 5m\nlisten edge\n  bind {listen} backlog 4096\n  server backend {backend}\n"
-    )
-}
-
-fn nginx_config(binary: &Path, listen: SocketAddr, launch: &Launch, directory: &Path) -> String {
-    let backend = launch.backend;
-    // `auto` counts the machine's CPUs, whichever of them nginx may use.
-    let workers = match launch.cpus.len() {
-        0 => "auto".to_owned(),
-        cpus => cpus.to_string(),
+/// Returns the lines of `connserver.toml`, with those of the carriage.
+fn own_config(launch: &Launch) -> String {
+    let carriage = launch.carriage;
+    let certificate = match carriage.has_tls() {
+        true => "listener.certificate_file = \"own.pem\"\nlistener.key_file = \"own.key\"\n",
+        false => "",
     };
-    // Debian builds the stream module as a shared object, in /usr/lib next to /usr/sbin. Other builds contain it.
-    let module = binary
-        .parent()
-        .map(|sbin| sbin.join("../lib/nginx/modules/ngx_stream_module.so"));
-    let load = module
-        .filter(|path| path.exists())
-        .map(|path| format!("load_module {};\n", path.display()));
-    let load = load.unwrap_or_default();
-    let directory = directory.display();
-    format!(
-        "{load}daemon off;\nworker_processes {workers};\npid {directory}/nginx.pid;\n\
-         error_log stderr crit;\nevents {{ worker_connections 19000; }}\nstream {{\n  server {{ \
-         listen {listen} backlog=4096; proxy_pass {backend}; tcp_nodelay on; proxy_timeout 5m; }}\n}}\n"
-    )
+    match carriage {
+        Carriage::Tcp => launch.config.clone(),
+        _ => format!(
+            "listener.transport = \"{carriage}\"\n{certificate}{}",
+            launch.config
+        ),
+    }
 }
 
 /// Applies the settings of a program and replaces this process by it. Returns only if that fails.

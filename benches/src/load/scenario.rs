@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::backend::Job;
+use super::carriage::Carriage;
 use super::fleet::{Client, Event, Next};
 use super::meter::{Meter, Outcome, Snapshot};
 use super::payload::Head;
@@ -55,6 +56,11 @@ pub enum Scenario {
         /// Clients that take turns.
         clients: usize,
     },
+    /// Clients open TLS and WebSocket, say nothing, and begin again.
+    Handshakes {
+        /// Clients at the same time.
+        clients: usize,
+    },
     /// Clients that sent one packet and are silent since.
     Idle {
         /// Clients.
@@ -97,6 +103,7 @@ impl fmt::Display for Scenario {
             }
             Self::Joins { clients } => write!(f, "joins: {clients} at a time"),
             Self::Reconnects { clients } => write!(f, "reconnects: {clients} clients in turn"),
+            Self::Handshakes { clients } => write!(f, "handshakes: {clients} at a time"),
             Self::Idle { clients } => write!(f, "idle: {clients} clients"),
         }
     }
@@ -108,7 +115,7 @@ impl Scenario {
         match self {
             Self::Echo { .. } | Self::Rate { .. } => true,
             Self::FanOut { .. } | Self::Joins { .. } => !program.is_plain(),
-            Self::Idle { .. } => *program != Program::Direct,
+            Self::Idle { .. } | Self::Handshakes { .. } => *program != Program::Direct,
             Self::Reconnects { .. } => program.resumes(),
         }
     }
@@ -117,12 +124,17 @@ impl Scenario {
     /// for those in TIME_WAIT.
     pub(super) fn min_sources(&self) -> u32 {
         match self {
-            Self::Joins { .. } | Self::Reconnects { .. } => 8,
+            Self::Joins { .. } | Self::Reconnects { .. } | Self::Handshakes { .. } => 8,
             Self::Echo { .. } | Self::Rate { .. } | Self::FanOut { .. } | Self::Idle { .. } => 1,
         }
     }
 
-    pub(super) fn job(&self, program: &Program) -> Job {
+    /// Returns whether its clients speak the protocol.
+    pub(super) fn has_sessions(&self) -> bool {
+        !matches!(self, Self::Handshakes { .. })
+    }
+
+    pub(super) fn job(&self, program: &Program, carriage: Carriage) -> Job {
         match *self {
             Self::FanOut {
                 clients,
@@ -132,6 +144,7 @@ impl Scenario {
                 size,
                 window: (clients * in_flight) as u64,
             },
+            _ if program.is_plain() && carriage.has_websocket() => Job::EchoMessages,
             _ if program.is_plain() => Job::EchoPlain,
             _ => Job::Echo,
         }
@@ -150,7 +163,7 @@ impl Scenario {
                 size,
             } => rate(bench, clients, per_second, size),
             Self::FanOut { clients, size, .. } => fan_out(bench, clients, size),
-            Self::Joins { clients } => joins(bench, clients),
+            Self::Joins { clients } | Self::Handshakes { clients } => joins(bench, clients),
             Self::Reconnects { clients } => reconnects(bench, clients),
             Self::Idle { clients } => idle(bench, clients),
         }
