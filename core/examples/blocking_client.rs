@@ -23,9 +23,7 @@ use voltlane_core::client::{Client, ClientConfig, Closed, Event};
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)?;
-    let mut client = Client::new(ClientConfig::default(), seed);
+    let mut client = Client::new(ClientConfig::default(), random()?);
     let mut awaited = 0;
     for word in std::env::args().skip(1) {
         client.send(word.as_bytes())?;
@@ -36,13 +34,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = || Time::ZERO + started.elapsed();
     let mut stream: Option<TcpStream> = None;
     let mut buffer = [0; 4096];
+    let mut taken = 0;
     while awaited > 0 {
         client.handle_timeout(now());
         if client.wants_connect(now()) {
             match TcpStream::connect("127.0.0.1:42000") {
                 Ok(opened) => {
                     stream = Some(opened);
-                    client.handle_connected(now());
+                    client.handle_connected(now(), random()?);
                 }
                 Err(_) => client.handle_connect_failed(now()),
             }
@@ -71,13 +70,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         let mut input = &buffer[..n];
                         while let Some(event) = client.handle_bytes(now(), &mut input) {
                             match event {
-                                Event::Packet(data) => {
+                                Event::Packet { data, number } => {
                                     println!("{}", String::from_utf8_lossy(data));
+                                    taken = number;
                                     awaited -= 1;
                                 }
                                 other => eprintln!("{other:?}"),
                             }
                         }
+                        client.taken(now(), taken);
                         client.wants_close().then_some(Closed::Eof)
                     }
                     Err(error)
@@ -98,9 +99,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         match client.poll_event() {
             Some(Event::Refused(refusal)) => return Err(refusal.to_string().into()),
+            Some(Event::Ended(end)) => return Err(end.to_string().into()),
             Some(event) => eprintln!("{event:?}"),
             None => {}
         }
     }
     Ok(())
+}
+
+/// Returns bytes of the operating system.
+fn random() -> Result<[u8; 32], getrandom::Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)?;
+    Ok(random)
 }

@@ -65,7 +65,7 @@ impl Backoff {
 }
 
 /// Draws uniformly from `0..=ceiling` in nanoseconds. A ceiling above 584 years is treated as 584 years.
-fn uniform_up_to(ceiling: Duration, rng: &mut ChaCha20Rng) -> Duration {
+pub(crate) fn uniform_up_to(ceiling: Duration, rng: &mut ChaCha20Rng) -> Duration {
     let ceiling_nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
     // The high word of a 64 x 64 bit product: uniform to one part in 2^64 / ceiling, without a loop.
     let product = u128::from(rng.next_u64()) * (u128::from(ceiling_nanos) + 1);

@@ -62,7 +62,10 @@ pub(crate) enum ClientFault {
     /// The edge's key differs from that of the session's first connection.
     OtherEdge,
     /// A challenge that was not made for this client.
-    Unprovable,
+    Unprovable {
+        /// Whether there were so many in a row that the edge does not know the session.
+        is_last: bool,
+    },
     Violation(Violation),
 }
 
@@ -84,12 +87,20 @@ impl<E: Into<Violation>> From<E> for ClientFault {
 #[cfg(feature = "client")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaits {
+    /// The edge's public key.
+    Key,
     /// The id of a new session.
     Id,
     /// The challenge to its claim.
     Challenge,
     /// The confirmation of its claim.
     Ping,
+    /// A new session, with the proof of the edge's key.
+    Welcome,
+    /// The answer to a claim.
+    Answer,
+    /// The first record after the answer.
+    Resumed,
     /// Nothing more: the opening is over, and data follows.
     Data,
 }

@@ -4,37 +4,42 @@
 //! its own opening, in a module of its own, as a machine without tables, time or sockets. The edge and the client use the enums below and
 //! name no version. An opening leads to a `Channel`, which determines how packets are read from then on.
 
-#[cfg(any(feature = "edge", feature = "client"))]
+#[cfg(feature = "client")]
+mod client;
+
+#[cfg(feature = "edge")]
 use rand_chacha::ChaCha20Rng;
 
-use crate::id::ClientId;
-#[cfg(feature = "client")]
-use crate::keys::KeyPair;
-use crate::keys::PublicKey;
 #[cfg(feature = "edge")]
-use crate::keys::{NonceMint, SharedKey};
-#[cfg(feature = "client")]
-use crate::opening::{Awaits, ClientFault};
+use crate::id::ClientId;
+#[cfg(feature = "edge")]
+use crate::keys::{NonceMint, PublicKey, SharedKey};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
+use crate::queue::Retention;
 #[cfg(feature = "edge")]
-use crate::queue::Reservation;
-use crate::queue::{Outbox, Retention};
+use crate::queue::{Outbox, Reservation};
 use crate::v2;
+#[cfg(feature = "edge")]
 use crate::v2::packets::Handshake;
+#[cfg(feature = "edge")]
 use crate::v3;
 #[cfg(feature = "edge")]
 use crate::v3::channel::{Arrival, ChannelError};
 #[cfg(feature = "edge")]
-pub(crate) use crate::v3::code::Code;
 pub(crate) use crate::v3::progress::Progress;
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::server::Standing;
+#[cfg(feature = "edge")]
 use crate::wire::frame::FrameReader;
+
 #[cfg(feature = "client")]
-use crate::wire::frame::FrameTooLong;
+pub use client::*;
+
+pub use crate::v3::code::{Class, Code};
 
 /// A session keeps numbers if its version numbers packets.
+#[cfg(feature = "edge")]
 const NUMBERED: &str = "a session of version 3 has numbers";
 
 /// The maximum body length of a packet in an opening, of any version.
@@ -170,89 +175,6 @@ impl Opening {
     }
 }
 
-/// What a client learned from its first opening, and proves itself with in the later ones. A session is of one version for its life.
-#[cfg(feature = "client")]
-pub(crate) enum Identity {
-    V2(v2::client::Identity),
-}
-
-#[cfg(feature = "client")]
-impl Identity {
-    /// Restores the identity of a saved session, which is one of version 2.
-    pub(crate) fn of_saved(id: ClientId, keys: KeyPair, edge_key: PublicKey) -> Self {
-        Identity::V2(v2::client::Identity::new(id, keys, edge_key))
-    }
-
-    /// Returns the version of its session.
-    pub(crate) fn version(&self) -> Version {
-        match self {
-            Identity::V2(_) => Version::V2,
-        }
-    }
-
-    /// Returns the id that the edge assigned.
-    pub(crate) fn id(&self) -> ClientId {
-        match self {
-            Identity::V2(identity) => identity.id(),
-        }
-    }
-
-    /// Returns the keys that prove it, and the key of the only edge to which they do, if that is how its version proves it.
-    pub(crate) fn keys(&self) -> Option<(&KeyPair, &PublicKey)> {
-        match self {
-            Identity::V2(identity) => Some((identity.keys(), identity.edge_key())),
-        }
-    }
-}
-
-/// The client's half of an opening.
-#[cfg(feature = "client")]
-pub(crate) enum ClientOpening {
-    V2(v2::client::Opening),
-}
-
-#[cfg(feature = "client")]
-impl ClientOpening {
-    /// Begins an opening on an open transport. The client sends first: its output is appended to `out`.
-    pub(crate) fn begin(version: Version, out: &mut Vec<u8>) -> Self {
-        Handshake::ProtocolVersion(version.number()).encode(out);
-        match version {
-            Version::V2 => ClientOpening::V2(v2::client::Opening::new()),
-            Version::V3 => unreachable!("no client requests it yet"),
-        }
-    }
-
-    /// Handles the edge's next packet, and returns what the client waits for after it. Output is appended to `out`.
-    ///
-    /// A client without an identity joins, and has one afterwards.
-    pub(crate) fn handle(
-        &mut self,
-        body: &[u8],
-        identity: &mut Option<Identity>,
-        rng: &mut ChaCha20Rng,
-        out: &mut Vec<u8>,
-    ) -> Result<Awaits, ClientFault> {
-        match self {
-            ClientOpening::V2(opening) => {
-                let known = identity.as_mut().map(|Identity::V2(known)| known);
-                let mut learned = None;
-                let awaits = opening.handle(body, known, &mut learned, rng, out)?;
-                if let Some(learned) = learned {
-                    *identity = Some(Identity::V2(learned));
-                }
-                Ok(awaits)
-            }
-        }
-    }
-
-    /// Returns the channel that it led to, once the client awaits [data](Awaits::Data).
-    pub(crate) fn channel(&self) -> Channel {
-        match self {
-            ClientOpening::V2(_) => Channel::V2(v2::plain::Plain),
-        }
-    }
-}
-
 /// Why a connection is not read any further.
 #[cfg(feature = "edge")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,6 +207,7 @@ impl From<ChannelError> for Stop {
 /// The result of an opening: how packets go over the connection, in both directions. It belongs to the connection and ends with it.
 ///
 /// What of it outlives the connection is lent to each call: the packets in the session's outbox, and its numbers if its version has some.
+#[cfg(feature = "edge")]
 #[derive(Clone, Debug)]
 pub(crate) enum Channel {
     V2(v2::plain::Plain),
@@ -292,6 +215,7 @@ pub(crate) enum Channel {
     V3(Box<v3::channel::Channel>),
 }
 
+#[cfg(feature = "edge")]
 impl Default for Channel {
     /// That of a connection which is not established, and uses none. It takes no memory.
     fn default() -> Self {
@@ -299,9 +223,9 @@ impl Default for Channel {
     }
 }
 
+#[cfg(feature = "edge")]
 impl Channel {
     /// Returns the length of the packet that [`open`](Self::open) would open, or `None` if none is whole yet.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn peek(
         &mut self,
@@ -327,7 +251,6 @@ impl Channel {
 
     /// Opens the next packet of `reader` and `input` in the place that `reserve` makes for its length, and advances `input` past it. Returns
     /// false if none is whole yet: `input` is then empty and its bytes are held.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn open<'queue>(
         &mut self,
@@ -358,7 +281,6 @@ impl Channel {
     }
 
     /// Returns whether the transport has something to take. Without the numbers of its session, which is gone, that is what was made.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn has_output(&self, outbox: &Outbox, numbers: Option<&Progress>) -> bool {
         match self {
@@ -395,21 +317,6 @@ impl Channel {
         match self {
             Channel::V2(plain) => plain.written(outbox, bytes),
             Channel::V3(channel) => channel.written(bytes),
-        }
-    }
-
-    /// Returns the next packet of `reader` and `input`, and advances `input` past it.
-    #[cfg(feature = "client")]
-    #[inline]
-    pub(crate) fn next_packet<'a, 'input: 'a>(
-        &'a mut self,
-        reader: &'a mut FrameReader,
-        input: &mut &'input [u8],
-        max_bytes: u32,
-    ) -> Result<Option<&'a [u8]>, FrameTooLong> {
-        match self {
-            Channel::V2(plain) => plain.next_packet(reader, input, max_bytes),
-            Channel::V3(_) => unreachable!("no client requests it yet"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod backend_machine;
 mod client_machine;
+mod client_v3;
 mod proxy_header;
 mod spec_document;
 mod spec_examples;

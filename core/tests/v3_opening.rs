@@ -45,7 +45,7 @@ fn settings(master: &Master, mask: [u8; 8], features: u32) -> Settings {
 
 fn hello(pin: Option<PublicKey>, random: u8) -> (Joining, Vec<u8>) {
     let mut out = Vec::new();
-    let joining = Joining::begin([random; 32], pin, LONGEST, &mut out);
+    let joining = Joining::begin([random; 32], pin.as_slice(), LONGEST, &mut out);
     (joining, out.split_off(4))
 }
 

@@ -391,7 +391,7 @@ impl Client {
         self.ring.heard.reconnect();
         let Some(session) = &mut self.session else {
             let mut out = Vec::new();
-            let joining = Joining::begin(random.bytes(), None, LONGEST, &mut out);
+            let joining = Joining::begin(random.bytes(), &[], LONGEST, &mut out);
             self.end = ClientEnd::Joining(joining);
             return vec![out.split_off(4)];
         };

@@ -10,7 +10,8 @@ use voltlane_core::client as machine;
 use voltlane_core::{ClientId, Time};
 
 pub use voltlane_core::client::{
-    ClientConfig, DropCause, Refusal, SavedSession, SavedSessionError, SendError, State, Violation,
+    Breach, Class, ClientConfig, Code, DropCause, End, Gap, Ledger, Ledgers, Refusal, SavedSession,
+    SavedSessionError, SendError, State, TokenError, Versions, Violation,
 };
 
 use crate::Stream as _;
@@ -47,8 +48,19 @@ pub enum Event {
         /// The id.
         id: ClientId,
     },
-    /// The session cannot be resumed. The client does not retry until [`Client::start_over`].
+    /// Packets that will not come. (Version 3)
+    Gap(Gap),
+    /// Volatile packets that were not sent before the next one. (Version 3)
+    Skipped {
+        /// How many.
+        count: u64,
+    },
+    /// All packets that were missed have come. (Version 3)
+    CaughtUp,
+    /// The session cannot be resumed. The client does not retry until [`Client::start_over`]. (Version 2)
     Refused(Refusal),
+    /// The session is over. (Version 3)
+    Ended(End),
 }
 
 impl Weigh for Event {
@@ -61,14 +73,43 @@ impl Weigh for Event {
     }
 }
 
+/// An event, and the number of its packet, which is acknowledged when the application has come back for more.
+struct Heard {
+    event: Event,
+    number: Option<u64>,
+}
+
+impl Weigh for Heard {
+    fn packet_bytes(&self) -> usize {
+        self.event.packet_bytes()
+    }
+}
+
+impl From<machine::Event<'_>> for Heard {
+    fn from(event: machine::Event<'_>) -> Self {
+        let number = match &event {
+            machine::Event::Packet { number, .. } => Some(*number),
+            _ => None,
+        };
+        Heard {
+            event: event.into(),
+            number,
+        }
+    }
+}
+
 impl From<machine::Event<'_>> for Event {
     fn from(event: machine::Event<'_>) -> Self {
         match event {
             machine::Event::Connected { id } => Event::Connected { id },
-            machine::Event::Packet(data) => Event::Packet(data.to_vec()),
+            machine::Event::Packet { data, .. } => Event::Packet(data.to_vec()),
             machine::Event::Dropped { cause, retry_in } => Event::Dropped { cause, retry_in },
-            machine::Event::Resumed { id } => Event::Resumed { id },
+            machine::Event::Resumed { id, .. } => Event::Resumed { id },
+            machine::Event::Gap(gap) => Event::Gap(gap),
+            machine::Event::Skipped { count } => Event::Skipped { count },
+            machine::Event::CaughtUp => Event::CaughtUp,
             machine::Event::Refused(refusal) => Event::Refused(refusal),
+            machine::Event::Ended(end) => Event::Ended(end),
         }
     }
 }
@@ -89,7 +130,11 @@ pub struct Client<C: Connector, T: Timer> {
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
     /// Events that came while a send waited for room.
-    inbox: Inbox<Event>,
+    inbox: Inbox<Heard>,
+    /// The number of the packet that the application got last, until it comes back.
+    lent: Option<u64>,
+    /// Whether the machine may have more of the bytes that it was given.
+    has_more: bool,
     /// Why the last connect attempt failed, until one succeeds.
     connect_error: Option<io::Error>,
     parting_words: Option<String>,
@@ -165,26 +210,38 @@ impl<C: Connector, T: Timer> Client<C, T> {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             inbox: Inbox::new(),
+            lent: None,
+            has_more: false,
             connect_error: None,
             parting_words: None,
         }
     }
 
-    /// Waits for the next event. Returns `None` once the session was [refused](Event::Refused) and everything was reported.
+    /// Waits for the next event. Returns `None` once the session was [refused](Event::Refused) or is [over](Event::Ended), and everything was
+    /// reported.
     pub async fn recv(&mut self) -> Option<Event> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// Polls for the next event, like [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        if let Some(event) = self.inbox.pop() {
-            return Poll::Ready(Some(event));
+        if let Some(number) = self.lent.take() {
+            self.machine.taken(self.timer.now(), number);
         }
-        match self.poll_step(cx, true) {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
-            Poll::Pending if matches!(self.machine.state(), State::Refused(_)) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+        let heard = match self.inbox.pop() {
+            Some(heard) => heard,
+            None => match self.poll_step(cx, true) {
+                Poll::Ready(heard) => heard,
+                Poll::Pending if self.is_over() => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.lent = heard.number;
+        Poll::Ready(Some(heard.event))
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.machine.state(), State::Refused(_) | State::Ended)
     }
 
     /// Queues a packet, and writes as much as the connection takes. Waits for room while the queue is full. Without a connection, packets
@@ -202,7 +259,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
             match self.machine.send(data) {
                 Err(SendError::QueueFull) => {}
                 Err(error) => return Poll::Ready(Err(error)),
-                Ok(()) => {
+                Ok(_) => {
                     self.write(cx);
                     return Poll::Ready(Ok(()));
                 }
@@ -211,7 +268,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
                 // The step may have made room, or ended the session, without an event.
                 return match self.machine.send(data) {
                     Err(SendError::QueueFull) => Poll::Pending,
-                    sent => Poll::Ready(sent),
+                    sent => Poll::Ready(sent.map(drop)),
                 };
             }
         }
@@ -223,13 +280,13 @@ impl<C: Connector, T: Timer> Client<C, T> {
     /// # Errors
     /// Those of [`send`](Self::send), and [`SendError::QueueFull`].
     pub fn try_send(&mut self, data: &[u8]) -> Result<(), SendError> {
-        self.machine.send(data)
+        self.machine.send(data).map(drop)
     }
 
-    /// Waits until the connection has taken everything that was queued.
+    /// Waits until the connection has taken everything that was queued. In version 3: until the edge has acknowledged it.
     ///
     /// # Errors
-    /// [`SendError::Refused`] once the session was refused.
+    /// [`SendError::Refused`] once the session was refused, [`SendError::Ended`] once it is over.
     pub async fn flush(&mut self) -> Result<(), SendError> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
@@ -240,14 +297,15 @@ impl<C: Connector, T: Timer> Client<C, T> {
             if let State::Refused(refusal) = self.machine.state() {
                 return Poll::Ready(Err(refusal.into()));
             }
+            if let Some(end) = self.machine.end() {
+                return Poll::Ready(Err(SendError::Ended(end.code)));
+            }
             if self.is_flushed(cx) {
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_into_inbox(cx).is_pending() {
-                let refused = matches!(self.machine.state(), State::Refused(_));
-                if !self.is_flushed(cx) && !refused {
-                    return Poll::Pending;
-                }
+            let is_waiting = self.poll_into_inbox(cx).is_pending();
+            if is_waiting && !self.is_flushed(cx) && !self.is_over() {
+                return Poll::Pending;
             }
         }
     }
@@ -288,7 +346,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         self.machine.drop_connection();
     }
 
-    /// After a refusal, forgets the session and the queue, and joins as a new client.
+    /// After a refusal, or an end after which a new session may begin, forgets the session and the queue, and joins as a new client.
     pub fn start_over(&mut self) {
         self.machine.start_over();
     }
@@ -319,7 +377,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         self.parting_words.as_deref()
     }
 
-    /// Returns the number of packets to write, including a half-written one.
+    /// Returns the number of packets to write, including a half-written one. In version 3: those that are not acknowledged.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
         self.machine.queued_packets()
@@ -339,7 +397,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
     }
 
     /// Does everything that can be done until there is an event. Packets are read only if `with_packets`.
-    fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Event> {
+    fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Heard> {
         for _ in 0..STEPS_PER_POLL {
             let now = self.timer.now();
             self.machine.handle_timeout(now);
@@ -354,12 +412,13 @@ impl<C: Connector, T: Timer> Client<C, T> {
             let broken =
                 matches!(&self.transport, Transport::Up(channel) if channel.write_failed());
             let may_read = with_packets || broken || self.machine.state() != State::Established;
-            if may_read && !self.unread.is_empty() {
+            if may_read && (self.has_more || !self.unread.is_empty()) {
                 let mut input = &self.buffer[self.unread.clone()];
-                let event = self.machine.handle_bytes(now, &mut input).map(Event::from);
+                let heard = self.machine.handle_bytes(now, &mut input).map(Heard::from);
                 self.unread.start = self.unread.end - input.len();
-                if let Some(event) = event {
-                    return Poll::Ready(event);
+                self.has_more = heard.is_some();
+                if let Some(heard) = heard {
+                    return Poll::Ready(heard);
                 }
                 continue;
             }
@@ -412,7 +471,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
                 self.connect_error = None;
                 self.parting_words = None;
                 self.transport = Transport::Up(WatchedChannel::new(stream));
-                self.machine.handle_connected(now);
+                self.machine.handle_connected(now, system_seed());
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "the edge cannot be reached");
@@ -468,6 +527,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
         self.transport = Transport::Down;
         self.unread = 0..0;
+        self.has_more = false;
         self.machine.handle_closed(now, cause);
     }
 }

@@ -4,16 +4,18 @@ use core::time::Duration;
 
 use crate::ConfigError;
 use crate::config::{at_least, some_time};
+use crate::keys::PublicKey;
 use crate::protocol::MAX_OPENING_BODY_BYTES;
 use crate::wire::frame::LENGTH_BYTES;
 
 /// Maximum length of a handshake packet's body from an edge, in bytes. The longest in version 2 has 74.
 pub const MAX_HANDSHAKE_BODY_BYTES: u32 = MAX_OPENING_BODY_BYTES;
-/// The number of challenges in a row that were not sealed for this client after which the edge counts as not knowing its session.
-///
-/// Connections that end before a challenge do not count, and do not end the row. (SPEC 4.6(c)) It is more than one because the next attempt
-/// may reach another edge with the same key, which has the session.
-pub const MAX_UNPROVABLE_CHALLENGES: u32 = 3;
+/// The time that an edge has to answer a goodbye. (SPEC 25.4(d))
+pub const GOODBYE_ANSWER_TIME: Duration = Duration::from_secs(1);
+/// The time for which this client waits for the edge to end a connection that it broke the protocol on. (SPEC 25.5(c))
+pub const LEAVING_TIME: Duration = Duration::from_secs(1);
+/// The time after which an established connection of version 3 counts as steady: pauses begin again with the shortest. (SPEC 26.3(b))
+pub const STEADY_TIME: Duration = Duration::from_secs(10);
 
 /// The bounds of a [`Client`](super::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,31 @@ pub struct ClientConfig {
     pub(super) backoff_min: Duration,
     /// Upper bound of any pause. Default: 5 s.
     pub(super) backoff_max: Duration,
+    /// Maximum time from a goodbye until all that waits is sent. Default: 5 s.
+    pub(super) goodbye_timeout: Duration,
+    /// Default: version 2 alone.
+    pub(super) versions: Versions,
+    /// The keys of which the edge must have one. Default: none.
+    pub(super) edge_keys: Vec<PublicKey>,
+    /// Default: false.
+    pub(super) trust_first_use: bool,
+    /// Default: false.
+    pub(super) take_over: bool,
+}
+
+/// The versions that a client speaks. (SPEC 18.4)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Versions {
+    /// Version 2 alone.
+    V2,
+    /// Version 3 alone.
+    V3,
+    /// Version 3, and version 2 where an edge closes without a byte when version 3 is named.
+    ///
+    /// Somebody in between can bring this about, and version 2 authenticates nothing. So a client falls back only for a new session, never
+    /// with pinned keys, and never once an edge has spoken version 3 to it.
+    V3OrV2,
 }
 
 impl ClientConfig {
@@ -100,6 +127,64 @@ impl ClientConfig {
         Ok(self)
     }
 
+    /// Sets the maximum time from a goodbye until all that waits is sent. The edge then has [`GOODBYE_ANSWER_TIME`]. Default: 5 s.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoTime`] if it is zero.
+    pub fn with_goodbye_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.goodbye_timeout = some_time("goodbye_timeout", timeout)?;
+        Ok(self)
+    }
+
+    /// Sets the versions that the client speaks. Default: version 2 alone.
+    #[must_use]
+    pub fn with_versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Pins a key: the edge must prove that it has this one, or another one that is pinned. With pins the client speaks version 3 alone,
+    /// since version 2 proves no key.
+    #[must_use]
+    pub fn with_edge_key(mut self, key: PublicKey) -> Self {
+        self.edge_keys.push(key);
+        self
+    }
+
+    /// Sets whether a token may go to the first edge that answers, where no key is pinned. Somebody in between can read it then. Default:
+    /// false.
+    #[must_use]
+    pub fn with_trust_first_use(mut self, trusts: bool) -> Self {
+        self.trust_first_use = trusts;
+        self
+    }
+
+    /// Sets whether the client goes on when somebody else has resumed its session. Default: false, and the session ends with
+    /// [`Code::CONFLICT`](super::Code::CONFLICT).
+    #[must_use]
+    pub fn with_take_over(mut self, takes_over: bool) -> Self {
+        self.take_over = takes_over;
+        self
+    }
+
+    /// Returns the versions that the client speaks.
+    #[must_use]
+    pub fn versions(&self) -> Versions {
+        self.versions
+    }
+
+    /// Returns the pinned keys.
+    #[must_use]
+    pub fn edge_keys(&self) -> &[PublicKey] {
+        &self.edge_keys
+    }
+
+    /// Returns the maximum time from a goodbye until all that waits is sent.
+    #[must_use]
+    pub fn goodbye_timeout(&self) -> Duration {
+        self.goodbye_timeout
+    }
+
     /// Returns the maximum length of a sent packet, in bytes.
     #[must_use]
     pub fn max_send_bytes(&self) -> u32 {
@@ -154,6 +239,11 @@ impl Default for ClientConfig {
             handshake_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
+            goodbye_timeout: Duration::from_secs(5),
+            versions: Versions::V2,
+            edge_keys: Vec::new(),
+            trust_first_use: false,
+            take_over: false,
         }
     }
 }
@@ -181,6 +271,10 @@ mod tests {
         assert_eq!(
             config().with_handshake_timeout(Duration::ZERO),
             no_time("handshake_timeout")
+        );
+        assert_eq!(
+            config().with_goodbye_timeout(Duration::ZERO),
+            no_time("goodbye_timeout")
         );
         let (min, max) = (Duration::from_secs(2), Duration::from_secs(1));
         let reversed = ConfigError::PausesReversed { min, max };

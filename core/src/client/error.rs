@@ -4,22 +4,37 @@ use core::time::Duration;
 
 use crate::ClientId;
 use crate::keys::KeyError;
+use crate::protocol::{Breach, Code, Gap, Ledgers};
 use crate::wire::frame::FrameTooLong;
 use crate::wire::varint::HandshakeError;
 
 use super::State;
 
 /// An event of a [`Client`](super::Client) for its application. A packet is borrowed from the received bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum Event<'a> {
     /// A new session began. The edge and the backend know this client by `id`.
+    ///
+    /// It comes again, with another id, if the edge had no room for the session before anything was delivered.
     Connected {
         /// The id that the edge assigned.
         id: ClientId,
     },
     /// The backend sent a packet.
-    Packet(&'a [u8]),
+    Packet {
+        /// Its bytes.
+        data: &'a [u8],
+        /// Its number, which is 0 for a volatile packet. Version 2 has no numbers: they count what has come.
+        number: u64,
+    },
+    /// Packets that will not come. (Version 3)
+    Gap(Gap),
+    /// Volatile packets that were not sent before the next one. (Version 3)
+    Skipped {
+        /// How many.
+        count: u64,
+    },
     /// A connection, or an attempt to make one, ended. The client retries by itself.
     Dropped {
         /// Why.
@@ -31,9 +46,55 @@ pub enum Event<'a> {
     Resumed {
         /// The id.
         id: ClientId,
+        /// The number of packets that come now because they were missed, as far as the version tells it.
+        missed: u64,
+        /// How long the session was away, as far as the version tells it.
+        away: Duration,
     },
-    /// The session cannot be resumed. The client does not retry until [`start_over`](super::Client::start_over).
+    /// All packets that were missed have come. (Version 3)
+    CaughtUp,
+    /// The session cannot be resumed. The client does not retry until [`start_over`](super::Client::start_over). (Version 2)
     Refused(Refusal),
+    /// The session is over. This is the last event.
+    Ended(End),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct End {
+    /// Why. Its class says whether a new session may begin. [`Code::OTHER_EDGE`] and [`Code::CONFLICT`] are this client's own.
+    pub code: Code,
+    /// Words for people, perhaps none.
+    pub text: String,
+    /// What became of the packets, as far as this client knows.
+    pub ledgers: Ledgers,
+}
+
+impl core::fmt::Display for End {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.text.as_str() {
+            "" => write!(f, "{}", self.code),
+            text => write!(f, "{}: {text}", self.code),
+        }
+    }
+}
+
+/// Why a token is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It is too long.
+    #[error("token of {length} bytes, {max} allowed")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+        /// The maximum length in bytes.
+        max: usize,
+    },
+    /// Whoever is in between could read it: the first edge that answers would be trusted. (SPEC 22(e))
+    #[error("a token needs a pinned edge key, or a configuration that trusts the first edge")]
+    NoPin,
 }
 
 /// Why a session cannot be resumed. Network errors are not among the reasons: they are retried.
@@ -82,6 +143,15 @@ pub enum DropCause {
     /// [`drop_connection`](super::Client::drop_connection) was called.
     #[error("dropped by this client")]
     Local,
+    /// The edge said why, and that the session lives. (Version 3)
+    #[error("the edge says: {_0}")]
+    Told(Code),
+    /// The edge asked this client to leave, and it comes back at once. (Version 3)
+    #[error("left, as the edge asked: {_0}")]
+    Moved(Code),
+    /// Nothing came from the edge for two and a half keep-alive intervals. (Version 3)
+    #[error("the edge is silent")]
+    Silent,
 }
 
 /// Something that the peer sent and an edge may not send there.
@@ -91,6 +161,9 @@ pub enum Violation {
     /// A frame exceeded the limit: 128 bytes in the handshake, then [`max_receive_bytes`](super::ClientConfig::max_receive_bytes).
     #[error(transparent)]
     FrameTooLong(#[from] FrameTooLong),
+    /// Something in version 3.
+    #[error(transparent)]
+    Breach(#[from] Breach),
     /// A handshake packet was malformed.
     #[error(transparent)]
     Malformed(#[from] HandshakeError),
@@ -130,6 +203,9 @@ pub enum SendError {
     /// The session was refused.
     #[error("no session: {0}")]
     Refused(#[from] Refusal),
+    /// The session is over, or this client says goodbye.
+    #[error("the session is over: {0}")]
+    Ended(Code),
 }
 
 /// How a transport ended, as far as the adapter can tell.

@@ -3,27 +3,38 @@
 mod config;
 #[cfg(feature = "serde")]
 mod data;
+mod ending;
 mod error;
 mod saved;
-mod session;
 mod state;
 
 use core::fmt;
+use core::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tracing::debug;
 
+use crate::keys::PublicKey;
+use crate::opening::{self, Awaits, ClientFault};
+use crate::protocol::{ClientContext, ClientEnd, ClientSession, Leave, Told, Trust, Version};
 use crate::queue::{Bounds, Outbox};
 use crate::wire::frame::FrameReader;
-use crate::{Backoff, ClientId, Time};
+use crate::{ClientId, Time};
 
-pub use config::{ClientConfig, MAX_HANDSHAKE_BODY_BYTES, MAX_UNPROVABLE_CHALLENGES};
-pub use error::{Closed, DropCause, Event, Refusal, SendError, Violation};
+pub use crate::protocol::{
+    Breach, Class, Code, Gap, Ledger, Ledgers, MAX_BREACHES, MAX_TOKEN_BYTES,
+    MAX_UNPROVABLE_CHALLENGES,
+};
+pub use config::{
+    ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES, STEADY_TIME,
+    Versions,
+};
+pub use error::{Closed, DropCause, End, Event, Refusal, SendError, TokenError, Violation};
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
 pub use state::State;
 
-use session::{Failure, Session};
+use ending::{Ending, Pause, Pauses};
 
 /// A client of an edge. It joins, sends and receives packets, and reconnects by itself with a proof of its identity.
 ///
@@ -42,9 +53,14 @@ use session::{Failure, Session};
 /// makes the machine panic, and it buffers no more than was received.
 ///
 /// # Delivery
-/// Packets arrive whole and in order. A packet that the transport took in part when it ended is sent again in full on the next connection.
-/// One that it took entirely is not, and may be lost with it (version 2 acknowledges nothing). Packets wait while there is no connection,
-/// and are sent only once the edge has confirmed the client's identity. (SPEC 4.6)
+/// Packets arrive whole and in order. They wait while there is no connection.
+///
+/// In version 3 a packet is kept until the edge has acknowledged it, and each arrives once, over any number of connections, while the
+/// session lives. The adapter says with [`taken`](Self::taken) when the application has come back for more.
+///
+/// In version 2 a packet that the transport took in part when it ended is sent again in full on the next connection. One that it took
+/// entirely is not, and may be lost with it (version 2 acknowledges nothing). Packets are sent only once the edge has confirmed the client's
+/// identity. (SPEC 4.6)
 ///
 /// # Example
 /// The part of a turn that moves bytes, over a blocking stream:
@@ -79,36 +95,65 @@ pub struct Client {
     timer: Option<Time>,
     /// In `Closing`: what follows once the transport has ended.
     ending: Option<Ending>,
-    session: Session,
+    session: ClientSession,
+    trust: Trust,
     reader: FrameReader,
     outbox: Outbox,
-    backoff: Backoff,
+    pauses: Pauses,
     event: Option<Event<'static>>,
+    /// How the session ended, in `Ended`.
+    end: Option<End>,
+    goodbye: Goodbye,
+    /// Whether a byte came from the edge on this connection.
+    has_heard: bool,
+    /// Whether the next new session is one of version 2, since an edge did not answer version 3.
+    falls_back: bool,
 }
 
-/// What follows from the end of a transport.
-#[derive(Debug)]
-enum Ending {
-    Dropped(DropCause),
-    Refused(Refusal),
+/// What became of a goodbye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goodbye {
+    No,
+    /// Everything that waits goes first, if it can be sent until then.
+    Wanted(Time),
+    /// The edge has until then to answer.
+    Said(Time),
+}
+
+impl Goodbye {
+    fn until(self) -> Option<Time> {
+        match self {
+            Goodbye::No => None,
+            Goodbye::Wanted(until) | Goodbye::Said(until) => Some(until),
+        }
+    }
 }
 
 impl Client {
     /// Creates a client that joins as a new one. It wants to connect at once.
     ///
-    /// Its private key is derived from `seed`: 32 bytes that nobody can know or guess, and that were never used before.
+    /// Pauses, and in version 2 its private key, are derived from `seed`: 32 bytes that nobody can know or guess, and that were never used
+    /// before.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
-        Self::with(config, seed, Session::default())
+        let version = first_version(&config);
+        Self::with(config, seed, ClientSession::new(version))
     }
 
-    /// Creates a client that resumes a saved session. For `seed` see [`new`](Self::new).
+    /// Creates a client that resumes a saved session, which is one of version 2. For `seed` see [`new`](Self::new).
     #[must_use]
     pub fn restore(config: ClientConfig, seed: [u8; 32], saved: &SavedSession) -> Self {
-        Self::with(config, seed, Session::restore(saved))
+        let session = ClientSession::restore(saved.id(), saved.keys().clone(), *saved.edge_key());
+        Self::with(config, seed, session)
     }
 
-    fn with(config: ClientConfig, seed: [u8; 32], session: Session) -> Self {
+    fn with(config: ClientConfig, seed: [u8; 32], session: ClientSession) -> Self {
+        let trust = Trust {
+            pins: config.edge_keys.clone(),
+            longest_packet_down: config.max_receive_bytes,
+            takes_over: config.take_over,
+            ..Trust::default()
+        };
         Client {
             rng: ChaCha20Rng::from_seed(seed),
             now: Time::ZERO,
@@ -118,8 +163,13 @@ impl Client {
             reader: FrameReader::default(),
             outbox: Outbox::new(session.version().retention()),
             session,
-            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            trust,
+            pauses: Pauses::new(config.backoff_min, config.backoff_max),
             event: None,
+            end: None,
+            goodbye: Goodbye::No,
+            has_heard: false,
+            falls_back: false,
             config,
         }
     }
@@ -137,12 +187,44 @@ impl Client {
     }
 
     /// Handles that the transport is open. One that opens before the wait is over is used, too; a second one is ignored.
-    pub fn handle_connected(&mut self, now: Time) {
+    ///
+    /// `random` must come from the operating system, for this connection: version 3 makes keys of it. (SPEC 20.6(a))
+    pub fn handle_connected(&mut self, now: Time, random: [u8; 32]) {
         self.advance_clock(now);
         if matches!(self.state, State::Waiting | State::Connecting) {
-            let state = self.session.begin();
-            self.enter(state, Some(self.now + self.config.handshake_timeout));
+            self.choose_version();
+            self.has_heard = false;
+            let awaits = self.session.begin(random, &self.trust, &mut self.outbox);
+            let deadline = self.now + self.config.handshake_timeout;
+            self.enter(State::of(awaits), Some(deadline));
         }
+    }
+
+    /// A session has one version for life. A new one gets version 3 if the client speaks it, unless it falls back.
+    fn choose_version(&mut self) {
+        if self.session.id().is_some() {
+            return;
+        }
+        let falls_back = core::mem::take(&mut self.falls_back);
+        let version = if falls_back {
+            Version::V2
+        } else {
+            first_version(&self.config)
+        };
+        if version != self.session.version() {
+            self.session = ClientSession::new(version);
+            self.outbox.keep(version.retention());
+        }
+    }
+
+    /// Returns whether an end of the transport that was `closed` means that the edge may speak version 2 alone. (SPEC 18.4(d))
+    fn may_fall_back(&self, closed: Closed) -> bool {
+        self.config.versions == Versions::V3OrV2
+            && self.state == State::AwaitWelcome
+            && closed == Closed::Eof
+            && !self.has_heard
+            && self.trust.pins.is_empty()
+            && self.trust.learned.is_none()
     }
 
     /// Handles that the transport could not be opened.
@@ -152,7 +234,7 @@ impl Client {
             // In `Waiting`, only an adapter that called `wants_connect` before `handle_timeout` can have tried.
             State::Waiting if !self.wants_connect(now) => {}
             State::Waiting | State::Connecting => {
-                self.end_connection(Ending::Dropped(DropCause::ConnectFailed))
+                self.end_connection(Ending::dropped(DropCause::ConnectFailed))
             }
             State::Closing => self.handle_closed(now, Closed::Error),
             _ => {}
@@ -169,37 +251,84 @@ impl Client {
         input: &mut &'input [u8],
     ) -> Option<Event<'a>> {
         self.advance_clock(now);
+        self.has_heard |= !input.is_empty();
         if self.state.is_handshake() {
             // Bytes after the deadline are late, even if the adapter has not called `handle_timeout` yet.
             self.handle_timeout(now);
         }
         while self.state.is_handshake() {
-            let outcome = match self.reader.next_frame(input, MAX_HANDSHAKE_BODY_BYTES) {
-                Ok(None) => return None,
-                Ok(Some(body)) => self.session.handle_packet(self.state, body, &mut self.rng),
-                Err(too_long) => Err(too_long.into()),
+            let with = ClientContext {
+                now: self.now,
+                trust: &mut self.trust,
+                outbox: &mut self.outbox,
+                rng: &mut self.rng,
             };
-            match outcome {
-                Ok(State::Established) => return Some(self.establish()),
+            match self.session.open(&mut self.reader, input, with) {
+                Ok(None) => return None,
+                Ok(Some(Awaits::Data)) => return Some(self.establish()),
                 // The deadline is kept, as it applies to the whole handshake.
-                Ok(state) => self.enter(state, self.timer),
-                Err(Failure::Violation(violation)) => self.close(Ending::Dropped(violation.into())),
-                Err(Failure::Refused(refusal)) => self.close(Ending::Refused(refusal)),
+                Ok(Some(awaits)) => self.enter(State::of(awaits), self.timer),
+                Err(end) => {
+                    let ending = self.ending_of(end);
+                    self.close_transport(ending);
+                }
             }
         }
         if self.state != State::Established {
             *input = &[];
             return None;
         }
-        let channel = self.session.channel();
-        match channel.next_packet(&mut self.reader, input, self.config.max_receive_bytes) {
-            Ok(packet) => packet.map(Event::Packet),
-            Err(too_long) => {
-                *input = &[];
-                self.state = State::Closing;
-                self.ending = Some(Ending::Dropped(Violation::from(too_long).into()));
-                None
+        let with = ClientContext {
+            now: self.now,
+            trust: &mut self.trust,
+            outbox: &mut self.outbox,
+            rng: &mut self.rng,
+        };
+        let max_bytes = self.config.max_receive_bytes;
+        let told = self.session.next(&mut self.reader, input, max_bytes, with);
+        // What it told may borrow from the session and the reader, so only other fields can be changed here.
+        let ending = match told {
+            Ok(Told::Nothing) => return None,
+            Ok(Told::Packet { data, number }) => return Some(Event::Packet { data, number }),
+            Ok(Told::Gap(gap)) => return Some(Event::Gap(gap)),
+            Ok(Told::Skipped { count }) => return Some(Event::Skipped { count }),
+            Ok(Told::CaughtUp) => return Some(Event::CaughtUp),
+            Ok(Told::Leaves(Leave::Breach { breach, says: true })) => {
+                self.state = State::Leaving;
+                self.timer = Some(self.now + LEAVING_TIME);
+                Ending::from(Leave::Breach { breach, says: true })
             }
+            Ok(Told::Leaves(leave)) => {
+                (self.state, self.timer) = (State::Closing, None);
+                leave.into()
+            }
+            Err(too_long) => {
+                (self.state, self.timer) = (State::Closing, None);
+                violation(too_long)
+            }
+        };
+        *input = &[];
+        self.ending = Some(ending);
+        None
+    }
+
+    /// Tells what follows from an opening that failed.
+    fn ending_of(&self, end: ClientEnd) -> Ending {
+        let fault = match end {
+            ClientEnd::Leave(leave) => return leave.into(),
+            ClientEnd::TooLong(too_long) => return violation(too_long),
+            ClientEnd::Fault(fault) => fault,
+        };
+        match fault {
+            ClientFault::Violation(opening::Violation::Malformed(error)) => violation(error),
+            ClientFault::Violation(opening::Violation::Key(error)) => violation(error),
+            ClientFault::Violation(opening::Violation::Unexpected(packet)) => {
+                let state = self.state;
+                violation(Violation::Unexpected { state, packet })
+            }
+            ClientFault::OtherEdge => Ending::Refused(Refusal::EdgeKeyChanged),
+            ClientFault::Unprovable { is_last: true } => Ending::Refused(Refusal::UnknownOrExpired),
+            ClientFault::Unprovable { is_last: false } => violation(Violation::UnprovableChallenge),
         }
     }
 
@@ -209,21 +338,24 @@ impl Client {
         if !self.state.has_transport() {
             return;
         }
+        self.falls_back |= self.may_fall_back(closed);
         let ending = match (self.ending.take(), closed) {
             (Some(decided), _) => decided,
+            // Whether everything arrived is not known then. (SPEC 26.3)
+            (None, _) if matches!(self.goodbye, Goodbye::Said(_)) => self.unanswered(),
             (None, _) if self.state == State::Connecting => {
-                Ending::Dropped(DropCause::ConnectFailed)
+                Ending::dropped(DropCause::ConnectFailed)
             }
             // This also applies in `AwaitPing`. A challenge that opened means that the edge has the session. An orderly end does not prove
             // the contrary, since a load balancer may turn a reset into one (SPEC 4.6(b)). The next claim will tell.
-            (None, Closed::Eof) => Ending::Dropped(DropCause::ClosedByEdge),
-            (None, Closed::Error) => Ending::Dropped(DropCause::Transport),
+            (None, Closed::Eof) => Ending::dropped(DropCause::ClosedByEdge),
+            (None, Closed::Error) => Ending::dropped(DropCause::Transport),
         };
         self.end_connection(ending);
     }
 
-    /// Returns the next [`Dropped`](Event::Dropped) or [`Refused`](Event::Refused), if one was not taken yet. A later one replaces an
-    /// earlier one.
+    /// Returns the next [`Dropped`](Event::Dropped), [`Refused`](Event::Refused) or [`Ended`](Event::Ended), if one was not taken yet. A later
+    /// one replaces an earlier one.
     pub fn poll_event(&mut self) -> Option<Event<'static>> {
         self.event.take()
     }
@@ -234,7 +366,7 @@ impl Client {
     #[must_use]
     pub fn output(&mut self) -> &[u8] {
         if self.is_sending() {
-            return self.session.channel().fill(&mut self.outbox, None);
+            return self.session.fill(&mut self.trust, &mut self.outbox);
         }
         match self.state {
             State::Closing => &[],
@@ -245,7 +377,8 @@ impl Client {
     /// Returns whether packets go out: the session is established, and the handshake, which goes first, is written. The edge may have
     /// answered before all of it was.
     fn is_sending(&self) -> bool {
-        self.state == State::Established && self.session.output().is_empty()
+        matches!(self.state, State::Established | State::Leaving)
+            && self.session.output().is_empty()
     }
 
     /// Handles that the transport took the first `n` bytes of [`output`](Self::output).
@@ -255,13 +388,34 @@ impl Client {
     pub fn handle_written(&mut self, now: Time, n: usize) {
         self.advance_clock(now);
         let taken = if self.is_sending() {
-            self.session.channel().written(&mut self.outbox, n)
+            self.session.written(&mut self.outbox, n)
+        } else if self.state == State::Closing {
+            0
         } else {
-            let taken = n.min(self.output().len());
-            self.session.handle_written(taken);
-            taken
+            self.session.took(n)
         };
         assert_eq!(taken, n, "no more bytes can be written than were offered");
+        if let (State::Established, Goodbye::Wanted(_)) = (self.state, self.goodbye) {
+            self.part();
+        }
+    }
+
+    /// Says goodbye as soon as everything is sent.
+    fn part(&mut self) {
+        self.session.say_goodbye();
+        match self.session.has_said_goodbye(&self.outbox) {
+            (false, _) => {}
+            (true, true) => self.goodbye = Goodbye::Said(self.now + GOODBYE_ANSWER_TIME),
+            (true, false) => {
+                let ending = self.unanswered();
+                self.close_transport(ending);
+            }
+        }
+    }
+
+    /// The end after a goodbye that nobody answered.
+    fn unanswered(&self) -> Ending {
+        Ending::Ended(Code::GOODBYE, "the edge did not answer".to_owned())
     }
 
     /// Returns whether the adapter must close the transport, or give up opening it.
@@ -270,14 +424,21 @@ impl Client {
         self.state == State::Closing
     }
 
-    /// Queues a packet. It is sent at once if the session is established, otherwise as soon as it is.
+    /// Queues a packet, and returns its number. It is sent at once if the session is established, otherwise as soon as it is.
     ///
     /// # Errors
     /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes); [`SendError::QueueFull`] if the queue has no room for it;
-    /// [`SendError::Refused`] once the session was refused. Nothing is queued then.
-    pub fn send(&mut self, data: &[u8]) -> Result<(), SendError> {
+    /// [`SendError::Refused`] once the session was refused; [`SendError::Ended`] once it is over or a goodbye is wanted. Nothing is queued
+    /// then.
+    pub fn send(&mut self, data: &[u8]) -> Result<u64, SendError> {
         if let State::Refused(refusal) = self.state {
             return Err(refusal.into());
+        }
+        if let Some(end) = &self.end {
+            return Err(SendError::Ended(end.code));
+        }
+        if self.goodbye != Goodbye::No {
+            return Err(SendError::Ended(Code::GOODBYE));
         }
         let max = self.max_packet_bytes();
         if data.len() > max {
@@ -293,7 +454,88 @@ impl Client {
             return Err(SendError::QueueFull);
         }
         self.outbox.push(data);
+        Ok(self.outbox.end())
+    }
+
+    /// Returns the number up to which all packets are acknowledged. In version 2: taken by the transport.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.outbox.acked()
+    }
+
+    /// The application has come back for more after it got packet `number`. It is acknowledged with the next record, or after a while.
+    pub fn taken(&mut self, now: Time, number: u64) {
+        self.advance_clock(now);
+        self.session.take(self.now, number);
+    }
+
+    /// Sets what the client shows when it joins: a ticket, or whatever the backend wants. In a session it is sent again, at once. Version 2
+    /// has no tokens.
+    ///
+    /// # Errors
+    /// [`TokenError`]. Nothing is set then.
+    pub fn set_token(&mut self, token: &[u8]) -> Result<(), TokenError> {
+        let (length, max) = (token.len(), MAX_TOKEN_BYTES);
+        if length > max {
+            return Err(TokenError::TooLong { length, max });
+        }
+        if self.trust.pins.is_empty() && !self.config.trust_first_use {
+            return Err(TokenError::NoPin);
+        }
+        self.trust.token = token.to_vec();
+        self.trust.token_is_new = true;
         Ok(())
+    }
+
+    /// Says goodbye: sends what waits, tells the edge that the session is over, and waits for its answer. [`Event::Ended`] follows, at the
+    /// latest after [`goodbye_timeout`](ClientConfig::goodbye_timeout) and [`GOODBYE_ANSWER_TIME`], and its ledgers say what arrived.
+    pub fn close(&mut self, now: Time) {
+        self.advance_clock(now);
+        if self.state.is_over() || self.goodbye != Goodbye::No {
+            return;
+        }
+        self.goodbye = Goodbye::Wanted(self.now + self.config.goodbye_timeout);
+        if self.session.id().is_none() {
+            self.end_with(Ending::Ended(Code::GOODBYE, String::new()));
+        } else if self.state == State::Established {
+            self.part();
+        }
+    }
+
+    /// Ends the session, with its transport if there is one.
+    fn end_with(&mut self, ending: Ending) {
+        if self.state.has_transport() {
+            self.close_transport(ending);
+        } else {
+            self.end_connection(ending);
+        }
+    }
+
+    /// Returns how the session ended, once it has. See also [`State::Refused`].
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Returns the time that a PING took, if one was answered. An edge is asked when it was silent for a while. (Version 3)
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.session.rtt()
+    }
+
+    /// Returns what became of the session's packets so far, as far as this client knows.
+    #[must_use]
+    pub fn ledgers(&self) -> Ledgers {
+        match &self.end {
+            Some(end) => end.ledgers,
+            None => self.session.ledgers(&self.outbox),
+        }
+    }
+
+    /// Returns the public key of the edge, once one has proven it. Whoever pins it is safe against other edges from then on. (Version 3)
+    #[must_use]
+    pub fn edge_key(&self) -> Option<&PublicKey> {
+        self.trust.learned.as_ref()
     }
 
     fn bounds(&self) -> Bounds {
@@ -303,23 +545,26 @@ impl Client {
         }
     }
 
-    /// Returns the maximum length of a packet in bytes: `max_send_bytes`, or the room in an empty queue.
+    /// Returns the maximum length of a packet in bytes: `max_send_bytes`, what the edge takes if it has said so, or the room in an empty
+    /// queue.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
         let room = self
             .config
             .queue_bytes
             .saturating_sub(Outbox::stored_bytes(0));
-        usize::try_from(self.config.max_send_bytes).map_or(room, |max| max.min(room))
+        let max = self.config.max_send_bytes;
+        let max = max.min(self.session.longest_packet_up().unwrap_or(max));
+        usize::try_from(max).map_or(room, |max| max.min(room))
     }
 
-    /// Returns the number of packets to write, including a half-written one.
+    /// Returns the number of packets held: to be written, half-written, or not acknowledged.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
         self.outbox.packets()
     }
 
-    /// Returns the number of bytes to write, including lengths.
+    /// Returns the number of bytes of these packets, including lengths.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.outbox.held_bytes()
@@ -328,13 +573,42 @@ impl Client {
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called, unless something else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timer
+        let of_session = match self.state {
+            State::Established => self.session.poll_timeout(),
+            State::Waiting => self.session.ends_at(),
+            _ => None,
+        };
+        let until = self.goodbye.until().filter(|_| self.may_end());
+        [self.timer, of_session, until].into_iter().flatten().min()
+    }
+
+    /// Returns whether the session can end by itself: nothing is decided yet.
+    fn may_end(&self) -> bool {
+        !self.state.is_over() && !matches!(self.state, State::Closing | State::Leaving)
     }
 
     /// Handles that time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance_clock(now);
-        if self.timer.is_none_or(|at| self.now < at) {
+        let now = self.now;
+        let is_over = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        if self.may_end() && is_over(self.goodbye.until()) {
+            let ending = self.unanswered();
+            return self.end_with(ending);
+        }
+        match self.state {
+            State::Waiting if is_over(self.session.ends_at()) => {
+                let text = "nothing came from the edge for as long as it keeps a session";
+                return self.end_connection(Ending::Ended(Code::EXPIRED, text.to_owned()));
+            }
+            State::Established => {
+                if let Some(leave) = self.session.handle_timeout(now) {
+                    return self.close_transport(leave.into());
+                }
+            }
+            _ => {}
+        }
+        if !is_over(self.timer) {
             return;
         }
         match self.state {
@@ -342,31 +616,45 @@ impl Client {
                 State::Connecting,
                 Some(self.now + self.config.connect_timeout),
             ),
-            State::Connecting => self.close(Ending::Dropped(DropCause::ConnectTimeout)),
-            _ => self.close(Ending::Dropped(DropCause::HandshakeTimeout)),
+            State::Connecting => self.close_transport(Ending::dropped(DropCause::ConnectTimeout)),
+            State::Established => {
+                self.timer = None;
+                self.pauses.reset();
+            }
+            // The edge had its time.
+            State::Leaving => self.enter(State::Closing, None),
+            _ => self.close_transport(Ending::dropped(DropCause::HandshakeTimeout)),
         }
     }
 
     /// Drops the connection as if the network had failed. The client reconnects by itself. Useful for tests, or to retry early.
     pub fn drop_connection(&mut self) {
-        if self.state.has_transport() && self.state != State::Closing {
-            self.close(Ending::Dropped(DropCause::Local));
+        if self.state.has_transport() && self.may_end() {
+            self.close_transport(Ending::dropped(DropCause::Local));
         }
     }
 
-    /// After a refusal, forgets the session, the edge's key and the queue, and joins as a new client. Does nothing in any other state.
+    /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client. Of version 2
+    /// the edge's key is forgotten, too. Does nothing in any other state, nor after a goodbye or a code that tells the client to stop.
     pub fn start_over(&mut self) {
-        if matches!(self.state, State::Refused(_)) {
-            self.session.forget();
+        let may = match (self.state, &self.end) {
+            (State::Refused(_), _) => true,
+            (_, Some(end)) => end.code.class() == Class::Afresh,
+            _ => false,
+        };
+        if may {
+            self.end = None;
+            self.session = ClientSession::new(first_version(&self.config));
             self.outbox = Outbox::new(self.session.version().retention());
             self.enter(State::Waiting, Some(self.now));
         }
     }
 
-    /// Returns what [`restore`](Self::restore) needs, as long as there is a session that may be resumed.
+    /// Returns what [`restore`](Self::restore) needs, as long as there is a session of version 2 that may be resumed.
     #[must_use]
     pub fn saved_session(&self) -> Option<SavedSession> {
-        self.session.save()
+        let (id, keys, edge_key) = self.session.saved()?;
+        Some(SavedSession::new(id, keys.clone(), *edge_key))
     }
 
     /// Returns the id of the session, connected or not. `None` before there is a session, and once the edge turned out not to know it.
@@ -392,19 +680,33 @@ impl Client {
     }
 
     fn establish(&mut self) -> Event<'static> {
-        let resumed = self.state == State::AwaitPing;
-        self.enter(State::Established, None);
-        self.backoff.reset();
+        let resumed = matches!(self.state, State::AwaitPing | State::AwaitResumed);
+        let steady_at = match self.session.version() {
+            Version::V2 => {
+                self.pauses.reset();
+                None
+            }
+            Version::V3 => Some(self.now + STEADY_TIME),
+        };
+        self.enter(State::Established, steady_at);
+        if self.goodbye != Goodbye::No {
+            self.part();
+        }
         let id = self.id().expect("an established session has an id");
         if resumed {
-            Event::Resumed { id }
+            let resumption = self.session.resumption();
+            Event::Resumed {
+                id,
+                missed: resumption.missed,
+                away: resumption.away,
+            }
         } else {
             Event::Connected { id }
         }
     }
 
     /// Asks for the transport to be closed. `ending` tells what follows.
-    fn close(&mut self, ending: Ending) {
+    fn close_transport(&mut self, ending: Ending) {
         self.ending = Some(ending);
         self.enter(State::Closing, None);
     }
@@ -412,13 +714,16 @@ impl Client {
     /// Handles that the transport is gone. Partial data is discarded, except for a packet that it took in part.
     fn end_connection(&mut self, ending: Ending) {
         self.reader.clear();
-        self.session.abandon_opening();
+        self.session.lose();
         self.outbox.lose_transport();
         match ending {
-            Ending::Dropped(cause) => {
-                let retry_in = self.backoff.next_delay(&mut self.rng);
-                self.enter(State::Waiting, Some(self.now + retry_in));
-                self.event = Some(Event::Dropped { cause, retry_in });
+            Ending::Dropped(cause, pause) => self.retry(cause, pause),
+            Ending::NotBegun(cause, pause) => {
+                self.session.forget();
+                self.outbox
+                    .resume_from(self.outbox.acked())
+                    .expect("what is acknowledged was sent");
+                self.retry(cause, pause);
             }
             Ending::Refused(refusal) => {
                 if refusal == Refusal::UnknownOrExpired {
@@ -427,8 +732,41 @@ impl Client {
                 self.enter(State::Refused(refusal), None);
                 self.event = Some(Event::Refused(refusal));
             }
+            Ending::Ended(code, text) => {
+                let ledgers = self.session.ledgers(&self.outbox);
+                let end = End {
+                    code,
+                    text,
+                    ledgers,
+                };
+                self.session.forget();
+                self.outbox.clear();
+                self.goodbye = Goodbye::No;
+                self.end = Some(end.clone());
+                self.enter(State::Ended, None);
+                self.event = Some(Event::Ended(end));
+            }
         }
     }
+
+    fn retry(&mut self, cause: DropCause, pause: Pause) {
+        let retry_in = self.pauses.next(pause, &mut self.rng);
+        self.enter(State::Waiting, Some(self.now + retry_in));
+        self.event = Some(Event::Dropped { cause, retry_in });
+    }
+}
+
+/// Returns the version that a new session is to have.
+fn first_version(config: &ClientConfig) -> Version {
+    // Version 2 proves no key.
+    match config.versions {
+        Versions::V2 if config.edge_keys.is_empty() => Version::V2,
+        Versions::V2 | Versions::V3 | Versions::V3OrV2 => Version::V3,
+    }
+}
+
+fn violation(violation: impl Into<Violation>) -> Ending {
+    Ending::dropped(violation.into().into())
 }
 
 impl fmt::Debug for Client {

@@ -95,6 +95,19 @@ impl Outbox {
         }
     }
 
+    /// Changes how long it keeps packets: the session that they wait for gets another version.
+    ///
+    /// # Panics
+    /// If anything was sent.
+    #[cfg(feature = "client")]
+    pub(crate) fn keep(&mut self, retention: Retention) {
+        assert!(
+            self.sent() == 0 && !self.frames.mid_frame(),
+            "a session that has sent something has a version"
+        );
+        self.kept = Outbox::new(retention).kept;
+    }
+
     /// Returns how long it keeps a packet.
     #[must_use]
     pub const fn retention(&self) -> Retention {

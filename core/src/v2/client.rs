@@ -113,7 +113,7 @@ impl Opening {
                 let response = identity
                     .expect("a challenge follows a claim of an identity only")
                     .answer(sealed, rng)
-                    .ok_or(ClientFault::Unprovable)?;
+                    .ok_or(ClientFault::Unprovable { is_last: false })?;
                 // The response and the final Ping, to be sent in one segment.
                 Handshake::ChallengeResponse(&response).encode(out);
                 Handshake::Ping.encode(out);

@@ -7,3 +7,5 @@ pub mod packets;
 pub(crate) mod plain;
 #[cfg(feature = "edge")]
 pub(crate) mod server;
+#[cfg(feature = "client")]
+pub(crate) mod session;

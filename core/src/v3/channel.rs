@@ -375,7 +375,7 @@ impl Channel {
                 }
             }
             Some((Arrival::Gap { count, .. } | Arrival::Superseded { count, .. }, _)) => {
-                progress.receive(count, 0);
+                progress.receive_hole(count);
             }
             _ => {}
         }

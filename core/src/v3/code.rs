@@ -37,6 +37,8 @@ macro_rules! codes {
             pub fn name(self) -> &'static str {
                 match self.0 {
                     $($number => $text,)+
+                    490 => "another edge key",
+                    491 => "conflict",
                     _ => match self.class() {
                         Class::Done => "done",
                         Class::ResumeNow => "resume now",
@@ -108,6 +110,11 @@ impl Code {
     pub const TAKEN_UP: Code = Code::GOODBYE;
     /// The code in an Answer that asks for a confirmation first. Reserved.
     pub const COLD: Code = Code(1);
+
+    /// The edge has another key than the client expects. It is a client's own, and not sent by anybody.
+    pub const OTHER_EDGE: Code = Code(490);
+    /// Somebody else has resumed the client's session. It is a client's own, and not sent by anybody.
+    pub const CONFLICT: Code = Code(491);
 
     /// Returns the code with this number: 0, 1, or 100 to 699.
     #[must_use]

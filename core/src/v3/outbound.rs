@@ -148,6 +148,12 @@ impl Outbound {
         self.ack_due = true;
     }
 
+    /// Sends a token, in front of everything else. The Join record has one of its own.
+    #[cfg(feature = "client")]
+    pub fn token(&mut self, token: Vec<u8>) {
+        self.first = Some(Box::new(First::Token(token)));
+    }
+
     /// Asks the peer for an ACK.
     pub fn ask_for_ack(&mut self) {
         self.ack_now = true;

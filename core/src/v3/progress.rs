@@ -40,6 +40,8 @@ pub struct Progress {
     told: u64,
     /// The bytes of the packets received since that ACK was written.
     untold_bytes: u64,
+    /// The numbers received since then that no packet came for.
+    holes: u64,
 }
 
 impl Progress {
@@ -53,6 +55,7 @@ impl Progress {
             sent: 0,
             told: 0,
             untold_bytes: 0,
+            holes: 0,
         }
     }
 
@@ -93,7 +96,8 @@ impl Progress {
     /// # Errors
     /// [`BeyondRing`] (SPEC 24.2(c)).
     pub fn check_room(&self, bytes: usize) -> Result<(), BeyondRing> {
-        let packets = self.received().saturating_sub(self.told).saturating_add(1);
+        let untold = self.received().saturating_sub(self.told);
+        let packets = untold.saturating_sub(self.holes).saturating_add(1);
         let bytes = self.untold_bytes.saturating_add(bytes as u64);
         let fits = packets <= self.ring.packets.into() && bytes <= self.ring.bytes.into();
         if fits || packets <= 1 {
@@ -106,8 +110,21 @@ impl Progress {
         })
     }
 
-    /// Counts `count` numbers that have come: a packet of `bytes` bytes, or a run that a GAP or SUPERSEDED stands for. Returns the last of
-    /// them.
+    /// Counts `count` numbers that a GAP or SUPERSEDED stands for. They fill no ring: no packets came.
+    ///
+    /// # Panics
+    /// Like [`receive`](Self::receive).
+    pub fn receive_hole(&mut self, count: u64) {
+        self.holes = self.holes.saturating_add(count);
+        self.receive(count, 0);
+    }
+
+    /// Tells that all that was taken is acknowledged, and `holes` of the numbers after it have no packet.
+    pub fn set_holes(&mut self, holes: u64) {
+        self.holes = holes;
+    }
+
+    /// Counts `count` numbers that have come, of `bytes` bytes. Returns the last of them.
     ///
     /// # Panics
     /// Above the highest number, which a record's reader refuses before.
@@ -245,6 +262,23 @@ mod tests {
         progress.tell();
         progress.reconnect();
         assert_eq!(progress.check_room(100), Ok(()));
+    }
+
+    #[test]
+    fn numbers_without_a_packet_fill_no_ring() {
+        let mut progress = Progress::new(RING);
+        progress.receive_hole(1_000);
+        for _ in 0..4 {
+            assert_eq!(progress.check_room(1), Ok(()));
+            progress.receive(1, 1);
+        }
+        assert!(progress.check_room(1).is_err());
+        progress.take(1_001);
+        assert_eq!(progress.tell(), Some(1_001));
+        progress.set_holes(0);
+        assert_eq!(progress.check_room(1), Ok(()));
+        progress.receive(1, 1);
+        assert!(progress.check_room(1).is_err());
     }
 
     #[test]

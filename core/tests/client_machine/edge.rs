@@ -28,10 +28,11 @@ impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Self {
         match event {
             Event::Connected { id } => Seen::Connected(id),
-            Event::Resumed { id } => Seen::Resumed(id),
-            Event::Packet(data) => Seen::Packet(data.to_vec()),
+            Event::Resumed { id, .. } => Seen::Resumed(id),
+            Event::Packet { data, .. } => Seen::Packet(data.to_vec()),
             Event::Dropped { cause, .. } => Seen::Dropped(cause),
             Event::Refused(refusal) => Seen::Refused(refusal),
+            event => panic!("{event:?} in version 2"),
         }
     }
 }
@@ -95,7 +96,7 @@ impl Link {
             self.client.handle_timeout(self.now);
         }
         assert!(self.client.wants_connect(self.now), "{:?}", self.client);
-        self.client.handle_connected(self.now);
+        self.client.handle_connected(self.now, [3; 32]);
         self.from_client.clear();
     }
 

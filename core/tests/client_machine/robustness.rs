@@ -84,7 +84,7 @@ proptest! {
                     }
                     link.client.handle_written(link.now, n);
                 }
-                Step::Connected => link.client.handle_connected(link.now),
+                Step::Connected => link.client.handle_connected(link.now, [3; 32]),
                 Step::ConnectFailed => link.client.handle_connect_failed(link.now),
                 Step::Closed(eof) => {
                     link.client.handle_closed(link.now, if eof { Closed::Eof } else { Closed::Error });
@@ -180,7 +180,7 @@ fn one_event_waits_at_a_time_and_the_latest_counts() {
 #[test]
 fn a_transport_beside_another_is_ignored() {
     let mut link = Link::joined();
-    link.client.handle_connected(link.now);
+    link.client.handle_connected(link.now, [3; 32]);
     link.assert_state(State::Established);
     assert_eq!(link.client.output(), [0; 0], "no second handshake");
     assert_eq!(link.client.id(), Some(ID));

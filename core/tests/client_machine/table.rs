@@ -92,15 +92,15 @@ fn outcome(state: &str, name: &str) -> String {
     let mut input = bytes.as_slice();
     let event = match link.client.handle_bytes(link.now, &mut input) {
         None => "",
-        Some(Event::Packet(body)) => {
-            assert_eq!(body, &bytes[4..]);
+        Some(Event::Packet { data, .. }) => {
+            assert_eq!(data, &bytes[4..]);
             "+packet"
         }
         Some(Event::Connected { id }) => {
             assert_eq!(id, ID);
             "+connected"
         }
-        Some(Event::Resumed { id }) => {
+        Some(Event::Resumed { id, .. }) => {
             assert_eq!(id, ID);
             "+resumed"
         }
@@ -153,7 +153,9 @@ fn every_state_and_every_packet() {
 fn every_state_and_every_call() {
     type Call = (&'static str, fn(&mut Link));
     let calls: [Call; 9] = [
-        ("connected", |link| link.client.handle_connected(link.now)),
+        ("connected", |link| {
+            link.client.handle_connected(link.now, [3; 32])
+        }),
         ("connect failed", |link| {
             link.client.handle_connect_failed(link.now)
         }),

@@ -236,7 +236,7 @@ fn a_leap_of_the_clock_overflows_nothing() {
     assert_eq!(link.client.poll_timeout(), Some(Time::MAX));
     assert!(link.client.wants_connect(Time::MAX));
     link.client.handle_timeout(Time::MAX);
-    link.client.handle_connected(Time::MAX);
+    link.client.handle_connected(Time::MAX, [3; 32]);
     link.client.handle_timeout(Time::MAX);
     assert!(link.client.wants_close(), "there is no time left");
 }

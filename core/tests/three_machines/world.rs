@@ -210,7 +210,7 @@ impl World {
                     .handle_accepted(now, SOURCE)
                     .expect("within all bounds"),
             );
-            peer.client.handle_connected(now);
+            peer.client.handle_connected(now, [3; 32]);
         }
         // First, so that the edge writes nothing to a client that no longer reads.
         if peer.client.wants_close()
@@ -263,7 +263,7 @@ impl Peer {
         let mut input = bytes;
         while let Some(event) = self.client.handle_bytes(now, &mut input) {
             match event {
-                client::Event::Packet(data) => self.packets.push(data.to_vec()),
+                client::Event::Packet { data, .. } => self.packets.push(data.to_vec()),
                 other => self.events.push(name(other)),
             }
         }
@@ -277,6 +277,7 @@ fn name(event: client::Event<'_>) -> String {
         client::Event::Resumed { .. } => "resumed".to_owned(),
         client::Event::Dropped { cause, .. } => format!("dropped: {cause}"),
         client::Event::Refused(refusal) => format!("refused: {refusal:?}"),
-        client::Event::Packet(_) => "packet".to_owned(),
+        client::Event::Packet { .. } => "packet".to_owned(),
+        event => panic!("{event:?} in version 2"),
     }
 }

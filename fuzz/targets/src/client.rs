@@ -138,7 +138,7 @@ impl World {
             if input.below(8) == 7 {
                 self.client.handle_connect_failed(self.now);
             } else {
-                self.client.handle_connected(self.now);
+                self.client.handle_connected(self.now, [0xc2; 32]);
                 self.line = Some(Line::default());
             }
         }
@@ -212,8 +212,8 @@ impl World {
         let mut got = Vec::new();
         while let Some(event) = self.client.handle_bytes(self.now, &mut theirs) {
             match event {
-                Event::Packet(data) => got.push(data.to_vec()),
-                Event::Connected { id } | Event::Resumed { id } => {
+                Event::Packet { data, .. } => got.push(data.to_vec()),
+                Event::Connected { id } | Event::Resumed { id, .. } => {
                     let is_resumed = matches!(event, Event::Resumed { .. });
                     // An edge may answer bytes that the transport has not taken yet.
                     assert!(is_resumed || line.claimed.is_none());
@@ -261,7 +261,7 @@ impl World {
         let queued: usize = self.queue.iter().map(|packet| 4 + packet.len()).sum();
         let max = self.client.max_packet_bytes();
         match self.client.send(data) {
-            Ok(()) => self.queue.push_back(data.to_vec()),
+            Ok(_) => self.queue.push_back(data.to_vec()),
             Err(SendError::TooLong { length, max: told }) => {
                 assert!(length == data.len() && length > max && told == max)
             }

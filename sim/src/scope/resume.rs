@@ -251,7 +251,7 @@ impl World {
     fn new(left: Bounds) -> World {
         let edge = EdgeKey::new(KeyPair::from_bytes(&[7; 32]).expect("a key"));
         let mut hello = Vec::new();
-        let joining = Joining::begin([1; 32], None, LONGEST, &mut hello);
+        let joining = Joining::begin([1; 32], &[], LONGEST, &mut hello);
         let Ok(Packet::Hello(packet)) = Packet::decode(&hello[LENGTH..]) else {
             unreachable!("a Hello was written")
         };

@@ -144,7 +144,7 @@ impl World {
             ["wait", time] => self.wait(duration(time).ok_or("no such time")?),
             ["client", "connects"] => {
                 self.wait_until_it_dials()?;
-                self.client.handle_connected(self.now);
+                self.client.handle_connected(self.now, [8; 32]);
                 self.frames = Frames::default();
             }
             ["client", "cannot", "connect"] => {
@@ -207,8 +207,9 @@ fn tell(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Connected { .. } => Some("id".into()),
         Event::Resumed { .. } => Some("return".into()),
-        Event::Packet(data) => Some(format!("{data:?}")),
+        Event::Packet { data, .. } => Some(format!("{data:?}")),
         Event::Dropped { .. } | Event::Refused(_) => None,
+        event => unreachable!("{event:?} in version 2"),
     }
 }
 

@@ -10,14 +10,14 @@ use rand_core::{Rng, SeedableRng};
 use crate::ClientId;
 use crate::keys::{KeyError, KeyPair, NONCE_BYTES, PublicKey};
 
-use super::MAX_NUMBER;
-use super::code::Code;
-use super::items::Resumed;
-use super::packets::{
+use super::super::MAX_NUMBER;
+use super::super::code::Code;
+use super::super::items::Resumed;
+use super::super::packets::{
     Busy, ClaimHead, Extensions, Handle, Hello, KeyHint, Packet, PacketError, Position, Settings,
     Verdict,
 };
-use super::schedule::{
+use super::super::schedule::{
     AnswerError, Attempt, ClaimKey, Join, MAX_AHEAD, MAX_CLIENT_AHEAD, ResumeSecret, Secret,
     WelcomeError,
 };
@@ -63,7 +63,7 @@ pub enum ClientError {
 pub struct Joining {
     hello: Vec<u8>,
     ephemeral: KeyPair,
-    pin: Option<PublicKey>,
+    pins: Vec<PublicKey>,
 }
 
 /// What a Welcome gives.
@@ -81,11 +81,12 @@ pub struct Welcomed {
 }
 
 impl Joining {
-    /// Appends a Hello to `out`. `random` must come from the operating system for this connection.
+    /// Appends a Hello to `out`, for an edge that has one of the keys `pins`, or any key if there are none. The first pin is the one that is
+    /// asked for. `random` must come from the operating system for this connection.
     #[must_use]
     pub fn begin(
         random: [u8; 32],
-        pin: Option<PublicKey>,
+        pins: &[PublicKey],
         longest_packet_down: u32,
         out: &mut Vec<u8>,
     ) -> Self {
@@ -98,7 +99,7 @@ impl Joining {
         let point = ephemeral.public();
         let hello = Packet::Hello(Hello {
             features,
-            key_hint: pin.as_ref().map_or(KeyHint::NONE, KeyHint::of),
+            key_hint: pins.first().map_or(KeyHint::NONE, KeyHint::of),
             point: point.as_bytes(),
             extensions: Extensions::new(&extensions).unwrap_or_default(),
         });
@@ -107,7 +108,7 @@ impl Joining {
         Joining {
             hello,
             ephemeral,
-            pin,
+            pins: pins.to_vec(),
         }
     }
 
@@ -123,7 +124,7 @@ impl Joining {
         };
         let edge_key = PublicKey::from_sec1(welcome.edge_key)?;
         // Before any use of it.
-        if self.pin.is_some_and(|pin| pin != edge_key) {
+        if !self.pins.is_empty() && !self.pins.contains(&edge_key) {
             return Err(ClientError::OtherEdge);
         }
         let ephemeral = PublicKey::from_sec1(welcome.point)?;
@@ -157,6 +158,8 @@ pub struct Resumable {
     last: u64,
     /// The greatest counter of all attempts.
     used: u64,
+    /// The same before the last attempt.
+    used_before: u64,
     /// The greatest counter that the edge has confirmed or told.
     told: u64,
     /// Refusals with 310 or 311 in a row.
@@ -217,6 +220,7 @@ impl Resumable {
             last: first.counter().saturating_sub(1),
             least: first,
             used: 0,
+            used_before: 0,
             told: 0,
             refusals: 0,
             marks: VecDeque::from([[0; 8]]),
@@ -253,6 +257,7 @@ impl Resumable {
             .at(counter, MAX_CLIENT_AHEAD)
             .expect("a refusal that would lead further ends the session");
         self.last = counter;
+        self.used_before = self.used;
         self.used = self.used.max(counter);
         let head = ClaimHead {
             key_hint: self.key_hint,
@@ -295,9 +300,29 @@ impl Resumable {
         !known.is_empty() && marks.iter().any(|mark| !known.contains(mark))
     }
 
+    /// Takes an attempt back of which no byte was written: it uses no counter up.
+    pub fn withdraw(&mut self, attempting: &Attempting) {
+        if self.marks.back() == Some(&attempting.attempt.mark()) {
+            self.marks.pop_back();
+            self.last = attempting.counter().saturating_sub(1);
+            self.used = self.used_before;
+        }
+    }
+
+    /// Returns the greatest counter of all attempts.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
     /// The application goes on after a [conflict](Outcome::Conflict).
     pub fn go_on(&mut self) {
         self.used = self.used.max(self.told);
+    }
+
+    /// The application goes on after another attempt, with this counter, took the session over.
+    pub fn go_on_after(&mut self, counter: u64) {
+        self.used = self.used.max(counter);
     }
 
     fn stale(&mut self, highest: u64) -> Outcome {

@@ -1,0 +1,878 @@
+//! A client's session over all its connections, without sockets and pauses. (SPEC sections 22 to 25)
+#![allow(clippy::arithmetic_side_effects, reason = "a time saturates")]
+
+use core::fmt;
+use core::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::backoff::uniform_up_to;
+use crate::keys::{NONCE_BYTES, PublicKey};
+use crate::opening::Awaits;
+use crate::queue::Outbox;
+use crate::wire::frame::{FrameReader, encode_frame};
+use crate::{ClientId, Time};
+
+use super::super::channel::{Arrival, Channel, Delivery};
+use super::super::code::Code;
+use super::super::items::{Close, GoAway, Ledger, Resumed};
+use super::super::packets::Settings;
+use super::leave::{Breach, Leave, MAX_BREACHES};
+use super::opening::{Attempting, Joining, Outcome, Returning, Welcomed};
+use super::seat::{Ledgers, Seat};
+
+/// The time for one packet to be acknowledged, in ack delays. (SPEC 24.3(d))
+const DELAYS_FOR_ONE: u32 = 8;
+
+/// What the client tells its application of an established connection.
+#[derive(Debug)]
+pub(crate) enum Told<'a> {
+    /// Nothing more is whole: all input is held.
+    Nothing,
+    /// A packet has come. One without a number has the number 0.
+    Packet {
+        data: &'a [u8],
+        number: u64,
+    },
+    Gap(Gap),
+    Skipped {
+        count: u64,
+    },
+    CaughtUp,
+    Leaves(Leave),
+}
+
+/// Packets that will not come. They have numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The number of the first one.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// Their bytes, or 0 if the edge does not know.
+    pub bytes: u64,
+    /// Why: 1 there was no room, 2 this client claimed less than it had acknowledged, 3 memory. Others may be added. (SPEC 24.4(b))
+    pub reason: u8,
+}
+
+/// What came of a resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Resumption {
+    /// The packets of the replay.
+    pub(crate) missed: u64,
+    pub(crate) away: Duration,
+}
+
+/// Whom the client trusts, and what it shows.
+#[derive(Clone, Default)]
+pub(crate) struct Trust {
+    /// The keys of the edge that the application knows. If there are none, that of the first edge is learned.
+    pub(crate) pins: Vec<PublicKey>,
+    pub(crate) learned: Option<PublicKey>,
+    pub(crate) token: Vec<u8>,
+    /// Whether the token has to be sent: once on the next connection.
+    pub(crate) token_is_new: bool,
+    pub(crate) longest_packet_down: u32,
+    /// Whether the application goes on after a conflict.
+    pub(crate) takes_over: bool,
+}
+
+impl Trust {
+    fn pins(&self) -> &[PublicKey] {
+        match self.pins.as_slice() {
+            [] => self.learned.as_slice(),
+            pins => pins,
+        }
+    }
+}
+
+impl fmt::Debug for Trust {
+    /// Does not show the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("pins", &self.pins)
+            .field("learned", &self.learned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The session, and its connection.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    seat: Option<Box<Seat>>,
+    phase: Phase,
+    /// The output of the opening.
+    output: Vec<u8>,
+    /// The number of bytes of `output` that the transport took.
+    written: usize,
+    /// The connections in a row on which the edge broke the protocol.
+    breaches: u32,
+    /// Whether it did on this one.
+    is_broken: bool,
+    /// The connections in a row whose first record after RESUMED did not open.
+    miscounts: u32,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    /// There is no connection.
+    #[default]
+    Idle,
+    /// Hello was sent.
+    Hello(Box<Joining>),
+    /// A Claim and early records were sent.
+    Claim(Box<(Attempting, Channel)>),
+    /// The session was taken up, and RESUMED is next.
+    Returning(Box<(Returning, Channel)>),
+    /// Established.
+    Open(Box<Open>),
+}
+
+/// An established connection.
+#[derive(Debug)]
+struct Open {
+    channel: Channel,
+    /// A packet was lent to the application and is not counted yet.
+    is_lent: bool,
+    resumption: Option<Resumption>,
+    /// The last number of the replay, until it was told.
+    replay_until: Option<u64>,
+    /// Whether no record was opened after that with RESUMED.
+    is_fresh: bool,
+    /// Since when there is something to acknowledge.
+    ack_since: Option<Time>,
+    life: Life,
+    /// When the client leaves because the edge asked it to.
+    moves: Option<(Time, Code)>,
+    goodbye: Goodbye,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goodbye {
+    No,
+    Due,
+    Said,
+}
+
+/// Keep-alive. (SPEC 25.1)
+#[derive(Debug)]
+struct Life {
+    /// When something came from the edge.
+    heard: Time,
+    /// The silence after which the edge is asked, and that after which it is dead. `None`: never.
+    bounds: Option<(Duration, Duration)>,
+    /// Whether the edge was asked since then.
+    has_asked: bool,
+    question: Option<(Time, [u8; 8])>,
+}
+
+impl Life {
+    /// Draws when to ask: a tenth sooner or later.
+    fn begin(keep_alive_secs: u16, now: Time, rng: &mut ChaCha20Rng) -> Self {
+        let millis = |per_second: u64| {
+            Duration::from_millis(u64::from(keep_alive_secs).saturating_mul(per_second))
+        };
+        let ask_after = millis(900).saturating_add(uniform_up_to(millis(200), rng));
+        Life {
+            heard: now,
+            bounds: (keep_alive_secs > 0).then_some((ask_after, millis(2_500))),
+            has_asked: false,
+            question: None,
+        }
+    }
+
+    fn hear(&mut self, now: Time) {
+        self.heard = now;
+        self.has_asked = false;
+    }
+
+    fn asks_at(&self) -> Option<Time> {
+        let (ask_after, _) = self.bounds?;
+        (!self.has_asked).then(|| self.heard + ask_after)
+    }
+
+    fn ends_at(&self) -> Option<Time> {
+        self.bounds.map(|(_, dead_after)| self.heard + dead_after)
+    }
+}
+
+const HAS_SEAT: &str = "a Welcome came before a Claim, and before records";
+
+impl Session {
+    /// Returns the id that the edge has assigned.
+    pub(crate) fn id(&self) -> Option<ClientId> {
+        self.seat.as_ref().map(|seat| seat.resumable.id())
+    }
+
+    // ---- the opening
+
+    /// Begins an opening on an open transport. `random` comes from the operating system for this connection.
+    pub(crate) fn begin(
+        &mut self,
+        random: [u8; 32],
+        trust: &Trust,
+        outbox: &mut Outbox,
+        version: &[u8],
+    ) -> Awaits {
+        self.output.extend_from_slice(version);
+        let Some(seat) = &mut self.seat else {
+            let longest = trust.longest_packet_down;
+            let joining = Joining::begin(random, trust.pins(), longest, &mut self.output);
+            self.phase = Phase::Hello(Box::new(joining));
+            return Awaits::Welcome;
+        };
+        let progress = &mut seat.progress;
+        progress.reconnect();
+        // All that is not acknowledged goes again, as far as the edge does not say that it has it.
+        outbox
+            .resume_within(outbox.acked(), progress.sent())
+            .expect("what is acknowledged was sent");
+        let first = outbox.acked().saturating_add(1);
+        let nonce = random
+            .first_chunk::<NONCE_BYTES>()
+            .expect("a nonce is shorter than what is given");
+        let attempting = seat.resumable.attempt(*nonce, first, progress.received());
+        encode_frame(attempting.claim(), &mut self.output);
+        let mut channel = Channel::claimed(&attempting.early(), first);
+        // In one piece with the Claim.
+        let early = channel.fill(outbox, progress);
+        let early_bytes = early.len();
+        self.output.extend_from_slice(early);
+        channel.written(early_bytes);
+        self.phase = Phase::Claim(Box::new((attempting, channel)));
+        Awaits::Answer
+    }
+
+    /// Returns whether the next frame of the opening is a packet, and not a record.
+    pub(crate) fn awaits_packet(&self) -> bool {
+        matches!(self.phase, Phase::Hello(_) | Phase::Claim(_))
+    }
+
+    /// Handles the next packet of the opening, and returns what the client waits for after it.
+    pub(crate) fn open(
+        &mut self,
+        now: Time,
+        body: &[u8],
+        trust: &mut Trust,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Awaits, Leave> {
+        match core::mem::take(&mut self.phase) {
+            Phase::Hello(joining) => self.welcome(now, *joining, body, trust, rng),
+            Phase::Claim(claim) => self.answer(*claim, body, trust),
+            Phase::Idle | Phase::Returning(_) | Phase::Open(_) => {
+                unreachable!("no packet of the opening is awaited")
+            }
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        now: Time,
+        joining: Joining,
+        body: &[u8],
+        trust: &mut Trust,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Awaits, Leave> {
+        let Welcomed {
+            settings,
+            edge_key,
+            join,
+            session,
+        } = joining.welcome(body).map_err(Leave::failed)?;
+        trust.learned = Some(edge_key);
+        trust.token_is_new = false;
+        let (token, longest) = (trust.token.clone(), trust.longest_packet_down);
+        let channel = Channel::joined(&join.up, &join.down, token, longest);
+        self.phase = Phase::Open(Box::new(Open::new(channel, &settings, now, rng)));
+        self.seat = Some(Box::new(Seat::new(settings, session, now)));
+        Ok(Awaits::Data)
+    }
+
+    fn answer(
+        &mut self,
+        (attempting, mut channel): (Attempting, Channel),
+        body: &[u8],
+        trust: &Trust,
+    ) -> Result<Awaits, Leave> {
+        let seat = self.seat.as_mut().expect(HAS_SEAT);
+        let outcome = attempting.answer(&mut seat.resumable, body);
+        match outcome.map_err(Leave::failed)? {
+            Outcome::TakenUp(returning) => {
+                let received = seat.progress.received();
+                let longest = trust.longest_packet_down;
+                channel.answered(returning.up.clone(), &returning.down, received, longest);
+                self.phase = Phase::Returning(Box::new((returning, channel)));
+                Ok(Awaits::Resumed)
+            }
+            Outcome::AtOnce => Err(Leave::AtOnce { code: Code::STALE }),
+            Outcome::Later => Err(Leave::by_pause(Code::STALE)),
+            Outcome::Conflict if trust.takes_over => {
+                seat.resumable.go_on();
+                Err(Leave::AtOnce { code: Code::STALE })
+            }
+            Outcome::Conflict => Err(Leave::conflict()),
+            Outcome::Over => {
+                let text = "the edge and this client do not agree on the attempts so far";
+                Err(Leave::over(Code::GONE, text))
+            }
+            Outcome::ByClass(verdict) => {
+                seat.told_up = seat.told_up.max(verdict.acknowledged_up);
+                let (wait_ms, jitter_ms) = (verdict.wait_ms, verdict.jitter_ms);
+                Err(Leave::by_class(verdict.code, wait_ms, jitter_ms, ""))
+            }
+        }
+    }
+
+    /// Reads the first record after an Answer, and returns what the client waits for after it.
+    pub(crate) fn read_resumed(
+        &mut self,
+        now: Time,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        trust: &Trust,
+        outbox: &mut Outbox,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Option<Awaits>, Leave> {
+        let Phase::Returning(returning) = core::mem::take(&mut self.phase) else {
+            unreachable!("no RESUMED is awaited");
+        };
+        let (returning, mut channel) = *returning;
+        let seat = self.seat.as_mut().expect(HAS_SEAT);
+        let received = seat.progress.received();
+        let arrival = match channel.next(reader, input, outbox, &mut seat.progress) {
+            Ok(arrival) => arrival,
+            // A CLOSE could not be said: what the edge expects next are early records.
+            Err(error) => return Err(self.breach(error.into())),
+        };
+        match arrival {
+            None => {
+                self.phase = Phase::Returning(Box::new((returning, channel)));
+                Ok(None)
+            }
+            Some(Arrival::Resumed(Resumed { until, .. })) if until < received => {
+                Err(self.breach(Breach::Until { until, received }))
+            }
+            Some(Arrival::Resumed(resumed)) => {
+                channel.accept(&mut seat.progress);
+                channel.take_records();
+                (seat.heard, seat.has_begun) = (now, true);
+                let open = Open {
+                    resumption: Some(Resumption {
+                        missed: resumed.until.saturating_sub(received),
+                        away: Duration::from_millis(resumed.away_ms),
+                    }),
+                    replay_until: Some(resumed.until),
+                    is_fresh: true,
+                    ack_since: (seat.progress.due() > 0).then_some(now),
+                    ..Open::new(channel, &seat.settings, now, rng)
+                };
+                self.phase = Phase::Open(Box::new(open));
+                let is_foreign = returning.resumed(&mut seat.resumable, &resumed);
+                if is_foreign && !trust.takes_over {
+                    return Err(Leave::conflict());
+                }
+                Ok(Some(Awaits::Data))
+            }
+            Some(closed @ Arrival::Closed { .. }) => {
+                let text = String::from_utf8_lossy(channel.data()).into_owned();
+                Err(seat.closed(&closed, &text, false, trust))
+            }
+            Some(arrival) => unreachable!("{arrival:?} is refused by the order of items"),
+        }
+    }
+
+    /// Returns what came of the resume by which this connection was established, if it was one.
+    pub(crate) fn resumption(&self) -> Option<Resumption> {
+        match &self.phase {
+            Phase::Open(open) => open.resumption,
+            _ => None,
+        }
+    }
+
+    // ---- what comes
+
+    /// Reads on, up to what is to be told.
+    pub(crate) fn next<'a>(
+        &'a mut self,
+        now: Time,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        trust: &Trust,
+        outbox: &mut Outbox,
+        rng: &mut ChaCha20Rng,
+    ) -> Told<'a> {
+        self.count_lent();
+        let number = match self.step(now, reader, input, trust, outbox, rng) {
+            Ok(Stepped::Packet { number }) => number,
+            Ok(Stepped::Told(told)) => return told,
+            Err(breach) => return Told::Leaves(self.answer_breach(breach, outbox)),
+        };
+        match &self.phase {
+            Phase::Open(open) => Told::Packet {
+                data: open.channel.data(),
+                number,
+            },
+            _ => unreachable!("packets come when it is open"),
+        }
+    }
+
+    /// Counts the packet that was lent last: from here on it was received.
+    fn count_lent(&mut self) {
+        if let (Phase::Open(open), Some(seat)) = (&mut self.phase, &mut self.seat)
+            && core::mem::take(&mut open.is_lent)
+        {
+            open.channel.accept(&mut seat.progress);
+        }
+    }
+
+    fn step(
+        &mut self,
+        now: Time,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        trust: &Trust,
+        outbox: &mut Outbox,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Stepped, Breach> {
+        let (Phase::Open(open), Some(seat)) = (&mut self.phase, &mut self.seat) else {
+            unreachable!("the machine is established");
+        };
+        if !input.is_empty() {
+            open.life.hear(now);
+        }
+        loop {
+            if let Some(until) = open.replay_until
+                && seat.progress.received() >= until
+            {
+                open.replay_until = None;
+                return Ok(Stepped::Told(Told::CaughtUp));
+            }
+            let next = open.channel.next(reader, input, outbox, &mut seat.progress);
+            if open.channel.take_records() > 0 {
+                seat.heard = now;
+                open.is_fresh = false;
+                self.miscounts = 0;
+            }
+            if let Some(pong) = open.channel.take_pong()
+                && let Some((asked, _)) = open.life.question.take_if(|(_, sent)| *sent == pong)
+            {
+                seat.rtt = Some(now.since(asked));
+            }
+            let Some(arrival) = next? else {
+                return Ok(Stepped::Told(Told::Nothing));
+            };
+            if let Some(stepped) = seat.handle(now, open, arrival, trust, outbox, rng) {
+                return Ok(stepped);
+            }
+        }
+    }
+
+    // ---- what an edge may not send
+
+    /// Says CLOSE if the breach has a code, and ends the connection.
+    fn answer_breach(&mut self, breach: Breach, outbox: &mut Outbox) -> Leave {
+        let breach = self.miscounted(breach);
+        let mut has_said = false;
+        if let (Some((code, detail)), Phase::Open(open), Some(seat)) =
+            (breach.close(), &mut self.phase, &mut self.seat)
+        {
+            open.say_close(code, detail, seat, outbox);
+            has_said = true;
+        }
+        match self.breach(breach) {
+            Leave::Breach { breach, .. } => Leave::Breach {
+                breach,
+                says: has_said,
+            },
+            leave => leave,
+        }
+    }
+
+    /// Counts a breach. After a few connections in a row with one, the session is over.
+    fn breach(&mut self, breach: Breach) -> Leave {
+        if breach.close().is_some() {
+            self.is_broken = true;
+            self.breaches = self.breaches.saturating_add(1);
+            if self.breaches >= MAX_BREACHES {
+                return Leave::over(Code::PROTOCOL, &breach.to_string());
+            }
+        }
+        Leave::Breach {
+            breach,
+            says: false,
+        }
+    }
+
+    /// Counts a first record after RESUMED that does not open.
+    fn miscounted(&mut self, breach: Breach) -> Breach {
+        let is_fresh = matches!(&self.phase, Phase::Open(open) if open.is_fresh);
+        if !(is_fresh && breach.does_not_open()) {
+            return breach;
+        }
+        self.miscounts = self.miscounts.saturating_add(1);
+        if self.miscounts < MAX_BREACHES {
+            return breach;
+        }
+        self.miscounts = 0;
+        Breach::Miscounted
+    }
+
+    // ---- what goes
+
+    /// Returns the output of the opening that is not written yet. It goes before records.
+    pub(crate) fn output(&self) -> &[u8] {
+        self.output.get(self.written..).unwrap_or_default()
+    }
+
+    /// Makes records of what is to be sent, and returns what is to be written next.
+    pub(crate) fn fill(&mut self, trust: &mut Trust, outbox: &mut Outbox) -> &[u8] {
+        self.count_lent();
+        let (Phase::Open(open), Some(seat)) = (&mut self.phase, &mut self.seat) else {
+            return &[];
+        };
+        // The opening is written.
+        (self.output, self.written) = (Vec::new(), 0);
+        if core::mem::take(&mut trust.token_is_new) {
+            open.channel.outbound().token(trust.token.clone());
+        }
+        if seat.progress.is_due_alone() {
+            open.channel.outbound().acknowledge();
+        }
+        if open.goodbye == Goodbye::Due {
+            // Only what the ring has no room for is left by this.
+            open.channel.fill(outbox, &mut seat.progress);
+            if !outbox.has_unsent() {
+                open.goodbye = Goodbye::Said;
+                open.say_close(Code::GOODBYE, 0, seat, outbox);
+            }
+        }
+        let output = open.channel.fill(outbox, &mut seat.progress);
+        if seat.progress.due() == 0 {
+            open.ack_since = None;
+            seat.progress.set_holes(seat.holes.untaken());
+        }
+        output
+    }
+
+    /// Handles that the transport took the first `n` bytes of the [output of the opening](Self::output). Returns how many there were.
+    pub(crate) fn took(&mut self, n: usize) -> usize {
+        let taken = n.min(self.output().len());
+        self.written = self.written.saturating_add(taken);
+        taken
+    }
+
+    /// Handles that the transport took the first `n` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were.
+    pub(crate) fn written(&mut self, n: usize) -> usize {
+        match &mut self.phase {
+            Phase::Open(open) => open.channel.written(n),
+            _ => 0,
+        }
+    }
+
+    /// Says goodbye once all packets are sent. Does nothing without an established connection.
+    pub(crate) fn say_goodbye(&mut self) {
+        if let Phase::Open(open) = &mut self.phase
+            && open.goodbye == Goodbye::No
+        {
+            open.goodbye = Goodbye::Due;
+        }
+    }
+
+    /// Returns whether the goodbye was sealed.
+    pub(crate) fn has_said_goodbye(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.goodbye == Goodbye::Said)
+    }
+
+    // ---- ends and times
+
+    /// Handles that the transport is gone.
+    pub(crate) fn lose(&mut self) {
+        self.count_lent();
+        match (core::mem::take(&mut self.phase), &mut self.seat) {
+            (Phase::Claim(claim), Some(seat)) if self.written == 0 => {
+                seat.resumable.withdraw(&claim.0);
+            }
+            (Phase::Open(_), _) if !self.is_broken => self.breaches = 0,
+            _ => {}
+        }
+        self.is_broken = false;
+        self.output = Vec::new();
+        self.written = 0;
+    }
+
+    /// Forgets a session that never began, or that is over. There is no connection.
+    pub(crate) fn forget(&mut self) {
+        *self = Session::default();
+    }
+
+    /// The application has come back for more after packet `number`, which can be acknowledged now. (SPEC 24.3(b))
+    pub(crate) fn take(&mut self, now: Time, number: u64) {
+        self.count_lent();
+        if let Some(seat) = &mut self.seat {
+            seat.take(number);
+            if let Phase::Open(open) = &mut self.phase
+                && seat.progress.due() > 0
+            {
+                open.ack_since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let (Phase::Open(open), Some(seat)) = (&self.phase, &self.seat) else {
+            return None;
+        };
+        let deadlines = [
+            open.acknowledges_at(seat),
+            open.life.asks_at(),
+            open.life.ends_at(),
+            open.moves_at(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Handles that time has passed. Returns why the connection ends, if it does.
+    pub(crate) fn handle_timeout(&mut self, now: Time) -> Option<Leave> {
+        let (Phase::Open(open), Some(seat)) = (&mut self.phase, &mut self.seat) else {
+            return None;
+        };
+        let is_over = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        if is_over(open.life.ends_at()) {
+            return Some(Leave::Silent);
+        }
+        if let (Some((_, code)), true) = (open.moves, is_over(open.moves_at())) {
+            return Some(Leave::Moves { code });
+        }
+        if is_over(open.acknowledges_at(seat)) {
+            open.ack_since = None;
+            open.channel.outbound().acknowledge();
+        }
+        if is_over(open.life.asks_at()) {
+            let question = now.as_nanos().to_le_bytes();
+            open.life.has_asked = true;
+            open.life.question = Some((now, question));
+            open.channel.outbound().ping(question);
+        }
+        None
+    }
+
+    /// Returns when the session is over if it is not resumed before. (SPEC 23.4(h))
+    pub(crate) fn ends_at(&self) -> Option<Time> {
+        self.seat.as_ref().map(|seat| seat.heard + seat.window())
+    }
+
+    /// Returns the round-trip time, once it was measured.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.seat.as_ref().and_then(|seat| seat.rtt)
+    }
+
+    /// Returns the length of the longest packet that the edge takes in bytes, once it is known.
+    pub(crate) fn longest_packet_up(&self) -> Option<u32> {
+        let seat = self.seat.as_ref()?;
+        Some(seat.settings.longest_packet_up)
+    }
+
+    /// Returns the accounts of both directions, as far as this end knows them.
+    pub(crate) fn ledgers(&self, outbox: &Outbox) -> Ledgers {
+        match &self.seat {
+            Some(seat) => seat.ledgers(outbox),
+            None => Ledgers::unsent(outbox),
+        }
+    }
+}
+
+/// What a step led to.
+enum Stepped {
+    Told(Told<'static>),
+    /// The channel lends a packet.
+    Packet {
+        number: u64,
+    },
+}
+
+impl Seat {
+    /// Handles what has come. Returns what is to be told of it.
+    fn handle(
+        &mut self,
+        now: Time,
+        open: &mut Open,
+        arrival: Arrival,
+        trust: &Trust,
+        outbox: &Outbox,
+        rng: &mut ChaCha20Rng,
+    ) -> Option<Stepped> {
+        let is_first = !core::mem::replace(&mut self.has_begun, true) && outbox.acked() == 0;
+        match arrival {
+            Arrival::Packet { delivery, number } => {
+                open.is_lent = true;
+                let number = match delivery {
+                    Delivery::Volatile => 0,
+                    Delivery::Reliable | Delivery::Latest(_) => number,
+                };
+                return Some(Stepped::Packet { number });
+            }
+            Arrival::Closed {
+                code: Code::BUSY,
+                wait_ms,
+                jitter_ms,
+                ..
+            } if is_first => {
+                return Some(Stepped::Told(Told::Leaves(Leave::NotBegun {
+                    code: Code::BUSY,
+                    wait_ms,
+                    jitter_ms,
+                })));
+            }
+            Arrival::Closed { .. } => {
+                let text = String::from_utf8_lossy(open.channel.data()).into_owned();
+                let has_said = open.goodbye == Goodbye::Said;
+                let leave = self.closed(&arrival, &text, has_said, trust);
+                return Some(Stepped::Told(Told::Leaves(leave)));
+            }
+            _ => {}
+        }
+        let is_foreign = arrival == Arrival::Earlier && {
+            let (marks, _) = open.channel.data().as_chunks();
+            self.resumable.earlier(marks)
+        };
+        if is_foreign && !trust.takes_over {
+            return Some(Stepped::Told(Told::Leaves(Leave::conflict())));
+        }
+        open.channel.accept(&mut self.progress);
+        let told = match arrival {
+            Arrival::Gap {
+                number: first,
+                count,
+                bytes,
+                reason,
+            } => {
+                self.holes.gapped = self.holes.gapped.saturating_add(count);
+                self.pass_hole(first);
+                Some(Told::Gap(Gap {
+                    first,
+                    count,
+                    bytes,
+                    reason,
+                }))
+            }
+            Arrival::Superseded {
+                number: first,
+                count,
+            } => {
+                self.holes.superseded = self.holes.superseded.saturating_add(count);
+                self.pass_hole(first);
+                None
+            }
+            Arrival::Skipped { count } => {
+                self.skipped = self.skipped.saturating_add(count);
+                Some(Told::Skipped { count })
+            }
+            Arrival::GoAway(go_away) => {
+                open.moves = Some((leaves_at(now, &go_away, rng), go_away.code));
+                None
+            }
+            Arrival::Earlier
+            | Arrival::Resumed(_)
+            | Arrival::Packet { .. }
+            | Arrival::Closed { .. } => None,
+        };
+        if self.progress.due() > 0 {
+            open.ack_since.get_or_insert(now);
+        }
+        told.map(Stepped::Told)
+    }
+
+    /// Handles a CLOSE.
+    fn closed(&mut self, closed: &Arrival, text: &str, has_said: bool, trust: &Trust) -> Leave {
+        let Arrival::Closed {
+            code,
+            wait_ms,
+            jitter_ms,
+            detail,
+            up,
+            down,
+        } = *closed
+        else {
+            unreachable!("it is called for a CLOSE");
+        };
+        self.hear_ledgers(&up, &down);
+        match code {
+            Code::TAKEN_OVER if detail <= self.resumable.used() => Leave::by_pause(code),
+            Code::TAKEN_OVER if trust.takes_over => {
+                self.resumable.go_on_after(detail);
+                Leave::AtOnce { code }
+            }
+            Code::TAKEN_OVER => Leave::conflict(),
+            Code::GOODBYE if !has_said => Leave::over(code, "the edge ended the session"),
+            code => Leave::by_class(code, wait_ms, jitter_ms, text),
+        }
+    }
+
+    /// Takes what the edge's last word says of the packets.
+    fn hear_ledgers(&mut self, up: &Ledger, down: &Ledger) {
+        if up.is_balanced() && down.is_balanced() {
+            self.told_up = self.told_up.max(up.acknowledged);
+            self.told_down = *down;
+        } else {
+            let id = self.resumable.id().as_u64();
+            tracing::warn!(id, "the edge's ledger does not add up");
+        }
+    }
+}
+
+impl Open {
+    fn new(channel: Channel, settings: &Settings, now: Time, rng: &mut ChaCha20Rng) -> Self {
+        Open {
+            channel,
+            is_lent: false,
+            resumption: None,
+            replay_until: None,
+            is_fresh: false,
+            ack_since: None,
+            life: Life::begin(settings.keep_alive_secs, now, rng),
+            moves: None,
+            goodbye: Goodbye::No,
+        }
+    }
+
+    /// Makes the last record.
+    fn say_close(&mut self, code: Code, detail: u64, seat: &mut Seat, outbox: &mut Outbox) {
+        let close = Close {
+            code,
+            wait_ms: 0,
+            jitter_ms: 0,
+            detail,
+            up: Ledger::default(),
+            down: Ledger::default(),
+            text: "",
+        };
+        self.channel
+            .close(&close, false, outbox, &mut seat.progress);
+    }
+
+    /// Returns when an ACK is to be sent that nothing else carries. (SPEC 24.3(d))
+    fn acknowledges_at(&self, seat: &Seat) -> Option<Time> {
+        let delay = Duration::from_millis(seat.settings.ack_delay_ms.into());
+        let delays = match seat.progress.due() {
+            0 => return None,
+            1 => DELAYS_FOR_ONE,
+            _ => 1,
+        };
+        self.ack_since
+            .map(|since| since + delay.saturating_mul(delays))
+    }
+
+    fn moves_at(&self) -> Option<Time> {
+        let is_staying = self.goodbye != Goodbye::No;
+        self.moves.map(|(at, _)| at).filter(|_| !is_staying)
+    }
+}
+
+/// Draws when a client leaves that was asked to. (SPEC 25.3(a))
+fn leaves_at(now: Time, go_away: &GoAway, rng: &mut ChaCha20Rng) -> Time {
+    let millis = |millis: u32| Duration::from_millis(millis.into());
+    let spread = go_away.latest_ms.saturating_sub(go_away.earliest_ms);
+    now + millis(go_away.earliest_ms) + uniform_up_to(millis(spread), rng)
+}
