@@ -3,9 +3,9 @@
 //! A build without the features `tls` and `websocket` has the plain listener of its runtime, and no code for more.
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
-pub(crate) use self::layered::{Doors, Entrance, Listening};
+pub(crate) use self::layered::{Doors, Frame, Framed};
 #[cfg(not(any(feature = "tls", feature = "websocket")))]
-pub(crate) use self::plain::{Doors, Entrance, Listening};
+pub(crate) use self::plain::{Doors, Frame, Framed};
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod layered {
@@ -16,12 +16,12 @@ mod layered {
     use voltlane_doors::{Door, DoorListener, SharedDoor};
     use voltlane_driver::Runtime;
 
-    use crate::config::{Listener, Settings};
+    use crate::config::Listener;
 
-    /// The listener of a runtime, with its doors.
-    pub(crate) type Listening<R> = DoorListener<<R as Runtime>::Listener>;
+    /// The listener of a runtime, with its door.
+    pub(crate) type Framed<R> = DoorListener<<R as Runtime>::Listener>;
 
-    /// The doors of the listener.
+    /// The doors of a listener.
     #[derive(Debug, Default)]
     pub(crate) struct Doors {
         door: SharedDoor,
@@ -34,18 +34,17 @@ mod layered {
         ///
         /// # Errors
         /// The first fault of a file, with its remedy.
-        pub(crate) fn open(settings: &Settings) -> Result<Doors, String> {
+        pub(crate) fn open(listener: &Listener) -> Result<Doors, String> {
             let mut doors = Doors::default();
-            doors.reload(settings)?;
+            doors.reload(listener)?;
             Ok(doors)
         }
 
-        /// Puts `settings` into effect for new connections, and reads certificates again. Clients keep what they have. All or nothing.
+        /// Puts the values of a listener into effect for new connections, and reads certificates again. Clients keep what they have. All or nothing.
         ///
         /// # Errors
         /// The first fault of a file, with its remedy. What was in effect stays.
-        pub(crate) fn reload(&mut self, settings: &Settings) -> Result<(), String> {
-            let listener = &settings.listener;
+        pub(crate) fn reload(&mut self, listener: &Listener) -> Result<(), String> {
             let mut door = Door::default();
             let _ = (SystemTime::now, listener);
             #[cfg(feature = "websocket")]
@@ -88,28 +87,28 @@ mod layered {
             };
             let (tls, loaded) = read.map_err(|error| error.to_string())?;
             for warning in &loaded.warnings {
-                warn!("{warning}");
+                warn!(listener = %listener.name, "{warning}");
             }
             if self.tls.is_some() {
-                info!("the certificates were read again and are in effect");
+                info!(listener = %listener.name, "the certificates were read again and are in effect");
             }
             Ok(tls)
         }
 
         /// Returns what wraps the sockets of the listener.
-        pub(crate) fn entrance(&self) -> Entrance {
-            Entrance(self.door.clone())
+        pub(crate) fn frame(&self) -> Frame {
+            Frame(self.door.clone())
         }
 
         /// Reads certificates for nothing but their faults. Returns what should not stay as it is.
         ///
         /// # Errors
         /// Those of [`open`](Self::open).
-        pub(crate) fn check(settings: &Settings) -> Result<Vec<String>, String> {
-            let _ = settings;
+        pub(crate) fn check(listener: &Listener) -> Result<Vec<String>, String> {
+            let _ = listener;
             #[cfg(feature = "tls")]
-            if settings.listener.transport.has_tls() {
-                let loaded = certificates(&settings.listener).load(SystemTime::now());
+            if listener.transport.has_tls() {
+                let loaded = certificates(listener).load(SystemTime::now());
                 let loaded = loaded.map_err(|error| error.to_string())?;
                 return Ok(loaded.warnings.iter().map(ToString::to_string).collect());
             }
@@ -119,11 +118,11 @@ mod layered {
 
     /// Wraps the sockets of a listener. Clones share the door.
     #[derive(Clone, Debug)]
-    pub(crate) struct Entrance(SharedDoor);
+    pub(crate) struct Frame(SharedDoor);
 
-    impl Entrance {
+    impl Frame {
         /// Wraps a socket.
-        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
+        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Framed<R> {
             DoorListener::new(listener, self.0.clone())
         }
     }
@@ -195,10 +194,10 @@ mod layered {
 mod plain {
     use voltlane_driver::Runtime;
 
-    use crate::config::Settings;
+    use crate::config::Listener;
 
     /// The listener of a runtime.
-    pub(crate) type Listening<R> = <R as Runtime>::Listener;
+    pub(crate) type Framed<R> = <R as Runtime>::Listener;
 
     /// No doors: the configuration allows none in this build.
     #[derive(Debug)]
@@ -206,12 +205,12 @@ mod plain {
 
     impl Doors {
         #[expect(clippy::unnecessary_wraps, reason = "as with doors")]
-        pub(crate) fn open(_: &Settings) -> Result<Doors, String> {
+        pub(crate) fn open(_: &Listener) -> Result<Doors, String> {
             Ok(Doors)
         }
 
         #[expect(clippy::unnecessary_wraps, reason = "as with doors")]
-        pub(crate) fn check(_: &Settings) -> Result<Vec<String>, String> {
+        pub(crate) fn check(_: &Listener) -> Result<Vec<String>, String> {
             Ok(Vec::new())
         }
 
@@ -220,23 +219,23 @@ mod plain {
             clippy::unnecessary_wraps,
             reason = "as with doors"
         )]
-        pub(crate) fn reload(&mut self, _: &Settings) -> Result<(), String> {
+        pub(crate) fn reload(&mut self, _: &Listener) -> Result<(), String> {
             Ok(())
         }
 
         #[expect(clippy::unused_self, reason = "as with doors")]
-        pub(crate) fn entrance(&self) -> Entrance {
-            Entrance
+        pub(crate) fn frame(&self) -> Frame {
+            Frame
         }
     }
 
     /// Wraps nothing.
     #[derive(Clone, Debug)]
-    pub(crate) struct Entrance;
+    pub(crate) struct Frame;
 
-    impl Entrance {
+    impl Frame {
         #[expect(clippy::unused_self, reason = "as with doors")]
-        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Listening<R> {
+        pub(crate) fn wrap<R: Runtime>(&self, listener: R::Listener) -> Framed<R> {
             listener
         }
     }

@@ -178,10 +178,8 @@ fn prepare(
             Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
         },
         Command::Check(CheckArgs { config: args, json }) => {
-            let loaded = load(&args, WhenMissing::Leave).and_then(|(loaded, note)| {
-                let read = Doors::check(&loaded.settings);
-                Ok((loaded.with_certificates(read)?, note))
-            });
+            let loaded = load(&args, WhenMissing::Leave)
+                .and_then(|(loaded, note)| Ok((loaded.with_certificates(Doors::check)?, note)));
             let file = args.config.as_deref();
             let file = file.unwrap_or(Path::new(config::DEFAULT_FILE));
             let file = file.display().to_string();

@@ -12,6 +12,7 @@ mod entry;
 mod inherited;
 pub mod key_file;
 mod listen;
+mod listeners;
 pub mod logging;
 mod memory;
 pub mod metrics;

@@ -247,6 +247,7 @@ mod tests {
                 | CloseReason::BadKey
                 | CloseReason::BadProof
                 | CloseReason::BadProxyHeader
+                | CloseReason::BadTransport
                 | CloseReason::ClaimLapsed => false,
                 // Strangers that say nothing are not worth a warning.
                 CloseReason::HandshakeTimeout | CloseReason::KeptWaiting => false,

@@ -261,6 +261,11 @@ fn variables_and_arguments() {
 }
 
 #[test]
+fn several_listeners() {
+    run("listeners");
+}
+
+#[test]
 fn addresses() {
     run("addresses");
 }
@@ -268,7 +273,13 @@ fn addresses() {
 #[test]
 fn there_are_cases_enough_and_no_number_is_used_twice() {
     let mut seen = std::collections::BTreeSet::new();
-    for name in ["keys", "contradictions", "variables", "addresses"] {
+    for name in [
+        "keys",
+        "contradictions",
+        "variables",
+        "addresses",
+        "listeners",
+    ] {
         for case in read(name) {
             let number = case.title.split(' ').next().unwrap_or_default().to_owned();
             assert!(seen.insert(number), "{name}: {}", case.title);
@@ -345,15 +356,18 @@ impl Case {
         match Loaded::from_sources(&sources) {
             Err(problems) => format!("{problems}\n"),
             Ok(loaded) => {
-                let set = loaded
-                    .entries()
-                    .filter(|(_, origin)| **origin != Origin::Default);
-                let lines = set.map(|(key, origin)| {
-                    format!(
-                        "{} = {}  # {origin}\n",
-                        key.path,
-                        key.show(&loaded.settings)
-                    )
+                // The same as `check` shows, without what is left at its default.
+                let shown = loaded.describe();
+                let is_said = |line: &&str| match line.rsplit_once("  # ") {
+                    Some((_, origin)) => !origin.starts_with("default"),
+                    None => line.starts_with("[["),
+                };
+                let lines = shown.lines().filter(is_said).map(|line| {
+                    let (line, _) = line.split_once(", default ").unwrap_or((line, ""));
+                    match line.split_once("  # ") {
+                        Some((value, origin)) => format!("{}  # {origin}\n", value.trim_end()),
+                        None => format!("{line}\n"),
+                    }
                 });
                 std::iter::once("good\n".to_owned()).chain(lines).collect()
             }

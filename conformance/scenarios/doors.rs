@@ -164,7 +164,7 @@ const FORWARDED: &str = "listener.forwarded = \"x-forwarded-for\"\n";
 
 /// Opens a WebSocket through a proxy that says that the request came from `source`. Returns whether the client link begins, and the
 /// connection.
-fn forwarded(edge: SocketAddr, source: &str) -> (bool, TcpStream) {
+pub(super) fn forwarded(edge: SocketAddr, source: &str) -> (bool, TcpStream) {
     let request = format!(
         "GET / HTTP/1.1\r\nHost: edge\r\nX-Forwarded-For: {source}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -84,7 +84,7 @@ impl<L: Listener> Acceptor<L> {
     }
 }
 
-/// Several listeners that take turns.
+/// Several listeners that take turns. A connection comes with the number of its listener.
 pub(crate) struct Acceptors<L> {
     each: Vec<Acceptor<L>>,
     /// The listener whose turn it is.
@@ -102,6 +102,14 @@ impl<L: Listener> Acceptors<L> {
     /// Adds a listener.
     pub(crate) fn push(&mut self, listener: L) {
         self.each.push(Acceptor::new(listener));
+    }
+
+    /// Closes the listeners of this number.
+    #[cfg(feature = "edge")]
+    pub(crate) fn remove(&mut self, number: usize) {
+        self.each
+            .retain(|acceptor| acceptor.listener.number() != number);
+        self.next = 0;
     }
 
     /// Closes all listeners.
@@ -126,12 +134,13 @@ impl<L: Listener> Acceptors<L> {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-    ) -> Poll<(L::Stream, SocketAddr)> {
+    ) -> Poll<(L::Stream, SocketAddr, usize)> {
         for _ in 0..self.each.len() {
             let at = self.next;
             self.next = (at + 1) % self.each.len();
-            if let Poll::Ready(accepted) = self.each[at].poll_accept(cx, now) {
-                return Poll::Ready(accepted);
+            let acceptor = &mut self.each[at];
+            if let Poll::Ready((stream, source)) = acceptor.poll_accept(cx, now) {
+                return Poll::Ready((stream, source, acceptor.listener.number()));
             }
         }
         Poll::Pending
@@ -199,6 +208,7 @@ mod tests {
         error: i32,
         tried: usize,
         shed: usize,
+        number: usize,
     }
 
     impl Listener for Failing {
@@ -212,6 +222,10 @@ mod tests {
             })
         }
 
+        fn number(&self) -> usize {
+            self.number
+        }
+
         fn shed(&mut self) {
             self.shed += 1;
         }
@@ -222,6 +236,7 @@ mod tests {
             error,
             tried: 0,
             shed: 0,
+            number: 0,
         })
     }
 
@@ -266,9 +281,13 @@ mod tests {
             error,
             tried: 0,
             shed: 0,
+            number: 0,
         };
         let mut acceptors = Acceptors::new(failing(0));
-        acceptors.push(failing(0));
+        acceptors.push(Failing {
+            number: 7,
+            ..failing(0)
+        });
         let cx = &mut Context::from_waker(Waker::noop());
         let now = Time::from_millis(5);
         for _ in 0..10 {
@@ -283,6 +302,11 @@ mod tests {
         }
         assert_eq!([tried(&acceptors, 0), tried(&acceptors, 1)], [6, 15]);
         assert_eq!(acceptors.rests_until(), Some(now + BACKOFF_MIN));
+        acceptors.remove(0);
+        for _ in 0..3 {
+            let accepted = acceptors.poll_accept(cx, now);
+            assert!(matches!(accepted, Poll::Ready((_, _, 7))));
+        }
         assert!(!acceptors.is_closed());
         acceptors.close();
         assert!(acceptors.is_closed());

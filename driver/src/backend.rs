@@ -318,9 +318,10 @@ impl<L: Listener, T: Timer> Backend<L, T> {
 
     /// Accepts the edge. A connection that replaces a link waits until that has nothing more to read.
     fn accept(&mut self, cx: &mut Context<'_>, may_read: bool) -> Step {
-        if let Poll::Ready(accepted) = self.acceptors.poll_accept(cx, self.timer.now()) {
+        let accepted = self.acceptors.poll_accept(cx, self.timer.now());
+        if let Poll::Ready((stream, source, _)) = accepted {
             // Replaces another one that still waited, whose edge has given it up in turn.
-            self.successor = Some(accepted);
+            self.successor = Some((stream, source));
             if self.link.is_some() {
                 // The last packets of the old link may have arrived meanwhile.
                 return Step::Progress;

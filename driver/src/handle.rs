@@ -1,5 +1,6 @@
 //! Asks a driver from any thread to shut down, or to change its configuration.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -32,12 +33,15 @@ struct Asked<C> {
 pub(crate) struct Requests<C> {
     pub(crate) config: Option<Box<C>>,
     pub(crate) shutdown: Option<Duration>,
+    /// Addresses at which the process listens since.
+    pub(crate) own: Vec<SocketAddr>,
 }
 
 impl<C> Requests<C> {
     const NONE: Requests<C> = Requests {
         config: None,
         shutdown: None,
+        own: Vec::new(),
     };
 }
 
@@ -69,6 +73,11 @@ impl<C> Handle<C> {
         self.ask(|requests| requests.config = Some(Box::new(config)));
     }
 
+    /// Refuses links to these addresses, at which the process listens since it began.
+    pub fn refuse(&self, own: impl IntoIterator<Item = SocketAddr>) {
+        self.ask(|requests| requests.own.extend(own));
+    }
+
     /// Ready when everything that was requested is in effect, or the driver is gone. Until then the waker of `cx` is registered.
     pub fn poll_done(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut asked = self.lock();
@@ -95,7 +104,12 @@ impl<C> Handle<C> {
     /// Reports that the requests last taken are in effect.
     pub(crate) fn done(&self) {
         let mut asked = self.lock();
-        if asked.requests.config.is_some() || asked.requests.shutdown.is_some() {
+        let Requests {
+            config,
+            shutdown,
+            own,
+        } = &asked.requests;
+        if config.is_some() || shutdown.is_some() || !own.is_empty() {
             // More was requested meanwhile.
             return;
         }

@@ -72,7 +72,7 @@ pub use branch::BranchConnector;
 pub use client::Client;
 pub use crew::{Crew, Task};
 #[cfg(feature = "edge")]
-pub use edge::{EdgeDriver, EdgeHandle, Neighbours};
+pub use edge::{EdgeDriver, EdgeHandle, Neighbours, Openings};
 pub use farewell::Farewell;
 #[cfg(feature = "edge")]
 pub use handle::Handle;

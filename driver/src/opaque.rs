@@ -32,6 +32,13 @@ opaque!(TrunkDriver<C: Connector, T: Timer>, "TrunkDriver");
 opaque!(Neighbours<S: Stream>, "Neighbours");
 
 #[cfg(feature = "edge")]
+impl<L> fmt::Debug for crate::Openings<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Openings").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "edge")]
 impl<C> fmt::Debug for crate::Handle<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()

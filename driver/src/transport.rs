@@ -195,6 +195,12 @@ pub trait Listener: Unpin + Send + 'static {
     fn poll_accept(&mut self, cx: &mut Context<'_>)
     -> Poll<io::Result<(Self::Stream, SocketAddr)>>;
 
+    /// Returns its number among the listeners of an edge (see
+    /// [`EdgeConfig::more_listeners`](voltlane_core::edge::EdgeConfig::more_listeners)).
+    fn number(&self) -> usize {
+        0
+    }
+
     /// Returns the address at which it listens. `None` if the transport has none, or the system cannot tell.
     fn place(&self) -> Option<SocketAddr> {
         None

@@ -191,7 +191,12 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
 
     fn handle_requests(&mut self, now: Time) {
         self.handle_source.serve();
-        let Requests { config, shutdown } = self.handle.take();
+        let Requests {
+            config,
+            shutdown,
+            own,
+        } = self.handle.take();
+        self.link.refuse(own);
         if let Some(config) = config {
             self.side.handle_config(now, *config);
         }

@@ -14,33 +14,36 @@ use tracing::{error, info, warn};
 use super::signals::Asker;
 use super::terminal::Terminal;
 use crate::config::{self, Change, Settings, WhenMissing};
-use crate::doors::Doors;
 use crate::entry::ReadAgain;
-
-/// What is logged when certificates that were read again are wrong.
-const CERTIFICATES_STAY: &str = "the certificates in effect stay";
+use crate::listeners::{ListenerChange, Listeners};
 
 /// Configurations that were read while the process runs.
 pub(super) struct Reloads(Arc<Mutex<Latest>>);
 
 #[derive(Default)]
 struct Latest {
-    change: Option<Box<Change>>,
+    reload: Option<Box<Reload>>,
     waker: Option<Waker>,
+}
+
+/// A configuration that is to take effect.
+pub(super) struct Reload {
+    pub(super) change: Change,
+    pub(super) listeners: ListenerChange,
 }
 
 /// Takes over SIGHUP for the whole process.
 ///
-/// A thread of its own reads the configuration, so that a slow disk delays nothing. Problems are logged, and then nothing changes.
-/// `current` is the configuration in effect. If the terminal that the process was started from is closed, `stop` is asked to end the
-/// process, which would otherwise keep its port unnoticed.
+/// A thread of its own reads the configuration and certificates and binds addresses, so that a slow disk or resolver delays nothing. Problems
+/// are logged, and then nothing changes, or nothing of the listener that has them. `current` is the configuration in effect. If the terminal
+/// that the process was started from is closed, `stop` is asked to end the process, which would otherwise keep its port unnoticed.
 ///
 /// # Errors
 /// When the system refuses the handler.
 pub(super) fn on_hangup(
     mut again: ReadAgain,
     mut current: Settings,
-    mut doors: Doors,
+    mut listeners: Listeners,
     stop: Asker,
 ) -> io::Result<Reloads> {
     let terminal = Terminal::of_this_process();
@@ -58,39 +61,46 @@ pub(super) fn on_hangup(
                 }
                 let Some(mut change) = read_again(&mut again, &current) else {
                     // Renewed certificates mostly have the names of the old ones.
-                    if let Err(error) = doors.reload(&current) {
-                        error!(%error, "{CERTIFICATES_STAY}");
-                    }
+                    listeners.refresh();
                     continue;
                 };
-                if let Err(error) = doors.reload(&change.settings) {
-                    change.refuse("listener", &current);
-                    let keys = change.refused.join(", ");
-                    error!(%error, %keys, "{CERTIFICATES_STAY}");
-                }
+                let changed = listeners.reload(&mut change);
                 if change.taken.is_empty() {
                     info!("the configuration was read again; nothing in effect changes");
                     continue;
                 }
                 current = change.settings.clone();
-                let waker = {
-                    let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
-                    // A change that was not taken yet is part of this one.
-                    let earlier = latest.change.take().map(|earlier| earlier.taken);
-                    for key in earlier.into_iter().flatten() {
-                        if !change.taken.contains(&key) {
-                            change.taken.push(key);
-                        }
-                    }
-                    latest.change = Some(Box::new(change));
-                    latest.waker.take()
-                };
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                publish(
+                    &latest,
+                    Reload {
+                        change,
+                        listeners: changed,
+                    },
+                );
             }
         })?;
     Ok(reloads)
+}
+
+/// Leaves a configuration for the main loop. One that was not taken yet is part of it.
+fn publish(latest: &Mutex<Latest>, mut reload: Reload) {
+    let waker = {
+        let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = latest.reload.take() {
+            for key in earlier.change.taken {
+                if !reload.change.taken.contains(&key) {
+                    reload.change.taken.push(key);
+                }
+            }
+            let later = std::mem::replace(&mut reload.listeners, earlier.listeners);
+            reload.listeners.then(later);
+        }
+        latest.reload = Some(Box::new(reload));
+        latest.waker.take()
+    };
+    if let Some(waker) = waker {
+        waker.wake();
+    }
 }
 
 /// Returns the configuration that is to take effect, which may be the one in effect. `None` if it is wrong.
@@ -129,10 +139,10 @@ fn read_again(again: &mut ReadAgain, current: &Settings) -> Option<Change> {
 
 impl Reloads {
     /// Returns a configuration that is to take effect now; the last one of several.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Box<Change>> {
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Box<Reload>> {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(change) = latest.change.take() {
-            return Poll::Ready(change);
+        if let Some(reload) = latest.reload.take() {
+            return Poll::Ready(reload);
         }
         // Called in every round of the loop, almost always with the same waker.
         match &mut latest.waker {

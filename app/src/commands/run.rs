@@ -6,7 +6,7 @@ mod watch;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,20 +17,20 @@ use tracing::{error, info, warn};
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    Connect, Connector, EdgeDriver, Runtime, SocketOptions, Stream, Timer, Uplink,
+    Connect, Connector, EdgeDriver, EdgeHandle, Openings, Runtime, Stream, Timer, Uplink,
 };
 
 use self::orders::{Order, Orders};
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 use crate::config::Settings;
-use crate::doors::{self, Doors, Listening};
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
+use crate::listeners::{Accepts, Bound, Listeners, Listening, Opening, Sockets};
+use crate::logging;
 use crate::memory::{has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
-use crate::{listen, logging};
 
 use crate::Resources;
 
@@ -54,10 +54,7 @@ pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode 
 async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), String> {
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
-    let doors = Doors::open(&settings)?;
-    let door = doors.entrance();
-    let reloads =
-        reload::on_hangup(again, settings.clone(), doors, stop.asker()).map_err(unhandled)?;
+    let listeners = Listeners::open(&settings)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     if let Some(path) = &settings.general.key_file
@@ -68,12 +65,13 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let measured = Resources::raise_and_measure();
 
     let shards = settings.shards();
-    let name = &settings.listener.address;
-    let options = settings.listener_options();
-    let cannot_listen = |error| format!("cannot listen on {name}: {error}");
     // Bound before the backend is dialled: an edge that cannot listen must not take the backend from the one that does.
-    let bound = listen::bind(name, options).map_err(cannot_listen)?;
-    let more_listeners = (bound.len() - 1) * usize::from(shards.get());
+    let bound = listeners.bind()?;
+    let accepts = listeners.accepts();
+    let reloads =
+        reload::on_hangup(again, settings.clone(), listeners, stop.asker()).map_err(unhandled)?;
+    let sockets: usize = bound.iter().map(Bound::len).sum();
+    let more_listeners = (sockets - 1) * usize::from(shards.get());
     let resources = measured.without_descriptors(DESCRIPTORS_PER_LISTENER * more_listeners);
     let config = settings.edge_config(resources);
     let lingering = settings.lingering(resources);
@@ -91,9 +89,9 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         backend.first = Some(stream.map_err(problem)?);
     }
     // The port is closed until clients are served.
-    let listeners = bound.listen(shards.get().into()).map_err(cannot_listen)?;
-    let addresses = listeners.first().map(|own| listen::local_addrs(own));
-    let addresses = addresses.transpose().map_err(cannot_listen)?;
+    let openings = bound.into_iter();
+    let openings = openings.map(|bound| bound.listen(shards.get().into()));
+    let openings = openings.collect::<Result<Vec<_>, _>>()?;
 
     // One loop for each shard. With several shards, also one for their trunk and one for the orders.
     let loops = match usize::from(shards.get()) {
@@ -119,36 +117,44 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         "limits of the process"
     );
     stop.serves();
-    let addresses = addresses.unwrap_or_default();
     let of_metrics: Vec<_> = metrics
         .iter()
         .flat_map(metrics::Server::addresses)
         .collect();
     // Tests and scripts that let the system choose the port read it here.
-    for address in &addresses {
-        info!(%address, master = %settings.master.address, shards, "listening");
+    let master = &settings.master.address;
+    let mut own = of_metrics.clone();
+    for opening in &openings {
+        let listener = opening.name();
+        for address in opening.addresses().map_err(|error| error.to_string())? {
+            info!(%address, %master, shards, %listener, "listening");
+            own.push(address);
+        }
     }
     for address in &of_metrics {
         info!(%address, "metrics");
     }
-    let own = [addresses, of_metrics].concat();
 
     has_started();
-    let entrance = Entrance {
-        options,
+    let mut sockets: Vec<Sockets> = (0..shards.get()).map(|_| Sockets::new()).collect();
+    for opening in openings {
+        opening.distribute(&mut sockets);
+    }
+    let entrances = Entrances {
+        sockets,
         lingering,
-        door,
+        accepts,
     };
     let orders = Orders::new(stop, reloads, settings, resources, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     if shards.get() == 1 {
         let edge = Edge::new(config, keys, *random());
-        alone::<R>(edge, listeners, entrance, (backend, own), orders, asked)
+        alone::<R>(edge, entrances, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     } else {
         let machines = Trunk::with_shards(&config, &keys, shards, *random());
-        shards::serve::<R>(machines, listeners, entrance, (backend, own), orders, asked)
+        shards::serve::<R>(machines, entrances, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     }
@@ -159,25 +165,33 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 /// Serves with one machine, on this thread. The backend is at none of its `own` addresses.
 async fn alone<R: Runtime>(
     edge: Edge,
-    listeners: Vec<Vec<TcpListener>>,
-    entrance: Entrance,
+    entrances: Entrances,
     (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
 ) -> io::Result<()> {
-    let listeners = listeners.into_iter().next().unwrap_or_default();
-    let driver = drive::<R, _>(edge, listeners, &entrance, backend)?.refusing(own);
+    let Entrances {
+        sockets,
+        lingering,
+        accepts,
+    } = entrances;
+    let sockets = sockets.into_iter().next().unwrap_or_default();
+    let driver = drive::<R, _>(edge, sockets, lingering, backend)?.refusing(own);
     let mut driver = pin!(driver);
     let handle = driver.handle();
+    let openings = [driver.openings()];
     let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => handle.reconfigure(*config),
+            Order::Listen(opening) => handle.refuse(listen_at::<R>(opening, &openings)),
+            Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
             Order::Shutdown(within) => handle.shutdown(within),
         });
         let polled = watch.poll(driver.as_mut(), cx, || Snapshot {
             is_ending: orders.is_ending(),
             log_lines_lost: logging::lost_lines(),
+            accepts: accepts.counts(),
             ..Snapshot::default()
         });
         orders.report(|| handle.poll_done(cx).is_ready());
@@ -195,32 +209,56 @@ fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
     )
 }
 
-/// Creates the driver of an edge for the clients of `listeners`.
+/// Creates the driver of an edge for the clients of `sockets`.
 fn drive<R: Runtime, C: Uplink>(
     edge: Edge,
-    listeners: Vec<TcpListener>,
-    entrance: &Entrance,
+    sockets: Sockets,
+    lingering: usize,
     backend: C,
 ) -> io::Result<EdgeDriver<Listening<R>, C, R::Timer>> {
-    let Entrance {
-        options,
-        lingering,
-        door,
-    } = entrance;
-    let (first, more) = listen::for_runtime::<R>(listeners, *options)?;
-    let driver = EdgeDriver::new(edge, door.wrap::<R>(first), backend, R::Timer::default());
-    let driver = driver.lingering_at_most(*lingering);
-    let more = more.into_iter().map(|listener| door.wrap::<R>(listener));
-    Ok(more.fold(driver, EdgeDriver::listening_at))
+    let mut listeners = sockets
+        .into_iter()
+        .map(|(entrance, socket)| entrance.listen::<R>(socket));
+    let first = listeners.next();
+    let first = first.ok_or_else(|| io::Error::other("no listener"))?;
+    let driver = EdgeDriver::new(edge, first?, backend, R::Timer::default());
+    let mut driver = driver.lingering_at_most(lingering);
+    for listener in listeners {
+        driver = driver.listening_at(listener?);
+    }
+    Ok(driver)
 }
 
-/// How each socket of the listener takes its clients.
-#[derive(Clone)]
-struct Entrance {
-    options: SocketOptions,
+/// Gives each of the `shards` its sockets of a new listener. Returns the addresses.
+fn listen_at<R: Runtime>(opening: Opening, shards: &[Openings<Listening<R>>]) -> Vec<SocketAddr> {
+    let addresses = opening.addresses().unwrap_or_default();
+    for address in &addresses {
+        info!(%address, listener = %opening.name(), "listening");
+    }
+    let mut sockets: Vec<Sockets> = shards.iter().map(|_| Sockets::new()).collect();
+    opening.distribute(&mut sockets);
+    for (shard, sockets) in shards.iter().zip(sockets) {
+        for (entrance, socket) in sockets {
+            shard.open(move || entrance.listen::<R>(socket));
+        }
+    }
+    addresses
+}
+
+/// Where clients come in.
+struct Entrances {
+    /// The sockets of each shard.
+    sockets: Vec<Sockets>,
     /// The maximum number of connections that linger after their end, for each shard.
     lingering: usize,
-    door: doors::Entrance,
+    accepts: Accepts,
+}
+
+/// What the main loop has of a shard.
+struct Controls<R: Runtime> {
+    number: u8,
+    handle: EdgeHandle,
+    openings: Openings<Listening<R>>,
 }
 
 /// Returns the outcome of `attempt`, or an error if there is none `within` the time.

@@ -1,12 +1,12 @@
 //! Computes the change from the configuration in effect to the next one.
 
-use super::keys::{Key, Settings, keys};
+use super::keys::{Key, Listener, Settings, keys};
+use super::listeners::ListenerName;
 
 /// Keys that are read only when a process starts. All others can change while it runs.
 const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
-    "listener.address",
     "listener.backlog",
     "listener.keep_alive_secs",
     "listener.user_timeout_secs",
@@ -20,49 +20,120 @@ const AT_START: &[&str] = &[
 /// A configuration that was read while another one is in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The settings in effect from now on: the new values, except for those that need a restart.
+    /// The settings in effect from now on: the new values, except for those that need a restart or were refused.
     pub settings: Settings,
-    /// The keys whose new values are in effect.
-    pub taken: Vec<&'static str>,
+    /// The keys whose new values are in effect, and the listeners that came or went.
+    pub taken: Vec<String>,
     /// The keys whose new values need a restart.
-    pub needs_restart: Vec<&'static str>,
+    pub needs_restart: Vec<String>,
     /// The keys whose new values could not be put into effect.
-    pub refused: Vec<&'static str>,
+    pub refused: Vec<String>,
+    /// Whether keys of listeners are told with the names of these.
+    has_several: bool,
 }
 
 impl Change {
     /// Returns the change that `read` makes while `current` is in effect.
     #[must_use]
     pub fn between(current: &Settings, read: Settings) -> Change {
+        let has_several = |settings: &Settings| !settings.more_listeners.is_empty();
         let mut change = Change {
+            has_several: has_several(current) || has_several(&read),
             settings: read,
             taken: Vec::new(),
             needs_restart: Vec::new(),
             refused: Vec::new(),
         };
-        for key in keys() {
+        for key in keys().filter(|key| !key.is_of_listener()) {
             if !key.differs(current, &change.settings) {
                 continue;
             }
             if key.is_for_the_start() {
                 key.copy(current, &mut change.settings);
-                change.needs_restart.push(key.path);
+                change.needs_restart.push(key.path.to_owned());
             } else {
-                change.taken.push(key.path);
+                change.taken.push(key.path.to_owned());
             }
         }
+        change.compare_listeners(current);
         change
     }
 
-    /// Takes back the new values of a section, in favour of those in `current`.
-    pub fn refuse(&mut self, section: &str, current: &Settings) {
-        let is_of_section = |path: &str| path.split('.').next() == Some(section);
-        let of_section = self.taken.extract_if(.., |path| is_of_section(path));
-        self.refused.extend(of_section);
-        for key in keys().filter(|key| is_of_section(key.path)) {
-            key.copy(current, &mut self.settings);
+    fn compare_listeners(&mut self, current: &Settings) {
+        let mut left: Vec<usize> = (0..current.listeners().count()).collect();
+        let mut listeners = Vec::new();
+        for index in 0..self.settings.listeners().count() {
+            let mut view = self.settings.view(index);
+            let name = view.listener.name.clone();
+            let before = left.iter().position(|&at| {
+                let before = current.view(at).listener;
+                is_successor(&view.listener, &before, &self.settings)
+            });
+            match before.map(|at| current.view(left.remove(at))) {
+                None => self.taken.push(format!("listener[{name}]")),
+                Some(before) => {
+                    for key in keys().filter(|key| key.is_of_listener()) {
+                        if !key.differs(&before, &view) {
+                            continue;
+                        }
+                        let label = format!("{}{}", self.prefix(&name), key.name());
+                        if key.is_for_the_start() {
+                            key.copy(&before, &mut view);
+                            self.needs_restart.push(label);
+                        } else {
+                            self.taken.push(label);
+                        }
+                    }
+                }
+            }
+            listeners.push(view.listener);
+        }
+        for at in left {
+            let name = current.view(at).listener.name;
+            self.taken.push(format!("listener[{name}]"));
+        }
+        self.settings.set_listeners(listeners);
+    }
+
+    /// Returns what is in front of the keys of a listener.
+    fn prefix(&self, name: &ListenerName) -> String {
+        match self.has_several {
+            true => format!("listener[{name}]."),
+            false => "listener.".to_owned(),
         }
     }
+
+    /// Takes back all listeners, in favour of those `before`.
+    pub fn refuse_listeners(&mut self, before: Vec<Listener>) {
+        let of_listeners = |label: &mut String| label.starts_with("listener");
+        self.refused.extend(self.taken.extract_if(.., of_listeners));
+        self.settings.set_listeners(before);
+    }
+
+    /// Takes back the new values of the listener with this name, in favour of those `before`. One that was not there before does not come.
+    pub fn refuse(&mut self, name: &ListenerName, before: Option<&Listener>) {
+        let prefix = self.prefix(name);
+        let whole = format!("listener[{name}]");
+        let of_listener = self
+            .taken
+            .extract_if(.., |label| *label == whole || label.starts_with(&prefix));
+        self.refused.extend(of_listener);
+        let all = self.settings.listeners().cloned();
+        let all = all.filter_map(|listener| match listener.name == *name {
+            true => before.cloned(),
+            false => Some(listener),
+        });
+        let all = all.collect();
+        self.settings.set_listeners(all);
+    }
+}
+
+/// Returns whether a listener of new settings goes on with one that is there: it has its name, or else its place under a new name.
+pub(crate) fn is_successor(new: &Listener, before: &Listener, settings: &Settings) -> bool {
+    let is_named = |name: &ListenerName| settings.listeners().any(|one| one.name == *name);
+    // Two with port 0 have different ports.
+    let has_place = new.address == before.address && new.address.port() != 0;
+    new.name == before.name || has_place && !is_named(&before.name)
 }
 
 impl Key {
@@ -74,7 +145,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::Listener;
+    use super::super::address::Address;
     use super::super::value::Raw;
     use super::*;
     use crate::Resources;
@@ -123,7 +194,13 @@ mod tests {
 
     /// Returns what doors are made of.
     fn door(listener: &Listener) -> impl PartialEq + std::fmt::Debug {
-        (tls(listener), websocket(listener), listener.transport)
+        let place = (listener.name.clone(), listener.address.clone());
+        (
+            tls(listener),
+            websocket(listener),
+            listener.transport,
+            place,
+        )
     }
 
     fn websocket(listener: &Listener) -> impl PartialEq + std::fmt::Debug {
@@ -179,11 +256,46 @@ mod tests {
         read.listener.alpn = false;
         read.clients.max_frame_bytes = 7;
         let mut change = Change::between(&current, read);
-        change.refuse("listener", &current);
+        change.refuse(&current.listener.name, Some(&current.listener));
         assert_eq!(change.taken, ["clients.max_frame_bytes"]);
         assert_eq!(change.refused, ["listener.alpn", "listener.tickets"]);
         assert_eq!(change.settings.listener, current.listener);
         assert_eq!(change.settings.clients.max_frame_bytes, 7);
+    }
+
+    #[test]
+    fn listeners_come_go_and_change_by_their_names() {
+        let named = |name: &'static str, port| Listener {
+            name: ListenerName::of(name),
+            address: Address::loopback(port),
+            ..Listener::default()
+        };
+        let with = |listeners: Vec<Listener>| {
+            let mut settings = Settings::default();
+            settings.set_listeners(listeners);
+            settings
+        };
+        let current = with(vec![named("a", 1), named("b", 2), named("c", 3)]);
+        let mut slow = named("c", 3);
+        (slow.backlog, slow.tickets) = (7, false);
+        let read = with(vec![slow.clone(), named("d", 4), named("new", 1)]);
+        let mut change = Change::between(&current, read);
+        let taken = [
+            "listener[c].tickets",
+            "listener[d]",
+            "listener[new].name",
+            "listener[b]",
+        ];
+        assert_eq!(change.taken, taken);
+        assert_eq!(change.needs_restart, ["listener[c].backlog"]);
+        slow.backlog = 4_096;
+        let expected = vec![slow, named("d", 4), named("new", 1)];
+        assert_eq!(change.settings, with(expected));
+        change.refuse(&ListenerName::of("d"), None);
+        change.refuse(&ListenerName::of("c"), Some(&named("c", 3)));
+        assert_eq!(change.refused, ["listener[d]", "listener[c].tickets"]);
+        assert_eq!(change.taken, ["listener[new].name", "listener[b]"]);
+        assert_eq!(change.settings, with(vec![named("c", 3), named("new", 1)]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::Serialize;
 
 use super::address::Address;
-use super::keys::Settings;
+use super::keys::{Listener, Settings};
 use super::load::Build;
 use super::problem::{Fault, Origin, Problem};
 use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol, Transport};
@@ -291,26 +291,79 @@ fn doors(settings: &Settings) -> Option<Fault> {
 
 /// Adds a problem for every broken rule, unless one of its keys has a problem of its own.
 pub(super) fn check(build: &mut Build) {
-    for (paths, broken) in RULES {
-        if !paths.iter().all(|path| build.is_sound(path)) {
-            continue;
+    for rule in RULES {
+        let of_listener = rule.0.iter().any(|path| path.starts_with("listener."));
+        let times = if of_listener { build.listeners() } else { 1 };
+        for index in 0..times {
+            build.with_listener(index, |build| {
+                check_rule(rule, of_listener, build);
+            });
         }
-        let Some(fault) = broken(&build.settings) else {
-            continue;
-        };
-        // Names the first key that somebody set. The others are only what it collides with.
-        let path = paths
-            .iter()
-            .find(|path| build.origin(path) != Origin::Default)
-            .unwrap_or(&paths[0]);
-        build.problem(Problem {
-            origin: build.origin(path),
-            written: None,
-            value: None,
-            fault,
-            key: Some(path),
+    }
+    check_pairs(build);
+}
+
+fn check_rule((paths, broken): &Rule, of_listener: bool, build: &mut Build) {
+    if !paths.iter().all(|path| build.is_sound(path)) {
+        return;
+    }
+    let Some(mut fault) = broken(&build.settings) else {
+        return;
+    };
+    if of_listener {
+        fault = build.of_listener(fault);
+    }
+    // Names the first key that somebody set. The others are only what it collides with.
+    let path = paths
+        .iter()
+        .find(|path| build.origin(path) != Origin::Default)
+        .unwrap_or(&paths[0]);
+    report(build, path, fault);
+}
+
+/// Checks that no two listeners have one name, or one place.
+fn check_pairs(build: &mut Build) {
+    let mut earlier: Vec<Listener> = Vec::new();
+    for index in 0..build.listeners() {
+        build.with_listener(index, |build| {
+            let is_sound = |path| build.is_sound(path);
+            if !is_sound("listener.name") || !is_sound("listener.address") {
+                return;
+            }
+            let own = build.settings.listener.clone();
+            if earlier.iter().any(|other| other.name == own.name) {
+                let what = format!("there are two listeners with the name \"{}\"", own.name);
+                let fault = Fault::new(what).remedy("give each one its own");
+                report(build, "listener.name", fault);
+            }
+            let at_place = earlier.iter().find(|other| {
+                leads_to(&other.address, &own.address) || leads_to(&own.address, &other.address)
+            });
+            if let Some(other) = at_place {
+                let what = format!(
+                    "listener \"{}\" ({}) has the place of listener \"{}\" ({})",
+                    own.name, own.address, other.name, other.address
+                );
+                let fault = Fault::new(what).remedy("give each one its own address");
+                report(build, "listener.address", fault);
+            }
+            earlier.push(own);
         });
     }
+}
+
+fn report(build: &mut Build, path: &'static str, fault: Fault) {
+    let origin = match build.origin(path) {
+        Origin::Default if path.starts_with("listener.") => build.place.clone(),
+        origin => origin,
+    };
+    build.problem(Problem {
+        origin,
+        written: None,
+        value: None,
+        fault,
+        key: Some(path),
+    });
 }
 
 /// The bytes that may be held at once if every queue of a kind is full. The sums cannot overflow: every count is at most 2^24 and every

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, SECTIONS, Section};
+use super::listeners::MAX_LISTENERS;
 use super::load::Build;
 use super::problem::{Fault, Origin, Problem};
 use super::value::Raw;
@@ -113,6 +114,9 @@ impl File<'_> {
                 .find(|section| section.name == name.get_ref());
             match (section, value.get_ref()) {
                 (Some(section), DeValue::Table(table)) => self.section(section, table),
+                (Some(section), DeValue::Array(list)) if section.name == "listener" => {
+                    self.listeners(section, name.span(), list);
+                }
                 (Some(section), _) => {
                     let remedy = format!("write [{}], and its keys below it", section.name);
                     let fault = Fault::new("is a section").remedy_after_colon(remedy);
@@ -120,6 +124,43 @@ impl File<'_> {
                 }
                 (None, _) => self.unknown(name.get_ref(), name.span(), value),
             }
+        }
+    }
+
+    /// Reads an array of tables, one for each listener.
+    fn listeners(&mut self, section: &Section, span: Range<usize>, list: &[Spanned<DeValue<'_>>]) {
+        let remedy = "write [[listener]], and its keys below it";
+        if list.is_empty() {
+            let fault = Fault::new("there is no listener").remedy_after_colon(remedy);
+            return self.wrong(section.name, span, None, fault);
+        }
+        for (index, one) in list.iter().enumerate() {
+            let DeValue::Table(table) = one.get_ref() else {
+                let fault = Fault::new("is not a table").remedy_after_colon(remedy);
+                self.wrong(section.name, one.span(), Some(one), fault);
+                if index == 0 {
+                    // It is not at its defaults.
+                    self.build.spoil("listener.address");
+                }
+                continue;
+            };
+            if index == MAX_LISTENERS {
+                let what = format!("there are more than {MAX_LISTENERS} listeners");
+                return self.wrong(section.name, one.span(), None, Fault::new(what));
+            }
+            if index > 0 {
+                self.build.add_listener();
+            }
+            // Of those that are no tables none is added.
+            let at = if index == 0 {
+                0
+            } else {
+                self.build.listeners() - 1
+            };
+            self.build.swap_listener(at);
+            self.build.place = self.origin(one.span().start);
+            self.section(section, table);
+            self.build.swap_listener(at);
         }
     }
 
@@ -183,6 +224,7 @@ impl File<'_> {
             } else {
                 self.source_line(line)
             };
+            let is_listener = ["[listener]", "[[listener]]"].contains(&source.as_str());
             self.build.problem(Problem {
                 origin: match broken.at {
                     Some(at) => self.origin(at),
@@ -191,6 +233,10 @@ impl File<'_> {
                 written: (!source.is_empty()).then_some(source),
                 value: None,
                 fault: match complaint.as_str() {
+                    DUPLICATE if is_listener && self.text.contains("[[listener]]") => {
+                        Fault::new("there are [listener] and [[listener]]")
+                            .remedy("write [[listener]] above the keys of each")
+                    }
                     DUPLICATE => Fault::new("this is set a second time"),
                     other => Fault::new(format!("not TOML: {other}")),
                 },

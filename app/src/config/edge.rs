@@ -7,7 +7,7 @@ use std::time::Duration;
 use voltlane_core::edge::{self, EdgeConfig};
 use voltlane_driver::{MAX_LISTENERS, SocketOptions};
 
-use super::keys::{MAX_COUNT, MAX_SHARDS, Settings};
+use super::keys::{Listener, MAX_COUNT, MAX_SHARDS, Settings};
 use super::value::{Announce, Enforce, ProxyProtocol};
 use crate::metrics;
 use crate::resources::Resources;
@@ -24,20 +24,29 @@ const LINGERING_ONE_IN: u64 = 8;
 /// .. and the maximum number of them for each shard.
 const LINGERING_MAX: u64 = 256;
 
-impl Settings {
-    /// The options of clients' sockets.
+impl Listener {
+    /// The options of its clients' sockets.
     #[must_use]
-    pub fn listener_options(&self) -> SocketOptions {
-        let listener = &self.listener;
+    pub fn options(&self) -> SocketOptions {
         SocketOptions::default()
-            .with_backlog(listener.backlog)
-            .with_keep_alive(seconds(listener.keep_alive_secs))
-            .with_user_timeout(seconds(listener.user_timeout_secs))
-            .with_send_buffer_bytes(listener.send_buffer_bytes)
-            .with_receive_buffer_bytes(listener.receive_buffer_bytes)
-            .with_unsent_bytes(listener.unsent_bytes)
+            .with_backlog(self.backlog)
+            .with_keep_alive(seconds(self.keep_alive_secs))
+            .with_user_timeout(seconds(self.user_timeout_secs))
+            .with_send_buffer_bytes(self.send_buffer_bytes)
+            .with_receive_buffer_bytes(self.receive_buffer_bytes)
+            .with_unsent_bytes(self.unsent_bytes)
     }
 
+    /// Returns what the machine must know of it.
+    fn machine_config(&self) -> edge::ListenerConfig {
+        let mut config = edge::ListenerConfig::default();
+        config.proxy_required = self.proxy_protocol == ProxyProtocol::Required;
+        config.trusted_proxies.clone_from(&self.trusted_proxies.0);
+        config
+    }
+}
+
+impl Settings {
     /// The options of the backend's socket.
     #[must_use]
     pub fn master_options(&self) -> SocketOptions {
@@ -87,7 +96,6 @@ impl Settings {
         // A limit that the machine has and that has no key yet keeps its default.
         let defaults = EdgeConfig::default();
         let Settings {
-            listener,
             clients,
             master,
             limits,
@@ -109,8 +117,9 @@ impl Settings {
             (given, _) => size(given),
         };
         let mut config = defaults;
-        config.listener.proxy_required = listener.proxy_protocol == ProxyProtocol::Required;
-        config.listener.trusted_proxies = listener.trusted_proxies.0.clone();
+        config.listener = self.listener.machine_config();
+        let more = self.more_listeners.iter();
+        config.more_listeners = more.map(Listener::machine_config).collect();
         config.clients.channel_capacity = size(clients.channel_capacity.into());
         config.clients.channel_bytes = size(clients.channel_bytes);
         config.clients.stale_timeout = seconds(clients.stale_timeout_secs);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::address::Address;
+use super::listeners::ListenerName;
 use super::networks::Networks;
 use super::problem::Fault;
 use super::value::{
@@ -132,7 +133,11 @@ macro_rules! settings {
     )+) => {
         /// Every value that is in effect, section by section as in the file.
         #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct Settings { $( $(#[doc = $about])+ pub $section: $Section, )+ }
+        pub struct Settings {
+            $( $(#[doc = $about])+ pub $section: $Section, )+
+            /// The listeners after the first, if there are several.
+            pub more_listeners: Vec<Listener>,
+        }
 
         $(
             $(#[doc = $about])+
@@ -195,8 +200,11 @@ settings! {
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
     }
 
-    /// The port that clients connect to.
+    /// The port that clients connect to. For several, write each below a line [[listener]] in place of this section, with
+    /// a name of its own; up to 16. A key that is left out has its default.
     listener: Listener {
+        /// Name of the listener, in the log and in the metrics.
+        name: ListenerName = ListenerName::of("main"), ();
         /// Address to listen on. For a name, each of its addresses that this machine has, up to 8. Port 0: any free
         /// port, which the log names.
         address: Address = Address::loopback(42000), 0..=u16::MAX;

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::keys::{Key, Settings, keys};
+use super::keys::{Key, Listener, Settings, keys};
+use super::listeners::Beside;
 use super::problem::{Fault, Origin, Problem, Problems};
 use super::value::Raw;
 use super::{contradictions, document, variables};
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// The origins of the values, in the order of [`keys`].
     origins: Vec<Origin>,
+    /// Those of the listeners after the first.
+    beside: Vec<Beside>,
     has_file: bool,
     has_dotenv: bool,
     /// Accepted values that somebody should know about.
@@ -81,6 +84,7 @@ impl Loaded {
         Ok(Loaded {
             settings: build.settings,
             origins: build.origins,
+            beside: build.beside,
             has_file,
             has_dotenv,
             warnings: Vec::new(),
@@ -93,18 +97,24 @@ impl Loaded {
         &self.warnings
     }
 
-    /// Adds the outcome of reading the certificates: what should not stay as it is, or the first fault.
+    /// Adds the outcome of reading the certificates of each listener: what should not stay as it is, or the first fault.
     pub(crate) fn with_certificates(
         mut self,
-        read: Result<Vec<String>, String>,
+        read: impl Fn(&Listener) -> Result<Vec<String>, String>,
     ) -> Result<Loaded, Problems> {
-        let origin = self.origin("listener.certificate_file").cloned();
-        let origin = origin.unwrap_or(Origin::Default);
-        let problem = |what: String| Problem::of_file(origin.clone(), Fault::new(what));
-        match read {
-            Ok(warnings) => self.warnings.extend(warnings.into_iter().map(problem)),
-            Err(fault) => Problems::none_or(vec![problem(fault)])?,
+        let (mut problems, mut told) = (Vec::new(), Vec::new());
+        for (index, listener) in self.settings.listeners().enumerate() {
+            let mut of_listener = self.listener_entries(index);
+            let origin = of_listener.find(|(key, _)| key.path == "listener.certificate_file");
+            let origin = origin.map_or(Origin::Default, |(_, origin)| origin.clone());
+            let problem = |what: String| Problem::of_file(origin.clone(), Fault::new(what));
+            match read(listener) {
+                Ok(warnings) => told.extend(warnings.into_iter().map(problem)),
+                Err(fault) => problems.push(problem(fault)),
+            }
         }
+        Problems::none_or(problems)?;
+        self.warnings.extend(told);
         Ok(self)
     }
 
@@ -120,9 +130,18 @@ impl Loaded {
         self.has_dotenv
     }
 
-    /// Returns every key with the origin of its value.
+    /// Returns every key with the origin of its value. If there are several listeners, those of the first.
     pub fn entries(&self) -> impl Iterator<Item = (&'static Key, &Origin)> {
         keys().zip(&self.origins)
+    }
+
+    /// Returns every key of the listener at `index`, of which there is at least one, with the origin of its value.
+    pub fn listener_entries(&self, index: usize) -> impl Iterator<Item = (&'static Key, &Origin)> {
+        let origins = match index.checked_sub(1) {
+            None => &self.origins,
+            Some(at) => &self.beside[at].origins,
+        };
+        keys().zip(origins).filter(|(key, _)| key.is_of_listener())
     }
 
     /// Returns the origin of the value of `path`, or `None` if there is no such key.
@@ -140,7 +159,11 @@ pub(super) struct Build {
     pub(super) origins: Vec<Origin>,
     problems: Vec<Problem>,
     /// Keys with a refused value, so that the value in effect is not the intended one.
-    spoilt: Vec<bool>,
+    pub(super) spoilt: Vec<bool>,
+    /// Where the listener begins, if it is one of an array.
+    pub(super) place: Origin,
+    /// The same of the listeners after the first.
+    pub(super) beside: Vec<Beside>,
 }
 
 impl Default for Build {
@@ -152,6 +175,8 @@ impl Default for Build {
             origins,
             problems: Vec::new(),
             spoilt,
+            place: Origin::Default,
+            beside: Vec::new(),
         }
     }
 }

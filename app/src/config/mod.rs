@@ -10,6 +10,7 @@ mod document;
 mod edge;
 mod files;
 mod keys;
+mod listeners;
 mod load;
 mod networks;
 mod problem;
@@ -23,12 +24,14 @@ mod web;
 
 pub use address::{Address, AddressError};
 pub use change::Change;
+pub(crate) use change::is_successor;
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 pub use keys::{
     Clients, General, Key, Limits, Listener, Master, Metrics, SECTIONS, Section, Settings,
     VARIABLE_PREFIX, keys,
 };
+pub use listeners::{ListenerName, MAX_LISTENERS};
 pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;
 pub use problem::{Fault, Origin, Problem, Problems};

@@ -116,6 +116,16 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Adds what it is about, in front.
+    pub(super) fn about(self, subject: fmt::Arguments<'_>) -> Fault {
+        Fault {
+            what: format!("{subject}: {}", self.what).into(),
+            ..self
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;

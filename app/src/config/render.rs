@@ -63,33 +63,43 @@ impl Loaded {
     #[must_use]
     pub fn describe(&self) -> String {
         let defaults = Settings::default();
-        let assignments: Vec<_> = keys()
-            .map(|key| format!("{} = {}", key.path, key.show(&self.settings)))
-            .collect();
-        let width = assignments
-            .iter()
-            .map(|text| text.chars().count())
-            .max()
-            .unwrap_or(0);
-        let mut out = String::new();
+        let has_one = self.settings.more_listeners.is_empty();
+        let mut lines = Vec::new();
         let mut section = "";
-        for ((key, origin), assignment) in self.entries().zip(&assignments) {
+        let of_all = self
+            .entries()
+            .filter(|(key, _)| has_one || !key.is_of_listener());
+        for (key, origin) in of_all {
             let this = key.path.split('.').next().unwrap_or_default();
             if !section.is_empty() && section != this {
-                out.push('\n');
+                lines.push(Line::default());
             }
             section = this;
-            let default = key.show(&defaults);
-            let changed = match origin {
-                Origin::Default if default != key.show(&self.settings) => {
-                    format!(" {default}, less because of other keys")
-                }
-                Origin::Default => String::new(),
-                _ if default == key.show(&self.settings) => String::new(),
-                _ => format!(", default {default}"),
-            };
+            lines.push(Line::new(key.path, key, origin, &self.settings, &defaults));
+        }
+        for (index, _) in self.settings.listeners().enumerate().filter(|_| !has_one) {
+            lines.push(Line::default());
+            lines.push(Line::heading("[[listener]]"));
+            let view = self.settings.view(index);
+            let entries = self.listener_entries(index);
+            lines.extend(
+                entries.map(|(key, origin)| Line::new(key.name(), key, origin, &view, &defaults)),
+            );
+        }
+        let width = lines.iter().map(|line| line.assignment.chars().count());
+        let width = width.max().unwrap_or(0);
+        let mut out = String::new();
+        for Line {
+            assignment,
+            comment,
+        } in lines
+        {
+            if comment.is_empty() {
+                out.push_str(&format!("{assignment}\n"));
+                continue;
+            }
             let gap = " ".repeat(width - assignment.chars().count());
-            out.push_str(&format!("{assignment}{gap}  # {origin}{changed}\n"));
+            out.push_str(&format!("{assignment}{gap}  # {comment}\n"));
         }
         out.push_str(&self.describe_worst_case());
         out
@@ -143,6 +153,44 @@ impl Loaded {
             "\n# At most, with every queue full: {clients}, {away}, {} for the backend.\n{bound}",
             bytes(link)
         )
+    }
+}
+
+/// A line of the output of `check`.
+#[derive(Default)]
+struct Line {
+    assignment: String,
+    comment: String,
+}
+
+impl Line {
+    fn heading(text: &str) -> Line {
+        Line {
+            assignment: text.to_owned(),
+            comment: String::new(),
+        }
+    }
+
+    fn new(
+        name: &str,
+        key: &Key,
+        origin: &Origin,
+        settings: &Settings,
+        defaults: &Settings,
+    ) -> Line {
+        let (value, default) = (key.show(settings), key.show(defaults));
+        let changed = match origin {
+            Origin::Default if default != value => {
+                format!(" {default}, less because of other keys")
+            }
+            Origin::Default => String::new(),
+            _ if default == value => String::new(),
+            _ => format!(", default {default}"),
+        };
+        Line {
+            assignment: format!("{name} = {value}"),
+            comment: format!("{origin}{changed}"),
+        }
     }
 }
 

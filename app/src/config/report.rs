@@ -25,6 +25,8 @@ pub struct Report<'a> {
     note: Option<String>,
     /// Every key with its value; `None` if anything is wrong.
     values: Option<Values<'a>>,
+    /// The keys of each listener with their values; `None` if anything is wrong.
+    listeners: Option<Vec<ListenerValues<'a>>>,
     /// The maximum that all queues may hold; `None` if anything is wrong.
     worst_case_bytes: Option<WorstCase>,
     warnings: &'a [Problem],
@@ -46,6 +48,7 @@ impl<'a> Report<'a> {
             file,
             note: None,
             values: None,
+            listeners: None,
             worst_case_bytes: None,
             warnings: &[],
             errors: &[],
@@ -54,6 +57,7 @@ impl<'a> Report<'a> {
             Ok((loaded, note)) => Report {
                 note: note.as_ref().map(Note::to_string),
                 values: Some(Values(loaded)),
+                listeners: Some(ListenerValues::of(loaded)),
                 worst_case_bytes: Some(WorstCase::of(&loaded.settings)),
                 warnings: loaded.warnings(),
                 ..report
@@ -86,7 +90,38 @@ impl Serialize for Values<'_> {
         let defaults = Settings::default();
         let mut map = serializer.serialize_map(None)?;
         for (key, origin) in self.0.entries() {
-            map.serialize_entry(key.path, &Entry::new(key, origin, self.0, &defaults))?;
+            map.serialize_entry(
+                key.path,
+                &Entry::new(key, origin, &self.0.settings, &defaults),
+            )?;
+        }
+        map.end()
+    }
+}
+
+/// The keys of one listener by their paths, in the order of the file.
+#[derive(Debug)]
+struct ListenerValues<'a> {
+    loaded: &'a Loaded,
+    index: usize,
+}
+
+impl<'a> ListenerValues<'a> {
+    fn of(loaded: &'a Loaded) -> Vec<Self> {
+        let listeners = loaded.settings.listeners().enumerate();
+        listeners
+            .map(|(index, _)| ListenerValues { loaded, index })
+            .collect()
+    }
+}
+
+impl Serialize for ListenerValues<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let defaults = Settings::default();
+        let view = self.loaded.settings.view(self.index);
+        let mut map = serializer.serialize_map(None)?;
+        for (key, origin) in self.loaded.listener_entries(self.index) {
+            map.serialize_entry(key.path, &Entry::new(key, origin, &view, &defaults))?;
         }
         map.end()
     }
@@ -103,13 +138,13 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(key: &Key, origin: &'a Origin, loaded: &Loaded, defaults: &Settings) -> Self {
+    fn new(key: &Key, origin: &'a Origin, settings: &Settings, defaults: &Settings) -> Self {
         Entry {
-            value: key.data(&loaded.settings),
+            value: key.data(settings),
             default: key.data(defaults),
             unit: key.unit(),
             place: origin,
-            is_lowered: *origin == Origin::Default && key.differs(defaults, &loaded.settings),
+            is_lowered: *origin == Origin::Default && key.differs(defaults, settings),
         }
     }
 }

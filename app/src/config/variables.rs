@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::keys::{Key, VARIABLE_PREFIX, keys};
+use super::keys::{Key, Listener, VARIABLE_PREFIX, keys};
 use super::load::Build;
 use super::problem::{Fault, Origin, Problem};
 use super::value::{Raw, quoted};
@@ -203,7 +203,49 @@ fn key_of(variable: &str) -> Option<&'static Key> {
     keys().find(|key| key.variable() == variable)
 }
 
+/// The beginning of a variable for one of several listeners, as in `VOLTLANE_LISTENER__WEB__ADDRESS`.
+const OF_LISTENER: &str = "VOLTLANE_LISTENER__";
+
+/// Returns the key that a variable sets, and the name of the listener as a variable has it.
+fn key_of_listener(variable: &str) -> Option<(&str, &'static Key)> {
+    let (name, key) = variable.strip_prefix(OF_LISTENER)?.split_once("__")?;
+    Some((name, key_of(&format!("{VARIABLE_PREFIX}LISTENER_{key}"))?))
+}
+
+/// Assigns a value to a listener of the file, which is known by then.
+fn assign_to_listener(
+    (name, key): (&str, &'static Key),
+    variable: &str,
+    value: &str,
+    origin: Origin,
+    build: &mut Build,
+) {
+    let as_variable = |name: &str| name.to_ascii_uppercase().replace('-', "_");
+    let named = |listener: &Listener| as_variable(listener.name.as_str()) == name;
+    let found = build.settings.listeners().position(named);
+    match found {
+        Some(index) => build.with_listener(index, |build| {
+            build.assign(key.path, Raw::Text(value), origin, variable, quoted(value));
+        }),
+        None => {
+            let names = build.settings.listeners();
+            let names: Vec<_> = names.map(|listener| listener.name.to_string()).collect();
+            let fault = Fault::new("there is no listener of this name");
+            build.problem(Problem {
+                origin,
+                written: Some(variable.to_owned()),
+                value: Some(quoted(value)),
+                fault: fault.remedy(format!("the file has {}", names.join(", "))),
+                key: Some(key.path),
+            });
+        }
+    }
+}
+
 fn assign(variable: &str, value: &str, origin: Origin, build: &mut Build) {
+    if let Some(of_listener) = key_of_listener(variable) {
+        return assign_to_listener(of_listener, variable, value, origin, build);
+    }
     match key_of(variable) {
         Some(key) => build.assign(key.path, Raw::Text(value), origin, variable, quoted(value)),
         None => build.problem(Problem {

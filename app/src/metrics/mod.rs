@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub is_ending: bool,
     /// Log lines lost since the start.
     pub log_lines_lost: u64,
+    /// Connections accepted by each listener that there is, by its name.
+    pub accepts: Vec<(String, u64)>,
 }
 
 impl Snapshot {
@@ -42,5 +44,6 @@ impl Snapshot {
         self.gauges.add(&other.gauges);
         self.is_ending |= other.is_ending;
         self.log_lines_lost += other.log_lines_lost;
+        self.accepts.extend_from_slice(&other.accepts);
     }
 }

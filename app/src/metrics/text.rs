@@ -37,6 +37,7 @@ impl Collector for Edge {
             gauges,
             is_ending,
             log_lines_lost,
+            accepts,
         } = &self.0;
         let mut page = Page(encoder);
 
@@ -46,6 +47,12 @@ impl Collector for Edge {
             [("version", env!("CARGO_PKG_VERSION"))],
         )?;
         page.count("accepts", "Connections accepted", counters.accepted)?;
+        page.count_each(
+            "listener_accepts",
+            "Connections accepted by each listener, before any limit",
+            "listener",
+            accepts.iter().map(|(name, count)| (name.as_str(), *count)),
+        )?;
         page.count_each(
             "rejects",
             "Connections beyond a limit; accepted all the same if the limit is only reported",
@@ -256,12 +263,12 @@ impl Page<'_> {
         ConstCounter::new(value).encode(metric)
     }
 
-    fn count_each(
+    fn count_each<'v>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
+        values: impl IntoIterator<Item = (&'v str, u64)>,
     ) -> fmt::Result {
         self.each(name, help, None, label, values, MetricType::Counter)
     }
@@ -310,13 +317,13 @@ impl Page<'_> {
     }
 
     /// One value for each value of a label.
-    fn each(
+    fn each<'v>(
         &mut self,
         name: &str,
         help: &str,
         unit: Option<&Unit>,
         label: &str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
+        values: impl IntoIterator<Item = (&'v str, u64)>,
         kind: MetricType,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, unit, kind)?;

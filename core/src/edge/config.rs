@@ -31,6 +31,8 @@ pub struct EdgeConfig {
     pub shards: u8,
     /// Between the clients and the listener.
     pub listener: ListenerConfig,
+    /// The same for further listeners, which are numbered from 1.
+    pub more_listeners: Vec<ListenerConfig>,
     /// The clients' side.
     pub clients: ClientsConfig,
     /// The backend's side.
@@ -56,9 +58,17 @@ impl EdgeConfig {
         config.master.connect_timeout = Duration::MAX;
         config
     }
+
+    /// Returns what is between the clients and the listener of this number. `None` means the defaults.
+    pub(crate) fn listener_of(&self, number: usize) -> Option<&ListenerConfig> {
+        match number.checked_sub(1) {
+            None => Some(&self.listener),
+            Some(further) => self.more_listeners.get(further),
+        }
+    }
 }
 
-/// Between the clients and the listener (SPEC 10.7).
+/// Between the clients and a listener (SPEC 10.7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",

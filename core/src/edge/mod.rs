@@ -219,21 +219,25 @@ impl Edge {
     /// # Errors
     /// When a limit on connections is reached, `peer` must be a trusted proxy and is not, or the edge is shutting down.
     pub fn handle_accepted(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
-        let now = self.advance(now);
-        let has_header = self.config.listener.proxy_required;
-        let admitted = self.admit(now, peer, has_header);
-        self.settle();
-        admitted
+        self.handle_accepted_at(now, 0, peer, false)
     }
 
-    /// Handles a new connection from `peer` whose first bytes are a PROXY header by the adapter, which names the source that the limits
-    /// apply to (SPEC 16.2(f)). Otherwise as [`handle_accepted`](Edge::handle_accepted).
+    /// Handles a connection like [`handle_accepted`](Edge::handle_accepted), at the listener of this number.
+    ///
+    /// If it is `introduced`, its first bytes are a PROXY header by the adapter, which names the source that the limits apply to
+    /// (SPEC 16.2(f)).
     ///
     /// # Errors
     /// Those of `handle_accepted`.
-    pub fn handle_introduced(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
+    pub fn handle_accepted_at(
+        &mut self,
+        now: Time,
+        listener: usize,
+        peer: IpAddr,
+        introduced: bool,
+    ) -> Result<ConnKey, Rejected> {
         let now = self.advance(now);
-        let admitted = self.admit(now, peer, true);
+        let admitted = self.admit(now, listener, peer, introduced);
         self.settle();
         admitted
     }

@@ -4,6 +4,7 @@ mod alive;
 mod clients;
 mod lingering;
 mod neighbours;
+mod openings;
 mod work;
 
 use std::future::Future;
@@ -13,13 +14,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
 
 pub use self::neighbours::Neighbours;
+pub use self::openings::Openings;
 
 use self::clients::{Clients, HANDSHAKES_PER_TURN};
+use self::openings::{Change, Changes};
 use self::work::{LINGERING, LISTENER, MAILBOX, Work};
 use crate::accept::Acceptors;
 use crate::handle::Handle;
@@ -105,6 +108,13 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self
     }
 
+    /// Returns a handle to open and close listeners.
+    #[must_use]
+    pub fn openings(&self) -> Openings<L> {
+        let side = self.0.side();
+        Openings::new(&side.changes, &side.accept_waker)
+    }
+
     /// Returns a handle to shut it down.
     #[must_use]
     pub fn handle(&self) -> EdgeHandle {
@@ -131,12 +141,18 @@ struct Clientele<L: Listener> {
     edge: Edge,
     clients: Clients<L::Stream>,
     acceptors: Acceptors<L>,
+    /// Listeners to open and to close.
+    changes: Changes<L>,
+    /// Whether somebody may have asked for a change.
+    has_changes: bool,
     accept_source: Arc<SourceWaker>,
     accept_waker: Waker,
     neighbours: Option<Neighbours<L::Stream>>,
     mailbox_source: Arc<SourceWaker>,
     /// Whether a neighbour may have left connections. If not, the mailbox waits for its waker.
     has_mail: bool,
+    /// Whether it was asked to shut down.
+    is_ending: bool,
     /// Whether a listener may have a connection. If not, all listeners wait for their wakers.
     acceptable: bool,
     work: Work,
@@ -151,11 +167,14 @@ impl<L: Listener> Clientele<L> {
             edge,
             clients: Clients::new(ready),
             acceptors: Acceptors::new(listener),
+            changes: Changes::default(),
+            has_changes: false,
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
             neighbours: None,
             mailbox_source: SourceWaker::new(MAILBOX, ready),
             has_mail: false,
+            is_ending: false,
             acceptable: true,
             work: Work::new(ready),
             more_to_serve: false,
@@ -167,7 +186,26 @@ impl<L: Listener> Clientele<L> {
         self.neighbours = Some(neighbours);
     }
 
+    /// Opens and closes the listeners that it was asked to, unless it accepts no more.
+    fn change_listeners(&mut self) {
+        if !std::mem::take(&mut self.has_changes) {
+            return;
+        }
+        let asked = std::mem::take(&mut *openings::take(&self.changes));
+        for change in asked {
+            match change {
+                Change::Close(number) => self.acceptors.remove(number),
+                Change::Open(_) if self.is_ending => {}
+                Change::Open(make) => match make() {
+                    Ok(listener) => self.acceptors.push(listener),
+                    Err(error) => warn!(%error, "a listener cannot be opened"),
+                },
+            }
+        }
+    }
+
     fn accept(&mut self, now: Time, buffer: &mut [u8]) {
+        self.change_listeners();
         let acceptors = &mut self.acceptors;
         if acceptors.rests_until().is_some_and(|until| until <= now) {
             self.acceptable = true;
@@ -184,16 +222,13 @@ impl<L: Listener> Clientele<L> {
                         self.clients.finish(buffer);
                     }
                 }
-                Poll::Ready((stream, source)) => {
-                    let admitted = if stream.is_introduced() {
-                        self.edge.handle_introduced(now, source.ip())
-                    } else {
-                        self.edge.handle_accepted(now, source.ip())
-                    };
-                    match admitted {
+                Poll::Ready((stream, source, listener)) => {
+                    let introduced = stream.is_introduced();
+                    let ip = source.ip();
+                    match self.edge.handle_accepted_at(now, listener, ip, introduced) {
                         Ok(key) => self.clients.insert(now, key, stream, &mut self.work),
                         Err(rejected) => {
-                            debug!(%source, ?rejected, "connection turned away");
+                            debug!(%source, listener, ?rejected, "connection turned away");
                             self.clients.refuse(stream, rejected.into(), now);
                         }
                     }
@@ -298,6 +333,7 @@ impl<L: Listener> Side for Clientele<L> {
             LISTENER => {
                 self.accept_source.serve();
                 self.acceptable = true;
+                self.has_changes = true;
             }
             client => self.work.push(client),
         }
@@ -308,6 +344,7 @@ impl<L: Listener> Side for Clientele<L> {
     }
 
     fn handle_shutdown(&mut self, now: Time, within: Duration) {
+        self.is_ending = true;
         self.acceptors.close();
         self.edge.handle_shutdown(now, within);
     }

@@ -10,9 +10,10 @@ use tracing::info;
 use voltlane_core::edge::EdgeConfig;
 
 use super::connector;
-use crate::commands::reload::Reloads;
+use crate::commands::reload::{Reload, Reloads};
 use crate::commands::signals::Stop;
 use crate::config::Settings;
+use crate::listeners::{Opening, SocketChange};
 use crate::logging;
 use voltlane_driver::Runtime;
 
@@ -22,6 +23,10 @@ use crate::Resources;
 pub(super) enum Order {
     /// Change to this configuration, which is that of the whole process.
     Reconfigure(Box<EdgeConfig>),
+    /// Listen at these sockets as well.
+    Listen(Opening),
+    /// Close the sockets of this number.
+    Unlisten(usize),
     /// End in order, within the time.
     Shutdown(Duration),
 }
@@ -35,7 +40,7 @@ pub(super) struct Orders<R: Runtime> {
     /// The connector for future attempts to reach the backend.
     connector: Arc<Mutex<R::Connector>>,
     /// Keys that were read again, and may not be in effect everywhere yet.
-    taken: Vec<&'static str>,
+    taken: Vec<String>,
     is_ending: bool,
 }
 
@@ -65,11 +70,19 @@ impl<R: Runtime> Orders<R> {
 
     /// Passes on the orders that have come since.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, mut tell: impl FnMut(Order)) {
-        while let Poll::Ready(change) = self.reloads.poll(cx) {
+        while let Poll::Ready(reload) = self.reloads.poll(cx) {
+            let Reload { change, listeners } = *reload;
             self.settings = change.settings;
             self.taken.extend(change.taken);
-            let config = self.settings.edge_config(self.resources);
+            let mut config = self.settings.edge_config(self.resources);
+            listeners.arrange(&mut config);
             tell(Order::Reconfigure(Box::new(config)));
+            for change in listeners.sockets {
+                tell(match change {
+                    SocketChange::Open(opening) => Order::Listen(opening),
+                    SocketChange::Close(number) => Order::Unlisten(number),
+                });
+            }
             *self
                 .connector
                 .lock()

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -11,13 +11,13 @@ use voltlane_core::ShardId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_driver::{
-    BranchConnector, Connector, EdgeHandle, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
+    BranchConnector, Connector, Listener, Neighbours, Runtime, Task, Timer, TrunkDriver,
 };
 
 use super::orders::{Order, Orders};
 use super::watch::Watch;
-use super::{Entrance, FirstThen, drive};
-use crate::doors::Listening;
+use super::{Controls, Entrances, FirstThen, drive, listen_at};
+use crate::listeners::{Listening, Sockets};
 use crate::logging;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
@@ -29,8 +29,7 @@ const EXIT_PANIC: i32 = 101;
 /// `own` addresses.
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
-    listeners: Vec<Vec<TcpListener>>,
-    entrance: Entrance,
+    entrances: Entrances,
     (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
@@ -42,19 +41,24 @@ pub(super) async fn serve<R: Runtime>(
     let (driver, connectors) = TrunkDriver::new(trunk, backend, R::Timer::default());
     let driver = driver.refusing(own);
     let trunk = driver.handle();
+    let Entrances {
+        sockets,
+        lingering,
+        accepts,
+    } = entrances;
     let refusals = Refusals::default();
     let (started, starting) = mpsc::channel();
-    let parts = edges.into_iter().zip(listeners);
+    let parts = edges.into_iter().zip(sockets);
     let parts = parts.zip(connectors).zip(Neighbours::of(shards));
     let tasks: Vec<Task> = (0..)
         .zip(parts)
         .map(
-            |(number, (((edge, listeners), connector), neighbours))| -> Task {
+            |(number, (((edge, sockets), connector), neighbours))| -> Task {
                 let shard = Shard::<R> {
                     number,
                     edge,
-                    listeners,
-                    entrance: entrance.clone(),
+                    sockets,
+                    lingering,
                     connector,
                     neighbours,
                     watch: Watch::new(asked.next(), refusals.clone()),
@@ -71,28 +75,32 @@ pub(super) async fn serve<R: Runtime>(
     for _ in 0..shards {
         handles.push(starting.recv().map_err(io::Error::other)??);
     }
-    handles.sort_by_key(|(number, _)| *number);
+    handles.sort_by_key(|shard: &Controls<R>| shard.number);
+    let openings: Vec<_> = handles.iter().map(|shard| shard.openings.clone()).collect();
 
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => {
-                for (number, shard) in &handles {
-                    shard.reconfigure(config.for_shard(ShardId::new(*number), shards));
+                for shard in &handles {
+                    let id = ShardId::new(shard.number);
+                    shard.handle.reconfigure(config.for_shard(id, shards));
                 }
                 trunk.reconfigure(config.master);
             }
+            Order::Listen(opening) => trunk.refuse(listen_at::<R>(opening, &openings)),
+            Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
             Order::Shutdown(within) => {
                 // The trunk comes first: it must know why shards end. All were given the same time, and end by themselves.
                 trunk.shutdown(within);
-                for (_, shard) in &handles {
-                    shard.shutdown(within);
+                for shard in &handles {
+                    shard.handle.shutdown(within);
                 }
             }
         });
         orders.report(|| {
             let shards = handles
                 .iter()
-                .map(|(_, shard)| shard.poll_done(cx).is_ready());
+                .map(|shard| shard.handle.poll_done(cx).is_ready());
             // All are polled, so that each that is not done wakes this task.
             shards.fold(true, |all, done| all & done) & trunk.poll_done(cx).is_ready()
         });
@@ -100,6 +108,7 @@ pub(super) async fn serve<R: Runtime>(
             asked.answer(cx.waker(), || Snapshot {
                 is_ending: orders.is_ending(),
                 log_lines_lost: logging::lost_lines(),
+                accepts: accepts.counts(),
                 ..Snapshot::default()
             });
         }
@@ -118,18 +127,17 @@ async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, watch: W
 struct Shard<R: Runtime> {
     number: u8,
     edge: Edge,
-    listeners: Vec<TcpListener>,
-    entrance: Entrance,
+    sockets: Sockets,
+    lingering: usize,
     connector: BranchConnector,
     neighbours: Neighbours<<Listening<R> as Listener>::Stream>,
     watch: Watch,
 }
 
 impl<R: Runtime> Shard<R> {
-    async fn serve(self, started: Sender<io::Result<(u8, EdgeHandle)>>) {
+    async fn serve(self, started: Sender<io::Result<Controls<R>>>) {
         let _guard = EndsProcess;
-        let driver = match drive::<R, _>(self.edge, self.listeners, &self.entrance, self.connector)
-        {
+        let driver = match drive::<R, _>(self.edge, self.sockets, self.lingering, self.connector) {
             Ok(driver) => driver,
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -137,7 +145,12 @@ impl<R: Runtime> Shard<R> {
             }
         };
         let driver = pin!(driver.with_neighbours(self.neighbours));
-        if started.send(Ok((self.number, driver.handle()))).is_err() {
+        let controls = Controls {
+            number: self.number,
+            handle: driver.handle(),
+            openings: driver.openings(),
+        };
+        if started.send(Ok(controls)).is_err() {
             return;
         }
         drop(started);

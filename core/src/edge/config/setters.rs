@@ -33,6 +33,7 @@ macro_rules! setters {
 
 setters! { EdgeConfig:
     with_listener(listener: ListenerConfig),
+    with_more_listeners(more_listeners: Vec<ListenerConfig>),
     with_clients(clients: ClientsConfig),
     with_master(master: MasterConfig),
     with_limits(limits: LimitsConfig),

@@ -43,20 +43,23 @@ enum Vacancy {
 }
 
 impl Edge {
-    /// Admits a connection, which begins with a PROXY header if it `has_header`.
+    /// Admits a connection at the listener of this number. It begins with a PROXY header if that requires one, or if it is `introduced`.
     pub(crate) fn admit(
         &mut self,
         now: Time,
+        listener: usize,
         peer: IpAddr,
-        has_header: bool,
+        introduced: bool,
     ) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
             return self.reject(Rejected::Shutdown);
         }
-        let listener = &self.config.listener;
-        if listener.proxy_required && !is_in(&listener.trusted_proxies, peer) {
+        let listener = self.config.listener_of(listener);
+        let proxies = listener.filter(|listener| listener.proxy_required);
+        if proxies.is_some_and(|listener| !is_in(&listener.trusted_proxies, peer)) {
             return self.reject(Rejected::UntrustedProxy);
         }
+        let has_header = proxies.is_some() || introduced;
         let limits = &self.config.limits;
         if !self.has_place() {
             return self.reject(Rejected::TooManyConnections);

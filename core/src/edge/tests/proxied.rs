@@ -72,6 +72,37 @@ fn only_trusted_proxies_are_let_in() {
     }
 }
 
+/// Each listener has its own rule, and one without an entry has none.
+#[test]
+fn a_header_is_required_at_the_listeners_that_say_so() {
+    let mut world = World::new(|config| {
+        let proxies = vec!["198.51.100.0/24".parse().unwrap()];
+        config.more_listeners = vec![
+            ListenerConfig::default(),
+            ListenerConfig::default().with_proxies(proxies),
+        ];
+    });
+    for (listener, stranger_joins) in [(0, true), (1, true), (2, false), (3, true)] {
+        let now = world.now;
+        let mut arrive = |from| {
+            world
+                .edge
+                .handle_accepted_at(now, listener, ip(from), false)
+        };
+        let admitted = arrive("203.0.113.7");
+        let refused = Err(Rejected::UntrustedProxy);
+        match stranger_joins {
+            true => assert!(admitted.is_ok(), "{listener}"),
+            false => assert_eq!(admitted, refused, "{listener}"),
+        }
+        let conn = arrive("198.51.100.7").expect("trusted, or not asked");
+        let mut words = Vec::new();
+        Handshake::ProtocolVersion(2).encode(&mut words);
+        world.edge.handle_client_bytes(now, conn, &words);
+        assert_eq!(world.is_closed(conn), !stranger_joins, "{listener}");
+    }
+}
+
 #[test]
 fn limits_hold_for_the_source_that_the_header_names_and_not_for_the_proxy() {
     let mut world = World::new(|config| {
@@ -225,7 +256,10 @@ fn claims_of_one_source_do_not_displace_those_of_another_behind_the_same_proxy()
 fn a_connection_that_the_adapter_introduces_needs_no_proxy() {
     let mut world = World::new(|config| config.limits.sources.connections = 1);
     let introduce = |world: &mut World, source: &str| {
-        let conn = world.edge.handle_introduced(world.now, SOURCE).unwrap();
+        let conn = world
+            .edge
+            .handle_accepted_at(world.now, 0, SOURCE, true)
+            .unwrap();
         let header = format!("PROXY TCP4 {source} 203.0.113.1 40000 1\r\n");
         world
             .edge

@@ -1,0 +1,413 @@
+//! The listeners of the process: their sockets and doors, and how a reload changes them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tracing::{error, info};
+use voltlane_core::edge::EdgeConfig;
+use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
+
+use crate::config::{Change, Listener, ListenerName, Settings, is_successor};
+use crate::doors::{Doors, Frame, Framed};
+use crate::listen;
+
+/// What is logged when certificates that were read again are wrong.
+const CERTIFICATES_STAY: &str = "the certificates in effect stay";
+
+/// A listener of a runtime, with its number and its door.
+pub(crate) struct Listening<R: Runtime> {
+    inner: Framed<R>,
+    number: usize,
+    accepts: Arc<AtomicU64>,
+}
+
+impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
+    type Stream = <Framed<R> as voltlane_driver::Listener>::Stream;
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Self::Stream, SocketAddr)>> {
+        let accepted = ready!(self.inner.poll_accept(cx));
+        if accepted.is_ok() {
+            self.accepts.fetch_add(1, Ordering::Relaxed);
+        }
+        Poll::Ready(accepted)
+    }
+
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    fn place(&self) -> Option<SocketAddr> {
+        self.inner.place()
+    }
+
+    fn shed(&mut self) {
+        self.inner.shed();
+    }
+}
+
+/// What makes a listener of each of its sockets.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    name: ListenerName,
+    number: usize,
+    options: SocketOptions,
+    frame: Frame,
+    accepts: Arc<AtomicU64>,
+}
+
+impl Entrance {
+    /// Wraps a socket, on the thread that serves it.
+    ///
+    /// # Errors
+    /// When the runtime cannot register it.
+    pub(crate) fn listen<R: Runtime>(&self, socket: TcpListener) -> io::Result<Listening<R>> {
+        Ok(Listening {
+            inner: self.frame.wrap::<R>(R::listener(socket, self.options)?),
+            number: self.number,
+            accepts: Arc::clone(&self.accepts),
+        })
+    }
+}
+
+/// The sockets of a listener: for each shard, one at each address.
+pub(crate) struct Opening {
+    pub(crate) entrance: Entrance,
+    sockets: Vec<Vec<TcpListener>>,
+}
+
+/// The sockets of one shard, each with what makes a listener of it.
+pub(crate) type Sockets = Vec<(Entrance, TcpListener)>;
+
+impl Opening {
+    /// Returns the addresses.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let of_first = self.sockets.iter().take(1).flatten();
+        of_first.map(TcpListener::local_addr).collect()
+    }
+
+    /// Returns the name of the listener.
+    pub(crate) fn name(&self) -> &ListenerName {
+        &self.entrance.name
+    }
+
+    /// Gives each shard its sockets.
+    pub(crate) fn distribute(self, shards: &mut [Sockets]) {
+        for (shard, sockets) in shards.iter_mut().zip(self.sockets) {
+            let entrance = &self.entrance;
+            shard.extend(sockets.into_iter().map(|socket| (entrance.clone(), socket)));
+        }
+    }
+}
+
+/// A listener whose addresses are bound.
+pub(crate) struct Bound {
+    entrance: Entrance,
+    addresses: BoundAddresses,
+    settings: Listener,
+}
+
+fn cannot_listen(listener: &Listener, error: &io::Error) -> String {
+    format!("cannot listen on {}: {error}", listener.address)
+}
+
+impl Bound {
+    /// Binds every address of a listener that this machine has.
+    ///
+    /// # Errors
+    /// Those of [`listen::bind`], with the address.
+    pub(crate) fn new(entrance: Entrance, listener: &Listener) -> Result<Bound, String> {
+        let address = &listener.address;
+        let addresses = listen::bind(address, entrance.options);
+        let addresses = addresses.map_err(|error| cannot_listen(listener, &error))?;
+        Ok(Bound {
+            entrance,
+            addresses,
+            settings: listener.clone(),
+        })
+    }
+
+    /// Returns the number of addresses.
+    pub(crate) fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// Listens with a socket for each shard at each address.
+    ///
+    /// # Errors
+    /// Those of [`BoundAddresses::listen`].
+    pub(crate) fn listen(self, shards: usize) -> Result<Opening, String> {
+        let sockets = self.addresses.listen(shards);
+        let sockets = sockets.map_err(|error| cannot_listen(&self.settings, &error))?;
+        Ok(Opening {
+            entrance: self.entrance,
+            sockets,
+        })
+    }
+}
+
+/// How many connections each listener has accepted.
+#[derive(Clone, Default)]
+pub(crate) struct Accepts(Arc<Mutex<Vec<Count>>>);
+
+type Count = (ListenerName, Arc<AtomicU64>);
+
+impl Accepts {
+    /// Returns the number of each listener.
+    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = all.iter();
+        let counts = counts.map(|(name, count)| (name.to_string(), count.load(Ordering::Relaxed)));
+        counts.collect()
+    }
+}
+
+/// A change of the sockets that shards have.
+pub(crate) enum SocketChange {
+    /// Listen at these.
+    Open(Opening),
+    /// Close those of this number. Their clients stay.
+    Close(usize),
+}
+
+/// A change of the listeners of a running process.
+#[derive(Default)]
+pub(crate) struct ListenerChange {
+    /// What is to be done, in this order.
+    pub(crate) sockets: Vec<SocketChange>,
+    /// The numbers of the listeners, in the order of the settings.
+    numbers: Vec<usize>,
+}
+
+impl ListenerChange {
+    /// Adds a later change.
+    pub(crate) fn then(&mut self, later: ListenerChange) {
+        self.sockets.extend(later.sockets);
+        self.numbers = later.numbers;
+    }
+
+    /// Puts what the machine must know of each listener at the place of its number.
+    pub(crate) fn arrange(&self, config: &mut EdgeConfig) {
+        let more = std::mem::take(&mut config.more_listeners);
+        let all = std::iter::once(std::mem::take(&mut config.listener)).chain(more);
+        for (of_listener, &number) in all.zip(&self.numbers) {
+            match number.checked_sub(1) {
+                None => config.listener = of_listener,
+                Some(at) => {
+                    let length = config.more_listeners.len().max(at + 1);
+                    config.more_listeners.resize_with(length, Default::default);
+                    config.more_listeners[at] = of_listener;
+                }
+            }
+        }
+    }
+}
+
+/// The listeners in effect, and what a reload needs to change them.
+pub(crate) struct Listeners {
+    open: Vec<Open>,
+    shards: usize,
+    accepts: Accepts,
+}
+
+struct Open {
+    settings: Listener,
+    doors: Doors,
+    entrance: Entrance,
+}
+
+impl Open {
+    fn new(listener: &Listener, number: usize) -> Result<Open, String> {
+        let doors = Doors::open(listener)?;
+        let entrance = Entrance {
+            name: listener.name.clone(),
+            number,
+            options: listener.options(),
+            frame: doors.frame(),
+            accepts: Arc::default(),
+        };
+        Ok(Open {
+            settings: listener.clone(),
+            doors,
+            entrance,
+        })
+    }
+
+    fn bind(&self, listener: &Listener, shards: usize) -> Result<Opening, String> {
+        Bound::new(self.entrance.clone(), listener)?.listen(shards)
+    }
+}
+
+impl Listeners {
+    /// Reads certificates, and logs what should not stay as it is.
+    ///
+    /// # Errors
+    /// The first fault of a file, with its remedy.
+    pub(crate) fn open(settings: &Settings) -> Result<Listeners, String> {
+        let all = settings.listeners().enumerate();
+        let open = all.map(|(number, listener)| Open::new(listener, number));
+        let listeners = Listeners {
+            open: open.collect::<Result<_, _>>()?,
+            shards: settings.shards().get().into(),
+            accepts: Accepts::default(),
+        };
+        listeners.count();
+        Ok(listeners)
+    }
+
+    /// Binds the addresses of all listeners.
+    ///
+    /// # Errors
+    /// Those of [`Bound::new`], at the first listener that has one.
+    pub(crate) fn bind(&self) -> Result<Vec<Bound>, String> {
+        let open = self.open.iter();
+        let bound = open.map(|open| Bound::new(open.entrance.clone(), &open.settings));
+        bound.collect()
+    }
+
+    /// Returns the counts of accepted connections, which stay up to date.
+    pub(crate) fn accepts(&self) -> Accepts {
+        self.accepts.clone()
+    }
+
+    /// Publishes which listeners there are.
+    fn count(&self) {
+        let open = self.open.iter().map(|open| &open.entrance);
+        let counts = open.map(|open| (open.name.clone(), Arc::clone(&open.accepts)));
+        let counts = counts.collect();
+        *self
+            .accepts
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+
+    /// Reads the certificates again under the settings in effect, mostly because their files were renewed.
+    pub(crate) fn refresh(&mut self) {
+        for open in &mut self.open {
+            let Open {
+                settings, doors, ..
+            } = open;
+            if let Err(error) = doors.reload(settings) {
+                error!(listener = %settings.name, %error, "{CERTIFICATES_STAY}");
+            }
+        }
+    }
+
+    /// Puts `change` into effect as far as it concerns listeners. What cannot be is taken back in it, each listener by itself.
+    pub(crate) fn reload(&mut self, change: &mut Change) -> ListenerChange {
+        let mut before = std::mem::take(&mut self.open);
+        let wanted: Vec<Listener> = change.settings.listeners().cloned().collect();
+        let settings = change.settings.clone();
+        let mut done = ListenerChange::default();
+        for listener in &wanted {
+            let successor = |open: &Open| is_successor(listener, &open.settings, &settings);
+            match before.iter().position(successor) {
+                Some(at) => {
+                    let open = before.remove(at);
+                    let taken: Vec<usize> = self.numbers(&before, &done);
+                    let open = self.change(open, listener, taken, change, &mut done);
+                    self.open.push(open);
+                }
+                None => {
+                    let number = free(&self.numbers(&before, &done));
+                    let opened = Open::new(listener, number)
+                        .and_then(|open| Ok((open.bind(listener, self.shards)?, open)));
+                    match opened {
+                        Ok((opening, open)) => {
+                            done.sockets.push(SocketChange::Open(opening));
+                            self.open.push(open);
+                        }
+                        Err(error) => {
+                            error!(listener = %listener.name, %error, "a new listener is left out");
+                            change.refuse(&listener.name, None);
+                        }
+                    }
+                }
+            }
+        }
+        if self.open.is_empty() {
+            // No new one could be opened. Without any the edge would be of no use.
+            let kept = before.iter().map(|open| open.settings.clone()).collect();
+            change.refuse_listeners(kept);
+            self.open.append(&mut before);
+        }
+        for gone in before {
+            info!(listener = %gone.settings.name, "no longer listening");
+            done.sockets.push(SocketChange::Close(gone.entrance.number));
+        }
+        done.numbers = self.open.iter().map(|open| open.entrance.number).collect();
+        self.count();
+        done
+    }
+
+    /// Changes a listener that is there, all or nothing.
+    fn change(
+        &self,
+        mut open: Open,
+        listener: &Listener,
+        mut taken: Vec<usize>,
+        change: &mut Change,
+        done: &mut ListenerChange,
+    ) -> Open {
+        let mut changed = Open {
+            settings: listener.clone(),
+            doors: open.doors,
+            entrance: open.entrance.clone(),
+        };
+        changed.entrance.name = listener.name.clone();
+        let mut moved = None;
+        if listener.address != open.settings.address {
+            taken.push(open.entrance.number);
+            changed.entrance.number = free(&taken);
+            match changed.bind(listener, self.shards) {
+                Ok(opening) => moved = Some(opening),
+                Err(error) => {
+                    error!(listener = %listener.name, %error, "the listener in effect stays");
+                    change.refuse(&listener.name, Some(&open.settings));
+                    open.doors = changed.doors;
+                    return open;
+                }
+            }
+        }
+        // Last, since certificates are in effect once they are read.
+        if let Err(error) = changed.doors.reload(listener) {
+            change.refuse(&listener.name, Some(&open.settings));
+            let keys = change.refused.join(", ");
+            error!(listener = %listener.name, %error, %keys, "{CERTIFICATES_STAY}");
+            open.doors = changed.doors;
+            return open;
+        }
+        if let Some(opening) = moved {
+            done.sockets.push(SocketChange::Open(opening));
+            done.sockets.push(SocketChange::Close(open.entrance.number));
+        }
+        changed
+    }
+
+    /// Returns the numbers that sockets have.
+    fn numbers(&self, before: &[Open], done: &ListenerChange) -> Vec<usize> {
+        let open = self.open.iter().chain(before);
+        let open = open.map(|open| open.entrance.number);
+        let changing = done.sockets.iter().map(|change| match change {
+            SocketChange::Open(opening) => opening.entrance.number,
+            SocketChange::Close(number) => *number,
+        });
+        open.chain(changing).collect()
+    }
+}
+
+/// Returns the lowest number that is not taken.
+fn free(taken: &[usize]) -> usize {
+    (0..)
+        .find(|number| !taken.contains(number))
+        .expect("there are more numbers than listeners")
+}
