@@ -9,14 +9,15 @@ const LEFT_OUT: [&str; 3] = ["6.*", "12.*", "13.*"];
 const CASES: usize = 156;
 
 /// Where RFC 6455 leaves a choice, and the suite and SPEC choose differently.
-const OTHER_CHOICES: [(&str, &str); 3] = [
-    (
-        "2.10",
-        "of PINGs that come together the last is answered: RFC 6455 5.5.3, SPEC 16.3(c)",
-    ),
-    ("9.7.1", "1,000 empty messages in a row: SPEC 16.3(e)"),
-    ("9.8.1", "1,000 empty messages in a row: SPEC 16.3(e)"),
+const OTHER_CHOICES: [(&str, &str); 4] = [
+    ("2.10", PINGS_TOGETHER),
+    ("2.11", PINGS_TOGETHER),
+    ("9.7.1", EMPTY_MESSAGES),
+    ("9.8.1", EMPTY_MESSAGES),
 ];
+const PINGS_TOGETHER: &str =
+    "of PINGs that come together the last is answered: RFC 6455 5.5.3, SPEC 16.3(c)";
+const EMPTY_MESSAGES: &str = "of 1,000 empty messages in a row 256 are taken: SPEC 16.3(e)";
 
 #[test]
 fn the_layer_passes_the_cases_of_autobahn() {
@@ -42,8 +43,12 @@ fn the_layer_passes_the_cases_of_autobahn() {
         let [number, behaviour, close, why] = case[..] else {
             panic!("a line of suite.py: {case:?}");
         };
-        let chosen = OTHER_CHOICES.iter().any(|(other, _)| *other == number);
-        let fine = is_fine(behaviour) && is_fine(close);
-        assert!(fine || chosen, "{number}: {behaviour}, {close}: {why}");
+        if is_fine(behaviour) && is_fine(close) {
+            continue;
+        }
+        let says = format!("{number}: {behaviour}, {close}: {why}");
+        let choice = OTHER_CHOICES.iter().find(|(other, _)| *other == number);
+        let (_, choice) = choice.expect(&says);
+        println!("{says} But {choice}.");
     }
 }
