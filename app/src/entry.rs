@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
 use crate::config::{self, Loaded, LogLevel, Note, Problems, Report, Settings, WhenMissing};
+use crate::dial;
 use crate::doors::Doors;
 #[cfg(unix)]
 use crate::inherited;
@@ -178,8 +179,10 @@ fn prepare(
             Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
         },
         Command::Check(CheckArgs { config: args, json }) => {
-            let loaded = load(&args, WhenMissing::Leave)
-                .and_then(|(loaded, note)| Ok((loaded.with_certificates(Doors::check)?, note)));
+            let loaded = load(&args, WhenMissing::Leave).and_then(|(loaded, note)| {
+                let loaded = loaded.with_certificates(Doors::check)?;
+                Ok((loaded.with_link(dial::check)?, note))
+            });
             let file = args.config.as_deref();
             let file = file.unwrap_or(Path::new(config::DEFAULT_FILE));
             let file = file.display().to_string();

@@ -6,6 +6,7 @@
 pub mod cli;
 mod commands;
 pub mod config;
+mod dial;
 mod disk;
 mod doors;
 mod entry;

@@ -17,6 +17,7 @@ mod ends;
 mod joining;
 mod keys;
 mod link;
+mod link_tls;
 mod listeners;
 mod log;
 mod metrics;

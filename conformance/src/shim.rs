@@ -93,6 +93,19 @@ pub fn certificate_file(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Returns the SHA-256 of the public key in a certificate of the tests, in hexadecimal.
+///
+/// # Panics
+/// When the certificate is missing.
+#[must_use]
+pub fn spki_sha256(name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let certificate = CertificateDer::from_pem_file(certificate_file(name)).expect("it is there");
+    let parsed = rustls::server::ParsedCertificate::try_from(&certificate).expect("a certificate");
+    let digest = Sha256::digest(parsed.subject_public_key_info());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// TLS over a socket.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 

@@ -39,6 +39,12 @@ impl<C: Connector> DoorConnector<C> {
         self
     }
 
+    /// Adds TLS, or replaces what was added. The next attempt has it.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&mut self, tls: crate::tls::ClientTls) {
+        self.tls = Some(tls);
+    }
+
     /// Adds WebSocket at this path of this host, which may have a port. It is within TLS if that is there.
     ///
     /// # Errors

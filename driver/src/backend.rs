@@ -351,7 +351,12 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             return false;
         };
         match channel.write(cx, self.timer.now(), [self.machine.output(), &[]]) {
-            Written::Nothing | Written::Blocked => false,
+            Written::Nothing => {
+                let had_failed = channel.write_failed();
+                channel.holds(cx);
+                channel.write_failed() != had_failed
+            }
+            Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {
                 self.machine.handle_written(bytes);

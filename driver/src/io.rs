@@ -91,8 +91,6 @@ impl<S: Stream> Channel<S> {
     }
 
     /// Sends what the transport holds of earlier writes. Returns whether some of that must wait: the waker is then registered.
-    // A backend's streams have no layers, and hold nothing.
-    #[cfg(any(feature = "edge", feature = "client"))]
     pub(crate) fn holds(&mut self, cx: &mut Context<'_>) -> bool {
         if self.write_failed {
             return false;

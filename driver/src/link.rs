@@ -15,7 +15,7 @@ use crate::own::OwnAddresses;
 use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::watch::WatchedChannel;
-use crate::{Connect, Connector};
+use crate::{Connect, Connector, Stream as _};
 
 /// Reads per turn. More wait for the next turn, after the clients have had theirs.
 const READS_PER_TURN: usize = 4;
@@ -82,6 +82,11 @@ impl<C: Connector> Link<C> {
     }
 
     fn lose(&mut self, machine: &mut impl HasLink, now: Time, cause: Closed) {
+        if let State::Up(channel) = &self.state
+            && let Some(words) = channel.stream().parting_words()
+        {
+            warn!(words, "the link to the backend has ended");
+        }
         self.state = State::Down;
         machine.handle_link_closed(now, cause);
     }
@@ -197,7 +202,15 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
                 now,
                 machine.link_output(),
             ) {
-                Written::Nothing => return,
+                Written::Nothing => {
+                    // What a transport holds waits for the waker, which asks for another write.
+                    if channel.holds(&mut Context::from_waker(&self.waker)) {
+                        self.writable = false;
+                    } else if channel.write_failed() {
+                        self.readable = true;
+                    }
+                    return;
+                }
                 Written::Blocked => self.writable = false,
                 Written::Bytes(bytes) => machine.handle_link_written(now, bytes),
                 Written::Failed => self.readable = true,

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::signals::Asker;
 use super::terminal::Terminal;
 use crate::config::{self, Change, Settings, WhenMissing};
+use crate::dial;
 use crate::entry::ReadAgain;
 use crate::listeners::{ListenerChange, Listeners};
 
@@ -65,6 +66,11 @@ pub(super) fn on_hangup(
                     continue;
                 };
                 let changed = listeners.reload(&mut change);
+                if let Err(error) = dial::check(&change.settings) {
+                    change.refuse_master(&current.master);
+                    let keys = change.refused.join(", ");
+                    error!(%error, %keys, "the way to the backend that is in effect stays");
+                }
                 if change.taken.is_empty() {
                     info!("the configuration was read again; nothing in effect changes");
                     continue;

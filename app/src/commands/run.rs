@@ -24,6 +24,7 @@ use self::orders::{Order, Orders};
 use self::watch::Watch;
 use super::{make_key, random, reload, signals};
 use crate::config::Settings;
+use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
 use crate::listeners::{Accepts, Bound, Listeners, Listening, Opening, Sockets};
@@ -55,6 +56,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
     let listeners = Listeners::open(&settings)?;
+    dial::check(&settings)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
     if let Some(path) = &settings.general.key_file
@@ -75,7 +77,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let resources = measured.without_descriptors(DESCRIPTORS_PER_LISTENER * more_listeners);
     let config = settings.edge_config(resources);
     let lingering = settings.lingering(resources);
-    let later = Arc::new(Mutex::new(connector::<R>(&settings)));
+    let later = Arc::new(Mutex::new(dialer::<R>(&settings)));
     let mut backend = FirstThen {
         first: None,
         later: Arc::clone(&later),
@@ -166,7 +168,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
 async fn alone<R: Runtime>(
     edge: Edge,
     entrances: Entrances,
-    (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
+    (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
 ) -> io::Result<()> {
@@ -199,14 +201,6 @@ async fn alone<R: Runtime>(
     })
     .await;
     Ok(())
-}
-
-/// Creates the connector to the backend.
-fn connector<R: Runtime>(settings: &Settings) -> R::Connector {
-    R::connector(
-        settings.master.address.to_string(),
-        settings.master_options(),
-    )
 }
 
 /// Creates the driver of an edge for the clients of `sockets`.

@@ -1,6 +1,6 @@
 //! Computes the change from the configuration in effect to the next one.
 
-use super::keys::{Key, Listener, Settings, keys};
+use super::keys::{Key, Listener, Master, Settings, keys};
 use super::listeners::ListenerName;
 
 /// Keys that are read only when a process starts. All others can change while it runs.
@@ -103,6 +103,13 @@ impl Change {
         }
     }
 
+    /// Takes back the new values about the backend, in favour of those `before`.
+    pub fn refuse_master(&mut self, before: &Master) {
+        let of_master = |label: &mut String| label.starts_with("master.");
+        self.refused.extend(self.taken.extract_if(.., of_master));
+        self.settings.master = before.clone();
+    }
+
     /// Takes back all listeners, in favour of those `before`.
     pub fn refuse_listeners(&mut self, before: Vec<Listener>) {
         let of_listeners = |label: &mut String| label.starts_with("listener");
@@ -171,6 +178,7 @@ mod tests {
             "forwarded",
             "/path",
             "https://example.com",
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         ];
         let mut tries = values.into_iter().filter_map(|value| {
             let mut settings = Settings::default();
@@ -189,7 +197,19 @@ mod tests {
             settings.general.log_level,
             settings.general.shutdown_timeout_secs,
             door(&settings.listener),
+            link(&settings.master),
         )
+    }
+
+    /// Returns what the connector to the backend is made of.
+    fn link(master: &Master) -> impl PartialEq + std::fmt::Debug {
+        let files = [
+            master.tls_ca_file.clone(),
+            master.tls_certificate_file.clone(),
+            master.tls_key_file.clone(),
+        ];
+        let name = master.tls_server_name.clone();
+        (master.tls, files, name, master.tls_spki_sha256.clone())
     }
 
     /// Returns what doors are made of.

@@ -112,6 +112,17 @@ const RULES: &[Rule] = &[
     ),
     (
         &[
+            "master.tls",
+            "master.tls_ca_file",
+            "master.tls_spki_sha256",
+            "master.tls_server_name",
+            "master.tls_certificate_file",
+            "master.tls_key_file",
+        ],
+        link,
+    ),
+    (
+        &[
             "limits.max_memory_bytes",
             "master.channel_bytes",
             "master.max_frame_bytes",
@@ -287,6 +298,48 @@ fn doors(settings: &Settings) -> Option<Fault> {
         );
     }
     None
+}
+
+/// Checks that the keys of TLS on the link fit each other.
+fn link(settings: &Settings) -> Option<Fault> {
+    let master = &settings.master;
+    let fault =
+        |what: &str, remedy: &str| Some(Fault::new(what.to_owned()).remedy(remedy.to_owned()));
+    let given = [
+        ("tls_ca_file", master.tls_ca_file.is_some()),
+        ("tls_spki_sha256", !master.tls_spki_sha256.is_empty()),
+        ("tls_server_name", master.tls_server_name.is_some()),
+        (
+            "tls_certificate_file",
+            master.tls_certificate_file.is_some(),
+        ),
+        ("tls_key_file", master.tls_key_file.is_some()),
+    ];
+    let is_given = |key: &str| given.iter().any(|(name, is_set)| *name == key && *is_set);
+    if !master.tls {
+        let (key, _) = given.into_iter().find(|(_, is_set)| *is_set)?;
+        let what = format!("master.tls is false and master.{key} is set: it would be of no use");
+        return fault(&what, "set master.tls to true, or leave the key out");
+    }
+    if cfg!(not(feature = "tls")) {
+        let what = "master.tls is true and this build has no TLS";
+        return fault(what, "build it with the feature \"tls\"");
+    }
+    match (is_given("tls_ca_file"), is_given("tls_spki_sha256")) {
+        (false, false) => fault(
+            "master.tls is true and neither master.tls_ca_file nor master.tls_spki_sha256 is set: no backend would be trusted",
+            "name the file of the authority that issued the backend's certificate, or the backend's public key",
+        ),
+        (true, true) => fault(
+            "master.tls_ca_file and master.tls_spki_sha256 are both set",
+            "leave one of them out: a pinned key needs no authority",
+        ),
+        _ if is_given("tls_certificate_file") != is_given("tls_key_file") => fault(
+            "one of master.tls_certificate_file and master.tls_key_file is set without the other",
+            "name the certificate and its key, or neither",
+        ),
+        _ => None,
+    }
 }
 
 /// Adds a problem for every broken rule, unless one of its keys has a problem of its own.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::address::Address;
+use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
 use super::networks::Networks;
 use super::problem::Fault;
@@ -275,6 +276,20 @@ settings! {
     master: Master {
         /// The backend's address. A name is resolved again at every attempt.
         address: Address = Address::loopback(42001), 1..=u16::MAX;
+        /// Whether the link to the backend is within TLS.
+        tls: bool = false, ();
+        /// Authorities that issue the backend's certificate, in PEM. Those of the system do not count. Read at every attempt
+        /// to connect, as the other files of the link.
+        tls_ca_file: Option<PathBuf> = None, ();
+        /// Public keys of the backend, in place of an authority: the SHA-256 of each SubjectPublicKeyInfo, in hexadecimal.
+        /// In a variable: separated by commas.
+        tls_spki_sha256: PinList = PinList::default(), ();
+        /// Name or IP address that the backend's certificate is for. Empty: the host of the address.
+        tls_server_name: Option<ServerName> = None, ();
+        /// Certificate that the edge shows the backend, in PEM. Empty: none.
+        tls_certificate_file: Option<PathBuf> = None, ();
+        /// Private key of tls_certificate_file, in PEM.
+        tls_key_file: Option<PathBuf> = None, ();
         /// Packets that may wait for the backend. When the queue is full, clients are read more slowly; nothing is dropped.
         channel_capacity: u32 = 32_768, 1..=MAX_COUNT;
         /// Bytes that may wait for the backend. An empty queue takes one packet of any size.

@@ -118,6 +118,19 @@ impl Loaded {
         Ok(self)
     }
 
+    /// Adds the outcome of reading the certificates of the link to the backend.
+    pub(crate) fn with_link(
+        self,
+        read: impl Fn(&Settings) -> Result<(), String>,
+    ) -> Result<Loaded, Problems> {
+        let origin = self.origin("master.tls").cloned();
+        let origin = origin.unwrap_or(Origin::Default);
+        let wrong = read(&self.settings).err();
+        let problem = wrong.map(|what| Problem::of_file(origin, Fault::new(what)));
+        Problems::none_or(problem.into_iter().collect())?;
+        Ok(self)
+    }
+
     /// Returns whether there was a file with a section or a key, even if all are at their defaults.
     #[must_use]
     pub fn has_file(&self) -> bool {

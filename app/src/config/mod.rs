@@ -10,6 +10,7 @@ mod document;
 mod edge;
 mod files;
 mod keys;
+mod link_tls;
 mod listeners;
 mod load;
 mod networks;
@@ -31,6 +32,7 @@ pub use keys::{
     Clients, General, Key, Limits, Listener, Master, Metrics, SECTIONS, Section, Settings,
     VARIABLE_PREFIX, keys,
 };
+pub use link_tls::{PinList, ServerName};
 pub use listeners::{ListenerName, MAX_LISTENERS};
 pub use load::{Argument, Loaded, Sources};
 pub use networks::Networks;

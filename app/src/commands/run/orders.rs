@@ -9,10 +9,10 @@ use std::time::Duration;
 use tracing::info;
 use voltlane_core::edge::EdgeConfig;
 
-use super::connector;
 use crate::commands::reload::{Reload, Reloads};
 use crate::commands::signals::Stop;
 use crate::config::Settings;
+use crate::dial::{Dialer, dialer};
 use crate::listeners::{Opening, SocketChange};
 use crate::logging;
 use voltlane_driver::Runtime;
@@ -38,7 +38,7 @@ pub(super) struct Orders<R: Runtime> {
     settings: Settings,
     resources: Resources,
     /// The connector for future attempts to reach the backend.
-    connector: Arc<Mutex<R::Connector>>,
+    connector: Arc<Mutex<Dialer<R>>>,
     /// Keys that were read again, and may not be in effect everywhere yet.
     taken: Vec<String>,
     is_ending: bool,
@@ -50,7 +50,7 @@ impl<R: Runtime> Orders<R> {
         reloads: Reloads,
         settings: Settings,
         resources: Resources,
-        connector: Arc<Mutex<R::Connector>>,
+        connector: Arc<Mutex<Dialer<R>>>,
     ) -> Self {
         Orders {
             stop,
@@ -86,7 +86,7 @@ impl<R: Runtime> Orders<R> {
             *self
                 .connector
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner) = connector::<R>(&self.settings);
+                .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
             logging::set_level(self.settings.general.log_level);
         }
         if !self.is_ending && pin!(&mut self.stop).poll(cx).is_ready() {

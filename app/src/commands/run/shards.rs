@@ -17,6 +17,7 @@ use voltlane_driver::{
 use super::orders::{Order, Orders};
 use super::watch::Watch;
 use super::{Controls, Entrances, FirstThen, drive, listen_at};
+use crate::dial::Dialer;
 use crate::listeners::{Listening, Sockets};
 use crate::logging;
 use crate::metrics::{Asked, Snapshot};
@@ -30,7 +31,7 @@ const EXIT_PANIC: i32 = 101;
 pub(super) async fn serve<R: Runtime>(
     (trunk, edges): (Trunk, Vec<Edge>),
     entrances: Entrances,
-    (backend, own): (FirstThen<R::Connector>, Vec<SocketAddr>),
+    (backend, own): (FirstThen<Dialer<R>>, Vec<SocketAddr>),
     mut orders: Orders<R>,
     asked: Vec<Asked>,
 ) -> io::Result<()> {
