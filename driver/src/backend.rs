@@ -379,7 +379,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
                 self.unread = 0..bytes;
                 Step::Progress
             }
-            Read::Eof | Read::Failed => {
+            Read::Eof | Read::Failed | Read::Answered => {
                 self.rivals.ended();
                 Step::Event(self.lose())
             }

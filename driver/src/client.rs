@@ -516,7 +516,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
             Read::Blocked => return false,
             Read::Bytes(bytes) => self.unread = 0..bytes,
             Read::Eof => self.lose(now, machine::Closed::Eof),
-            Read::Failed => self.lose(now, machine::Closed::Error),
+            Read::Failed | Read::Answered => self.lose(now, machine::Closed::Error),
         }
         true
     }

@@ -13,11 +13,12 @@ use crate::Stream;
 const DISCARDS_PER_POLL: usize = 16;
 
 /// A stream that is read to its end after a write has failed: what the peer sent before it left still counts.
-pub(crate) struct Channel<S> {
+///
+/// `N` is what its owner notes about it. Seven bytes of that take no memory: they would be padding.
+pub(crate) struct Channel<S, N = ()> {
     stream: S,
     write_failed: bool,
-    /// The transport has answered the peer for the last time.
-    was_answered: bool,
+    pub(crate) notes: N,
 }
 
 /// The result of a read.
@@ -30,6 +31,8 @@ pub(crate) enum Read {
     Eof,
     /// The stream is broken.
     Failed,
+    /// The transport has answered the peer for the last time. The answer arrives only if the stream is closed in order.
+    Answered,
 }
 
 /// The result of a write.
@@ -44,12 +47,24 @@ pub(crate) enum Written {
     Failed,
 }
 
-impl<S: Stream> Channel<S> {
+impl<S: Stream, N: Default> Channel<S, N> {
     pub(crate) fn new(stream: S) -> Self {
         Channel {
             stream,
             write_failed: false,
-            was_answered: false,
+            notes: N::default(),
+        }
+    }
+}
+
+impl<S: Stream, N> Channel<S, N> {
+    /// Drops the notes.
+    #[cfg(feature = "edge")]
+    pub(crate) fn without_notes(self) -> Channel<S> {
+        Channel {
+            stream: self.stream,
+            write_failed: self.write_failed,
+            notes: (),
         }
     }
 
@@ -71,8 +86,10 @@ impl<S: Stream> Channel<S> {
             }
             Poll::Ready(Err(error)) => {
                 debug!(%error, "a stream broke");
-                self.was_answered = error.kind() == io::ErrorKind::InvalidData;
-                Read::Failed
+                match error.kind() {
+                    io::ErrorKind::InvalidData => Read::Answered,
+                    _ => Read::Failed,
+                }
             }
         }
     }
@@ -81,13 +98,6 @@ impl<S: Stream> Channel<S> {
     #[cfg(feature = "edge")]
     pub(crate) fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
-    }
-
-    /// Returns whether reading failed because the transport has answered the peer for the last time. The answer arrives only if the stream
-    /// is closed in order.
-    #[cfg(feature = "edge")]
-    pub(crate) fn was_answered(&self) -> bool {
-        self.was_answered
     }
 
     /// Sends what the transport holds of earlier writes. Returns whether some of that must wait: the waker is then registered.
@@ -142,7 +152,7 @@ impl<S: Stream> Channel<S> {
         for _ in 0..DISCARDS_PER_POLL {
             match self.read(cx, buffer) {
                 Read::Blocked => return Poll::Pending,
-                Read::Eof | Read::Failed => return Poll::Ready(()),
+                Read::Eof | Read::Failed | Read::Answered => return Poll::Ready(()),
                 Read::Bytes(_) => {}
             }
         }

@@ -166,7 +166,7 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
                 Read::Blocked => self.readable = false,
                 Read::Bytes(bytes) => machine.handle_link_bytes(now, &buffer[..bytes]),
                 Read::Eof => self.lose(machine, now, Closed::Eof),
-                Read::Failed => self.lose(machine, now, Closed::Error),
+                Read::Failed | Read::Answered => self.lose(machine, now, Closed::Error),
             }
         }
     }

@@ -29,47 +29,66 @@ const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// How many of them are checked at a time, which takes about two milliseconds. The others follow next time.
 const ASKED_AT_ONCE: usize = 4_096;
 
+/// Kept small: an idle client of an edge takes little but this.
 struct Client<S> {
     key: ConnKey,
-    channel: Channel<S>,
+    channel: Channel<S, Notes>,
     source: Arc<SourceWaker>,
-    waker: Waker,
-    /// Whether the edge wanted no bytes at the last check. Then the waker is not registered for reading.
-    read_paused: bool,
-    /// Whether it is in the list of streams that are not read.
-    listed: bool,
+}
+
+/// The state of a client's stream: the seven bytes that take no memory in its channel.
+#[derive(Default)]
+#[repr(Rust, packed)]
+struct Notes {
+    /// The bytes that the transport holds, as the edge was last told.
+    held_bytes: u32,
+    reading: Reading,
     /// Whether a write waits for the waker.
     write_blocked: bool,
     /// Whether it is in the line for costly handshakes.
     awaits_handshake: bool,
-    work: TransportWork,
 }
 
-/// What the edge was told of the work of a transport.
-#[derive(Default)]
-struct TransportWork {
-    held_bytes: usize,
+/// Whether a stream is read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Read,
+    /// It is read again, and still in the list of streams that are not.
+    Listed,
+    /// The edge wanted no bytes at the last check. The waker is not registered for reading, and the stream is in the list.
+    Paused,
 }
 
-impl TransportWork {
+impl<S: Stream> Client<S> {
+    /// Returns its waker. It is made for each turn, which takes less than the memory for one per client.
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.source))
+    }
+
     /// Tells the edge what the transport read besides the stream, and what it holds. Returns the former.
-    fn tell<S: Stream>(
-        &mut self,
-        stream: &mut S,
-        key: ConnKey,
-        edge: &mut Edge,
-        now: Time,
-    ) -> usize {
+    fn tell(&mut self, edge: &mut Edge, now: Time) -> usize {
+        let stream = self.channel.stream_mut();
         let overhead = stream.take_overhead();
-        if overhead > 0 {
-            edge.handle_client_overhead(now, key, overhead);
-        }
         let held_bytes = stream.held_bytes();
-        if held_bytes != self.held_bytes {
-            self.held_bytes = held_bytes;
-            edge.handle_client_held(now, key, held_bytes);
+        if overhead > 0 {
+            edge.handle_client_overhead(now, self.key, overhead);
+        }
+        let noted = u32::try_from(held_bytes).unwrap_or(u32::MAX);
+        if noted != self.channel.notes.held_bytes {
+            self.channel.notes.held_bytes = noted;
+            edge.handle_client_held(now, self.key, held_bytes);
         }
         overhead
+    }
+}
+
+impl Reading {
+    /// Reads the stream again. It leaves the list when that is next walked.
+    fn resume(&mut self) {
+        if *self == Reading::Paused {
+            *self = Reading::Listed;
+        }
     }
 }
 
@@ -117,7 +136,6 @@ impl<S: Stream> Clients<S> {
         let token = Token::try_from(index)
             .expect("connections are bounded by descriptors, which are 31 bits");
         let source = SourceWaker::new(token, work.ready());
-        let waker = Waker::from(Arc::clone(&source));
         if self.table.len() <= index {
             self.table.resize_with(index + 1, || None);
         }
@@ -126,12 +144,6 @@ impl<S: Stream> Clients<S> {
             key,
             channel: Channel::new(stream),
             source,
-            waker,
-            read_paused: false,
-            listed: false,
-            write_blocked: false,
-            awaits_handshake: false,
-            work: TransportWork::default(),
         });
     }
 
@@ -155,7 +167,8 @@ impl<S: Stream> Clients<S> {
         {
             edge.handle_client_ending(now, key);
         }
-        let cx = &mut Context::from_waker(&client.waker);
+        let waker = client.waker();
+        let cx = &mut Context::from_waker(&waker);
         let mut left = LAST_READ_BYTES;
         loop {
             let budget = edge.read_budget(key).min(buffer.len()).min(left);
@@ -168,8 +181,7 @@ impl<S: Stream> Clients<S> {
             edge.handle_client_bytes(now, key, &buffer[..bytes]);
             left -= bytes;
         }
-        let stream = client.channel.stream_mut();
-        client.work.tell(stream, client.key, edge, now);
+        client.tell(edge, now);
         let token = Token::try_from(key.index()).expect("checked when it was inserted");
         work.queue(&client.source, token);
     }
@@ -196,41 +208,46 @@ impl<S: Stream> Clients<S> {
         };
         let mut taken = 0;
         client.source.serve();
-        let cx = &mut Context::from_waker(&client.waker);
-        if std::mem::take(&mut client.write_blocked) {
+        let waker = client.waker();
+        let cx = &mut Context::from_waker(&waker);
+        if std::mem::take(&mut client.channel.notes.write_blocked) {
             // What the transport holds goes first. It waits for the socket even if the machine has nothing more to write.
-            client.write_blocked = client.channel.holds(cx);
-            if !client.write_blocked {
+            client.channel.notes.write_blocked = client.channel.holds(cx);
+            if !client.channel.notes.write_blocked {
                 work.unblocked.push(client.key);
             }
         }
         for _ in 0..READS_PER_TURN {
             let budget = edge.read_budget(client.key).min(buffer.len());
-            client.read_paused = budget == 0;
-            if client.read_paused {
-                if !std::mem::replace(&mut client.listed, true) {
+            let reading = &mut client.channel.notes.reading;
+            if budget == 0 {
+                if std::mem::replace(reading, Reading::Paused) == Reading::Read {
                     self.paused.push_back(client.key);
                     self.asks_at.get_or_insert(now + LEFT_EVERY);
                 }
                 return taken;
             }
+            reading.resume();
             let read = client.channel.read(cx, &mut buffer[..budget]);
             if let Read::Bytes(bytes) = read {
                 edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
             }
-            let stream = client.channel.stream_mut();
-            taken += client.work.tell(stream, client.key, edge, now);
+            taken += client.tell(edge, now);
             let cause = match read {
                 Read::Blocked => {
                     let awaits = client.channel.stream().awaits_handshake();
-                    if awaits && !std::mem::replace(&mut client.awaits_handshake, true) {
+                    if awaits
+                        && !std::mem::replace(&mut client.channel.notes.awaits_handshake, true)
+                    {
                         self.handshakes.push_back(client.key);
                     }
                     return taken;
                 }
                 Read::Eof => Closed::Eof,
-                Read::Failed if client.channel.stream().was_violated() => Closed::Violation,
-                Read::Failed => Closed::Error,
+                Read::Failed | Read::Answered if client.channel.stream().was_violated() => {
+                    Closed::Violation
+                }
+                Read::Failed | Read::Answered => Closed::Error,
                 Read::Bytes(bytes) => {
                     taken += bytes;
                     if bytes == budget {
@@ -242,7 +259,7 @@ impl<S: Stream> Clients<S> {
             };
             edge.handle_client_closed(now, client.key, cause);
             if let Some(client) = self.remove(index)
-                && client.channel.was_answered()
+                && matches!(read, Read::Answered)
             {
                 self.close(client, CloseKind::Graceful, Farewell::Over, now);
                 self.lingering.hold_the_bound();
@@ -269,7 +286,8 @@ impl<S: Stream> Clients<S> {
         if client.key != key {
             return false;
         }
-        let cx = &mut Context::from_waker(&client.waker);
+        let waker = client.waker();
+        let cx = &mut Context::from_waker(&waker);
         let mut writes = 0;
         let wants_bytes = loop {
             match edge.client_duty(key) {
@@ -285,11 +303,11 @@ impl<S: Stream> Clients<S> {
                 }
                 Duty::Read(_) => break true,
                 Duty::Rest => break false,
-                Duty::Write(_) if client.write_blocked => {}
+                Duty::Write(_) if client.channel.notes.write_blocked => {}
                 Duty::Write(_) if writes == WRITES_PER_TURN => work.unblocked.push(key),
                 Duty::Write(output) => match client.channel.write(cx, output) {
                     Written::Nothing | Written::Failed => {}
-                    Written::Blocked => client.write_blocked = true,
+                    Written::Blocked => client.channel.notes.write_blocked = true,
                     Written::Bytes(bytes) => {
                         edge.handle_client_written(now, key, bytes);
                         writes += 1;
@@ -299,15 +317,14 @@ impl<S: Stream> Clients<S> {
             }
             break edge.read_budget(key) > 0;
         };
-        client.write_blocked |= client.channel.holds(cx);
-        let stream = client.channel.stream_mut();
-        client.work.tell(stream, client.key, edge, now);
+        client.channel.notes.write_blocked |= client.channel.holds(cx);
+        client.tell(edge, now);
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
             edge.handle_client_closed(now, key, Closed::Error);
             self.remove(index);
-        } else if failed || (client.read_paused && wants_bytes) {
-            client.read_paused = false;
+        } else if failed || (client.channel.notes.reading == Reading::Paused && wants_bytes) {
+            client.channel.notes.reading.resume();
             work.queue(
                 &client.source,
                 Token::try_from(index).expect("checked when it was inserted"),
@@ -338,9 +355,11 @@ impl<S: Stream> Clients<S> {
             if client.key != key {
                 continue;
             }
-            let cx = &mut Context::from_waker(&client.waker);
+            let waker = client.waker();
+            let cx = &mut Context::from_waker(&waker);
             // Of a client that is not read nothing can be heard.
-            if !client.read_paused && !client.channel.stream_mut().is_alive(cx) {
+            let is_read = client.channel.notes.reading != Reading::Paused;
+            if is_read && !client.channel.stream_mut().is_alive(cx) {
                 tracing::debug!(conn = key.index(), "a client gives no sign of life");
                 edge.handle_client_closed(now, key, Closed::Error);
                 if let Some(client) = self.remove(key.index()) {
@@ -348,7 +367,7 @@ impl<S: Stream> Clients<S> {
                 }
                 continue;
             }
-            client.write_blocked |= client.channel.holds(cx);
+            client.channel.notes.write_blocked |= client.channel.holds(cx);
             if let Some(after) = client.channel.stream().keep_alive() {
                 self.watch(key, now + after);
             }
@@ -376,7 +395,7 @@ impl<S: Stream> Clients<S> {
                     self.handshakes_at = Some(at);
                     return None;
                 }
-                client.awaits_handshake = false;
+                client.channel.notes.awaits_handshake = false;
                 client.channel.stream_mut().permit_handshake();
                 self.handshakes.pop_front();
                 return Some(Token::try_from(key.index()).expect("checked when it was inserted"));
@@ -448,8 +467,8 @@ impl<S: Stream> Clients<S> {
             if client.key != key {
                 continue;
             }
-            client.listed = client.read_paused;
-            if !client.read_paused {
+            if client.channel.notes.reading != Reading::Paused {
+                client.channel.notes.reading = Reading::Read;
                 continue;
             }
             match client.channel.stream().peer_end() {
@@ -493,12 +512,12 @@ impl<S: Stream> Clients<S> {
             CloseKind::Abort
                 if farewell == Farewell::Late && channel.stream_mut().refuse(farewell) =>
             {
-                self.lingering.close(channel, now);
+                self.lingering.close(channel.without_notes(), now);
             }
             CloseKind::Abort => channel.abort(),
             CloseKind::Graceful => {
                 channel.part(farewell);
-                self.lingering.close(channel, now);
+                self.lingering.close(channel.without_notes(), now);
             }
         }
     }
@@ -511,5 +530,15 @@ impl<S: Stream> Clients<S> {
     /// Returns whether a closed stream has bytes in its transport that wait for room.
     pub(super) fn holds(&self) -> bool {
         self.lingering.holds()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_takes_24_bytes_beside_its_stream() {
+        assert!(size_of::<Option<Client<usize>>>() <= size_of::<usize>() + 24);
     }
 }

@@ -10,7 +10,10 @@ const CLASSES: usize = 14;
 const LAST_CLASS: u8 = 13;
 
 /// The bytes that one connection or session holds, and its position among holders of about as much.
+///
+/// Aligned to 4 bytes like its links: that saves 8 bytes in each connection and each session.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed(4))]
 pub(crate) struct Holding {
     bytes: usize,
     class: Links,
@@ -26,7 +29,9 @@ impl Holding {
     /// Sets the bytes held. Returns how many they were before.
     #[inline]
     pub(crate) fn replace(&mut self, bytes: usize) -> usize {
-        core::mem::replace(&mut self.bytes, bytes)
+        let before = self.bytes;
+        self.bytes = bytes;
+        before
     }
 }
 
