@@ -149,12 +149,13 @@ fn a_client_without_an_edge_reports_what_it_could_not_send() {
 
 #[test]
 fn a_client_that_never_finds_its_edge_gives_up() {
-    for (address, cause) in [
+    let tries = [
         ("127.0.0.1:1", "Connection refused"),
         ("no-such-host.invalid:1", "failed to lookup address"),
-    ] {
-        // Its input stays open, so only the program itself can end.
-        let client = PROGRAM.start(&Directory::new(), &["connect", address]);
+    ];
+    // Their input stays open, so only the program itself can end. Both try at the same time.
+    let clients = tries.map(|(address, _)| PROGRAM.start(&Directory::new(), &["connect", address]));
+    for (client, (address, cause)) in clients.into_iter().zip(tries) {
         let gave_up = client.wait_for_log("Gave up after ");
         assert!(gave_up.contains(address), "{gave_up}");
         assert!(client.log().contains(cause), "{}", client.log());
