@@ -85,7 +85,8 @@ pub(crate) fn keep_heap_small() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn keep_heap_small() {}
 
-/// Gives back the memory used by the start: reading the command line and the configuration leaves 100 KiB and more.
+/// Gives back the memory that the start used, once the machines exist: they leave as much of it free as the command line and the
+/// configuration do.
 pub(crate) fn has_started() {
     give_back();
 }

@@ -137,7 +137,6 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         info!(%address, "metrics");
     }
 
-    has_started();
     let mut sockets: Vec<Sockets> = (0..shards.get()).map(|_| Sockets::new()).collect();
     for opening in openings {
         opening.distribute(&mut sockets);
@@ -182,6 +181,7 @@ async fn alone<R: Runtime>(
     let mut driver = pin!(driver);
     let handle = driver.handle();
     let openings = [driver.openings()];
+    has_started();
     let mut watch = Watch::new(asked.into_iter().next(), Refusals::default());
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {

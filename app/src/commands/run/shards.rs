@@ -20,6 +20,7 @@ use super::{Controls, Entrances, FirstThen, drive, listen_at};
 use crate::dial::Dialer;
 use crate::listeners::{Listening, Sockets};
 use crate::logging;
+use crate::memory::has_started;
 use crate::metrics::{Asked, Snapshot};
 use crate::refusals::Refusals;
 
@@ -121,6 +122,7 @@ pub(super) async fn serve<R: Runtime>(
 /// Serves the trunk of all shards.
 async fn serve_trunk<C: Connector, T: Timer>(driver: TrunkDriver<C, T>, watch: Watch) {
     let _guard = EndsProcess;
+    has_started();
     watch.run(pin!(driver)).await;
 }
 
