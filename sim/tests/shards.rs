@@ -22,6 +22,10 @@ const GATED: u64 = 1_000;
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, f64)] = &[
+    ("a branch full downwards", 0.3),
+    ("a branch full upwards", 0.3),
+    ("a thread stopped", 20.0),
+    ("a wake on the way between threads", 2.0),
     ("announced", 30.0),
     ("came back with the old connection open", 50.0),
     ("denied", 15.0),
@@ -37,8 +41,10 @@ const GATES: &[(&str, f64)] = &[
     ("link lost within a packet", 5.0),
     ("packets kept over a loss of the link", 15.0),
     ("resumed", 60.0),
+    ("shards spread", 20.0),
     ("shutdown", 20.0),
     ("source at its limit", 3.0),
+    ("threads joined", 20.0),
     ("shard holds the backend", 0.3),
     ("trunk full", 0.3),
     ("unknown answered", 10.0),

@@ -1,8 +1,9 @@
 //! Deliberate bugs, by which the simulator checks itself: each is planted in the core and must be found.
 //!
-//! The core's source does not mention them. `sim/planted/*.toml` is a [`Table`] of changes to it, and [`copy`] makes a copy of the
-//! workspace whose core has them all. In the copy, a test activates at most one bug for its thread, with `voltlane_core::planted::plant`,
-//! so one build serves all of them. `sim plant` makes the copy in `target/planted` and runs cargo in it:
+//! The core's source does not mention them. `sim/planted/*.toml` is a [`Table`] of changes to it, and to what the simulator runs several
+//! shards on: the shipped exchange of batches and its own threads. [`copy`] makes a copy of the workspace that has them all. In the copy, a
+//! test activates at most one bug for its thread, with `voltlane_core::planted::plant`, so one build serves all of them. `sim plant` makes
+//! the copy in `target/planted` and runs cargo in it:
 //!
 //! ```sh
 //! cargo run -p sim -- plant test -p sim --features planted --test planted

@@ -1,104 +1,46 @@
-//! The branch between a shard and the trunk, and the shard's end of it.
+//! The shard's end of its branch to the trunk, served as the shipped adapter serves it (`driver/src/branch.rs`).
 
 use std::collections::VecDeque;
+use std::task::{Context, Poll};
 
 use voltlane_core::edge::Closed;
 use voltlane_core::edge::HasLink;
 use voltlane_core::edge::trunk::{Batch, Downward, Upward};
 
+use super::exchange::{self, End};
 use super::{World, kind, time};
 use crate::codec::{Frames, Tagged};
 
-/// One direction of a branch: what changes hands, in order, up to a capacity.
-pub(super) struct Lane<T> {
-    items: VecDeque<T>,
-    capacity: usize,
-    ended: bool,
-    /// The reader is gone: nothing is accepted.
-    reader_is_gone: bool,
-}
+pub(super) type ShardEnd = End<Upward, Downward, Batch>;
+pub(super) type TrunkEnd = End<Downward, Upward, Batch>;
 
-impl<T> Lane<T> {
-    fn new(capacity: usize) -> Lane<T> {
-        Lane {
-            items: VecDeque::new(),
-            capacity,
-            ended: false,
-            reader_is_gone: false,
-        }
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        !self.ended && !self.reader_is_gone && self.items.len() < self.capacity
-    }
-
-    pub(super) fn give(&mut self, item: T) {
-        assert!(self.has_room(), "more than there is room for");
-        self.items.push_back(item);
-    }
-
-    pub(super) fn take(&mut self) -> Option<T> {
-        self.items.pop_front()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    pub(super) fn end(&mut self) {
-        self.ended = true;
-    }
-
-    /// Returns whether the reader has taken everything before the end.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended && self.items.is_empty()
-    }
-
-    fn discard(&mut self) {
-        self.reader_is_gone = true;
-        self.items.clear();
-    }
-}
-
-/// The branch between a shard and the trunk.
+/// A branch that a shard has.
 pub(super) struct Branch {
-    pub(super) up: Lane<Upward>,
-    pub(super) down: Lane<Downward>,
-    pub(super) generation: u32,
-    /// Whether the shard knows that it has the branch.
-    connected: bool,
-    /// Whether the shard, and the trunk, have closed their directions.
-    shard_ended: bool,
-    pub(super) trunk_ended: bool,
+    end: ShardEnd,
+    generation: u32,
+    /// Whether something may be taken, and whether there may be room. If not, it waits for a wake.
+    takes: bool,
+    gives: bool,
     /// What the shard announced when it got the branch. It goes before everything else.
     announcements: VecDeque<Upward>,
 }
 
 impl Branch {
-    pub(super) fn new(capacity: usize, generation: u32) -> Branch {
+    pub(super) fn new(end: ShardEnd, generation: u32) -> Branch {
         Branch {
-            up: Lane::new(capacity),
-            down: Lane::new(capacity),
+            end,
             generation,
-            connected: false,
-            shard_ended: false,
-            trunk_ended: false,
+            takes: true,
+            gives: true,
             announcements: VecDeque::new(),
         }
-    }
-
-    /// Handles that the shard has ended.
-    pub(super) fn end_of_shard(&mut self) {
-        self.shard_ended = true;
-        self.up.end();
-        self.down.discard();
     }
 }
 
 impl World {
     pub(super) fn serve_branch(&mut self, shard: usize) -> bool {
         let now = time(self.now);
-        let mut moved = false;
+        let mut moved = self.take_branch(shard);
         let state = &mut self.shards[shard];
         if !state.asking && state.edge.link_wants_connect(now) {
             state.asking = true;
@@ -109,23 +51,6 @@ impl World {
         if self.shards[shard].edge.link_wants_close() {
             let text = format!("shard {shard} gives its branch up");
             self.ledger.fail("S15", "7.6(a)", text);
-        }
-        let state = &mut self.shards[shard];
-        let Some(branch) = state.branch.as_mut().filter(|branch| !branch.shard_ended) else {
-            return moved;
-        };
-        if !branch.connected {
-            branch.connected = true;
-            state.edge.handle_link_connected(now);
-            while let Some(output) = state.edge.take_branch_output(now, &mut Batch::new()) {
-                branch.announcements.push_back(output);
-            }
-            let announced: Vec<u64> = announced_in(&branch.announcements);
-            if self.setup.config.master.announce_all {
-                self.ledger.check_announced(shard, &announced);
-            }
-            self.after_edge(shard);
-            moved = true;
         }
         let reads_first = self.rng.chance(50);
         if reads_first {
@@ -138,32 +63,64 @@ impl World {
         moved
     }
 
+    /// Answers a wake, and takes a branch that the trunk has left.
+    fn take_branch(&mut self, shard: usize) -> bool {
+        let now = time(self.now);
+        let state = &mut self.shards[shard];
+        if !state.bell.answer() {
+            return false;
+        }
+        if let Some(branch) = &mut state.branch {
+            (branch.takes, branch.gives) = (true, true);
+        }
+        let Some(mut branch) = state.offered.take() else {
+            return false;
+        };
+        state.edge.handle_link_connected(now);
+        while let Some(output) = state.edge.take_branch_output(now, &mut Batch::new()) {
+            branch.announcements.push_back(output);
+        }
+        let announced: Vec<u64> = announced_in(&branch.announcements);
+        state.branch = Some(branch);
+        if self.setup.config.master.announce_all {
+            self.ledger.check_announced(shard, &announced);
+        }
+        self.after_edge(shard);
+        true
+    }
+
     fn read_branch(&mut self, shard: usize) -> bool {
         let now = time(self.now);
         let state = &mut self.shards[shard];
-        let Some(branch) = &mut state.branch else {
+        let Some(branch) = state.branch.as_mut().filter(|branch| branch.takes) else {
             return false;
         };
-        if let Some(input) = branch.down.take() {
-            let bytes = match &input {
-                Downward::Released => &[][..],
-                Downward::Packets(batch) => batch.bytes(),
-            };
-            self.hash
-                .add(self.now, kind::BRANCH_DOWN, shard as u64, bytes);
-            self.ledger.shard_took(shard, bytes);
-            state.edge.handle_branch_input(now, &input);
-            self.after_edge(shard);
-            return true;
+        let waker = state.bell.waker();
+        match branch.end.poll_take(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                branch.takes = false;
+                return false;
+            }
+            Poll::Ready(Some(input)) => {
+                let bytes = input.batch().map_or(&[][..], Batch::bytes);
+                self.hash
+                    .add(self.now, kind::BRANCH_DOWN, shard as u64, bytes);
+                self.ledger.shard_took(shard, bytes);
+                state.edge.handle_branch_input(now, &input);
+                if let Some(mut batch) = input.into_batch() {
+                    batch.clear();
+                    if batch.has_memory() {
+                        branch.end.give_back(batch);
+                    }
+                }
+            }
+            Poll::Ready(None) => {
+                state.branch = None;
+                state.asking = false;
+                state.edge.handle_link_closed(now, Closed::Eof);
+                self.note(|| format!("shard {shard} has heard of the loss"));
+            }
         }
-        if !branch.down.has_ended() {
-            return false;
-        }
-        branch.shard_ended = true;
-        branch.up.end();
-        state.asking = false;
-        state.edge.handle_link_closed(now, Closed::Eof);
-        self.note(|| format!("shard {shard} has heard of the loss"));
         self.after_edge(shard);
         true
     }
@@ -171,16 +128,34 @@ impl World {
     fn write_branch(&mut self, shard: usize) -> bool {
         let now = time(self.now);
         let state = &mut self.shards[shard];
-        let Some(branch) = state.branch.as_mut().filter(|branch| !branch.shard_ended) else {
+        let Some(branch) = state.branch.as_mut().filter(|branch| branch.gives) else {
             return false;
         };
-        if !branch.up.has_room() {
+        if branch.announcements.is_empty() && !state.edge.branch_has_output() {
             return false;
         }
+        let waker = state.bell.waker();
+        match branch.end.poll_room(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(exchange::Gone)) => {
+                // The end of the branch is taken next.
+                (branch.gives, branch.takes) = (false, true);
+                return true;
+            }
+            Poll::Pending => {
+                branch.gives = false;
+                self.ledger.reached("a branch full upwards");
+                return false;
+            }
+        }
+        let mut spare = branch.end.take_spare().unwrap_or_default();
         let output = match branch.announcements.pop_front() {
             Some(announcement) => Some(announcement),
-            None => state.edge.take_branch_output(now, &mut Batch::new()),
+            None => state.edge.take_branch_output(now, &mut spare),
         };
+        if spare.has_memory() {
+            branch.end.keep_spare(spare);
+        }
         let Some(output) = output else {
             return false;
         };
@@ -188,7 +163,8 @@ impl World {
         self.hash
             .add(self.now, kind::BRANCH_UP, shard as u64, bytes);
         self.ledger.on_branch(shard, branch.generation, &output);
-        branch.up.give(output);
+        let length = bytes.len();
+        branch.end.give(output, length);
         self.after_edge(shard);
         true
     }

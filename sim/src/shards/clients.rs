@@ -122,6 +122,7 @@ impl World {
                     self.crowd_the_backend();
                 }
             }
+            14 if !self.setup.heavy && self.rng.chance(50) => self.stop_a_thread(),
             14 => {
                 let shard = self.some_shard();
                 self.shards[shard].paused_until = self.some_time();
@@ -135,7 +136,7 @@ impl World {
         true
     }
 
-    fn some_time(&mut self) -> u64 {
+    pub(super) fn some_time(&mut self) -> u64 {
         self.now + self.rng.log_between(100_000, 500_000_000)
     }
 
@@ -151,7 +152,7 @@ impl World {
         };
         let home = self.ledger.sessions[session].id.map_or(0, |id| id >> 56);
         self.shards[home as usize].paused_until = self.now + 300_000_000;
-        for _ in 0..40 {
+        for _ in 0..60 {
             self.backend_sends(session, self.setup.payload as usize);
         }
     }
@@ -481,6 +482,9 @@ impl World {
         }
         for shard in &mut self.shards {
             shard.paused_until = 0;
+        }
+        for thread in &mut self.threads {
+            (thread.stopped_until, thread.slow) = (0, 0);
         }
         self.link.paused_until = 0;
         self.backend.refuses_until = 0;

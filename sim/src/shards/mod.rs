@@ -1,13 +1,14 @@
 //! The direct engine for several shards: edges, their trunk, the backend, and clients that come back at any shard.
 //!
-//! Like [`engine`](crate::engine) it has one virtual clock, no async code and no threads, and plays the adapters exactly as the contracts
-//! require. The oracle is different: no model predicts the machines. A ledger judges the bytes that cross their interfaces, by payloads
+//! Like [`engine`](crate::engine) it has one virtual clock and no async code. Its threads are played, and so are the adapters, exactly as
+//! the contracts require. What changes hands between a shard and the trunk goes through the shipped `driver/src/exchange.rs`. The oracle is different: no model predicts the machines. A ledger judges the bytes that cross their interfaces, by payloads
 //! that describe themselves (SPEC 9.9, with 1.4, 7.3, 7.6, 7.7, 9.1 to 9.6).
 //!
 //! | file | contents |
 //! | --- | --- |
 //! | `setup.rs` | what a seed draws before the run |
 //! | `stream.rs` | one direction of a transport |
+//! | `threads.rs` | the threads that serve the shards |
 //! | `shard.rs`, `branch.rs` | the adapter of one shard, and its branch to the trunk |
 //! | `trunk.rs` | the adapter of the trunk, and the backend |
 //! | `clients.rs` | clients, and the faults of everybody |
@@ -18,10 +19,16 @@ mod branch;
 mod clients;
 mod closing;
 mod down;
+#[path = "../../../driver/src/exchange.rs"]
+mod exchange;
 mod ledger;
 mod setup;
 mod shard;
 mod stream;
+mod sync {
+    pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+}
+mod threads;
 mod trunk;
 mod up;
 
@@ -43,6 +50,7 @@ use closing::Closing;
 use ledger::Ledger;
 use setup::Setup;
 use shard::Shard;
+use threads::Thread;
 use trunk::{Backend, Link};
 
 /// The maximum number of rounds. More means that the run goes in circles.
@@ -110,6 +118,7 @@ mod kind {
     pub(super) const LINK_WRITTEN: u8 = 9;
     pub(super) const LINK_STATE: u8 = 10;
     pub(super) const TIME: u8 = 11;
+    pub(super) const MOVED: u8 = 12;
 }
 
 /// The whole state of a run.
@@ -122,6 +131,7 @@ struct World {
     notes: Option<Vec<String>>,
     machine: Machine,
     shards: Vec<Shard>,
+    threads: Vec<Thread>,
     link: Link,
     backend: Backend,
     clients: Vec<Client>,
@@ -153,8 +163,9 @@ impl World {
             steps: 0,
             notes: traced.then(|| vec![format!("{setup:?}")]),
             machine,
+            threads: threads::all(&setup, edges.len()),
+            link: Link::new(edges.len()),
             shards: edges.into_iter().map(Shard::new).collect(),
-            link: Link::default(),
             backend: Backend::default(),
             clients: (0..setup.clients).map(|_| Client::default()).collect(),
             conns: Vec::new(),
@@ -205,14 +216,15 @@ impl World {
     /// Gives everybody one turn, in random order. Returns whether anything moved.
     fn round(&mut self) -> bool {
         let mut moved = self.operate();
-        let parties = self.shards.len() + self.clients.len() + 2;
+        let threads = self.threads.len();
+        let parties = threads + self.clients.len() + 2;
         let first = self.rng.below(parties as u64) as usize;
         let backwards = self.rng.chance(50);
         for step in 0..parties {
             let step = if backwards { parties - 1 - step } else { step };
             let party = (first + step) % parties;
-            moved |= match party.checked_sub(self.shards.len()) {
-                None => self.shard_turn(party),
+            moved |= match party.checked_sub(threads) {
+                None => self.thread_turn(party),
                 Some(0) => self.trunk_turn(),
                 Some(1) => self.backend_turn(),
                 Some(client) => self.client_turn(client - 2),
@@ -241,6 +253,7 @@ impl World {
         ];
         edges
             .chain(trunk)
+            .chain(self.threads.iter().map(|thread| thread.stopped_until))
             .chain(others)
             .filter(|&at| at > self.now)
             .min()

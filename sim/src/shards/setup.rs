@@ -18,8 +18,13 @@ pub(super) struct Setup {
     pub(super) sources: u64,
     /// The configuration of the whole process.
     pub(super) config: EdgeConfig,
-    /// The number of batches in each direction of a branch.
-    pub(super) branch_batches: usize,
+    /// The number of threads that serve the shards.
+    pub(super) threads: usize,
+    /// How often a thread gives shards away, in percent of its turns.
+    pub(super) moves: u64,
+    /// The longest pause between two turns of a slow thread, in nanoseconds, and how many threads are slow.
+    pub(super) slow_nanos: u64,
+    pub(super) slow_threads: usize,
     /// The capacity of transports per direction.
     pub(super) client_stream: usize,
     pub(super) link_stream: usize,
@@ -71,15 +76,20 @@ impl Setup {
         } else {
             &[64, 300, 2_000, 70_000]
         };
+        let shards: u8 = rng.pick(&[2, 2, 2, 3, 3, 4]);
+        let threads = rng.between(1, shards.into()) as usize;
         Setup {
             seed,
             heavy,
-            shards: rng.pick(&[2, 2, 2, 3, 3, 4]),
+            shards,
+            threads,
+            moves: rng.pick(&[0, 1, 10]),
+            slow_nanos: rng.log_between(100_000, 20_000_000),
+            slow_threads: rng.below(threads as u64 + 1) as usize,
             clients,
             sources: rng.between(fewest, clients as u64),
             config,
             client_stream: rng.pick(streams),
-            branch_batches: rng.pick(if heavy { &[1, 2] } else { &[1, 2, 4] }),
             link_stream: rng.pick(streams),
             chunk: if heavy {
                 70_000

@@ -7,6 +7,7 @@ use voltlane_core::edge::{CloseKind, Closed, ConnKey, Edge, Gauges, Handover};
 
 use super::branch::Branch;
 use super::stream::End;
+use super::threads::Bell;
 use super::{World, kind, time};
 
 /// A shard, with the state that its adapter keeps.
@@ -21,7 +22,10 @@ pub(super) struct Shard {
     pub(super) inbox: VecDeque<(Handover, u32)>,
     /// Whether it has requested its stream to the trunk.
     pub(super) asking: bool,
+    /// Where the trunk left it a branch, and wakes of the branch.
+    pub(super) offered: Option<Branch>,
     pub(super) branch: Option<Branch>,
+    pub(super) bell: Bell,
     /// It gets no turn before this time.
     pub(super) paused_until: u64,
     pub(super) finished: bool,
@@ -36,7 +40,9 @@ impl Shard {
             backlog: VecDeque::new(),
             inbox: VecDeque::new(),
             asking: false,
+            offered: None,
             branch: None,
+            bell: Bell::default(),
             paused_until: 0,
             finished: false,
         }
@@ -346,10 +352,11 @@ impl World {
         while let Some(conn) = self.shards[shard].backlog.pop_front() {
             self.drop_stream(conn, End::Rst);
         }
-        if let Some(branch) = &mut self.shards[shard].branch {
-            branch.end_of_shard();
-        }
+        // What it handed up can still be taken.
+        self.shards[shard].branch = None;
+        self.shards[shard].offered = None;
         self.shards[shard].finished = true;
+        self.link.branches[shard].ring();
         self.ledger.living -= 1;
     }
 

@@ -1,14 +1,17 @@
 //! The adapter of the trunk, and the backend at the other end of its link.
 
 use std::collections::VecDeque;
+use std::task::{Context, Poll};
 
 use voltlane_core::ShardId;
 use voltlane_core::edge::Closed;
 use voltlane_core::edge::HasLink;
-use voltlane_core::edge::trunk::{BATCH_BYTES, Batch};
+use voltlane_core::edge::trunk::BATCH_BYTES;
 
-use super::branch::Branch;
+use super::branch::{Branch, TrunkEnd};
+use super::exchange;
 use super::stream::{End, Stream, take};
+use super::threads::Bell;
 use super::{World, kind, time};
 use crate::codec::{self, TAG_BYTES, Tagged};
 
@@ -17,9 +20,36 @@ const LINK_BYTES: usize = 256 * 1024;
 const BRANCH_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 * 1024;
 
-/// The trunk's end of the link.
+/// The trunk's side of one shard, with the state that the shipped adapter keeps (`driver/src/trunk.rs`).
+#[derive(Default)]
+pub(super) struct Side {
+    end: Option<TrunkEnd>,
+    /// The link that the branch is of.
+    generation: u32,
+    bell: Bell,
+    /// Whether the trunk has closed its direction.
+    ended: bool,
+    /// Whether something may be taken, and whether there may be room. If not, it waits for a wake.
+    takes: bool,
+    gives: bool,
+    /// Whether the shard has closed its branch, and the machine is to be told.
+    closed: bool,
+    gone: bool,
+}
+
+impl Side {
+    /// Wakes the trunk for this shard.
+    pub(super) fn ring(&self) {
+        self.bell.ring();
+    }
+}
+
+/// The trunk's end of the link, and of the branches.
 #[derive(Default)]
 pub(super) struct Link {
+    pub(super) branches: Vec<Side>,
+    /// Bytes that came from branches of a lost link, since less than the bound waited for the backend.
+    kept: usize,
     /// The streams up and down.
     pub(super) streams: Option<(Stream, Stream)>,
     dialing: bool,
@@ -30,6 +60,15 @@ pub(super) struct Link {
     pub(super) finished: bool,
     /// Its transport takes nothing before this time.
     pub(super) full_until: u64,
+}
+
+impl Link {
+    pub(super) fn new(shards: usize) -> Link {
+        Link {
+            branches: (0..shards).map(|_| Side::default()).collect(),
+            ..Link::default()
+        }
+    }
 }
 
 /// The backend.
@@ -193,44 +232,114 @@ impl World {
     fn serve_shard(&mut self, shard: usize) -> bool {
         let id = ShardId::new(shard as u8);
         let now = time(self.now);
-        let mut moved = false;
-        let state = &mut self.shards[shard];
-        if state.branch.is_none() {
-            if state.finished {
-                self.machine.handle_branch_gone(now, id);
-            } else if state.asking && self.machine.branch_accepts(id) {
-                let generation = self.ledger.generation;
-                state.branch = Some(Branch::new(self.setup.branch_batches, generation));
-                self.machine.handle_branch_opened(now, id);
-                moved = true;
+        let branch = &mut self.link.branches[shard];
+        if branch.bell.answer() {
+            (branch.takes, branch.gives) = (true, true);
+        }
+        let mut moved = std::mem::take(&mut branch.closed);
+        if moved {
+            self.machine.handle_branch_closed(now, id);
+        }
+        moved |= self.open_branch(shard);
+        moved |= self.take_from(shard);
+        moved | self.hand_down(shard)
+    }
+
+    /// Leaves the shard a branch if it asks for one, and notices its end.
+    fn open_branch(&mut self, shard: usize) -> bool {
+        let (id, now) = (ShardId::new(shard as u8), time(self.now));
+        let (branch, state) = (&mut self.link.branches[shard], &mut self.shards[shard]);
+        if branch.end.is_some() || branch.gone {
+            return false;
+        }
+        if state.finished {
+            branch.gone = true;
+            self.machine.handle_branch_gone(now, id);
+        } else if state.asking && self.machine.branch_accepts(id) {
+            let (near, far) = exchange::pair();
+            branch.end = Some(near);
+            branch.generation = self.ledger.generation;
+            (branch.takes, branch.gives, branch.ended) = (true, true, false);
+            state.offered = Some(Branch::new(far, self.ledger.generation));
+            state.bell.ring();
+            self.machine.handle_branch_opened(now, id);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Takes what the shard handed up.
+    fn take_from(&mut self, shard: usize) -> bool {
+        let (id, now) = (ShardId::new(shard as u8), time(self.now));
+        let branch = &mut self.link.branches[shard];
+        let Some(end) = branch.end.as_mut().filter(|_| branch.takes) else {
+            return false;
+        };
+        if !self.machine.branch_takes(id) {
+            return false;
+        }
+        let waker = branch.bell.waker();
+        match end.poll_take(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                branch.takes = false;
+                self.machine.handle_branch_idle(now, id);
+                return false;
+            }
+            Poll::Ready(Some(input)) => {
+                if self.link.streams.is_none() || branch.generation != self.ledger.generation {
+                    self.link.kept += input.batch().map_or(0, |batch| batch.bytes().len());
+                }
+                self.machine.handle_branch_input(now, id, input);
+                if let Some(spare) = self.machine.take_spare() {
+                    end.give_back(spare);
+                }
+                self.steps += 1;
+            }
+            Poll::Ready(None) => {
+                branch.end = None;
+                branch.closed = true;
             }
         }
-        let Some(branch) = &mut state.branch else {
-            return moved;
+        true
+    }
+
+    /// Hands down what the trunk has for the shard, and closes the branch when the trunk wants that.
+    fn hand_down(&mut self, shard: usize) -> bool {
+        let (id, now) = (ShardId::new(shard as u8), time(self.now));
+        let branch = &mut self.link.branches[shard];
+        let Some(end) = &mut branch.end else {
+            return false;
         };
-        let takes = self.machine.branch_takes(id);
-        if takes && branch.up.has_ended() {
-            state.branch = None;
-            self.machine.handle_branch_closed(now, id);
-            return true;
+        let mut moved = false;
+        if branch.gives && self.machine.branch_has_output(id) {
+            let waker = branch.bell.waker();
+            match end.poll_room(&mut Context::from_waker(&waker)) {
+                Poll::Pending => {
+                    branch.gives = false;
+                    self.ledger.reached("a branch full downwards");
+                }
+                Poll::Ready(Err(exchange::Gone)) => {
+                    (branch.gives, branch.takes) = (false, true);
+                    moved = true;
+                }
+                Poll::Ready(Ok(())) => {
+                    let mut spare = end.take_spare().unwrap_or_default();
+                    if let Some(output) = self.machine.take_branch_output(now, id, &mut spare) {
+                        let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
+                        end.give(output, bytes);
+                        self.steps += 1;
+                        moved = true;
+                    }
+                    if spare.has_memory() {
+                        end.keep_spare(spare);
+                    }
+                }
+            }
         }
-        if takes && let Some(input) = branch.up.take() {
-            self.machine.handle_branch_input(now, id, input);
-            self.steps += 1;
-            moved = true;
-        } else if branch.up.is_empty() {
-            self.machine.handle_branch_idle(now, id);
-        }
-        if branch.down.has_room()
-            && let Some(output) = self.machine.take_branch_output(now, id, &mut Batch::new())
-        {
-            branch.down.give(output);
-            self.steps += 1;
-            moved = true;
-        }
-        if self.machine.branch_wants_close(id) && !branch.trunk_ended {
-            branch.trunk_ended = true;
-            branch.down.end();
+        if self.machine.branch_wants_close(id) && !branch.ended {
+            (branch.ended, branch.takes) = (true, true);
+            end.close();
             moved = true;
         }
         moved
@@ -243,13 +352,16 @@ impl World {
         // Shards whose branch ends bring what it holds, whatever waits. They bring no more before that is gone, however often the link is
         // lost.
         let batch = BATCH_BYTES + READ_BYTES + up;
-        let of_branches = self.shards.len() * self.setup.branch_batches * batch;
-        if for_backend > LINK_BYTES + batch + of_branches {
-            let text = format!("{for_backend} bytes wait for the backend");
+        let of_branches = self.shards.len() * 2 * (exchange::BYTES + batch);
+        let kept = self.link.kept;
+        if for_backend > LINK_BYTES + batch + kept || kept > of_branches {
+            let text = format!("{for_backend} bytes wait for the backend, {kept} of lost links");
             return self.ledger.fail("B4", "10.4", text);
         }
         if for_backend >= LINK_BYTES {
             self.ledger.reached("trunk full");
+        } else {
+            self.link.kept = 0;
         }
         for shard in 0..self.shards.len() {
             let held = self.machine.branch_held_bytes(ShardId::new(shard as u8));
