@@ -1,0 +1,159 @@
+//! What comes on a connection of a client, and what is told of it. (SPEC 24, 25.4)
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::Time;
+use crate::queue::Outbox;
+
+use super::super::channel::{Arrival, Delivery};
+use super::super::code::Code;
+use super::super::items::Ledger;
+use super::leave::Leave;
+use super::open::{Goodbye, Open, leaves_at};
+use super::seat::Seat;
+use super::terms::{Gap, Told, Trust};
+
+/// What a step led to.
+pub(super) enum Stepped {
+    Told(Told<'static>),
+    /// The channel lends a packet.
+    Packet {
+        number: u64,
+    },
+}
+
+impl Seat {
+    /// Handles what has come. Returns what is to be told of it.
+    pub(super) fn handle(
+        &mut self,
+        now: Time,
+        open: &mut Open,
+        arrival: Arrival,
+        trust: &Trust,
+        outbox: &Outbox,
+        rng: &mut ChaCha20Rng,
+    ) -> Option<Stepped> {
+        let is_first = !core::mem::replace(&mut self.has_begun, true) && outbox.acked() == 0;
+        match arrival {
+            Arrival::Packet { delivery, number } => {
+                open.is_lent = true;
+                let number = match delivery {
+                    Delivery::Volatile => 0,
+                    Delivery::Reliable | Delivery::Latest(_) => number,
+                };
+                return Some(Stepped::Packet { number });
+            }
+            Arrival::Closed {
+                code: Code::BUSY,
+                wait_ms,
+                jitter_ms,
+                ..
+            } if is_first => {
+                return Some(Stepped::Told(Told::Leaves(Leave::NotBegun {
+                    code: Code::BUSY,
+                    wait_ms,
+                    jitter_ms,
+                })));
+            }
+            Arrival::Closed { .. } => {
+                let text = String::from_utf8_lossy(open.channel.data()).into_owned();
+                let has_said = open.goodbye == Goodbye::Said;
+                let leave = self.closed(&arrival, &text, has_said, trust);
+                return Some(Stepped::Told(Told::Leaves(leave)));
+            }
+            _ => {}
+        }
+        let is_foreign = arrival == Arrival::Earlier && {
+            let (marks, _) = open.channel.data().as_chunks();
+            self.resumable.earlier(marks)
+        };
+        if is_foreign && !trust.takes_over {
+            return Some(Stepped::Told(Told::Leaves(Leave::conflict())));
+        }
+        open.channel.accept(&mut self.progress);
+        let told = match arrival {
+            Arrival::Gap {
+                number: first,
+                count,
+                bytes,
+                reason,
+            } => {
+                self.holes.gapped = self.holes.gapped.saturating_add(count);
+                self.pass_hole(first);
+                Some(Told::Gap(Gap {
+                    first,
+                    count,
+                    bytes,
+                    reason,
+                }))
+            }
+            Arrival::Superseded {
+                number: first,
+                count,
+            } => {
+                self.holes.superseded = self.holes.superseded.saturating_add(count);
+                self.pass_hole(first);
+                None
+            }
+            Arrival::Skipped { count } => {
+                self.skipped = self.skipped.saturating_add(count);
+                Some(Told::Skipped { count })
+            }
+            Arrival::GoAway(go_away) => {
+                open.moves = Some((leaves_at(now, &go_away, rng), go_away.code));
+                None
+            }
+            Arrival::Earlier
+            | Arrival::Resumed(_)
+            | Arrival::Packet { .. }
+            | Arrival::Closed { .. } => None,
+        };
+        if self.progress.due() > 0 {
+            open.ack_since.get_or_insert(now);
+        }
+        told.map(Stepped::Told)
+    }
+
+    /// Handles a CLOSE.
+    pub(super) fn closed(
+        &mut self,
+        closed: &Arrival,
+        text: &str,
+        has_said: bool,
+        trust: &Trust,
+    ) -> Leave {
+        let Arrival::Closed {
+            code,
+            wait_ms,
+            jitter_ms,
+            detail,
+            up,
+            down,
+        } = *closed
+        else {
+            unreachable!("it is called for a CLOSE");
+        };
+        self.hear_ledgers(&up, &down);
+        match code {
+            Code::TAKEN_OVER if detail <= self.resumable.used() => Leave::by_pause(code),
+            Code::TAKEN_OVER if trust.takes_over => {
+                self.resumable.go_on_after(detail);
+                Leave::AtOnce { code }
+            }
+            Code::TAKEN_OVER => Leave::conflict(),
+            Code::GOODBYE if !has_said => Leave::over(code, "the edge ended the session"),
+            code => Leave::by_class(code, wait_ms, jitter_ms, text),
+        }
+    }
+
+    /// Takes what the edge's last word says of the packets.
+    fn hear_ledgers(&mut self, up: &Ledger, down: &Ledger) {
+        if up.is_balanced() && down.is_balanced() {
+            self.told_up = self.told_up.max(up.acknowledged);
+            self.told_down = *down;
+        } else {
+            let id = self.resumable.id().as_u64();
+            tracing::warn!(id, "the edge's ledger does not add up");
+        }
+    }
+}

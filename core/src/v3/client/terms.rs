@@ -1,0 +1,81 @@
+//! What a client's session is told and tells.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::keys::PublicKey;
+
+use super::leave::Leave;
+
+/// What the client tells its application of an established connection.
+#[derive(Debug)]
+pub(crate) enum Told<'a> {
+    /// Nothing more is whole: all input is held.
+    Nothing,
+    /// A packet has come. One without a number has the number 0.
+    Packet {
+        data: &'a [u8],
+        number: u64,
+    },
+    Gap(Gap),
+    Skipped {
+        count: u64,
+    },
+    CaughtUp,
+    Leaves(Leave),
+}
+
+/// Packets that will not come. They have numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The number of the first one.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// Their bytes, or 0 if the edge does not know.
+    pub bytes: u64,
+    /// Why: 1 there was no room, 2 this client claimed less than it had acknowledged, 3 memory. Others may be added. (SPEC 24.4(b))
+    pub reason: u8,
+}
+
+/// What came of a resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Resumption {
+    /// The packets of the replay.
+    pub(crate) missed: u64,
+    pub(crate) away: Duration,
+}
+
+/// Whom the client trusts, and what it shows.
+#[derive(Clone, Default)]
+pub(crate) struct Trust {
+    /// The keys of the edge that the application knows. If there are none, that of the first edge is learned.
+    pub(crate) pins: Vec<PublicKey>,
+    pub(crate) learned: Option<PublicKey>,
+    pub(crate) token: Vec<u8>,
+    /// Whether the token has to be sent: once on the next connection.
+    pub(crate) token_is_new: bool,
+    pub(crate) longest_packet_down: u32,
+    /// Whether the application goes on after a conflict.
+    pub(crate) takes_over: bool,
+}
+
+impl Trust {
+    pub(super) fn pins(&self) -> &[PublicKey] {
+        match self.pins.as_slice() {
+            [] => self.learned.as_slice(),
+            pins => pins,
+        }
+    }
+}
+
+impl fmt::Debug for Trust {
+    /// Does not show the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("pins", &self.pins)
+            .field("learned", &self.learned)
+            .finish_non_exhaustive()
+    }
+}
