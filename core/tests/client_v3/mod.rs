@@ -6,6 +6,7 @@ mod edge;
 mod ends;
 mod refusals;
 mod time;
+mod worlds;
 
 use std::time::Duration;
 
