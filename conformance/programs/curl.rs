@@ -94,7 +94,7 @@ fn requests_are_answered_by_their_kind() {
 fn a_websocket_is_opened() {
     // Curl says nothing before the end.
     let config = format!(
-        "{}limits.handshake_timeout_secs = 1\n",
+        "{}limits.handshake_timeout_secs = 3\n",
         Carriage::Ws.config()
     );
     for rig in rigs(&config) {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use conformance::others::{connect_from, find, free_address, wait_for_listener};
 use conformance::shim::{Carriage, certificate_file};
-use conformance::{Client, Directory, Frames, Process, Rig};
+use conformance::{Backend, Client, Directory, Edge, Frames, Process, Rig};
 
 use super::{rigs, start, use_doors};
 
@@ -86,6 +86,38 @@ fn haproxy_tells_with_a_header_whose_connection_it_is() {
                 false => Frames::connect(Carriage::Tls.shim_from(source, *address)),
             });
         }
+        rig.stop();
+    }
+}
+
+/// The link within TLS, to a HAProxy that wants a certificate of the edge.
+#[test]
+fn haproxy_ends_the_tls_of_the_link() {
+    let file = |name: &str| certificate_file(name).display().to_string();
+    let authority = file("authority.pem");
+    for program in crate::PROGRAMS {
+        let (directory, front, backend) = (Directory::new(), free_address(), Backend::bind());
+        let (certificate, behind) = (certificate(&directory), backend.address());
+        let sections = format!(
+            "listen link\n  mode tcp\n  bind {front} ssl crt {certificate} ca-file {authority} verify required\n  server backend {behind}\n"
+        );
+        let Some(_haproxy) = haproxy(&directory, &sections, front) else {
+            return;
+        };
+        let config = format!(
+            "clients.missed_packets_buffer_size = 10\nmaster.tls = true\nmaster.tls_server_name = \"edge.example.com\"\n\
+             master.tls_ca_file = {authority:?}\nmaster.tls_certificate_file = {:?}\nmaster.tls_key_file = {:?}\n",
+            file("client.pem"),
+            file("client.key")
+        );
+        let edge = Edge::start(program, front, &config);
+        let (link, door) = (backend.accept(), edge.address());
+        let mut rig = Rig {
+            edge,
+            backend,
+            link,
+        };
+        use_doors(&mut rig, door, door);
         rig.stop();
     }
 }
