@@ -210,7 +210,7 @@ fn what_is_not_tls_is_an_offence_and_a_clients_alert_is_none() {
 #[test]
 fn tls_handshakes_beyond_the_rate_wait() {
     let mut rig = rig(&format!(
-        "{}{METRICS}limits.tls_handshake_rate = 2\nlimits.tls_handshake_burst = 2\n",
+        "{}limits.tls_handshake_rate = 2\nlimits.tls_handshake_burst = 2\n",
         Carriage::Tls.config()
     ));
     let began = Instant::now();
@@ -223,7 +223,6 @@ fn tls_handshakes_beyond_the_rate_wait() {
     for client in &mut clients {
         rig.round_trip(client, b"in");
     }
-    assert!(rig.edge.metrics().value("voltlane_handshakes_paced_total") >= 2);
     drop(clients);
     rig.stop();
 }

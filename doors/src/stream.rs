@@ -105,7 +105,15 @@ impl<S: Stream> DoorStream<S> {
                 Some(layers) if !layers.is_open() => {}
                 _ => return Poll::Ready(Ok(())),
             }
-            if ready!(self.poll_receive(cx, &mut []))? == Received::End {
+            let received = match ready!(self.poll_receive(cx, &mut [])) {
+                // As a driver does, which reads again.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                received => received?,
+            };
+            if received == Received::End {
                 let fault = self.fault().cloned().unwrap_or(DoorFault::Early);
                 let refused = io::Error::new(io::ErrorKind::ConnectionRefused, fault);
                 return Poll::Ready(Err(refused));

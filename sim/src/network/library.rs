@@ -1,6 +1,7 @@
 //! A client built on the shipped library.
 
 use voltlane_core::client as machine;
+use voltlane_doors::DoorConnector;
 use voltlane_driver::Client;
 use voltlane_driver::client::{ClientConfig, Event};
 use voltlane_tokio::Timer;
@@ -11,7 +12,7 @@ use super::{dialer_to_edge, seed_of};
 use crate::rng::Rng;
 
 pub(crate) struct Library {
-    client: Client<Dialer, Timer>,
+    client: Client<DoorConnector<Dialer>, Timer>,
     sockets: Sockets,
     rng: Rng,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use voltlane_core::keys::{KeyPair, PublicKey};
+use voltlane_doors::{DoorConnector, DoorStream};
 use voltlane_driver::{Connect, Connector, Stream};
 
 use super::party::{Heard, Party};
@@ -49,8 +50,8 @@ enum Stage {
 
 /// A connection, from the attempt on.
 struct Conn {
-    attempt: Option<Connect<Chopped>>,
-    stream: Option<Chopped>,
+    attempt: Option<Connect<DoorStream<Chopped>>>,
+    stream: Option<DoorStream<Chopped>>,
     stage: Stage,
     incoming: Frames,
     outgoing: VecDeque<u8>,
@@ -60,7 +61,7 @@ struct Conn {
 }
 
 pub(crate) struct Published {
-    dialer: Dialer,
+    dialer: DoorConnector<Dialer>,
     sockets: Sockets,
     rng: Rng,
     session: Option<Session>,
@@ -255,6 +256,10 @@ impl Published {
             };
             outgoing.drain(..written.map_err(|_| End::Broken)?);
             return Ok(true);
+        }
+        // What its layers hold goes on without another write.
+        if let Poll::Ready(Err(_)) = stream.poll_flush(cx) {
+            return Err(End::Broken);
         }
         let (Stage::Established, Some(packet)) = (*stage, self.queue.front()) else {
             return Ok(false);

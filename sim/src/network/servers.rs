@@ -10,6 +10,7 @@ use voltlane_core::ClientId;
 use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::keys::KeyPair;
+use voltlane_doors::{DoorListener, SharedDoor};
 use voltlane_driver::{Backend, EdgeDriver, Neighbours, TrunkDriver, backend};
 use voltlane_tokio::Timer;
 
@@ -44,6 +45,7 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
         Rng::new(rng.next()),
     )
     .await?;
+    let door = SharedDoor::from(world.carriage.door());
     let dialer = Dialer {
         host: "backend",
         port: BACKEND_PORT,
@@ -55,6 +57,7 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
     let (mut process, mut tasks) = (Process::default(), Vec::new());
     if world.shards == NonZeroU8::MIN {
         let edge = Edge::new(world.edge.clone(), keys, seed_of(&mut rng));
+        let doors = DoorListener::new(doors, door);
         let driver = EdgeDriver::new(edge, doors, dialer, Timer::new());
         process.shards.push(driver.handle());
         tasks.push(spawn_local(unconstrained(driver)));
@@ -66,7 +69,8 @@ pub(crate) async fn serve_edge(world: Rc<World>, shared: Shared) -> turmoil::Res
         tasks.push(spawn_local(unconstrained(driver)));
         let neighbours = Neighbours::of(world.shards.get());
         for ((edge, connector), neighbours) in edges.into_iter().zip(connectors).zip(neighbours) {
-            let driver = EdgeDriver::new(edge, doors.sibling(), connector, Timer::new());
+            let doors = DoorListener::new(doors.sibling(), door.clone());
+            let driver = EdgeDriver::new(edge, doors, connector, Timer::new());
             let driver = driver.with_neighbours(neighbours);
             process.shards.push(driver.handle());
             tasks.push(spawn_local(unconstrained(driver)));

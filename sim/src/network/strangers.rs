@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
+use voltlane_doors::DoorStream;
 use voltlane_driver::{Connector, Stream};
 
 use super::EDGE_PORT;
@@ -50,14 +51,15 @@ pub(crate) async fn stranger(number: u32, world: Rc<World>, shared: Shared) {
     ]);
     let pause_max = rng.pick(&[30, 500]);
     let sockets = Sockets::new(&world, &shared.wires);
-    let mut dialer = Dialer {
+    let carriage = sockets.carriage;
+    let mut dialer = carriage.wrap(Dialer {
         host: "edge",
         port: EDGE_PORT,
         wire: Wire::Street,
         side: Side::Peer,
         sockets,
         rng: Rng::new(rng.next()),
-    };
+    });
     let mut life = 0;
     while !shared.ledger().ending {
         sleep(Duration::from_millis(rng.log_between(5, pause_max))).await;
@@ -79,7 +81,7 @@ pub(crate) async fn stranger(number: u32, world: Rc<World>, shared: Shared) {
 
 /// One connection of a stranger.
 struct Visit<'a> {
-    stream: Chopped,
+    stream: DoorStream<Chopped>,
     owner: u32,
     life: u32,
     shared: &'a Shared,
@@ -184,7 +186,7 @@ impl Visit<'_> {
                 _ => return false,
             }
         }
-        true
+        poll_fn(|cx| self.stream.poll_flush(cx)).await.is_ok()
     }
 
     /// Reads once. Returns `None` when the connection is over.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use voltlane_driver::{Connect, Connector, Listener, Stream};
 
+use super::carriage::Carriage;
 use super::knobs::Knobs;
 use super::wires::{Call, Plug, Side, Wire, Wires};
 use super::world::World;
@@ -24,6 +25,8 @@ const OUT_OF_DESCRIPTORS: i32 = 24;
 /// State shared by all sockets of a host.
 #[derive(Clone)]
 pub(crate) struct Sockets {
+    /// What the clients' link is carried in.
+    pub(crate) carriage: Carriage,
     wires: Wires,
     knobs: Knobs,
     /// Where strangers request many packets, all of them must fit through the backend link, and not in millions of segments.
@@ -38,6 +41,7 @@ impl Sockets {
             busy_knobs.write_bytes_max = busy_knobs.write_bytes_max.max(1_500);
         }
         Sockets {
+            carriage: world.carriage,
             wires: wires.clone(),
             knobs: world.knobs,
             busy_knobs,

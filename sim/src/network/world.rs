@@ -7,6 +7,7 @@ use std::time::Duration;
 use voltlane_core::edge::{EdgeConfig, Enforce};
 use voltlane_driver::client::ClientConfig;
 
+use super::carriage::Carriage;
 use super::faults::{Trouble, draw_troubles};
 use super::knobs::Knobs;
 use super::ledger::Bounds;
@@ -41,6 +42,8 @@ pub struct World {
     pub latency: Duration,
     /// Faults of single socket calls.
     pub knobs: Knobs,
+    /// What the clients' link is carried in.
+    pub carriage: Carriage,
     /// The edge's configuration.
     pub edge: EdgeConfig,
     /// The number of shards. In production each has a thread; here they take turns. Several of them are joined by a trunk.
@@ -82,6 +85,11 @@ impl World {
             tick: Duration::from_millis(rng.pick(if is_crowd { &[10] } else { &[1, 2, 5, 10] })),
             latency: Duration::from_millis(rng.pick(&[2, 20, 100])),
             knobs: if is_crowd { Knobs::kind() } else { knobs },
+            carriage: if is_crowd {
+                Carriage::Plain
+            } else {
+                Carriage::draw(&mut Rng::fork(seed, "network-carriage", 0))
+            },
             edge,
             keeps_key: rng.chance(70),
             leavers: rng.pick(&[0, 30, 100]),
@@ -132,7 +140,7 @@ impl World {
                 clients.stale_timeout.as_nanos() as u64,
                 latest.as_nanos() as u64,
             ),
-            lost_bytes: lost as usize,
+            lost_bytes: lost as usize + self.carriage.held_bytes(),
         }
     }
 }
@@ -171,8 +179,8 @@ impl fmt::Display for World {
         )?;
         writeln!(
             f,
-            "step {:?}, latency to {:?}, knobs:{}",
-            self.tick, self.latency, self.knobs
+            "link of the clients {:?}, step {:?}, latency to {:?}, knobs:{}",
+            self.carriage, self.tick, self.latency, self.knobs
         )?;
         writeln!(
             f,

@@ -124,7 +124,7 @@ const MAX_RETRY_SECS: u8 = 10;
 pub(crate) fn turn_away(farewell: Farewell, out: &mut Vec<u8>) {
     let mut retry = [0];
     crate::carriage::random(&mut retry);
-    let retry = format!("Retry-After: {}\r\n", 1 + retry[0] % MAX_RETRY_SECS);
+    let retry = format!("Retry-After: {:02}\r\n", 1 + retry[0] % MAX_RETRY_SECS);
     let (status, headers, text) = match farewell {
         Farewell::Late => ("408 Request Timeout", "", "the request took too long"),
         Farewell::Ending => ("503 Service Unavailable", &*retry, "ending"),
