@@ -333,6 +333,7 @@ impl Edge {
                 self.count_violation(now, conn.0.index);
             }
             self.remove_conn(now, conn.0.index);
+            self.shed_load(now);
             self.settle();
         }
     }

@@ -7,6 +7,9 @@ use super::{Model, View};
 /// The bytes by which a notice or packet is cheaper while it waits with its client and not in the link queue (10.1(a)).
 const TAG_BYTES: usize = 9;
 
+/// The length of a challenge's frame: 32 bytes that are sealed, with their nonce and tag, their type and the lengths of both.
+const CHALLENGE_FRAME_BYTES: usize = 78;
+
 impl Model {
     /// Compares the edge's account with the model's. Where SPEC leaves open in which queue a packet waits, it must be within the possible
     /// range.
@@ -74,7 +77,12 @@ fn of_conn(state: &Conn) -> (usize, usize) {
         Some(Piece::Data(_)) | None => 0,
         Some(_) => state.offset,
     };
-    let waits = state.piece_bytes - taken;
+    // Until it is seen, a challenge is a piece without bytes.
+    let unseen = match state.pieces.back() {
+        Some(Piece::AnyChallenge) => CHALLENGE_FRAME_BYTES,
+        _ => 0,
+    };
+    let waits = state.piece_bytes - taken + unseen;
     // Of a PROXY header the edge holds the part that it still needs.
     if state.hidden_violation || state.state == State::Proxy {
         (waits, frames)

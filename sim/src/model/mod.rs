@@ -496,6 +496,7 @@ impl Model {
         }
         self.good_responses.remove(&conn);
         self.dirty.remove(&conn);
+        self.shed_load(false);
     }
 
     /// Handles that the link has connected.
@@ -528,5 +529,6 @@ impl Model {
         while let Some(due) = self.next_due().filter(|due| due.at <= now) {
             self.fire(due.what);
         }
+        self.shed_load(false);
     }
 }

@@ -58,6 +58,9 @@ impl Edge {
     }
 
     /// From 95 % ends the largest holders until there is room again. Each step frees at least half of what the largest one holds.
+    ///
+    /// To be called after whatever may have added bytes. That includes the end of a connection and of a wait: the frames that such a
+    /// connection held go to its session's line or to the link, where each is longer by its id and flag.
     #[inline]
     pub(crate) fn shed_load(&mut self, now: Time) {
         if !self.account.is_calm(self.held_bytes()) {

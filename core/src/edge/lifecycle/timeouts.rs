@@ -64,6 +64,7 @@ impl Edge {
             }
         }
         self.uplink.handle_timeout(now);
+        self.shed_load(now);
         self.settle();
     }
 

@@ -428,6 +428,50 @@ fn a_session_that_failed_for_memory_is_gone_for_later_packets_of_the_same_read()
     );
 }
 
+/// Returns a world whose link is full, with a client that holds 5,000 empty packets in line and one that has not read 60 KiB. The packets
+/// take 20,000 bytes as they came, and 65,000 in their session's line.
+fn two_large() -> (World, [Member; 2]) {
+    let mut world = World::new(|config| {
+        config.limits.max_memory_bytes = 100 * 1024;
+        config.master.channel_capacity = 1;
+        config.clients.write_timeout = Duration::from_secs(5);
+    });
+    let [filler, sender, reader] = [(); 3].map(|()| world.join());
+    world.send(filler.conn, b"fills the link");
+    world.backend_says(sender.id, Flag::Data, b"not taken");
+    world.wait(Duration::from_secs(1));
+    world.backend_says(reader.id, Flag::Data, &[0; 60 * 1024]);
+    let packets = vec![0; 5_000 * LENGTH_BYTES];
+    let (now, conn) = (world.now, sender.conn);
+    world.edge.handle_client_bytes(now, conn, &packets);
+    assert_eq!(world.edge.gauges().sessions, 3);
+    (world, [sender, reader])
+}
+
+fn is_held_below_the_bound(world: &World) -> bool {
+    let gauges = world.edge.gauges();
+    gauges.held_bytes < 100 * 1024 * 95 / 100 && gauges.held_bytes >= 65_000
+}
+
+#[test]
+fn memory_that_the_end_of_a_connection_takes_is_given_back_at_once() {
+    let (mut world, [sender, reader]) = two_large();
+    world.leave(sender.conn);
+    assert!(is_held_below_the_bound(&world), "{:?}", world.edge.gauges());
+    assert!(world.is_closed(reader.conn));
+    assert_eq!(world.edge.counters().memory_over, 1);
+}
+
+#[test]
+fn memory_that_a_deadline_takes_is_given_back_at_once() {
+    let (mut world, [sender, reader]) = two_large();
+    world.wait(Duration::from_secs(4));
+    assert!(world.is_closed(sender.conn), "its write timed out");
+    assert!(is_held_below_the_bound(&world), "{:?}", world.edge.gauges());
+    assert!(world.is_closed(reader.conn));
+    assert_eq!(world.edge.counters().memory_over, 1);
+}
+
 #[test]
 fn a_packet_that_waited_in_line_counts_as_exchanged_once_it_is_on_the_link() {
     let mut world = World::new(|config| {
