@@ -94,10 +94,8 @@ impl Outlet {
     /// Ready while the queue has room. Also wakes the task when the stream fails.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        let waker = state.waker.get_or_insert_with(|| cx.waker().clone());
+        waker.clone_from(cx.waker());
         if state.queue.len() <= ROOM_BYTES {
             Poll::Ready(())
         } else {

@@ -171,37 +171,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::Stream;
-
-    struct NoStream;
-
-    impl Stream for NoStream {
-        type Parcel = NoStream;
-
-        fn pack(self) -> io::Result<NoStream> {
-            Ok(self)
-        }
-
-        fn unpack(parcel: NoStream) -> io::Result<NoStream> {
-            Ok(parcel)
-        }
-
-        fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_write(
-            &mut self,
-            _: &mut Context<'_>,
-            _: &[io::IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
+    use crate::silent::Silent;
 
     /// Fails with an error number for as long as it is set.
     struct Failing {
@@ -212,12 +182,12 @@ mod tests {
     }
 
     impl Listener for Failing {
-        type Stream = NoStream;
+        type Stream = Silent;
 
-        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(NoStream, SocketAddr)>> {
+        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(Silent, SocketAddr)>> {
             self.tried += 1;
             Poll::Ready(match self.error {
-                0 => Ok((NoStream, ([127, 0, 0, 1], 1).into())),
+                0 => Ok((Silent, ([127, 0, 0, 1], 1).into())),
                 error => Err(io::Error::from_raw_os_error(error)),
             })
         }

@@ -19,6 +19,37 @@ const TAKEN_PER_TURN: usize = 4;
 pub(crate) type ShardEnd = End<Upward, Downward, Batch>;
 pub(crate) type TrunkEnd = End<Downward, Upward, Batch>;
 
+/// What goes over a branch, with the bytes that [`End::give`] counts it by.
+pub(crate) trait Weighed {
+    fn batch(&self) -> Option<&Batch>;
+}
+
+impl Weighed for Upward {
+    fn batch(&self) -> Option<&Batch> {
+        self.batch()
+    }
+}
+
+impl Weighed for Downward {
+    fn batch(&self) -> Option<&Batch> {
+        self.batch()
+    }
+}
+
+impl<O: Weighed, I> End<O, I, Batch> {
+    /// Hands over what `make` makes, which may take the memory of a spare buffer for it. Due as [`End::give`].
+    pub(crate) fn hand_over(&mut self, make: impl FnOnce(&mut Batch) -> Option<O>) {
+        let mut spare = self.take_spare().unwrap_or_default();
+        if let Some(output) = make(&mut spare) {
+            let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
+            self.give(output, bytes);
+        }
+        if spare.has_memory() {
+            self.keep_spare(spare);
+        }
+    }
+}
+
 /// How a shard's [`EdgeDriver`](crate::EdgeDriver) reaches the trunk. An attempt to connect lasts until there is a backend. Dropping it
 /// means that the shard has ended.
 pub struct BranchConnector(Arc<Counter>);
@@ -223,14 +254,7 @@ impl Carrier<Edge> for Branch {
                     self.takes = true;
                 }
                 Poll::Ready(Ok(())) => {
-                    let mut spare = end.take_spare().unwrap_or_default();
-                    if let Some(output) = edge.take_branch_output(now, &mut spare) {
-                        let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
-                        end.give(output, bytes);
-                    }
-                    if spare.has_memory() {
-                        end.keep_spare(spare);
-                    }
+                    end.hand_over(|spare| edge.take_branch_output(now, spare));
                 }
             }
         }
@@ -249,5 +273,57 @@ impl Carrier<Edge> for Branch {
                 Poll::Ready(None) => return Poll::Ready(()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::BYTES;
+
+    /// Returns how many batches of `bytes` bytes, with their frames' lengths, an end takes before it waits.
+    fn taken(bytes: usize) -> usize {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (mut near, mut far): (TrunkEnd, ShardEnd) = exchange::pair();
+        let mut count = 0;
+        while near.poll_room(cx).is_ready() {
+            near.hand_over(|spare| {
+                spare.push(&vec![0; bytes - 4]);
+                Some(Downward::Packets(std::mem::take(spare)))
+            });
+            count += 1;
+        }
+        let up = |spare: &mut Batch| {
+            spare.push(&vec![0; bytes - 4]);
+            Some(Upward::Packets(std::mem::take(spare)))
+        };
+        for _ in 0..count {
+            assert!(far.poll_room(cx).is_ready());
+            far.hand_over(up);
+        }
+        assert!(
+            far.poll_room(cx).is_pending(),
+            "both directions count alike"
+        );
+        count
+    }
+
+    #[test]
+    fn a_branch_is_full_when_its_batches_have_as_many_bytes_as_it_may_hold() {
+        assert_eq!(taken(BYTES / exchange::ITEMS), exchange::ITEMS);
+        assert_eq!(taken(BYTES / 2), 2);
+        assert_eq!(taken(BYTES / 2 - 1), 3);
+        assert_eq!(taken(BYTES), 1);
+    }
+
+    #[test]
+    fn news_without_a_batch_have_no_bytes() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (mut near, _far): (TrunkEnd, ShardEnd) = exchange::pair();
+        for _ in 0..exchange::ITEMS {
+            assert!(near.poll_room(cx).is_ready());
+            near.hand_over(|_| Some(Downward::Released));
+        }
+        assert!(near.poll_room(cx).is_pending(), "their number is bounded");
     }
 }

@@ -110,10 +110,8 @@ impl Crew {
             return Poll::Ready(Err(error));
         }
         if state.running > 0 {
-            match &mut state.waiter {
-                Some(waiter) => waiter.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            let waker = state.waiter.get_or_insert_with(|| cx.waker().clone());
+            waker.clone_from(cx.waker());
             return Poll::Pending;
         }
         drop(state);

@@ -97,10 +97,8 @@ pub(crate) fn pair<O, I, S>() -> (End<O, I, S>, End<I, O, S>) {
 
 /// Stores the waker, unless the stored one wakes the same task.
 fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
+    let waker = slot.get_or_insert_with(|| cx.waker().clone());
+    waker.clone_from(cx.waker());
 }
 
 impl<O, I, S> End<O, I, S> {

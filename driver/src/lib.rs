@@ -43,6 +43,8 @@ mod opaque;
 #[cfg(feature = "edge")]
 mod own;
 mod runtime;
+#[cfg(all(test, any(feature = "edge", feature = "backend")))]
+mod silent;
 mod socket;
 mod transport;
 #[cfg(feature = "edge")]

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 use voltlane_core::edge::Closed;
+use voltlane_core::link::OwnAddresses;
 use voltlane_core::{Time, edge::HasLink};
 
 use crate::io::{Read, Written};
-use crate::own::OwnAddresses;
+use crate::own::refuse_own;
 use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::watch::WatchedChannel;
@@ -135,7 +136,7 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
             && self.readable
         {
             let polled = attempt.as_mut().poll(&mut Context::from_waker(&self.waker));
-            match polled.map(|connected| self.own.refuse(connected?)) {
+            match polled.map(|connected| refuse_own(&self.own, connected?)) {
                 Poll::Pending => self.readable = false,
                 Poll::Ready(Ok(stream)) => {
                     self.state = State::Up(WatchedChannel::new(stream));

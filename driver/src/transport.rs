@@ -154,6 +154,7 @@ pub trait Stream: Unpin + Send + Sized + 'static {
 
 /// How a peer ended, possibly behind unread bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerEnd {
     /// In order (a FIN): everything that it sent can be read.
     Finished,

@@ -140,14 +140,7 @@ impl Branch {
                     self.takes = true;
                 }
                 Poll::Ready(Ok(())) => {
-                    let mut spare = end.take_spare().unwrap_or_default();
-                    if let Some(output) = trunk.take_branch_output(now, self.shard, &mut spare) {
-                        let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
-                        end.give(output, bytes);
-                    }
-                    if spare.has_memory() {
-                        end.keep_spare(spare);
-                    }
+                    end.hand_over(|spare| trunk.take_branch_output(now, self.shard, spare));
                 }
             }
         }

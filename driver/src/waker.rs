@@ -28,10 +28,8 @@ impl ReadyList {
     /// Makes wakes go to `task` from now on.
     pub(crate) fn register(&self, task: &Waker) {
         let mut state = self.lock();
-        match &mut state.task {
-            Some(current) => current.clone_from(task),
-            empty => *empty = Some(task.clone()),
-        }
+        let current = state.task.get_or_insert_with(|| task.clone());
+        current.clone_from(task);
     }
 
     /// Moves the woken tokens into `into`, which is empty and lends its capacity in return.

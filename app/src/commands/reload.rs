@@ -151,10 +151,8 @@ impl Reloads {
             return Poll::Ready(reload);
         }
         // Called in every round of the loop, almost always with the same waker.
-        match &mut latest.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        let waker = latest.waker.get_or_insert_with(|| cx.waker().clone());
+        waker.clone_from(cx.waker());
         Poll::Pending
     }
 }

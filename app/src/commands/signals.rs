@@ -99,10 +99,8 @@ impl Future for Stop {
             return Poll::Ready(());
         }
         // Called in every round of the loop, almost always with the same waker.
-        match &mut asked.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        let waker = asked.waker.get_or_insert_with(|| cx.waker().clone());
+        waker.clone_from(cx.waker());
         Poll::Pending
     }
 }

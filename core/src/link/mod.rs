@@ -5,6 +5,10 @@
 
 pub(crate) mod foreign;
 pub(crate) mod judge;
+#[cfg(feature = "edge")]
+mod own;
 pub mod tagged;
 
 pub use foreign::Protocol;
+#[cfg(feature = "edge")]
+pub use own::OwnAddresses;

@@ -5,6 +5,8 @@ mod tests;
 
 use core::{fmt, mem};
 
+use crate::wire::frame::length_of;
+
 /// The capacity above which memory is returned when the queue becomes empty.
 const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
 
@@ -52,6 +54,15 @@ impl FrameQueue {
         let mut reservation = self.reserve(header, body.len());
         reservation.append(body);
         reservation.commit();
+    }
+
+    /// Appends `body` with its length in front.
+    ///
+    /// # Panics
+    /// If it is longer than a `u32` can express. Every limit on a packet is far below.
+    #[inline]
+    pub fn push_body(&mut self, body: &[u8]) {
+        self.push_frame(&length_of(body.len()).to_le_bytes(), body);
     }
 
     /// Begins one frame with `header`, and makes room for `length` bytes after it, which are appended to the [`Reservation`]. So a body that

@@ -6,7 +6,7 @@ mod tests;
 use core::fmt;
 
 use super::FrameQueue;
-use crate::wire::frame::{LENGTH_BYTES, length_of};
+use crate::wire::frame::LENGTH_BYTES;
 
 /// The capacity above which memory is returned when an outbox becomes empty.
 pub(crate) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
@@ -211,8 +211,7 @@ impl Outbox {
     /// If it is longer than a `u32` can express. Every limit on a packet is far below.
     #[inline]
     pub fn push(&mut self, packet: &[u8]) {
-        let length = length_of(packet.len());
-        self.frames.push_frame(&length.to_le_bytes(), packet);
+        self.frames.push_body(packet);
         self.end += 1;
     }
 

@@ -110,9 +110,7 @@ impl<S: Stream> Drop for Neighbours<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, IoSlice};
     use std::net::{IpAddr, Ipv4Addr};
-    use std::task::{Context, Poll};
 
     use voltlane_core::edge::{Edge, EdgeConfig};
     use voltlane_core::keys::KeyPair;
@@ -121,40 +119,10 @@ mod tests {
     use voltlane_core::{ClientId, Time};
 
     use super::*;
+    use crate::silent::Silent;
     use crate::wakes::Wakes;
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    /// A stream on which nothing happens.
-    struct Silent;
-
-    impl Stream for Silent {
-        type Parcel = Silent;
-
-        fn pack(self) -> io::Result<Silent> {
-            Ok(self)
-        }
-
-        fn unpack(parcel: Silent) -> io::Result<Silent> {
-            Ok(parcel)
-        }
-
-        fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_write(
-            &mut self,
-            _: &mut Context<'_>,
-            _: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
 
     /// Creates a claim at shard 0 of an id of shard 1.
     fn handover() -> Handover {

@@ -13,6 +13,7 @@ use super::{
 use crate::ConfigError;
 use crate::config::{at_least, not_above, some_time};
 use crate::protocol::MAX_OPENING_BODY_BYTES;
+use crate::queue::Bounds;
 use crate::wire::frame::LENGTH_BYTES;
 
 /// Defines setters that accept every value.
@@ -62,36 +63,20 @@ setters! { ClientsConfig:
 }
 
 impl ClientsConfig {
-    /// Sets the capacity of a client's queue: [`channel_capacity`](Self::channel_capacity) in packets, at least 1, and
-    /// [`channel_bytes`](Self::channel_bytes), at least 4.
-    ///
-    /// # Errors
-    /// [`ConfigError::TooSmall`] if the queue could hold no packet; [`ConfigError::TooLarge`] if more would be kept for a client that is
-    /// away than the queue can hold.
-    pub fn with_queue(mut self, packets: usize, bytes: usize) -> Result<Self, ConfigError> {
-        self.channel_capacity = at_least("channel_capacity", packets, 1)?;
-        self.channel_bytes = at_least("channel_bytes", bytes, LENGTH_BYTES)?;
-        let (missed, missed_bytes) = (
-            self.missed_packets_buffer_size,
-            self.missed_packets_buffer_bytes,
-        );
-        self.with_missed_packets(missed, missed_bytes)
-    }
-
-    /// Sets how much is kept for a client that is away: [`missed_packets_buffer_size`](Self::missed_packets_buffer_size) in packets, and
+    /// Sets the capacity of a client's queue, and how much of it is kept for a client that is away. Each bounds the other, so they are set
+    /// together: [`channel_capacity`](Self::channel_capacity) in packets, at least 1, and [`channel_bytes`](Self::channel_bytes), at least
+    /// 4; [`missed_packets_buffer_size`](Self::missed_packets_buffer_size) and
     /// [`missed_packets_buffer_bytes`](Self::missed_packets_buffer_bytes).
     ///
     /// # Errors
-    /// [`ConfigError::TooLarge`] if the client's queue cannot hold that much.
-    pub fn with_missed_packets(
-        mut self,
-        packets: usize,
-        bytes: usize,
-    ) -> Result<Self, ConfigError> {
+    /// [`ConfigError::TooSmall`] if the queue could hold no packet; [`ConfigError::TooLarge`] if more would be kept than the queue can hold.
+    pub fn with_queue(mut self, queue: Bounds, missed: Bounds) -> Result<Self, ConfigError> {
+        self.channel_capacity = at_least("channel_capacity", queue.packets, 1)?;
+        self.channel_bytes = at_least("channel_bytes", queue.bytes, LENGTH_BYTES)?;
         self.missed_packets_buffer_size =
-            not_above("missed_packets_buffer_size", packets, self.channel_capacity)?;
+            not_above("missed_packets_buffer_size", missed.packets, queue.packets)?;
         self.missed_packets_buffer_bytes =
-            not_above("missed_packets_buffer_bytes", bytes, self.channel_bytes)?;
+            not_above("missed_packets_buffer_bytes", missed.bytes, queue.bytes)?;
         Ok(self)
     }
 }
@@ -339,18 +324,34 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_for_a_client_that_is_away_than_its_queue_holds() {
-        let config = || ClientsConfig::default().with_missed_packets(8, 100);
+        let bounds = |packets, bytes| Bounds { packets, bytes };
+        let with = |queue, missed| ClientsConfig::default().with_queue(queue, missed);
         let too_large = |name, value, max| Err(ConfigError::TooLarge { name, value, max });
-        let small = config().and_then(|config| config.with_queue(8, 100));
-        assert!(small.is_ok());
-        assert_eq!(
-            config().and_then(|config| config.with_queue(7, 100)),
-            too_large("missed_packets_buffer_size", 8, 7)
-        );
-        assert_eq!(
-            small.and_then(|config| config.with_missed_packets(8, 101)),
-            too_large("missed_packets_buffer_bytes", 101, 100)
-        );
+        let too_small = |name, value, min| Err(ConfigError::TooSmall { name, value, min });
+        let small = with(bounds(8, 100), bounds(8, 100)).expect("it fits");
+        // Whatever was set before does not matter.
+        assert!(small.with_queue(bounds(1, 4), bounds(0, 0)).is_ok());
+        assert!(with(bounds(9_000, 1 << 20), bounds(9_000, 1 << 20)).is_ok());
+        for (queue, missed, refused) in [
+            (
+                bounds(7, 100),
+                bounds(8, 100),
+                too_large("missed_packets_buffer_size", 8, 7),
+            ),
+            (
+                bounds(8, 100),
+                bounds(8, 101),
+                too_large("missed_packets_buffer_bytes", 101, 100),
+            ),
+            (
+                bounds(0, 100),
+                bounds(0, 0),
+                too_small("channel_capacity", 0, 1),
+            ),
+            (bounds(8, 3), bounds(0, 0), too_small("channel_bytes", 3, 4)),
+        ] {
+            assert_eq!(with(queue, missed), refused);
+        }
     }
 
     #[test]

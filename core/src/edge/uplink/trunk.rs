@@ -404,7 +404,7 @@ impl Trunk {
         if let Some(branch) = self.branch_mut(shard)
             && branch.state != BranchState::Gone
         {
-            push_body(&mut branch.queue, body);
+            branch.queue.push_body(body);
             branch.sealed.seal_full(&mut branch.queue);
         }
     }
@@ -612,11 +612,4 @@ impl HasLink for Trunk {
         self.release_branches();
         self.settle();
     }
-}
-
-/// Appends a body borrowed from a reader, as the frame that it was.
-fn push_body(queue: &mut FrameQueue, body: &[u8]) {
-    // A reader's bodies are no longer than four bytes can express.
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    queue.push_frame(&length.to_le_bytes(), body);
 }
