@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Address, Argument};
+use crate::config::{Address, Argument, Place};
 
 /// A command, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +108,9 @@ pub struct DemoArgs {
 /// The address that a client connects to.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ConnectArgs {
-    /// Address of the edge
+    /// Address of the edge, or unix:/PATH of its socket
     #[arg(value_name = "ADDR", value_parser = connectable)]
-    pub address: Address,
+    pub address: Place,
 }
 
 /// The address at which a backend waits for its edge.
@@ -182,12 +182,12 @@ pub fn parse(
     }
 }
 
-fn connectable(text: &str) -> Result<Address, String> {
-    let address: Address = text.parse().map_err(|error| format!("{error}"))?;
-    if address.port() == 0 {
-        Err("port 0 cannot be connected to".into())
+fn connectable(text: &str) -> Result<Place, String> {
+    let place: Place = text.parse()?;
+    if place.is_definite() {
+        Ok(place)
     } else {
-        Ok(address)
+        Err("port 0 cannot be connected to".into())
     }
 }
 

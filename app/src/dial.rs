@@ -72,7 +72,11 @@ mod layered {
         };
         let name = match &master.tls_server_name {
             Some(name) => name.to_string(),
-            None => master.address.host().to_owned(),
+            // A Unix socket is on this host.
+            None => match master.address.address() {
+                Some(address) => address.host().to_owned(),
+                None => "localhost".to_owned(),
+            },
         };
         let mut tls = ClientSettings::new(name, roots);
         if let (Some(certificate), Some(key)) = (&master.tls_certificate_file, &master.tls_key_file)

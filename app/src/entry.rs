@@ -294,8 +294,7 @@ mod tests {
     #[test]
     fn a_wrong_configuration_ends_run_and_check_with_2() {
         let wrong = "--config default.toml --listen x --master y";
-        let address =
-            "must be an address such as \"127.0.0.1:42000\", \"[::1]:42000\" or \"name:42000\"";
+        let address = "must be an address such as \"127.0.0.1:42000\", \"[::1]:42000\", \"name:42000\" or \"unix:/run/voltlane.sock\"";
         let problems = format!(
             "command line: --listen = \"x\": the port is missing; {address}\n\
              command line: --master = \"y\": the port is missing; {address}\n"

@@ -8,9 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use tracing::{error, info};
 use voltlane_core::edge::EdgeConfig;
+use voltlane_driver::unix::{UnixFile, UnixListening, UnixPlace};
 use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
 
-use crate::config::{Change, Listener, ListenerName, Settings, is_successor};
+use crate::config::{Change, Listener, ListenerName, Place, Settings, is_successor};
 use crate::doors::{Doors, Frame, Framed};
 use crate::listen;
 
@@ -22,6 +23,8 @@ pub(crate) struct Listening<R: Runtime> {
     inner: Framed<R>,
     number: usize,
     accepts: Arc<AtomicU64>,
+    /// Removed when the last socket of its listener is closed.
+    _file: Option<Arc<UnixFile>>,
 }
 
 impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
@@ -66,32 +69,58 @@ impl Entrance {
     ///
     /// # Errors
     /// When the runtime cannot register it.
-    pub(crate) fn listen<R: Runtime>(&self, socket: TcpListener) -> io::Result<Listening<R>> {
+    pub(crate) fn listen<R: Runtime>(&self, socket: OwnSocket) -> io::Result<Listening<R>> {
+        let listener = R::listener(socket.listener, self.options)?;
         Ok(Listening {
-            inner: self.frame.wrap::<R>(R::listener(socket, self.options)?),
+            inner: self.frame.wrap::<R>(listener),
             number: self.number,
             accepts: Arc::clone(&self.accepts),
+            _file: socket.file,
         })
     }
 }
 
+/// A socket that listens, and its file if it has one.
+pub(crate) struct OwnSocket {
+    listener: TcpListener,
+    file: Option<Arc<UnixFile>>,
+}
+
 /// The sockets of a listener: for each shard, one at each address.
 pub(crate) struct Opening {
-    pub(crate) entrance: Entrance,
-    sockets: Vec<Vec<TcpListener>>,
+    entrance: Entrance,
+    place: Place,
+    sockets: Vec<Vec<OwnSocket>>,
 }
 
 /// The sockets of one shard, each with what makes a listener of it.
-pub(crate) type Sockets = Vec<(Entrance, TcpListener)>;
+pub(crate) type Sockets = Vec<(Entrance, OwnSocket)>;
 
 impl Opening {
-    /// Returns the addresses.
+    /// Returns the addresses. A Unix socket has none.
     ///
     /// # Errors
     /// Those of `getsockname`.
     pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        if self.place.unix().is_some() {
+            return Ok(Vec::new());
+        }
         let of_first = self.sockets.iter().take(1).flatten();
-        of_first.map(TcpListener::local_addr).collect()
+        of_first
+            .map(|socket| socket.listener.local_addr())
+            .collect()
+    }
+
+    /// Returns where it listens: each address, or the Unix socket.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub(crate) fn places(&self) -> io::Result<Vec<String>> {
+        if self.place.unix().is_some() {
+            return Ok(vec![self.place.to_string()]);
+        }
+        let addresses = self.addresses()?;
+        Ok(addresses.iter().map(ToString::to_string).collect())
     }
 
     /// Returns the name of the listener.
@@ -111,7 +140,8 @@ impl Opening {
 /// A listener whose addresses are bound.
 pub(crate) struct Bound {
     entrance: Entrance,
-    addresses: BoundAddresses,
+    /// `None` for a Unix socket, which is not bound before it listens: another process would take it for a dead one.
+    addresses: Option<BoundAddresses>,
     settings: Listener,
 }
 
@@ -120,13 +150,15 @@ fn cannot_listen(listener: &Listener, error: &io::Error) -> String {
 }
 
 impl Bound {
-    /// Binds every address of a listener that this machine has.
+    /// Binds every address of a listener that this machine has, or checks that its Unix socket is free.
     ///
     /// # Errors
-    /// Those of [`listen::bind`], with the address.
+    /// Those of [`listen::bind`] or of [`UnixPlace::check`](voltlane_driver::unix::UnixPlace::check), with the address.
     pub(crate) fn new(entrance: Entrance, listener: &Listener) -> Result<Bound, String> {
-        let address = &listener.address;
-        let addresses = listen::bind(address, entrance.options);
+        let addresses = match &listener.address {
+            Place::Net(address) => listen::bind(address, entrance.options).map(Some),
+            Place::Unix(place) => place.check().map(|()| None),
+        };
         let addresses = addresses.map_err(|error| cannot_listen(listener, &error))?;
         Ok(Bound {
             entrance,
@@ -137,7 +169,7 @@ impl Bound {
 
     /// Returns the number of addresses.
     pub(crate) fn len(&self) -> usize {
-        self.addresses.len()
+        self.addresses.as_ref().map_or(1, BoundAddresses::len)
     }
 
     /// Listens with a socket for each shard at each address.
@@ -145,13 +177,51 @@ impl Bound {
     /// # Errors
     /// Those of [`BoundAddresses::listen`].
     pub(crate) fn listen(self, shards: usize) -> Result<Opening, String> {
-        let sockets = self.addresses.listen(shards);
-        let sockets = sockets.map_err(|error| cannot_listen(&self.settings, &error))?;
+        let Bound {
+            entrance,
+            addresses,
+            settings,
+        } = self;
+        let sockets = match (addresses, &settings.address) {
+            (Some(addresses), _) => addresses.listen(shards).map(without_files),
+            (None, Place::Unix(place)) => listen_at_file(place, &settings, shards),
+            (None, Place::Net(_)) => unreachable!("an address was bound"),
+        };
         Ok(Opening {
-            entrance: self.entrance,
-            sockets,
+            entrance,
+            sockets: sockets.map_err(|error| cannot_listen(&settings, &error))?,
+            place: settings.address,
         })
     }
+}
+
+fn without_files(shards: Vec<Vec<TcpListener>>) -> Vec<Vec<OwnSocket>> {
+    let socket = |listener| OwnSocket {
+        listener,
+        file: None,
+    };
+    let shards = shards.into_iter();
+    shards
+        .map(|own| own.into_iter().map(socket).collect())
+        .collect()
+}
+
+/// Listens at a Unix socket, which the shards share.
+fn listen_at_file(
+    place: &UnixPlace,
+    settings: &Listener,
+    shards: usize,
+) -> io::Result<Vec<Vec<OwnSocket>>> {
+    let UnixListening { listener, file } =
+        place.listen(&settings.options(), settings.socket_mode.0)?;
+    let file = file.map(Arc::new);
+    let shared = (0..shards).map(|_| {
+        Ok(vec![OwnSocket {
+            listener: listener.try_clone()?,
+            file: file.clone(),
+        }])
+    });
+    shared.collect()
 }
 
 /// How many connections each listener has accepted.

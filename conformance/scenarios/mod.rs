@@ -32,6 +32,7 @@ mod reconnect;
 mod reload;
 mod start;
 mod terminal;
+mod unix;
 
 use conformance::Rig;
 

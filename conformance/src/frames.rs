@@ -4,6 +4,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -28,7 +31,7 @@ pub enum Incoming {
     Reset,
 }
 
-/// One side of a TCP connection that carries frames.
+/// One side of a connection that carries frames, over TCP or a Unix socket.
 #[derive(Debug)]
 pub struct Frames {
     stream: TcpStream,
@@ -40,7 +43,9 @@ impl Frames {
     /// Wraps a connection. Every wait on it is bounded from here on.
     #[must_use]
     pub fn new(stream: TcpStream) -> Frames {
-        stream.set_nodelay(true).expect("a TCP socket");
+        if stream.local_addr().is_ok() {
+            stream.set_nodelay(true).expect("a TCP socket");
+        }
         stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
         stream.set_write_timeout(Some(PATIENCE)).expect("a bound");
         Frames {
@@ -53,6 +58,13 @@ impl Frames {
     #[must_use]
     pub fn connect(address: SocketAddr) -> Frames {
         Frames::new(TcpStream::connect(address).expect("somebody listens"))
+    }
+
+    /// Connects to the Unix socket at `path`.
+    #[must_use]
+    pub fn connect_unix(path: &Path) -> Frames {
+        let stream = UnixStream::connect(path).expect("somebody listens");
+        Frames::new(OwnedFd::from(stream).into())
     }
 
     /// Connects to `address`, and limits what the kernel buffers from the peer to about `bytes`.

@@ -56,6 +56,8 @@ mod sync {
 }
 #[cfg(feature = "edge")]
 mod turn;
+#[cfg(unix)]
+pub mod unix;
 #[cfg(feature = "edge")]
 mod uplink;
 #[cfg(feature = "edge")]

@@ -42,6 +42,9 @@ pub struct SocketOptions {
     /// Unsent bytes beyond which a socket accepts no more (TCP_NOTSENT_LOWAT). The rest waits where it is counted, and is current when it
     /// is sent. Linux only.
     pub unsent_bytes: u32,
+    /// The users that may connect to a Unix socket.
+    #[cfg(unix)]
+    pub peer_uids: crate::unix::PeerUids,
 }
 
 impl Default for SocketOptions {
@@ -53,6 +56,8 @@ impl Default for SocketOptions {
             send_buffer_bytes: 256 * 1024,
             receive_buffer_bytes: 256 * 1024,
             unsent_bytes: 128 * 1024,
+            #[cfg(unix)]
+            peer_uids: crate::unix::PeerUids::default(),
         }
     }
 }
@@ -108,6 +113,14 @@ impl SocketOptions {
     #[must_use]
     pub fn with_unsent_bytes(mut self, bytes: u32) -> Self {
         self.unsent_bytes = bytes;
+        self
+    }
+
+    /// Sets the users that may connect to a Unix socket. Default: all that can open its file.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn with_peer_uids(mut self, peer_uids: crate::unix::PeerUids) -> Self {
+        self.peer_uids = peer_uids;
         self
     }
 

@@ -11,19 +11,20 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use voltlane_driver::address::{NEXT_ADDRESS_AFTER, first_of, first_to_answer};
+use voltlane_driver::unix::{SOCKET_MODE, UNIX_PEER, UnixFile, UnixListening, UnixPlace, is_unix};
 use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
 use crate::resolve::resolve;
 use crate::{Alarm as _, Direction, Reactor, Readiness, Source};
 
-/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled.
+/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled, or a connection over a Unix socket.
 #[derive(Debug)]
 pub struct TcpStream<R: Reactor> {
     source: R::Source<std::net::TcpStream>,
 }
 
 impl<R: Reactor> TcpStream<R> {
-    /// Opens a connection to `address`, given as `host:port`.
+    /// Opens a connection to `address`, given as `host:port`, `unix:/path` or `unix:@name`.
     ///
     /// If the name has several addresses, the next one is tried in parallel after each 250 ms.
     ///
@@ -34,6 +35,9 @@ impl<R: Reactor> TcpStream<R> {
     }
 
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<Self> {
+        if let Some(place) = UnixPlace::parse(address)? {
+            return Self::watch(place.connect()?, &[Direction::Read, Direction::Write]);
+        }
         let attempt = |candidate| async move {
             let stream = Self::connect_to(candidate).await?;
             options.apply_to_connected(&SockRef::from(stream.source.get_ref()))?;
@@ -158,16 +162,19 @@ impl<R: Reactor> Stream for TcpStream<R> {
     }
 }
 
-/// A TCP listener on a reactor.
+/// A listener on a reactor, for TCP or at a Unix socket.
 #[derive(Debug)]
 pub struct TcpListener<R: Reactor> {
     source: R::Source<std::net::TcpListener>,
     options: SocketOptions,
     spare: SpareDescriptor,
+    is_unix: bool,
+    /// The file of a Unix socket, if it goes with this listener.
+    file: Option<UnixFile>,
 }
 
 impl<R: Reactor> TcpListener<R> {
-    /// Listens at `address`, given as `ip:port` or `host:port`. With port 0 the system chooses one, see [`Self::local_addr`].
+    /// Listens at `address`, given as `ip:port`, `host:port`, `unix:/path` or `unix:@name`. With port 0 the system chooses one, see [`Self::local_addr`].
     ///
     /// Of a name with several addresses it takes the first that this machine has. `localhost` may be `::1` alone, and a client that connects
     /// to `127.0.0.1` then finds nobody. [`SocketOptions::bind_all`] binds all of them. Wrap each listener with [`from_std`](Self::from_std),
@@ -184,6 +191,12 @@ impl<R: Reactor> TcpListener<R> {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<Self> {
+        if let Some(place) = UnixPlace::parse(address)? {
+            let UnixListening { listener, file } = place.listen(&options, SOCKET_MODE)?;
+            let mut listener = Self::from_std(listener, options)?;
+            listener.file = file;
+            return Ok(listener);
+        }
         first_of(
             address,
             resolve::<R>(address).await?,
@@ -197,12 +210,15 @@ impl<R: Reactor> TcpListener<R> {
     /// # Errors
     /// When the reactor cannot register the listener.
     pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> io::Result<Self> {
+        let is_unix = is_unix(&SockRef::from(&listener));
         let mut source = R::Source::new(listener)?;
         source.restore(Direction::Read, Readiness::default());
         Ok(TcpListener {
             source,
             options,
             spare: SpareDescriptor::new(),
+            is_unix,
+            file: None,
         })
     }
 
@@ -222,13 +238,17 @@ impl<R: Reactor> Listener for TcpListener<R> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(TcpStream<R>, SocketAddr)>> {
-        let options = self.options;
+        let (options, is_unix) = (self.options, self.is_unix);
         self.source.poll_attempt(
             Direction::Read,
             cx,
             |listener| {
-                let (stream, source) = accept(listener)?;
-                options.apply_to_accepted(&SockRef::from(&stream));
+                let (stream, source) = accept(listener, is_unix)?;
+                if is_unix {
+                    options.peer_uids.admit(&stream)?;
+                } else {
+                    options.apply_to_accepted(&SockRef::from(&stream));
+                }
                 // A new peer has mostly sent nothing yet. The reactor finds that out without a read in vain.
                 Ok((TcpStream::watch(stream, &[Direction::Write])?, source))
             },
@@ -245,7 +265,7 @@ impl<R: Reactor> Listener for TcpListener<R> {
     }
 }
 
-/// Connects to one address, `host:port`.
+/// Connects to one address: `host:port`, `unix:/path` or `unix:@name`.
 #[derive(Debug, Clone)]
 pub struct TcpConnector<R> {
     address: String,
@@ -254,7 +274,7 @@ pub struct TcpConnector<R> {
 }
 
 impl<R> TcpConnector<R> {
-    /// Creates a connector to `address`, given as `ip:port` or `host:port`. It is parsed, and a name resolved, at each attempt.
+    /// Creates a connector to `address`, given as `ip:port`, `host:port`, `unix:/path` or `unix:@name`. It is parsed, and a name resolved, at each attempt.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {
@@ -287,21 +307,34 @@ impl<R: Reactor> Connector for TcpConnector<R> {
 }
 
 /// Accepts a connection and makes it non-blocking.
-fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+fn accept(
+    listener: &std::net::TcpListener,
+    is_unix: bool,
+) -> io::Result<(std::net::TcpStream, SocketAddr)> {
     #[cfg(target_os = "linux")]
     {
         use rustix::net::SocketFlags;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, source) = rustix::net::acceptfrom_with(listener, flags)?;
-        let source = source.and_then(|source| source.try_into().ok());
+        let source = match is_unix {
+            true => Some(UNIX_PEER),
+            false => source.and_then(|source| source.try_into().ok()),
+        };
         // Some systems give no address for a peer that is already gone.
         let source = source.ok_or(io::ErrorKind::ConnectionAborted)?;
         Ok((stream.into(), source))
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let (stream, source) = listener.accept()?;
+        let (stream, source) = socket2::SockRef::from(listener).accept()?;
         stream.set_nonblocking(true)?;
-        Ok((stream, source))
+        let source = match is_unix {
+            true => Some(UNIX_PEER),
+            false => source.as_socket(),
+        };
+        Ok((
+            stream.into(),
+            source.ok_or(io::ErrorKind::ConnectionAborted)?,
+        ))
     }
 }

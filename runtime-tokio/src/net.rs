@@ -8,14 +8,15 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use voltlane_driver::address::{HostPort, NEXT_ADDRESS_AFTER, first_of, first_to_answer};
+use voltlane_driver::unix::{SOCKET_MODE, UNIX_PEER, UnixFile, UnixListening, UnixPlace, is_unix};
 use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
-/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled.
+/// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled, or a connection over a Unix socket.
 #[derive(Debug)]
 pub struct TcpStream(tokio::net::TcpStream);
 
 impl TcpStream {
-    /// Opens a connection to `address`, given as `host:port`.
+    /// Opens a connection to `address`, given as `host:port`, `unix:/path` or `unix:@name`.
     ///
     /// If the name has several addresses, the next one is tried in parallel after each 250 ms.
     ///
@@ -26,6 +27,9 @@ impl TcpStream {
     }
 
     async fn connect_with(address: &str, options: SocketOptions) -> io::Result<TcpStream> {
+        if let Some(place) = UnixPlace::parse(address)? {
+            return Self::unpack(place.connect()?);
+        }
         let attempt = |candidate: SocketAddr| async move {
             let stream = tokio::net::TcpStream::connect(candidate).await?;
             options.apply_to_connected(&SockRef::from(&stream))?;
@@ -103,16 +107,33 @@ impl Stream for TcpStream {
     }
 }
 
-/// A TCP listener on tokio.
+/// A listener on tokio, for TCP or at a Unix socket.
 #[derive(Debug)]
 pub struct TcpListener {
-    inner: tokio::net::TcpListener,
+    inner: Inner,
     options: SocketOptions,
     spare: SpareDescriptor,
+    /// The file of a Unix socket, if it goes with this listener.
+    file: Option<UnixFile>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Inner {
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Inner::Tcp(listener) => SockRef::from(listener),
+            Inner::Unix(listener) => SockRef::from(listener),
+        }
+    }
 }
 
 impl TcpListener {
-    /// Listens at `address`, given as `ip:port` or `host:port`. With port 0 the system chooses one, see [`Self::local_addr`].
+    /// Listens at `address`, given as `ip:port`, `host:port`, `unix:/path` or `unix:@name`. With port 0 the system chooses one, see [`Self::local_addr`].
     ///
     /// Of a name with several addresses it takes the first that this machine has, as tokio's own listener does. `localhost` may be `::1`
     /// alone, and a client that connects to `127.0.0.1` then finds nobody. To listen at all of them, bind them and give an edge one listener
@@ -144,6 +165,12 @@ impl TcpListener {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
+        if let Some(place) = UnixPlace::parse(address)? {
+            let UnixListening { listener, file } = place.listen(&options, SOCKET_MODE)?;
+            let mut listener = Self::from_std(listener, options)?;
+            listener.file = file;
+            return Ok(listener);
+        }
         first_of(address, resolve(address).await?, |candidate| async move {
             Self::from_std(options.listen(candidate)?, options)
         })
@@ -160,10 +187,17 @@ impl TcpListener {
         listener: std::net::TcpListener,
         options: SocketOptions,
     ) -> io::Result<TcpListener> {
+        let inner = if is_unix(&SockRef::from(&listener)) {
+            let listener = std::os::fd::OwnedFd::from(listener);
+            Inner::Unix(tokio::net::UnixListener::from_std(listener.into())?)
+        } else {
+            Inner::Tcp(tokio::net::TcpListener::from_std(listener)?)
+        };
         Ok(TcpListener {
-            inner: tokio::net::TcpListener::from_std(listener)?,
+            inner,
             options,
             spare: SpareDescriptor::new(),
+            file: None,
         })
     }
 
@@ -172,7 +206,8 @@ impl TcpListener {
     /// # Errors
     /// Any error of `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        let address = self.inner.socket().local_addr()?.as_socket();
+        address.ok_or_else(|| io::Error::other("the socket has no IP address"))
     }
 }
 
@@ -180,9 +215,19 @@ impl Listener for TcpListener {
     type Stream = TcpStream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let (stream, source) = ready!(self.inner.poll_accept(cx))?;
-        self.options.apply_to_accepted(&SockRef::from(&stream));
-        Poll::Ready(Ok((TcpStream(stream), source)))
+        match &self.inner {
+            Inner::Tcp(listener) => {
+                let (stream, source) = ready!(listener.poll_accept(cx))?;
+                self.options.apply_to_accepted(&SockRef::from(&stream));
+                Poll::Ready(Ok((TcpStream(stream), source)))
+            }
+            Inner::Unix(listener) => {
+                let (stream, _) = ready!(listener.poll_accept(cx))?;
+                self.options.peer_uids.admit(&stream)?;
+                let stream = std::os::fd::OwnedFd::from(stream.into_std()?);
+                Poll::Ready(Ok((TcpStream::unpack(stream.into())?, UNIX_PEER)))
+            }
+        }
     }
 
     fn place(&self) -> Option<SocketAddr> {
@@ -190,11 +235,11 @@ impl Listener for TcpListener {
     }
 
     fn shed(&mut self) {
-        self.spare.shed(&SockRef::from(&self.inner));
+        self.spare.shed(&self.inner.socket());
     }
 }
 
-/// Connects to one address, `host:port`.
+/// Connects to one address: `host:port`, `unix:/path` or `unix:@name`.
 #[derive(Debug, Clone)]
 pub struct TcpConnector {
     address: String,
@@ -202,7 +247,7 @@ pub struct TcpConnector {
 }
 
 impl TcpConnector {
-    /// Creates a connector to `address`, given as `ip:port` or `host:port`. It is parsed, and a name resolved, at each attempt.
+    /// Creates a connector to `address`, given as `ip:port`, `host:port`, `unix:/path` or `unix:@name`. It is parsed, and a name resolved, at each attempt.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
         TcpConnector {

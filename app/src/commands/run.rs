@@ -128,10 +128,11 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let mut own = of_metrics.clone();
     for opening in &openings {
         let listener = opening.name();
-        for address in opening.addresses().map_err(|error| error.to_string())? {
+        let places = opening.places().map_err(|error| error.to_string())?;
+        for address in places {
             info!(%address, %master, shards, %listener, "listening");
-            own.push(address);
         }
+        own.extend(opening.addresses().unwrap_or_default());
     }
     for address in &of_metrics {
         info!(%address, "metrics");
@@ -226,7 +227,7 @@ fn drive<R: Runtime, C: Uplink>(
 /// Gives each of the `shards` its sockets of a new listener. Returns the addresses.
 fn listen_at<R: Runtime>(opening: Opening, shards: &[Openings<Listening<R>>]) -> Vec<SocketAddr> {
     let addresses = opening.addresses().unwrap_or_default();
-    for address in &addresses {
+    for address in opening.places().unwrap_or_default() {
         info!(%address, listener = %opening.name(), "listening");
     }
     let mut sockets: Vec<Sockets> = shards.iter().map(|_| Sockets::new()).collect();

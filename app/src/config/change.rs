@@ -7,6 +7,8 @@ use super::listeners::ListenerName;
 const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
+    "listener.socket_mode",
+    "listener.peer_uids",
     "listener.backlog",
     "listener.keep_alive_secs",
     "listener.user_timeout_secs",
@@ -139,7 +141,7 @@ impl Change {
 pub(crate) fn is_successor(new: &Listener, before: &Listener, settings: &Settings) -> bool {
     let is_named = |name: &ListenerName| settings.listeners().any(|one| one.name == *name);
     // Two with port 0 have different ports.
-    let has_place = new.address == before.address && new.address.port() != 0;
+    let has_place = new.address == before.address && new.address.is_definite();
     new.name == before.name || has_place && !is_named(&before.name)
 }
 
@@ -152,7 +154,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::Address;
+    use super::super::place::Place;
     use super::super::value::Raw;
     use super::*;
     use crate::Resources;
@@ -179,6 +181,7 @@ mod tests {
             "/path",
             "https://example.com",
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "0600",
         ];
         let mut tries = values.into_iter().filter_map(|value| {
             let mut settings = Settings::default();
@@ -287,7 +290,7 @@ mod tests {
     fn listeners_come_go_and_change_by_their_names() {
         let named = |name: &'static str, port| Listener {
             name: ListenerName::of(name),
-            address: Address::loopback(port),
+            address: Place::loopback(port),
             ..Listener::default()
         };
         let with = |listeners: Vec<Listener>| {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::address::Address;
 use super::keys::{Listener, Settings};
 use super::load::Build;
+use super::place::Place;
 use super::problem::{Fault, Origin, Problem};
 use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol, Transport};
 
@@ -67,19 +68,18 @@ const RULES: &[Rule] = &[
         })
     }),
     (&["metrics.address", "master.address"], |settings| {
-        let (metrics, master) = (settings.metrics.address.as_ref()?, &settings.master.address);
-        leads_to(metrics, master).then(|| {
+        let metrics = Place::Net(settings.metrics.address.clone()?);
+        let master = &settings.master.address;
+        leads_to(&metrics, master).then(|| {
             Fault::new(format!(
                 "master.address ({master}) leads to metrics.address ({metrics}): the edge would be its own backend"
             ))
         })
     }),
     (&["metrics.address", "listener.address"], |settings| {
-        let (metrics, listener) = (
-            settings.metrics.address.as_ref()?,
-            &settings.listener.address,
-        );
-        (metrics == listener && listener.port() != 0).then(|| {
+        let metrics = Place::Net(settings.metrics.address.clone()?);
+        let listener = &settings.listener.address;
+        (metrics == *listener && listener.is_definite()).then(|| {
             Fault::new(format!(
                 "metrics.address and listener.address are both {listener}"
             ))
@@ -94,6 +94,7 @@ const RULES: &[Rule] = &[
         })
         },
     ),
+    (&["listener.peer_uids", "listener.address"], unix),
     (
         &[
             "listener.transport",
@@ -171,6 +172,28 @@ const RULES: &[Rule] = &[
     ),
 ];
 
+/// Checks that the keys of Unix sockets fit the place.
+fn unix(settings: &Settings) -> Option<Fault> {
+    let listener = &settings.listener;
+    let is_restricted = !listener.peer_uids.0.is_empty();
+    match listener.address.unix() {
+        None if is_restricted => {
+            let what = format!(
+                "listener.address is {} and listener.peer_uids is set: it would be of no use",
+                listener.address
+            );
+            Some(Fault::new(what).remedy("listen at a Unix socket, or leave the key out"))
+        }
+        Some(place) if place.is_abstract() && !is_restricted => {
+            let what = format!(
+                "listener.address is {place}, which any user of this machine may open, and listener.peer_uids is empty"
+            );
+            Some(Fault::new(what).remedy("name the users that may connect"))
+        }
+        _ => None,
+    }
+}
+
 /// The addresses of this machine that need no resolver.
 const LOOPBACK: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -179,7 +202,10 @@ const LOOPBACK: [IpAddr; 2] = [
 
 /// Returns whether a connection to `to` reaches a listener at `at`. Names other than `localhost` are not resolved, and other addresses of
 /// this machine are not known.
-fn leads_to(at: &Address, to: &Address) -> bool {
+fn leads_to(at: &Place, to: &Place) -> bool {
+    let (Place::Net(at), Place::Net(to)) = (at, to) else {
+        return at == to;
+    };
     let listens = |place: IpAddr| match ip_of(at) {
         Some(IpAddr::V4(own)) if own.is_unspecified() => place.is_ipv4() && place.is_loopback(),
         // A listener at `[::]` takes IPv4 clients, too.

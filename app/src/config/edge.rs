@@ -35,6 +35,7 @@ impl Listener {
             .with_send_buffer_bytes(self.send_buffer_bytes)
             .with_receive_buffer_bytes(self.receive_buffer_bytes)
             .with_unsent_bytes(self.unsent_bytes)
+            .with_peer_uids(self.peer_uids.peers())
     }
 
     /// Returns what the machine must know of it.

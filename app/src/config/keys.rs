@@ -5,11 +5,13 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use voltlane_driver::unix::SOCKET_MODE;
 
 use super::address::Address;
 use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
 use super::networks::Networks;
+use super::place::{FileMode, Place, UserIds};
 use super::problem::Fault;
 use super::value::{
     self, Announce, ClientAuth, Data, Enforce, Forwarded, LogLevel, MinVersion, ProxyProtocol, Raw,
@@ -207,8 +209,14 @@ settings! {
         /// Name of the listener, in the log and in the metrics.
         name: ListenerName = ListenerName::of("main"), ();
         /// Address to listen on. For a name, each of its addresses that this machine has, up to 8. Port 0: any free
-        /// port, which the log names.
-        address: Address = Address::loopback(42000), 0..=u16::MAX;
+        /// port, which the log names. A Unix socket has a path ("unix:/run/voltlane.sock") or an abstract name
+        /// ("unix:@name"). Its clients count as 127.0.0.1.
+        address: Place = Place::loopback(42000), 0..=u16::MAX;
+        /// Mode of the file of a Unix socket: who may write to it may connect.
+        socket_mode: FileMode = FileMode(SOCKET_MODE), ();
+        /// Ids of the users that may connect to a Unix socket. Empty: all that may open it. In a variable: separated by
+        /// commas.
+        peer_uids: UserIds = UserIds::default(), ();
         /// Whether clients come through a proxy that tells their addresses. "required": every connection must begin
         /// with a PROXY header, version 1 or 2, and the limits on sources apply to the address in it; "off": none
         /// may.
@@ -274,8 +282,8 @@ settings! {
 
     /// The backend, and the one stream to it that carries every client.
     master: Master {
-        /// The backend's address. A name is resolved again at every attempt.
-        address: Address = Address::loopback(42001), 1..=u16::MAX;
+        /// The backend's address, or its Unix socket ("unix:/run/backend.sock"). A name is resolved again at every attempt.
+        address: Place = Place::loopback(42001), 1..=u16::MAX;
         /// Whether the link to the backend is within TLS.
         tls: bool = false, ();
         /// Authorities that issue the backend's certificate, in PEM. Those of the system do not count. Read at every attempt

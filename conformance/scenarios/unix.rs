@@ -1,0 +1,215 @@
+//! Unix sockets for clients and for the backend. (SPEC 16.7)
+
+use std::io::Read as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::thread;
+
+use conformance::libraries::run_on;
+use conformance::{
+    Backend, Client, Directory, Edge, Frames, PATIENCE, Rig, Runtime, Signal, Smol, Tokio, bytes_of,
+};
+use voltlane_driver::SocketOptions;
+use voltlane_driver::backend::{Backend as LibraryBackend, Event as Upwards};
+use voltlane_driver::client::{Client as LibraryClient, ClientConfig, Event};
+use voltlane_driver::unix::{UnixListening, UnixPlace};
+
+/// Returns a listener at a place, behind one at a free port, which the tests find in the log.
+fn listener(name: &str, place: &str, more: &str) -> String {
+    format!("[[listener]]\nname = \"{name}\"\naddress = \"{place}\"\n{more}")
+}
+
+fn start(directory: &Directory, master: &str, listeners: &str) -> Edge {
+    let first = listener("main", "127.0.0.1:0", "");
+    directory.write(
+        "connserver.toml",
+        format!(
+            "general.shards = 2\nmaster.address = \"{master}\"\nlimits.source_connections = 1\n\
+             limits.handshake_timeout_secs = {}\n{first}{listeners}",
+            PATIENCE.as_secs()
+        ),
+    );
+    Edge::spawn(crate::PROGRAM.command(directory, &[]))
+}
+
+/// Echoes at a Unix socket, to the end of the process.
+fn echo<R: Runtime>(place: &str) {
+    let place = UnixPlace::parse(place)
+        .expect("a place")
+        .expect("a Unix socket");
+    let options = SocketOptions::of_link();
+    let UnixListening { listener, file } = place.listen(&options, 0o600).expect("a free path");
+    thread::spawn(move || {
+        R::block_on(async move {
+            let _file = file;
+            let listener = R::listener(listener, options).expect("a listener");
+            let mut backend: LibraryBackend<R::Listener, R::Timer> = LibraryBackend::new(listener);
+            loop {
+                if let Upwards::Packet { id, data } = backend.recv().await {
+                    backend.send(id, &data).await.expect("it is queued");
+                }
+            }
+        })
+    });
+}
+
+fn clients_and_a_backend_meet_over_unix_sockets<R: Runtime>() {
+    let directory = Directory::new();
+    let path = |name: &str| directory.file(name).display().to_string();
+    let uid = rustix::process::getuid().as_raw();
+    let name = |kind: &str| {
+        format!(
+            "voltlane-{kind}-{:016x}",
+            u64::from_ne_bytes(conformance::random())
+        )
+    };
+    let (own, strangers) = (name("own"), name("strangers"));
+    let backend = format!("unix:{}", path("backend.sock"));
+    echo::<R>(&backend);
+    let edge = start(
+        &directory,
+        &backend,
+        &format!(
+            "{}{}{}",
+            listener(
+                "file",
+                &format!("unix:{}", path("edge.sock")),
+                "socket_mode = \"0600\"\n"
+            ),
+            listener(
+                "own",
+                &format!("unix:@{own}"),
+                &format!("peer_uids = [\"{uid}\"]\n")
+            ),
+            listener(
+                "strangers",
+                &format!("unix:@{strangers}"),
+                &format!("peer_uids = [\"{}\"]\n", uid + 1)
+            ),
+        ),
+    );
+    let file = directory.file("edge.sock");
+    let mode = std::fs::metadata(&file)
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for place in [format!("unix:{}", file.display()), format!("unix:@{own}")] {
+        // As many as the limit on one source, and more: they are of this host.
+        for _ in 0..3 {
+            let connector = R::connector(place.clone(), SocketOptions::default());
+            run_on::<R, _>(async move {
+                let timer = R::Timer::default();
+                let config = ClientConfig::default();
+                let mut client =
+                    LibraryClient::new(config, conformance::random(), connector, timer);
+                for (seed, length) in (0..).zip([0, 1, 70_000, 1 << 20]) {
+                    let data = bytes_of(seed, length);
+                    client.send(&data).await.expect("it is queued");
+                    loop {
+                        match client.recv().await.expect("the session goes on") {
+                            Event::Connected { .. } => {}
+                            Event::Packet(packet) => {
+                                assert!(packet == data, "{length}");
+                                break;
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+            });
+        }
+    }
+    // Another user's.
+    let address = SocketAddr::from_abstract_name(&strangers).expect("a name");
+    let mut refused = UnixStream::connect_addr(&address).expect("it listens");
+    refused.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    assert_eq!(refused.read(&mut [0]).expect("an end"), 0);
+    edge.stop();
+    assert!(!file.exists(), "it was the edge's own");
+}
+
+#[test]
+fn clients_and_a_backend_meet_over_unix_sockets_on_tokio() {
+    clients_and_a_backend_meet_over_unix_sockets::<Tokio>();
+}
+
+#[test]
+fn clients_and_a_backend_meet_over_unix_sockets_on_smol() {
+    clients_and_a_backend_meet_over_unix_sockets::<Smol>();
+}
+
+#[test]
+fn a_socket_that_is_in_use_is_an_error_and_a_dead_one_is_replaced() {
+    let (first, second) = (Directory::new(), Directory::new());
+    let backend = Backend::bind();
+    let place = format!("unix:{}", first.file("edge.sock").display());
+    let own = listener("file", &place, "");
+    let master = backend.address().to_string();
+    let edge = start(&first, &master, &own);
+    let _link = backend.accept();
+    let live = Client::join_over(Frames::connect_unix(&first.file("edge.sock")));
+    second.write(
+        "connserver.toml",
+        format!("master.address = \"{master}\"\n{own}"),
+    );
+    let finished = crate::PROGRAM.run(&second, &[]);
+    assert_eq!(finished.code, Some(1));
+    let says = format!("cannot listen on {place}: process ");
+    assert!(finished.stderr.contains(&says), "{}", finished.stderr);
+    drop(live);
+    // Killed, so that its file stays.
+    edge.signal(Signal::KILL);
+    edge.expect_end(None);
+    assert!(first.file("edge.sock").exists());
+    let edge = start(&second, &master, &own);
+    let _link = backend.accept();
+    drop(Client::join_over(Frames::connect_unix(
+        &first.file("edge.sock"),
+    )));
+    edge.stop();
+    // Never of somebody else.
+    second.write("precious", "data");
+    let place = format!("unix:{}", second.file("precious").display());
+    second.write("connserver.toml", listener("file", &place, ""));
+    let finished = crate::PROGRAM.run(&second, &[]);
+    assert_eq!(finished.code, Some(1));
+    assert!(
+        finished.stderr.contains("that is no socket"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(second.read("precious").expect("it stays"), "data");
+}
+
+/// What a proxy on this host says of a connection reaches the limits.
+#[test]
+fn limits_hold_for_whom_a_header_over_a_unix_socket_names() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let path = directory.file("edge.sock");
+    let place = format!("unix:{}", path.display());
+    let proxied = "proxy_protocol = \"required\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+    let edge = start(
+        &directory,
+        &backend.address().to_string(),
+        &listener("file", &place, proxied),
+    );
+    let link = backend.accept();
+    let from = |source: u8| {
+        let mut frames = Frames::connect_unix(&path);
+        frames.write(format!("PROXY TCP4 198.51.100.{source} 203.0.113.1 1 1\r\n").as_bytes());
+        frames
+    };
+    let mut first = Client::join_over(from(1));
+    from(1).expect_closed();
+    let other = Client::join_over(from(2));
+    let mut rig = Rig {
+        edge,
+        backend,
+        link,
+    };
+    rig.round_trip(&mut first, b"the first of its source");
+    drop(other);
+    rig.stop();
+}

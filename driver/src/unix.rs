@@ -1,0 +1,407 @@
+//! Unix sockets: where they are, who may connect, and whose file it is.
+//!
+//! Their descriptors are in std's types for TCP, which are descriptors of stream sockets and nothing else. What TCP has and they lack is an
+//! error of the system, which the drivers take as "not known".
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::SocketOptions;
+
+/// What a text begins with that is the place of a Unix socket.
+const PREFIX: &str = "unix:";
+/// The longest path or name, in bytes: what fits into `sockaddr_un` of Linux.
+const MAX_BYTES: usize = 107;
+/// The mode of a socket's file unless another one is asked for: its owner and its group may connect.
+pub const SOCKET_MODE: u32 = 0o660;
+/// The peer of every Unix socket. It has no address, and is on this host (SPEC 16.7).
+pub const UNIX_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+/// How often, and with which pause, the folder of a socket is tried to be locked.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The place of a Unix socket: `unix:/run/edge.sock`, or `unix:@name` for an abstract name, which is no file (Linux).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnixPlace(String);
+
+impl fmt::Display for UnixPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0)
+    }
+}
+
+impl UnixPlace {
+    /// Parses a text that begins with `unix:`. `None` if it does not.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if neither a path from the root nor a name follows, or one that is too long.
+    pub fn parse(text: &str) -> io::Result<Option<UnixPlace>> {
+        let Some(place) = text.strip_prefix(PREFIX) else {
+            return Ok(None);
+        };
+        let wrong = |what: String| Err(io::Error::new(ErrorKind::InvalidInput, what));
+        let is_name = place.len() > 1 && place.starts_with('@');
+        let is_path = place.len() > 1 && place.starts_with('/') && !place.ends_with('/');
+        if !is_name && !is_path || place.contains('\0') {
+            return wrong("a path from the root or an @name must follow \"unix:\"".into());
+        }
+        if place.len() > MAX_BYTES {
+            return wrong(format!("it has more than {MAX_BYTES} bytes"));
+        }
+        Ok(Some(UnixPlace(place.to_owned())))
+    }
+
+    /// Returns whether it is a name and no file, so that no permissions protect it.
+    #[must_use]
+    pub fn is_abstract(&self) -> bool {
+        self.0.starts_with('@')
+    }
+
+    fn address(&self) -> io::Result<SockAddr> {
+        match self.0.strip_prefix('@') {
+            Some(_) if cfg!(not(target_os = "linux")) => Err(io::Error::new(
+                ErrorKind::Unsupported,
+                "only Linux has abstract names",
+            )),
+            Some(name) => SockAddr::unix(format!("\0{name}")),
+            None => SockAddr::unix(&self.0),
+        }
+    }
+
+    /// Connects, without waiting for room in the queue of the process that listens.
+    ///
+    /// # Errors
+    /// Those of the system: nobody listens there, or not for this user.
+    pub fn connect(&self) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&self.address()?)?;
+        Ok(socket.into())
+    }
+
+    /// Returns whether one could listen there now, without doing so.
+    ///
+    /// # Errors
+    /// Those of [`listen`](Self::listen).
+    pub fn check(&self) -> io::Result<()> {
+        if self.is_abstract() {
+            return self.refuse_if_somebody_listens();
+        }
+        self.lock_folder()?;
+        self.is_stale().map(drop)
+    }
+
+    /// Listens there. A file that a process left behind is replaced. `mode` is that of the new file.
+    ///
+    /// # Errors
+    /// [`AddrInUse`](ErrorKind::AddrInUse), with the process, if one listens there; [`AlreadyExists`](ErrorKind::AlreadyExists) if there is a
+    /// file that is no socket; otherwise those of the system.
+    pub fn listen(&self, options: &SocketOptions, mode: u32) -> io::Result<UnixListening> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let mut file = None;
+        if self.is_abstract() {
+            self.refuse_if_somebody_listens()?;
+            socket.bind(&self.address()?)?;
+        } else {
+            // Held until the end, so that of two processes the second finds the first one's socket.
+            let _lock = self.lock_folder()?;
+            if self.is_stale()? {
+                fs::remove_file(&self.0)?;
+            }
+            socket.bind(&self.address()?)?;
+            let own = UnixFile::of(Path::new(&self.0))?;
+            // Nobody can connect before it listens.
+            fs::set_permissions(&self.0, Permissions::from_mode(mode))?;
+            file = Some(own);
+        }
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(UnixListening {
+            listener: socket.into(),
+            file,
+        })
+    }
+
+    /// Locks the folder of the file against others of our kind.
+    fn lock_folder(&self) -> io::Result<File> {
+        let folder = Path::new(&self.0).parent().unwrap_or(Path::new("/"));
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
+        };
+        let folder_file = File::open(folder).map_err(named)?;
+        for _ in 0..LOCK_TRIES {
+            if folder_file.try_lock().is_ok() {
+                return Ok(folder_file);
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        let says = format!("another process keeps {} locked", folder.display());
+        Err(io::Error::new(ErrorKind::TimedOut, says))
+    }
+
+    /// Returns whether a process left its socket behind there.
+    fn is_stale(&self) -> io::Result<bool> {
+        // Not of what a symbolic link leads to: that is none of ours.
+        match fs::symlink_metadata(&self.0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+            Ok(found) if !found.file_type().is_socket() => Err(io::Error::new(
+                ErrorKind::AlreadyExists,
+                "there is a file of this name that is no socket",
+            )),
+            Ok(_) => self.refuse_if_somebody_listens().map(|()| true),
+        }
+    }
+
+    fn refuse_if_somebody_listens(&self) -> io::Result<()> {
+        let listens = match self.connect() {
+            Ok(socket) => who(&socket),
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionRefused | ErrorKind::NotFound => return Ok(()),
+                ErrorKind::WouldBlock => "a process with a full queue".to_owned(),
+                _ => return Err(error),
+            },
+        };
+        Err(io::Error::new(
+            ErrorKind::AddrInUse,
+            format!("{listens} listens there"),
+        ))
+    }
+}
+
+/// Names the process at the other end.
+fn who(socket: &TcpStream) -> String {
+    #[cfg(target_os = "linux")]
+    if let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) {
+        let (pid, uid) = (peer.pid.as_raw_nonzero(), peer.uid.as_raw());
+        return format!("process {pid} of user {uid}");
+    }
+    let _ = socket;
+    "another process".to_owned()
+}
+
+/// A Unix socket that listens.
+#[derive(Debug)]
+pub struct UnixListening {
+    /// The socket, non-blocking.
+    pub listener: TcpListener,
+    /// Its file. `None` for an abstract name.
+    pub file: Option<UnixFile>,
+}
+
+/// The file of a socket of this process, which is removed when this is dropped, if it is still the same file.
+#[derive(Debug)]
+pub struct UnixFile {
+    path: PathBuf,
+    /// Its device and inode.
+    identity: (u64, u64),
+}
+
+impl UnixFile {
+    fn of(path: &Path) -> io::Result<UnixFile> {
+        Ok(UnixFile {
+            identity: identity(path)?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // If it cannot be removed, the next start finds that nobody listens there.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Returns whether a socket is a Unix socket.
+#[must_use]
+pub fn is_unix(socket: &SockRef<'_>) -> bool {
+    socket.local_addr().is_ok_and(|address| address.is_unix())
+}
+
+/// The users that may connect to a Unix socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerUids {
+    uids: [u32; PeerUids::MAX],
+    count: usize,
+}
+
+impl PeerUids {
+    /// The maximum number of users.
+    pub const MAX: usize = 8;
+
+    /// Restricts connections to these users, by their ids; none: to nobody in particular. `None` if there are more than [`MAX`](Self::MAX).
+    #[must_use]
+    pub fn of(uids: &[u32]) -> Option<PeerUids> {
+        let mut all = PeerUids::default();
+        all.uids.get_mut(..uids.len())?.copy_from_slice(uids);
+        all.count = uids.len();
+        Some(all)
+    }
+
+    /// Checks the user at the other end of a connection that was accepted.
+    ///
+    /// # Errors
+    /// [`ConnectionAborted`](ErrorKind::ConnectionAborted) if another user has connected; those of the system if it cannot tell.
+    pub fn admit(&self, socket: &impl AsFd) -> io::Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let uid = rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw();
+            if self.uids[..self.count].contains(&uid) {
+                return Ok(());
+            }
+            tracing::debug!(uid, "a user who may not connect is turned away");
+            Err(ErrorKind::ConnectionAborted.into())
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = socket;
+            let says = "only Linux tells which user has connected";
+            Err(io::Error::new(ErrorKind::Unsupported, says))
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A folder of its own, removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("voltlane-unix-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            Folder(path)
+        }
+
+        fn place(&self) -> UnixPlace {
+            let path = self.0.join("own.sock");
+            let text = format!("unix:{}", path.display());
+            UnixPlace::parse(&text).unwrap().unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn listen(place: &UnixPlace) -> io::Result<UnixListening> {
+        place.listen(&SocketOptions::default(), 0o600)
+    }
+
+    #[test]
+    fn texts() {
+        for good in ["unix:/run/a.sock", "unix:@a"] {
+            let place = UnixPlace::parse(good).unwrap().unwrap();
+            assert_eq!(place.to_string(), good);
+        }
+        assert_eq!(UnixPlace::parse("localhost:1").unwrap(), None);
+        let longest = format!("unix:/{}", "a".repeat(MAX_BYTES - 1));
+        assert!(UnixPlace::parse(&longest).is_ok());
+        for wrong in [
+            "unix:",
+            "unix:a.sock",
+            "unix:/",
+            "unix:@",
+            "unix:/run/",
+            &format!("{longest}a"),
+        ] {
+            UnixPlace::parse(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn a_live_socket_stays_and_a_dead_one_is_replaced() {
+        let folder = Folder::new("live");
+        let place = folder.place();
+        let first = listen(&place).unwrap();
+        let mode = fs::symlink_metadata(&place.0).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for refused in [listen(&place).map(drop), place.check()] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+            let says = format!("process {} of user ", std::process::id());
+            assert!(error.to_string().starts_with(&says), "{error}");
+        }
+        place.connect().unwrap();
+        drop(first);
+        assert!(!Path::new(&place.0).exists(), "it was ours");
+        // As after a crash.
+        drop(UnixListener::bind(&place.0).unwrap());
+        place.check().unwrap();
+        let second = listen(&place).unwrap();
+        place.connect().unwrap();
+        // Somebody else's now.
+        fs::remove_file(&place.0).unwrap();
+        let other = UnixListener::bind(&place.0).unwrap();
+        drop(second);
+        place.connect().unwrap();
+        drop(other);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_removed() {
+        let folder = Folder::new("file");
+        let place = folder.place();
+        fs::write(&place.0, "precious").unwrap();
+        assert_eq!(listen(&place).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let target = folder.0.join("target.sock");
+        drop(UnixListener::bind(&target).unwrap());
+        fs::remove_file(&place.0).unwrap();
+        std::os::unix::fs::symlink(&target, &place.0).unwrap();
+        assert_eq!(listen(&place).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(target.exists());
+        let nowhere = UnixPlace::parse("unix:/no-such-folder/a.sock")
+            .unwrap()
+            .unwrap();
+        assert_eq!(listen(&nowhere).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn abstract_names_are_no_files_and_users_are_checked() {
+        let name = format!("unix:@voltlane-{}", std::process::id());
+        let place = UnixPlace::parse(&name).unwrap().unwrap();
+        let own = listen(&place).unwrap();
+        assert!(own.file.is_none() && place.is_abstract());
+        assert!(is_unix(&SockRef::from(&own.listener)));
+        assert_eq!(place.check().unwrap_err().kind(), ErrorKind::AddrInUse);
+        let near = place.connect().unwrap();
+        let peer = rustix::net::sockopt::socket_peercred(&near).unwrap();
+        let uid = peer.uid.as_raw();
+        let admit = |uids: &[u32]| PeerUids::of(uids).unwrap().admit(&near);
+        admit(&[]).unwrap();
+        admit(&[uid + 1, uid]).unwrap();
+        assert_eq!(
+            admit(&[uid + 1]).unwrap_err().kind(),
+            ErrorKind::ConnectionAborted
+        );
+        assert!(PeerUids::of(&[0; PeerUids::MAX]).is_some());
+        assert!(PeerUids::of(&[0; PeerUids::MAX + 1]).is_none());
+    }
+}
