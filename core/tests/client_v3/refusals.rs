@@ -294,6 +294,22 @@ fn silence_and_bytes_in_clear_never_end_a_session() {
     }
     link.come_back();
     link.assert_state(State::Established);
+    // Nor on established connections: nobody's keys are in these.
+    for n in 0..12 {
+        match n % 4 {
+            0 => link.feed(&u32::MAX.to_le_bytes()),
+            1 => link.feed(&[15_u32.to_le_bytes().to_vec(), vec![0; 15]].concat()),
+            2 => link.feed(&[99_u32.to_le_bytes().to_vec(), vec![0; 99]].concat()),
+            _ => link.lose(Closed::Eof),
+        }
+        while link.client.state() == State::Leaving {
+            link.wait();
+        }
+        link.poll();
+        assert!(link.client.id().is_some());
+        link.come_back();
+        link.assert_state(State::Established);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod edge;
 mod keys;
 mod proxy;
 mod v3;
+mod v3_client;
 mod wire;
 
 pub use backend::backend_machine;
@@ -23,6 +24,7 @@ pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
 pub use v3::{v3_items, v3_packet, v3_record};
+pub use v3_client::v3_client;
 pub use wire::{frame_reader, handshake_packet, tagged_packet};
 
 /// A fuzz target.
@@ -56,6 +58,7 @@ targets![
     saved_session,
     sealed_value,
     tagged_packet,
+    v3_client,
     v3_items,
     v3_packet,
     v3_record,

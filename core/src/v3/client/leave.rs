@@ -45,6 +45,22 @@ impl Breach {
         }
     }
 
+    /// Returns whether it was the edge that broke the protocol: the record opened. Anybody in between can send what does not open, and
+    /// lengths that cannot be.
+    pub(super) fn is_proven(&self) -> bool {
+        !matches!(
+            self,
+            Breach::Opening(_)
+                | Breach::Miscounted
+                | Breach::Channel(
+                    ChannelError::Frame(_)
+                        | ChannelError::Inbound(
+                            InboundError::Record(_) | InboundError::TooLong { .. }
+                        )
+                )
+        )
+    }
+
     /// Returns whether a record was none of this connection.
     pub(super) fn does_not_open(&self) -> bool {
         let error = InboundError::Record(RecordError::DoesNotOpen);

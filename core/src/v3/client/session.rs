@@ -345,9 +345,9 @@ impl Session {
         }
     }
 
-    /// Counts a breach. After a few connections in a row with one, the session is over.
+    /// Counts a breach of the edge's own. After a few connections in a row with one, the session is over.
     fn breach(&mut self, breach: Breach) -> Leave {
-        if breach.close().is_some() {
+        if breach.is_proven() {
             self.is_broken = true;
             self.breaches = self.breaches.saturating_add(1);
             if self.breaches >= MAX_BREACHES {
