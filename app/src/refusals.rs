@@ -34,7 +34,7 @@ enum Cause {
 /// Many clients of one source are most often those of a balancer.
 const ONE_SOURCE: &str = "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt; otherwise raise it";
 
-const LIMITS: [Limit; 16] = [
+const LIMITS: [Limit; 17] = [
     Limit {
         key: "limits.max_connections",
         advice: "raise it (up to an eighth is kept for clients that come back); while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
@@ -101,8 +101,11 @@ const LIMITS: [Limit; 16] = [
     },
     Limit {
         key: "clients.write_timeout_secs",
-        advice: "a client took nothing for that long while packets waited, and its session ended; raise it to wait longer",
-        causes: &[Cause::Ended(EndReason::WriteTimedOut)],
+        advice: "a client took nothing for that long while packets waited, and its session ended, or is away in version 3; raise it to wait longer",
+        causes: &[
+            Cause::Ended(EndReason::WriteTimedOut),
+            Cause::Closed(CloseReason::Parked),
+        ],
     },
     Limit {
         key: "clients.pace_packets_per_sec, clients.pace_bytes_per_sec",
@@ -118,6 +121,11 @@ const LIMITS: [Limit; 16] = [
         key: "clients.frame_timeout_secs",
         advice: "a packet took that long from its first byte to its last, and its client was dropped; raise it if clients have so slow a network",
         causes: &[Cause::Closed(CloseReason::FrameTimeout)],
+    },
+    Limit {
+        key: "clients.keep_alive_secs",
+        advice: "a client sent nothing for two and a half times that, though it was asked, and was taken for gone; raise it if clients have so bad a network",
+        causes: &[Cause::Closed(CloseReason::Silent)],
     },
     Limit {
         key: "clients.idle_timeout_secs",
@@ -248,7 +256,13 @@ mod tests {
                 | CloseReason::BadProof
                 | CloseReason::BadProxyHeader
                 | CloseReason::BadTransport
-                | CloseReason::ClaimLapsed => false,
+                | CloseReason::ClaimLapsed
+                | CloseReason::BadClaim
+                | CloseReason::Refused
+                | CloseReason::NoEarlyRecord
+                | CloseReason::BadRecord
+                | CloseReason::ProtocolError
+                | CloseReason::PeerError => false,
                 // Strangers that say nothing are not worth a warning.
                 CloseReason::HandshakeTimeout | CloseReason::KeptWaiting => false,
                 // The session goes on elsewhere, or its end has a reason of its own.
@@ -270,7 +284,9 @@ mod tests {
         for why in EndReason::ALL {
             let is_of_a_limit = match why {
                 // Its client left, or the backend wanted it.
-                EndReason::Expired | EndReason::Kicked => false,
+                EndReason::Expired | EndReason::Kicked | EndReason::Goodbye => false,
+                // The client and the edge, or the client and the backend, do not agree.
+                EndReason::NumbersDoNotFit | EndReason::PacketTooLong => false,
                 // Reported once, with the key.
                 EndReason::MissedPacketsFull | EndReason::ClientAway => false,
                 _ => true,

@@ -142,6 +142,11 @@ impl Server {
                     self.close(now, key, Closed::ByEdge);
                 }
                 Duty::Read(_) | Duty::Rest => return,
+                Duty::Entropy => {
+                    let mut entropy = [0; 32];
+                    getrandom::fill(&mut entropy).expect("the system has randomness");
+                    self.edge.handle_entropy(now, key, entropy);
+                }
                 Duty::HandOver(_) => unreachable!("there is one shard"),
             }
         }

@@ -21,6 +21,16 @@ pub(crate) enum Request<'a> {
     Proof(&'a [u8]),
     /// To go on with data.
     Open,
+    /// To join as a new client, whose Hello is kept.
+    Hello,
+    /// To begin the session with this record.
+    Begin(&'a [u8]),
+    /// To resume the session with this id, which its sender was given.
+    Claimed(ClientId),
+    /// To judge an attempt whose first early record is kept.
+    Attempt,
+    /// To end the connection once the answer is written.
+    Over,
 }
 
 /// What the peer sent that has no place in an opening.
@@ -50,8 +60,10 @@ impl From<KeyError> for Violation {
 #[cfg(feature = "edge")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EdgeFault {
-    /// A version that this crate does not speak.
+    /// A version that this crate does not speak, or this edge does not offer.
     Version,
+    /// A claim of an id that its sender was not given.
+    Foreign,
     Violation(Violation),
 }
 

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 #[cfg(feature = "edge")]
 use crate::id::ClientId;
 #[cfg(feature = "edge")]
-use crate::keys::{NonceMint, PublicKey, SharedKey};
+use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
 use crate::queue::Retention;
@@ -27,9 +27,21 @@ use crate::v3;
 #[cfg(feature = "edge")]
 use crate::v3::channel::{Arrival, ChannelError};
 #[cfg(feature = "edge")]
-pub(crate) use crate::v3::progress::Progress;
+pub(crate) use crate::v3::items::{Close, Resumed};
 #[cfg(feature = "edge")]
-pub(crate) use crate::v3::server::Standing;
+pub(crate) use crate::v3::opening::{Joined, Step as EntropyStep};
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::packets::{Position, Settings, Verdict};
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::progress::{Progress, Ring};
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::schedule::{Master, ResumeSecret};
+#[cfg(feature = "edge")]
+use crate::v3::server::EdgeKey;
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::server::{Numbers, Standing, verdict};
+#[cfg(feature = "edge")]
+pub(crate) use crate::v3::timing::{Delays, Due};
 #[cfg(feature = "edge")]
 use crate::wire::frame::FrameReader;
 
@@ -37,6 +49,7 @@ use crate::wire::frame::FrameReader;
 pub use client::*;
 
 pub use crate::v3::code::{Class, Code};
+pub use crate::v3::items::Ledger;
 
 /// A session keeps numbers if its version numbers packets.
 #[cfg(feature = "edge")]
@@ -87,6 +100,96 @@ impl Version {
     }
 }
 
+/// Which versions an edge offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Vec<u32>", into = "Vec<u32>")
+)]
+pub struct Versions {
+    v2: bool,
+    v3: bool,
+}
+
+/// A list of versions that no edge can offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VersionsError {
+    /// A number that is no version of the client link.
+    #[error("version {number} is unknown, there are 2 and 3")]
+    Unknown {
+        /// The number.
+        number: u32,
+    },
+    /// Nobody could connect.
+    #[error("no version is offered, there are 2 and 3")]
+    None,
+}
+
+impl Versions {
+    /// Creates the set of the versions with these numbers.
+    ///
+    /// # Errors
+    /// [`VersionsError`] if a version is unknown, or there is none.
+    pub fn new(numbers: &[u32]) -> Result<Self, VersionsError> {
+        let mut versions = Versions {
+            v2: false,
+            v3: false,
+        };
+        for &number in numbers {
+            match Version::from_number(number).ok_or(VersionsError::Unknown { number })? {
+                Version::V2 => versions.v2 = true,
+                Version::V3 => versions.v3 = true,
+            }
+        }
+        let has_any = versions.v2 || versions.v3;
+        has_any.then_some(versions).ok_or(VersionsError::None)
+    }
+
+    /// Returns whether this version is among them.
+    #[must_use]
+    pub const fn has(self, version: Version) -> bool {
+        match version {
+            Version::V2 => self.v2,
+            Version::V3 => self.v3,
+        }
+    }
+
+    /// Returns their numbers, in order.
+    #[must_use]
+    pub fn numbers(self) -> Vec<u32> {
+        let all = [Version::V2, Version::V3].into_iter();
+        all.filter(|version| self.has(*version))
+            .map(Version::number)
+            .collect()
+    }
+}
+
+impl Default for Versions {
+    /// Version 2 alone.
+    fn default() -> Self {
+        Versions {
+            v2: true,
+            v3: false,
+        }
+    }
+}
+
+impl TryFrom<Vec<u32>> for Versions {
+    type Error = VersionsError;
+
+    fn try_from(numbers: Vec<u32>) -> Result<Self, VersionsError> {
+        Versions::new(&numbers)
+    }
+}
+
+impl From<Versions> for Vec<u32> {
+    fn from(versions: Versions) -> Self {
+        versions.numbers()
+    }
+}
+
 /// The edge's half of an opening.
 ///
 /// It turns packets into [requests](Request) and the edge's answers into packets. It knows no table and no clock, and draws randomness only
@@ -98,6 +201,27 @@ pub(crate) enum Opening {
     #[default]
     Version,
     V2(v2::server::Opening),
+    V3(v3::opening::Opening),
+}
+
+/// What an edge brings to every opening.
+#[cfg(feature = "edge")]
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    key: PublicKey,
+    /// The same key, with what version 3 derives from it.
+    numbered: EdgeKey,
+}
+
+#[cfg(feature = "edge")]
+impl Offer {
+    /// Derives everything from the edge's keys.
+    pub(crate) fn new(keys: &KeyPair) -> Self {
+        Offer {
+            key: keys.public(),
+            numbered: EdgeKey::new(keys.clone()),
+        }
+    }
 }
 
 #[cfg(feature = "edge")]
@@ -106,7 +230,8 @@ impl Opening {
     pub(crate) fn handle<'a>(
         &mut self,
         body: &'a [u8],
-        edge_key: &PublicKey,
+        offer: &Offer,
+        versions: Versions,
         out: &mut Vec<u8>,
     ) -> Result<Request<'a>, EdgeFault> {
         match self {
@@ -115,37 +240,78 @@ impl Opening {
                     Handshake::ProtocolVersion(number) => number,
                     packet => return Err(Violation::Unexpected(packet.name()).into()),
                 };
-                *self = match Version::from_number(number).ok_or(EdgeFault::Version)? {
-                    Version::V2 => Opening::V2(v2::server::Opening::begin(edge_key, out)),
-                    // Not offered yet (SPEC 18.1).
-                    Version::V3 => return Err(EdgeFault::Version),
+                let named = Version::from_number(number).filter(|named| versions.has(*named));
+                *self = match named.ok_or(EdgeFault::Version)? {
+                    Version::V2 => Opening::V2(v2::server::Opening::begin(&offer.key, out)),
+                    Version::V3 => Opening::V3(v3::opening::Opening::First),
                 };
                 Ok(Request::More)
             }
             Opening::V2(opening) => Ok(opening.handle(Handshake::decode(body)?)?),
+            Opening::V3(opening) => opening.handle(body, &offer.numbered, out),
         }
     }
 
-    /// Returns the machine of the version.
+    /// Returns the greatest length of the client's next frame in bytes.
+    pub(crate) fn max_body(&self) -> u32 {
+        match self {
+            Opening::Version | Opening::V2(_) => MAX_OPENING_BODY_BYTES,
+            Opening::V3(opening) => opening.max_body(),
+        }
+    }
+
+    /// Returns how many bytes are taken of a connection beyond the limit for strangers.
+    pub(crate) fn further_bytes(&self) -> usize {
+        match self {
+            Opening::Version | Opening::V2(_) => 0,
+            Opening::V3(opening) => opening.further_bytes(),
+        }
+    }
+
+    /// Returns the machine of version 2, of which something was requested.
     ///
     /// # Panics
-    /// If the client has not said its version yet: nothing was requested then.
+    /// If it was not.
     fn chosen(&mut self) -> &mut v2::server::Opening {
         match self {
-            Opening::Version => unreachable!("nothing is requested before a version"),
             Opening::V2(opening) => opening,
+            Opening::Version | Opening::V3(_) => unreachable!("version 2 requests it"),
         }
     }
 
-    /// Returns the version that the client said.
+    /// Returns whether it has opened a claim, so that no challenge is needed.
+    pub(crate) fn has_opened_claim(&self) -> bool {
+        matches!(self, Opening::V3(opening) if opening.claimed_id().is_some())
+    }
+
+    /// Returns the machine of version 3, of which something was requested.
     ///
     /// # Panics
-    /// If it has not said any yet.
-    pub(crate) fn version(&self) -> Version {
+    /// If it was not.
+    pub(crate) fn numbered(&mut self) -> &mut v3::opening::Opening {
         match self {
-            Opening::Version => unreachable!("nothing is requested before a version"),
-            Opening::V2(_) => Version::V2,
+            Opening::V3(opening) => opening,
+            Opening::Version | Opening::V2(_) => unreachable!("version 3 requests it"),
         }
+    }
+
+    /// Answers the request of a [Hello](Request::Hello).
+    pub(crate) fn welcome(
+        &mut self,
+        offer: &Offer,
+        random: [u8; 32],
+        settings: impl FnOnce(&Master, [u8; 8]) -> Settings,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EdgeFault> {
+        self.numbered()
+            .welcome(&offer.numbered, random, settings, out)
+    }
+
+    /// Ends an opening for which the edge has no room now: appends a Busy to `out`.
+    pub(crate) fn busy(&mut self, wait_ms: u32, out: &mut Vec<u8>) {
+        let code = Code::BUSY;
+        v3::packets::Packet::Busy(v3::packets::Busy { code, wait_ms }).encode(out);
+        *self.numbered() = v3::opening::Opening::Over;
     }
 
     /// Answers a [claim](Request::Claim) with a challenge that opens under `key`: the session's, or nobody's. It is
@@ -211,11 +377,16 @@ impl From<ChannelError> for Stop {
 #[derive(Clone, Debug)]
 pub(crate) enum Channel {
     V2(v2::plain::Plain),
-    #[allow(dead_code, reason = "the edge does not offer version 3 yet")]
     V3(Box<v3::channel::Channel>),
 }
 
 #[cfg(feature = "edge")]
+impl From<v3::channel::Channel> for Channel {
+    fn from(channel: v3::channel::Channel) -> Self {
+        Channel::V3(Box::new(channel))
+    }
+}
+
 impl Default for Channel {
     /// That of a connection which is not established, and uses none. It takes no memory.
     fn default() -> Self {
@@ -318,6 +489,41 @@ impl Channel {
             Channel::V2(plain) => plain.written(outbox, bytes),
             Channel::V3(channel) => channel.written(bytes),
         }
+    }
+
+    /// Returns the channel of a version that numbers its packets.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn numbered(&self) -> Option<&v3::channel::Channel> {
+        match self {
+            Channel::V2(_) => None,
+            Channel::V3(channel) => Some(channel),
+        }
+    }
+
+    /// Like [`numbered`](Self::numbered).
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn numbered_mut(&mut self) -> Option<&mut v3::channel::Channel> {
+        match self {
+            Channel::V2(_) => None,
+            Channel::V3(channel) => Some(channel),
+        }
+    }
+
+    /// Returns the number of records read since the last call. Without records each packet is a frame.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn take_records(&mut self) -> u64 {
+        self.numbered_mut()
+            .map_or(0, v3::channel::Channel::take_records)
+    }
+
+    /// Returns the bytes that wait in it.
+    #[cfg(feature = "edge")]
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.numbered().map_or(0, v3::channel::Channel::held_bytes)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
+use voltlane_core::protocol::Version;
 
 use super::address::Address;
 use super::keys::{Listener, Settings};
@@ -15,6 +16,8 @@ use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol, Transport};
 const LENGTH_BYTES: u128 = 4;
 /// Bytes of length, client id and flag in front of every packet on the backend link (SPEC section 7).
 const LINK_HEADER_BYTES: u128 = 13;
+/// Records of a client of version 3: one that was opened, and those that are sealed and not written.
+const RECORDS_BYTES: u128 = 3 * 65_556;
 
 /// The keys that are compared, and the check.
 type Rule = (&'static [&'static str], fn(&Settings) -> Option<Fault>);
@@ -464,17 +467,31 @@ impl WorstCase {
     #[must_use]
     pub fn of(settings: &Settings) -> WorstCase {
         let Settings {
+            listener,
+            more_listeners,
             clients,
             master,
             limits,
             ..
         } = settings;
+        let mut listeners = std::iter::once(listener).chain(more_listeners);
+        let numbers = listeners.any(|listener| listener.versions.has(Version::V3));
+        let (ring, records) = match numbers {
+            true => (u128::from(clients.ring_bytes), RECORDS_BYTES),
+            false => (0, 0),
+        };
         let up = u128::from(clients.max_frame_bytes);
         let down = u128::from(master.max_frame_bytes) + LENGTH_BYTES;
-        let client = down.max(clients.channel_bytes.into()) + up + LENGTH_BYTES;
-        let of_away = match clients.missed_packets_buffer_size {
+        let queue = down.max(clients.channel_bytes.into());
+        let client = queue + ring + records + up + LENGTH_BYTES;
+        let missed = match clients.missed_packets_buffer_size {
             0 => 0,
             _ => down.max(clients.missed_packets_buffer_bytes.into()),
+        };
+        // A session of version 3 keeps as much as an attached one.
+        let of_away = match ring {
+            0 => missed,
+            ring => missed.max(queue + ring),
         };
         let link_queue = u128::from(master.channel_bytes).max(up + LINK_HEADER_BYTES);
         WorstCase {

@@ -43,6 +43,7 @@ impl Listener {
         let mut config = edge::ListenerConfig::default();
         config.proxy_required = self.proxy_protocol == ProxyProtocol::Required;
         config.trusted_proxies.clone_from(&self.trusted_proxies.0);
+        config.versions = self.versions;
         config
     }
 }
@@ -121,6 +122,10 @@ impl Settings {
         config.listener = self.listener.machine_config();
         let more = self.more_listeners.iter();
         config.more_listeners = more.map(Listener::machine_config).collect();
+        config.clients.ring_packets = clients.ring_packets;
+        config.clients.ring_bytes = clients.ring_bytes;
+        config.clients.ack_delay = Duration::from_millis(clients.ack_delay_ms.into());
+        config.clients.keep_alive = seconds(clients.keep_alive_secs);
         config.clients.channel_capacity = size(clients.channel_capacity.into());
         config.clients.channel_bytes = size(clients.channel_bytes);
         config.clients.stale_timeout = seconds(clients.stale_timeout_secs);
@@ -150,6 +155,8 @@ impl Settings {
         config.limits.handshake_max_bytes = size(limits.handshake_max_bytes.into());
         config.limits.accept_rate = limits.accept_rate;
         config.limits.accept_burst = limits.accept_burst;
+        config.limits.join_rate = limits.join_rate;
+        config.limits.join_burst = limits.join_burst;
         config.limits.handshake_rate = limits.tls_handshake_rate;
         config.limits.handshake_burst = limits.tls_handshake_burst;
         config.limits.enforce_accepts = enforce(limits.enforce_accepts);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 use voltlane_driver::unix::SOCKET_MODE;
 
+use voltlane_core::protocol::Versions;
+
 use super::address::Address;
 use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
@@ -224,6 +226,9 @@ settings! {
         /// Networks of these proxies. With a PROXY header required, connections from other networks are refused. In a
         /// variable: separated by commas.
         trusted_proxies: Networks = Networks::default(), ();
+        /// Versions of the client link that clients may speak. Version 3 encrypts everything and loses nothing over a drop. In a
+        /// variable: separated by commas.
+        versions: Versions = Versions::default(), ();
         /// How clients are carried. "tcp": as they are; "tls": within TLS; "ws": in WebSocket messages; "wss": in both.
         transport: Transport = Transport::Tcp, ();
         /// Certificate for TLS, in PEM, and behind it those that lead to an authority. SIGHUP reads it again.
@@ -338,8 +343,18 @@ settings! {
         /// Bytes that are kept for a client that is away. No effect while missed_packets_buffer_size is 0. Left out,
         /// it is at most channel_bytes.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
-        /// How long a client may take no byte while packets wait for it. Then its session ends. 0: as long as its
-        /// connection lasts, see listener.user_timeout_secs.
+        /// Packets that either side of a session of version 3 may have sent without an acknowledgement. For a client that is away so many
+        /// are kept besides channel_capacity.
+        ring_packets: u32 = 8_192, 1..=MAX_COUNT;
+        /// Bytes of such packets. One packet alone may be of any size.
+        ring_bytes: u32 = 1 << 20, 4_096..=MAX_FRAME;
+        /// Milliseconds after which packets of a client of version 3 are acknowledged at the latest.
+        ack_delay_ms: u32 = 250, 1..=10_000;
+        /// How long a client of version 3 may hear nothing before it asks whether the edge is there. The edge asks after twice that, and
+        /// takes the client for gone after two and a half times that. 0: nobody asks.
+        keep_alive_secs: u32 = 20, 0..=HOUR;
+        /// How long a client may take no byte while packets wait for it. Then its session ends; one of version 3 is away. 0: as long as
+        /// its connection lasts, see listener.user_timeout_secs.
         write_timeout_secs: u32 = 10, 0..=HOUR;
         /// How long a packet may take from its first to its last byte. 0: for ever.
         frame_timeout_secs: u32 = 10, 0..=HOUR;
@@ -377,12 +392,16 @@ settings! {
         accept_rate: u32 = 2_000, 0..=MAX_COUNT;
         /// New connections that may come at once before accept_rate applies.
         accept_burst: u32 = 4_000, 1..=MAX_COUNT;
+        /// Sessions of version 3 that begin in a second, of all sources together. Those beyond it wait. 0: any number.
+        join_rate: u32 = 1_000, 0..=MAX_COUNT;
+        /// Sessions of version 3 that begin at once before join_rate applies.
+        join_burst: u32 = 2_000, 1..=MAX_COUNT;
         /// TLS handshakes a second, of all sources together. Those beyond it wait. 0: any number.
         tls_handshake_rate: u32 = 2_000, 0..=MAX_COUNT;
         /// TLS handshakes at once before tls_handshake_rate applies.
         tls_handshake_burst: u32 = 4_000, 1..=MAX_COUNT;
-        /// Whether accept_rate, max_half_open and tls_handshake_rate are enforced. "on": connections beyond them are
-        /// refused, and handshakes wait; "report": they are counted and accepted; "off": neither.
+        /// Whether accept_rate, max_half_open, join_rate and tls_handshake_rate are enforced. "on": connections beyond them are
+        /// refused, and joins and handshakes wait; "report": they are counted and accepted; "off": neither.
         enforce_accepts: Enforce = Enforce::On, ();
         /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0: any number.
         source_connections: u32 = 256, 0..=MAX_COUNT;

@@ -8,10 +8,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::de::value::{Error as BareError, SeqDeserializer, StrDeserializer};
-use serde::de::{Error as _, IntoDeserializer as _, Visitor};
+use serde::de::{Error as _, IntoDeserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
+
+use voltlane_core::protocol::Versions;
 
 use super::address::Address;
 
@@ -31,6 +33,7 @@ pub(super) enum Kind {
     Truth,
     Text,
     Texts,
+    Numbers,
 }
 
 /// A type that a key can have.
@@ -66,6 +69,7 @@ pub(super) enum Data {
     Truth(bool),
     Text(String),
     Texts(Vec<String>),
+    Numbers(Vec<u64>),
 }
 
 /// Formats the value as TOML. None is an empty text.
@@ -79,6 +83,10 @@ impl fmt::Display for Data {
             Data::Texts(texts) => {
                 let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
                 write!(f, "[{}]", texts.join(", "))
+            }
+            Data::Numbers(numbers) => {
+                let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
+                write!(f, "[{}]", numbers.join(", "))
             }
         }
     }
@@ -103,6 +111,13 @@ fn hint<T: Value>(value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> Stri
             let is_meant = |element: &&Spanned<DeValue<'_>>| Some(element.span()) == error.span();
             match list.iter().find(is_meant) {
                 Some(element) => (Kind::Text, element.get_ref()),
+                None => return explanation::<T>(&error.message()),
+            }
+        }
+        (Kind::Numbers, DeValue::Array(list)) => {
+            let is_meant = |element: &&Spanned<DeValue<'_>>| Some(element.span()) == error.span();
+            match list.iter().find(is_meant) {
+                Some(element) => (Kind::Number, element.get_ref()),
                 None => return explanation::<T>(&error.message()),
             }
         }
@@ -281,6 +296,79 @@ impl Value for PathBuf {
 
     fn data(&self) -> Data {
         Data::Text(self.to_string_lossy().into_owned())
+    }
+}
+
+impl Value for Versions {
+    type Allowed = ();
+
+    const KIND: Kind = Kind::Numbers;
+    const EXPLAINS: bool = true;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+
+        impl<'de> Visitor<'de> for Numbers {
+            type Value = Vec<u32>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of numbers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u32>, A::Error> {
+                let mut numbers = Vec::new();
+                while let Some(Number(number)) = list.next_element()? {
+                    numbers.push(number);
+                }
+                Ok(numbers)
+            }
+        }
+        let numbers = deserializer.deserialize_seq(Numbers)?;
+        Versions::new(&numbers).map_err(D::Error::custom)
+    }
+
+    fn check(&self, (): &()) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn expected((): &(), _unit: &str) -> String {
+        "a list of versions: [2], [3] or [2, 3]".into()
+    }
+
+    fn data(&self) -> Data {
+        Data::Numbers(self.numbers().into_iter().map(u64::from).collect())
+    }
+}
+
+/// A number of a list, which is text in a variable.
+struct Number(u32);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Number, E> {
+                // No version has a number that is no u32.
+                Ok(Number(u32::try_from(number).unwrap_or(u32::MAX)))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(u32::try_from(number).unwrap_or(u32::MAX)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Number, E> {
+                let number = text.parse().map(Number);
+                number.map_err(|_| E::custom(format!("{text:?} is not a number")))
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
+use crate::protocol::Versions;
 
 /// The complete configuration of an edge machine. [`Default`] gives the documented defaults (SPEC Appendix A).
 ///
@@ -81,6 +82,8 @@ pub struct ListenerConfig {
     pub proxy_required: bool,
     /// The networks that such connections may come from; all others are turned away. Without `proxy_required` it has no effect.
     pub trusted_proxies: Vec<IpNet>,
+    /// The versions of the client link that are offered (SPEC 18.4).
+    pub versions: Versions,
 }
 
 /// The clients' side of an edge.
@@ -107,6 +110,15 @@ pub struct ClientsConfig {
     pub missed_packets_buffer_size: usize,
     /// Bytes of frames kept for a client that is away. An empty queue takes any one packet.
     pub missed_packets_buffer_bytes: usize,
+    /// Packets that either side of a session of version 3 may have sent and not seen acknowledged, at least 1 (SPEC 24.2).
+    pub ring_packets: u32,
+    /// The same in bytes. One packet alone may be of any length.
+    pub ring_bytes: u32,
+    /// The time after which packets of a client of version 3 are acknowledged at the latest (SPEC 24.3(d)).
+    pub ack_delay: Duration,
+    /// The silence after which a client of version 3 asks whether the edge is there. The edge asks after twice that, and gives up after two
+    /// and a half times that (SPEC 25.1). 0: nobody asks.
+    pub keep_alive: Duration,
     /// The largest body of a packet from a client, in bytes.
     pub max_frame_bytes: u32,
     /// How long a client may take none of the output that waits for it. 0: for ever.
@@ -131,6 +143,10 @@ impl Default for ClientsConfig {
             max_stale_clients: 65_535,
             missed_packets_buffer_size: 256,
             missed_packets_buffer_bytes: 1 << 20,
+            ring_packets: 8192,
+            ring_bytes: 1 << 20,
+            ack_delay: Duration::from_millis(250),
+            keep_alive: Duration::from_secs(20),
             max_frame_bytes: 1 << 20,
             write_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(10),
@@ -219,6 +235,10 @@ pub struct LimitsConfig {
     pub enforce_memory: Enforce,
     /// Maximum number of sessions, attached or away.
     pub max_sessions: usize,
+    /// Sessions of version 3 that begin per second, from all sources together. 0: any number.
+    pub join_rate: u32,
+    /// Sessions of version 3 that begin at once before `join_rate` applies.
+    pub join_burst: u32,
     /// From accept to established. 0: for ever.
     pub handshake_timeout: Duration,
     /// Bytes that a client may send before it is established.
@@ -254,6 +274,8 @@ impl Default for LimitsConfig {
             max_memory_bytes: 0,
             enforce_memory: Enforce::On,
             max_sessions: 1 << 21,
+            join_rate: 1000,
+            join_burst: 2000,
             handshake_timeout: Duration::from_secs(5),
             handshake_max_bytes: 512,
         }

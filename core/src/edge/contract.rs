@@ -16,6 +16,9 @@ pub enum Duty<'a> {
     Rest,
     /// Close the stream like this, then call [`handle_client_closed`](crate::edge::Edge::handle_client_closed) with [`Closed::ByEdge`].
     Close(CloseKind),
+    /// Call [`handle_entropy`](crate::edge::Edge::handle_entropy) with bytes that come from the operating system for this call, and ask
+    /// again. Only a connection of version 3 needs some.
+    Entropy,
     /// Call [`take_handover`](crate::edge::Edge::take_handover), and take the stream to this shard with what it returns.
     HandOver(ShardId),
 }
@@ -78,6 +81,8 @@ pub enum DeadlineReason {
     Takeover,
     /// A kicked client must be gone.
     Drain,
+    /// A client of version 3 is due an acknowledgement or a question, or is taken for gone.
+    Pulse,
     /// Expired sessions are collected.
     Reap,
     /// The backend is dialled again.

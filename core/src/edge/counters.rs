@@ -44,6 +44,12 @@ reasons! {
         TooManyStale = "too_many_stale",
         /// The machine held nearly as much memory as it may, and this session held most.
         MemoryLimit = "memory_limit",
+        /// Its client said goodbye.
+        Goodbye = "goodbye",
+        /// Its client and the edge had numbered different packets.
+        NumbersDoNotFit = "numbers_do_not_fit",
+        /// A packet for its client was longer than the client takes.
+        PacketTooLong = "packet_too_long",
     }
 }
 
@@ -60,6 +66,9 @@ impl EndReason {
             EndReason::Kicked => "kicked",
             EndReason::TooManyStale => "too many stale clients",
             EndReason::MemoryLimit => "memory limit",
+            EndReason::Goodbye => "goodbye",
+            EndReason::NumbersDoNotFit => "numbers do not fit",
+            EndReason::PacketTooLong => "packet too long",
         }
     }
 }
@@ -115,6 +124,22 @@ reasons! {
         Shutdown = "shutdown",
         /// It broke the rules of its transport, such as TLS or WebSocket, below the client link.
         BadTransport = "bad_transport",
+        /// A Claim was sealed by somebody who was not given the id (version 3).
+        BadClaim = "bad_claim",
+        /// An attempt was answered with a refusal, or there was no room for a newcomer (version 3).
+        Refused = "refused",
+        /// No early record came behind a Claim in time (version 3).
+        NoEarlyRecord = "no_early_record",
+        /// A record did not open (version 3).
+        BadRecord = "bad_record",
+        /// Its client broke the protocol, and was told so (version 3).
+        ProtocolError = "protocol_error",
+        /// Its client found that the edge broke the protocol (version 3).
+        PeerError = "peer_error",
+        /// Its client took nothing for `write_timeout`, and its session is away (version 3).
+        Parked = "parked",
+        /// Nothing came from its client, though it was asked (version 3).
+        Silent = "silent",
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::edge::config::ClientsConfig;
 use crate::edge::counters::EndReason;
-use crate::edge::sessions::Place;
-use crate::queue::Bounds;
+use crate::edge::sessions::{Chained, Place};
+use crate::queue::{Bounds, Outbox};
 
 /// The bounds of one session's outbox.
 #[derive(Clone, Copy, Debug)]
@@ -39,4 +39,40 @@ impl Room {
             overflow,
         }
     }
+}
+
+/// Returns why a session ends whose packets are numbered, if there is no room for a packet of `length` bytes (SPEC 24.2(e), 25.4(c)).
+///
+/// What was sent and is not acknowledged is bounded by the ring, because no more is sent. What is not sent yet has the bounds of a queue.
+/// While packets are sent again, and while the client is away, the sum of both counts.
+pub(crate) fn room_in_ring(
+    chained: &Chained,
+    outbox: &Outbox,
+    place: Place,
+    length: usize,
+    clients: &ClientsConfig,
+    scaled: impl Fn(usize) -> usize,
+) -> Option<EndReason> {
+    if u32::try_from(length).map_or(true, |length| length > chained.longest_down) {
+        return Some(EndReason::PacketTooLong);
+    }
+    let attached = matches!(place, Place::Attached(_));
+    let is_sent_once = outbox.sent() >= chained.progress.sent();
+    let (held, held_bytes, ring) = if attached && is_sent_once {
+        let packets = outbox.packets() - outbox.kept_packets();
+        (packets, outbox.held_bytes() - outbox.kept_bytes(), None)
+    } else {
+        let ring = chained.progress.ring();
+        (outbox.packets(), outbox.held_bytes(), Some(ring))
+    };
+    let (packets, bytes) = ring.map_or((0, 0), |ring| (ring.packets as usize, ring.bytes as usize));
+    let most = clients.channel_capacity.saturating_add(packets);
+    let most_bytes = scaled(clients.channel_bytes.saturating_add(bytes));
+    let stored = held_bytes.saturating_add(Outbox::stored_bytes(length));
+    let fits = held < most && (held == 0 || stored <= most_bytes);
+    let overflow = match attached {
+        true => EndReason::SendQueueFull,
+        false => EndReason::MissedPacketsFull,
+    };
+    (!fits).then_some(overflow)
 }

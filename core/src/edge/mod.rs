@@ -39,11 +39,13 @@ mod tests;
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
+use crate::keys::{KeyPair, NonceMint, SharedKey};
+use crate::protocol::Offer;
 use crate::time::Time;
 
 pub use config::{
@@ -54,6 +56,8 @@ pub use conns::conn::{ConnKey, LAST_READ_BYTES};
 pub use contract::{CloseKind, Closed, Deadline, DeadlineReason, Duty};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use door::proxy;
+pub use lifecycle::attempt::EARLY_TIMEOUT;
+pub use lifecycle::farewell::LAST_WORDS_BYTES;
 pub use lifecycle::handover::Handover;
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
@@ -67,10 +71,12 @@ use conns::wait::Wait;
 use door::limits::{Bucket, Storm};
 use door::sources::SharedSources;
 use memory::account::Account;
+use sessions::ends::Ends;
 use sessions::ids::ClientIds;
 use sessions::{Place, Sessions};
 pub(crate) use shares::TrunkShare;
 use shares::{Bound, Shares};
+use table::alarms::Alarms;
 use table::spare::Spare;
 use uplink::Uplink;
 use uplink::line::Line;
@@ -107,7 +113,11 @@ const PACED_READ_BYTES: usize = 4 * 1024;
 pub struct Edge {
     config: EdgeConfig,
     keys: KeyPair,
-    public_key: PublicKey,
+    offer: Offer,
+    /// Names this run of the edge in sessions of version 3.
+    run: [u8; 8],
+    /// The runs before this one.
+    earlier_runs: Arc<[[u8; 8]]>,
     rng: ChaCha20Rng,
     ids: ClientIds,
     mint: NonceMint,
@@ -119,6 +129,12 @@ pub struct Edge {
     sources: SharedSources,
     shares: Shares,
     storm: Storm,
+    /// The pace of joins of version 3.
+    join_pace: Bucket,
+    /// How sessions of version 3 ended.
+    ends: Ends,
+    /// When connections of version 3 are looked at.
+    alarms: Alarms,
     account: Account,
     uplink: Uplink,
     link_queue: LinkQueue,
@@ -135,6 +151,10 @@ impl Edge {
     #[must_use]
     pub fn new(config: EdgeConfig, keys: KeyPair, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha20Rng::from_seed(seed);
+        // From a stream of its own.
+        let (mut of_run, mut run) = (rng.clone(), [0; 8]);
+        of_run.set_stream(1);
+        of_run.fill_bytes(&mut run);
         let mut draw = || {
             let mut key = [0; 16];
             rng.fill_bytes(&mut key);
@@ -144,7 +164,7 @@ impl Edge {
         let mint = NonceMint::new(draw());
         let source_key = draw();
         let decoy = KeyPair::generate(&mut rng).agree(&keys.public());
-        let public_key = keys.public();
+        let offer = Offer::new(&keys);
         let shares = Shares::new(&config);
         Edge {
             uplink: Uplink::new(&config),
@@ -152,7 +172,9 @@ impl Edge {
             account: Account::new(shares.own(Bound::Memory)),
             config,
             keys,
-            public_key,
+            offer,
+            run,
+            earlier_runs: Arc::default(),
             rng,
             ids,
             mint,
@@ -163,6 +185,9 @@ impl Edge {
             sources: SharedSources::new(source_key),
             shares,
             storm: Storm::default(),
+            join_pace: Bucket::full(Time::ZERO),
+            ends: Ends::default(),
+            alarms: Alarms::default(),
             line: Line::default(),
             spare: Spare::default(),
             unknown_notices: Bucket::full(Time::ZERO),
@@ -179,7 +204,9 @@ impl Edge {
         Edge {
             config: self.config.clone(),
             keys: self.keys.clone(),
-            public_key: self.public_key,
+            offer: self.offer.clone(),
+            run: self.run,
+            earlier_runs: Arc::clone(&self.earlier_runs),
             rng: self.rng.clone(),
             ids: self.ids.clone(),
             mint: self.mint.clone(),
@@ -190,6 +217,9 @@ impl Edge {
             sources: self.sources.clone(),
             shares: self.shares.clone(),
             storm: self.storm,
+            join_pace: self.join_pace,
+            ends: self.ends.clone(),
+            alarms: self.alarms.clone(),
             account: self.account.clone(),
             uplink: self.uplink.clone(),
             link_queue: self.link_queue.clone(),
@@ -207,8 +237,22 @@ impl Edge {
         Edge {
             sources: first.sources.clone(),
             shares: first.shares.sibling(&config),
+            run: first.run,
+            earlier_runs: Arc::clone(&first.earlier_runs),
             ..Edge::new(config, first.keys.clone(), seed)
         }
+    }
+
+    /// Sets the runs of this edge before this one, whose sessions are gone for good. Without them a client of an earlier run is told to look
+    /// elsewhere (SPEC 23.2(f)). To be called before the first client connects.
+    pub fn set_earlier_runs(&mut self, runs: &[[u8; 8]]) {
+        self.earlier_runs = runs.into();
+    }
+
+    /// Returns the name of this run, which later runs of this edge are to be given.
+    #[must_use]
+    pub fn run(&self) -> [u8; 8] {
+        self.run
     }
 
     // ---- client connections
@@ -259,10 +303,12 @@ impl Edge {
             State::Established { .. } if conn.pace.is_some() => PACED_READ_BYTES,
             State::Established { .. } => self.scale_bounds()(READ_BYTES),
             State::Handshake(step) if step.is_paused() => 0,
+            State::Handshake(Step::Last(_)) => READ_BYTES,
             State::Handshake(_) => self
                 .config
                 .limits
                 .handshake_max_bytes
+                .saturating_add(conn.further_bytes())
                 .saturating_sub(conn.taken_bytes())
                 // Above the limit only if that was larger before: the next byte closes the connection.
                 .max(1),
@@ -282,13 +328,20 @@ impl Edge {
         match connection.state() {
             State::Established { session } => {
                 let session = *session;
+                let is_numbered = connection.is_numbered();
                 if connection.has_ended() {
                     self.count_last_read(conn.0.index, bytes.len());
                 }
+                if is_numbered {
+                    self.lend_read_buffer(conn.0.index);
+                }
                 self.forward(now, conn.0.index, session, bytes, bytes.len());
             }
+            State::Handshake(Step::Last(_)) | State::Draining(_) => {
+                return self.discard(now, conn.0.index, bytes.len());
+            }
             State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
-            State::Draining(_) | State::Closed(_) => return,
+            State::Closed(_) => return,
         }
         self.conns.recount(conn.0.index, &mut self.account);
         self.shed_load(now);
@@ -329,8 +382,10 @@ impl Edge {
         let now = self.advance(now);
         if self.conns.find(conn).is_some() {
             tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
-            if cause == Closed::Violation {
-                self.count_violation(now, conn.0.index);
+            match cause {
+                Closed::Violation => self.count_violation(now, conn.0.index),
+                Closed::Eof => self.hear_farewell(conn.0.index),
+                Closed::Error | Closed::ByEdge => {}
             }
             self.remove_conn(now, conn.0.index);
             self.shed_load(now);
@@ -360,6 +415,9 @@ impl Edge {
                 bytes => Duty::Read(bytes),
             };
         }
+        if found.is_numbered() {
+            self.make_output(conn.0.index);
+        }
         let lent = self.sessions.live_mut(session).lend();
         Duty::Write(self.conns.live_mut(conn.0.index).output(Some(lent)))
     }
@@ -371,7 +429,8 @@ impl Edge {
         let waits = match found.state() {
             State::Closed(kind) => return Duty::Close(*kind),
             State::Handshake(Step::Elsewhere(id)) => return Duty::HandOver(id.shard()),
-            State::Draining(outbox) => found.has_output(outbox, None),
+            State::Handshake(Step::Entropy { .. }) => return Duty::Entropy,
+            State::Draining(draining) => found.has_output(&draining.outbox, None),
             State::Handshake(_) | State::Established { .. } => false,
         };
         if waits || !found.control().is_empty() {
@@ -408,6 +467,7 @@ impl Edge {
         if self.shutdown_at.is_none() {
             self.shutdown_at = Some(now + within);
             self.close_half_open(now);
+            self.send_all_away(now);
             self.settle();
         }
     }

@@ -21,6 +21,9 @@ pub trait Adapter {
     /// Returns the shard to which this connection is to be handed over, if it is.
     fn client_handover(&mut self, conn: ConnKey) -> Option<ShardId>;
 
+    /// Gives this connection the entropy that `draw` returns, if its next step needs some. Returns whether it did.
+    fn give_entropy(&mut self, now: Time, conn: ConnKey, draw: impl FnOnce() -> [u8; 32]) -> bool;
+
     /// Lists the connections of which something has changed, each once.
     fn listed(&mut self) -> impl Iterator<Item = ConnKey>;
 
@@ -55,22 +58,30 @@ impl Adapter for Edge {
     fn client_output(&mut self, conn: ConnKey) -> [&[u8]; 2] {
         match self.client_duty(conn) {
             Duty::Write(output) => output,
-            Duty::Read(_) | Duty::Rest | Duty::Close(_) | Duty::HandOver(_) => [&[], &[]],
+            _ => [&[], &[]],
         }
     }
 
     fn client_close(&mut self, conn: ConnKey) -> Option<CloseKind> {
         match self.client_duty(conn) {
             Duty::Close(kind) => Some(kind),
-            Duty::Write(_) | Duty::Read(_) | Duty::Rest | Duty::HandOver(_) => None,
+            _ => None,
         }
     }
 
     fn client_handover(&mut self, conn: ConnKey) -> Option<ShardId> {
         match self.client_duty(conn) {
             Duty::HandOver(shard) => Some(shard),
-            Duty::Write(_) | Duty::Read(_) | Duty::Rest | Duty::Close(_) => None,
+            _ => None,
         }
+    }
+
+    fn give_entropy(&mut self, now: Time, conn: ConnKey, draw: impl FnOnce() -> [u8; 32]) -> bool {
+        let needs_some = self.client_duty(conn) == Duty::Entropy;
+        if needs_some {
+            self.handle_entropy(now, conn, draw());
+        }
+        needs_some
     }
 
     fn listed(&mut self) -> impl Iterator<Item = ConnKey> {

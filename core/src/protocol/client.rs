@@ -16,7 +16,8 @@ use super::{MAX_OPENING_BODY_BYTES, Version};
 pub use crate::v2::session::MAX_UNPROVABLE_CHALLENGES;
 pub use crate::v3::client::{Breach, Gap, Ledgers, MAX_BREACHES};
 pub(crate) use crate::v3::client::{Leave, Resumption, Told, Trust};
-pub use crate::v3::items::{Ledger, MAX_TOKEN_BYTES};
+use crate::v3::items::Ledger;
+pub use crate::v3::items::MAX_TOKEN_BYTES;
 
 /// A client's session over all its connections. It has one version for life.
 pub(crate) enum ClientSession {

@@ -6,6 +6,7 @@
 use core::ops::Range;
 
 use crate::queue::Outbox;
+use crate::time::Time;
 use crate::wire::frame::{FrameReader, FrameTooLong};
 
 use super::Side;
@@ -18,6 +19,7 @@ use super::outbound::{NeverSent, Outbound};
 use super::progress::{BeyondRing, Progress};
 use super::record::RecordError;
 use super::schedule::Secret;
+use super::timing::Timing;
 
 /// The capacity of a read buffer above which memory is returned.
 const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
@@ -160,6 +162,7 @@ pub struct Channel {
     /// Whether the client has ended its early records, and nobody was told.
     has_confirmed: bool,
     records: u32,
+    timing: Timing,
 }
 
 impl Channel {
@@ -177,6 +180,7 @@ impl Channel {
             ponged: None,
             has_confirmed: false,
             records: 0,
+            timing: Timing::default(),
         }
     }
 
@@ -211,6 +215,7 @@ impl Channel {
         Channel {
             record,
             end,
+            records: 1,
             ..Self::new(Side::Edge, Some(inbound), Outbound::of_welcome(down))
         }
     }
@@ -222,6 +227,7 @@ impl Channel {
         Channel {
             record,
             end,
+            records: 1,
             ..Self::new(Side::Edge, Some(inbound), outbound)
         }
     }
@@ -424,6 +430,17 @@ impl Channel {
     /// Returns whether the client has ended its early records since the last call: it has opened RESUMED.
     pub fn take_confirmed(&mut self) -> bool {
         core::mem::take(&mut self.has_confirmed)
+    }
+
+    /// Returns when its owner looks at its clock.
+    #[must_use]
+    pub fn looks_at(&self) -> Option<Time> {
+        self.timing.looks_at
+    }
+
+    /// Returns its clock.
+    pub fn timing(&mut self) -> &mut Timing {
+        &mut self.timing
     }
 
     // ---- what goes

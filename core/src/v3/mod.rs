@@ -13,6 +13,8 @@ pub mod client;
 pub mod code;
 pub mod inbound;
 pub mod items;
+#[cfg(feature = "edge")]
+pub(crate) mod opening;
 pub mod order;
 pub mod outbound;
 pub mod packets;
@@ -21,6 +23,7 @@ pub mod record;
 pub mod schedule;
 #[cfg(feature = "edge")]
 pub mod server;
+pub mod timing;
 
 /// The highest number that a packet, a counter or a record can have.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;

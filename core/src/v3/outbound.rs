@@ -32,7 +32,8 @@ const SEALS: &str = "what is sealed fits into a record, and no connection lives 
 /// The first item of a direction.
 #[derive(Debug, Clone)]
 enum First {
-    Resumed(Resumed),
+    /// With the marks of EARLIER.
+    Resumed(Resumed, Vec<[u8; 8]>),
     Token(Vec<u8>),
 }
 
@@ -115,14 +116,20 @@ impl Outbound {
         }
     }
 
-    /// Begins the direction down after an Answer to a client that has received all up to `received`. RESUMED is its first item, and then
-    /// `gap` packets are told as a gap.
+    /// Begins the direction down after an Answer to a client that has received all up to `received`. A CLOSE follows, or what
+    /// [`resume`](Self::resume) adds.
     #[must_use]
-    pub fn of_answer(down: &Secret, received: u64, resumed: Resumed, gap: u64) -> Self {
+    pub fn of_answer(down: &Secret, received: u64) -> Self {
+        Self::new(down, received.saturating_add(1))
+    }
+
+    /// Makes RESUMED the first item, with the marks of EARLIER. Behind it `gap` packets are told as a gap.
+    #[must_use]
+    pub fn resume(self, resumed: Resumed, earlier: &[[u8; 8]], gap: u64) -> Self {
         Outbound {
-            first: Some(Box::new(First::Resumed(resumed))),
+            first: Some(Box::new(First::Resumed(resumed, earlier.to_vec()))),
             gap,
-            ..Self::new(down, received.saturating_add(1))
+            ..self
         }
     }
 
@@ -212,7 +219,10 @@ impl Outbound {
 
     /// Makes records of what waits, and returns what the transport is to take next.
     pub fn fill(&mut self, outbox: &mut Outbox, progress: &mut Progress) -> &[u8] {
-        while self.wire.len() < WIRE_BYTES && self.seal_next(outbox, progress) {}
+        // What is sealed cannot be taken back, so nothing is before the transport has taken what was.
+        if self.held_bytes() == 0 {
+            while self.wire.len() < WIRE_BYTES && self.seal_next(outbox, progress) {}
+        }
         self.wire()
     }
 
@@ -256,7 +266,12 @@ impl Outbound {
         let had_first = self.first.is_some();
         if let Some(first) = self.first.take() {
             match &*first {
-                First::Resumed(resumed) => self.put(&Item::Resumed(*resumed)),
+                First::Resumed(resumed, earlier) => {
+                    self.put(&Item::Resumed(*resumed));
+                    if !earlier.is_empty() {
+                        self.put(&Item::Earlier(earlier));
+                    }
+                }
                 First::Token(token) => self.put(&Item::Token(token)),
             }
         }
@@ -341,6 +356,21 @@ impl Outbound {
         Item::Part(piece).encode(&mut self.wire);
         self.begun = self.begun.saturating_add(piece.len());
         true
+    }
+
+    /// Makes a record of these items, whatever they are.
+    #[cfg(test)]
+    pub(crate) fn put_all(&mut self, items: &[Item<'_>]) {
+        let number = self.next;
+        let start = self.begin();
+        items.iter().for_each(|item| self.put(item));
+        self.seal(number, start);
+    }
+
+    /// Forgets the first item.
+    #[cfg(test)]
+    pub(crate) fn forget_first(&mut self) {
+        self.first = None;
     }
 
     fn seal(&mut self, number: u64, start: usize) {

@@ -192,7 +192,7 @@ impl Progress {
     }
 
     /// Counts what the outbox has sent.
-    pub(super) fn count_sent(&mut self, outbox: &mut Outbox) {
+    pub(crate) fn count_sent(&mut self, outbox: &mut Outbox) {
         self.sent = self.sent.max(outbox.sent());
         self.release(outbox);
     }

@@ -174,7 +174,7 @@ pub enum ClaimError {
 }
 
 /// What both ends know after Hello, E_e and S. (SPEC 20.3)
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Join {
     transcript: [u8; 32],
     welcome: Secret,

@@ -395,7 +395,7 @@ impl Edge {
         self.conn = match self.says {
             Says::Records => Conn::Made(Sealer::new(&down), received_down + 1),
             _ => {
-                let outbound = Outbound::of_answer(&down, received_down, resumed, 0);
+                let outbound = Outbound::of_answer(&down, received_down).resume(resumed, &[], 0);
                 Conn::Open(Box::new(Channel::resumed(inbound, record, end, outbound)))
             }
         };

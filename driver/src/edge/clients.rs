@@ -106,6 +106,17 @@ pub(super) struct Clients<S> {
     /// Until when none of them may be made.
     handshakes_at: Option<Time>,
     lingering: Lingering<S>,
+    entropy: Entropy,
+}
+
+/// Draws bytes that nobody can know or guess, for one step of an opening.
+type Entropy = Box<dyn FnMut() -> [u8; 32] + Send>;
+
+/// Returns 32 bytes from the operating system.
+fn system_entropy() -> [u8; 32] {
+    let mut entropy = [0; 32];
+    getrandom::fill(&mut entropy).expect("the system has randomness");
+    entropy
 }
 
 impl<S: Stream> Clients<S> {
@@ -118,7 +129,13 @@ impl<S: Stream> Clients<S> {
             handshakes: VecDeque::new(),
             handshakes_at: None,
             lingering: Lingering::new(ready),
+            entropy: Box::new(system_entropy),
         }
+    }
+
+    /// Sets where the entropy of openings comes from.
+    pub(super) fn draw_from(&mut self, entropy: Entropy) {
+        self.entropy = entropy;
     }
 
     /// Sets the maximum number of lingering streams.
@@ -292,6 +309,10 @@ impl<S: Stream> Clients<S> {
         let wants_bytes = loop {
             match edge.client_duty(key) {
                 Duty::HandOver(_) => return true,
+                Duty::Entropy => {
+                    edge.handle_entropy(now, key, (self.entropy)());
+                    continue;
+                }
                 Duty::Close(kind) => {
                     let farewell = edge.close_reason(key).map(Farewell::from);
                     if let Some(client) = self.remove(index) {

@@ -98,6 +98,15 @@ impl<L: Listener, C: Uplink, T: Timer> EdgeDriver<L, C, T> {
         self
     }
 
+    /// Sets where the entropy of openings comes from, which is the operating system by default. Every call must return other bytes, which
+    /// nobody can know or guess: with a generator that can be copied, the edge would seal different values under one key (SPEC 20.6). It is
+    /// for simulations.
+    #[must_use]
+    pub fn drawing_from(mut self, entropy: impl FnMut() -> [u8; 32] + Send + 'static) -> Self {
+        self.0.side_mut().clients.draw_from(Box::new(entropy));
+        self
+    }
+
     /// Makes this the driver of one of several shards.
     ///
     /// Their machines are created by [`Trunk::with_shards`](voltlane_core::edge::trunk::Trunk::with_shards), and their connectors come from

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ConfigError;
 use crate::config::{at_least, not_above, some_time};
-use crate::protocol::MAX_OPENING_BODY_BYTES;
+use crate::protocol::{MAX_OPENING_BODY_BYTES, Versions};
 use crate::queue::Bounds;
 use crate::wire::frame::LENGTH_BYTES;
 
@@ -48,6 +48,13 @@ impl ListenerConfig {
         self.trusted_proxies = networks;
         self
     }
+
+    /// Sets the [versions](Self::versions) that are offered.
+    #[must_use]
+    pub fn with_versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
 }
 
 setters! { ClientsConfig:
@@ -60,9 +67,21 @@ setters! { ClientsConfig:
     with_idle_timeout(idle_timeout: Duration),
     with_pace(pace: PaceLimits),
     with_enforce_pace(enforce_pace: Enforce),
+    with_ack_delay(ack_delay: Duration),
+    with_keep_alive(keep_alive: Duration),
 }
 
 impl ClientsConfig {
+    /// Sets the ring of sessions of version 3: [`ring_packets`](Self::ring_packets), at least 1, and [`ring_bytes`](Self::ring_bytes).
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if nobody could send a packet.
+    pub fn with_ring(mut self, packets: u32, bytes: u32) -> Result<Self, ConfigError> {
+        self.ring_packets = some("ring_packets", packets)?;
+        self.ring_bytes = bytes;
+        Ok(self)
+    }
+
     /// Sets the capacity of a client's queue, and how much of it is kept for a client that is away. Each bounds the other, so they are set
     /// together: [`channel_capacity`](Self::channel_capacity) in packets, at least 1, and [`channel_bytes`](Self::channel_bytes), at least
     /// 4; [`missed_packets_buffer_size`](Self::missed_packets_buffer_size) and
@@ -163,6 +182,16 @@ impl LimitsConfig {
     pub fn with_handshakes(mut self, rate: u32, burst: u32) -> Result<Self, ConfigError> {
         self.handshake_burst = some("handshake_burst", burst)?;
         self.handshake_rate = rate;
+        Ok(self)
+    }
+
+    /// Sets [`join_rate`](Self::join_rate) and [`join_burst`](Self::join_burst), which is at least 1.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooSmall`] if the burst is 0.
+    pub fn with_joins(mut self, rate: u32, burst: u32) -> Result<Self, ConfigError> {
+        self.join_burst = some("join_burst", burst)?;
+        self.join_rate = rate;
         Ok(self)
     }
 
@@ -308,6 +337,10 @@ mod tests {
         let refused = limits().with_handshake_max_bytes(127);
         assert_eq!(refused, too_small("handshake_max_bytes", 127, 128));
         assert!(limits().with_handshake_max_bytes(128).is_ok());
+        assert_eq!(limits().with_joins(5, 0), too_small("join_burst", 0, 1));
+        let ring = |packets| ClientsConfig::default().with_ring(packets, 0);
+        assert_eq!(ring(0), too_small("ring_packets", 0, 1));
+        assert!(ring(1).is_ok());
 
         let sources = SourceLimits::default;
         assert_eq!(sources().with_accepts(5, 0), too_small("burst", 0, 1));

@@ -6,11 +6,12 @@ use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Links;
 use crate::edge::table::slab::Key;
 use crate::protocol::Progress;
-use crate::protocol::{self, Channel};
+use crate::protocol::{self, Channel, Versions};
 use crate::queue::Outbox;
+use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
-use crate::edge::conns::state::{Claim, State, Step};
+use crate::edge::conns::state::{Claim, Farewell, State, Step};
 use crate::edge::conns::wait::{Timers, Wait};
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
@@ -48,6 +49,8 @@ struct Opening {
     arrival: Links,
     /// What it claims, if it is a claimant.
     claim: Option<Claim>,
+    /// The versions that its listener offers.
+    versions: Versions,
 }
 
 /// One accepted connection.
@@ -89,6 +92,7 @@ impl Conn {
                 source,
                 arrival: Links::default(),
                 claim: None,
+                versions: Versions::default(),
             })),
             channel: Channel::default(),
             admission,
@@ -138,7 +142,7 @@ impl Conn {
     pub(crate) fn held_bytes(&self) -> usize {
         let of_state = match &self.state {
             State::Established { .. } => 0,
-            State::Draining(outbox) => outbox.held_bytes(),
+            State::Draining(draining) => draining.outbox.held_bytes(),
             State::Handshake(Step::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
@@ -146,6 +150,7 @@ impl Conn {
             + self.control().len()
             + of_state
             + self.transport_bytes as usize
+            + self.channel.held_bytes()
     }
 
     /// Returns the bytes that waited in it when they were last counted.
@@ -171,6 +176,19 @@ impl Conn {
         (&mut opening.protocol, &mut opening.control)
     }
 
+    /// Offers these versions to its client.
+    pub(crate) fn offer(&mut self, versions: Versions) {
+        if let Some(opening) = &mut self.opening {
+            opening.versions = versions;
+        }
+    }
+
+    /// Returns the versions that are offered to its client, while it is half-open.
+    pub(crate) fn versions(&self) -> Versions {
+        let opening = self.opening.as_deref();
+        opening.map_or_else(Versions::default, |opening| opening.versions)
+    }
+
     /// Sets the channel that its opening led to.
     pub(crate) fn set_channel(&mut self, channel: Channel) {
         self.channel = channel;
@@ -190,7 +208,7 @@ impl Conn {
         lent: Option<(&'a mut Outbox, Option<&mut Progress>)>,
     ) -> [&'a [u8]; 2] {
         let lent = match &mut self.state {
-            State::Draining(outbox) => Some((&mut **outbox, None)),
+            State::Draining(draining) => Some((&mut draining.outbox, None)),
             _ => lent,
         };
         let queued = match lent {
@@ -261,11 +279,28 @@ impl Conn {
         }
     }
 
+    /// Returns how many bytes its opening takes beyond the limit for strangers.
+    pub(crate) fn further_bytes(&self) -> usize {
+        let opening = self.opening.as_deref();
+        opening.map_or(0, |opening| opening.protocol.further_bytes())
+    }
+
     /// Returns the number of bytes taken before it was established.
     pub(crate) fn taken_bytes(&self) -> usize {
         self.opening
             .as_deref()
             .map_or(0, |opening| opening.taken_bytes)
+    }
+
+    /// Returns when its clock is looked at, for checks.
+    pub(crate) fn looks_at(&self) -> Option<Time> {
+        self.channel.numbered()?.looks_at()
+    }
+
+    /// Returns whether its packets are numbered.
+    #[inline]
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.channel.numbered().is_some()
     }
 
     /// Returns whether it is attached to a session, so that everything it sends is data.
@@ -296,11 +331,35 @@ impl Conn {
 
     /// Handles that its client took `bytes` bytes of what it must take before it closes. Returns whether that was everything.
     pub(crate) fn drain(&mut self, bytes: usize) -> bool {
-        let State::Draining(outbox) = &mut self.state else {
+        let State::Draining(draining) = &mut self.state else {
             return true;
         };
+        let outbox = &mut draining.outbox;
         self.channel.written(outbox, bytes);
         !self.channel.has_output(outbox, None)
+    }
+
+    /// Returns the end that its client has a moment for, if it is told why it ends.
+    pub(crate) fn farewell(&mut self) -> Option<&mut Farewell> {
+        match &mut self.state {
+            State::Draining(draining) => draining.farewell.as_mut(),
+            State::Handshake(Step::Last(last)) => Some(&mut last.1),
+            _ => None,
+        }
+    }
+
+    /// Returns whether everything that it must take before it closes is written.
+    pub(crate) fn has_drained(&self) -> bool {
+        let queued = match &self.state {
+            State::Draining(draining) => self.channel.has_output(&draining.outbox, None),
+            _ => false,
+        };
+        !queued && self.control().is_empty()
+    }
+
+    /// Takes over what its channel has to say as a part of its opening, whose output goes out before it closes.
+    pub(crate) fn say_in_opening(&mut self, words: &[u8]) {
+        self.opening().1.extend_from_slice(words);
     }
 
     /// Returns its links among the connections that have not said what they want.

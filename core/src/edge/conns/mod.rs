@@ -189,7 +189,7 @@ impl Conns {
             self.closed += 1;
         }
         match after {
-            Stage::Draining | Stage::Closed => self.disarm_all(index),
+            Stage::Draining | Stage::Last | Stage::Closed => self.disarm_all(index),
             Stage::Established => {
                 self.disarm(Slot::Read, index);
                 self.disarm(Slot::Step, index);
@@ -256,38 +256,45 @@ impl Conns {
         &self.joins
     }
 
-    /// Makes the newcomer at `index` of `source` wait for its turn to begin a session with this key. Returns its state.
-    pub(crate) fn joining(&mut self, index: u32, source: u32, key: PublicKey) -> State {
+    /// Makes the newcomer at `index` of `source` wait for its turn to begin a session, with this key if its opening does not keep
+    /// what it joins with. Returns its state.
+    pub(crate) fn joining(&mut self, index: u32, source: u32, key: Option<PublicKey>) -> State {
         let turn = self.joins.enter(source, index);
         State::Handshake(Step::Join(Box::new(Joining { key, source, turn })))
     }
 
     /// Ends the wait of the newcomer whose turn it is, and returns its index and key. It must leave [`Step::Join`] at once.
-    pub(crate) fn next_join(&mut self) -> Option<(u32, PublicKey)> {
+    pub(crate) fn next_join(&mut self) -> Option<(u32, Option<PublicKey>)> {
+        let (index, joining) = self.first_join()?;
+        let (key, source, turn) = (joining.key, joining.source, joining.turn);
+        self.joins.leave(source, turn, true);
+        Some((index, key))
+    }
+
+    /// Returns the newcomer whose turn it is.
+    pub(crate) fn first_join(&self) -> Option<(u32, &Joining)> {
         let index = self.joins.first()?;
         let State::Handshake(Step::Join(joining)) = self.slab.at(index).expect(LIVE).state() else {
             unreachable!("only who is in JOIN has a turn")
         };
-        self.joins.leave(joining.source, joining.turn, true);
-        Some((index, joining.key))
+        Some((index, joining))
     }
 
     /// Counts the connection at `index` as a claimant of `source`, or of none if the limits on sources do not apply to it. `genuine` tells
-    /// whether the session can be resumed now. Returns its state.
+    /// whether the session can be resumed now. It must enter a step of claimants at once.
     pub(crate) fn claiming(
         &mut self,
         index: u32,
         id: ClientId,
         source: Option<IpAddr>,
         genuine: bool,
-    ) -> State {
+    ) {
         let ticket = self.claimants.join(index, source);
         *self.live_mut(index).claim_mut() = Some(Claim {
             id,
             ticket,
             genuine,
         });
-        State::Handshake(Step::Delay)
     }
 
     /// Adds the connection at `index` to the counts of its state.

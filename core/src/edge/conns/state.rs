@@ -9,6 +9,7 @@ use crate::edge::conns::claimants::Ticket;
 use crate::edge::conns::joins::Turn;
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
+use crate::edge::counters::CloseReason;
 
 /// The states of a connection (SPEC 8.2).
 #[derive(Clone, Debug)]
@@ -17,10 +18,29 @@ pub(crate) enum State {
     Handshake(Step),
     /// Attached to the session at this index.
     Established { session: u32 },
-    /// Its session was kicked: what was queued is written, then it closes.
-    Draining(Box<Outbox>),
+    /// Its session was kicked, or it was told why it ends: what was queued is written, then it closes.
+    Draining(Box<Draining>),
     /// The adapter must close it. Nothing is read or written any more.
     Closed(CloseKind),
+}
+
+/// A connection that must take what was queued before it closes.
+#[derive(Clone, Debug)]
+pub(crate) struct Draining {
+    pub(crate) outbox: Outbox,
+    /// Why it closes then.
+    pub(crate) reason: CloseReason,
+    /// What it is waited for after everything was written, if it is.
+    pub(crate) farewell: Option<Farewell>,
+}
+
+/// The end of a client that was told why. It has a moment to read that, and to end the stream from its side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Farewell {
+    /// The session whose end it was told of.
+    pub(crate) ended: Option<ClientId>,
+    /// How many of its bytes are still read and thrown away.
+    pub(crate) discards: usize,
 }
 
 /// What a half-open connection waits for.
@@ -30,7 +50,7 @@ pub(crate) enum Step {
     Proxy(Box<ProxyHeader>),
     /// The client's ProtocolVersion.
     Version,
-    /// The client's PubKey (a new session) or ClientId (a claim).
+    /// The client's PubKey or Hello (a new session), or its ClientId or Claim.
     KeyOrId,
     /// Its turn to begin a session while many clients come back. It is not read.
     Join(Box<Joining>),
@@ -45,12 +65,21 @@ pub(crate) enum Step {
     Wait(ClientId),
     /// The client's Ping. It is attached to the session at this index.
     Ping { session: u32 },
+    /// Entropy for its next step, from the adapter. Nothing is read. It may have claimed a session.
+    Entropy { claims: bool },
+    /// The client's Join record.
+    Token,
+    /// The client's first early record.
+    Early,
+    /// The end of the stream: its refusal is being written, for this reason. What it sends is thrown away.
+    Last(Box<(CloseReason, Farewell)>),
 }
 
 /// A newcomer that waits for its turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Joining {
-    pub(crate) key: PublicKey,
+    /// Its key, unless its opening keeps what it joins with.
+    pub(crate) key: Option<PublicKey>,
     /// The source among whose newcomers it waits.
     pub(crate) source: u32,
     pub(crate) turn: Turn,
@@ -84,7 +113,7 @@ impl Step {
     pub(crate) fn is_paused(&self) -> bool {
         matches!(
             self,
-            Step::Join(_) | Step::Elsewhere(_) | Step::Delay | Step::Wait(_)
+            Step::Join(_) | Step::Elsewhere(_) | Step::Delay | Step::Wait(_) | Step::Entropy { .. }
         )
     }
 }
@@ -103,6 +132,10 @@ impl State {
             State::Handshake(Step::Response) => Stage::Response,
             State::Handshake(Step::Wait(_)) => Stage::Wait,
             State::Handshake(Step::Ping { .. }) => Stage::Ping,
+            State::Handshake(Step::Entropy { .. }) => Stage::Entropy,
+            State::Handshake(Step::Token) => Stage::Token,
+            State::Handshake(Step::Early) => Stage::Early,
+            State::Handshake(Step::Last(_)) => Stage::Last,
             State::Established { .. } => Stage::Established,
             State::Draining(_) => Stage::Draining,
             State::Closed(_) => Stage::Closed,
@@ -115,9 +148,19 @@ impl State {
             return Crowd::Nobody;
         };
         match step {
-            Step::Proxy(_) | Step::Version | Step::KeyOrId => Crowd::Strangers,
+            Step::Proxy(_)
+            | Step::Version
+            | Step::KeyOrId
+            | Step::Entropy { claims: false }
+            | Step::Token
+            | Step::Last(_) => Crowd::Strangers,
             Step::Join(joining) => Crowd::Joining(joining.source, joining.turn),
-            Step::Delay | Step::Response | Step::Wait(_) | Step::Ping { .. } => Crowd::Claimants,
+            Step::Delay
+            | Step::Response
+            | Step::Wait(_)
+            | Step::Ping { .. }
+            | Step::Entropy { claims: true }
+            | Step::Early => Crowd::Claimants,
             Step::Elsewhere(_) => Crowd::Nobody,
         }
     }
@@ -135,13 +178,17 @@ pub(crate) enum Stage {
     Response,
     Wait,
     Ping,
+    Entropy,
+    Token,
+    Early,
+    Last,
     Established,
     Draining,
     Closed,
 }
 
 impl Stage {
-    /// Returns its name in SPEC 8.2.
+    /// Returns its name in SPEC 8.2 and 26.1.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Stage::Proxy => "PROXY",
@@ -153,24 +200,34 @@ impl Stage {
             Stage::Response => "RESPONSE",
             Stage::Wait => "WAIT",
             Stage::Ping => "PING",
+            Stage::Entropy => "ENTROPY",
+            Stage::Token => "TOKEN",
+            Stage::Early => "EARLY",
+            Stage::Last => "LAST",
             Stage::Established => "ESTABLISHED",
             Stage::Draining => "DRAINING",
             Stage::Closed => "CLOSED",
         }
     }
 
-    /// Returns whether SPEC 8.2 has a transition from this stage to `next`.
+    /// Returns whether SPEC 8.2 or 26.1 has a transition from this stage to `next`.
     pub(crate) const fn may_become(self, next: Stage) -> bool {
         use Stage::{
-            Closed, Delay, Draining, Elsewhere, Established, Join, KeyOrId, Ping, Proxy, Response,
-            Version, Wait,
+            Closed, Delay, Draining, Early, Elsewhere, Entropy, Established, Join, KeyOrId, Last,
+            Ping, Proxy, Response, Token, Version, Wait,
         };
         matches!(
             (self, next),
             (Proxy, Version)
                 | (Version, KeyOrId)
-                | (KeyOrId, Join | Elsewhere | Delay | Established)
-                | (Join, Established)
+                | (
+                    KeyOrId,
+                    Join | Elsewhere | Delay | Established | Entropy | Early | Last
+                )
+                | (Join, Established | Entropy | Last)
+                | (Entropy, Token | Established | Last)
+                | (Token, Established | Last)
+                | (Early, Entropy)
                 | (Delay, Response)
                 | (Response | Wait, Wait | Ping)
                 | (Ping, Established)
@@ -189,7 +246,8 @@ impl Stage {
             Stage::Join => Some(Wait::Join),
             Stage::Delay => Some(Wait::Reply),
             Stage::Wait => Some(Wait::Takeover),
-            Stage::Draining => Some(Wait::Drain),
+            Stage::Draining | Stage::Last => Some(Wait::Drain),
+            Stage::Early => Some(Wait::Early),
             _ => None,
         }
     }
@@ -202,14 +260,30 @@ mod tests {
     #[test]
     fn states_follow_each_other_as_the_specification_draws_it() {
         use Stage::{
-            Closed, Delay, Draining, Elsewhere, Established, Join, KeyOrId, Ping, Proxy, Response,
-            Version, Wait,
+            Closed, Delay, Draining, Early, Elsewhere, Entropy, Established, Join, KeyOrId, Last,
+            Ping, Proxy, Response, Token, Version, Wait,
         };
-        let drawn: [(Stage, &[Stage]); 12] = [
+        let drawn: [(Stage, &[Stage]); 16] = [
             (Proxy, &[Version, Closed]),
             (Version, &[KeyOrId, Closed]),
-            (KeyOrId, &[Join, Elsewhere, Delay, Established, Closed]),
-            (Join, &[Established, Closed]),
+            (
+                KeyOrId,
+                &[
+                    Join,
+                    Elsewhere,
+                    Delay,
+                    Established,
+                    Entropy,
+                    Early,
+                    Last,
+                    Closed,
+                ],
+            ),
+            (Join, &[Established, Entropy, Last, Closed]),
+            (Entropy, &[Token, Established, Last, Closed]),
+            (Token, &[Established, Last, Closed]),
+            (Early, &[Entropy, Closed]),
+            (Last, &[Closed]),
             (Elsewhere, &[Closed]),
             (Delay, &[Response, Closed]),
             (Response, &[Wait, Ping, Closed]),

@@ -18,8 +18,10 @@ pub(crate) enum Wait {
     Pace,
     /// Until the next attempt at its takeover.
     Takeover,
-    /// How long it may take, once kicked, to read what was queued for it.
+    /// How long it may take, once it must close, to read what was queued for it.
     Drain,
+    /// How long its first early record may take.
+    Early,
     /// How long its handshake may take.
     Handshake,
     /// How long it may take to finish a frame.
@@ -43,12 +45,13 @@ pub(crate) enum Slot {
 
 impl Wait {
     /// All of them, in order.
-    pub(crate) const ALL: [Wait; 9] = [
+    pub(crate) const ALL: [Wait; 10] = [
         Wait::Reply,
         Wait::Join,
         Wait::Pace,
         Wait::Takeover,
         Wait::Drain,
+        Wait::Early,
         Wait::Handshake,
         Wait::Frame,
         Wait::Idle,
@@ -64,6 +67,7 @@ impl Wait {
             Wait::Pace => (Slot::Step, 2),
             Wait::Takeover => (Slot::Step, 3),
             Wait::Drain => (Slot::Step, 4),
+            Wait::Early => (Slot::Step, 5),
             Wait::Handshake => (Slot::Read, 0),
             Wait::Frame => (Slot::Read, 1),
             Wait::Idle => (Slot::Read, 2),
@@ -146,7 +150,7 @@ impl Timed<Conn> for WriteTimer {
 /// All waiting connections, by what they wait for and by how long they have waited.
 #[derive(Clone, Debug)]
 pub(super) struct Waits {
-    steps: Deadlines<Conn, StepTimer, 5>,
+    steps: Deadlines<Conn, StepTimer, 6>,
     reads: Deadlines<Conn, ReadTimer, 3>,
     writes: Deadlines<Conn, WriteTimer, 1>,
 }

@@ -31,6 +31,8 @@ pub(crate) enum Offence {
     BadProof,
     /// A handshake that was not finished in time.
     TimedOut,
+    /// A claim by somebody who was not given the id.
+    BadClaim,
 }
 
 impl Offence {
@@ -39,6 +41,7 @@ impl Offence {
             Offence::BadFrame => Duration::from_secs(10),
             Offence::BadProof => Duration::from_secs(5),
             Offence::TimedOut => Duration::from_secs(2),
+            Offence::BadClaim => Duration::from_millis(500),
         }
     }
 }
@@ -261,6 +264,12 @@ impl Sources {
             next = source.parent;
         }
         chain
+    }
+
+    /// Returns the address of the narrowest source of an admission, if there is an entry for it.
+    pub(crate) fn address_of(&self, admission: Admission) -> Option<IpAddr> {
+        let source = self.slab.at(admission.narrowest)?;
+        Some(source.prefix.address)
     }
 
     /// Counts a session that goes away. Returns the narrowest of its sources that exceeds its limit of sessions away.

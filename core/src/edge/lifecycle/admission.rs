@@ -60,6 +60,7 @@ impl Edge {
             return self.reject(Rejected::UntrustedProxy);
         }
         let has_header = proxies.is_some() || introduced;
+        let versions = listener.map(|listener| listener.versions);
         let limits = &self.config.limits;
         if !self.has_place() {
             return self.reject(Rejected::TooManyConnections);
@@ -79,7 +80,9 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return Err(rejected);
         }
-        let Some(key) = self.conns.insert(Conn::new(step, peer, admission)) else {
+        let mut conn = Conn::new(step, peer, admission);
+        conn.offer(versions.unwrap_or_default());
+        let Some(key) = self.conns.insert(conn) else {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
@@ -309,8 +312,10 @@ impl Edge {
             | CloseReason::BadVersion
             | CloseReason::BadKey
             | CloseReason::FrameTimeout
+            | CloseReason::ProtocolError
             | CloseReason::BadTransport => Offence::BadFrame,
             CloseReason::BadProof => Offence::BadProof,
+            CloseReason::BadClaim => Offence::BadClaim,
             CloseReason::HandshakeTimeout => Offence::TimedOut,
             CloseReason::IdleTimeout
             | CloseReason::TooFast
@@ -326,6 +331,13 @@ impl Edge {
             // It is unknown whose fault it is: the peer is a proxy, and it named nobody.
             | CloseReason::BadProxyHeader
             | CloseReason::Rejected
+            // A Claim that opened is never penalised, and whoever is in between can spoil a record.
+            | CloseReason::Refused
+            | CloseReason::NoEarlyRecord
+            | CloseReason::BadRecord
+            | CloseReason::PeerError
+            | CloseReason::Parked
+            | CloseReason::Silent
             | CloseReason::Shutdown => return,
         };
         let admission = self.conns.live(index).admission;

@@ -1,6 +1,7 @@
 //! Checks counts and lists that are kept in two places against each other.
 
 use crate::edge::Edge;
+use crate::edge::conns::state::State;
 use crate::edge::sessions::Place;
 
 impl Edge {
@@ -9,6 +10,8 @@ impl Edge {
     pub fn audit(&self) {
         self.conns.audit();
         self.sessions.audit();
+        self.ends.audit();
+        self.audit_numbered();
         let of_conns: usize = self.conns.iter().map(|(_, conn)| conn.held_bytes()).sum();
         let of_sessions: usize = self.sessions.iter().map(|(_, one)| one.held_bytes()).sum();
         assert_eq!(
@@ -40,5 +43,33 @@ impl Edge {
         }
         let waiting = self.sessions.iter().filter(|(_, one)| one.waiting);
         assert_eq!(self.line.len(), waiting.count(), "sessions in line");
+    }
+
+    /// Checks the alarms of connections whose packets are numbered, and that such a connection belongs to such a session.
+    fn audit_numbered(&self) {
+        let mut alarms = 0;
+        for (index, conn) in self.conns.iter() {
+            let looks_at = conn.looks_at();
+            alarms += usize::from(looks_at.is_some());
+            assert!(
+                looks_at.is_none() || conn.is_established(),
+                "connection {index} has an alarm"
+            );
+            if let State::Established { session } = conn.state() {
+                let chained = self.sessions.live(*session).chain();
+                assert_eq!(conn.is_numbered(), chained.is_some(), "session {session}");
+            }
+        }
+        assert_eq!(self.alarms.len(), alarms, "alarms");
+        for (index, session) in self.sessions.iter() {
+            if let Some(numbers) = session.numbers() {
+                let ledger = numbers.of_sender(&session.outbox);
+                assert!(ledger.is_balanced(), "the ledger of session {index}");
+                assert!(
+                    numbers.taken() <= numbers.received(),
+                    "what session {index} has received"
+                );
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
-use crate::edge::downlink::Room;
+use crate::edge::downlink::{Room, room_in_ring};
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::Place;
 use crate::edge::uplink::batch::Batch;
@@ -97,13 +97,22 @@ impl Edge {
         });
         let clients = &self.config.clients;
         let session = self.sessions.live_mut(index);
-        let room = Room::of(session.place, clients, scaled);
-        let outbox = &mut session.outbox;
+        let room = Room::of(session.place, clients, &scaled);
         let stored_bytes = Outbox::stored_bytes(data.len());
-        if !outbox.takes(stored_bytes, room.bounds) {
-            self.end_session(now, index, room.overflow);
+        let overflow = match session.chain() {
+            None if session.outbox.takes(stored_bytes, room.bounds) => None,
+            None => Some(room.overflow),
+            Some(chained) => {
+                let (outbox, place) = (&session.outbox, session.place);
+                room_in_ring(chained, outbox, place, data.len(), clients, &scaled)
+            }
+        };
+        if let Some(reason) = overflow {
+            self.end_session(now, index, reason);
             return Outcome::Other;
         }
+        let is_numbered = session.chain().is_some();
+        let outbox = &mut session.outbox;
         if outbox.capacity_bytes() == 0
             && let Some(buffer) = self.spare.take()
         {
@@ -116,12 +125,24 @@ impl Edge {
         self.account.add(stored_bytes);
         self.sessions.resized(index, resized);
         self.counters.packets_down += 1;
-        if let Place::Attached(conn) = place {
+        if let Place::Attached(conn) = place
+            && (!is_numbered || self.has_output(conn, index))
+        {
             self.watch_writes(now, conn);
         }
         if !calm {
             self.shed_load(now);
         }
         Outcome::Queued
+    }
+
+    /// Returns whether the client at `conn` of the session has something to take now. One whose ring is full has not.
+    #[inline]
+    fn has_output(&self, conn: u32, session: u32) -> bool {
+        let entry = self.sessions.live(session);
+        match entry.numbers() {
+            None => true,
+            numbers => self.conns.live(conn).has_output(&entry.outbox, numbers),
+        }
     }
 }

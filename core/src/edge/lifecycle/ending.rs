@@ -3,13 +3,14 @@
 use core::mem;
 
 use crate::link::tagged::Flag;
+use crate::protocol::Channel;
 use crate::queue::Outbox;
 use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
 use crate::edge::conns::conn::{Conn, ConnKey};
-use crate::edge::conns::state::{Stage, State, Step};
+use crate::edge::conns::state::{Draining, Stage, State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::downlink::Room;
@@ -36,7 +37,13 @@ impl Edge {
     }
 
     /// Detaches the connection at `index` from any session, and asks the adapter to close it.
-    fn begin_closing(&mut self, now: Time, index: u32, kind: CloseKind, reason: CloseReason) {
+    pub(crate) fn begin_closing(
+        &mut self,
+        now: Time,
+        index: u32,
+        kind: CloseKind,
+        reason: CloseReason,
+    ) {
         let conn = self.conns.live(index);
         if conn.state().stage() == Stage::Closed {
             return;
@@ -45,12 +52,14 @@ impl Edge {
             CloseKind::Graceful if is_mistaken_for_refusal(conn, reason) => CloseKind::Abort,
             kind => kind,
         };
+        self.silence(index);
         self.conns.enter(index, State::Closed(kind), now);
         let conn = self.conns.live_mut(index);
         conn.close_reason = Some(reason);
         conn.transport_bytes = 0;
         conn.reader.clear();
         conn.forget_opening();
+        conn.set_channel(Channel::default());
         self.conns.recount(index, &mut self.account);
         if let Some(count) = self.counters.closed.get_mut(reason as usize) {
             *count += 1;
@@ -65,13 +74,14 @@ impl Edge {
         if let Some(session) = self.conns.live(index).session() {
             self.go_away(now, index, session);
         }
+        self.silence(index);
         let conn = self.conns.remove(index, &mut self.account);
         self.sources.lock().release(now, conn.admission);
         self.spare.keep_at_most(self.conns.len());
     }
 
     /// Makes the session go away, if it may be away.
-    fn go_away(&mut self, now: Time, index: u32, session: u32) {
+    pub(crate) fn go_away(&mut self, now: Time, index: u32, session: u32) {
         self.keep_held_frames(index, session);
         let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
@@ -79,7 +89,8 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         entry.outbox.lose_transport();
         let room = Room::of(Place::Away, clients, |bytes| bytes);
-        let fits = entry.outbox.is_within(room.bounds);
+        // What is numbered has room for both kinds of what waits (SPEC 24.2(e)).
+        let fits = entry.chain().is_some() || entry.outbox.is_within(room.bounds);
         self.counters.went_away += 1;
         self.sessions.begin_absence(session, now);
         if clients.stale_timeout.is_zero() {
@@ -131,6 +142,13 @@ impl Edge {
         if let Place::Attached(index) = place {
             self.keep_held_frames(index, session);
         }
+        let is_numbered = self.sessions.live(session).chain().is_some();
+        if is_numbered {
+            self.remember_end(session, reason);
+            if let Place::Attached(index) = place {
+                self.tell_end(index, session, reason);
+            }
+        }
         self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
         self.sessions.retire(id);
         self.end_absence(now, session);
@@ -152,11 +170,19 @@ impl Edge {
         let Place::Attached(index) = place else {
             return;
         };
+        if is_numbered {
+            return self.drain(now, index, CloseReason::SessionEnded, Some(id));
+        }
         let conn = self.conns.live(index);
         let established = conn.is_established();
         let pending = !conn.control().is_empty() || conn.has_output(&outbox, None);
         if reason == EndReason::Kicked && established && pending {
-            let draining = State::Draining(Box::new(outbox));
+            let draining = Draining {
+                outbox,
+                reason: CloseReason::SessionEnded,
+                farewell: None,
+            };
+            let draining = State::Draining(Box::new(draining));
             self.conns.enter(index, draining, now);
             self.conns.recount(index, &mut self.account);
             self.conns.mark_ready(index);
@@ -200,6 +226,9 @@ impl Edge {
 
     /// Handles that a kicked client did not take what was queued for it in time.
     pub(crate) fn abort_draining(&mut self, now: Time, index: u32) {
+        if self.conns.live_mut(index).farewell().is_some() {
+            return self.end_farewell(now, index);
+        }
         self.begin_closing(now, index, CloseKind::Abort, CloseReason::SessionEnded);
     }
 

@@ -8,14 +8,12 @@ use core::time::Duration;
 
 use crate::edge::Edge;
 use crate::edge::conns::wait::Slot;
-use crate::edge::contract::CloseKind;
-use crate::edge::counters::{CloseReason, UNKNOWN_CLIENT};
+use crate::edge::counters::UNKNOWN_CLIENT;
 use crate::edge::sessions::LineEntry;
 use crate::edge::uplink::link::{push_tagged, reserve_tagged};
 use crate::edge::uplink::pass::{Served, pass_on};
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
-use crate::protocol::Stop;
 use crate::time::Time;
 
 /// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
@@ -63,6 +61,12 @@ impl Edge {
         self.uplink.seal_full(&mut self.link_queue);
         self.counters.packets_up += packets;
         entry.exchanged |= packets > 0;
+        let is_numbered = channel.numbered().is_some();
+        let records = if is_numbered {
+            channel.take_records()
+        } else {
+            0
+        };
         match served {
             Served::Full | Served::Turn => {
                 conn.reader.hold(input);
@@ -77,19 +81,18 @@ impl Edge {
                 {
                     self.watch_reads(now, index, packets > 0);
                 }
-                self.pace(now, index, packets, count);
+                self.pace(now, index, packets + records, count);
             }
-            Served::Over(stop) => self.stop(now, index, stop),
+            Served::Over(stop) => {
+                if is_numbered {
+                    self.beat(now, index, session);
+                }
+                return self.stop(now, index, stop);
+            }
         }
-    }
-
-    /// Handles that the client at `index` is not read any further.
-    pub(crate) fn stop(&mut self, now: Time, index: u32, stop: Stop) {
-        let reason = match stop {
-            Stop::TooLong => CloseReason::FrameTooLong,
-            Stop::Foreign | Stop::Fault { .. } | Stop::Closed(_) => CloseReason::BadHandshake,
-        };
-        self.close_conn(now, index, CloseKind::Graceful, reason);
+        if is_numbered {
+            self.beat(now, index, session);
+        }
     }
 
     /// Moves the whole packets of the connection at `index` that found no room to its session's line, before anything that the session sends

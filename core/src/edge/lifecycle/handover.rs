@@ -120,7 +120,11 @@ impl Edge {
             .ok_or(Rejected::TooManyConnections)?;
         let index = key.0.index;
         self.watch_handshake(now, index);
-        self.handle_claim(now, index, handover.id);
+        if self.conns.live_mut(index).opening().0.has_opened_claim() {
+            self.handle_attempt(now, index, handover.id);
+        } else {
+            self.handle_claim(now, index, handover.id);
+        }
         self.conns.recount(index, &mut self.account);
         self.conns.mark_ready(index);
         Ok(key)

@@ -15,7 +15,9 @@ impl Edge {
             let entry = self.sessions.live_mut(session);
             if let Place::Attached(index) = entry.place {
                 self.conns.recount(index, &mut self.account);
+                self.beat(now, index, session);
             }
+            let entry = self.sessions.live_mut(session);
             match served {
                 Served::Full => return,
                 Served::Turn => self.line.next_turn(entry),

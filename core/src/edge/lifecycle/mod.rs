@@ -1,9 +1,11 @@
 //! The life of connections and sessions. Only here do the parts of the edge act on each other.
 
 pub(crate) mod admission;
+pub(crate) mod attempt;
 pub(crate) mod audit;
 pub(crate) mod deliver;
 pub(crate) mod ending;
+pub(crate) mod farewell;
 pub(crate) mod forward;
 pub(crate) mod handover;
 pub(crate) mod line;
@@ -11,9 +13,11 @@ pub(crate) mod linked;
 pub(crate) mod noticeable;
 pub(crate) mod opening;
 pub(crate) mod pressure;
+pub(crate) mod pulse;
 pub(crate) mod reads;
 pub(crate) mod reconfigure;
 pub(crate) mod resume;
 pub(crate) mod timeouts;
 pub(crate) mod transport;
+pub(crate) mod welcome;
 pub(crate) mod write;

@@ -4,7 +4,7 @@ use core::mem;
 
 use crate::keys::PublicKey;
 use crate::opening::{EdgeFault, Request, Violation};
-use crate::protocol::{Channel, MAX_OPENING_BODY_BYTES};
+use crate::protocol::Channel;
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -14,9 +14,7 @@ use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::lifecycle::admission::Arrival;
-use crate::edge::memory::account::Pressure;
 use crate::edge::sessions::Identity;
-use crate::edge::shares::Bound;
 
 impl Edge {
     /// Handles bytes of a connection that is not established, after those that it held.
@@ -34,7 +32,8 @@ impl Edge {
                 State::Handshake(step) if !step.is_paused() => {}
                 _ => break Ok(()),
             }
-            match reader.next_frame(&mut input, MAX_OPENING_BODY_BYTES) {
+            let max_body = self.conns.live_mut(index).opening().0.max_body();
+            match reader.next_frame(&mut input, max_body) {
                 Ok(Some(body)) => {
                     if let Err(reason) = self.handle_handshake_packet(now, index, body) {
                         break Err(reason);
@@ -53,11 +52,16 @@ impl Edge {
             State::Established { session } => {
                 let session = *session;
                 let behind = conn.reader.buffered_bytes() + input.len();
+                if conn.is_numbered() {
+                    self.lend_read_buffer(index);
+                }
                 self.forward(now, index, session, input, behind);
             }
             State::Handshake(step) if step.is_paused() => conn.reader.hold(input),
+            State::Handshake(Step::Last(_)) => conn.reader.clear(),
             State::Handshake(_) => {
-                if conn.taken_bytes() >= self.config.limits.handshake_max_bytes {
+                let most = self.config.limits.handshake_max_bytes;
+                if conn.taken_bytes() >= most.saturating_add(conn.opening().0.further_bytes()) {
                     self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadHandshake);
                 }
             }
@@ -78,8 +82,9 @@ impl Edge {
         index: u32,
         body: &[u8],
     ) -> Result<(), CloseReason> {
+        let versions = self.conns.live(index).versions();
         let (opening, control) = self.conns.live_mut(index).opening();
-        match opening.handle(body, &self.public_key, control)? {
+        match opening.handle(body, &self.offer, versions, control)? {
             Request::More => {
                 self.conns
                     .enter(index, State::Handshake(Step::KeyOrId), now);
@@ -88,7 +93,30 @@ impl Edge {
             }
             Request::Join(key) => {
                 self.admit_newcomer(now, index)?;
-                self.join(now, index, key)
+                self.join(now, index, Some(key))
+            }
+            Request::Hello => {
+                self.admit_newcomer(now, index)?;
+                self.join(now, index, None)
+            }
+            Request::Begin(record) => self.begin_numbered(now, index, record),
+            Request::Claimed(id) => {
+                if self.is_elsewhere(id) {
+                    self.offer_handover(now, index, id);
+                    return Ok(());
+                }
+                self.make_room(now, Arrival::Claim(index))
+                    .map_err(|_| CloseReason::MadeRoom)?;
+                self.handle_attempt(now, index, id);
+                Ok(())
+            }
+            Request::Attempt => {
+                self.want_entropy(now, index, true);
+                Ok(())
+            }
+            Request::Over => {
+                self.end_opening(now, index, CloseReason::Refused);
+                Ok(())
             }
             Request::Claim(id) => {
                 if self.is_elsewhere(id) {
@@ -109,8 +137,10 @@ impl Edge {
     }
 
     /// Begins a session on the connection at `index`.
-    fn join(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
-        let waits = self.conns.joins().len() > 0 || !self.storm.admits_join(now);
+    fn join(&mut self, now: Time, index: u32, key: Option<PublicKey>) -> Result<(), CloseReason> {
+        let waits = self.conns.joins().len() > 0
+            || !self.storm.admits_join(now)
+            || (key.is_none() && !self.paces_join(now));
         if waits {
             self.counters.joins_paced += 1;
             if self.config.limits.enforce_accepts == Enforce::On {
@@ -118,11 +148,22 @@ impl Edge {
                 return Ok(());
             }
         }
-        self.begin_session(now, index, key)
+        self.begin(now, index, key)
+    }
+
+    /// Begins a session for a newcomer with a key, or goes on with the opening of another one.
+    fn begin(&mut self, now: Time, index: u32, key: Option<PublicKey>) -> Result<(), CloseReason> {
+        match key {
+            Some(key) => self.begin_session(now, index, key),
+            None => {
+                self.want_entropy(now, index, false);
+                Ok(())
+            }
+        }
     }
 
     /// Makes the newcomer at `index` wait for its turn while many clients come back.
-    fn wait_for_turn(&mut self, now: Time, index: u32, key: PublicKey) {
+    fn wait_for_turn(&mut self, now: Time, index: u32, key: Option<PublicKey>) {
         let admission = self.conns.live(index).admission;
         let source = self.sources.lock().chain(admission).widest();
         let joining = self.conns.joining(index, source, key);
@@ -130,21 +171,13 @@ impl Edge {
     }
 
     fn begin_session(&mut self, now: Time, index: u32, key: PublicKey) -> Result<(), CloseReason> {
-        if self.sessions.len() >= self.shares.most(Bound::Sessions) {
-            return Err(CloseReason::TooManySessions);
-        }
-        if !self.has_place_for_newcomer() {
-            return Err(CloseReason::TooManyConnections);
-        }
-        if self.pressure() >= Pressure::Full {
-            return Err(CloseReason::Memory);
+        if let Some(reason) = self.refuses_newcomer() {
+            return Err(reason);
         }
         let id = self.ids.next().ok_or(CloseReason::TooManySessions)?;
-        let (opening, _) = self.conns.live_mut(index).opening();
-        let retention = opening.version().retention();
         let session = self
             .sessions
-            .insert(id, Identity::Key(key), index, retention)
+            .insert(id, Identity::Key(key), index)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
         let (opening, control) = self.conns.live_mut(index).opening();
@@ -159,10 +192,10 @@ impl Edge {
     pub(crate) fn retry_join(&mut self, now: Time, index: u32) {
         let paced = self.config.limits.enforce_accepts == Enforce::On;
         while self.conns.joins().len() > 0
-            && (!paced || self.storm.admits_join(now))
+            && (!paced || self.admits_next_join(now))
             && let Some((next, key)) = self.conns.next_join()
         {
-            match self.begin_session(now, next, key) {
+            match self.begin(now, next, key) {
                 Ok(()) => {
                     self.resume_reading(now, next);
                 }
@@ -174,10 +207,18 @@ impl Edge {
         }
     }
 
+    /// Returns whether the newcomer whose turn it is may begin now, and counts it.
+    fn admits_next_join(&mut self, now: Time) -> bool {
+        let next = self.conns.first_join();
+        let is_paced = next.is_some_and(|(_, joining)| joining.key.is_none());
+        self.storm.admits_join(now) && (!is_paced || self.paces_join(now))
+    }
+
     /// Attaches the connection at `index` to the session, with `channel`.
     pub(crate) fn establish(&mut self, now: Time, index: u32, session: u32, channel: Channel) {
         self.conns.live_mut(index).set_channel(channel);
         self.conns.enter(index, State::Established { session }, now);
+        self.begin_pulse(now, index, session);
         self.conns.mark_ready(index);
     }
 }
@@ -186,6 +227,7 @@ impl From<EdgeFault> for CloseReason {
     fn from(fault: EdgeFault) -> Self {
         match fault {
             EdgeFault::Version => CloseReason::BadVersion,
+            EdgeFault::Foreign => CloseReason::BadClaim,
             EdgeFault::Violation(Violation::Key(_)) => CloseReason::BadKey,
             EdgeFault::Violation(Violation::Malformed(_) | Violation::Unexpected(_)) => {
                 CloseReason::BadHandshake

@@ -22,7 +22,10 @@ impl Edge {
     #[inline]
     #[must_use]
     pub(crate) fn held_bytes(&self) -> usize {
-        self.account.counted() + self.link_queue.held_bytes() + self.uplink.held_bytes()
+        self.account.counted()
+            + self.link_queue.held_bytes()
+            + self.uplink.held_bytes()
+            + self.ends.held_bytes()
     }
 
     #[inline]

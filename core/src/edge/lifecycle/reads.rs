@@ -3,7 +3,6 @@
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
 use crate::edge::conns::wait::{Slot, Wait};
-use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
 use crate::time::Time;
@@ -56,7 +55,7 @@ impl Edge {
             self.watch_reads(now, index, true);
             self.conns.mark_ready(index);
         } else if pace.is_too_long(now, limits.patience) {
-            self.close_conn(now, index, CloseKind::Graceful, CloseReason::TooFast);
+            self.close_conn(now, index, self.kind_of_late(index), CloseReason::TooFast);
         } else {
             self.conns.arm(Wait::Pace, index, now);
         }

@@ -21,7 +21,7 @@ use crate::edge::sessions::{Claimed, Identity, Place};
 pub const RESUME_REPLY_DELAY: Duration = Duration::from_millis(1);
 
 /// The number of takeovers of a live connection that a session permits at once. One is regained per [`TAKEOVER_INTERVAL`].
-const TAKEOVER_BURST: u32 = 10;
+pub(crate) const TAKEOVER_BURST: u32 = 10;
 /// The time in which one takeover is regained, and for which a takeover beyond the burst waits.
 pub(crate) const TAKEOVER_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,20 +39,21 @@ impl Edge {
         let (opening, _) = self.conns.live_mut(index).opening();
         opening.challenge(key.unwrap_or(&self.decoy), &self.mint, &mut self.rng);
         let source = self.limited_source(index);
-        let delay = self.conns.claiming(index, id, source, target.is_some());
-        self.conns.enter(index, delay, now);
+        self.conns.claiming(index, id, source, target.is_some());
+        self.conns.enter(index, State::Handshake(Step::Delay), now);
     }
 
-    /// Returns the session with this id, if it could be resumed now. At its deadline it cannot, whether or not the reaper has run.
+    /// Returns the session with this id, if it could be resumed now with a challenge. At its deadline it cannot, whether or not the reaper has run.
     fn claimable(&self, now: Time, id: ClientId) -> Option<u32> {
         let index = self.sessions.lookup(id)?;
         let session = self.sessions.live(index);
         let expired = session.place == Place::Away && self.expires_at(session) <= now;
-        (!expired).then_some(index)
+        let has_key = matches!(session.identity, Identity::Key(_));
+        (!expired && has_key).then_some(index)
     }
 
-    /// Makes sure that the session has its shared key, which is agreed on at most once.
-    fn agree(&mut self, now: Time, session: u32) {
+    /// Makes sure that the session has its budget of takeovers, and its shared key, which is agreed on at most once, if it has a key.
+    pub(crate) fn agree(&mut self, now: Time, session: u32) {
         let session = self.sessions.live_mut(session);
         session.claimed.get_or_insert_with(|| {
             let key = match &session.identity {
@@ -60,7 +61,6 @@ impl Edge {
                     self.counters.agreements += 1;
                     Some(self.keys.agree(public_key))
                 }
-                // A claim that asks for a challenge gets a decoy (SPEC 18.4(c)).
                 Identity::Chain(_) => None,
             };
             Box::new(Claimed {
@@ -153,7 +153,7 @@ impl Edge {
 
     /// Returns whether the session's resume is evidence of a storm. It counts once a minute, since a few sessions that keep coming back are
     /// no storm.
-    fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
+    pub(crate) fn counts_for_storm(&mut self, now: Time, session: u32) -> bool {
         let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
         let entry = self.sessions.live_mut(session).claimed();
         let counts = seconds >= entry.counts_from;

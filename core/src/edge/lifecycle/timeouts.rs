@@ -10,6 +10,7 @@ use crate::edge::conns::wait::{Slot, Wait};
 use crate::edge::contract::{CloseKind, Deadline, DeadlineReason};
 use crate::edge::counters::{CloseReason, EndReason};
 use crate::edge::door::limits::STORM_WINDOW;
+use crate::edge::lifecycle::attempt::EARLY_TIMEOUT;
 use crate::edge::lifecycle::resume::{RESUME_REPLY_DELAY, TAKEOVER_INTERVAL};
 use crate::edge::sessions::Session;
 
@@ -26,10 +27,13 @@ enum Due {
     Wait(Wait, u32),
     /// Sessions that are away have expired.
     Reap,
+    /// The connection at this index is looked at.
+    Alarm(u32),
 }
 
 impl Edge {
-    /// Returns when [`handle_timeout`](Edge::handle_timeout) next has something to do. Takes constant time.
+    /// Returns when [`handle_timeout`](Edge::handle_timeout) next has something to do. Takes constant time, and logarithmic time in the
+    /// number of connections of version 3.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
         if self.conns.is_any_ready() {
@@ -61,6 +65,7 @@ impl Edge {
             match due {
                 Due::Wait(wait, index) => self.end_wait(now, wait, index),
                 Due::Reap => self.reap(now),
+                Due::Alarm(index) => self.handle_alarm(now, index),
             }
         }
         self.uplink.handle_timeout(now);
@@ -82,6 +87,9 @@ impl Edge {
                 offer(since + self.lasts(wait), Due::Wait(wait, index));
             }
         }
+        if let Some((at, index)) = self.alarms.first() {
+            offer(at, Due::Alarm(index));
+        }
         if let Some(at) = self.next_reap() {
             offer(at, Due::Reap);
         }
@@ -97,6 +105,7 @@ impl Edge {
             Wait::Pace => PACE_INTERVAL,
             Wait::Takeover => TAKEOVER_INTERVAL,
             Wait::Drain => KICK_DRAIN_TIMEOUT,
+            Wait::Early => EARLY_TIMEOUT,
             Wait::Handshake => limits.handshake_timeout,
             Wait::Frame => clients.frame_timeout,
             Wait::Idle => clients.idle_timeout,
@@ -113,6 +122,7 @@ impl Edge {
             Wait::Pace => self.check_pace(now, index),
             Wait::Takeover => self.retry_takeover(now, index),
             Wait::Drain => self.abort_draining(now, index),
+            Wait::Early => closing(self, CloseKind::Abort, CloseReason::NoEarlyRecord),
             Wait::Handshake => {
                 let reason = match self.conns.live(index).state() {
                     State::Handshake(step) if step.is_paused() => CloseReason::KeptWaiting,
@@ -120,14 +130,25 @@ impl Edge {
                 };
                 closing(self, CloseKind::Abort, reason)
             }
-            Wait::Frame => closing(self, CloseKind::Graceful, CloseReason::FrameTimeout),
-            Wait::Idle => closing(self, CloseKind::Graceful, CloseReason::IdleTimeout),
+            Wait::Frame => closing(self, self.kind_of_late(index), CloseReason::FrameTimeout),
+            Wait::Idle => closing(self, self.kind_of_late(index), CloseReason::IdleTimeout),
             Wait::Write => {
                 self.conns.disarm(Slot::Write, index);
-                if let State::Established { session } = self.conns.live(index).state() {
-                    self.end_session(now, *session, EndReason::WriteTimedOut);
+                if let State::Established { session } = *self.conns.live(index).state() {
+                    match self.sessions.live(session).chain() {
+                        Some(_) => self.park(now, index, session),
+                        None => self.end_session(now, session, EndReason::WriteTimedOut),
+                    }
                 }
             }
+        }
+    }
+
+    /// Returns how a client is closed that is late. One whose packets are kept can tell by that that nothing was refused (SPEC 25.5(b)).
+    pub(crate) fn kind_of_late(&self, index: u32) -> CloseKind {
+        match self.conns.live(index).is_numbered() {
+            true => CloseKind::Abort,
+            false => CloseKind::Graceful,
         }
     }
 
@@ -168,11 +189,12 @@ fn reason_of(due: Due) -> DeadlineReason {
         Due::Wait(Wait::Pace, _) => DeadlineReason::Pace,
         Due::Wait(Wait::Takeover, _) => DeadlineReason::Takeover,
         Due::Wait(Wait::Drain, _) => DeadlineReason::Drain,
-        Due::Wait(Wait::Handshake, _) => DeadlineReason::Handshake,
+        Due::Wait(Wait::Handshake | Wait::Early, _) => DeadlineReason::Handshake,
         Due::Wait(Wait::Frame, _) => DeadlineReason::Frame,
         Due::Wait(Wait::Idle, _) => DeadlineReason::Idle,
         Due::Wait(Wait::Write, _) => DeadlineReason::Write,
         Due::Reap => DeadlineReason::Reap,
+        Due::Alarm(_) => DeadlineReason::Pulse,
     }
 }
 

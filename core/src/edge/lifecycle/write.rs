@@ -1,7 +1,7 @@
 //! What clients take: outboxes that become shorter, and write deadlines (SPEC 10.2).
 
 use crate::edge::Edge;
-use crate::edge::conns::state::State;
+use crate::edge::conns::state::{State, Step};
 use crate::edge::conns::wait::{Slot, Wait};
 use crate::time::Time;
 
@@ -28,15 +28,20 @@ impl Edge {
             State::Established { session } => *session,
             State::Draining(_) => {
                 let finished = conn.drain(bytes) && conn.control().is_empty();
+                self.take_wire_back(index);
                 self.conns.recount(index, &mut self.account);
-                if finished {
+                if finished && self.conns.live_mut(index).farewell().is_some() {
+                    self.check_farewell(now, index);
+                } else if finished {
                     self.finish_draining(now, index);
                 }
                 return;
             }
+            State::Handshake(Step::Last(_)) => return self.check_farewell(now, index),
             State::Handshake(_) | State::Closed(_) => return,
         };
         let entry = self.sessions.live_mut(session);
+        let is_numbered = conn.is_numbered();
         let (channel, outbox) = (conn.channel(), &mut entry.outbox);
         let before = outbox.held_bytes();
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
@@ -50,6 +55,9 @@ impl Edge {
         let resized = entry.shrink(gone);
         self.account.subtract(gone);
         self.sessions.resized(session, resized);
+        if is_numbered {
+            self.take_wire_back(index);
+        }
         if drained {
             self.conns.disarm(Slot::Write, index);
         } else if bytes > 0 || control > 0 {

@@ -73,6 +73,11 @@ impl Absent {
         Some(away.admission)
     }
 
+    /// Returns the admission that a session is counted by, unless it is not counted.
+    pub(crate) fn admission_of(&self, absence: Absence) -> Option<Admission> {
+        (absence != Absence::NONE).then(|| self.widest.groups.value_of(absence.0).admission)
+    }
+
     /// Returns the session of this source that makes room: one that never exchanged a packet if there is one, and among these the one away
     /// for longest.
     pub(crate) fn first_of(&self, source: u32) -> Option<u32> {

@@ -1,6 +1,7 @@
 //! Sessions: identities that outlive their connections.
 
 pub(crate) mod absent;
+pub(crate) mod ends;
 pub(crate) mod ids;
 
 use core::mem;
@@ -61,7 +62,6 @@ pub(crate) struct Session {
 
 /// What the client of a session proves itself by, for the session's life.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the edge does not offer version 3 yet")]
 pub(crate) enum Identity {
     /// A key, with which it answers challenges.
     Key(PublicKey),
@@ -71,7 +71,6 @@ pub(crate) enum Identity {
 
 /// The part of a session whose packets are numbered.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the edge does not offer version 3 yet")]
 pub(crate) struct Chained {
     pub(crate) standing: Standing,
     pub(crate) progress: Progress,
@@ -119,7 +118,6 @@ impl Session {
     }
 
     /// Like [`chain`](Self::chain).
-    #[allow(dead_code, reason = "the edge does not offer version 3 yet")]
     #[inline]
     pub(crate) fn chain_mut(&mut self) -> Option<&mut Chained> {
         match &mut self.identity {
@@ -191,7 +189,10 @@ impl Session {
 
     /// Returns the bytes that wait in this session, in either direction.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.outbox.held_bytes() + self.backlog_bytes()
+        let of_marks = self
+            .chain()
+            .map_or(0, |chained| chained.standing.held_bytes());
+        self.outbox.held_bytes() + self.backlog_bytes() + of_marks
     }
 
     /// Adds bytes to its outbox. Returns its total before and after.
@@ -350,14 +351,12 @@ impl Sessions {
         found.map(|entry| entry.index)
     }
 
-    /// Adds a session attached to the connection `conn`, which keeps packets for its client as `retention` says.
-    pub(crate) fn insert(
-        &mut self,
-        id: ClientId,
-        identity: Identity,
-        conn: u32,
-        retention: Retention,
-    ) -> Option<u32> {
+    /// Adds a session attached to the connection `conn`. If its packets are numbered, they are kept until they are acknowledged.
+    pub(crate) fn insert(&mut self, id: ClientId, identity: Identity, conn: u32) -> Option<u32> {
+        let retention = match identity {
+            Identity::Key(_) => Retention::UntilWritten,
+            Identity::Chain(_) => Retention::UntilAcked,
+        };
         let key = self.slab.insert(Session {
             id,
             place: Place::Attached(conn),
@@ -449,6 +448,11 @@ impl Sessions {
         self.absences.disarm(&mut self.slab, index);
         let absence = mem::replace(&mut self.live_mut(index).absence, Absence::NONE);
         self.absent.leave(absence)
+    }
+
+    /// Returns the admission by which the absence of the session at `index` is counted, if it is.
+    pub(crate) fn admission_of(&self, index: u32) -> Option<Admission> {
+        self.absent.admission_of(self.live(index).absence)
     }
 
     /// Returns the order in which sessions that are away make room.

@@ -173,6 +173,12 @@ impl<K, V> Groups<K, V> {
         self.sink(index);
     }
 
+    /// Returns the value of a member.
+    #[track_caller]
+    pub(crate) fn value_of(&self, member: u32) -> &V {
+        &self.members.at(member).expect(LIVE).value
+    }
+
     /// Returns the first member of a group.
     #[track_caller]
     pub(crate) fn first_of(&self, group: u32) -> &V {

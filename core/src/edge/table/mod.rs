@@ -1,5 +1,6 @@
 //! Data structures under the edge's tables. They depend on nothing of the edge.
 
+pub(crate) mod alarms;
 pub(crate) mod by_size;
 pub(crate) mod deadlines;
 pub(crate) mod groups;

@@ -7,6 +7,7 @@ mod figures;
 mod handover;
 mod links;
 mod memory;
+mod numbered;
 mod pace;
 mod proxied;
 mod reconfigure;

@@ -1,0 +1,287 @@
+//! Attempts to resume a session of version 3 (SPEC 23).
+//!
+//! Nothing of a session changes before the first early record has opened, so attempts are independent of each other.
+
+use core::time::Duration;
+
+use crate::id::ClientId;
+use crate::link::tagged::Flag;
+use crate::protocol::{Code, Numbers, Position, ResumeSecret, Resumed, Verdict, verdict};
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::conns::state::{State, Step};
+use crate::edge::contract::CloseKind;
+use crate::edge::counters::{CloseReason, EndReason};
+use crate::edge::lifecycle::farewell::Words;
+use crate::edge::lifecycle::resume::{TAKEOVER_BURST, TAKEOVER_INTERVAL};
+use crate::edge::lifecycle::welcome::{BUSY_WAIT, millis};
+use crate::edge::sessions::Place;
+
+/// How long a claimant may take from its Claim to the end of its first early record.
+pub const EARLY_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Edge {
+    /// Handles a Claim of `id` that opened (steps 3 to 8 of SPEC 23.2(a)).
+    pub(crate) fn handle_attempt(&mut self, now: Time, index: u32, id: ClientId) {
+        let source = self.limited_source(index);
+        let judged = self.judge_claim(now, index, id);
+        self.conns.claiming(index, id, source, judged.is_ok());
+        let (opening, _) = self.conns.live_mut(index).opening();
+        match judged {
+            Ok(goes_on) => {
+                let GoesOn {
+                    position,
+                    link,
+                    longest_up,
+                } = goes_on;
+                opening.numbered().expect_early(position, link, longest_up);
+                self.conns.enter(index, State::Handshake(Step::Early), now);
+                self.conns.mark_ready(index);
+            }
+            Err(refusal) => {
+                opening.numbered().refuse(refusal);
+                self.want_entropy(now, index, true);
+            }
+        }
+    }
+
+    /// Judges a Claim by what it says and by its session. Nothing changes.
+    fn judge_claim(&mut self, now: Time, index: u32, id: ClientId) -> Result<GoesOn, Verdict> {
+        let (opening, _) = self.conns.live_mut(index).opening();
+        let earlier = &self.earlier_runs;
+        let position = opening
+            .numbered()
+            .position(self.run, |run| earlier.contains(&run))
+            .map_err(|code| verdict(code, self.run))?;
+        let session = self.claimed_session(now, id)?;
+        let entry = self.sessions.live(session);
+        let chained = entry.chain().expect("its identity was looked at");
+        let link = chained
+            .standing
+            .judge(position.counter)
+            .map_err(|code| self.verdict_on(session, code))?;
+        Ok(GoesOn {
+            position,
+            link,
+            longest_up: chained.longest_up,
+        })
+    }
+
+    /// Returns the session of an id that was claimed, or how it ended (step 5).
+    fn claimed_session(&self, now: Time, id: ClientId) -> Result<u32, Verdict> {
+        let found = self.sessions.lookup(id);
+        let Some(session) = found.filter(|&found| self.sessions.live(found).chain().is_some())
+        else {
+            let verdict = verdict(Code::GONE, self.run);
+            return Err(match self.ends.find(id) {
+                Some(end) => Verdict {
+                    code: end.code,
+                    highest: end.highest,
+                    acknowledged_up: end.acknowledged_up,
+                    acknowledged_down: end.acknowledged_down,
+                    ..verdict
+                },
+                None => verdict,
+            });
+        };
+        let entry = self.sessions.live(session);
+        if entry.place == Place::Away && self.expires_at(entry) <= now {
+            return Err(self.verdict_on(session, Code::EXPIRED));
+        }
+        Ok(session)
+    }
+
+    /// Returns an Answer with what the edge knows of the session.
+    fn verdict_on(&self, session: u32, code: Code) -> Verdict {
+        let entry = self.sessions.live(session);
+        let chained = entry.chain().expect("only a chain is resumed by an Answer");
+        let wait = match code {
+            Code::BUSY => millis(BUSY_WAIT),
+            _ => 0,
+        };
+        Verdict {
+            highest: chained.standing.highest(),
+            wait_ms: wait,
+            jitter_ms: wait,
+            acknowledged_up: chained.progress.taken(),
+            acknowledged_down: entry.outbox.acked(),
+            ..verdict(code, self.run)
+        }
+    }
+
+    /// Answers an attempt that was refused.
+    pub(crate) fn answer_refusal(&mut self, now: Time, index: u32, random: [u8; 32]) {
+        let (opening, control) = self.conns.live_mut(index).opening();
+        opening.numbered().answer_refusal(random, control);
+        self.end_opening(now, index, CloseReason::Refused);
+    }
+
+    /// Judges the first early record of the attempt at `index`, and resumes the session if nothing is against it (steps 9 to 15).
+    pub(crate) fn judge_early(&mut self, now: Time, index: u32, random: [u8; 32]) {
+        let id = self.conns.live(index).claim().id;
+        let (opening, _) = self.conns.live_mut(index).opening();
+        if opening.numbered().open_early().is_err() {
+            return self.close_conn(now, index, CloseKind::Graceful, CloseReason::BadRecord);
+        }
+        match self.judge_proven(now, index, id) {
+            Ok((session, position)) => self.resume_numbered(now, index, session, position, random),
+            Err(refusal) => {
+                let (opening, _) = self.conns.live_mut(index).opening();
+                opening.numbered().refuse(refusal);
+                self.answer_refusal(now, index, random);
+            }
+        }
+    }
+
+    /// Judges an attempt whose first early record has opened (steps 10 to 13). Of the session nothing changes but its budget of takeovers.
+    fn judge_proven(
+        &mut self,
+        now: Time,
+        index: u32,
+        id: ClientId,
+    ) -> Result<(u32, Position), Verdict> {
+        let position = self.judge_claim(now, index, id)?.position;
+        let session = self.claimed_session(now, id)?;
+        let (opening, _) = self.conns.live_mut(index).opening();
+        if let Err(code) = opening.numbered().check_early() {
+            return Err(self.verdict_on(session, code));
+        }
+        self.agree(now, session);
+        let has_place = self.has_place_for_return();
+        let entry = self.sessions.live_mut(session);
+        let is_backlogged = entry.backlog_bytes() > self.config.clients.channel_bytes;
+        let may_come = !is_backlogged
+            && match entry.place {
+                Place::Attached(_) => {
+                    let takeovers = &mut entry.claimed().takeovers;
+                    takeovers.take(now, TAKEOVER_BURST, TAKEOVER_INTERVAL)
+                }
+                Place::Away | Place::Ended => has_place,
+            };
+        if !may_come {
+            return Err(self.verdict_on(session, Code::BUSY));
+        }
+        Ok((session, position))
+    }
+
+    /// Resumes the session for the client at `index`, which has proven itself (steps 14 and 15).
+    fn resume_numbered(
+        &mut self,
+        now: Time,
+        index: u32,
+        session: u32,
+        position: Position,
+        random: [u8; 32],
+    ) {
+        let entry = self.sessions.live_mut(session);
+        let (id, place) = (entry.id, entry.place);
+        if let Place::Attached(old) = place {
+            // What its last connection has in line counts as received.
+            self.keep_held_frames(old, session);
+        }
+        let entry = self.sessions.live_mut(session);
+        let away = entry
+            .away_since()
+            .map_or(Duration::ZERO, |at| now.since(at));
+        let (until, acked) = (entry.outbox.end(), entry.outbox.acked());
+        let chained = entry
+            .chain_mut()
+            .expect("only a chain is resumed by an Answer");
+        let numbers = Numbers {
+            received_up: chained.progress.received(),
+            sent_down: chained.progress.sent().max(acked),
+            acknowledged_down: acked,
+        };
+        let (opening, _) = self.conns.live_mut(index).opening();
+        let counter = opening.numbered().counter();
+        let before = opening
+            .numbered()
+            .accept(&mut chained.standing)
+            .expect("the counter was judged in this step");
+        let taken_up = Verdict {
+            highest: counter,
+            acknowledged_up: chained.progress.taken(),
+            acknowledged_down: acked,
+            ..verdict(Code::TAKEN_UP, self.run)
+        };
+        let received_up = numbers.received_up;
+        let Ok(gap) = numbers.fit(&position) else {
+            return self.end_unfitting(now, index, session, taken_up, received_up, random);
+        };
+        let cause = core::mem::replace(&mut chained.cause, Code::GOODBYE);
+        chained.progress.reconnect();
+        let (sent, from) = (numbers.sent_down, position.received_down.max(acked));
+        let resumed = Resumed {
+            until,
+            received_up,
+            away_ms: u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
+            cause,
+            before,
+        };
+        entry
+            .outbox
+            .resume_within(from, sent)
+            .expect("it lies between what was acknowledged and what was sent");
+        if let Place::Attached(old) = place {
+            self.counters.takeovers += 1;
+            let words = Words::new(Code::TAKEN_OVER, counter);
+            self.say(old, session, &words);
+            self.drain(now, old, CloseReason::Replaced, None);
+        }
+        self.end_absence(now, session);
+        self.sessions.live_mut(session).place = Place::Attached(index);
+        self.counters.resumed += 1;
+        if self.counts_for_storm(now, session) {
+            self.storm.resumed(now);
+        }
+        self.tell_backend(session, Flag::Resumed, &[]);
+        let (opening, control) = self.conns.live_mut(index).opening();
+        let chained = self.sessions.live(session).chain();
+        let earlier = chained.map_or(&[][..], |chained| chained.standing.earlier());
+        let channel = opening.numbered().take_up(
+            taken_up,
+            random,
+            |outbound| outbound.resume(resumed, earlier, gap),
+            received_up,
+            control,
+        );
+        self.establish(now, index, session, channel.into());
+        self.watch_writes(now, index);
+        self.sessions.recount(session, &mut self.account);
+        tracing::debug!(conn = index, %id, "resumed");
+        self.resume_reading(now, index);
+    }
+
+    /// Ends a session whose client and edge have numbered different packets (step 14).
+    fn end_unfitting(
+        &mut self,
+        now: Time,
+        index: u32,
+        session: u32,
+        taken_up: Verdict,
+        received_up: u64,
+        random: [u8; 32],
+    ) {
+        let conn = self.conns.live_mut(index);
+        let (opening, control) = conn.opening();
+        let mut channel =
+            opening
+                .numbered()
+                .take_up(taken_up, random, |outbound| outbound, received_up, control);
+        let close = Words::new(Code::NUMBERS, 0).close();
+        let (outbox, numbers) = self.sessions.live_mut(session).lend();
+        let numbers = numbers.expect("only a chain is resumed by an Answer");
+        channel.close(&close, false, outbox, numbers);
+        conn.say_in_opening(channel.wire());
+        self.end_session(now, session, EndReason::NumbersDoNotFit);
+        self.end_opening(now, index, CloseReason::SessionEnded);
+    }
+}
+
+/// What an attempt needs that may go on.
+struct GoesOn {
+    position: Position,
+    link: ResumeSecret,
+    longest_up: u32,
+}

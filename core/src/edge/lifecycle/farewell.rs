@@ -1,0 +1,283 @@
+//! How a connection of version 3 ends, and what is said then (SPEC 25.4, 25.5).
+
+use core::time::Duration;
+
+use crate::id::ClientId;
+use crate::protocol::{Close, Code, Ledger, Stop};
+use crate::queue::{Outbox, Retention};
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::conns::state::{Draining, Farewell, State, Step};
+use crate::edge::conns::wait::Wait;
+use crate::edge::contract::CloseKind;
+use crate::edge::counters::{CloseReason, EndReason};
+use crate::edge::lifecycle::welcome::millis;
+use crate::edge::sessions::Place;
+use crate::edge::sessions::ends::{End, MOST};
+
+/// How much of a client is still read and thrown away once it is told why its connection ends.
+pub const LAST_WORDS_BYTES: usize = 131_072;
+
+/// What a CLOSE says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    code: Code,
+    detail: u64,
+    jitter: Duration,
+    /// Whether packets that wait go out before it.
+    flushes: bool,
+}
+
+impl Words {
+    pub(crate) fn new(code: Code, detail: u64) -> Self {
+        Words {
+            code,
+            detail,
+            jitter: Duration::ZERO,
+            flushes: false,
+        }
+    }
+
+    /// Says it behind the packets that wait, as far as the ring has room.
+    fn behind_packets(self) -> Self {
+        Words {
+            flushes: true,
+            ..self
+        }
+    }
+
+    /// Returns the CLOSE, whose ledgers are filled in when it is sealed.
+    pub(crate) fn close(&self) -> Close<'static> {
+        Close {
+            code: self.code,
+            wait_ms: 0,
+            jitter_ms: millis(self.jitter),
+            detail: self.detail,
+            up: Ledger::default(),
+            down: Ledger::default(),
+            text: "",
+        }
+    }
+}
+
+impl Edge {
+    /// Says the last words on the connection at `index` of the session.
+    pub(crate) fn say(&mut self, index: u32, session: u32, words: &Words) {
+        let conn = self.conns.live_mut(index);
+        let (outbox, numbers) = self.sessions.live_mut(session).lend();
+        if let (Some(channel), Some(numbers)) = (conn.channel().numbered_mut(), numbers) {
+            channel.close(&words.close(), words.flushes, outbox, numbers);
+        }
+        self.sessions.recount(session, &mut self.account);
+    }
+
+    /// Lets the connection at `index`, which no session is attached to any more, write what it has to say, and then closes it. `ended` is
+    /// the session whose end it tells.
+    pub(crate) fn drain(
+        &mut self,
+        now: Time,
+        index: u32,
+        reason: CloseReason,
+        ended: Option<ClientId>,
+    ) {
+        self.silence(index);
+        let draining = Draining {
+            outbox: Outbox::new(Retention::UntilAcked),
+            reason,
+            farewell: Some(Farewell {
+                ended,
+                discards: LAST_WORDS_BYTES,
+            }),
+        };
+        let draining = State::Draining(Box::new(draining));
+        self.conns.enter(index, draining, now);
+        let conn = self.conns.live_mut(index);
+        conn.reader.clear();
+        if let Some(channel) = conn.channel().numbered_mut() {
+            channel.forget_input();
+        }
+        self.conns.recount(index, &mut self.account);
+        self.punish(now, index, reason);
+        self.conns.mark_ready(index);
+        self.check_farewell(now, index);
+    }
+
+    /// Ends the opening at `index`, whose refusal is queued.
+    pub(crate) fn end_opening(&mut self, now: Time, index: u32, reason: CloseReason) {
+        let farewell = Farewell {
+            ended: None,
+            discards: LAST_WORDS_BYTES,
+        };
+        let last = State::Handshake(Step::Last(Box::new((reason, farewell))));
+        self.conns.enter(index, last, now);
+        self.conns.live_mut(index).reader.clear();
+        self.conns.recount(index, &mut self.account);
+        self.conns.mark_ready(index);
+    }
+
+    /// Gives the client at `index` a moment to read its last words, once they are written.
+    pub(crate) fn check_farewell(&mut self, now: Time, index: u32) {
+        let conn = self.conns.live_mut(index);
+        if conn.farewell().is_some() && conn.has_drained() {
+            self.conns.arm(Wait::Drain, index, now);
+        }
+    }
+
+    /// Handles that the time is over in which the connection at `index` takes its last words, or reads them.
+    pub(crate) fn end_farewell(&mut self, now: Time, index: u32) {
+        let conn = self.conns.live_mut(index);
+        let kind = match conn.farewell().is_some() && conn.has_drained() {
+            true => CloseKind::Graceful,
+            false => CloseKind::Abort,
+        };
+        let reason = match conn.state() {
+            State::Draining(draining) => draining.reason,
+            State::Handshake(Step::Last(last)) => last.0,
+            _ => unreachable!("only who says its last words has this timer"),
+        };
+        self.begin_closing(now, index, kind, reason);
+    }
+
+    /// Throws away bytes of a connection that was told why it ends. It closes if there are too many.
+    pub(crate) fn discard(&mut self, now: Time, index: u32, bytes: usize) {
+        let Some(farewell) = self.conns.live_mut(index).farewell() else {
+            return;
+        };
+        match farewell.discards.checked_sub(bytes) {
+            Some(left) => farewell.discards = left,
+            None => self.end_farewell(now, index),
+        }
+    }
+
+    /// Handles that the client at `index` has ended its stream. One that had its last words knows how its session ended.
+    pub(crate) fn hear_farewell(&mut self, index: u32) {
+        let conn = self.conns.live_mut(index);
+        if conn.has_drained()
+            && let Some(Farewell {
+                ended: Some(id), ..
+            }) = conn.farewell()
+        {
+            self.ends.forget(*id);
+        }
+    }
+
+    /// Remembers how the session ends, in case its client is not told.
+    pub(crate) fn remember_end(&mut self, session: u32, reason: EndReason) {
+        let entry = self.sessions.live(session);
+        let Some(chained) = entry.chain() else {
+            return;
+        };
+        let end = End {
+            code: code_of(reason),
+            highest: chained.standing.highest(),
+            acknowledged_up: chained.progress.received(),
+            acknowledged_down: entry.outbox.acked(),
+        };
+        let admission = match entry.place {
+            Place::Attached(index) => Some(self.conns.live(index).admission),
+            _ => self.sessions.admission_of(session),
+        };
+        let source = admission.and_then(|admission| self.sources.lock().address_of(admission));
+        let most = MOST.div_ceil(usize::from(self.config.shards.max(1)));
+        self.ends.remember(entry.id, source, end, most);
+    }
+
+    /// Tells the client at `index` how its session ends, and lets it read that.
+    pub(crate) fn tell_end(&mut self, index: u32, session: u32, reason: EndReason) {
+        let code = match reason {
+            EndReason::Goodbye => Code::GOODBYE,
+            reason => code_of(reason),
+        };
+        let detail = match (reason, self.sessions.live(session).chain()) {
+            (EndReason::PacketTooLong, Some(chained)) => chained.longest_down.into(),
+            _ => 0,
+        };
+        let words = Words::new(code, detail);
+        let words = match reason {
+            EndReason::Kicked | EndReason::Goodbye => words.behind_packets(),
+            _ => words,
+        };
+        self.say(index, session, &words);
+    }
+
+    /// Handles that the client at `index` is not read any further.
+    pub(crate) fn stop(&mut self, now: Time, index: u32, stop: Stop) {
+        let closing = |edge: &mut Edge, reason| {
+            edge.close_conn(now, index, CloseKind::Graceful, reason);
+        };
+        match stop {
+            Stop::TooLong => closing(self, CloseReason::FrameTooLong),
+            Stop::Foreign => closing(self, CloseReason::BadRecord),
+            Stop::Closed(Code::GOODBYE) => {
+                if let Some(session) = self.conns.live(index).session() {
+                    self.end_session(now, session, EndReason::Goodbye);
+                }
+            }
+            Stop::Closed(_) => closing(self, CloseReason::PeerError),
+            Stop::Fault { code, detail } => {
+                let words = Words::new(code, detail.into());
+                self.part(now, index, code, &words, CloseReason::ProtocolError);
+            }
+        }
+    }
+
+    /// Lets go of the client at `index` with `words`. Its session goes away, and learns of `cause` when it comes back.
+    fn part(&mut self, now: Time, index: u32, cause: Code, words: &Words, reason: CloseReason) {
+        let Some(session) = self.conns.live(index).session() else {
+            return;
+        };
+        self.set_cause(session, cause);
+        self.say(index, session, words);
+        self.go_away(now, index, session);
+        self.drain(now, index, reason, None);
+    }
+
+    /// Records why the edge lets go of the session's connection.
+    pub(crate) fn set_cause(&mut self, session: u32, cause: Code) {
+        if let Some(chained) = self.sessions.live_mut(session).chain_mut() {
+            chained.cause = cause;
+        }
+    }
+
+    /// Parks the session of the client at `index`, which takes nothing: nothing of it is lost (SPEC 24.2(f)).
+    pub(crate) fn park(&mut self, now: Time, index: u32, session: u32) {
+        self.set_cause(session, Code::PARKED);
+        self.close_conn(now, index, CloseKind::Abort, CloseReason::Parked);
+    }
+
+    /// Tells all clients of version 3 that the edge restarts, behind what waits for them. They come back at different times.
+    pub(crate) fn send_all_away(&mut self, now: Time) {
+        let each = Duration::from_millis(1);
+        let most = u32::try_from(self.sessions.attached()).unwrap_or(u32::MAX);
+        let words = Words {
+            jitter: each.saturating_mul(most),
+            ..Words::new(Code::RESTART, 0).behind_packets()
+        };
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            let conn = self.conns.live_mut(index);
+            if conn.is_established() && conn.channel().numbered().is_some() {
+                self.part(now, index, Code::GOODBYE, &words, CloseReason::Shutdown);
+            }
+            from = index + 1;
+        }
+    }
+}
+
+/// Returns the code of an Answer to a client whose session has ended.
+fn code_of(reason: EndReason) -> Code {
+    match reason {
+        EndReason::Expired => Code::EXPIRED,
+        EndReason::MissedPacketsFull
+        | EndReason::ClientAway
+        | EndReason::SendQueueFull
+        | EndReason::WriteTimedOut => Code::RING_FULL,
+        EndReason::Kicked => Code::KICKED,
+        EndReason::TooManyStale => Code::TOO_MANY_AWAY,
+        EndReason::MemoryLimit => Code::MEMORY,
+        EndReason::Goodbye => Code::SAID_GOODBYE,
+        EndReason::NumbersDoNotFit => Code::NUMBERS,
+        EndReason::PacketTooLong => Code::TOO_LONG,
+    }
+}

@@ -1,0 +1,200 @@
+//! What a connection of version 3 does besides packets: acknowledgements, keep-alive, buffers (SPEC 24.3, 25.1).
+
+use crate::protocol::{Delays, Due};
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::conns::state::State;
+use crate::edge::contract::CloseKind;
+use crate::edge::counters::CloseReason;
+
+impl Edge {
+    /// Gives the channel of the connection at `index` memory to read into, if its packets are numbered.
+    #[inline]
+    pub(crate) fn lend_read_buffer(&mut self, index: u32) {
+        let channel = self.conns.live_mut(index).channel().numbered_mut();
+        if let Some(channel) = channel.filter(|channel| channel.wants_read_buffer())
+            && let Some(buffer) = self.spare.take()
+        {
+            channel.adopt_read_buffer(buffer);
+        }
+    }
+
+    /// Handles that something of the client at `index` was read, or passed on from its line, if its packets are numbered: acknowledgements
+    /// have freed packets, and there may be an answer.
+    #[inline]
+    pub(crate) fn beat(&mut self, now: Time, index: u32, session: u32) {
+        if self.conns.live_mut(index).channel().numbered().is_some() {
+            self.beat_numbered(now, index, session);
+        }
+    }
+
+    fn beat_numbered(&mut self, now: Time, index: u32, session: u32) {
+        let conn = self.conns.live_mut(index);
+        if !conn.is_established() {
+            return;
+        }
+        let entry = self.sessions.live_mut(session);
+        let has_backlog = entry.backlog_bytes() > 0;
+        let (outbox, numbers) = entry.lend();
+        let (Some(channel), Some(numbers)) = (conn.channel().numbered_mut(), numbers) else {
+            return;
+        };
+        if !has_backlog {
+            numbers.take_all();
+        }
+        let ponged = channel.take_pong().is_some();
+        let confirmed = channel.take_confirmed();
+        let timing = channel.timing();
+        timing.heard(now);
+        if ponged {
+            timing.ponged(now);
+        }
+        timing.count(now, numbers.due());
+        if numbers.is_due_alone() {
+            channel.outbound().acknowledge();
+        }
+        let has_output = channel.has_output(outbox, numbers);
+        let buffers = [channel.surrender_read_buffer(), outbox.surrender()];
+        if confirmed && let Some(chained) = self.sessions.live_mut(session).chain_mut() {
+            chained.standing.confirm();
+        }
+        for buffer in buffers {
+            buffer
+                .into_iter()
+                .for_each(|buffer| self.spare.keep(buffer));
+        }
+        self.sessions.recount(session, &mut self.account);
+        self.set_alarm(now, index, session);
+        if has_output {
+            self.watch_writes(now, index);
+        }
+    }
+
+    /// Makes output for the client at `index`, whose packets are numbered.
+    pub(crate) fn make_output(&mut self, index: u32) {
+        let now = self.now;
+        let conn = self.conns.live_mut(index);
+        let State::Established { session } = *conn.state() else {
+            return;
+        };
+        let entry = self.sessions.live_mut(session);
+        let (outbox, numbers) = entry.lend();
+        let (Some(channel), Some(numbers)) = (conn.channel().numbered_mut(), numbers) else {
+            return;
+        };
+        if channel.has_wire() || !channel.has_output(outbox, numbers) {
+            return;
+        }
+        if channel.outbound().wants_buffer()
+            && let Some(buffer) = self.spare.take()
+        {
+            channel.outbound().adopt(buffer);
+        }
+        let before = numbers.due();
+        channel.fill(outbox, numbers);
+        let told = before > 0 && numbers.due() == 0;
+        if told {
+            channel.timing().acknowledged();
+        }
+        self.conns.recount(index, &mut self.account);
+        self.sessions.recount(session, &mut self.account);
+        if told {
+            self.set_alarm(now, index, session);
+        }
+    }
+
+    /// Handles that the transport of the client at `index`, whose packets are numbered, took something.
+    #[inline]
+    pub(crate) fn take_wire_back(&mut self, index: u32) {
+        let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
+            return;
+        };
+        if let Some(buffer) = channel.outbound().surrender() {
+            self.spare.keep(buffer);
+        }
+        self.conns.recount(index, &mut self.account);
+    }
+
+    /// Returns the times of a connection of version 3.
+    fn delays(&self) -> Delays {
+        let clients = &self.config.clients;
+        Delays::of_edge(clients.ack_delay, clients.keep_alive)
+    }
+
+    /// Begins the clock of the connection at `index`, if its packets are numbered.
+    pub(crate) fn begin_pulse(&mut self, now: Time, index: u32, session: u32) {
+        let channel = self.conns.live_mut(index).channel().numbered_mut();
+        if let Some(channel) = channel {
+            channel.timing().heard(now);
+            self.set_alarm(now, index, session);
+        }
+    }
+
+    /// Sets when the connection at `index` is looked at next.
+    pub(crate) fn set_alarm(&mut self, now: Time, index: u32, session: u32) {
+        let delays = self.delays();
+        let numbers = self.sessions.live(session).numbers();
+        let due = numbers.map_or(0, |numbers| numbers.due());
+        let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
+            return;
+        };
+        let timing = channel.timing();
+        let next = timing.next(due, &delays).map(|(at, _)| at.max(now));
+        let before = timing.looks_at;
+        // One that comes too early is looked at then, which is cheaper than to move it at each packet.
+        let next = match (before, next) {
+            (Some(before), Some(next)) if before <= next && before > now => Some(before),
+            (_, next) => next,
+        };
+        timing.looks_at = next;
+        self.alarms.set(index, before, next);
+    }
+
+    /// Stops the clock of the connection at `index`, which is no longer established.
+    pub(crate) fn silence(&mut self, index: u32) {
+        if let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() {
+            let before = channel.timing().looks_at.take();
+            self.alarms.set(index, before, None);
+        }
+    }
+
+    /// Looks at the clock of the connection at `index`.
+    pub(crate) fn handle_alarm(&mut self, now: Time, index: u32) {
+        let delays = self.delays();
+        let Some(session) = self.conns.live(index).session() else {
+            return self.silence(index);
+        };
+        let (_, numbers) = self.sessions.live_mut(session).lend();
+        let due = numbers.map_or(0, |numbers| numbers.due());
+        let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
+            return;
+        };
+        let before = channel.timing().looks_at.take();
+        let next = channel.timing().next(due, &delays);
+        match next.filter(|(at, _)| *at <= now) {
+            Some((_, Due::Ack)) => {
+                channel.outbound().acknowledge();
+                channel.timing().acknowledged();
+                self.alarms.set(index, before, None);
+                self.set_alarm(now, index, session);
+                self.watch_writes(now, index);
+            }
+            Some((_, Due::Ping)) => {
+                channel.outbound().ping(now.as_nanos().to_le_bytes());
+                channel.timing().pinged(now);
+                self.alarms.set(index, before, None);
+                self.set_alarm(now, index, session);
+                self.watch_writes(now, index);
+            }
+            Some((_, Due::Dead)) => {
+                self.alarms.set(index, before, None);
+                self.close_conn(now, index, CloseKind::Abort, CloseReason::Silent);
+            }
+            None => {
+                self.alarms.set(index, before, None);
+                self.set_alarm(now, index, session);
+            }
+        }
+    }
+}

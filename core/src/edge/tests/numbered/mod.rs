@@ -1,0 +1,325 @@
+//! Sessions of version 3 (SPEC 18 to 28), with a client made of the parts that a client has.
+
+mod ends;
+mod openings;
+mod packets;
+mod resumes;
+mod times;
+
+use super::*;
+use crate::protocol::{Code, Progress, Ring, Versions};
+use crate::queue::{Outbox, Retention};
+use crate::v3::channel::{Arrival, Channel, ChannelError};
+use crate::v3::client::{Attempting, Joining, Outcome, Resumable};
+use crate::v3::items::{Close, Item, Ledger, Resumed};
+use crate::v3::packets::{Packet, Settings, Verdict};
+
+const LONGEST: u32 = 65_536 * 4;
+
+/// What came on a connection of a client.
+#[derive(Debug, PartialEq)]
+enum Came {
+    Packet(u64, Vec<u8>),
+    Gap(u64, u64, u8),
+    Resumed(Resumed),
+    Earlier(Vec<u8>),
+    Closed(Code, u64, Ledger, Ledger),
+}
+
+/// A client of version 3, with its session.
+struct Numbered {
+    settings: Settings,
+    session: Resumable,
+    outbox: Outbox,
+    progress: Progress,
+    conn: ConnKey,
+    channel: Channel,
+    reader: FrameReader,
+    /// Whether packets that came are taken, and so acknowledged.
+    takes: bool,
+}
+
+impl Numbered {
+    fn id(&self) -> ClientId {
+        self.session.id()
+    }
+}
+
+/// A world whose edge offers both versions.
+fn world(change: impl FnOnce(&mut EdgeConfig)) -> World {
+    World::new(|config| {
+        config.listener.versions = Versions::new(&[2, 3]).unwrap();
+        change(config);
+    })
+}
+
+impl World {
+    fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut random = [0; N];
+        self.rng.fill_bytes(&mut random);
+        random
+    }
+
+    /// Gives the connection the entropy that it wants.
+    fn give_entropy(&mut self, conn: ConnKey) {
+        while self.edge.client_wants_entropy(conn) {
+            let random = self.random();
+            self.edge.handle_entropy(self.now, conn, random);
+        }
+    }
+
+    /// Writes bytes of a client, as many at a time as the edge wants.
+    fn write(&mut self, conn: ConnKey, mut bytes: &[u8]) {
+        loop {
+            self.give_entropy(conn);
+            self.edge.audit();
+            let budget = self.edge.read_budget(conn).min(bytes.len());
+            if budget == 0 {
+                return;
+            }
+            let (now, rest) = bytes.split_at(budget);
+            self.edge.handle_client_bytes(self.now, conn, now);
+            self.edge.audit();
+            bytes = rest;
+        }
+    }
+
+    /// Opens a connection that names version 3 and sends `body` as the next frame, with `behind`.
+    fn begin3(&mut self, body: &[u8], behind: &[u8]) -> ConnKey {
+        let conn = self.accept();
+        let mut bytes = Vec::new();
+        Handshake::ProtocolVersion(3).encode(&mut bytes);
+        encode_frame(body, &mut bytes);
+        bytes.extend_from_slice(behind);
+        self.write(conn, &bytes);
+        conn
+    }
+
+    /// Returns the edge's output for this connection as bytes.
+    fn hear_bytes(&mut self, conn: ConnKey) -> Vec<u8> {
+        let mut heard = Vec::new();
+        loop {
+            self.edge.audit();
+            let bytes = self.edge.client_output(conn).concat();
+            self.edge.audit();
+            if bytes.is_empty() {
+                return heard;
+            }
+            self.edge.handle_client_written(self.now, conn, bytes.len());
+            heard.extend(bytes);
+        }
+    }
+
+    /// Sends a Hello. Returns the connection and the Welcome.
+    fn hello(&mut self) -> (ConnKey, Joining, Vec<Vec<u8>>) {
+        let mut hello = Vec::new();
+        let joining = Joining::begin(self.random(), &[], LONGEST, &mut hello);
+        let conn = self.begin3(&hello[LENGTH_BYTES..], b"");
+        let heard = bodies(&self.hear_bytes(conn));
+        (conn, joining, heard)
+    }
+
+    /// Joins up to the Join record, which is not sent.
+    fn welcomed(&mut self) -> Numbered {
+        let (conn, joining, heard) = self.hello();
+        let welcomed = joining.welcome(&heard[0]).unwrap();
+        let (up, down) = (&welcomed.join.up, &welcomed.join.down);
+        let ring = Ring {
+            packets: welcomed.settings.ring_packets,
+            bytes: welcomed.settings.ring_bytes,
+        };
+        Numbered {
+            channel: Channel::joined(up, down, b"token".to_vec(), LONGEST),
+            settings: welcomed.settings,
+            session: welcomed.session,
+            outbox: Outbox::new(Retention::UntilAcked),
+            progress: Progress::new(ring),
+            conn,
+            reader: FrameReader::default(),
+            takes: true,
+        }
+    }
+
+    fn join3(&mut self) -> Numbered {
+        let mut one = self.welcomed();
+        self.flush(&mut one);
+        assert!(self.edge.sessions.lookup(one.id()).is_some());
+        one
+    }
+
+    /// Writes what the client has to say.
+    fn flush(&mut self, one: &mut Numbered) {
+        loop {
+            let bytes = one
+                .channel
+                .fill(&mut one.outbox, &mut one.progress)
+                .to_vec();
+            if bytes.is_empty() {
+                return;
+            }
+            one.channel.written(bytes.len());
+            self.write(one.conn, &bytes);
+        }
+    }
+
+    fn send3(&mut self, one: &mut Numbered, body: &[u8]) {
+        one.outbox.push(body);
+        self.flush(one);
+    }
+
+    /// Sends a record with these items, whatever they are.
+    fn send_items(&mut self, one: &mut Numbered, items: &[Item<'_>]) {
+        for item in items {
+            if let Item::Packet(packet) = item {
+                one.outbox.push(packet);
+                one.outbox.advance(Outbox::stored_bytes(packet.len()));
+                one.progress.count_sent(&mut one.outbox);
+            }
+        }
+        one.channel.outbound().put_all(items);
+        let bytes = one.channel.wire().to_vec();
+        one.channel.written(bytes.len());
+        self.write(one.conn, &bytes);
+    }
+
+    /// Reads what came for the client.
+    fn hear3(&mut self, one: &mut Numbered) -> Vec<Came> {
+        let bytes = self.hear_bytes(one.conn);
+        self.read3(one, &bytes).unwrap()
+    }
+
+    fn read3(&mut self, one: &mut Numbered, bytes: &[u8]) -> Result<Vec<Came>, ChannelError> {
+        let mut input = bytes;
+        let mut came = Vec::new();
+        while let Some(arrival) = one.channel.next(
+            &mut one.reader,
+            &mut input,
+            &mut one.outbox,
+            &mut one.progress,
+        )? {
+            came.push(match arrival {
+                Arrival::Packet { number, .. } => Came::Packet(number, one.channel.data().to_vec()),
+                Arrival::Gap {
+                    number,
+                    count,
+                    reason,
+                    ..
+                } => Came::Gap(number, count, reason),
+                Arrival::Resumed(resumed) => Came::Resumed(resumed),
+                Arrival::Earlier => Came::Earlier(one.channel.data().to_vec()),
+                Arrival::Closed {
+                    code,
+                    detail,
+                    up,
+                    down,
+                    ..
+                } => Came::Closed(code, detail, up, down),
+                arrival => panic!("{arrival:?}"),
+            });
+            one.channel.accept(&mut one.progress);
+            if one.takes {
+                one.progress.take_all();
+            }
+        }
+        Ok(came)
+    }
+
+    /// Claims the client's session. Returns the attempt, with its connection.
+    fn claim3(&mut self, one: &mut Numbered) -> (Attempting, ConnKey) {
+        let random = self.random();
+        let (first, received) = (one.outbox.acked() + 1, one.progress.received());
+        let attempt = one.session.attempt(random, first, received);
+        let conn = self.begin3(attempt.claim(), b"");
+        (attempt, conn)
+    }
+
+    /// Sends the first early records of an attempt.
+    fn send_early(&mut self, one: &mut Numbered, attempt: &Attempting, conn: ConnKey) {
+        let first = one.outbox.acked() + 1;
+        one.outbox.resume_from(first - 1).unwrap();
+        one.progress.reconnect();
+        one.channel = Channel::claimed(&attempt.early(), first);
+        one.reader = FrameReader::default();
+        one.conn = conn;
+        self.flush(one);
+    }
+
+    /// Handles the answer to an attempt. Returns what follows it, if the session is taken up, or the refusal.
+    fn answered(&mut self, one: &mut Numbered, attempt: Attempting) -> Result<Vec<Came>, Verdict> {
+        let heard = self.hear_bytes(one.conn);
+        let (answer, rest) = heard.split_at(LENGTH_BYTES + answer_bytes(&heard));
+        let received = one.progress.received();
+        match attempt.answer(&mut one.session, &answer[LENGTH_BYTES..]) {
+            Ok(Outcome::TakenUp(returning)) => {
+                let (up, down) = (returning.up.clone(), returning.down.clone());
+                one.channel.answered(up, &down, received, LONGEST);
+                let came = self.read3(one, rest).unwrap();
+                if let Some(Came::Resumed(resumed)) = came.first() {
+                    assert!(!returning.resumed(&mut one.session, resumed), "a stranger");
+                    self.flush(one);
+                }
+                Ok(came)
+            }
+            Ok(Outcome::ByClass(verdict)) => Err(verdict),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Resumes as the client. Returns what it receives first, after RESUMED.
+    fn come_back3(&mut self, one: &mut Numbered) -> Result<Vec<Came>, Verdict> {
+        let (attempt, conn) = self.claim3(one);
+        one.conn = conn;
+        self.send_early(one, &attempt, conn);
+        self.answered(one, attempt)
+    }
+
+    /// Acknowledges what the client has taken.
+    fn acknowledge(&mut self, one: &mut Numbered) {
+        one.channel.outbound().acknowledge();
+        self.flush(one);
+    }
+
+    fn down(&mut self, one: &Numbered, data: &[u8]) {
+        self.backend_says(one.id(), Flag::Data, data);
+    }
+}
+
+fn answer_bytes(heard: &[u8]) -> usize {
+    u32::from_le_bytes(*heard.first_chunk().expect("an answer")) as usize
+}
+
+/// Returns the code and detail of a CLOSE that came last.
+fn closed(came: &[Came]) -> (Code, u64) {
+    match came.last() {
+        Some(Came::Closed(code, detail, up, down)) => {
+            assert!(up.is_balanced() && down.is_balanced());
+            (*code, *detail)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn packets(came: &[Came]) -> Vec<(u64, &[u8])> {
+    let packets = came.iter().map(|came| match came {
+        Came::Packet(number, bytes) => (*number, bytes.as_slice()),
+        other => panic!("{other:?}"),
+    });
+    packets.collect()
+}
+
+fn goodbye(code: Code) -> Close<'static> {
+    Close {
+        code,
+        wait_ms: 0,
+        jitter_ms: 0,
+        detail: 0,
+        up: Ledger::default(),
+        down: Ledger::default(),
+        text: "",
+    }
+}
+
+/// The highest verdict field of an Answer.
+fn refusal(refused: Result<Vec<Came>, Verdict>) -> Code {
+    refused.expect_err("a refusal").code
+}

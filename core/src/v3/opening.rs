@@ -1,0 +1,355 @@
+//! An opening of version 3 in progress at the edge. (SPEC 26.1)
+//!
+//! It knows packets, keys and records. Which session an id means, who may join, and when, is the edge's to say.
+
+use crate::ClientId;
+use crate::opening::{EdgeFault, Request, Violation};
+
+use super::channel::{Channel, ChannelError};
+use super::code::Code;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::packets::{MAX_CLIENT_PACKET_BYTES, Packet, PacketError, Position, Settings, Verdict};
+use super::record::{MAX_FIRST_EARLY_RECORD_BYTES, MAX_JOIN_RECORD_BYTES};
+use super::schedule::{Join, Master, ResumeSecret};
+use super::server::{Claimed, EdgeKey, Refused, Standing};
+use crate::wire::frame::LENGTH_BYTES;
+
+/// The longest packet down of a client that names none, in bytes (SPEC 19.1(d)).
+const LONGEST_DOWN: u32 = 8 << 20;
+
+const TURN: &str = "the edge answers what was asked";
+
+/// An opening in progress, named by what is expected next.
+#[derive(Clone, Debug)]
+pub(crate) enum Opening {
+    /// The client's Hello or Claim.
+    First,
+    /// The edge's Welcome to this Hello, once there is entropy for it.
+    Welcome(Box<[u8]>),
+    /// The client's Join record.
+    Token(Box<Token>),
+    /// The edge's judgement of a Claim that opened.
+    Judgement(Box<Claimed>),
+    /// The edge's refusal, once there is entropy for its Answer.
+    Refusal(Box<(Claimed, Verdict)>),
+    /// The client's first early record, or the edge's judgement of it.
+    Early(Box<Early>),
+    /// Nothing: the opening is complete.
+    Over,
+}
+
+/// What is kept from a Welcome to the Join record.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    join: Join,
+    inbound: Inbound,
+    id: ClientId,
+    longest_down: u32,
+    longest_up: u32,
+}
+
+/// What is kept from a Claim that may go on to the end of its first early record.
+#[derive(Clone, Debug)]
+pub(crate) struct Early {
+    claimed: Claimed,
+    position: Position,
+    link: ResumeSecret,
+    inbound: Inbound,
+    record: Vec<u8>,
+    end: usize,
+}
+
+/// A Join record that has opened.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) id: ClientId,
+    pub(crate) standing: Standing,
+    pub(crate) channel: Channel,
+    pub(crate) longest_up: u32,
+    pub(crate) longest_down: u32,
+    /// What is wrong with it, if anything is.
+    pub(crate) fault: Option<(Code, u64)>,
+}
+
+/// A record that does not open. Nothing is said about it.
+#[derive(Debug)]
+pub(crate) struct Unopened;
+
+impl Opening {
+    /// Returns the greatest length of the client's next frame in bytes.
+    pub(crate) fn max_body(&self) -> u32 {
+        match self {
+            Opening::Token(_) => MAX_JOIN_RECORD_BYTES,
+            Opening::Early(_) => MAX_FIRST_EARLY_RECORD_BYTES,
+            _ => MAX_CLIENT_PACKET_BYTES,
+        }
+    }
+
+    /// Returns how many bytes are taken of a connection beyond the limit for strangers (SPEC 26.1(c)).
+    pub(crate) fn further_bytes(&self) -> usize {
+        match self {
+            Opening::Token(_) | Opening::Early(_) => {
+                (self.max_body() as usize).saturating_add(LENGTH_BYTES)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Handles the client's next frame. Appends a Busy that says that the edge has no such key to `out`.
+    pub(crate) fn handle<'a>(
+        &mut self,
+        body: &'a [u8],
+        key: &EdgeKey,
+        out: &mut Vec<u8>,
+    ) -> Result<Request<'a>, EdgeFault> {
+        match self {
+            Opening::First => match Packet::decode(body).map_err(violation)? {
+                Packet::Hello(_) => {
+                    *self = Opening::Welcome(body.into());
+                    Ok(Request::Hello)
+                }
+                Packet::Claim(claim) => match Claimed::open(&claim, core::slice::from_ref(key)) {
+                    Ok(claimed) => {
+                        let id = claimed.id();
+                        *self = Opening::Judgement(Box::new(claimed));
+                        Ok(Request::Claimed(id))
+                    }
+                    Err(Refused::Foreign) => Err(EdgeFault::Foreign),
+                    Err(Refused::Elsewhere(busy)) => {
+                        Packet::Busy(busy).encode(out);
+                        *self = Opening::Over;
+                        Ok(Request::Over)
+                    }
+                },
+                packet => Err(Violation::Unexpected(packet.name()).into()),
+            },
+            Opening::Token(_) => Ok(Request::Begin(body)),
+            Opening::Early(early) => {
+                early.record = body.to_vec();
+                Ok(Request::Attempt)
+            }
+            _ => Err(Violation::Unexpected("record").into()),
+        }
+    }
+
+    // ---- a newcomer
+
+    /// Answers a Hello. `random` must come from the operating system for this step.
+    pub(crate) fn welcome(
+        &mut self,
+        key: &EdgeKey,
+        random: [u8; 32],
+        settings: impl FnOnce(&Master, [u8; 8]) -> Settings,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EdgeFault> {
+        let Opening::Welcome(body) = self else {
+            unreachable!("{TURN}");
+        };
+        let Packet::Hello(hello) = Packet::decode(body).map_err(violation)? else {
+            unreachable!("it was a Hello when it came");
+        };
+        let longest_down = hello.longest_packet_down().unwrap_or(LONGEST_DOWN);
+        let mut told = None;
+        let settings = |master: &Master, mask| {
+            let settings = settings(master, mask);
+            told = Some((settings.id, settings.longest_packet_up));
+            settings
+        };
+        let join = key.welcome(&hello, random, settings, out);
+        let join = join.map_err(violation)?;
+        let (id, longest_up) = told.expect("a Welcome has settings");
+        let inbound = Inbound::of_join(&join.up, longest_up);
+        *self = Opening::Token(Box::new(Token {
+            join,
+            inbound,
+            id,
+            longest_down,
+            longest_up,
+        }));
+        Ok(())
+    }
+
+    /// Opens the Join record.
+    pub(crate) fn join(&mut self, body: &[u8]) -> Result<Joined, Unopened> {
+        let Opening::Token(token) = core::mem::replace(self, Opening::Over) else {
+            unreachable!("{TURN}");
+        };
+        let Token {
+            join,
+            mut inbound,
+            id,
+            longest_down,
+            longest_up,
+        } = *token;
+        let mut record = body.to_vec();
+        let end = inbound.open(&mut record).map_err(|_| Unopened)?;
+        let fault = inbound
+            .check(record.get(..end).unwrap_or_default())
+            .err()
+            .and_then(|error| ChannelError::from(error).close());
+        Ok(Joined {
+            id,
+            standing: Standing::new(join.resume.clone()),
+            channel: Channel::welcomed(inbound, record, end, &join.down),
+            longest_up,
+            longest_down,
+            fault,
+        })
+    }
+
+    // ---- an attempt
+
+    /// Returns the id that the Claim is about.
+    pub(crate) fn claimed_id(&self) -> Option<ClientId> {
+        match self {
+            Opening::Judgement(claimed) => Some(claimed.id()),
+            Opening::Early(early) => Some(early.claimed.id()),
+            _ => None,
+        }
+    }
+
+    /// Returns where the client is, by its Claim (steps 3 and 4 of SPEC 23.2(a)).
+    pub(crate) fn position(
+        &self,
+        run: [u8; 8],
+        was_run: impl FnOnce([u8; 8]) -> bool,
+    ) -> Result<Position, Code> {
+        match self {
+            Opening::Judgement(claimed) => claimed.position(run, was_run),
+            Opening::Early(early) => Ok(early.position),
+            _ => unreachable!("{TURN}"),
+        }
+    }
+
+    /// Goes on to the first early record of a Claim that may go on.
+    pub(crate) fn expect_early(&mut self, position: Position, link: ResumeSecret, longest_up: u32) {
+        let Opening::Judgement(claimed) = core::mem::replace(self, Opening::Over) else {
+            unreachable!("{TURN}");
+        };
+        let early = claimed.early(&link);
+        *self = Opening::Early(Box::new(Early {
+            inbound: Inbound::of_early(&early, position.first_up, longest_up),
+            claimed: *claimed,
+            position,
+            link,
+            record: Vec::new(),
+            end: 0,
+        }));
+    }
+
+    /// Refuses the attempt. The Answer follows once there is entropy for it.
+    pub(crate) fn refuse(&mut self, verdict: Verdict) {
+        let claimed = match core::mem::replace(self, Opening::Over) {
+            Opening::Judgement(claimed) => *claimed,
+            Opening::Early(early) => early.claimed,
+            _ => unreachable!("{TURN}"),
+        };
+        *self = Opening::Refusal(Box::new((claimed, verdict)));
+    }
+
+    /// Returns whether the next step needs entropy.
+    pub(crate) fn next_step(&self) -> Step {
+        match self {
+            Opening::Welcome(_) => Step::Welcome,
+            Opening::Refusal(_) => Step::Refusal,
+            Opening::Early(_) => Step::Resume,
+            _ => unreachable!("no other step needs entropy"),
+        }
+    }
+
+    /// Appends the Answer of a refusal to `out`. `random` must come from the operating system for this step.
+    pub(crate) fn answer_refusal(&mut self, random: [u8; 32], out: &mut Vec<u8>) {
+        if let Opening::Refusal(refusal) = core::mem::replace(self, Opening::Over) {
+            let (claimed, verdict) = *refusal;
+            claimed.answer(verdict, random, out);
+        }
+    }
+
+    /// Opens the first early record (step 9).
+    pub(crate) fn open_early(&mut self) -> Result<(), Unopened> {
+        let early = self.early();
+        early.end = early
+            .inbound
+            .open(&mut early.record)
+            .map_err(|_| Unopened)?;
+        Ok(())
+    }
+
+    /// Checks its items (step 12).
+    pub(crate) fn check_early(&mut self) -> Result<(), Code> {
+        let early = self.early();
+        let items = early.record.get(..early.end).unwrap_or_default();
+        early.inbound.check(items).map_err(|error| {
+            let close = ChannelError::from(error).close();
+            close.map_or(Code::PROTOCOL, |(code, _)| code)
+        })
+    }
+
+    /// Returns the counter of the attempt.
+    pub(crate) fn counter(&mut self) -> u64 {
+        self.early().link.counter()
+    }
+
+    /// Accepts the attempt. Returns the mark of the one before. (SPEC 23.2(c))
+    pub(crate) fn accept(&mut self, standing: &mut Standing) -> Result<[u8; 8], Code> {
+        let early = self.early();
+        standing.accept(&early.claimed, &early.link)
+    }
+
+    /// Answers that the session is taken up, and begins its channel. `resumes` adds RESUMED, unless a CLOSE follows. `random` must come from
+    /// the operating system for this step.
+    pub(crate) fn take_up(
+        &mut self,
+        verdict: Verdict,
+        random: [u8; 32],
+        resumes: impl FnOnce(Outbound) -> Outbound,
+        received_up: u64,
+        out: &mut Vec<u8>,
+    ) -> Channel {
+        let Opening::Early(early) = core::mem::replace(self, Opening::Over) else {
+            unreachable!("{TURN}");
+        };
+        let Early {
+            claimed,
+            position,
+            link,
+            mut inbound,
+            record,
+            end,
+        } = *early;
+        let answer = claimed.answer(verdict, random, out);
+        let (up, down) = claimed.established(&link, &answer);
+        inbound.resume(&up, received_up);
+        let outbound = resumes(Outbound::of_answer(&down, position.received_down));
+        Channel::resumed(inbound, record, end, outbound)
+    }
+
+    fn early(&mut self) -> &mut Early {
+        match self {
+            Opening::Early(early) => early,
+            _ => unreachable!("{TURN}"),
+        }
+    }
+}
+
+/// A step that needs entropy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A Hello is answered.
+    Welcome,
+    /// A Claim is refused.
+    Refusal,
+    /// A first early record is judged.
+    Resume,
+}
+
+fn violation(error: PacketError) -> EdgeFault {
+    match error {
+        PacketError::Key(error) => Violation::Key(error).into(),
+        error => {
+            tracing::debug!(%error, "no packet of an opening");
+            Violation::Unexpected("packet").into()
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! When one side of a connection acknowledges, asks and gives up. (SPEC 24.3(d), 25.1)
+
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// How many times "ack delay" one packet alone may wait for its ACK.
+const ALONE: u32 = 8;
+
+/// What a side does when its time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "SPEC has no others")]
+pub enum Due {
+    /// It sends an ACK.
+    Ack,
+    /// It asks whether the peer is there.
+    Ping,
+    /// It takes the connection for dead.
+    Dead,
+}
+
+/// The time that a side takes for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "SPEC has no others")]
+pub struct Delays {
+    /// The time after which two packets are acknowledged at the latest.
+    pub ack: Duration,
+    /// The silence after which it asks. Zero: never.
+    pub ping: Duration,
+    /// The silence after which the connection is dead. Zero: never.
+    pub dead: Duration,
+}
+
+impl Delays {
+    /// Those of an edge: it asks after twice `keep_alive`, and gives up after two and a half times that.
+    #[must_use]
+    pub fn of_edge(ack: Duration, keep_alive: Duration) -> Self {
+        Delays {
+            ack,
+            ping: keep_alive.saturating_mul(2),
+            dead: keep_alive
+                .saturating_mul(2)
+                .saturating_add(half(keep_alive)),
+        }
+    }
+}
+
+fn half(duration: Duration) -> Duration {
+    duration.checked_div(2).unwrap_or_default()
+}
+
+/// The clock of one connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timing {
+    heard: Time,
+    /// Since when the oldest packet that can be acknowledged waits for it.
+    ackable: Option<Time>,
+    pinged: Option<Time>,
+    round_trip: Option<Duration>,
+    /// Whether it has asked since it heard something.
+    asked: bool,
+    /// When its owner looks at it again. It is the owner's to set.
+    pub looks_at: Option<Time>,
+}
+
+impl Timing {
+    /// Handles that something came.
+    pub fn heard(&mut self, now: Time) {
+        self.heard = now;
+        self.asked = false;
+    }
+
+    /// Handles that packets were taken or acknowledged: `due` wait for an ACK now.
+    pub fn count(&mut self, now: Time, due: u64) {
+        self.ackable = match due {
+            0 => None,
+            _ => self.ackable.or(Some(now)),
+        };
+    }
+
+    /// Handles that an ACK went out.
+    pub fn acknowledged(&mut self) {
+        self.ackable = None;
+    }
+
+    /// Handles that a PING went out.
+    pub fn pinged(&mut self, now: Time) {
+        self.pinged = Some(now);
+        self.asked = true;
+    }
+
+    /// Handles the PONG to it. One that was not asked for is ignored.
+    pub fn ponged(&mut self, now: Time) {
+        if let Some(at) = self.pinged.take() {
+            self.round_trip = Some(now.since(at));
+        }
+    }
+
+    /// Returns the time from the last PING to its PONG.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Returns what is due next, and when, while `due` packets wait for an ACK.
+    #[must_use]
+    #[expect(clippy::arithmetic_side_effects, reason = "time saturates")]
+    pub fn next(&self, due: u64, delays: &Delays) -> Option<(Time, Due)> {
+        let ack = self.ackable.filter(|_| due > 0).map(|since| {
+            let delay = match due {
+                1 => delays.ack.saturating_mul(ALONE),
+                _ => delays.ack,
+            };
+            (since + delay, Due::Ack)
+        });
+        let silence = match self.asked {
+            false => (delays.ping, Due::Ping),
+            true => (delays.dead, Due::Dead),
+        };
+        let silence = Some(silence)
+            .filter(|(delay, _)| !delay.is_zero())
+            .map(|(delay, due)| (self.heard + delay, due));
+        [ack, silence]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_packets_wait_the_delay_and_one_eight_times_that() {
+        let delays = Delays::of_edge(Duration::from_millis(250), Duration::ZERO);
+        let at = Time::from_millis;
+        let mut timing = Timing::default();
+        assert_eq!(timing.next(0, &delays), None);
+        timing.count(at(100), 1);
+        assert_eq!(timing.next(1, &delays), Some((at(2_100), Due::Ack)));
+        timing.count(at(200), 2);
+        assert_eq!(timing.next(2, &delays), Some((at(350), Due::Ack)));
+        timing.acknowledged();
+        assert_eq!(timing.next(0, &delays), None);
+    }
+
+    #[test]
+    fn an_edge_asks_once_and_gives_up() {
+        let delays = Delays::of_edge(Duration::ZERO, Duration::from_secs(20));
+        let at = |secs: u64| Time::from_millis(secs * 1_000);
+        let mut timing = Timing::default();
+        timing.heard(at(1));
+        assert_eq!(timing.next(0, &delays), Some((at(41), Due::Ping)));
+        timing.pinged(at(41));
+        assert_eq!(timing.next(0, &delays), Some((at(51), Due::Dead)));
+        timing.heard(at(42));
+        timing.ponged(at(42));
+        timing.ponged(at(50));
+        assert_eq!(timing.round_trip(), Some(Duration::from_secs(1)));
+        assert_eq!(timing.next(0, &delays), Some((at(82), Due::Ping)));
+    }
+}
