@@ -53,8 +53,8 @@ enum State {
 
 pub(crate) struct WsLayer {
     state: State,
-    /// A client's masks.
-    masks: Option<Box<Masks>>,
+    /// What only a client has.
+    asking: Option<Box<Asking>>,
     farewell: Farewell,
     /// Whether our CLOSE was sent.
     has_closed: bool,
@@ -62,14 +62,14 @@ pub(crate) struct WsLayer {
 
 impl WsLayer {
     pub(crate) fn new(carriage: Carriage) -> WsLayer {
-        let masks = match carriage {
+        let asking = match carriage {
             Carriage::Server { .. } => None,
             Carriage::Client { .. } => Some(Box::default()),
         };
         let reader = HeadReader::default();
         WsLayer {
             state: State::Head { carriage, reader },
-            masks,
+            asking,
             farewell: Farewell::default(),
             has_closed: false,
         }
@@ -245,7 +245,22 @@ impl WsLayer {
     }
 
     fn mask(&mut self) -> Option<[u8; 4]> {
-        self.masks.as_mut().map(|masks| masks.next())
+        self.asking.as_mut().map(|asking| asking.masks.next())
+    }
+
+    /// Keeps a client's request until TLS can send it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn keep_request(&mut self, request: Vec<u8>) {
+        if let Some(asking) = &mut self.asking {
+            asking.request = request;
+        }
+    }
+
+    /// Returns the request that was kept, once.
+    #[cfg(feature = "tls")]
+    pub(crate) fn take_request(&mut self) -> Option<Vec<u8>> {
+        let request = std::mem::take(&mut self.asking.as_mut()?.request);
+        (!request.is_empty()).then_some(request)
     }
 
     /// Returns the number of bytes that have come and are not taken.
@@ -284,6 +299,14 @@ fn introduce(source: Traced, sink: &mut Sink<'_>) {
         }
         Traced::Peer | Traced::Malformed => sink.put(&[LOCAL, 0, 0, 0]),
     }
+}
+
+/// A client's side.
+#[derive(Debug, Default)]
+struct Asking {
+    masks: Masks,
+    #[cfg(feature = "tls")]
+    request: Vec<u8>,
 }
 
 /// Masks from the system's randomness, fetched by the dozen.

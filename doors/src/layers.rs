@@ -1,6 +1,7 @@
 //! The layers of one connection, from its socket to the stream within.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "websocket")]
@@ -84,6 +85,14 @@ impl Sink<'_> {
     }
 }
 
+/// Bytes for the reader. At least one is not taken.
+#[derive(Default)]
+pub(crate) struct Plain {
+    pub(crate) bytes: Vec<u8>,
+    /// How many were taken.
+    pub(crate) taken: usize,
+}
+
 /// The layers of a connection. At least one is there.
 #[derive(Default)]
 pub(crate) struct Layers {
@@ -91,13 +100,8 @@ pub(crate) struct Layers {
     pub(crate) tls: Option<Box<TlsLayer>>,
     #[cfg(feature = "websocket")]
     pub(crate) ws: Option<WsLayer>,
-    /// A client's request, until TLS can send it.
-    #[cfg(all(feature = "tls", feature = "websocket"))]
-    request: Vec<u8>,
-    /// What was read and had no room in the reader's buffer.
-    pub(crate) plain: Vec<u8>,
-    /// How much of that was taken since.
-    pub(crate) plain_taken: usize,
+    /// What was read and had no room in the reader's buffer. Hardly ever there, so it is not to cost much when it is not.
+    pub(crate) plain: Option<Box<Plain>>,
     /// What is to be sent.
     pub(crate) out: Vec<u8>,
     /// How much of that was sent.
@@ -110,7 +114,7 @@ pub(crate) struct Layers {
     /// Bytes read from the socket less those given to the reader, apart from those that were counted as overhead.
     overhead: i64,
     /// After how much silence a peer is asked for a sign of life, and how long it has to answer.
-    pub(crate) pings: Option<Pings>,
+    pub(crate) pings: Option<Arc<Pings>>,
     life: Life,
     /// Whether the next read goes on with what has come before it, without the socket.
     pub(crate) resumes: bool,
@@ -195,8 +199,9 @@ impl Layers {
                 |plain| scratch.mid.extend_from_slice(plain),
                 &mut self.out,
             );
-            if !self.request.is_empty() && tls.is_open() {
-                let request = std::mem::take(&mut self.request);
+            if tls.is_open()
+                && let Some(request) = ws.take_request()
+            {
                 // It is open, and fails only when it is not.
                 let _ = tls.write(&request, &mut self.out);
             }
@@ -251,7 +256,7 @@ impl Layers {
 
     /// Returns in what time [`check_life`](Self::check_life) is to be called.
     pub(crate) fn next_look(&self) -> Option<Duration> {
-        let pings = self.pings?;
+        let pings = self.pings.as_ref()?;
         Some(match self.life {
             // What comes right after a look is noticed by the next one alone.
             Life::Heard | Life::Silent => pings.every / 2,
@@ -335,7 +340,8 @@ impl Layers {
 
     /// Returns the number of bytes that wait: for the reader, for the rest of a record or request, or for the socket.
     pub(crate) fn held_bytes(&self) -> usize {
-        let plain = self.plain.len() - self.plain_taken;
+        let plain = self.plain.as_ref();
+        let plain = plain.map_or(0, |plain| plain.bytes.len() - plain.taken);
         plain + self.out.len() - self.out_sent + self.kept_bytes()
     }
 
@@ -402,7 +408,10 @@ impl Layers {
 
     /// Returns the bytes that wait in memory of the connection.
     pub(crate) fn footprint_bytes(&self) -> usize {
-        let mut bytes = size_of::<Layers>() + self.plain.capacity() + self.out.capacity();
+        let mut bytes = size_of::<Layers>() + self.out.capacity();
+        if let Some(plain) = &self.plain {
+            bytes += size_of::<Plain>() + plain.bytes.capacity();
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             bytes += size_of::<TlsLayer>() + tls.footprint_bytes();
@@ -433,7 +442,9 @@ impl Layers {
     pub(crate) fn request(&mut self, request: Vec<u8>) {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
-            self.request = request;
+            if let Some(ws) = &mut self.ws {
+                ws.keep_request(request);
+            }
             return;
         }
         self.out.extend_from_slice(&request);

@@ -27,7 +27,7 @@ pub struct Door {
     #[cfg(feature = "websocket")]
     max_message_bytes: u64,
     #[cfg(feature = "websocket")]
-    pings: Option<Pings>,
+    pings: Option<Arc<Pings>>,
 }
 
 impl Door {
@@ -58,7 +58,7 @@ impl Door {
     #[cfg(feature = "websocket")]
     #[must_use]
     pub fn with_pings(mut self, every: Duration, within: Duration) -> Self {
-        self.pings = (!every.is_zero()).then_some(Pings { every, within });
+        self.pings = (!every.is_zero()).then(|| Pings { every, within }.into());
         self
     }
 
@@ -78,7 +78,7 @@ impl Door {
         if let Some(rules) = &self.websocket {
             let layers = layers.get_or_insert_default();
             layers.introduces = rules.trusts(peer);
-            layers.pings = self.pings;
+            layers.pings.clone_from(&self.pings);
             layers.carry(crate::carriage::Carriage::Server {
                 rules: Arc::clone(rules),
                 peer,

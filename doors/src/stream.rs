@@ -156,7 +156,7 @@ impl<S: Stream> DoorStream<S> {
                 }
                 // The peer is gone without a goodbye.
                 Once::End => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Once::Bytes { filled, .. } if filled > 0 || !layers.plain.is_empty() => {
+                Once::Bytes { filled, .. } if filled > 0 || layers.plain.is_some() => {
                     return Poll::Ready(Ok(Received::Bytes(filled)));
                 }
                 Once::Bytes { .. } if layers.is_open() && !was_open && buffer.is_empty() => {
@@ -215,7 +215,8 @@ impl Layers {
             }
         }
         self.lend(scratch);
-        let mut rest = std::mem::take(&mut self.plain);
+        let plain = self.plain.as_mut();
+        let mut rest = plain.map_or(Vec::new(), |plain| std::mem::take(&mut plain.bytes));
         let mut sink = Sink {
             buffer,
             filled: 0,
@@ -223,7 +224,9 @@ impl Layers {
         };
         self.receive(&mut wire[..read], &mut sink, scratch);
         let filled = sink.filled;
-        self.plain = rest;
+        if !rest.is_empty() {
+            self.plain.get_or_insert_default().bytes = rest;
+        }
         let _ = self.poll_flush(inner, cx);
         self.give_back(scratch);
         Poll::Ready(Ok(Once::Bytes { read, filled }))
@@ -296,13 +299,15 @@ impl Layers {
 
     /// Moves bytes that had no room before.
     fn take_plain(&mut self, buffer: &mut [u8]) -> usize {
-        let waiting = &self.plain[self.plain_taken..];
+        let Some(plain) = &mut self.plain else {
+            return 0;
+        };
+        let waiting = &plain.bytes[plain.taken..];
         let bytes = waiting.len().min(buffer.len());
         buffer[..bytes].copy_from_slice(&waiting[..bytes]);
-        self.plain_taken += bytes;
-        if self.plain_taken == self.plain.len() {
-            self.plain = Vec::new();
-            self.plain_taken = 0;
+        plain.taken += bytes;
+        if plain.taken == plain.bytes.len() {
+            self.plain = None;
         }
         bytes
     }
@@ -329,7 +334,7 @@ impl<S: Stream> Stream for DoorStream<S> {
         let Some(layers) = &mut self.layers else {
             return self.inner.poll_read(cx, buf);
         };
-        if !layers.plain.is_empty() {
+        if layers.plain.is_some() {
             return Poll::Ready(Ok(layers.take_plain(buf)));
         }
         match ready!(self.poll_receive(cx, buf))? {

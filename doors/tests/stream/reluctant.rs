@@ -587,3 +587,12 @@ fn the_debug_output_of_a_stream_has_no_payload() {
         "{shown}"
     );
 }
+
+/// An idle client of WebSocket is to take at most 800 bytes, with all that the edge keeps of it.
+#[test]
+fn the_layers_of_a_connection_are_small() {
+    let door = Door::default().with_websocket(Rules::default(), 0);
+    let stream = door.enter(pipe(0).1, PEER).expect("no TLS, no randomness");
+    let bytes = stream.footprint_bytes();
+    assert!(bytes <= 168, "{bytes} bytes");
+}
