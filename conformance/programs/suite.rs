@@ -33,8 +33,9 @@ fn the_layer_passes_the_cases_of_autobahn() {
     // No wait of ours: each case has a bound of its own, and on a busy machine all of them take a while.
     let finished = command.output().expect("it runs");
     let text = |output| String::from_utf8(output).expect("words");
-    assert!(finished.status.success(), "{}", text(finished.stderr));
-    let stdout = text(finished.stdout);
+    let (stdout, stderr) = (text(finished.stdout), text(finished.stderr));
+    let status = finished.status;
+    assert!(status.success(), "{status}: {stderr}\n{stdout}");
     let lines = stdout.lines();
     let cases: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
     assert_eq!(cases.len(), CASES, "{stdout}");
