@@ -27,6 +27,8 @@ mod layered {
         door: SharedDoor,
         #[cfg(feature = "tls")]
         tls: Option<voltlane_doors::tls::ServerTls>,
+        /// When the first certificate expires, in seconds since 1970.
+        expires: Option<u64>,
     }
 
     impl Doors {
@@ -58,9 +60,11 @@ mod layered {
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]
             {
-                self.tls = match listener.transport.has_tls() {
-                    true => Some(self.read_certificates(listener)?),
-                    false => None,
+                (self.tls, self.expires) = match listener.transport.has_tls() {
+                    true => self
+                        .read_certificates(listener)
+                        .map(|(tls, expires)| (Some(tls), expires))?,
+                    false => (None, None),
                 };
                 if let Some(tls) = &self.tls {
                     door = door.with_tls(tls.clone());
@@ -70,12 +74,17 @@ mod layered {
             Ok(())
         }
 
-        /// Reads certificates, in place of those in effect if there are any.
+        /// Returns when the first certificate expires, in seconds since 1970. `None` if there is none.
+        pub(crate) fn expires(&self) -> Option<u64> {
+            self.expires
+        }
+
+        /// Reads certificates, in place of those in effect if there are any. Returns when the first expires as well.
         #[cfg(feature = "tls")]
         fn read_certificates(
             &self,
             listener: &Listener,
-        ) -> Result<voltlane_doors::tls::ServerTls, String> {
+        ) -> Result<(voltlane_doors::tls::ServerTls, Option<u64>), String> {
             use voltlane_doors::tls::ServerTls;
             let (settings, now) = (certificates(listener), SystemTime::now());
             let read = match &self.tls {
@@ -92,7 +101,9 @@ mod layered {
             if self.tls.is_some() {
                 info!(listener = %listener.name, "the certificates were read again and are in effect");
             }
-            Ok(tls)
+            let ends = loaded.certificates.iter();
+            let ends = ends.map(|certificate| certificate.not_after.as_secs());
+            Ok((tls, ends.min()))
         }
 
         /// Returns what wraps the sockets of the listener.
@@ -221,6 +232,11 @@ mod plain {
         )]
         pub(crate) fn reload(&mut self, _: &Listener) -> Result<(), String> {
             Ok(())
+        }
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn expires(&self) -> Option<u64> {
+            None
         }
 
         #[expect(clippy::unused_self, reason = "as with doors")]

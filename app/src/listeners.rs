@@ -1,12 +1,16 @@
 //! The listeners of the process: their sockets and doors, and how a reload changes them.
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use voltlane_core::edge::EdgeConfig;
 use voltlane_driver::unix::{UnixFile, UnixListening, UnixPlace};
 use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
@@ -228,15 +232,27 @@ fn listen_at_file(
 #[derive(Clone, Default)]
 pub(crate) struct Accepts(Arc<Mutex<Vec<Count>>>);
 
-type Count = (ListenerName, Arc<AtomicU64>);
+struct Count {
+    name: ListenerName,
+    accepts: Arc<AtomicU64>,
+    expires: Option<u64>,
+}
 
 impl Accepts {
     /// Returns the number of each listener.
     pub(crate) fn counts(&self) -> Vec<(String, u64)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = all.iter();
-        let counts = counts.map(|(name, count)| (name.to_string(), count.load(Ordering::Relaxed)));
+        let counts = counts.map(|of| (of.name.to_string(), of.accepts.load(Ordering::Relaxed)));
         counts.collect()
+    }
+
+    /// Returns when the certificates of each listener that has some expire, in seconds since 1970.
+    pub(crate) fn expiries(&self) -> Vec<(String, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let expiries = all.iter();
+        let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.expires?)));
+        expiries.collect()
     }
 }
 
@@ -292,10 +308,38 @@ struct Open {
     settings: Listener,
     doors: Doors,
     entrance: Entrance,
+    /// The files of TLS, as they were when they were last read.
+    files: Vec<FileState>,
+    /// When its certificates were last told to expire soon.
+    warned: Option<SystemTime>,
 }
+
+/// What shows that a file has changed: time, inode and length. `None` if it cannot be read.
+type FileState = Option<(SystemTime, u64, u64)>;
+
+/// Returns the states of the files that a listener's TLS is made of.
+fn file_states(listener: &Listener) -> Vec<FileState> {
+    let files = [
+        &listener.certificate_file,
+        &listener.key_file,
+        &listener.client_ca_file,
+        &listener.client_crl_file,
+    ];
+    let files = files.into_iter().flatten();
+    let state = |path: &PathBuf| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.modified().ok()?, found.ino(), found.len()))
+    };
+    files.map(state).collect()
+}
+
+/// How long before a certificate expires it is told, once a day.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Open {
     fn new(listener: &Listener, number: usize) -> Result<Open, String> {
+        let files = file_states(listener);
         let doors = Doors::open(listener)?;
         let entrance = Entrance {
             name: listener.name.clone(),
@@ -308,7 +352,34 @@ impl Open {
             settings: listener.clone(),
             doors,
             entrance,
+            files,
+            // Opening them has told it.
+            warned: Some(SystemTime::now()),
         })
+    }
+
+    /// Reads certificates again if their files have changed, and warns before they expire.
+    fn look(&mut self, now: SystemTime) {
+        let name = &self.settings.name;
+        let files = file_states(&self.settings);
+        if files != self.files {
+            // Also if they are wrong: whoever changes them will change them again.
+            self.files = files;
+            if let Err(error) = self.doors.reload(&self.settings) {
+                warn!(listener = %name, %error, "{CERTIFICATES_STAY}");
+            }
+        }
+        let Some(expires) = self.doors.expires().map(Duration::from_secs) else {
+            return;
+        };
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
+        let left = expires.saturating_sub(since_1970.unwrap_or_default());
+        let is_told = |told: SystemTime| now.duration_since(told).is_ok_and(|age| age < DAY);
+        if left < EXPIRES_SOON && !self.warned.is_some_and(is_told) {
+            self.warned = Some(now);
+            let days = left.as_secs() / DAY.as_secs();
+            warn!(listener = %name, days, "a certificate expires soon");
+        }
     }
 
     fn bind(&self, listener: &Listener, shards: usize) -> Result<Opening, String> {
@@ -348,10 +419,21 @@ impl Listeners {
         self.accepts.clone()
     }
 
+    /// Looks whether files of certificates have changed, and whether one expires soon.
+    pub(crate) fn look(&mut self) {
+        let now = SystemTime::now();
+        self.open.iter_mut().for_each(|open| open.look(now));
+        self.count();
+    }
+
     /// Publishes which listeners there are.
     fn count(&self) {
-        let open = self.open.iter().map(|open| &open.entrance);
-        let counts = open.map(|open| (open.name.clone(), Arc::clone(&open.accepts)));
+        let open = self.open.iter();
+        let counts = open.map(|open| Count {
+            name: open.entrance.name.clone(),
+            accepts: Arc::clone(&open.entrance.accepts),
+            expires: open.doors.expires(),
+        });
         let counts = counts.collect();
         *self
             .accepts
@@ -363,6 +445,7 @@ impl Listeners {
     /// Reads the certificates again under the settings in effect, mostly because their files were renewed.
     pub(crate) fn refresh(&mut self) {
         for open in &mut self.open {
+            open.files = file_states(&open.settings);
             let Open {
                 settings, doors, ..
             } = open;
@@ -370,6 +453,7 @@ impl Listeners {
                 error!(listener = %settings.name, %error, "{CERTIFICATES_STAY}");
             }
         }
+        self.count();
     }
 
     /// Puts `change` into effect as far as it concerns listeners. What cannot be is taken back in it, each listener by itself.
@@ -432,6 +516,8 @@ impl Listeners {
             settings: listener.clone(),
             doors: open.doors,
             entrance: open.entrance.clone(),
+            files: file_states(listener),
+            warned: open.warned,
         };
         changed.entrance.name = listener.name.clone();
         let mut moved = None;

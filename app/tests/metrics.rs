@@ -52,6 +52,7 @@ fn distinct() -> Snapshot {
         *counter = one();
     }
     snapshot.accepts = vec![("main".into(), one()), ("web".into(), one())];
+    snapshot.expiries = vec![("web".into(), 2_000_000_000)];
     snapshot.log_lines_lost = one();
     let gauges = &mut snapshot.gauges;
     gauges.half_open = 1_001;
@@ -195,6 +196,7 @@ fn every_label_is_there_from_the_start() {
     let fresh = Snapshot {
         // Listeners are there before anybody connects.
         accepts: vec![("main".into(), 0), ("web".into(), 0)],
+        expiries: vec![("web".into(), 2_000_000_001)],
         ..Snapshot::default()
     };
     assert_eq!(series(encode(&fresh)), series(encode(&distinct())));

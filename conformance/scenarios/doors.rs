@@ -273,6 +273,47 @@ fn certificates_are_read_again_on_sighup() {
     link.expect_data(client.id(), b"still here");
 }
 
+/// Nobody signals anything: the files are looked at.
+#[test]
+fn certificates_that_change_are_read_again_without_a_signal() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let put = |name: &str, from: &str| {
+        let content = std::fs::read(certificate_file(from)).expect("it is there");
+        directory.write(name, content);
+    };
+    put("own.pem", "edge.pem");
+    put("own.key", "edge.key");
+    let config = "general.watch_secs = 1\nlistener.transport = \"tls\"\nlistener.certificate_file = \"own.pem\"\n\
+                  listener.key_file = \"own.key\"\nmetrics.address = \"127.0.0.1:0\"\n";
+    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), config);
+    let mut link = backend.accept();
+    let address = edge.address();
+    let mut client = Client::join(Carriage::Tls.shim(address));
+    let is_for = |name: &str| tls(connect(address), name).is_ok();
+    let expiry = "voltlane_certificate_expiry_timestamp_seconds{listener=\"main\"}";
+    let first = edge.metrics().value(expiry);
+    assert!(first > 1_700_000_000);
+    put("own.pem", "expired.pem");
+    let line = edge.next_log("the certificates in effect stay");
+    assert!(line.contains("WARN"), "{line}");
+    assert!(is_for("edge.example.com"));
+    put("own.pem", "wild.pem");
+    put("own.key", "wild.key");
+    edge.next_log("the certificates were read again");
+    assert!(!is_for("edge.example.com") && is_for("a.wild.example"));
+    client.send(b"still here");
+    link.expect_data(client.id(), b"still here");
+    // One that has expired.
+    put("own.pem", "expired.pem");
+    put("own.key", "expired.key");
+    edge.next_log("the certificate expired");
+    edge.next_log("the certificates were read again");
+    let until = std::time::Instant::now() + PATIENCE;
+    while edge.metrics().value(expiry) >= first {
+        assert!(std::time::Instant::now() < until, "the metric stays");
+    }
+}
+
 #[test]
 fn an_edge_without_its_certificate_does_not_start_and_says_why() {
     let directory = Directory::new();

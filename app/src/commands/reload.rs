@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
@@ -44,13 +45,15 @@ pub(super) struct Reload {
 pub(super) fn on_hangup(
     mut again: ReadAgain,
     mut current: Settings,
-    mut listeners: Listeners,
+    listeners: Listeners,
     stop: Asker,
 ) -> io::Result<Reloads> {
     let terminal = Terminal::of_this_process();
     let mut signals = Signals::new([SIGHUP])?;
     let reloads = Reloads(Arc::default());
     let latest = Arc::clone(&reloads.0);
+    let listeners = Arc::new(Mutex::new(listeners));
+    watch(&current, Arc::clone(&listeners))?;
     thread::Builder::new()
         .name("reload".into())
         .spawn(move || {
@@ -60,7 +63,9 @@ pub(super) fn on_hangup(
                     stop.ask();
                     return;
                 }
-                let Some(mut change) = read_again(&mut again, &current) else {
+                let read = read_again(&mut again, &current);
+                let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(mut change) = read else {
                     // Renewed certificates mostly have the names of the old ones.
                     listeners.refresh();
                     continue;
@@ -86,6 +91,21 @@ pub(super) fn on_hangup(
             }
         })?;
     Ok(reloads)
+}
+
+/// Starts a thread that looks at the files of certificates, unless it is not to.
+fn watch(settings: &Settings, listeners: Arc<Mutex<Listeners>>) -> io::Result<()> {
+    let pause = Duration::from_secs(settings.general.watch_secs.into());
+    if pause.is_zero() {
+        return Ok(());
+    }
+    let look = move || loop {
+        thread::sleep(pause);
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.look();
+    };
+    thread::Builder::new().name("watch".into()).spawn(look)?;
+    Ok(())
 }
 
 /// Leaves a configuration for the main loop. One that was not taken yet is part of it.

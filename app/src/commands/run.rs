@@ -195,6 +195,7 @@ async fn alone<R: Runtime>(
             is_ending: orders.is_ending(),
             log_lines_lost: logging::lost_lines(),
             accepts: accepts.counts(),
+            expiries: accepts.expiries(),
             ..Snapshot::default()
         });
         orders.report(|| handle.poll_done(cx).is_ready());

@@ -7,6 +7,7 @@ use super::listeners::ListenerName;
 const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
+    "general.watch_secs",
     "listener.socket_mode",
     "listener.peer_uids",
     "listener.backlog",

@@ -203,6 +203,8 @@ settings! {
         shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long a shutdown may take to deliver queued packets. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
+        /// How often the files of certificates are looked at. Those that have changed are read again. 0: on SIGHUP alone.
+        watch_secs: u32 = 30, 0..=HOUR;
     }
 
     /// The port that clients connect to. For several, write each below a line [[listener]] in place of this section, with

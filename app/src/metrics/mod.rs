@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub log_lines_lost: u64,
     /// Connections accepted by each listener that there is, by its name.
     pub accepts: Vec<(String, u64)>,
+    /// When the first certificate of each listener within TLS expires, in seconds since 1970.
+    pub expiries: Vec<(String, u64)>,
 }
 
 impl Snapshot {
@@ -45,5 +47,6 @@ impl Snapshot {
         self.is_ending |= other.is_ending;
         self.log_lines_lost += other.log_lines_lost;
         self.accepts.extend_from_slice(&other.accepts);
+        self.expiries.extend_from_slice(&other.expiries);
     }
 }

@@ -38,6 +38,7 @@ impl Collector for Edge {
             is_ending,
             log_lines_lost,
             accepts,
+            expiries,
         } = &self.0;
         let mut page = Page(encoder);
 
@@ -187,6 +188,14 @@ impl Collector for Edge {
             *log_lines_lost,
         )?;
 
+        page.each(
+            "certificate_expiry_timestamp",
+            "When the first certificate of a listener expires, since 1970",
+            Some(&Unit::Seconds),
+            "listener",
+            expiries.iter().map(|(name, at)| (name.as_str(), *at)),
+            MetricType::Gauge,
+        )?;
         page.show_each(
             "connections",
             "Connections",

@@ -111,6 +111,7 @@ pub(super) async fn serve<R: Runtime>(
                 is_ending: orders.is_ending(),
                 log_lines_lost: logging::lost_lines(),
                 accepts: accepts.counts(),
+                expiries: accepts.expiries(),
                 ..Snapshot::default()
             });
         }
