@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::shim::{Carriage, tls};
+use conformance::shim::{Carriage, certificate_file, tls, tls_as};
 use conformance::{Client, PATIENCE, Rig};
 use voltlane_core::v2::packets::Handshake;
 
@@ -260,4 +260,59 @@ fn a_flood_of_pings_is_paced() {
     rig.round_trip(&mut client, b"meanwhile");
     drop((client, socket));
     rig.stop();
+}
+
+/// Where certificates of clients are demanded, one without a good one reaches no machine: it is refused by an alert, and counted.
+#[test]
+fn clients_without_a_good_certificate_are_refused_below_the_machine() {
+    let rig = rig(&format!(
+        "{}{METRICS}listener.client_auth = \"required\"\nlistener.client_ca_file = {:?}\nlistener.client_crl_file = {:?}\n",
+        Carriage::Tls.config(),
+        certificate_file("authority.pem"),
+        certificate_file("revoked.crl")
+    ));
+    let version = conformance::handshake::encoded(Handshake::ProtocolVersion(2));
+    let greet = |own: Option<&str>| {
+        let mut stream = tls_as(connect(rig.address()), "edge.example.com", own)?;
+        stream.write_all(&version)?;
+        // The beginning of the edge's key, or the alert: a client of TLS 1.3 is done before its certificate is seen.
+        stream.read_exact(&mut [0])
+    };
+    for (refused, own) in (1..).zip([None, Some("expired"), Some("early"), Some("revoked")]) {
+        let error = greet(own).expect_err("an alert");
+        assert!(error.to_string().contains("alert"), "{own:?}: {error}");
+        wait_for(&rig, BROKEN, refused);
+    }
+    greet(Some("client")).expect("it is let in");
+    assert_eq!(rig.edge.metrics().value(BROKEN), 4);
+    rig.stop();
+}
+
+/// A peer that connects and says nothing, sends a byte now and then, or stops within its hello has one deadline for all of it.
+#[test]
+fn slow_peers_at_every_door_meet_the_deadline_of_the_handshake() {
+    for carriage in Carriage::ALL {
+        let rig = rig(&format!(
+            "{}{METRICS}limits.handshake_timeout_secs = 1\n",
+            carriage.config()
+        ));
+        let begun: &[u8] = match carriage {
+            Carriage::Ws => b"GET / HTTP/1.1\r\nHost: edge\r\n",
+            Carriage::Tls | Carriage::Wss => &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc],
+        };
+        let began = Instant::now();
+        let mut peers: Vec<_> = (0..3).map(|_| connect(rig.address())).collect();
+        peers[1].write_all(&begun[..1]).expect("it takes it");
+        peers[2].write_all(begun).expect("it takes it");
+        for peer in &mut peers {
+            let mut said = Vec::new();
+            let _ = peer.read_to_end(&mut said);
+            let is_told = said.starts_with(b"HTTP/1.1 408 ");
+            assert_eq!(is_told, carriage == Carriage::Ws, "{carriage:?}: {said:?}");
+        }
+        assert!(began.elapsed() >= Duration::from_millis(900));
+        let series = "voltlane_closes_total{reason=\"handshake_timeout\"}";
+        wait_for(&rig, series, 3);
+        rig.stop();
+    }
 }

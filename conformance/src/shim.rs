@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::{Message, WebSocket};
 
@@ -116,7 +116,18 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 ///
 /// # Panics
 /// When the tests' authority is missing.
-pub fn tls(mut socket: TcpStream, name: &str) -> io::Result<TlsStream> {
+pub fn tls(socket: TcpStream, name: &str) -> io::Result<TlsStream> {
+    tls_as(socket, name, None)
+}
+
+/// Like [`tls`], with the certificate of this name.
+///
+/// # Errors
+/// Those of [`tls`].
+///
+/// # Panics
+/// When a file of the tests is missing.
+pub fn tls_as(mut socket: TcpStream, name: &str, own: Option<&str>) -> io::Result<TlsStream> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(certificate_file("authority.pem"));
     roots
@@ -126,8 +137,16 @@ pub fn tls(mut socket: TcpStream, name: &str) -> io::Result<TlsStream> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some(own) => {
+            let chain = CertificateDer::from_pem_file(certificate_file(&format!("{own}.pem")));
+            let key = PrivateKeyDer::from_pem_file(certificate_file(&format!("{own}.key")));
+            let (chain, key) = (vec![chain.expect("it is there")], key.expect("it is there"));
+            config.with_client_auth_cert(chain, key).expect("a key")
+        }
+    };
     let name = name.to_owned().try_into().expect("a name");
     let client = ClientConnection::new(Arc::new(config), name);
     let mut client = client.map_err(io::Error::other)?;
