@@ -10,6 +10,7 @@ use voltlane_core::client::{self, Client, ClientConfig, State};
 use voltlane_core::edge::HasLink;
 use voltlane_core::edge::{self, ConnKey, Duty, Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
+use voltlane_core::protocol::Versions;
 use voltlane_core::{ClientId, Time};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -25,6 +26,11 @@ pub(crate) struct World {
     /// What the backend received.
     pub(crate) heard: Vec<Heard>,
     link_is_up: bool,
+    /// Whether transports to clients hold bytes, which are lost when they break.
+    transports_hold: bool,
+    /// The bytes that arrive up and down before the transport that carries them breaks, once.
+    pub(crate) left_up: usize,
+    pub(crate) left_down: usize,
     rng: ChaCha20Rng,
 }
 
@@ -35,6 +41,9 @@ pub(crate) struct Peer {
     /// Every other event, by name.
     pub(crate) events: Vec<String>,
     conn: Option<ConnKey>,
+    /// What the transport holds in each direction.
+    up: Vec<u8>,
+    down: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +68,35 @@ impl World {
             clients,
             heard: Vec::new(),
             link_is_up: false,
+            transports_hold: false,
+            left_up: usize::MAX,
+            left_down: usize::MAX,
             rng,
         }
+    }
+
+    /// Like [`joined`](Self::joined), in version 3, with transports that hold bytes.
+    pub(crate) fn joined_in_version_3(seed: u8, clients: u8) -> Self {
+        let mut config = EdgeConfig::default();
+        config.listener.versions = Versions::new(&[2, 3]).expect("both are known");
+        let mut world = World::new(seed, config, 0);
+        world.transports_hold = true;
+        for n in 0..clients {
+            let config = ClientConfig::default().with_versions(client::Versions::V3);
+            world.clients.push(Peer::new(Client::new(config, [n; 32])));
+        }
+        world.until_established();
+        world
+    }
+
+    fn until_established(&mut self) {
+        self.until(|world| {
+            let mut clients = world.clients.iter();
+            // In version 3 a client is established before the edge has its session.
+            let sessions = world.edge.gauges().sessions;
+            sessions == world.clients.len()
+                && clients.all(|peer| peer.client.state() == State::Established)
+        });
     }
 
     /// Creates an edge that keeps what its clients miss, with `clients` clients that have joined.
@@ -69,12 +105,7 @@ impl World {
         config.clients.missed_packets_buffer_size = 1_000;
         config.clients.stale_reap_interval = Duration::ZERO;
         let mut world = World::new(seed, config, clients);
-        world.until(|world| {
-            world
-                .clients
-                .iter()
-                .all(|peer| peer.client.state() == State::Established)
-        });
+        world.until_established();
         world
     }
 
@@ -105,6 +136,7 @@ impl World {
     /// Breaks the transport of a client. Neither side has notice before.
     pub(crate) fn cut(&mut self, client: usize) {
         let peer = &mut self.clients[client];
+        (peer.up, peer.down) = (Vec::new(), Vec::new());
         if let Some(conn) = peer.conn.take() {
             self.edge
                 .handle_client_closed(self.now, conn, edge::Closed::Error);
@@ -210,8 +242,13 @@ impl World {
                     .handle_accepted(now, SOURCE)
                     .expect("within all bounds"),
             );
-            peer.client.handle_connected(now, [3; 32]);
+            let mut random = [0; 32];
+            self.rng.fill_bytes(&mut random);
+            let peer = &mut self.clients[client];
+            (peer.up, peer.down) = (Vec::new(), Vec::new());
+            peer.client.handle_connected(now, random);
         }
+        let peer = &mut self.clients[client];
         // First, so that the edge writes nothing to a client that no longer reads.
         if peer.client.wants_close()
             && let Some(conn) = peer.conn.take()
@@ -220,24 +257,43 @@ impl World {
             peer.client.handle_closed(now, client::Closed::Eof);
         }
         if let Some(conn) = peer.conn {
-            let budget = self.edge.read_budget(conn).min(peer.client.output().len());
-            let taken = self.some_of(budget);
-            let peer = &mut self.clients[client];
-            self.edge
-                .handle_client_bytes(now, conn, &peer.client.output()[..taken]);
-            peer.client.handle_written(now, taken);
-
+            self.move_up(now, client, conn);
+            if self.clients[client].conn.is_none() {
+                return;
+            }
+            while let Duty::Entropy = self.edge.client_duty(conn) {
+                let mut random = [0; 32];
+                self.rng.fill_bytes(&mut random);
+                self.edge.handle_entropy(now, conn, random);
+            }
             let output = match self.edge.client_duty(conn) {
                 Duty::Write(output) => output.concat(),
                 _ => Vec::new(),
             };
             let taken = self.some_of(output.len());
             self.edge.handle_client_written(now, conn, taken);
+            self.clients[client].down.extend(&output[..taken]);
+            let held = self.clients[client].down.len();
+            let arrives = if self.transports_hold {
+                self.some_of(held)
+            } else {
+                held
+            };
+            let arrives = arrives.min(self.left_down);
+            self.left_down -= arrives;
             let peer = &mut self.clients[client];
-            peer.read(now, &output[..taken]);
+            let bytes: Vec<u8> = peer.down.drain(..arrives).collect();
+            peer.read(now, &bytes);
+            if self.left_down == 0 {
+                self.left_down = usize::MAX;
+                return self.cut(client);
+            }
             if let Duty::Close(_) = self.edge.client_duty(conn) {
                 self.edge
                     .handle_client_closed(now, conn, edge::Closed::ByEdge);
+                // An orderly end arrives behind what was written.
+                let bytes = std::mem::take(&mut peer.down);
+                peer.read(now, &bytes);
                 peer.client.handle_closed(now, client::Closed::Eof);
                 peer.conn = None;
             }
@@ -249,6 +305,38 @@ impl World {
     }
 }
 
+impl World {
+    /// Moves bytes from a client to the edge, as many as the transport and the edge take.
+    fn move_up(&mut self, now: Time, client: usize, conn: ConnKey) {
+        let budget = self.edge.read_budget(conn);
+        let room = if self.transports_hold {
+            usize::MAX
+        } else {
+            budget
+        };
+        let waits = self.clients[client].client.output().len();
+        let taken = self.some_of(waits.min(room));
+        let peer = &mut self.clients[client];
+        let written = &peer.client.output()[..taken];
+        peer.up.extend_from_slice(written);
+        peer.client.handle_written(now, taken);
+        let held = peer.up.len().min(budget);
+        let arrives = if self.transports_hold {
+            self.some_of(held)
+        } else {
+            held
+        };
+        let arrives = arrives.min(self.left_up);
+        self.left_up -= arrives;
+        let bytes: Vec<u8> = self.clients[client].up.drain(..arrives).collect();
+        self.edge.handle_client_bytes(now, conn, &bytes);
+        if self.left_up == 0 {
+            self.left_up = usize::MAX;
+            self.cut(client);
+        }
+    }
+}
+
 impl Peer {
     pub(crate) fn new(client: Client) -> Self {
         Peer {
@@ -256,17 +344,24 @@ impl Peer {
             packets: Vec::new(),
             events: Vec::new(),
             conn: None,
+            up: Vec::new(),
+            down: Vec::new(),
         }
     }
 
     fn read(&mut self, now: Time, bytes: &[u8]) {
         let mut input = bytes;
+        let mut taken = 0;
         while let Some(event) = self.client.handle_bytes(now, &mut input) {
             match event {
-                client::Event::Packet { data, .. } => self.packets.push(data.to_vec()),
+                client::Event::Packet { data, number } => {
+                    self.packets.push(data.to_vec());
+                    taken = number;
+                }
                 other => self.events.push(name(other)),
             }
         }
+        self.client.taken(now, taken);
     }
 }
 
@@ -278,6 +373,8 @@ fn name(event: client::Event<'_>) -> String {
         client::Event::Dropped { cause, .. } => format!("dropped: {cause}"),
         client::Event::Refused(refusal) => format!("refused: {refusal:?}"),
         client::Event::Packet { .. } => "packet".to_owned(),
-        event => panic!("{event:?} in version 2"),
+        client::Event::CaughtUp => "caught up".to_owned(),
+        client::Event::Ended(end) => format!("ended: {end}"),
+        event => panic!("{event:?} of this edge"),
     }
 }
