@@ -367,6 +367,15 @@ impl<'de> Deserialize<'de> for Number {
                 let number = text.parse().map(Number);
                 number.map_err(|_| E::custom(format!("{text:?} is not a number")))
             }
+
+            // From the file, where a number is written as one.
+            fn visit_borrowed_str<E: serde::de::Error>(self, _: &str) -> Result<Number, E> {
+                Err(E::custom(IN_QUOTES))
+            }
+
+            fn visit_string<E: serde::de::Error>(self, _: String) -> Result<Number, E> {
+                Err(E::custom(IN_QUOTES))
+            }
         }
         deserializer.deserialize_any(Either)
     }
