@@ -5,62 +5,42 @@
 //! an entry per source, when a claim arrives and when it ends.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 
-use crate::edge::table::groups::{Groups, Line};
+use crate::edge::table::by_source::BySource;
+use crate::edge::table::groups::Line;
 
 /// What a claimant needs to find its entry again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u32);
 
-/// All claimants, by source. Those that wait for their takeover make room after all others of their source.
+/// Indexes of the connections of all claimants, by source. Those that wait for their takeover make room after all others of their source.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claimants {
-    /// Indexes of connections, in a group for each source. One to which the limits on sources do not apply has a group of its own.
-    groups: Groups<Option<IpAddr>, u32>,
-    by_source: BTreeMap<IpAddr, u32>,
-}
+pub(crate) struct Claimants(BySource<IpAddr, u32>);
 
 impl Claimants {
     pub(crate) fn len(&self) -> usize {
-        self.groups.members()
+        self.0.len()
     }
 
-    /// Adds the connection at `index`. `source` is `None` for one that is counted only under itself.
+    /// Adds the connection at `index`. `source` is `None` for one to which the limits on sources do not apply: it counts for itself.
     pub(crate) fn join(&mut self, index: u32, source: Option<IpAddr>) -> Ticket {
-        let mut begin = || self.groups.begin(source);
-        let group = match source {
-            Some(source) => *self.by_source.entry(source).or_insert_with(begin),
-            None => begin(),
-        };
-        Ticket(self.groups.enter(group, index, line(false)))
+        Ticket(self.0.enter(source, index, line(false)))
     }
 
     /// Removes a claimant.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
-        if let (_, Some(Some(source))) = self.groups.leave(ticket.0) {
-            self.by_source.remove(&source);
-        }
+        self.0.leave(ticket.0);
     }
 
     /// Records whether a claimant waits for its takeover.
     pub(crate) fn set_waits(&mut self, ticket: Ticket, waits: bool) {
-        self.groups.change_line(ticket.0, line(waits));
+        self.0.change_line(ticket.0, line(waits));
     }
 
     /// Returns the claimant that makes room for one of `joining`, or for another connection: the first of the source with the most
     /// claimants, counting the one that joins.
     pub(crate) fn first_to_go(&self, joining: Option<IpAddr>) -> Option<u32> {
-        let weighed = |group, joins| {
-            let mut rank = self.groups.rank(group);
-            rank.members += joins;
-            (rank, group)
-        };
-        let largest = self.groups.largest().map(|group| weighed(group, 0));
-        let own = joining.and_then(|source| self.by_source.get(&source));
-        let own = own.map(|&group| weighed(group, 1));
-        let (_, group) = largest.max(own)?;
-        Some(*self.groups.first_of(group))
+        self.0.first_of_most(joining).copied()
     }
 }
 
@@ -99,7 +79,7 @@ mod tests {
             (claimants.len(), claimants.first_to_go(source(1))),
             (0, None)
         );
-        assert!(claimants.by_source.is_empty());
+        assert_eq!(claimants.0.indexed(), 0);
     }
 
     #[test]

@@ -3,11 +3,9 @@
 //! Each session is in the order of every source that it went away from, narrow and wide: sessions that never exchanged a packet come first,
 //! then those away for longest. Only sessions that are away take memory.
 
-use hashbrown::HashTable;
-
 use crate::edge::door::sources::{Admission, Chain};
-use crate::edge::table::groups::{Groups, Line};
-use crate::edge::table::slab::room_to_keep;
+use crate::edge::table::by_source::BySource;
+use crate::edge::table::groups::Line;
 
 const NONE: u32 = u32::MAX;
 
@@ -34,9 +32,9 @@ struct Away {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Absent {
     /// By those of its sources that are within another one.
-    parts: BySource<u32>,
+    parts: BySource<u32, u32>,
     /// By the widest of its sources.
-    widest: BySource<Away>,
+    widest: BySource<u32, Away>,
 }
 
 impl Absent {
@@ -56,9 +54,9 @@ impl Absent {
             parts: [NONE; 2],
         };
         for (entry, &source) in away.parts.iter_mut().zip(parts) {
-            *entry = self.parts.enter(source, session, line);
+            *entry = self.parts.enter(Some(source), session, line);
         }
-        Absence(self.widest.enter(widest, away, line))
+        Absence(self.widest.enter(Some(widest), away, line))
     }
 
     /// Removes a session that is no longer away. Returns the admission that it was counted by, unless it is not counted.
@@ -75,7 +73,7 @@ impl Absent {
 
     /// Returns the admission that a session is counted by, unless it is not counted.
     pub(crate) fn admission_of(&self, absence: Absence) -> Option<Admission> {
-        (absence != Absence::NONE).then(|| self.widest.groups.value_of(absence.0).admission)
+        (absence != Absence::NONE).then(|| self.widest.value_of(absence.0).admission)
     }
 
     /// Returns the session of this source that makes room: one that never exchanged a packet if there is one, and among these the one away
@@ -88,8 +86,7 @@ impl Absent {
     /// Returns the session that makes room in the widest source with the most sessions away. Among equals it is the source whose first
     /// session comes first.
     pub(crate) fn first_of_most(&self) -> Option<u32> {
-        let groups = &self.widest.groups;
-        groups.largest().map(|group| groups.first_of(group).session)
+        self.widest.first_of_most(None).map(|away| away.session)
     }
 
     /// Returns the number of sessions away, for checks.
@@ -97,87 +94,13 @@ impl Absent {
     /// # Panics
     /// When its tables are inconsistent.
     pub(crate) fn len(&self) -> usize {
-        self.parts.check();
-        self.widest.check();
-        self.widest.groups.members()
-    }
-}
-
-/// Sessions that are away, in a group for each source.
-#[derive(Clone, Debug)]
-struct BySource<V> {
-    groups: Groups<u32, V>,
-    index: HashTable<Entry>,
-}
-
-/// The group of a source.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    source: u32,
-    group: u32,
-}
-
-impl Entry {
-    fn hash(&self) -> u64 {
-        hash(self.source)
-    }
-}
-
-/// Hashes the number of a source. The numbers are dense, and nobody outside can choose them to collide. The multiplication spreads them over
-/// the highest bits as well, from which the table takes its tags.
-fn hash(source: u32) -> u64 {
-    u64::from(source).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-impl<V> Default for BySource<V> {
-    fn default() -> Self {
-        BySource {
-            groups: Groups::default(),
-            index: HashTable::new(),
+        for (indexed, groups) in [
+            (self.parts.indexed(), self.parts.groups()),
+            (self.widest.indexed(), self.widest.groups()),
+        ] {
+            assert_eq!(indexed, groups, "sources");
         }
-    }
-}
-
-impl<V> BySource<V> {
-    fn enter(&mut self, source: u32, session: V, line: Line) -> u32 {
-        let group = self.find(source).unwrap_or_else(|| {
-            let group = self.groups.begin(source);
-            let entry = Entry { source, group };
-            self.index.insert_unique(entry.hash(), entry, Entry::hash);
-            group
-        });
-        self.groups.enter(group, session, line)
-    }
-
-    fn leave(&mut self, entry: u32) -> V {
-        let (session, ended) = self.groups.leave(entry);
-        let Some(source) = ended else {
-            return session;
-        };
-        let of_source = |entry: &Entry| entry.source == source;
-        if let Ok(entry) = self.index.find_entry(hash(source), of_source) {
-            entry.remove();
-        }
-        if let Some(keep) = room_to_keep(self.index.len(), self.index.capacity()) {
-            self.index.shrink_to(keep, Entry::hash);
-        }
-        session
-    }
-
-    fn first_of(&self, source: u32) -> Option<&V> {
-        let group = self.find(source)?;
-        Some(self.groups.first_of(group))
-    }
-
-    fn find(&self, source: u32) -> Option<u32> {
-        let of_source = |entry: &Entry| entry.source == source;
-        let found = self.index.find(hash(source), of_source);
-        found.map(|entry| entry.group)
-    }
-
-    /// Panics if its tables are inconsistent.
-    fn check(&self) {
-        assert_eq!(self.index.len(), self.groups.len(), "sources");
+        self.widest.len()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod alarms;
 pub(crate) mod by_size;
+pub(crate) mod by_source;
 pub(crate) mod deadlines;
 pub(crate) mod groups;
 pub(crate) mod list;
