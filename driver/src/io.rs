@@ -18,6 +18,10 @@ const DISCARDS_PER_POLL: usize = 16;
 pub(crate) struct Channel<S, N = ()> {
     stream: S,
     write_failed: bool,
+    #[cfg_attr(
+        not(feature = "edge"),
+        expect(dead_code, reason = "an edge notes something")
+    )]
     pub(crate) notes: N,
 }
 
