@@ -28,7 +28,7 @@ use voltlane_driver::{Crew, Task};
 pub use self::epoll::{Descriptor, Epoll, EpollAlarm, Guest, Watched, crew};
 pub use self::net::{TcpConnector, TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
-pub use self::peer::{acknowledgements, peer_end};
+pub use self::peer::{acknowledgements, peer_end, peer_uid};
 pub use self::timer::Timer;
 
 /// A way to wait for sockets and for time.

@@ -245,7 +245,7 @@ impl<R: Reactor> Listener for TcpListener<R> {
             |listener| {
                 let (stream, source) = accept(listener, is_unix)?;
                 if is_unix {
-                    options.peer_uids.admit(&stream)?;
+                    options.peer_uids.admit(|| crate::peer_uid(&stream))?;
                 } else {
                     options.apply_to_accepted(&SockRef::from(&stream));
                 }

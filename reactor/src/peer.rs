@@ -1,6 +1,7 @@
 //! What Linux knows about a connection beyond reads and writes: the peer's acknowledgements (TCP_INFO), and an end behind unread data.
 
 use std::ffi::c_void;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -47,6 +48,42 @@ pub fn acknowledgements(socket: &impl AsRawFd) -> Option<Acknowledgements> {
     Some(known)
 }
 
+/// Returns the id of the user at the other end of a Unix socket.
+///
+/// rustix's `socket_peercred` is not sound here: its process id is never 0, and that of a process in another PID namespace is.
+///
+/// # Errors
+/// Those of `getsockopt`.
+#[expect(unsafe_code, reason = "no safe call takes a process id of 0")]
+pub fn peer_uid(socket: &impl AsRawFd) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: libc::uid_t::MAX,
+        gid: libc::gid_t::MAX,
+    };
+    let bytes = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut length = bytes;
+    // SAFETY: both pointers are to locals that outlive the call. The system writes at most `length` bytes, which is the size of the
+    // structure, and its fields are integers, for which any bytes are valid. A descriptor that is not a socket is an error.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Linux answers for TCP as well, with a user that does not exist.
+    if length != bytes || peer.uid == libc::uid_t::MAX {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(peer.uid)
+}
+
 /// Returns how the peer of `socket` has ended, even with unread data before the end. `None` if it has not, or if the system cannot tell.
 #[must_use]
 pub fn peer_end(socket: &impl AsFd) -> Option<PeerEnd> {
@@ -66,6 +103,7 @@ pub fn peer_end(socket: &impl AsFd) -> Option<PeerEnd> {
 mod tests {
     use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -80,6 +118,15 @@ mod tests {
         assert!(seen.unsent > 0, "{seen:?}");
         assert_eq!(seen.repeated, 0);
         assert!(seen.age < Duration::from_secs(20), "{seen:?}");
+    }
+
+    #[test]
+    fn the_user_at_the_other_end_is_known_for_unix_sockets() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        assert_eq!(peer_uid(&near).unwrap(), rustix::process::getuid().as_raw());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        peer_uid(&listener).unwrap_err();
+        peer_uid(&std::fs::File::open("/dev/null").unwrap()).unwrap_err();
     }
 
     #[test]

@@ -223,7 +223,9 @@ impl Listener for TcpListener {
             }
             Inner::Unix(listener) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
-                self.options.peer_uids.admit(&stream)?;
+                self.options
+                    .peer_uids
+                    .admit(|| Ok(stream.peer_cred()?.uid()))?;
                 let stream = std::os::fd::OwnedFd::from(stream.into_std()?);
                 Poll::Ready(Ok((TcpStream::unpack(stream.into())?, UNIX_PEER)))
             }
