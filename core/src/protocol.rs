@@ -16,6 +16,7 @@ use crate::id::ClientId;
 use crate::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
 #[cfg(feature = "edge")]
 use crate::opening::{EdgeFault, Request, Violation};
+#[cfg(feature = "client")]
 use crate::queue::Retention;
 #[cfg(feature = "edge")]
 use crate::queue::{Outbox, Reservation};
@@ -83,6 +84,7 @@ impl Version {
     }
 
     /// Returns how long an outbox keeps packets in this version, at both ends. Version 2 acknowledges nothing.
+    #[cfg(feature = "client")]
     pub(crate) const fn retention(self) -> Retention {
         match self {
             Version::V2 => Retention::UntilWritten,
@@ -387,6 +389,7 @@ impl From<v3::channel::Channel> for Channel {
     }
 }
 
+#[cfg(feature = "edge")]
 impl Default for Channel {
     /// That of a connection which is not established, and uses none. It takes no memory.
     fn default() -> Self {

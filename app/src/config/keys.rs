@@ -1,6 +1,10 @@
 //! The table of every key. To add one, write its entry below: comment, name, type, default, what is allowed. The
 //! structs, the commented default file, the parser, the environment variables, `check`, the suggestions and the table of
 //! the README all come from it.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments go to the file as they are, where [[listener]] is no link"
+)]
 
 use std::path::PathBuf;
 

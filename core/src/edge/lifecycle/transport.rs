@@ -58,7 +58,7 @@ impl Edge {
         }
     }
 
-    /// Returns why the edge closed this connection, once [`client_close`](Edge::client_close) has told how.
+    /// Returns why the edge closed this connection, once [`client_duty`](Edge::client_duty) has told how.
     #[must_use]
     pub fn close_reason(&self, conn: ConnKey) -> Option<CloseReason> {
         self.conns.find(conn)?.close_reason
