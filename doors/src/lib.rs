@@ -23,7 +23,7 @@ pub use self::connector::DoorConnector;
 pub use self::fault::DoorFault;
 pub use self::layers::MAX_WRITE_BYTES;
 pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES, SharedDoor};
-pub use self::opened::{MAX_OPENING, OpenedListener};
+pub use self::opened::{MAX_OPENING, OPENING_TIMEOUT, OpenedListener};
 pub use self::stream::{DoorParcel, DoorStream};
 
 /// Returns the close code for the end of a connection (SPEC 16.4).

@@ -2,4 +2,5 @@
 
 mod bounds;
 mod life;
+mod opened;
 mod reluctant;
