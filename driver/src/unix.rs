@@ -3,11 +3,14 @@
 //! Their descriptors are in std's types for TCP, which are descriptors of stream sockets and nothing else. What TCP has and they lack is an
 //! error of the system, which the drivers take as "not known".
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -24,9 +27,9 @@ const MAX_BYTES: usize = 107;
 pub const SOCKET_MODE: u32 = 0o660;
 /// The peer of every Unix socket. It has no address, and is on this host (SPEC 16.7).
 pub const UNIX_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-/// How often, and with which pause, the folder of a socket is tried to be locked.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// How often, and with which pause, the lock of a socket is tried. The caller's thread waits, and others hold it for a few system calls.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The place of a Unix socket: `unix:/run/edge.sock`, or `unix:@name` for an abstract name, which is no file (Linux).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +98,9 @@ impl UnixPlace {
         if self.is_abstract() {
             return self.refuse_if_somebody_listens();
         }
-        self.lock_folder()?;
+        let folder = folder(Path::new(&self.0));
+        fs::metadata(folder).map_err(|error| named(folder, &error))?;
+        // Without the lock, since nothing is changed.
         self.is_stale().map(drop)
     }
 
@@ -107,13 +112,12 @@ impl UnixPlace {
     pub fn listen(&self, options: &SocketOptions, mode: u32) -> io::Result<UnixListening> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        let mut file = None;
+        let (mut file, mut lock) = (None, None);
         if self.is_abstract() {
             self.refuse_if_somebody_listens()?;
             socket.bind(&self.address()?)?;
         } else {
-            // Held until the end, so that of two processes the second finds the first one's socket.
-            let _lock = self.lock_folder()?;
+            lock = Some(Lock::of(Path::new(&self.0))?);
             if self.is_stale()? {
                 fs::remove_file(&self.0)?;
             }
@@ -124,27 +128,12 @@ impl UnixPlace {
             file = Some(own);
         }
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        // Not before it listens, or a second process would take the file for one that was left behind.
+        drop(lock);
         Ok(UnixListening {
             listener: socket.into(),
             file,
         })
-    }
-
-    /// Locks the folder of the file against others of our kind.
-    fn lock_folder(&self) -> io::Result<File> {
-        let folder = Path::new(&self.0).parent().unwrap_or(Path::new("/"));
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
-        };
-        let folder_file = File::open(folder).map_err(named)?;
-        for _ in 0..LOCK_TRIES {
-            if folder_file.try_lock().is_ok() {
-                return Ok(folder_file);
-            }
-            thread::sleep(LOCK_PAUSE);
-        }
-        let says = format!("another process keeps {} locked", folder.display());
-        Err(io::Error::new(ErrorKind::TimedOut, says))
     }
 
     /// Returns whether a process left its socket behind there.
@@ -174,6 +163,66 @@ impl UnixPlace {
             ErrorKind::AddrInUse,
             format!("{listens} listens there"),
         ))
+    }
+}
+
+fn folder(socket: &Path) -> &Path {
+    socket.parent().unwrap_or(Path::new("/"))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// A locked file beside that of a socket, against others of our kind. It is removed at the end.
+///
+/// The folder itself would not do: whoever may read it may lock it.
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    fn of(socket: &Path) -> io::Result<Lock> {
+        let mut name = OsString::from(".");
+        name.push(socket.file_name().unwrap_or_default());
+        name.push(".lock");
+        let path = socket.with_file_name(name);
+        for _ in 0..LOCK_TRIES {
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                // What has this name may be somebody else's link or pipe.
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)
+                .map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => named(folder(socket), &error),
+                    _ => named(&path, &error),
+                })?;
+            match file.try_lock() {
+                // The one before us may have removed it since it was opened.
+                Ok(()) => match identity(&path) {
+                    Ok(found) if found == identity_of(&file.metadata()?) => {
+                        return Ok(Lock { path, file });
+                    }
+                    _ => {}
+                },
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(named(&path, &error)),
+            }
+        }
+        let says = format!("another process keeps {} locked", path.display());
+        Err(io::Error::new(ErrorKind::TimedOut, says))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is locked. If it stays, the next start locks it again.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
     }
 }
 
@@ -213,8 +262,11 @@ impl Drop for UnixFile {
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
+    Ok(identity_of(&fs::symlink_metadata(path)?))
+}
+
+fn identity_of(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }
 
 /// Returns whether a socket is a Unix socket.
@@ -341,6 +393,31 @@ mod tests {
         drop(second);
         place.connect().unwrap();
         drop(other);
+    }
+
+    #[test]
+    fn only_a_file_of_its_own_is_locked() {
+        let folder = Folder::new("lock");
+        let place = folder.place();
+        let of_folder = File::open(&folder.0).unwrap();
+        of_folder.try_lock().unwrap();
+        drop(listen(&place).unwrap());
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0, "none is left");
+        let held = Lock::of(Path::new(&place.0)).unwrap();
+        let mode = held.file.metadata().unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(listen(&place).unwrap_err().kind(), ErrorKind::TimedOut);
+        place.check().unwrap();
+        drop(held);
+        // As after a crash.
+        let own = folder.0.join(".own.sock.lock");
+        fs::write(&own, "").unwrap();
+        drop(listen(&place).unwrap());
+        // Not where a link leads.
+        let target = folder.0.join("target");
+        std::os::unix::fs::symlink(&target, &own).unwrap();
+        listen(&place).unwrap_err();
+        assert!(!target.exists());
     }
 
     #[test]
