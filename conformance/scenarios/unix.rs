@@ -156,7 +156,7 @@ fn a_socket_that_is_in_use_is_an_error_and_a_dead_one_is_replaced() {
     );
     let finished = crate::PROGRAM.run(&second, &[]);
     assert_eq!(finished.code, Some(1));
-    let says = format!("cannot listen on {place}: process ");
+    let says = format!("cannot listen on {place}: another process listens there");
     assert!(finished.stderr.contains(&says), "{}", finished.stderr);
     drop(live);
     // Killed, so that its file stays.
