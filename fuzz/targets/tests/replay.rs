@@ -119,9 +119,26 @@ fn reasons(counters: &Counters) -> Vec<(String, u64)> {
     all
 }
 
-/// The corpus of the edge machine reaches every reason. Otherwise a rule could hold only because nothing tests it.
+/// Reasons that only a client of version 3 has, or a door reports. The world of this target has neither: version 3 has targets of its own,
+/// and tests in core.
+const OF_OTHERS: [&str; 12] = [
+    "close bad_claim",
+    "close bad_record",
+    "close bad_transport",
+    "close no_early_record",
+    "close parked",
+    "close peer_error",
+    "close protocol_error",
+    "close refused",
+    "close silent",
+    "end goodbye",
+    "end numbers_do_not_fit",
+    "end packet_too_long",
+];
+
+/// The corpus of the edge machine reaches every other reason. Otherwise a rule could hold only because nothing tests it.
 #[test]
-fn the_corpus_of_the_edge_reaches_everything() {
+fn the_corpus_of_the_edge_reaches_every_reason_of_version_2() {
     let mut missing: BTreeSet<_> = reasons(&Counters::default())
         .into_iter()
         .map(|(name, _)| name)
@@ -133,5 +150,6 @@ fn the_corpus_of_the_edge_reaches_everything() {
             }
         }
     }
-    assert!(missing.is_empty(), "never reached: {missing:?}");
+    let others: BTreeSet<_> = OF_OTHERS.map(String::from).into();
+    assert_eq!(missing, others, "never reached");
 }
