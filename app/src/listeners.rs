@@ -524,6 +524,8 @@ impl Listeners {
         if listener.address != open.settings.address {
             taken.push(open.entrance.number);
             changed.entrance.number = free(&taken);
+            // Its sockets are new.
+            changed.entrance.options = listener.options();
             match changed.bind(listener, self.shards) {
                 Ok(opening) => moved = Some(opening),
                 Err(error) => {

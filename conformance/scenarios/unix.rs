@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
 use std::thread;
 
 use conformance::libraries::run_on;
@@ -21,6 +22,11 @@ fn listener(name: &str, place: &str, more: &str) -> String {
 }
 
 fn start(directory: &Directory, master: &str, listeners: &str) -> Edge {
+    configure(directory, master, listeners);
+    Edge::spawn(crate::PROGRAM.command(directory, &[]))
+}
+
+fn configure(directory: &Directory, master: &str, listeners: &str) {
     let first = listener("main", "127.0.0.1:0", "");
     directory.write(
         "connserver.toml",
@@ -30,7 +36,6 @@ fn start(directory: &Directory, master: &str, listeners: &str) -> Edge {
             PATIENCE.as_secs()
         ),
     );
-    Edge::spawn(crate::PROGRAM.command(directory, &[]))
 }
 
 /// Echoes at a Unix socket, to the end of the process.
@@ -54,17 +59,67 @@ fn echo<R: Runtime>(place: &str) {
     });
 }
 
+/// Returns an abstract name that nobody else has.
+fn abstract_name(kind: &str) -> String {
+    let number = u64::from_ne_bytes(conformance::random());
+    format!("voltlane-{kind}-{number:016x}")
+}
+
+fn mode(file: &Path) -> u32 {
+    let found = std::fs::metadata(file).expect("it is there");
+    found.permissions().mode() & 0o777
+}
+
+/// Connects to a listener for other users.
+fn expect_refused(name: &str) {
+    let address = SocketAddr::from_abstract_name(name).expect("a name");
+    let mut refused = UnixStream::connect_addr(&address).expect("it listens");
+    refused.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    assert_eq!(refused.read(&mut [0]).expect("an end"), 0);
+}
+
+/// The socket is a new one, so it has the new users and the new mode.
+#[test]
+fn a_listener_that_moves_to_a_unix_socket_admits_only_whom_it_should() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let master = backend.address().to_string();
+    let strangers = abstract_name("moved");
+    let file = directory.file("moved.sock");
+    let before = [
+        listener("name", "127.0.0.1:0", ""),
+        listener("file", "127.0.0.1:0", ""),
+    ];
+    let mut edge = start(&directory, &master, &before.concat());
+    let _link = backend.accept();
+    let uids = format!(
+        "peer_uids = [\"{}\"]\n",
+        rustix::process::getuid().as_raw() + 1
+    );
+    let after = [
+        listener("name", &format!("unix:@{strangers}"), &uids),
+        listener(
+            "file",
+            &format!("unix:{}", file.display()),
+            "socket_mode = \"0600\"\n",
+        ),
+    ];
+    configure(&directory, &master, &after.concat());
+    edge.signal(Signal::HUP);
+    let line = edge.next_log("was read again and is in effect");
+    for key in ["listener[name].peer_uids", "listener[file].socket_mode"] {
+        assert!(line.contains(key), "{line}");
+    }
+    expect_refused(&strangers);
+    assert_eq!(mode(&file), 0o600);
+    drop(Client::join_over(Frames::connect_unix(&file)));
+    edge.stop();
+}
+
 fn clients_and_a_backend_meet_over_unix_sockets<R: Runtime>() {
     let directory = Directory::new();
     let path = |name: &str| directory.file(name).display().to_string();
     let uid = rustix::process::getuid().as_raw();
-    let name = |kind: &str| {
-        format!(
-            "voltlane-{kind}-{:016x}",
-            u64::from_ne_bytes(conformance::random())
-        )
-    };
-    let (own, strangers) = (name("own"), name("strangers"));
+    let (own, strangers) = (abstract_name("own"), abstract_name("strangers"));
     let backend = format!("unix:{}", path("backend.sock"));
     echo::<R>(&backend);
     let edge = start(
@@ -90,11 +145,7 @@ fn clients_and_a_backend_meet_over_unix_sockets<R: Runtime>() {
         ),
     );
     let file = directory.file("edge.sock");
-    let mode = std::fs::metadata(&file)
-        .expect("it is there")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode(&file), 0o600);
     for place in [format!("unix:{}", file.display()), format!("unix:@{own}")] {
         // As many as the limit on one source, and more: they are of this host.
         for _ in 0..3 {
@@ -121,11 +172,7 @@ fn clients_and_a_backend_meet_over_unix_sockets<R: Runtime>() {
             });
         }
     }
-    // Another user's.
-    let address = SocketAddr::from_abstract_name(&strangers).expect("a name");
-    let mut refused = UnixStream::connect_addr(&address).expect("it listens");
-    refused.set_read_timeout(Some(PATIENCE)).expect("a bound");
-    assert_eq!(refused.read(&mut [0]).expect("an end"), 0);
+    expect_refused(&strangers);
     edge.stop();
     assert!(!file.exists(), "it was the edge's own");
 }

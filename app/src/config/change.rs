@@ -3,7 +3,8 @@
 use super::keys::{Key, Listener, Master, Settings, keys};
 use super::listeners::ListenerName;
 
-/// Keys that are read only when a process starts. All others can change while it runs.
+/// Keys that are read only when a process starts, those of a listener also when it moves to another address. All others can change while
+/// the process runs.
 const AT_START: &[&str] = &[
     "general.key_file",
     "general.shards",
@@ -75,12 +76,14 @@ impl Change {
             match before.map(|at| current.view(left.remove(at))) {
                 None => self.taken.push(format!("listener[{name}]")),
                 Some(before) => {
+                    let moves = view.listener.address != before.listener.address;
                     for key in keys().filter(|key| key.is_of_listener()) {
                         if !key.differs(&before, &view) {
                             continue;
                         }
                         let label = format!("{}{}", self.prefix(&name), key.name());
-                        if key.is_for_the_start() {
+                        // Another address has a new socket, which starts with the new values.
+                        if key.is_for_the_start() && !moves {
                             key.copy(&before, &mut view);
                             self.needs_restart.push(label);
                         } else {
@@ -320,6 +323,28 @@ mod tests {
         assert_eq!(change.refused, ["listener[d]", "listener[c].tickets"]);
         assert_eq!(change.taken, ["listener[new].name", "listener[b]"]);
         assert_eq!(change.settings, with(vec![named("c", 3), named("new", 1)]));
+    }
+
+    #[test]
+    fn a_listener_that_moves_takes_the_keys_of_its_new_socket() {
+        let current = Settings::default();
+        let mut read = Settings::default();
+        let new = [
+            ("listener.address", "unix:@edge"),
+            ("listener.backlog", "7"),
+            ("listener.peer_uids", "7"),
+            ("listener.socket_mode", "0600"),
+        ];
+        for (path, value) in new {
+            let key = keys().find(|key| key.path == path).expect(path);
+            key.apply(&mut read, Raw::Text(value)).expect(value);
+        }
+        let change = Change::between(&current, read.clone());
+        assert_eq!((&change.settings, change.needs_restart.len()), (&read, 0));
+        assert_eq!(change.taken.len(), new.len());
+        for (path, _) in new {
+            assert!(change.taken.iter().any(|key| key == path), "{path}");
+        }
     }
 
     #[test]
