@@ -24,11 +24,12 @@ const CERTIFICATES_STAY: &str = "the certificates in effect stay";
 
 /// A listener of a runtime, with its number and its door.
 pub(crate) struct Listening<R: Runtime> {
+    /// Removed with the last socket of its listener. Fields are dropped in order, and this is the first: while the socket is open no other
+    /// process takes its place, and its inode is not given to another file.
+    _file: Option<Arc<UnixFile>>,
     inner: Framed<R>,
     number: usize,
     accepts: Arc<AtomicU64>,
-    /// Removed when the last socket of its listener is closed.
-    _file: Option<Arc<UnixFile>>,
 }
 
 impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
@@ -86,8 +87,9 @@ impl Entrance {
 
 /// A socket that listens, and its file if it has one.
 pub(crate) struct OwnSocket {
-    listener: TcpListener,
+    /// The first field, so that it is dropped before its socket, as in [`Listening`].
     file: Option<Arc<UnixFile>>,
+    listener: TcpListener,
 }
 
 /// The sockets of a listener: for each shard, one at each address.

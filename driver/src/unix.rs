@@ -229,10 +229,11 @@ impl Drop for Lock {
 /// A Unix socket that listens.
 #[derive(Debug)]
 pub struct UnixListening {
+    /// Its file. `None` for an abstract name. It must be dropped before the socket, as it is here: while the socket is open no other process
+    /// takes its place, and its inode is not given to another file.
+    pub file: Option<UnixFile>,
     /// The socket, non-blocking.
     pub listener: TcpListener,
-    /// Its file. `None` for an abstract name.
-    pub file: Option<UnixFile>,
 }
 
 /// The file of a socket of this process, which is removed when this is dropped, if it is still the same file.

@@ -165,12 +165,13 @@ impl<R: Reactor> Stream for TcpStream<R> {
 /// A listener on a reactor, for TCP or at a Unix socket.
 #[derive(Debug)]
 pub struct TcpListener<R: Reactor> {
+    /// The file of a Unix socket, if it goes with this listener. The first field, so that it is dropped before the socket: while that is
+    /// open no other process takes its place, and its inode is not given to another file.
+    file: Option<UnixFile>,
     source: R::Source<std::net::TcpListener>,
     options: SocketOptions,
     spare: SpareDescriptor,
     is_unix: bool,
-    /// The file of a Unix socket, if it goes with this listener.
-    file: Option<UnixFile>,
 }
 
 impl<R: Reactor> TcpListener<R> {

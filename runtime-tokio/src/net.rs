@@ -110,11 +110,12 @@ impl Stream for TcpStream {
 /// A listener on tokio, for TCP or at a Unix socket.
 #[derive(Debug)]
 pub struct TcpListener {
+    /// The file of a Unix socket, if it goes with this listener. The first field, so that it is dropped before the socket: while that is
+    /// open no other process takes its place, and its inode is not given to another file.
+    file: Option<UnixFile>,
     inner: Inner,
     options: SocketOptions,
     spare: SpareDescriptor,
-    /// The file of a Unix socket, if it goes with this listener.
-    file: Option<UnixFile>,
 }
 
 #[derive(Debug)]
