@@ -27,8 +27,8 @@ mod layered {
         door: SharedDoor,
         #[cfg(feature = "tls")]
         tls: Option<voltlane_doors::tls::ServerTls>,
-        /// When the first certificate expires, in seconds since 1970.
-        expires: Option<u64>,
+        #[cfg(feature = "tls")]
+        certificates: Vec<voltlane_doors::tls::Certificate>,
     }
 
     impl Doors {
@@ -60,11 +60,11 @@ mod layered {
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]
             {
-                (self.tls, self.expires) = match listener.transport.has_tls() {
+                (self.tls, self.certificates) = match listener.transport.has_tls() {
                     true => self
                         .read_certificates(listener)
-                        .map(|(tls, expires)| (Some(tls), expires))?,
-                    false => (None, None),
+                        .map(|(tls, certificates)| (Some(tls), certificates))?,
+                    false => (None, Vec::new()),
                 };
                 if let Some(tls) = &self.tls {
                     door = door.with_tls(tls.clone());
@@ -75,16 +75,48 @@ mod layered {
         }
 
         /// Returns when the first certificate expires, in seconds since 1970. `None` if there is none.
+        #[cfg_attr(
+            not(feature = "tls"),
+            expect(clippy::unused_self, reason = "as with TLS")
+        )]
         pub(crate) fn expires(&self) -> Option<u64> {
-            self.expires
+            #[cfg(feature = "tls")]
+            let first = {
+                let ends = self.certificates.iter();
+                ends.map(|certificate| certificate.not_after.as_secs())
+                    .min()
+            };
+            #[cfg(not(feature = "tls"))]
+            let first = None;
+            first
         }
 
-        /// Reads certificates, in place of those in effect if there are any. Returns when the first expires as well.
+        /// Returns the certificates that have expired, expire soon or are not valid yet, each with its file and the remedy.
+        pub(crate) fn warnings(&self, now: SystemTime) -> Vec<String> {
+            let _ = (self, now);
+            #[cfg(feature = "tls")]
+            let warnings = {
+                let all = self.certificates.iter();
+                let all = all.filter_map(|certificate| certificate.warning(now));
+                all.map(|warning| warning.to_string()).collect()
+            };
+            #[cfg(not(feature = "tls"))]
+            let warnings = Vec::new();
+            warnings
+        }
+
+        /// Reads certificates, in place of those in effect if there are any. Returns what is known of each as well.
         #[cfg(feature = "tls")]
         fn read_certificates(
             &self,
             listener: &Listener,
-        ) -> Result<(voltlane_doors::tls::ServerTls, Option<u64>), String> {
+        ) -> Result<
+            (
+                voltlane_doors::tls::ServerTls,
+                Vec<voltlane_doors::tls::Certificate>,
+            ),
+            String,
+        > {
             use voltlane_doors::tls::ServerTls;
             let (settings, now) = (certificates(listener), SystemTime::now());
             let read = match &self.tls {
@@ -101,9 +133,7 @@ mod layered {
             if self.tls.is_some() {
                 info!(listener = %listener.name, "the certificates were read again and are in effect");
             }
-            let ends = loaded.certificates.iter();
-            let ends = ends.map(|certificate| certificate.not_after.as_secs());
-            Ok((tls, ends.min()))
+            Ok((tls, loaded.certificates))
         }
 
         /// Returns what wraps the sockets of the listener.
@@ -237,6 +267,11 @@ mod plain {
         #[expect(clippy::unused_self, reason = "as with doors")]
         pub(crate) fn expires(&self) -> Option<u64> {
             None
+        }
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn warnings(&self, _: std::time::SystemTime) -> Vec<String> {
+            Vec::new()
         }
 
         #[expect(clippy::unused_self, reason = "as with doors")]

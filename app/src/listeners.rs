@@ -312,7 +312,7 @@ struct Open {
     entrance: Entrance,
     /// The files of TLS, as they were when they were last read.
     files: Vec<FileState>,
-    /// When its certificates were last told to expire soon.
+    /// When the times of its certificates were last warned of.
     warned: Option<SystemTime>,
 }
 
@@ -335,8 +335,7 @@ fn file_states(listener: &Listener) -> Vec<FileState> {
     files.map(state).collect()
 }
 
-/// How long before a certificate expires it is told, once a day.
-const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
+/// How often a certificate that expires soon, or has expired, is told.
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Open {
@@ -371,16 +370,16 @@ impl Open {
                 warn!(listener = %name, %error, "{CERTIFICATES_STAY}");
             }
         }
-        let Some(expires) = self.doors.expires().map(Duration::from_secs) else {
-            return;
-        };
-        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
-        let left = expires.saturating_sub(since_1970.unwrap_or_default());
         let is_told = |told: SystemTime| now.duration_since(told).is_ok_and(|age| age < DAY);
-        if left < EXPIRES_SOON && !self.warned.is_some_and(is_told) {
+        if self.warned.is_some_and(is_told) {
+            return;
+        }
+        let warnings = self.doors.warnings(now);
+        if !warnings.is_empty() {
             self.warned = Some(now);
-            let days = left.as_secs() / DAY.as_secs();
-            warn!(listener = %name, days, "a certificate expires soon");
+        }
+        for warning in warnings {
+            warn!(listener = %name, "{warning}");
         }
     }
 

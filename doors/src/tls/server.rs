@@ -78,6 +78,30 @@ pub struct Certificate {
     pub names: Vec<String>,
 }
 
+impl Certificate {
+    /// Returns what is wrong with its time at `now`: it has expired, expires within 14 days, or is not valid yet.
+    #[must_use]
+    pub fn warning(&self, now: SystemTime) -> Option<Warning> {
+        self.warning_at(unix(now))
+    }
+
+    fn warning_at(&self, now: UnixTime) -> Option<Warning> {
+        let days = |from: UnixTime, to: UnixTime| {
+            to.as_secs().saturating_sub(from.as_secs()) / DAY.as_secs()
+        };
+        let path = self.path.clone();
+        if now > self.not_after {
+            Some(Warning::Expired(path, days(self.not_after, now)))
+        } else if now < self.not_before {
+            Some(Warning::NotYetValid(path, days(now, self.not_before)))
+        } else if days(now, self.not_after) < SOON_DAYS {
+            Some(Warning::ExpiresSoon(path, days(now, self.not_after)))
+        } else {
+            None
+        }
+    }
+}
+
 /// Something that works and should not stay so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,7 +131,9 @@ impl fmt::Display for Warning {
             Warning::Expired(path, days) => say(
                 f,
                 path,
-                format_args!("the certificate expired {days} days ago; clients will refuse it"),
+                format_args!(
+                    "the certificate expired {days} days ago; clients refuse it until it is renewed"
+                ),
             ),
             Warning::NotYetValid(path, days) => say(
                 f,
@@ -119,7 +145,7 @@ impl fmt::Display for Warning {
             Warning::ExpiresSoon(path, days) => say(
                 f,
                 path,
-                format_args!("the certificate expires in {days} days"),
+                format_args!("the certificate expires in {days} days; renew it in time"),
             ),
             Warning::Rsa(path) => say(
                 f,
@@ -195,19 +221,20 @@ impl ServerSettings {
             if names.is_empty() {
                 warnings.push(Warning::NoName(path.clone()));
             }
-            warnings.extend(warning_of_time(path, now, not_before, not_after));
             let by_name = by_name.get_or_insert_with(|| {
                 ByName::new(Arc::clone(&certified), self.sni == Sni::Strict)
             });
             for name in &names {
                 by_name.insert(name, &certified);
             }
-            certificates.push(Certificate {
+            let certificate = Certificate {
                 path: path.clone(),
                 not_before,
                 not_after,
                 names,
-            });
+            };
+            warnings.extend(certificate.warning_at(now));
+            certificates.push(certificate);
         }
         let by_name = by_name.ok_or(TlsError::NoCertificate)?;
         let builder = ServerConfig::builder_with_provider(provider())
@@ -270,26 +297,6 @@ impl ServerSettings {
 fn unix(time: SystemTime) -> UnixTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     UnixTime::since_unix_epoch(since.unwrap_or_default())
-}
-
-fn warning_of_time(
-    path: &Path,
-    now: UnixTime,
-    not_before: UnixTime,
-    not_after: UnixTime,
-) -> Option<Warning> {
-    let days =
-        |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / DAY.as_secs();
-    let path = path.to_owned();
-    if now > not_after {
-        Some(Warning::Expired(path, days(not_after, now)))
-    } else if now < not_before {
-        Some(Warning::NotYetValid(path, days(now, not_before)))
-    } else if days(now, not_after) < SOON_DAYS {
-        Some(Warning::ExpiresSoon(path, days(now, not_after)))
-    } else {
-        None
-    }
 }
 
 /// TLS for listeners. Clones share it, and a reload replaces it for all of them; live connections keep what they have.

@@ -144,6 +144,9 @@ fn times_and_kinds_that_should_not_stay_are_warnings() {
         let loaded = server_settings(&[name]).load(now).expect("it works");
         let certificate = &loaded.certificates[0];
         assert!(certificate.not_before < certificate.not_after);
+        // A program that runs for long asks again.
+        let of_time = certificate.warning(now);
+        assert!(of_time.is_none_or(|warning| loaded.warnings.contains(&warning)));
         loaded.warnings
     };
     let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
