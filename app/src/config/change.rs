@@ -186,6 +186,7 @@ mod tests {
             "https://example.com",
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
             "0600",
+            "3",
         ];
         let mut tries = values.into_iter().filter_map(|value| {
             let mut settings = Settings::default();

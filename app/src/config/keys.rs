@@ -232,8 +232,8 @@ settings! {
         /// Networks of these proxies. With a PROXY header required, connections from other networks are refused. In a
         /// variable: separated by commas.
         trusted_proxies: Networks = Networks::default(), ();
-        /// Versions of the client link that clients may speak. Version 3 encrypts everything and loses nothing over a drop. In a
-        /// variable: separated by commas.
+        /// Versions of the client link that clients may speak. Version 3 encrypts everything and loses nothing over a
+        /// drop. In a variable: separated by commas.
         versions: Versions = Versions::default(), ();
         /// How clients are carried. "tcp": as they are; "tls": within TLS; "ws": in WebSocket messages; "wss": in both.
         transport: Transport = Transport::Tcp, ();
