@@ -15,6 +15,18 @@ pub enum TlsError {
         /// Why.
         error: io::Error,
     },
+    /// A path is that of a directory, a pipe or a device.
+    #[error("{} is no regular file: it must be a file in PEM", path.display())]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A list of revoked certificates is by nobody who issues the clients' certificates.
+    #[error("a list in {} is by none of the authorities of the clients' certificates and would revoke nothing: each must be by one of them", path.display())]
+    ForeignList {
+        /// The file of the list.
+        path: PathBuf,
+    },
     /// A file is larger than any of its kind.
     #[error("{} has more than {} bytes: is it the right file?", path.display(), super::MAX_FILE_BYTES)]
     TooLarge {

@@ -1,6 +1,6 @@
 //! Reads certificates, keys and lists of revoked certificates.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -32,9 +32,16 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
         path: path.to_owned(),
         error,
     };
+    // Before it is opened, since that might wait for ever for somebody who writes to a pipe.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(TlsError::NoFile {
+            path: path.to_owned(),
+        });
+    }
     let file = File::open(path).map_err(unreadable)?;
     // It may have a key. A buffer that grows would leave copies of it behind.
-    let length = file.metadata().map_err(unreadable)?.len();
+    let length = metadata.len();
     let capacity = length.min(MAX_FILE_BYTES) as usize + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     file.take(MAX_FILE_BYTES + 1)
@@ -69,8 +76,27 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     sections(path, "CERTIFICATE")
 }
 
-pub(super) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    sections(path, "X509 CRL")
+/// Reads lists of revoked certificates, each by one of the `authorities`. Another one's would revoke nothing.
+pub(super) fn revoked(
+    path: &Path,
+    authorities: &RootCertStore,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let lists: Vec<CertificateRevocationListDer<'static>> = sections(path, "X509 CRL")?;
+    for list in &lists {
+        let parsed = webpki::BorrowedCertRevocationList::from_der(list);
+        let parsed = parsed.map_err(|error| TlsError::Unusable {
+            path: path.to_owned(),
+            what: error.to_string(),
+        })?;
+        let list = webpki::CertRevocationList::from(parsed);
+        let mut subjects = authorities.roots.iter().map(|root| root.subject.as_ref());
+        if !subjects.any(|subject| subject == list.issuer()) {
+            return Err(TlsError::ForeignList {
+                path: path.to_owned(),
+            });
+        }
+    }
+    Ok(lists)
 }
 
 /// Reads the certificates of authorities.

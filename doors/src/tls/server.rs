@@ -56,7 +56,7 @@ pub struct ServerSettings {
     pub client_auth: ClientAuth,
     /// PEM: who issues the clients' certificates.
     pub client_ca: Option<PathBuf>,
-    /// PEM: those of them that are revoked.
+    /// PEM: those of them that are revoked. Each list must be by an authority of `client_ca`. One that is out of date still counts.
     pub client_crl: Option<PathBuf>,
     /// The protocols for ALPN. Empty: it is not used.
     pub alpn: Vec<Vec<u8>>,
@@ -273,11 +273,12 @@ impl ServerSettings {
         let path = self.client_ca.as_ref();
         let path = path.ok_or(TlsError::NoClientAuthority)?;
         let roots = Arc::new(files::roots(path)?);
-        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        let mut builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
         let mut blamed = path;
         if let Some(path) = &self.client_crl {
             builder = builder
-                .with_crls(files::revoked(path)?)
+                .with_crls(files::revoked(path, &roots)?)
                 .only_check_end_entity_revocation()
                 .allow_unknown_revocation_status();
             blamed = path;

@@ -75,6 +75,14 @@ fn each_fault_names_its_file_and_the_remedy() {
             with(nonsense.clone(), key.clone()),
             "nonsense cannot be used",
         ),
+        (
+            with(std::env::temp_dir(), key.clone()),
+            "is no regular file: it must be a file in PEM",
+        ),
+        (
+            with(pem.clone(), PathBuf::from("/dev/zero")),
+            "/dev/zero is no regular file",
+        ),
         (with(large.clone(), key.clone()), "more than 1048576 bytes"),
         (
             with(pem.clone(), file("encrypted.key")),
@@ -103,6 +111,12 @@ fn each_fault_names_its_file_and_the_remedy() {
     settings.client_ca = Some(file("authority.pem"));
     settings.client_crl = Some(pem);
     assert!(error(&settings).contains("edge.pem has no X509 CRL"));
+    settings.client_crl = Some(file("revoked.crl"));
+    settings
+        .load(SystemTime::now())
+        .expect("it is the authority's");
+    settings.client_ca = Some(file("stranger.pem"));
+    assert!(error(&settings).contains("revoked.crl is by none of the authorities"));
     let client = ClientTls::load(&ClientSettings::new(
         "not a name",
         Roots::Pinned(Vec::new()),
