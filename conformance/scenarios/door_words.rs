@@ -115,7 +115,7 @@ fn ws(more: &str) -> Rig {
 
 #[test]
 fn a_client_is_told_why_it_is_closed() {
-    let mut rig = ws("clients.max_frame_bytes = 100\nclients.idle_timeout_secs = 1\n");
+    let mut rig = ws("clients.max_frame_bytes = 100\n");
     let (mut client, id) = Raw::joined(rig.address());
     rig.link.kick(id);
     assert_eq!(client.code(), 1008, "kicked");
@@ -133,13 +133,18 @@ fn a_client_is_told_why_it_is_closed() {
     assert_eq!(client.code(), 1002, "no such version");
 
     let (mut client, _) = Raw::joined(rig.address());
-    assert_eq!(client.code(), 1008, "silent");
-
-    let (mut client, _) = Raw::joined(rig.address());
     rig.edge.signal(Signal::TERM);
     assert_eq!(client.code(), 1001, "the edge ends");
     drop((rig.link, rig.backend));
     rig.edge.expect_end(Some(0));
+}
+
+#[test]
+fn a_silent_client_is_told_why_it_is_closed() {
+    let rig = ws("clients.idle_timeout_secs = 1\n");
+    let (mut client, _) = Raw::joined(rig.address());
+    assert_eq!(client.code(), 1008);
+    rig.stop();
 }
 
 #[test]
