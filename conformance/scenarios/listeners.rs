@@ -1,16 +1,23 @@
 //! Several listeners, each with a name and a door, and their changes while the edge runs. (SPEC 10.7)
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
+use conformance::others::free_address;
 use conformance::shim::{Carriage, certificate_file};
-use conformance::{Backend, Client, Directory, Edge, Frames, PATIENCE, Rig, Signal};
+use conformance::{Backend, Client, Directory, Edge, Frames, PATIENCE, Rig, Signal, own_host};
 
 use super::{METRICS, rig};
 
+thread_local! {
+    /// The host of this test's listeners: nobody else is given a port of theirs once it is free.
+    static HOST: Ipv4Addr = own_host();
+}
+
 /// Returns a listener on a free port.
 fn listener(name: &str, more: &str) -> String {
-    format!("[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\n{more}")
+    let address = SocketAddr::from((HOST.with(|host| *host), 0));
+    format!("[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\n{more}")
 }
 
 /// Returns the address at which a listener was opened last.
@@ -140,8 +147,7 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
     clients.push(Client::join(Carriage::Ws.shim(comes)));
     clients.push(Client::join(world.edge.address()));
     // To another address, and through another door.
-    let moved = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let moved = moved.expect("a free port");
+    let moved = free_address();
     let plain = format!("[[listener]]\nname = \"comes\"\naddress = \"{moved}\"\n");
     let line = world.reload(&format!("{stays}{plain}"), TAKEN);
     assert!(line.contains("listener[comes].address"), "{line}");
@@ -163,7 +169,7 @@ fn a_listener_that_cannot_be_opened_is_left_out_and_the_others_change() {
     let _link = backend.accept();
     let mut world = Reloaded { directory, edge };
     let b = place(&world.edge, "b");
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = TcpListener::bind((own_host(), 0)).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let at_taken =
         |name: &str| format!("[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\n");
@@ -196,7 +202,7 @@ fn a_listener_that_cannot_be_opened_is_left_out_and_the_others_change() {
 #[test]
 fn an_edge_checks_all_of_its_listeners_before_it_serves() {
     let directory = Directory::new();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = TcpListener::bind((own_host(), 0)).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let second = format!("[[listener]]\nname = \"b\"\naddress = \"{address}\"\n");
     directory.write("connserver.toml", format!("{}{second}", listener("a", "")));
