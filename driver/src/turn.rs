@@ -40,6 +40,10 @@ pub(crate) trait Side {
 
     /// Handles that a source of this side was woken.
     fn handle_woken(&mut self, token: Token);
+    /// Returns whether it was woken to do what may need a configuration that was requested before.
+    fn needs_config(&self) -> bool {
+        false
+    }
     /// Handles another configuration for the machine.
     fn handle_config(&mut self, now: Time, config: Self::Config);
     /// Handles a request to shut down within the time.
@@ -182,15 +186,21 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
             match token {
                 LINK => self.link.handle_woken(),
                 TIMER => self.alarm.handle_woken(),
-                HANDLE => self.handle_requests(now),
+                HANDLE => {
+                    self.handle_source.serve();
+                    self.handle_requests(now);
+                }
                 own => self.side.handle_woken(own),
             }
         }
         self.woken = woken;
+        if self.side.needs_config() {
+            // Another thread may have requested it after the tokens were taken.
+            self.handle_requests(now);
+        }
     }
 
     fn handle_requests(&mut self, now: Time) {
-        self.handle_source.serve();
         let Requests {
             config,
             shutdown,

@@ -152,8 +152,8 @@ struct Clientele<L: Listener> {
     acceptors: Acceptors<L>,
     /// Listeners to open and to close.
     changes: Changes<L>,
-    /// Whether somebody may have asked for a change.
-    has_changes: bool,
+    /// Those that the next turn opens and closes, once every configuration that was requested before them is in effect.
+    due: Vec<Change<L>>,
     accept_source: Arc<SourceWaker>,
     accept_waker: Waker,
     neighbours: Option<Neighbours<L::Stream>>,
@@ -177,7 +177,7 @@ impl<L: Listener> Clientele<L> {
             clients: Clients::new(ready),
             acceptors: Acceptors::new(listener),
             changes: Changes::default(),
-            has_changes: false,
+            due: Vec::new(),
             accept_waker: Waker::from(Arc::clone(&accept_source)),
             accept_source,
             neighbours: None,
@@ -197,11 +197,7 @@ impl<L: Listener> Clientele<L> {
 
     /// Opens and closes the listeners that it was asked to, unless it accepts no more.
     fn change_listeners(&mut self) {
-        if !std::mem::take(&mut self.has_changes) {
-            return;
-        }
-        let asked = std::mem::take(&mut *openings::take(&self.changes));
-        for change in asked {
+        for change in std::mem::take(&mut self.due) {
             match change {
                 Change::Close(number) => self.acceptors.remove(number),
                 Change::Open(_) if self.is_ending => {}
@@ -342,10 +338,14 @@ impl<L: Listener> Side for Clientele<L> {
             LISTENER => {
                 self.accept_source.serve();
                 self.acceptable = true;
-                self.has_changes = true;
+                self.due.append(&mut openings::take(&self.changes));
             }
             client => self.work.push(client),
         }
+    }
+
+    fn needs_config(&self) -> bool {
+        !self.due.is_empty()
     }
 
     fn handle_config(&mut self, now: Time, config: EdgeConfig) {

@@ -12,7 +12,7 @@ pub struct Openings<L> {
     waker: Waker,
 }
 
-/// What was asked since the driver looked. As many changes as are asked for.
+/// What was asked since the driver looked, in this order. As many changes as are asked for.
 pub(super) type Changes<L> = Arc<Mutex<Vec<Change<L>>>>;
 
 /// Makes a listener on the driver's own thread, where its runtime is.
@@ -40,7 +40,8 @@ impl<L> Openings<L> {
         }
     }
 
-    /// Adds a listener. `make` is called on the thread of the driver. If it fails, the log says so.
+    /// Adds a listener. `make` is called on the thread of the driver. If it fails, the log says so. A configuration that was requested
+    /// before is in effect first.
     pub fn open(&self, make: impl FnOnce() -> io::Result<L> + Send + 'static) {
         self.ask(Change::Open(Box::new(make)));
     }

@@ -1,12 +1,15 @@
 //! Accepting clients.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use voltlane_core::edge::EdgeConfig;
+use voltlane_driver::Stream as _;
 
 use super::{CAPACITY, Setup, ends_within, join, settle, setup, start};
-use crate::support::{Chaos, Place};
+use crate::support::{Chaos, ClientPeer, MemoryListener, Place};
 
 #[test]
 fn an_accept_that_fails_rests_and_goes_on() {
@@ -80,5 +83,53 @@ fn the_clients_of_two_listeners_are_accepted_in_turns() {
         ends_within(&clock, &done, Duration::from_secs(2)).await;
         assert_eq!(calls(), before);
         drop((at_first, at_second, crowd, in_time, late));
+    });
+}
+
+/// Calls a function when it is woken.
+struct Calls<F>(F);
+
+impl<F: Fn() + Send + Sync> Wake for Calls<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+/// Another thread may ask for both at any time. Here they are asked for in the middle of a turn, while a client is read.
+#[test]
+fn a_listener_opens_only_under_the_configuration_requested_before_it() {
+    const SMALL: usize = 1_000;
+    let Setup {
+        mut world,
+        clock,
+        clients,
+        handle,
+        openings,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    world.run(async {
+        let stream = clients.dial(SMALL, Chaos::NONE);
+        let mut client = ClientPeer::join(stream).await.expect("joined");
+        settle(&clock).await;
+        let in_effect = Arc::new(OnceLock::new());
+        let seen = Arc::clone(&in_effect);
+        let asker = Waker::from(Arc::new(Calls(move || {
+            handle.reconfigure(EdgeConfig::default());
+            let (handle, seen) = (handle.clone(), Arc::clone(&seen));
+            openings.open(move || {
+                let mut cx = Context::from_waker(Waker::noop());
+                let _ = seen.set(handle.poll_done(&mut cx).is_ready());
+                Ok(MemoryListener(Place::default()))
+            });
+        })));
+        // Woken when the edge reads.
+        let mut cx = Context::from_waker(&asker);
+        let bytes = [IoSlice::new(&[0; SMALL])];
+        while client.frames.stream.poll_write(&mut cx, &bytes).is_ready() {}
+        // The same turn accepts.
+        let other = clients.dial(CAPACITY, Chaos::NONE);
+        settle(&clock).await;
+        assert_eq!(in_effect.get(), Some(&true));
+        drop(other);
     });
 }

@@ -90,6 +90,7 @@ fn sessions_that_end_when_an_edge_closes_its_connections_do_not_keep_it() {
         handle,
         polls,
         done,
+        ..
     } = setup(config, Chaos::NONE);
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;
@@ -116,6 +117,7 @@ fn a_deadline_while_the_link_closes_does_not_make_the_driver_spin() {
         handle,
         polls,
         done,
+        ..
     } = setup(config, Chaos::NONE);
     world.run(async {
         let link = BackendPeer::accept(&mut listener).await;

@@ -18,7 +18,7 @@ use crate::support::{
 };
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_driver::{EdgeDriver, EdgeHandle};
+use voltlane_driver::{EdgeDriver, EdgeHandle, Openings};
 
 type Driver = EdgeDriver<MemoryListener, MemoryConnector, TestTimer>;
 
@@ -37,6 +37,7 @@ struct Setup {
     /// The backend's.
     listener: MemoryListener,
     handle: EdgeHandle,
+    openings: Openings<MemoryListener>,
     /// How often the driver was polled.
     polls: Rc<Cell<usize>>,
     /// Whether its future completed.
@@ -70,7 +71,7 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
     for place in more {
         driver = driver.listening_at(MemoryListener(place.clone()));
     }
-    let handle = driver.handle();
+    let (handle, openings) = (driver.handle(), driver.openings());
     let (polls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
     let (counted, ended) = (Rc::clone(&polls), Rc::clone(&done));
     world.spawn(async move {
@@ -87,6 +88,7 @@ fn start(config: EdgeConfig, chaos: Chaos, capacity: usize, more: &[Place]) -> S
         clients,
         listener: MemoryListener(backend),
         handle,
+        openings,
         polls,
         done,
     }
