@@ -250,7 +250,8 @@ settings! {
         client_auth: ClientAuth = ClientAuth::Off, ();
         /// Certificates of who issues those of clients, in PEM.
         client_ca_file: Option<PathBuf> = None, ();
-        /// Lists of revoked certificates of clients, in PEM, each by an authority in client_ca_file. One that is out of date still counts. SIGHUP reads it again. Empty: none is revoked.
+        /// Lists of revoked certificates of clients, in PEM, each by an authority in client_ca_file. One that is out of
+        /// date still counts. SIGHUP reads it again. Empty: none is revoked.
         client_crl_file: Option<PathBuf> = None, ();
         /// Whether a client that offers only other protocols by ALPN is refused. Ours is "voltlane/2", with WebSocket
         /// "http/1.1".
@@ -349,18 +350,18 @@ settings! {
         /// Bytes that are kept for a client that is away. No effect while missed_packets_buffer_size is 0. Left out,
         /// it is at most channel_bytes.
         missed_packets_buffer_bytes: u64 = 1 << 20, 1..=MAX_QUEUE;
-        /// Packets that either side of a session of version 3 may have sent without an acknowledgement. For a client that is away so many
-        /// are kept besides channel_capacity.
+        /// Packets that either side of a session of version 3 may have sent without an acknowledgement. For a client that
+        /// is away so many are kept besides channel_capacity.
         ring_packets: u32 = 8_192, 1..=MAX_COUNT;
         /// Bytes of such packets. One packet alone may be of any size.
         ring_bytes: u32 = 1 << 20, 4_096..=MAX_FRAME;
         /// Milliseconds after which packets of a client of version 3 are acknowledged at the latest.
         ack_delay_ms: u32 = 250, 1..=10_000;
-        /// How long a client of version 3 may hear nothing before it asks whether the edge is there. The edge asks after twice that, and
-        /// takes the client for gone after two and a half times that. 0: nobody asks.
+        /// How long a client of version 3 may hear nothing before it asks whether the edge is there. The edge asks after
+        /// twice that, and takes the client for gone after two and a half times that. 0: nobody asks.
         keep_alive_secs: u32 = 20, 0..=HOUR;
-        /// How long a client may take no byte while packets wait for it. Then its session ends; one of version 3 is away. 0: as long as
-        /// its connection lasts, see listener.user_timeout_secs.
+        /// How long a client may take no byte while packets wait for it. Then its session ends; one of version 3 is away.
+        /// 0: as long as its connection lasts, see listener.user_timeout_secs.
         write_timeout_secs: u32 = 10, 0..=HOUR;
         /// How long a packet may take from its first to its last byte. 0: for ever.
         frame_timeout_secs: u32 = 10, 0..=HOUR;
