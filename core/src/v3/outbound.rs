@@ -183,7 +183,9 @@ impl Outbound {
             return false;
         }
         if let Some(bytes) = self.early_bytes {
-            return self.sealer.records() == 0 || self.early_room(bytes, outbox).is_some();
+            let has_room = |bytes| self.early_room(bytes, outbox).is_some();
+            return self.sealer.records() == 0
+                || (self.may_send(outbox, progress) && has_room(bytes));
         }
         self.first.is_some()
             || self.has_control()
@@ -397,7 +399,10 @@ impl Outbound {
         }
         let number = self.next;
         let start = self.begin();
-        if let Some(more) = progress.tell() {
+        // Nothing is in front of a CLOSE that comes first after an Answer (SPEC 21.4(c)). Its ledgers tell as much.
+        if (is_client || self.sealer.records() > 0)
+            && let Some(more) = progress.tell()
+        {
             self.put(&Item::Ack(more));
         }
         let (sent, received) = (progress.of_sender(outbox), progress.of_receiver());

@@ -209,6 +209,17 @@ impl Edge {
         let Ok(gap) = numbers.fit(&position) else {
             return self.end_unfitting(now, index, session, taken_up, received_up, random);
         };
+        if let Place::Attached(old) = place {
+            // Its ACK counts from the last one of its own connection.
+            self.counters.takeovers += 1;
+            let words = Words::new(Code::TAKEN_OVER, counter);
+            self.say(old, session, &words);
+            self.drain(now, old, CloseReason::Replaced, None);
+        }
+        let entry = self.sessions.live_mut(session);
+        let chained = entry
+            .chain_mut()
+            .expect("only a chain is resumed by an Answer");
         let cause = core::mem::replace(&mut chained.cause, Code::GOODBYE);
         chained.progress.reconnect();
         let (sent, from) = (numbers.sent_down, position.received_down.max(acked));
@@ -223,12 +234,6 @@ impl Edge {
             .outbox
             .resume_within(from, sent)
             .expect("it lies between what was acknowledged and what was sent");
-        if let Place::Attached(old) = place {
-            self.counters.takeovers += 1;
-            let words = Words::new(Code::TAKEN_OVER, counter);
-            self.say(old, session, &words);
-            self.drain(now, old, CloseReason::Replaced, None);
-        }
         self.end_absence(now, session);
         self.sessions.live_mut(session).place = Place::Attached(index);
         self.counters.resumed += 1;

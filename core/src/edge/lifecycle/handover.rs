@@ -122,6 +122,8 @@ impl Edge {
         self.watch_handshake(now, index);
         if self.conns.live_mut(index).opening().0.has_opened_claim() {
             self.handle_attempt(now, index, handover.id);
+            // Its first early record may be behind the Claim.
+            self.resume_reading(now, index);
         } else {
             self.handle_claim(now, index, handover.id);
         }

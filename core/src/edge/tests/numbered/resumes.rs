@@ -97,6 +97,53 @@ fn a_takeover_ends_the_old_connection_with_402_and_loses_nothing() {
 }
 
 #[test]
+fn both_connections_of_a_takeover_are_told_what_was_received() {
+    let mut world = world(|_| {});
+    let mut one = world.join3();
+    world.send3(&mut one, b"1");
+    world.down(&one, b"with an ACK");
+    world.hear3(&mut one);
+    assert_eq!(one.outbox.acked(), 1);
+    world.send3(&mut one, b"2");
+    world.send3(&mut one, b"3");
+    let (old, mut old_channel) = (one.conn, one.channel.clone());
+    let (mut outbox, mut progress) = (one.outbox.clone(), one.progress.clone());
+    let (attempt, conn) = world.claim3(&mut one);
+    world.send_early(&mut one, &attempt, conn);
+    world.answered(&mut one, attempt).unwrap();
+    assert_eq!(one.outbox.acked(), 3, "the first ACK counts from 0");
+    let heard = world.hear_bytes(old);
+    let (mut reader, mut input) = (FrameReader::default(), heard.as_slice());
+    let arrival = old_channel.next(&mut reader, &mut input, &mut outbox, &mut progress);
+    let Ok(Some(Arrival::Closed { code, .. })) = arrival else {
+        panic!("{arrival:?}");
+    };
+    assert_eq!((code, outbox.acked()), (Code::TAKEN_OVER, 3));
+    world.send3(&mut one, b"4");
+    world.down(&one, b"with another ACK");
+    world.hear3(&mut one);
+    assert_eq!(one.outbox.acked(), 4);
+}
+
+#[test]
+fn a_full_ring_makes_no_empty_early_records() {
+    let mut world = world(|config| config.clients.ring_packets = 8);
+    let mut one = world.join3();
+    for _ in 0..9 {
+        one.outbox.push(b"x");
+    }
+    let lost = one.channel.fill(&mut one.outbox, &mut one.progress).len();
+    one.channel.written(lost);
+    world.leave(one.conn);
+    let (attempt, _) = world.claim3(&mut one);
+    one.outbox.resume_from(0).unwrap();
+    one.progress.reconnect();
+    let mut early = Channel::claimed(&attempt.early(), 1);
+    let records = early.fill(&mut one.outbox, &mut one.progress);
+    assert_eq!(bodies(records).len(), 1, "the ninth packet has no room");
+}
+
+#[test]
 fn takeovers_beyond_the_burst_are_told_to_wait_and_those_of_an_absent_one_are_not() {
     let mut world = world(|_| {});
     let mut one = world.join3();
@@ -208,13 +255,15 @@ fn an_early_record_that_does_not_open_or_is_wrong_changes_nothing() {
 
 #[test]
 fn numbers_that_do_not_fit_end_the_session() {
-    for (first, received) in [(3, 0), (1, 2)] {
+    for (first, received, is_told) in [(3, 0, true), (1, 2, true), (3, 0, false)] {
         let mut world = world(|_| {});
         let mut one = world.join3();
         world.send3(&mut one, b"1");
-        world.down(&one, b"1");
-        world.hear3(&mut one);
-        world.flush(&mut one);
+        if is_told {
+            world.down(&one, b"1");
+            world.hear3(&mut one);
+            world.flush(&mut one);
+        }
         let random = world.random();
         let attempt = one.session.attempt(random, first, received);
         let conn = world.begin3(attempt.claim(), b"");
@@ -336,6 +385,20 @@ fn a_claim_that_opened_is_handed_over_and_one_that_did_not_is_not() {
     let handover = second.edge.take_handover(second.now, conn).unwrap();
     let conn = first.edge.handle_handover(first.now, handover).unwrap();
     first.send_early(&mut one, &attempt, conn);
+    first.answered(&mut one, attempt).unwrap();
+    // Its first early record comes in the segment of the Claim.
+    let random = second.random();
+    let attempt = one.session.attempt(random, 1, 0);
+    one.progress.reconnect();
+    one.channel = Channel::claimed(&attempt.early(), 1);
+    one.reader = FrameReader::default();
+    let record = one.channel.fill(&mut one.outbox, &mut one.progress);
+    let (record, bytes) = (record.to_vec(), record.len());
+    one.channel.written(bytes);
+    let conn = second.begin3(attempt.claim(), &record);
+    let handover = second.edge.take_handover(second.now, conn).unwrap();
+    one.conn = first.edge.handle_handover(first.now, handover).unwrap();
+    first.give_entropy(one.conn);
     first.answered(&mut one, attempt).unwrap();
 }
 
