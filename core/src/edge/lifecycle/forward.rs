@@ -79,7 +79,7 @@ impl Edge {
                     || conn.timers.is_any_armed(Slot::Read)
                     || !self.config.clients.idle_timeout.is_zero()
                 {
-                    self.watch_reads(now, index, packets > 0);
+                    self.watch_reads(now, index, packets + records > 0);
                 }
                 self.pace(now, index, packets + records, count);
             }

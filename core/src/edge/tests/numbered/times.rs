@@ -83,6 +83,28 @@ fn without_a_keep_alive_nobody_asks() {
 }
 
 #[test]
+fn a_record_without_packets_ends_the_time_of_its_frame() {
+    let second = Duration::from_secs(1);
+    let mut world = world(|config| config.clients.frame_timeout = second * 5);
+    let mut one = world.join3();
+    for _ in 0..3 {
+        one.channel.outbound().put_all(&[Item::AckNow]);
+    }
+    let bytes = one.channel.wire().to_vec();
+    let length = bytes.len() / 3;
+    let mut from = 0;
+    // At each read the next record has begun.
+    for until in [1, length + 1, 2 * length + 1] {
+        world.write(one.conn, &bytes[from..until]);
+        from = until;
+        world.wait(second * 3);
+        assert!(!world.is_closed(one.conn), "{until} bytes");
+    }
+    world.wait(second * 2);
+    assert!(world.is_closed(one.conn));
+}
+
+#[test]
 fn each_record_and_each_packet_counts_for_the_pace() {
     let mut world = world(|config| {
         config.clients.pace.frames = 1;
