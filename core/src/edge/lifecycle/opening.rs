@@ -218,6 +218,10 @@ impl Edge {
     pub(crate) fn establish(&mut self, now: Time, index: u32, session: u32, channel: Channel) {
         self.conns.live_mut(index).set_channel(channel);
         self.conns.enter(index, State::Established { session }, now);
+        let conn = self.conns.live_mut(index);
+        if conn.control().is_empty() {
+            conn.forget_opening();
+        }
         self.begin_pulse(now, index, session);
         self.conns.mark_ready(index);
     }

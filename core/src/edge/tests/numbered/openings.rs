@@ -16,6 +16,8 @@ fn a_client_joins_and_the_backend_hears_its_packets() {
     );
     one.outbox.push(b"in the Join record");
     world.flush(&mut one);
+    let conn = world.edge.conns.find(one.conn).unwrap();
+    assert_eq!(conn.taken_bytes(), 0, "its opening is dropped");
     world.send3(&mut one, b"behind it");
     let id = one.id();
     assert_eq!(
