@@ -10,6 +10,7 @@ use super::code::Code;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::packets::{MAX_CLIENT_PACKET_BYTES, Packet, PacketError, Position, Settings, Verdict};
+use super::progress::Ring;
 use super::record::{MAX_FIRST_EARLY_RECORD_BYTES, MAX_JOIN_RECORD_BYTES};
 use super::schedule::{Join, Master, ResumeSecret};
 use super::server::{Claimed, EdgeKey, Refused, Standing};
@@ -47,6 +48,7 @@ pub(crate) struct Token {
     id: ClientId,
     longest_down: u32,
     longest_up: u32,
+    ring: Ring,
 }
 
 /// What is kept from a Claim that may go on to the end of its first early record.
@@ -68,6 +70,8 @@ pub(crate) struct Joined {
     pub(crate) channel: Channel,
     pub(crate) longest_up: u32,
     pub(crate) longest_down: u32,
+    /// The ring that its Welcome named.
+    pub(crate) ring: Ring,
     /// What is wrong with it, if anything is.
     pub(crate) fault: Option<(Code, u64)>,
 }
@@ -153,12 +157,16 @@ impl Opening {
         let mut told = None;
         let settings = |master: &Master, mask| {
             let settings = settings(master, mask);
-            told = Some((settings.id, settings.longest_packet_up));
+            let ring = Ring {
+                packets: settings.ring_packets,
+                bytes: settings.ring_bytes,
+            };
+            told = Some((settings.id, settings.longest_packet_up, ring));
             settings
         };
         let join = key.welcome(&hello, random, settings, out);
         let join = join.map_err(violation)?;
-        let (id, longest_up) = told.expect("a Welcome has settings");
+        let (id, longest_up, ring) = told.expect("a Welcome has settings");
         let inbound = Inbound::of_join(&join.up, longest_up);
         *self = Opening::Token(Box::new(Token {
             join,
@@ -166,6 +174,7 @@ impl Opening {
             id,
             longest_down,
             longest_up,
+            ring,
         }));
         Ok(())
     }
@@ -181,6 +190,7 @@ impl Opening {
             id,
             longest_down,
             longest_up,
+            ring,
         } = *token;
         let mut record = body.to_vec();
         let end = inbound.open(&mut record).map_err(|_| Unopened)?;
@@ -194,6 +204,7 @@ impl Opening {
             channel: Channel::welcomed(inbound, record, end, &join.down),
             longest_up,
             longest_down,
+            ring,
             fault,
         })
     }

@@ -140,11 +140,12 @@ impl Edge {
             channel,
             longest_up,
             longest_down,
+            ring,
             ..
         } = joined;
         let chained = Chained {
             standing,
-            progress: Progress::new(ring_of(&self.config.clients)),
+            progress: Progress::new(ring),
             cause: Code::GOODBYE,
             longest_up,
             longest_down,
@@ -170,7 +171,7 @@ impl Edge {
         reason: CloseReason,
     ) {
         let mut outbox = Outbox::new(Retention::UntilAcked);
-        let mut progress = Progress::new(ring_of(&self.config.clients));
+        let mut progress = Progress::new(joined.ring);
         let close = words.close();
         joined
             .channel

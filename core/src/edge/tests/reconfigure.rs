@@ -6,7 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
     /// Changes the configuration in effect.
-    fn reconfigure(&mut self, change: impl FnOnce(&mut EdgeConfig)) {
+    pub(super) fn reconfigure(&mut self, change: impl FnOnce(&mut EdgeConfig)) {
         let mut config = self.edge.config.clone();
         change(&mut config);
         self.edge.handle_config(self.now, config);

@@ -32,6 +32,18 @@ fn a_client_joins_and_the_backend_hears_its_packets() {
 }
 
 #[test]
+fn a_session_has_the_ring_that_its_welcome_named() {
+    let mut world = world(|config| config.clients.ring_packets = 100);
+    let mut one = world.welcomed();
+    world.reconfigure(|config| config.clients.ring_packets = 50);
+    world.flush(&mut one);
+    let session = world.edge.sessions.lookup(one.id()).unwrap();
+    let numbers = world.edge.sessions.live(session).numbers().unwrap();
+    assert_eq!(numbers.ring(), one.progress.ring());
+    assert_eq!(numbers.ring().packets, 100);
+}
+
+#[test]
 fn version_3_is_refused_by_an_edge_that_does_not_offer_it_and_2_as_well() {
     let mut two = World::new(|_| {});
     let conn = two.accept();
