@@ -5,6 +5,7 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::conns::state::State;
+use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 
@@ -165,9 +166,14 @@ impl Edge {
         let Some(session) = self.conns.live(index).session() else {
             return self.silence(index);
         };
-        let (_, numbers) = self.sessions.live_mut(session).lend();
+        let entry = self.sessions.live_mut(session);
+        let is_waiting = entry.waiting;
+        let (_, numbers) = entry.lend();
         let due = numbers.map_or(0, |numbers| numbers.due());
-        let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
+        let conn = self.conns.live_mut(index);
+        // The silence of a client that the edge does not read is the edge's own (SPEC 25.1(c)).
+        let is_unread = is_waiting || conn.waits_for(Wait::Pace);
+        let Some(channel) = conn.channel().numbered_mut() else {
             return;
         };
         let before = channel.timing().looks_at.take();
@@ -180,16 +186,19 @@ impl Edge {
                 self.set_alarm(now, index, session);
                 self.watch_writes(now, index);
             }
-            Some((_, Due::Ping)) => {
+            Some((_, Due::Dead)) if !is_unread => {
+                self.alarms.set(index, before, None);
+                self.close_conn(now, index, CloseKind::Abort, CloseReason::Silent);
+            }
+            Some((_, Due::Ping | Due::Dead)) => {
+                if is_unread {
+                    channel.timing().heard(now);
+                }
                 channel.outbound().ping(now.as_nanos().to_le_bytes());
                 channel.timing().pinged(now);
                 self.alarms.set(index, before, None);
                 self.set_alarm(now, index, session);
                 self.watch_writes(now, index);
-            }
-            Some((_, Due::Dead)) => {
-                self.alarms.set(index, before, None);
-                self.close_conn(now, index, CloseKind::Abort, CloseReason::Silent);
             }
             None => {
                 self.alarms.set(index, before, None);

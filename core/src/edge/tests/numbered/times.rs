@@ -73,6 +73,30 @@ fn a_silent_client_is_asked_and_then_taken_for_gone() {
 }
 
 #[test]
+fn a_client_that_is_not_read_for_its_pace_is_not_taken_for_gone() {
+    let mut world = world(|config| {
+        config.clients.pace.frames = 1;
+        config.clients.pace.frames_burst = 10;
+        config.clients.pace.patience = Duration::ZERO;
+    });
+    let mut one = world.join3();
+    world.send_items(&mut one, &[Item::Packet(b""); 200]);
+    let wait = |world: &mut World, seconds| {
+        for _ in 0..seconds {
+            world.wait(Duration::from_secs(1));
+            world.hear_bytes(one.conn);
+        }
+    };
+    wait(&mut world, 150);
+    assert_eq!(world.edge.read_budget(one.conn), 0);
+    assert!(!world.is_closed(one.conn));
+    // It is read again, and says nothing.
+    wait(&mut world, 150);
+    let closed = world.edge.counters().closed;
+    assert_eq!(closed[CloseReason::Silent as usize], 1);
+}
+
+#[test]
 fn without_a_keep_alive_nobody_asks() {
     let mut world = world(|config| config.clients.keep_alive = Duration::ZERO);
     let one = world.join3();
