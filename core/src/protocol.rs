@@ -399,58 +399,20 @@ impl Default for Channel {
 
 #[cfg(feature = "edge")]
 impl Channel {
-    /// Returns the length of the packet that [`open`](Self::open) would open, or `None` if none is whole yet.
+    /// Returns what the next packets of its client are opened with.
     #[inline]
-    pub(crate) fn peek(
-        &mut self,
-        reader: &mut FrameReader,
-        input: &mut &[u8],
-        max_bytes: u32,
-        outbox: &mut Outbox,
-        numbers: Option<&mut Progress>,
-    ) -> Result<Option<usize>, Stop> {
+    pub(crate) fn source<'a>(
+        &'a mut self,
+        outbox: &'a mut Outbox,
+        numbers: Option<&'a mut Progress>,
+    ) -> Source<'a> {
         match self {
-            Channel::V2(plain) => plain
-                .peek(reader, input, max_bytes)
-                .map_err(|_| Stop::TooLong),
-            Channel::V3(channel) => {
-                let numbers = numbers.expect(NUMBERED);
-                match channel.next(reader, input, outbox, numbers)? {
-                    Some(arrival) => of_client(arrival).map(|()| Some(channel.data().len())),
-                    None => Ok(None),
-                }
-            }
-        }
-    }
-
-    /// Opens the next packet of `reader` and `input` in the place that `reserve` makes for its length, and advances `input` past it. Returns
-    /// false if none is whole yet: `input` is then empty and its bytes are held.
-    #[inline]
-    pub(crate) fn open<'queue>(
-        &mut self,
-        reader: &mut FrameReader,
-        input: &mut &[u8],
-        max_bytes: u32,
-        outbox: &mut Outbox,
-        numbers: Option<&mut Progress>,
-        reserve: impl FnOnce(usize) -> Reservation<'queue>,
-    ) -> Result<bool, Stop> {
-        match self {
-            Channel::V2(plain) => plain
-                .open(reader, input, max_bytes, reserve)
-                .map_err(|_| Stop::TooLong),
-            Channel::V3(channel) => {
-                let numbers = numbers.expect(NUMBERED);
-                let Some(arrival) = channel.next(reader, input, outbox, numbers)? else {
-                    return Ok(false);
-                };
-                of_client(arrival)?;
-                let mut reservation = reserve(channel.data().len());
-                reservation.append(channel.data());
-                reservation.commit();
-                channel.accept(numbers);
-                Ok(true)
-            }
+            Channel::V2(plain) => Source::Frames(plain),
+            Channel::V3(channel) => Source::Records(Records {
+                channel,
+                outbox,
+                numbers: numbers.expect(NUMBERED),
+            }),
         }
     }
 
@@ -459,10 +421,7 @@ impl Channel {
     pub(crate) fn has_output(&self, outbox: &Outbox, numbers: Option<&Progress>) -> bool {
         match self {
             Channel::V2(plain) => plain.has_output(outbox),
-            Channel::V3(channel) => match numbers {
-                Some(numbers) => channel.has_output(outbox, numbers),
-                None => channel.has_wire(),
-            },
+            Channel::V3(channel) => has_output_of_records(channel, outbox, numbers),
         }
     }
 
@@ -477,10 +436,7 @@ impl Channel {
     ) -> &'a [u8] {
         match self {
             Channel::V2(plain) => plain.fill(outbox),
-            Channel::V3(channel) => match numbers {
-                Some(numbers) => channel.fill(outbox, numbers),
-                None => channel.wire(),
-            },
+            Channel::V3(channel) => fill_records(channel, outbox, numbers),
         }
     }
 
@@ -527,6 +483,158 @@ impl Channel {
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         self.numbered().map_or(0, v3::channel::Channel::held_bytes)
+    }
+}
+
+// Separate functions, so that the path of version 2 is as short as it can be where these are inlined.
+
+#[cfg(feature = "edge")]
+#[inline(never)]
+fn has_output_of_records(
+    channel: &v3::channel::Channel,
+    outbox: &Outbox,
+    numbers: Option<&Progress>,
+) -> bool {
+    match numbers {
+        Some(numbers) => channel.has_output(outbox, numbers),
+        None => channel.has_wire(),
+    }
+}
+
+#[cfg(feature = "edge")]
+#[inline(never)]
+fn fill_records<'a>(
+    channel: &'a mut v3::channel::Channel,
+    outbox: &mut Outbox,
+    numbers: Option<&mut Progress>,
+) -> &'a [u8] {
+    match numbers {
+        Some(numbers) => channel.fill(outbox, numbers),
+        None => channel.wire(),
+    }
+}
+
+/// Opens the packets of a client.
+#[cfg(feature = "edge")]
+pub(crate) trait Open {
+    /// Returns the length of the packet that [`open`](Self::open) would open, or `None` if none is whole yet.
+    fn peek(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+    ) -> Result<Option<usize>, Stop>;
+
+    /// Opens the next packet of `reader` and `input` in the place that `reserve` makes for its length, and advances `input` past it. Returns
+    /// false if none is whole yet: `input` is then empty and its bytes are held.
+    fn open<'queue>(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+        reserve: impl FnOnce(usize) -> Reservation<'queue>,
+    ) -> Result<bool, Stop>;
+}
+
+/// What the packets of a client are opened with. Whoever opens several matches once: the path of version 2 has no steps of version 3.
+#[cfg(feature = "edge")]
+pub(crate) enum Source<'a> {
+    Frames(&'a mut v2::plain::Plain),
+    Records(Records<'a>),
+}
+
+#[cfg(feature = "edge")]
+impl Open for v2::plain::Plain {
+    #[inline(always)]
+    fn peek(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+    ) -> Result<Option<usize>, Stop> {
+        v2::plain::Plain::peek(self, reader, input, max_bytes).map_err(|_| Stop::TooLong)
+    }
+
+    #[inline(always)]
+    fn open<'queue>(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+        reserve: impl FnOnce(usize) -> Reservation<'queue>,
+    ) -> Result<bool, Stop> {
+        v2::plain::Plain::open(self, reader, input, max_bytes, reserve).map_err(|_| Stop::TooLong)
+    }
+}
+
+/// The channel of a version that numbers packets, with what its session lends to it.
+#[cfg(feature = "edge")]
+pub(crate) struct Records<'a> {
+    channel: &'a mut v3::channel::Channel,
+    outbox: &'a mut Outbox,
+    numbers: &'a mut Progress,
+}
+
+#[cfg(feature = "edge")]
+impl Open for Records<'_> {
+    fn peek(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        _max_bytes: u32,
+    ) -> Result<Option<usize>, Stop> {
+        match self
+            .channel
+            .next(reader, input, self.outbox, self.numbers)?
+        {
+            Some(arrival) => of_client(arrival).map(|()| Some(self.channel.data().len())),
+            None => Ok(None),
+        }
+    }
+
+    fn open<'queue>(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+        reserve: impl FnOnce(usize) -> Reservation<'queue>,
+    ) -> Result<bool, Stop> {
+        let Some(length) = self.peek(reader, input, max_bytes)? else {
+            return Ok(false);
+        };
+        let mut reservation = reserve(length);
+        reservation.append(self.channel.data());
+        reservation.commit();
+        self.channel.accept(self.numbers);
+        Ok(true)
+    }
+}
+
+#[cfg(feature = "edge")]
+impl Open for Source<'_> {
+    fn peek(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+    ) -> Result<Option<usize>, Stop> {
+        match self {
+            Source::Frames(plain) => Open::peek(*plain, reader, input, max_bytes),
+            Source::Records(records) => records.peek(reader, input, max_bytes),
+        }
+    }
+
+    fn open<'queue>(
+        &mut self,
+        reader: &mut FrameReader,
+        input: &mut &[u8],
+        max_bytes: u32,
+        reserve: impl FnOnce(usize) -> Reservation<'queue>,
+    ) -> Result<bool, Stop> {
+        match self {
+            Source::Frames(plain) => Open::open(*plain, reader, input, max_bytes, reserve),
+            Source::Records(records) => records.open(reader, input, max_bytes, reserve),
+        }
     }
 }
 

@@ -287,7 +287,7 @@ impl Edge {
     }
 
     /// Returns the maximum number of bytes to read from this client now. 0: do not read it until it is returned again.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn read_budget(&self, conn: ConnKey) -> usize {
         let Some(conn) = self.conns.find(conn) else {
@@ -302,6 +302,14 @@ impl Edge {
             }
             State::Established { .. } if conn.pace.is_some() => PACED_READ_BYTES,
             State::Established { .. } => self.scale_bounds()(READ_BYTES),
+            _ => self.unattached_budget(conn),
+        }
+    }
+
+    /// Returns the maximum number of bytes to read from a client without a session now.
+    #[inline(never)]
+    fn unattached_budget(&self, conn: &Conn) -> usize {
+        match conn.state() {
             State::Handshake(step) if step.is_paused() => 0,
             State::Handshake(Step::Last(_)) => READ_BYTES,
             State::Handshake(_) => self
@@ -314,7 +322,7 @@ impl Edge {
                 .max(1),
             // It is still read, so that its end is seen, and its bytes are discarded.
             State::Draining(_) => READ_BYTES,
-            State::Closed(_) => 0,
+            State::Closed(_) | State::Established { .. } => 0,
         }
     }
 
@@ -337,13 +345,28 @@ impl Edge {
                 }
                 self.forward(now, conn.0.index, session, bytes, bytes.len());
             }
-            State::Handshake(Step::Last(_)) | State::Draining(_) => {
-                return self.discard(now, conn.0.index, bytes.len());
-            }
-            State::Handshake(_) => self.handle_handshake_bytes(now, conn.0.index, bytes),
-            State::Closed(_) => return,
+            _ => return self.handle_unattached_bytes(now, conn.0.index, bytes),
         }
-        self.conns.recount(conn.0.index, &mut self.account);
+        self.after_read(now, conn.0.index);
+    }
+
+    /// Handles bytes from a client without a session.
+    #[inline(never)]
+    fn handle_unattached_bytes(&mut self, now: Time, index: u32, bytes: &[u8]) {
+        match self.conns.live(index).state() {
+            State::Handshake(Step::Last(_)) | State::Draining(_) => {
+                return self.discard(now, index, bytes.len());
+            }
+            State::Handshake(_) => self.handle_handshake_bytes(now, index, bytes),
+            State::Established { .. } | State::Closed(_) => return,
+        }
+        self.after_read(now, index);
+    }
+
+    /// Counts what is held after a read from the client at `index`.
+    #[inline(always)]
+    fn after_read(&mut self, now: Time, index: u32) {
+        self.conns.recount(index, &mut self.account);
         self.shed_load(now);
         self.settle();
     }
@@ -408,6 +431,26 @@ impl Edge {
             State::Established { session } => *session,
             _ => return self.unattached_duty(conn),
         };
+        if found.is_numbered() {
+            return self.numbered_duty(conn, session);
+        }
+        if !found.has_output(&self.sessions.live(session).outbox, None)
+            && found.control().is_empty()
+        {
+            return match self.read_budget(conn) {
+                0 => Duty::Rest,
+                bytes => Duty::Read(bytes),
+            };
+        }
+        let outbox = &mut self.sessions.live_mut(session).outbox;
+        let lent = Some((outbox, None));
+        Duty::Write(self.conns.live_mut(conn.0.index).output(lent))
+    }
+
+    /// Returns what a connection needs next whose packets are numbered.
+    #[inline(never)]
+    fn numbered_duty(&mut self, conn: ConnKey, session: u32) -> Duty<'_> {
+        let found = self.conns.live(conn.0.index);
         let entry = self.sessions.live(session);
         if !found.has_output(&entry.outbox, entry.numbers()) && found.control().is_empty() {
             return match self.read_budget(conn) {
@@ -415,14 +458,13 @@ impl Edge {
                 bytes => Duty::Read(bytes),
             };
         }
-        if found.is_numbered() {
-            self.make_output(conn.0.index);
-        }
+        self.make_output(conn.0.index);
         let lent = self.sessions.live_mut(session).lend();
         Duty::Write(self.conns.live_mut(conn.0.index).output(Some(lent)))
     }
 
     /// Returns what a connection without a session needs next.
+    #[inline(never)]
     fn unattached_duty(&mut self, conn: ConnKey) -> Duty<'_> {
         let index = conn.0.index;
         let found = self.conns.live(index);

@@ -67,7 +67,7 @@ impl FrameQueue {
 
     /// Begins one frame with `header`, and makes room for `length` bytes after it, which are appended to the [`Reservation`]. So a body that
     /// must be made, as when a sealed record is opened, is made in its place.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self, header: &[u8], length: usize) -> Reservation<'_> {
         self.make_room(header.len() + length);
         let start = self.buffer.len();
@@ -112,6 +112,7 @@ impl FrameQueue {
     }
 
     /// Returns the unwritten bytes, contiguous.
+    #[inline]
     #[must_use]
     pub fn output(&self) -> &[u8] {
         self.buffer
@@ -133,6 +134,7 @@ impl FrameQueue {
     ///
     /// # Panics
     /// Like [`advance`](Self::advance).
+    #[inline]
     pub fn advance_keeping(&mut self, n: usize, kept_capacity_bytes: usize) {
         assert!(
             n <= self.bytes(),
@@ -290,10 +292,18 @@ impl FrameQueue {
     }
 
     /// Makes room for `additional` bytes: by compacting if half of the buffer is dead, otherwise by growing.
+    #[inline]
     fn make_room(&mut self, additional: usize) {
-        if self.buffer.capacity() - self.buffer.len() < additional
-            && self.head >= self.buffer.len() / 2
-        {
+        if self.buffer.capacity() - self.buffer.len() < additional {
+            self.make_more_room(additional);
+        }
+    }
+
+    /// A separate function, as few packets find no room.
+    #[cold]
+    #[inline(never)]
+    fn make_more_room(&mut self, additional: usize) {
+        if self.head >= self.buffer.len() / 2 {
             self.compact(KEPT_CAPACITY_BYTES);
         }
         self.buffer.reserve(additional);

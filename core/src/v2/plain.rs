@@ -24,7 +24,7 @@ impl Plain {
 
     /// Copies the next packet to its place. Returns false if none is whole yet.
     #[cfg(feature = "edge")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open<'queue>(
         &self,
         reader: &mut FrameReader,

@@ -139,18 +139,27 @@ impl Conn {
     }
 
     /// Returns the bytes that wait in this connection.
+    #[inline(always)]
     pub(crate) fn held_bytes(&self) -> usize {
+        let read = self.reader.buffered_bytes() + self.transport_bytes as usize;
+        // Most often it is established, and has nothing else.
+        if self.is_established() && self.opening.is_none() && !self.is_numbered() {
+            read
+        } else {
+            read + self.made_bytes()
+        }
+    }
+
+    /// Returns the bytes that were made for its client, and those of its state.
+    #[inline(never)]
+    fn made_bytes(&self) -> usize {
         let of_state = match &self.state {
             State::Established { .. } => 0,
             State::Draining(draining) => draining.outbox.held_bytes(),
             State::Handshake(Step::Proxy(header)) => header.held_bytes(),
             _ => 0,
         };
-        self.reader.buffered_bytes()
-            + self.control().len()
-            + of_state
-            + self.transport_bytes as usize
-            + self.channel.held_bytes()
+        self.control().len() + of_state + self.channel.held_bytes()
     }
 
     /// Returns the bytes that waited in it when they were last counted.

@@ -93,7 +93,7 @@ impl Edge {
         let scaled = scaled_by(if calm {
             Pressure::None
         } else {
-            self.pressure()
+            self.pressure_beyond_calm()
         });
         let clients = &self.config.clients;
         let session = self.sessions.live_mut(index);
@@ -131,7 +131,7 @@ impl Edge {
             self.watch_writes(now, conn);
         }
         if !calm {
-            self.shed_load(now);
+            self.end_largest(now);
         }
         Outcome::Queued
     }

@@ -202,6 +202,7 @@ impl Edge {
     }
 
     /// Handles that the client at `index` is not read any further.
+    #[cold]
     pub(crate) fn stop(&mut self, now: Time, index: u32, stop: Stop) {
         let closing = |edge: &mut Edge, reason| {
             edge.close_conn(now, index, CloseKind::Graceful, reason);

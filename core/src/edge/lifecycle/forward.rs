@@ -14,6 +14,7 @@ use crate::edge::uplink::link::{push_tagged, reserve_tagged};
 use crate::edge::uplink::pass::{Served, pass_on};
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
+use crate::protocol::Open;
 use crate::time::Time;
 
 /// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
@@ -23,6 +24,8 @@ const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Edge {
     /// Forwards bytes from the connection of an established session. `count` of its packets, new or held, are new to its pace.
+    // Inlined where packets come in; `forward_rest` is for the other caller.
+    #[inline(always)]
     pub(crate) fn forward(
         &mut self,
         now: Time,
@@ -48,14 +51,12 @@ impl Edge {
         );
         let (outbox, numbers) = entry.lend();
         let (served, packets) = pass_on(
-            channel,
+            channel.source(outbox, numbers),
             reader,
             &mut input,
             &mut self.link_queue,
             id,
             max_body,
-            outbox,
-            numbers,
             None,
         );
         self.uplink.seal_full(&mut self.link_queue);
@@ -95,6 +96,19 @@ impl Edge {
         }
     }
 
+    /// Like [`forward`](Self::forward), for the bytes behind an opening.
+    #[inline(never)]
+    pub(crate) fn forward_rest(
+        &mut self,
+        now: Time,
+        index: u32,
+        session: u32,
+        bytes: &[u8],
+        count: usize,
+    ) {
+        self.forward(now, index, session, bytes, count);
+    }
+
     /// Moves the whole packets of the connection at `index` that found no room to its session's line, before anything that the session sends
     /// later. An unfinished one is dropped with the connection.
     pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) {
@@ -104,16 +118,12 @@ impl Edge {
             let (channel, reader) = conn.input();
             let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
             let id = entry.id;
-            let (LineEntry { backlog, .. }, outbox, mut numbers) = entry.in_line();
+            let (LineEntry { backlog, .. }, outbox, numbers) = entry.in_line();
+            let mut source = channel.source(outbox, numbers);
             let mut packets = 0;
-            while let Ok(true) = channel.open(
-                reader,
-                &mut &[][..],
-                max_body,
-                outbox,
-                numbers.as_deref_mut(),
-                |length| reserve_tagged(backlog, id, length),
-            ) {
+            while let Ok(true) = source.open(reader, &mut &[][..], max_body, |length| {
+                reserve_tagged(backlog, id, length)
+            }) {
                 packets += 1;
             }
             entry.exchanged |= packets > 0;

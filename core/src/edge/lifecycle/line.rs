@@ -67,14 +67,12 @@ impl Edge {
         }
         let (channel, reader) = conn.input();
         let (served, packets) = pass_on(
-            channel,
+            channel.source(outbox, numbers),
             reader,
             &mut &[][..],
             &mut self.link_queue,
             id,
             max_body,
-            outbox,
-            numbers,
             Some(&mut waiting.deficit),
         );
         self.counters.packets_up += packets;

@@ -55,7 +55,7 @@ impl Edge {
                 if conn.is_numbered() {
                     self.lend_read_buffer(index);
                 }
-                self.forward(now, index, session, input, behind);
+                self.forward_rest(now, index, session, input, behind);
             }
             State::Handshake(step) if step.is_paused() => conn.reader.hold(input),
             State::Handshake(Step::Last(_)) => conn.reader.clear(),

@@ -19,7 +19,7 @@ impl Edge {
     }
 
     /// Returns the bytes that wait anywhere in the machine.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(crate) fn held_bytes(&self) -> usize {
         self.account.counted()
@@ -38,7 +38,7 @@ impl Edge {
     }
 
     #[cold]
-    fn pressure_beyond_calm(&self) -> Pressure {
+    pub(crate) fn pressure_beyond_calm(&self) -> Pressure {
         if self.config.limits.enforce_memory == Enforce::On {
             self.account.level(self.held_bytes(), &self.shares)
         } else {
@@ -64,7 +64,7 @@ impl Edge {
     ///
     /// To be called after whatever may have added bytes. That includes the end of a connection and of a wait: the frames that such a
     /// connection held go to its session's line or to the link, where each is longer by its id and flag.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn shed_load(&mut self, now: Time) {
         if !self.account.is_calm(self.held_bytes()) {
             self.end_largest(now);
@@ -72,7 +72,7 @@ impl Edge {
     }
 
     #[cold]
-    fn end_largest(&mut self, now: Time) {
+    pub(crate) fn end_largest(&mut self, now: Time) {
         if self.account.level(self.held_bytes(), &self.shares) < Pressure::Over {
             return;
         }

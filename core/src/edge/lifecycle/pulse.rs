@@ -11,7 +11,7 @@ use crate::edge::counters::CloseReason;
 
 impl Edge {
     /// Gives the channel of the connection at `index` memory to read into, if its packets are numbered.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn lend_read_buffer(&mut self, index: u32) {
         let channel = self.conns.live_mut(index).channel().numbered_mut();
         if let Some(channel) = channel.filter(|channel| channel.wants_read_buffer())
@@ -30,6 +30,7 @@ impl Edge {
         }
     }
 
+    #[inline(never)]
     fn beat_numbered(&mut self, now: Time, index: u32, session: u32) {
         let conn = self.conns.live_mut(index);
         if !conn.is_established() {
@@ -73,6 +74,7 @@ impl Edge {
     }
 
     /// Makes output for the client at `index`, whose packets are numbered.
+    #[inline(never)]
     pub(crate) fn make_output(&mut self, index: u32) {
         let now = self.now;
         let conn = self.conns.live_mut(index);
@@ -106,7 +108,7 @@ impl Edge {
     }
 
     /// Handles that the transport of the client at `index`, whose packets are numbered, took something.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn take_wire_back(&mut self, index: u32) {
         let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
             return;

@@ -26,13 +26,20 @@ impl Edge {
     }
 
     /// Charges a read to the client's pace.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pace(&mut self, now: Time, index: u32, packets: u64, bytes: usize) {
         let clients = &self.config.clients;
         let limits = &clients.pace;
-        if (limits.frames == 0 && limits.bytes == 0) || clients.enforce_pace == Enforce::Off {
-            return;
+        if (limits.frames > 0 || limits.bytes > 0) && clients.enforce_pace != Enforce::Off {
+            self.charge(now, index, packets, bytes);
         }
+    }
+
+    /// Charges a read to the pace of a client whose pace is limited.
+    #[inline(never)]
+    fn charge(&mut self, now: Time, index: u32, packets: u64, bytes: usize) {
+        let clients = &self.config.clients;
+        let limits = &clients.pace;
         let conn = self.conns.live_mut(index);
         let pace = conn.pace.get_or_insert_with(|| Box::new(Pace::new(now)));
         if pace.spend(now, packets, bytes as u64, limits) {

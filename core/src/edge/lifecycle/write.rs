@@ -26,19 +26,7 @@ impl Edge {
         let bytes = bytes - control;
         let session = match conn.state() {
             State::Established { session } => *session,
-            State::Draining(_) => {
-                let finished = conn.drain(bytes) && conn.control().is_empty();
-                self.take_wire_back(index);
-                self.conns.recount(index, &mut self.account);
-                if finished && self.conns.live_mut(index).farewell().is_some() {
-                    self.check_farewell(now, index);
-                } else if finished {
-                    self.finish_draining(now, index);
-                }
-                return;
-            }
-            State::Handshake(Step::Last(_)) => return self.check_farewell(now, index),
-            State::Handshake(_) | State::Closed(_) => return,
+            _ => return self.unattached_written(now, index, bytes),
         };
         let entry = self.sessions.live_mut(session);
         let is_numbered = conn.is_numbered();
@@ -47,7 +35,11 @@ impl Edge {
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
         channel.written(outbox, bytes);
         let gone = before - outbox.held_bytes();
-        let drained = !conn.has_output(&entry.outbox, entry.numbers());
+        let drained = if is_numbered {
+            !conn.has_output(&entry.outbox, entry.numbers())
+        } else {
+            !conn.has_output(&entry.outbox, None)
+        };
         let outbox = &mut entry.outbox;
         if let Some(buffer) = outbox.surrender() {
             self.spare.keep(buffer);
@@ -62,6 +54,26 @@ impl Edge {
             self.conns.disarm(Slot::Write, index);
         } else if bytes > 0 || control > 0 {
             self.renew_write_deadline(now, index);
+        }
+    }
+
+    /// Handles that the client at `index`, which has no session, took `bytes` bytes besides those of its opening.
+    #[inline(never)]
+    fn unattached_written(&mut self, now: Time, index: u32, bytes: usize) {
+        let conn = self.conns.live_mut(index);
+        match conn.state() {
+            State::Draining(_) => {
+                let finished = conn.drain(bytes) && conn.control().is_empty();
+                self.take_wire_back(index);
+                self.conns.recount(index, &mut self.account);
+                if finished && self.conns.live_mut(index).farewell().is_some() {
+                    self.check_farewell(now, index);
+                } else if finished {
+                    self.finish_draining(now, index);
+                }
+            }
+            State::Handshake(Step::Last(_)) => self.check_farewell(now, index),
+            State::Handshake(_) | State::Established { .. } | State::Closed(_) => {}
         }
     }
 

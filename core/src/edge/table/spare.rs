@@ -25,6 +25,7 @@ impl Spare {
     }
 
     /// Keeps the buffer of a queue that became empty, if there is room for it.
+    #[inline]
     pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
         let bytes = buffer.capacity();
         if bytes <= MAX_SPARE_BUFFER_BYTES && self.bytes + bytes <= MAX_SPARE_BYTES {

@@ -258,7 +258,7 @@ pub(crate) fn push_tagged(queue: &mut FrameQueue, id: ClientId, flag: Flag, data
 }
 
 /// Begins a client's packet of `data_bytes` bytes in a queue.
-#[inline]
+#[inline(always)]
 pub(crate) fn reserve_tagged(
     queue: &mut FrameQueue,
     id: ClientId,

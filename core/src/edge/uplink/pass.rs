@@ -4,9 +4,7 @@ use crate::edge::uplink::link::reserve_tagged;
 use crate::edge::uplink::queue::LinkQueue;
 use crate::id::ClientId;
 use crate::link::tagged::HEADER_BYTES;
-use crate::protocol::Progress;
-use crate::protocol::{Channel, Stop};
-use crate::queue::Outbox;
+use crate::protocol::{Open, Records, Source, Stop};
 use crate::wire::frame::FrameReader;
 
 /// How far a session was served.
@@ -21,29 +19,55 @@ pub(crate) enum Served {
     Over(Stop),
 }
 
-/// Puts the whole packets of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. The channel opens each
+/// Puts the whole packets of `reader` and `input` on the link, within the turn's `allowance` in bytes if there is one. The source opens each
 /// one in its place in the link's queue. It begins no packet that has no room. Returns how far it came, and the number of packets.
-#[inline]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "parts of a connection, of its session and of the edge"
-)]
+#[inline(always)]
 pub(crate) fn pass_on(
-    channel: &mut Channel,
+    source: Source<'_>,
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut LinkQueue,
     id: ClientId,
     max_body: u32,
-    outbox: &mut Outbox,
-    mut numbers: Option<&mut Progress>,
+    allowance: Option<&mut usize>,
+) -> (Served, u64) {
+    match source {
+        Source::Frames(plain) => pass_each(plain, reader, input, link, id, max_body, allowance),
+        Source::Records(mut records) => {
+            pass_records(&mut records, reader, input, link, id, max_body, allowance)
+        }
+    }
+}
+
+/// A separate function, so that the one above is inlined without it.
+#[inline(never)]
+fn pass_records(
+    records: &mut Records<'_>,
+    reader: &mut FrameReader,
+    input: &mut &[u8],
+    link: &mut LinkQueue,
+    id: ClientId,
+    max_body: u32,
+    allowance: Option<&mut usize>,
+) -> (Served, u64) {
+    pass_each(records, reader, input, link, id, max_body, allowance)
+}
+
+#[inline(always)]
+fn pass_each(
+    source: &mut impl Open,
+    reader: &mut FrameReader,
+    input: &mut &[u8],
+    link: &mut LinkQueue,
+    id: ClientId,
+    max_body: u32,
     mut allowance: Option<&mut usize>,
 ) -> (Served, u64) {
     let mut packets = 0;
     loop {
         // While even the longest packet has room, the length of a packet need not be checked before it is taken.
         if allowance.is_some() || !link.has_room(max_body as usize) {
-            match channel.peek(reader, input, max_body, outbox, numbers.as_deref_mut()) {
+            match source.peek(reader, input, max_body) {
                 Ok(Some(length)) if !link.has_room(length) => return (Served::Full, packets),
                 Ok(Some(length)) => {
                     if let Some(left) = &mut allowance {
@@ -58,14 +82,9 @@ pub(crate) fn pass_on(
             }
         }
         let queue = &mut link.frames;
-        let opened = channel.open(
-            reader,
-            input,
-            max_body,
-            outbox,
-            numbers.as_deref_mut(),
-            |length| reserve_tagged(queue, id, length),
-        );
+        let opened = source.open(reader, input, max_body, |length| {
+            reserve_tagged(queue, id, length)
+        });
         match opened {
             Ok(true) => packets += 1,
             Ok(false) => return (Served::All, packets),
