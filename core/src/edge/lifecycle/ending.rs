@@ -3,7 +3,7 @@
 use core::mem;
 
 use crate::link::tagged::Flag;
-use crate::protocol::Channel;
+use crate::protocol::{Channel, Code, Stop};
 use crate::queue::Outbox;
 use crate::time::Time;
 
@@ -82,7 +82,7 @@ impl Edge {
 
     /// Makes the session go away, if it may be away.
     pub(crate) fn go_away(&mut self, now: Time, index: u32, session: u32) {
-        self.keep_held_frames(index, session);
+        let stop = self.keep_held_frames(index, session);
         let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
         let limits = &self.config.limits;
@@ -93,6 +93,10 @@ impl Edge {
         let fits = entry.chain().is_some() || entry.outbox.is_within(room.bounds);
         self.counters.went_away += 1;
         self.sessions.begin_absence(session, now);
+        if stop == Some(Stop::Closed(Code::GOODBYE)) {
+            // Its goodbye waited in line behind its packets.
+            return self.end_session(now, session, EndReason::Goodbye);
+        }
         if clients.stale_timeout.is_zero() {
             return self.end_session(now, session, EndReason::Expired);
         }

@@ -14,7 +14,7 @@ use crate::edge::uplink::link::{push_tagged, reserve_tagged};
 use crate::edge::uplink::pass::{Served, pass_on};
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
-use crate::protocol::Open;
+use crate::protocol::{Open, Stop};
 use crate::time::Time;
 
 /// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
@@ -111,7 +111,10 @@ impl Edge {
 
     /// Moves the whole packets of the connection at `index` that found no room to its session's line, before anything that the session sends
     /// later. An unfinished one is dropped with the connection.
-    pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) {
+    ///
+    /// Returns why nothing follows them, if there is a reason.
+    pub(crate) fn keep_held_frames(&mut self, index: u32, session: u32) -> Option<Stop> {
+        let mut stop = None;
         let conn = self.conns.live_mut(index);
         let entry = self.sessions.live_mut(session);
         if entry.waiting && conn.is_established() {
@@ -121,10 +124,18 @@ impl Edge {
             let (LineEntry { backlog, .. }, outbox, numbers) = entry.in_line();
             let mut source = channel.source(outbox, numbers);
             let mut packets = 0;
-            while let Ok(true) = source.open(reader, &mut &[][..], max_body, |length| {
-                reserve_tagged(backlog, id, length)
-            }) {
-                packets += 1;
+            loop {
+                let opened = source.open(reader, &mut &[][..], max_body, |length| {
+                    reserve_tagged(backlog, id, length)
+                });
+                match opened {
+                    Ok(true) => packets += 1,
+                    Ok(false) => break,
+                    Err(reason) => {
+                        stop = Some(reason);
+                        break;
+                    }
+                }
             }
             entry.exchanged |= packets > 0;
             self.counters.packets_up += packets;
@@ -132,6 +143,7 @@ impl Edge {
         }
         conn.reader.clear();
         self.conns.recount(index, &mut self.account);
+        stop
     }
 
     /// Queues a notice about the session for the backend, after everything that it has sent so far.

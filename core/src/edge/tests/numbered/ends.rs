@@ -85,6 +85,31 @@ fn a_goodbye_without_its_answer_is_told_304() {
 }
 
 #[test]
+fn a_goodbye_in_line_is_not_lost_with_its_connection() {
+    let mut world = world(|config| config.master.channel_capacity = 1);
+    let mut one = world.join3();
+    for body in [b"1", b"2"] {
+        one.outbox.push(body);
+    }
+    one.channel.close(
+        &goodbye(Code::GOODBYE),
+        true,
+        &mut one.outbox,
+        &mut one.progress,
+    );
+    world.flush(&mut one);
+    world
+        .edge
+        .handle_client_closed(world.now, one.conn, Closed::Error);
+    let id = one.id();
+    assert_eq!(
+        world.backend_hears(),
+        [data(id, "1"), data(id, "2"), failure(id, "goodbye")]
+    );
+    assert_eq!(refusal(world.come_back3(&mut one)), Code::SAID_GOODBYE);
+}
+
+#[test]
 fn a_client_that_closes_with_an_error_leaves_its_session_away() {
     for code in [Code::PROTOCOL, Code::TOO_LONG] {
         let mut world = world(|_| {});
