@@ -648,7 +648,6 @@ fn of_client(arrival: Arrival) -> Result<(), Stop> {
         | Arrival::Superseded { .. }
         | Arrival::Skipped { .. }
         | Arrival::Resumed(_)
-        | Arrival::Earlier
         | Arrival::GoAway(_) => unreachable!("a record of a client has none of them"),
     }
 }

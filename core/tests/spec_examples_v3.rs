@@ -178,18 +178,28 @@ fn item_examples() -> Vec<(&'static str, &'static str, Item<'static>)> {
         (
             "resumed",
             "RESUMED, parked before, of the first resume",
-            Item::Resumed(Resumed {
-                until: 9,
-                received_up: 4,
-                away_ms: 1_500,
-                cause: Code::PARKED,
-                before: [0; 8],
-            }),
+            Item::Resumed(
+                Resumed {
+                    until: 9,
+                    received_up: 4,
+                    away_ms: 1_500,
+                    cause: Code::PARKED,
+                },
+                &[[0; 8]],
+            ),
         ),
         (
-            "earlier",
-            "EARLIER, two marks",
-            Item::Earlier(&[[1; 8], [2; 8]]),
+            "resumed-twice",
+            "RESUMED, two marks",
+            Item::Resumed(
+                Resumed {
+                    until: 0,
+                    received_up: 0,
+                    away_ms: 0,
+                    cause: Code::GOODBYE,
+                },
+                &[[1; 8], [2; 8]],
+            ),
         ),
         ("ping", "PING", Item::Ping([1, 2, 3, 4, 5, 6, 7, 8])),
         ("pong", "PONG", Item::Pong([1, 2, 3, 4, 5, 6, 7, 8])),
@@ -355,13 +365,15 @@ fn expected() -> Vec<(String, &'static str, Vec<u8>)> {
     let (up, down) = attempt.established(&join.resume, &answer.body());
     let (mut sealer, mut down_sealer) = (Sealer::new(&up), Sealer::new(&down));
     let resumed = items(&[
-        Item::Resumed(Resumed {
-            until: 2,
-            received_up: 2,
-            away_ms: 1_500,
-            cause: Code::GOODBYE,
-            before: [0; 8],
-        }),
+        Item::Resumed(
+            Resumed {
+                until: 2,
+                received_up: 2,
+                away_ms: 1_500,
+                cause: Code::GOODBYE,
+            },
+            &[[0; 8]],
+        ),
         Item::Packet(b"missed"),
     ]);
     add(

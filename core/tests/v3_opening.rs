@@ -6,7 +6,7 @@ use voltlane_core::v3::MAX_NUMBER;
 use voltlane_core::v3::client::{Attempting, ClientError, Joining, Outcome, Resumable, Welcomed};
 use voltlane_core::v3::code::Code;
 use voltlane_core::v3::inbound::{Inbound, InboundError};
-use voltlane_core::v3::items::{Item, MAX_EARLIER, Resumed};
+use voltlane_core::v3::items::{Item, MAX_RESUMED_MARKS, Resumed};
 use voltlane_core::v3::order::OrderError;
 use voltlane_core::v3::packets::{Busy, Packet, PacketError, Position, Settings, Verdict};
 use voltlane_core::v3::record::{
@@ -84,31 +84,10 @@ fn answer(attempting: Attempting, session: &mut Resumable, code: Code, highest: 
     attempting.answer(session, &body).expect("it opens")
 }
 
-/// The owner resumes with the counter that it uses next.
+/// The owner resumes with the counter that it uses next, and hears of nobody else.
 fn resume(session: &mut Resumable, standing: &mut Standing, nonce: u8) -> u64 {
-    let attempting = session.attempt([nonce; 24], 1, 0);
-    let counter = attempting.counter();
-    let claimed = claimed(&attempting);
-    let link = standing.judge(counter).expect("it may go on");
-    let before = standing
-        .accept(&claimed, &link)
-        .expect("nobody came in between");
-    let Outcome::TakenUp(returning) = answer(attempting, session, Code::TAKEN_UP, counter) else {
-        panic!("not taken up")
-    };
-    let resumed = Resumed {
-        until: 0,
-        received_up: 0,
-        away_ms: 0,
-        cause: Code::GOODBYE,
-        before,
-    };
-    assert!(!returning.resumed(session, &resumed), "it is its own");
-    assert!(
-        !session.earlier(standing.earlier()),
-        "they are its own as well"
-    );
-    counter
+    assert!(!hears(session, standing, nonce), "they are its own");
+    standing.highest()
 }
 
 #[test]
@@ -262,7 +241,7 @@ fn of_two_attempts_that_were_judged_the_later_one_is_compared_again() {
     let (mut welcomed, mut standing) = joined();
     let attempts = [1, 2].map(|nonce| claimed(&welcomed.session.attempt([nonce; 24], 1, 0)));
     let links = [1, 2].map(|counter| standing.judge(counter).expect("it may go on"));
-    assert_eq!(standing.accept(&attempts[1], &links[1]), Ok([0; 8]));
+    assert_eq!(standing.accept(&attempts[1], &links[1]), Ok(()));
     assert_eq!(standing.accept(&attempts[0], &links[0]), Err(Code::STALE));
     assert_eq!(
         standing.accept(&attempts[1], &links[1]),
@@ -532,13 +511,13 @@ fn early_records_do_not_end_before_the_session_was_taken_up() {
 fn numbers_do_not_go_beyond_the_highest() {
     let (_, down) = secrets();
     let begin = || Inbound::of_answer(&down, MAX_NUMBER - 3, LONGEST);
-    let resumed = Item::Resumed(Resumed {
+    let resumed = Resumed {
         until: MAX_NUMBER,
         received_up: 0,
         away_ms: 0,
         cause: Code::GOODBYE,
-        before: [0; 8],
-    });
+    };
+    let resumed = Item::Resumed(resumed, &[[0; 8]]);
     let gap = |count| Item::Gap {
         count,
         bytes: 0,
@@ -582,31 +561,23 @@ fn nothing_follows_a_close() {
     );
 }
 
-/// Accepts an attempt whose RESUMED is lost. Returns the mark before it.
-fn accept(standing: &mut Standing, attempting: &Attempting) -> [u8; 8] {
+/// Accepts an attempt.
+fn accept(standing: &mut Standing, attempting: &Attempting) {
     let link = standing.judge(attempting.counter()).expect("it may go on");
     standing
         .accept(&claimed(attempting), &link)
-        .expect("nobody came in between")
+        .expect("nobody came in between");
 }
 
 /// Begins an attempt of the owner, which the edge accepts, and reads its RESUMED. Returns whether it hears of somebody else.
 fn hears(session: &mut Resumable, standing: &mut Standing, nonce: u8) -> bool {
     let attempting = session.attempt([nonce; 24], 1, 0);
-    let before = accept(standing, &attempting);
+    accept(standing, &attempting);
     let counter = attempting.counter();
     let Outcome::TakenUp(returning) = answer(attempting, session, Code::TAKEN_UP, counter) else {
         panic!("not taken up")
     };
-    let resumed = Resumed {
-        until: 0,
-        received_up: 0,
-        away_ms: 0,
-        cause: Code::GOODBYE,
-        before,
-    };
-    let is_foreign = returning.resumed(session, &resumed);
-    session.earlier(standing.earlier()) || is_foreign
+    returning.resumed(session, standing.before())
 }
 
 #[test]
@@ -634,11 +605,12 @@ fn an_edge_tells_64_attempts_and_forgets_those_that_the_client_knows() {
     let mut session = welcomed.session;
     for attempt in 0..70_usize {
         assert!(!hears(&mut session, &mut standing, attempt as u8));
-        assert_eq!(standing.earlier().len(), attempt.min(MAX_EARLIER));
+        let told = (attempt + 1).min(MAX_RESUMED_MARKS);
+        assert_eq!(standing.before().len(), told);
     }
-    assert!(standing.held_bytes() >= 8 * MAX_EARLIER);
+    assert!(standing.held_bytes() >= 8 * MAX_RESUMED_MARKS);
     standing.confirm();
-    assert_eq!((standing.earlier().len(), standing.held_bytes()), (0, 0));
+    assert_eq!((standing.before().len(), standing.held_bytes()), (0, 0));
     assert!(!hears(&mut session, &mut standing, 100));
-    assert!(standing.earlier().is_empty());
+    assert_eq!(standing.before().len(), 1);
 }

@@ -130,13 +130,13 @@ impl Taken {
 }
 
 /// What an item means to both ends alike. Returns RESUMED.
-fn take(items: Vec<Owned>, taken: &mut Taken, ring: &mut Ring) -> Option<Resumed> {
+fn take(items: Vec<Owned>, taken: &mut Taken, ring: &mut Ring) -> Option<(Resumed, Vec<[u8; 8]>)> {
     let mut resumed = None;
     for item in items {
         match item {
             Owned::Packet(bytes, number) => taken.packet(&bytes, number),
             Owned::Ack(more) => ring.ack(more),
-            Owned::Resumed(found) => resumed = Some(found),
+            Owned::Resumed(found, marks) => resumed = Some((found, marks)),
             Owned::Other => {}
         }
     }
@@ -146,7 +146,7 @@ fn take(items: Vec<Owned>, taken: &mut Taken, ring: &mut Ring) -> Option<Resumed
 enum Owned {
     Packet(Vec<u8>, u64),
     Ack(u64),
-    Resumed(Resumed),
+    Resumed(Resumed, Vec<[u8; 8]>),
     Other,
 }
 
@@ -156,7 +156,7 @@ fn read(inbound: &mut Inbound, body: &[u8]) -> Result<Vec<Owned>, InboundError> 
         items.push(match item {
             Item::Packet(bytes) => Owned::Packet(bytes.to_vec(), number),
             Item::Ack(more) => Owned::Ack(more),
-            Item::Resumed(resumed) => Owned::Resumed(resumed),
+            Item::Resumed(resumed, marks) => Owned::Resumed(resumed, marks.to_vec()),
             _ => Owned::Other,
         });
     })?;
@@ -311,16 +311,16 @@ impl Edge {
         };
         let fault = self.fault;
         let session = self.session.as_mut().expect("it was there a moment ago");
-        let before = match session.standing.accept(&claimed, &link) {
-            Ok(_) if fault == Some(Fault::BeforeNotTold) => [1; 8],
-            Ok(before) => before,
-            Err(code) => {
-                let verdict = Verdict {
-                    highest: session.standing.highest(),
-                    ..verdict(code, RUN)
-                };
-                return Self::refuse(&claimed, verdict, random);
-            }
+        if let Err(code) = session.standing.accept(&claimed, &link) {
+            let verdict = Verdict {
+                highest: session.standing.highest(),
+                ..verdict(code, RUN)
+            };
+            return Self::refuse(&claimed, verdict, random);
+        }
+        let before = match fault {
+            Some(Fault::BeforeNotTold) => &[[1; 8]],
+            _ => session.standing.before(),
         };
         let numbers = Numbers {
             received_up: session.taken.received.received(),
@@ -349,13 +349,13 @@ impl Edge {
             _ => position.received_down + 1,
         };
         let mut outbound = Outbound { sealer, next };
-        let resumed = outbound.record(&[Item::Resumed(Resumed {
+        let resumed = Resumed {
             until: session.ring.next,
             received_up,
             away_ms: 0,
             cause: Code::GOODBYE,
-            before,
-        })]);
+        };
+        let resumed = outbound.record(&[Item::Resumed(resumed, before)]);
         if old != at {
             self.ends[old] = EdgeEnd::Closed;
         }
@@ -459,10 +459,10 @@ impl Client {
             ClientEnd::Returning(returning, mut inbound, mut early) => {
                 let items = read(&mut inbound, body).expect("an honest edge");
                 let resumed = take(items, &mut self.taken, &mut self.ring);
-                let resumed = resumed.expect("it comes first");
+                let (resumed, marks) = resumed.expect("it comes first");
                 let session = self.session.as_mut().expect("it resumes");
                 let sealer = Sealer::new(&returning.up);
-                self.conflicts += u32::from(returning.resumed(session, &resumed));
+                self.conflicts += u32::from(returning.resumed(session, &marks));
                 self.was_back = true;
                 let end = early.record(&[Item::EarlyEnd]);
                 let next = early.next.max(resumed.received_up + 1);

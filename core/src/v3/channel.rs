@@ -110,10 +110,8 @@ pub enum Arrival {
         /// How many.
         count: u64,
     },
-    /// The session goes on.
+    /// The session goes on. The data is the marks of the attempts that were accepted before, 8 bytes each.
     Resumed(Resumed),
-    /// Attempts that were accepted before the one that RESUMED names. The data is their marks, 8 bytes each.
-    Earlier,
     /// The client is asked to leave.
     GoAway(GoAway),
     /// The peer has said its last word. The data is its text.
@@ -266,9 +264,6 @@ impl Channel {
             match item {
                 Item::Pad { .. } | Item::Token(_) | Item::Ignored { .. } => {}
                 Item::EarlyEnd => self.has_confirmed = true,
-                Item::Earlier(marks) => {
-                    self.arrival = Some((Arrival::Earlier, range(marks.as_flattened())));
-                }
                 Item::Ack(more) => progress.hear(more, outbox)?,
                 Item::AckNow => self.outbound.acknowledge(),
                 Item::Ping(bytes) => self.outbound.pong(bytes),
@@ -311,12 +306,13 @@ impl Channel {
                 Item::GoAway(go_away) => {
                     self.arrival = Some((Arrival::GoAway(go_away), Data::None));
                 }
-                Item::Resumed(resumed) => {
+                Item::Resumed(resumed, marks) => {
+                    let marks = range(marks.as_flattened());
                     if let Some(up) = self.up.take() {
                         self.outbound
                             .end_early(&up, resumed.received_up, outbox, progress)?;
                     }
-                    self.arrival = Some((Arrival::Resumed(resumed), Data::None));
+                    self.arrival = Some((Arrival::Resumed(resumed), marks));
                 }
                 Item::Close(close) => {
                     let closed = Arrival::Closed {
@@ -357,7 +353,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Returns the bytes of what [`next`](Self::next) returned: of a packet, or the text of a CLOSE.
+    /// Returns the bytes of what [`next`](Self::next) returned: of a packet, the text of a CLOSE, or the marks of RESUMED.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         match &self.arrival {

@@ -14,8 +14,8 @@ pub const MAX_ITEMS: usize = 4_096;
 pub const MAX_TOKEN_BYTES: usize = 4_096;
 /// The longest text of a CLOSE in bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
-/// The most marks in one EARLIER.
-pub const MAX_EARLIER: usize = 63;
+/// The most marks in one RESUMED.
+pub const MAX_RESUMED_MARKS: usize = 64;
 /// The greatest key of a LATEST.
 pub const MAX_LATEST_KEY: u8 = 63;
 
@@ -35,7 +35,6 @@ const PING: u64 = 12;
 const PONG: u64 = 13;
 const GOAWAY: u64 = 14;
 const CLOSE: u64 = 15;
-const EARLIER: u64 = 20;
 /// Types from here on are ignored by those who do not know them.
 const FIRST_IGNORED: u64 = 32;
 
@@ -88,11 +87,9 @@ pub enum Item<'a> {
         /// How many.
         count: u64,
     },
-    /// The session was taken up. Down only, and only as the first item after an Answer.
-    Resumed(Resumed),
-    /// The marks of attempts accepted before the one that RESUMED names, oldest first, at most [`MAX_EARLIER`]. Down only, and only
-    /// right behind RESUMED.
-    Earlier(&'a [[u8; 8]]),
+    /// The session was taken up. Down only, and only as the first item after an Answer. The marks are those of the attempts accepted before,
+    /// oldest first, 1 to [`MAX_RESUMED_MARKS`]; zeros stand for the join.
+    Resumed(Resumed, &'a [[u8; 8]]),
     /// The peer is asked whether it is there.
     Ping([u8; 8]),
     /// It is.
@@ -122,8 +119,6 @@ pub struct Resumed {
     pub away_ms: u64,
     /// Why the edge let go of the connection before, or 0.
     pub cause: Code,
-    /// The mark of the attempt accepted before this one, or zeros.
-    pub before: [u8; 8],
 }
 
 /// When the client is to leave. (SPEC 25.3)
@@ -432,14 +427,15 @@ fn read_item<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Item<'a>, ItemErr
         SKIPPED => Item::Skipped {
             count: count(fields, "SKIPPED")?,
         },
-        RESUMED => Item::Resumed(Resumed {
-            until: number(fields, "RESUMED", "until")?,
-            received_up: number(fields, "RESUMED", "up received")?,
-            away_ms: fields.read_u64()?,
-            cause: code(fields, "RESUMED")?,
-            before: fields.read_array()?,
-        }),
-        EARLIER => Item::Earlier(read_earlier(fields)?),
+        RESUMED => {
+            let resumed = Resumed {
+                until: number(fields, "RESUMED", "until")?,
+                received_up: number(fields, "RESUMED", "up received")?,
+                away_ms: fields.read_u64()?,
+                cause: code(fields, "RESUMED")?,
+            };
+            Item::Resumed(resumed, read_marks(fields)?)
+        }
         PING => Item::Ping(fields.read_array()?),
         PONG => Item::Pong(fields.read_array()?),
         GOAWAY => Item::GoAway(read_go_away(fields)?),
@@ -452,11 +448,11 @@ fn read_item<'a>(kind: u64, fields: &mut Fields<'a>) -> Result<Item<'a>, ItemErr
     })
 }
 
-fn read_earlier<'a>(fields: &mut Fields<'a>) -> Result<&'a [[u8; 8]], ItemError> {
+fn read_marks<'a>(fields: &mut Fields<'a>) -> Result<&'a [[u8; 8]], ItemError> {
     let bytes = fields.read_bytes()?;
     match bytes.as_chunks() {
-        (marks @ [_, ..], []) if marks.len() <= MAX_EARLIER => Ok(marks),
-        _ => Err(bad("EARLIER", "length", bytes.len() as u64)),
+        (marks @ [_, ..], []) if marks.len() <= MAX_RESUMED_MARKS => Ok(marks),
+        _ => Err(bad("RESUMED", "length", bytes.len() as u64)),
     }
 }
 
@@ -524,8 +520,7 @@ impl Item<'_> {
             Item::Latest { .. } => "LATEST",
             Item::Volatile(_) => "VOLATILE",
             Item::Skipped { .. } => "SKIPPED",
-            Item::Resumed(_) => "RESUMED",
-            Item::Earlier(_) => "EARLIER",
+            Item::Resumed(..) => "RESUMED",
             Item::Ping(_) => "PING",
             Item::Pong(_) => "PONG",
             Item::GoAway(_) => "GOAWAY",
@@ -544,8 +539,7 @@ impl Item<'_> {
             | Item::Latest { .. }
             | Item::Volatile(_)
             | Item::Skipped { .. }
-            | Item::Resumed(_)
-            | Item::Earlier(_)
+            | Item::Resumed(..)
             | Item::GoAway(_) => Some(Side::Edge),
             Item::Packet(_)
             | Item::Pad { .. }
@@ -631,11 +625,7 @@ impl Item<'_> {
                 kind(SKIPPED, out);
                 integers(&[count], out);
             }
-            Item::Earlier(marks) => {
-                kind(EARLIER, out);
-                string(marks.as_flattened(), out);
-            }
-            Item::Resumed(resumed) => {
+            Item::Resumed(resumed, marks) => {
                 kind(RESUMED, out);
                 integers(
                     &[
@@ -646,7 +636,7 @@ impl Item<'_> {
                     ],
                     out,
                 );
-                out.extend_from_slice(&resumed.before);
+                string(marks.as_flattened(), out);
             }
             Item::Ping(bytes) => {
                 kind(PING, out);

@@ -303,7 +303,7 @@ impl Opening {
     }
 
     /// Accepts the attempt. Returns the mark of the one before. (SPEC 23.2(c))
-    pub(crate) fn accept(&mut self, standing: &mut Standing) -> Result<[u8; 8], Code> {
+    pub(crate) fn accept(&mut self, standing: &mut Standing) -> Result<(), Code> {
         let early = self.early();
         standing.accept(&early.claimed, &early.link)
     }

@@ -49,8 +49,6 @@ pub struct Order {
     stage: Stage,
     /// Whether no item was read since the stage began.
     is_first: bool,
-    /// Whether the last item was RESUMED.
-    is_after_resumed: bool,
     /// Whether a record follows the end of the early ones, or the last item of this record was read.
     ends_record: bool,
     /// The bytes of the pieces of a packet that is not whole yet. A piece has a byte at least.
@@ -63,7 +61,6 @@ impl Order {
         Order {
             stage,
             is_first: true,
-            is_after_resumed: false,
             ends_record: false,
             pieces: 0,
             max_packet_bytes,
@@ -144,18 +141,16 @@ impl Order {
             return out_of_place;
         }
         let is_first = core::mem::replace(&mut self.is_first, false);
-        let is_after_resumed = core::mem::replace(&mut self.is_after_resumed, false);
         let is_right = match (self.stage, item) {
             (Stage::Join, Item::Token(_)) => is_first,
-            (Stage::Join, Item::EarlyEnd | Item::Resumed(_) | Item::Earlier(_)) => false,
+            (Stage::Join, Item::EarlyEnd | Item::Resumed(..)) => false,
             (Stage::Join, _) => !is_first,
             (Stage::Early, Item::Packet(_) | Item::Part(_) | Item::Ignored { .. }) => true,
             (Stage::Early, Item::EarlyEnd) => true,
             (Stage::Early, _) => false,
-            (Stage::Resumed, Item::Resumed(_) | Item::Close(_)) => is_first,
+            (Stage::Resumed, Item::Resumed(..) | Item::Close(_)) => is_first,
             (Stage::Resumed, _) => false,
-            (Stage::Open, Item::EarlyEnd | Item::Resumed(_)) => false,
-            (Stage::Open, Item::Earlier(_)) => is_after_resumed,
+            (Stage::Open, Item::EarlyEnd | Item::Resumed(..)) => false,
             (Stage::Open, _) => true,
             (Stage::Closed, _) => false,
         };
@@ -166,8 +161,7 @@ impl Order {
         match item {
             Item::EarlyEnd => (self.stage, self.ends_record) = (Stage::Open, true),
             Item::Close(_) => (self.stage, self.ends_record) = (Stage::Closed, true),
-            Item::Token(_) => self.stage = Stage::Open,
-            Item::Resumed(_) => (self.stage, self.is_after_resumed) = (Stage::Open, true),
+            Item::Token(_) | Item::Resumed(..) => self.stage = Stage::Open,
             _ => {}
         }
         Ok(())
@@ -182,7 +176,7 @@ impl Order {
             | Item::Superseded { .. }
             | Item::Skipped { .. }
             | Item::EarlyEnd
-            | Item::Resumed(_)
+            | Item::Resumed(..)
                 if self.pieces > 0 =>
             {
                 let item = item.name();
@@ -231,13 +225,15 @@ mod tests {
         },
         text: "",
     });
-    const RESUMED: Item<'_> = Item::Resumed(Resumed {
-        until: 0,
-        received_up: 0,
-        away_ms: 0,
-        cause: Code::GOODBYE,
-        before: [0; 8],
-    });
+    const RESUMED: Item<'_> = Item::Resumed(
+        Resumed {
+            until: 0,
+            received_up: 0,
+            away_ms: 0,
+            cause: Code::GOODBYE,
+        },
+        &[[0; 8]],
+    );
     const PACKET: Item<'_> = Item::Packet(b"abc");
     const PART: Item<'_> = Item::Part(b"ab");
     const GAP: Item<'_> = Item::Gap {
@@ -327,24 +323,6 @@ mod tests {
             out_of_place("RESUMED")
         );
         assert_eq!(read(Order::open(9), &[&[RESUMED]]), out_of_place("RESUMED"));
-    }
-
-    #[test]
-    fn earlier_comes_right_behind_resumed_and_once() {
-        const EARLIER: Item<'_> = Item::Earlier(&[[1; 8]]);
-        let resumed = || Order::of_resumed(9);
-        let good: &[&[Item<'_>]] = &[&[RESUMED, EARLIER, PACKET]];
-        assert_eq!(read(resumed(), good), Ok(()));
-        // A record's end and padding do not count.
-        assert_eq!(read(resumed(), &[&[RESUMED, PAD], &[EARLIER]]), Ok(()));
-        for record in [
-            &[EARLIER][..],
-            &[RESUMED, PACKET, EARLIER],
-            &[RESUMED, EARLIER, EARLIER],
-        ] {
-            assert_eq!(read(resumed(), &[record]), out_of_place("EARLIER"));
-        }
-        assert_eq!(read(Order::open(9), &[&[EARLIER]]), out_of_place("EARLIER"));
     }
 
     #[test]

@@ -32,7 +32,6 @@ const SEALS: &str = "what is sealed fits into a record, and no connection lives 
 /// The first item of a direction.
 #[derive(Debug, Clone)]
 enum First {
-    /// With the marks of EARLIER.
     Resumed(Resumed, Vec<[u8; 8]>),
     Token(Vec<u8>),
 }
@@ -123,11 +122,11 @@ impl Outbound {
         Self::new(down, received.saturating_add(1))
     }
 
-    /// Makes RESUMED the first item, with the marks of EARLIER. Behind it `gap` packets are told as a gap.
+    /// Makes RESUMED the first item, with the marks of the attempts before. Behind it `gap` packets are told as a gap.
     #[must_use]
-    pub fn resume(self, resumed: Resumed, earlier: &[[u8; 8]], gap: u64) -> Self {
+    pub fn resume(self, resumed: Resumed, marks: &[[u8; 8]], gap: u64) -> Self {
         Outbound {
-            first: Some(Box::new(First::Resumed(resumed, earlier.to_vec()))),
+            first: Some(Box::new(First::Resumed(resumed, marks.to_vec()))),
             gap,
             ..self
         }
@@ -268,12 +267,7 @@ impl Outbound {
         let had_first = self.first.is_some();
         if let Some(first) = self.first.take() {
             match &*first {
-                First::Resumed(resumed, earlier) => {
-                    self.put(&Item::Resumed(*resumed));
-                    if !earlier.is_empty() {
-                        self.put(&Item::Earlier(earlier));
-                    }
-                }
+                First::Resumed(resumed, marks) => self.put(&Item::Resumed(*resumed, marks)),
                 First::Token(token) => self.put(&Item::Token(token)),
             }
         }

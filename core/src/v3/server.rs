@@ -9,7 +9,7 @@ use crate::ClientId;
 use crate::keys::{KeyPair, NONCE_BYTES, PublicKey};
 
 use super::code::Code;
-use super::items::MAX_EARLIER;
+use super::items::MAX_RESUMED_MARKS;
 use super::packets::{
     Answer, Busy, Claim, Handle, Hello, Packet, PacketError, Position, Settings, Verdict, Welcome,
 };
@@ -193,7 +193,7 @@ pub struct Standing {
     /// The mark of the attempt accepted last, zeros after the join.
     mark: [u8; 8],
     /// The marks of those before it, since the last one whose RESUMED the client has opened, that one included. Oldest first, at most
-    /// [`MAX_EARLIER`] and one.
+    /// [`MAX_RESUMED_MARKS`].
     before: Vec<[u8; 8]>,
 }
 
@@ -227,28 +227,28 @@ impl Standing {
         })
     }
 
-    /// Accepts an attempt whose early record has opened under `link`. Returns the mark of the one before.
+    /// Accepts an attempt whose early record has opened under `link`.
     ///
     /// # Errors
     /// [`Code::STALE`] if a counter that is not lower was accepted since it was [judged](Self::judge).
-    pub fn accept(&mut self, claimed: &Claimed, link: &ResumeSecret) -> Result<[u8; 8], Code> {
+    pub fn accept(&mut self, claimed: &Claimed, link: &ResumeSecret) -> Result<(), Code> {
         if link.counter() < self.next.counter() {
             return Err(Code::STALE);
         }
         let after = link.counter().saturating_add(1);
         self.next = link.at(after, 1).map_err(|_| Code::STALE)?;
-        if self.before.len() > MAX_EARLIER {
+        if self.before.len() == MAX_RESUMED_MARKS {
             self.before.remove(0);
         }
         let before = core::mem::replace(&mut self.mark, claimed.attempt.mark());
         self.before.push(before);
-        Ok(before)
+        Ok(())
     }
 
-    /// Returns what EARLIER tells behind RESUMED: the marks that are still of interest, but for the one in RESUMED. (SPEC 23.6(d))
+    /// Returns the marks that RESUMED of the attempt accepted last tells. (SPEC 23.6(b))
     #[must_use]
-    pub fn earlier(&self) -> &[[u8; 8]] {
-        self.before.split_last().map_or(&[], |(_, earlier)| earlier)
+    pub fn before(&self) -> &[[u8; 8]] {
+        &self.before
     }
 
     /// Handles that the client has opened the RESUMED of the attempt accepted last: its EARLY_END has come. It knows of all before it.

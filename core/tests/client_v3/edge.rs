@@ -361,7 +361,7 @@ impl Edge {
         inbound.check(&record[..end]).expect("the items are right");
         let random = self.random();
         let session = self.session.as_mut().expect("it was there");
-        let before = session
+        session
             .standing
             .accept(&claimed, &link)
             .expect("nobody else");
@@ -385,8 +385,10 @@ impl Edge {
             received_up: self.received_up.unwrap_or(received_up),
             away_ms: 1_234,
             cause: Code::GOODBYE,
-            before: self.before.unwrap_or(before),
         };
+        let before = self
+            .before
+            .map_or_else(|| session.standing.before().to_vec(), |mark| vec![mark]);
         self.early =
             voltlane_core::v3::items::Items::new(&record[..end], voltlane_core::v3::Side::Client)
                 .filter(|item| matches!(item, Ok(Item::Packet(_))))
@@ -395,7 +397,8 @@ impl Edge {
         self.conn = match self.says {
             Says::Records => Conn::Made(Sealer::new(&down), received_down + 1),
             _ => {
-                let outbound = Outbound::of_answer(&down, received_down).resume(resumed, &[], 0);
+                let outbound =
+                    Outbound::of_answer(&down, received_down).resume(resumed, &before, 0);
                 Conn::Open(Box::new(Channel::resumed(inbound, record, end, outbound)))
             }
         };

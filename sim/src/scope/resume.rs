@@ -447,8 +447,7 @@ impl World {
         inbound
             .read(&mut flight.early.clone(), |_, _| {})
             .expect("an early record of the chain");
-        let before = self
-            .standing
+        self.standing
             .accept(&claimed, &link)
             .expect("it was judged");
         self.accepted.push((position.counter, flight.holder));
@@ -459,20 +458,16 @@ impl World {
         };
         let answer = claimed.answer(taken_up, [3; 32], &mut Vec::new());
         let (_, down) = claimed.established(&link, &answer);
-        let resumed = Item::Resumed(Resumed {
+        let resumed = Resumed {
             until: 0,
             received_up: 0,
             away_ms: 0,
             cause: Code::GOODBYE,
-            before,
-        });
-        let mut items = vec![resumed];
-        if !self.standing.earlier().is_empty() {
-            items.push(Item::Earlier(self.standing.earlier()));
-        }
+        };
+        let resumed = Item::Resumed(resumed, self.standing.before());
         self.wires[at].stage = Stage::Accepted(Box::new(Accepted {
             answer,
-            resumed: record(&down, &[&items]).remove(0),
+            resumed: record(&down, &[&[resumed]]).remove(0),
             place: self.accepted.len() - 1,
             has_answer: false,
             end: None,
@@ -529,17 +524,15 @@ impl World {
         else {
             unreachable!("it was taken up")
         };
-        let (mut found, mut earlier) = (None, Vec::new());
+        let mut before = Vec::new();
         Inbound::of_answer(&returning.down, 0, LONGEST)
-            .read(&mut body, |item, _| match item {
-                Item::Resumed(resumed) => found = Some(resumed),
-                Item::Earlier(marks) => earlier = marks.to_vec(),
-                _ => {}
+            .read(&mut body, |item, _| {
+                if let Item::Resumed(_, marks) = item {
+                    before = marks.to_vec();
+                }
             })
             .expect("an honest edge");
-        let resumed = found.expect("RESUMED comes first");
-        state.has_heard |= returning.resumed(&mut state.session, &resumed);
-        state.has_heard |= state.session.earlier(&earlier);
+        state.has_heard |= returning.resumed(&mut state.session, &before);
         state.knows = place + 1;
         let is_deceived = was_other && !state.has_heard;
         self.was_deceived |= is_deceived && holder == Holder::Owner;

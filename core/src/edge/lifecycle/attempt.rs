@@ -195,7 +195,7 @@ impl Edge {
         };
         let (opening, _) = self.conns.live_mut(index).opening();
         let counter = opening.numbered().counter();
-        let before = opening
+        opening
             .numbered()
             .accept(&mut chained.standing)
             .expect("the counter was judged in this step");
@@ -228,7 +228,6 @@ impl Edge {
             received_up,
             away_ms: u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
             cause,
-            before,
         };
         entry
             .outbox
@@ -243,11 +242,11 @@ impl Edge {
         self.tell_backend(session, Flag::Resumed, &[]);
         let (opening, control) = self.conns.live_mut(index).opening();
         let chained = self.sessions.live(session).chain();
-        let earlier = chained.map_or(&[][..], |chained| chained.standing.earlier());
+        let marks = chained.map_or(&[][..], |chained| chained.standing.before());
         let channel = opening.numbered().take_up(
             taken_up,
             random,
-            |outbound| outbound.resume(resumed, earlier, gap),
+            |outbound| outbound.resume(resumed, marks, gap),
             received_up,
             control,
         );

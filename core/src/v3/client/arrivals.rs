@@ -63,13 +63,6 @@ impl Seat {
             }
             _ => {}
         }
-        let is_foreign = arrival == Arrival::Earlier && {
-            let (marks, _) = open.channel.data().as_chunks();
-            self.resumable.earlier(marks)
-        };
-        if is_foreign && !trust.takes_over {
-            return Some(Stepped::Told(Told::Leaves(Leave::conflict())));
-        }
         open.channel.accept(&mut self.progress);
         let told = match arrival {
             Arrival::Gap {
@@ -103,10 +96,7 @@ impl Seat {
                 open.moves = Some((leaves_at(now, &go_away, rng), go_away.code));
                 None
             }
-            Arrival::Earlier
-            | Arrival::Resumed(_)
-            | Arrival::Packet { .. }
-            | Arrival::Closed { .. } => None,
+            Arrival::Resumed(_) | Arrival::Packet { .. } | Arrival::Closed { .. } => None,
         };
         if self.progress.due() > 0 {
             open.ack_since.get_or_insert(now);

@@ -12,7 +12,6 @@ use crate::keys::{KeyError, KeyPair, NONCE_BYTES, PublicKey};
 
 use super::super::MAX_NUMBER;
 use super::super::code::Code;
-use super::super::items::Resumed;
 use super::super::packets::{
     Busy, ClaimHead, Extensions, Handle, Hello, KeyHint, Packet, PacketError, Position, Settings,
     Verdict,
@@ -168,8 +167,6 @@ pub struct Resumable {
     marks: VecDeque<[u8; 8]>,
     /// Whether a mark was forgotten.
     forgot: bool,
-    /// What RESUMED was compared with, and EARLIER is.
-    known: Vec<[u8; 8]>,
 }
 
 /// An attempt to resume whose Claim was written.
@@ -225,7 +222,6 @@ impl Resumable {
             refusals: 0,
             marks: VecDeque::from([[0; 8]]),
             forgot: false,
-            known: Vec::new(),
         }
     }
 
@@ -287,17 +283,6 @@ impl Resumable {
             self.marks.pop_front();
             self.forgot = true;
         }
-    }
-
-    /// Handles the EARLIER that came behind RESUMED. Returns whether one of those attempts was somebody else's (SPEC 23.6(d)).
-    pub fn earlier(&mut self, marks: &[[u8; 8]]) -> bool {
-        let known = core::mem::take(&mut self.known);
-        // The edge names them again until it knows that this client has seen them.
-        marks
-            .iter()
-            .rev()
-            .for_each(|mark| self.marks.push_front(*mark));
-        !known.is_empty() && marks.iter().any(|mark| !known.contains(mark))
     }
 
     /// Takes an attempt back of which no byte was written: it uses no counter up.
@@ -410,21 +395,21 @@ impl Attempting {
 }
 
 impl Returning {
-    /// Handles the edge's RESUMED. Returns whether the attempt before this one was somebody else's (SPEC 23.6(b)).
-    pub fn resumed(self, session: &mut Resumable, resumed: &Resumed) -> bool {
+    /// Handles the edge's RESUMED, which names the attempts before this one by their marks. Returns whether one of them was somebody else's
+    /// (SPEC 23.6(b)).
+    pub fn resumed(self, session: &mut Resumable, before: &[[u8; 8]]) -> bool {
         let counter = self.link.counter();
-        let is_foreign = !session.forgot && !session.marks.contains(&resumed.before);
+        let is_own = |mark| session.forgot || session.marks.contains(mark);
+        let is_foreign = !before.iter().all(is_own);
         session.least = self
             .link
             .at(counter.saturating_add(1), 1)
             .expect("the next link");
         (session.told, session.last) = (counter, counter);
         session.refusals = 0;
-        session.known = Vec::from(core::mem::take(&mut session.marks));
-        if session.forgot {
-            session.known.clear();
-        }
-        session.marks = VecDeque::from([resumed.before, self.attempt.mark()]);
+        // The edge names them again until it knows that this client has seen them.
+        session.marks = before.iter().copied().collect();
+        session.marks.push_back(self.attempt.mark());
         session.forgot = false;
         is_foreign
     }

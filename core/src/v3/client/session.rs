@@ -210,6 +210,8 @@ impl Session {
                 Err(self.breach(Breach::Until { until, received }))
             }
             Some(Arrival::Resumed(resumed)) => {
+                let (marks, _) = channel.data().as_chunks();
+                let is_foreign = returning.resumed(&mut seat.resumable, marks);
                 channel.accept(&mut seat.progress);
                 channel.take_records();
                 (seat.heard, seat.has_begun) = (now, true);
@@ -224,7 +226,6 @@ impl Session {
                     ..Open::new(channel, &seat.settings, now, rng)
                 };
                 self.phase = Phase::Open(Box::new(open));
-                let is_foreign = returning.resumed(&mut seat.resumable, &resumed);
                 if is_foreign && !trust.takes_over {
                     return Err(Leave::conflict());
                 }

@@ -402,13 +402,12 @@ fn no_key_is_used_with_one_nonce_twice() {
                 received_up: 1,
                 away_ms: 0,
                 cause: Code::GOODBYE,
-                before: attempt.mark(),
             };
             send(
                 &mut lanes[1].0,
                 &mut lanes[1].1,
                 1,
-                &[Item::Resumed(resumed)],
+                &[Item::Resumed(resumed, &[attempt.mark()])],
             );
             client.resume = link;
         }

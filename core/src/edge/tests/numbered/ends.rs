@@ -134,7 +134,7 @@ fn a_client_that_takes_nothing_is_parked_and_loses_nothing() {
     assert_eq!(world.edge.gauges().away, 1);
     assert_eq!(world.backend_hears(), [], "the backend hears nothing of it");
     let came = world.come_back3(&mut one).unwrap();
-    let Came::Resumed(resumed) = &came[0] else {
+    let Came::Resumed(resumed, _) = &came[0] else {
         panic!("{came:?}");
     };
     assert_eq!(resumed.cause, Code::PARKED);

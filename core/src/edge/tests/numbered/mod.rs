@@ -21,8 +21,7 @@ const LONGEST: u32 = 65_536 * 4;
 enum Came {
     Packet(u64, Vec<u8>),
     Gap(u64, u64, u8),
-    Resumed(Resumed),
-    Earlier(Vec<u8>),
+    Resumed(Resumed, Vec<[u8; 8]>),
     Closed(Code, u64, Ledger, Ledger),
 }
 
@@ -205,8 +204,9 @@ impl World {
                     reason,
                     ..
                 } => Came::Gap(number, count, reason),
-                Arrival::Resumed(resumed) => Came::Resumed(resumed),
-                Arrival::Earlier => Came::Earlier(one.channel.data().to_vec()),
+                Arrival::Resumed(resumed) => {
+                    Came::Resumed(resumed, one.channel.data().as_chunks().0.to_vec())
+                }
                 Arrival::Closed {
                     code,
                     detail,
@@ -254,8 +254,8 @@ impl World {
                 let (up, down) = (returning.up.clone(), returning.down.clone());
                 one.channel.answered(up, &down, received, LONGEST);
                 let came = self.read3(one, rest).unwrap();
-                if let Some(Came::Resumed(resumed)) = came.first() {
-                    assert!(!returning.resumed(&mut one.session, resumed), "a stranger");
+                if let Some(Came::Resumed(_, marks)) = came.first() {
+                    assert!(!returning.resumed(&mut one.session, marks), "a stranger");
                     self.flush(one);
                 }
                 Ok(came)

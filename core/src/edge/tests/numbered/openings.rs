@@ -149,7 +149,7 @@ fn a_join_record_without_a_token_is_answered_403_and_begins_nothing() {
         &[][..],
         &[Item::Pad { length: 3 }],
         &[Item::Packet(b"first")],
-        &[Item::Token(b"t"), Item::Resumed(RESUMED)],
+        &[Item::Token(b"t"), Item::Resumed(RESUMED, &[[0; 8]])],
     ] {
         let mut one = world.welcomed();
         one.channel.outbound().forget_first();
@@ -167,7 +167,6 @@ const RESUMED: Resumed = Resumed {
     received_up: 0,
     away_ms: 0,
     cause: Code::GOODBYE,
-    before: [0; 8],
 };
 
 #[test]

@@ -144,7 +144,7 @@ fn wrong_items_are_told_with_their_code_and_the_session_goes_away() {
         // It does not send that again.
         one.outbox = Outbox::new(Retention::UntilAcked);
         let came = world.come_back3(&mut one).unwrap();
-        let Some(Came::Resumed(resumed)) = came.first() else {
+        let Some(Came::Resumed(resumed, _)) = came.first() else {
             panic!("{came:?}");
         };
         assert_eq!(resumed.cause, code, "{items:?}");
