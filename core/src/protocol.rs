@@ -56,7 +56,7 @@ pub use crate::v3::items::Ledger;
 #[cfg(feature = "edge")]
 const NUMBERED: &str = "a session of version 3 has numbers";
 
-/// The maximum body length of a packet in an opening, of any version.
+/// The maximum body length of a packet in an opening of version 2, and of the first packet in any version.
 pub(crate) const MAX_OPENING_BODY_BYTES: u32 = v2::packets::MAX_BODY_BYTES;
 
 /// A version of the client link.
@@ -70,7 +70,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The version that a client requests.
+    /// The version that a client requests unless it is told otherwise. It is not the newest that this crate speaks.
     pub const NEWEST: Version = Version::V2;
 
     /// Returns the version with this number, if this crate speaks it.
@@ -451,7 +451,6 @@ impl Channel {
     }
 
     /// Returns the channel of a version that numbers its packets.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn numbered(&self) -> Option<&v3::channel::Channel> {
         match self {
@@ -461,7 +460,6 @@ impl Channel {
     }
 
     /// Like [`numbered`](Self::numbered).
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn numbered_mut(&mut self) -> Option<&mut v3::channel::Channel> {
         match self {
@@ -471,7 +469,6 @@ impl Channel {
     }
 
     /// Returns the number of records read since the last call. Without records each packet is a frame.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn take_records(&mut self) -> u64 {
         self.numbered_mut()
@@ -479,7 +476,6 @@ impl Channel {
     }
 
     /// Returns the bytes that wait in it.
-    #[cfg(feature = "edge")]
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         self.numbered().map_or(0, v3::channel::Channel::held_bytes)

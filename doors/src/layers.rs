@@ -267,7 +267,7 @@ impl Layers {
 
     /// Looks at what has come, and asks a peer from which nothing has. Returns false if it has not answered.
     pub(crate) fn check_life(&mut self) -> bool {
-        if self.pings.is_none() || self.end.is_some() || !self.is_open() {
+        if self.end.is_some() || !self.is_open() {
             return true;
         }
         self.life = match self.life {

@@ -351,11 +351,7 @@ impl<L: Listener, T: Timer> Backend<L, T> {
             return false;
         };
         match channel.write(cx, self.timer.now(), [self.machine.output(), &[]]) {
-            Written::Nothing => {
-                let had_failed = channel.write_failed();
-                channel.holds(cx);
-                channel.write_failed() != had_failed
-            }
+            Written::Nothing => channel.flush_fails(cx),
             Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {

@@ -232,16 +232,12 @@ impl<C: Connector, T: Timer> Client<C, T> {
             Some(heard) => heard,
             None => match self.poll_step(cx, true) {
                 Poll::Ready(heard) => heard,
-                Poll::Pending if self.is_over() => return Poll::Ready(None),
+                Poll::Pending if self.machine.state().is_over() => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             },
         };
         self.lent = heard.number;
         Poll::Ready(Some(heard.event))
-    }
-
-    fn is_over(&self) -> bool {
-        matches!(self.machine.state(), State::Refused(_) | State::Ended)
     }
 
     /// Queues a packet, and writes as much as the connection takes. Waits for room while the queue is full. Without a connection, packets
@@ -304,7 +300,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
                 return Poll::Ready(Ok(()));
             }
             let is_waiting = self.poll_into_inbox(cx).is_pending();
-            if is_waiting && !self.is_flushed(cx) && !self.is_over() {
+            if is_waiting && !self.is_flushed(cx) && !self.machine.state().is_over() {
                 return Poll::Pending;
             }
         }
@@ -490,11 +486,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
         };
         let now = self.timer.now();
         match channel.write(cx, now, [self.machine.output(), &[]]) {
-            Written::Nothing => {
-                let had_failed = channel.write_failed();
-                channel.holds(cx);
-                channel.write_failed() != had_failed
-            }
+            Written::Nothing => channel.flush_fails(cx),
             Written::Blocked => false,
             Written::Failed => true,
             Written::Bytes(bytes) => {

@@ -35,8 +35,11 @@ impl From<CloseReason> for Farewell {
             | CloseReason::BadVersion
             | CloseReason::BadKey
             | CloseReason::BadProxyHeader
-            | CloseReason::BadTransport => Farewell::Malformed,
+            | CloseReason::BadTransport
+            | CloseReason::BadRecord
+            | CloseReason::ProtocolError => Farewell::Malformed,
             CloseReason::BadProof
+            | CloseReason::BadClaim
             | CloseReason::ClaimLapsed
             | CloseReason::TooFast
             | CloseReason::Replaced
@@ -44,11 +47,15 @@ impl From<CloseReason> for Farewell {
             CloseReason::HandshakeTimeout
             | CloseReason::KeptWaiting
             | CloseReason::FrameTimeout
-            | CloseReason::IdleTimeout => Farewell::Late,
+            | CloseReason::IdleTimeout
+            | CloseReason::NoEarlyRecord
+            | CloseReason::Parked
+            | CloseReason::Silent => Farewell::Late,
             CloseReason::TooManySessions
             | CloseReason::TooManyConnections
             | CloseReason::Memory
-            | CloseReason::MadeRoom => Farewell::Crowded,
+            | CloseReason::MadeRoom
+            | CloseReason::Refused => Farewell::Crowded,
             CloseReason::Rejected => Farewell::SourceCrowded,
             CloseReason::Shutdown => Farewell::Ending,
             _ => Farewell::Over,

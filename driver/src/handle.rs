@@ -33,7 +33,7 @@ struct Asked<C> {
 pub(crate) struct Requests<C> {
     pub(crate) config: Option<Box<C>>,
     pub(crate) shutdown: Option<Duration>,
-    /// Addresses at which the process listens since.
+    /// Addresses at which the process has begun to listen.
     pub(crate) own: Vec<SocketAddr>,
 }
 
@@ -73,7 +73,7 @@ impl<C> Handle<C> {
         self.ask(|requests| requests.config = Some(Box::new(config)));
     }
 
-    /// Refuses links to these addresses, at which the process listens since it began.
+    /// Refuses links to these addresses, too, at which the process has begun to listen since the driver was made.
     pub fn refuse(&self, own: impl IntoIterator<Item = SocketAddr>) {
         self.ask(|requests| requests.own.extend(own));
     }

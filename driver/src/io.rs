@@ -104,6 +104,14 @@ impl<S: Stream, N> Channel<S, N> {
         &mut self.stream
     }
 
+    /// Sends what the transport holds of earlier writes. Returns whether that failed now.
+    #[cfg(any(feature = "client", feature = "backend"))]
+    pub(crate) fn flush_fails(&mut self, cx: &mut Context<'_>) -> bool {
+        let had_failed = self.write_failed;
+        self.holds(cx);
+        self.write_failed != had_failed
+    }
+
     /// Sends what the transport holds of earlier writes. Returns whether some of that must wait: the waker is then registered.
     pub(crate) fn holds(&mut self, cx: &mut Context<'_>) -> bool {
         if self.write_failed {

@@ -243,7 +243,7 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
     /// Sets the alarm. Ready if its time has already come.
     fn poll_alarm(&mut self) -> Poll<()> {
         let finishes = self.finishing.map(|finishing| {
-            // The link's time comes first, or its end wakes this task.
+            // The wait ends with the later of the two. Whatever ends before its time wakes this task.
             let side = self.side.holds().then_some(finishing.side);
             side.map_or(finishing.link, |side| side.max(finishing.link))
         });

@@ -14,8 +14,16 @@ use voltlane_driver::address::{NEXT_ADDRESS_AFTER, first_of, first_to_answer};
 use voltlane_driver::unix::{SOCKET_MODE, UNIX_PEER, UnixFile, UnixListening, UnixPlace, is_unix};
 use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
+#[cfg(target_os = "linux")]
+use crate::peer_uid;
 use crate::resolve::resolve;
 use crate::{Alarm as _, Direction, Reactor, Readiness, Source};
+
+/// Elsewhere the system is not asked for the user.
+#[cfg(not(target_os = "linux"))]
+fn peer_uid(_: &std::net::TcpStream) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled, or a connection over a Unix socket.
 #[derive(Debug)]
@@ -246,7 +254,7 @@ impl<R: Reactor> Listener for TcpListener<R> {
             |listener| {
                 let (stream, source) = accept(listener, is_unix)?;
                 if is_unix {
-                    options.peer_uids.admit(|| crate::peer_uid(&stream))?;
+                    options.peer_uids.admit(|| peer_uid(&stream))?;
                 } else {
                     options.apply_to_accepted(&SockRef::from(&stream));
                 }

@@ -55,7 +55,7 @@ pub enum Event<'a> {
     CaughtUp,
     /// The session cannot be resumed. The client does not retry until [`start_over`](super::Client::start_over). (Version 2)
     Refused(Refusal),
-    /// The session is over. This is the last event.
+    /// The session is over. Nothing follows, unless the application calls [`start_over`](super::Client::start_over).
     Ended(End),
 }
 

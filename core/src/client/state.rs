@@ -103,7 +103,8 @@ impl State {
     }
 
     /// Returns whether the client does nothing more by itself.
-    pub(super) const fn is_over(self) -> bool {
+    #[must_use]
+    pub const fn is_over(self) -> bool {
         matches!(self, State::Refused(_) | State::Ended)
     }
 }

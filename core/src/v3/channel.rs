@@ -15,14 +15,11 @@ use super::code::Code;
 use super::inbound::{Inbound, InboundError};
 use super::items::{Close, GoAway, Item, Ledger, Resumed};
 use super::order::OrderError;
-use super::outbound::{NeverSent, Outbound};
+use super::outbound::{KEPT_CAPACITY_BYTES, NeverSent, Outbound};
 use super::progress::{BeyondRing, Progress};
 use super::record::RecordError;
 use super::schedule::Secret;
 use super::timing::Timing;
-
-/// The capacity of a read buffer above which memory is returned.
-const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
 
 const READS: &str = "a client reads records once it has an Answer";
 
@@ -405,12 +402,6 @@ impl Channel {
         if self.record.capacity() > KEPT_CAPACITY_BYTES {
             self.record = Vec::new();
         }
-    }
-
-    /// Returns whether the peer has sent its last item.
-    #[must_use]
-    pub fn is_closed_by_peer(&self) -> bool {
-        self.inbound.as_ref().is_some_and(Inbound::is_closed)
     }
 
     /// Returns the number of records read since the last call.

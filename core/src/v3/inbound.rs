@@ -124,12 +124,6 @@ impl Inbound {
         }
     }
 
-    /// Returns whether early records are expected.
-    #[must_use]
-    pub fn is_early(&self) -> bool {
-        self.order.is_early()
-    }
-
     /// Opens the next record in place, and calls `each` with every item and the number that it begins at.
     ///
     /// # Errors

@@ -259,7 +259,7 @@ impl Opening {
         *self = Opening::Refusal(Box::new((claimed, verdict)));
     }
 
-    /// Returns whether the next step needs entropy.
+    /// Returns the next step, which needs entropy.
     pub(crate) fn next_step(&self) -> Step {
         match self {
             Opening::Welcome(_) => Step::Welcome,

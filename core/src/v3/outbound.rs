@@ -16,8 +16,8 @@ use super::schedule::Secret;
 
 /// Bytes of records from which no more are made until the transport has taken some.
 const WIRE_BYTES: usize = 64 * 1024;
-/// The capacity above which memory is returned when everything is written.
-const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
+/// The capacity of a buffer above which its memory is returned when nothing of it is in use.
+pub(super) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
 /// Items that a record leaves for control beside its packets.
 const CONTROL_ITEMS: usize = 16;
 /// Bytes of early records that are kept for the one that ends them.

@@ -55,8 +55,6 @@ pub struct Timing {
     heard: Time,
     /// Since when the oldest packet that can be acknowledged waits for it.
     ackable: Option<Time>,
-    pinged: Option<Time>,
-    round_trip: Option<Duration>,
     /// Whether it has asked since it heard something.
     asked: bool,
     /// When its owner looks at it again. It is the owner's to set.
@@ -84,22 +82,8 @@ impl Timing {
     }
 
     /// Handles that a PING went out.
-    pub fn pinged(&mut self, now: Time) {
-        self.pinged = Some(now);
+    pub fn pinged(&mut self) {
         self.asked = true;
-    }
-
-    /// Handles the PONG to it. One that was not asked for is ignored.
-    pub fn ponged(&mut self, now: Time) {
-        if let Some(at) = self.pinged.take() {
-            self.round_trip = Some(now.since(at));
-        }
-    }
-
-    /// Returns the time from the last PING to its PONG.
-    #[must_use]
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
     }
 
     /// Returns what is due next, and when, while `due` packets wait for an ACK.
@@ -152,12 +136,9 @@ mod tests {
         let mut timing = Timing::default();
         timing.heard(at(1));
         assert_eq!(timing.next(0, &delays), Some((at(41), Due::Ping)));
-        timing.pinged(at(41));
+        timing.pinged();
         assert_eq!(timing.next(0, &delays), Some((at(51), Due::Dead)));
         timing.heard(at(42));
-        timing.ponged(at(42));
-        timing.ponged(at(50));
-        assert_eq!(timing.round_trip(), Some(Duration::from_secs(1)));
         assert_eq!(timing.next(0, &delays), Some((at(82), Due::Ping)));
     }
 }

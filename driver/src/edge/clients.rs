@@ -26,7 +26,7 @@ const WRITES_PER_TURN: usize = 3;
 const KEPT_CAPACITY: usize = 1_024;
 /// How often streams that are not read, for lack of room at the backend, are checked for a peer that has left.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
-/// How many of them are checked at a time, which takes about two milliseconds. The others follow next time.
+/// How many clients are checked or asked at a time: checks take about two milliseconds. The others follow next time.
 const ASKED_AT_ONCE: usize = 4_096;
 
 /// Kept small: an idle client of an edge takes little but this.
@@ -456,7 +456,8 @@ impl<S: Stream> Clients<S> {
         }
     }
 
-    /// Returns when the oldest lingering stream is closed, or the unread ones are checked.
+    /// Returns when the next of these comes: a lingering stream's end, a check of unread ones, a costly handshake, a question for a sign of
+    /// life.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let deadlines = [
             self.lingering.next_deadline(),
@@ -467,7 +468,7 @@ impl<S: Stream> Clients<S> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Drops streams that have lingered long enough, and finds unread ones whose client has left.
+    /// Drops streams that have lingered long enough, finds unread ones whose client has left, and asks for signs of life.
     pub(super) fn handle_time(&mut self, edge: &mut Edge, now: Time) {
         if self.asks_at.is_some_and(|at| at <= now) {
             self.ask_for_ends(edge, now);

@@ -338,7 +338,7 @@ impl<L: Listener> Side for Clientele<L> {
             LISTENER => {
                 self.accept_source.serve();
                 self.acceptable = true;
-                self.due.append(&mut openings::take(&self.changes));
+                self.due.append(&mut openings::lock(&self.changes));
             }
             client => self.work.push(client),
         }

@@ -12,7 +12,7 @@ pub struct Openings<L> {
     waker: Waker,
 }
 
-/// What was asked since the driver looked, in this order. As many changes as are asked for.
+/// The changes that were asked for since the driver last looked, in order. Their number has no bound but that of the requests.
 pub(super) type Changes<L> = Arc<Mutex<Vec<Change<L>>>>;
 
 /// Makes a listener on the driver's own thread, where its runtime is.
@@ -52,13 +52,13 @@ impl<L> Openings<L> {
     }
 
     fn ask(&self, change: Change<L>) {
-        take(&self.changes).push(change);
+        lock(&self.changes).push(change);
         self.waker.wake_by_ref();
     }
 }
 
 /// Locks the changes.
-pub(super) fn take<L>(changes: &Changes<L>) -> std::sync::MutexGuard<'_, Vec<Change<L>>> {
+pub(super) fn lock<L>(changes: &Changes<L>) -> std::sync::MutexGuard<'_, Vec<Change<L>>> {
     // A push or a drain leaves the list consistent even if something panics.
     changes.lock().unwrap_or_else(PoisonError::into_inner)
 }

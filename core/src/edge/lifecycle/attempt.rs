@@ -34,6 +34,7 @@ impl Edge {
                     position,
                     link,
                     longest_up,
+                    ..
                 } = goes_on;
                 opening.numbered().expect_early(position, link, longest_up);
                 self.conns.enter(index, State::Handshake(Step::Early), now);
@@ -62,6 +63,7 @@ impl Edge {
             .judge(position.counter)
             .map_err(|code| self.verdict_on(session, code))?;
         Ok(GoesOn {
+            session,
             position,
             link,
             longest_up: chained.longest_up,
@@ -141,8 +143,9 @@ impl Edge {
         index: u32,
         id: ClientId,
     ) -> Result<(u32, Position), Verdict> {
-        let position = self.judge_claim(now, index, id)?.position;
-        let session = self.claimed_session(now, id)?;
+        let GoesOn {
+            session, position, ..
+        } = self.judge_claim(now, index, id)?;
         let (opening, _) = self.conns.live_mut(index).opening();
         if let Err(code) = opening.numbered().check_early() {
             return Err(self.verdict_on(session, code));
@@ -285,6 +288,7 @@ impl Edge {
 
 /// What an attempt needs that may go on.
 struct GoesOn {
+    session: u32,
     position: Position,
     link: ResumeSecret,
     longest_up: u32,

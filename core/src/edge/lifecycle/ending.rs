@@ -228,14 +228,6 @@ impl Edge {
         self.begin_closing(now, index, CloseKind::Graceful, CloseReason::SessionEnded);
     }
 
-    /// Handles that a kicked client did not take what was queued for it in time.
-    pub(crate) fn abort_draining(&mut self, now: Time, index: u32) {
-        if self.conns.live_mut(index).farewell().is_some() {
-            return self.end_farewell(now, index);
-        }
-        self.begin_closing(now, index, CloseKind::Abort, CloseReason::SessionEnded);
-    }
-
     /// Returns how the adapter must close a connection that still exists when the edge has ended.
     #[must_use]
     pub fn client_end(&self, conn: ConnKey) -> CloseKind {

@@ -124,7 +124,7 @@ impl Edge {
         }
     }
 
-    /// Handles that the time is over in which the connection at `index` takes its last words, or reads them.
+    /// Handles that the time is over in which the connection at `index` takes what is queued for it, or reads its last words.
     pub(crate) fn end_farewell(&mut self, now: Time, index: u32) {
         let conn = self.conns.live_mut(index);
         let kind = match conn.farewell().is_some() && conn.has_drained() {
@@ -134,7 +134,7 @@ impl Edge {
         let reason = match conn.state() {
             State::Draining(draining) => draining.reason,
             State::Handshake(Step::Last(last)) => last.0,
-            _ => unreachable!("only who says its last words has this timer"),
+            _ => unreachable!("only who must take something before it closes has this timer"),
         };
         self.begin_closing(now, index, kind, reason);
     }
@@ -250,9 +250,11 @@ impl Edge {
     /// Tells all clients of version 3 that the edge restarts, behind what waits for them. They come back at different times.
     pub(crate) fn send_all_away(&mut self, now: Time) {
         let each = Duration::from_millis(1);
-        let most = u32::try_from(self.sessions.attached()).unwrap_or(u32::MAX);
+        // Each shard knows its own sessions, of which all have about the same number.
+        let here = u32::try_from(self.sessions.attached()).unwrap_or(u32::MAX);
+        let all = here.saturating_mul(self.config.shards.max(1).into());
         let words = Words {
-            jitter: each.saturating_mul(most),
+            jitter: each.saturating_mul(all),
             ..Words::new(Code::RESTART, 0).behind_packets()
         };
         let mut from = 0;

@@ -45,13 +45,9 @@ impl Edge {
         if !has_backlog {
             numbers.take_all();
         }
-        let ponged = channel.take_pong().is_some();
         let confirmed = channel.take_confirmed();
         let timing = channel.timing();
         timing.heard(now);
-        if ponged {
-            timing.ponged(now);
-        }
         timing.count(now, numbers.due());
         if numbers.is_due_alone() {
             channel.outbound().acknowledge();
@@ -179,33 +175,26 @@ impl Edge {
             return;
         };
         let before = channel.timing().looks_at.take();
+        self.alarms.set(index, before, None);
         let next = channel.timing().next(due, &delays);
-        match next.filter(|(at, _)| *at <= now) {
-            Some((_, Due::Ack)) => {
+        match next.filter(|(at, _)| *at <= now).map(|(_, due)| due) {
+            None => return self.set_alarm(now, index, session),
+            Some(Due::Dead) if !is_unread => {
+                return self.close_conn(now, index, CloseKind::Abort, CloseReason::Silent);
+            }
+            Some(Due::Ack) => {
                 channel.outbound().acknowledge();
                 channel.timing().acknowledged();
-                self.alarms.set(index, before, None);
-                self.set_alarm(now, index, session);
-                self.watch_writes(now, index);
             }
-            Some((_, Due::Dead)) if !is_unread => {
-                self.alarms.set(index, before, None);
-                self.close_conn(now, index, CloseKind::Abort, CloseReason::Silent);
-            }
-            Some((_, Due::Ping | Due::Dead)) => {
+            Some(Due::Ping | Due::Dead) => {
                 if is_unread {
                     channel.timing().heard(now);
                 }
                 channel.outbound().ping(now.as_nanos().to_le_bytes());
-                channel.timing().pinged(now);
-                self.alarms.set(index, before, None);
-                self.set_alarm(now, index, session);
-                self.watch_writes(now, index);
-            }
-            None => {
-                self.alarms.set(index, before, None);
-                self.set_alarm(now, index, session);
+                channel.timing().pinged();
             }
         }
+        self.set_alarm(now, index, session);
+        self.watch_writes(now, index);
     }
 }

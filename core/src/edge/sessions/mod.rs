@@ -69,6 +69,17 @@ pub(crate) enum Identity {
     Chain(Box<Chained>),
 }
 
+impl Identity {
+    /// Returns the numbers, if packets are numbered.
+    #[inline]
+    fn numbers_mut(&mut self) -> Option<&mut Progress> {
+        match self {
+            Identity::Chain(chained) => Some(&mut chained.progress),
+            Identity::Key(_) => None,
+        }
+    }
+}
+
 /// The part of a session whose packets are numbered.
 #[derive(Clone, Debug)]
 pub(crate) struct Chained {
@@ -135,11 +146,7 @@ impl Session {
     /// Returns what of it outlives its connections and is lent to their channels.
     #[inline]
     pub(crate) fn lend(&mut self) -> (&mut Outbox, Option<&mut Progress>) {
-        let numbers = match &mut self.identity {
-            Identity::Chain(chained) => Some(&mut chained.progress),
-            Identity::Key(_) => None,
-        };
-        (&mut self.outbox, numbers)
+        (&mut self.outbox, self.identity.numbers_mut())
     }
 
     /// Returns the longest packet of its client in bytes. `now` is what the configuration says.
@@ -159,12 +166,8 @@ impl Session {
 
     /// Returns the backlog and the turn of its entry in the line, with what is lent to channels.
     pub(crate) fn in_line(&mut self) -> (&mut LineEntry, &mut Outbox, Option<&mut Progress>) {
-        let numbers = match &mut self.identity {
-            Identity::Chain(chained) => Some(&mut chained.progress),
-            Identity::Key(_) => None,
-        };
         let entry = self.line_entry.get_or_insert_default();
-        (entry, &mut self.outbox, numbers)
+        (entry, &mut self.outbox, self.identity.numbers_mut())
     }
 
     /// Returns its entry in the line, allocated on first use.

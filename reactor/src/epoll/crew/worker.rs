@@ -149,11 +149,11 @@ impl Worker {
         let free = (0..shared.posts.len()).find(is_free);
         let free = free.filter(|_| self.tenants.len() > 1);
         let other = quietest.map(|(usage, _)| usage);
-        let advice = self.load.advise(own, free.is_some(), other);
         let Ok(mut rest) = shared.plan.try_lock() else {
             // Another thread is moving tenants. The next window tells whether this is still needed.
             return Ok(());
         };
+        let advice = self.load.advise(own, free.is_some(), other);
         let now = Instant::now();
         match (advice, free, quietest) {
             (Advice::Spread, Some(free), _) if rest.is_over(now) => {
