@@ -19,7 +19,7 @@ use crate::config::{Change, Listener, ListenerName, Place, Settings, is_successo
 use crate::doors::{Doors, Frame, Framed};
 use crate::listen;
 
-/// What is logged when certificates that were read again are wrong.
+/// Logged when certificates that were read again are wrong.
 const CERTIFICATES_STAY: &str = "the certificates in effect stay";
 
 /// A listener of a runtime, with its number and its door.
@@ -59,7 +59,7 @@ impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
     }
 }
 
-/// What makes a listener of each of its sockets.
+/// The settings that a listener gives to each of its sockets.
 #[derive(Clone)]
 pub(crate) struct Entrance {
     name: ListenerName,
@@ -269,7 +269,7 @@ pub(crate) enum SocketChange {
 /// A change of the listeners of a running process.
 #[derive(Default)]
 pub(crate) struct ListenerChange {
-    /// What is to be done, in this order.
+    /// The changes to sockets, in the order in which they are made.
     pub(crate) sockets: Vec<SocketChange>,
     /// The numbers of the listeners, in the order of the settings.
     numbers: Vec<usize>,
@@ -460,10 +460,9 @@ impl Listeners {
     /// Puts `change` into effect as far as it concerns listeners. What cannot be is taken back in it, each listener by itself.
     pub(crate) fn reload(&mut self, change: &mut Change) -> ListenerChange {
         let mut before = std::mem::take(&mut self.open);
-        let wanted: Vec<Listener> = change.settings.listeners().cloned().collect();
         let settings = change.settings.clone();
         let mut done = ListenerChange::default();
-        for listener in &wanted {
+        for listener in settings.listeners() {
             let successor = |open: &Open| is_successor(listener, &open.settings, &settings);
             match before.iter().position(successor) {
                 Some(at) => {

@@ -26,6 +26,7 @@ fn no_order_of_steps_within_the_small_scopes_breaks_a_rule() {
 
 #[test]
 fn no_order_of_attempts_loses_a_session_or_hides_a_thief() {
+    let mut reached = BTreeSet::new();
     for bounds in RESUMES {
         let found = resume::check(*bounds, block::threads());
         println!(
@@ -35,5 +36,7 @@ fn no_order_of_attempts_loses_a_session_or_hides_a_thief() {
         if let Some((rule, path)) = found.broken {
             panic!("{rule}\nafter {path:#?}");
         }
+        reached.extend(found.reached);
     }
+    assert_eq!(reached, resume::REACHED.into());
 }

@@ -250,7 +250,7 @@ struct Entrances {
     accepts: Accepts,
 }
 
-/// What the main loop has of a shard.
+/// A shard as the main loop sees it.
 struct Controls<R: Runtime> {
     number: u8,
     handle: EdgeHandle,

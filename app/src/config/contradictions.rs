@@ -17,7 +17,8 @@ const LENGTH_BYTES: u128 = 4;
 /// Bytes of length, client id and flag in front of every packet on the backend link (SPEC section 7).
 const LINK_HEADER_BYTES: u128 = 13;
 /// Records of a client of version 3: one that was opened, and those that are sealed and not written.
-const RECORDS_BYTES: u128 = 3 * 65_556;
+const RECORDS_BYTES: u128 =
+    3 * (LENGTH_BYTES + voltlane_core::v3::record::MAX_RECORD_BYTES as u128);
 
 /// The keys that are compared, and the check.
 type Rule = (&'static [&'static str], fn(&Settings) -> Option<Fault>);
@@ -467,15 +468,14 @@ impl WorstCase {
     #[must_use]
     pub fn of(settings: &Settings) -> WorstCase {
         let Settings {
-            listener,
-            more_listeners,
             clients,
             master,
             limits,
             ..
         } = settings;
-        let mut listeners = std::iter::once(listener).chain(more_listeners);
-        let numbers = listeners.any(|listener| listener.versions.has(Version::V3));
+        let numbers = settings
+            .listeners()
+            .any(|listener| listener.versions.has(Version::V3));
         let (ring, records) = match numbers {
             true => (u128::from(clients.ring_bytes), RECORDS_BYTES),
             false => (0, 0),

@@ -111,7 +111,8 @@ impl Settings {
     }
 }
 
-/// What is known about the values of a listener after the first: as in [`Build`], of which only the keys of listeners count.
+/// The origins of a further listener's values. Its vectors have a place for each key, as those of [`Build`] have; only the keys of listeners
+/// are used.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Beside {
     pub(super) origins: Vec<Origin>,

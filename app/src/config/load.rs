@@ -175,7 +175,7 @@ pub(super) struct Build {
     pub(super) spoilt: Vec<bool>,
     /// Where the listener begins, if it is one of an array.
     pub(super) place: Origin,
-    /// The same of the listeners after the first.
+    /// The origins of further listeners' values.
     pub(super) beside: Vec<Beside>,
 }
 

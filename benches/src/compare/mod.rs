@@ -52,13 +52,10 @@ pub fn run(
     };
     for row in rows {
         eprintln!("{}, {}", row.scenario, row.carriage);
-        let options = &Options {
-            carriage: row.carriage,
-            ..options.clone()
-        };
         let mut figures = vec![Vec::new(); programs.len()];
         let mut wrong = 0;
         let options = Options {
+            carriage: row.carriage,
             program_cpus: cpus.place(row.placement)?,
             ..options.clone()
         };
@@ -136,14 +133,8 @@ impl Comparison {
     /// Returns whether one of our programs meets its goal, or `None` without a goal or a figure.
     pub fn verdict(&self, measured: &Measured, program: &Program) -> Option<bool> {
         let figure = self.figure(measured, program)?;
-        let tokio = Program::Voltlane;
         let under = |goal: &Goal| match goal {
-            Goal::TimesBare(times) => Some(figure <= times * self.yardstick(measured)?),
-            Goal::TimesOneShard(times) => {
-                Some(figure <= times * self.figure(measured, &Program::OneShard)?)
-            }
             Goal::AtMost(most) => Some(figure <= *most),
-            Goal::TimesTokio(times) => Some(figure <= times * self.figure(measured, &tokio)?),
             Goal::TimesPlain(times) => Some(figure <= times * self.plain(measured, program)?),
             Goal::TimesOf(other, times) => Some(figure <= times * self.figure(measured, other)?),
             Goal::Under(other) => self.figure(measured, other).map(|other| figure < other),

@@ -45,12 +45,6 @@ impl Metric {
 /// A goal for our programs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
-    /// At most this many times the yardstick.
-    TimesBare(f64),
-    /// At most this many times the tokio binary.
-    TimesTokio(f64),
-    /// At most this many times the tokio binary with one shard.
-    TimesOneShard(f64),
     /// At most this many times the program's own figure without TLS and WebSocket.
     TimesPlain(f64),
     /// At most this many times another program.
@@ -64,9 +58,6 @@ pub enum Goal {
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimesBare(times) => write!(f, "≤ {times} × bare"),
-            Self::TimesTokio(times) => write!(f, "≤ {times} × voltlane"),
-            Self::TimesOneShard(times) => write!(f, "≤ {times} × one-shard"),
             Self::TimesPlain(times) => write!(f, "≤ {times} × own tcp"),
             Self::TimesOf(program, times) => write!(f, "≤ {times} × {program}"),
             Self::AtMost(most) => write!(f, "≤ {most}"),
@@ -157,8 +148,8 @@ fn shared() -> Vec<Row> {
         carriage: Carriage::Tcp,
         metric,
         placement: Placement::Shared,
-        tokio: vec![Goal::TimesOneShard(MANY_SHARDS)],
-        smol: vec![Goal::TimesTokio(1.2)],
+        tokio: vec![Goal::TimesOf(Program::OneShard, MANY_SHARDS)],
+        smol: vec![Goal::TimesOf(Program::Voltlane, 1.2)],
     };
     let cpu = Metric::CpuPerPacket;
     vec![
@@ -189,13 +180,13 @@ fn apart() -> Vec<Row> {
         metric,
         placement: Placement::Apart,
         tokio: vec![goal],
-        smol: vec![Goal::TimesTokio(1.2)],
+        smol: vec![Goal::TimesOf(Program::Voltlane, 1.2)],
     };
     let mut batched = row(
         "100 clients, 16 in flight",
         echo(100, 16, 64),
         Metric::CpuPerPacket,
-        Goal::TimesBare(1.3),
+        Goal::TimesOf(Program::Bare, 1.3),
     );
     batched.tokio.push(Goal::Under(Program::Haproxy));
     let mut idle = row(
@@ -210,32 +201,32 @@ fn apart() -> Vec<Row> {
             "100 clients, 1 in flight",
             echo(100, 1, 64),
             Metric::CpuPerPacket,
-            Goal::TimesBare(1.15),
+            Goal::TimesOf(Program::Bare, 1.15),
         ),
         row(
             "1,000 clients, 1 in flight",
             echo(1000, 1, 64),
             Metric::CpuPerPacket,
-            Goal::TimesBare(1.15),
+            Goal::TimesOf(Program::Bare, 1.15),
         ),
         batched,
         row(
             "50 clients, 16 KiB, 4 in flight",
             echo(50, 4, 16 << 10),
             Metric::CpuPerPacket,
-            Goal::TimesBare(1.15),
+            Goal::TimesOf(Program::Bare, 1.15),
         ),
         row(
             "backend to 1,000 clients in turn",
             fan_out(),
             Metric::CpuPerPacket,
-            Goal::TimesBare(1.3),
+            Goal::TimesOf(Program::Bare, 1.3),
         ),
         row(
             "a new session",
             Scenario::Joins { clients: 64 },
             Metric::CpuPerSession,
-            Goal::TimesBare(1.2),
+            Goal::TimesOf(Program::Bare, 1.2),
         ),
         row(
             "a reconnect",
@@ -248,7 +239,7 @@ fn apart() -> Vec<Row> {
             "20,000 packets/s over 1,000 clients",
             rate(20_000),
             Metric::P99,
-            Goal::TimesBare(1.5),
+            Goal::TimesOf(Program::Bare, 1.5),
         ),
     ]
 }

@@ -119,8 +119,8 @@ fn reasons(counters: &Counters) -> Vec<(String, u64)> {
     all
 }
 
-/// Reasons that only a client of version 3 has, or a door reports. The world of this target has neither: version 3 has targets of its own,
-/// and tests in core.
+/// Reasons that only a client of version 3 has, or a door reports. The world of this target has neither. The edge's version 3 has tests in
+/// core; the targets `v3_*` cover its packets and the client.
 const OF_OTHERS: [&str; 12] = [
     "close bad_claim",
     "close bad_record",

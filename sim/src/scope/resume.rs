@@ -92,9 +92,18 @@ pub struct Found {
     pub transitions: usize,
     /// Distinct states.
     pub states: usize,
+    /// What was reached on some path, of [`REACHED`].
+    pub reached: Vec<&'static str>,
     /// A path to a broken rule, and the rule.
     pub broken: Option<(&'static str, Vec<Step>)>,
 }
+
+/// What must be reached in some scope. Otherwise the scopes prove nothing about it.
+pub const REACHED: [&str; 3] = [
+    "an attempt is refused",
+    "a thief is taken up",
+    "the owner hears of a thief",
+];
 
 /// Checks every order of steps within `bounds`.
 #[must_use]
@@ -105,15 +114,16 @@ pub fn check(bounds: Bounds, threads: usize) -> Found {
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
-    let broken = checker
+    let (reached, broken): (Vec<_>, Vec<_>) = checker
         .discoveries()
         .into_iter()
-        .map(|(rule, path)| (rule, path.into_actions()))
-        .next();
+        .partition(|(name, _)| REACHED.contains(name));
+    let broken = broken.into_iter().next();
     Found {
+        reached: reached.into_iter().map(|(name, _)| name).collect(),
+        broken: broken.map(|(rule, path)| (rule, path.into_actions())),
         transitions: checker.state_count(),
         states: checker.unique_state_count(),
-        broken,
     }
 }
 
@@ -154,6 +164,11 @@ impl stateright::Model for Scope {
                 "the owner is back within three attempts",
                 |_, world: &World| world.clone().comes_back(),
             ),
+            Property::sometimes(REACHED[0], |_, world: &World| world.has_refused()),
+            Property::sometimes(REACHED[1], |_, world: &World| {
+                world.has_accepted(Holder::Thief)
+            }),
+            Property::sometimes(REACHED[2], |_, world: &World| world.owner.has_heard),
         ]
     }
 }
@@ -293,6 +308,11 @@ impl World {
 
     fn has_accepted(&self, holder: Holder) -> bool {
         self.accepted.iter().any(|(_, whose)| *whose == holder)
+    }
+
+    fn has_refused(&self) -> bool {
+        let mut wires = self.wires.iter();
+        wires.any(|wire| matches!(wire.stage, Stage::Refused(_)))
     }
 
     fn state(&mut self, holder: Holder) -> &mut State {
