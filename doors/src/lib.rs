@@ -8,6 +8,8 @@
 
 #[cfg(feature = "websocket")]
 mod carriage;
+#[cfg(feature = "client")]
+pub mod client;
 mod connector;
 mod fault;
 mod layers;

@@ -35,6 +35,23 @@ impl<E: Weigh> Inbox<E> {
         self.events.push_back(event);
     }
 
+    /// Returns whether there is none.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Takes the last event back if it is one of these.
+    #[cfg(feature = "client")]
+    pub(crate) fn pop_last_if(&mut self, is_one: impl FnOnce(&E) -> bool) -> Option<E> {
+        if !self.events.back().is_some_and(is_one) {
+            return None;
+        }
+        let event = self.events.pop_back()?;
+        self.bytes -= weight(&event);
+        Some(event)
+    }
+
     pub(crate) fn pop(&mut self) -> Option<E> {
         let event = self.events.pop_front()?;
         self.bytes -= weight(&event);

@@ -18,6 +18,8 @@ mod alarm;
 #[cfg(feature = "backend")]
 pub mod backend;
 mod bind;
+#[cfg(feature = "client")]
+mod boxed;
 #[cfg(feature = "edge")]
 mod branch;
 #[cfg(feature = "client")]
@@ -36,6 +38,8 @@ mod inbox;
 mod io;
 #[cfg(feature = "edge")]
 mod late;
+#[cfg(feature = "client")]
+pub mod library;
 #[cfg(feature = "edge")]
 mod link;
 #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
@@ -70,6 +74,8 @@ mod watch;
 #[cfg(feature = "backend")]
 pub use backend::Backend;
 pub use bind::{BoundAddresses, MAX_LISTENERS};
+#[cfg(feature = "client")]
+pub use boxed::{BoxedConnector, BoxedStream};
 #[cfg(feature = "edge")]
 pub use branch::BranchConnector;
 #[cfg(feature = "client")]

@@ -33,6 +33,18 @@ pub trait Runtime: 'static {
     /// Creates a connector to `address`, given as `host:port`.
     fn connector(address: String, options: SocketOptions) -> Self::Connector;
 
+    /// Returns 32 bytes of the system's randomness, others at each call. Keys are made of them.
+    ///
+    /// # Panics
+    /// If the system has none.
+    #[cfg(any(feature = "edge", feature = "client"))]
+    #[must_use]
+    fn random() -> [u8; 32] {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).expect("the system has randomness");
+        bytes
+    }
+
     /// Runs a future to completion on this thread, with everything that it needs of the runtime. The future serves many streams and must
     /// not be throttled.
     ///

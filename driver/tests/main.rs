@@ -3,5 +3,6 @@
 mod edge;
 mod interleavings;
 mod libraries;
+mod library;
 mod support;
 mod trunk;

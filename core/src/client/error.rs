@@ -67,8 +67,20 @@ pub struct End {
     pub code: Code,
     /// Words for people, perhaps none.
     pub text: String,
-    /// What became of the packets, as far as this client knows.
-    pub ledgers: Ledgers,
+    /// What became of the packets, as far as this client knows. In a box, so that an error with an end in it is small.
+    pub ledgers: Box<Ledgers>,
+}
+
+impl End {
+    /// Creates an end, as an adapter tells one.
+    #[must_use]
+    pub fn new(code: Code, text: impl Into<String>, ledgers: Ledgers) -> Self {
+        End {
+            code,
+            text: text.into(),
+            ledgers: Box::new(ledgers),
+        }
+    }
 }
 
 impl core::fmt::Display for End {

@@ -447,10 +447,7 @@ impl Client {
                 max,
             });
         }
-        if !self
-            .outbox
-            .takes(Outbox::stored_bytes(data.len()), self.bounds())
-        {
+        if !self.has_room(data.len()) {
             return Err(SendError::QueueFull);
         }
         self.outbox.push(data);
@@ -527,7 +524,7 @@ impl Client {
     #[must_use]
     pub fn ledgers(&self) -> Ledgers {
         match &self.end {
-            Some(end) => end.ledgers,
+            Some(end) => *end.ledgers,
             None => self.session.ledgers(&self.outbox),
         }
     }
@@ -556,6 +553,25 @@ impl Client {
         let max = self.config.max_send_bytes;
         let max = max.min(self.session.longest_packet_up().unwrap_or(max));
         usize::try_from(max).map_or(room, |max| max.min(room))
+    }
+
+    /// Returns whether the queue has room for a packet of `length` bytes now.
+    #[must_use]
+    pub fn has_room(&self, length: usize) -> bool {
+        self.outbox
+            .takes(Outbox::stored_bytes(length), self.bounds())
+    }
+
+    /// Returns whether a packet waits that the transport has not taken.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.outbox.has_unsent()
+    }
+
+    /// Returns the version of the session, or the one that the next session is to have.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.session.version()
     }
 
     /// Returns the number of packets held: to be written, half-written, or not acknowledged.
@@ -733,12 +749,7 @@ impl Client {
                 self.event = Some(Event::Refused(refusal));
             }
             Ending::Ended(code, text) => {
-                let ledgers = self.session.ledgers(&self.outbox);
-                let end = End {
-                    code,
-                    text,
-                    ledgers,
-                };
+                let end = End::new(code, text, self.session.ledgers(&self.outbox));
                 self.session.forget();
                 self.outbox.clear();
                 self.goodbye = Goodbye::No;

@@ -1,0 +1,780 @@
+//! A client behind its lock: the machine, its connection, and what has come.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use voltlane_core::client::{
+    self as machine, Class, Code, DropCause as Why, End, Refusal, State, TokenError,
+};
+use voltlane_core::protocol::Version;
+use voltlane_core::{ClientId, Time};
+
+use super::options::{Entropy, Means, Options};
+use super::transport::Transport;
+use super::waiters::{For, READER, Ticket, Waiters};
+use super::{ConnectError, DropCause, Event, SendError, Sent};
+use crate::Timer;
+use crate::inbox::{Inbox, Weigh};
+use crate::io::Read;
+
+/// Maximum bytes per read.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Steps per poll before the task yields to others.
+const STEPS_PER_POLL: usize = 128;
+/// Writes per `send` before the rest is left to whoever waits.
+const WRITES_PER_SEND: usize = 8;
+/// Events that `recv` takes from the inbox before it looks at the connection.
+const EVENTS_PER_LOOK: u32 = 16;
+/// Ended sessions of which `acknowledged` knows.
+const PAST_SESSIONS: usize = 8;
+
+/// An event, and the number of its packet, which is acknowledged when the application has come back for more.
+pub(super) struct Heard {
+    event: Event,
+    number: Option<u64>,
+}
+
+impl From<Event> for Heard {
+    fn from(event: Event) -> Self {
+        Heard {
+            event,
+            number: None,
+        }
+    }
+}
+
+impl Weigh for Heard {
+    fn packet_bytes(&self) -> usize {
+        match &self.event {
+            Event::Packet { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A session that is over.
+struct Past {
+    session: u64,
+    /// The number up to which its packets were acknowledged.
+    acked: u64,
+    end: End,
+}
+
+/// When there is a tick.
+struct Ticks {
+    every: Duration,
+    next: Time,
+}
+
+impl Ticks {
+    /// Returns how late the present tick is, if there is one. Those that were missed are left out.
+    fn take(&mut self, now: Time) -> Option<Duration> {
+        if now < self.next {
+            return None;
+        }
+        let late = now.since(self.next);
+        let into_next = late.as_nanos() % self.every.as_nanos();
+        let into_next = u64::try_from(into_next).map_or(Duration::MAX, Duration::from_nanos);
+        self.next = now + self.every.saturating_sub(into_next);
+        Some(late)
+    }
+}
+
+pub(super) struct Core {
+    machine: machine::Client,
+    transport: Transport,
+    timer: Box<dyn Timer>,
+    entropy: Entropy,
+    buffer: Box<[u8]>,
+    /// The part of the buffer that the machine has not taken yet.
+    unread: Range<usize>,
+    /// Whether the machine may have more of the bytes that it was given.
+    has_more: bool,
+    /// Events that came while somebody else than `recv` waited.
+    inbox: Inbox<Heard>,
+    /// Events taken from the inbox since the connection was looked at.
+    taken: u32,
+    /// The number of the packet that the application got last, until it comes back.
+    lent: Option<u64>,
+    pub(super) waiters: Waiters,
+    /// Whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
+    is_parked: bool,
+    /// The time of the alarm.
+    armed: Option<Time>,
+    /// The number of the session, from 1.
+    session: u64,
+    id: Option<ClientId>,
+    /// In version 2: the number up to which the transport has taken all packets and holds none.
+    flushed: u64,
+    past: VecDeque<Past>,
+    starts_over: bool,
+    is_closing: bool,
+    ticks: Option<Ticks>,
+    /// When the client gives up its first session. `None`: never, or it has.
+    gives_up_at: Option<Time>,
+    has_given_up: bool,
+    last_drop: Option<DropCause>,
+    /// The length of the last packet for which `try_send` found no room.
+    refused: usize,
+    /// Whether `recv` is being polled.
+    is_reading: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        options: Options,
+        means: Means,
+        waiters: Waiters,
+    ) -> Result<Core, ConnectError> {
+        let Means {
+            connectors,
+            timer,
+            mut entropy,
+        } = means;
+        let now = timer.now();
+        let seed = entropy();
+        let mut machine = match &options.saved {
+            Some(saved) => machine::Client::restore(options.config, seed, saved),
+            None => machine::Client::new(options.config, seed),
+        };
+        if let Some(token) = &options.token {
+            machine.set_token(token).map_err(|error| {
+                ConnectError::Config(match error {
+                    TokenError::NoPin => {
+                        "a token goes only to an edge that is known: pin its key, or connect with tls:// or wss://"
+                            .to_owned()
+                    }
+                    error => error.to_string(),
+                })
+            })?;
+        }
+        if options.tick.is_some_and(|every| every.is_zero()) {
+            return Err(ConnectError::Config("a tick cannot come every 0 s".into()));
+        }
+        Ok(Core {
+            id: machine.id(),
+            machine,
+            transport: Transport::new(connectors),
+            timer,
+            entropy,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            unread: 0..0,
+            has_more: false,
+            inbox: Inbox::new(),
+            taken: 0,
+            lent: None,
+            waiters,
+            is_parked: false,
+            armed: None,
+            session: 1,
+            flushed: 0,
+            past: VecDeque::new(),
+            starts_over: options.start_over,
+            is_closing: false,
+            ticks: options.tick.map(|every| Ticks {
+                every,
+                next: now + every,
+            }),
+            gives_up_at: options.give_up_after.map(|after| now + after),
+            has_given_up: false,
+            last_drop: None,
+            refused: 0,
+            is_reading: false,
+        })
+    }
+
+    pub(super) fn machine(&self) -> &machine::Client {
+        &self.machine
+    }
+
+    pub(super) fn id(&self) -> Option<ClientId> {
+        self.id
+    }
+
+    // ---- waiting
+
+    /// Polls a waiter: it drives the client until `check` says that it is through.
+    pub(super) fn poll_for<T>(
+        &mut self,
+        waker: &Waker,
+        io: &mut Context<'_>,
+        (ticket, what): (&mut Option<Ticket>, For),
+        mut check: impl FnMut(&mut Core, &mut Context<'_>) -> Option<T>,
+    ) -> Poll<T> {
+        let mut done = check(self, io);
+        if done.is_none() {
+            let ticket = *ticket.get_or_insert_with(|| self.waiters.issue());
+            self.waiters.withdraw(ticket, what);
+            self.waiters.attend(ticket, waker);
+            self.drive(io);
+            done = check(self, io);
+            if done.is_none() {
+                self.waiters.wait(ticket, what, waker);
+            }
+        }
+        if done.is_some()
+            && let Some(ticket) = ticket.take()
+        {
+            self.waiters.leave(ticket, what, !self.is_parked);
+        }
+        self.settle();
+        done.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Forgets a waiter that was dropped.
+    pub(super) fn leave(&mut self, ticket: Ticket, what: For) {
+        self.waiters.leave(ticket, what, !self.is_parked);
+        // It may have been woken for room that another one can use.
+        self.settle();
+    }
+
+    /// Does what can be done. Events are kept for `recv`.
+    fn drive(&mut self, io: &mut Context<'_>) {
+        let mut steps = STEPS_PER_POLL;
+        loop {
+            // Version 3 bounds what comes by its ring. Version 2 has no bound but ours.
+            let reads = self.machine.version() != Version::V2 || self.inbox.has_room();
+            match self.step(io, &mut steps, reads) {
+                Poll::Ready(heard) => self.keep(heard),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn keep(&mut self, heard: Heard) {
+        match &heard.event {
+            // It comes now or not at all.
+            Event::Packet { number: 0, .. } if !self.inbox.has_room() => return,
+            // One after another says no more than the last.
+            Event::Dropped { .. } => {
+                let is_dropped = |last: &Heard| matches!(last.event, Event::Dropped { .. });
+                drop(self.inbox.pop_last_if(is_dropped));
+            }
+            _ => {}
+        }
+        self.inbox.push(heard);
+    }
+
+    /// Wakes those whose condition holds.
+    fn settle(&mut self) {
+        if self.waiters.has_reader()
+            && (!self.inbox.is_empty() || self.is_over() || self.ticks_now())
+        {
+            self.waiters.wake_reader();
+        }
+        let acked = self.acked();
+        self.waiters.wake_numbers(acked);
+        let machine = &self.machine;
+        self.waiters.wake_room(|length| machine.has_room(length));
+        if self.is_over() {
+            self.waiters.wake_all();
+        } else if self.id.is_some() || self.has_given_up {
+            self.waiters.wake_session();
+        }
+    }
+
+    fn ticks_now(&self) -> bool {
+        let next = self.ticks.as_ref().map(|ticks| ticks.next);
+        next.is_some_and(|next| next <= self.timer.now())
+    }
+
+    /// Somebody who does not wait has changed something: whoever waits looks at it.
+    fn tell_driver(&mut self) {
+        self.waiters.wake_driver();
+    }
+
+    // ---- recv
+
+    pub(super) fn poll_recv(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
+        let polled = self.poll_event(waker, io);
+        if polled.is_ready() {
+            self.waiters.leave(READER, For::Event, !self.is_parked);
+        }
+        self.settle();
+        polled
+    }
+
+    fn poll_event(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.waiters.withdraw(READER, For::Event);
+        self.come_back(io);
+        if let Some(event) = self.take_kept(io) {
+            return Poll::Ready(Some(event));
+        }
+        self.waiters.attend(READER, waker);
+        self.waiters.wait(READER, For::Event, waker);
+        let mut steps = STEPS_PER_POLL;
+        self.is_reading = true;
+        let step = self.step(io, &mut steps, true);
+        self.is_reading = false;
+        match step {
+            Poll::Ready(heard) => Poll::Ready(Some(self.lend(heard))),
+            Poll::Pending => match self.take_tick() {
+                Some(tick) => Poll::Ready(Some(tick)),
+                None if self.is_over() => Poll::Ready(None),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// Returns what there is without waiting, after one look at the connection.
+    pub(super) fn try_recv(&mut self, io: &mut Context<'_>) -> Option<Event> {
+        self.come_back(io);
+        let event = self.take_kept(io).or_else(|| {
+            self.drive(io);
+            self.take_kept(io)
+        });
+        // The look may have taken the wakes of whoever waits, or left it something.
+        if !self.is_parked {
+            self.tell_driver();
+        }
+        self.settle();
+        event
+    }
+
+    /// The application is back for more, so it has done what it wanted with the last packet.
+    fn come_back(&mut self, io: &mut Context<'_>) {
+        if let Some(number) = self.lent.take() {
+            self.machine.taken(self.timer.now(), number);
+            self.arm(io);
+        }
+    }
+
+    /// Returns a tick or an event of the inbox.
+    fn take_kept(&mut self, io: &mut Context<'_>) -> Option<Event> {
+        if let Some(tick) = self.take_tick() {
+            return Some(tick);
+        }
+        let was_full = !self.inbox.has_room();
+        let heard = self.inbox.pop()?;
+        if was_full && self.inbox.has_room() {
+            self.tell_driver();
+        }
+        self.taken += 1;
+        if self.taken >= EVENTS_PER_LOOK {
+            self.taken = 0;
+            self.drive(io);
+        }
+        Some(self.lend(heard))
+    }
+
+    fn take_tick(&mut self) -> Option<Event> {
+        let ticks = self.ticks.as_mut()?;
+        let late = ticks.take(self.timer.now())?;
+        Some(Event::Tick { late })
+    }
+
+    fn lend(&mut self, heard: Heard) -> Event {
+        self.lent = heard.number;
+        heard.event
+    }
+
+    // ---- sending
+
+    /// Queues a packet. It is written by whoever waits next.
+    pub(super) fn queue(&mut self, data: &[u8]) -> Result<Sent, SendError> {
+        match self.machine.send(data) {
+            Ok(number) => Ok(Sent {
+                id: self.id.unwrap_or(ClientId::from_u64(0)),
+                session: self.session,
+                number,
+            }),
+            Err(machine::SendError::TooLong { length, max }) => {
+                Err(SendError::TooLong { length, max })
+            }
+            Err(machine::SendError::QueueFull) => {
+                self.refused = data.len();
+                Err(SendError::NoRoom)
+            }
+            Err(_) => Err(SendError::Ended(self.end_now())),
+        }
+    }
+
+    /// Queues a packet, which whoever waits learns.
+    pub(super) fn try_send(&mut self, data: &[u8]) -> Result<Sent, SendError> {
+        let sent = self.queue(data)?;
+        self.tell_driver();
+        Ok(sent)
+    }
+
+    /// Queues a packet and writes it, as far as the connection takes it. `None`: there is no room.
+    pub(super) fn send(
+        &mut self,
+        io: &mut Context<'_>,
+        data: &[u8],
+    ) -> Option<Result<Sent, SendError>> {
+        match self.queue(data) {
+            Err(SendError::NoRoom) => None,
+            Err(error) => Some(Err(error)),
+            Ok(sent) => {
+                self.write_on(io);
+                Some(Ok(sent))
+            }
+        }
+    }
+
+    /// Sends a packet if the connection can take it now.
+    pub(super) fn send_volatile(
+        &mut self,
+        io: &mut Context<'_>,
+        data: &[u8],
+    ) -> Result<bool, SendError> {
+        let max = self.machine.max_packet_bytes();
+        let length = data.len();
+        if length > max {
+            return Err(SendError::TooLong { length, max });
+        }
+        if self.machine.state() != State::Established || self.machine.has_unsent() {
+            return match self.machine.state().is_over() {
+                true => Err(SendError::Ended(self.end_now())),
+                false => Ok(false),
+            };
+        }
+        match self.queue(data) {
+            Ok(_) => self.write_on(io),
+            Err(SendError::NoRoom) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn write_on(&mut self, io: &mut Context<'_>) {
+        let wrote_all = (0..WRITES_PER_SEND).any(|_| {
+            let now = self.timer.now();
+            !self.transport.write(io, now, &mut self.machine)
+        });
+        if !wrote_all || self.transport.is_broken() {
+            self.tell_driver();
+        }
+        self.note_flushed(io);
+        self.arm(io);
+    }
+
+    /// Returns whether there is room for the packet that `try_send` had none for.
+    pub(super) fn has_room(&self) -> bool {
+        self.machine.has_room(self.refused)
+    }
+
+    /// Returns the length of the packet that `room` waits for.
+    pub(super) fn refused(&self) -> usize {
+        self.refused
+    }
+
+    // ---- acknowledgements
+
+    /// Returns the number up to which all packets of the present session are acknowledged. In version 2: taken by the transport.
+    fn acked(&self) -> u64 {
+        match self.machine.version() {
+            Version::V2 => self.flushed,
+            _ => self.machine.acknowledged(),
+        }
+    }
+
+    fn note_flushed(&mut self, io: &mut Context<'_>) {
+        let taken = self.machine.acknowledged();
+        if self.machine.version() == Version::V2
+            && taken > self.flushed
+            && !self.transport.holds(io)
+        {
+            self.flushed = taken;
+        }
+    }
+
+    /// Returns the last packet that was sent, for `flush`.
+    pub(super) fn last_sent(&self) -> (u64, u64) {
+        let acked = self.machine.acknowledged();
+        (self.session, acked + self.machine.queued_packets() as u64)
+    }
+
+    /// Returns whether a packet was acknowledged. `None`: not yet.
+    pub(super) fn is_acknowledged(&self, session: u64, number: u64) -> Option<Result<(), End>> {
+        let past = self.past.iter().find(|past| past.session == session);
+        match past {
+            Some(past) if number <= past.acked => Some(Ok(())),
+            Some(past) => Some(Err(past.end.clone())),
+            None if session != self.session => Some(Err(self.end_now())),
+            None if number <= self.acked() => Some(Ok(())),
+            None => None,
+        }
+    }
+
+    // ---- the session
+
+    /// Returns whether the first session has begun. `None`: not yet.
+    pub(super) fn has_begun(&self) -> Option<Result<(), ConnectError>> {
+        if self.id.is_some() {
+            return Some(Ok(()));
+        }
+        if self.is_over() {
+            return Some(Err(ConnectError::Ended(self.end_now())));
+        }
+        if !self.has_given_up {
+            return None;
+        }
+        let none = || DropCause::new(Why::ConnectTimeout, None, None);
+        let last = self.last_drop.clone().unwrap_or_else(none);
+        Some(Err(ConnectError::Unreachable { last }))
+    }
+
+    fn is_over(&self) -> bool {
+        self.machine.state().is_over()
+    }
+
+    /// Returns how the session ended, once it has and its connection is closed.
+    pub(super) fn end(&self) -> Option<End> {
+        self.is_over().then(|| self.end_now())
+    }
+
+    /// Returns the last end, or that of the goodbye that is being said.
+    fn end_now(&self) -> End {
+        if let Some(end) = self.machine.end() {
+            return end.clone();
+        }
+        match self.past.back() {
+            Some(past) if self.is_over() || !self.is_closing => past.end.clone(),
+            _ => End::new(Code::GOODBYE, String::new(), self.machine.ledgers()),
+        }
+    }
+
+    /// Says goodbye.
+    pub(super) fn close(&mut self) {
+        self.is_closing = true;
+        self.machine.close(self.timer.now());
+        self.tell_driver();
+    }
+
+    pub(super) fn set_token(&mut self, token: &[u8]) -> Result<(), machine::TokenError> {
+        self.machine.set_token(token)?;
+        self.tell_driver();
+        Ok(())
+    }
+
+    pub(super) fn drop_connection(&mut self) {
+        self.machine.drop_connection();
+        self.tell_driver();
+    }
+
+    /// Begins a new session after one that is over. Returns whether it does.
+    pub(super) fn start_over(&mut self) -> bool {
+        self.machine.start_over();
+        if self.is_over() {
+            return false;
+        }
+        self.session += 1;
+        self.flushed = 0;
+        self.tell_driver();
+        true
+    }
+
+    fn ended(&mut self, end: End) -> Event {
+        let up = end.ledgers.up;
+        let acked = match self.machine.version() {
+            // Taken by the transport.
+            Version::V2 => up.acknowledged.saturating_add(up.open_sent),
+            _ => up.acknowledged,
+        };
+        if self.past.len() == PAST_SESSIONS {
+            self.past.pop_front();
+        }
+        self.past.push_back(Past {
+            session: self.session,
+            acked,
+            end: end.clone(),
+        });
+        self.waiters.wake_all();
+        if self.starts_over && end.code.class() == Class::Afresh {
+            self.start_over();
+        }
+        Event::Ended { end }
+    }
+
+    /// Returns what the application hears of an event between connections.
+    fn tell(&mut self, event: machine::Event<'static>) -> Option<Heard> {
+        let event = match event {
+            machine::Event::Dropped {
+                cause: why,
+                retry_in,
+            } => {
+                let (error, words) = (self.transport.error.clone(), self.transport.words.clone());
+                let error = error.filter(|_| why == Why::ConnectFailed);
+                let cause = DropCause::new(why, error, words);
+                self.last_drop = Some(cause.clone());
+                Event::Dropped { cause, retry_in }
+            }
+            machine::Event::Refused(refusal) => {
+                let code = match refusal {
+                    Refusal::EdgeKeyChanged => Code::OTHER_EDGE,
+                    _ => Code::GONE,
+                };
+                let end = End::new(code, refusal.to_string(), self.machine.ledgers());
+                self.ended(end)
+            }
+            machine::Event::Ended(end) => self.ended(end),
+            event => return hear(event, &mut self.id),
+        };
+        Some(event.into())
+    }
+
+    // ---- the connection
+
+    /// Does everything that can be done until there is an event. Packets are read only if `reads`.
+    fn step(&mut self, io: &mut Context<'_>, steps: &mut usize, reads: bool) -> Poll<Heard> {
+        self.is_parked = false;
+        while *steps > 0 {
+            *steps -= 1;
+            let now = self.timer.now();
+            self.machine.handle_timeout(now);
+            if let Some(event) = self.machine.poll_event() {
+                match self.tell(event) {
+                    Some(heard) => return Poll::Ready(heard),
+                    None => continue,
+                }
+            }
+            if self.machine.wants_close() {
+                // After a goodbye what was written has to arrive.
+                let finishes = self.is_closing && !self.transport.is_broken();
+                if finishes
+                    && self
+                        .transport
+                        .poll_finish(io, now, &mut self.buffer)
+                        .is_pending()
+                {
+                    if self.rest(io).is_pending() {
+                        return self.park();
+                    }
+                    continue;
+                }
+                self.lose(now, machine::Closed::Error);
+                continue;
+            }
+            // A connection that accepts no more writes is read to its end in any case.
+            let may_read =
+                reads || self.transport.is_broken() || self.machine.state() != State::Established;
+            if may_read && (self.has_more || !self.unread.is_empty()) {
+                let mut input = &self.buffer[self.unread.clone()];
+                let event = self.machine.handle_bytes(now, &mut input);
+                self.has_more = event.is_some();
+                let heard = event.and_then(|event| hear(event, &mut self.id));
+                self.unread.start = self.unread.end - input.len();
+                match heard {
+                    Some(heard) => return Poll::Ready(heard),
+                    None => continue,
+                }
+            }
+            let (machine, entropy) = (&mut self.machine, &mut self.entropy);
+            if self.transport.connect_on(io, now, machine, entropy)
+                | self.transport.write(io, now, machine)
+                | self.read(io, now, may_read)
+            {
+                continue;
+            }
+            if self.transport.gives_up(now) {
+                self.lose(now, machine::Closed::Error);
+                continue;
+            }
+            self.note_flushed(io);
+            if self.id.is_none() && self.gives_up_at.is_some_and(|at| at <= now) {
+                (self.gives_up_at, self.has_given_up) = (None, true);
+            }
+            if self.waiters.has_reader() && self.ticks_now() {
+                if self.is_reading {
+                    return Poll::Pending;
+                }
+                self.waiters.wake_reader();
+            }
+            if self.rest(io).is_pending() {
+                return self.park();
+            }
+        }
+        self.tell_driver();
+        self.park()
+    }
+
+    fn park(&mut self) -> Poll<Heard> {
+        self.is_parked = true;
+        Poll::Pending
+    }
+
+    /// Reads once. Returns true if something changed.
+    fn read(&mut self, io: &mut Context<'_>, now: Time, may_read: bool) -> bool {
+        if !may_read {
+            return false;
+        }
+        match self.transport.read(io, &mut self.buffer) {
+            Read::Blocked => return false,
+            Read::Bytes(bytes) => self.unread = 0..bytes,
+            Read::Eof => self.lose(now, machine::Closed::Eof),
+            Read::Failed | Read::Answered => self.lose(now, machine::Closed::Error),
+        }
+        true
+    }
+
+    fn lose(&mut self, now: Time, closed: machine::Closed) {
+        self.transport.lose();
+        self.unread = 0..0;
+        self.has_more = false;
+        self.machine.handle_closed(now, closed);
+    }
+
+    /// Sets the alarm. Ready if it is time already.
+    fn rest(&mut self, io: &mut Context<'_>) -> Poll<()> {
+        self.armed = self.deadline();
+        match self.armed {
+            Some(at) => self.timer.poll_until(io, at),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sets the alarm for whoever waits, if it is to go off earlier now.
+    fn arm(&mut self, io: &mut Context<'_>) {
+        if !self.waiters.is_driven() || !self.is_parked {
+            return;
+        }
+        let is_earlier = match (self.deadline(), self.armed) {
+            (Some(at), Some(armed)) => at < armed,
+            (at, None) => at.is_some(),
+            (None, Some(_)) => false,
+        };
+        if is_earlier && self.rest(io).is_ready() {
+            self.tell_driver();
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let tick = self.ticks.as_ref().map(|ticks| ticks.next);
+        let deadlines = [
+            self.machine.poll_timeout(),
+            self.transport.deadline(),
+            tick.filter(|_| self.waiters.has_reader()),
+            self.gives_up_at.filter(|_| self.id.is_none()),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+}
+
+/// Returns what the application hears of an event of a connection.
+fn hear(event: machine::Event<'_>, id: &mut Option<ClientId>) -> Option<Heard> {
+    let event = match event {
+        machine::Event::Packet { data, number } => {
+            let data = data.to_vec();
+            return Some(Heard {
+                event: Event::Packet { data, number },
+                number: (number > 0).then_some(number),
+            });
+        }
+        machine::Event::Connected { id: new } => {
+            *id = Some(new);
+            Event::Connected { id: new }
+        }
+        machine::Event::Resumed { missed, away, .. } => Event::Resumed { missed, away },
+        machine::Event::Gap(gap) => Event::Gap { gap },
+        machine::Event::CaughtUp => Event::CaughtUp {},
+        // The ledger has them.
+        machine::Event::Skipped { .. } => return None,
+        machine::Event::Dropped { .. } | machine::Event::Refused(_) | machine::Event::Ended(_) => {
+            unreachable!("it comes between connections")
+        }
+    };
+    Some(event.into())
+}

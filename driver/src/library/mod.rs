@@ -1,0 +1,380 @@
+//! The client library: a client of an edge that reconnects by itself.
+//!
+//! What happens to a client is one stream of [events](Event), in order. A lost connection is one of them and not an error: the client comes
+//! back by itself, as the same client. In version 3 nothing is lost with a connection, in either direction.
+//!
+//! There is no background task. Whatever is waited for does the work: [`recv`](Client::recv), [`send`](ClientSender::send),
+//! [`room`](ClientSender::room), [`acknowledged`](ClientSender::acknowledged), [`flush`](ClientSender::flush) and
+//! [`close`](ClientSender::close), in any task, drive one client while they wait. The one that was polled last has the wakes of all
+//! I/O. The others wake for their own condition only, so many of them cost nothing. A client that nobody waits for stands still. Its edge
+//! drops it after a while, and it resumes with the next wait.
+//!
+//! [`Means`] is what a client needs of its runtime. The libraries of the runtimes build it from an address.
+
+mod core;
+mod error;
+mod event;
+mod options;
+mod transport;
+mod waiters;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use voltlane_core::ClientId;
+
+pub use voltlane_core::keys::PublicKey;
+pub use voltlane_core::protocol::Version;
+
+pub use voltlane_core::client::{
+    Breach, Class, ClientConfig, Code, DropCause as Why, End, Gap, Ledger, Ledgers, Refusal,
+    SavedSession, SavedSessionError, State, TokenError, Versions, Violation,
+};
+
+pub use self::error::{ConnectError, SendError};
+pub use self::event::{DropCause, Event, Sent};
+pub use self::options::{GIVE_UP_AFTER, Means, Options};
+
+use self::core::Core;
+use self::waiters::{For, READER, Relay, Ticket, Waiters};
+
+/// A client, and what all its handles share.
+struct Shared {
+    core: Mutex<Core>,
+    /// The waker of all I/O.
+    io: Waker,
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut Core, &mut Context<'_>) -> T) -> T {
+        // A panic in between is a broken invariant of the machine, which is no more use to anybody.
+        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = act(&mut core, &mut Context::from_waker(&self.io));
+        let woken = core.waiters.take_woken();
+        drop(core);
+        // Outside of the lock, since a foreign waker may do anything.
+        woken.into_iter().for_each(Waker::wake);
+        done
+    }
+
+    /// Waits until `check` says so, and drives the client meanwhile.
+    async fn wait<T>(
+        &self,
+        what: For,
+        mut check: impl FnMut(&mut Core, &mut Context<'_>) -> Option<T>,
+    ) -> T {
+        let mut waiting = Waiting {
+            shared: self,
+            ticket: None,
+            what,
+        };
+        poll_fn(|cx| {
+            let who = (&mut waiting.ticket, what);
+            self.with(|core, io| core.poll_for(cx.waker(), io, who, &mut check))
+        })
+        .await
+    }
+}
+
+/// A wait that may be dropped before it is through. Another one has the wakes of the I/O then.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    ticket: Option<Ticket>,
+    what: For,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared.with(|core, _| core.leave(ticket, self.what));
+        }
+    }
+}
+
+/// A client of an edge, and the one reader of its events. It has all that its [`ClientSender`] has.
+///
+/// It sends and receives while one of its calls is awaited. When it and its senders are dropped, the connection ends as if the network had
+/// failed, and the edge keeps the session for a while. [`close`](ClientSender::close) ends the session.
+pub struct Client {
+    sender: ClientSender,
+}
+
+/// The handle of a client with which any task can send.
+#[derive(Clone)]
+pub struct ClientSender {
+    shared: Arc<Shared>,
+}
+
+impl Deref for Client {
+    type Target = ClientSender;
+
+    fn deref(&self) -> &ClientSender {
+        &self.sender
+    }
+}
+
+impl Client {
+    /// Begins a client, and waits until its first session has begun.
+    ///
+    /// # Errors
+    /// [`ConnectError::Config`] if an option cannot be. [`ConnectError::Unreachable`] after [`give_up_after`](Options::give_up_after).
+    /// [`ConnectError::Ended`] if the edge does not want the session, or is not the one that is expected.
+    ///
+    /// # Cancel safety
+    /// A client that is dropped before it has begun leaves nothing behind but a connection that the edge ends.
+    pub async fn connect(options: Options, means: Means) -> Result<Client, ConnectError> {
+        let client = Client::begin(options, means)?;
+        let has_begun = client
+            .shared
+            .wait(For::Session, |core, _| core.has_begun())
+            .await;
+        has_begun.map(|()| client)
+    }
+
+    /// Begins a client that connects while it is waited for.
+    ///
+    /// # Errors
+    /// [`ConnectError::Config`] if an option cannot be.
+    pub fn begin(options: Options, means: Means) -> Result<Client, ConnectError> {
+        let relay = Arc::<Relay>::default();
+        let io = Waker::from(Arc::clone(&relay));
+        let core = Mutex::new(Core::new(options, means, Waiters::new(relay))?);
+        let shared = Arc::new(Shared { core, io });
+        let sender = ClientSender { shared };
+        Ok(Client { sender })
+    }
+
+    /// Waits for the next event. `None`: the session is over, and everything was told.
+    ///
+    /// A packet counts as acknowledged when the application comes back for the next event.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped, as in a `select!`.
+    pub async fn recv(&mut self) -> Option<Event> {
+        let reading = Waiting {
+            shared: &self.sender.shared,
+            ticket: Some(READER),
+            what: For::Event,
+        };
+        poll_fn(|cx| {
+            let shared = reading.shared;
+            shared.with(|core, io| core.poll_recv(cx.waker(), io))
+        })
+        .await
+    }
+
+    /// Polls for the next event, like [`recv`](Self::recv). Whoever has polled it goes on until it is ready, or polls something else of
+    /// this client.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.shared.with(|core, io| core.poll_recv(cx.waker(), io))
+    }
+
+    /// Returns the next event if there is one now. It looks at the connection, and waits for nothing.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        self.shared.with(Core::try_recv)
+    }
+
+    /// Returns a handle for other tasks.
+    #[must_use]
+    pub fn sender(&self) -> ClientSender {
+        self.sender.clone()
+    }
+}
+
+impl ClientSender {
+    /// Sends a packet once, in order. It is kept until it is acknowledged, over any number of connections. Waits for room while too much is
+    /// unacknowledged.
+    ///
+    /// In version 2 a packet is kept until the transport has taken it.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`], and [`SendError::Ended`] once the session is over or a goodbye is said.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing was sent.
+    pub async fn send(&self, data: impl AsRef<[u8]>) -> Result<Sent, SendError> {
+        let data = data.as_ref();
+        let what = For::Room(data.len());
+        self.shared.wait(what, |core, io| core.send(io, data)).await
+    }
+
+    /// Sends a packet if there is room. Whoever waits for this client, or waits next, writes it: so many can be written at once.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), and [`SendError::NoRoom`].
+    pub fn try_send(&self, data: impl AsRef<[u8]>) -> Result<Sent, SendError> {
+        self.shared.with(|core, _| core.try_send(data.as_ref()))
+    }
+
+    /// Sends a packet now or not at all: returns false if there is no connection, or other packets wait for it. Once sent it is as any
+    /// other packet.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub fn send_volatile(&self, data: impl AsRef<[u8]>) -> Result<bool, SendError> {
+        self.shared
+            .with(|core, io| core.send_volatile(io, data.as_ref()))
+    }
+
+    /// Waits until a packet, and with it all before, is acknowledged. In version 2: taken by the transport.
+    ///
+    /// # Errors
+    /// How the session ended, if it did before that.
+    ///
+    /// # Cancel safety
+    /// It only waits.
+    pub async fn acknowledged(&self, sent: Sent) -> Result<(), End> {
+        self.until(sent.session, sent.number).await
+    }
+
+    /// Waits until everything that was sent so far is acknowledged. In version 2: taken by the transport.
+    ///
+    /// # Errors
+    /// How the session ended, if it did before that.
+    ///
+    /// # Cancel safety
+    /// It only waits.
+    pub async fn flush(&self) -> Result<(), End> {
+        let (session, number) = self.shared.with(|core, _| core.last_sent());
+        self.until(session, number).await
+    }
+
+    async fn until(&self, session: u64, number: u64) -> Result<(), End> {
+        let check = |core: &mut Core, _: &mut Context<'_>| core.is_acknowledged(session, number);
+        self.shared.wait(For::Number(number), check).await
+    }
+
+    /// Waits for room: for the packet that [`try_send`](Self::try_send) had none for last.
+    ///
+    /// # Errors
+    /// How the session ended, if it did.
+    ///
+    /// # Cancel safety
+    /// It only waits.
+    pub async fn room(&self) -> Result<(), End> {
+        let length = self.shared.with(|core, _| core.refused());
+        let check = |core: &mut Core, _: &mut Context<'_>| match core.end() {
+            Some(end) => Some(Err(end)),
+            None => core.has_room().then_some(Ok(())),
+        };
+        self.shared.wait(For::Room(length), check).await
+    }
+
+    /// Says goodbye: sends what waits, ends the session, and waits until the edge has answered. What it returns says whether everything
+    /// arrived.
+    ///
+    /// It takes no longer than [`ClientConfig::with_goodbye_timeout`] and two seconds. Version 2 has no goodbye: the edge keeps the session
+    /// until it expires.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the goodbye goes on while somebody waits for this client.
+    pub async fn close(&self) -> End {
+        self.shared.with(|core, _| core.close());
+        let check = |core: &mut Core, _: &mut Context<'_>| core.end();
+        self.shared.wait(For::Number(u64::MAX), check).await
+    }
+
+    /// Sets what the client shows when it joins. In a session it is sent again, at once. Version 2 has no tokens.
+    ///
+    /// # Errors
+    /// [`TokenError`]. Nothing is set then.
+    pub fn set_token(&self, token: impl AsRef<[u8]>) -> Result<(), TokenError> {
+        self.shared.with(|core, _| core.set_token(token.as_ref()))
+    }
+
+    /// After an end, forgets the session and what waits, and begins a new one with the next wait. Returns false, and does nothing, if the
+    /// session is not over, or its end tells the client to stop.
+    pub fn start_over(&self) -> bool {
+        self.shared
+            .with(|core, _| core.end().is_some() && core.start_over())
+    }
+
+    /// Drops the connection as if the network had failed. The client comes back by itself. Useful for tests, or to try again early.
+    pub fn drop_connection(&self) {
+        self.shared.with(|core, _| core.drop_connection());
+    }
+
+    /// Returns the id of the client: that of the latest session that has begun, or 0 before the first.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        let id = self.shared.with(|core, _| core.id());
+        id.unwrap_or(ClientId::from_u64(0))
+    }
+
+    /// Returns whether there is a connection on which packets go, as far as is known.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.state() == State::Established
+    }
+
+    /// Returns the state of the client.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.with(|core, _| core.machine().state())
+    }
+
+    /// Returns the time that a question to the edge and its answer took last, if one was asked. (Version 3)
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.shared.with(|core, _| core.machine().rtt())
+    }
+
+    /// Returns what became of the packets so far, as far as this client knows.
+    #[must_use]
+    pub fn ledger(&self) -> Ledgers {
+        self.shared.with(|core, _| core.machine().ledgers())
+    }
+
+    /// Returns the maximum length of a packet to the edge, in bytes.
+    #[must_use]
+    pub fn max_packet(&self) -> usize {
+        self.shared
+            .with(|core, _| core.machine().max_packet_bytes())
+    }
+
+    /// Returns the number of packets that are kept: not sent, or not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.shared.with(|core, _| core.machine().queued_packets())
+    }
+
+    /// Returns the version of the protocol that the session has. Version 3 is encrypted.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.shared.with(|core, _| core.machine().version())
+    }
+
+    /// Returns the key that the edge has proven. Whoever pins it is safe against other edges from then on. (Version 3)
+    #[must_use]
+    pub fn edge_key(&self) -> Option<PublicKey> {
+        self.shared
+            .with(|core, _| core.machine().edge_key().copied())
+    }
+
+    /// Returns what [`Options::saved`] takes, as long as there is a session of version 2 that may be resumed.
+    #[must_use]
+    pub fn saved_session(&self) -> Option<SavedSession> {
+        self.shared.with(|core, _| core.machine().saved_session())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClientSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSender")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! What a client is given when it begins.
+
+use std::fmt;
+use std::time::Duration;
+
+use voltlane_core::client::{ClientConfig, SavedSession};
+
+use crate::{BoxedConnector, Connector, Runtime, Timer};
+
+/// How long a client tries to reach an edge for the first time, unless its options say otherwise.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// The options of a client.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Bounds, timeouts, pauses, versions and pinned keys.
+    pub config: ClientConfig,
+    /// What the client shows when it joins. Default: nothing.
+    pub token: Option<Vec<u8>>,
+    /// Whether a new session begins by itself after one whose end allows that. Default: false.
+    pub start_over: bool,
+    /// How long the client tries to begin its first session. Default: [`GIVE_UP_AFTER`]. `None`: for ever.
+    pub give_up_after: Option<Duration>,
+    /// How often there is a [tick](super::Event::Tick). Default: never.
+    pub tick: Option<Duration>,
+    /// A session of version 2 to be resumed.
+    pub saved: Option<SavedSession>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            config: ClientConfig::default(),
+            token: None,
+            start_over: false,
+            give_up_after: Some(GIVE_UP_AFTER),
+            tick: None,
+            saved: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    /// Does not show the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .field("start_over", &self.start_over)
+            .field("give_up_after", &self.give_up_after)
+            .field("tick", &self.tick)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a client needs of its runtime: the ways to its edge, a clock, and randomness.
+pub struct Means {
+    pub(super) connectors: Vec<BoxedConnector>,
+    pub(super) timer: Box<dyn Timer>,
+    pub(super) entropy: Entropy,
+}
+
+/// Returns 32 bytes that nobody can know or guess, and others at each call.
+pub(super) type Entropy = Box<dyn FnMut() -> [u8; 32] + Send>;
+
+impl Means {
+    /// `entropy` returns 32 bytes of the system's randomness, others at each call. The keys of the client are made of them.
+    pub fn new(
+        connector: impl Connector,
+        timer: impl Timer,
+        entropy: impl FnMut() -> [u8; 32] + Send + 'static,
+    ) -> Self {
+        Means::boxed(
+            BoxedConnector::new(connector),
+            Box::new(timer),
+            Box::new(entropy),
+        )
+    }
+
+    /// What a client has on the runtime `R`, with a connector of its own.
+    pub fn on<R: Runtime>(connector: impl Connector) -> Self {
+        Means::new(connector, R::Timer::default(), R::random)
+    }
+
+    /// Like [`new`](Self::new), with what is boxed already.
+    #[must_use]
+    pub fn boxed(
+        connector: BoxedConnector,
+        timer: Box<dyn Timer>,
+        entropy: Box<dyn FnMut() -> [u8; 32] + Send>,
+    ) -> Self {
+        Means {
+            connectors: vec![connector],
+            timer,
+            entropy,
+        }
+    }
+
+    /// Adds another way to the edge, to be tried when the one before it leads nowhere.
+    #[must_use]
+    pub fn or(mut self, connector: BoxedConnector) -> Self {
+        self.connectors.push(connector);
+        self
+    }
+}
+
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Means").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,238 @@
+//! Who waits for a client, for what, and who of them drives it.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+
+/// Identifies a waiter. A smaller one has waited longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
+
+/// The ticket of `recv`, of which there is one at a time.
+pub(super) const READER: Ticket = Ticket(0);
+
+/// The waker of all I/O of a client. It wakes the waiter that drives the client now.
+#[derive(Default)]
+pub(super) struct Relay(Mutex<Attendance>);
+
+#[derive(Default)]
+struct Attendance {
+    waiter: Option<Waker>,
+    /// Whether something happened since the waiter last polled.
+    is_due: bool,
+}
+
+impl Relay {
+    /// The waiter polls now, and gets the wakes from here on.
+    pub(super) fn attend(&self, waiter: &Waker) {
+        let mut attendance = self.lock();
+        attendance.is_due = false;
+        attendance
+            .waiter
+            .get_or_insert_with(|| waiter.clone())
+            .clone_from(waiter);
+    }
+
+    /// Another waiter, or none, gets the wakes. Returns its waker if it is due.
+    fn hand_over(&self, waiter: Option<Waker>) -> Option<Waker> {
+        let mut attendance = self.lock();
+        attendance.waiter = waiter;
+        attendance.waiter.clone().filter(|_| attendance.is_due)
+    }
+
+    /// The waiter is to look. Returns its waker.
+    fn call(&self) -> Option<Waker> {
+        let mut attendance = self.lock();
+        attendance.is_due = true;
+        attendance.waiter.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Attendance> {
+        // Nothing in between can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Outside of the lock, since a foreign waker may do anything.
+        if let Some(waiter) = self.call() {
+            waiter.wake();
+        }
+    }
+}
+
+/// What a waiter waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// An event.
+    Event,
+    /// Room for a packet of this length.
+    Room(usize),
+    /// The acknowledgement of this number of the present session.
+    Number(u64),
+    /// The beginning of the first session, or the end.
+    Session,
+}
+
+/// The waiters of a client. Each is woken for its own condition, and one for all I/O.
+pub(super) struct Waiters {
+    relay: Arc<Relay>,
+    next: u64,
+    driver: Option<Ticket>,
+    reader: Option<Waker>,
+    room: BTreeMap<Ticket, (usize, Waker)>,
+    numbers: BTreeMap<(u64, Ticket), Waker>,
+    session: BTreeMap<Ticket, Waker>,
+    /// Those to be woken once the lock is released.
+    woken: Vec<Waker>,
+}
+
+impl Waiters {
+    pub(super) fn new(relay: Arc<Relay>) -> Self {
+        Waiters {
+            relay,
+            next: READER.0,
+            driver: None,
+            reader: None,
+            room: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            session: BTreeMap::new(),
+            woken: Vec::new(),
+        }
+    }
+
+    /// Returns the ticket of a new waiter.
+    pub(super) fn issue(&mut self) -> Ticket {
+        self.next += 1;
+        Ticket(self.next)
+    }
+
+    /// The waiter drives the client now.
+    pub(super) fn attend(&mut self, ticket: Ticket, waker: &Waker) {
+        self.relay.attend(waker);
+        self.driver = Some(ticket);
+    }
+
+    /// Notes that the waiter waits.
+    pub(super) fn wait(&mut self, ticket: Ticket, what: For, waker: &Waker) {
+        match what {
+            For::Event => self.reader = Some(waker.clone()),
+            For::Room(length) => drop(self.room.insert(ticket, (length, waker.clone()))),
+            For::Number(number) => {
+                drop(self.numbers.insert((number, ticket), waker.clone()));
+            }
+            For::Session => drop(self.session.insert(ticket, waker.clone())),
+        }
+    }
+
+    /// Forgets that the waiter waits: it is polled.
+    pub(super) fn withdraw(&mut self, ticket: Ticket, what: For) {
+        match what {
+            For::Event => self.reader = None,
+            For::Room(_) => drop(self.room.remove(&ticket)),
+            For::Number(number) => drop(self.numbers.remove(&(number, ticket))),
+            For::Session => drop(self.session.remove(&ticket)),
+        }
+    }
+
+    /// Forgets a waiter that is through or was dropped. If it drove the client, the next one does, and it is woken if it `must_look`.
+    pub(super) fn leave(&mut self, ticket: Ticket, what: For, must_look: bool) {
+        self.withdraw(ticket, what);
+        if self.driver != Some(ticket) {
+            return;
+        }
+        let next = self.next_driver();
+        self.driver = next.as_ref().map(|(ticket, _)| *ticket);
+        let next = next.map(|(_, waker)| waker);
+        if must_look {
+            self.woken.extend(next.clone());
+        }
+        let due = self.relay.hand_over(next);
+        self.woken.extend(due.filter(|_| !must_look));
+    }
+
+    fn next_driver(&self) -> Option<(Ticket, Waker)> {
+        let reader = self.reader.as_ref().map(|waker| (READER, waker));
+        let first = || {
+            let room = self
+                .room
+                .iter()
+                .map(|(ticket, (_, waker))| (*ticket, waker));
+            let numbers = self.numbers.iter();
+            let numbers = numbers.map(|((_, ticket), waker)| (*ticket, waker));
+            let session = self.session.iter().map(|(ticket, waker)| (*ticket, waker));
+            room.chain(numbers).chain(session).next()
+        };
+        let (ticket, waker) = reader.or_else(first)?;
+        Some((ticket, waker.clone()))
+    }
+
+    /// Returns whether somebody waits, and so drives the client.
+    pub(super) fn is_driven(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    /// Returns whether `recv` waits.
+    pub(super) fn has_reader(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Something is to be done.
+    pub(super) fn wake_driver(&mut self) {
+        let called = self.relay.call();
+        self.woken.extend(called);
+    }
+
+    /// There is an event.
+    pub(super) fn wake_reader(&mut self) {
+        self.woken.extend(self.reader.take());
+    }
+
+    /// All up to `number` is acknowledged.
+    pub(super) fn wake_numbers(&mut self, number: u64) {
+        while let Some(first) = self.numbers.first_entry()
+            && first.key().0 <= number
+        {
+            self.woken.push(first.remove());
+        }
+    }
+
+    /// There may be room. `has_room` tells it of the lengths of packets together.
+    pub(super) fn wake_room(&mut self, mut has_room: impl FnMut(usize) -> bool) {
+        let mut together = 0;
+        while let Some(first) = self.room.first_entry() {
+            together += first.get().0;
+            if !has_room(together) {
+                return;
+            }
+            self.woken.push(first.remove().1);
+        }
+    }
+
+    /// A session began.
+    pub(super) fn wake_session(&mut self) {
+        self.woken
+            .extend(mem::take(&mut self.session).into_values());
+    }
+
+    /// A session is over: nobody waits for anything of it.
+    pub(super) fn wake_all(&mut self) {
+        self.wake_reader();
+        self.wake_session();
+        let room = mem::take(&mut self.room).into_values();
+        self.woken.extend(room.map(|(_, waker)| waker));
+        self.woken
+            .extend(mem::take(&mut self.numbers).into_values());
+    }
+
+    /// Returns those that are to be woken, outside of the lock.
+    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+        mem::take(&mut self.woken)
+    }
+}

@@ -1,0 +1,407 @@
+//! The life of a session, as its application sees it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use voltlane_core::edge::EdgeConfig;
+use voltlane_driver::backend;
+use voltlane_driver::library::{
+    Client, Code, ConnectError, Event, Means, SendError, Versions, Why,
+};
+
+use super::{
+    BOTH, CUT, Count, Notes, Setup, any_packet, boxed, connected, connector, entropy, healing,
+    means, options, packet, version,
+};
+use crate::support::{Chaos, Place, World};
+
+#[test]
+fn packets_go_round_however_the_streams_cut_and_stall() {
+    for versions in BOTH {
+        let mut setup = Setup::new(CUT);
+        setup.echoes();
+        let done = Count::default();
+        for seed in 1..=8 {
+            let chaos = Chaos {
+                seed: u64::from(seed) * 99,
+                ..CUT
+            };
+            let mut client = setup.client_with(seed, options(versions), chaos);
+            let done = done.clone();
+            setup.world.spawn(async move {
+                connected(&mut client).await;
+                assert_eq!(client.version(), version(versions));
+                for number in 0..60_usize {
+                    let data = vec![number as u8 ^ seed; number * number * 11 % 20_000];
+                    let sent = client.send(&data).await.expect("sent");
+                    assert_eq!(sent.number, number as u64 + 1);
+                    assert_eq!(packet(&mut client).await, data);
+                }
+                let end = client.close().await;
+                assert_eq!(end.code, Code::GOODBYE);
+                done.add();
+            });
+        }
+        let clock = setup.world.clock.clone();
+        setup.world.run(done.reaches(8, &clock));
+    }
+}
+
+#[test]
+fn a_dropped_client_comes_back_as_itself_with_all_that_was_sent() {
+    for versions in BOTH {
+        let mut setup = Setup::new(Chaos::NONE);
+        let mut client = setup.client(1, versions);
+        setup.echoes();
+        setup.world.run(async {
+            let id = connected(&mut client).await;
+            for round in 0..10_u8 {
+                client.send(&[round]).await.expect("sent");
+                assert_eq!(packet(&mut client).await, [round]);
+                client.drop_connection();
+                client.send(b"while away").await.expect("it is kept");
+                match client.recv().await {
+                    Some(Event::Dropped { cause, .. }) => assert_eq!(cause.why(), Why::Local),
+                    other => panic!("{other:?}"),
+                }
+                assert!(matches!(client.recv().await, Some(Event::Resumed { .. })));
+                assert_eq!(any_packet(&mut client).await, b"while away");
+                assert_eq!(client.id(), id);
+            }
+        });
+    }
+}
+
+/// What was on its way when a connection was lost arrives once, in both directions.
+#[test]
+fn nothing_is_lost_or_doubled_in_version_3() {
+    const PACKETS: u32 = 2_000;
+    let mut setup = Setup::new(CUT);
+    let mut client = setup.client_with(1, options(Versions::V3), CUT);
+    let sender = client.sender();
+    let clock = setup.world.clock.clone();
+    setup.echoes();
+    setup.world.spawn({
+        let (sender, clock) = (client.sender(), clock.clone());
+        async move {
+            for number in 0..PACKETS {
+                sender.send(number.to_le_bytes()).await.expect("sent");
+                if number % 10 == 0 {
+                    clock.sleep(Duration::from_millis(2)).await;
+                }
+            }
+        }
+    });
+    setup.world.spawn(async move {
+        loop {
+            clock.sleep(Duration::from_millis(30)).await;
+            sender.drop_connection();
+        }
+    });
+    setup.world.run(async {
+        let mut resumed = 0;
+        let mut next = 0_u32;
+        while next < PACKETS {
+            match client.recv().await {
+                Some(Event::Packet { data, number, .. }) => {
+                    assert_eq!(data, next.to_le_bytes());
+                    next += 1;
+                    assert_eq!(number, u64::from(next));
+                }
+                Some(Event::Resumed { .. }) => resumed += 1,
+                Some(Event::Ended { end, .. }) => panic!("{end}"),
+                Some(_) => {}
+                None => panic!("over"),
+            }
+        }
+        assert!(resumed >= 2, "{resumed} resumes");
+    });
+}
+
+#[test]
+fn a_resume_tells_what_was_missed_and_when_it_has_come() {
+    let mut setup = Setup::new(Chaos::NONE);
+    let mut client = setup.client(1, Versions::V3);
+    let mut backend = setup.backend();
+    let (clock, place) = (setup.world.clock.clone(), setup.clients.clone());
+    let answers_at = clock.clone();
+    setup.world.spawn(async move {
+        loop {
+            if let backend::Event::Packet { id, .. } = backend.recv().await {
+                // The client is away by then.
+                answers_at.sleep(Duration::from_millis(20)).await;
+                for number in 0..3 {
+                    backend.send(id, &[number]).await.expect("sent");
+                }
+            }
+        }
+    });
+    setup.world.run(async {
+        connected(&mut client).await;
+        client.send(b"go").await.expect("sent");
+        clock.sleep(Duration::from_millis(5)).await;
+        place.refuse(true);
+        client.drop_connection();
+        assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+        clock.sleep(Duration::from_millis(50)).await;
+        place.refuse(false);
+        let mut heard = Vec::new();
+        let (mut missed, mut at) = (None, None);
+        while heard.len() < 3 || at.is_none() {
+            match client.recv().await {
+                Some(Event::Dropped { .. }) => {}
+                Some(Event::Resumed { missed: told, .. }) => missed = Some(told),
+                Some(Event::Packet { data, .. }) => heard.extend(data),
+                Some(Event::CaughtUp { .. }) => at = Some(heard.len()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard, [0, 1, 2]);
+        assert_eq!((missed, at), (Some(3), Some(3)));
+    });
+}
+
+#[test]
+fn a_goodbye_says_that_everything_arrived() {
+    let mut setup = Setup::new(CUT);
+    let mut client = setup.client_with(1, options(Versions::V3), CUT);
+    let mut backend = setup.backend();
+    let heard: Notes<Vec<u8>> = Rc::default();
+    let (hears, clock) = (Rc::clone(&heard), setup.world.clock.clone());
+    setup.world.spawn(async move {
+        loop {
+            if let backend::Event::Packet { data, .. } = backend.recv().await {
+                hears.borrow_mut().push(data);
+            }
+        }
+    });
+    setup.world.run(async {
+        connected(&mut client).await;
+        for number in 0..500_u32 {
+            client.send(number.to_le_bytes()).await.expect("sent");
+        }
+        let end = client.close().await;
+        assert_eq!((end.code, end.text.as_str()), (Code::GOODBYE, ""));
+        let up = end.ledgers.up;
+        assert_eq!((up.numbered, up.acknowledged), (500, 500));
+        // They are in the edge's queue for the backend, at least.
+        while heard.borrow().len() < 500 {
+            clock.sleep(Duration::from_millis(1)).await;
+        }
+        // Over is over.
+        assert!(matches!(client.send(b"x").await, Err(SendError::Ended(_))));
+        assert_eq!(client.flush().await, Ok(()));
+        assert_eq!(client.close().await.code, Code::GOODBYE);
+    });
+}
+
+#[test]
+fn a_session_ends_once_with_its_code() {
+    for (versions, code) in [(Versions::V2, Code::GONE), (Versions::V3, Code::KICKED)] {
+        let mut setup = Setup::new(Chaos::NONE);
+        let mut client = setup.client(1, versions);
+        let mut backend = setup.backend();
+        setup.world.spawn(async move {
+            loop {
+                if let backend::Event::Packet { id, .. } = backend.recv().await {
+                    backend.kick(id).await;
+                }
+            }
+        });
+        setup.world.run(async {
+            let id = connected(&mut client).await;
+            let sent = client.send(b"kick").await.expect("sent");
+            let end = loop {
+                match client.recv().await {
+                    Some(Event::Dropped { .. }) => {}
+                    Some(Event::Ended { end, .. }) => break end,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(end.code, code);
+            assert!(client.recv().await.is_none());
+            assert!(client.recv().await.is_none());
+            assert_eq!(client.send(b"x").await, Err(SendError::Ended(end.clone())));
+            assert_eq!(client.room().await, Err(end.clone()));
+            let _ = client.acknowledged(sent).await;
+            // A kick tells a client to stop. Version 2 cannot tell that from an expiry.
+            assert_eq!(client.start_over(), versions == Versions::V2);
+            if versions == Versions::V2 {
+                assert_ne!(connected(&mut client).await, id);
+                assert!(client.acknowledged(sent).await.is_ok());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_client_starts_over_by_itself_if_it_may() {
+    for versions in BOTH {
+        let mut config = healing();
+        config.clients.stale_timeout = Duration::from_secs(1);
+        config.clients.stale_reap_interval = Duration::ZERO;
+        let mut setup = Setup::with(Chaos::NONE, config);
+        let mut options = options(versions);
+        options.start_over = true;
+        let mut client = setup.client_with(1, options, Chaos::NONE);
+        setup.echoes();
+        let (clock, place) = (setup.world.clock.clone(), setup.clients.clone());
+        setup.world.run(async {
+            let id = connected(&mut client).await;
+            let before = client.send(b"before").await.expect("sent");
+            assert_eq!(packet(&mut client).await, b"before");
+            place.refuse(true);
+            client.drop_connection();
+            let lost = client.send(b"lost").await.expect("it is kept");
+            assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+            clock.sleep(Duration::from_secs(2)).await;
+            place.refuse(false);
+            let end = loop {
+                match client.recv().await {
+                    Some(Event::Dropped { .. }) => {}
+                    Some(Event::Ended { end, .. }) => break end,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert!(end.code == Code::GONE || end.code == Code::EXPIRED, "{end}");
+            assert_ne!(connected(&mut client).await, id);
+            let again = client.send(b"again").await.expect("sent");
+            assert_eq!((again.session, again.number), (2, 1));
+            assert_eq!(packet(&mut client).await, b"again");
+            assert_eq!(client.acknowledged(before).await, Ok(()));
+            assert_eq!(client.acknowledged(lost).await, Err(end));
+            assert_eq!(client.acknowledged(again).await, Ok(()));
+        });
+    }
+}
+
+#[test]
+fn who_reaches_no_edge_is_told_why_after_a_while() {
+    for versions in BOTH {
+        let mut world = World::default();
+        let place = Place::default();
+        place.refuse(true);
+        let clock = world.clock.clone();
+        let mut options = options(versions);
+        options.give_up_after = Some(Duration::from_secs(30));
+        let means = means(&place, &clock, 1, Chaos::NONE);
+        let error = world
+            .run(Client::connect(options, means))
+            .expect_err("nobody is there");
+        match error {
+            ConnectError::Unreachable { last, .. } => {
+                assert_eq!(last.why(), Why::ConnectFailed);
+                let why = last.io_error().expect("the system says why").kind();
+                assert_eq!(why, std::io::ErrorKind::ConnectionRefused);
+            }
+            other => panic!("{other:?}"),
+        }
+        let waited = clock.now().since(voltlane_core::Time::ZERO);
+        assert!(waited >= Duration::from_secs(30) && waited < Duration::from_secs(36));
+    }
+}
+
+#[test]
+fn an_option_that_cannot_be_is_refused_at_once() {
+    let world = World::default();
+    let place = Place::default();
+    let config = |change: fn(&mut voltlane_driver::library::Options)| {
+        let mut options = options(Versions::V3);
+        change(&mut options);
+        let means = means(&place, &world.clock, 1, Chaos::NONE);
+        match Client::begin(options, means) {
+            Err(ConnectError::Config(says)) => says,
+            other => panic!("{other:?}"),
+        }
+    };
+    let says = config(|options| options.token = Some(b"ticket".to_vec()));
+    assert!(says.contains("pin its key"), "{says}");
+    let says = config(|options| {
+        options.config = options.config.clone().with_trust_first_use(true);
+        options.token = Some(vec![0; 4_097]);
+    });
+    assert!(says.contains("4097 bytes, 4096 allowed"), "{says}");
+    let says = config(|options| options.tick = Some(Duration::ZERO));
+    assert!(says.contains("every 0 s"), "{says}");
+}
+
+#[test]
+fn another_address_is_tried_where_one_leads_nowhere() {
+    let mut setup = Setup::new(Chaos::NONE);
+    let nowhere = Place::default();
+    nowhere.refuse(true);
+    let timer = setup.world.clock.timer();
+    let means = Means::new(connector(&nowhere, Chaos::NONE), timer, entropy(1));
+    let means = means.or(boxed(&setup.clients)).or(boxed(&nowhere));
+    let connecting = Client::connect(options(Versions::V3), means);
+    let mut client = setup.world.run(connecting).expect("one of them is right");
+    setup.world.run(async {
+        assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+        connected(&mut client).await;
+        // An address that leads somewhere is kept.
+        client.drop_connection();
+        assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+        assert!(matches!(client.recv().await, Some(Event::Resumed { .. })));
+    });
+}
+
+#[test]
+fn a_volatile_packet_goes_now_or_not_at_all() {
+    for versions in BOTH {
+        let mut setup = Setup::new(Chaos::NONE);
+        let mut client = setup.client(1, versions);
+        setup.echoes();
+        setup.world.run(async {
+            assert_eq!(client.send_volatile(b"too early"), Ok(false));
+            connected(&mut client).await;
+            assert_eq!(client.send_volatile(b"now"), Ok(true));
+            assert_eq!(packet(&mut client).await, b"now");
+            client.drop_connection();
+            assert_eq!(client.send_volatile(b"too late"), Ok(false));
+            let length = client.max_packet() + 1;
+            let too_long = client.send_volatile(vec![0; length]);
+            assert!(matches!(too_long, Err(SendError::TooLong { .. })));
+        });
+    }
+}
+
+#[test]
+fn a_token_and_a_pinned_key_are_of_no_hindrance_and_another_key_is() {
+    let mut setup = Setup::new(Chaos::NONE);
+    setup.echoes();
+    let first = setup.client(1, Versions::V3);
+    let key = setup.world.run(async {
+        first.send(b"x").await.expect("sent");
+        first.flush().await.expect("the edge has it");
+        first.edge_key().expect("it has proven one")
+    });
+    let pinned = |key| {
+        let mut options = options(Versions::V3OrV2);
+        options.config = options.config.with_edge_key(key);
+        options.token = Some(b"ticket 7".to_vec());
+        options
+    };
+    let second = Client::connect(pinned(key), setup.means(2, Chaos::NONE));
+    let second = setup.world.run(second).expect("the key is right");
+    assert!(second.is_connected());
+    let other = voltlane_core::keys::KeyPair::from_bytes(&[5; 32]).expect("a key");
+    let third = Client::connect(pinned(other.public()), setup.means(3, Chaos::NONE));
+    match setup.world.run(third) {
+        Err(ConnectError::Ended(end)) => assert_eq!(end.code, Code::OTHER_EDGE),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An edge of before version 3 closes without a byte when that is named.
+#[test]
+fn a_client_of_both_versions_comes_to_an_edge_of_either() {
+    for (offered, expected) in [(&[2][..], Versions::V2), (&[2, 3], Versions::V3)] {
+        let mut config = EdgeConfig::default();
+        config.listener.versions =
+            voltlane_core::protocol::Versions::new(offered).expect("versions");
+        let mut setup = Setup::with(Chaos::NONE, config);
+        let connecting = Client::connect(options(Versions::V3OrV2), setup.means(1, Chaos::NONE));
+        let client = setup.world.run(connecting).expect("they agree");
+        assert_eq!(client.version(), version(expected));
+    }
+}
