@@ -1,6 +1,6 @@
 //! Version 3 of the client link. (SPEC sections 18 to 32)
 //!
-//! These are the pure parts: packets, keys, records and what is in them. The edge does not offer version 3 yet (SPEC 18.1).
+//! These are the pure parts: packets, keys, records and what is in them. By default the edge does not offer version 3 (SPEC 18.1).
 //!
 //! Nothing here draws randomness. Each function that needs some gets it as an argument, from the step that uses it (SPEC 20.6).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -8,6 +8,7 @@
 pub mod acks;
 mod aead;
 pub mod channel;
+pub mod classes;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod code;
@@ -24,6 +25,11 @@ pub mod schedule;
 #[cfg(feature = "edge")]
 pub mod server;
 pub mod timing;
+#[cfg(all(test, feature = "edge", feature = "client"))]
+mod world;
+
+#[cfg(any(test, feature = "testkit"))]
+pub use aead::watch;
 
 /// The highest number that a packet, a counter or a record can have.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;

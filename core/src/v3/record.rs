@@ -4,10 +4,10 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::keys::{NONCE_BYTES, OpenError};
+use crate::keys::OpenError;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
 
-use super::aead::{self, KEY_BYTES, TAG_BYTES};
+use super::aead::{self, KEY_BYTES, PREFIX_BYTES, TAG_BYTES};
 use super::schedule::Secret;
 
 /// Bytes that a record adds to its items: the length of its frame, and a tag of 16.
@@ -24,8 +24,6 @@ pub const MAX_JOIN_RECORD_BYTES: u32 = 8_192;
 pub const MAX_FIRST_EARLY_RECORD_BYTES: u32 = 4_096;
 /// The greatest length of the bodies of all early records of a connection, in bytes.
 pub const MAX_EARLY_BYTES: usize = 65_536;
-
-const PREFIX_BYTES: usize = 16;
 
 /// Why there is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,11 +43,10 @@ pub enum RecordError {
     Exhausted,
 }
 
-/// One direction of one connection: a key, the first bytes of the nonces, and the number of records so far.
+/// One direction of one connection: the key that its secret gives, and the number of records so far.
 #[derive(Clone)]
 struct Lane {
-    key: Zeroizing<[u8; KEY_BYTES]>,
-    prefix: [u8; PREFIX_BYTES],
+    subkey: Zeroizing<[u8; KEY_BYTES]>,
     records: u64,
 }
 
@@ -59,27 +56,18 @@ impl Lane {
         let (key, prefix) = material
             .split_first_chunk()
             .expect("the key is the first part");
+        let prefix = prefix.first_chunk().expect("the prefix is the second part");
         Lane {
-            key: Zeroizing::new(*key),
-            prefix: *prefix.first_chunk().expect("the prefix is the second part"),
+            subkey: aead::subkey(key, prefix),
             records: 0,
         }
     }
 
-    /// Returns the nonce of the next record, and counts that record.
-    fn count(&mut self) -> Result<[u8; NONCE_BYTES], RecordError> {
-        let nonce = self.nonce();
-        self.records = self.records.checked_add(1).ok_or(RecordError::Exhausted)?;
-        Ok(nonce)
-    }
-
-    fn nonce(&self) -> [u8; NONCE_BYTES] {
-        let mut nonce = [0; NONCE_BYTES];
-        let bytes = self.prefix.into_iter().chain(self.records.to_le_bytes());
-        for (to, from) in nonce.iter_mut().zip(bytes) {
-            *to = from;
-        }
-        nonce
+    /// Returns the count of the next record, and counts it.
+    fn count(&mut self) -> Result<u64, RecordError> {
+        let count = self.records;
+        self.records = count.checked_add(1).ok_or(RecordError::Exhausted)?;
+        Ok(count)
     }
 }
 
@@ -119,8 +107,8 @@ impl Sealer {
         if items.len() > MAX_ITEMS_BYTES {
             return Err(RecordError::Length { length: body });
         }
-        let nonce = self.0.count()?;
-        let tag = aead::seal(&self.0.key, &nonce, &number.to_le_bytes(), items);
+        let count = self.0.count()?;
+        let tag = aead::seal_record(&self.0.subkey, count, number, items);
         *length = length_of(body).to_le_bytes();
         out.extend_from_slice(&tag);
         Ok(())
@@ -158,8 +146,8 @@ impl Opener {
             .split_last_chunk_mut::<TAG_BYTES>()
             .filter(|(items, _)| items.len() <= MAX_ITEMS_BYTES)
             .ok_or(RecordError::Length { length })?;
-        let nonce = self.0.count()?;
-        aead::open(&self.0.key, &nonce, &number.to_le_bytes(), items, tag)
+        let count = self.0.count()?;
+        aead::open_record(&self.0.subkey, count, number, items, tag)
             .map_err(|OpenError| RecordError::DoesNotOpen)?;
         Ok(items)
     }

@@ -1,10 +1,10 @@
 use zeroize::ZeroizeOnDrop;
 
-use super::super::aead::watch;
 use super::super::code::Code;
 use super::super::items::{Item, Resumed};
 use super::super::packets::{Extensions, Hello, Packet};
 use super::super::record::{Opener, Sealer};
+use super::super::watch;
 use super::*;
 
 const ID: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);
