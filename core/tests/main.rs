@@ -10,7 +10,6 @@ mod spec_examples_v3;
 mod three_machines;
 mod trunk;
 mod v3_opening;
-mod v3_world;
 mod vectors;
 mod walls;
 mod wire_properties;
