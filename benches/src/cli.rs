@@ -14,7 +14,7 @@ use crate::load::carriage::Carriage;
 use crate::load::process::{self, Cpus, Placement};
 use crate::load::program::{CONFIG, Program, StartError, become_program};
 use crate::load::{self, LoadError, Options, Scenario, scale};
-use crate::{attack, bare, compare, instructions, report, shards};
+use crate::{attack, bare, compare, instructions, report, shards, v3};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -47,6 +47,8 @@ enum Command {
     Shards(ShardsArgs),
     /// Attacks while a hundred ordinary clients echo, which must go on
     Attack(AttackArgs),
+    /// Version 3 beside version 2, with the goals of each figure
+    V3(V3Args),
     /// Instructions per packet of the core's work, counted under callgrind
     Instructions(InstructionsArgs),
     /// Becomes a program under test; used by the load tool to start them
@@ -120,6 +122,24 @@ struct AttackArgs {
     program: Program,
     /// Names of attacks; none for all, `list` to list them
     names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct V3Args {
+    #[command(flatten)]
+    common: Common,
+    /// A program that reads connserver.toml
+    #[arg(long, default_value = "voltlane")]
+    program: Program,
+    /// Rounds per row; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+    /// Seconds of the churn
+    #[arg(long, default_value_t = 60)]
+    churn_seconds: u64,
+    /// Only rows whose title contains this
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +218,9 @@ struct Common {
     /// How clients are carried: tcp, tls, ws or wss. In a comparison each row has its own
     #[arg(long, global = true, default_value_t)]
     door: Carriage,
+    /// The version of the client link that clients speak: 2 or 3
+    #[arg(long, global = true, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=3))]
+    speak: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +272,15 @@ enum ScenarioArgs {
         #[arg(long, default_value_t = 9000)]
         clients: usize,
     },
+    /// An echo of clients that lose their connection again and again
+    Churn {
+        #[arg(long, default_value_t = 50)]
+        clients: usize,
+        #[arg(long, default_value_t = 16)]
+        in_flight: usize,
+        #[arg(long, default_value_t = 64, value_parser = size)]
+        size: usize,
+    },
 }
 
 impl From<&ScenarioArgs> for Scenario {
@@ -285,6 +317,15 @@ impl From<&ScenarioArgs> for Scenario {
             ScenarioArgs::Reconnects { clients } => Self::Reconnects { clients },
             ScenarioArgs::Handshakes { clients } => Self::Handshakes { clients },
             ScenarioArgs::Idle { clients } => Self::Idle { clients },
+            ScenarioArgs::Churn {
+                clients,
+                in_flight,
+                size,
+            } => Self::Churn {
+                clients,
+                in_flight,
+                size,
+            },
         }
     }
 }
@@ -310,6 +351,7 @@ pub fn main() -> ExitCode {
         Command::Scale(args) => run_scale(&args).map_err(Into::into),
         Command::Shards(args) => run_shards(&args).map_err(Into::into),
         Command::Attack(args) => run_attacks(&args),
+        Command::V3(args) => run_v3(&args),
         Command::Instructions(args) => run_instructions(&args).map_err(Into::into),
         Command::Become {
             cpus,
@@ -356,6 +398,22 @@ fn run_shards(args: &ShardsArgs) -> Result<(), LoadError> {
         print!("{}", shards::table(&found));
     }
     Ok(())
+}
+
+fn run_v3(args: &V3Args) -> Result<(), Box<dyn Error>> {
+    let options = args.common.options(CONFIG)?;
+    let churn = Duration::from_secs(args.churn_seconds.clamp(1, 3_600));
+    let plan = v3::Plan {
+        program: &args.program,
+        options: &options,
+        rounds: args.rounds,
+        churn,
+        only: &args.only,
+    };
+    match v3::run(&plan)? {
+        true => Ok(()),
+        false => Err("a goal is missed".into()),
+    }
 }
 
 fn run_load(args: &LoadArgs) -> Result<(), LoadError> {
@@ -502,6 +560,7 @@ impl Common {
                 .transpose()?
                 .unwrap_or_else(|| config.into()),
             carriage: self.door,
+            numbered: self.speak == 3,
             program_cpus: Cpus::available()?.place(self.placement())?,
             sources: self.sources.clamp(1, 60_000),
             rest: Duration::from_millis(self.rest_ms.min(1_000)),

@@ -10,5 +10,6 @@ pub mod instructions;
 pub mod load;
 pub mod report;
 pub mod shards;
+pub mod v3;
 pub mod wire;
 pub mod work;

@@ -1,7 +1,7 @@
 //! The backend of the load tool. A thread that accepts the program under test (one tagged link) or, behind plain proxies, one connection
 //! per client. It echoes, fans out, or stalls.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
 pub enum Job {
     /// Echoes packets on a tagged link.
     Echo,
+    /// Like [`Echo`](Self::Echo), and counts for each client which packets are missing and which come again.
+    EchoChecked,
     /// Echoes bytes on any number of plain connections.
     EchoPlain,
     /// Echoes what is in WebSocket messages on any number of connections.
@@ -61,6 +63,12 @@ pub struct Shared {
     pub failed: AtomicU64,
     /// Sessions that were resumed, as the program reported.
     pub resumed: AtomicU64,
+    /// Packets that came, in a [checked](Job::EchoChecked) echo.
+    pub checked: AtomicU64,
+    /// Packets that did not, and those that came again.
+    pub lost: AtomicU64,
+    /// See [`lost`](Self::lost).
+    pub doubled: AtomicU64,
     /// Packets that the clients have taken, which moves the window of the fan-out.
     taken: AtomicU64,
     fan_out: AtomicBool,
@@ -113,6 +121,9 @@ impl Backend {
             introduced: AtomicUsize::new(0),
             failed: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            doubled: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             fan_out: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
@@ -134,6 +145,7 @@ impl Backend {
             again: Vec::new(),
             read: vec![0; READ_BYTES].into_boxed_slice(),
             known: HashSet::new(),
+            expected: HashMap::new(),
             ids: Vec::new(),
             round: 0,
             next: 0,
@@ -159,6 +171,16 @@ impl Drop for Backend {
     }
 }
 
+/// Compares the number of a packet with the one that is expected. Returns how many are missing, and whether it came again.
+pub(super) fn check(expected: &mut u64, number: u64) -> (u64, u64) {
+    if number < *expected {
+        return (0, 1);
+    }
+    let lost = number - *expected;
+    *expected = number + 1;
+    (lost, 0)
+}
+
 struct Link {
     stream: TcpStream,
     partial: wire::Partial,
@@ -179,6 +201,8 @@ struct Worker {
     again: Vec<usize>,
     read: Box<[u8]>,
     known: HashSet<u64>,
+    /// The number of the next packet of each client.
+    expected: HashMap<u64, u64>,
     ids: Vec<u64>,
     /// For the fan-out: the number of the next packet, and the index of the client that receives it.
     round: u64,
@@ -317,6 +341,19 @@ impl Worker {
                 Some(&wire::FLAG_FAILURE) => drop(self.shared.failed.fetch_add(1, Relaxed)),
                 Some(&wire::FLAG_RESUMED) => drop(self.shared.resumed.fetch_add(1, Relaxed)),
                 _ => {}
+            }),
+            Job::EchoChecked => partial.frames(bytes, |body| {
+                let Some((id, wire::FLAG_DATA, data)) = wire::split_tag(body) else {
+                    return;
+                };
+                if let Some(head) = Head::read(data) {
+                    let expected = self.expected.entry(id).or_default();
+                    self.shared.checked.fetch_add(1, Relaxed);
+                    let (lost, doubled) = check(expected, head.number);
+                    self.shared.lost.fetch_add(lost, Relaxed);
+                    self.shared.doubled.fetch_add(doubled, Relaxed);
+                }
+                wire::put_frame(out, body);
             }),
             Job::FanOut { .. } => partial.frames(bytes, |body| {
                 if let Some((id, wire::FLAG_DATA, _)) = wire::split_tag(body)

@@ -1,4 +1,4 @@
-//! The clients of the load tool: any number of them on one thread and one epoll instance, speaking plain bytes or version 2.
+//! The clients of the load tool: any number of them on one thread and one epoll instance, speaking plain bytes, version 2 or version 3.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -12,11 +12,14 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::carriage::{Carriage, Carrier, Layers};
 use super::keys::Keys;
+use super::numbered::Numbered;
 use super::payload::Clock;
 use super::sources::Sources;
 use crate::wire::{self, EdgeSays};
 
 const TIMER: Token = Token(usize::MAX - 1);
+/// How often the clocks of clients of version 3 are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 256 * 1024;
 /// The default maximum number of connections being established. Many more would overflow the listener's backlog and measure TCP's retries.
 const MAX_CONNECTING: usize = 64;
@@ -28,6 +31,8 @@ pub enum Speech {
     Plain,
     /// The handshake of version 2, then frames.
     V2,
+    /// Version 3.
+    V3,
 }
 
 /// An event of a client.
@@ -50,6 +55,12 @@ pub enum Next {
     Rejoin,
     /// Close, and resume as the same client.
     Resume,
+    /// Reset the connection, and resume as the same client.
+    Reset,
+    /// Write a part of what waits, close, and resume as the same client.
+    Cut,
+    /// Resume as the same client, and close the connection after that.
+    TakeOver,
     /// Close for good.
     Leave,
 }
@@ -65,6 +76,8 @@ enum Stage {
     AwaitId,
     AwaitChallenge,
     AwaitPing,
+    /// The answer to the first flight of version 3.
+    AwaitSession,
     Ready,
 }
 
@@ -87,6 +100,10 @@ pub struct Client {
     pub out: Vec<u8>,
     stream: Option<TcpStream>,
     layers: Option<Box<Layers>>,
+    /// Its session, in version 3.
+    numbered: Option<Box<Numbered>>,
+    /// Its connection before, which is closed once it is back.
+    stale: Option<TcpStream>,
     stage: Stage,
     resume: bool,
     partial: wire::Partial,
@@ -99,6 +116,13 @@ impl Client {
     /// Returns true while its session is established on a connection.
     pub fn is_ready(&self) -> bool {
         self.stage == Stage::Ready
+    }
+
+    /// Returns whether everything that it sent is acknowledged. Version 2 acknowledges nothing.
+    pub fn is_settled(&self) -> bool {
+        self.numbered
+            .as_ref()
+            .is_none_or(|numbered| numbered.is_settled())
     }
 }
 
@@ -132,6 +156,8 @@ pub struct Fleet {
     connecting: usize,
     ready: usize,
     unread: Vec<usize>,
+    /// When the clocks of clients of version 3 are looked at next.
+    looks_at: Duration,
 }
 
 impl Fleet {
@@ -167,6 +193,7 @@ impl Fleet {
             connecting: 0,
             ready: 0,
             unread: Vec::new(),
+            looks_at: Duration::ZERO,
         })
     }
 
@@ -189,6 +216,8 @@ impl Fleet {
                 out: Vec::new(),
                 stream: None,
                 layers: None,
+                numbered: None,
+                stale: None,
                 stage: Stage::Waiting,
                 resume: false,
                 partial: wire::Partial::default(),
@@ -219,6 +248,11 @@ impl Fleet {
             std::thread::sleep(self.rest);
         }
         self.connect_waiting()?;
+        self.look_at_clocks(on);
+        let until = match self.speech {
+            Speech::V3 => until.min(self.looks_at),
+            Speech::Plain | Speech::V2 => until,
+        };
         let mut events = Events::with_capacity(1024);
         let at_once = !self.unread.is_empty();
         if !at_once {
@@ -257,16 +291,21 @@ impl Fleet {
             && client.stage != Stage::Connecting
             && (client.silent_until.is_zero() || client.silent_until <= self.clock.now())
         {
-            let out = match &mut client.layers {
-                None => &mut client.out,
-                Some(layers) => {
+            let out = match (&mut client.numbered, &mut client.layers) {
+                (Some(numbered), _) => {
+                    numbered.send(self.clock.now(), &mut client.out);
+                    &mut numbered.wire
+                }
+                (None, None) => &mut client.out,
+                (None, Some(layers)) => {
                     if layers.is_open() && layers.send(&mut client.out).is_err() {
                         return self.break_off(index, on);
                     }
                     &mut layers.wire
                 }
             };
-            if !out.is_empty() {
+            // One that is to be cut writes a part of it when it is closed.
+            if !out.is_empty() && client.next != Next::Cut {
                 match stream.write(out) {
                     Ok(written) if written == out.len() => out.clear(),
                     Ok(written) => {
@@ -294,14 +333,25 @@ impl Fleet {
             Stage::Closed | Stage::Waiting => {}
             _ => self.connecting -= 1,
         }
-        client.stream = None;
+        let stream = client.stream.take();
+        let resumes = !matches!(next, Next::Rejoin | Next::Leave);
+        if let (Some(stream), true) = (stream, resumes) {
+            end(stream, next, client);
+        }
+        match &mut client.numbered {
+            // What its session has not taken waits.
+            Some(numbered) if resumes => numbered.lose(self.clock.now()),
+            _ => {
+                client.numbered = None;
+                client.out.clear();
+            }
+        }
         client.layers = None;
-        client.out.clear();
         client.partial.clear();
         client.blocked = false;
         client.silent_until = Duration::ZERO;
         client.stage = Stage::Closed;
-        client.resume = next == Next::Resume;
+        client.resume = resumes;
         if next != Next::Leave {
             client.stage = Stage::Waiting;
             self.waiting.push(index);
@@ -356,6 +406,20 @@ impl Fleet {
             self.connecting -= 1;
             self.ready += 1;
             on(client, Event::Ready);
+        } else if self.speech == Speech::V3 {
+            client.stage = Stage::AwaitSession;
+            let numbered = match client.numbered.take() {
+                Some(numbered) => Ok(numbered),
+                None => Numbered::new().map(Box::new),
+            };
+            let begun = numbered.and_then(|mut numbered| {
+                numbered.connect(self.clock.now())?;
+                client.numbered = Some(numbered);
+                Ok(())
+            });
+            if begun.is_err() {
+                self.break_off(index, on);
+            }
         } else {
             client.stage = Stage::AwaitEdgeKey;
             client.out.extend_from_slice(&wire::VERSION_FRAME);
@@ -390,9 +454,11 @@ impl Fleet {
         }
         let mut data = std::mem::take(&mut self.data);
         data.clear();
-        let received = match &mut client.layers {
-            Some(layers) => layers.receive(&self.read[..read], &mut data).is_ok(),
-            None => true,
+        let bytes = &self.read[..read];
+        let received = match (&mut client.numbered, &mut client.layers) {
+            (Some(numbered), _) => numbered.receive(self.clock.now(), bytes, &mut data).is_ok(),
+            (None, Some(layers)) => layers.receive(bytes, &mut data).is_ok(),
+            (None, None) => true,
         };
         if read == 0 || !received {
             self.data = data;
@@ -413,10 +479,18 @@ impl Fleet {
             ..
         } = self;
         let client = &mut clients[index];
-        let bytes = match client.layers {
-            Some(_) => &data,
-            None => &buffer[..read],
+        let bytes = match (&client.numbered, &client.layers) {
+            (None, None) => &buffer[..read],
+            _ => &data,
         };
+        let is_back = client.numbered.as_ref().is_some_and(|it| it.is_ready());
+        if client.stage == Stage::AwaitSession && is_back {
+            client.stage = Stage::Ready;
+            client.stale = None;
+            *connecting -= 1;
+            *ready += 1;
+            on(client, Event::Ready);
+        }
         let mut partial = std::mem::take(&mut client.partial);
         partial.frames(bytes, |body| {
             if client.stage == Stage::Ready {
@@ -437,6 +511,22 @@ impl Fleet {
         self.data = data;
         self.flush(index, on);
         Ok(())
+    }
+
+    /// Looks at the clocks of clients of version 3, every now and then.
+    fn look_at_clocks(&mut self, on: &mut impl FnMut(&mut Client, Event<'_>)) {
+        let now = self.clock.now();
+        if self.speech != Speech::V3 || now < self.looks_at {
+            return;
+        }
+        self.looks_at = now + LOOK_EVERY;
+        for index in 0..self.clients.len() {
+            let client = &mut self.clients[index];
+            let numbered = client.numbered.as_mut();
+            if !client.blocked && numbered.is_some_and(|numbered| numbered.wake(now)) {
+                self.flush(index, on);
+            }
+        }
     }
 
     fn break_off(&mut self, index: usize, on: &mut impl FnMut(&mut Client, Event<'_>)) {
@@ -467,6 +557,23 @@ impl Fleet {
         };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;
         Ok(())
+    }
+}
+
+/// Ends the connection of a client that will resume, in the way that `next` says.
+fn end(mut stream: TcpStream, next: Next, client: &mut Client) {
+    match next {
+        Next::Reset => {
+            // Without it the connection ends in order. That is a drop as well.
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+        Next::Cut => {
+            let wire = client.numbered.as_ref().map_or(&[][..], |it| &it.wire);
+            // The first half of a record, if there is one.
+            let _ = stream.write(&wire[..wire.len() / 2]);
+        }
+        Next::TakeOver => client.stale = Some(stream),
+        _ => {}
     }
 }
 

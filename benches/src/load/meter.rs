@@ -61,6 +61,37 @@ impl Meter {
     }
 }
 
+/// What became of the packets of clients that lost their connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Churned {
+    /// Drops of connections.
+    pub drops: u64,
+    /// Packets that came to the backend.
+    pub up: u64,
+    /// Packets to the backend that never came.
+    pub lost_up: u64,
+    /// Packets to the backend that came again.
+    pub doubled_up: u64,
+    /// Packets that came to the clients.
+    pub down: u64,
+    /// Packets to the clients that never came. Those that the backend did not get are among them.
+    pub lost_down: u64,
+    /// Packets to the clients that came again.
+    pub doubled_down: u64,
+}
+
+impl Churned {
+    /// Returns whether each packet came once.
+    pub fn is_whole(&self) -> bool {
+        [
+            self.lost_up,
+            self.doubled_up,
+            self.lost_down,
+            self.doubled_down,
+        ] == [0; 4]
+    }
+}
+
 /// The state of the program and the clock at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
@@ -101,6 +132,8 @@ pub struct Outcome {
     pub memory: Option<Memory>,
     /// Resident bytes per idle client, in runs that measure it.
     pub idle_bytes: Option<f64>,
+    /// What became of the packets, in a churn.
+    pub churned: Option<Churned>,
     /// See [`Meter::wrong`].
     pub wrong: u64,
     /// Connections that broke unexpectedly.
@@ -118,6 +151,7 @@ impl Outcome {
             cpu: start.cpu_until(end),
             memory: None,
             idle_bytes: None,
+            churned: None,
             wrong: meter.wrong,
             broken: 0,
             latency: meter.latency,

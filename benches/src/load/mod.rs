@@ -5,6 +5,7 @@ pub mod carriage;
 pub mod fleet;
 pub mod keys;
 pub mod meter;
+pub mod numbered;
 pub mod payload;
 pub mod process;
 pub mod program;
@@ -46,6 +47,8 @@ pub struct Options {
     pub config: String,
     /// How clients are carried.
     pub carriage: Carriage,
+    /// Whether clients speak version 3, where they speak the protocol.
+    pub numbered: bool,
     /// CPUs of the program under test; empty for all.
     pub program_cpus: Vec<usize>,
     /// Number of loopback addresses that the clients connect from.
@@ -187,6 +190,7 @@ impl Bench {
             backend: backend.address,
             config: options.config.clone(),
             carriage: options.carriage,
+            numbered: options.numbered,
             cpus: options.program_cpus.clone(),
             host,
             max_descriptors,
@@ -194,6 +198,8 @@ impl Bench {
         let running = Running::start(program, &launch)?;
         let speech = if program.is_plain() {
             Speech::Plain
+        } else if options.numbered {
+            Speech::V3
         } else {
             Speech::V2
         };

@@ -148,11 +148,10 @@ fn not_installed(program: &Program) -> String {
 
 /// The default lines of `connserver.toml` for our programs.
 ///
-/// They are the defaults except for three. The rates of accepts and of TLS handshakes would otherwise be what is measured. And with the
+/// They are the defaults except for four. The rates of accepts, of joins of version 3 and of TLS handshakes would otherwise be what is measured. And with the
 /// default bound on sessions that are away, each new one would soon end another and be measured together with that. More lines of
 /// `[clients]` may follow.
-pub const CONFIG: &str =
-    "[limits]\naccept_rate = 0\ntls_handshake_rate = 0\n[clients]\nmax_stale_clients = 1000000\n";
+pub const CONFIG: &str = "[limits]\naccept_rate = 0\njoin_rate = 0\ntls_handshake_rate = 0\n[clients]\nmax_stale_clients = 1000000\n";
 
 /// How to start a program.
 #[derive(Clone, Debug)]
@@ -163,6 +162,8 @@ pub struct Launch {
     pub config: String,
     /// How clients are carried.
     pub carriage: Carriage,
+    /// Whether clients may speak version 3.
+    pub numbered: bool,
     /// CPUs that the program may run on; empty for all.
     pub cpus: Vec<usize>,
     /// Where it listens, if that is not a loopback address.
@@ -355,13 +356,15 @@ fn own_config(launch: &Launch) -> String {
         true => "listener.certificate_file = \"own.pem\"\nlistener.key_file = \"own.key\"\n",
         false => "",
     };
-    match carriage {
-        Carriage::Tcp => launch.config.clone(),
-        _ => format!(
-            "listener.transport = \"{carriage}\"\n{certificate}{}",
-            launch.config
-        ),
-    }
+    let versions = match launch.numbered {
+        true => "listener.versions = [2, 3]\n",
+        false => "",
+    };
+    let transport = match carriage {
+        Carriage::Tcp => String::new(),
+        _ => format!("listener.transport = \"{carriage}\"\n"),
+    };
+    [versions, &transport, certificate, &launch.config].concat()
 }
 
 /// Applies the settings of a program and replaces this process by it. Returns only if that fails.

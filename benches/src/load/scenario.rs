@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::backend::Job;
+use super::backend::{Job, check};
 use super::carriage::Carriage;
 use super::fleet::{Client, Event, Next};
-use super::meter::{Meter, Outcome, Snapshot};
+use super::meter::{Churned, Meter, Outcome, Snapshot};
 use super::payload::Head;
 use super::program::Program;
 use super::{Bench, LoadError, process};
@@ -66,6 +66,15 @@ pub enum Scenario {
         /// Clients.
         clients: usize,
     },
+    /// An echo of clients that lose their connection again and again, in every way, and come back.
+    Churn {
+        /// Clients.
+        clients: usize,
+        /// Packets in flight per client.
+        in_flight: usize,
+        /// Bytes of a packet.
+        size: usize,
+    },
 }
 
 impl fmt::Display for Scenario {
@@ -105,6 +114,14 @@ impl fmt::Display for Scenario {
             Self::Reconnects { clients } => write!(f, "reconnects: {clients} clients in turn"),
             Self::Handshakes { clients } => write!(f, "handshakes: {clients} at a time"),
             Self::Idle { clients } => write!(f, "idle: {clients} clients"),
+            Self::Churn {
+                clients,
+                in_flight,
+                size,
+            } => write!(
+                f,
+                "churn: {clients} clients, {in_flight} in flight each, {size} bytes"
+            ),
         }
     }
 }
@@ -116,7 +133,7 @@ impl Scenario {
             Self::Echo { .. } | Self::Rate { .. } => true,
             Self::FanOut { .. } | Self::Joins { .. } => !program.is_plain(),
             Self::Idle { .. } | Self::Handshakes { .. } => *program != Program::Direct,
-            Self::Reconnects { .. } => program.resumes(),
+            Self::Reconnects { .. } | Self::Churn { .. } => program.resumes(),
         }
     }
 
@@ -124,7 +141,10 @@ impl Scenario {
     /// for those in TIME_WAIT.
     pub(super) fn min_sources(&self) -> u32 {
         match self {
-            Self::Joins { .. } | Self::Reconnects { .. } | Self::Handshakes { .. } => 8,
+            Self::Joins { .. }
+            | Self::Reconnects { .. }
+            | Self::Handshakes { .. }
+            | Self::Churn { .. } => 8,
             Self::Echo { .. } | Self::Rate { .. } | Self::FanOut { .. } | Self::Idle { .. } => 1,
         }
     }
@@ -144,6 +164,7 @@ impl Scenario {
                 size,
                 window: (clients * in_flight) as u64,
             },
+            Self::Churn { .. } => Job::EchoChecked,
             _ if program.is_plain() && carriage.has_websocket() => Job::EchoMessages,
             _ if program.is_plain() => Job::EchoPlain,
             _ => Job::Echo,
@@ -166,6 +187,11 @@ impl Scenario {
             Self::Joins { clients } | Self::Handshakes { clients } => joins(bench, clients),
             Self::Reconnects { clients } => reconnects(bench, clients),
             Self::Idle { clients } => idle(bench, clients),
+            Self::Churn {
+                clients,
+                in_flight,
+                size,
+            } => churn(bench, clients, in_flight, size),
         }
     }
 }
@@ -310,6 +336,81 @@ fn idle(bench: &mut Bench, clients: usize) -> Result<Outcome, LoadError> {
     let grown = process::memory(pid)?.resident.saturating_sub(before);
     let mut outcome = Outcome::between(start, Snapshot::take(bench.clock, Some(pid))?, meter);
     outcome.idle_bytes = Some(grown as f64 / clients as f64);
+    Ok(outcome)
+}
+
+/// The packets of a client between two drops, on average.
+const BETWEEN_DROPS: u64 = 150;
+
+fn churn(
+    bench: &mut Bench,
+    clients: usize,
+    in_flight: usize,
+    size: usize,
+) -> Result<Outcome, LoadError> {
+    bench.connect(clients)?;
+    let clock = bench.clock;
+    for index in 0..clients {
+        let client = &mut bench.fleet.clients[index];
+        (0..in_flight).for_each(|_| send(client, clock.now(), size));
+        bench.fleet.flush(index, &mut |_, _| {});
+    }
+    let mut churned = Churned::default();
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut on = |churned: &mut Churned, client: &mut Client, event: Event<'_>, goes_on: bool| {
+        match event {
+            Event::Ready => {}
+            // A refusal, such as that of a takeover too many.
+            Event::Closed => client.next = Next::Resume,
+            Event::Packet(packet) => {
+                let number = Head::read(packet).map_or(u64::MAX, |head| head.number);
+                let (lost, doubled) = check(&mut client.expects, number);
+                churned.down += 1;
+                churned.lost_down += lost;
+                churned.doubled_down += doubled;
+                if !goes_on {
+                    return;
+                }
+                send(client, clock.now(), size);
+                // Xorshift.
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                if dice.is_multiple_of(BETWEEN_DROPS) && client.next == Next::Stay {
+                    churned.drops += 1;
+                    client.next = match churned.drops % 4 {
+                        0 => Next::Resume,
+                        1 => Next::Reset,
+                        2 => Next::Cut,
+                        _ => Next::TakeOver,
+                    };
+                }
+            }
+        }
+    };
+    let mut outcome = bench.measure(&mut |meter, client, event| {
+        if let Event::Packet(packet) = event
+            && let Some(head) = Head::read(packet)
+        {
+            meter.operation(head.due);
+        }
+        on(&mut churned, client, event, true);
+    })?;
+    // What is under way arrives.
+    let until = clock.now() + ECHO_WITHIN;
+    let is_settled = |client: &Client| client.expects == client.sends && client.is_settled();
+    while clock.now() < until && !bench.fleet.clients.iter().all(is_settled) {
+        bench.turn_for(Duration::from_millis(20), &mut |client, event| {
+            on(&mut churned, client, event, false);
+        })?;
+    }
+    let missing = |client: &Client| client.sends.saturating_sub(client.expects);
+    churned.lost_down += bench.fleet.clients.iter().map(missing).sum::<u64>();
+    let shared = &bench.backend.shared;
+    churned.up = shared.checked.load(Relaxed);
+    churned.lost_up = shared.lost.load(Relaxed);
+    churned.doubled_up = shared.doubled.load(Relaxed);
+    outcome.churned = Some(churned);
     Ok(outcome)
 }
 

@@ -11,15 +11,16 @@ use voltlane_core::edge::HasLink;
 use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{Closed, ConnKey, Edge, EdgeConfig, RESUME_REPLY_DELAY};
 use voltlane_core::keys::KeyPair;
+use voltlane_core::protocol::Versions;
 
 use super::{Kind, SIZES, Work};
 use crate::load::keys::Keys;
 use crate::wire::{self, EdgeSays};
 
 /// Clients that are active in a step, each with one packet unless stated otherwise.
-const ACTIVE: usize = 100;
+pub(super) const ACTIVE: usize = 100;
 /// Packets of each client in a burst.
-const BURST: usize = 16;
+pub(super) const BURST: usize = 16;
 const BATCH_BYTES: usize = 32 * 1024;
 /// The time between two turns.
 const TURN: Duration = Duration::from_micros(100);
@@ -48,7 +49,7 @@ pub(super) fn kinds() -> Vec<Kind> {
 }
 
 /// Returns how many clients take part in a step with `bytes` each: a batch is at most half of one read from the backend.
-fn active(bytes: usize) -> usize {
+pub(super) fn active(bytes: usize) -> usize {
     (BATCH_BYTES / (bytes + BURST * (wire::LENGTH_BYTES + wire::TAG_BYTES))).clamp(1, ACTIVE)
 }
 
@@ -153,16 +154,16 @@ struct Client {
 }
 
 /// A machine with its link up, and its clients.
-struct Rig {
-    edge: Edge,
-    now: Time,
+pub(super) struct Rig {
+    pub(super) edge: Edge,
+    pub(super) now: Time,
     clients: Vec<Client>,
     keys: Keys,
     frame: Vec<u8>,
 }
 
 impl Rig {
-    fn new(clients: usize) -> Self {
+    pub(super) fn new(clients: usize) -> Self {
         let mut rng = ChaCha20Rng::from_seed([5; 32]);
         let keys = KeyPair::generate(&mut rng);
         let mut config = EdgeConfig::default();
@@ -171,6 +172,8 @@ impl Rig {
         config.clients.stale_reap_interval = Duration::from_millis(2);
         // The steps come faster than any allowed pace.
         config.limits.accept_rate = 0;
+        config.limits.join_rate = 0;
+        config.listener.versions = Versions::new(&[2, 3]).expect("they exist");
         let edge = Edge::new(config, keys, [6; 32]);
         let mut rig = Self {
             edge,
@@ -185,11 +188,11 @@ impl Rig {
     }
 
     /// Begins a turn of the driver and handles whatever is due.
-    fn pass_time(&mut self) {
+    pub(super) fn pass_time(&mut self) {
         self.pass(TURN);
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         self.meet_deadlines();
     }
@@ -213,13 +216,13 @@ impl Rig {
         self.edge.handle_client_bytes(self.now, conn, bytes);
     }
 
-    fn backend_says(&mut self, bytes: &[u8]) {
+    pub(super) fn backend_says(&mut self, bytes: &[u8]) {
         for read in bytes.chunks(64 * 1024) {
             self.edge.handle_link_bytes(self.now, read);
         }
     }
 
-    fn take_link_output(&mut self) {
+    pub(super) fn take_link_output(&mut self) {
         let written = self
             .edge
             .link_output()
@@ -229,7 +232,7 @@ impl Rig {
         self.edge.handle_link_written(self.now, written);
     }
 
-    fn take_client_output(&mut self) {
+    pub(super) fn take_client_output(&mut self) {
         while let Some(conn) = self.edge.poll_client() {
             self.write(conn);
         }
@@ -241,11 +244,15 @@ impl Rig {
         });
     }
 
-    fn accept(&mut self) -> ConnKey {
-        let conn = self
-            .edge
+    /// Accepts a client that has sent nothing.
+    pub(super) fn accept_silent(&mut self) -> ConnKey {
+        self.edge
             .handle_accepted(self.now, SOURCE)
-            .expect("there is room for all that a step accepts");
+            .expect("there is room for all that a step accepts")
+    }
+
+    fn accept(&mut self) -> ConnKey {
+        let conn = self.accept_silent();
         self.edge
             .handle_client_bytes(self.now, conn, &wire::VERSION_FRAME);
         let [control, _] = self.edge.client_output(conn);

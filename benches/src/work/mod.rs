@@ -2,6 +2,7 @@
 //! (`cargo bench -p benches --features criterion`), checked for allocations (`tests/allocations.rs`) and counted in instructions (`benches instructions`).
 
 mod edge;
+mod numbered;
 mod wire;
 
 use std::fmt;
@@ -95,5 +96,6 @@ pub fn quick_kinds() -> Vec<Kind> {
 pub fn kinds() -> Vec<Kind> {
     let mut kinds = wire::kinds();
     kinds.extend(edge::kinds());
+    kinds.extend(numbered::kinds());
     kinds
 }
