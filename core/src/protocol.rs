@@ -25,10 +25,14 @@ use crate::v2;
 use crate::v2::packets::Handshake;
 #[cfg(feature = "edge")]
 use crate::v3;
+#[cfg(feature = "testkit")]
+pub use crate::v3::channel::Delivery;
+#[cfg(all(test, feature = "edge", not(feature = "testkit")))]
+pub(crate) use crate::v3::channel::Delivery;
 #[cfg(feature = "edge")]
 use crate::v3::channel::{Arrival, ChannelError};
 #[cfg(feature = "edge")]
-pub(crate) use crate::v3::items::{Close, Resumed};
+pub(crate) use crate::v3::items::{Close, GoAway, Resumed};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::opening::{Joined, Step as EntropyStep};
 #[cfg(feature = "edge")]
@@ -639,7 +643,7 @@ impl Open for Source<'_> {
 fn of_client(arrival: Arrival) -> Result<(), Stop> {
     match arrival {
         Arrival::Packet { .. } => Ok(()),
-        Arrival::Closed { code, .. } => Err(Stop::Closed(code)),
+        Arrival::Closed { code } => Err(Stop::Closed(code)),
         Arrival::Gap { .. }
         | Arrival::Superseded { .. }
         | Arrival::Skipped { .. }

@@ -29,15 +29,24 @@ impl Ending {
 
 impl From<Leave> for Ending {
     fn from(leave: Leave) -> Self {
-        let at_least = |wait_ms: u32, jitter_ms: u32| Pause::AtLeast {
-            wait: Duration::from_millis(wait_ms.into()),
-            jitter: Duration::from_millis(jitter_ms.into()),
+        let millis = |ms: u32| Duration::from_millis(ms.into());
+        let at_least = |wait_ms, jitter_ms| Pause::AtLeast {
+            wait: millis(wait_ms),
+            jitter: millis(jitter_ms),
+        };
+        let once = |wait_ms, jitter_ms| Pause::Once {
+            wait: millis(wait_ms),
+            jitter: millis(jitter_ms),
         };
         match leave {
             Leave::Breach { breach, .. } => Ending::dropped(Violation::from(breach).into()),
             Leave::Silent => Ending::dropped(DropCause::Silent),
             Leave::Moves { code } => Ending::Dropped(DropCause::Moved(code), Pause::None),
-            Leave::AtOnce { code } => Ending::Dropped(DropCause::Told(code), Pause::NoneOnce),
+            Leave::AtOnce {
+                code,
+                wait_ms,
+                jitter_ms,
+            } => Ending::Dropped(DropCause::Told(code), once(wait_ms, jitter_ms)),
             Leave::Later {
                 code,
                 wait_ms,
@@ -60,8 +69,14 @@ pub(super) enum Pause {
     Usual,
     /// None at all: the edge has drawn the time.
     None,
-    /// None, once until a connection is steady. So an edge that always says "at once" has no client in a loop.
-    NoneOnce,
+    /// `wait` and a random time up to `jitter`, and no longer, once until a connection is steady: none at all if both are zero. So an edge
+    /// that always says "at once" has no client in a loop. After that, as [`AtLeast`](Self::AtLeast).
+    Once {
+        /// The time that the edge asks for.
+        wait: Duration,
+        /// The longest random time to add.
+        jitter: Duration,
+    },
     /// At least the usual one, and at least `wait` and a random time up to `jitter`.
     AtLeast {
         /// The time that the edge asks for.
@@ -91,12 +106,12 @@ impl Pauses {
     pub(super) fn next(&mut self, pause: Pause, rng: &mut ChaCha20Rng) -> Duration {
         match pause {
             Pause::None => Duration::ZERO,
-            Pause::NoneOnce if !self.was_hasty => {
+            Pause::Once { wait, jitter } if !self.was_hasty => {
                 self.was_hasty = true;
-                Duration::ZERO
+                wait.saturating_add(uniform_up_to(jitter, rng))
             }
-            Pause::Usual | Pause::NoneOnce => self.backoff.next_delay(rng),
-            Pause::AtLeast { wait, jitter } => {
+            Pause::Usual => self.backoff.next_delay(rng),
+            Pause::AtLeast { wait, jitter } | Pause::Once { wait, jitter } => {
                 let asked = wait.saturating_add(uniform_up_to(jitter, rng));
                 self.backoff.next_delay(rng).max(asked)
             }
@@ -124,10 +139,14 @@ mod tests {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let mut pauses = Pauses::new(MIN, MAX);
         let mut next = |pauses: &mut Pauses, pause| pauses.next(pause, &mut rng);
+        let at_once = Pause::Once {
+            wait: Duration::ZERO,
+            jitter: Duration::ZERO,
+        };
         for _ in 0..2 {
-            assert_eq!(next(&mut pauses, Pause::NoneOnce), Duration::ZERO);
-            assert!(!next(&mut pauses, Pause::NoneOnce).is_zero());
-            assert!(!next(&mut pauses, Pause::NoneOnce).is_zero());
+            assert_eq!(next(&mut pauses, at_once), Duration::ZERO);
+            assert!(!next(&mut pauses, at_once).is_zero());
+            assert!(!next(&mut pauses, at_once).is_zero());
             // Where the edge has drawn the time, it knows what it does.
             assert_eq!(next(&mut pauses, Pause::None), Duration::ZERO);
             pauses.reset();
@@ -149,6 +168,23 @@ mod tests {
             };
             assert!(Pauses::new(MIN, MAX).next(none, &mut rng) <= MIN);
         }
+    }
+
+    #[test]
+    fn clients_that_are_sent_away_together_come_back_one_after_another() {
+        let once = Pause::Once {
+            wait: Duration::from_secs(1),
+            jitter: Duration::from_secs(30),
+        };
+        let drawn: Vec<_> = (0..100)
+            .map(|seed| {
+                let mut rng = ChaCha20Rng::from_seed([seed; 32]);
+                Pauses::new(MIN, MAX).next(once, &mut rng)
+            })
+            .collect();
+        let (first, last) = (drawn.iter().min(), drawn.iter().max());
+        assert!(first >= Some(&Duration::from_secs(1)) && first < Some(&Duration::from_secs(4)));
+        assert!(last <= Some(&Duration::from_secs(31)) && last > Some(&Duration::from_secs(28)));
     }
 
     #[test]

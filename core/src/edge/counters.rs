@@ -120,7 +120,7 @@ reasons! {
         Memory = "memory",
         /// A newer connection needed its place: it had been silent for longest, or its source had the most claims.
         MadeRoom = "made_room",
-        /// The edge was shutting down.
+        /// The edge was shutting down, or its client was asked to leave and did not (version 3).
         Shutdown = "shutdown",
         /// It broke the rules of its transport, such as TLS or WebSocket, below the client link.
         BadTransport = "bad_transport",

@@ -44,12 +44,14 @@ impl Room {
 /// Returns why a session ends whose packets are numbered, if there is no room for a packet of `length` bytes (SPEC 24.2(e), 25.4(c)).
 ///
 /// What was sent and is not acknowledged is bounded by the ring, because no more is sent. What is not sent yet has the bounds of a queue.
-/// While packets are sent again, and while the client is away, the sum of both counts.
+/// While packets are sent again, and while the client is away, the sum of both counts. A packet that `replaces` one of this length which
+/// waits takes its place.
 pub(crate) fn room_in_ring(
     chained: &Chained,
     outbox: &Outbox,
     place: Place,
     length: usize,
+    replaces: Option<usize>,
     clients: &ClientsConfig,
     scaled: impl Fn(usize) -> usize,
 ) -> Option<EndReason> {
@@ -58,13 +60,15 @@ pub(crate) fn room_in_ring(
     }
     let attached = matches!(place, Place::Attached(_));
     let is_sent_once = outbox.sent() >= chained.progress.sent();
-    let (held, held_bytes, ring) = if attached && is_sent_once {
-        let packets = outbox.packets() - outbox.kept_packets();
-        (packets, outbox.held_bytes() - outbox.kept_bytes(), None)
+    let (above, ring) = if attached && is_sent_once {
+        (outbox.sent(), None)
     } else {
-        let ring = chained.progress.ring();
-        (outbox.packets(), outbox.held_bytes(), Some(ring))
+        (outbox.acked(), Some(chained.progress.ring()))
     };
+    let (mut held, mut held_bytes) = chained.progress.waiting_above(outbox, above);
+    if let Some(replaced) = replaces {
+        (held, held_bytes) = (held.saturating_sub(1), held_bytes.saturating_sub(replaced));
+    }
     let (packets, bytes) = ring.map_or((0, 0), |ring| (ring.packets as usize, ring.bytes as usize));
     let most = clients.channel_capacity.saturating_add(packets);
     let most_bytes = scaled(clients.channel_bytes.saturating_add(bytes));
@@ -75,4 +79,15 @@ pub(crate) fn room_in_ring(
         false => EndReason::MissedPacketsFull,
     };
     (!fits).then_some(overflow)
+}
+
+/// Returns whether a VOLATILE is sent to an attached client: less than half of what may wait does (SPEC 24.6(b)).
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) fn has_room_for_volatile(
+    (packets, bytes): (usize, usize),
+    clients: &ClientsConfig,
+    scaled: impl Fn(usize) -> usize,
+) -> bool {
+    packets < clients.channel_capacity.div_ceil(2)
+        && bytes < scaled(clients.channel_bytes).div_ceil(2)
 }

@@ -57,7 +57,7 @@ pub use contract::{CloseKind, Closed, Deadline, DeadlineReason, Duty};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use door::proxy;
 pub use lifecycle::attempt::EARLY_TIMEOUT;
-pub use lifecycle::farewell::LAST_WORDS_BYTES;
+pub use lifecycle::farewell::{GoAwayCode, LAST_WORDS_BYTES};
 pub use lifecycle::handover::Handover;
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;

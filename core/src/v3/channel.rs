@@ -3,6 +3,7 @@
 //! It ends with the connection. What outlives it is the session's: its packets in an [`Outbox`], and its numbers in a [`Progress`]. Both are
 //! lent to each call.
 
+use core::fmt;
 use core::ops::Range;
 
 use crate::queue::Outbox;
@@ -19,7 +20,7 @@ use super::outbound::{KEPT_CAPACITY_BYTES, NeverSent, Outbound};
 use super::progress::{BeyondRing, Progress};
 use super::record::RecordError;
 use super::schedule::Secret;
-use super::timing::Timing;
+use super::timing::{Delays, Due, Timing};
 
 const READS: &str = "a client reads records once it has an Answer";
 
@@ -111,21 +112,27 @@ pub enum Arrival {
     Resumed(Resumed),
     /// The client is asked to leave.
     GoAway(GoAway),
-    /// The peer has said its last word. The data is its text.
+    /// The peer has said its last word. What it said is [`Channel::last_words`], and the data is its text.
     Closed {
         /// Why.
         code: Code,
-        /// How long a client is to wait, in milliseconds.
-        wait_ms: u32,
-        /// The longest random time to add to that, in milliseconds.
-        jitter_ms: u32,
-        /// The counter for 402, the limit in bytes for 404, otherwise 0.
-        detail: u64,
-        /// The peer's account of the packets up.
-        up: Ledger,
-        /// The peer's account of the packets down.
-        down: Ledger,
     },
+}
+
+/// What a CLOSE says beside its code and its text. It is not in [`Arrival`], which is copied for each packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
+pub struct LastWords {
+    /// How long a client is to wait, in milliseconds.
+    pub wait_ms: u32,
+    /// The longest random time to add to that, in milliseconds.
+    pub jitter_ms: u32,
+    /// The counter for 402, the limit in bytes for 404, otherwise 0.
+    pub detail: u64,
+    /// The peer's account of the packets up.
+    pub up: Ledger,
+    /// The peer's account of the packets down.
+    pub down: Ledger,
 }
 
 /// Where the data of an arrival is.
@@ -139,7 +146,7 @@ enum Data {
 }
 
 /// A connection after its opening.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Channel {
     side: Side,
     inbound: Option<Inbound>,
@@ -151,6 +158,8 @@ pub struct Channel {
     /// The pieces of a packet that is not whole yet.
     pieces: Vec<u8>,
     arrival: Option<(Arrival, Data)>,
+    /// What the peer's CLOSE says, once it has come.
+    last_words: Option<Box<LastWords>>,
     /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
     up: Option<Box<Secret>>,
     ponged: Option<[u8; 8]>,
@@ -171,6 +180,7 @@ impl Channel {
             end: 0,
             pieces: Vec::new(),
             arrival: None,
+            last_words: None,
             up: None,
             ponged: None,
             has_confirmed: false,
@@ -312,14 +322,14 @@ impl Channel {
                     self.arrival = Some((Arrival::Resumed(resumed), marks));
                 }
                 Item::Close(close) => {
-                    let closed = Arrival::Closed {
-                        code: close.code,
+                    self.last_words = Some(Box::new(LastWords {
                         wait_ms: close.wait_ms,
                         jitter_ms: close.jitter_ms,
                         detail: close.detail,
                         up: close.up,
                         down: close.down,
-                    };
+                    }));
+                    let closed = Arrival::Closed { code: close.code };
                     self.arrival = Some((closed, range(close.text.as_bytes())));
                 }
             }
@@ -358,6 +368,12 @@ impl Channel {
             Some((_, Data::Pieces)) => &self.pieces,
             Some((_, Data::None)) | None => &[],
         }
+    }
+
+    /// Returns what the peer's CLOSE says beside its code and its text, or nothing but zeros before it.
+    #[must_use]
+    pub fn last_words(&self) -> LastWords {
+        self.last_words.as_deref().copied().unwrap_or_default()
     }
 
     /// Takes what [`next`](Self::next) returned, so that it returns what follows. Its numbers count as received from then on.
@@ -423,6 +439,12 @@ impl Channel {
     #[must_use]
     pub fn looks_at(&self) -> Option<Time> {
         self.timing.looks_at
+    }
+
+    /// Returns what is due next, and when, while `due` packets wait for an ACK.
+    #[must_use]
+    pub fn next_due(&self, due: u64, delays: &Delays) -> Option<(Time, Due)> {
+        self.timing.next(due, delays)
     }
 
     /// Returns its clock.
@@ -516,5 +538,19 @@ impl Channel {
     pub fn surrender_read_buffer(&mut self) -> Option<Vec<u8>> {
         let is_unused = self.end == 0 && self.record.capacity() > 0;
         is_unused.then(|| core::mem::take(&mut self.record))
+    }
+}
+
+impl fmt::Debug for Channel {
+    /// Shows only numbers: what was opened is a user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("side", &self.side)
+            .field("inbound", &self.inbound)
+            .field("outbound", &self.outbound)
+            .field("arrival", &self.arrival)
+            .field("unread_bytes", &self.end.saturating_sub(self.at))
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
     }
 }

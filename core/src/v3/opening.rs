@@ -2,6 +2,8 @@
 //!
 //! It knows packets, keys and records. Which session an id means, who may join, and when, is the edge's to say.
 
+use core::fmt;
+
 use crate::ClientId;
 use crate::opening::{EdgeFault, Request, Violation};
 
@@ -52,7 +54,7 @@ pub(crate) struct Token {
 }
 
 /// What is kept from a Claim that may go on to the end of its first early record.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Early {
     claimed: Claimed,
     position: Position,
@@ -60,6 +62,17 @@ pub(crate) struct Early {
     inbound: Inbound,
     record: Vec<u8>,
     end: usize,
+}
+
+impl fmt::Debug for Early {
+    /// Does not show what was opened.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Early")
+            .field("claimed", &self.claimed)
+            .field("position", &self.position)
+            .field("record_bytes", &self.record.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A Join record that has opened.

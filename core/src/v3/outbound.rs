@@ -2,10 +2,13 @@
 //!
 //! A record is made when the transport is ready for it, of all that waits then. It cannot be taken back: the packets in it count as sent.
 
+use core::fmt;
+
 use crate::queue::Outbox;
 use crate::wire::frame::LENGTH_BYTES;
 
 use super::MAX_NUMBER;
+use super::classes::{Classes, Upcoming};
 use super::items::{Close, GoAway, Item, MAX_ITEMS, Resumed};
 use super::progress::Progress;
 use super::record::{
@@ -24,13 +27,17 @@ const CONTROL_ITEMS: usize = 16;
 const EARLY_END_BYTES: usize = 32;
 /// The length of a tag.
 const TAG_BYTES: usize = RECORD_OVERHEAD - LENGTH_BYTES;
-/// The length of the longest header of a packet or a piece.
+/// The length of the longest header of a packet or a piece, or of SUPERSEDED.
 const MAX_HEADER_BYTES: usize = 10;
+/// What a LATEST has beside a packet: its key, and a type in front of its length.
+const LATEST_BYTES: usize = 2;
+/// The same of a VOLATILE.
+const VOLATILE_BYTES: usize = 1;
 
 const SEALS: &str = "what is sealed fits into a record, and no connection lives for 2^64 of them";
 
 /// The first item of a direction.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum First {
     Resumed(Resumed, Vec<[u8; 8]>),
     Token(Vec<u8>),
@@ -48,7 +55,7 @@ pub struct NeverSent {
 }
 
 /// Makes the records of one direction of a connection.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Outbound {
     sealer: Sealer,
     /// The number of the next packet.
@@ -200,20 +207,20 @@ impl Outbound {
             || self.go_away.is_some()
     }
 
-    /// Returns whether the next packet may go out: it was begun, or the ring has room for it (SPEC 24.2(b)).
+    /// Returns whether what comes next may go out: it was begun, or the ring has room for it (SPEC 24.2(b)).
     fn may_send(&self, outbox: &Outbox, progress: &Progress) -> bool {
         if self.begun > 0 {
             return true;
         }
-        let Some(packet) = outbox.next_packet().filter(|_| self.next <= MAX_NUMBER) else {
-            return false;
-        };
-        let ring = progress.ring();
-        let stored = outbox
-            .kept_bytes()
-            .saturating_add(Outbox::stored_bytes(packet.len()));
-        outbox.kept_packets() == 0
-            || (outbox.kept_packets() < ring.packets as usize && stored <= ring.bytes as usize)
+        match progress.upcoming(outbox) {
+            None => false,
+            Some(Upcoming::Volatile(_)) => true,
+            Some(_) if self.next > MAX_NUMBER => false,
+            Some(Upcoming::Superseded(_)) => true,
+            Some(Upcoming::Packet(packet) | Upcoming::Latest(_, packet)) => {
+                progress.has_ring_room(outbox, packet.len())
+            }
+        }
     }
 
     // ---- records
@@ -274,7 +281,7 @@ impl Outbound {
         self.put_control(progress);
         while items < MAX_ITEMS.saturating_sub(CONTROL_ITEMS)
             && self.may_send(outbox, progress)
-            && self.put_packet(start, items == 0 && !had_first, outbox)
+            && self.put_packet(start, items == 0 && !had_first, outbox, progress)
         {
             items = items.saturating_add(1);
             progress.count_sent(outbox);
@@ -325,33 +332,101 @@ impl Outbound {
         }
     }
 
-    /// Appends the next packet, or a piece of it, to the record that begins at `start`. Returns false if it belongs into the next one.
-    fn put_packet(&mut self, start: usize, is_alone: bool, outbox: &mut Outbox) -> bool {
-        let Some(packet) = outbox.next_packet() else {
+    /// Appends what comes next, or a piece of it, to the record that begins at `start`. Returns false if it belongs into the next one.
+    fn put_packet(
+        &mut self,
+        start: usize,
+        is_alone: bool,
+        outbox: &mut Outbox,
+        progress: &mut Progress,
+    ) -> bool {
+        self.put_skipped(outbox, progress);
+        let Some(upcoming) = progress.upcoming(outbox) else {
             return false;
         };
-        let rest = packet.get(self.begun..).unwrap_or_default();
         let used = self
             .wire
             .len()
             .saturating_sub(start.saturating_add(LENGTH_BYTES));
-        let needed = rest.len().saturating_add(header_bytes(rest.len()));
+        let (packet, fields) = match upcoming {
+            Upcoming::Packet(packet) => (packet, 0),
+            Upcoming::Latest(_, packet) => (packet, LATEST_BYTES),
+            Upcoming::Volatile(packet) => (packet, VOLATILE_BYTES),
+            Upcoming::Superseded(count) => {
+                if !is_alone && used.saturating_add(MAX_HEADER_BYTES) > USUAL_ITEMS_BYTES {
+                    return false;
+                }
+                self.put_superseded(count, outbox, progress);
+                return true;
+            }
+        };
+        let rest = packet.get(self.begun..).unwrap_or_default();
+        let header = header_bytes(rest.len()).saturating_add(fields);
+        let needed = rest.len().saturating_add(header);
         if !is_alone && used.saturating_add(needed) > USUAL_ITEMS_BYTES {
             return false;
         }
         if used.saturating_add(needed) <= MAX_ITEMS_BYTES {
-            let stored = Outbox::stored_bytes(packet.len());
-            Item::Packet(rest).encode(&mut self.wire);
-            self.next = self.next.saturating_add(1);
             self.begun = 0;
-            outbox.advance(stored);
+            let length = packet.len();
+            match upcoming {
+                Upcoming::Latest(key, _) => {
+                    let number = outbox.sent().saturating_add(1);
+                    self.put(&Item::Latest { key, data: rest });
+                    outbox.advance(Outbox::stored_bytes(0));
+                    let classes = progress.classes_mut();
+                    classes
+                        .into_iter()
+                        .for_each(|classes| classes.finish_latest(number, length));
+                }
+                Upcoming::Volatile(_) => {
+                    self.put(&Item::Volatile(rest));
+                    let classes = progress.classes_mut();
+                    classes.into_iter().for_each(Classes::finish_volatile);
+                }
+                _ => {
+                    self.put(&Item::Packet(rest));
+                    outbox.advance(Outbox::stored_bytes(length));
+                }
+            }
             return true;
         }
         let room = MAX_ITEMS_BYTES.saturating_sub(used.saturating_add(MAX_HEADER_BYTES));
         let piece = rest.get(..room).unwrap_or_default();
         Item::Part(piece).encode(&mut self.wire);
         self.begun = self.begun.saturating_add(piece.len());
+        let key = match upcoming {
+            Upcoming::Latest(key, _) => Some(key),
+            _ => None,
+        };
+        if let (Some(key), Some(classes)) = (key, progress.classes_mut()) {
+            classes.begin(outbox.sent().saturating_add(1), key);
+        }
         true
+    }
+    /// Tells how many VOLATILE packets were not sent, if the next one comes.
+    fn put_skipped(&mut self, outbox: &Outbox, progress: &mut Progress) {
+        let is_next = matches!(progress.upcoming(outbox), Some(Upcoming::Volatile(_)));
+        if let Some(classes) = progress.classes_mut()
+            && is_next
+            && self.begun == 0
+        {
+            let count = classes.take_skipped();
+            if count > 0 {
+                self.put(&Item::Skipped { count });
+            }
+        }
+    }
+
+    /// Tells the next `count` numbers as superseded.
+    fn put_superseded(&mut self, count: u64, outbox: &mut Outbox, progress: &mut Progress) {
+        let before = outbox.sent();
+        self.put(&Item::Superseded { count });
+        let places = usize::try_from(count).unwrap_or(usize::MAX);
+        outbox.advance(Outbox::stored_bytes(0).saturating_mul(places));
+        if let Some(classes) = progress.classes_mut() {
+            classes.tell(before.saturating_add(1), before.saturating_add(count));
+        }
     }
 
     /// Makes a record of these items, whatever they are.
@@ -497,6 +572,20 @@ impl Outbound {
     #[must_use]
     pub fn surrender(&mut self) -> Option<Vec<u8>> {
         (self.wire.is_empty() && self.wire.capacity() > 0).then(|| core::mem::take(&mut self.wire))
+    }
+}
+
+impl fmt::Debug for Outbound {
+    /// Shows only numbers: a token is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound")
+            .field("sealer", &self.sealer)
+            .field("next", &self.next)
+            .field("begun", &self.begun)
+            .field("held_bytes", &self.held_bytes())
+            .field("early_bytes", &self.early_bytes)
+            .field("is_closed", &self.is_closed)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::queue::Outbox;
 
 use super::acks::{AckError, Acknowledged, Received};
+use super::classes::{Classes, Upcoming};
 use super::items::Ledger;
 
 /// How much one side may have sent and not seen acknowledged. (SPEC 24.2(b))
@@ -42,6 +43,8 @@ pub struct Progress {
     untold_bytes: u64,
     /// The numbers received since then that no packet came for.
     holes: u64,
+    /// The packets that this side sends which are not ordinary, from the first one on.
+    classes: Option<Box<Classes>>,
 }
 
 impl Progress {
@@ -56,6 +59,7 @@ impl Progress {
             told: 0,
             untold_bytes: 0,
             holes: 0,
+            classes: None,
         }
     }
 
@@ -182,12 +186,15 @@ impl Progress {
     }
 
     /// Drops what was acknowledged and sent on this connection.
-    fn release(&self, outbox: &mut Outbox) {
+    fn release(&mut self, outbox: &mut Outbox) {
         let until = self.acknowledged.acknowledged().min(outbox.sent());
         if until > outbox.acked() {
             outbox
                 .acknowledge(until)
                 .expect("it lies between what was acknowledged and what was sent");
+            if let Some(classes) = &mut self.classes {
+                classes.acknowledge(until);
+            }
         }
     }
 
@@ -197,17 +204,127 @@ impl Progress {
         self.release(outbox);
     }
 
+    // ---- what is to be sent
+
+    /// Appends a LATEST to what is to be sent, in the place of an older one of its key that was not sent. (SPEC 24.6(c))
+    pub fn push_latest(&mut self, outbox: &mut Outbox, key: u8, data: &[u8]) {
+        outbox.push(&[]);
+        let (number, acked) = (outbox.end(), outbox.acked());
+        let classes = self.classes.get_or_insert_default();
+        classes.push_latest(number, key, data, acked);
+    }
+
+    /// Appends a VOLATILE to what is to be sent. (SPEC 24.6(b))
+    pub fn push_volatile(&mut self, outbox: &Outbox, data: &[u8]) {
+        let classes = self.classes.get_or_insert_default();
+        classes.push_volatile(outbox.end(), data);
+    }
+
+    /// Counts a VOLATILE that is not sent.
+    pub fn skip_volatile(&mut self) {
+        self.classes.get_or_insert_default().skip(1);
+    }
+
+    /// Returns what goes out next, if something waits. Whether the ring has room for it is not said.
+    #[must_use]
+    pub fn upcoming<'a>(&'a self, outbox: &'a Outbox) -> Option<Upcoming<'a>> {
+        let of_class = match &self.classes {
+            Some(classes) => classes.upcoming(outbox.sent().saturating_add(1)),
+            None => None,
+        };
+        of_class.or_else(|| outbox.next_packet().map(Upcoming::Packet))
+    }
+
+    /// Returns whether a packet of `length` bytes may go out now (SPEC 24.2(b)). Numbers that were told as superseded fill no ring.
+    #[must_use]
+    pub fn has_ring_room(&self, outbox: &Outbox, length: usize) -> bool {
+        let (mut packets, mut bytes) = (outbox.kept_packets(), outbox.kept_bytes());
+        if let Some(classes) = &self.classes {
+            let told = usize::try_from(classes.told()).unwrap_or(usize::MAX);
+            packets = packets.saturating_sub(told);
+            bytes = bytes.saturating_add(classes.sent_bytes());
+        }
+        let stored = bytes.saturating_add(Outbox::stored_bytes(length));
+        packets == 0 || (packets < self.ring.packets as usize && stored <= self.ring.bytes as usize)
+    }
+
+    /// Returns the packets that are not ordinary, once there was one.
+    pub(crate) fn classes_mut(&mut self) -> Option<&mut Classes> {
+        self.classes.as_deref_mut()
+    }
+
+    /// Returns how many packets of `outbox` wait above `number`, and their bytes, with those that are not in it. Superseded ones do not.
+    #[must_use]
+    pub fn waiting_above(&self, outbox: &Outbox, number: u64) -> (usize, usize) {
+        let (mut packets, mut bytes) = if number <= outbox.acked() {
+            (outbox.packets(), outbox.held_bytes())
+        } else {
+            let packets = outbox.packets().saturating_sub(outbox.kept_packets());
+            let bytes = outbox.held_bytes().saturating_sub(outbox.kept_bytes());
+            (packets, bytes)
+        };
+        if let Some(classes) = &self.classes {
+            let (more, more_bytes) = classes.waiting_above(number);
+            let superseded = classes.superseded_above(number);
+            let superseded = usize::try_from(superseded).unwrap_or(usize::MAX);
+            packets = packets.saturating_sub(superseded).saturating_add(more);
+            bytes = bytes.saturating_add(more_bytes);
+        }
+        (packets, bytes)
+    }
+
+    /// Returns the length of the LATEST of this key that was not sent, so that a newer one takes its place.
+    #[must_use]
+    pub fn replaceable(&self, outbox: &Outbox, key: u8) -> Option<usize> {
+        let sent = outbox.sent().max(self.sent);
+        self.classes.as_ref()?.replaceable(key, sent)
+    }
+
+    /// Handles that the connection is gone: what has no number goes with it.
+    pub fn lose_transport(&mut self) {
+        if let Some(classes) = &mut self.classes {
+            classes.lose();
+        }
+    }
+
+    /// Handles that all after `received` is to be sent again, as the outbox knows.
+    pub fn resume_from(&mut self, received: u64) {
+        if let Some(classes) = &mut self.classes {
+            classes.resume_from(received);
+        }
+    }
+
+    /// Drops the packets that are not ordinary: the session is over.
+    pub fn forget_packets(&mut self) {
+        self.classes = None;
+    }
+
+    /// Returns an estimate of the bytes that it holds beside the outbox.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.classes
+            .as_ref()
+            .map_or(0, |classes| classes.held_bytes())
+    }
+
     // ---- the account
 
     /// Returns the account of the direction in which this side sends. (SPEC 24.7(a))
     #[must_use]
     pub fn of_sender(&self, outbox: &Outbox) -> Ledger {
         let sent = self.sent.max(outbox.acked());
+        let (mut gone, mut told, mut skipped) = (0, 0, 0);
+        if let Some(classes) = &self.classes {
+            gone = classes.superseded_and_acknowledged();
+            (told, skipped) = (classes.told(), classes.skipped());
+        }
         Ledger {
             numbered: outbox.end(),
-            acknowledged: outbox.acked(),
-            open_sent: sent.saturating_sub(outbox.acked()),
+            acknowledged: outbox.acked().saturating_sub(gone),
+            superseded: gone.saturating_add(told),
+            open_sent: sent.saturating_sub(outbox.acked()).saturating_sub(told),
             open_unsent: outbox.end().saturating_sub(sent),
+            skipped,
             ..Ledger::default()
         }
     }

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use crate::time::Time;
 
+use super::code::Code;
+
 /// How many times "ack delay" one packet alone may wait for its ACK.
 const ALONE: u32 = 8;
 
@@ -17,6 +19,8 @@ pub enum Due {
     Ping,
     /// It takes the connection for dead.
     Dead,
+    /// The client leaves, or the edge closes, as GOAWAY said with this code.
+    Leave(Code),
 }
 
 /// The time that a side takes for something.
@@ -57,6 +61,8 @@ pub struct Timing {
     ackable: Option<Time>,
     /// Whether it has asked since it heard something.
     asked: bool,
+    /// When the client leaves that was asked to, or the edge closes that asked.
+    leaves: Option<(Time, Code)>,
     /// When its owner looks at it again. It is the owner's to set.
     pub looks_at: Option<Time>,
 }
@@ -86,6 +92,16 @@ impl Timing {
         self.asked = true;
     }
 
+    /// Handles that GOAWAY was sent or came. A newer one takes the place of an older one.
+    pub fn leave(&mut self, at: Time, code: Code) {
+        self.leaves = Some((at, code));
+    }
+
+    /// Handles that what GOAWAY asked for is not done.
+    pub fn stay(&mut self) {
+        self.leaves = None;
+    }
+
     /// Returns what is due next, and when, while `due` packets wait for an ACK.
     #[must_use]
     #[expect(clippy::arithmetic_side_effects, reason = "time saturates")]
@@ -104,7 +120,8 @@ impl Timing {
         let silence = Some(silence)
             .filter(|(delay, _)| !delay.is_zero())
             .map(|(delay, due)| (self.heard + delay, due));
-        [ack, silence]
+        let leave = self.leaves.map(|(at, code)| (at, Due::Leave(code)));
+        [ack, silence, leave]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -140,5 +157,19 @@ mod tests {
         assert_eq!(timing.next(0, &delays), Some((at(51), Due::Dead)));
         timing.heard(at(42));
         assert_eq!(timing.next(0, &delays), Some((at(82), Due::Ping)));
+    }
+
+    #[test]
+    fn a_newer_goaway_takes_the_place_of_an_older_one() {
+        let none = Duration::ZERO;
+        let delays = Delays::of_edge(none, none);
+        let at = Time::from_millis;
+        let mut timing = Timing::default();
+        timing.leave(at(5), Code::GOING_AWAY);
+        timing.leave(at(9), Code::RESTART);
+        let due = Due::Leave(Code::RESTART);
+        assert_eq!(timing.next(0, &delays), Some((at(9), due)));
+        timing.stay();
+        assert_eq!(timing.next(0, &delays), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Framing, the same on both links: `length: u32` little-endian, then a body of that many bytes. (SPEC section 2)
 
-use core::mem;
+use core::{fmt, mem};
 
 /// The length of the length field, which does not count itself.
 pub const LENGTH_BYTES: usize = 4;
@@ -29,7 +29,7 @@ pub struct FrameTooLong {
 /// them, and none once [`next_frame`](Self::next_frame) has returned `None` with nothing left over.
 ///
 /// After [`FrameTooLong`] no next frame can be found, and the reader stays failed: it repeats the error until [`clear`](Self::clear).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct FrameReader {
     buffer: Vec<u8>,
     /// Bytes at the front of `buffer` that were handed out. All of them, once the last frame held was borrowed.
@@ -228,6 +228,15 @@ pub fn encode_frame(body: &[u8], out: &mut Vec<u8>) {
 #[inline]
 pub(crate) fn length_of(body_bytes: usize) -> u32 {
     u32::try_from(body_bytes).expect("bodies are bounded far below 4 GiB before they are encoded")
+}
+
+impl fmt::Debug for FrameReader {
+    /// Shows only numbers: the bytes are a user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameReader")
+            .field("buffered_bytes", &self.buffered_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use voltlane_core::ClientId;
 use voltlane_core::keys::KeyPair;
 use voltlane_core::queue::{Outbox, Retention};
 use voltlane_core::v3::channel::{Arrival, Channel};
-use voltlane_core::v3::code::Code;
+use voltlane_core::v3::code::{Class, Code};
 use voltlane_core::v3::inbound::Inbound;
 use voltlane_core::v3::items::{Close, Item, Ledger, Resumed};
 use voltlane_core::v3::outbound::Outbound;
@@ -195,10 +195,9 @@ impl Edge {
                         session.progress.take_all();
                         channel.outbound().acknowledge();
                     }
-                    Some(Arrival::Closed {
-                        code, detail, up, ..
-                    }) => {
-                        self.closed = Some((code, detail, up));
+                    Some(Arrival::Closed { code }) => {
+                        let words = channel.last_words();
+                        self.closed = Some((code, words.detail, words.up));
                         if code == Code::GOODBYE {
                             self.close(Code::GOODBYE, 0, "");
                             let last = self.output();
@@ -339,7 +338,10 @@ impl Edge {
                     Err((code, highest)) => {
                         let verdict = Verdict {
                             highest,
-                            wait_ms: 70_000,
+                            wait_ms: match code.class() {
+                                Class::ResumeNow => 0,
+                                _ => 70_000,
+                            },
                             acknowledged_up: 1,
                             ..verdict(code, RUN)
                         };

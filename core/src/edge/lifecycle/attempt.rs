@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
-use crate::protocol::{Code, Numbers, Position, ResumeSecret, Resumed, Verdict, verdict};
+use crate::protocol::{Code, Numbers, Position, ResumeSecret, Resumed, Stop, Verdict, verdict};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -128,12 +128,15 @@ impl Edge {
         }
         match self.judge_proven(now, index, id) {
             Ok((session, position)) => self.resume_numbered(now, index, session, position, random),
-            Err(refusal) => {
-                let (opening, _) = self.conns.live_mut(index).opening();
-                opening.numbered().refuse(refusal);
-                self.answer_refusal(now, index, random);
-            }
+            Err(refusal) => self.refuse_proven(now, index, refusal, random),
         }
+    }
+
+    /// Refuses an attempt whose first early record has opened.
+    fn refuse_proven(&mut self, now: Time, index: u32, refusal: Verdict, random: [u8; 32]) {
+        let (opening, _) = self.conns.live_mut(index).opening();
+        opening.numbered().refuse(refusal);
+        self.answer_refusal(now, index, random);
     }
 
     /// Judges an attempt whose first early record has opened (steps 10 to 13). Of the session nothing changes but its budget of takeovers.
@@ -180,8 +183,14 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         let (id, place) = (entry.id, entry.place);
         if let Place::Attached(old) = place {
-            // What its last connection has in line counts as received.
-            self.keep_held_frames(old, session);
+            // What its last connection has in line counts as received, a goodbye behind it as well.
+            let stop = self.keep_held_frames(old, session);
+            if stop == Some(Stop::Closed(Code::GOODBYE)) {
+                self.end_session(now, session, EndReason::Goodbye);
+                let refusal = self.claimed_session(now, id).err();
+                let refusal = refusal.unwrap_or_else(|| verdict(Code::GONE, self.run));
+                return self.refuse_proven(now, index, refusal, random);
+            }
         }
         let entry = self.sessions.live_mut(session);
         let away = entry
@@ -226,6 +235,7 @@ impl Edge {
         let cause = core::mem::replace(&mut chained.cause, Code::GOODBYE);
         chained.progress.reconnect();
         let (sent, from) = (numbers.sent_down, position.received_down.max(acked));
+        chained.progress.resume_from(from);
         let resumed = Resumed {
             until,
             received_up,

@@ -4,11 +4,15 @@
 
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, Tagged};
+#[cfg(any(test, feature = "testkit"))]
+use crate::protocol::Delivery;
 use crate::queue::Outbox;
 use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
+#[cfg(any(test, feature = "testkit"))]
+use crate::edge::downlink::has_room_for_volatile;
 use crate::edge::downlink::{Room, room_in_ring};
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::Place;
@@ -104,7 +108,7 @@ impl Edge {
             None => Some(room.overflow),
             Some(chained) => {
                 let (outbox, place) = (&session.outbox, session.place);
-                room_in_ring(chained, outbox, place, data.len(), clients, &scaled)
+                room_in_ring(chained, outbox, place, data.len(), None, clients, &scaled)
             }
         };
         if let Some(reason) = overflow {
@@ -134,6 +138,91 @@ impl Edge {
             self.end_largest(now);
         }
         Outcome::Queued
+    }
+
+    /// Queues a packet of a class for one client (SPEC 24.6). To a client of version 2, each is an ordinary packet.
+    ///
+    /// The link of version 2 has no classes, so programs do not have this.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn handle_delivery(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
+        let now = self.advance(now);
+        let calm = self.is_calm_for(data.len());
+        let found = self.sessions.lookup(id);
+        let numbered = found.filter(|found| self.sessions.live(*found).chain().is_some());
+        match (delivery, numbered) {
+            (Delivery::Latest(key), Some(session)) => self.deliver_latest(now, session, key, data),
+            (Delivery::Volatile, Some(session)) => self.deliver_volatile(now, session, data),
+            _ => {
+                self.deliver(now, id, data, calm);
+            }
+        }
+        self.shed_load(now);
+        self.settle();
+    }
+
+    #[cfg(any(test, feature = "testkit"))]
+    fn deliver_latest(&mut self, now: Time, session: u32, key: u8, data: &[u8]) {
+        let scaled = scaled_by(self.pressure_beyond_calm());
+        let entry = self.sessions.live_mut(session);
+        let (place, chained) = (entry.place, entry.chain());
+        let full = chained.and_then(|chained| {
+            let outbox = &entry.outbox;
+            let replaces = chained.progress.replaceable(outbox, key);
+            let clients = &self.config.clients;
+            room_in_ring(
+                chained,
+                outbox,
+                place,
+                data.len(),
+                replaces,
+                clients,
+                &scaled,
+            )
+        });
+        if let Some(reason) = full {
+            return self.end_session(now, session, reason);
+        }
+        let (outbox, progress) = entry.lend();
+        if let Some(progress) = progress {
+            progress.push_latest(outbox, key, data);
+        }
+        self.delivered(now, session);
+    }
+
+    #[cfg(any(test, feature = "testkit"))]
+    fn deliver_volatile(&mut self, now: Time, session: u32, data: &[u8]) {
+        let scaled = scaled_by(self.pressure_beyond_calm());
+        let entry = self.sessions.live_mut(session);
+        let longest = entry.chain().map_or(0, |chained| chained.longest_down);
+        if data.len() > longest as usize {
+            return self.end_session(now, session, EndReason::PacketTooLong);
+        }
+        let is_attached = matches!(entry.place, Place::Attached(_));
+        let (outbox, progress) = entry.lend();
+        let Some(progress) = progress else {
+            return;
+        };
+        let waiting = progress.waiting_above(outbox, outbox.sent());
+        if is_attached && has_room_for_volatile(waiting, &self.config.clients, &scaled) {
+            progress.push_volatile(outbox, data);
+            self.delivered(now, session);
+        } else {
+            progress.skip_volatile();
+        }
+    }
+
+    /// Handles that a packet of a class waits for the session.
+    #[cfg(any(test, feature = "testkit"))]
+    fn delivered(&mut self, now: Time, session: u32) {
+        self.sessions.live_mut(session).exchanged = true;
+        self.sessions.recount(session, &mut self.account);
+        self.counters.packets_down += 1;
+        if let Place::Attached(conn) = self.sessions.live(session).place
+            && self.has_output(conn, session)
+        {
+            self.watch_writes(now, conn);
+        }
+        self.end_largest(now);
     }
 
     /// Returns whether the client at `conn` of the session has something to take now. One whose ring is full has not.

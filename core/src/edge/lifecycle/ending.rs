@@ -86,6 +86,10 @@ impl Edge {
         let source = self.conns.live(index).admission;
         let clients = &self.config.clients;
         let limits = &self.config.limits;
+        if let Some(chained) = self.sessions.live_mut(session).chain_mut() {
+            chained.progress.lose_transport();
+            self.sessions.recount(session, &mut self.account);
+        }
         let entry = self.sessions.live_mut(session);
         entry.outbox.lose_transport();
         let room = Room::of(Place::Away, clients, |bytes| bytes);
@@ -165,6 +169,9 @@ impl Edge {
         entry.claimed = None;
         let nothing = Outbox::new(entry.outbox.retention());
         let outbox = mem::replace(&mut entry.outbox, nothing);
+        if let Some(chained) = entry.chain_mut() {
+            chained.progress.forget_packets();
+        }
         let freed = !entry.waiting;
         self.sessions.recount(session, &mut self.account);
         if freed {

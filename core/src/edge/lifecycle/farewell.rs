@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::id::ClientId;
-use crate::protocol::{Close, Code, Ledger, Stop};
+use crate::protocol::{Close, Code, GoAway, Ledger, Stop};
 use crate::queue::{Outbox, Retention};
 use crate::time::Time;
 
@@ -18,6 +18,25 @@ use crate::edge::sessions::ends::{End, MOST};
 
 /// How much of a client is still read and thrown away once it is told why its connection ends.
 pub const LAST_WORDS_BYTES: usize = 131_072;
+
+/// Why clients are asked to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GoAwayCode {
+    /// The edge will not serve them any longer.
+    GoingAway,
+    /// The edge restarts.
+    Restart,
+}
+
+impl From<GoAwayCode> for Code {
+    fn from(code: GoAwayCode) -> Self {
+        match code {
+            GoAwayCode::GoingAway => Code::GOING_AWAY,
+            GoAwayCode::Restart => Code::RESTART,
+        }
+    }
+}
 
 /// What a CLOSE says.
 #[derive(Clone, Copy, Debug)]
@@ -247,14 +266,56 @@ impl Edge {
         self.close_conn(now, index, CloseKind::Abort, CloseReason::Parked);
     }
 
-    /// Tells all clients of version 3 that the edge restarts, behind what waits for them. They come back at different times.
-    pub(crate) fn send_all_away(&mut self, now: Time) {
-        let each = Duration::from_millis(1);
+    /// Asks all clients of version 3 to leave, by GOAWAY with `code`, and closes those that are still there after `within` (SPEC 25.3). Until
+    /// then they are served as before. They leave at different times, so that no more come back in a second than an edge can resume.
+    ///
+    /// An adapter calls it before its clients are to go to another process or address. Before an [end](Edge::handle_shutdown) that comes at
+    /// once there is no need: it tells them, too.
+    pub fn handle_leaving(&mut self, now: Time, code: GoAwayCode, within: Duration) {
+        let now = self.advance(now);
+        let latest = self.time_to_come_back().min(within);
+        let go_away = GoAway {
+            code: code.into(),
+            earliest_ms: 0,
+            latest_ms: millis(latest),
+            drain_ms: millis(within),
+        };
+        let mut from = 0;
+        while let Some(index) = self.conns.next_from(from) {
+            from = index + 1;
+            let conn = self.conns.live_mut(index);
+            let State::Established { session } = *conn.state() else {
+                continue;
+            };
+            let Some(channel) = conn.channel().numbered_mut() else {
+                continue;
+            };
+            channel.outbound().go_away(go_away);
+            channel.timing().leave(now + within, go_away.code);
+            self.set_alarm(now, index, session);
+            self.watch_writes(now, index);
+        }
+        self.settle();
+    }
+
+    /// Lets go of the client at `index`, which was asked to leave in time and did not.
+    pub(crate) fn end_leaving(&mut self, now: Time, index: u32, code: Code) {
+        let words = Words::new(code, 0);
+        self.part(now, index, Code::GOODBYE, &words, CloseReason::Shutdown);
+    }
+
+    /// Returns in what time the attached clients can come back: a millisecond each.
+    fn time_to_come_back(&self) -> Duration {
         // Each shard knows its own sessions, of which all have about the same number.
         let here = u32::try_from(self.sessions.attached()).unwrap_or(u32::MAX);
         let all = here.saturating_mul(self.config.shards.max(1).into());
+        Duration::from_millis(1).saturating_mul(all)
+    }
+
+    /// Tells all clients of version 3 that the edge restarts, behind what waits for them. They come back at different times.
+    pub(crate) fn send_all_away(&mut self, now: Time) {
         let words = Words {
-            jitter: each.saturating_mul(all),
+            jitter: self.time_to_come_back(),
             ..Words::new(Code::RESTART, 0).behind_packets()
         };
         let mut from = 0;

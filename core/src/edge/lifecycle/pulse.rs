@@ -179,6 +179,7 @@ impl Edge {
         let next = channel.timing().next(due, &delays);
         match next.filter(|(at, _)| *at <= now).map(|(_, due)| due) {
             None => return self.set_alarm(now, index, session),
+            Some(Due::Leave(code)) => return self.end_leaving(now, index, code),
             Some(Due::Dead) if !is_unread => {
                 return self.close_conn(now, index, CloseKind::Abort, CloseReason::Silent);
             }

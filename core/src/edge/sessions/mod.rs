@@ -192,10 +192,10 @@ impl Session {
 
     /// Returns the bytes that wait in this session, in either direction.
     pub(crate) fn held_bytes(&self) -> usize {
-        let of_marks = self
-            .chain()
-            .map_or(0, |chained| chained.standing.held_bytes());
-        self.outbox.held_bytes() + self.backlog_bytes() + of_marks
+        let of_chain = self.chain().map_or(0, |chained| {
+            chained.standing.held_bytes() + chained.progress.held_bytes()
+        });
+        self.outbox.held_bytes() + self.backlog_bytes() + of_chain
     }
 
     /// Adds bytes to its outbox. Returns its total before and after.

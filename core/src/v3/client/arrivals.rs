@@ -5,7 +5,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::Time;
 use crate::queue::Outbox;
 
-use super::super::channel::{Arrival, Delivery};
+use super::super::channel::{Arrival, Delivery, LastWords};
 use super::super::code::Code;
 use super::super::items::Ledger;
 use super::leave::Leave;
@@ -43,22 +43,20 @@ impl Seat {
                 };
                 return Some(Stepped::Packet { number });
             }
-            Arrival::Closed {
-                code: Code::BUSY,
-                wait_ms,
-                jitter_ms,
-                ..
-            } if is_first => {
+            Arrival::Closed { code: Code::BUSY } if is_first => {
+                let LastWords {
+                    wait_ms, jitter_ms, ..
+                } = open.channel.last_words();
                 return Some(Stepped::Told(Told::Leaves(Leave::NotBegun {
                     code: Code::BUSY,
                     wait_ms,
                     jitter_ms,
                 })));
             }
-            Arrival::Closed { .. } => {
+            Arrival::Closed { code } => {
                 let text = String::from_utf8_lossy(open.channel.data()).into_owned();
                 let has_said = open.goodbye == Goodbye::Said;
-                let leave = self.closed(&arrival, &text, has_said, trust);
+                let leave = self.closed(code, &open.channel.last_words(), &text, has_said, trust);
                 return Some(Stepped::Told(Told::Leaves(leave)));
             }
             _ => {}
@@ -93,42 +91,40 @@ impl Seat {
                 Some(Told::Skipped { count })
             }
             Arrival::GoAway(go_away) => {
-                open.moves = Some((leaves_at(now, &go_away, rng), go_away.code));
+                // One that has said goodbye leaves anyway.
+                if open.goodbye == Goodbye::No {
+                    let at = leaves_at(now, &go_away, rng);
+                    open.channel.timing().leave(at, go_away.code);
+                }
                 None
             }
             Arrival::Resumed(_) | Arrival::Packet { .. } | Arrival::Closed { .. } => None,
         };
-        if self.progress.due() > 0 {
-            open.ack_since.get_or_insert(now);
-        }
+        open.count_due(now, self);
         told.map(Stepped::Told)
     }
 
     /// Handles a CLOSE.
     pub(super) fn closed(
         &mut self,
-        closed: &Arrival,
+        code: Code,
+        words: &LastWords,
         text: &str,
         has_said: bool,
         trust: &Trust,
     ) -> Leave {
-        let Arrival::Closed {
-            code,
+        let LastWords {
             wait_ms,
             jitter_ms,
             detail,
-            up,
-            down,
-        } = *closed
-        else {
-            unreachable!("it is called for a CLOSE");
-        };
-        self.hear_ledgers(&up, &down);
+            ..
+        } = *words;
+        self.hear_ledgers(&words.up, &words.down);
         match code {
             Code::TAKEN_OVER if detail <= self.resumable.used() => Leave::by_pause(code),
             Code::TAKEN_OVER if trust.takes_over => {
                 self.resumable.go_on_after(detail);
-                Leave::AtOnce { code }
+                Leave::at_once(code)
             }
             Code::TAKEN_OVER => Leave::conflict(),
             Code::GOODBYE if !has_said => Leave::over(code, "the edge ended the session"),

@@ -77,8 +77,12 @@ pub(crate) enum Leave {
     Silent,
     /// The edge asked for it: the client resumes at once.
     Moves { code: Code },
-    /// The client resumes at once, unless it just did.
-    AtOnce { code: Code },
+    /// The client resumes when the time that the edge asks for has passed, which is at once in most cases. If it just did so, it pauses.
+    AtOnce {
+        code: Code,
+        wait_ms: u32,
+        jitter_ms: u32,
+    },
     /// The client resumes after a pause that is at least this long, and at least the usual one.
     Later {
         code: Code,
@@ -99,13 +103,26 @@ impl Leave {
     /// Does what the class of a code says. (SPEC 25.2(b))
     pub(super) fn by_class(code: Code, wait_ms: u32, jitter_ms: u32, text: &str) -> Self {
         match code.class() {
-            Class::ResumeNow => Leave::AtOnce { code },
+            Class::ResumeNow => Leave::AtOnce {
+                code,
+                wait_ms,
+                jitter_ms,
+            },
             Class::ResumeLater => Leave::Later {
                 code,
                 wait_ms,
                 jitter_ms,
             },
             Class::Done | Class::Afresh | Class::Stop => Leave::over(code, text),
+        }
+    }
+
+    /// The client resumes at once, unless it just did.
+    pub(super) fn at_once(code: Code) -> Self {
+        Leave::AtOnce {
+            code,
+            wait_ms: 0,
+            jitter_ms: 0,
         }
     }
 
@@ -155,7 +172,11 @@ mod tests {
         for code in (0..700).filter_map(Code::from_u16) {
             let leave = Leave::by_class(code, 70_000, 9, "text");
             let expected = match code.to_u16() {
-                100..=199 => Leave::AtOnce { code },
+                100..=199 => Leave::AtOnce {
+                    code,
+                    wait_ms: 70_000,
+                    jitter_ms: 9,
+                },
                 200..=299 => Leave::Later {
                     code,
                     wait_ms: 70_000,

@@ -13,11 +13,9 @@ use super::super::channel::Channel;
 use super::super::code::Code;
 use super::super::items::{Close, GoAway, Ledger};
 use super::super::packets::Settings;
+use super::super::timing::{Delays, Due};
 use super::seat::Seat;
 use super::terms::Resumption;
-
-/// The time for one packet to be acknowledged, in ack delays. (SPEC 24.3(d))
-const DELAYS_FOR_ONE: u32 = 8;
 
 /// An established connection.
 #[derive(Debug)]
@@ -30,11 +28,9 @@ pub(super) struct Open {
     pub(super) replay_until: Option<u64>,
     /// Whether no record was opened after that with RESUMED.
     pub(super) is_fresh: bool,
-    /// Since when there is something to acknowledge.
-    pub(super) ack_since: Option<Time>,
-    pub(super) life: Life,
-    /// When the client leaves because the edge asked it to.
-    pub(super) moves: Option<(Time, Code)>,
+    pub(super) delays: Delays,
+    /// The PING that was sent last, and when.
+    pub(super) question: Option<(Time, [u8; 8])>,
     pub(super) goodbye: Goodbye,
 }
 
@@ -45,64 +41,22 @@ pub(super) enum Goodbye {
     Said,
 }
 
-/// Keep-alive. (SPEC 25.1)
-#[derive(Debug)]
-pub(super) struct Life {
-    /// When something came from the edge.
-    pub(super) heard: Time,
-    /// The silence after which the edge is asked, and that after which it is dead. `None`: never.
-    pub(super) bounds: Option<(Duration, Duration)>,
-    /// Whether the edge was asked since then.
-    pub(super) has_asked: bool,
-    pub(super) question: Option<(Time, [u8; 8])>,
-}
-
-impl Life {
-    /// Draws when to ask: a tenth sooner or later.
-    pub(super) fn begin(keep_alive_secs: u16, now: Time, rng: &mut ChaCha20Rng) -> Self {
-        let millis = |per_second: u64| {
-            Duration::from_millis(u64::from(keep_alive_secs).saturating_mul(per_second))
-        };
-        let ask_after = millis(900).saturating_add(uniform_up_to(millis(200), rng));
-        Life {
-            heard: now,
-            bounds: (keep_alive_secs > 0).then_some((ask_after, millis(2_500))),
-            has_asked: false,
-            question: None,
-        }
-    }
-
-    pub(super) fn hear(&mut self, now: Time) {
-        self.heard = now;
-        self.has_asked = false;
-    }
-
-    pub(super) fn asks_at(&self) -> Option<Time> {
-        let (ask_after, _) = self.bounds?;
-        (!self.has_asked).then(|| self.heard + ask_after)
-    }
-
-    pub(super) fn ends_at(&self) -> Option<Time> {
-        self.bounds.map(|(_, dead_after)| self.heard + dead_after)
-    }
-}
-
 impl Open {
     pub(super) fn new(
-        channel: Channel,
+        mut channel: Channel,
         settings: &Settings,
         now: Time,
         rng: &mut ChaCha20Rng,
     ) -> Self {
+        channel.timing().heard(now);
         Open {
             channel,
             is_lent: false,
             resumption: None,
             replay_until: None,
             is_fresh: false,
-            ack_since: None,
-            life: Life::begin(settings.keep_alive_secs, now, rng),
-            moves: None,
+            delays: delays(settings, rng),
+            question: None,
             goodbye: Goodbye::No,
         }
     }
@@ -128,21 +82,25 @@ impl Open {
             .close(&close, false, outbox, &mut seat.progress);
     }
 
-    /// Returns when an ACK is to be sent that nothing else carries. (SPEC 24.3(d))
-    pub(super) fn acknowledges_at(&self, seat: &Seat) -> Option<Time> {
-        let delay = Duration::from_millis(seat.settings.ack_delay_ms.into());
-        let delays = match seat.progress.due() {
-            0 => return None,
-            1 => DELAYS_FOR_ONE,
-            _ => 1,
-        };
-        self.ack_since
-            .map(|since| since + delay.saturating_mul(delays))
+    /// Handles that there may be something to acknowledge.
+    pub(super) fn count_due(&mut self, now: Time, seat: &Seat) {
+        self.channel.timing().count(now, seat.progress.due());
     }
 
-    pub(super) fn moves_at(&self) -> Option<Time> {
-        let is_staying = self.goodbye != Goodbye::No;
-        self.moves.map(|(at, _)| at).filter(|_| !is_staying)
+    /// Returns what is due next, and when. (SPEC 24.3(d), 25.1)
+    pub(super) fn next_due(&self, seat: &Seat) -> Option<(Time, Due)> {
+        self.channel.next_due(seat.progress.due(), &self.delays)
+    }
+}
+
+/// Draws when the edge is asked whether it is there: a tenth sooner or later.
+fn delays(settings: &Settings, rng: &mut ChaCha20Rng) -> Delays {
+    let keep_alive = u64::from(settings.keep_alive_secs);
+    let millis = |per_second: u64| Duration::from_millis(keep_alive.saturating_mul(per_second));
+    Delays {
+        ack: Duration::from_millis(settings.ack_delay_ms.into()),
+        ping: millis(900).saturating_add(uniform_up_to(millis(200), rng)),
+        dead: millis(2_500),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{ClientId, Time};
 use super::super::channel::{Arrival, Channel};
 use super::super::code::Code;
 use super::super::items::Resumed;
+use super::super::timing::Due;
 use super::arrivals::Stepped;
 use super::leave::{Breach, Leave, MAX_BREACHES};
 use super::open::{Goodbye, Open};
@@ -161,11 +162,11 @@ impl Session {
                 self.phase = Phase::Returning(Box::new((returning, channel)));
                 Ok(Awaits::Resumed)
             }
-            Outcome::AtOnce => Err(Leave::AtOnce { code: Code::STALE }),
+            Outcome::AtOnce => Err(Leave::at_once(Code::STALE)),
             Outcome::Later => Err(Leave::by_pause(Code::STALE)),
             Outcome::Conflict if trust.takes_over => {
                 seat.resumable.go_on();
-                Err(Leave::AtOnce { code: Code::STALE })
+                Err(Leave::at_once(Code::STALE))
             }
             Outcome::Conflict => Err(Leave::conflict()),
             Outcome::Over => {
@@ -215,25 +216,25 @@ impl Session {
                 channel.accept(&mut seat.progress);
                 channel.take_records();
                 (seat.heard, seat.has_begun) = (now, true);
-                let open = Open {
+                let mut open = Open {
                     resumption: Some(Resumption {
                         missed: resumed.until.saturating_sub(received),
                         away: Duration::from_millis(resumed.away_ms),
                     }),
                     replay_until: Some(resumed.until),
                     is_fresh: true,
-                    ack_since: (seat.progress.due() > 0).then_some(now),
                     ..Open::new(channel, &seat.settings, now, rng)
                 };
+                open.count_due(now, seat);
                 self.phase = Phase::Open(Box::new(open));
                 if is_foreign && !trust.takes_over {
                     return Err(Leave::conflict());
                 }
                 Ok(Some(Awaits::Data))
             }
-            Some(closed @ Arrival::Closed { .. }) => {
+            Some(Arrival::Closed { code }) => {
                 let text = String::from_utf8_lossy(channel.data()).into_owned();
-                Err(seat.closed(&closed, &text, false, trust))
+                Err(seat.closed(code, &channel.last_words(), &text, false, trust))
             }
             Some(arrival) => unreachable!("{arrival:?} is refused by the order of items"),
         }
@@ -296,7 +297,7 @@ impl Session {
             unreachable!("the machine is established");
         };
         if !input.is_empty() {
-            open.life.hear(now);
+            open.channel.timing().heard(now);
         }
         loop {
             if let Some(until) = open.replay_until
@@ -312,7 +313,7 @@ impl Session {
                 self.miscounts = 0;
             }
             if let Some(pong) = open.channel.take_pong()
-                && let Some((asked, _)) = open.life.question.take_if(|(_, sent)| *sent == pong)
+                && let Some((asked, _)) = open.question.take_if(|(_, sent)| *sent == pong)
             {
                 seat.rtt = Some(now.since(asked));
             }
@@ -404,12 +405,12 @@ impl Session {
                 open.say_close(Code::GOODBYE, 0, seat, outbox);
             }
         }
-        let output = open.channel.fill(outbox, &mut seat.progress);
+        open.channel.fill(outbox, &mut seat.progress);
         if seat.progress.due() == 0 {
-            open.ack_since = None;
+            open.channel.timing().acknowledged();
             seat.progress.set_holes(seat.holes.untaken());
         }
-        output
+        open.channel.wire()
     }
 
     /// Handles that the transport took the first `n` bytes of the [output of the opening](Self::output). Returns how many there were.
@@ -433,6 +434,7 @@ impl Session {
             && open.goodbye == Goodbye::No
         {
             open.goodbye = Goodbye::Due;
+            open.channel.timing().stay();
         }
     }
 
@@ -468,10 +470,8 @@ impl Session {
         self.count_lent();
         if let Some(seat) = &mut self.seat {
             seat.take(number);
-            if let Phase::Open(open) = &mut self.phase
-                && seat.progress.due() > 0
-            {
-                open.ack_since.get_or_insert(now);
+            if let Phase::Open(open) = &mut self.phase {
+                open.count_due(now, seat);
             }
         }
     }
@@ -481,13 +481,7 @@ impl Session {
         let (Phase::Open(open), Some(seat)) = (&self.phase, &self.seat) else {
             return None;
         };
-        let deadlines = [
-            open.acknowledges_at(seat),
-            open.life.asks_at(),
-            open.life.ends_at(),
-            open.moves_at(),
-        ];
-        deadlines.into_iter().flatten().min()
+        open.next_due(seat).map(|(at, _)| at)
     }
 
     /// Handles that time has passed. Returns why the connection ends, if it does.
@@ -495,22 +489,22 @@ impl Session {
         let (Phase::Open(open), Some(seat)) = (&mut self.phase, &mut self.seat) else {
             return None;
         };
-        let is_over = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        if is_over(open.life.ends_at()) {
-            return Some(Leave::Silent);
-        }
-        if let (Some((_, code)), true) = (open.moves, is_over(open.moves_at())) {
-            return Some(Leave::Moves { code });
-        }
-        if is_over(open.acknowledges_at(seat)) {
-            open.ack_since = None;
-            open.channel.outbound().acknowledge();
-        }
-        if is_over(open.life.asks_at()) {
-            let question = now.as_nanos().to_le_bytes();
-            open.life.has_asked = true;
-            open.life.question = Some((now, question));
-            open.channel.outbound().ping(question);
+        // Each of them is due once, until something comes or is taken.
+        while let Some((_, due)) = open.next_due(seat).filter(|(at, _)| *at <= now) {
+            match due {
+                Due::Ack => {
+                    open.channel.timing().acknowledged();
+                    open.channel.outbound().acknowledge();
+                }
+                Due::Ping => {
+                    let question = now.as_nanos().to_le_bytes();
+                    open.question = Some((now, question));
+                    open.channel.timing().pinged();
+                    open.channel.outbound().ping(question);
+                }
+                Due::Dead => return Some(Leave::Silent),
+                Due::Leave(code) => return Some(Leave::Moves { code }),
+            }
         }
         None
     }

@@ -199,3 +199,106 @@ fn a_session_that_needs_memory_ends_with_306() {
     assert!(heard.iter().any(|it| it.2 == "memory limit"));
     assert!(world.edge.gauges().held_bytes < 1_000_000);
 }
+
+#[test]
+fn a_goodbye_in_line_is_not_lost_to_a_takeover() {
+    let mut world = world(|config| config.master.channel_capacity = 1);
+    let mut one = world.join3();
+    for body in [b"1", b"2"] {
+        one.outbox.push(body);
+    }
+    one.channel.close(
+        &goodbye(Code::GOODBYE),
+        true,
+        &mut one.outbox,
+        &mut one.progress,
+    );
+    world.flush(&mut one);
+    let old = one.conn;
+    assert_eq!(refusal(world.come_back3(&mut one)), Code::SAID_GOODBYE);
+    assert!(!world.hear_bytes(old).is_empty(), "it is answered there");
+    let id = one.id();
+    assert_eq!(
+        world.backend_hears(),
+        [data(id, "1"), data(id, "2"), failure(id, "goodbye")]
+    );
+    assert_eq!(world.edge.gauges().sessions, 0);
+    assert_eq!(world.edge.counters().takeovers, 0);
+}
+
+#[test]
+fn nothing_of_a_client_is_shown() {
+    let mut world = world(|config| config.master.channel_capacity = 1);
+    let mut one = world.join3();
+    let secret = [0xe1, 0xe2, 0xe3, 0xe4];
+    let shown = |world: &World, one: &Numbered| {
+        let shown = format!("{:?} {:?}", world.edge, one.channel);
+        assert!(!shown.contains("225, 226, 227"), "{shown}");
+        shown.len()
+    };
+    // In line, opened and not passed on; a piece of a packet; a packet down that is sealed, and one that is not.
+    world.send_items(&mut one, &[Item::Packet(&secret), Item::Packet(&secret)]);
+    world.send_items(&mut one, &[Item::Part(&secret)]);
+    world.down(&one, &secret);
+    assert!(!world.edge.client_output(one.conn).concat().is_empty());
+    world.down(&one, &secret);
+    assert!(shown(&world, &one) > 0);
+    // A token that waits, and an early record that has opened.
+    let (attempt, conn) = world.claim3(&mut one);
+    one.outbox.push(&secret);
+    world.send_early(&mut one, &attempt, conn);
+    one.channel.outbound().token(secret.to_vec());
+    shown(&world, &one);
+}
+
+#[test]
+fn clients_are_asked_to_leave_and_closed_if_they_do_not() {
+    let mut world = world(|_| {});
+    let mut one = world.join3();
+    let mut other = world.join3();
+    let old = world.join();
+    world
+        .edge
+        .handle_leaving(world.now, GoAwayCode::GoingAway, Duration::from_secs(5));
+    world.down(&one, b"goes on");
+    let came = world.hear3(&mut one);
+    let go_away = GoAway {
+        code: Code::GOING_AWAY,
+        earliest_ms: 0,
+        latest_ms: 3,
+        drain_ms: 5_000,
+    };
+    let expected = [Came::GoAway(go_away), Came::Packet(1, b"goes on".to_vec())];
+    assert_eq!(came, expected);
+    // One that leaves is not closed on its new connection.
+    world.come_back3(&mut one).unwrap();
+    // A newer one takes the place of an older one.
+    world.wait(Duration::from_secs(1));
+    world
+        .edge
+        .handle_leaving(world.now, GoAwayCode::Restart, Duration::from_millis(1));
+    let came = world.hear3(&mut other);
+    let latest: Vec<_> = came
+        .iter()
+        .map(|came| match came {
+            Came::GoAway(go_away) => (go_away.code, go_away.latest_ms, go_away.drain_ms),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        latest,
+        [(Code::RESTART, 1, 1)],
+        "never later than it is closed"
+    );
+    world.come_back3(&mut one).unwrap();
+    world.down(&other, b"kept");
+    world.wait(Duration::from_millis(1));
+    let came = world.hear3(&mut other);
+    assert_eq!(closed(&came), (Code::RESTART, 0));
+    assert_eq!(world.edge.gauges().away, 1);
+    world.wait(Duration::from_secs(10));
+    assert!(!world.is_closed(one.conn) && !world.is_closed(old.conn));
+    let came = world.come_back3(&mut other).unwrap();
+    assert!(matches!(&came[0], Came::Resumed(resumed, _) if resumed.cause == Code::GOODBYE));
+    assert_eq!(packets(&came[1..]), [(1, &b"kept"[..])]);
+}

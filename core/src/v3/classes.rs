@@ -1,0 +1,481 @@
+//! Packets down that are not ordinary, as their sender keeps them: LATEST and VOLATILE. (SPEC 24.6)
+//!
+//! Both are kept beside the session's outbox. A LATEST has a number, so an empty packet holds its place there, and its bytes are here, where
+//! a newer one replaces them. A VOLATILE has none, and waits behind the number that the outbox ended with when it came.
+
+use core::fmt;
+use std::collections::VecDeque;
+
+/// What goes out next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has no others")]
+pub enum Upcoming<'a> {
+    /// An ordinary packet.
+    Packet(&'a [u8]),
+    /// A LATEST of this key.
+    Latest(u8, &'a [u8]),
+    /// A VOLATILE.
+    Volatile(&'a [u8]),
+    /// This many numbers, whose packets a newer one took the place of.
+    Superseded(u64),
+}
+
+/// What the numbers of a run are, if they are not ordinary packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    first: u64,
+    last: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The newest packet of its key. The run is this number alone.
+    Latest(u8),
+    Superseded,
+}
+
+/// The newest packet of a key.
+#[derive(Clone)]
+struct Newest {
+    key: u8,
+    number: u64,
+    data: Vec<u8>,
+}
+
+/// A LATEST of which a piece was sealed on this connection.
+#[derive(Clone)]
+struct Begun {
+    key: u8,
+    number: u64,
+    /// Its bytes, if a newer one came since.
+    replaced: Option<Vec<u8>>,
+}
+
+/// The packets of a session that are not ordinary, and what became of them.
+#[derive(Clone, Default)]
+pub struct Classes {
+    /// What the numbers are that are not acknowledged, in order.
+    marks: VecDeque<Mark>,
+    /// One for each key at most.
+    newest: Vec<Newest>,
+    begun: Option<Begun>,
+    /// VOLATILE packets, each with the number that goes before it.
+    volatile: VecDeque<(u64, Vec<u8>)>,
+    /// LATEST packets that were sent and are not acknowledged, with their lengths.
+    sent: VecDeque<(u64, usize)>,
+    /// Runs that were told as superseded and are not acknowledged.
+    told: VecDeque<(u64, u64)>,
+    /// Numbers of such runs that were acknowledged.
+    superseded: u64,
+    /// VOLATILE packets that were not sent, and those of them that the client was not told of.
+    skipped: u64,
+    untold: u64,
+}
+
+impl Classes {
+    // ---- what comes
+
+    /// Appends a LATEST under the number that its place in the outbox has. All up to `acked` are acknowledged.
+    pub fn push_latest(&mut self, number: u64, key: u8, data: &[u8], acked: u64) {
+        let found = self.newest.iter_mut().find(|newest| newest.key == key);
+        let replaced = match found {
+            None => {
+                self.newest.push(Newest {
+                    key,
+                    number,
+                    data: data.to_vec(),
+                });
+                None
+            }
+            Some(newest) => {
+                let old = core::mem::replace(&mut newest.number, number);
+                match self.begun.as_mut().filter(|begun| begun.number == old) {
+                    // It is sent to its end on this connection (SPEC 21.5(d)).
+                    Some(begun) => {
+                        begun.replaced = Some(core::mem::replace(&mut newest.data, data.to_vec()));
+                    }
+                    None => {
+                        newest.data.clear();
+                        newest.data.extend_from_slice(data);
+                    }
+                }
+                Some(old).filter(|old| *old > acked)
+            }
+        };
+        if let Some(old) = replaced {
+            self.supersede(old);
+        }
+        self.marks.push_back(Mark {
+            first: number,
+            last: number,
+            kind: Kind::Latest(key),
+        });
+    }
+
+    /// Appends a VOLATILE behind number `after`.
+    pub fn push_volatile(&mut self, after: u64, data: &[u8]) {
+        self.volatile.push_back((after, data.to_vec()));
+    }
+
+    /// Counts a VOLATILE that is not sent.
+    pub fn skip(&mut self, count: u64) {
+        self.skipped = self.skipped.saturating_add(count);
+        self.untold = self.untold.saturating_add(count);
+    }
+
+    /// Makes the LATEST with this number a part of a run.
+    fn supersede(&mut self, number: u64) {
+        let at = self.marks.partition_point(|mark| mark.last < number);
+        let Some(mark) = self.marks.get_mut(at) else {
+            return;
+        };
+        mark.kind = Kind::Superseded;
+        self.join(at);
+        if let Some(before) = at.checked_sub(1) {
+            self.join(before);
+        }
+    }
+
+    /// Joins the mark at this index with the one after it, if both are neighbouring runs.
+    fn join(&mut self, at: usize) {
+        let (Some(mark), Some(next)) = (self.marks.get(at), self.marks.get(at.saturating_add(1)))
+        else {
+            return;
+        };
+        let is_run = |mark: &Mark| mark.kind == Kind::Superseded;
+        if is_run(mark) && is_run(next) && mark.last.saturating_add(1) == next.first {
+            let last = next.last;
+            self.marks.remove(at.saturating_add(1));
+            if let Some(mark) = self.marks.get_mut(at) {
+                mark.last = last;
+            }
+        }
+    }
+
+    // ---- what goes
+
+    /// Returns what goes out in place of the ordinary packet `number`, if that is not the next.
+    #[must_use]
+    pub fn upcoming(&self, number: u64) -> Option<Upcoming<'_>> {
+        if let Some(Begun { key, replaced, .. }) = &self.begun {
+            let data = match replaced {
+                Some(data) => data,
+                None => &self.of_key(*key)?.data,
+            };
+            return Some(Upcoming::Latest(*key, data));
+        }
+        if let Some((after, data)) = self.volatile.front()
+            && *after < number
+        {
+            return Some(Upcoming::Volatile(data));
+        }
+        let at = self.marks.partition_point(|mark| mark.last < number);
+        let mark = self.marks.get(at).filter(|mark| mark.first <= number)?;
+        Some(match mark.kind {
+            Kind::Latest(key) => Upcoming::Latest(key, &self.of_key(key)?.data),
+            Kind::Superseded => {
+                let before = number.saturating_sub(1);
+                Upcoming::Superseded(mark.last.saturating_sub(before))
+            }
+        })
+    }
+
+    fn of_key(&self, key: u8) -> Option<&Newest> {
+        self.newest.iter().find(|newest| newest.key == key)
+    }
+
+    /// Handles that a piece of the LATEST `number` of this key was sealed, which is not its last.
+    pub fn begin(&mut self, number: u64, key: u8) {
+        self.begun.get_or_insert(Begun {
+            key,
+            number,
+            replaced: None,
+        });
+    }
+
+    /// Handles that the LATEST `number`, of `length` bytes, was sealed to its end.
+    pub fn finish_latest(&mut self, number: u64, length: usize) {
+        self.begun = None;
+        self.sent.push_back((number, length));
+    }
+
+    /// Handles that the first VOLATILE was sealed to its end.
+    pub fn finish_volatile(&mut self) {
+        self.volatile.pop_front();
+    }
+
+    /// Handles that these numbers were told as superseded.
+    pub fn tell(&mut self, first: u64, last: u64) {
+        self.told.push_back((first, last));
+    }
+
+    /// Returns the number of VOLATILE packets that the client is to be told of, and counts them as told.
+    pub fn take_skipped(&mut self) -> u64 {
+        core::mem::take(&mut self.untold)
+    }
+
+    // ---- what stays
+
+    /// Handles that all up to `until` are acknowledged.
+    pub fn acknowledge(&mut self, until: u64) {
+        while let Some(mark) = self.marks.front_mut()
+            && mark.first <= until
+        {
+            if mark.last > until {
+                mark.first = until.saturating_add(1);
+                break;
+            }
+            self.marks.pop_front();
+        }
+        self.newest.retain(|newest| newest.number > until);
+        while self
+            .sent
+            .front()
+            .is_some_and(|(number, _)| *number <= until)
+        {
+            self.sent.pop_front();
+        }
+        while let Some((first, last)) = self.told.front_mut()
+            && *first <= until
+        {
+            let gone = (*last).min(until).saturating_sub(*first).saturating_add(1);
+            self.superseded = self.superseded.saturating_add(gone);
+            if *last > until {
+                *first = until.saturating_add(1);
+                break;
+            }
+            self.told.pop_front();
+        }
+    }
+
+    /// Handles that the connection is gone. What has no number goes with it.
+    pub fn lose(&mut self) {
+        self.begun = None;
+        self.skip(self.volatile.len() as u64);
+        self.volatile = VecDeque::new();
+    }
+
+    /// Handles that all after `received` is to be sent again.
+    pub fn resume_from(&mut self, received: u64) {
+        self.lose();
+        while self
+            .sent
+            .back()
+            .is_some_and(|(number, _)| *number > received)
+        {
+            self.sent.pop_back();
+        }
+        while let Some((first, last)) = self.told.back_mut()
+            && *last > received
+        {
+            if *first <= received {
+                *last = received;
+                break;
+            }
+            self.told.pop_back();
+        }
+    }
+
+    // ---- the account
+
+    /// Returns how many numbers that are not acknowledged were told as superseded.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        let length = |(first, last): &(u64, u64)| last.saturating_sub(*first).saturating_add(1);
+        self.told.iter().map(length).fold(0, u64::saturating_add)
+    }
+
+    /// Returns how many numbers were told as superseded in all.
+    #[must_use]
+    pub fn superseded(&self) -> u64 {
+        self.superseded.saturating_add(self.told())
+    }
+
+    /// Returns how many of them are acknowledged.
+    #[must_use]
+    pub fn superseded_and_acknowledged(&self) -> u64 {
+        self.superseded
+    }
+
+    /// Returns how many VOLATILE packets were not sent.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Returns the bytes of the LATEST packets that were sent and are not acknowledged.
+    #[must_use]
+    pub fn sent_bytes(&self) -> usize {
+        self.sent.iter().map(|(_, length)| length).sum()
+    }
+
+    /// Returns how many numbers above `number` are superseded.
+    #[must_use]
+    pub fn superseded_above(&self, number: u64) -> u64 {
+        let runs = self.marks.iter().rev();
+        runs.take_while(|mark| mark.last > number)
+            .filter(|mark| mark.kind == Kind::Superseded)
+            .map(|mark| {
+                let before = mark.first.saturating_sub(1).max(number);
+                mark.last.saturating_sub(before)
+            })
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Returns the number and the bytes of what waits beside ordinary packets: VOLATILE packets, and the bytes of LATEST ones above
+    /// `number`, whose places are in the outbox.
+    #[must_use]
+    pub fn waiting_above(&self, number: u64) -> (usize, usize) {
+        let of_latest = self.newest.iter().filter(|newest| newest.number > number);
+        let latest: usize = of_latest.map(|newest| newest.data.len()).sum();
+        let volatile: usize = self.volatile.iter().map(|(_, data)| data.len()).sum();
+        (self.volatile.len(), latest.saturating_add(volatile))
+    }
+
+    /// Returns the length of the packet of this key that a newer one would take the place of, if that is above `number`.
+    #[must_use]
+    pub fn replaceable(&self, key: u8, number: u64) -> Option<usize> {
+        let newest = self.of_key(key).filter(|newest| newest.number > number)?;
+        let is_begun = self
+            .begun
+            .as_ref()
+            .is_some_and(|begun| begun.number == newest.number);
+        (!is_begun).then_some(newest.data.len())
+    }
+
+    /// Returns an estimate of its memory in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let (_, waiting) = self.waiting_above(0);
+        let replaced = self
+            .begun
+            .as_ref()
+            .and_then(|begun| begun.replaced.as_ref());
+        let marks = self.marks.len().saturating_mul(size_of::<Mark>());
+        waiting
+            .saturating_add(replaced.map_or(0, Vec::len))
+            .saturating_add(marks)
+    }
+}
+
+impl fmt::Debug for Classes {
+    /// Shows only numbers: the bytes are a user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Classes")
+            .field("marks", &self.marks)
+            .field("volatile", &self.volatile.len())
+            .field("told", &self.told)
+            .field("superseded", &self.superseded)
+            .field("skipped", &self.skipped)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_packet_takes_the_place_of_an_older_one_of_its_key() {
+        let mut classes = Classes::default();
+        classes.push_latest(3, 7, b"old", 0);
+        classes.push_latest(5, 8, b"other", 0);
+        assert_eq!(classes.upcoming(2), None, "an ordinary packet");
+        assert_eq!(classes.upcoming(3), Some(Upcoming::Latest(7, b"old")));
+        assert_eq!(classes.replaceable(7, 2), Some(3));
+        assert_eq!(classes.replaceable(7, 3), None, "it was sent");
+        classes.push_latest(6, 7, b"new", 0);
+        assert_eq!(classes.upcoming(3), Some(Upcoming::Superseded(1)));
+        assert_eq!(classes.upcoming(4), None);
+        assert_eq!(classes.upcoming(5), Some(Upcoming::Latest(8, b"other")));
+        assert_eq!(classes.upcoming(6), Some(Upcoming::Latest(7, b"new")));
+        assert_eq!(classes.waiting_above(0), (0, 8));
+        assert_eq!(classes.waiting_above(5), (0, 3));
+    }
+
+    #[test]
+    fn neighbours_are_one_run() {
+        let mut classes = Classes::default();
+        for number in 1..=9 {
+            classes.push_latest(number, (number % 3) as u8, b"x", 0);
+        }
+        assert_eq!(classes.upcoming(1), Some(Upcoming::Superseded(6)));
+        assert_eq!(classes.upcoming(4), Some(Upcoming::Superseded(3)));
+        assert_eq!(classes.marks.len(), 4);
+        assert_eq!(classes.superseded_above(0), 6);
+        assert_eq!(classes.superseded_above(4), 2);
+        assert_eq!(classes.superseded_above(6), 0);
+        // The middle of three is the last to become one of the run.
+        let mut classes = Classes::default();
+        for (number, key) in [(1, 1), (2, 2), (3, 3), (4, 1), (5, 3), (6, 2)] {
+            classes.push_latest(number, key, b"x", 0);
+        }
+        assert_eq!(classes.upcoming(1), Some(Upcoming::Superseded(3)));
+        assert_eq!(classes.upcoming(4), Some(Upcoming::Latest(1, b"x")));
+    }
+
+    #[test]
+    fn one_that_was_begun_is_sent_to_its_end() {
+        let mut classes = Classes::default();
+        classes.push_latest(1, 7, b"begun", 0);
+        classes.begin(1, 7);
+        classes.push_latest(2, 7, b"second", 0);
+        classes.push_latest(3, 7, b"third", 0);
+        assert_eq!(classes.upcoming(1), Some(Upcoming::Latest(7, b"begun")));
+        assert_eq!(classes.held_bytes(), 10 + 2 * size_of::<Mark>());
+        let mut lost = classes.clone();
+        classes.finish_latest(1, 5);
+        assert_eq!(classes.upcoming(2), Some(Upcoming::Superseded(1)));
+        assert_eq!(classes.sent_bytes(), 5);
+        // On another connection it is not begun again.
+        lost.resume_from(0);
+        assert_eq!(lost.upcoming(1), Some(Upcoming::Superseded(2)));
+    }
+
+    #[test]
+    fn a_packet_without_a_number_waits_behind_those_before_it_and_goes_with_the_connection() {
+        let mut classes = Classes::default();
+        classes.push_volatile(2, b"one");
+        classes.push_volatile(2, b"two");
+        assert_eq!(classes.upcoming(2), None);
+        assert_eq!(classes.upcoming(3), Some(Upcoming::Volatile(b"one")));
+        classes.finish_volatile();
+        assert_eq!(classes.upcoming(3), Some(Upcoming::Volatile(b"two")));
+        assert_eq!(classes.waiting_above(9), (1, 3));
+        classes.skip(4);
+        classes.lose();
+        assert_eq!(classes.upcoming(3), None);
+        assert_eq!((classes.skipped(), classes.take_skipped()), (5, 5));
+        assert_eq!((classes.skipped(), classes.take_skipped()), (5, 0));
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_forgotten_and_counted() {
+        let mut classes = Classes::default();
+        for number in 1..=5 {
+            classes.push_latest(number, 0, b"xy", 0);
+        }
+        classes.tell(1, 4);
+        classes.finish_latest(5, 2);
+        assert_eq!((classes.told(), classes.superseded()), (4, 4));
+        classes.acknowledge(2);
+        assert_eq!((classes.told(), classes.superseded()), (2, 4));
+        assert_eq!(classes.superseded_and_acknowledged(), 2);
+        assert_eq!(classes.upcoming(3), Some(Upcoming::Superseded(2)));
+        // What is told again was not told before.
+        let mut again = classes.clone();
+        again.resume_from(3);
+        assert_eq!((again.told(), again.sent_bytes()), (1, 0));
+        again.tell(4, 4);
+        assert_eq!(again.superseded(), 4);
+        classes.resume_from(5);
+        assert_eq!((classes.told(), classes.sent_bytes()), (2, 2));
+        classes.acknowledge(5);
+        assert_eq!((classes.told(), classes.sent_bytes()), (0, 0));
+        assert_eq!((classes.superseded(), classes.held_bytes()), (4, 0));
+        // A newer one does not touch what is acknowledged.
+        classes.push_latest(6, 0, b"z", 5);
+        assert_eq!(classes.superseded_above(0), 0);
+    }
+}
