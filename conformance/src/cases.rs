@@ -232,6 +232,17 @@ impl Stage for Sockets {
         None
     }
 
+    fn note_session(&mut self, id: u64) {
+        self.ids.insert(id);
+    }
+
+    fn rest(&mut self, conn: &str) -> Vec<Vec<u8>> {
+        self.conns.remove(conn).map_or(Vec::new(), |mut conn| {
+            conn.finish();
+            conn.rest().0
+        })
+    }
+
     /// Checks that nothing else is on its way to the backend or to a client, then ends every session of the case.
     fn finish(&mut self) -> Result<(), String> {
         self.link_comes();

@@ -44,6 +44,7 @@
 //! expects must not occur.
 
 mod item;
+pub mod numbered;
 mod parse;
 mod run;
 
@@ -74,6 +75,8 @@ pub struct Case {
     pub core_only: bool,
     /// Whether it depends on how its bytes are cut into reads.
     pub uncut: bool,
+    /// Whether it is one of version 3.
+    pub of_3: bool,
     /// A variable and its values, with one run for each value.
     pub each: Option<(String, Vec<String>)>,
     /// The events and what each must lead to.
@@ -145,29 +148,56 @@ pub fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// Returns every case of an edge, sorted by file name.
+/// Returns every case of an edge, sorted by file name. Those of version 3 are last, and their edge offers both versions if they do not say
+/// another thing.
 ///
 /// # Panics
 /// When a file cannot be read or is malformed. The message names the place.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    let entries = fs::read_dir(directory()).expect("the cases");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
-    files.retain(|path| !path.ends_with(OF_CLIENTS));
-    files.sort();
-    files.iter().flat_map(|path| read(path)).collect()
+    let mut cases = of_files(&directory(), &|name| name != "client.txt");
+    let mut of_3 = of_files(&directory().join(V3), &|name| !name.starts_with(OF_CLIENTS));
+    for case in &mut of_3 {
+        case.of_3 = true;
+        if !case.config.contains("listener.versions") {
+            case.config.insert_str(0, "listener.versions = [2, 3]\n");
+        }
+    }
+    cases.append(&mut of_3);
+    cases
 }
 
-/// Returns every case of a client that reconnects by itself (SPEC 8.5). These have lines of their own.
+/// Returns every case of a client of version 2 that reconnects by itself (SPEC 8.5). These have lines of their own.
 ///
 /// # Panics
 /// Like [`all`].
 #[must_use]
 pub fn of_clients() -> Vec<Case> {
-    read(&directory().join(OF_CLIENTS))
+    of_files(&directory(), &|name| name == "client.txt")
 }
 
-const OF_CLIENTS: &str = "client.txt";
+/// Returns every case of a client of version 3 (SPEC 26.3). These have lines of their own.
+///
+/// # Panics
+/// Like [`all`].
+#[must_use]
+pub fn of_clients_of_3() -> Vec<Case> {
+    of_files(&directory().join(V3), &|name| name.starts_with(OF_CLIENTS))
+}
+
+const V3: &str = "v3";
+const OF_CLIENTS: &str = "client";
+
+fn of_files(directory: &Path, takes: &dyn Fn(&str) -> bool) -> Vec<Case> {
+    let entries = fs::read_dir(directory).expect("the cases");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+    files.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".txt") && takes(&name)
+    });
+    files.sort();
+    files.iter().flat_map(|path| read(path)).collect()
+}
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")

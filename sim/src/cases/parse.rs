@@ -54,6 +54,7 @@ pub fn parse(file: &str, text: &str) -> Vec<Case> {
                 config: String::new(),
                 core_only: false,
                 uncut: false,
+                of_3: false,
                 each: None,
                 steps: Vec::new(),
             });

@@ -10,6 +10,7 @@ use rand_core::{Rng, SeedableRng};
 use voltlane_core::keys::{KeyPair, PublicKey, SharedKey};
 
 use super::item::{literal, number, plain, spoil};
+use super::numbered::Peers;
 use super::{Case, Step, duration};
 use crate::codec::{DATA, FAILURE, Hello, KICK, RESUMED, Tagged, frame};
 
@@ -66,6 +67,10 @@ pub trait Stage {
     fn shut_down(&mut self, within: Duration);
     /// Returns a counter or a gauge, or `None` if it cannot be seen.
     fn count(&mut self, name: &str) -> Option<u64>;
+    /// A session with this id began in version 3, where a stage does not see it by itself.
+    fn note_session(&mut self, _id: u64) {}
+    /// Returns all whole bodies that are left on the connection, at the end of a case.
+    fn rest(&mut self, conn: &str) -> Vec<Vec<u8>>;
     /// Ends the case: checks that there was no further output.
     fn finish(&mut self) -> Result<(), String>;
 }
@@ -100,6 +105,7 @@ struct Player<'s, S: ?Sized> {
     edge_key: Option<PublicKey>,
     /// The last response sent for each session.
     responses: BTreeMap<String, Vec<u8>>,
+    peers: Peers,
     config: String,
     stopped: bool,
 }
@@ -120,6 +126,7 @@ pub fn run<S: Stage + ?Sized>(
         conns: BTreeMap::new(),
         edge_key: None,
         responses: BTreeMap::new(),
+        peers: Peers::new(seed),
         config: case.config.clone(),
         stopped: false,
     };
@@ -136,9 +143,8 @@ pub fn run<S: Stage + ?Sized>(
             return Ok(Played::Stopped);
         }
     }
-    player
-        .stage
-        .finish()
+    let left = player.peers.finish(player.stage);
+    left.and_then(|()| player.stage.finish())
         .map_err(|error| format!("{} \"{}\", at the end: {error}", case.id, case.title))?;
     Ok(Played::Whole)
 }
@@ -171,6 +177,20 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                 Ok(())
             }
             ["backend", rest @ ..] => self.backend(rest),
+            [conn, "joins", "in", "3", rest @ ..] => self.join_in_3(conn, rest),
+            [conn, "claims", session, "in", "3", rest @ ..] => {
+                self.claim_in_3(conn, session, rest)
+            }
+            [conn, "returns", "in", "3"] => self.return_in_3(conn, conn),
+            [conn, "returns", "as", session, "in", "3"] => self.return_in_3(conn, session),
+            [conn, how @ ("seals" | "skips" | "spoils" | "miscounts"), items @ ..] => {
+                self.seal(conn, how, items)
+            }
+            [conn, "repeats"] => {
+                let bytes = self.peers.again(conn)?;
+                self.stopped = !self.stage.write(conn, &bytes);
+                Ok(())
+            }
             [conn, "joins", from @ ..] => {
                 self.connect(conn, from)?;
                 self.hello(conn)?;
@@ -224,7 +244,7 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                 if !self.stage.sees_silence() {
                     return Ok(());
                 }
-                expect(&self.stage.incoming(conn), &[Incoming::Nothing])
+                expect(&self.next_event(conn)?, &[Incoming::Nothing])
             }
             [conn, "is", "turned", "away"] => {
                 (!self.stage.connect(conn, Ipv4Addr::LOCALHOST.into()))
@@ -232,12 +252,72 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                     .ok_or_else(|| "it was let in".to_owned())
             }
             [conn, "is", "closed"] => {
-                let come = self.stage.incoming(conn);
+                let come = self.next_event(conn)?;
                 expect(&come, &[Incoming::Closed, Incoming::Cut])
             }
-            [conn, "is", "cut"] => expect(&self.stage.incoming(conn), &[Incoming::Cut]),
+            [conn, "is", "cut"] => expect(&self.next_event(conn)?, &[Incoming::Cut]),
             _ => Err("this line means nothing".into()),
         }
+    }
+
+    /// Returns what comes next on a connection, but what version 3 passes over.
+    fn next_event(&mut self, conn: &str) -> Result<Incoming, String> {
+        match self.peers.has(conn) {
+            true => self.peers.event(self.stage, conn),
+            false => Ok(self.stage.incoming(conn)),
+        }
+    }
+
+    /// Joins, with an empty token. What follows is a part of Hello: `longest=100`.
+    fn join_in_3(&mut self, conn: &str, rest: &[&str]) -> Done {
+        let (hello, from) = match rest {
+            ["from", ..] | [] => ("hello".to_owned(), rest),
+            [options, from @ ..] => (format!("hello,{options}"), from),
+        };
+        self.connect(conn, from)?;
+        self.say(conn, &["version:3", &hello])?;
+        self.peers.hear(self.stage, conn, "welcome")?;
+        let bytes = self.peers.seal(conn, "seals", &["token:[]"])?;
+        self.stage.write_on_the_way(conn, &bytes);
+        Ok(())
+    }
+
+    /// Claims a session. What follows is a part of the Claim: `counter=3,received=0`.
+    fn claim_in_3(&mut self, conn: &str, session: &str, rest: &[&str]) -> Done {
+        let (options, from) = match rest {
+            ["from", ..] | [] => (String::new(), rest),
+            [options, from @ ..] => (format!(",{options}"), from),
+        };
+        self.connect(conn, from)?;
+        self.say(conn, &["version:3", &format!("claim:{session}{options}")])
+    }
+
+    fn return_in_3(&mut self, conn: &str, session: &str) -> Done {
+        self.claim_in_3(conn, session, &[])?;
+        let bytes = self.peers.seal(conn, "seals", &[])?;
+        self.stage.write_on_the_way(conn, &bytes);
+        self.peers.hear(self.stage, conn, "answer:0")?;
+        self.peers.hear(self.stage, conn, "resumed")?;
+        let bytes = self.peers.seal(conn, "seals", &["early_end"])?;
+        self.stage.write_on_the_way(conn, &bytes);
+        Ok(())
+    }
+
+    /// Sends a record; or makes one and does not send it; or changes one of its bits, which the first word names.
+    fn seal(&mut self, conn: &str, how: &str, items: &[&str]) -> Done {
+        let (bit, items) = match (how, items) {
+            ("spoils", [bit, items @ ..]) => (Some(count(bit)?), items),
+            _ => (None, items),
+        };
+        let mut bytes = self.peers.seal(conn, how, items)?;
+        if let Some(bit) = bit {
+            let byte = bytes.get_mut(4 + bit / 8).ok_or("no such bit")?;
+            *byte ^= 1 << (bit % 8);
+        }
+        if how != "skips" {
+            self.stopped = !self.stage.write(conn, &bytes);
+        }
+        Ok(())
     }
 
     fn backend(&mut self, words: &[&str]) -> Done {
@@ -337,12 +417,14 @@ impl<S: Stage + ?Sized> Player<'_, S> {
     fn id(&self, who: &str) -> Result<u64, String> {
         match self.sessions.get(who) {
             Some(session) => Ok(session.id),
-            None => number(who).ok_or_else(|| format!("nobody is {who}")),
+            None => (self.peers.id(who).or_else(|| number(who)))
+                .ok_or_else(|| format!("nobody is {who}")),
         }
     }
 
     fn connect(&mut self, conn: &str, from: &[&str]) -> Done {
         let from = address(from)?;
+        self.peers.rename(conn);
         if !self.stage.connect(conn, from) {
             return Err("it was turned away".into());
         }
@@ -388,7 +470,10 @@ impl<S: Stage + ?Sized> Player<'_, S> {
     fn items(&mut self, conn: &str, items: &[&str]) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         for item in items {
-            bytes.extend(self.item(conn, item)?);
+            match self.peers.packet(conn, item)? {
+                Some(packet) => bytes.extend(packet),
+                None => bytes.extend(self.item(conn, item)?),
+            }
         }
         Ok(bytes)
     }
@@ -473,6 +558,9 @@ impl<S: Stage + ?Sized> Player<'_, S> {
     }
 
     fn hear(&mut self, conn: &str, item: &str) -> Done {
+        if self.peers.has(conn) {
+            return self.peers.hear(self.stage, conn, item);
+        }
         if item == "nothing" {
             if self.stage.sees_silence() {
                 return expect(&self.stage.incoming(conn), &[Incoming::Nothing]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sim::cases::{Case, all, of_clients};
+use sim::cases::{Case, all, of_clients, of_clients_of_3};
 
 /// The rows of BAD-INPUT: clients' frames, handshake and resume, cryptography, the backend.
 const ROWS: [(char, u32); 4] = [('F', 15), ('H', 14), ('C', 8), ('K', 13)];
@@ -14,6 +14,7 @@ const ROWS_OF_A_PROCESS: u32 = 11;
 fn everything() -> Vec<Case> {
     let mut cases = all();
     cases.extend(of_clients());
+    cases.extend(of_clients_of_3());
     cases
 }
 
@@ -21,7 +22,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the sections `2.1` to `10.8` of SPEC.txt.
+/// Returns the sections `2.1` to `10.8` of SPEC.txt, and `19.1` to `27.3`.
 fn sections() -> BTreeSet<String> {
     let spec = fs::read_to_string(repository().join("SPEC.txt")).expect("the document");
     let number = |line: &str| {
@@ -29,7 +30,8 @@ fn sections() -> BTreeSet<String> {
         let (chapter, section) = number.split_once('.')?;
         let chapter: u32 = chapter.parse().ok()?;
         section.parse::<u32>().ok()?;
-        (2..=10).contains(&chapter).then(|| number.to_owned())
+        let prescribes = (2..=10).contains(&chapter) || (19..=27).contains(&chapter);
+        prescribes.then(|| number.to_owned())
     };
     spec.lines().filter_map(number).collect()
 }
@@ -46,7 +48,15 @@ fn there_are_250_and_more_with_numbers_of_their_own() {
 }
 
 #[test]
-fn every_section_from_2_to_10_has_a_case() {
+fn there_are_200_and_more_of_version_3_for_both_sides() {
+    let of_edges = all().iter().filter(|case| case.of_3).count();
+    let of_clients = of_clients_of_3().len();
+    assert!(of_edges >= 180, "{of_edges}");
+    assert!(of_clients >= 100, "{of_clients}");
+}
+
+#[test]
+fn every_section_that_prescribes_behaviour_has_a_case() {
     let held: BTreeSet<String> = everything()
         .iter()
         .flat_map(|case| &case.spec)

@@ -1,6 +1,7 @@
 //! The cases of `sim/cases` on the core: whole, at every split, byte by byte, and cut off at every point.
 
 mod client;
+mod client3;
 mod coverage;
 #[cfg(feature = "planted")]
 mod planted;
@@ -11,6 +12,8 @@ use sim::cases::{Case, Played, all, run};
 
 /// Points of one write at which it is cut, and the most values of a case for which that is done.
 const POINTS: usize = 48;
+/// The same of a case of version 3: what a record is sealed in hides where its items begin.
+const POINTS_OF_3: usize = 8;
 const VARIED_VALUES: usize = 8;
 
 fn play(case: &Case, cut: Cut) -> Result<(Core, Played), String> {
@@ -20,12 +23,12 @@ fn play(case: &Case, cut: Cut) -> Result<(Core, Played), String> {
 }
 
 /// Every point of a write of this length; of a long one its first, its last and some between.
-fn points(length: usize) -> Vec<usize> {
-    if length <= POINTS {
+fn points(length: usize, most: usize) -> Vec<usize> {
+    if length <= most {
         return (0..=length).collect();
     }
-    let (first, last) = (POINTS / 2, POINTS / 4);
-    let between = (first..length - last).step_by((length - first - last).div_ceil(POINTS / 4));
+    let (first, last) = (most / 2, most / 4);
+    let between = (first..length - last).step_by((length - first - last).div_ceil(most / 4));
     (0..first)
         .chain(between)
         .chain(length - last..=length)
@@ -35,6 +38,7 @@ fn points(length: usize) -> Vec<usize> {
 fn play_every_way(case: &Case) -> Result<usize, String> {
     let mut runs = 0;
     let values = case.expanded();
+    let most = if case.of_3 { POINTS_OF_3 } else { POINTS };
     for one in &values {
         let (core, _) = play(one, Cut::Whole)?;
         runs += 1;
@@ -47,7 +51,7 @@ fn play_every_way(case: &Case) -> Result<usize, String> {
             continue;
         }
         for (write, &length) in core.writes.iter().enumerate() {
-            for at in points(length) {
+            for at in points(length, most) {
                 play(one, Cut::Split { write, at })?;
                 let (mut core, played) = play(one, Cut::Eof { write, at })?;
                 assert_eq!(played, Played::Stopped);
