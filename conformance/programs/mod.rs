@@ -2,6 +2,7 @@
 
 mod browser;
 mod curl;
+mod implementation;
 mod libraries;
 mod openssl;
 mod proxies;

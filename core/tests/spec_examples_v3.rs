@@ -389,13 +389,39 @@ fn expected() -> Vec<(String, &'static str, Vec<u8>)> {
         "client to edge: EARLY_END, number 3",
         &record,
     );
-    let goodbye = items(&[Item::Ack(2), Item::Packet(b"more")]);
-    let record = seal(&mut sealer, 3, &goodbye);
+    let more = items(&[Item::Ack(2), Item::Packet(b"more")]);
+    let record = seal(&mut sealer, 3, &more);
     add(
         "up-record",
         "client to edge: ACK 2, packet \"more\", number 3",
         &record,
     );
+
+    let down = Ledger {
+        numbered: 2,
+        acknowledged: 2,
+        ..Ledger::default()
+    };
+    let in_doubt = Ledger {
+        numbered: 3,
+        acknowledged: 1,
+        open_sent: 2,
+        ..Ledger::default()
+    };
+    let arrived = Ledger {
+        numbered: 3,
+        acknowledged: 3,
+        ..Ledger::default()
+    };
+    let goodbye = items(&[close(in_doubt, down)]);
+    let last = items(&[Item::Ack(3), close(arrived, down)]);
+    let what = "CLOSE 0: 3 packets up, 1 acknowledged; 2 down";
+    add("goodbye-items", what, &goodbye);
+    let record = seal(&mut sealer, 4, &goodbye);
+    add("goodbye-record", "client to edge: number 4", &record);
+    add("last-items", "ACK 3, CLOSE 0: all acknowledged", &last);
+    let record = seal(&mut down_sealer, 3, &last);
+    add("last-record", "edge to client: number 3", &record);
 
     // 30.5
     let stale = verdict(&master, Code::STALE, 0xa3);
@@ -422,6 +448,18 @@ fn expected() -> Vec<(String, &'static str, Vec<u8>)> {
         add(&format!("item-{name}"), what, &items(&[item]));
     }
     all
+}
+
+fn close(up: Ledger, down: Ledger) -> Item<'static> {
+    Item::Close(Close {
+        code: Code::GOODBYE,
+        wait_ms: 0,
+        jitter_ms: 0,
+        detail: 0,
+        up,
+        down,
+        text: "",
+    })
 }
 
 /// The layout of 19.2, by hand.

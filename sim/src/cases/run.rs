@@ -178,14 +178,14 @@ impl<S: Stage + ?Sized> Player<'_, S> {
             }
             ["backend", rest @ ..] => self.backend(rest),
             [conn, "joins", "in", "3", rest @ ..] => self.join_in_3(conn, rest),
-            [conn, "claims", session, "in", "3", rest @ ..] => {
-                self.claim_in_3(conn, session, rest)
-            }
+            [conn, "claims", session, "in", "3", rest @ ..] => self.claim_in_3(conn, session, rest),
             [conn, "returns", "in", "3"] => self.return_in_3(conn, conn),
             [conn, "returns", "as", session, "in", "3"] => self.return_in_3(conn, session),
-            [conn, how @ ("seals" | "skips" | "spoils" | "miscounts"), items @ ..] => {
-                self.seal(conn, how, items)
-            }
+            [
+                conn,
+                how @ ("seals" | "skips" | "spoils" | "miscounts"),
+                items @ ..,
+            ] => self.seal(conn, how, items),
             [conn, "repeats"] => {
                 let bytes = self.peers.again(conn)?;
                 self.stopped = !self.stage.write(conn, &bytes);

@@ -322,9 +322,8 @@ impl World {
         let key = expand(&session.claim_key, &[b"seal"]);
         let nonce = head[21..].try_into().expect("24 bytes");
         let position = open(&key, nonce, head, sealed).ok_or("a Claim that does not open")?;
-        let field = |at: usize| {
-            u64::from_le_bytes(position[at..at + 8].try_into().expect("8 bytes"))
-        };
+        let field =
+            |at: usize| u64::from_le_bytes(position[at..at + 8].try_into().expect("8 bytes"));
         right(field(8) == 0 && position[16..24] == RUN && field(40) == 0)?;
         for (option, value) in options(word)?.0 {
             let found = match option {
@@ -470,7 +469,10 @@ impl World {
     /// RESUMED, with what the word says and else what is right.
     fn resumed(&mut self, word: &str) -> Result<(Vec<u8>, u64), String> {
         let session = self.session.as_ref().ok_or("no session")?;
-        let (_, before) = session.accepted.split_last().ok_or("nothing was accepted")?;
+        let (_, before) = session
+            .accepted
+            .split_last()
+            .ok_or("nothing was accepted")?;
         let (mut marks, mut up) = (before.concat(), session.received);
         let (mut until, mut away, mut cause) = (session.sent, 0, 0);
         for (option, value) in options(word)?.0 {
@@ -608,7 +610,11 @@ impl World {
                 }
                 self.deliver(&bytes);
             }
-            ["edge", how @ ("seals" | "spoils" | "skips" | "miscounts"), items @ ..] => {
+            [
+                "edge",
+                how @ ("seals" | "spoils" | "skips" | "miscounts"),
+                items @ ..,
+            ] => {
                 return self.seals(how, items);
             }
             ["edge", "repeats"] => {

@@ -88,7 +88,9 @@ pub fn encode(word: &str) -> Option<Worded> {
             none(typed(kind, &[&literal(rest)?]))
         }
         "goaway" => {
-            let fields = [field()?, field()?, field()?, field()?].map(varint).concat();
+            let fields = [field()?, field()?, field()?, field()?]
+                .map(varint)
+                .concat();
             none(typed(14, &[&fields, &[0]]))
         }
         "close" => none(typed(15, &[&close(rest)?])),

@@ -169,7 +169,14 @@ impl Peers {
                 _ => return Err(format!("Hello has no {option}")),
             }
         }
-        let body = [&[0x10], &features.to_le_bytes()[..], &hint, &point, &extensions].concat();
+        let body = [
+            &[0x10],
+            &features.to_le_bytes()[..],
+            &hint,
+            &point,
+            &extensions,
+        ]
+        .concat();
         let body = spoil(body, changes).ok_or("no such change")?;
         let line = self.line(conn)?;
         line.hello = Some((body.clone(), pair));
@@ -241,7 +248,12 @@ impl Peers {
     }
 
     /// Seals items as the next record. Returns its frame.
-    pub(super) fn seal(&mut self, conn: &str, how: &str, words: &[&str]) -> Result<Vec<u8>, String> {
+    pub(super) fn seal(
+        &mut self,
+        conn: &str,
+        how: &str,
+        words: &[&str],
+    ) -> Result<Vec<u8>, String> {
         let (mut plain, mut numbers, mut ends_early) = (Vec::new(), 0, false);
         for word in words.iter().filter(|word| **word != "nothing") {
             let item = encode(word).ok_or_else(|| format!("{word} is no item"))?;
