@@ -69,11 +69,14 @@ pub(super) struct Peers {
     edge: Option<Vec<u8>>,
 }
 
+/// The options of a word: names and values.
+pub type Options<'a> = Vec<(&'a str, &'a str)>;
+
 /// Splits `NAME,OPTION=VALUE,…/CHANGE/CHANGE` into the options and the changes.
 ///
 /// # Errors
 /// Something that is no option.
-pub fn options(word: &str) -> Result<(Vec<(&str, &str)>, &str), String> {
+pub fn options(word: &str) -> Result<(Options<'_>, &str), String> {
     let (head, changes) = word.split_once('/').unwrap_or((word, ""));
     let options = head.split(',').skip(1);
     let options: Option<Vec<_>> = options.map(|one| one.split_once('=')).collect();
