@@ -55,7 +55,8 @@ mod transport;
 mod trunk;
 #[cfg(feature = "edge")]
 mod sync {
-    //! What the exchange is built of, which its test under loom replaces.
+    //! What threads hand to each other is built of this, which the tests under loom replace.
+    pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }
 #[cfg(feature = "edge")]

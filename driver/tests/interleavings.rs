@@ -1,18 +1,25 @@
-//! What a shard and the trunk hand to each other, in every order in which their threads can meet.
+//! What a shard and the trunk hand to each other, and how they wake each other, in every order in which their threads can meet.
 
 #[path = "../src/exchange.rs"]
 mod exchange;
 mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
     pub(crate) use std::sync::PoisonError;
 }
+#[path = "../src/waker.rs"]
+mod waker;
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use exchange::{BYTES, End, Gone, ITEMS, pair};
 use loom::future::block_on;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
+use waker::{ReadyList, SourceWaker, Token};
 
 /// The maximum number of preemptions in a run. Two are enough for each fault that was planted here.
 const PREEMPTIONS: usize = 3;
@@ -198,5 +205,104 @@ fn spare_buffers_are_bounded() {
             assert_eq!(count(&mut giver), ITEMS);
             Poll::Ready(())
         }));
+    });
+}
+
+/// A source of a driver, which other threads bring something and then wake.
+#[derive(Clone)]
+struct Source {
+    waker: Arc<SourceWaker>,
+    brought: Arc<AtomicUsize>,
+}
+
+impl Source {
+    fn new(token: Token, ready: &Arc<ReadyList>) -> Self {
+        Source {
+            waker: SourceWaker::new(token, ready),
+            brought: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    fn bring(&self) {
+        self.brought.fetch_add(1, Relaxed);
+        Waker::from(Arc::clone(&self.waker)).wake();
+    }
+}
+
+/// One poll of a driver: takes what was brought to the sources that woke it. Returns their tokens.
+fn poll_driver(ready: &ReadyList, sources: &[Source], cx: &Context<'_>) -> Vec<Token> {
+    ready.register(cx.waker());
+    let mut woken = Vec::new();
+    ready.take(&mut woken);
+    for &token in &woken {
+        // From here on a wake counts again, so this comes before the look.
+        sources[token as usize].waker.serve();
+    }
+    woken
+}
+
+#[test]
+fn a_driver_hears_of_all_that_other_threads_brought() {
+    check(|| {
+        let ready = Arc::new(ReadyList::default());
+        let sources = [Source::new(0, &ready), Source::new(1, &ready)];
+        let bringers = [(0, 2), (1, 1)].map(|(number, times): (usize, usize)| {
+            let source = sources[number].clone();
+            thread::spawn(move || (0..times).for_each(|_| source.bring()))
+        });
+        let mut taken = [0, 0];
+        block_on(poll_fn(|cx| {
+            for token in poll_driver(&ready, &sources, cx) {
+                taken[token as usize] = sources[token as usize].brought.load(Relaxed);
+            }
+            match taken {
+                [2, 1] => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        }));
+        for bringer in bringers {
+            bringer.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn each_source_is_listed_once_until_it_is_served() {
+    check(|| {
+        let ready = Arc::new(ReadyList::default());
+        let sources = [0, 1, 2].map(|token| Source::new(token, &ready));
+        block_on(poll_fn(|cx| {
+            for source in sources.iter().chain(&sources) {
+                source.bring();
+            }
+            assert_eq!(poll_driver(&ready, &sources, cx), [0, 1, 2]);
+            assert_eq!(poll_driver(&ready, &sources, cx), []);
+            assert!(sources[1].waker.queue(), "it was served");
+            sources[1].bring();
+            assert_eq!(poll_driver(&ready, &sources, cx), [], "queued already");
+            sources[1].waker.serve();
+            sources[1].bring();
+            assert_eq!(poll_driver(&ready, &sources, cx), [1]);
+            Poll::Ready(())
+        }));
+    });
+}
+
+#[test]
+fn a_batch_wakes_the_driver_once() {
+    check(|| {
+        let ready = Arc::new(ReadyList::default());
+        let sources = [0, 1].map(|token| Source::new(token, &ready));
+        let polls = AtomicUsize::new(0);
+        block_on(poll_fn(|cx| {
+            if polls.fetch_add(1, Relaxed) == 0 {
+                poll_driver(&ready, &sources, cx);
+                sources.iter().for_each(Source::bring);
+                return Poll::Pending;
+            }
+            assert_eq!(poll_driver(&ready, &sources, cx), [0, 1]);
+            Poll::Ready(())
+        }));
+        assert_eq!(polls.load(Relaxed), 2);
     });
 }
