@@ -16,6 +16,12 @@ pub mod crew;
 mod guest;
 mod poller;
 mod sources;
+mod sync {
+    //! What threads hand to each other is built of this, which its tests under loom replace.
+    pub(super) use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+}
+mod waking;
 
 use std::cell::RefCell;
 use std::future::Future;

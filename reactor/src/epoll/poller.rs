@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Wake, Waker};
 use std::time::Instant;
@@ -16,6 +15,7 @@ use rustix::time::{
 
 use super::alarms::{self, Alarms};
 use super::sources::{Key, Sources};
+use super::waking::Waking;
 use crate::{Direction, Readiness};
 
 /// The maximum number of events taken per wait. The system moves sockets that it has reported to the end of its list, so the others come
@@ -32,13 +32,6 @@ const WAKE: u64 = u64::MAX;
 /// The event data of the clock.
 const CLOCK: u64 = u64::MAX - 1;
 
-/// The future is being polled, or wakers are being called. One of the states of [`Poller::state`].
-const RUNNING: u8 = 0;
-/// The future must be polled.
-const WOKEN: u8 = 1;
-/// The thread is waiting: a wake of the future must also wake the thread.
-const WAITING: u8 = 2;
-
 /// The state shared by the thread and its sockets.
 ///
 /// Sockets may be used and dropped on any thread, hence the lock. It is hardly ever contended, as threads do not share a reactor in
@@ -52,7 +45,7 @@ pub(super) struct Poller {
     /// It replaces a timeout for each wait, which would make the system program its clock and undo it every time: on a virtual machine two
     /// exits to the host, a microsecond or more.
     clock: OwnedFd,
-    state: AtomicU8,
+    waking: Waking,
     watched: Mutex<Watched>,
 }
 
@@ -96,8 +89,7 @@ impl Poller {
             epoll,
             wake,
             clock,
-            // It has not been polled yet.
-            state: AtomicU8::new(WOKEN),
+            waking: Waking::new(),
             watched: Mutex::default(),
         })
     }
@@ -247,21 +239,17 @@ impl Poller {
 
     /// Returns whether the future was woken since the last call, and clears that.
     pub(super) fn take_wake(&self) -> bool {
-        self.state.swap(RUNNING, Ordering::AcqRel) == WOKEN
+        self.waking.take()
     }
 
     /// Makes each wake from now on interrupt the wait. Returns false if the future was woken.
     pub(super) fn become_waiting(&self) -> bool {
-        self.state
-            .compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.waking.become_waiting()
     }
 
     /// Leaves the waiting state. A wake that came meanwhile is kept.
     pub(super) fn become_running(&self) {
-        let _ = self
-            .state
-            .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire);
+        self.waking.become_running();
     }
 
     /// Returns the epoll instance, which is readable while it has events.
@@ -304,7 +292,7 @@ impl Wake for Poller {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(WOKEN, Ordering::AcqRel) == WAITING {
+        if self.waking.wake() {
             self.interrupt();
         }
     }

@@ -12,10 +12,8 @@
 //! descriptors, and then checks those with events. While a thread is awake, a wake from one of its tenants to another needs no system call.
 
 mod claim;
+mod given;
 mod load;
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicU8, Ordering};
-}
 mod worker;
 
 use std::cell::Cell;
@@ -24,17 +22,18 @@ use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use voltlane_driver::{Crew, Task};
 
-use super::Entered;
 use super::poller::{Poller, Wait};
+use super::{Entered, sync};
 
 use self::claim::Claim;
+use self::given::Given;
 use self::load::{Limits, Rest, Usage};
 use self::worker::Worker;
 
@@ -69,7 +68,7 @@ fn start_on(threads: usize, limits: Limits, tenants: Vec<Task>, carried: Task) -
         plan: Mutex::new(Rest::new(limits)),
     });
     let post = &shared.posts[0];
-    post.tenants.store(tenants.len(), Ordering::Relaxed);
+    post.tenants.begin_with(tenants.len());
     // All are created before a thread runs: its tenants may accept until no descriptor is left.
     let epolls = (0..threads).map(|_| epoll::create(epoll::CreateFlags::CLOEXEC));
     let epolls = epolls.collect::<Result<Vec<OwnedFd>, _>>()?;
@@ -120,12 +119,9 @@ struct Shared {
 
 /// The part of a thread that others see, and where they leave tenants for it.
 struct Post {
-    /// Tenants that were given to it.
-    given: Mutex<Vec<Tenant>>,
+    tenants: Given<Tenant>,
     /// Readable when the thread must check its post.
     wake: OwnedFd,
-    /// The number of its tenants, including those given to it.
-    tenants: AtomicUsize,
     /// What it used and waited for in its last window.
     used: AtomicU32,
     waited: AtomicU32,
@@ -134,9 +130,8 @@ struct Post {
 impl Post {
     fn new() -> io::Result<Self> {
         Ok(Post {
-            given: Mutex::default(),
+            tenants: Given::new(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            tenants: AtomicUsize::new(0),
             used: AtomicU32::new(0),
             waited: AtomicU32::new(0),
         })
@@ -152,11 +147,6 @@ impl Post {
     fn set_usage(&self, usage: Usage) {
         self.used.store(usage.used, Ordering::Relaxed);
         self.waited.store(usage.waited, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Tenant>> {
-        // A push or a swap leaves the list consistent even if something panics.
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the thread check its post.

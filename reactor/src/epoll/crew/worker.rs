@@ -1,7 +1,6 @@
 //! One thread of a crew.
 
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -116,10 +115,7 @@ impl Worker {
     /// Takes in the tenants that other threads gave to it.
     fn take_given(&mut self) -> io::Result<()> {
         let own = self.tenants.len();
-        if self.post().tenants.load(Ordering::Relaxed) == own {
-            return Ok(());
-        }
-        let mut given = mem::take(&mut *self.post().lock());
+        let mut given = self.post().tenants.take(own);
         if given.is_empty() {
             return Ok(());
         }
@@ -142,10 +138,10 @@ impl Worker {
         let quietest = shared.posts[..self.number]
             .iter()
             .enumerate()
-            .filter(|(_, post)| post.tenants.load(Ordering::Relaxed) > 0)
+            .filter(|(_, post)| post.tenants.count() > 0)
             .map(|(number, post)| (post.usage(), number))
             .min_by_key(|(usage, number)| (usage.used, *number));
-        let is_free = |number: &usize| shared.posts[*number].tenants.load(Ordering::Relaxed) == 0;
+        let is_free = |number: &usize| shared.posts[*number].tenants.count() == 0;
         let free = (0..shared.posts.len()).find(is_free);
         let free = free.filter(|_| self.tenants.len() > 1);
         let other = quietest.map(|(usage, _)| usage);
@@ -188,8 +184,7 @@ impl Worker {
             used: 100,
             waited: 0,
         });
-        post.tenants.fetch_add(given.len(), Ordering::Relaxed);
-        post.lock().append(&mut given);
+        post.tenants.give(given);
         post.ring();
         self.load.restart();
         Ok(())
@@ -232,8 +227,7 @@ impl Worker {
         // Tenants given meanwhile are already counted.
         let post = self.post();
         if self.tenants.len() < before {
-            let left = before - self.tenants.len();
-            post.tenants.fetch_sub(left, Ordering::Relaxed);
+            post.tenants.gave(before - self.tenants.len());
         }
         Ok(())
     }
