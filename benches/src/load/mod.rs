@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use backend::{Backend, Job};
 use carriage::{Carriage, Carrier};
-use fleet::{Client, Event, Fleet, Speech};
+use fleet::{Client, Event, Fleet, Next, Speech};
 use meter::{Meter, Outcome, Snapshot};
 use payload::Clock;
 use program::{Launch, Program, Running, StartError};
@@ -236,8 +236,19 @@ impl Bench {
 
     /// Waits until all clients are ready, or can no longer become so.
     pub fn await_ready(&mut self) -> Result<(), LoadError> {
+        self.await_ready_or(Next::Leave)
+    }
+
+    /// Like [`await_ready`](Self::await_ready). A client whose connection breaks on the way does `next`, and tries again if that says so.
+    pub fn await_ready_or(&mut self, next: Next) -> Result<(), LoadError> {
         let within = self.options.ready_within(self.fleet.clients.len());
-        await_ready(&mut self.fleet, self.clock, within, &mut self.progress)
+        await_ready(
+            &mut self.fleet,
+            self.clock,
+            within,
+            next,
+            &mut self.progress,
+        )
     }
 
     /// Runs turns of the fleet for this long.
@@ -281,6 +292,7 @@ fn await_ready(
     fleet: &mut Fleet,
     clock: Clock,
     within: Duration,
+    next: Next,
     progress: &mut Progress,
 ) -> Result<(), LoadError> {
     let clients = fleet.clients.len();
@@ -308,15 +320,17 @@ fn await_ready(
                 within,
             });
         }
-        fleet.turn(until, &mut |_, _| {})?;
+        fleet.turn(until, &mut |client, event| {
+            if event == Event::Closed {
+                client.next = next;
+            }
+        })?;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-
-    use fleet::Next;
 
     use super::*;
 
@@ -334,7 +348,8 @@ mod tests {
     }
 
     fn wait(fleet: &mut Fleet, clock: Clock, within: Duration) -> Result<(), LoadError> {
-        await_ready(fleet, clock, within, &mut Progress::silent("connecting"))
+        let progress = &mut Progress::silent("connecting");
+        await_ready(fleet, clock, within, Next::Leave, progress)
     }
 
     #[test]
@@ -378,6 +393,19 @@ mod tests {
             "{error}"
         );
         assert_eq!(fleet.broken, CLIENTS as u64);
+    }
+
+    #[test]
+    fn a_client_that_is_turned_away_tries_again_where_that_is_wanted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut fleet, clock) = clients_of(&listener, Speech::V2);
+        drop(listener);
+        let progress = &mut Progress::silent("coming back");
+        while fleet.broken <= CLIENTS as u64 {
+            let within = Duration::from_millis(20);
+            let error = await_ready(&mut fleet, clock, within, Next::Rejoin, progress);
+            assert!(matches!(error, Err(LoadError::NotReady { .. })));
+        }
     }
 
     #[test]

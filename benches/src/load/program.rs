@@ -19,6 +19,8 @@ use super::proxies;
 const START_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
 
+/// What our programs read.
+const CONFIG_FILE: &str = "connserver.toml";
 /// This binary, even if another one was built in its place meanwhile.
 const OWN_BINARY: &str = "/proc/self/exe";
 
@@ -231,6 +233,23 @@ impl Running {
             .unwrap_or_default()
     }
 
+    /// Changes the `connserver.toml` of one of our programs, if `change` returns other lines, and has the program read it again.
+    ///
+    /// # Errors
+    /// When there is no such file, or the program is gone.
+    pub fn reconfigure(&self, change: impl FnOnce(&str) -> Option<String>) -> io::Result<()> {
+        if let (Some(directory), Some(child)) = (&self.directory, &self.child)
+            && let Some(pid) = Pid::from_raw(child.id() as i32)
+        {
+            let path = directory.join(CONFIG_FILE);
+            if let Some(changed) = change(&std::fs::read_to_string(&path)?) {
+                std::fs::write(path, changed)?;
+                rustix::process::kill_process(pid, Signal::HUP)?;
+            }
+        }
+        Ok(())
+    }
+
     fn wait_until_serving(&mut self, program: &Program) -> Result<(), StartError> {
         let until = Instant::now() + START_WITHIN;
         while Instant::now() < until {
@@ -330,7 +349,7 @@ fn command(
             command.arg("-p").arg(directory).arg("-c").arg(path);
         }
         Program::Voltlane | Program::VoltlaneSmol | Program::OneShard | Program::Path(_) => {
-            let path = directory.join("connserver.toml");
+            let path = directory.join(CONFIG_FILE);
             let first = match program {
                 Program::OneShard => "general.shards = 1\n",
                 _ => "",

@@ -23,6 +23,10 @@ const SIZE: usize = 64;
 const STORM: usize = 512;
 /// Clients from one loopback address.
 const CLIENTS_PER_SOURCE: usize = 5_000;
+/// How long sessions are kept once all have left for good, in seconds. Before that it is as long as the run waits for all to come back.
+const KEPT_AT_LAST: u64 = 10;
+/// The line of `connserver.toml` that says so.
+const KEPT: &str = "stale_timeout_secs = ";
 /// How long the program may take to end and report expired sessions after their deadline.
 const REAP_WITHIN: Duration = Duration::from_secs(10);
 /// The interval at which that is checked.
@@ -59,7 +63,7 @@ pub struct Report {
     pub lost: u64,
     /// Sessions that ended after all had left, as reported to the backend.
     pub ended: u64,
-    /// Connections that broke unexpectedly.
+    /// Connections that broke unexpectedly. Those that did on the way back were tried again.
     pub broken: u64,
 }
 
@@ -71,10 +75,19 @@ impl Report {
 }
 
 /// Returns the lines of `connserver.toml`: as for the other loads, but every session that is away is kept, and for as long as the run
-/// waits.
+/// waits for them.
 pub fn config(clients: u32, patience: u32) -> String {
     let stale = ready_within(clients as usize, patience).as_secs();
-    format!("{CONFIG}stale_timeout_secs = {stale}\nstale_reap_interval_secs = 1\n")
+    format!("{CONFIG}{KEPT}{stale}\nstale_reap_interval_secs = 1\n")
+}
+
+/// Returns these lines with a short time for sessions that are away, if they have a time of [`config`]'s.
+fn expiring_soon(config: &str) -> Option<String> {
+    let lines = config.lines().map(|line| match line.starts_with(KEPT) {
+        true => format!("{KEPT}{KEPT_AT_LAST}\n"),
+        false => format!("{line}\n"),
+    });
+    config.contains(KEPT).then(|| lines.collect())
 }
 
 /// Runs the measurement. If a program has no reconnects, its clients come back as new ones.
@@ -125,7 +138,7 @@ pub fn run(
         bench.fleet.clients[index].next = next;
         bench.fleet.flush(index, &mut |_, _| {});
     }
-    bench.await_ready()?;
+    bench.await_ready_or(next)?;
     let after = Snapshot::take(bench.clock, Some(pid))?;
     settle(&mut bench)?;
     let back = process::memory(pid)?;
@@ -133,6 +146,10 @@ pub fn run(
     let (resumed, lost) = (shared.resumed.load(Relaxed), shared.failed.load(Relaxed));
     let broken = bench.fleet.broken;
 
+    if program.resumes() {
+        bench.running.reconfigure(expiring_soon)?;
+        settle(&mut bench)?;
+    }
     bench.progress.begin("all leave, their sessions expire");
     for index in 0..clients {
         bench.fleet.clients[index].next = Next::Leave;
@@ -277,4 +294,18 @@ pub fn json(reports: &[(Program, Report)]) -> Value {
         })
     });
     Value::Array(reports.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_all_wait_for_are_kept_and_those_that_left_expire_soon() {
+        let kept = config(100_000, 40);
+        assert!(kept.contains("stale_timeout_secs = 4400\n"), "{kept}");
+        let soon = expiring_soon(&kept).expect("it has the line");
+        assert_eq!(soon, kept.replace("= 4400\n", "= 10\n"));
+        assert_eq!(expiring_soon("limits.accept_rate = 0\n"), None);
+    }
 }
