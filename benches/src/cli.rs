@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::circumstances::Circumstances;
 use crate::instructions::CountError;
 use crate::load::carriage::Carriage;
 use crate::load::process::{self, Cpus, Placement};
@@ -385,6 +386,7 @@ fn run_shards(args: &ShardsArgs) -> Result<(), LoadError> {
         in_flight: args.in_flight,
         size: shards::PACKET_BYTES,
     };
+    let mut circumstances = Circumstances::begin(&Cpus::available()?)?;
     let found = shards::run(
         &args.program,
         &scenario,
@@ -395,7 +397,8 @@ fn run_shards(args: &ShardsArgs) -> Result<(), LoadError> {
     if args.common.json {
         println!("{}", shards::json(&found));
     } else {
-        print!("{}", shards::table(&found));
+        circumstances.end()?;
+        print!("{circumstances}\n\n{}", shards::table(&found));
     }
     Ok(())
 }
@@ -449,6 +452,7 @@ fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
     if clients < args.clients as usize {
         eprintln!("the limit of open descriptors allows {clients} clients");
     }
+    let mut circumstances = Circumstances::begin(&Cpus::available()?)?;
     let mut reports = Vec::new();
     for program in &args.programs {
         reports.push((
@@ -459,7 +463,8 @@ fn run_scale(args: &ScaleArgs) -> Result<(), LoadError> {
     if args.common.json {
         println!("{}", scale::json(&reports));
     } else {
-        print!("{}", scale::table(&reports));
+        circumstances.end()?;
+        print!("{circumstances}\n\n{}", scale::table(&reports));
     }
     Ok(())
 }
@@ -516,23 +521,23 @@ fn run_compare(args: &CompareArgs) -> Result<(), LoadError> {
     let options = args.common.options(CONFIG)?;
     let mut rows = compare::rows::with(args.only.as_deref().unwrap_or_default());
     rows.retain(|row| row.placement == Placement::Shared || !args.common.no_pin);
-    let rounds = args.rounds.into();
-    let comparison = compare::run(&args.programs, &rows, rounds, &cpus, &options)?;
+    let placements: Vec<Placement> = rows.iter().map(|row| row.placement).collect();
+    for path in &args.record {
+        compare::record::check(path, &placements)?;
+    }
+    let mut circumstances = Circumstances::begin(&cpus)?.with_proxies();
+    let comparison = compare::run(&args.programs, &rows, args.rounds.into(), &cpus, &options)?;
+    circumstances.end()?;
     if args.common.json {
-        println!("{}", comparison.json());
+        println!("{}", comparison.json(&circumstances));
     } else {
-        print!("{}", comparison.table());
+        print!("{}", comparison.table(&circumstances));
     }
     if let Some(path) = &args.svg {
-        std::fs::write(path, compare::svg::draw(&comparison))?;
+        std::fs::write(path, compare::svg::draw(&comparison, &circumstances))?;
     }
-    let run = compare::record::Run {
-        measure: options.measure,
-        rounds,
-        processors: cpus.count(),
-    };
     for path in &args.record {
-        compare::record::write(path, &comparison, run)?;
+        compare::record::write(path, &comparison, &circumstances)?;
     }
     Ok(())
 }

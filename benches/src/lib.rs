@@ -4,6 +4,7 @@
 
 pub mod attack;
 pub mod bare;
+pub mod circumstances;
 pub mod cli;
 pub mod compare;
 pub mod instructions;

@@ -3,20 +3,28 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
+use super::rows::{Metric, P99_MEASURE};
 use super::{Comparison, RATIOS, how};
+use crate::circumstances::Circumstances;
 use crate::load::process::Placement;
 
-/// How the figures were taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Run {
-    /// The time of each measurement.
-    pub measure: Duration,
-    /// The number of measurements, whose median counts.
-    pub rounds: usize,
-    /// The processors of the machine.
-    pub processors: usize,
+/// Checks that the document at `path` has a place for a table with this placement or another, before much time is spent on figures.
+///
+/// # Errors
+/// When the file cannot be read, or has no such place.
+pub fn check(path: &Path, placements: &[Placement]) -> io::Result<()> {
+    let text = fs::read_to_string(path)?;
+    let has_place = |placement: &Placement| replaced(&text, name(*placement), "").is_some();
+    if placements.iter().any(has_place) {
+        return Ok(());
+    }
+    Err(no_place(path))
+}
+
+fn no_place(path: &Path) -> io::Error {
+    let text = format!("{} has no place for these tables", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Replaces the tables in the document at `path` that the comparison has rows for.
@@ -25,21 +33,24 @@ pub struct Run {
 ///
 /// # Errors
 /// When the file cannot be read or written, or has neither of the tables.
-pub fn write(path: &Path, comparison: &Comparison, run: Run) -> io::Result<()> {
+pub fn write(
+    path: &Path,
+    comparison: &Comparison,
+    circumstances: &Circumstances,
+) -> io::Result<()> {
     let before = fs::read_to_string(path)?;
     let mut text = before.clone();
     let mut found = false;
     for placement in [Placement::Shared, Placement::Apart] {
         if comparison.has(placement) {
-            let table = section(comparison, placement, run);
+            let table = section(comparison, placement, circumstances);
             if let Some(changed) = replaced(&text, name(placement), &table) {
                 (text, found) = (changed, true);
             }
         }
     }
     if !found {
-        let text = format!("{} has no place for these tables", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        return Err(no_place(path));
     }
     if text != before {
         fs::write(path, text)?;
@@ -54,16 +65,39 @@ const fn name(placement: Placement) -> &'static str {
     }
 }
 
-fn section(comparison: &Comparison, placement: Placement, run: Run) -> String {
+/// Renders a table, and how its figures were taken.
+pub(super) fn section(
+    comparison: &Comparison,
+    placement: Placement,
+    circumstances: &Circumstances,
+) -> String {
     let wrong: u64 = comparison.rows(placement).map(|row| row.wrong).sum();
-    format!(
-        "{} {RATIOS}\n`compare --seconds {} --rounds {}` on {} processors, the median of the rounds, {wrong} packets wrong:\n\n{}",
+    let mut text = format!(
+        "{} {RATIOS} Each figure is the median of {} of {} s.",
         how(placement),
-        run.measure.as_secs(),
-        run.rounds,
-        run.processors,
-        comparison.table_of(placement),
-    )
+        rounds(comparison.rounds),
+        comparison.measure.as_secs(),
+    );
+    if comparison
+        .rows(placement)
+        .any(|row| row.row.metric == Metric::P99)
+    {
+        text += &format!(
+            " A p99 is the median of {} of {} s, since single ones differ by a factor of ten.",
+            rounds(Metric::P99.rounds(comparison.rounds)),
+            comparison.measure.min(P99_MEASURE).as_secs(),
+        );
+    }
+    text += &format!(" Packets lost, doubled, out of order or misled: {wrong}.\n\n");
+    text += &format!("{circumstances}\n\n{}", comparison.table_of(placement));
+    text
+}
+
+fn rounds(count: usize) -> String {
+    match count {
+        1 => "one round".to_owned(),
+        more => format!("{more} rounds"),
+    }
 }
 
 /// Returns `text` with `table` between the marks, or `None` if it has no such marks.

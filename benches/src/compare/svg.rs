@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Comparison, Measured, how};
+use crate::circumstances::Circumstances;
 use crate::load::carriage::Carriage;
 use crate::load::process::Placement;
 use crate::load::program::Program;
@@ -14,13 +15,21 @@ const BAR: u32 = 16;
 const GAP: u32 = 4;
 const TITLE: u32 = 34;
 const HEADING: u32 = 40;
+/// Space at the top for when and where the figures were taken.
+const NOTE: u32 = 22;
 /// Space on the right for the figure next to the longest bar.
 const RIGHT: u32 = 150;
 
 /// Draws the chart, readable on light and on dark pages: the programs in their defaults first, then apart from the load.
-pub fn draw(comparison: &Comparison) -> String {
+pub fn draw(comparison: &Comparison, circumstances: &Circumstances) -> String {
     let mut rows = String::new();
-    let mut y = 0;
+    let mut y = NOTE;
+    let _ = writeln!(
+        rows,
+        "<text x=\"12\" y=\"{}\" font-size=\"10\" fill=\"#666\">{}</text>",
+        NOTE - 6,
+        escape(&circumstances.brief())
+    );
     for placement in [Placement::Shared, Placement::Apart] {
         if !comparison.has(placement) {
             continue;
