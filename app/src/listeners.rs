@@ -15,7 +15,7 @@ use voltlane_core::edge::EdgeConfig;
 use voltlane_driver::unix::{UnixFile, UnixListening, UnixPlace};
 use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
 
-use crate::config::{Change, Listener, ListenerName, Place, Settings, is_successor};
+use crate::config::{Change, Listener, ListenerName, Place, Settings};
 use crate::doors::{Doors, Frame, Framed};
 use crate::listen;
 
@@ -457,16 +457,15 @@ impl Listeners {
         self.count();
     }
 
-    /// Puts `change` into effect as far as it concerns listeners. What cannot be is taken back in it, each listener by itself.
+    /// Puts `change`, which is one of the settings in effect, into effect as far as it concerns listeners. What cannot be is taken back in
+    /// it, each listener by itself.
     pub(crate) fn reload(&mut self, change: &mut Change) -> ListenerChange {
-        let mut before = std::mem::take(&mut self.open);
-        let settings = change.settings.clone();
+        let open = std::mem::take(&mut self.open).into_iter();
+        let mut before: Vec<Option<Open>> = open.map(Some).collect();
         let mut done = ListenerChange::default();
-        for listener in settings.listeners() {
-            let successor = |open: &Open| is_successor(listener, &open.settings, &settings);
-            match before.iter().position(successor) {
-                Some(at) => {
-                    let open = before.remove(at);
+        for (listener, predecessor) in &change.listeners() {
+            match predecessor.map(|at| before[at].take().expect("it is continued once")) {
+                Some(open) => {
                     let taken: Vec<usize> = self.numbers(&before, &done);
                     let open = self.change(open, listener, taken, change, &mut done);
                     self.open.push(open);
@@ -488,6 +487,7 @@ impl Listeners {
                 }
             }
         }
+        let mut before: Vec<Open> = before.into_iter().flatten().collect();
         if self.open.is_empty() {
             // No new one could be opened. Without any the edge would be of no use.
             let kept = before.iter().map(|open| open.settings.clone()).collect();
@@ -552,8 +552,8 @@ impl Listeners {
     }
 
     /// Returns the numbers that sockets have.
-    fn numbers(&self, before: &[Open], done: &ListenerChange) -> Vec<usize> {
-        let open = self.open.iter().chain(before);
+    fn numbers(&self, before: &[Option<Open>], done: &ListenerChange) -> Vec<usize> {
+        let open = self.open.iter().chain(before.iter().flatten());
         let open = open.map(|open| open.entrance.number);
         let changing = done.sockets.iter().map(|change| match change {
             SocketChange::Open(opening) => opening.entrance.number,

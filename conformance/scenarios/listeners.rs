@@ -162,6 +162,22 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
 }
 
 #[test]
+fn listeners_in_another_order_are_the_ones_that_they_were() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let start = format!("{}{}", listener("a", ""), listener("b", ""));
+    let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
+    let _link = backend.accept();
+    let mut world = Reloaded { directory, edge };
+    let (a, b) = (place(&world.edge, "a"), place(&world.edge, "b"));
+    let reversed = format!("{}{}", listener("b", ""), listener("a", ""));
+    world.reload(&reversed, "nothing in effect changes");
+    let line = world.reload(&listener("b", "path = \"/b\"\n"), TAKEN);
+    assert!(line.contains("listener[b].path, listener[a]"), "{line}");
+    expect_refused(a);
+    drop(Client::join(b));
+}
+
+#[test]
 fn a_listener_that_cannot_be_opened_is_left_out_and_the_others_change() {
     let (directory, backend) = (Directory::new(), Backend::bind());
     let start = format!("{}{}", listener("a", ""), listener("b", ""));

@@ -76,11 +76,12 @@ pub(super) fn on_hangup(
                     let keys = change.refused.join(", ");
                     error!(%error, %keys, "the way to the backend that is in effect stays");
                 }
+                // Also if only the order of the listeners changes.
+                current.clone_from(&change.settings);
                 if change.taken.is_empty() {
                     info!("the configuration was read again; nothing in effect changes");
                     continue;
                 }
-                current = change.settings.clone();
                 publish(
                     &latest,
                     Reload {

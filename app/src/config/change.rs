@@ -32,6 +32,8 @@ pub struct Change {
     pub needs_restart: Vec<String>,
     /// The keys whose new values could not be put into effect.
     pub refused: Vec<String>,
+    /// For each listener of the configuration that was read, the place of the one in effect that it continues.
+    predecessors: Vec<Option<usize>>,
     /// Whether keys of listeners are told with the names of these.
     has_several: bool,
 }
@@ -43,6 +45,7 @@ impl Change {
         let has_several = |settings: &Settings| !settings.more_listeners.is_empty();
         let mut change = Change {
             has_several: has_several(current) || has_several(&read),
+            predecessors: predecessors(current, &read),
             settings: read,
             taken: Vec::new(),
             needs_restart: Vec::new(),
@@ -64,41 +67,49 @@ impl Change {
     }
 
     fn compare_listeners(&mut self, current: &Settings) {
-        let mut left: Vec<usize> = (0..current.listeners().count()).collect();
-        let mut listeners = Vec::new();
-        for index in 0..self.settings.listeners().count() {
-            let mut view = self.settings.view(index);
-            let name = view.listener.name.clone();
-            let before = left.iter().position(|&at| {
-                let before = current.view(at).listener;
-                is_successor(&view.listener, &before, &self.settings)
-            });
-            match before.map(|at| current.view(left.remove(at))) {
-                None => self.taken.push(format!("listener[{name}]")),
-                Some(before) => {
-                    let moves = view.listener.address != before.listener.address;
-                    for key in keys().filter(|key| key.is_of_listener()) {
-                        if !key.differs(&before, &view) {
-                            continue;
-                        }
-                        let label = format!("{}{}", self.prefix(&name), key.name());
-                        // Another address has a new socket, which starts with the new values.
-                        if key.is_for_the_start() && !moves {
-                            key.copy(&before, &mut view);
-                            self.needs_restart.push(label);
-                        } else {
-                            self.taken.push(label);
-                        }
-                    }
+        // Keys read the first listener, so each pair is compared while it is first.
+        let mut before = current.clone();
+        for (index, predecessor) in self.predecessors.clone().into_iter().enumerate() {
+            self.settings.swap_listener(index);
+            match predecessor {
+                None => self.taken.push(whole(&self.settings.listener.name)),
+                Some(at) => {
+                    before.swap_listener(at);
+                    self.compare_listener(&before);
+                    before.swap_listener(at);
                 }
             }
-            listeners.push(view.listener);
+            self.settings.swap_listener(index);
         }
-        for at in left {
-            let name = current.view(at).listener.name;
-            self.taken.push(format!("listener[{name}]"));
+        let listeners = current.listeners().enumerate();
+        let gone = listeners.filter(|(at, _)| !self.predecessors.contains(&Some(*at)));
+        let gone = gone.map(|(_, listener)| whole(&listener.name));
+        self.taken.extend(gone);
+    }
+
+    /// Compares the first listener with the first of `before`.
+    fn compare_listener(&mut self, before: &Settings) {
+        let moves = self.settings.listener.address != before.listener.address;
+        let prefix = self.prefix(&self.settings.listener.name);
+        for key in keys().filter(|key| key.is_of_listener()) {
+            if !key.differs(before, &self.settings) {
+                continue;
+            }
+            let label = format!("{prefix}{}", key.name());
+            // Another address has a new socket, which starts with the new values.
+            if key.is_for_the_start() && !moves {
+                key.copy(before, &mut self.settings);
+                self.needs_restart.push(label);
+            } else {
+                self.taken.push(label);
+            }
         }
-        self.settings.set_listeners(listeners);
+    }
+
+    /// Returns each listener that was read, with the place of the one in effect that it continues.
+    pub(crate) fn listeners(&self) -> Vec<(Listener, Option<usize>)> {
+        let listeners = self.settings.listeners().cloned();
+        listeners.zip(self.predecessors.iter().copied()).collect()
     }
 
     /// Returns what is in front of the keys of a listener.
@@ -126,7 +137,7 @@ impl Change {
     /// Takes back the new values of the listener with this name, in favour of those `before`. One that was not there before does not come.
     pub fn refuse(&mut self, name: &ListenerName, before: Option<&Listener>) {
         let prefix = self.prefix(name);
-        let whole = format!("listener[{name}]");
+        let whole = whole(name);
         let of_listener = self
             .taken
             .extract_if(.., |label| *label == whole || label.starts_with(&prefix));
@@ -141,12 +152,25 @@ impl Change {
     }
 }
 
-/// Returns whether a listener of new settings goes on with one that is there: it has its name, or else its place under a new name.
-pub(crate) fn is_successor(new: &Listener, before: &Listener, settings: &Settings) -> bool {
-    let is_named = |name: &ListenerName| settings.listeners().any(|one| one.name == *name);
-    // Two with port 0 have different ports.
-    let has_place = new.address == before.address && new.address.is_definite();
-    new.name == before.name || has_place && !is_named(&before.name)
+/// Returns what a whole listener is called in a list of keys.
+fn whole(name: &ListenerName) -> String {
+    format!("listener[{name}]")
+}
+
+/// Finds the listener that each one of `read` continues: it has its name, or else its place under a new name.
+fn predecessors(current: &Settings, read: &Settings) -> Vec<Option<usize>> {
+    let is_named = |name: &ListenerName| read.listeners().any(|one| one.name == *name);
+    let mut left: Vec<(usize, &Listener)> = current.listeners().enumerate().collect();
+    let find = |new: &Listener| {
+        let is_predecessor = |(_, before): &(usize, &Listener)| {
+            // Two with port 0 have different ports.
+            let has_place = new.address == before.address && new.address.is_definite();
+            new.name == before.name || has_place && !is_named(&before.name)
+        };
+        let found = left.iter().position(is_predecessor)?;
+        Some(left.remove(found).0)
+    };
+    read.listeners().map(find).collect()
 }
 
 impl Key {
@@ -316,6 +340,8 @@ mod tests {
         ];
         assert_eq!(change.taken, taken);
         assert_eq!(change.needs_restart, ["listener[c].backlog"]);
+        let continued = change.listeners().into_iter().map(|(_, place)| place);
+        assert_eq!(continued.collect::<Vec<_>>(), [Some(2), None, Some(0)]);
         slow.backlog = 4_096;
         let expected = vec![slow, named("d", 4), named("new", 1)];
         assert_eq!(change.settings, with(expected));

@@ -7,7 +7,7 @@ use std::fmt;
 use std::iter::once;
 use std::mem::swap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize as _, Deserializer};
 
 use super::keys::{Key, Listener, Settings, keys};
 use super::load::Build;
@@ -42,19 +42,13 @@ impl fmt::Display for ListenerName {
     }
 }
 
-impl<'de> Deserialize<'de> for ListenerName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(ListenerName)
-    }
-}
-
 impl Value for ListenerName {
     type Allowed = ();
 
     const KIND: Kind = Kind::Text;
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(deserializer)
+        String::deserialize(deserializer).map(ListenerName)
     }
 
     fn check(&self, (): &()) -> Result<(), String> {
@@ -104,7 +98,7 @@ impl Settings {
     }
 
     /// Exchanges the first listener and the one at `index`.
-    fn swap_listener(&mut self, index: usize) {
+    pub(super) fn swap_listener(&mut self, index: usize) {
         if let Some(at) = index.checked_sub(1) {
             swap(&mut self.listener, &mut self.more_listeners[at]);
         }

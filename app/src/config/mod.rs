@@ -26,7 +26,6 @@ mod web;
 
 pub use address::{Address, AddressError};
 pub use change::Change;
-pub(crate) use change::is_successor;
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};
 pub use keys::{

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::de::value::{Error as BareError, SeqDeserializer, StrDeserializer};
-use serde::de::{Error as _, IntoDeserializer as _, SeqAccess, Visitor};
+use serde::de::{Error as _, IntoDeserializer as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -34,6 +34,17 @@ pub(super) enum Kind {
     Text,
     Texts,
     Numbers,
+}
+
+impl Kind {
+    /// Returns the type of a list's elements.
+    fn of_element(self) -> Option<Kind> {
+        match self {
+            Kind::Texts => Some(Kind::Text),
+            Kind::Numbers => Some(Kind::Number),
+            Kind::Number | Kind::Truth | Kind::Text => None,
+        }
+    }
 }
 
 /// A type that a key can have.
@@ -105,23 +116,16 @@ pub(super) fn read<T: Value>(raw: Raw<'_>, allowed: &T::Allowed) -> Result<T, St
 
 /// Returns the fault of a value in the file: its type, or else the error.
 fn hint<T: Value>(value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> String {
-    let (kind, value) = match (T::KIND, value.get_ref()) {
+    let (kind, value) = match (T::KIND.of_element(), value.get_ref()) {
         // The error concerns one of them.
-        (Kind::Texts, DeValue::Array(list)) => {
+        (Some(of_element), DeValue::Array(list)) => {
             let is_meant = |element: &&Spanned<DeValue<'_>>| Some(element.span()) == error.span();
             match list.iter().find(is_meant) {
-                Some(element) => (Kind::Text, element.get_ref()),
+                Some(element) => (of_element, element.get_ref()),
                 None => return explanation::<T>(&error.message()),
             }
         }
-        (Kind::Numbers, DeValue::Array(list)) => {
-            let is_meant = |element: &&Spanned<DeValue<'_>>| Some(element.span()) == error.span();
-            match list.iter().find(is_meant) {
-                Some(element) => (Kind::Number, element.get_ref()),
-                None => return explanation::<T>(&error.message()),
-            }
-        }
-        whole => whole,
+        (_, whole) => (T::KIND, whole),
     };
     match (kind, value) {
         (Kind::Number, DeValue::Integer(_))
@@ -306,24 +310,8 @@ impl Value for Versions {
     const EXPLAINS: bool = true;
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Numbers;
-
-        impl<'de> Visitor<'de> for Numbers {
-            type Value = Vec<u32>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of numbers")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u32>, A::Error> {
-                let mut numbers = Vec::new();
-                while let Some(Number(number)) = list.next_element()? {
-                    numbers.push(number);
-                }
-                Ok(numbers)
-            }
-        }
-        let numbers = deserializer.deserialize_seq(Numbers)?;
+        let numbers = Vec::<Number>::deserialize(deserializer)?;
+        let numbers: Vec<u32> = numbers.into_iter().map(|Number(number)| number).collect();
         Versions::new(&numbers).map_err(D::Error::custom)
     }
 
