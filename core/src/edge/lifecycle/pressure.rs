@@ -71,6 +71,7 @@ impl Edge {
         }
     }
 
+    /// Ends holders until less than 95 % is held, or none is left that holds enough. Each one that ends is a holder no more.
     #[cold]
     pub(crate) fn end_largest(&mut self, now: Time) {
         if self.account.level(self.held_bytes(), &self.shares) < Pressure::Over {
@@ -87,23 +88,11 @@ impl Edge {
                 (Some((class, index)), other) if other.is_none_or(|(theirs, _)| class > theirs) => {
                     self.close_conn(now, index, CloseKind::Abort, CloseReason::Memory);
                 }
-                (_, Some((_, index))) => {
-                    if !self.end_session_for_memory(now, index) {
-                        return;
-                    }
-                }
+                (_, Some((_, index))) => self.end_session(now, index, EndReason::MemoryLimit),
                 // The rest is the link's, which has a bound of its own, and crumbs.
                 _ => return,
             }
         }
-    }
-
-    /// Ends the session at `index` to free memory. Returns false if nothing could be freed, because it had already ended and holds only
-    /// final notices.
-    fn end_session_for_memory(&mut self, now: Time, index: u32) -> bool {
-        let before = self.held_bytes();
-        self.end_session(now, index, EndReason::MemoryLimit);
-        self.held_bytes() < before
     }
 }
 

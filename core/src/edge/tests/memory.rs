@@ -428,9 +428,9 @@ fn a_session_that_failed_for_memory_is_gone_for_later_packets_of_the_same_read()
     );
 }
 
-/// Returns a world whose link is full, with a client that holds 5,000 empty packets in line and one that has not read 60 KiB. The packets
-/// take 20,000 bytes as they came, and 65,000 in their session's line.
-fn two_large() -> (World, [Member; 2]) {
+/// Returns a world whose link is full, with a client that holds 5,000 empty packets in line and one that has not read `unread` bytes. The
+/// packets take 20,000 bytes as they came, and 65,000 in their session's line.
+fn two_large(unread: usize) -> (World, [Member; 2]) {
     let mut world = World::new(|config| {
         config.limits.max_memory_bytes = 100 * 1024;
         config.master.channel_capacity = 1;
@@ -440,7 +440,7 @@ fn two_large() -> (World, [Member; 2]) {
     world.send(filler.conn, b"fills the link");
     world.backend_says(sender.id, Flag::Data, b"not taken");
     world.wait(Duration::from_secs(1));
-    world.backend_says(reader.id, Flag::Data, &[0; 60 * 1024]);
+    world.backend_says(reader.id, Flag::Data, &vec![0; unread]);
     let packets = vec![0; 5_000 * LENGTH_BYTES];
     let (now, conn) = (world.now, sender.conn);
     world.edge.handle_client_bytes(now, conn, &packets);
@@ -455,7 +455,7 @@ fn is_held_below_the_bound(world: &World) -> bool {
 
 #[test]
 fn memory_that_the_end_of_a_connection_takes_is_given_back_at_once() {
-    let (mut world, [sender, reader]) = two_large();
+    let (mut world, [sender, reader]) = two_large(60 * 1024);
     world.leave(sender.conn);
     assert!(is_held_below_the_bound(&world), "{:?}", world.edge.gauges());
     assert!(world.is_closed(reader.conn));
@@ -463,8 +463,17 @@ fn memory_that_the_end_of_a_connection_takes_is_given_back_at_once() {
 }
 
 #[test]
+fn an_end_that_frees_nothing_is_followed_by_another() {
+    let (mut world, [sender, reader]) = two_large(32_700);
+    world.leave(sender.conn);
+    assert_eq!(world.edge.counters().memory_over, 2);
+    assert!(world.is_closed(reader.conn), "the second largest");
+    assert!(is_held_below_the_bound(&world), "{:?}", world.edge.gauges());
+}
+
+#[test]
 fn memory_that_a_deadline_takes_is_given_back_at_once() {
-    let (mut world, [sender, reader]) = two_large();
+    let (mut world, [sender, reader]) = two_large(60 * 1024);
     world.wait(Duration::from_secs(4));
     assert!(world.is_closed(sender.conn), "its write timed out");
     assert!(is_held_below_the_bound(&world), "{:?}", world.edge.gauges());
