@@ -280,10 +280,7 @@ impl Edge {
         peer: IpAddr,
         introduced: bool,
     ) -> Result<ConnKey, Rejected> {
-        let now = self.advance(now);
-        let admitted = self.admit(now, listener, peer, introduced);
-        self.settle();
-        admitted
+        self.step(now, |edge, now| edge.admit(now, listener, peer, introduced))
     }
 
     /// Returns the maximum number of bytes to read from this client now. 0: do not read it until it is returned again.
@@ -328,7 +325,11 @@ impl Edge {
 
     /// Handles `bytes` from the client.
     pub fn handle_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
-        let now = self.advance(now);
+        self.step(now, |edge, now| edge.take_client_bytes(now, conn, bytes));
+    }
+
+    #[inline(always)]
+    fn take_client_bytes(&mut self, now: Time, conn: ConnKey, bytes: &[u8]) {
         let Some(connection) = self.conns.find(conn) else {
             return;
         };
@@ -368,14 +369,16 @@ impl Edge {
     fn after_read(&mut self, now: Time, index: u32) {
         self.conns.recount(index, &mut self.account);
         self.shed_load(now);
-        self.settle();
     }
 
     /// Handles that the client has closed its direction, behind bytes that were not read because its [`read_budget`](Edge::read_budget) is
     /// 0. If the reason is a lack of room on the link, the rest is read now, up to [`LAST_READ_BYTES`], and stays in its session's line:
     /// the connection is not kept until there is room (SPEC 10.4(f)).
     pub fn handle_client_ending(&mut self, now: Time, conn: ConnKey) {
-        self.advance(now);
+        self.step(now, |edge, _| edge.let_read_last(conn));
+    }
+
+    fn let_read_last(&mut self, conn: ConnKey) {
         let Some(State::Established { session }) = self.conns.find(conn).map(Conn::state) else {
             return;
         };
@@ -402,18 +405,22 @@ impl Edge {
 
     /// Handles that the client's connection is gone. `conn` is dead from now on.
     pub fn handle_client_closed(&mut self, now: Time, conn: ConnKey, cause: Closed) {
-        let now = self.advance(now);
-        if self.conns.find(conn).is_some() {
-            tracing::debug!(conn = conn.0.index, ?cause, "connection closed");
-            match cause {
-                Closed::Violation => self.count_violation(now, conn.0.index),
-                Closed::Eof => self.hear_farewell(conn.0.index),
-                Closed::Error | Closed::ByEdge => {}
+        self.step(now, |edge, now| {
+            if edge.conns.find(conn).is_some() {
+                edge.lose_transport(now, conn.0.index, cause);
             }
-            self.remove_conn(now, conn.0.index);
-            self.shed_load(now);
-            self.settle();
+        });
+    }
+
+    fn lose_transport(&mut self, now: Time, index: u32, cause: Closed) {
+        tracing::debug!(conn = index, ?cause, "connection closed");
+        match cause {
+            Closed::Violation => self.count_violation(now, index),
+            Closed::Eof => self.hear_farewell(index),
+            Closed::Error | Closed::ByEdge => {}
         }
+        self.remove_conn(now, index);
+        self.shed_load(now);
     }
 
     /// Returns what this client's connection needs next.
@@ -486,12 +493,12 @@ impl Edge {
 
     /// Handles that the client's transport took the first `bytes` bytes that [`client_duty`](Edge::client_duty) asked to write.
     pub fn handle_client_written(&mut self, now: Time, conn: ConnKey, bytes: usize) {
-        let now = self.advance(now);
-        if self.conns.find(conn).is_some() {
-            self.counters.client_bytes_out += bytes as u64;
-            self.written(now, conn.0.index, bytes);
-            self.settle();
-        }
+        self.step(now, |edge, now| {
+            if edge.conns.find(conn).is_some() {
+                edge.counters.client_bytes_out += bytes as u64;
+                edge.written(now, conn.0.index, bytes);
+            }
+        });
     }
 
     /// Returns a connection whose [duty](Edge::client_duty) has changed.
@@ -505,12 +512,14 @@ impl Edge {
     /// Shuts down in order: no new clients are accepted, clients are no longer read, and queued data is handed over. It takes at most
     /// `within`.
     pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
-        let now = self.advance(now);
+        self.step(now, |edge, now| edge.begin_shutdown(now, within));
+    }
+
+    fn begin_shutdown(&mut self, now: Time, within: Duration) {
         if self.shutdown_at.is_none() {
             self.shutdown_at = Some(now + within);
             self.close_half_open(now);
             self.send_all_away(now);
-            self.settle();
         }
     }
 
@@ -568,7 +577,16 @@ impl Edge {
         }
     }
 
-    /// Updates the shared bounds after a change.
+    /// Takes a step (SPEC 8.1): time goes on, something is handled, and the bounds that shards share are updated. Every call of the adapter
+    /// that changes something is one step.
+    #[inline(always)]
+    pub(crate) fn step<T>(&mut self, now: Time, handle: impl FnOnce(&mut Edge, Time) -> T) -> T {
+        let now = self.advance(now);
+        let outcome = handle(self, now);
+        self.settle();
+        outcome
+    }
+
     #[inline]
     fn settle(&mut self) {
         if !self.shares.is_alone() {

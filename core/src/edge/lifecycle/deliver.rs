@@ -5,7 +5,7 @@
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, Tagged};
 #[cfg(any(test, feature = "testkit"))]
-use crate::protocol::Delivery;
+use crate::protocol::{Delivery, Lent};
 use crate::queue::Outbox;
 use crate::time::Time;
 
@@ -145,7 +145,13 @@ impl Edge {
     /// The link of version 2 has no classes, so programs do not have this.
     #[cfg(any(test, feature = "testkit"))]
     pub fn handle_delivery(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
-        let now = self.advance(now);
+        self.step(now, |edge, now| {
+            edge.deliver_classed(now, id, delivery, data)
+        });
+    }
+
+    #[cfg(any(test, feature = "testkit"))]
+    fn deliver_classed(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
         let calm = self.is_calm_for(data.len());
         let found = self.sessions.lookup(id);
         let numbered = found.filter(|found| self.sessions.live(*found).chain().is_some());
@@ -157,7 +163,6 @@ impl Edge {
             }
         }
         self.shed_load(now);
-        self.settle();
     }
 
     #[cfg(any(test, feature = "testkit"))]
@@ -182,9 +187,9 @@ impl Edge {
         if let Some(reason) = full {
             return self.end_session(now, session, reason);
         }
-        let (outbox, progress) = entry.lend();
-        if let Some(progress) = progress {
-            progress.push_latest(outbox, key, data);
+        let lent = entry.lend();
+        if let Some(progress) = lent.numbers {
+            progress.push_latest(lent.outbox, key, data);
         }
         self.delivered(now, session);
     }
@@ -198,8 +203,8 @@ impl Edge {
             return self.end_session(now, session, EndReason::PacketTooLong);
         }
         let is_attached = matches!(entry.place, Place::Attached(_));
-        let (outbox, progress) = entry.lend();
-        let Some(progress) = progress else {
+        let Lent { outbox, numbers } = entry.lend();
+        let Some(progress) = numbers else {
             return;
         };
         let waiting = progress.waiting_above(outbox, outbox.sent());

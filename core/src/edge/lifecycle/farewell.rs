@@ -272,7 +272,10 @@ impl Edge {
     /// An adapter calls it before its clients are to go to another process or address. Before an [end](Edge::handle_shutdown) that comes at
     /// once there is no need: it tells them, too.
     pub fn handle_leaving(&mut self, now: Time, code: GoAwayCode, within: Duration) {
-        let now = self.advance(now);
+        self.step(now, |edge, now| edge.ask_all_to_leave(now, code, within));
+    }
+
+    fn ask_all_to_leave(&mut self, now: Time, code: GoAwayCode, within: Duration) {
         let latest = self.time_to_come_back().min(within);
         let go_away = GoAway {
             code: code.into(),
@@ -295,7 +298,6 @@ impl Edge {
             self.set_alarm(now, index, session);
             self.watch_writes(now, index);
         }
-        self.settle();
     }
 
     /// Lets go of the client at `index`, which was asked to leave in time and did not.

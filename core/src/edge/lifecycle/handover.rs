@@ -56,7 +56,10 @@ impl Edge {
 
     /// Takes the connection out of this shard, as [`Duty::HandOver`](crate::edge::Duty::HandOver) asks: `conn` is dead from now on. Returns `None` if it is not to be handed over.
     pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
-        self.advance(now);
+        self.step(now, |edge, _| edge.take_out(conn))
+    }
+
+    fn take_out(&mut self, conn: ConnKey) -> Option<Handover> {
         let index = conn.0.index;
         let offered = self.conns.find(conn)?;
         let State::Handshake(Step::Elsewhere(id)) = *offered.state() else {
@@ -65,7 +68,6 @@ impl Edge {
         let source = offered.source()?;
         let mut conn = self.conns.remove(index, &mut self.account);
         self.counters.handed_over += 1;
-        self.settle();
         let (opening, control) = conn.take_opening();
         Some(Handover {
             id,
@@ -83,23 +85,20 @@ impl Edge {
     /// # Errors
     /// When this shard is shutting down or has no place for it.
     pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
-        let now = self.advance(now);
-        let admission = handover.admission;
-        let admitted = self.admit_handover(now, handover);
-        self.settle();
-        match admitted {
-            Ok(key) => Ok(key),
-            Err(rejected) => {
-                self.sources.lock().release(now, admission);
-                self.reject(rejected)
-            }
-        }
+        self.step(now, |edge, now| {
+            let admission = handover.admission;
+            edge.admit_handover(now, handover).or_else(|rejected| {
+                edge.sources.lock().release(now, admission);
+                edge.reject(rejected)
+            })
+        })
     }
 
     /// Releases a connection that could not be brought to its shard.
     pub fn discard_handover(&mut self, now: Time, handover: Handover) {
-        let now = self.advance(now);
-        self.sources.lock().release(now, handover.admission);
+        self.step(now, |edge, now| {
+            edge.sources.lock().release(now, handover.admission)
+        });
     }
 
     fn admit_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {

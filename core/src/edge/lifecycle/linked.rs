@@ -18,20 +18,20 @@ impl Edge {
 
     /// Takes what is to be handed up to the trunk next. A batch takes the memory of `spare` in return.
     pub fn take_branch_output(&mut self, now: Time, spare: &mut Batch) -> Option<Upward> {
-        let now = self.advance(now);
-        let output = self.uplink.take_batch(&mut self.link_queue, spare)?;
-        self.link_written(now);
-        self.settle();
-        Some(output)
+        self.step(now, |edge, now| {
+            let output = edge.uplink.take_batch(&mut edge.link_queue, spare)?;
+            edge.link_written(now);
+            Some(output)
+        })
     }
 
     /// Handles what the trunk handed down.
     pub fn handle_branch_input(&mut self, now: Time, input: &Downward) {
-        let now = self.advance(now);
-        if let Some(batch) = self.uplink.take_in(input) {
-            self.handle_batch(now, batch);
-            self.settle();
-        }
+        self.step(now, |edge, now| {
+            if let Some(batch) = edge.uplink.take_in(input) {
+                edge.handle_batch(now, batch);
+            }
+        });
     }
 }
 
@@ -41,27 +41,28 @@ impl HasLink for Edge {
     }
 
     fn handle_link_connecting(&mut self, now: Time) {
-        let now = self.advance(now);
-        self.uplink.connecting(now);
+        self.step(now, |edge, now| edge.uplink.connecting(now));
     }
 
     fn handle_link_connected(&mut self, now: Time) {
-        let now = self.advance(now);
-        if self.uplink.connected(now, &mut self.counters) {
-            self.link_queue
-                .begin_announcing(self.config.master.announce_all, &self.sessions);
-        }
+        self.step(now, |edge, now| {
+            if edge.uplink.connected(now, &mut edge.counters) {
+                edge.link_queue
+                    .begin_announcing(edge.config.master.announce_all, &edge.sessions);
+            }
+        });
     }
 
     fn handle_link_closed(&mut self, now: Time, cause: Closed) {
-        let now = self.advance(now);
-        self.uplink.closed(
-            now,
-            cause,
-            &mut self.rng,
-            &mut self.link_queue,
-            &mut self.counters,
-        );
+        self.step(now, |edge, now| {
+            edge.uplink.closed(
+                now,
+                cause,
+                &mut edge.rng,
+                &mut edge.link_queue,
+                &mut edge.counters,
+            );
+        });
     }
 
     fn link_wants_close(&self) -> bool {
@@ -74,12 +75,12 @@ impl HasLink for Edge {
     }
 
     fn handle_link_bytes(&mut self, now: Time, bytes: &[u8]) {
-        let now = self.advance(now);
-        if self.uplink.link().is_some_and(Link::is_open) {
-            self.counters.link_bytes_in += bytes.len() as u64;
-            self.handle_backend_bytes(now, bytes);
-            self.settle();
-        }
+        self.step(now, |edge, now| {
+            if edge.uplink.link().is_some_and(Link::is_open) {
+                edge.counters.link_bytes_in += bytes.len() as u64;
+                edge.handle_backend_bytes(now, bytes);
+            }
+        });
     }
 
     #[inline]
@@ -88,13 +89,11 @@ impl HasLink for Edge {
     }
 
     fn handle_link_written(&mut self, now: Time, bytes: usize) {
-        let now = self.advance(now);
-        if self
-            .uplink
-            .written(bytes, &mut self.link_queue, &mut self.counters)
-        {
-            self.link_written(now);
-            self.settle();
-        }
+        self.step(now, |edge, now| {
+            let (queue, counters) = (&mut edge.link_queue, &mut edge.counters);
+            if edge.uplink.written(bytes, queue, counters) {
+                edge.link_written(now);
+            }
+        });
     }
 }

@@ -17,7 +17,10 @@ impl Edge {
     /// If a bound becomes smaller, what exceeds it stays until the bound is next checked, as for a queue with its next packet. Running
     /// deadlines count from where they began. The cost is a walk over all connections.
     pub fn handle_config(&mut self, now: Time, config: EdgeConfig) {
-        let now = self.advance(now);
+        self.step(now, |edge, now| edge.change_config(now, config));
+    }
+
+    fn change_config(&mut self, now: Time, config: EdgeConfig) {
         let config = EdgeConfig {
             shard: self.config.shard,
             shards: self.config.shards,
@@ -35,7 +38,6 @@ impl Edge {
         }
         // The link may have more room than before.
         self.serve_line(now);
-        self.settle();
     }
 
     /// Updates the timers of the connection at `index` whose duration became endless or finite: only armed timers are checked. A duration

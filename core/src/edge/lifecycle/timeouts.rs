@@ -59,7 +59,10 @@ impl Edge {
 
     /// Advances time to `now`. Handles everything that is due, in the order in which it fell due, and nothing early (SPEC 8.1(d)).
     pub fn handle_timeout(&mut self, now: Time) {
-        let now = self.advance(now);
+        self.step(now, Edge::handle_due);
+    }
+
+    fn handle_due(&mut self, now: Time) {
         // Whatever is handled is disarmed, or armed again from `now`, and so no longer due: the loop ends.
         while let Some((_, due)) = self.next_due().filter(|&(at, _)| at <= now) {
             match due {
@@ -70,7 +73,6 @@ impl Edge {
         }
         self.uplink.handle_timeout(now);
         self.shed_load(now);
-        self.settle();
     }
 
     /// Returns what falls due next of connections and sessions, and when. At the same instant the order of [`Wait::ALL`] applies, and the

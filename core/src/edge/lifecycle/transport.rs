@@ -13,17 +13,21 @@ impl Edge {
     /// Handles that the transport of this client read `bytes` bytes that are none of the client link, such as headers and control frames.
     /// They count towards its pace (SPEC 16.5(a)).
     pub fn handle_client_overhead(&mut self, now: Time, conn: ConnKey, bytes: usize) {
-        let now = self.advance(now);
-        let state = self.conns.find(conn).map(|found| found.state());
-        if let Some(State::Established { .. }) = state {
-            self.pace(now, conn.0.index, 0, bytes);
-        }
+        self.step(now, |edge, now| {
+            let state = edge.conns.find(conn).map(|found| found.state());
+            if let Some(State::Established { .. }) = state {
+                edge.pace(now, conn.0.index, 0, bytes);
+            }
+        });
     }
 
     /// Handles that the transport of this client now holds `bytes` bytes: those that it has read and not given, and those that it has taken
     /// and not sent. They count as memory of the connection (SPEC 10.5).
     pub fn handle_client_held(&mut self, now: Time, conn: ConnKey, bytes: usize) {
-        let now = self.advance(now);
+        self.step(now, |edge, now| edge.recount_transport(now, conn, bytes));
+    }
+
+    fn recount_transport(&mut self, now: Time, conn: ConnKey, bytes: usize) {
         let Some(found) = self.conns.find_mut(conn) else {
             return;
         };
@@ -33,7 +37,6 @@ impl Edge {
         found.transport_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.conns.recount(conn.0.index, &mut self.account);
         self.shed_load(now);
-        self.settle();
     }
 
     /// Asks whether one more costly handshake of a transport, such as the key exchange of TLS, may be made now (SPEC 16.5(b)). It counts
@@ -42,7 +45,10 @@ impl Edge {
     /// # Errors
     /// When to ask again, if not.
     pub fn admit_handshake(&mut self, now: Time) -> Result<(), Time> {
-        let now = self.advance(now);
+        self.step(now, |edge, now| edge.take_handshake(now))
+    }
+
+    fn take_handshake(&mut self, now: Time) -> Result<(), Time> {
         let limits = &self.config.limits;
         let (burst, every) = (limits.handshake_burst, interval(limits.handshake_rate));
         if limits.handshake_rate == 0 || limits.enforce_accepts == Enforce::Off {

@@ -31,11 +31,14 @@ impl Edge {
     /// Takes the step of this connection for which [`Duty::Entropy`](crate::edge::Duty::Entropy) asked. `random` must come from the operating system for this call: a generator that
     /// lives longer than a step would draw the same in two copies of one machine (SPEC 20.6(a)).
     pub fn handle_entropy(&mut self, now: Time, conn: ConnKey, random: [u8; 32]) {
-        let now = self.advance(now);
-        if !self.client_wants_entropy(conn) {
-            return;
-        }
-        let index = conn.0.index;
+        self.step(now, |edge, now| {
+            if edge.client_wants_entropy(conn) {
+                edge.take_entropy(now, conn.0.index, random);
+            }
+        });
+    }
+
+    fn take_entropy(&mut self, now: Time, index: u32, random: [u8; 32]) {
         let (opening, _) = self.conns.live_mut(index).opening();
         match opening.numbered().next_step() {
             EntropyStep::Welcome => self.welcome(now, index, random),
@@ -44,7 +47,6 @@ impl Edge {
         }
         self.conns.recount(index, &mut self.account);
         self.shed_load(now);
-        self.settle();
     }
 
     /// Waits for entropy for the next step of the connection at `index`.
