@@ -376,9 +376,17 @@ impl From<ChannelError> for Stop {
     }
 }
 
+/// The part of a session that its channel works on, and that outlives the connection: its packets, and their numbers if its version has
+/// some.
+#[cfg(feature = "edge")]
+pub(crate) struct Lent<'a> {
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) numbers: Option<&'a mut Progress>,
+}
+
 /// The result of an opening: how packets go over the connection, in both directions. It belongs to the connection and ends with it.
 ///
-/// What of it outlives the connection is lent to each call: the packets in the session's outbox, and its numbers if its version has some.
+/// What outlives the connection is [lent](Lent) to each call.
 #[cfg(feature = "edge")]
 #[derive(Clone, Debug)]
 pub(crate) enum Channel {
@@ -405,17 +413,26 @@ impl Default for Channel {
 impl Channel {
     /// Returns what the next packets of its client are opened with.
     #[inline]
-    pub(crate) fn source<'a>(
-        &'a mut self,
-        outbox: &'a mut Outbox,
-        numbers: Option<&'a mut Progress>,
-    ) -> Source<'a> {
+    pub(crate) fn source<'a>(&'a mut self, lent: Lent<'a>) -> Source<'a> {
         match self {
             Channel::V2(plain) => Source::Frames(plain),
             Channel::V3(channel) => Source::Records(Records {
                 channel,
-                outbox,
-                numbers: numbers.expect(NUMBERED),
+                outbox: lent.outbox,
+                numbers: lent.numbers.expect(NUMBERED),
+            }),
+        }
+    }
+
+    /// Returns the channel of a version that numbers its packets, with what is lent to it.
+    #[inline]
+    pub(crate) fn records<'a>(&'a mut self, lent: Lent<'a>) -> Option<Records<'a>> {
+        match self {
+            Channel::V2(_) => None,
+            Channel::V3(channel) => Some(Records {
+                channel,
+                outbox: lent.outbox,
+                numbers: lent.numbers?,
             }),
         }
     }
@@ -433,14 +450,10 @@ impl Channel {
     /// ready, so that what is made is as late and as much at once as can be. Without the numbers of its session, which is gone, no more is
     /// made.
     #[inline]
-    pub(crate) fn fill<'a>(
-        &'a mut self,
-        outbox: &'a mut Outbox,
-        numbers: Option<&mut Progress>,
-    ) -> &'a [u8] {
+    pub(crate) fn fill<'a>(&'a mut self, lent: Lent<'a>) -> &'a [u8] {
         match self {
-            Channel::V2(plain) => plain.fill(outbox),
-            Channel::V3(channel) => fill_records(channel, outbox, numbers),
+            Channel::V2(plain) => plain.fill(lent.outbox),
+            Channel::V3(channel) => fill_records(channel, lent),
         }
     }
 
@@ -503,13 +516,9 @@ fn has_output_of_records(
 
 #[cfg(feature = "edge")]
 #[inline(never)]
-fn fill_records<'a>(
-    channel: &'a mut v3::channel::Channel,
-    outbox: &mut Outbox,
-    numbers: Option<&mut Progress>,
-) -> &'a [u8] {
-    match numbers {
-        Some(numbers) => channel.fill(outbox, numbers),
+fn fill_records<'a>(channel: &'a mut v3::channel::Channel, lent: Lent<'_>) -> &'a [u8] {
+    match lent.numbers {
+        Some(numbers) => channel.fill(lent.outbox, numbers),
         None => channel.wire(),
     }
 }
@@ -570,9 +579,9 @@ impl Open for v2::plain::Plain {
 /// The channel of a version that numbers packets, with what its session lends to it.
 #[cfg(feature = "edge")]
 pub(crate) struct Records<'a> {
-    channel: &'a mut v3::channel::Channel,
-    outbox: &'a mut Outbox,
-    numbers: &'a mut Progress,
+    pub(crate) channel: &'a mut v3::channel::Channel,
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) numbers: &'a mut Progress,
 }
 
 #[cfg(feature = "edge")]

@@ -45,7 +45,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::keys::{KeyPair, NonceMint, SharedKey};
-use crate::protocol::Offer;
+use crate::protocol::{Lent, Offer};
 use crate::time::Time;
 
 pub use config::{
@@ -450,8 +450,11 @@ impl Edge {
             };
         }
         let outbox = &mut self.sessions.live_mut(session).outbox;
-        let lent = Some((outbox, None));
-        Duty::Write(self.conns.live_mut(conn.0.index).output(lent))
+        let lent = Lent {
+            outbox,
+            numbers: None,
+        };
+        Duty::Write(self.conns.live_mut(conn.0.index).output(Some(lent)))
     }
 
     /// Returns what a connection needs next whose packets are numbered.

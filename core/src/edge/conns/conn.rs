@@ -5,8 +5,8 @@ use core::net::IpAddr;
 use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Links;
 use crate::edge::table::slab::Key;
-use crate::protocol::Progress;
 use crate::protocol::{self, Channel, Versions};
+use crate::protocol::{Lent, Progress};
 use crate::queue::Outbox;
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
@@ -212,16 +212,16 @@ impl Conn {
     /// Makes output, and returns what the transport is to take next, in this order. `lent` is what its session lends to its channel, if it
     /// is established.
     #[inline]
-    pub(crate) fn output<'a>(
-        &'a mut self,
-        lent: Option<(&'a mut Outbox, Option<&mut Progress>)>,
-    ) -> [&'a [u8]; 2] {
+    pub(crate) fn output<'a>(&'a mut self, lent: Option<Lent<'a>>) -> [&'a [u8]; 2] {
         let lent = match &mut self.state {
-            State::Draining(draining) => Some((&mut draining.outbox, None)),
+            State::Draining(draining) => Some(Lent {
+                outbox: &mut draining.outbox,
+                numbers: None,
+            }),
             _ => lent,
         };
         let queued = match lent {
-            Some((outbox, numbers)) => self.channel.fill(outbox, numbers),
+            Some(lent) => self.channel.fill(lent),
             None => &[],
         };
         let control = self.opening.as_deref();

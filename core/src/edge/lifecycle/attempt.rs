@@ -287,9 +287,9 @@ impl Edge {
                 .numbered()
                 .take_up(taken_up, random, |outbound| outbound, received_up, control);
         let close = Words::new(Code::NUMBERS, 0).close();
-        let (outbox, numbers) = self.sessions.live_mut(session).lend();
-        let numbers = numbers.expect("only a chain is resumed by an Answer");
-        channel.close(&close, false, outbox, numbers);
+        let lent = self.sessions.live_mut(session).lend();
+        let numbers = lent.numbers.expect("only a chain is resumed by an Answer");
+        channel.close(&close, false, lent.outbox, numbers);
         conn.say_in_opening(channel.wire());
         self.end_session(now, session, EndReason::NumbersDoNotFit);
         self.end_opening(now, index, CloseReason::SessionEnded);

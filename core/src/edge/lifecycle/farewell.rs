@@ -84,9 +84,12 @@ impl Edge {
     /// Says the last words on the connection at `index` of the session.
     pub(crate) fn say(&mut self, index: u32, session: u32, words: &Words) {
         let conn = self.conns.live_mut(index);
-        let (outbox, numbers) = self.sessions.live_mut(session).lend();
-        if let (Some(channel), Some(numbers)) = (conn.channel().numbered_mut(), numbers) {
-            channel.close(&words.close(), words.flushes, outbox, numbers);
+        let lent = self.sessions.live_mut(session).lend();
+        if let Some(records) = conn.channel().records(lent) {
+            let (outbox, numbers) = (records.outbox, records.numbers);
+            records
+                .channel
+                .close(&words.close(), words.flushes, outbox, numbers);
         }
         self.sessions.recount(session, &mut self.account);
     }

@@ -11,7 +11,7 @@ use crate::edge::conns::wait::Slot;
 use crate::edge::counters::UNKNOWN_CLIENT;
 use crate::edge::sessions::LineEntry;
 use crate::edge::uplink::link::{push_tagged, reserve_tagged};
-use crate::edge::uplink::pass::{Served, pass_on};
+use crate::edge::uplink::pass::{Sender, Served, pass_on};
 use crate::id::ClientId;
 use crate::link::tagged::Flag;
 use crate::protocol::{Open, Stop};
@@ -45,18 +45,17 @@ impl Edge {
         }
         let mut input = bytes;
         let (channel, reader) = conn.input();
-        let (id, max_body) = (
-            entry.id,
-            entry.longest_up(self.config.clients.max_frame_bytes),
-        );
-        let (outbox, numbers) = entry.lend();
+        let sender = Sender {
+            id: entry.id,
+            max_body: entry.longest_up(self.config.clients.max_frame_bytes),
+        };
+        let source = channel.source(entry.lend());
         let (served, packets) = pass_on(
-            channel.source(outbox, numbers),
+            source,
             reader,
             &mut input,
             &mut self.link_queue,
-            id,
-            max_body,
+            sender,
             None,
         );
         self.uplink.seal_full(&mut self.link_queue);
@@ -121,8 +120,8 @@ impl Edge {
             let (channel, reader) = conn.input();
             let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
             let id = entry.id;
-            let (LineEntry { backlog, .. }, outbox, numbers) = entry.in_line();
-            let mut source = channel.source(outbox, numbers);
+            let (LineEntry { backlog, .. }, lent) = entry.in_line();
+            let mut source = channel.source(lent);
             let mut packets = 0;
             loop {
                 let opened = source.open(reader, &mut &[][..], max_body, |length| {

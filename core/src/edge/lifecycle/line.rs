@@ -2,7 +2,7 @@
 
 use crate::edge::Edge;
 use crate::edge::sessions::Place;
-use crate::edge::uplink::pass::{Served, pass_on};
+use crate::edge::uplink::pass::{Sender, Served, pass_on};
 use crate::time::Time;
 
 impl Edge {
@@ -46,9 +46,12 @@ impl Edge {
     /// Serves one turn of the session at the head of the line.
     fn serve(&mut self, session: u32) -> Served {
         let entry = self.sessions.live_mut(session);
-        let (id, place) = (entry.id, entry.place);
-        let max_body = entry.longest_up(self.config.clients.max_frame_bytes);
-        let (waiting, outbox, numbers) = entry.in_line();
+        let place = entry.place;
+        let sender = Sender {
+            id: entry.id,
+            max_body: entry.longest_up(self.config.clients.max_frame_bytes),
+        };
+        let (waiting, lent) = entry.in_line();
         while let Some(frame_bytes) = waiting.backlog.next_frame_bytes() {
             if frame_bytes > waiting.deficit {
                 return Served::Turn;
@@ -67,12 +70,11 @@ impl Edge {
         }
         let (channel, reader) = conn.input();
         let (served, packets) = pass_on(
-            channel.source(outbox, numbers),
+            channel.source(lent),
             reader,
             &mut &[][..],
             &mut self.link_queue,
-            id,
-            max_body,
+            sender,
             Some(&mut waiting.deficit),
         );
         self.counters.packets_up += packets;

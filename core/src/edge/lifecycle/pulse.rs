@@ -1,6 +1,6 @@
 //! What a connection of version 3 does besides packets: acknowledgements, keep-alive, buffers (SPEC 24.3, 25.1).
 
-use crate::protocol::{Delays, Due};
+use crate::protocol::{Delays, Due, Progress, Records};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -38,10 +38,14 @@ impl Edge {
         }
         let entry = self.sessions.live_mut(session);
         let has_backlog = entry.backlog_bytes() > 0;
-        let (outbox, numbers) = entry.lend();
-        let (Some(channel), Some(numbers)) = (conn.channel().numbered_mut(), numbers) else {
+        let Some(records) = conn.channel().records(entry.lend()) else {
             return;
         };
+        let Records {
+            channel,
+            outbox,
+            numbers,
+        } = records;
         if !has_backlog {
             numbers.take_all();
         }
@@ -77,11 +81,15 @@ impl Edge {
         let State::Established { session } = *conn.state() else {
             return;
         };
-        let entry = self.sessions.live_mut(session);
-        let (outbox, numbers) = entry.lend();
-        let (Some(channel), Some(numbers)) = (conn.channel().numbered_mut(), numbers) else {
+        let lent = self.sessions.live_mut(session).lend();
+        let Some(records) = conn.channel().records(lent) else {
             return;
         };
+        let Records {
+            channel,
+            outbox,
+            numbers,
+        } = records;
         if channel.has_wire() || !channel.has_output(outbox, numbers) {
             return;
         }
@@ -134,7 +142,7 @@ impl Edge {
     pub(crate) fn set_alarm(&mut self, now: Time, index: u32, session: u32) {
         let delays = self.delays();
         let numbers = self.sessions.live(session).numbers();
-        let due = numbers.map_or(0, |numbers| numbers.due());
+        let due = numbers.map_or(0, Progress::due);
         let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
             return;
         };
@@ -164,10 +172,9 @@ impl Edge {
         let Some(session) = self.conns.live(index).session() else {
             return self.silence(index);
         };
-        let entry = self.sessions.live_mut(session);
+        let entry = self.sessions.live(session);
         let is_waiting = entry.waiting;
-        let (_, numbers) = entry.lend();
-        let due = numbers.map_or(0, |numbers| numbers.due());
+        let due = entry.numbers().map_or(0, Progress::due);
         let conn = self.conns.live_mut(index);
         // The silence of a client that the edge does not read is the edge's own (SPEC 25.1(c)).
         let is_unread = is_waiting || conn.waits_for(Wait::Pace);

@@ -13,8 +13,8 @@ use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
 use crate::protocol::Code;
-use crate::protocol::Progress;
 use crate::protocol::Standing;
+use crate::protocol::{Lent, Progress};
 use crate::queue::{FrameQueue, Outbox, Retention};
 use crate::time::Time;
 
@@ -143,10 +143,13 @@ impl Session {
         self.chain().map(|chained| &chained.progress)
     }
 
-    /// Returns what of it outlives its connections and is lent to their channels.
+    /// Lends what the channel of its connection works on.
     #[inline]
-    pub(crate) fn lend(&mut self) -> (&mut Outbox, Option<&mut Progress>) {
-        (&mut self.outbox, self.identity.numbers_mut())
+    pub(crate) fn lend(&mut self) -> Lent<'_> {
+        Lent {
+            outbox: &mut self.outbox,
+            numbers: self.identity.numbers_mut(),
+        }
     }
 
     /// Returns the longest packet of its client in bytes. `now` is what the configuration says.
@@ -165,9 +168,13 @@ impl Session {
     }
 
     /// Returns the backlog and the turn of its entry in the line, with what is lent to channels.
-    pub(crate) fn in_line(&mut self) -> (&mut LineEntry, &mut Outbox, Option<&mut Progress>) {
+    pub(crate) fn in_line(&mut self) -> (&mut LineEntry, Lent<'_>) {
         let entry = self.line_entry.get_or_insert_default();
-        (entry, &mut self.outbox, self.identity.numbers_mut())
+        let lent = Lent {
+            outbox: &mut self.outbox,
+            numbers: self.identity.numbers_mut(),
+        };
+        (entry, lent)
     }
 
     /// Returns its entry in the line, allocated on first use.

@@ -7,6 +7,14 @@ use crate::link::tagged::HEADER_BYTES;
 use crate::protocol::{Open, Records, Source, Stop};
 use crate::wire::frame::FrameReader;
 
+/// Whose packets are passed on.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) id: ClientId,
+    /// The longest packet that it may send, in bytes.
+    pub(crate) max_body: u32,
+}
+
 /// How far a session was served.
 pub(crate) enum Served {
     /// Nothing of it waits any more.
@@ -27,14 +35,13 @@ pub(crate) fn pass_on(
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut LinkQueue,
-    id: ClientId,
-    max_body: u32,
+    sender: Sender,
     allowance: Option<&mut usize>,
 ) -> (Served, u64) {
     match source {
-        Source::Frames(plain) => pass_each(plain, reader, input, link, id, max_body, allowance),
+        Source::Frames(plain) => pass_each(plain, reader, input, link, sender, allowance),
         Source::Records(mut records) => {
-            pass_records(&mut records, reader, input, link, id, max_body, allowance)
+            pass_records(&mut records, reader, input, link, sender, allowance)
         }
     }
 }
@@ -46,11 +53,10 @@ fn pass_records(
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut LinkQueue,
-    id: ClientId,
-    max_body: u32,
+    sender: Sender,
     allowance: Option<&mut usize>,
 ) -> (Served, u64) {
-    pass_each(records, reader, input, link, id, max_body, allowance)
+    pass_each(records, reader, input, link, sender, allowance)
 }
 
 #[inline(always)]
@@ -59,10 +65,10 @@ fn pass_each(
     reader: &mut FrameReader,
     input: &mut &[u8],
     link: &mut LinkQueue,
-    id: ClientId,
-    max_body: u32,
+    sender: Sender,
     mut allowance: Option<&mut usize>,
 ) -> (Served, u64) {
+    let Sender { id, max_body } = sender;
     let mut packets = 0;
     loop {
         // While even the longest packet has room, the length of a packet need not be checked before it is taken.
