@@ -14,10 +14,12 @@
 //! | `sessions/` | sessions: their table, their ids, and which of those that are away makes room |
 //! | `door/` | admission: sources, rates, PROXY headers |
 //! | `memory/`, `shares.rs` | the account of waiting bytes, and the bounds that shards share |
-//! | `uplink/` | the line for room, the queue for the backend, the link or the branch that carries it, and the trunk of several shards |
+//! | `uplink/` | the line for room, the queue for the backend, and the link or the branch that carries it |
 //! | `downlink.rs` | the room for what waits for a client |
 //! | `table/` | data structures that know nothing of the edge |
 //! | `lifecycle/` | the rules, from an accepted connection to the end of a session, one file for each topic |
+//!
+//! `trunk.rs` is a machine of its own, which joins several edges into one.
 
 mod config;
 mod conns;
@@ -30,6 +32,7 @@ mod memory;
 mod sessions;
 mod shares;
 mod table;
+pub mod trunk;
 mod uplink;
 
 #[cfg(any(test, feature = "testkit"))]
@@ -62,7 +65,6 @@ pub use lifecycle::handover::Handover;
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
 pub use uplink::link::HasLink;
-pub use uplink::trunk;
 
 use conns::Conns;
 use conns::conn::Conn;

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use crate::edge::door::proxy::ProxyHeader;
-use crate::edge::table::list::Links;
+use crate::edge::table::list::Node;
 use crate::edge::table::slab::Key;
 use crate::protocol::{self, Channel, Versions};
 use crate::protocol::{Lent, Progress};
@@ -45,8 +45,8 @@ struct Opening {
     taken_bytes: usize,
     /// The address to which the limits apply: the peer's, or that in its PROXY header.
     source: IpAddr,
-    /// Its links among the connections that have not said what they want.
-    arrival: Links,
+    /// Its node among the connections that have not said what they want.
+    arrival: Node,
     /// What it claims, if it is a claimant.
     claim: Option<Claim>,
     /// The versions that its listener offers.
@@ -90,7 +90,7 @@ impl Conn {
                 control: Vec::new(),
                 taken_bytes: 0,
                 source,
-                arrival: Links::default(),
+                arrival: Node::default(),
                 claim: None,
                 versions: Versions::default(),
             })),
@@ -371,11 +371,11 @@ impl Conn {
         self.opening().1.extend_from_slice(words);
     }
 
-    /// Returns its links among the connections that have not said what they want.
+    /// Returns its node among the connections that have not said what they want.
     ///
     /// # Panics
     /// When it is not half-open.
-    pub(super) fn arrival(&mut self) -> &mut Links {
+    pub(super) fn arrival(&mut self) -> &mut Node {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").arrival
     }

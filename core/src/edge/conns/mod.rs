@@ -10,7 +10,7 @@ use core::mem;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use crate::edge::table::list::{Linked, Links, Lists};
+use crate::edge::table::list::{HasNode, Node, Lists};
 use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::PublicKey;
@@ -47,12 +47,12 @@ pub(crate) struct Conns {
     closed: usize,
 }
 
-/// The links of [`Conns::strangers`].
+/// The node of [`Conns::strangers`].
 #[derive(Clone, Debug)]
 struct Arrival;
 
-impl Linked<Conn> for Arrival {
-    fn links(conn: &mut Conn) -> &mut Links {
+impl HasNode<Conn> for Arrival {
+    fn node(conn: &mut Conn) -> &mut Node {
         conn.arrival()
     }
 }

@@ -1,6 +1,6 @@
 //! Holders of memory by size, with constant time to move one and to find a largest one.
 
-use crate::edge::table::list::{Linked, Links, Lists};
+use crate::edge::table::list::{HasNode, Node, Lists};
 use crate::edge::table::slab::Slab;
 
 /// Holders of fewer bytes than this are in no class: ending them would free too little.
@@ -11,12 +11,12 @@ const LAST_CLASS: u8 = 13;
 
 /// The bytes that one connection or session holds, and its position among holders of about as much.
 ///
-/// Aligned to 4 bytes like its links: that saves 8 bytes in each connection and each session.
+/// Aligned to 4 bytes like its node: that saves 8 bytes in each connection and each session.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(Rust, packed(4))]
 pub(crate) struct Holding {
     bytes: usize,
-    class: Links,
+    class: Node,
 }
 
 impl Holding {
@@ -41,13 +41,13 @@ pub(crate) trait Holds {
     fn holding(&mut self) -> &mut Holding;
 }
 
-/// The links of [`BySize`].
+/// The node of [`BySize`].
 #[derive(Clone, Debug)]
 struct SizeClass;
 
-impl<T: Holds> Linked<T> for SizeClass {
+impl<T: Holds> HasNode<T> for SizeClass {
     #[inline]
-    fn links(entry: &mut T) -> &mut Links {
+    fn node(entry: &mut T) -> &mut Node {
         &mut entry.holding().class
     }
 }

@@ -5,16 +5,16 @@
 
 use core::marker::PhantomData;
 
-use crate::edge::table::list::{Linked, Links, Lists};
+use crate::edge::table::list::{HasNode, Node, Lists};
 use crate::edge::table::slab::Slab;
 use crate::time::Time;
 
-/// A deadline's links in the list of its kind. It is stored in the entry that it watches.
+/// A deadline's node in the list of its kind. It is stored in the entry that it watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timer {
     /// The two halves of a [`Time`], which saves four bytes of padding per timer.
     since: [u32; 2],
-    links: Links,
+    node: Node,
 }
 
 impl Timer {
@@ -28,7 +28,7 @@ impl Timer {
     /// Returns the kind that it is armed as, if it is.
     #[inline]
     pub(crate) fn kind(&self) -> Option<u8> {
-        self.links.list()
+        self.node.list()
     }
 
     /// Returns whether it is armed as `kind`.
@@ -40,7 +40,7 @@ impl Timer {
     /// Returns whether it is armed.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {
-        self.links.list().is_some()
+        self.node.list().is_some()
     }
 
     fn set_since(&mut self, now: Time) {
@@ -56,21 +56,21 @@ pub(crate) trait Timed<T> {
     fn timer(entry: &mut T) -> &mut Timer;
 }
 
-/// The links of the timer that `W` selects.
+/// The node of the timer that `W` selects.
 #[derive(Clone, Debug)]
-struct LinksOf<W>(PhantomData<W>);
+struct NodeOf<W>(PhantomData<W>);
 
-impl<T, W: Timed<T>> Linked<T> for LinksOf<W> {
+impl<T, W: Timed<T>> HasNode<T> for NodeOf<W> {
     #[inline]
-    fn links(entry: &mut T) -> &mut Links {
-        &mut W::timer(entry).links
+    fn node(entry: &mut T) -> &mut Node {
+        &mut W::timer(entry).node
     }
 }
 
 /// The armed timers of `KINDS` kinds, each kind oldest first. Each entry has one timer here, selected by `W`, of one kind at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadlines<T, W, const KINDS: usize> {
-    lists: Lists<T, LinksOf<W>, KINDS>,
+    lists: Lists<T, NodeOf<W>, KINDS>,
     /// When the first timer of each kind was armed. Stored here so that finding the next deadline reads no entry.
     firsts: [Time; KINDS],
 }
@@ -119,7 +119,7 @@ impl<T, W: Timed<T>, const KINDS: usize> Deadlines<T, W, KINDS> {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        let Some(kind) = W::timer(entry).links.list() else {
+        let Some(kind) = W::timer(entry).node.list() else {
             return;
         };
         let was_first = self.lists.first(kind) == Some(index);

@@ -6,7 +6,7 @@
 
 use core::cmp::Reverse;
 
-use crate::edge::table::list::{Linked, Links, Lists};
+use crate::edge::table::list::{HasNode, Node, Lists};
 use crate::edge::table::slab::{Slab, room_to_keep};
 
 /// An index of a member or group that its owner keeps.
@@ -36,17 +36,17 @@ struct Member<V> {
     value: V,
     group: u32,
     turn: Turn,
-    links: Links,
+    node: Node,
 }
 
-/// [`Member::links`].
+/// [`Member::node`].
 #[derive(Clone, Debug)]
 struct InGroup;
 
-impl<V> Linked<Member<V>> for InGroup {
+impl<V> HasNode<Member<V>> for InGroup {
     #[inline]
-    fn links(member: &mut Member<V>) -> &mut Links {
-        &mut member.links
+    fn node(member: &mut Member<V>) -> &mut Node {
+        &mut member.node
     }
 }
 
@@ -118,12 +118,12 @@ impl<K, V> Groups<K, V> {
     #[track_caller]
     pub(crate) fn enter(&mut self, group: u32, value: V, line: Line) -> u32 {
         let turn = self.next_turn(line);
-        let links = Links::default();
+        let node = Node::default();
         let member = Member {
             value,
             group,
             turn,
-            links,
+            node,
         };
         let index = self.members.insert(member).expect(ROOM).index;
         let lines = &mut self.groups.at_mut(group).expect(LIVE).lines;
@@ -162,7 +162,7 @@ impl<K, V> Groups<K, V> {
     pub(crate) fn change_line(&mut self, member: u32, line: Line) {
         let turn = self.next_turn(line);
         let entry = self.members.at_mut(member).expect(LIVE);
-        if entry.links.list() == Some(line as u8) {
+        if entry.node.list() == Some(line as u8) {
             return;
         }
         entry.turn = turn;

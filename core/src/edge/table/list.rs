@@ -7,17 +7,17 @@ use crate::edge::table::slab::Slab;
 const NONE: u32 = u32::MAX;
 const OUT: u8 = u8::MAX;
 
-/// An entry's links in one of the lists of a [`Lists`].
+/// An entry's node in one of the lists of a [`Lists`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Links {
+pub(crate) struct Node {
     prev: u32,
     next: u32,
     list: u8,
 }
 
-impl Default for Links {
+impl Default for Node {
     fn default() -> Self {
-        Links {
+        Node {
             prev: NONE,
             next: NONE,
             list: OUT,
@@ -25,7 +25,7 @@ impl Default for Links {
     }
 }
 
-impl Links {
+impl Node {
     /// Returns the list that it is in.
     #[inline]
     pub(crate) fn list(&self) -> Option<u8> {
@@ -46,24 +46,24 @@ const EMPTY: Ends = Ends {
     len: 0,
 };
 
-/// Selects the links of one kind of lists in an entry. It is a type and not a function, so that the compiler can inline it.
-pub(crate) trait Linked<T> {
-    /// Returns the links.
-    fn links(entry: &mut T) -> &mut Links;
+/// Selects the node of one kind of lists in an entry. It is a type and not a function, so that the compiler can inline it.
+pub(crate) trait HasNode<T> {
+    /// Returns the node.
+    fn node(entry: &mut T) -> &mut Node;
 }
 
-/// `N` lists through the links that `L` selects. An entry is in at most one of them.
+/// `N` lists through the node that `L` selects. An entry is in at most one of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Lists<T, L, const N: usize> {
     ends: [Ends; N],
-    links: PhantomData<fn(T) -> L>,
+    node: PhantomData<fn(T) -> L>,
 }
 
-impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
+impl<T, L: HasNode<T>, const N: usize> Lists<T, L, N> {
     pub(crate) fn new() -> Self {
         Lists {
             ends: [EMPTY; N],
-            links: PhantomData,
+            node: PhantomData,
         }
     }
 
@@ -98,13 +98,13 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        *L::links(entry) = Links {
+        *L::node(entry) = Node {
             prev: ends.tail,
             next: NONE,
             list,
         };
         match slab.at_mut(ends.tail) {
-            Some(last) => L::links(last).next = index,
+            Some(last) => L::node(last).next = index,
             None => ends.head = index,
         }
         ends.tail = index;
@@ -117,19 +117,19 @@ impl<T, L: Linked<T>, const N: usize> Lists<T, L, N> {
         let Some(entry) = slab.at_mut(index) else {
             return;
         };
-        let links = L::links(entry);
-        let Links { prev, next, list } = *links;
-        links.list = OUT;
+        let node = L::node(entry);
+        let Node { prev, next, list } = *node;
+        node.list = OUT;
         // An entry that is in no list has a number that no list has.
         let Some(ends) = self.ends.get_mut(usize::from(list)) else {
             return;
         };
         match slab.at_mut(prev) {
-            Some(before) => L::links(before).next = next,
+            Some(before) => L::node(before).next = next,
             None => ends.head = next,
         }
         match slab.at_mut(next) {
-            Some(after) => L::links(after).prev = prev,
+            Some(after) => L::node(after).prev = prev,
             None => ends.tail = prev,
         }
         ends.len -= 1;
@@ -143,13 +143,13 @@ mod tests {
     #[derive(Debug)]
     struct Itself;
 
-    impl Linked<Links> for Itself {
-        fn links(entry: &mut Links) -> &mut Links {
+    impl HasNode<Node> for Itself {
+        fn node(entry: &mut Node) -> &mut Node {
             entry
         }
     }
 
-    fn drained(lists: &mut Lists<Links, Itself, 2>, slab: &mut Slab<Links>, list: u8) -> Vec<u32> {
+    fn drained(lists: &mut Lists<Node, Itself, 2>, slab: &mut Slab<Node>, list: u8) -> Vec<u32> {
         let mut seen = Vec::new();
         while let Some(index) = lists.first(list) {
             seen.push(index);
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn first_in_first_out_whatever_is_taken_out_or_changes_lists() {
         let mut slab = Slab::default();
-        let mut lists = Lists::<Links, Itself, 2>::new();
+        let mut lists = Lists::<Node, Itself, 2>::new();
         for _ in 0..6 {
-            let key = slab.insert(Links::default()).unwrap();
+            let key = slab.insert(Node::default()).unwrap();
             lists.push_back(&mut slab, key.index, 0);
         }
         for index in [0, 2, 5, 5] {

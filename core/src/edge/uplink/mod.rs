@@ -1,4 +1,4 @@
-//! Towards the backend: the line for room, the queue, the link or the branch that carries it, and the trunk that joins the branches.
+//! Towards the backend: the line for room, the queue, and the link or the branch that carries it.
 
 pub(crate) mod announce;
 pub(crate) mod batch;
@@ -7,7 +7,6 @@ pub(crate) mod line;
 pub(crate) mod link;
 pub(crate) mod pass;
 pub(crate) mod queue;
-pub mod trunk;
 
 use rand_chacha::ChaCha20Rng;
 

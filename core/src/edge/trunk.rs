@@ -27,7 +27,7 @@ use crate::keys::KeyPair;
 use crate::queue::FrameQueue;
 use crate::time::Time;
 
-pub use super::batch::{BATCH_BYTES, Batch, Downward, Upward};
+pub use crate::edge::uplink::batch::{BATCH_BYTES, Batch, Downward, Upward};
 
 /// The number of bytes waiting for the backend from which no branch is read. It is enough for one write.
 const LINK_BYTES: usize = 256 * 1024;
