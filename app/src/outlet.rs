@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use voltlane_driver::register;
+
 /// The number of bytes that may wait for the stream: about two thousand lines.
 pub(crate) const QUEUE_BYTES: usize = 256 * 1024;
 /// The number of bytes up to which a queue has room for tasks that wait for it.
@@ -94,8 +96,7 @@ impl Outlet {
     /// Ready while the queue has room. Also wakes the task when the stream fails.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        let waker = state.waker.get_or_insert_with(|| cx.waker().clone());
-        waker.clone_from(cx.waker());
+        register(&mut state.waker, cx.waker());
         if state.queue.len() <= ROOM_BYTES {
             Poll::Ready(())
         } else {

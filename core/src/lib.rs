@@ -29,6 +29,7 @@ mod config;
 mod data;
 #[cfg(feature = "edge")]
 pub mod edge;
+mod farewell;
 mod id;
 #[cfg(feature = "keys")]
 pub mod keys;
@@ -50,6 +51,7 @@ pub mod wire;
 pub use backoff::Backoff;
 #[cfg(any(feature = "client", feature = "backend", feature = "edge"))]
 pub use config::ConfigError;
+pub use farewell::Farewell;
 pub use id::{ClientId, ShardId};
 pub use queue::FrameQueue;
 pub use time::Time;

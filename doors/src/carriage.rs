@@ -4,7 +4,6 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::farewell_code;
 use crate::fault::DoorFault;
 use crate::layers::Sink;
 use crate::websocket::http::{self, HeadReader, Outcome, Refusal, Rules, Traced};
@@ -240,7 +239,7 @@ impl WsLayer {
         } else if self.is_open() {
             self.has_closed = true;
             let mask = self.mask();
-            encode_close(farewell_code(self.farewell), mask, out);
+            encode_close(self.farewell.into(), mask, out);
         }
     }
 

@@ -28,22 +28,6 @@ pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES, SharedDoor};
 pub use self::opened::{MAX_OPENING, OPENING_TIMEOUT, OpenedListener};
 pub use self::stream::{DoorParcel, DoorStream};
 
-/// Returns the close code for the end of a connection (SPEC 16.4).
-#[cfg(feature = "websocket")]
-fn farewell_code(farewell: voltlane_driver::Farewell) -> websocket::CloseCode {
-    use voltlane_driver::Farewell;
-    use websocket::CloseCode;
-    match farewell {
-        Farewell::Over => CloseCode::Normal,
-        Farewell::Ending => CloseCode::GoingAway,
-        Farewell::Malformed => CloseCode::Protocol,
-        Farewell::TooLong => CloseCode::TooBig,
-        Farewell::Refused | Farewell::Late => CloseCode::Policy,
-        Farewell::Crowded | Farewell::SourceCrowded => CloseCode::TryAgain,
-        _ => CloseCode::Normal,
-    }
-}
-
 #[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -13,9 +13,10 @@ use voltlane_core::{ClientId, Time};
 pub use voltlane_core::backend::{BackendConfig, SendError};
 
 use crate::accept::Acceptors;
-use crate::inbox::{Inbox, Weigh};
+use crate::inbox::Inbox;
 use crate::io::{Read, Written};
 use crate::watch::WatchedChannel;
+use crate::weigh::Weigh;
 use crate::{Listener, Timer};
 
 /// Maximum bytes per read.

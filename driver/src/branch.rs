@@ -11,6 +11,7 @@ use crate::exchange::{self, End};
 use crate::uplink::Carrier;
 use crate::uplink::sealed::Carried;
 use crate::waker::{ReadyList, SourceWaker, Token};
+use crate::weigh::Weigh;
 
 /// Batches taken from the trunk per turn. More wait for the next turn, after the clients have had theirs.
 const TAKEN_PER_TURN: usize = 4;
@@ -19,29 +20,24 @@ const TAKEN_PER_TURN: usize = 4;
 pub(crate) type ShardEnd = End<Upward, Downward, Batch>;
 pub(crate) type TrunkEnd = End<Downward, Upward, Batch>;
 
-/// What goes over a branch, with the bytes that [`End::give`] counts it by.
-pub(crate) trait Weighed {
-    fn batch(&self) -> Option<&Batch>;
-}
-
-impl Weighed for Upward {
-    fn batch(&self) -> Option<&Batch> {
-        self.batch()
+impl Weigh for Upward {
+    fn packet_bytes(&self) -> usize {
+        self.batch().map_or(0, |batch| batch.bytes().len())
     }
 }
 
-impl Weighed for Downward {
-    fn batch(&self) -> Option<&Batch> {
-        self.batch()
+impl Weigh for Downward {
+    fn packet_bytes(&self) -> usize {
+        self.batch().map_or(0, |batch| batch.bytes().len())
     }
 }
 
-impl<O: Weighed, I> End<O, I, Batch> {
+impl<O: Weigh, I> End<O, I, Batch> {
     /// Hands over what `make` makes, which may take the memory of a spare buffer for it. Due as [`End::give`].
     pub(crate) fn hand_over(&mut self, make: impl FnOnce(&mut Batch) -> Option<O>) {
         let mut spare = self.take_spare().unwrap_or_default();
         if let Some(output) = make(&mut spare) {
-            let bytes = output.batch().map_or(0, |batch| batch.bytes().len());
+            let bytes = output.packet_bytes();
             self.give(output, bytes);
         }
         if spare.has_memory() {

@@ -15,9 +15,10 @@ pub use voltlane_core::client::{
 };
 
 use crate::Stream as _;
-use crate::inbox::{Inbox, Weigh};
+use crate::inbox::Inbox;
 use crate::io::{Read, Written};
 use crate::watch::WatchedChannel;
+use crate::weigh::Weigh;
 use crate::{Connect, Connector, Timer};
 
 /// Maximum bytes per read.

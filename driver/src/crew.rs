@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 
+use crate::register::register;
+
 /// A future that serves a shard, or the trunk of several.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -110,8 +112,7 @@ impl Crew {
             return Poll::Ready(Err(error));
         }
         if state.running > 0 {
-            let waker = state.waiter.get_or_insert_with(|| cx.waker().clone());
-            waker.clone_from(cx.waker());
+            register(&mut state.waiter, cx.waker());
             return Poll::Pending;
         }
         drop(state);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::{Context, Poll, Waker};
 
+use super::register::register;
 use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number of items in one direction before its writer waits. The reader may hold as many again.
@@ -95,12 +96,6 @@ pub(crate) fn pair<O, I, S>() -> (End<O, I, S>, End<I, O, S>) {
     (near, End::new(back, there))
 }
 
-/// Stores the waker, unless the stored one wakes the same task.
-fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    let waker = slot.get_or_insert_with(|| cx.waker().clone());
-    waker.clone_from(cx.waker());
-}
-
 impl<O, I, S> End<O, I, S> {
     fn new(outgoing: Arc<Direction<O, S>>, incoming: Arc<Direction<I, S>>) -> Self {
         End {
@@ -127,7 +122,7 @@ impl<O, I, S> End<O, I, S> {
         }
         self.has_room = state.has_room();
         if !self.has_room {
-            register(&mut state.writer, cx);
+            register(&mut state.writer, cx.waker());
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -180,7 +175,7 @@ impl<O, I, S> End<O, I, S> {
             if state.ended {
                 return Poll::Ready(None);
             }
-            register(&mut state.reader, cx);
+            register(&mut state.reader, cx.waker());
             return Poll::Pending;
         }
         mem::swap(&mut state.items, &mut self.arrived);

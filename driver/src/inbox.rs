@@ -2,14 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::weigh::Weigh;
+
 /// The number of packet bytes received while a send waits for room. Beyond it nothing is read until some was taken.
 const INBOX_BYTES: usize = 1024 * 1024;
-
-/// The size of an event.
-pub(crate) trait Weigh {
-    /// Returns the bytes of the packet in it.
-    fn packet_bytes(&self) -> usize;
-}
 
 /// A queue of events that reports when it is full.
 pub(crate) struct Inbox<E> {

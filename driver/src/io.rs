@@ -5,8 +5,6 @@ use std::task::{Context, Poll};
 
 use tracing::debug;
 
-#[cfg(feature = "edge")]
-use crate::Farewell;
 use crate::Stream;
 
 /// The number of reads of [`Channel::poll_finish`] per poll.
@@ -62,16 +60,6 @@ impl<S: Stream, N: Default> Channel<S, N> {
 }
 
 impl<S: Stream, N> Channel<S, N> {
-    /// Drops the notes.
-    #[cfg(feature = "edge")]
-    pub(crate) fn without_notes(self) -> Channel<S> {
-        Channel {
-            stream: self.stream,
-            write_failed: self.write_failed,
-            notes: (),
-        }
-    }
-
     /// Returns whether writing has failed.
     pub(crate) fn write_failed(&self) -> bool {
         self.write_failed
@@ -128,12 +116,6 @@ impl<S: Stream, N> Channel<S, N> {
         }
     }
 
-    /// Tells the transport why it is about to be closed.
-    #[cfg(feature = "edge")]
-    pub(crate) fn part(&mut self, farewell: Farewell) {
-        self.stream.part(farewell);
-    }
-
     /// Writes both slices in one call.
     pub(crate) fn write(&mut self, cx: &mut Context<'_>, output: [&[u8]; 2]) -> Written {
         let parts = output.map(IoSlice::new);
@@ -170,12 +152,6 @@ impl<S: Stream, N> Channel<S, N> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Closes the sending half, behind what the transport holds.
-    #[cfg(feature = "edge")]
-    pub(crate) fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_close(cx)
     }
 
     /// Returns the stream, to query it.

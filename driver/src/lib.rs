@@ -29,7 +29,6 @@ mod crew;
 mod edge;
 #[cfg(feature = "edge")]
 mod exchange;
-mod farewell;
 #[cfg(feature = "edge")]
 mod handle;
 #[cfg(any(feature = "client", feature = "backend"))]
@@ -46,6 +45,7 @@ mod link;
 mod opaque;
 #[cfg(feature = "edge")]
 mod own;
+mod register;
 mod runtime;
 #[cfg(all(test, any(feature = "edge", feature = "backend")))]
 mod silent;
@@ -71,6 +71,8 @@ mod waker;
 mod wakes;
 #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 mod watch;
+#[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
+mod weigh;
 
 #[cfg(feature = "backend")]
 pub use backend::Backend;
@@ -84,9 +86,10 @@ pub use client::Client;
 pub use crew::{Crew, Task};
 #[cfg(feature = "edge")]
 pub use edge::{EdgeDriver, EdgeHandle, Neighbours, Openings};
-pub use farewell::Farewell;
 #[cfg(feature = "edge")]
 pub use handle::Handle;
+#[doc(hidden)]
+pub use register::register;
 pub use runtime::Runtime;
 pub use socket::{BoundAddress, SocketOptions, SpareDescriptor};
 pub use transport::{Acknowledgements, Connect, Connector, Ends, Listener, PeerEnd, Stream, Timer};
@@ -94,3 +97,4 @@ pub use transport::{Acknowledgements, Connect, Connector, Ends, Listener, PeerEn
 pub use trunk::{TrunkDriver, TrunkHandle};
 #[cfg(feature = "edge")]
 pub use uplink::Uplink;
+pub use voltlane_core::Farewell;

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use super::register::register;
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// Identifies a source within one driver.
@@ -31,8 +32,7 @@ impl ReadyList {
     /// Makes wakes go to `task` from now on.
     pub(crate) fn register(&self, task: &Waker) {
         let mut state = self.lock();
-        let current = state.task.get_or_insert_with(|| task.clone());
-        current.clone_from(task);
+        register(&mut state.task, task);
     }
 
     /// Moves the woken tokens into `into`, which is empty and lends its capacity in return.
@@ -82,6 +82,11 @@ impl SourceWaker {
             queued: AtomicBool::new(false),
             ready: Arc::clone(ready),
         })
+    }
+
+    /// Returns the token of its source.
+    pub(crate) fn token(&self) -> Token {
+        self.token
     }
 
     /// Marks the source as served: a wake from now on counts again.

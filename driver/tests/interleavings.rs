@@ -2,6 +2,8 @@
 
 #[path = "../src/exchange.rs"]
 mod exchange;
+#[path = "../src/register.rs"]
+mod register;
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
@@ -236,7 +238,9 @@ fn poll_driver(ready: &ReadyList, sources: &[Source], cx: &Context<'_>) -> Vec<T
     ready.take(&mut woken);
     for &token in &woken {
         // From here on a wake counts again, so this comes before the look.
-        sources[token as usize].waker.serve();
+        let source = &sources[token as usize].waker;
+        assert_eq!(source.token(), token);
+        source.serve();
     }
     woken
 }

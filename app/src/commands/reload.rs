@@ -11,6 +11,7 @@ use std::time::Duration;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
+use voltlane_driver::register;
 
 use super::signals::Asker;
 use super::terminal::Terminal;
@@ -172,8 +173,7 @@ impl Reloads {
             return Poll::Ready(reload);
         }
         // Called in every round of the loop, almost always with the same waker.
-        let waker = latest.waker.get_or_insert_with(|| cx.waker().clone());
-        waker.clone_from(cx.waker());
+        register(&mut latest.waker, cx.waker());
         Poll::Pending
     }
 }

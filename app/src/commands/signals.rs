@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tracing::info;
+use voltlane_driver::register;
 
 use crate::logging;
 
@@ -99,8 +100,7 @@ impl Future for Stop {
             return Poll::Ready(());
         }
         // Called in every round of the loop, almost always with the same waker.
-        let waker = asked.waker.get_or_insert_with(|| cx.waker().clone());
-        waker.clone_from(cx.waker());
+        register(&mut asked.waker, cx.waker());
         Poll::Pending
     }
 }

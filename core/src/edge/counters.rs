@@ -1,4 +1,6 @@
-//! Counters and gauges of an edge.
+//! Counters and gauges of an edge, and the reasons that they tell apart.
+
+use crate::farewell::Farewell;
 
 /// Declares an enum of reasons with their names, in the order in which [`Counters`] counts them.
 macro_rules! reasons {
@@ -171,6 +173,58 @@ reasons! {
         /// `max_half_open` was reached, and none could make room: between shards, or if the limit is only reported.
         #[error("too many connections that are not established yet")]
         TooManyHalfOpen = "too_many_half_open",
+    }
+}
+
+impl From<CloseReason> for Farewell {
+    fn from(reason: CloseReason) -> Farewell {
+        match reason {
+            CloseReason::FrameTooLong => Farewell::TooLong,
+            CloseReason::BadHandshake
+            | CloseReason::BadVersion
+            | CloseReason::BadKey
+            | CloseReason::BadProxyHeader
+            | CloseReason::BadTransport
+            | CloseReason::BadRecord
+            | CloseReason::ProtocolError => Farewell::Malformed,
+            CloseReason::BadProof
+            | CloseReason::BadClaim
+            | CloseReason::ClaimLapsed
+            | CloseReason::TooFast
+            | CloseReason::Replaced
+            | CloseReason::SessionEnded => Farewell::Refused,
+            CloseReason::HandshakeTimeout
+            | CloseReason::KeptWaiting
+            | CloseReason::FrameTimeout
+            | CloseReason::IdleTimeout
+            | CloseReason::NoEarlyRecord
+            | CloseReason::Parked
+            | CloseReason::Silent => Farewell::Late,
+            CloseReason::TooManySessions
+            | CloseReason::TooManyConnections
+            | CloseReason::Memory
+            | CloseReason::MadeRoom
+            | CloseReason::Refused => Farewell::Crowded,
+            CloseReason::Rejected => Farewell::SourceCrowded,
+            CloseReason::Shutdown => Farewell::Ending,
+            // Its client is the one that has closed.
+            CloseReason::PeerError => Farewell::Over,
+        }
+    }
+}
+
+impl From<Rejected> for Farewell {
+    fn from(rejected: Rejected) -> Farewell {
+        match rejected {
+            Rejected::Shutdown => Farewell::Ending,
+            Rejected::SourceTooMany | Rejected::SourceTooFast | Rejected::SourcePenalty => {
+                Farewell::SourceCrowded
+            }
+            Rejected::UntrustedProxy
+            | Rejected::TooManyConnections
+            | Rejected::TooFast
+            | Rejected::TooManyHalfOpen => Farewell::Crowded,
+        }
     }
 }
 

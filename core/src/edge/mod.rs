@@ -60,8 +60,8 @@ pub use contract::{CloseKind, Closed, Deadline, DeadlineReason, Duty};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use door::proxy;
 pub use lifecycle::attempt::EARLY_TIMEOUT;
-pub use lifecycle::farewell::{GoAwayCode, LAST_WORDS_BYTES};
 pub use lifecycle::handover::Handover;
+pub use lifecycle::last_words::{GoAwayCode, LAST_WORDS_BYTES};
 pub use lifecycle::resume::RESUME_REPLY_DELAY;
 pub use lifecycle::timeouts::KICK_DRAIN_TIMEOUT;
 pub use uplink::link::HasLink;
@@ -418,7 +418,7 @@ impl Edge {
         tracing::debug!(conn = index, ?cause, "connection closed");
         match cause {
             Closed::Violation => self.count_violation(now, index),
-            Closed::Eof => self.hear_farewell(index),
+            Closed::Eof => self.hear_last_words(index),
             Closed::Error | Closed::ByEdge => {}
         }
         self.remove_conn(now, index);

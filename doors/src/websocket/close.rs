@@ -1,5 +1,7 @@
 //! Why a WebSocket connection closes (RFC 6455 section 7.4, SPEC 16.4).
 
+use voltlane_driver::Farewell;
+
 use super::decoder::Violation;
 
 /// A code of SPEC 16.4.
@@ -25,19 +27,47 @@ pub enum CloseCode {
     TryAgain = 1013,
 }
 
-/// Returns what a code of SPEC 16.4 means, for a message. Empty for others.
-pub(crate) fn meaning(code: u16) -> &'static str {
-    match code {
-        1000 => ": it is over",
-        1001 => ": it is ending",
-        1002 => ": a malformed frame or packet",
-        1003 => ": a text message",
-        1007 => ": a reason that is not UTF-8",
-        1008 => ": against its policy",
-        1009 => ": a message or packet above its bound",
-        1013 => ": no room, try again later",
-        _ => "",
+impl CloseCode {
+    const ALL: [CloseCode; 8] = [
+        CloseCode::Normal,
+        CloseCode::GoingAway,
+        CloseCode::Protocol,
+        CloseCode::Unsupported,
+        CloseCode::InvalidData,
+        CloseCode::Policy,
+        CloseCode::TooBig,
+        CloseCode::TryAgain,
+    ];
+
+    /// Returns the code with this number, if SPEC 16.4 has it.
+    fn of(number: u16) -> Option<CloseCode> {
+        Self::ALL.into_iter().find(|code| *code as u16 == number)
     }
+
+    const fn meaning(self) -> &'static str {
+        match self {
+            CloseCode::Normal => ": it is over",
+            CloseCode::GoingAway => ": it is ending",
+            CloseCode::Protocol => ": a malformed frame or packet",
+            CloseCode::Unsupported => ": a text message",
+            CloseCode::InvalidData => ": a reason that is not UTF-8",
+            CloseCode::Policy => ": against its policy",
+            CloseCode::TooBig => ": a message or packet above its bound",
+            CloseCode::TryAgain => ": no room, try again later",
+        }
+    }
+}
+
+impl From<Farewell> for CloseCode {
+    fn from(farewell: Farewell) -> CloseCode {
+        let code = CloseCode::of(farewell.close_code());
+        code.expect("SPEC 16.4 has the code of every farewell")
+    }
+}
+
+/// Returns what a code of SPEC 16.4 means, for a message. Empty for others.
+pub(crate) fn meaning(number: u16) -> &'static str {
+    CloseCode::of(number).map_or("", CloseCode::meaning)
 }
 
 /// What a peer said when it closed.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::Duration;
 
 use voltlane_core::Time;
@@ -10,9 +10,10 @@ use voltlane_core::edge::{CloseKind, Closed, ConnKey, Duty, Edge, LAST_READ_BYTE
 
 use super::alive::{Alive, spread};
 use super::lingering::Lingering;
+use super::table::{Client, KEPT_CAPACITY, Reading, Table};
 use super::work::Work;
-use crate::io::{Channel, Read, Written};
-use crate::waker::{ReadyList, SourceWaker, Token};
+use crate::io::{Read, Written};
+use crate::waker::{ReadyList, Token};
 use crate::{Farewell, PeerEnd, Stream};
 
 /// Costly handshakes of transports per turn: about two milliseconds.
@@ -22,79 +23,14 @@ const READS_PER_TURN: usize = 2;
 /// Writes to one client per turn. The first writes everything, or the second registers the waker.
 const WRITES_PER_TURN: usize = 3;
 
-/// Entries of the table that stay allocated for future clients.
-const KEPT_CAPACITY: usize = 1_024;
 /// How often streams that are not read, for lack of room at the backend, are checked for a peer that has left.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// How many clients are checked or asked at a time: checks take about two milliseconds. The others follow next time.
 const ASKED_AT_ONCE: usize = 4_096;
 
-/// Kept small: an idle client of an edge takes little but this.
-struct Client<S> {
-    key: ConnKey,
-    channel: Channel<S, Notes>,
-    source: Arc<SourceWaker>,
-}
-
-/// The state of a client's stream: the seven bytes that take no memory in its channel.
-#[derive(Default)]
-#[repr(Rust, packed)]
-struct Notes {
-    /// The bytes that the transport holds, as the edge was last told.
-    held_bytes: u32,
-    reading: Reading,
-    /// Whether a write waits for the waker.
-    write_blocked: bool,
-    /// Whether it is in the line for costly handshakes.
-    awaits_handshake: bool,
-}
-
-/// Whether a stream is read.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Reading {
-    #[default]
-    Read,
-    /// It is read again, and still in the list of streams that are not.
-    Listed,
-    /// The edge wanted no bytes at the last check. The waker is not registered for reading, and the stream is in the list.
-    Paused,
-}
-
-impl<S: Stream> Client<S> {
-    /// Returns its waker. It is made for each turn, which takes less than the memory for one per client.
-    fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.source))
-    }
-
-    /// Tells the edge what the transport read besides the stream, and what it holds. Returns the former.
-    fn tell(&mut self, edge: &mut Edge, now: Time) -> usize {
-        let stream = self.channel.stream_mut();
-        let overhead = stream.take_overhead();
-        let held_bytes = stream.held_bytes();
-        if overhead > 0 {
-            edge.handle_client_overhead(now, self.key, overhead);
-        }
-        let noted = u32::try_from(held_bytes).unwrap_or(u32::MAX);
-        if noted != self.channel.notes.held_bytes {
-            self.channel.notes.held_bytes = noted;
-            edge.handle_client_held(now, self.key, held_bytes);
-        }
-        overhead
-    }
-}
-
-impl Reading {
-    /// Reads the stream again. It leaves the list when that is next walked.
-    fn resume(&mut self) {
-        if *self == Reading::Paused {
-            *self = Reading::Listed;
-        }
-    }
-}
-
-/// The table of streams, by [`ConnKey::index`], which is also each stream's token.
+/// The streams of all clients.
 pub(super) struct Clients<S> {
-    table: Vec<Option<Client<S>>>,
+    table: Table<S>,
     /// Streams that are not read, and some that are read again: no waker is registered that would report their end. Each is listed once.
     paused: VecDeque<ConnKey>,
     /// When they are next checked for their end.
@@ -122,7 +58,7 @@ fn system_entropy() -> [u8; 32] {
 impl<S: Stream> Clients<S> {
     pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Clients {
-            table: Vec::new(),
+            table: Table::new(),
             paused: VecDeque::new(),
             asks_at: None,
             alive: Alive::default(),
@@ -149,19 +85,7 @@ impl<S: Stream> Clients<S> {
         if let Some(after) = stream.keep_alive() {
             self.watch(key, now + spread(key, after));
         }
-        let index = key.index();
-        let token = Token::try_from(index)
-            .expect("connections are bounded by descriptors, which are 31 bits");
-        let source = SourceWaker::new(token, work.ready());
-        if self.table.len() <= index {
-            self.table.resize_with(index + 1, || None);
-        }
-        work.queue(&source, token);
-        self.table[index] = Some(Client {
-            key,
-            channel: Channel::new(stream),
-            source,
-        });
+        self.table.insert(key, stream, work);
     }
 
     /// Reads what has arrived from a client that may be about to be replaced. Its end is left to be found later.
@@ -173,12 +97,9 @@ impl<S: Stream> Clients<S> {
         buffer: &mut [u8],
         work: &mut Work,
     ) {
-        let Some(Some(client)) = self.table.get_mut(key.index()) else {
+        let Some(client) = self.table.find(key) else {
             return;
         };
-        if client.key != key {
-            return;
-        }
         if edge.read_budget(key) == 0
             && client.channel.stream().peer_end() == Some(PeerEnd::Finished)
         {
@@ -199,8 +120,7 @@ impl<S: Stream> Clients<S> {
             left -= bytes;
         }
         client.tell(edge, now);
-        let token = Token::try_from(key.index()).expect("checked when it was inserted");
-        work.queue(&client.source, token);
+        work.queue(&client.source);
     }
 
     /// Serves a client whose token was woken or queued: reads it once, and records a write that may proceed. Returns the number of bytes
@@ -213,14 +133,14 @@ impl<S: Stream> Clients<S> {
         buffer: &mut [u8],
         work: &mut Work,
     ) -> usize {
-        let index = token as usize;
-        let Some(Some(client)) = self.table.get(index) else {
+        let Some(client) = self.table.at(token) else {
             return 0;
         };
-        if let Some(old) = edge.takeover_of(client.key) {
+        let key = client.key;
+        if let Some(old) = edge.takeover_of(key) {
             self.read_out(old, edge, now, buffer, work);
         }
-        let Some(Some(client)) = self.table.get_mut(index) else {
+        let Some(client) = self.table.find(key) else {
             return 0;
         };
         let mut taken = 0;
@@ -231,15 +151,15 @@ impl<S: Stream> Clients<S> {
             // What the transport holds goes first. It waits for the socket even if the machine has nothing more to write.
             client.channel.notes.write_blocked = client.channel.holds(cx);
             if !client.channel.notes.write_blocked {
-                work.unblocked.push(client.key);
+                work.unblocked.push(key);
             }
         }
         for _ in 0..READS_PER_TURN {
-            let budget = edge.read_budget(client.key).min(buffer.len());
+            let budget = edge.read_budget(key).min(buffer.len());
             let reading = &mut client.channel.notes.reading;
             if budget == 0 {
                 if std::mem::replace(reading, Reading::Paused) == Reading::Read {
-                    self.paused.push_back(client.key);
+                    self.paused.push_back(key);
                     self.asks_at.get_or_insert(now + LEFT_EVERY);
                 }
                 return taken;
@@ -247,7 +167,7 @@ impl<S: Stream> Clients<S> {
             reading.resume();
             let read = client.channel.read(cx, &mut buffer[..budget]);
             if let Read::Bytes(bytes) = read {
-                edge.handle_client_bytes(now, client.key, &buffer[..bytes]);
+                edge.handle_client_bytes(now, key, &buffer[..bytes]);
             }
             taken += client.tell(edge, now);
             let cause = match read {
@@ -256,7 +176,7 @@ impl<S: Stream> Clients<S> {
                     if awaits
                         && !std::mem::replace(&mut client.channel.notes.awaits_handshake, true)
                     {
-                        self.handshakes.push_back(client.key);
+                        self.handshakes.push_back(key);
                     }
                     return taken;
                 }
@@ -274,8 +194,8 @@ impl<S: Stream> Clients<S> {
                     continue;
                 }
             };
-            edge.handle_client_closed(now, client.key, cause);
-            if let Some(client) = self.remove(index)
+            edge.handle_client_closed(now, key, cause);
+            if let Some(client) = self.table.remove(key)
                 && matches!(read, Read::Answered)
             {
                 self.close(client, CloseKind::Graceful, Farewell::Over, now);
@@ -283,7 +203,7 @@ impl<S: Stream> Clients<S> {
             }
             return taken;
         }
-        work.queue(&client.source, token);
+        work.queue(&client.source);
         taken
     }
 
@@ -296,13 +216,9 @@ impl<S: Stream> Clients<S> {
         now: Time,
         work: &mut Work,
     ) -> bool {
-        let index = key.index();
-        let Some(Some(client)) = self.table.get_mut(index) else {
+        let Some(client) = self.table.find(key) else {
             return false;
         };
-        if client.key != key {
-            return false;
-        }
         let waker = client.waker();
         let cx = &mut Context::from_waker(&waker);
         let mut writes = 0;
@@ -315,7 +231,7 @@ impl<S: Stream> Clients<S> {
                 }
                 Duty::Close(kind) => {
                     let farewell = edge.close_reason(key).map(Farewell::from);
-                    if let Some(client) = self.remove(index) {
+                    if let Some(client) = self.table.remove(key) {
                         self.close(client, kind, farewell.unwrap_or_default(), now);
                         self.lingering.hold_the_bound();
                     }
@@ -343,13 +259,10 @@ impl<S: Stream> Clients<S> {
         let failed = client.channel.write_failed();
         if failed && !wants_bytes {
             edge.handle_client_closed(now, key, Closed::Error);
-            self.remove(index);
+            self.table.remove(key);
         } else if failed || (client.channel.notes.reading == Reading::Paused && wants_bytes) {
             client.channel.notes.reading.resume();
-            work.queue(
-                &client.source,
-                Token::try_from(index).expect("checked when it was inserted"),
-            );
+            work.queue(&client.source);
         }
         false
     }
@@ -357,11 +270,7 @@ impl<S: Stream> Clients<S> {
     /// Asks a client for a sign of life at this time.
     fn watch(&mut self, key: ConnKey, at: Time) {
         let table = &self.table;
-        let is_there = |key: ConnKey| {
-            let client = table.get(key.index()).and_then(Option::as_ref);
-            client.is_some_and(|client| client.key == key)
-        };
-        self.alive.enter(key, at, table.len(), is_there);
+        self.alive.enter(key, at, table.len(), |key| table.has(key));
     }
 
     /// Asks clients for signs of life whose time has come, and drops those that gave none.
@@ -370,12 +279,9 @@ impl<S: Stream> Clients<S> {
             let Some(key) = self.alive.next(now) else {
                 return;
             };
-            let Some(Some(client)) = self.table.get_mut(key.index()) else {
+            let Some(client) = self.table.find(key) else {
                 continue;
             };
-            if client.key != key {
-                continue;
-            }
             let waker = client.waker();
             let cx = &mut Context::from_waker(&waker);
             // Of a client that is not read nothing can be heard.
@@ -383,7 +289,7 @@ impl<S: Stream> Clients<S> {
             if is_read && !client.channel.stream_mut().is_alive(cx) {
                 tracing::debug!(conn = key.index(), "a client gives no sign of life");
                 edge.handle_client_closed(now, key, Closed::Error);
-                if let Some(client) = self.remove(key.index()) {
+                if let Some(client) = self.table.remove(key) {
                     client.channel.abort();
                 }
                 continue;
@@ -398,7 +304,7 @@ impl<S: Stream> Clients<S> {
     /// Refuses a stream that the edge does not admit. Its transport answers if it can, and if not too many others linger.
     pub(super) fn refuse(&mut self, mut stream: S, farewell: Farewell, now: Time) {
         if self.lingering.has_room() && stream.refuse(farewell) {
-            self.lingering.close(Channel::new(stream), now);
+            self.lingering.close(stream, now);
         }
     }
 
@@ -409,9 +315,8 @@ impl<S: Stream> Clients<S> {
         }
         self.handshakes_at = None;
         while let Some(&key) = self.handshakes.front() {
-            let client = self.table.get_mut(key.index()).and_then(Option::as_mut);
             // Others are gone. Those that wait for longest leave first, so the line is bounded by the half-open ones.
-            if let Some(client) = client.filter(|client| client.key == key) {
+            if let Some(client) = self.table.find(key) {
                 if let Err(at) = edge.admit_handshake(now) {
                     self.handshakes_at = Some(at);
                     return None;
@@ -419,7 +324,7 @@ impl<S: Stream> Clients<S> {
                 client.channel.notes.awaits_handshake = false;
                 client.channel.stream_mut().permit_handshake();
                 self.handshakes.pop_front();
-                return Some(Token::try_from(key.index()).expect("checked when it was inserted"));
+                return Some(client.source.token());
             }
             self.handshakes.pop_front();
         }
@@ -436,23 +341,16 @@ impl<S: Stream> Clients<S> {
 
     /// Removes a client that continues at another shard.
     pub(super) fn depart(&mut self, key: ConnKey) -> Option<S> {
-        let index = key.index();
-        match self.table.get(index) {
-            Some(Some(client)) if client.key == key => {}
-            _ => return None,
-        }
-        self.remove(index)
-            .map(|client| client.channel.into_stream())
+        let client = self.table.remove(key);
+        client.map(|client| client.channel.into_stream())
     }
 
     /// Closes every stream, since the edge has ended. All of them may linger: they had descriptors before.
     pub(super) fn close_all(&mut self, edge: &mut Edge, now: Time) {
-        for index in 0..self.table.len() {
-            if let Some(client) = self.table[index].take() {
-                let key = client.key;
-                self.close(client, edge.client_end(key), Farewell::Ending, now);
-                edge.handle_client_closed(now, key, Closed::ByEdge);
-            }
+        for client in self.table.drain() {
+            let key = client.key;
+            self.close(client, edge.client_end(key), Farewell::Ending, now);
+            edge.handle_client_closed(now, key, Closed::ByEdge);
         }
     }
 
@@ -483,12 +381,9 @@ impl<S: Stream> Clients<S> {
             let Some(key) = self.paused.pop_front() else {
                 break;
             };
-            let Some(Some(client)) = self.table.get_mut(key.index()) else {
+            let Some(client) = self.table.find(key) else {
                 continue;
             };
-            if client.key != key {
-                continue;
-            }
             if client.channel.notes.reading != Reading::Paused {
                 client.channel.notes.reading = Reading::Read;
                 continue;
@@ -496,7 +391,7 @@ impl<S: Stream> Clients<S> {
             match client.channel.stream().peer_end() {
                 Some(PeerEnd::Broken) => {
                     edge.handle_client_closed(now, key, Closed::Error);
-                    self.remove(key.index());
+                    self.table.remove(key);
                     continue;
                 }
                 Some(PeerEnd::Finished) => edge.handle_client_ending(now, key),
@@ -515,32 +410,19 @@ impl<S: Stream> Clients<S> {
         self.lingering.finish(buffer);
     }
 
-    /// Removes a client. The table shrinks after many clients have left.
-    fn remove(&mut self, index: usize) -> Option<Client<S>> {
-        let removed = self.table.get_mut(index)?.take();
-        while let Some(None) = self.table.last() {
-            self.table.pop();
-        }
-        if self.table.capacity() > KEPT_CAPACITY.max(4 * self.table.len()) {
-            self.table.shrink_to(2 * self.table.len());
-        }
-        removed
-    }
-
     fn close(&mut self, client: Client<S>, kind: CloseKind, farewell: Farewell, now: Time) {
-        let mut channel = client.channel;
-        match kind {
-            // Before there is a client link an abrupt end would only hide the reason.
-            CloseKind::Abort
-                if farewell == Farewell::Late && channel.stream_mut().refuse(farewell) =>
-            {
-                self.lingering.close(channel.without_notes(), now);
-            }
-            CloseKind::Abort => channel.abort(),
+        let mut stream = client.channel.into_stream();
+        let is_told = match kind {
             CloseKind::Graceful => {
-                channel.part(farewell);
-                self.lingering.close(channel.without_notes(), now);
+                stream.part(farewell);
+                true
             }
+            CloseKind::Abort => farewell.is_told_to_strangers() && stream.refuse(farewell),
+        };
+        if is_told {
+            self.lingering.close(stream, now);
+        } else {
+            stream.abort();
         }
     }
 
@@ -552,15 +434,5 @@ impl<S: Stream> Clients<S> {
     /// Returns whether a closed stream has bytes in its transport that wait for room.
     pub(super) fn holds(&self) -> bool {
         self.lingering.holds()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_client_takes_24_bytes_beside_its_stream() {
-        assert!(size_of::<Option<Client<usize>>>() <= size_of::<usize>() + 24);
     }
 }

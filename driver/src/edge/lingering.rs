@@ -9,7 +9,6 @@ use voltlane_core::Time;
 
 use super::work::LINGERING;
 use crate::Stream;
-use crate::io::Channel;
 use crate::waker::{ReadyList, SourceWaker};
 
 /// How long a stream is kept after its FIN was sent. If it were closed at once, with bytes from the peer unread or in flight, the system
@@ -28,7 +27,7 @@ pub(super) struct Lingering<S> {
 
 struct Closing<S> {
     until: Time,
-    channel: Channel<S>,
+    stream: S,
     /// Whether its FIN is behind bytes that the transport still holds. The waker is registered then.
     holds: bool,
 }
@@ -55,14 +54,14 @@ impl<S: Stream> Lingering<S> {
     }
 
     /// Closes a stream and keeps it, without a bound on the number of streams.
-    pub(super) fn close(&mut self, mut channel: Channel<S>, now: Time) {
-        let closed = channel.close(&mut Context::from_waker(&self.waker));
+    pub(super) fn close(&mut self, mut stream: S, now: Time) {
+        let closed = stream.poll_close(&mut Context::from_waker(&self.waker));
         if let Poll::Ready(Err(_)) = closed {
             return;
         }
         self.streams.push_back(Closing {
             until: now + LINGER,
-            channel,
+            stream,
             holds: closed.is_pending(),
         });
     }
@@ -80,7 +79,7 @@ impl<S: Stream> Lingering<S> {
         let cx = &mut Context::from_waker(&self.waker);
         for one in self.streams.iter_mut().filter(|one| one.holds) {
             // If it is broken, nobody reads the rest.
-            one.holds = one.channel.close(cx).is_pending();
+            one.holds = one.stream.poll_close(cx).is_pending();
         }
     }
 
@@ -105,7 +104,7 @@ impl<S: Stream> Lingering<S> {
     pub(super) fn finish(&mut self, buffer: &mut [u8]) {
         for mut one in self.streams.drain(..) {
             let cx = &mut Context::from_waker(Waker::noop());
-            let _ = one.channel.read(cx, buffer);
+            let _ = one.stream.poll_read(cx, buffer);
         }
     }
 }

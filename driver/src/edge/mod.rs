@@ -5,6 +5,7 @@ mod clients;
 mod lingering;
 mod neighbours;
 mod openings;
+mod table;
 mod work;
 
 use std::future::Future;

@@ -41,9 +41,9 @@ impl Work {
     }
 
     /// Queues a client that is to be read again, unless it is already queued.
-    pub(super) fn queue(&mut self, source: &SourceWaker, token: Token) {
+    pub(super) fn queue(&mut self, source: &SourceWaker) {
         if source.queue() {
-            self.clients.push_back(token);
+            self.clients.push_back(source.token());
         }
     }
 

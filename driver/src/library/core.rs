@@ -16,8 +16,9 @@ use super::transport::Transport;
 use super::waiters::{For, READER, Ticket, Waiters};
 use super::{ConnectError, DropCause, Event, SendError, Sent};
 use crate::Timer;
-use crate::inbox::{Inbox, Weigh};
+use crate::inbox::Inbox;
 use crate::io::Read;
+use crate::weigh::Weigh;
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 16 * 1024;

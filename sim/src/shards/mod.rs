@@ -22,6 +22,8 @@ mod down;
 #[path = "../../../driver/src/exchange.rs"]
 mod exchange;
 mod ledger;
+#[path = "../../../driver/src/register.rs"]
+mod register;
 mod setup;
 mod shard;
 mod stream;

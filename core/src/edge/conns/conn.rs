@@ -11,7 +11,7 @@ use crate::queue::Outbox;
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
-use crate::edge::conns::state::{Claim, Farewell, State, Step};
+use crate::edge::conns::state::{Claim, LastWords, State, Step};
 use crate::edge::conns::wait::{Timers, Wait};
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
@@ -349,9 +349,9 @@ impl Conn {
     }
 
     /// Returns the end that its client has a moment for, if it is told why it ends.
-    pub(crate) fn farewell(&mut self) -> Option<&mut Farewell> {
+    pub(crate) fn last_words(&mut self) -> Option<&mut LastWords> {
         match &mut self.state {
-            State::Draining(draining) => draining.farewell.as_mut(),
+            State::Draining(draining) => draining.last_words.as_mut(),
             State::Handshake(Step::Last(last)) => Some(&mut last.1),
             _ => None,
         }

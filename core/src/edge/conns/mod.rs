@@ -10,7 +10,7 @@ use core::mem;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use crate::edge::table::list::{HasNode, Node, Lists};
+use crate::edge::table::list::{HasNode, Lists, Node};
 use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::PublicKey;

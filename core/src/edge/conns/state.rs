@@ -31,12 +31,12 @@ pub(crate) struct Draining {
     /// Why it closes then.
     pub(crate) reason: CloseReason,
     /// What it is waited for after everything was written, if it is.
-    pub(crate) farewell: Option<Farewell>,
+    pub(crate) last_words: Option<LastWords>,
 }
 
 /// The end of a client that was told why. It has a moment to read that, and to end the stream from its side.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Farewell {
+pub(crate) struct LastWords {
     /// The session whose end it was told of.
     pub(crate) ended: Option<ClientId>,
     /// How many of its bytes are still read and thrown away.
@@ -72,7 +72,7 @@ pub(crate) enum Step {
     /// The client's first early record.
     Early,
     /// The end of the stream: its refusal is being written, for this reason. What it sends is thrown away.
-    Last(Box<(CloseReason, Farewell)>),
+    Last(Box<(CloseReason, LastWords)>),
 }
 
 /// A newcomer that waits for its turn.

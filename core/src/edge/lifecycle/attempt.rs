@@ -13,7 +13,7 @@ use crate::edge::Edge;
 use crate::edge::conns::state::{State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
-use crate::edge::lifecycle::farewell::Words;
+use crate::edge::lifecycle::last_words::Words;
 use crate::edge::lifecycle::resume::{TAKEOVER_BURST, TAKEOVER_INTERVAL};
 use crate::edge::lifecycle::welcome::{BUSY_WAIT, millis};
 use crate::edge::sessions::Place;

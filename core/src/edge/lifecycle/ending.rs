@@ -191,7 +191,7 @@ impl Edge {
             let draining = Draining {
                 outbox,
                 reason: CloseReason::SessionEnded,
-                farewell: None,
+                last_words: None,
             };
             let draining = State::Draining(Box::new(draining));
             self.conns.enter(index, draining, now);

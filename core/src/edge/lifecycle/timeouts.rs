@@ -123,7 +123,7 @@ impl Edge {
             Wait::Join => self.retry_join(now, index),
             Wait::Pace => self.check_pace(now, index),
             Wait::Takeover => self.retry_takeover(now, index),
-            Wait::Drain => self.end_farewell(now, index),
+            Wait::Drain => self.end_last_words(now, index),
             Wait::Early => closing(self, CloseKind::Abort, CloseReason::NoEarlyRecord),
             Wait::Handshake => {
                 let reason = match self.conns.live(index).state() {

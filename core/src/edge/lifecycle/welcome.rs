@@ -13,7 +13,7 @@ use crate::edge::conns::state::{State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::door::sources::interval;
-use crate::edge::lifecycle::farewell::Words;
+use crate::edge::lifecycle::last_words::Words;
 use crate::edge::memory::account::Pressure;
 use crate::edge::sessions::{Chained, Identity};
 use crate::edge::shares::Bound;

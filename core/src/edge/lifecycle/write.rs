@@ -66,13 +66,13 @@ impl Edge {
                 let finished = conn.drain(bytes) && conn.control().is_empty();
                 self.take_wire_back(index);
                 self.conns.recount(index, &mut self.account);
-                if finished && self.conns.live_mut(index).farewell().is_some() {
-                    self.check_farewell(now, index);
+                if finished && self.conns.live_mut(index).last_words().is_some() {
+                    self.check_last_words(now, index);
                 } else if finished {
                     self.finish_draining(now, index);
                 }
             }
-            State::Handshake(Step::Last(_)) => self.check_farewell(now, index),
+            State::Handshake(Step::Last(_)) => self.check_last_words(now, index),
             State::Handshake(_) | State::Established { .. } | State::Closed(_) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Holders of memory by size, with constant time to move one and to find a largest one.
 
-use crate::edge::table::list::{HasNode, Node, Lists};
+use crate::edge::table::list::{HasNode, Lists, Node};
 use crate::edge::table::slab::Slab;
 
 /// Holders of fewer bytes than this are in no class: ending them would free too little.

@@ -5,7 +5,7 @@
 
 use core::marker::PhantomData;
 
-use crate::edge::table::list::{HasNode, Node, Lists};
+use crate::edge::table::list::{HasNode, Lists, Node};
 use crate::edge::table::slab::Slab;
 use crate::time::Time;
 

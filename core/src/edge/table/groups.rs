@@ -6,7 +6,7 @@
 
 use core::cmp::Reverse;
 
-use crate::edge::table::list::{HasNode, Node, Lists};
+use crate::edge::table::list::{HasNode, Lists, Node};
 use crate::edge::table::slab::{Slab, room_to_keep};
 
 /// An index of a member or group that its owner keeps.

@@ -125,19 +125,21 @@ pub(crate) fn turn_away(farewell: Farewell, out: &mut Vec<u8>) {
     let mut retry = [0];
     crate::carriage::random(&mut retry);
     let retry = format!("Retry-After: {:02}\r\n", 1 + retry[0] % MAX_RETRY_SECS);
-    let (status, headers, text) = match farewell {
-        Farewell::Late => ("408 Request Timeout", "", "the request took too long"),
-        Farewell::Ending => ("503 Service Unavailable", &*retry, "ending"),
-        Farewell::Crowded => ("503 Service Unavailable", &*retry, "no room"),
+    let Some(status) = farewell.status() else {
+        return;
+    };
+    let (phrase, headers, text) = match farewell {
+        Farewell::Late => ("Request Timeout", "", "the request took too long"),
+        Farewell::Ending => ("Service Unavailable", &*retry, "ending"),
+        Farewell::Crowded => ("Service Unavailable", &*retry, "no room"),
         Farewell::SourceCrowded => (
-            "429 Too Many Requests",
+            "Too Many Requests",
             &*retry,
             "too many connections from this address",
         ),
-        // The edge has no other reason before there is a stream.
-        _ => return,
+        Farewell::Over | Farewell::Malformed | Farewell::TooLong | Farewell::Refused => return,
     };
-    write_text(status, headers, text, out);
+    write_text(&format!("{status} {phrase}"), headers, text, out);
 }
 
 /// Appends an answer with a text, after which the connection is closed.

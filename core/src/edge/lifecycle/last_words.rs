@@ -8,7 +8,7 @@ use crate::queue::{Outbox, Retention};
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::state::{Draining, Farewell, State, Step};
+use crate::edge::conns::state::{Draining, LastWords, State, Step};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
@@ -107,7 +107,7 @@ impl Edge {
         let draining = Draining {
             outbox: Outbox::new(Retention::UntilAcked),
             reason,
-            farewell: Some(Farewell {
+            last_words: Some(LastWords {
                 ended,
                 discards: LAST_WORDS_BYTES,
             }),
@@ -122,16 +122,16 @@ impl Edge {
         self.conns.recount(index, &mut self.account);
         self.punish(now, index, reason);
         self.conns.mark_ready(index);
-        self.check_farewell(now, index);
+        self.check_last_words(now, index);
     }
 
     /// Ends the opening at `index`, whose refusal is queued.
     pub(crate) fn end_opening(&mut self, now: Time, index: u32, reason: CloseReason) {
-        let farewell = Farewell {
+        let last_words = LastWords {
             ended: None,
             discards: LAST_WORDS_BYTES,
         };
-        let last = State::Handshake(Step::Last(Box::new((reason, farewell))));
+        let last = State::Handshake(Step::Last(Box::new((reason, last_words))));
         self.conns.enter(index, last, now);
         self.conns.live_mut(index).reader.clear();
         self.conns.recount(index, &mut self.account);
@@ -139,17 +139,17 @@ impl Edge {
     }
 
     /// Gives the client at `index` a moment to read its last words, once they are written.
-    pub(crate) fn check_farewell(&mut self, now: Time, index: u32) {
+    pub(crate) fn check_last_words(&mut self, now: Time, index: u32) {
         let conn = self.conns.live_mut(index);
-        if conn.farewell().is_some() && conn.has_drained() {
+        if conn.last_words().is_some() && conn.has_drained() {
             self.conns.arm(Wait::Drain, index, now);
         }
     }
 
     /// Handles that the time is over in which the connection at `index` takes what is queued for it, or reads its last words.
-    pub(crate) fn end_farewell(&mut self, now: Time, index: u32) {
+    pub(crate) fn end_last_words(&mut self, now: Time, index: u32) {
         let conn = self.conns.live_mut(index);
-        let kind = match conn.farewell().is_some() && conn.has_drained() {
+        let kind = match conn.last_words().is_some() && conn.has_drained() {
             true => CloseKind::Graceful,
             false => CloseKind::Abort,
         };
@@ -163,22 +163,22 @@ impl Edge {
 
     /// Throws away bytes of a connection that was told why it ends. It closes if there are too many.
     pub(crate) fn discard(&mut self, now: Time, index: u32, bytes: usize) {
-        let Some(farewell) = self.conns.live_mut(index).farewell() else {
+        let Some(last_words) = self.conns.live_mut(index).last_words() else {
             return;
         };
-        match farewell.discards.checked_sub(bytes) {
-            Some(left) => farewell.discards = left,
-            None => self.end_farewell(now, index),
+        match last_words.discards.checked_sub(bytes) {
+            Some(left) => last_words.discards = left,
+            None => self.end_last_words(now, index),
         }
     }
 
     /// Handles that the client at `index` has ended its stream. One that had its last words knows how its session ended.
-    pub(crate) fn hear_farewell(&mut self, index: u32) {
+    pub(crate) fn hear_last_words(&mut self, index: u32) {
         let conn = self.conns.live_mut(index);
         if conn.has_drained()
-            && let Some(Farewell {
+            && let Some(LastWords {
                 ended: Some(id), ..
-            }) = conn.farewell()
+            }) = conn.last_words()
         {
             self.ends.forget(*id);
         }

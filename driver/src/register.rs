@@ -1,0 +1,9 @@
+//! Keeps the waker of a task that waits.
+
+use std::task::Waker;
+
+/// Stores `waker`, unless the stored one wakes the same task.
+#[doc(hidden)]
+pub fn register(slot: &mut Option<Waker>, waker: &Waker) {
+    slot.get_or_insert_with(|| waker.clone()).clone_from(waker);
+}

@@ -1,0 +1,7 @@
+//! What a bounded queue counts its items by.
+
+/// An item of a bounded queue.
+pub(crate) trait Weigh {
+    /// Returns the bytes of the packets in it.
+    fn packet_bytes(&self) -> usize;
+}
