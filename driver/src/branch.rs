@@ -145,6 +145,7 @@ impl Carried for BranchConnector {
             source,
             takes: false,
             gives: false,
+            was_used: false,
         }
     }
 }
@@ -167,6 +168,8 @@ pub struct Branch {
     takes: bool,
     /// Whether there may be room. If not, it waits for its waker.
     gives: bool,
+    /// Whether the shard had clients that may fill buffers.
+    was_used: bool,
 }
 
 impl Carrier<Edge> for Branch {
@@ -217,7 +220,7 @@ impl Carrier<Edge> for Branch {
                     edge.handle_branch_input(now, &input);
                     if let Some(mut batch) = input.into_batch() {
                         batch.clear();
-                        if batch.has_memory() {
+                        if batch.has_memory() && !edge.is_deserted() {
                             end.give_back(batch);
                         }
                     }
@@ -241,6 +244,10 @@ impl Carrier<Edge> for Branch {
         let State::Up(end) = &mut self.state else {
             return;
         };
+        let is_used = !edge.is_deserted();
+        if std::mem::replace(&mut self.was_used, is_used) && !is_used {
+            end.free_spares();
+        }
         while self.gives && edge.branch_has_output() {
             match end.poll_room(&mut Context::from_waker(&self.waker)) {
                 Poll::Pending => self.gives = false,
@@ -274,6 +281,13 @@ impl Carrier<Edge> for Branch {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+    use std::num::NonZeroU8;
+
+    use voltlane_core::edge::EdgeConfig;
+    use voltlane_core::edge::trunk::Trunk;
+    use voltlane_core::keys::KeyPair;
+
     use super::*;
     use crate::exchange::BYTES;
 
@@ -310,6 +324,48 @@ mod tests {
         assert_eq!(taken(BYTES / 2), 2);
         assert_eq!(taken(BYTES / 2 - 1), 3);
         assert_eq!(taken(BYTES), 1);
+    }
+
+    #[test]
+    fn spare_buffers_are_freed_when_the_last_client_has_left() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let key = KeyPair::from_bytes(&[3; 32]).unwrap();
+        for has_left in [false, true] {
+            let (_, mut edges) =
+                Trunk::with_shards(&EdgeConfig::default(), &key, NonZeroU8::MIN, [9; 32]);
+            let edge = &mut edges[0];
+            let (mut near, far): (TrunkEnd, ShardEnd) = exchange::pair();
+            let ready = Arc::<ReadyList>::default();
+            let connector = BranchConnector::new(&Counter::new(Waker::noop().clone()));
+            let mut branch = connector.carrier(0, &ready);
+            branch.state = State::Up(far);
+            let conn = edge.handle_accepted(Time::ZERO, IpAddr::from([127, 0, 0, 1]));
+            branch.write(edge, Time::ZERO);
+            let State::Up(far) = &mut branch.state else {
+                panic!("it is up");
+            };
+            assert!(far.poll_room(cx).is_ready());
+            far.hand_over(|spare| {
+                spare.push(b"a packet");
+                Some(Upward::Packets(std::mem::take(spare)))
+            });
+            let Poll::Ready(Some(Upward::Packets(batch))) = near.poll_take(cx) else {
+                panic!("it was handed over");
+            };
+            near.give_back(batch);
+            assert!(near.poll_take(cx).is_pending());
+            if has_left {
+                edge.handle_client_closed(Time::ZERO, conn.unwrap(), Closed::Eof);
+            }
+            branch.write(edge, Time::ZERO);
+            let State::Up(far) = &mut branch.state else {
+                panic!("it is up");
+            };
+            // With the next item the buffers on the way would come along.
+            assert!(far.poll_room(cx).is_ready());
+            far.give(Upward::Announced, 0);
+            assert_eq!(far.take_spare().is_some(), !has_left);
+        }
     }
 
     #[test]

@@ -161,6 +161,14 @@ impl<O, I, S> End<O, I, S> {
         }
     }
 
+    /// Frees the spare buffers of this end, and those on their way. The other end may have a few for what it gives.
+    pub(crate) fn free_spares(&mut self) {
+        self.spares = Vec::new();
+        self.emptied = Vec::new();
+        self.outgoing.lock().spares = Vec::new();
+        self.incoming.lock().spares = Vec::new();
+    }
+
     /// Ready with the next item, or with `None` behind the last one. Otherwise the waker of `cx` is registered.
     pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<I>> {
         if let Some(item) = self.arrived.pop_front() {

@@ -113,6 +113,28 @@ fn a_giver_that_waits_hears_that_the_taker_is_gone() {
 }
 
 #[test]
+fn buffers_are_freed_while_the_other_end_gives_one_back() {
+    check(|| {
+        let (mut giver, mut taker): (Giver, Taker) = pair();
+        let other = thread::spawn(move || {
+            let item = take(&mut taker).expect("it was given");
+            taker.give_back(item);
+            block_on(poll_fn(|cx| {
+                assert!(taker.poll_take(cx).is_pending());
+                Poll::Ready(())
+            }));
+            taker
+        });
+        assert_eq!(give(&mut giver, 1), Ok(()));
+        giver.free_spares();
+        let _taker = other.join().unwrap();
+        giver.free_spares();
+        assert_eq!(give(&mut giver, 2), Ok(()));
+        assert_eq!(giver.take_spare(), None);
+    });
+}
+
+#[test]
 fn a_buffer_comes_back_once() {
     check(|| {
         let (mut giver, mut taker): (Giver, Taker) = pair();

@@ -553,6 +553,12 @@ impl Edge {
             && (!self.config.clients.write_timeout.is_zero() || !waits_for_client())
     }
 
+    /// Returns whether there is no connection, so that buffers for packets of clients need not be kept.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.conns.len() == 0
+    }
+
     /// Returns the counters since the start.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -109,7 +109,7 @@ impl World {
                 state.edge.handle_branch_input(now, &input);
                 if let Some(mut batch) = input.into_batch() {
                     batch.clear();
-                    if batch.has_memory() {
+                    if batch.has_memory() && !state.edge.is_deserted() {
                         branch.end.give_back(batch);
                     }
                 }
@@ -131,6 +131,9 @@ impl World {
         let Some(branch) = state.branch.as_mut().filter(|branch| branch.gives) else {
             return false;
         };
+        if state.edge.is_deserted() {
+            branch.end.free_spares();
+        }
         if branch.announcements.is_empty() && !state.edge.branch_has_output() {
             return false;
         }

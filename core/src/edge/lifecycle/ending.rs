@@ -78,6 +78,9 @@ impl Edge {
         let conn = self.conns.remove(index, &mut self.account);
         self.sources.lock().release(now, conn.admission);
         self.spare.keep_at_most(self.conns.len());
+        if self.conns.len() == 0 {
+            self.link_queue.trim();
+        }
     }
 
     /// Makes the session go away, if it may be away.

@@ -183,6 +183,9 @@ impl Edge {
         if self.link_queue.announcements.is_empty() {
             self.link_queue.announce_more(&self.sessions);
         }
+        if self.conns.len() == 0 {
+            self.link_queue.trim();
+        }
         self.serve_line(now);
         // A packet is longer on the link than it was in its client's line.
         self.shed_load(now);

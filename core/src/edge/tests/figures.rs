@@ -330,3 +330,20 @@ fn the_link_keeps_the_memory_of_a_turn_and_gives_back_what_is_more() {
     world.backend_hears();
     assert_eq!(world.edge.link_queue.frames.capacity_bytes(), 0);
 }
+
+#[test]
+fn without_clients_the_link_keeps_no_memory() {
+    for leaves_first in [false, true] {
+        let mut world = World::new(|_| {});
+        let one = world.join();
+        world.send(one.conn, &[0; 500 * 1024]);
+        if leaves_first {
+            world.leave(one.conn);
+            world.backend_hears();
+        } else {
+            world.backend_hears();
+            world.leave(one.conn);
+        }
+        assert_eq!(world.edge.link_queue.frames.capacity_bytes(), 0);
+    }
+}

@@ -205,6 +205,11 @@ impl Sealed {
         self.bytes
     }
 
+    /// Frees the spare buffers.
+    pub(crate) fn trim(&mut self) {
+        self.spares = Spares::default();
+    }
+
     /// Seals what `queue` has if that is a full batch.
     pub(crate) fn seal_full(&mut self, queue: &mut FrameQueue) {
         if queue.held_bytes() < BATCH_BYTES {

@@ -103,6 +103,13 @@ impl LinkQueue {
         Some(taken)
     }
 
+    /// Returns the memory of what was written, and of spare buffers, since there is no client that fills them.
+    pub(crate) fn trim(&mut self) {
+        self.frames.release();
+        self.announcements.release();
+        self.sealed.trim();
+    }
+
     /// Handles that the carrier is gone. What was announced is announced to the next backend, and a frame that was begun is sent in full.
     pub(super) fn rewind(&mut self) {
         self.frames.rewind();
