@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use conformance::shim::Carriage;
-use conformance::{PATIENCE, Rig, Signal};
+use conformance::{PATIENCE, Rig, Signal, websocket};
 use voltlane_core::ClientId;
 use voltlane_core::keys::KeyPair;
 use voltlane_core::v2::packets::Handshake;
@@ -24,17 +24,7 @@ impl Raw {
     }
 
     fn upgraded(address: SocketAddr) -> Raw {
-        let mut raw = Raw::connect(address);
-        raw.say(
-            b"GET / HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        );
-        let mut said = Vec::new();
-        while !said.ends_with(b"\r\n\r\n") {
-            said.extend(raw.take(1));
-        }
-        assert!(said.starts_with(b"HTTP/1.1 101 "));
-        raw
+        Raw(websocket::open(address, ""))
     }
 
     /// Joins, and returns its id.
@@ -48,7 +38,7 @@ impl Raw {
         let (mut reader, mut bodies) = (FrameReader::default(), Vec::<Vec<u8>>::new());
         while bodies.len() < 2 {
             let (opcode, payload) = raw.frame();
-            assert_eq!(opcode, 0x82, "a message");
+            assert_eq!(opcode, websocket::BINARY, "a message");
             let mut input = &payload[..];
             while let Some(body) = reader.next_frame(&mut input, 1_000).expect("in bounds") {
                 bodies.push(body.to_vec());
@@ -66,13 +56,7 @@ impl Raw {
 
     /// Sends a message, masked with zeros.
     fn message(&mut self, payload: &[u8]) {
-        let length = payload.len() as u16;
-        let [high, low] = length.to_be_bytes();
-        let header = match length {
-            0..126 => vec![0x82, 0x80 | low, 0, 0, 0, 0],
-            _ => vec![0x82, 0x80 | 126, high, low, 0, 0, 0, 0],
-        };
-        self.say(&[&header[..], payload].concat());
+        self.say(&websocket::frame(websocket::BINARY, payload));
     }
 
     fn take(&mut self, count: usize) -> Vec<u8> {
@@ -95,7 +79,7 @@ impl Raw {
             let (opcode, payload) = self.frame();
             match (opcode, &payload[..]) {
                 (0x88, &[high, low]) => return u16::from_be_bytes([high, low]),
-                (0x82 | 0x89, _) => {}
+                (websocket::BINARY | 0x89, _) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -203,7 +187,7 @@ fn a_silent_client_is_asked_and_dropped_if_it_does_not_answer() {
     loop {
         match honest.frame() {
             (0x89, _) => honest.say(&[0x8a, 0x80, 0, 0, 0, 0]),
-            (0x82, payload) => {
+            (websocket::BINARY, payload) => {
                 assert!(payload.ends_with(b"still there"));
                 break;
             }

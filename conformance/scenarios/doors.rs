@@ -3,12 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use conformance::handshake::encoded;
+use conformance::libraries::{EchoBackend, run_on};
 use conformance::published::{Heard, PublishedBackend, PublishedClient};
 use conformance::shim::{Carriage, certificate_file, tls};
-use conformance::{Backend, Client, Directory, Edge, PATIENCE, Signal, bytes_of};
-
-use conformance::libraries::{EchoBackend, run_on};
-use conformance::{Runtime, Smol, Tokio};
+use conformance::{
+    Backend, Client, Directory, Edge, PATIENCE, Runtime, Signal, Smol, Tokio, bytes_of, websocket,
+};
+use voltlane_core::v2::packets::Handshake;
 use voltlane_doors::DoorConnector;
 use voltlane_doors::tls::{ClientSettings, ClientTls, Roots};
 use voltlane_driver::client::{Client as LibraryClient, ClientConfig, Event};
@@ -165,26 +167,12 @@ const FORWARDED: &str = "listener.forwarded = \"x-forwarded-for\"\n";
 /// Opens a WebSocket through a proxy that says that the request came from `source`. Returns whether the client link begins, and the
 /// connection.
 pub(super) fn forwarded(edge: SocketAddr, source: &str) -> (bool, TcpStream) {
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: edge\r\nX-Forwarded-For: {source}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    let mut socket = connect(edge);
-    socket.write_all(request.as_bytes()).expect("it takes it");
-    let mut said = Vec::new();
-    let mut byte = [0];
-    while !said.ends_with(b"\r\n\r\n") {
-        socket.read_exact(&mut byte).expect("an answer");
-        said.push(byte[0]);
-    }
-    assert!(said.starts_with(b"HTTP/1.1 101 "));
-    // VERSION 2 in a message, masked with zeros.
-    let version =
-        conformance::handshake::encoded(voltlane_core::v2::packets::Handshake::ProtocolVersion(2));
-    let header = [0x82, 0x80 | version.len() as u8, 0, 0, 0, 0];
-    let _ = socket.write_all(&[&header[..], &version].concat());
+    let mut socket = websocket::open(edge, &format!("X-Forwarded-For: {source}\r\n"));
+    let version = encoded(Handshake::ProtocolVersion(2));
+    let _ = socket.write_all(&websocket::frame(websocket::BINARY, &version));
     // The header of a message with the edge's key, or else of a CLOSE.
-    let begins = matches!(socket.read(&mut byte), Ok(1)) && byte[0] == 0x82;
+    let mut byte = [0];
+    let begins = matches!(socket.read(&mut byte), Ok(1)) && byte[0] == websocket::BINARY;
     (begins, socket)
 }
 

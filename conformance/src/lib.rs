@@ -28,6 +28,7 @@ pub mod published;
 mod rig;
 pub mod shim;
 mod terminal;
+pub mod websocket;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -107,6 +107,22 @@ mod tests {
 
     use super::*;
 
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn the_offsets_are_those_of_the_system() {
+        use std::mem::offset_of;
+        assert_eq!(UNACKED, offset_of!(libc::tcp_info, tcpi_unacked));
+        assert_eq!(
+            LAST_ACK_RECV,
+            offset_of!(libc::tcp_info, tcpi_last_ack_recv)
+        );
+        assert_eq!(
+            TOTAL_RETRANS,
+            offset_of!(libc::tcp_info, tcpi_total_retrans)
+        );
+        assert_eq!(PROBES, offset_of!(libc::tcp_info, tcpi_probes));
+    }
+
     #[test]
     fn bytes_without_room_are_unsent_and_acknowledged_ones_are_not_awaited() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
