@@ -45,6 +45,8 @@ mod link;
 mod opaque;
 #[cfg(feature = "edge")]
 mod own;
+#[cfg(unix)]
+mod peer_uids;
 mod register;
 mod runtime;
 #[cfg(all(test, any(feature = "edge", feature = "backend")))]

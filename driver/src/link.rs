@@ -14,6 +14,7 @@ use voltlane_core::{Time, edge::HasLink};
 use crate::io::{Read, Written};
 use crate::own::refuse_own;
 use crate::uplink::Carrier;
+use crate::uplink::sealed::Carried;
 use crate::waker::{ReadyList, SourceWaker, Token};
 use crate::watch::WatchedChannel;
 use crate::{Connect, Connector, Stream as _};
@@ -90,6 +91,15 @@ impl<C: Connector> Link<C> {
         }
         self.state = State::Down;
         machine.handle_link_closed(now, cause);
+    }
+}
+
+impl<C: Connector> Carried for C {
+    type Carrier = Link<C>;
+
+    #[expect(private_interfaces, reason = "it is called in this crate alone")]
+    fn carrier(self, token: Token, ready: &Arc<ReadyList>) -> Link<C> {
+        Link::new(self, token, ready)
     }
 }
 

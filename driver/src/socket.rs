@@ -44,7 +44,7 @@ pub struct SocketOptions {
     pub unsent_bytes: u32,
     /// The users that may connect to a Unix socket.
     #[cfg(unix)]
-    pub peer_uids: crate::unix::PeerUids,
+    pub peer_uids: crate::peer_uids::PeerUids,
 }
 
 impl Default for SocketOptions {
@@ -57,7 +57,7 @@ impl Default for SocketOptions {
             receive_buffer_bytes: 256 * 1024,
             unsent_bytes: 128 * 1024,
             #[cfg(unix)]
-            peer_uids: crate::unix::PeerUids::default(),
+            peer_uids: crate::peer_uids::PeerUids::default(),
         }
     }
 }
@@ -119,7 +119,7 @@ impl SocketOptions {
     /// Sets the users that may connect to a Unix socket. Default: all that can open its file.
     #[cfg(unix)]
     #[must_use]
-    pub fn with_peer_uids(mut self, peer_uids: crate::unix::PeerUids) -> Self {
+    pub fn with_peer_uids(mut self, peer_uids: crate::peer_uids::PeerUids) -> Self {
         self.peer_uids = peer_uids;
         self
     }

@@ -1,16 +1,13 @@
 //! What carries an edge's link: a stream to the backend, or a branch to the trunk.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Poll;
 
 use voltlane_core::Time;
 use voltlane_core::edge::Edge;
 
-use crate::Connector;
-use crate::link::Link;
 use crate::waker::{ReadyList, Token};
-
-use std::sync::Arc;
 
 /// How an edge reaches its backend: through a [`Connector`], or as a shard through its [`BranchConnector`](crate::BranchConnector). There
 /// are no others.
@@ -55,14 +52,5 @@ pub(crate) mod sealed {
         /// Makes that part. `token` is put on `ready` when it may proceed.
         #[expect(private_interfaces, reason = "it is called in this crate alone")]
         fn carrier(self, token: Token, ready: &Arc<ReadyList>) -> Self::Carrier;
-    }
-
-    impl<C: Connector> Carried for C {
-        type Carrier = Link<C>;
-
-        #[expect(private_interfaces, reason = "it is called in this crate alone")]
-        fn carrier(self, token: Token, ready: &Arc<ReadyList>) -> Link<C> {
-            Link::new(self, token, ready)
-        }
     }
 }
