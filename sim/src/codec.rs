@@ -210,7 +210,7 @@ fn put_varint(value: u64, out: &mut Vec<u8>) {
     }
 }
 
-fn take_varint(rest: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     let (&marker, after) = rest.split_first()?;
     let (width, least) = match marker {
         0..=250 => {

@@ -24,3 +24,4 @@ pub mod rng;
 pub mod scope;
 pub mod shards;
 pub mod shrink;
+pub mod v3;

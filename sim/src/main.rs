@@ -14,7 +14,7 @@ use sim::network::{self, World};
 use sim::plan::{Plan, generate};
 use sim::planted;
 use sim::scope::{self, SCOPES};
-use sim::{page, shrink};
+use sim::{page, shrink, v3};
 
 /// The Voltlane simulator.
 #[derive(Parser)]
@@ -70,6 +70,22 @@ enum Command {
         /// Number of clients, instead of what the seed draws.
         #[arg(long)]
         clients: Option<u32>,
+    },
+    /// Runs clients of version 3, and shows what happened if it is one seed.
+    V3 {
+        /// The first seed.
+        seed: u64,
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
+    /// Sends packets of version 3 over drops and lost replies until so many have arrived, and checks that none is lost or doubled.
+    Volume {
+        /// How many packets must arrive.
+        packets: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
     },
     /// Runs new seeds on all cores until one breaks a rule or the time is up.
     Hunt {
@@ -131,6 +147,8 @@ fn main() -> ExitCode {
             seeds,
             clients,
         } => Ok(network(seed..seed + seeds, clients)),
+        Command::V3 { seed, seeds } => Ok(version_3(seed..seed + seeds)),
+        Command::Volume { packets, from } => Ok(volume(packets, from)),
         Command::Hunt {
             seconds,
             from,
@@ -225,6 +243,60 @@ fn network(seeds: Range<u64>, clients: Option<u32>) -> bool {
         seeds.end - seeds.start
     );
     failures == 0
+}
+
+/// Runs seeds of version 3. Returns true when no run broke a rule.
+fn version_3(seeds: Range<u64>) -> bool {
+    if seeds.end - seeds.start == 1 {
+        let outcome = v3::run_traced(seeds.start);
+        for note in &outcome.notes {
+            println!("{note}");
+        }
+        println!("trace hash {:016x}", outcome.hash);
+        return outcome.violation.is_none();
+    }
+    let begun = Instant::now();
+    let found = v3::many(seeds, v3::run);
+    let real = begun.elapsed().as_secs_f64();
+    let simulated = found.nanos as f64 / 1e9;
+    println!(
+        "{} seeds in {real:.0} s, {:.0} times real time, {} packets delivered, {} values sealed",
+        found.seeds,
+        simulated / real,
+        found.delivered,
+        found.sealed
+    );
+    for (name, times) in &found.times {
+        println!("{:>6.1} %  {times:>9} times  {name}", found.percent(name));
+    }
+    for (seed, violation) in &found.failures {
+        println!("seed {seed}: {violation}\nreplay: cargo run -p sim -- v3 {seed}");
+    }
+    found.failures.is_empty()
+}
+
+/// Runs seeds of many packets until so many have arrived. Returns true when none was lost or doubled.
+fn volume(packets: u64, mut from: u64) -> bool {
+    const SEEDS: u64 = 64;
+    let (begun, first) = (Instant::now(), from);
+    let (mut delivered, mut sealed, mut resumed) = (0, 0, 0);
+    while delivered < packets {
+        let found = v3::many(from..from + SEEDS, v3::run_bulk);
+        from += SEEDS;
+        delivered += found.delivered;
+        sealed += found.sealed;
+        resumed += found.times.get("resumed").copied().unwrap_or(0);
+        if let Some((seed, violation)) = found.failures.first() {
+            println!("seed {seed}: {violation}");
+            return false;
+        }
+        let real = begun.elapsed().as_secs_f64();
+        println!(
+            "{delivered} packets delivered, {resumed} resumes, {sealed} values sealed, {real:.0} s"
+        );
+    }
+    println!("seeds {first} to {from}: 0 packets lost, 0 doubled");
+    true
 }
 
 fn hunt(seeds: Range<u64>, stop: Stop, into: &Path) -> Result<bool, String> {

@@ -9,3 +9,4 @@ mod parts;
 mod planted_table;
 mod seeds;
 mod shards;
+mod v3;

@@ -11,10 +11,7 @@ use super::MAX_NUMBER;
 use super::classes::{Classes, Upcoming};
 use super::items::{Close, GoAway, Item, MAX_ITEMS, Resumed};
 use super::progress::Progress;
-use super::record::{
-    MAX_EARLY_BYTES, MAX_FIRST_EARLY_RECORD_BYTES, MAX_ITEMS_BYTES, RECORD_OVERHEAD, Sealer,
-    USUAL_ITEMS_BYTES,
-};
+use super::record::{MAX_EARLY_BYTES, MAX_ITEMS_BYTES, RECORD_OVERHEAD, Sealer, USUAL_ITEMS_BYTES};
 use super::schedule::Secret;
 
 /// Bytes of records from which no more are made until the transport has taken some.
@@ -25,6 +22,9 @@ pub(super) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
 const CONTROL_ITEMS: usize = 16;
 /// Bytes of early records that are kept for the one that ends them.
 const EARLY_END_BYTES: usize = 32;
+/// Bytes of items in the first early record. It proves who the client is, and the edge waits a second for it (SPEC 23.2(a)), so it must
+/// be short enough for a slow network. Packets that it has no room for follow at once.
+const FIRST_EARLY_BYTES: usize = 128;
 /// The length of a tag.
 const TAG_BYTES: usize = RECORD_OVERHEAD - LENGTH_BYTES;
 /// The length of the longest header of a packet or a piece, or of SUPERSEDED.
@@ -490,7 +490,7 @@ impl Outbound {
     /// Returns how many bytes of items the next early record has room for, if the next packet fits into them whole.
     fn early_room(&self, bytes: u32, outbox: &Outbox) -> Option<usize> {
         let most = if self.sealer.records() == 0 {
-            MAX_FIRST_EARLY_RECORD_BYTES as usize
+            FIRST_EARLY_BYTES + TAG_BYTES
         } else {
             let left = MAX_EARLY_BYTES.saturating_sub(bytes as usize);
             left.saturating_sub(EARLY_END_BYTES)
@@ -599,5 +599,45 @@ fn header_bytes(length: usize) -> usize {
         251..=0xffff => 3,
         0x1_0000..=0xffff_ffff => 5,
         _ => 9,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::Ring;
+    use super::super::schedule::Secret;
+    use super::*;
+    use crate::queue::Retention;
+
+    /// The lengths of the bodies of the early records for these packets.
+    fn early_records(packets: &[usize]) -> Vec<usize> {
+        let mut outbox = Outbox::new(Retention::UntilAcked);
+        packets
+            .iter()
+            .for_each(|length| outbox.push(&vec![7; *length]));
+        let mut progress = Progress::new(Ring {
+            packets: 8_192,
+            bytes: 1 << 20,
+        });
+        let mut outbound = Outbound::of_early(&Secret::of_test(), 1);
+        let mut rest = outbound.fill(&mut outbox, &mut progress);
+        let mut lengths = Vec::new();
+        while let Some((length, after)) = rest.split_first_chunk::<LENGTH_BYTES>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            lengths.push(length);
+            rest = &after[length..];
+        }
+        lengths
+    }
+
+    /// On a slow network a long one would come too late in each attempt, and its client would never be back.
+    #[test]
+    fn the_first_early_record_is_short_whatever_waits() {
+        assert_eq!(early_records(&[]), [TAG_BYTES]);
+        assert_eq!(early_records(&[64]), [TAG_BYTES + 65]);
+        assert_eq!(early_records(&[124, 2]), [TAG_BYTES + 128]);
+        assert_eq!(early_records(&[124, 3]), [TAG_BYTES + 125, TAG_BYTES + 4]);
+        assert_eq!(early_records(&[126]), [TAG_BYTES, TAG_BYTES + 129]);
+        assert_eq!(early_records(&[4_000]), [TAG_BYTES, TAG_BYTES + 4_003]);
     }
 }

@@ -31,6 +31,12 @@ pub const MAX_CLIENT_AHEAD: u64 = 1 << 20;
 pub struct Secret([u8; KEY_BYTES]);
 
 impl Secret {
+    /// One that everybody knows.
+    #[cfg(test)]
+    pub(super) fn of_test() -> Self {
+        Secret([7; KEY_BYTES])
+    }
+
     /// HKDF-Extract.
     fn extract(salt: &[u8], parts: &[&[u8]]) -> Self {
         let mut extract = hkdf::HkdfExtract::<Sha256>::new(Some(salt));

@@ -22,6 +22,8 @@ pub enum Group {
     Shards,
     /// A crowd (SPEC 10.4, 10.5).
     Crowds,
+    /// Clients of version 3 (SPEC 18 to 26).
+    V3,
 }
 
 /// A bug and its changes.
@@ -205,6 +207,11 @@ impl Table {
                 Group::Crowds,
                 "OF_CROWDS",
                 "Those that take a crowd to show.",
+            ),
+            (
+                Group::V3,
+                "OF_VERSION_3",
+                "Those that take clients of version 3 to show.",
             ),
         ];
         for (group, name, doc) in groups {

@@ -1,0 +1,183 @@
+//! The backend and its link. What the link's transport takes is at the backend at once.
+
+use std::collections::VecDeque;
+
+use voltlane_core::edge::testkit::Adapter as _;
+use voltlane_core::edge::{Closed, HasLink as _};
+
+use super::{World, kind, time};
+use crate::codec::{self, Frames, Tagged};
+use crate::payload::{self, Direction, Label};
+
+#[derive(Default)]
+pub(super) struct Link {
+    pub(super) stalled_until: u64,
+    /// What the edge has written.
+    up: Frames,
+    /// What the backend has written and the edge has not read.
+    down: VecDeque<u8>,
+    /// What the edge has read.
+    handed: Frames,
+}
+
+/// A session of version 2, about which less is promised.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    pub(super) owner: usize,
+    next_up: u32,
+    pub(super) sent_down: u32,
+    pub(super) has_ended: bool,
+}
+
+impl World {
+    pub(super) fn backend_turn(&mut self) -> bool {
+        let down = self.hand_down();
+        if self.now < self.link.stalled_until {
+            return down;
+        }
+        let most = self.chunk() * 4;
+        let bytes = self.edge.link_takes(time(self.now), most);
+        if bytes.is_empty() {
+            return down;
+        }
+        self.steps += 1;
+        self.hash.add(self.now, kind::LINK_UP, 0, &bytes);
+        self.link.up.push(&bytes);
+        while let Ok(Some(body)) = self.link.up.next_body(u32::MAX) {
+            self.backend_takes(&body);
+        }
+        true
+    }
+
+    fn backend_takes(&mut self, body: &[u8]) {
+        let Some(Tagged { id, flag, data }) = Tagged::read(body) else {
+            return self
+                .ledger
+                .fail("S15", "7.1", "a packet without a tag".into());
+        };
+        self.note(|| format!("the backend gets {flag} of {id:016x}, {} bytes", data.len()));
+        let Some(session) = self.ledger.by_id.get(&id).copied() else {
+            return self.backend_takes_plain(id, flag, data);
+        };
+        let expiry = self.setup.config.clients.stale_timeout.as_nanos() as u64;
+        match (flag, data) {
+            (codec::DATA, data) => self.ledger.delivered_up(session, data),
+            (codec::RESUMED, _) => self.ledger.told_resumed(session),
+            (codec::FAILURE, b"unknown client") => {}
+            (codec::FAILURE, reason) => {
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                self.ledger.told_end(session, &reason, expiry);
+            }
+            _ => self.ledger.fail("S15", "7.2", format!("flag {flag}")),
+        }
+    }
+
+    fn backend_takes_plain(&mut self, id: u64, flag: u8, data: &[u8]) {
+        let plain = self.plain.entry(id).or_default();
+        match (flag, data) {
+            (codec::DATA, data) => match payload::decode(data) {
+                Ok(label) if label.direction == Direction::Up && label.seq >= plain.next_up => {
+                    plain.next_up = label.seq + 1;
+                    plain.owner = label.owner as usize;
+                }
+                other => {
+                    let text = format!("{other:?} of a session of version 2");
+                    self.ledger.fail("S9", "1.4", text);
+                }
+            },
+            (codec::FAILURE, b"unknown client") => {}
+            (codec::FAILURE, _) if plain.has_ended => {
+                let text = format!("{id:016x} ends twice");
+                self.ledger.fail("S12", "7.3(b)", text);
+            }
+            (codec::FAILURE, _) => plain.has_ended = true,
+            _ => {}
+        }
+    }
+
+    /// Gives the edge what the backend has written.
+    fn hand_down(&mut self) -> bool {
+        let most = self.chunk() * 4;
+        let bytes = crate::engine::pipe::take_front(&mut self.link.down, most);
+        if bytes.is_empty() {
+            return false;
+        }
+        self.steps += 1;
+        self.hash.add(self.now, kind::LINK_DOWN, 0, &bytes);
+        self.link.handed.push(&bytes);
+        while let Ok(Some(body)) = self.link.handed.next_body(u32::MAX) {
+            let Some(Tagged { id, flag, data }) = Tagged::read(&body) else {
+                continue;
+            };
+            let Some(session) = self.ledger.by_id.get(&id).copied() else {
+                continue;
+            };
+            match flag {
+                codec::DATA => self.ledger.numbered_down(session, data.len()),
+                codec::KICK => {
+                    let entry = &mut self.ledger.sessions[session];
+                    entry.was_away = !entry.kicked && entry.conn.is_none();
+                    entry.kicked = true;
+                }
+                _ => {}
+            }
+        }
+        self.edge.handle_link_bytes(time(self.now), &bytes);
+        true
+    }
+
+    fn tell(&mut self, id: u64, flag: u8, data: &[u8]) {
+        self.link.down.extend(Tagged { id, flag, data }.to_frame());
+    }
+
+    /// The backend sends a packet to a client that has a session.
+    pub(super) fn send_down(&mut self, client: usize, bytes: usize) {
+        let state = &mut self.clients[client];
+        let Some(id) = state.id else { return };
+        let seq = match self.ledger.by_id.get(&id) {
+            // The backend does not know it before its Join record has come.
+            Some(session) if !self.ledger.sessions[*session].has_begun => return,
+            Some(_) => {
+                state.sent_down += 1;
+                state.sent_down - 1
+            }
+            None => {
+                let plain = self.plain.entry(id).or_default();
+                plain.sent_down += 1;
+                plain.sent_down - 1
+            }
+        };
+        let label = Label {
+            direction: Direction::Down,
+            owner: client as u32,
+            conn: id as u32,
+            seq,
+        };
+        let data = payload::encode(label, bytes.max(payload::HEADER_BYTES));
+        self.tell(id, codec::DATA, &data);
+    }
+
+    pub(super) fn kick(&mut self, client: usize) {
+        if let Some(id) = self.clients[client].id {
+            self.tell(id, codec::KICK, &[]);
+        }
+    }
+
+    /// The link is lost, between two packets down, and comes back at once.
+    pub(super) fn lose_link(&mut self) {
+        // What the backend has written and the edge has not read is lost, which no version promises anything about.
+        if self.link.handed.held() > 0 || !self.link.down.is_empty() {
+            return;
+        }
+        let now = time(self.now);
+        self.edge.handle_link_closed(now, Closed::Error);
+        self.link.up = Frames::default();
+        self.edge.link_up(now);
+        self.ledger.reached("link lost");
+    }
+
+    /// Returns whether nothing is under way on the link.
+    pub(super) fn link_is_quiet(&self) -> bool {
+        self.link.down.is_empty() && self.edge.gauges().link_bytes == 0
+    }
+}

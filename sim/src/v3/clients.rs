@@ -1,0 +1,505 @@
+//! Clients, which are the core's machines, and their applications.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use voltlane_core::client::{
+    self as machine, ClientConfig, Code, DropCause, Event, State, Versions,
+};
+
+use super::closing::Closing;
+use super::ledger::Ledger;
+use super::setup::Setup;
+use super::tap::{Down, Up};
+use super::{Owner, World, time};
+use crate::engine::pipe::End;
+use crate::payload::{self, Direction, Label};
+use crate::rng::Rng;
+
+pub(super) struct Client {
+    number: usize,
+    pub(super) machine: machine::Client,
+    pub(super) is_numbered: bool,
+    pub(super) conn: Option<usize>,
+    /// All its connections so far.
+    pub(super) conns: Vec<usize>,
+    /// Which of its sessions it is, and the packets that its application has sent in it.
+    pub(super) life: u32,
+    sizes: Vec<usize>,
+    pub(super) id: Option<u64>,
+    pub(super) session: Option<usize>,
+    /// The highest number down that its application got, or the next one that may come in version 2.
+    pub(super) received: u64,
+    pub(super) sent_down: u32,
+    /// When the application comes back for more after which packet.
+    takes: VecDeque<(u64, u64)>,
+    pub(super) stalled_until: u64,
+    pub(super) loses_reply: bool,
+    /// The place of the attempt by which it came back last, and where its replay ends.
+    knows: u64,
+    replay_until: Option<u64>,
+    /// It does nothing more.
+    pub(super) is_gone: bool,
+    /// Attempts since the network has no faults.
+    pub(super) attempts: u64,
+    pub(super) end: Option<machine::End>,
+}
+
+fn machine_of(setup: &Setup, number: usize, life: u32) -> machine::Client {
+    let is_numbered = number < setup.clients;
+    let (least, most) = (Duration::from_millis(20), Duration::from_millis(500));
+    let config = ClientConfig::default()
+        .with_versions(if is_numbered {
+            Versions::V3
+        } else {
+            Versions::V2
+        })
+        .with_take_over(setup.takes_over)
+        .with_backoff(least, most)
+        .expect("in order");
+    let mut seed = [0; 32];
+    let purpose = (number as u64) << 32 | u64::from(life);
+    Rng::fork(setup.seed, "client of version 3", purpose).fill(&mut seed);
+    machine::Client::new(config, seed)
+}
+
+impl Client {
+    pub(super) fn new(setup: &Setup, number: usize) -> Client {
+        Client {
+            number,
+            machine: machine_of(setup, number, 0),
+            is_numbered: number < setup.clients,
+            conn: None,
+            conns: Vec::new(),
+            life: 0,
+            sizes: Vec::new(),
+            id: None,
+            session: None,
+            received: 0,
+            sent_down: 0,
+            takes: VecDeque::new(),
+            stalled_until: 0,
+            loses_reply: false,
+            knows: 0,
+            replay_until: None,
+            is_gone: false,
+            attempts: 0,
+            end: None,
+        }
+    }
+
+    /// Begins another session, with nothing of the one before.
+    fn start_over(&mut self) {
+        self.life += 1;
+        self.sizes.clear();
+        (self.id, self.session) = (None, None);
+        (self.received, self.sent_down) = (0, 0);
+        self.takes.clear();
+        (self.knows, self.replay_until) = (0, None);
+        self.attempts = 0;
+    }
+
+    /// The edge has given it an id.
+    pub(super) fn welcomed(&mut self, session: usize, ledger: &mut Ledger) {
+        self.session = Some(session);
+        for bytes in &self.sizes {
+            ledger.numbered_up(session, *bytes);
+        }
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.machine.state() == State::Established
+    }
+
+    pub(super) fn wants_turn_at(&self) -> Option<u64> {
+        if self.is_gone && self.conn.is_none() {
+            return None;
+        }
+        let machine = self.machine.poll_timeout().map(|at| at.as_nanos());
+        let takes = self.takes.front().map(|(at, _)| *at);
+        [machine, takes, Some(self.stalled_until)]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > 0)
+            .min()
+    }
+}
+
+impl World {
+    pub(super) fn send_up(&mut self, client: usize, bytes: usize) {
+        let state = &mut self.clients[client];
+        let label = Label {
+            direction: Direction::Up,
+            owner: client as u32,
+            conn: state.life,
+            seq: state.sizes.len() as u32,
+        };
+        let bytes = bytes.max(payload::HEADER_BYTES);
+        let Ok(number) = state.machine.send(&payload::encode(label, bytes)) else {
+            return;
+        };
+        state.sizes.push(bytes);
+        let expected = state.sizes.len() as u64;
+        if let Some(session) = state.session.filter(|_| state.is_numbered) {
+            self.ledger.numbered_up(session, bytes);
+        }
+        if number != expected {
+            let text = format!("packet {expected} of client {client} has number {number}");
+            self.ledger.fail("V1", "24.1(a)", text);
+        }
+    }
+
+    pub(super) fn client_turn(&mut self, client: usize) -> bool {
+        let now = self.now;
+        let state = &mut self.clients[client];
+        if state.is_gone && state.conn.is_none() {
+            return false;
+        }
+        let mut moved = false;
+        while let Some((_, number)) = state.takes.pop_front_if(|(at, _)| *at <= now) {
+            state.machine.taken(time(now), number);
+            if let Some(session) = state.session {
+                let down = &mut self.ledger.sessions[session].down;
+                down.taken = down.taken.max(number);
+            }
+            moved = true;
+        }
+        if state
+            .machine
+            .poll_timeout()
+            .is_some_and(|at| at.as_nanos() <= now)
+        {
+            state.machine.handle_timeout(time(now));
+            moved = true;
+        }
+        if state.machine.wants_close() {
+            return self.hang_up(client);
+        }
+        if state.conn.is_none() && state.machine.wants_connect(time(now)) {
+            self.connect(client);
+            moved = true;
+        }
+        if let Some(conn) = self.clients[client].conn {
+            moved |= self.client_reads(client, conn);
+        }
+        if let Some(conn) = self.clients[client].conn {
+            moved |= self.client_writes(client, conn);
+        }
+        moved | self.hear_ends(client)
+    }
+
+    fn connect(&mut self, client: usize) {
+        let random = self.entropy();
+        let now = time(self.now);
+        let opened = self.open(Owner::Client(client), random);
+        let state = &mut self.clients[client];
+        state.attempts += 1;
+        match opened {
+            Some(conn) => {
+                state.machine.handle_connected(now, random);
+                state.conn = Some(conn);
+                state.conns.push(conn);
+                self.conns[conn].loses_reply = std::mem::take(&mut state.loses_reply);
+                self.note(|| format!("client {client} opens connection {conn}"));
+            }
+            None => state.machine.handle_connect_failed(now),
+        }
+    }
+
+    /// The client closes its connection, or gives up opening one.
+    fn hang_up(&mut self, client: usize) -> bool {
+        let now = self.now;
+        let state = &mut self.clients[client];
+        if let Some(conn) = state.conn.take() {
+            let conn = &mut self.conns[conn];
+            self.wakes.extend(conn.up.end(now, End::Fin));
+            conn.down.discard();
+        }
+        state.machine.handle_closed(time(now), machine::Closed::Eof);
+        self.hear_ends(client);
+        true
+    }
+
+    /// The client's end of a connection is gone.
+    pub(super) fn lose_conn(&mut self, client: usize, conn: usize) {
+        let now = time(self.now);
+        let state = &mut self.clients[client];
+        if state.conn == Some(conn) {
+            state.conn = None;
+            state.machine.handle_closed(now, machine::Closed::Error);
+            self.conns[conn].down.discard();
+            self.hear_ends(client);
+        }
+    }
+
+    fn client_reads(&mut self, client: usize, conn: usize) -> bool {
+        let now = self.now;
+        if now < self.clients[client].stalled_until {
+            return false;
+        }
+        let most = self.chunk();
+        let state = &mut self.conns[conn];
+        state.down.advance(now);
+        if state.down.is_reset(now) {
+            self.lose_conn(client, conn);
+            return true;
+        }
+        if state.down.readable() == 0 {
+            if state.down.ended(now).is_none() {
+                return false;
+            }
+            self.wakes.extend(state.up.end(now, End::Fin));
+            let state = &mut self.clients[client];
+            state.conn = None;
+            state.machine.handle_closed(time(now), machine::Closed::Eof);
+            self.hear_ends(client);
+            return true;
+        }
+        let bytes = state.down.read(most);
+        self.steps += 1;
+        state.down_read += bytes.len() as u64;
+        while let Some(seen) = state
+            .down_seen
+            .pop_front_if(|seen| seen.end <= state.down_read)
+        {
+            if let (Down::Record(items), Some(session)) = (&seen.what, state.session) {
+                self.ledger.came_down(session, &mut state.watch, items);
+            }
+        }
+        self.clients_machine_reads(client, conn, &bytes);
+        true
+    }
+
+    fn clients_machine_reads(&mut self, client: usize, conn: usize, bytes: &[u8]) {
+        let (now, slow) = (self.now, self.setup.slow_nanos);
+        let mut input = bytes;
+        loop {
+            let state = &mut self.clients[client];
+            let Some(event) = state.machine.handle_bytes(time(now), &mut input) else {
+                return;
+            };
+            match event {
+                Event::Packet { data, number } => {
+                    if state.is_numbered {
+                        state.received += 1;
+                        if let Some(session) = state.session {
+                            let next = state.received;
+                            self.ledger.delivered_down(session, number, data, next);
+                        }
+                    } else if let Some(text) =
+                        misplaced(state.number, state.id, &mut state.received, data)
+                    {
+                        self.ledger.fail("S10", "1.4", text);
+                    }
+                    if state.replay_until.is_some_and(|until| number > until) {
+                        let text = format!("packet {number} comes before the replay is told over");
+                        self.ledger.fail("V5", "24.5(d)", text);
+                    }
+                    let delay = if slow == 0 { 0 } else { self.rng.below(slow) };
+                    let at = state.takes.back().map_or(0, |(at, _)| *at);
+                    state.takes.push_back(((now + delay).max(at), number));
+                }
+                Event::Connected { id } => {
+                    let id = id.as_u64();
+                    state.id = Some(id);
+                    (state.received, state.sent_down, state.attempts) = (0, 0, 0);
+                    let known = self.ledger.by_id.get(&id).copied();
+                    if state.is_numbered && known != state.session {
+                        let text = format!("client {client} joins as {id:016x}");
+                        self.ledger.fail("S3", "22(a)", text);
+                    }
+                    self.ledger.reached("joined");
+                }
+                Event::Resumed { id, .. } => {
+                    if Some(id.as_u64()) != state.id {
+                        self.ledger.fail("S3", "23", "it resumes as another".into());
+                    }
+                    state.attempts = 0;
+                    self.came_back(client, conn);
+                }
+                Event::CaughtUp => {
+                    let received = state.received;
+                    let until = state.replay_until.take();
+                    if until.is_none_or(|until| received < until) {
+                        let text = format!("caught up at {received} of {until:?}");
+                        self.ledger.fail("V5", "24.5(d)", text);
+                    }
+                }
+                other => {
+                    let text = format!("client {client}: {other:?}");
+                    self.ledger.fail("V8", "24.4", text);
+                }
+            }
+        }
+    }
+
+    /// The owner of a session is told that it is back.
+    fn came_back(&mut self, client: usize, conn: usize) {
+        let state = &mut self.clients[client];
+        let (Some(session), true) = (state.session, state.is_numbered) else {
+            return;
+        };
+        let Some(accepted) = self.conns[conn].watch.accepted else {
+            let text = format!("client {client} is back, and its edge does not know");
+            return self.ledger.fail("V5", "24.5", text);
+        };
+        state.replay_until = Some(accepted.until);
+        let knows = std::mem::replace(&mut state.knows, accepted.place);
+        let others = &self.ledger.sessions[session].foreign;
+        let was_other = others
+            .iter()
+            .any(|place| (knows..accepted.place).contains(place));
+        if was_other && !self.setup.takes_over {
+            let text = format!("client {client} does not hear of a thief");
+            self.ledger.fail("V4", "23.6(b)", text);
+        }
+        self.note(|| format!("client {client} is back on connection {conn}"));
+    }
+
+    fn client_writes(&mut self, client: usize, conn: usize) -> bool {
+        let now = self.now;
+        let most = self.chunk();
+        let (state, machine) = (&mut self.conns[conn], &mut self.clients[client].machine);
+        let output = machine.output();
+        let count = output.len().min(state.up.room()).min(most);
+        if count == 0 {
+            return false;
+        }
+        let bytes = output[..count].to_vec();
+        machine.handle_written(time(now), count);
+        self.steps += 1;
+        if state.down_read == 0 && state.flight.len() < 20_000 {
+            state.flight.extend(&bytes);
+        }
+        let mut seen = Vec::new();
+        let read = state.tap.up(&bytes, &mut self.common, &mut seen);
+        for seen in seen {
+            let state = &mut self.conns[conn];
+            match &seen.what {
+                Up::Claim(claim) => {
+                    state.session = self.ledger.by_id.get(&claim.id).copied();
+                }
+                Up::Record(items) => {
+                    if let Some(session) = state.session {
+                        self.ledger.sealed_up(session, &mut state.watch, items);
+                    }
+                }
+                Up::Hello => {}
+            }
+            state.up_seen.push_back(seen);
+        }
+        if let Err(text) = read {
+            self.misread(conn, text);
+        }
+        let state = &mut self.conns[conn];
+        let mut arrivals = Vec::new();
+        state.up.write(now, &bytes, &mut arrivals);
+        self.wakes.extend(arrivals);
+        true
+    }
+
+    /// Takes what the machine says of its connections and its session.
+    fn hear_ends(&mut self, client: usize) -> bool {
+        let Some(event) = self.clients[client].machine.poll_event() else {
+            return false;
+        };
+        self.note(|| format!("client {client}: {event:?}"));
+        let state = &mut self.clients[client];
+        match event {
+            Event::Dropped { cause, .. } => {
+                state.replay_until = None;
+                if state.is_numbered && self.closing.as_ref().is_some_and(Closing::is_calm) {
+                    let text = format!("client {client} has lost its connection: {cause}");
+                    return self.fail_of("V14", "25.1", text);
+                }
+                let state = &mut self.clients[client];
+                match cause {
+                    DropCause::Violation(violation) if state.is_numbered => {
+                        let text = format!("client {client} says: {violation}");
+                        self.ledger.fail("V9", "26.3", text);
+                    }
+                    DropCause::Told(Code::BUSY) => {
+                        state.attempts = state.attempts.saturating_sub(1);
+                    }
+                    DropCause::Told(Code::STALE) => self.ledger.reached("stale"),
+                    DropCause::Silent => self.ledger.reached("silent"),
+                    _ => {}
+                }
+            }
+            Event::Ended(end) => self.session_ended(client, &end),
+            Event::Refused(_) => {
+                state.start_over();
+                state.machine.start_over();
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn fail_of(&mut self, id: &'static str, section: &'static str, text: String) -> bool {
+        self.ledger.fail(id, section, text);
+        true
+    }
+
+    fn session_ended(&mut self, client: usize, end: &machine::End) {
+        self.ledger.reached("a client's session ended");
+        let state = &mut self.clients[client];
+        let knows = state.knows;
+        let is_hasty = self.edge.gauges().link_bytes > 0;
+        if let Some(entry) = state.session.map(|session| &self.ledger.sessions[session]) {
+            let is_over = entry.ended.is_some() || is_hasty || self.edge.gauges().waiting > 0;
+            let has_begun = entry.has_begun;
+            let has_heard = entry.up.acked + entry.down.arrived + entry.highest > 0;
+            let is_right = match end.code {
+                Code::CONFLICT => entry.foreign.iter().any(|place| *place > knows),
+                Code::KICKED => entry.kicked,
+                Code::EXPIRED => true,
+                Code::GOODBYE | Code::SAID_GOODBYE => true,
+                // Its Join record may have come behind its Claim. (SPEC 22(g))
+                Code::GONE => is_over || !has_begun || !has_heard,
+                Code::RING_FULL | Code::MEMORY | Code::TOO_MANY_AWAY => {
+                    is_over || entry.conn.is_none()
+                }
+                _ => false,
+            };
+            let (up, down) = (end.ledgers.up, end.ledgers.down);
+            let most = entry.up.taken + self.ledger.in_link.max(u64::from(is_hasty) * 1_000_000);
+            let adds_up = up.is_balanced() && down.is_balanced() && up.acknowledged <= most;
+            let text = format!("client {client} ends with {end:?}; {entry:?}");
+            if !is_right {
+                let rule = if end.code == Code::CONFLICT {
+                    "V4"
+                } else {
+                    "V3"
+                };
+                self.ledger.fail(rule, "25.2", text);
+            } else if !adds_up {
+                self.ledger.fail("V10", "24.7", text);
+            }
+            if end.code == Code::CONFLICT {
+                self.ledger.reached("conflict");
+            }
+        }
+        let state = &mut self.clients[client];
+        state.end = Some(end.clone());
+        if self.closing.is_some() && state.is_gone {
+            return;
+        }
+        state.start_over();
+        state.machine = machine_of(&self.setup, client, state.life);
+    }
+}
+
+/// Returns what is wrong with a packet down of version 2 for a client with this number and id: it may miss some, and repeats none. `received`
+/// is the place of the last one.
+fn misplaced(number: usize, id: Option<u64>, received: &mut u64, data: &[u8]) -> Option<String> {
+    let label = match payload::decode(data) {
+        Ok(label) => label,
+        Err(error) => return Some(error.to_string()),
+    };
+    let expected = (Direction::Down, number as u32, id.map(|id| id as u32));
+    let (place, before) = (u64::from(label.seq) + 1, *received);
+    let is_it = (label.direction, label.owner, Some(label.conn)) == expected && place > before;
+    *received = place;
+    (!is_it).then(|| format!("{label:?} behind {before}"))
+}

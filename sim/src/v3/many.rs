@@ -1,0 +1,77 @@
+//! Many seeds on all cores.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Outcome;
+use crate::block::threads;
+use crate::model::Violation;
+
+/// What came of many seeds.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// How many seeds there were.
+    pub seeds: u64,
+    /// Virtual time of all of them.
+    pub nanos: u64,
+    /// Packets that reached the backend or a client of version 3.
+    pub delivered: u64,
+    /// Values that were sealed.
+    pub sealed: u64,
+    /// In how many seeds each thing happened.
+    pub reach: BTreeMap<&'static str, u64>,
+    /// How often each thing happened in all of them.
+    pub times: BTreeMap<&'static str, u64>,
+    /// The seeds that break a rule, in order.
+    pub failures: Vec<(u64, Violation)>,
+}
+
+impl Found {
+    fn add(&mut self, seed: u64, outcome: Outcome) {
+        self.seeds += 1;
+        self.nanos += outcome.nanos;
+        self.delivered += outcome.delivered;
+        self.sealed += outcome.sealed;
+        for (name, times) in outcome.reach {
+            *self.reach.entry(name).or_default() += 1;
+            *self.times.entry(name).or_default() += times;
+        }
+        self.failures
+            .extend(outcome.violation.map(|violation| (seed, violation)));
+    }
+
+    /// Returns in what share of the seeds something happened, in percent.
+    #[must_use]
+    pub fn percent(&self, name: &str) -> f64 {
+        let seeds = self.reach.get(name).copied().unwrap_or(0);
+        100.0 * seeds as f64 / self.seeds.max(1) as f64
+    }
+}
+
+/// Runs seeds on all cores, each once.
+#[must_use]
+pub fn many(seeds: Range<u64>, run: fn(u64) -> Outcome) -> Found {
+    let next = AtomicU64::new(seeds.start);
+    let all = Mutex::new(Found::default());
+    std::thread::scope(|scope| {
+        for _ in 0..threads() {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = run(seed);
+                    all.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .add(seed, outcome);
+                }
+            });
+        }
+    });
+    let mut found = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.failures.sort_by_key(|(seed, _)| *seed);
+    found
+}

@@ -1,0 +1,460 @@
+//! The direct engine for version 3: an edge, its backend, clients of both versions, and people who repeat, steal and disturb.
+//!
+//! Like [`engine`](crate::engine) it has one virtual clock and no async code. Clients are the core's own machines. No model predicts the
+//! machines here. A [tap](tap::Tap) on each connection has all secrets, derives all keys by itself and reads every record, and a ledger
+//! judges what it reads, and what applications see, by sections 18 to 26 of SPEC.txt.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `setup.rs` | what a seed draws: bounds, and everything that is to happen |
+//! | `keys.rs`, `items.rs`, `tap.rs` | keys, records and items, written from SPEC.txt without the core's code |
+//! | `ledger.rs` | what is owed to each session, and the rules |
+//! | `edge.rs`, `backend.rs` | the adapter of the edge, and the backend |
+//! | `clients.rs` | clients and their applications |
+//! | `strangers.rs` | who repeats flights, steals secrets, claims with version 2, or sends anything |
+//! | `closing.rs` | the end: everything recovers, everybody is back within three attempts, everybody leaves, nothing is left |
+
+mod backend;
+mod clients;
+mod closing;
+mod edge;
+mod items;
+mod keys;
+mod ledger;
+mod many;
+mod setup;
+mod strangers;
+mod tap;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use voltlane_core::Time;
+use voltlane_core::edge::testkit::Adapter as _;
+use voltlane_core::edge::{ConnKey, Edge};
+
+use crate::engine::identity::edge_pair;
+use crate::engine::pipe::Pipe;
+use crate::hash::TraceHash;
+use crate::model::Violation;
+use crate::rng::Rng;
+
+use backend::{Link, Plain};
+use clients::Client;
+use closing::Closing;
+use ledger::{Judged, Ledger, Watch};
+use setup::{Due, Op, Setup};
+use tap::{Claim, Common, Down, Seen, Tap, Up};
+
+pub use many::{Found, many};
+
+/// The rules of this engine that [`RULES`](crate::model::RULES) does not have.
+pub const RULES: &[(&str, &str)] = &[
+    (
+        "V0",
+        "every record opens with the keys of SPEC 20, and no key seals two values with one nonce",
+    ),
+    (
+        "V1",
+        "a number is of one packet, in both directions, on every connection",
+    ),
+    (
+        "V2",
+        "an attempt is accepted once, if its counter is above all accepted ones",
+    ),
+    (
+        "V3",
+        "an Answer tells the truth, and nobody gives a living session up",
+    ),
+    (
+        "V4",
+        "the owner hears of everybody else who resumed its session, and of nobody who did not",
+    ),
+    ("V5", "RESUMED comes first, and says where both ends are"),
+    ("V6", "only what was taken is acknowledged"),
+    ("V7", "what is sent and not acknowledged fits the ring"),
+    ("V8", "no packet is given up"),
+    (
+        "V9",
+        "a connection ends with the code of its reason, and nothing follows CLOSE",
+    ),
+    ("V10", "ledgers add up, and say what happened"),
+    (
+        "V11",
+        "the owner is back within three attempts on a network without faults",
+    ),
+    (
+        "V12",
+        "once nothing is wrong, everything arrives, and both rings become empty",
+    ),
+    (
+        "V13",
+        "a goodbye is answered, and everything before it has arrived",
+    ),
+    ("V14", "on a network without faults a connection lasts"),
+];
+
+/// The maximum number of rounds. More means that the run goes in circles.
+const MOST_ROUNDS: u64 = 2_000_000;
+
+/// The outcome of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first rule broken, if one was.
+    pub violation: Option<Violation>,
+    /// The hash of everything that crossed a connection.
+    pub hash: u64,
+    /// Virtual time of the whole run.
+    pub nanos: u64,
+    /// Calls that brought or took bytes.
+    pub steps: u64,
+    /// Packets that reached the backend or a client of version 3.
+    pub delivered: u64,
+    /// Values that were sealed.
+    pub sealed: u64,
+    /// How often each thing happened.
+    pub reach: BTreeMap<&'static str, u64>,
+    /// What happened, if it was traced.
+    pub notes: Vec<String>,
+}
+
+/// Runs the plan that a seed draws.
+#[must_use]
+pub fn run(seed: u64) -> Outcome {
+    run_with(Setup::draw(seed), false)
+}
+
+/// Like [`run`], and records what happened.
+#[must_use]
+pub fn run_traced(seed: u64) -> Outcome {
+    run_with(Setup::draw(seed), true)
+}
+
+/// Runs a seed of many packets, over drops and lost replies.
+#[must_use]
+pub fn run_bulk(seed: u64) -> Outcome {
+    run_with(Setup::draw_bulk(seed), false)
+}
+
+fn run_with(setup: Setup, traced: bool) -> Outcome {
+    let mut world = World::new(setup, traced);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = result {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default();
+        world.ledger.fail("H1", "-", format!("panic: {text}"));
+    }
+    Outcome {
+        violation: world.ledger.violation.take(),
+        hash: world.hash.value(),
+        nanos: world.now,
+        steps: world.steps,
+        delivered: world.ledger.delivered,
+        sealed: world.common.used.len() as u64,
+        reach: world.ledger.reach,
+        notes: world.notes.unwrap_or_default(),
+    }
+}
+
+/// Kinds of events in the trace hash.
+mod kind {
+    pub(super) const UP: u8 = 1;
+    pub(super) const DOWN: u8 = 2;
+    pub(super) const LINK_UP: u8 = 3;
+    pub(super) const LINK_DOWN: u8 = 4;
+    pub(super) const OP: u8 = 5;
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Client(usize),
+    /// Somebody repeats what a client has written.
+    Watcher,
+    /// Somebody who has a client's secrets.
+    Thief,
+    Stranger,
+}
+
+/// A connection, both ends.
+struct Conn {
+    owner: Owner,
+    key: Option<ConnKey>,
+    up: Pipe,
+    down: Pipe,
+    tap: Tap,
+    watch: Watch,
+    session: Option<usize>,
+    claim: Option<Claim>,
+    random: [u8; 32],
+    /// What was written up before anything came down.
+    flight: Vec<u8>,
+    up_seen: VecDeque<Seen<Up>>,
+    down_seen: VecDeque<Seen<Down>>,
+    up_read: u64,
+    down_read: u64,
+    /// Nothing arrives down, and after something was written the network fails.
+    loses_reply: bool,
+    is_silent: bool,
+}
+
+impl Conn {
+    /// Its Claim is judged now.
+    fn judged(&mut self, ledger: &Ledger) {
+        if let Some(session) = self.session.filter(|_| self.watch.accepted.is_none()) {
+            let entry = &ledger.sessions[session];
+            self.watch.judged = Judged {
+                highest: entry.highest,
+                at: ledger.now,
+                had_begun: entry.has_begun,
+            };
+        }
+    }
+}
+
+struct World {
+    setup: Setup,
+    now: u64,
+    rng: Rng,
+    hash: TraceHash,
+    steps: u64,
+    notes: Option<Vec<String>>,
+    edge: Edge,
+    common: Common,
+    ledger: Ledger,
+    clients: Vec<Client>,
+    conns: Vec<Conn>,
+    /// The connections that the edge has.
+    live: Vec<usize>,
+    link: Link,
+    plain: BTreeMap<u64, Plain>,
+    plan: VecDeque<Due>,
+    wakes: BTreeSet<u64>,
+    closing: Option<Closing>,
+    is_done: bool,
+}
+
+fn time(nanos: u64) -> Time {
+    Time::from_nanos(nanos)
+}
+
+impl World {
+    fn new(setup: Setup, traced: bool) -> World {
+        let mut seed = [0; 32];
+        Rng::fork(setup.seed, "edge of version 3", 0).fill(&mut seed);
+        let mut edge = Edge::new(setup.config.clone(), edge_pair().clone(), seed);
+        edge.link_up(time(0));
+        World {
+            now: 0,
+            rng: Rng::fork(setup.seed, "world of version 3", 0),
+            hash: TraceHash::default(),
+            steps: 0,
+            notes: traced.then(|| vec![format!("{setup:?}")]),
+            edge,
+            common: Common {
+                edge: keys::Edge::new(edge_pair()),
+                used: keys::Used::default(),
+                chains: BTreeMap::new(),
+            },
+            ledger: Ledger::default(),
+            clients: (0..setup.clients + setup.plain)
+                .map(|number| Client::new(&setup, number))
+                .collect(),
+            conns: Vec::new(),
+            live: Vec::new(),
+            link: Link::default(),
+            plain: BTreeMap::new(),
+            plan: setup.plan().into(),
+            wakes: BTreeSet::new(),
+            closing: None,
+            is_done: false,
+            setup,
+        }
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(format!("{:>12} us  {}", self.now / 1_000, text()));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_done || self.ledger.violation.is_some()
+    }
+
+    fn run(&mut self) {
+        let mut rounds = 0;
+        while !self.is_over() {
+            self.ledger.now = self.now;
+            let moved = self.round();
+            rounds += 1;
+            if rounds % 64 == 0 {
+                self.edge.audit();
+            }
+            if rounds > MOST_ROUNDS {
+                return self.ledger.fail("A2", "-", "nothing ends".into());
+            }
+            if moved {
+                self.now += self.rng.below(self.setup.round_nanos) + 1;
+            } else {
+                self.now = self.next_instant();
+            }
+        }
+        if let Some(violation) = &self.ledger.violation {
+            let text = violation.to_string();
+            self.note(|| format!("!! {text}"));
+        }
+    }
+
+    /// Gives everybody one turn, in random order. Returns whether anything moved.
+    fn round(&mut self) -> bool {
+        let mut moved = self.operate();
+        let parties = self.clients.len() + 2;
+        let first = self.rng.below(parties as u64) as usize;
+        for step in 0..parties {
+            moved |= match (first + step) % parties {
+                0 => self.edge_turn(),
+                1 => self.backend_turn(),
+                client => self.client_turn(client - 2),
+            };
+            if self.is_over() {
+                return true;
+            }
+        }
+        moved |= self.others_turn();
+        moved
+    }
+
+    /// Returns when anything can happen next, if nothing did now.
+    fn next_instant(&mut self) -> u64 {
+        let now = self.now;
+        self.wakes = self.wakes.split_off(&(now + 1));
+        self.edge.skip_listed();
+        let edge = self.edge.poll_timeout().map(|due| due.at.as_nanos());
+        let clients = self.clients.iter().filter_map(Client::wants_turn_at);
+        let others = [
+            self.plan.front().map_or(0, |due| due.at),
+            self.link.stalled_until,
+            self.closing.as_ref().map_or(0, Closing::looks_at),
+        ];
+        edge.into_iter()
+            .chain(clients)
+            .chain(self.wakes.first().copied())
+            .chain(others)
+            .map(|at| at.max(now + 1))
+            .filter(|&at| at > now + 1 || edge.is_some_and(|due| due <= now))
+            .min()
+            .unwrap_or(now + 1_000_000)
+    }
+
+    fn entropy(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill(&mut bytes);
+        bytes
+    }
+
+    fn chunk(&mut self) -> usize {
+        let most = self.setup.chunk;
+        self.rng.between(1, most) as usize
+    }
+
+    /// Begins a connection. `None`: the edge refuses it.
+    fn open(&mut self, owner: Owner, random: [u8; 32]) -> Option<usize> {
+        let host = match owner {
+            Owner::Client(client) => client as u8,
+            _ => 100,
+        };
+        let peer = std::net::IpAddr::from([203, 0, 113, host]);
+        let key = self.edge.handle_accepted(time(self.now), peer).ok()?;
+        let number = self.conns.len();
+        let pipe = |way: u64| {
+            let rng = Rng::fork(self.setup.seed, "pipe", number as u64 * 2 + way);
+            Pipe::new(self.setup.stream, self.setup.delay_us, rng)
+        };
+        self.conns.push(Conn {
+            owner,
+            key: Some(key),
+            up: pipe(0),
+            down: pipe(1),
+            tap: Tap::new(random),
+            watch: Watch::default(),
+            session: None,
+            claim: None,
+            random,
+            flight: Vec::new(),
+            up_seen: VecDeque::new(),
+            down_seen: VecDeque::new(),
+            up_read: 0,
+            down_read: 0,
+            loses_reply: false,
+            is_silent: false,
+        });
+        self.live.push(number);
+        Some(number)
+    }
+
+    // ---- what happens
+
+    fn operate(&mut self) -> bool {
+        if self.closing.is_some() {
+            return self.close();
+        }
+        let Some(due) = self.plan.front().copied() else {
+            self.begin_closing();
+            return true;
+        };
+        if due.at > self.now {
+            return false;
+        }
+        self.plan.pop_front();
+        self.note(|| format!("client {}: {:?}", due.client, due.op));
+        self.hash.add(self.now, kind::OP, due.client as u64, &[]);
+        self.perform(due.client, due.op);
+        true
+    }
+
+    fn perform(&mut self, client: usize, op: Op) {
+        let conn = self.clients[client].conn;
+        match op {
+            Op::Up { packets, bytes } => {
+                for _ in 0..packets {
+                    self.send_up(client, bytes as usize);
+                }
+            }
+            Op::Down { packets, bytes } => {
+                for _ in 0..packets {
+                    self.send_down(client, bytes as usize);
+                }
+            }
+            Op::Reset => {
+                if let Some(conn) = conn {
+                    self.reset(conn);
+                }
+            }
+            Op::HangUp => self.clients[client].machine.drop_connection(),
+            Op::Silence => {
+                if let Some(conn) = conn.map(|conn| &mut self.conns[conn]) {
+                    conn.up.go_silent();
+                    conn.down.go_silent();
+                    conn.is_silent = true;
+                }
+            }
+            Op::LoseReply => self.clients[client].loses_reply = true,
+            Op::Stall { nanos } => self.clients[client].stalled_until = self.now + nanos,
+            Op::Kick => self.kick(client),
+            Op::Goodbye => self.clients[client].machine.close(time(self.now)),
+            Op::Repeat { back, cut } => self.repeat(client, back as usize, cut as usize),
+            Op::Steal { ahead, claims_less } => self.steal(client, ahead, claims_less),
+            Op::Downgrade => self.downgrade(client),
+            Op::Stranger { kind, draws } => self.stranger(kind, draws),
+            Op::LinkStall { nanos } => self.link.stalled_until = self.now + nanos,
+            Op::LinkLoss => self.lose_link(),
+            Op::Leap { nanos } => {
+                self.now += nanos;
+                self.ledger.now = self.now;
+            }
+        }
+    }
+}
