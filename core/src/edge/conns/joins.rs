@@ -1,4 +1,4 @@
-//! Newcomers that wait while many clients come back, and the order of their turns (SPEC 10.6(g)).
+//! Newcomers that wait to begin a session, and the order of their turns (SPEC 10.6(g), 27.3(c)).
 //!
 //! Each source has one turn per round, so that the crowd of one source does not delay the newcomers of others. Every operation takes
 //! logarithmic time in the number that wait, which the half-open places bound.
@@ -12,6 +12,83 @@ pub(crate) struct Turn {
     arrival: u64,
 }
 
+/// What a newcomer joins with, which decides the queue that it waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A PubKey of version 2. It waits while many clients come back (SPEC 10.6(g)).
+    Key,
+    /// A Hello of version 3. There is a pace for it besides (SPEC 27.3(c)).
+    Hello,
+}
+
+/// All newcomers that wait, in a queue for what they join with: one that waits for the pace of Hellos holds up no PubKey.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting {
+    keys: Joins,
+    hellos: Joins,
+    /// Whether the next turn is a Hello's if both queues have one.
+    is_for_hello: bool,
+}
+
+impl Waiting {
+    /// Adds the connection `conn` of `source`.
+    pub(crate) fn enter(&mut self, by: By, source: u32, conn: u32) -> Turn {
+        self.queue_mut(by).enter(source, conn)
+    }
+
+    /// Removes a connection. `served` tells whether it has had its turn.
+    pub(crate) fn leave(&mut self, by: By, source: u32, turn: Turn, served: bool) {
+        self.queue_mut(by).leave(source, turn, served);
+        if served {
+            self.is_for_hello = by == By::Key;
+        }
+    }
+
+    /// Returns the number of waiting connections.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len() + self.hellos.len()
+    }
+
+    /// Returns whether anybody waits in this queue.
+    pub(crate) fn has(&self, by: By) -> bool {
+        self.queue(by).len() > 0
+    }
+
+    /// Returns the connection whose turn it is, a Hello's only if `hellos`.
+    pub(crate) fn first(&self, hellos: bool) -> Option<u32> {
+        let key = self.keys.first();
+        let hello = self.hellos.first().filter(|_| hellos);
+        if self.is_for_hello {
+            hello.or(key)
+        } else {
+            key.or(hello)
+        }
+    }
+
+    /// Returns the connection whose turn comes last in the longer queue.
+    pub(crate) fn last(&self) -> Option<u32> {
+        if self.hellos.len() > self.keys.len() {
+            self.hellos.last()
+        } else {
+            self.keys.last()
+        }
+    }
+
+    fn queue(&self, by: By) -> &Joins {
+        match by {
+            By::Key => &self.keys,
+            By::Hello => &self.hellos,
+        }
+    }
+
+    fn queue_mut(&mut self, by: By) -> &mut Joins {
+        match by {
+            By::Key => &mut self.keys,
+            By::Hello => &mut self.hellos,
+        }
+    }
+}
+
 /// The newcomers of one source.
 #[derive(Clone, Debug)]
 struct Queue {
@@ -20,9 +97,9 @@ struct Queue {
     round: u64,
 }
 
-/// The connections that wait for their turn.
+/// The connections that wait for their turn in one queue.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Joins {
+struct Joins {
     turns: BTreeMap<Turn, u32>,
     sources: BTreeMap<u32, Queue>,
     /// The current round.
@@ -32,7 +109,7 @@ pub(crate) struct Joins {
 
 impl Joins {
     /// Adds the connection `conn` of `source`.
-    pub(crate) fn enter(&mut self, source: u32, conn: u32) -> Turn {
+    fn enter(&mut self, source: u32, conn: u32) -> Turn {
         let now = self.round;
         let queue = self.sources.entry(source).or_insert(Queue {
             waiting: 0,
@@ -49,7 +126,7 @@ impl Joins {
     }
 
     /// Removes a connection. `served` tells whether it has had its turn.
-    pub(crate) fn leave(&mut self, source: u32, turn: Turn, served: bool) {
+    fn leave(&mut self, source: u32, turn: Turn, served: bool) {
         if self.turns.remove(&turn).is_none() {
             return;
         }
@@ -65,17 +142,17 @@ impl Joins {
     }
 
     /// Returns the number of waiting connections.
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.turns.len()
     }
 
     /// Returns the connection whose turn it is.
-    pub(crate) fn first(&self) -> Option<u32> {
+    fn first(&self) -> Option<u32> {
         self.turns.first_key_value().map(|(_, &conn)| conn)
     }
 
     /// Returns the connection whose turn comes last, which belongs to the source with the most waiting.
-    pub(crate) fn last(&self) -> Option<u32> {
+    fn last(&self) -> Option<u32> {
         self.turns.last_key_value().map(|(_, &conn)| conn)
     }
 }
@@ -114,5 +191,34 @@ mod tests {
         assert_eq!((joins.len(), joins.first()), (1, Some(1)));
         joins.leave(1, second, false);
         assert!(joins.sources.is_empty());
+    }
+
+    #[test]
+    fn both_queues_take_turns_and_a_hello_that_may_not_begin_holds_up_no_key() {
+        let mut waiting = Waiting::default();
+        let mut turns = Vec::new();
+        for (conn, by) in [By::Hello, By::Hello, By::Hello, By::Key, By::Key]
+            .into_iter()
+            .enumerate()
+        {
+            let conn = u32::try_from(conn).unwrap();
+            turns.push((by, waiting.enter(by, 1, conn)));
+        }
+        assert_eq!((waiting.len(), waiting.last()), (5, Some(2)));
+        let mut serve = |waiting: &mut Waiting, hellos| {
+            let conn = waiting.first(hellos)?;
+            let (by, turn) = turns[conn as usize];
+            waiting.leave(by, 1, turn, true);
+            Some(conn)
+        };
+        assert_eq!(serve(&mut waiting, true), Some(3));
+        assert_eq!(serve(&mut waiting, true), Some(0));
+        assert_eq!(serve(&mut waiting, false), Some(4));
+        assert_eq!(serve(&mut waiting, false), None);
+        assert!(waiting.has(By::Hello) && !waiting.has(By::Key));
+        assert_eq!(serve(&mut waiting, true), Some(1));
+        assert_eq!(waiting.last(), Some(2));
+        assert_eq!(serve(&mut waiting, true), Some(2));
+        assert_eq!((waiting.len(), waiting.first(true)), (0, None));
     }
 }

@@ -18,7 +18,7 @@ use crate::time::Time;
 
 use crate::edge::conns::claimants::Claimants;
 use crate::edge::conns::conn::{CLAIM, Conn, ConnKey};
-use crate::edge::conns::joins::Joins;
+use crate::edge::conns::joins::Waiting;
 use crate::edge::conns::state::{Claim, Crowd, Joining, Stage, State, Step};
 use crate::edge::conns::wait::{Slot, Wait, Waits};
 use crate::edge::memory::account::Account;
@@ -40,7 +40,7 @@ pub(crate) struct Conns {
     /// Half-open connections that have claimed a session.
     claimants: Claimants,
     /// Newcomers that wait for their turn.
-    joins: Joins,
+    joins: Waiting,
     /// The number of half-open connections.
     half_open: usize,
     /// The number of connections in [`State::Closed`], which exist only until the adapter has closed them.
@@ -69,7 +69,7 @@ impl Conns {
             ready: VecDeque::new(),
             strangers: Lists::new(),
             claimants: Claimants::default(),
-            joins: Joins::default(),
+            joins: Waiting::default(),
             half_open: 0,
             closed: 0,
         }
@@ -252,32 +252,29 @@ impl Conns {
     }
 
     /// Returns the newcomers that wait for their turn.
-    pub(crate) fn joins(&self) -> &Joins {
+    pub(crate) fn joins(&self) -> &Waiting {
         &self.joins
     }
 
     /// Makes the newcomer at `index` of `source` wait for its turn to begin a session, with this key if its opening does not keep
     /// what it joins with. Returns its state.
     pub(crate) fn joining(&mut self, index: u32, source: u32, key: Option<PublicKey>) -> State {
-        let turn = self.joins.enter(source, index);
+        let by = Joining::by(key.as_ref());
+        let turn = self.joins.enter(by, source, index);
         State::Handshake(Step::Join(Box::new(Joining { key, source, turn })))
     }
 
-    /// Ends the wait of the newcomer whose turn it is, and returns its index and key. It must leave [`Step::Join`] at once.
-    pub(crate) fn next_join(&mut self) -> Option<(u32, Option<PublicKey>)> {
-        let (index, joining) = self.first_join()?;
-        let (key, source, turn) = (joining.key, joining.source, joining.turn);
-        self.joins.leave(source, turn, true);
-        Some((index, key))
-    }
-
-    /// Returns the newcomer whose turn it is.
-    pub(crate) fn first_join(&self) -> Option<(u32, &Joining)> {
-        let index = self.joins.first()?;
+    /// Ends the wait of the newcomer whose turn it is, one with a Hello only if `hellos`, and returns its index and key. It must leave
+    /// [`Step::Join`] at once.
+    pub(crate) fn next_join(&mut self, hellos: bool) -> Option<(u32, Option<PublicKey>)> {
+        let index = self.joins.first(hellos)?;
         let State::Handshake(Step::Join(joining)) = self.slab.at(index).expect(LIVE).state() else {
             unreachable!("only who is in JOIN has a turn")
         };
-        Some((index, joining))
+        let (key, source, turn) = (joining.key, joining.source, joining.turn);
+        let by = Joining::by(key.as_ref());
+        self.joins.leave(by, source, turn, true);
+        Some((index, key))
     }
 
     /// Counts the connection at `index` as a claimant of `source`, or of none if the limits on sources do not apply to it. `genuine` tells
@@ -313,7 +310,7 @@ impl Conns {
                 let claim = self.live_mut(index).claim_mut().take();
                 self.claimants.leave(claim.expect(CLAIM).ticket);
             }
-            Crowd::Joining(source, turn) => self.joins.leave(source, turn, false),
+            Crowd::Joining(by, source, turn) => self.joins.leave(by, source, turn, false),
             Crowd::Nobody => {}
         }
     }

@@ -6,7 +6,7 @@ use crate::keys::PublicKey;
 use crate::queue::Outbox;
 
 use crate::edge::conns::claimants::Ticket;
-use crate::edge::conns::joins::Turn;
+use crate::edge::conns::joins::{By, Turn};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
@@ -85,6 +85,16 @@ pub(crate) struct Joining {
     pub(crate) turn: Turn,
 }
 
+impl Joining {
+    /// Returns what a newcomer with this key, or without one, joins with.
+    pub(crate) fn by(key: Option<&PublicKey>) -> By {
+        match key {
+            Some(_) => By::Key,
+            None => By::Hello,
+        }
+    }
+}
+
 /// A claim of an id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
@@ -100,8 +110,8 @@ pub(crate) struct Claim {
 pub(crate) enum Crowd {
     /// Connections that have not said what they want.
     Strangers,
-    /// Connections that wait for their turn to begin a session: this one among those of this source.
-    Joining(u32, Turn),
+    /// Connections that wait for their turn to begin a session: this one with this, among those of this source.
+    Joining(By, u32, Turn),
     /// Connections that have claimed a session.
     Claimants,
     /// None of these.
@@ -154,7 +164,10 @@ impl State {
             | Step::Entropy { claims: false }
             | Step::Token
             | Step::Last(_) => Crowd::Strangers,
-            Step::Join(joining) => Crowd::Joining(joining.source, joining.turn),
+            Step::Join(joining) => {
+                let by = Joining::by(joining.key.as_ref());
+                Crowd::Joining(by, joining.source, joining.turn)
+            }
             Step::Delay
             | Step::Response
             | Step::Wait(_)

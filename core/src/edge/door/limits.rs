@@ -188,13 +188,16 @@ impl Storm {
         self.resumes = self.resumes.saturating_add(1);
     }
 
-    /// Returns whether a newcomer may begin now.
+    /// Returns whether a newcomer may begin now. One that does [counts](Self::count_join).
     pub(crate) fn admits_join(&mut self, now: Time) -> bool {
         self.advance(now);
         let resumes = self.resumes.max(self.resumes_before);
-        let admitted = resumes < STORM_FROM || self.joins < resumes / 4;
-        self.joins = self.joins.saturating_add(u32::from(admitted));
-        admitted
+        resumes < STORM_FROM || self.joins < resumes / 4
+    }
+
+    /// Counts a newcomer that begins in the window of the last call.
+    pub(crate) fn count_join(&mut self) {
+        self.joins = self.joins.saturating_add(1);
     }
 }
 
@@ -246,7 +249,16 @@ mod tests {
     #[test]
     fn in_a_storm_there_is_one_newcomer_for_four_that_come_back() {
         let mut storm = Storm::default();
-        let joins = |storm: &mut Storm, now| (0..100).filter(|_| storm.admits_join(now)).count();
+        let joins = |storm: &mut Storm, now| {
+            let begins = (0..100).take_while(|_| {
+                let admitted = storm.admits_join(now);
+                if admitted {
+                    storm.count_join();
+                }
+                admitted
+            });
+            begins.count()
+        };
         let at = Time::from_millis;
         for _ in 0..15 {
             storm.resumed(at(1000));

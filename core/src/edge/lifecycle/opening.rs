@@ -1,6 +1,7 @@
 //! From an accepted connection to a new session (SPEC 4.2).
 
 use core::mem;
+use core::time::Duration;
 
 use crate::keys::PublicKey;
 use crate::opening::{EdgeFault, Request, Violation};
@@ -9,10 +10,12 @@ use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::config::Enforce;
-use crate::edge::conns::state::{State, Step};
+use crate::edge::conns::joins::By;
+use crate::edge::conns::state::{Joining, State, Step};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
+use crate::edge::door::sources::interval;
 use crate::edge::lifecycle::admission::Arrival;
 use crate::edge::sessions::Identity;
 
@@ -136,19 +139,54 @@ impl Edge {
         }
     }
 
-    /// Begins a session on the connection at `index`.
+    /// Begins a session on the connection at `index`, or makes it wait for its turn.
     fn join(&mut self, now: Time, index: u32, key: Option<PublicKey>) -> Result<(), CloseReason> {
-        let waits = self.conns.joins().len() > 0
-            || !self.storm.admits_join(now)
-            || (key.is_none() && !self.paces_join(now));
-        if waits {
+        let by = Joining::by(key.as_ref());
+        let enforce = self.config.limits.enforce_accepts;
+        if enforce == Enforce::Off {
+            return self.begin(now, index, key);
+        }
+        if self.conns.joins().has(by) || !self.admits_join(now, by) {
             self.counters.joins_paced += 1;
-            if self.config.limits.enforce_accepts == Enforce::On {
+            if enforce == Enforce::On {
                 self.wait_for_turn(now, index, key);
                 return Ok(());
             }
+        } else {
+            self.count_join(now, by);
         }
         self.begin(now, index, key)
+    }
+
+    /// Returns whether a newcomer that joins with this may begin now (SPEC 10.6(g), 27.3(c)). Counts nothing, so that one that must wait
+    /// takes nothing from others.
+    fn admits_join(&mut self, now: Time, by: By) -> bool {
+        let within_pace = match by {
+            By::Key => true,
+            By::Hello => self
+                .hello_pace()
+                .is_none_or(|(burst, every)| self.join_pace.has_one(now, burst, every)),
+        };
+        within_pace && self.storm.admits_join(now)
+    }
+
+    /// Counts a newcomer that begins now.
+    fn count_join(&mut self, now: Time, by: By) {
+        self.storm.count_join();
+        if by == By::Hello
+            && let Some((burst, every)) = self.hello_pace()
+        {
+            self.join_pace.take(now, burst, every);
+        }
+    }
+
+    /// Returns how many Hellos this shard answers at once, and the time in which it regains one, if they have a pace.
+    fn hello_pace(&self) -> Option<(u32, Duration)> {
+        let limits = &self.config.limits;
+        let shards = u32::from(self.config.shards.max(1));
+        let burst = limits.join_burst.div_ceil(shards);
+        let every = interval(limits.join_rate).saturating_mul(shards);
+        (limits.join_rate > 0).then_some((burst, every))
     }
 
     /// Begins a session for a newcomer with a key, or goes on with the opening of another one.
@@ -190,11 +228,7 @@ impl Edge {
     /// Lets as many waiting newcomers begin as may now, in the order of their turns. If the one at `index` still waits, it is checked again
     /// later.
     pub(crate) fn retry_join(&mut self, now: Time, index: u32) {
-        let paced = self.config.limits.enforce_accepts == Enforce::On;
-        while self.conns.joins().len() > 0
-            && (!paced || self.admits_next_join(now))
-            && let Some((next, key)) = self.conns.next_join()
-        {
+        while let Some((next, key)) = self.next_join(now) {
             match self.begin(now, next, key) {
                 Ok(()) => {
                     self.resume_reading(now, next);
@@ -207,11 +241,15 @@ impl Edge {
         }
     }
 
-    /// Returns whether the newcomer whose turn it is may begin now, and counts it.
-    fn admits_next_join(&mut self, now: Time) -> bool {
-        let next = self.conns.first_join();
-        let is_paced = next.is_some_and(|(_, joining)| joining.key.is_none());
-        self.storm.admits_join(now) && (!is_paced || self.paces_join(now))
+    /// Ends the wait of the newcomer whose turn it is, if it may begin now, and counts it.
+    fn next_join(&mut self, now: Time) -> Option<(u32, Option<PublicKey>)> {
+        if self.config.limits.enforce_accepts != Enforce::On {
+            return self.conns.next_join(true);
+        }
+        let [keys, hellos] = [By::Key, By::Hello].map(|by| self.admits_join(now, by));
+        let (next, key) = keys.then(|| self.conns.next_join(hellos)).flatten()?;
+        self.count_join(now, Joining::by(key.as_ref()));
+        Some((next, key))
     }
 
     /// Attaches the connection at `index` to the session, with `channel`.

@@ -12,7 +12,6 @@ use crate::edge::conns::conn::ConnKey;
 use crate::edge::conns::state::{State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
-use crate::edge::door::sources::interval;
 use crate::edge::lifecycle::last_words::Words;
 use crate::edge::memory::account::Pressure;
 use crate::edge::sessions::{Chained, Identity};
@@ -67,18 +66,6 @@ impl Edge {
         } else {
             None
         }
-    }
-
-    /// Returns whether the pace of joins permits one more (SPEC 27.3(c)), and counts it.
-    pub(crate) fn paces_join(&mut self, now: Time) -> bool {
-        let limits = &self.config.limits;
-        if limits.join_rate == 0 {
-            return true;
-        }
-        let shards = u32::from(self.config.shards.max(1));
-        let burst = limits.join_burst.div_ceil(shards);
-        let every = interval(limits.join_rate).saturating_mul(shards);
-        self.join_pace.take(now, burst, every)
     }
 
     /// Answers the Hello of the connection at `index`. No session begins yet.

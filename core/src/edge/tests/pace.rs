@@ -135,7 +135,7 @@ fn all_come_back(world: &mut World, members: &mut [Member]) {
 }
 
 /// Opens a connection from `source` that sends a key.
-fn newcomer(world: &mut World, source: &str) -> ConnKey {
+pub(super) fn newcomer(world: &mut World, source: &str) -> ConnKey {
     let source = source.parse().unwrap();
     let conn = world.edge.handle_accepted(world.now, source).unwrap();
     let key = KeyPair::generate(&mut world.rng).public();
@@ -145,7 +145,7 @@ fn newcomer(world: &mut World, source: &str) -> ConnKey {
 }
 
 /// Returns whether it has its id.
-fn has_begun(world: &mut World, conn: ConnKey) -> bool {
+pub(super) fn has_begun(world: &mut World, conn: ConnKey) -> bool {
     let heard = world.hear(conn);
     heard
         .iter()

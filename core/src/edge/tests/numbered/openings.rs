@@ -1,6 +1,7 @@
 //! Joining (SPEC 22), and what ends an opening.
 
 use super::*;
+use crate::edge::tests::pace::{has_begun, newcomer, storm};
 use crate::v3::packets::{BUSY_BYTES, Busy};
 
 #[test]
@@ -204,6 +205,40 @@ fn joins_have_a_pace_and_wait_for_it() {
     joining.welcome(&heard[0]).unwrap();
     // Version 2 has no such pace.
     world.join();
+}
+
+#[test]
+fn hellos_that_wait_for_their_pace_hold_up_no_newcomer_of_version_2() {
+    // Ten may begin in a window.
+    let mut world = storm(|config| {
+        config.listener.versions = Versions::new(&[2, 3]).unwrap();
+        config.limits.join_rate = 20;
+        config.limits.join_burst = 1;
+    });
+    let hellos: Vec<_> = (0..6).map(|_| world.hello().0).collect();
+    let welcomed = |world: &mut World| {
+        let heard = hellos.iter().filter(|&&conn| {
+            world.give_entropy(conn);
+            !world
+                .edge
+                .client_takes(world.now, conn, usize::MAX)
+                .is_empty()
+        });
+        heard.count()
+    };
+    assert_eq!(world.edge.counters().joins_paced, 5);
+    let joins: Vec<_> = (0..20).map(|_| newcomer(&mut world, "192.0.2.7")).collect();
+    let begun = |world: &mut World| joins.iter().filter(|&&conn| has_begun(world, conn)).count();
+    assert_eq!(
+        begun(&mut world),
+        9,
+        "those that wait took nothing of the window"
+    );
+    world.wait(Duration::from_millis(100));
+    // One is regained in 50 ms, and one is kept.
+    assert_eq!((welcomed(&mut world), begun(&mut world)), (1, 9));
+    world.wait(Duration::from_secs(1));
+    assert_eq!((welcomed(&mut world), begun(&mut world)), (4, 2));
 }
 
 #[test]
