@@ -13,34 +13,55 @@ use crate::edge::table::groups::Line;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u32);
 
-/// Indexes of the connections of all claimants, by source. Those that wait for their takeover make room after all others of their source.
+/// Indexes of the connections of all claimants, by source.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claimants(BySource<IpAddr, u32>);
+pub(crate) struct Claimants {
+    /// Those that have claimed a session. Those that wait for their takeover make room after all others of their source.
+    claims: BySource<IpAddr, u32>,
+    /// Those that were accepted for a Claim alone, and have claimed nothing yet (SPEC 27.3(a)). They make room before all others.
+    unopened: BySource<IpAddr, u32>,
+}
 
 impl Claimants {
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.claims.len() + self.unopened.len()
+    }
+
+    /// Adds the connection at `index`, of a source that is beyond its limits. It was accepted for a Claim alone.
+    pub(crate) fn join_unopened(&mut self, index: u32, source: IpAddr) -> Ticket {
+        Ticket(self.unopened.enter(Some(source), index, line(false)))
+    }
+
+    /// Removes one that was accepted for a Claim alone.
+    pub(crate) fn leave_unopened(&mut self, ticket: Ticket) {
+        self.unopened.leave(ticket.0);
+    }
+
+    /// Returns which of those that were accepted for a Claim alone makes room for one of `joining`, or for another connection.
+    pub(crate) fn first_unopened(&self, joining: Option<IpAddr>) -> Option<u32> {
+        self.unopened.first_of_most(joining).copied()
     }
 
     /// Adds the connection at `index`. `source` is `None` for one to which the limits on sources do not apply: it counts for itself.
     pub(crate) fn join(&mut self, index: u32, source: Option<IpAddr>) -> Ticket {
-        Ticket(self.0.enter(source, index, line(false)))
+        Ticket(self.claims.enter(source, index, line(false)))
     }
 
     /// Removes a claimant.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
-        self.0.leave(ticket.0);
+        self.claims.leave(ticket.0);
     }
 
-    /// Records whether a claimant waits for its takeover.
+    /// Records whether a claimant waits for its takeover, or has sent its first early record.
     pub(crate) fn set_waits(&mut self, ticket: Ticket, waits: bool) {
-        self.0.change_line(ticket.0, line(waits));
+        self.claims.change_line(ticket.0, line(waits));
     }
 
-    /// Returns the claimant that makes room for one of `joining`, or for another connection: the first of the source with the most
-    /// claimants, counting the one that joins.
+    /// Returns the claimant that makes room for one of `joining`, or for another connection: one that was accepted for a Claim alone, or
+    /// the first of the source with the most claimants, counting the one that joins.
     pub(crate) fn first_to_go(&self, joining: Option<IpAddr>) -> Option<u32> {
-        self.0.first_of_most(joining).copied()
+        let unopened = self.first_unopened(None);
+        unopened.or_else(|| self.claims.first_of_most(joining).copied())
     }
 }
 
@@ -79,7 +100,7 @@ mod tests {
             (claimants.len(), claimants.first_to_go(source(1))),
             (0, None)
         );
-        assert_eq!(claimants.0.indexed(), 0);
+        assert_eq!(claimants.claims.indexed(), 0);
     }
 
     #[test]
@@ -113,5 +134,27 @@ mod tests {
             Some(3),
             "of two that would have two each"
         );
+    }
+
+    #[test]
+    fn those_accepted_for_a_claim_alone_go_before_all_others() {
+        let mut claimants = Claimants::default();
+        for index in 0..3 {
+            claimants.join(index, source(1));
+        }
+        let [one, two] = [(3, 2), (4, 3)]
+            .map(|(index, from)| claimants.join_unopened(index, source(from).unwrap()));
+        assert_eq!((claimants.len(), claimants.first_to_go(None)), (5, Some(3)));
+        assert_eq!(
+            claimants.first_unopened(source(3)),
+            Some(4),
+            "of the source with the most, counted in"
+        );
+        claimants.leave_unopened(one);
+        assert_eq!(claimants.first_to_go(source(1)), Some(4));
+        claimants.leave_unopened(two);
+        assert_eq!(claimants.first_unopened(None), None);
+        assert_eq!((claimants.len(), claimants.first_to_go(None)), (3, Some(0)));
+        assert_eq!(claimants.unopened.indexed(), 0);
     }
 }

@@ -11,7 +11,7 @@ use crate::queue::Outbox;
 use crate::time::Time;
 use crate::wire::frame::FrameReader;
 
-use crate::edge::conns::state::{Claim, LastWords, State, Step};
+use crate::edge::conns::state::{Claim, Crowd, LastWords, OnlyClaim, State, Step};
 use crate::edge::conns::wait::{Timers, Wait};
 use crate::edge::counters::CloseReason;
 use crate::edge::door::limits::Pace;
@@ -49,6 +49,8 @@ struct Opening {
     arrival: Node,
     /// What it claims, if it is a claimant.
     claim: Option<Claim>,
+    /// Set if it was accepted for a Claim alone, and has claimed nothing yet.
+    only_claim: Option<OnlyClaim>,
     /// The versions that its listener offers.
     versions: Versions,
 }
@@ -92,6 +94,7 @@ impl Conn {
                 source,
                 arrival: Node::default(),
                 claim: None,
+                only_claim: None,
                 versions: Versions::default(),
             })),
             channel: Channel::default(),
@@ -396,6 +399,30 @@ impl Conn {
     pub(super) fn claim_mut(&mut self) -> &mut Option<Claim> {
         let opening = self.opening.as_deref_mut();
         &mut opening.expect("what is half open has an opening").claim
+    }
+
+    /// Returns the limit beyond which it was accepted, if that was for a Claim alone and it has claimed nothing yet.
+    pub(crate) fn only_claim(&self) -> Option<OnlyClaim> {
+        self.opening.as_deref()?.only_claim
+    }
+
+    /// Returns the place for what it was accepted for.
+    ///
+    /// # Panics
+    /// When it is not half-open.
+    pub(super) fn only_claim_mut(&mut self) -> &mut Option<OnlyClaim> {
+        let opening = self.opening.as_deref_mut();
+        &mut opening
+            .expect("what is half open has an opening")
+            .only_claim
+    }
+
+    /// Returns the group in which it is counted.
+    pub(super) fn crowd(&self) -> Crowd {
+        match self.state.crowd() {
+            Crowd::Strangers if self.only_claim().is_some() => Crowd::Unopened,
+            crowd => crowd,
+        }
     }
 
     /// Returns the address that it comes from, while it is not established.

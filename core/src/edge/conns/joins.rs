@@ -205,7 +205,7 @@ mod tests {
             turns.push((by, waiting.enter(by, 1, conn)));
         }
         assert_eq!((waiting.len(), waiting.last()), (5, Some(2)));
-        let mut serve = |waiting: &mut Waiting, hellos| {
+        let serve = |waiting: &mut Waiting, hellos| {
             let conn = waiting.first(hellos)?;
             let (by, turn) = turns[conn as usize];
             waiting.leave(by, 1, turn, true);

@@ -19,8 +19,9 @@ use crate::time::Time;
 use crate::edge::conns::claimants::Claimants;
 use crate::edge::conns::conn::{CLAIM, Conn, ConnKey};
 use crate::edge::conns::joins::Waiting;
-use crate::edge::conns::state::{Claim, Crowd, Joining, Stage, State, Step};
+use crate::edge::conns::state::{Claim, Crowd, Joining, OnlyClaim, Stage, State, Step};
 use crate::edge::conns::wait::{Slot, Wait, Waits};
+use crate::edge::counters::Rejected;
 use crate::edge::memory::account::Account;
 use crate::edge::table::by_size::{BySize, Holds};
 
@@ -149,7 +150,7 @@ impl Conns {
         if stage == Stage::Closed {
             self.closed -= 1;
         }
-        self.leave_crowd(index, self.live(index).state().crowd());
+        self.leave_crowd(index, self.live(index).crowd());
         self.disarm_all(index);
         self.by_size.remove(&mut self.slab, index);
         let conn = self.live_mut(index);
@@ -166,9 +167,10 @@ impl Conns {
     /// When SPEC 8.2 has no transition from its state to `state`.
     #[track_caller]
     pub(crate) fn enter(&mut self, index: u32, state: State, now: Time) {
-        let (after, next_crowd) = (state.stage(), state.crowd());
-        let taken = mem::replace(&mut self.live_mut(index).state, state);
-        let (before, crowd) = (taken.stage(), taken.crowd());
+        let conn = self.live_mut(index);
+        let (before, crowd) = (conn.state.stage(), conn.crowd());
+        conn.state = state;
+        let (after, next_crowd) = (conn.state.stage(), conn.crowd());
         assert!(
             before.may_become(after),
             "SPEC 8.2 has no way from {} to {}",
@@ -180,7 +182,8 @@ impl Conns {
             self.leave_crowd(index, crowd);
             self.join_crowd(index);
         } else if let Crowd::Claimants = next_crowd {
-            self.set_waits(index, after == Stage::Wait);
+            // With its first early record there, it waits for the edge alone.
+            self.set_waits(index, matches!(after, Stage::Wait | Stage::Entropy));
         }
         if before.is_half_open() && !after.is_half_open() {
             self.half_open -= 1;
@@ -246,7 +249,7 @@ impl Conns {
         self.strangers.first(STRANGERS)
     }
 
-    /// Returns the half-open connections that have claimed a session.
+    /// Returns the half-open connections that have claimed a session, or were accepted for a Claim alone.
     pub(crate) fn claimants(&self) -> &Claimants {
         &self.claimants
     }
@@ -294,10 +297,17 @@ impl Conns {
         });
     }
 
+    /// Keeps the connection at `index`, of which nothing was read, for a Claim alone: its source is beyond this limit.
+    pub(crate) fn restrict(&mut self, index: u32, source: IpAddr, beyond: Rejected) {
+        self.leave_crowd(index, Crowd::Strangers);
+        let ticket = self.claimants.join_unopened(index, source);
+        *self.live_mut(index).only_claim_mut() = Some(OnlyClaim { ticket, beyond });
+    }
+
     /// Adds the connection at `index` to the counts of its state.
     fn join_crowd(&mut self, index: u32) {
         // A newcomer that waits for its turn and a claimant were counted with their state.
-        if self.live(index).state().crowd() == Crowd::Strangers {
+        if self.live(index).crowd() == Crowd::Strangers {
             self.strangers.push_back(&mut self.slab, index, STRANGERS);
         }
     }
@@ -306,6 +316,11 @@ impl Conns {
     fn leave_crowd(&mut self, index: u32, crowd: Crowd) {
         match crowd {
             Crowd::Strangers => self.strangers.remove(&mut self.slab, index),
+            Crowd::Unopened => {
+                let only_claim = self.live_mut(index).only_claim_mut().take();
+                self.claimants
+                    .leave_unopened(only_claim.expect(CLAIM).ticket);
+            }
             Crowd::Claimants => {
                 let claim = self.live_mut(index).claim_mut().take();
                 self.claimants.leave(claim.expect(CLAIM).ticket);
@@ -315,7 +330,7 @@ impl Conns {
         }
     }
 
-    /// Records whether the claimant at `index` waits for its takeover.
+    /// Records whether the claimant at `index` waits for its takeover, or has sent its first early record.
     fn set_waits(&mut self, index: u32, waits: bool) {
         let ticket = self.live(index).claim().ticket;
         self.claimants.set_waits(ticket, waits);
@@ -404,13 +419,13 @@ impl Conns {
     /// Panics if its lists and counts are inconsistent.
     pub(crate) fn audit(&self) {
         let those = |is: &dyn Fn(&Conn) -> bool| self.iter().filter(|(_, conn)| is(conn)).count();
-        let in_crowd = |crowd| those(&|conn| conn.state().crowd() == crowd);
+        let in_crowd = |crowd| those(&|conn| conn.crowd() == crowd);
         assert_eq!(self.half_open, those(&Conn::is_half_open), "half open");
         let strangers = self.strangers.len(STRANGERS);
         assert_eq!(strangers, in_crowd(Crowd::Strangers), "strangers");
         assert_eq!(
             self.claimants.len(),
-            in_crowd(Crowd::Claimants),
+            in_crowd(Crowd::Claimants) + in_crowd(Crowd::Unopened),
             "claimants"
         );
         let joining = those(&|conn| conn.state().stage() == Stage::Join);

@@ -9,7 +9,7 @@ use crate::edge::conns::claimants::Ticket;
 use crate::edge::conns::joins::{By, Turn};
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
-use crate::edge::counters::CloseReason;
+use crate::edge::counters::{CloseReason, Rejected};
 
 /// The states of a connection (SPEC 8.2).
 #[derive(Clone, Debug)]
@@ -105,6 +105,15 @@ pub(crate) struct Claim {
     pub(crate) genuine: bool,
 }
 
+/// What a connection is accepted for that a limit on its source refuses (SPEC 27.3(a)): only a Claim that opens goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnlyClaim {
+    /// Its entry among the claimants.
+    pub(crate) ticket: Ticket,
+    /// The limit.
+    pub(crate) beyond: Rejected,
+}
+
 /// The group in which a connection is counted until it is established, and with which it competes for places (SPEC 10.6(c)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crowd {
@@ -112,6 +121,8 @@ pub(crate) enum Crowd {
     Strangers,
     /// Connections that wait for their turn to begin a session: this one with this, among those of this source.
     Joining(By, u32, Turn),
+    /// Connections that have said no more, and were accepted for a Claim alone.
+    Unopened,
     /// Connections that have claimed a session.
     Claimants,
     /// None of these.
@@ -152,8 +163,8 @@ impl State {
         }
     }
 
-    /// Returns the group in which a connection is counted.
-    pub(crate) fn crowd(&self) -> Crowd {
+    /// Returns the group in which a connection is counted, unless it was accepted for a Claim alone.
+    pub(super) fn crowd(&self) -> Crowd {
         let State::Handshake(step) = self else {
             return Crowd::Nobody;
         };

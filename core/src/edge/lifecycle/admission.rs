@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::edge::door::proxy::ProxySource;
+use crate::protocol::{Version, Versions};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -19,6 +20,21 @@ use crate::edge::shares::Bound;
 
 /// The number of connections beyond `max_connections` that may exist until the adapter has closed them. Newer ones have their places.
 const MOST_CLOSING: usize = 16;
+
+/// How a source counts a connection that was accepted.
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    admission: Admission,
+    /// The limit of the source that it exceeds, if it was accepted for a Claim alone.
+    beyond: Option<Rejected>,
+}
+
+impl Admitted {
+    const EXEMPT: Admitted = Admitted {
+        admission: Admission::EXEMPT,
+        beyond: None,
+    };
+}
 
 /// How a connection comes to need a half-open place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,22 +82,36 @@ impl Edge {
             return self.reject(Rejected::TooManyConnections);
         }
         let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
+        let is_enforced = limits.enforce_accepts == Enforce::On;
         let paced = limits.enforce_accepts != Enforce::Off && limits.accept_rate > 0;
         if paced && !self.shares.accepts().has_one(now, burst, every) {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
         }
-        let (step, admission) = if has_header {
+        let versions = versions.unwrap_or_default();
+        let (step, Admitted { admission, beyond }) = if has_header {
             // The header will name the source to count.
-            (Step::Proxy(Box::default()), Admission::EXEMPT)
+            (Step::Proxy(Box::default()), Admitted::EXEMPT)
         } else {
-            (Step::Version, self.admit_source(now, peer)?)
+            (Step::Version, self.admit_source(now, peer, versions)?)
         };
-        if let Err(rejected) = self.make_room(now, Arrival::Accept) {
+        let seated = match beyond {
+            None => self.make_room(now, Arrival::Accept),
+            // Half of the burst is for those that no limit refuses.
+            Some(rejected)
+                if paced
+                    && is_enforced
+                    && !self.shares.accepts().has_one(now, burst / 2, every) =>
+            {
+                self.reject(rejected)
+            }
+            Some(rejected) => self.make_room_for_claim(now, peer, false, rejected),
+        };
+        if let Err(rejected) = seated {
             self.sources.lock().release(now, admission);
             return Err(rejected);
         }
         let mut conn = Conn::new(step, peer, admission);
-        conn.offer(versions.unwrap_or_default());
+        conn.offer(versions);
         let Some(key) = self.conns.insert(conn) else {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
@@ -89,6 +119,9 @@ impl Edge {
         if paced {
             // Last, because connections that one source alone is refused must not use up the pace of all.
             self.shares.accepts().take(now, burst, every);
+        }
+        if let Some(rejected) = beyond {
+            self.conns.restrict(key.0.index, network(peer), rejected);
         }
         self.counters.accepted += 1;
         self.watch_handshake(now, key.0.index);
@@ -127,38 +160,58 @@ impl Edge {
         let Some(source) = source else {
             return Ok(());
         };
-        let admission = self
-            .admit_source(now, source)
+        let versions = conn.versions();
+        let Admitted { admission, beyond } = self
+            .admit_source(now, source, versions)
             .map_err(|_| CloseReason::Rejected)?;
         let conn = self.conns.live_mut(index);
         conn.set_source(source);
         conn.admission = admission;
         let version = State::Handshake(Step::Version);
         self.conns.enter(index, version, now);
+        if let Some(rejected) = beyond {
+            self.make_room_for_claim(now, source, true, rejected)
+                .map_err(|_| CloseReason::Rejected)?;
+            self.conns.restrict(index, network(source), rejected);
+        }
         Ok(())
     }
 
-    fn admit_source(&mut self, now: Time, source: IpAddr) -> Result<Admission, Rejected> {
+    /// Counts a connection at its source. One beyond a limit of it is refused, or accepted for a Claim alone if its listener takes Claims.
+    fn admit_source(
+        &mut self,
+        now: Time,
+        source: IpAddr,
+        versions: Versions,
+    ) -> Result<Admitted, Rejected> {
         let limits = &self.config.limits;
         if limits.enforce_sources == Enforce::Off || is_in(&limits.exempt, source) {
-            return Ok(Admission::EXEMPT);
+            return Ok(Admitted::EXEMPT);
         }
         let mut sources = self.sources.lock();
         sources.forget_idle(now, &limits.sources);
         let admitted = sources.admit(now, source, &limits.sources);
         drop(sources);
         match admitted {
-            Ok(admission) => Ok(admission),
+            Ok(admission) => Ok(Admitted {
+                admission,
+                beyond: None,
+            }),
             Err(refusal) => {
                 let rejected = match refusal {
                     Refusal::TooMany => Rejected::SourceTooMany,
                     Refusal::TooFast => Rejected::SourceTooFast,
                 };
-                self.beyond(limits.enforce_sources, rejected)?;
-                Ok(self
-                    .sources
-                    .lock()
-                    .admit_anyway(now, source, &self.config.limits.sources))
+                let enforce = limits.enforce_sources;
+                let takes_claims = enforce == Enforce::On && versions.has(Version::V3);
+                if !takes_claims {
+                    self.beyond(enforce, rejected)?;
+                }
+                let limits = &self.config.limits.sources;
+                Ok(Admitted {
+                    admission: self.sources.lock().admit_anyway(now, source, limits),
+                    beyond: takes_claims.then_some(rejected),
+                })
             }
         }
     }
@@ -187,19 +240,11 @@ impl Edge {
     /// Closes another half-open connection if one arrives beyond the places of its kind (SPEC 10.6(c)).
     pub(crate) fn make_room(&mut self, now: Time, arrival: Arrival) -> Result<(), Rejected> {
         let enforce = self.config.limits.enforce_accepts;
-        let left = self.half_open_places();
-        let most = match self.shares.most(Bound::HalfOpen) {
-            0 => usize::MAX,
-            most => most,
-        };
+        let (left, most) = (self.half_open_places(), self.most_half_open());
         let reported = enforce == Enforce::Report;
         if reported && self.vacancy(arrival, most, quota(most)) != Vacancy::Free {
             self.beyond(enforce, Rejected::TooManyHalfOpen)?;
         }
-        let (places, quota) = match enforce {
-            Enforce::On => (left.min(most), quota(left.min(most))),
-            Enforce::Report | Enforce::Off => (left, left),
-        };
         let (reason, rejected) = if enforce == Enforce::On && most <= left {
             (CloseReason::MadeRoom, Rejected::TooManyHalfOpen)
         } else {
@@ -208,6 +253,7 @@ impl Edge {
                 Rejected::TooManyConnections,
             )
         };
+        let (places, quota) = self.enforced_places(left, most);
         match self.vacancy(arrival, places, quota) {
             Vacancy::Free => Ok(()),
             Vacancy::MadeBy(goes) => {
@@ -215,6 +261,48 @@ impl Edge {
                 Ok(())
             }
             Vacancy::None => self.reject(rejected),
+        }
+    }
+
+    /// Closes another connection that was accepted for a Claim alone, if one more comes from `peer` beyond the places (SPEC 27.3(b)). It
+    /// displaces nobody else. `is_placed` tells whether it has a half-open place. `rejected` is counted if it must go.
+    fn make_room_for_claim(
+        &mut self,
+        now: Time,
+        peer: IpAddr,
+        is_placed: bool,
+        rejected: Rejected,
+    ) -> Result<(), Rejected> {
+        let (left, most) = (self.half_open_places(), self.most_half_open());
+        let (places, quota) = self.enforced_places(left, most);
+        let claimants = self.conns.claimants();
+        let is_full = !is_placed && self.conns.half_open() >= places;
+        if !is_full && claimants.len() < quota {
+            return Ok(());
+        }
+        match claimants.first_unopened(Some(network(peer))) {
+            Some(goes) => {
+                self.close_conn(now, goes, CloseKind::Abort, CloseReason::MadeRoom);
+                Ok(())
+            }
+            None => self.reject(rejected),
+        }
+    }
+
+    /// Returns the configured bound of half-open connections.
+    fn most_half_open(&self) -> usize {
+        match self.shares.most(Bound::HalfOpen) {
+            0 => usize::MAX,
+            most => most,
+        }
+    }
+
+    /// Returns how many half-open places there are, and how many of them each kind of connection may hold. `left` is what established ones
+    /// leave, `most` the configured bound.
+    fn enforced_places(&self, left: usize, most: usize) -> (usize, usize) {
+        match self.config.limits.enforce_accepts {
+            Enforce::On => (left.min(most), quota(left.min(most))),
+            Enforce::Report | Enforce::Off => (left, left),
         }
     }
 
@@ -236,11 +324,18 @@ impl Edge {
             conns.claimants().first_to_go(joining)
         };
         let goes = match arrival {
+            // It has a place among the claimants.
+            Arrival::Claim(index) if conns.live(index).only_claim().is_some() => {
+                return Vacancy::Free;
+            }
             Arrival::Accept if conns.newcomers() >= quota => self.last_newcomer(),
             Arrival::Claim(_) | Arrival::Handover(_) if conns.claimants().len() >= quota => {
                 claimant()
             }
-            _ if is_full => self.last_newcomer().or_else(claimant),
+            _ if is_full => {
+                let unopened = conns.claimants().first_unopened(None);
+                unopened.or_else(|| self.last_newcomer()).or_else(claimant)
+            }
             _ => return Vacancy::Free,
         };
         goes.map_or(Vacancy::None, Vacancy::MadeBy)
@@ -259,6 +354,7 @@ impl Edge {
     /// Checks whether the newcomer at `index` may begin a session, given its sources' penalties (SPEC 10.6(d)). Clients that come back are
     /// not checked: a neighbour behind the same address cannot keep them out.
     pub(crate) fn admit_newcomer(&mut self, now: Time, index: u32) -> Result<(), CloseReason> {
+        self.admit_without_claim(index)?;
         let limits = &self.config.limits;
         if !limits.sources.penalties {
             return Ok(());
@@ -273,6 +369,16 @@ impl Edge {
         }
         self.beyond(enforce, Rejected::SourcePenalty)
             .map_err(|_| CloseReason::Rejected)
+    }
+
+    /// Checks that the connection at `index` was not accepted for a Claim alone (SPEC 27.3(a)).
+    pub(crate) fn admit_without_claim(&mut self, index: u32) -> Result<(), CloseReason> {
+        match self.conns.live(index).only_claim() {
+            None => Ok(()),
+            Some(only_claim) => self
+                .reject(only_claim.beyond)
+                .map_err(|_| CloseReason::Rejected),
+        }
     }
 
     /// Returns the source of the half-open connection at `index`, if it is limited.

@@ -122,6 +122,7 @@ impl Edge {
                 Ok(())
             }
             Request::Claim(id) => {
+                self.admit_without_claim(index)?;
                 if self.is_elsewhere(id) {
                     self.offer_handover(now, index, id);
                     return Ok(());

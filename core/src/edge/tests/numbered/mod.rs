@@ -1,6 +1,7 @@
 //! Sessions of version 3 (SPEC 18 to 28), with a client made of the parts that a client has.
 
 mod classes;
+mod crowds;
 mod ends;
 mod isolation;
 mod openings;
