@@ -235,28 +235,40 @@ impl Stage {
     }
 
     /// Returns whether SPEC 8.2 or 26.1 has a transition from this stage to `next`.
+    #[inline]
     pub(crate) const fn may_become(self, next: Stage) -> bool {
+        self.following() & next.bit() != 0
+    }
+
+    /// Returns the bits of the stages that may follow. Every change of a state looks here, so it is a table.
+    const fn following(self) -> u16 {
         use Stage::{
             Closed, Delay, Draining, Early, Elsewhere, Entropy, Established, Join, KeyOrId, Last,
             Ping, Proxy, Response, Token, Version, Wait,
         };
-        matches!(
-            (self, next),
-            (Proxy, Version)
-                | (Version, KeyOrId)
-                | (
-                    KeyOrId,
-                    Join | Elsewhere | Delay | Established | Entropy | Early | Last
-                )
-                | (Join, Established | Entropy | Last)
-                | (Entropy, Token | Established | Last)
-                | (Token, Established | Last)
-                | (Early, Entropy)
-                | (Delay, Response)
-                | (Response | Wait, Wait | Ping)
-                | (Ping, Established)
-                | (Established, Draining)
-        ) || (!matches!(self, Closed) && matches!(next, Closed))
+        let opened = Established.bit() | Last.bit();
+        let ways = match self {
+            Closed => return 0,
+            Proxy => Version.bit(),
+            Version => KeyOrId.bit(),
+            KeyOrId => {
+                Join.bit() | Elsewhere.bit() | Delay.bit() | Entropy.bit() | Early.bit() | opened
+            }
+            Join => Entropy.bit() | opened,
+            Entropy => Token.bit() | opened,
+            Token => opened,
+            Early => Entropy.bit(),
+            Delay => Response.bit(),
+            Response | Wait => Wait.bit() | Ping.bit(),
+            Ping => Established.bit(),
+            Established => Draining.bit(),
+            Elsewhere | Last | Draining => 0,
+        };
+        ways | Closed.bit()
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
     }
 
     /// Returns whether a connection is neither established nor ended.
