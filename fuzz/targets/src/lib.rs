@@ -14,6 +14,7 @@ mod keys;
 mod proxy;
 mod v3;
 mod v3_client;
+pub mod v3_edge;
 mod wire;
 
 pub use backend::backend_machine;
@@ -25,6 +26,7 @@ pub use keys::{public_key, saved_session, sealed_value};
 pub use proxy::proxy_header;
 pub use v3::{v3_items, v3_packet, v3_record};
 pub use v3_client::v3_client;
+pub use v3_edge::v3_edge;
 pub use wire::{frame_reader, handshake_packet, tagged_packet};
 
 /// A fuzz target.
@@ -59,6 +61,7 @@ targets![
     sealed_value,
     tagged_packet,
     v3_client,
+    v3_edge,
     v3_items,
     v3_packet,
     v3_record,
