@@ -9,6 +9,8 @@ pub(crate) use self::plain::{Doors, Frame, Framed};
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
 mod layered {
+    #[cfg(feature = "tls")]
+    use std::path::PathBuf;
     use std::time::SystemTime;
 
     #[cfg(feature = "tls")]
@@ -173,13 +175,17 @@ mod layered {
         use crate::config::{ClientAuth, MinVersion, Sni};
         use voltlane_doors::tls;
         let mut settings = tls::ServerSettings::default();
+        let files = |certificate: &PathBuf, key: &PathBuf, names: &[String]| tls::CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            names: names.to_vec(),
+        };
         if let (Some(certificate), Some(key)) = (&listener.certificate_file, &listener.key_file) {
-            settings.certificates = vec![tls::CertificateFiles {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                names: Vec::new(),
-            }];
+            settings.certificates.push(files(certificate, key, &[]));
         }
+        let more = listener.certificate.0.iter();
+        let more = more.map(|own| files(&own.file, &own.key, &own.names));
+        settings.certificates.extend(more);
         settings.min_version = match listener.min_version {
             MinVersion::Tls12 => tls::MinVersion::Tls12,
             MinVersion::Tls13 => tls::MinVersion::Tls13,

@@ -327,7 +327,9 @@ fn file_states(listener: &Listener) -> Vec<FileState> {
         &listener.client_ca_file,
         &listener.client_crl_file,
     ];
-    let files = files.into_iter().flatten();
+    let more = listener.certificate.0.iter();
+    let more = more.flat_map(|own| [&own.file, &own.key]);
+    let files = files.into_iter().flatten().chain(more);
     let state = |path: &PathBuf| {
         let found = fs::metadata(path).ok()?;
         Some((found.modified().ok()?, found.ino(), found.len()))

@@ -302,6 +302,62 @@ fn certificates_that_change_are_read_again_without_a_signal() {
     }
 }
 
+/// Each name has its certificate, and what is shown for another name is told by the configuration. All are renewed alike.
+#[test]
+fn certificates_are_chosen_by_name_and_renewed() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let put = |name: &str, from: &str| {
+        let content = std::fs::read(certificate_file(from)).expect("it is there");
+        directory.write(name, content);
+    };
+    for name in ["edge", "wild", "rsa"] {
+        put(&format!("{name}.pem"), &format!("{name}.pem"));
+        put(&format!("{name}.key"), &format!("{name}.key"));
+    }
+    let config = |sni: &str, more: &str| {
+        format!(
+            "general.watch_secs = 1\nlistener.transport = \"tls\"\nlistener.sni = \"{sni}\"\n\
+             listener.certificate_file = \"edge.pem\"\nlistener.key_file = \"edge.key\"\n\
+             listener.certificate = [{{ file = \"wild.pem\", key = \"wild.key\" }}{more}]\n"
+        )
+    };
+    let first = config("first", "");
+    let mut edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &first);
+    let mut link = backend.accept();
+    let address = edge.address();
+    let mut client = Client::join(Carriage::Tls.shim(address));
+    let error = |name: &str| {
+        tls(connect(address), name)
+            .err()
+            .map(|error| error.to_string())
+    };
+    for name in ["edge.example.com", "a.wild.example"] {
+        assert_eq!(error(name), None, "{name}");
+    }
+    // The first one is shown, and the client does not take it.
+    let refused = error("rsa.example").expect("another certificate");
+    assert!(refused.contains("not valid for name"), "{refused}");
+    // Another one joins them, and names that none is for are refused.
+    let rsa = ", { file = \"rsa.pem\", key = \"rsa.key\" }";
+    let line = reload(&mut edge, &directory, &config("strict", rsa));
+    assert!(line.contains("listener.certificate"), "{line}");
+    assert!(line.contains("listener.sni"), "{line}");
+    assert_eq!(error("rsa.example"), None);
+    let refused = error("other.example").expect("no certificate");
+    assert!(refused.contains("alert"), "{refused}");
+    // The watch looks at the files of all.
+    put("wild.pem", "edge.pem");
+    put("wild.key", "edge.key");
+    edge.next_log("the certificates were read again");
+    assert!(
+        error("a.wild.example")
+            .expect("it is gone")
+            .contains("alert")
+    );
+    client.send(b"still here");
+    link.expect_data(client.id(), b"still here");
+}
+
 #[test]
 fn an_edge_without_its_certificate_does_not_start_and_says_why() {
     let directory = Directory::new();

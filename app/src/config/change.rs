@@ -202,6 +202,7 @@ mod tests {
             "192.0.2.0/24",
             "192.0.2.1:9",
             "key.pem",
+            "more.pem:more.key",
             "tls",
             "1.2",
             "strict",
@@ -275,7 +276,8 @@ mod tests {
             listener.client_crl_file.clone(),
         ];
         let choices = (listener.min_version, listener.sni, listener.client_auth);
-        (files, choices, listener.alpn, listener.tickets)
+        let more = listener.certificate.clone();
+        (files, more, choices, listener.alpn, listener.tickets)
     }
 
     #[test]

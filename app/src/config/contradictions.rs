@@ -104,6 +104,7 @@ const RULES: &[Rule] = &[
             "listener.transport",
             "listener.certificate_file",
             "listener.key_file",
+            "listener.certificate",
             "listener.client_auth",
             "listener.client_ca_file",
             "listener.client_crl_file",
@@ -252,11 +253,16 @@ fn doors(settings: &Settings) -> Option<Fault> {
     }
     if transport.has_tls() {
         let files = (&listener.certificate_file, &listener.key_file);
-        let (Some(_), Some(_)) = files else {
+        let is_complete = match files {
+            (Some(_), Some(_)) => true,
+            (None, None) => !listener.certificate.0.is_empty(),
+            _ => false,
+        };
+        if !is_complete {
             let remedy = "name the certificate and its key";
             let what = "listener.certificate_file or listener.key_file is empty";
             return fault(what, remedy);
-        };
+        }
         if listener.client_auth != ClientAuth::Off && listener.client_ca_file.is_none() {
             let what = format!(
                 "listener.client_auth is \"{}\" and listener.client_ca_file is empty",
@@ -286,6 +292,7 @@ fn doors(settings: &Settings) -> Option<Fault> {
                 listener.certificate_file.is_some(),
             ),
             ("listener.key_file", listener.key_file.is_some()),
+            ("listener.certificate", !listener.certificate.0.is_empty()),
             ("listener.client_ca_file", listener.client_ca_file.is_some()),
             (
                 "listener.client_crl_file",

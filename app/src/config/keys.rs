@@ -14,6 +14,7 @@ use voltlane_driver::unix::SOCKET_MODE;
 use voltlane_core::protocol::Versions;
 
 use super::address::Address;
+use super::certificates::CertificateList;
 use super::link_tls::{PinList, ServerName};
 use super::listeners::ListenerName;
 use super::networks::Networks;
@@ -241,9 +242,15 @@ settings! {
         certificate_file: Option<PathBuf> = None, ();
         /// Private key of the certificate, in PEM. SIGHUP reads it again.
         key_file: Option<PathBuf> = None, ();
+        /// Further certificates, up to 64, each for clients that ask for one of its names. Write each below a line
+        /// [[listener.certificate]], behind the other keys of the listener, with "file" and "key" as above. "names", a list, is
+        /// needed only if those in the certificate are not meant; "*" stands for the first label. An exact name goes before one
+        /// with a star. The first certificate of all is shown where no name fits. SIGHUP reads them again. In a variable:
+        /// CERTIFICATE:KEY, separated by commas.
+        certificate: CertificateList = CertificateList::default(), ();
         /// Lowest version of TLS. "1.2" is for old devices only.
         min_version: MinVersion = MinVersion::Tls13, ();
-        /// How a client is answered that asks for a name that is not in the certificate. "first": with the certificate;
+        /// How a client is answered that asks for a name that is in no certificate. "first": with the first of them;
         /// "strict": it is refused.
         sni: Sni = Sni::First, ();
         /// Whether clients show certificates of their own. "optional": those that have one; it must be valid.

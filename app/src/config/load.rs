@@ -105,7 +105,10 @@ impl Loaded {
         let (mut problems, mut told) = (Vec::new(), Vec::new());
         for (index, listener) in self.settings.listeners().enumerate() {
             let mut of_listener = self.listener_entries(index);
-            let origin = of_listener.find(|(key, _)| key.path == "listener.certificate_file");
+            let origin = of_listener.find(|(key, origin)| {
+                let names = ["listener.certificate_file", "listener.certificate"];
+                names.contains(&key.path) && **origin != Origin::Default
+            });
             let origin = origin.map_or(Origin::Default, |(_, origin)| origin.clone());
             let problem = |what: String| Problem::of_file(origin.clone(), Fault::new(what));
             match read(listener) {

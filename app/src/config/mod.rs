@@ -4,6 +4,7 @@
 //! disk and the environment for it. Both report every fault at once, with its place.
 
 mod address;
+mod certificates;
 mod change;
 mod contradictions;
 mod document;
@@ -25,6 +26,9 @@ mod variables;
 mod web;
 
 pub use address::{Address, AddressError};
+pub use certificates::{
+    CertificateList, MAX_CERTIFICATE_NAMES, MAX_CERTIFICATES, NamedCertificate,
+};
 pub use change::Change;
 pub use contradictions::WorstCase;
 pub use files::{DEFAULT_FILE, Note, WhenMissing, load};

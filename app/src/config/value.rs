@@ -16,6 +16,7 @@ use toml::de::{DeValue, ValueDeserializer};
 use voltlane_core::protocol::Versions;
 
 use super::address::Address;
+use super::certificates::NamedCertificate;
 
 /// A value as it was found, before its expected type is known.
 #[derive(Clone, Copy)]
@@ -34,6 +35,7 @@ pub(super) enum Kind {
     Text,
     Texts,
     Numbers,
+    Tables,
 }
 
 impl Kind {
@@ -42,7 +44,7 @@ impl Kind {
         match self {
             Kind::Texts => Some(Kind::Text),
             Kind::Numbers => Some(Kind::Number),
-            Kind::Number | Kind::Truth | Kind::Text => None,
+            Kind::Number | Kind::Truth | Kind::Text | Kind::Tables => None,
         }
     }
 }
@@ -81,6 +83,7 @@ pub(super) enum Data {
     Text(String),
     Texts(Vec<String>),
     Numbers(Vec<u64>),
+    Certificates(Vec<NamedCertificate>),
 }
 
 /// Formats the value as TOML. None is an empty text.
@@ -98,6 +101,10 @@ impl fmt::Display for Data {
             Data::Numbers(numbers) => {
                 let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
                 write!(f, "[{}]", numbers.join(", "))
+            }
+            Data::Certificates(all) => {
+                let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", all.join(", "))
             }
         }
     }
@@ -125,6 +132,17 @@ fn hint<T: Value>(value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> Stri
                 None => return explanation::<T>(&error.message()),
             }
         }
+        (None, DeValue::Array(list)) if T::KIND == Kind::Tables => {
+            let what = explanation::<T>(&error.message());
+            // Only one of several needs a number.
+            let at = error.span().filter(|_| list.len() > 1);
+            let before = |at: usize| list.iter().filter(|one| one.span().start <= at).count();
+            return match at.map(|span| before(span.start)) {
+                Some(number) if number > 0 => format!("number {number}: {what}"),
+                _ => what,
+            };
+        }
+        (None, DeValue::Table(_)) if T::KIND == Kind::Tables => return "this is one table".into(),
         (_, whole) => (T::KIND, whole),
     };
     match (kind, value) {

@@ -1,6 +1,7 @@
 //! Chooses a certificate by the name that a client asks for.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -24,12 +25,16 @@ impl ByName {
         }
     }
 
-    /// Adds a name, unless an earlier certificate has it.
-    pub(super) fn insert(&mut self, name: &str, certificate: &Arc<CertifiedKey>) {
+    /// Adds a name, unless an earlier certificate has it. Returns whether it was added.
+    pub(super) fn insert(&mut self, name: &str, certificate: &Arc<CertifiedKey>) -> bool {
         let name = name.strip_prefix('*').unwrap_or(name);
-        self.names
-            .entry(name.to_ascii_lowercase())
-            .or_insert_with(|| Arc::clone(certificate));
+        match self.names.entry(name.to_ascii_lowercase()) {
+            Entry::Vacant(free) => {
+                free.insert(Arc::clone(certificate));
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
     }
 
     fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
@@ -48,6 +53,14 @@ impl ByName {
             None => Some(Arc::clone(&self.first)),
         }
     }
+}
+
+/// Returns whether a client that asks for `name` takes a certificate with these names. All are in small letters.
+pub(super) fn is_covered(name: &str, names: &[String]) -> bool {
+    names.iter().any(|own| {
+        let of_star = own.strip_prefix('*').zip(name.find('.'));
+        own == name || of_star.is_some_and(|(rest, dot)| name[dot..] == *rest)
+    })
 }
 
 impl ResolvesServerCert for ByName {

@@ -23,7 +23,7 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// PEM: its private key. It may be the same file.
     pub key: PathBuf,
-    /// The names that it is for. Empty: those in it.
+    /// The names that it is chosen for, with `*` for the first label or without. Empty: those in it.
     pub names: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::UnixTime;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{SignatureAlgorithm, server::danger::ClientCertVerifier};
 
-use super::certificates::ByName;
+use super::certificates::{ByName, is_covered};
 use super::error::TlsError;
 use super::files::{self, CertificateFiles};
 use super::{MinVersion, provider};
@@ -116,6 +116,10 @@ pub enum Warning {
     Rsa(PathBuf),
     /// The certificate in the file has no DNS name, and none was given.
     NoName(PathBuf),
+    /// The certificate in the file was given this name and does not have it.
+    ForeignName(PathBuf, String),
+    /// Earlier certificates have all names of the one in the file.
+    NeverChosen(PathBuf),
 }
 
 /// Within how many days the end of a certificate is a warning.
@@ -157,6 +161,20 @@ impl fmt::Display for Warning {
                 path,
                 format_args!(
                     "the certificate has no DNS name and is used only where no other fits"
+                ),
+            ),
+            Warning::ForeignName(path, name) => say(
+                f,
+                path,
+                format_args!(
+                    "the certificate is not for {name:?}, which was given as one of its names; clients that verify it refuse it"
+                ),
+            ),
+            Warning::NeverChosen(path) => say(
+                f,
+                path,
+                format_args!(
+                    "earlier certificates have all names of this one; it is never shown"
                 ),
             ),
         }
@@ -210,22 +228,24 @@ impl ServerSettings {
             let path = &files.certificate;
             let (not_before, not_after, own_names) =
                 files::facts(path, certified.end_entity_cert()?)?;
-            let names = if files.names.is_empty() {
-                own_names
-            } else {
-                files.names.clone()
-            };
+            let given = files.names.iter().map(|name| name.to_ascii_lowercase());
+            let given: Vec<String> = given.collect();
+            let foreign = given.iter().filter(|name| !is_covered(name, &own_names));
+            warnings.extend(foreign.map(|name| Warning::ForeignName(path.clone(), name.clone())));
+            let names = if given.is_empty() { own_names } else { given };
             if certified.key.algorithm() == SignatureAlgorithm::RSA {
                 warnings.push(Warning::Rsa(files.key.clone()));
             }
             if names.is_empty() {
                 warnings.push(Warning::NoName(path.clone()));
             }
+            let is_first = by_name.is_none();
             let by_name = by_name.get_or_insert_with(|| {
                 ByName::new(Arc::clone(&certified), self.sni == Sni::Strict)
             });
-            for name in &names {
-                by_name.insert(name, &certified);
+            let added = names.iter().filter(|name| by_name.insert(name, &certified));
+            if added.count() == 0 && !is_first && !names.is_empty() {
+                warnings.push(Warning::NeverChosen(path.clone()));
             }
             let certificate = Certificate {
                 path: path.clone(),

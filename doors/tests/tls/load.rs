@@ -196,3 +196,32 @@ fn times_and_kinds_that_should_not_stay_are_warnings() {
         );
     }
 }
+
+/// Each name belongs to one certificate, and a client refuses a name that the certificate does not have.
+#[test]
+fn names_that_do_nothing_are_warnings() {
+    // 2026-01-01
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(20_454 * 86_400);
+    let mut settings = server_settings(&["edge", "wild", "edge"]);
+    let warnings = |settings: &ServerSettings| settings.load(now).expect("it works").warnings;
+    assert_eq!(
+        warnings(&settings),
+        [Warning::NeverChosen(file("edge.pem"))]
+    );
+    // With a name that is free it is chosen.
+    settings.certificates[2].names = vec!["LOCALHOST".into(), "other.example".into()];
+    let foreign = Warning::ForeignName(file("edge.pem"), "other.example".into());
+    assert_eq!(warnings(&settings), [foreign]);
+    let given = |name: &str| {
+        let mut settings = server_settings(&["wild"]);
+        settings.certificates[0].names = vec![name.to_owned()];
+        warnings(&settings)
+    };
+    for covered in ["*.wild.example", "a.wild.example", "A.Wild.Example"] {
+        assert_eq!(given(covered), [], "{covered}");
+    }
+    for other in ["wild.example", "a.b.wild.example", "*.a.wild.example", "*"] {
+        let foreign = Warning::ForeignName(file("wild.pem"), other.to_owned());
+        assert_eq!(given(other), [foreign]);
+    }
+}
