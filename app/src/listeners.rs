@@ -64,6 +64,8 @@ impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
 pub(crate) struct Entrance {
     name: ListenerName,
     number: usize,
+    /// What its connections are counted under. It keeps it when it moves, and no other listener gets it.
+    account: u32,
     options: SocketOptions,
     frame: Frame,
     accepts: Arc<AtomicU64>,
@@ -271,8 +273,8 @@ pub(crate) enum SocketChange {
 pub(crate) struct ListenerChange {
     /// The changes to sockets, in the order in which they are made.
     pub(crate) sockets: Vec<SocketChange>,
-    /// The numbers of the listeners, in the order of the settings.
-    numbers: Vec<usize>,
+    /// The numbers and the accounts of the listeners, in the order of the settings.
+    numbers: Vec<(usize, u32)>,
 }
 
 impl ListenerChange {
@@ -286,7 +288,8 @@ impl ListenerChange {
     pub(crate) fn arrange(&self, config: &mut EdgeConfig) {
         let more = std::mem::take(&mut config.more_listeners);
         let all = std::iter::once(std::mem::take(&mut config.listener)).chain(more);
-        for (of_listener, &number) in all.zip(&self.numbers) {
+        for (mut of_listener, &(number, account)) in all.zip(&self.numbers) {
+            of_listener.account = Some(account);
             match number.checked_sub(1) {
                 None => config.listener = of_listener,
                 Some(at) => {
@@ -304,6 +307,8 @@ pub(crate) struct Listeners {
     open: Vec<Open>,
     shards: usize,
     accepts: Accepts,
+    /// The account of the next listener that is new.
+    next_account: u32,
 }
 
 struct Open {
@@ -341,12 +346,13 @@ fn file_states(listener: &Listener) -> Vec<FileState> {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Open {
-    fn new(listener: &Listener, number: usize) -> Result<Open, String> {
+    fn new(listener: &Listener, number: usize, account: u32) -> Result<Open, String> {
         let files = file_states(listener);
         let doors = Doors::open(listener)?;
         let entrance = Entrance {
             name: listener.name.clone(),
             number,
+            account,
             options: listener.options(),
             frame: doors.frame(),
             accepts: Arc::default(),
@@ -396,10 +402,13 @@ impl Listeners {
     /// # Errors
     /// The first fault of a file, with its remedy.
     pub(crate) fn open(settings: &Settings) -> Result<Listeners, String> {
-        let all = settings.listeners().enumerate();
-        let open = all.map(|(number, listener)| Open::new(listener, number));
+        // The machine counts under the number where it is told nothing else.
+        let all = settings.listeners().zip(0..).enumerate();
+        let open = all.map(|(number, (listener, account))| Open::new(listener, number, account));
+        let open = open.collect::<Result<Vec<_>, _>>()?;
         let listeners = Listeners {
-            open: open.collect::<Result<_, _>>()?,
+            next_account: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            open,
             shards: settings.shards().get().into(),
             accepts: Accepts::default(),
         };
@@ -474,7 +483,9 @@ impl Listeners {
                 }
                 None => {
                     let number = free(&self.numbers(&before, &done));
-                    let opened = Open::new(listener, number)
+                    let account = self.next_account;
+                    self.next_account += 1;
+                    let opened = Open::new(listener, number, account)
                         .and_then(|open| Ok((open.bind(listener, self.shards)?, open)));
                     match opened {
                         Ok((opening, open)) => {
@@ -500,7 +511,8 @@ impl Listeners {
             info!(listener = %gone.settings.name, "no longer listening");
             done.sockets.push(SocketChange::Close(gone.entrance.number));
         }
-        done.numbers = self.open.iter().map(|open| open.entrance.number).collect();
+        let open = self.open.iter().map(|open| &open.entrance);
+        done.numbers = open.map(|own| (own.number, own.account)).collect();
         self.count();
         done
     }

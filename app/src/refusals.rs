@@ -34,7 +34,7 @@ enum Cause {
 /// Many clients of one source are most often those of a balancer.
 const ONE_SOURCE: &str = "behind a balancer all clients are one source: set listener.proxy_protocol, or put the balancer into limits.exempt; otherwise raise it";
 
-const LIMITS: [Limit; 17] = [
+const LIMITS: [Limit; 19] = [
     Limit {
         key: "limits.max_connections",
         advice: "raise it (up to an eighth is kept for clients that come back); while it is 0, raise the limit of descriptors (ulimit -n, LimitNOFILE)",
@@ -47,6 +47,16 @@ const LIMITS: [Limit; 17] = [
         key: "limits.accept_rate",
         advice: "raise it and limits.accept_burst if these clients come in good faith",
         causes: &[Cause::Rejected(Rejected::TooFast)],
+    },
+    Limit {
+        key: "listener.max_connections",
+        advice: "raise it, or set it to 0 for limits.max_connections alone",
+        causes: &[Cause::Rejected(Rejected::ListenerTooMany)],
+    },
+    Limit {
+        key: "listener.accept_rate",
+        advice: "raise it and listener.accept_burst if these clients come in good faith",
+        causes: &[Cause::Rejected(Rejected::ListenerTooFast)],
     },
     Limit {
         key: "limits.max_half_open",

@@ -12,7 +12,7 @@ use super::{METRICS, rig};
 const NO_EXEMPTION: &str = "limits.exempt = []\n";
 
 /// Returns the connection if the edge accepts it, which shows by an answer.
-fn is_taken(edge: std::net::SocketAddr) -> Option<Frames> {
+pub(super) fn is_taken(edge: std::net::SocketAddr) -> Option<Frames> {
     let mut frames = Frames::connect(edge);
     let hello = [2, 0, 0, 0, 1, 2];
     // A connection that was turned away may already be gone.

@@ -235,3 +235,43 @@ fn an_edge_checks_all_of_its_listeners_before_it_serves() {
     let again = crate::PROGRAM.run(&directory, &["check", "--config", "shown.toml"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
 }
+
+/// The limits of one listener hold there alone, over a reload that raises them and one that moves the listener, whose clients stay.
+#[test]
+fn a_listener_has_limits_of_its_own() {
+    let (directory, backend) = (Directory::new(), Backend::bind());
+    let config = |own: String, most: u32| {
+        let other = listener("other", "");
+        format!("{METRICS}{other}{own}max_connections = {most}\n")
+    };
+    let anywhere = || listener("own", "");
+    let start = config(anywhere(), 1);
+    let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
+    let mut world = Reloaded { directory, edge };
+    let mut link = backend.accept();
+    let own = place(&world.edge, "own");
+    let rejects = "voltlane_rejects_total{reason=\"listener_too_many\"}";
+    let turned_away = |edge: &Edge, address| {
+        Frames::connect(address).expect_closed();
+        edge.metrics().value(rejects)
+    };
+    let mut first = Client::join(own);
+    assert_eq!(turned_away(&world.edge, own), 1);
+    let _others = [(); 3].map(|()| Client::join(world.edge.address()));
+    let line = world.reload(&config(anywhere(), 2), TAKEN);
+    assert!(line.contains("listener[own].max_connections"), "{line}");
+    let second = Client::join(own);
+    assert_eq!(turned_away(&world.edge, own), 2);
+    let moved = free_address();
+    let there = format!("[[listener]]\nname = \"own\"\naddress = \"{moved}\"\n");
+    world.reload(&config(there, 2), TAKEN);
+    assert_eq!(turned_away(&world.edge, moved), 3);
+    first.send(b"still here");
+    link.expect_data(first.id(), b"still here");
+    // A client sees the end a little before its place is free.
+    second.leave();
+    let until = Instant::now() + PATIENCE;
+    while super::abuse::is_taken(moved).is_none() {
+        assert!(Instant::now() < until, "no place comes back");
+    }
+}

@@ -41,7 +41,9 @@ fn rules(bug: Bug) -> &'static [&'static str] {
         Bug::PaceIgnored => &["S15"],
         Bug::NeverSqueezed => &["S16", "S4", "B6"],
         Bug::FailedProofRenewsDeadline | Bug::FailedProofTakesToken => &["S7"],
-        Bug::StrangeProxyTaken => &["S16"],
+        Bug::StrangeProxyTaken | Bug::ListenerOffByOne => &["S16"],
+        // Some are refused at once, and the others cannot come back.
+        Bug::ListenerPlaceKept => &["S15"],
         // The proxy's count refuses a connection that its source's would not, or the reverse.
         Bug::HeaderIgnored => &["S15", "S16"],
         Bug::HeaderDelaysDeadline => &["T3", "T2"],

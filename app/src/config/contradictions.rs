@@ -101,6 +101,18 @@ const RULES: &[Rule] = &[
     (&["listener.peer_uids", "listener.address"], unix),
     (
         &[
+            "listener.max_connections",
+            "listener.accept_rate",
+            "listener.accept_burst",
+            "limits.max_connections",
+            "limits.accept_rate",
+            "limits.accept_burst",
+            "limits.enforce_accepts",
+        ],
+        own_limits,
+    ),
+    (
+        &[
             "listener.transport",
             "listener.certificate_file",
             "listener.key_file",
@@ -176,6 +188,45 @@ const RULES: &[Rule] = &[
         },
     ),
 ];
+
+/// Checks that the limits of a listener are within those for all, and are of use.
+fn own_limits(settings: &Settings) -> Option<Fault> {
+    let (listener, limits) = (&settings.listener, &settings.limits);
+    let pairs = [
+        (
+            "max_connections",
+            listener.max_connections,
+            limits.max_connections,
+        ),
+        ("accept_rate", listener.accept_rate, limits.accept_rate),
+        ("accept_burst", listener.accept_burst, limits.accept_burst),
+    ];
+    let is_above = |(_, own, all): &(&str, u32, u32)| *own > *all && *all > 0;
+    if let Some((key, own, all)) = pairs.into_iter().find(is_above) {
+        let what = format!(
+            "listener.{key} ({own}) is above limits.{key} ({all}): it would be of no use"
+        );
+        let remedy = "leave the key of the listener out, or raise that of all";
+        return Some(Fault::new(what).remedy(remedy));
+    }
+    if listener.accept_burst > 0 && listener.accept_rate == 0 {
+        let what = format!(
+            "listener.accept_burst is {} and listener.accept_rate is 0: it would be of no use",
+            listener.accept_burst
+        );
+        let remedy = "set listener.accept_rate, or leave the key out";
+        return Some(Fault::new(what).remedy(remedy));
+    }
+    if listener.accept_rate > 0 && limits.enforce_accepts == Enforce::Off {
+        let what = format!(
+            "listener.accept_rate is {} and limits.enforce_accepts is \"off\": it would be of no use",
+            listener.accept_rate
+        );
+        let remedy = "set limits.enforce_accepts to \"on\" or \"report\", or leave the key out";
+        return Some(Fault::new(what).remedy(remedy));
+    }
+    None
+}
 
 /// Checks that the keys of Unix sockets fit the place.
 fn unix(settings: &Settings) -> Option<Fault> {

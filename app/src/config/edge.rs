@@ -44,6 +44,9 @@ impl Listener {
         config.proxy_required = self.proxy_protocol == ProxyProtocol::Required;
         config.trusted_proxies.clone_from(&self.trusted_proxies.0);
         config.versions = self.versions;
+        config.max_connections = size(self.max_connections.into());
+        config.accept_rate = self.accept_rate;
+        config.accept_burst = self.accept_burst;
         config
     }
 }

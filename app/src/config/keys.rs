@@ -236,6 +236,13 @@ settings! {
         /// Versions of the client link that clients may speak. Version 3 encrypts everything and loses nothing over a
         /// drop. In a variable: separated by commas.
         versions: Versions = Versions::default(), ();
+        /// Connections of this listener at once, established or not, within limits.max_connections. A client that comes back
+        /// may need a second one until its first is given up, so leave some room. 0: those of the limit.
+        max_connections: u32 = 0, 0..=MAX_COUNT;
+        /// New connections a second at this listener, within limits.accept_rate. 0: those of the limit.
+        accept_rate: u32 = 0, 0..=MAX_COUNT;
+        /// New connections that may come at once before accept_rate of the listener applies. 0: as many as accept_rate.
+        accept_burst: u32 = 0, 0..=MAX_COUNT;
         /// How clients are carried. "tcp": as they are; "tls": within TLS; "ws": in WebSocket messages; "wss": in both.
         transport: Transport = Transport::Tcp, ();
         /// Certificate for TLS, in PEM, and behind it those that lead to an authority. SIGHUP reads it again.

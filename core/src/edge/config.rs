@@ -67,6 +67,14 @@ impl EdgeConfig {
             Some(further) => self.more_listeners.get(further),
         }
     }
+
+    /// Returns what connections at the listener of this number are counted under.
+    pub(crate) fn account_of(&self, number: usize) -> u16 {
+        let own = self
+            .listener_of(number)
+            .and_then(|listener| listener.account);
+        own.unwrap_or_else(|| u16::try_from(number).unwrap_or(u16::MAX))
+    }
 }
 
 /// Between the clients and a listener (SPEC 10.7).
@@ -84,6 +92,25 @@ pub struct ListenerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// The versions of the client link that are offered (SPEC 18.4).
     pub versions: Versions,
+    /// The maximum number of its connections, in any state, within `limits.max_connections`. 0: those of the limit alone.
+    pub max_connections: usize,
+    /// New connections per second, within `limits.accept_rate`. 0: those of the limit alone.
+    pub accept_rate: u32,
+    /// New connections that may come at once, with `accept_rate`. 0: as many as come in a second.
+    pub accept_burst: u32,
+    /// What its connections are counted under. Listeners with one account share their limits, and one that gets another number keeps its
+    /// connections counted. `None`: its number.
+    pub account: Option<u16>,
+}
+
+impl ListenerConfig {
+    /// Returns what is needed of it once the networks are checked.
+    pub(crate) fn without_networks(&self) -> ListenerConfig {
+        ListenerConfig {
+            trusted_proxies: Vec::new(),
+            ..*self
+        }
+    }
 }
 
 /// The clients' side of an edge.

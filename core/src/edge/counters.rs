@@ -161,6 +161,12 @@ reasons! {
         /// `accept_rate` was exceeded.
         #[error("too many new connections a second")]
         TooFast = "too_fast",
+        /// The listener's own `max_connections` was reached.
+        #[error("too many connections at one listener")]
+        ListenerTooMany = "listener_too_many",
+        /// The listener's own `accept_rate` was exceeded.
+        #[error("too many new connections a second at one listener")]
+        ListenerTooFast = "listener_too_fast",
         /// `sources.connections` was reached for its source, or `sources.wide_connections` for a wider one.
         #[error("too many connections from one source")]
         SourceTooMany = "source_too_many",
@@ -223,6 +229,8 @@ impl From<Rejected> for Farewell {
             Rejected::UntrustedProxy
             | Rejected::TooManyConnections
             | Rejected::TooFast
+            | Rejected::ListenerTooMany
+            | Rejected::ListenerTooFast
             | Rejected::TooManyHalfOpen => Farewell::Crowded,
         }
     }

@@ -11,6 +11,7 @@ use crate::time::Time;
 
 use crate::edge::config::{EdgeConfig, LimitsConfig};
 use crate::edge::door::limits::Bucket;
+use crate::edge::door::listeners::Listeners;
 
 /// A resource with a bound for all shards together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +61,16 @@ struct Ledger {
     accepts: Mutex<Bucket>,
     /// The pace of costly handshakes of transports.
     handshakes: Mutex<Bucket>,
+    /// What is counted for each listener.
+    listeners: Mutex<Listeners>,
     /// The number of sessions in line for room on the link, by shard.
     waiting: Box<[AtomicUsize]>,
 }
 
 impl Ledger {
-    fn new(shards: u8, accepts: Bucket, handshakes: Bucket) -> Ledger {
+    fn new(shards: u8, accepts: Bucket, handshakes: Bucket, listeners: Listeners) -> Ledger {
         Ledger {
+            listeners: Mutex::new(listeners),
             lent: Default::default(),
             accepts: Mutex::new(accepts),
             handshakes: Mutex::new(handshakes),
@@ -113,7 +117,12 @@ impl Clone for Shares {
     fn clone(&self) -> Self {
         let shards = u8::try_from(self.ledger.waiting.len()).unwrap_or(u8::MAX);
         Shares {
-            ledger: Arc::new(Ledger::new(shards, *self.accepts(), *self.handshakes())),
+            ledger: Arc::new(Ledger::new(
+                shards,
+                *self.accepts(),
+                *self.handshakes(),
+                self.listeners().clone(),
+            )),
             ..*self
         }
     }
@@ -126,6 +135,7 @@ impl Shares {
             config.shards,
             Bucket::full(Time::ZERO),
             Bucket::full(Time::ZERO),
+            Listeners::default(),
         );
         Shares::of(Arc::new(ledger), config)
     }
@@ -292,6 +302,15 @@ impl Shares {
     pub(super) fn handshakes(&self) -> MutexGuard<'_, Bucket> {
         self.ledger
             .handshakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is counted for each listener, by all shards.
+    pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        // Counts are consistent even if another thread panics.
+        self.ledger
+            .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

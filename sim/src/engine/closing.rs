@@ -97,7 +97,11 @@ impl World<'_> {
         });
         self.paused_until = 0;
         self.healed = true;
-        if self.plan.options.max_sessions < 1 << 20 || self.plan.options.max_connections < 1_024 {
+        let options = &self.plan.options;
+        let has_few_places = options.max_sessions < 1 << 20
+            || options.max_connections < 1_024
+            || options.listener_connections > 0;
+        if has_few_places {
             // A silent client keeps its session as long as its network lets it, and so does one that left it behind.
             for conn in 0..self.conns.len() as u32 {
                 let peer = &self.conns[conn as usize].peer;

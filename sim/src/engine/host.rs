@@ -183,6 +183,9 @@ pub(crate) fn config(options: &Options) -> EdgeConfig {
     clients.pace.patience = millis(options.pace_patience_ms);
     config.listener.proxy_required = options.proxy != 0;
     config.listener.trusted_proxies = "198.51.100.0/24".parse().into_iter().collect();
+    config.listener.max_connections = options.listener_connections as usize;
+    config.listener.accept_rate = options.listener_rate as u32;
+    config.listener.accept_burst = options.listener_burst as u32;
     let master = &mut config.master;
     master.channel_capacity = options.link_queue_packets as usize;
     master.channel_bytes = options.link_queue_bytes as usize;

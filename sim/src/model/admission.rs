@@ -53,6 +53,9 @@ pub(crate) struct AdmissionLimits {
     accept_rate: u64,
     accept_burst: u64,
     enforce_accepts: Enforce,
+    listener_connections: usize,
+    listener_rate: u64,
+    listener_burst: u64,
     connections: usize,
     wide_connections: usize,
     rate: u64,
@@ -73,6 +76,13 @@ impl AdmissionLimits {
             accept_rate: options.accept_rate,
             accept_burst: options.accept_burst,
             enforce_accepts: Enforce::new(options.enforce_accepts),
+            listener_connections: options.listener_connections as usize,
+            listener_rate: options.listener_rate,
+            // 0: as many as come in a second.
+            listener_burst: match options.listener_burst {
+                0 => options.listener_rate,
+                burst => burst,
+            },
             connections: options.source_connections as usize,
             wide_connections: options.wide_connections as usize,
             rate: options.source_rate,
@@ -196,6 +206,8 @@ fn is_trusted(address: IpAddr) -> bool {
 #[derive(Clone, Default)]
 pub(super) struct Admission {
     accepts: Pace,
+    /// The pace of the one listener.
+    of_listener: Pace,
     sources: BTreeMap<Network, Source>,
 }
 
@@ -277,6 +289,18 @@ impl Model {
         if !in_pace && limits.enforce_accepts == Enforce::On {
             return Err("the pace of all accepts");
         }
+        let own_rate = limits.listener_rate;
+        let own_paced = limits.enforce_accepts != Enforce::Off && own_rate > 0;
+        let own_pace = &self.admission.of_listener;
+        let in_own_pace = !own_paced || own_pace.has_one(now, own_rate, limits.listener_burst);
+        if !in_own_pace && limits.enforce_accepts == Enforce::On {
+            return Err("the pace of the listener");
+        }
+        let most = limits.listener_connections;
+        if most > 0 && self.conns.len() >= most {
+            self.reach.listener_full += 1;
+            return Err("connections of the listener");
+        }
         if !self.limits.proxied && self.is_limited(address) {
             let refused = self.check_source(address);
             if limits.enforce_sources == Enforce::On {
@@ -284,6 +308,9 @@ impl Model {
             }
         }
         self.make_room(Arrival::Accept)?;
+        if own_paced && in_own_pace {
+            self.admission.of_listener.take(now, own_rate);
+        }
         if paced && in_pace {
             self.admission.accepts.take(now, rate);
         }

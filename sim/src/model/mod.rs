@@ -177,6 +177,8 @@ pub struct Reach {
     pub herded: u64,
     /// Connections rejected at once.
     pub rejected: u64,
+    /// Connections rejected because their listener had as many as it may.
+    pub listener_full: u64,
     /// Connections rejected for what their source had done.
     pub in_penalty: u64,
     /// Half-open connections closed to make room for newer ones.
@@ -233,6 +235,7 @@ impl Reach {
             ("visited", self.visited),
             ("herded", self.herded),
             ("rejected", self.rejected),
+            ("rejected by a full listener", self.listener_full),
             ("rejected for a penalty", self.in_penalty),
             ("made room", self.made_room),
             ("sessions full", self.sessions_full),

@@ -75,6 +75,19 @@ pub(super) fn add(plan: &mut Plan) {
         && plan.options.clients <= 8
     {
         fill_house(plan, &mut rng);
+    } else if let Some(mut rng) = draws("listener", 30) {
+        limit_listener(&mut plan.options, &mut rng);
+    }
+}
+
+/// Gives the listener limits of its own. Each client finds a place once those that left are gone.
+fn limit_listener(options: &mut Options, rng: &mut Rng) {
+    if rng.chance(80) {
+        options.listener_connections = options.clients + rng.pick(&[0, 0, 1, 3]);
+    }
+    if rng.chance(50) {
+        options.listener_rate = rng.pick(&[2, 10, 50]);
+        options.listener_burst = rng.pick(&[0, 1, 5]);
     }
 }
 

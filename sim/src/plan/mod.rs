@@ -124,6 +124,10 @@ options! {
     /// Accepted connections per second, and the burst.
     accept_rate = 2_000;
     accept_burst = 4_000;
+    /// Maximum number of connections of the listener, its accepted connections per second, and the burst; 0 for no limit of its own.
+    listener_connections = 0;
+    listener_rate = 0;
+    listener_burst = 0;
     /// Whether the limits on all accepts are enforced: 0 on, 1 report, 2 off.
     enforce_accepts = 0;
     /// Maximum number of connections of one source, and of a wider one.

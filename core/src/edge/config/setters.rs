@@ -55,6 +55,24 @@ impl ListenerConfig {
         self.versions = versions;
         self
     }
+
+    /// Sets the [account](Self::account) under which its connections are counted.
+    #[must_use]
+    pub fn with_account(mut self, account: u16) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// Sets the pace at which it accepts: [`accept_rate`](Self::accept_rate) a second, and [`accept_burst`](Self::accept_burst) at once.
+    #[must_use]
+    pub fn with_accepts(mut self, rate: u32, burst: u32) -> Self {
+        (self.accept_rate, self.accept_burst) = (rate, burst);
+        self
+    }
+}
+
+setters! { ListenerConfig:
+    with_max_connections(max_connections: usize),
 }
 
 setters! { ClientsConfig:

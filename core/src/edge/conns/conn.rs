@@ -80,10 +80,12 @@ pub(crate) struct Conn {
     pub(crate) transport_bytes: u32,
     /// Why the edge closed it.
     pub(crate) close_reason: Option<CloseReason>,
+    /// What it is counted under, for the limits of its listener.
+    pub(crate) account: u16,
 }
 
 impl Conn {
-    pub(crate) fn new(step: Step, source: IpAddr, admission: Admission) -> Self {
+    pub(crate) fn new(step: Step, source: IpAddr, admission: Admission, account: u16) -> Self {
         Conn {
             state: State::Handshake(step),
             reader: FrameReader::default(),
@@ -106,6 +108,7 @@ impl Conn {
             last_read: 0,
             transport_bytes: 0,
             close_reason: None,
+            account,
         }
     }
 

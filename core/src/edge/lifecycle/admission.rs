@@ -9,7 +9,7 @@ use crate::protocol::{Version, Versions};
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::config::Enforce;
+use crate::edge::config::{Enforce, ListenerConfig};
 use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{State, Step};
 use crate::edge::conns::wait::Wait;
@@ -70,37 +70,82 @@ impl Edge {
         if self.shutdown_at.is_some() {
             return self.reject(Rejected::Shutdown);
         }
+        let account = self.config.account_of(listener);
         let listener = self.config.listener_of(listener);
         let proxies = listener.filter(|listener| listener.proxy_required);
         if proxies.is_some_and(|listener| !is_in(&listener.trusted_proxies, peer)) {
             return self.reject(Rejected::UntrustedProxy);
         }
         let has_header = proxies.is_some() || introduced;
-        let versions = listener.map(|listener| listener.versions);
+        // A copy of a few words: the networks are not needed any more.
+        let own = listener.map(ListenerConfig::without_networks);
+        let own = own.unwrap_or_default();
         let limits = &self.config.limits;
         if !self.has_place() {
             return self.reject(Rejected::TooManyConnections);
         }
         let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
-        let is_enforced = limits.enforce_accepts == Enforce::On;
         let paced = limits.enforce_accepts != Enforce::Off && limits.accept_rate > 0;
         if paced && !self.shares.accepts().has_one(now, burst, every) {
             self.beyond(limits.enforce_accepts, Rejected::TooFast)?;
         }
-        let versions = versions.unwrap_or_default();
+        self.enter_listener(now, account, &own)?;
+        let admitted = self.admit_at(now, account, &own, peer, has_header);
+        match admitted {
+            Ok(_) if paced => {
+                // Last, because connections that one source alone is refused must not use up the pace of all.
+                self.shares.accepts().take(now, burst, every);
+            }
+            Ok(_) => {}
+            Err(_) => self.shares.listeners().leave(account),
+        }
+        admitted
+    }
+
+    /// Checks the limits of a listener, and counts a connection there.
+    fn enter_listener(
+        &mut self,
+        now: Time,
+        account: u16,
+        own: &ListenerConfig,
+    ) -> Result<(), Rejected> {
+        let enforce = self.config.limits.enforce_accepts;
+        let mut listeners = self.shares.listeners();
+        let in_pace = enforce == Enforce::Off || listeners.is_in_pace(now, account, own);
+        let has_place = (in_pace || enforce != Enforce::On) && listeners.enter(account, own);
+        drop(listeners);
+        if !in_pace {
+            self.beyond(enforce, Rejected::ListenerTooFast)?;
+        }
+        match has_place {
+            true => Ok(()),
+            false => self.reject(Rejected::ListenerTooMany),
+        }
+    }
+
+    /// Admits a connection that is counted at its listener.
+    fn admit_at(
+        &mut self,
+        now: Time,
+        account: u16,
+        own: &ListenerConfig,
+        peer: IpAddr,
+        has_header: bool,
+    ) -> Result<ConnKey, Rejected> {
+        let limits = &self.config.limits;
+        let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
+        let is_enforced = limits.enforce_accepts == Enforce::On && limits.accept_rate > 0;
         let (step, Admitted { admission, beyond }) = if has_header {
             // The header will name the source to count.
             (Step::Proxy(Box::default()), Admitted::EXEMPT)
         } else {
-            (Step::Version, self.admit_source(now, peer, versions)?)
+            (Step::Version, self.admit_source(now, peer, own.versions)?)
         };
         let seated = match beyond {
             None => self.make_room(now, Arrival::Accept),
             // Half of the burst is for those that no limit refuses.
             Some(rejected)
-                if paced
-                    && is_enforced
-                    && !self.shares.accepts().has_one(now, burst / 2, every) =>
+                if is_enforced && !self.shares.accepts().has_one(now, burst / 2, every) =>
             {
                 self.reject(rejected)
             }
@@ -110,15 +155,14 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return Err(rejected);
         }
-        let mut conn = Conn::new(step, peer, admission);
-        conn.offer(versions);
+        let mut conn = Conn::new(step, peer, admission, account);
+        conn.offer(own.versions);
         let Some(key) = self.conns.insert(conn) else {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
-        if paced {
-            // Last, because connections that one source alone is refused must not use up the pace of all.
-            self.shares.accepts().take(now, burst, every);
+        if self.config.limits.enforce_accepts != Enforce::Off {
+            self.shares.listeners().take(now, account, own);
         }
         if let Some(rejected) = beyond {
             self.conns.restrict(key.0.index, network(peer), rejected);

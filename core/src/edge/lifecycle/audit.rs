@@ -19,6 +19,16 @@ impl Edge {
             of_conns + of_sessions,
             "bytes counted, and bytes held"
         );
+        if self.shares.is_alone() {
+            let mut counted = std::collections::BTreeMap::<u16, usize>::new();
+            for (_, conn) in self.conns.iter() {
+                *counted.entry(conn.account).or_default() += 1;
+            }
+            for (account, connections) in counted {
+                let of_listener = self.shares.listeners().connections(account);
+                assert_eq!(of_listener, connections, "connections of account {account}");
+            }
+        }
         for (index, conn) in self.conns.iter() {
             if let Some(session) = conn.session() {
                 let place = self.sessions.live(session).place;

@@ -77,6 +77,7 @@ impl Edge {
         self.silence(index);
         let conn = self.conns.remove(index, &mut self.account);
         self.sources.lock().release(now, conn.admission);
+        self.shares.listeners().leave(conn.account);
         self.spare.keep_at_most(self.conns.len());
         if self.conns.len() == 0 {
             self.link_queue.trim();

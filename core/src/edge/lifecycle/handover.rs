@@ -18,11 +18,13 @@ use crate::edge::lifecycle::admission::Arrival;
 ///
 /// An adapter that cannot bring it to its shard must return it to [`Edge::discard_handover`], or its source stays counted.
 #[derive(Debug)]
-#[must_use = "its source stays counted until it is taken or discarded"]
+#[must_use = "its source and listener stay counted until it is taken or discarded"]
 pub struct Handover {
     id: ClientId,
     source: IpAddr,
     admission: Admission,
+    /// What it is counted under, for the limits of its listener.
+    account: u16,
     /// What the client sent behind its claim.
     reader: FrameReader,
     /// The opening of its version.
@@ -73,6 +75,7 @@ impl Edge {
             id,
             source,
             admission: conn.admission,
+            account: conn.account,
             taken_bytes: conn.taken_bytes(),
             opening,
             control,
@@ -86,9 +89,10 @@ impl Edge {
     /// When this shard is shutting down or has no place for it.
     pub fn handle_handover(&mut self, now: Time, handover: Handover) -> Result<ConnKey, Rejected> {
         self.step(now, |edge, now| {
-            let admission = handover.admission;
+            let (admission, account) = (handover.admission, handover.account);
             edge.admit_handover(now, handover).or_else(|rejected| {
                 edge.sources.lock().release(now, admission);
+                edge.shares.listeners().leave(account);
                 edge.reject(rejected)
             })
         })
@@ -97,7 +101,8 @@ impl Edge {
     /// Releases a connection that could not be brought to its shard.
     pub fn discard_handover(&mut self, now: Time, handover: Handover) {
         self.step(now, |edge, now| {
-            edge.sources.lock().release(now, handover.admission)
+            edge.sources.lock().release(now, handover.admission);
+            edge.shares.listeners().leave(handover.account);
         });
     }
 
@@ -110,7 +115,12 @@ impl Edge {
         }
         let source = self.limited(handover.source);
         self.make_room(now, Arrival::Handover(source))?;
-        let mut conn = Conn::new(Step::KeyOrId, handover.source, handover.admission);
+        let mut conn = Conn::new(
+            Step::KeyOrId,
+            handover.source,
+            handover.admission,
+            handover.account,
+        );
         conn.reader = handover.reader;
         conn.resume_opening(handover.opening, handover.control, handover.taken_bytes);
         let key = self

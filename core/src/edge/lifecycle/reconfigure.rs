@@ -29,6 +29,7 @@ impl Edge {
         let old = mem::replace(&mut self.config, config);
         self.shares.set_bounds(&self.config);
         self.account.set_bound(self.shares.own(Bound::Memory));
+        self.forget_listeners();
         self.uplink.set_bounds(&self.config);
         self.link_queue.set_bounds(&self.config.master);
         let mut from = 0;
@@ -38,6 +39,18 @@ impl Edge {
         }
         // The link may have more room than before.
         self.serve_line(now);
+    }
+
+    /// Forgets what was counted for listeners that are gone with their connections.
+    fn forget_listeners(&self) {
+        let config = &self.config;
+        let numbers = 0..=config.more_listeners.len();
+        let is_used = |account| {
+            numbers
+                .clone()
+                .any(|number| config.account_of(number) == account)
+        };
+        self.shares.listeners().forget_unused(is_used);
     }
 
     /// Updates the timers of the connection at `index` whose duration became endless or finite: only armed timers are checked. A duration

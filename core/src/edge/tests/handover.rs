@@ -6,7 +6,7 @@ use crate::edge::memory::account::Pressure;
 const SHARDS: u8 = 2;
 
 /// Creates two shards of one process. No id of theirs names a third one.
-fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
+pub(super) fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
     let mut whole = EdgeConfig::default();
     change(&mut whole);
     two_of(&whole)
@@ -41,7 +41,7 @@ pub(super) fn apart(change: impl Fn(&mut EdgeConfig)) -> World {
 }
 
 /// Opens a connection to `world` that has claimed `id`, with `behind` in the same read.
-fn claims(world: &mut World, id: ClientId, behind: &[u8]) -> ConnKey {
+pub(super) fn claims(world: &mut World, id: ClientId, behind: &[u8]) -> ConnKey {
     let conn = world.accept();
     let mut bytes = Vec::new();
     Handshake::ProtocolVersion(2).encode(&mut bytes);
@@ -51,7 +51,11 @@ fn claims(world: &mut World, id: ClientId, behind: &[u8]) -> ConnKey {
     conn
 }
 
-fn hand_over(from: &mut World, to: &mut World, conn: ConnKey) -> Result<ConnKey, Rejected> {
+pub(super) fn hand_over(
+    from: &mut World,
+    to: &mut World,
+    conn: ConnKey,
+) -> Result<ConnKey, Rejected> {
     let handover = from
         .edge
         .take_handover(from.now, conn)

@@ -6,6 +6,7 @@ mod duties;
 mod figures;
 mod handover;
 mod links;
+mod listeners;
 mod memory;
 mod numbered;
 mod pace;
