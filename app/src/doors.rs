@@ -18,7 +18,7 @@ mod layered {
     use voltlane_doors::{Door, DoorListener, SharedDoor};
     use voltlane_driver::Runtime;
 
-    use crate::config::Listener;
+    use crate::config::{Listener, ProxyProtocol, Transport};
 
     /// The listener of a runtime, with its door.
     pub(crate) type Framed<R> = DoorListener<<R as Runtime>::Listener>;
@@ -58,6 +58,12 @@ mod layered {
                 door = door
                     .with_websocket(rules(listener)?, max_message_bytes)
                     .with_pings(secs(listener.ping_secs), secs(listener.pong_timeout_secs));
+            }
+            // Without layers the machine reads it.
+            if listener.proxy_protocol == ProxyProtocol::Required
+                && listener.transport != Transport::Tcp
+            {
+                door = door.with_proxies(listener.trusted_proxies.0.clone());
             }
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]

@@ -1,6 +1,11 @@
 //! An edge behind a proxy that names its clients' addresses. (SPEC 10.7)
 
-use conformance::{Client, Frames, handshake};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use conformance::shim::Carriage;
+use conformance::{Client, Frames, PATIENCE, handshake};
 
 use super::rig;
 
@@ -76,5 +81,62 @@ fn an_untrusted_proxy_is_turned_away_and_an_unexpected_header_is_no_packet() {
         // It may be closed before it can be written to.
         let _ = frames.try_write(b"PROXY TCP4 198.51.100.7 203.0.113.1 40000 1\r\n");
         frames.expect_closed();
+    }
+}
+
+/// A port that leads to `edge`, with a header in front of what comes from it.
+fn proxy(edge: SocketAddr, header: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let relay = |mut from: TcpStream, mut to: TcpStream| {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    };
+    thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let mut far = TcpStream::connect(edge).expect("the edge listens");
+            far.write_all(&header).expect("it takes it");
+            let ends = [&near, &far].map(|end| end.try_clone().expect("a clone"));
+            let [near_again, far_again] = ends;
+            thread::spawn(move || relay(near, far));
+            thread::spawn(move || relay(far_again, near_again));
+        }
+    });
+    address
+}
+
+/// The header comes before TLS and before the request, and the limits hold for the address in it.
+#[test]
+fn a_header_comes_before_every_door() {
+    let line =
+        |source: u8| format!("PROXY TCP4 198.51.100.{source} 203.0.113.1 40000 1\r\n").into_bytes();
+    for carriage in Carriage::ALL {
+        let mut rig = rig(&format!("{}{BEHIND_LOOPBACK}", carriage.config()));
+        let edge = rig.address();
+        let behind = |header: Vec<u8>| carriage.shim(proxy(edge, header));
+        let mut first = Client::join(behind(line(1)));
+        rig.round_trip(&mut first, b"over a line");
+        Frames::connect(behind(line(1))).expect_closed();
+        // By a binary header with an extension.
+        let session = Client::join(behind(BINARY.to_vec())).leave();
+        // From elsewhere: the edge may hear of the end of the other connection after the beginning of this one.
+        let mut other = session.resume(behind(line(3)));
+        rig.link.expect_resumed(other.id());
+        rig.round_trip(&mut other, b"back");
+        rig.round_trip(&mut first, b"still here");
+        // Without a header, and with half of one, there is no word of TLS or HTTP.
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            b"\x16\x03\x01\0\xc8",
+            b"PROXY TCP4 1.2.3.4\r\n",
+        ] {
+            let mut socket = TcpStream::connect(edge).expect("the edge listens");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a bound");
+            socket.write_all(bytes).expect("it takes it");
+            let mut said = Vec::new();
+            let _ = socket.read_to_end(&mut said);
+            assert_eq!(said, b"", "{carriage:?}");
+        }
+        rig.stop();
     }
 }

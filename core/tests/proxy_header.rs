@@ -385,3 +385,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_written_is_read_again() {
+    for source in [
+        address("192.0.2.1:51234"),
+        address("[2001:db8::1]:51234"),
+        address("0.0.0.0:0"),
+        ProxySource::Local,
+    ] {
+        let mut header = Vec::new();
+        source.encode(&mut header);
+        let length = header.len();
+        assert_eq!(read_in(&[&header]), (Ok(Some(source)), length));
+    }
+    let mut header = Vec::new();
+    address("192.0.2.1:51234").encode(&mut header);
+    let rest = [192, 0, 2, 1, 0, 0, 0, 0, 0xc8, 0x22, 0, 0];
+    assert_eq!(header, whole(0x21, 0x11, &rest));
+}

@@ -1,7 +1,7 @@
 //! WebSocket as a layer: the request, then frames, then the close.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::fault::DoorFault;
@@ -11,6 +11,7 @@ use crate::websocket::{
     CloseCode, Decoder, Event, MAX_CONTROL_BYTES, Role, encode_close, encode_message, encode_ping,
     encode_pong,
 };
+use voltlane_core::edge::proxy::ProxySource;
 use voltlane_driver::Farewell;
 
 /// The longest head of a server's answer to a client.
@@ -280,24 +281,14 @@ impl WsLayer {
 
 /// Puts a PROXY header in front of the stream, which tells the machine where the request came from (SPEC 16.2(f)).
 fn introduce(source: Traced, sink: &mut Sink<'_>) {
-    const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-    const LOCAL: u8 = 0x20;
-    const PROXY: u8 = 0x21;
-    sink.put(SIGNATURE);
-    match source {
-        Traced::Address(IpAddr::V4(ip)) => {
-            sink.put(&[PROXY, 0x11, 0, 12]);
-            sink.put(&ip.octets());
-            // The other address, and both ports, are not known and not asked for.
-            sink.put(&[0; 8]);
-        }
-        Traced::Address(IpAddr::V6(ip)) => {
-            sink.put(&[PROXY, 0x21, 0, 36]);
-            sink.put(&ip.octets());
-            sink.put(&[0; 20]);
-        }
-        Traced::Peer | Traced::Malformed => sink.put(&[LOCAL, 0, 0, 0]),
-    }
+    let source = match source {
+        // The port is not known and not asked for.
+        Traced::Address(ip) => ProxySource::Address(SocketAddr::new(ip, 0)),
+        Traced::Peer | Traced::Malformed => ProxySource::Local,
+    };
+    let mut header = Vec::new();
+    source.encode(&mut header);
+    sink.put(&header);
 }
 
 /// A client's side.

@@ -9,6 +9,8 @@ use crate::carriage::{Carriage, WsEnd, WsLayer};
 use crate::fault::DoorFault;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
+#[cfg(feature = "proxy")]
+use voltlane_core::edge::proxy::ProxyHeader;
 
 /// The maximum number of bytes that one write takes: with the header of a message they fill one record of TLS.
 pub const MAX_WRITE_BYTES: usize = 16_380;
@@ -96,6 +98,9 @@ pub(crate) struct Plain {
 /// The layers of a connection. At least one is there.
 #[derive(Default)]
 pub(crate) struct Layers {
+    /// The PROXY header that comes before anything else, until it is whole.
+    #[cfg(feature = "proxy")]
+    pub(crate) header: Option<Box<ProxyHeader>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Box<TlsLayer>>,
     #[cfg(feature = "websocket")]
@@ -118,7 +123,7 @@ pub(crate) struct Layers {
     life: Life,
     /// Whether the next read goes on with what has come before it, without the socket.
     pub(crate) resumes: bool,
-    /// Whether the stream within begins with a PROXY header.
+    /// Whether the stream within begins with a PROXY header: one that came, or one by the layers.
     pub(crate) introduces: bool,
     /// Whether something has come from the peer.
     pub(crate) has_received: bool,
@@ -170,6 +175,14 @@ impl Layers {
 
     fn decode(&mut self, wire: &mut [u8], sink: &mut Sink<'_>, scratch: &mut Scratch) {
         let _ = (&scratch, &wire);
+        #[cfg(feature = "proxy")]
+        let wire = {
+            let header_bytes = self.pass_header(wire, sink);
+            if self.header.is_some() {
+                return;
+            }
+            &mut wire[header_bytes..]
+        };
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
             self.receive_tls(wire, sink, scratch);
@@ -182,6 +195,22 @@ impl Layers {
             let end = ws.read(wire, sink, &mut self.out, waiting <= MAX_OUT_BYTES);
             self.end_websocket(end);
         }
+    }
+
+    /// Passes on the bytes of a PROXY header, which the machine reads (SPEC 10.7). Returns how many they are. The layers begin behind it.
+    #[cfg(feature = "proxy")]
+    fn pass_header(&mut self, wire: &[u8], sink: &mut Sink<'_>) -> usize {
+        let Some(header) = &mut self.header else {
+            return 0;
+        };
+        let mut rest = wire;
+        let read = header.read(&mut rest);
+        let header_bytes = wire.len() - rest.len();
+        sink.put(&wire[..header_bytes]);
+        if let Ok(Some(_)) = read {
+            self.header = None;
+        }
+        header_bytes
     }
 
     #[cfg(feature = "tls")]
@@ -411,6 +440,10 @@ impl Layers {
         let mut bytes = size_of::<Layers>() + self.out.capacity();
         if let Some(plain) = &self.plain {
             bytes += size_of::<Plain>() + plain.bytes.capacity();
+        }
+        #[cfg(feature = "proxy")]
+        if self.header.is_some() {
+            bytes += size_of::<ProxyHeader>();
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {

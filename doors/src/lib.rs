@@ -28,6 +28,13 @@ pub use self::listener::{Door, DoorListener, MAX_HANDSHAKE_BYTES, SharedDoor};
 pub use self::opened::{MAX_OPENING, OPENING_TIMEOUT, OpenedListener};
 pub use self::stream::{DoorParcel, DoorStream};
 
+/// Returns whether an address is in one of these networks. An IPv4-mapped IPv6 address counts as the IPv4 address.
+#[cfg(feature = "proxy")]
+fn is_among(networks: &[ipnet::IpNet], ip: std::net::IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    networks.iter().any(|network| network.contains(&ip))
+}
+
 #[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

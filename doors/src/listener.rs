@@ -28,9 +28,21 @@ pub struct Door {
     max_message_bytes: u64,
     #[cfg(feature = "websocket")]
     pings: Option<Arc<Pings>>,
+    /// Networks from which connections begin with a PROXY header, if any do.
+    #[cfg(feature = "proxy")]
+    proxies: Option<Arc<[ipnet::IpNet]>>,
 }
 
 impl Door {
+    /// Takes a PROXY header before the layers, from connections that come from one of these networks. The machine reads it, and decides about
+    /// connections from elsewhere. Without layers it has no effect.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn with_proxies(mut self, networks: Vec<ipnet::IpNet>) -> Self {
+        self.proxies = Some(networks.into());
+        self
+    }
+
     /// Adds TLS.
     #[cfg(feature = "tls")]
     #[must_use]
@@ -69,6 +81,11 @@ impl Door {
     pub fn enter<S: Stream>(&self, stream: S, peer: IpAddr) -> io::Result<DoorStream<S>> {
         let mut layers: Option<Layers> = None;
         let _ = (peer, &mut layers);
+        #[cfg(feature = "proxy")]
+        let has_header = self
+            .proxies
+            .as_ref()
+            .is_some_and(|own| crate::is_among(own, peer));
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let tls = crate::tls::TlsLayer::server(tls, MAX_HANDSHAKE_BYTES);
@@ -77,7 +94,8 @@ impl Door {
         #[cfg(feature = "websocket")]
         if let Some(rules) = &self.websocket {
             let layers = layers.get_or_insert_default();
-            layers.introduces = rules.trusts(peer);
+            // A request does not tell more than a header in front of it.
+            layers.introduces = rules.trusts(peer) && !has_header;
             layers.pings.clone_from(&self.pings);
             layers.carry(crate::carriage::Carriage::Server {
                 rules: Arc::clone(rules),
@@ -85,6 +103,11 @@ impl Door {
                 introduces: layers.introduces,
                 max_message_bytes: self.max_message_bytes,
             });
+        }
+        #[cfg(feature = "proxy")]
+        if let Some(layers) = layers.as_mut().filter(|_| has_header) {
+            layers.header = Some(Box::default());
+            layers.introduces = true;
         }
         Ok(match layers {
             None => DoorStream::plain(stream),

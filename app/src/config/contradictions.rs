@@ -10,7 +10,7 @@ use super::keys::{Listener, Settings};
 use super::load::Build;
 use super::place::Place;
 use super::problem::{Fault, Origin, Problem};
-use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol, Transport};
+use super::value::{ClientAuth, Enforce, Forwarded, ProxyProtocol};
 
 /// Bytes of the length in front of every packet (SPEC section 3).
 const LENGTH_BYTES: u128 = 4;
@@ -203,9 +203,8 @@ fn own_limits(settings: &Settings) -> Option<Fault> {
     ];
     let is_above = |(_, own, all): &(&str, u32, u32)| *own > *all && *all > 0;
     if let Some((key, own, all)) = pairs.into_iter().find(is_above) {
-        let what = format!(
-            "listener.{key} ({own}) is above limits.{key} ({all}): it would be of no use"
-        );
+        let what =
+            format!("listener.{key} ({own}) is above limits.{key} ({all}): it would be of no use");
         let remedy = "leave the key of the listener out, or raise that of all";
         return Some(Fault::new(what).remedy(remedy));
     }
@@ -378,12 +377,13 @@ fn doors(settings: &Settings) -> Option<Fault> {
             return fault(&format!("{key} is set: it would be of no use"), remedy);
         }
     }
-    if transport != Transport::Tcp && listener.proxy_protocol == ProxyProtocol::Required {
-        let remedy = "set listener.proxy_protocol to \"off\", or the transport to \"tcp\"";
-        return fault(
-            "listener.proxy_protocol is \"required\", which goes with \"tcp\" alone",
-            remedy,
+    if listener.forwarded != Forwarded::Off && listener.proxy_protocol == ProxyProtocol::Required {
+        let what = format!(
+            "listener.proxy_protocol is \"required\" and listener.forwarded is \"{}\": only one of them can tell where a client comes from",
+            listener.forwarded
         );
+        let remedy = "set listener.forwarded to \"off\", or listener.proxy_protocol";
+        return Some(Fault::new(what).remedy(remedy));
     }
     None
 }

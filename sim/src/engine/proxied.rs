@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::World;
+use crate::model::proxy::BINARY;
 use crate::rng::Rng;
 
 /// The proxy that an edge trusts, and one that it does not.
@@ -12,8 +13,6 @@ const STRANGE_PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 101, 7));
 /// The percentage of connections that bypass the proxy, and of those with a malformed header.
 const PAST_PERCENT: u64 = 4;
 const ODD_PERCENT: u64 = 15;
-
-const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Returns a header that names `address`, in either version.
 fn header(address: IpAddr, rng: &mut Rng) -> Vec<u8> {

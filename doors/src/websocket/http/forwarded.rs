@@ -41,7 +41,7 @@ impl Forwarded {
     /// Returns whether requests from `peer` tell where they come from, if these networks are trusted.
     #[must_use]
     pub fn trusts(self, peer: IpAddr, trusted: &[IpNet]) -> bool {
-        self != Forwarded::Off && is_among(trusted, peer)
+        self != Forwarded::Off && crate::is_among(trusted, peer)
     }
 
     /// Follows the values of the header, which are in the order of the request, from `peer` back to the first address that is not trusted.
@@ -65,18 +65,13 @@ impl Forwarded {
                     return Traced::Malformed;
                 };
                 traced = Traced::Address(hop);
-                if !is_among(trusted, hop) {
+                if !crate::is_among(trusted, hop) {
                     return traced;
                 }
             }
         }
         traced
     }
-}
-
-fn is_among(networks: &[IpNet], ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    networks.iter().any(|network| network.contains(&ip))
 }
 
 /// Reads an address, perhaps with a port, perhaps in brackets.

@@ -64,6 +64,27 @@ pub(super) fn read(held: &[u8]) -> Result<Progress, ProxyError> {
     })
 }
 
+/// Appends a header without extensions.
+pub(super) fn write(source: ProxySource, out: &mut Vec<u8>) {
+    let of = |command: u8| VERSION << 4 | command;
+    out.extend_from_slice(&SIGNATURE);
+    let ProxySource::Address(source) = source else {
+        return out.extend_from_slice(&[of(LOCAL), 0, 0, 0]);
+    };
+    let (family, length) = match source {
+        SocketAddr::V4(_) => (0x11, INET_BYTES),
+        SocketAddr::V6(_) => (0x21, INET6_BYTES),
+    };
+    out.extend_from_slice(&[of(PROXY), family]);
+    out.extend_from_slice(&length.to_be_bytes());
+    match source.ip() {
+        IpAddr::V4(ip) => out.extend([ip.octets(), [0; 4]].into_iter().flatten()),
+        IpAddr::V6(ip) => out.extend([ip.octets(), [0; 16]].into_iter().flatten()),
+    }
+    out.extend(source.port().to_be_bytes());
+    out.extend([0; 2]);
+}
+
 /// Returns the length of the addresses of a family and transport.
 fn address_bytes(family: u8) -> Result<u16, ProxyError> {
     match family {

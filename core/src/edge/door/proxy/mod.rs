@@ -30,6 +30,13 @@ pub enum ProxySource {
     Local,
 }
 
+impl ProxySource {
+    /// Appends a header of version 2 that names this origin. The other address, and its port, are zeros: the edge does not ask for them.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        binary::write(self, out);
+    }
+}
+
 /// Why bytes are not a header. The proxy is at fault, or whoever reached the listener without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
