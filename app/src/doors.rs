@@ -31,6 +31,8 @@ mod layered {
         tls: Option<voltlane_doors::tls::ServerTls>,
         #[cfg(feature = "tls")]
         certificates: Vec<voltlane_doors::tls::Certificate>,
+        #[cfg(feature = "tls")]
+        lists: Option<voltlane_doors::tls::RevocationLists>,
     }
 
     impl Doors {
@@ -68,11 +70,12 @@ mod layered {
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]
             {
-                (self.tls, self.certificates) = match listener.transport.has_tls() {
-                    true => self
-                        .read_certificates(listener)
-                        .map(|(tls, certificates)| (Some(tls), certificates))?,
-                    false => (None, Vec::new()),
+                (self.tls, self.certificates, self.lists) = match listener.transport.has_tls() {
+                    true => {
+                        let (tls, loaded) = self.read_certificates(listener)?;
+                        (Some(tls), loaded.certificates, loaded.lists)
+                    }
+                    false => (None, Vec::new(), None),
                 };
                 if let Some(tls) = &self.tls {
                     door = door.with_tls(tls.clone());
@@ -99,13 +102,28 @@ mod layered {
             first
         }
 
-        /// Returns the certificates that have expired, expire soon or are not valid yet, each with its file and the remedy.
+        /// Returns when the first list of revoked certificates is out of date, in seconds since 1970. `None` if there is none.
+        #[cfg_attr(
+            not(feature = "tls"),
+            expect(clippy::unused_self, reason = "as with TLS")
+        )]
+        pub(crate) fn lists_expire(&self) -> Option<u64> {
+            #[cfg(feature = "tls")]
+            let first = self.lists.as_ref().map(|lists| lists.next_update.as_secs());
+            #[cfg(not(feature = "tls"))]
+            let first = None;
+            first
+        }
+
+        /// Returns the certificates that have expired, expire soon or are not valid yet, and lists that are out of date, each with its file
+        /// and the remedy.
         pub(crate) fn warnings(&self, now: SystemTime) -> Vec<String> {
             let _ = (self, now);
             #[cfg(feature = "tls")]
             let warnings = {
                 let all = self.certificates.iter();
                 let all = all.filter_map(|certificate| certificate.warning(now));
+                let all = all.chain(self.lists.as_ref().and_then(|lists| lists.warning(now)));
                 all.map(|warning| warning.to_string()).collect()
             };
             #[cfg(not(feature = "tls"))]
@@ -118,13 +136,7 @@ mod layered {
         fn read_certificates(
             &self,
             listener: &Listener,
-        ) -> Result<
-            (
-                voltlane_doors::tls::ServerTls,
-                Vec<voltlane_doors::tls::Certificate>,
-            ),
-            String,
-        > {
+        ) -> Result<(voltlane_doors::tls::ServerTls, voltlane_doors::tls::Loaded), String> {
             use voltlane_doors::tls::ServerTls;
             let (settings, now) = (certificates(listener), SystemTime::now());
             let read = match &self.tls {
@@ -141,7 +153,7 @@ mod layered {
             if self.tls.is_some() {
                 info!(listener = %listener.name, "the certificates were read again and are in effect");
             }
-            Ok((tls, loaded.certificates))
+            Ok((tls, loaded))
         }
 
         /// Returns what wraps the sockets of the listener.
@@ -181,11 +193,12 @@ mod layered {
         use crate::config::{ClientAuth, MinVersion, Sni};
         use voltlane_doors::tls;
         let mut settings = tls::ServerSettings::default();
-        let files = |certificate: &PathBuf, key: &PathBuf, names: &[String]| tls::CertificateFiles {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            names: names.to_vec(),
-        };
+        let files =
+            |certificate: &PathBuf, key: &PathBuf, names: &[String]| tls::CertificateFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                names: names.to_vec(),
+            };
         if let (Some(certificate), Some(key)) = (&listener.certificate_file, &listener.key_file) {
             settings.certificates.push(files(certificate, key, &[]));
         }
@@ -278,6 +291,11 @@ mod plain {
 
         #[expect(clippy::unused_self, reason = "as with doors")]
         pub(crate) fn expires(&self) -> Option<u64> {
+            None
+        }
+
+        #[expect(clippy::unused_self, reason = "as with doors")]
+        pub(crate) fn lists_expire(&self) -> Option<u64> {
             None
         }
 

@@ -240,6 +240,7 @@ struct Count {
     name: ListenerName,
     accepts: Arc<AtomicU64>,
     expires: Option<u64>,
+    lists_expire: Option<u64>,
 }
 
 impl Accepts {
@@ -256,6 +257,14 @@ impl Accepts {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let expiries = all.iter();
         let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.expires?)));
+        expiries.collect()
+    }
+
+    /// Returns when the lists of revoked certificates of each listener that has some are out of date, in seconds since 1970.
+    pub(crate) fn list_expiries(&self) -> Vec<(String, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let expiries = all.iter();
+        let expiries = expiries.filter_map(|of| Some((of.name.to_string(), of.lists_expire?)));
         expiries.collect()
     }
 }
@@ -445,6 +454,7 @@ impl Listeners {
             name: open.entrance.name.clone(),
             accepts: Arc::clone(&open.entrance.accepts),
             expires: open.doors.expires(),
+            lists_expire: open.doors.lists_expire(),
         });
         let counts = counts.collect();
         *self

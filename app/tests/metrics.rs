@@ -53,6 +53,7 @@ fn distinct() -> Snapshot {
     }
     snapshot.accepts = vec![("main".into(), one()), ("web".into(), one())];
     snapshot.expiries = vec![("web".into(), 2_000_000_000)];
+    snapshot.list_expiries = vec![("web".into(), 2_000_000_002)];
     snapshot.log_lines_lost = one();
     let gauges = &mut snapshot.gauges;
     gauges.half_open = 1_001;
@@ -197,6 +198,7 @@ fn every_label_is_there_from_the_start() {
         // Listeners are there before anybody connects.
         accepts: vec![("main".into(), 0), ("web".into(), 0)],
         expiries: vec![("web".into(), 2_000_000_001)],
+        list_expiries: vec![("web".into(), 2_000_000_003)],
         ..Snapshot::default()
     };
     assert_eq!(series(encode(&fresh)), series(encode(&distinct())));

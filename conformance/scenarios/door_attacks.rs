@@ -257,6 +257,8 @@ fn clients_without_a_good_certificate_are_refused_below_the_machine() {
     }
     greet(Some("client")).expect("it is let in");
     assert_eq!(rig.edge.metrics().value(BROKEN), 4);
+    let list = "voltlane_revocation_list_expiry_timestamp_seconds{listener=\"main\"}";
+    assert!(rig.edge.metrics().value(list) > 4_000_000_000);
     rig.stop();
 }
 

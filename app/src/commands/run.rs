@@ -196,6 +196,7 @@ async fn alone<R: Runtime>(
             log_lines_lost: logging::lost_lines(),
             accepts: accepts.counts(),
             expiries: accepts.expiries(),
+            list_expiries: accepts.list_expiries(),
             ..Snapshot::default()
         });
         orders.report(|| handle.poll_done(cx).is_ready());

@@ -265,7 +265,7 @@ settings! {
         /// Certificates of who issues those of clients, in PEM.
         client_ca_file: Option<PathBuf> = None, ();
         /// Lists of revoked certificates of clients, in PEM, each by an authority in client_ca_file. One that is out of
-        /// date still counts. SIGHUP reads it again. Empty: none is revoked.
+        /// date still counts, and the log says so daily. SIGHUP reads it again. Empty: none is revoked.
         client_crl_file: Option<PathBuf> = None, ();
         /// Whether a client that offers only other protocols by ALPN is refused. Ours is "voltlane/2", with WebSocket
         /// "http/1.1".

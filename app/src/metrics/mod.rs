@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub accepts: Vec<(String, u64)>,
     /// When the first certificate of each listener within TLS expires, in seconds since 1970.
     pub expiries: Vec<(String, u64)>,
+    /// When the first list of revoked certificates of each listener that has some is to be replaced, in seconds since 1970.
+    pub list_expiries: Vec<(String, u64)>,
 }
 
 impl Snapshot {
@@ -48,5 +50,6 @@ impl Snapshot {
         self.log_lines_lost += other.log_lines_lost;
         self.accepts.extend_from_slice(&other.accepts);
         self.expiries.extend_from_slice(&other.expiries);
+        self.list_expiries.extend_from_slice(&other.list_expiries);
     }
 }

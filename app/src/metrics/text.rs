@@ -39,6 +39,7 @@ impl Collector for Edge {
             log_lines_lost,
             accepts,
             expiries,
+            list_expiries,
         } = &self.0;
         let mut page = Page(encoder);
 
@@ -194,6 +195,14 @@ impl Collector for Edge {
             Some(&Unit::Seconds),
             "listener",
             expiries.iter().map(|(name, at)| (name.as_str(), *at)),
+            MetricType::Gauge,
+        )?;
+        page.each(
+            "revocation_list_expiry_timestamp",
+            "When the first list of revoked certificates of a listener is to be replaced, since 1970",
+            Some(&Unit::Seconds),
+            "listener",
+            list_expiries.iter().map(|(name, at)| (name.as_str(), *at)),
             MetricType::Gauge,
         )?;
         page.show_each(

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
+use der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -76,11 +78,15 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     sections(path, "CERTIFICATE")
 }
 
+/// Lists of revoked certificates.
+pub(super) struct Lists {
+    pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
+    /// When the first of them is to be replaced by a newer one.
+    pub(super) next_update: Option<UnixTime>,
+}
+
 /// Reads lists of revoked certificates, each by one of the `authorities`. Another one's would revoke nothing.
-pub(super) fn revoked(
-    path: &Path,
-    authorities: &RootCertStore,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+pub(super) fn revoked(path: &Path, authorities: &RootCertStore) -> Result<Lists, TlsError> {
     let lists: Vec<CertificateRevocationListDer<'static>> = sections(path, "X509 CRL")?;
     for list in &lists {
         let parsed = webpki::BorrowedCertRevocationList::from_der(list);
@@ -96,7 +102,36 @@ pub(super) fn revoked(
             });
         }
     }
-    Ok(lists)
+    let next_update = lists.iter().filter_map(|list| next_update(list)).min();
+    Ok(Lists { lists, next_update })
+}
+
+/// Returns when a list of revoked certificates is to be replaced (RFC 5280 section 5.1.2.5).
+fn next_update(list: &[u8]) -> Option<UnixTime> {
+    fn parts<'a>(reader: &mut SliceReader<'a>) -> der::Result<Vec<AnyRef<'a>>> {
+        let mut parts = Vec::new();
+        while !reader.is_finished() {
+            parts.push(AnyRef::decode(reader)?);
+        }
+        Ok(parts)
+    }
+    let time = |part: &AnyRef<'_>| match part.tag() {
+        Tag::UtcTime => part
+            .decode_as()
+            .ok()
+            .as_ref()
+            .map(UtcTime::to_unix_duration),
+        Tag::GeneralizedTime => {
+            let time = part.decode_as().ok();
+            time.as_ref().map(GeneralizedTime::to_unix_duration)
+        }
+        _ => None,
+    };
+    let whole = AnyRef::from_der(list).ok()?.sequence(parts).ok()?;
+    let signed = whole.first()?.sequence(parts).ok()?;
+    // Before it is the time of this list, and no other field is a time.
+    let since = signed.iter().filter_map(time).nth(1)?;
+    Some(UnixTime::since_unix_epoch(since))
 }
 
 /// Reads the certificates of authorities.
@@ -190,4 +225,42 @@ pub(super) fn facts(
         Ok(()) => UnixTime::since_unix_epoch(std::time::Duration::from_secs(253_402_300_799)),
     };
     Ok((not_before, not_after, names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wraps `parts` in an element with this tag.
+    fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).expect("a short one");
+        [&[tag, length], &content[..]].concat()
+    }
+
+    #[test]
+    fn the_time_of_the_next_list_is_the_second_time() {
+        const SEQUENCE: u8 = 0x30;
+        const INTEGER: u8 = 0x02;
+        const UTC: u8 = 0x17;
+        const GENERAL: u8 = 0x18;
+        let list = |times: &[&[u8]]| {
+            let names = element(SEQUENCE, &[]);
+            let head = [&element(INTEGER, &[&[1]])[..], &names, &names].concat();
+            let times = times.concat();
+            element(SEQUENCE, &[&element(SEQUENCE, &[&head, &times, &names])])
+        };
+        let this = element(UTC, &[b"260101000000Z"]);
+        let rows = [
+            (element(UTC, &[b"260102000000Z"]), 1_767_312_000),
+            (element(GENERAL, &[b"21260102000000Z"]), 4_922_985_600),
+        ];
+        for (next, seconds) in rows {
+            let time = next_update(&list(&[&this, &next])).expect("a time");
+            assert_eq!(time.as_secs(), seconds);
+        }
+        assert_eq!(next_update(&list(&[&this])), None);
+        assert_eq!(next_update(b""), None);
+        assert_eq!(next_update(&[0x30, 0x80]), None);
+    }
 }

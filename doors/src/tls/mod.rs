@@ -20,8 +20,8 @@ pub use self::error::TlsError;
 pub use self::files::{CertificateFiles, MAX_FILE_BYTES};
 pub use self::layer::{MAX_RECORD_BYTES, RECORD_OVERHEAD, TlsFault, TlsLayer};
 pub use self::server::{
-    ALPN_HTTP, ALPN_VOLTLANE, Certificate, ClientAuth, Loaded, ServerSettings, ServerTls, Sni,
-    Warning,
+    ALPN_HTTP, ALPN_VOLTLANE, Certificate, ClientAuth, Loaded, RevocationLists, ServerSettings,
+    ServerTls, Sni, Warning,
 };
 
 /// The cryptography of TLS. Nothing else names a provider.

@@ -102,6 +102,31 @@ impl Certificate {
     }
 }
 
+/// Lists of revoked certificates in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationLists {
+    /// Their file.
+    pub path: PathBuf,
+    /// When the first of them is to be replaced by a newer one.
+    pub next_update: UnixTime,
+}
+
+impl RevocationLists {
+    /// Returns whether one of them is out of date at `now`.
+    #[must_use]
+    pub fn warning(&self, now: SystemTime) -> Option<Warning> {
+        self.warning_at(unix(now))
+    }
+
+    fn warning_at(&self, now: UnixTime) -> Option<Warning> {
+        let late = now.as_secs().checked_sub(self.next_update.as_secs())?;
+        Some(Warning::ListOutdated(
+            self.path.clone(),
+            late / DAY.as_secs(),
+        ))
+    }
+}
+
 /// Something that works and should not stay so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,6 +143,8 @@ pub enum Warning {
     NoName(PathBuf),
     /// The certificate in the file was given this name and does not have it.
     ForeignName(PathBuf, String),
+    /// The list of revoked certificates in the file was to be replaced this many days ago.
+    ListOutdated(PathBuf, u64),
     /// Earlier certificates have all names of the one in the file.
     NeverChosen(PathBuf),
 }
@@ -170,12 +197,17 @@ impl fmt::Display for Warning {
                     "the certificate is not for {name:?}, which was given as one of its names; clients that verify it refuse it"
                 ),
             ),
-            Warning::NeverChosen(path) => say(
+            Warning::ListOutdated(path, days) => say(
                 f,
                 path,
                 format_args!(
-                    "earlier certificates have all names of this one; it is never shown"
+                    "a list of revoked certificates was to be replaced {days} days ago; it still counts, and misses what was revoked since"
                 ),
+            ),
+            Warning::NeverChosen(path) => say(
+                f,
+                path,
+                format_args!("earlier certificates have all names of this one; it is never shown"),
             ),
         }
     }
@@ -187,6 +219,8 @@ pub struct Loaded {
     config: Arc<ServerConfig>,
     /// The certificates, in the order of the settings.
     pub certificates: Vec<Certificate>,
+    /// The lists of revoked certificates, if there are some.
+    pub lists: Option<RevocationLists>,
     /// What should not stay so.
     pub warnings: Vec<Warning>,
 }
@@ -195,6 +229,7 @@ impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded")
             .field("certificates", &self.certificates)
+            .field("lists", &self.lists)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
@@ -259,7 +294,9 @@ impl ServerSettings {
         let by_name = by_name.ok_or(TlsError::NoCertificate)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(self.min_version.versions())?;
-        let mut config = match self.client_verifier()? {
+        let (verifier, lists) = self.client_verifier()?;
+        warnings.extend(lists.as_ref().and_then(|lists| lists.warning_at(now)));
+        let mut config = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         }
@@ -278,6 +315,7 @@ impl ServerSettings {
         Ok(Loaded {
             config: Arc::new(config),
             certificates,
+            lists,
             warnings,
         })
     }
@@ -286,33 +324,41 @@ impl ServerSettings {
         self.tickets && self.client_auth == ClientAuth::Off
     }
 
-    fn client_verifier(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    fn client_verifier(&self) -> Result<Verifier, TlsError> {
         if self.client_auth == ClientAuth::Off {
-            return Ok(None);
+            return Ok((None, None));
         }
         let path = self.client_ca.as_ref();
         let path = path.ok_or(TlsError::NoClientAuthority)?;
         let roots = Arc::new(files::roots(path)?);
         let mut builder =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
-        let mut blamed = path;
+        let (mut blamed, mut in_use) = (path, None);
         if let Some(path) = &self.client_crl {
+            let files::Lists { lists, next_update } = files::revoked(path, &roots)?;
             builder = builder
-                .with_crls(files::revoked(path, &roots)?)
+                .with_crls(lists)
                 .only_check_end_entity_revocation()
                 .allow_unknown_revocation_status();
             blamed = path;
+            in_use = next_update.map(|next_update| RevocationLists {
+                path: path.clone(),
+                next_update,
+            });
         }
         if self.client_auth == ClientAuth::Optional {
             builder = builder.allow_unauthenticated();
         }
-        let built = builder.build();
-        built.map(Some).map_err(|error| TlsError::Unusable {
+        let built = builder.build().map_err(|error| TlsError::Unusable {
             path: blamed.clone(),
             what: error.to_string(),
-        })
+        })?;
+        Ok((Some(built), in_use))
     }
 }
+
+/// Who checks the certificates of clients, if anybody does, and the lists of revoked ones.
+type Verifier = (Option<Arc<dyn ClientCertVerifier>>, Option<RevocationLists>);
 
 /// Returns a time as certificates count it. Before 1970 there are none.
 fn unix(time: SystemTime) -> UnixTime {

@@ -225,3 +225,25 @@ fn names_that_do_nothing_are_warnings() {
         assert_eq!(given(other), [foreign]);
     }
 }
+
+/// A list that is out of date still counts, and whoever has to renew it is told.
+#[test]
+fn a_list_that_is_out_of_date_is_a_warning() {
+    let mut settings = server_settings(&["edge"]);
+    settings.client_auth = ClientAuth::Required;
+    settings.client_ca = Some(file("authority.pem"));
+    let load = |settings: &ServerSettings, now| settings.load(now).expect("it works");
+    assert_eq!(load(&settings, SystemTime::now()).lists, None);
+    settings.client_crl = Some(file("revoked.crl"));
+    let loaded = load(&settings, SystemTime::now());
+    assert_eq!(loaded.warnings, []);
+    let lists = loaded.lists.expect("there is one");
+    assert_eq!(lists.path, file("revoked.crl"));
+    let due = SystemTime::UNIX_EPOCH + Duration::from_secs(lists.next_update.as_secs());
+    assert!(due > SystemTime::now());
+    assert_eq!(lists.warning(due - Duration::from_secs(1)), None);
+    let late = due + Duration::from_secs(3 * 86_400);
+    let outdated = Warning::ListOutdated(file("revoked.crl"), 3);
+    assert_eq!(lists.warning(late).as_ref(), Some(&outdated));
+    assert!(load(&settings, late).warnings.contains(&outdated));
+}

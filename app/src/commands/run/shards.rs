@@ -112,6 +112,7 @@ pub(super) async fn serve<R: Runtime>(
                 log_lines_lost: logging::lost_lines(),
                 accepts: accepts.counts(),
                 expiries: accepts.expiries(),
+                list_expiries: accepts.list_expiries(),
                 ..Snapshot::default()
             });
         }
