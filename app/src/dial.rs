@@ -7,10 +7,14 @@ pub(crate) use self::plain::{Dialer, check, dialer};
 
 #[cfg(feature = "tls")]
 mod layered {
+    use std::future::{Future, poll_fn, ready};
     use std::io;
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+    use std::task::{Poll, Waker};
+    use std::thread;
 
-    use voltlane_doors::tls::{CertificateFiles, ClientSettings, ClientTls, Roots};
-    use voltlane_doors::{DoorConnector, DoorStream};
+    use voltlane_doors::DoorStream;
+    use voltlane_doors::tls::{CertificateFiles, ClientSettings, ClientTls, Roots, TlsError};
     use voltlane_driver::{Connect, Connector, Runtime};
 
     use crate::config::Settings;
@@ -20,32 +24,103 @@ mod layered {
 
     /// A connector that reads its certificates again at every attempt, so that renewed ones need no signal.
     pub(crate) struct LinkConnector<C> {
-        door: DoorConnector<C>,
-        tls: Option<ClientSettings>,
+        inner: C,
+        tls: Option<Reader>,
     }
 
     impl<C: Connector> Connector for LinkConnector<C> {
         type Stream = DoorStream<C::Stream>;
 
         fn connect(&mut self) -> Connect<Self::Stream> {
-            if let Some(settings) = &self.tls {
-                match ClientTls::load(settings) {
-                    Ok(tls) => self.door.set_tls(tls),
-                    Err(error) => {
-                        return Box::pin(std::future::ready(Err(io::Error::other(error))));
+            let attempt = self.inner.connect();
+            let Some(reader) = &self.tls else {
+                return Box::pin(async move { attempt.await.map(DoorStream::plain) });
+            };
+            let read = match reader.read() {
+                Ok(read) => read,
+                Err(error) => return Box::pin(ready(Err(error))),
+            };
+            Box::pin(async move {
+                let tls = read.await.map_err(io::Error::other)?;
+                DoorStream::open_tls(attempt.await?, &tls).await
+            })
+        }
+    }
+
+    /// Reads certificates on a thread of its own: a disk that does not answer must not keep the clients of this one waiting.
+    struct Reader {
+        settings: ClientSettings,
+        reading: Arc<Mutex<Reading>>,
+    }
+
+    /// The files are read by one thread at a time, whatever the number of attempts that gave up.
+    #[derive(Default)]
+    struct Reading {
+        is_under_way: bool,
+        outcome: Option<Result<ClientTls, TlsError>>,
+        waker: Option<Waker>,
+    }
+
+    impl Reader {
+        fn new(settings: ClientSettings) -> Reader {
+            Reader {
+                settings,
+                reading: Arc::default(),
+            }
+        }
+
+        /// Begins to read the files, unless they are being read.
+        ///
+        /// # Errors
+        /// When the thread cannot be started.
+        fn read(
+            &self,
+        ) -> io::Result<impl Future<Output = Result<ClientTls, TlsError>> + Send + 'static>
+        {
+            let mut reading = lock(&self.reading);
+            if !reading.is_under_way {
+                let (settings, shared) = (self.settings.clone(), Arc::clone(&self.reading));
+                let load = move || {
+                    let outcome = ClientTls::load(&settings);
+                    let mut reading = lock(&shared);
+                    (reading.is_under_way, reading.outcome) = (false, Some(outcome));
+                    if let Some(waker) = reading.waker.take() {
+                        waker.wake();
+                    }
+                };
+                // That of an attempt that gave up is old.
+                reading.outcome = None;
+                thread::Builder::new()
+                    .name("link files".into())
+                    .spawn(load)?;
+                reading.is_under_way = true;
+            }
+            drop(reading);
+            let shared = Arc::clone(&self.reading);
+            Ok(poll_fn(move |cx| {
+                let mut reading = lock(&shared);
+                match reading.outcome.take() {
+                    Some(outcome) => Poll::Ready(outcome),
+                    None => {
+                        reading.waker = Some(cx.waker().clone());
+                        Poll::Pending
                     }
                 }
-            }
-            self.door.connect()
+            }))
         }
+    }
+
+    fn lock(reading: &Mutex<Reading>) -> MutexGuard<'_, Reading> {
+        // Its fields are set together.
+        reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a connector to the backend.
     pub(crate) fn dialer<R: Runtime>(settings: &Settings) -> Dialer<R> {
         let address = settings.master.address.to_string();
         LinkConnector {
-            door: DoorConnector::new(R::connector(address, settings.master_options())),
-            tls: tls(settings),
+            inner: R::connector(address, settings.master_options()),
+            tls: tls(settings).map(Reader::new),
         }
     }
 

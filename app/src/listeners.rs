@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
-use voltlane_core::edge::EdgeConfig;
+use voltlane_core::edge::{EdgeConfig, ListenerConfig};
 use voltlane_driver::unix::{UnixFile, UnixListening, UnixPlace};
 use voltlane_driver::{BoundAddresses, Runtime, SocketOptions};
 
@@ -65,7 +65,7 @@ pub(crate) struct Entrance {
     name: ListenerName,
     number: usize,
     /// What its connections are counted under. It keeps it when it moves, and no other listener gets it.
-    account: u32,
+    account: u16,
     options: SocketOptions,
     frame: Frame,
     accepts: Arc<AtomicU64>,
@@ -273,6 +273,8 @@ impl Accepts {
 pub(crate) enum SocketChange {
     /// Listen at these.
     Open(Opening),
+    /// Listen at these in place of those of this number, which stay where the others cannot be opened.
+    Move(Opening, usize),
     /// Close those of this number. Their clients stay.
     Close(usize),
 }
@@ -283,31 +285,32 @@ pub(crate) struct ListenerChange {
     /// The changes to sockets, in the order in which they are made.
     pub(crate) sockets: Vec<SocketChange>,
     /// The numbers and the accounts of the listeners, in the order of the settings.
-    numbers: Vec<(usize, u32)>,
+    numbers: Vec<(usize, u16)>,
+    /// The number of their addresses, at each of which every shard has a socket.
+    pub(crate) addresses: usize,
 }
 
 impl ListenerChange {
     /// Adds a later change.
     pub(crate) fn then(&mut self, later: ListenerChange) {
         self.sockets.extend(later.sockets);
-        self.numbers = later.numbers;
+        (self.numbers, self.addresses) = (later.numbers, later.addresses);
     }
 
-    /// Puts what the machine must know of each listener at the place of its number.
-    pub(crate) fn arrange(&self, config: &mut EdgeConfig) {
+    /// Puts what the machine must know of each listener at the place of its number. `rules` are those in effect: that of a number that no
+    /// listener has any more stays, since sockets may be open until they are closed.
+    pub(crate) fn arrange(&self, config: &mut EdgeConfig, rules: &mut Vec<ListenerConfig>) {
         let more = std::mem::take(&mut config.more_listeners);
         let all = std::iter::once(std::mem::take(&mut config.listener)).chain(more);
         for (mut of_listener, &(number, account)) in all.zip(&self.numbers) {
             of_listener.account = Some(account);
-            match number.checked_sub(1) {
-                None => config.listener = of_listener,
-                Some(at) => {
-                    let length = config.more_listeners.len().max(at + 1);
-                    config.more_listeners.resize_with(length, Default::default);
-                    config.more_listeners[at] = of_listener;
-                }
-            }
+            let length = rules.len().max(number + 1);
+            rules.resize_with(length, Default::default);
+            rules[number] = of_listener;
         }
+        let mut rules = rules.iter().cloned();
+        config.listener = rules.next().unwrap_or_default();
+        config.more_listeners = rules.collect();
     }
 }
 
@@ -317,8 +320,13 @@ pub(crate) struct Listeners {
     shards: usize,
     accepts: Accepts,
     /// The account of the next listener that is new.
-    next_account: u32,
+    next_account: u16,
+    /// The number of the next listener that is new, or moves.
+    next_number: usize,
 }
+
+/// The numbers that are given before any is given again: a shard may still have a socket of an earlier listener.
+const NUMBERS: usize = 1_024;
 
 struct Open {
     settings: Listener,
@@ -328,6 +336,8 @@ struct Open {
     files: Vec<FileState>,
     /// When the times of its certificates were last warned of.
     warned: Option<SystemTime>,
+    /// The number of its addresses.
+    addresses: usize,
 }
 
 /// What shows that a file has changed: time, inode and length. `None` if it cannot be read.
@@ -355,7 +365,7 @@ fn file_states(listener: &Listener) -> Vec<FileState> {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Open {
-    fn new(listener: &Listener, number: usize, account: u32) -> Result<Open, String> {
+    fn new(listener: &Listener, number: usize, account: u16) -> Result<Open, String> {
         let files = file_states(listener);
         let doors = Doors::open(listener)?;
         let entrance = Entrance {
@@ -373,6 +383,7 @@ impl Open {
             files,
             // Opening them has told it.
             warned: Some(SystemTime::now()),
+            addresses: 0,
         })
     }
 
@@ -400,8 +411,10 @@ impl Open {
         }
     }
 
-    fn bind(&self, listener: &Listener, shards: usize) -> Result<Opening, String> {
-        Bound::new(self.entrance.clone(), listener)?.listen(shards)
+    fn bind(&mut self, listener: &Listener, shards: usize) -> Result<Opening, String> {
+        let bound = Bound::new(self.entrance.clone(), listener)?;
+        self.addresses = bound.len();
+        bound.listen(shards)
     }
 }
 
@@ -416,7 +429,8 @@ impl Listeners {
         let open = all.map(|(number, (listener, account))| Open::new(listener, number, account));
         let open = open.collect::<Result<Vec<_>, _>>()?;
         let listeners = Listeners {
-            next_account: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            next_account: u16::try_from(open.len()).unwrap_or(u16::MAX),
+            next_number: open.len(),
             open,
             shards: settings.shards().get().into(),
             accepts: Accepts::default(),
@@ -429,9 +443,13 @@ impl Listeners {
     ///
     /// # Errors
     /// Those of [`Bound::new`], at the first listener that has one.
-    pub(crate) fn bind(&self) -> Result<Vec<Bound>, String> {
-        let open = self.open.iter();
-        let bound = open.map(|open| Bound::new(open.entrance.clone(), &open.settings));
+    pub(crate) fn bind(&mut self) -> Result<Vec<Bound>, String> {
+        let open = self.open.iter_mut();
+        let bound = open.map(|open| {
+            let bound = Bound::new(open.entrance.clone(), &open.settings)?;
+            open.addresses = bound.len();
+            Ok(bound)
+        });
         bound.collect()
     }
 
@@ -492,11 +510,13 @@ impl Listeners {
                     self.open.push(open);
                 }
                 None => {
-                    let number = free(&self.numbers(&before, &done));
+                    let taken = self.numbers(&before, &done);
+                    let number = self.new_number(&taken);
                     let account = self.next_account;
-                    self.next_account += 1;
+                    // Nobody opens so many that it begins again.
+                    self.next_account = self.next_account.wrapping_add(1);
                     let opened = Open::new(listener, number, account)
-                        .and_then(|open| Ok((open.bind(listener, self.shards)?, open)));
+                        .and_then(|mut open| Ok((open.bind(listener, self.shards)?, open)));
                     match opened {
                         Ok((opening, open)) => {
                             done.sockets.push(SocketChange::Open(opening));
@@ -523,13 +543,14 @@ impl Listeners {
         }
         let open = self.open.iter().map(|open| &open.entrance);
         done.numbers = open.map(|own| (own.number, own.account)).collect();
+        done.addresses = self.open.iter().map(|open| open.addresses).sum();
         self.count();
         done
     }
 
     /// Changes a listener that is there, all or nothing.
     fn change(
-        &self,
+        &mut self,
         mut open: Open,
         listener: &Listener,
         mut taken: Vec<usize>,
@@ -542,12 +563,13 @@ impl Listeners {
             entrance: open.entrance.clone(),
             files: file_states(listener),
             warned: open.warned,
+            addresses: open.addresses,
         };
         changed.entrance.name = listener.name.clone();
         let mut moved = None;
         if listener.address != open.settings.address {
             taken.push(open.entrance.number);
-            changed.entrance.number = free(&taken);
+            changed.entrance.number = self.new_number(&taken);
             // Its sockets are new.
             changed.entrance.options = listener.options();
             match changed.bind(listener, self.shards) {
@@ -569,8 +591,8 @@ impl Listeners {
             return open;
         }
         if let Some(opening) = moved {
-            done.sockets.push(SocketChange::Open(opening));
-            done.sockets.push(SocketChange::Close(open.entrance.number));
+            let move_from = open.entrance.number;
+            done.sockets.push(SocketChange::Move(opening, move_from));
         }
         changed
     }
@@ -581,9 +603,20 @@ impl Listeners {
         let open = open.map(|open| open.entrance.number);
         let changing = done.sockets.iter().map(|change| match change {
             SocketChange::Open(opening) => opening.entrance.number,
-            SocketChange::Close(number) => *number,
+            // The new one is open by then.
+            SocketChange::Move(_, number) | SocketChange::Close(number) => *number,
         });
         open.chain(changing).collect()
+    }
+
+    /// Returns a number that is not taken.
+    fn new_number(&mut self, taken: &[usize]) -> usize {
+        let number = self.next_number;
+        if number < NUMBERS {
+            self.next_number += 1;
+            return number;
+        }
+        free(taken)
     }
 }
 

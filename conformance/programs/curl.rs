@@ -2,6 +2,7 @@
 
 use conformance::others::find;
 use conformance::shim::{Carriage, certificate_file};
+use conformance::{Backend, Directory, Edge};
 
 use super::{rigs, start};
 
@@ -151,5 +152,28 @@ fn a_health_check_within_tls_needs_the_certificate() {
             );
         }
         rig.stop();
+    }
+}
+
+#[test]
+fn a_unix_socket_is_a_listener_like_another() {
+    let directory = Directory::new();
+    for program in crate::PROGRAMS {
+        let (place, backend) = (directory.file("edge.sock"), Backend::bind());
+        let config = format!(
+            "[[listener]]\nname = \"main\"\n[[listener]]\nname = \"web\"\naddress = \"unix:{}\"\ntransport = \"ws\"\n",
+            place.display()
+        );
+        let edge = Edge::start(program, backend.address(), &config);
+        edge.expect_log("listener=web");
+        let place = place.display().to_string();
+        for (path, expected) in [("/healthz", "200"), ("/", "426"), ("/other", "404")] {
+            let url = format!("http://edge{path}");
+            let Some(status) = status(&["--unix-socket", &place, &url]) else {
+                return;
+            };
+            assert_eq!(status.as_deref(), Ok(expected), "{path}");
+        }
+        edge.stop();
     }
 }

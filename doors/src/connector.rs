@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 
+#[cfg(feature = "tls")]
+use voltlane_driver::Stream;
 use voltlane_driver::{Connect, Connector};
 
 use crate::DoorStream;
@@ -39,12 +41,6 @@ impl<C: Connector> DoorConnector<C> {
         self
     }
 
-    /// Adds TLS, or replaces what was added. The next attempt has it.
-    #[cfg(feature = "tls")]
-    pub fn set_tls(&mut self, tls: crate::tls::ClientTls) {
-        self.tls = Some(tls);
-    }
-
     /// Adds WebSocket at this path of this host, which may have a port. It is within TLS if that is there.
     ///
     /// # Errors
@@ -66,11 +62,7 @@ impl<C: Connector> DoorConnector<C> {
         let _ = &mut layers;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let layers = layers.get_or_insert_default();
-            let mut tls = crate::tls::TlsLayer::client(tls).map_err(io::Error::other)?;
-            tls.read(&mut [], |_| {}, &mut layers.out)
-                .map_err(io::Error::other)?;
-            layers.tls = Some(tls.into());
+            layers.get_or_insert_default().begin_tls(tls)?;
         }
         #[cfg(feature = "websocket")]
         if let Some((host, path)) = &self.websocket {
@@ -103,5 +95,32 @@ impl<C: Connector> Connector for DoorConnector<C> {
             poll_fn(|cx| door.poll_open(cx)).await?;
             Ok(door)
         })
+    }
+}
+
+#[cfg(feature = "tls")]
+impl<S: Stream> DoorStream<S> {
+    /// Opens TLS over a stream that is connected, as its client.
+    ///
+    /// # Errors
+    /// When the peer refuses, or is none that this client trusts.
+    pub async fn open_tls(stream: S, tls: &crate::tls::ClientTls) -> io::Result<Self> {
+        let mut layers = Layers::default();
+        layers.begin_tls(tls)?;
+        let mut door = DoorStream::layered(stream, layers);
+        poll_fn(|cx| door.poll_open(cx)).await?;
+        Ok(door)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Layers {
+    /// Adds TLS, with what is to be sent first.
+    fn begin_tls(&mut self, tls: &crate::tls::ClientTls) -> io::Result<()> {
+        let mut tls = crate::tls::TlsLayer::client(tls).map_err(io::Error::other)?;
+        tls.read(&mut [], |_| {}, &mut self.out)
+            .map_err(io::Error::other)?;
+        self.tls = Some(tls.into());
+        Ok(())
     }
 }

@@ -27,16 +27,15 @@ use crate::config::Settings;
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
-use crate::listeners::{Accepts, Bound, Listeners, Listening, Opening, Sockets};
+use crate::listeners::{
+    Accepts, Bound, Entrance, Listeners, Listening, Opening, OwnSocket, Sockets,
+};
 use crate::logging;
 use crate::memory::{has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
 
 use crate::Resources;
-
-/// Descriptors per listener: its own, and one in reserve.
-const DESCRIPTORS_PER_LISTENER: usize = 2;
 
 /// Serves until SIGINT or SIGTERM; before it serves, either ends it at once. `again` tells how SIGHUP reads the configuration again.
 pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode {
@@ -55,7 +54,7 @@ pub(super) fn run<R: Runtime>(settings: Settings, again: ReadAgain) -> ExitCode 
 async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), String> {
     let unhandled = |error| format!("signals cannot be handled: {error}");
     let stop = signals::stop().map_err(unhandled)?;
-    let listeners = Listeners::open(&settings)?;
+    let mut listeners = Listeners::open(&settings)?;
     dial::check(&settings)?;
     let keys = load_or_make_key(settings.general.key_file.as_deref(), make_key)
         .map_err(|error| error.to_string())?;
@@ -72,9 +71,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let accepts = listeners.accepts();
     let reloads =
         reload::on_hangup(again, settings.clone(), listeners, stop.asker()).map_err(unhandled)?;
-    let sockets: usize = bound.iter().map(Bound::len).sum();
-    let more_listeners = (sockets - 1) * usize::from(shards.get());
-    let resources = measured.without_descriptors(DESCRIPTORS_PER_LISTENER * more_listeners);
+    let addresses = bound.iter().map(Bound::len).sum();
+    let resources = settings.left(measured, addresses);
     let config = settings.edge_config(resources);
     let lingering = settings.lingering(resources);
     let later = Arc::new(Mutex::new(dialer::<R>(&settings)));
@@ -147,7 +145,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         lingering,
         accepts,
     };
-    let orders = Orders::new(stop, reloads, settings, resources, later);
+    let orders = Orders::new(stop, reloads, settings, measured, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     if shards.get() == 1 {
         let edge = Edge::new(config, keys, *random());
@@ -187,7 +185,9 @@ async fn alone<R: Runtime>(
     poll_fn(|cx| {
         orders.poll(cx, |order| match order {
             Order::Reconfigure(config) => handle.reconfigure(*config),
-            Order::Listen(opening) => handle.refuse(listen_at::<R>(opening, &openings)),
+            Order::Listen(opening, from) => {
+                handle.refuse(listen_at::<R>(opening, from, &openings));
+            }
             Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
             Order::Shutdown(within) => handle.shutdown(within),
         });
@@ -226,8 +226,12 @@ fn drive<R: Runtime, C: Uplink>(
     Ok(driver)
 }
 
-/// Gives each of the `shards` its sockets of a new listener. Returns the addresses.
-fn listen_at<R: Runtime>(opening: Opening, shards: &[Openings<Listening<R>>]) -> Vec<SocketAddr> {
+/// Gives each of the `shards` its sockets of a new listener, or of one that moves from this number. Returns the addresses.
+fn listen_at<R: Runtime>(
+    opening: Opening,
+    from: Option<usize>,
+    shards: &[Openings<Listening<R>>],
+) -> Vec<SocketAddr> {
     let addresses = opening.addresses().unwrap_or_default();
     for address in opening.places().unwrap_or_default() {
         info!(%address, listener = %opening.name(), "listening");
@@ -235,8 +239,16 @@ fn listen_at<R: Runtime>(opening: Opening, shards: &[Openings<Listening<R>>]) ->
     let mut sockets: Vec<Sockets> = shards.iter().map(|_| Sockets::new()).collect();
     opening.distribute(&mut sockets);
     for (shard, sockets) in shards.iter().zip(sockets) {
-        for (entrance, socket) in sockets {
-            shard.open(move || entrance.listen::<R>(socket));
+        let listen = |(entrance, socket): (Entrance, OwnSocket)| entrance.listen::<R>(socket);
+        match from {
+            Some(number) => {
+                shard.replace(number, move || sockets.into_iter().map(listen).collect());
+            }
+            None => {
+                for own in sockets {
+                    shard.open(move || listen(own));
+                }
+            }
         }
     }
     addresses

@@ -17,6 +17,8 @@ use crate::resources::Resources;
 const RESERVED_DESCRIPTORS: u64 = 48;
 /// Descriptors that are kept for each shard beyond the first: its listener, its spare descriptor, its reactor, and its thread's.
 const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
+/// Descriptors per listener: its own, and one in reserve.
+const DESCRIPTORS_PER_LISTENER: usize = 2;
 /// Descriptors that are kept for the metrics: their connections and their listeners.
 const RESERVED_DESCRIPTORS_OF_METRICS: u64 = metrics::MAX_CONNECTIONS as u64 + MAX_LISTENERS as u64;
 /// The part of the other descriptors that is for streams that linger after their end, one in this many ..
@@ -72,6 +74,14 @@ impl Settings {
             .ok()
             .and_then(NonZeroU8::new)
             .unwrap_or(NonZeroU8::MIN)
+    }
+
+    /// Returns what is left of `resources` for everything but the sockets of the listeners, which have this many addresses. Those of one are
+    /// kept with the rest.
+    #[must_use]
+    pub fn left(&self, resources: Resources, addresses: usize) -> Resources {
+        let more_listeners = addresses.saturating_sub(1) * usize::from(self.shards().get());
+        resources.without_descriptors(DESCRIPTORS_PER_LISTENER * more_listeners)
     }
 
     /// Returns how many of these descriptors are left for clients: for their connections, and for those that linger after their end.

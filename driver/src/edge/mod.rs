@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use voltlane_core::Time;
 use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
 
@@ -201,7 +201,18 @@ impl<L: Listener> Clientele<L> {
         for change in std::mem::take(&mut self.due) {
             match change {
                 Change::Close(number) => self.acceptors.remove(number),
-                Change::Open(_) if self.is_ending => {}
+                Change::Open(_) | Change::Replace(..) if self.is_ending => {}
+                Change::Replace(number, make) => match make() {
+                    Ok(listeners) => {
+                        self.acceptors.remove(number);
+                        for listener in listeners {
+                            self.acceptors.push(listener);
+                        }
+                    }
+                    Err(error) => {
+                        error!(%error, "a listener cannot be opened; the one that it was to replace stays");
+                    }
+                },
                 Change::Open(make) => match make() {
                     Ok(listener) => self.acceptors.push(listener),
                     Err(error) => warn!(%error, "a listener cannot be opened"),

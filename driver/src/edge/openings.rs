@@ -15,11 +15,12 @@ pub struct Openings<L> {
 /// The changes that were asked for since the driver last looked, in order. Their number has no bound but that of the requests.
 pub(super) type Changes<L> = Arc<Mutex<Vec<Change<L>>>>;
 
-/// Makes a listener on the driver's own thread, where its runtime is.
-type Make<L> = Box<dyn FnOnce() -> io::Result<L> + Send>;
+/// Makes something on the driver's own thread, where its runtime is.
+type Make<T> = Box<dyn FnOnce() -> io::Result<T> + Send>;
 
 pub(super) enum Change<L> {
     Open(Make<L>),
+    Replace(usize, Make<Vec<L>>),
     Close(usize),
 }
 
@@ -44,6 +45,16 @@ impl<L> Openings<L> {
     /// before is in effect first.
     pub fn open(&self, make: impl FnOnce() -> io::Result<L> + Send + 'static) {
         self.ask(Change::Open(Box::new(make)));
+    }
+
+    /// Adds listeners in place of those of this number, as [`open`](Self::open) and [`close`](Self::close) do. If they cannot be made, the
+    /// log says so, and those of this number stay.
+    pub fn replace(
+        &self,
+        number: usize,
+        make: impl FnOnce() -> io::Result<Vec<L>> + Send + 'static,
+    ) {
+        self.ask(Change::Replace(number, Box::new(make)));
     }
 
     /// Closes the listeners of this number. The clients that came through them stay.

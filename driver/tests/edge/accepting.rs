@@ -133,3 +133,30 @@ fn a_listener_opens_only_under_the_configuration_requested_before_it() {
         drop(other);
     });
 }
+
+/// A listener that moves to where it cannot be opened stays where it is.
+#[test]
+fn a_listener_that_cannot_be_opened_replaces_none() {
+    let Setup {
+        mut world,
+        clock,
+        clients,
+        openings,
+        ..
+    } = setup(EdgeConfig::default(), Chaos::NONE);
+    world.run(async {
+        openings.replace(0, || Err(io::ErrorKind::OutOfMemory.into()));
+        settle(&clock).await;
+        drop(join(&clients).await);
+        let moved = Place::default();
+        let listener = MemoryListener(moved.clone());
+        openings.replace(0, move || Ok(vec![listener]));
+        settle(&clock).await;
+        drop(join(&moved).await);
+        let calls = clients.accept_calls();
+        let late = clients.dial(CAPACITY, Chaos::NONE);
+        settle(&clock).await;
+        assert_eq!(clients.accept_calls(), calls, "the other one is closed");
+        drop(late);
+    });
+}

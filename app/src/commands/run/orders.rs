@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::info;
-use voltlane_core::edge::EdgeConfig;
+use voltlane_core::edge::{EdgeConfig, ListenerConfig};
 
 use crate::commands::reload::{Reload, Reloads};
 use crate::commands::signals::Stop;
@@ -23,8 +23,8 @@ use crate::Resources;
 pub(super) enum Order {
     /// Change to this configuration, which is that of the whole process.
     Reconfigure(Box<EdgeConfig>),
-    /// Listen at these sockets as well.
-    Listen(Opening),
+    /// Listen at these sockets as well, or in place of those of this number.
+    Listen(Opening, Option<usize>),
     /// Close the sockets of this number.
     Unlisten(usize),
     /// End in order, within the time.
@@ -36,7 +36,10 @@ pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
-    resources: Resources,
+    /// What the process has, before what its listeners take.
+    measured: Resources,
+    /// What the machine knows of each listener, by its number.
+    rules: Vec<ListenerConfig>,
     /// The connector for future attempts to reach the backend.
     connector: Arc<Mutex<Dialer<R>>>,
     /// Keys that were read again, and may not be in effect everywhere yet.
@@ -49,14 +52,18 @@ impl<R: Runtime> Orders<R> {
         stop: Stop,
         reloads: Reloads,
         settings: Settings,
-        resources: Resources,
+        measured: Resources,
         connector: Arc<Mutex<Dialer<R>>>,
     ) -> Self {
+        // No listener has moved yet.
+        let config = settings.edge_config(measured);
+        let rules = std::iter::once(config.listener).chain(config.more_listeners);
         Orders {
             stop,
             reloads,
+            rules: rules.collect(),
             settings,
-            resources,
+            measured,
             connector,
             taken: Vec::new(),
             is_ending: false,
@@ -74,12 +81,14 @@ impl<R: Runtime> Orders<R> {
             let Reload { change, listeners } = *reload;
             self.settings = change.settings;
             self.taken.extend(change.taken);
-            let mut config = self.settings.edge_config(self.resources);
-            listeners.arrange(&mut config);
+            let resources = self.settings.left(self.measured, listeners.addresses);
+            let mut config = self.settings.edge_config(resources);
+            listeners.arrange(&mut config, &mut self.rules);
             tell(Order::Reconfigure(Box::new(config)));
             for change in listeners.sockets {
                 tell(match change {
-                    SocketChange::Open(opening) => Order::Listen(opening),
+                    SocketChange::Open(opening) => Order::Listen(opening, None),
+                    SocketChange::Move(opening, from) => Order::Listen(opening, Some(from)),
                     SocketChange::Close(number) => Order::Unlisten(number),
                 });
             }

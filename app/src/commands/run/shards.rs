@@ -89,7 +89,9 @@ pub(super) async fn serve<R: Runtime>(
                 }
                 trunk.reconfigure(config.master);
             }
-            Order::Listen(opening) => trunk.refuse(listen_at::<R>(opening, &openings)),
+            Order::Listen(opening, from) => {
+                trunk.refuse(listen_at::<R>(opening, from, &openings));
+            }
             Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
             Order::Shutdown(within) => {
                 // The trunk comes first: it must know why shards end. All were given the same time, and end by themselves.
