@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::strangers::{First, From, Plan, Then};
+use crate::load::carriage::Carriage;
 
 /// An attack.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct Kind {
     pub others: Others,
     /// Additional lines of `connserver.toml`.
     pub config: &'static str,
+    /// What the ordinary clients are carried in, and the strangers meet.
+    pub carriage: Carriage,
     /// The minimum duration.
     pub at_least: Duration,
     /// Whether everything goes over IPv6. A machine has only one loopback address there, so it takes a network namespace.
@@ -126,10 +129,23 @@ const fn strangers(name: &'static str, what: &'static str, plan: Plan) -> Kind {
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        carriage: Carriage::Tcp,
         at_least: Duration::ZERO,
         is_over_ipv6: false,
     }
 }
+
+/// Strangers at a door.
+const fn at_door(carriage: Carriage, kind: Kind) -> Kind {
+    Kind { carriage, ..kind }
+}
+
+/// A PING without a payload, masked with zeros.
+const PING: &[u8] = &[0x89, 0x80, 0, 0, 0, 0];
+/// A fragment without a payload, and not the last.
+const FRAGMENT: &[u8] = &[0x00, 0x80, 0, 0, 0, 0];
+/// The beginning of a hello of 508 bytes.
+const HALF_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 const fn with_others(kind: Kind, others: Others, config: &'static str) -> Kind {
     Kind {
@@ -160,7 +176,7 @@ const STALE_WIDE: Plan = Plan {
 };
 
 /// All attacks.
-pub const ALL: [Kind; 26] = [
+pub const ALL: [Kind; 31] = [
     strangers(
         "silent",
         "2,000 connections that never speak, from 200 sources",
@@ -262,6 +278,7 @@ pub const ALL: [Kind; 26] = [
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        carriage: Carriage::Tcp,
         at_least: Duration::ZERO,
         is_over_ipv6: false,
     },
@@ -314,6 +331,7 @@ pub const ALL: [Kind; 26] = [
         max_descriptors: Some(300),
         others: Others::Nobody,
         config: "",
+        carriage: Carriage::Tcp,
         at_least: Duration::ZERO,
         is_over_ipv6: false,
     },
@@ -342,6 +360,7 @@ pub const ALL: [Kind; 26] = [
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        carriage: Carriage::Tcp,
         at_least: Duration::ZERO,
         is_over_ipv6: false,
     },
@@ -352,6 +371,7 @@ pub const ALL: [Kind; 26] = [
         max_descriptors: None,
         others: Others::Nobody,
         config: "",
+        carriage: Carriage::Tcp,
         at_least: Duration::ZERO,
         is_over_ipv6: false,
     },
@@ -429,6 +449,7 @@ pub const ALL: [Kind; 26] = [
             max_descriptors: None,
             others: Others::Nobody,
             config: "",
+            carriage: Carriage::Tcp,
             at_least: Duration::ZERO,
             is_over_ipv6: false,
         },
@@ -482,5 +503,72 @@ pub const ALL: [Kind; 26] = [
         },
         Others::Newcomers(50),
         "max_connections = 600\n[master]\nchannel_capacity = 200\n",
+    ),
+    at_door(
+        Carriage::Tls,
+        strangers(
+            "tls-half-hellos",
+            "2,000 connections that say half a TLS hello, from 200 sources",
+            Plan {
+                first: First::Bytes(HALF_HELLO),
+                ..QUIET
+            },
+        ),
+    ),
+    at_door(
+        Carriage::Tls,
+        strangers(
+            "tls-hellos",
+            "TLS hellos that make the edge compute a key exchange, 5,000 a second from 10,000 sources",
+            Plan {
+                first: First::Hello,
+                sources: 10_000,
+                hold: 500,
+                per_second: 5000,
+                ..QUIET
+            },
+        ),
+    ),
+    at_door(
+        Carriage::Ws,
+        strangers(
+            "ws-half-heads",
+            "2,000 connections that say one byte of a header a second, from 200 sources",
+            Plan {
+                first: First::Bytes(b"GET / HTTP/1.1\r\nHost: edge\r\nX: "),
+                then: Then::Drip(Duration::from_secs(1)),
+                ..QUIET
+            },
+        ),
+    ),
+    at_door(
+        Carriage::Ws,
+        strangers(
+            "ws-pings",
+            "50 WebSockets that send PINGs as fast as they can, and open again",
+            Plan {
+                first: First::Upgrade(&[]),
+                then: Then::Repeat(PING),
+                sources: 10_000,
+                hold: 50,
+                per_second: 200,
+                ..QUIET
+            },
+        ),
+    ),
+    at_door(
+        Carriage::Ws,
+        strangers(
+            "ws-fragments",
+            "50 WebSockets that send empty fragments as fast as they can, and open again",
+            Plan {
+                first: First::Upgrade(&[0x02, 0x80, 0, 0, 0, 0]),
+                then: Then::Repeat(FRAGMENT),
+                sources: 10_000,
+                hold: 50,
+                per_second: 200,
+                ..QUIET
+            },
+        ),
     ),
 ];

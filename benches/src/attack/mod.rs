@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::load::backend::Job;
+use crate::load::carriage::{Carriage, Carrier};
 use crate::load::fleet::{Event, Fleet, Next, Speech};
 use crate::load::meter::Meter;
 use crate::load::payload::Clock;
@@ -104,6 +105,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
     }
     let mut options = options.clone();
     options.config += kind.config;
+    options.carriage = kind.carriage;
     options.measure = options.measure.max(kind.at_least);
     let mut figures = None;
     if let Means::Scrapers(_) = kind.means {
@@ -153,7 +155,7 @@ pub fn run(program: &Program, kind: &Kind, options: &Options) -> Result<Report, 
             recovery = Some((bench.clock.now() - end).saturating_sub(WINDOW));
         }
     }
-    let newcomer = join_one(&mut bench)?;
+    let newcomer = join_one(&mut bench, kind.carriage)?;
     ordinary.go_on(&mut bench, Duration::from_secs(1))?;
     let lost = ordinary.finish(&mut bench)?;
     if !bench.running.is_alive() {
@@ -234,9 +236,10 @@ impl Ordinary {
 }
 
 /// Joins one more client. Packets for the others wait in their sockets meanwhile.
-fn join_one(bench: &mut Bench) -> Result<Option<Duration>, LoadError> {
+fn join_one(bench: &mut Bench, carriage: Carriage) -> Result<Option<Duration>, LoadError> {
     let clock = Clock::start();
     let mut fleet = Fleet::new(bench.running.address, Speech::V2, 1, clock)?;
+    fleet.carrier = Carrier::new(carriage)?;
     fleet.add(1);
     while fleet.ready() == 0 && clock.now() < RECOVER_WITHIN {
         fleet.turn(clock.now() + WINDOW, &mut |client, event| {

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::load::carriage;
 use crate::load::sources::Sources;
 use crate::wire;
 
@@ -21,6 +22,8 @@ const TURN: Duration = Duration::from_millis(2);
 const UNREAD_TURN: Duration = Duration::from_millis(20);
 /// The smallest buffer that the kernel allows, for connections that do not read.
 const SMALL_BUFFER_BYTES: usize = 2048;
+/// How much is written at once by those that pour.
+const POURED_BYTES: usize = 16 * 1024;
 
 /// The first bytes of a stranger.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,10 @@ pub enum First {
     Random,
     /// These bytes.
     Bytes(&'static [u8]),
+    /// A whole hello of TLS, and nothing of what comes after the edge's.
+    Hello,
+    /// A request that opens a WebSocket, then these bytes.
+    Upgrade(&'static [u8]),
 }
 
 /// The behaviour of a stranger after its first bytes.
@@ -55,6 +62,8 @@ pub enum Then {
         /// Whether it reads what comes back.
         reads: bool,
     },
+    /// Sends these bytes over and over, as fast as possible.
+    Repeat(&'static [u8]),
 }
 
 /// Where strangers connect from.
@@ -127,6 +136,10 @@ pub(super) fn run(
     tally: &Tally,
 ) -> io::Result<()> {
     let mut known = known.iter().cycle();
+    let hello = match plan.first {
+        First::Hello => carriage::hello()?,
+        _ => Vec::new(),
+    };
     let mut rng = ChaCha20Rng::from_seed([8; 32]);
     let mut strangers: VecDeque<Stranger> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -135,9 +148,10 @@ pub(super) fn run(
     if unread {
         sources = sources.with_receive_buffer(SMALL_BUFFER_BYTES);
     }
-    let pours = matches!(plan.then, Then::Pour { .. });
+    let pours = matches!(plan.then, Then::Pour { .. } | Then::Repeat(_));
     let poured = match plan.then {
         Then::Pour { body, .. } => pour(body),
+        Then::Repeat(bytes) => bytes.repeat(POURED_BYTES / bytes.len()),
         _ => Vec::new(),
     };
     let begin = Instant::now();
@@ -159,7 +173,8 @@ pub(super) fn run(
                 continue;
             };
             tally.opened.fetch_add(1, Relaxed);
-            let unsaid = first_words(plan.first, &mut rng, &mut known);
+            let mut unsaid = first_words(plan.first, &mut rng, &mut known);
+            unsaid.extend_from_slice(&hello);
             strangers.push_back(Stranger {
                 stream,
                 unsaid,
@@ -235,7 +250,8 @@ fn first_words<'a>(
 ) -> Vec<u8> {
     let mut out = Vec::new();
     match first {
-        First::Silence => {}
+        First::Silence | First::Hello => {}
+        First::Upgrade(bytes) => out.extend_from_slice(&[carriage::REQUEST, bytes].concat()),
         First::Join | First::JoinThen(_) => {
             out.extend_from_slice(&wire::VERSION_FRAME);
             wire::put_pub_key(&mut out, &wire::ANY_KEY);
@@ -264,7 +280,7 @@ fn first_words<'a>(
 fn pour(body: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let frame = vec![0; body];
-    while out.is_empty() || out.len() + body < 16 * 1024 {
+    while out.is_empty() || out.len() + body < POURED_BYTES {
         wire::put_frame(&mut out, &frame);
     }
     out

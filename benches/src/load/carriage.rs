@@ -19,7 +19,8 @@ pub const KEY: &str = include_str!("../../../doors/tests/certificates/wild.key")
 const AUTHORITY: &str = include_str!("../../../doors/tests/certificates/authority.pem");
 const NAME: &str = "edge.wild.example";
 
-const REQUEST: &[u8] =
+/// The request that opens a WebSocket.
+pub const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: edge.wild.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 /// What a backend behind a proxy answers, whatever the key was: nobody checks it.
@@ -128,6 +129,12 @@ impl Carrier {
         layers.proceed()?;
         Ok(Some(layers.into()))
     }
+}
+
+/// Returns the hello of a TLS client.
+pub fn hello() -> io::Result<Vec<u8>> {
+    let layers = Carrier::new(Carriage::Tls)?.begin()?;
+    Ok(layers.map(|layers| layers.wire).unwrap_or_default())
 }
 
 /// The layers of one client.
