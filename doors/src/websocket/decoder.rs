@@ -274,6 +274,16 @@ impl Decoder {
         input: &mut &'a mut [u8],
     ) -> Result<Option<Option<Event<'a>>>, Violation> {
         let mut have = usize::from(have);
+        // Nearly always all of it is there.
+        if let (0, &[first, second, ..]) = (have, &**input)
+            && input.len() >= header::length_of(second)
+        {
+            let length = header::length_of(second);
+            self.header[..length].copy_from_slice(take(input, length));
+            self.check_sequence(header::check_first(first)?)?;
+            self.check_second()?;
+            return self.begin(length).map(Some);
+        }
         loop {
             let length = match have {
                 0 | 1 => have + 1,
