@@ -116,6 +116,7 @@ fn the_appendix_of_the_spec_has_the_keys_and_their_defaults() {
         };
         let default = match default.as_str() {
             "loopback" => r#"["127.0.0.0/8", "::1/128"]"#,
+            "both" => "[2, 3]",
             default => default,
         };
         assert_eq!(

@@ -97,41 +97,61 @@ fn a_person_drops_and_comes_back() {
     let echo = Echo::start(super::HEALING);
     let mut client = echo.connect();
     let connected = client.stderr("Connected as ");
-    let id = connected.rsplit(' ').next().expect("an id");
+    let (_, connected) = connected.split_once("Connected as ").expect("an id");
+    let (id, how) = connected.split_once(", ").expect("how");
+    assert!(how.starts_with("encrypted; the edge's key is 0"), "{how}");
     for round in 0..5 {
         client.say(&format!("before {round}"));
         assert_eq!(client.next_line(), format!("before {round}"));
         client.say("/drop");
         client.say(&format!("after {round}"));
         client.stderr("Connection cut; trying again in ");
-        assert_eq!(client.stderr("Resumed as "), format!("Resumed as {id}"));
+        let resumed = client.stderr("Resumed as ");
+        assert!(
+            resumed.starts_with(&format!("Resumed as {id}")),
+            "{resumed}"
+        );
         assert_eq!(client.next_line(), format!("after {round}"));
     }
     let finished = client.end();
     assert_eq!((finished.code, &*finished.stdout), (Some(0), ""));
 }
 
+const VERSION_2: &str = "listener.versions = [2]\n";
+
 #[test]
 fn a_client_finds_its_edge_again_and_an_impostor_is_refused() {
-    let echo = Echo::start("");
+    let echo = Echo::start(VERSION_2);
     let mut client = echo.connect();
     client.stderr("Connected");
     // Without a key file the next edge at that address has another key.
     let _other = echo.restart();
     client.stderr("Dropped: the edge closed the connection");
-    client.stderr("Refused: the edge's public key is not the one");
+    client
+        .stderr("The session is over: 490 another edge key: the edge's public key is not the one");
     assert_eq!(client.end().code, Some(1));
+}
+
+/// It may be behind the same address as the edge that has the session, so a client of version 3 goes on asking while that may keep it.
+#[test]
+fn an_edge_that_does_not_have_the_session_says_so() {
+    let echo = Echo::start("");
+    let mut client = echo.connect();
+    client.stderr("Connected");
+    let _other = echo.restart();
+    client.stderr("Dropped: the edge says: 206 not here; trying again in ");
+    client.end();
 }
 
 #[test]
 fn an_edge_that_was_restarted_with_its_key_is_recognised() {
-    let echo = Echo::start("general.key_file = \"edge.key\"\n");
+    let echo = Echo::start(&format!("general.key_file = \"edge.key\"\n{VERSION_2}"));
     let mut client = echo.connect();
     client.stderr("Connected");
     // It is the same edge, but it knows no sessions of its former run.
     let _again = echo.restart();
-    let refused = client.stderr("Refused: the edge does not know the session");
-    assert!(refused.ends_with("or the edge was restarted"), "{refused}");
+    let over = client.stderr("The session is over: 301 gone: the edge does not know the session");
+    assert!(over.ends_with("or the edge was restarted"), "{over}");
     assert!(!client.log().contains("violation"), "{}", client.log());
     assert_eq!(client.end().code, Some(1));
 }
@@ -206,26 +226,27 @@ fn a_line_that_begins_with_a_slash_is_a_command_or_not_sent() {
     assert!(!log.contains("Connection cut"), "{log}");
 }
 
-/// In version 2 an edge does not say why a session ended, so the message names every reason.
 #[test]
-fn a_client_that_was_kicked_is_told_so_as_far_as_version_2_knows() {
-    let mut rig = super::rig("");
-    let address = rig.address().to_string();
-    let mut client = PROGRAM.start(&Directory::new(), &["connect", &address]);
-    client.stderr("Connected as ");
-    client.say("hello");
-    let id = rig.link.recv().id;
-    rig.link.kick(id);
-    client.stderr("Dropped: the edge closed the connection");
-    let refused = client.stderr("Refused: ");
-    assert!(
-        refused.contains("the backend has kicked its client"),
-        "{refused}"
-    );
-    assert!(!client.log().contains("violation"), "{}", client.log());
-    client.wait_for_end();
-    assert_eq!(client.end().code, Some(1));
-    rig.stop();
+fn a_client_that_was_kicked_is_told_so_as_far_as_its_version_knows() {
+    let kicked = |config: &str| {
+        let mut rig = super::rig(config);
+        let address = rig.address().to_string();
+        let mut client = PROGRAM.start(&Directory::new(), &["connect", &address]);
+        client.stderr("Connected as ");
+        client.say("hello");
+        let id = rig.link.recv().id;
+        rig.link.kick(id);
+        let over = client.stderr("The session is over: ");
+        assert!(!client.log().contains("violation"), "{}", client.log());
+        client.wait_for_end();
+        assert_eq!(client.end().code, Some(1));
+        rig.stop();
+        over
+    };
+    assert!(kicked("").ends_with("401 kicked"));
+    // An edge of version 2 does not say why a session ended, so the message names every reason.
+    let over = kicked(VERSION_2);
+    assert!(over.contains("the backend has kicked its client"), "{over}");
 }
 
 #[test]
@@ -273,7 +294,7 @@ fn the_demo_runs_and_takes_visitors() {
     // A pipe gets plain lines.
     let is_enough = |line: &str| {
         assert!(!line.contains('\u{1b}'), "{line}");
-        number_before(line, " packets, ") > 50 && number_before(line, " dropped, ") > 0
+        number_before(line, " packets, ") > 50 && number_before(line, " back") > 0
     };
     let begin = Instant::now();
     while !is_enough(&demo.stdout(" s | ")) {
@@ -283,6 +304,12 @@ fn the_demo_runs_and_takes_visitors() {
     let summary = demo.stdout(" s, 5 clients had ");
     assert!(number_before(&summary, " packets echoed") > 50, "{summary}");
     assert!(number_before(&summary, "; clients back") > 0, "{summary}");
+    assert!(summary.contains("echoed, encrypted."), "{summary}");
+    assert!(
+        summary.contains("packets lost: 0, sent twice: 0."),
+        "{summary}"
+    );
+    assert!(summary.contains("Median time of a resume: "), "{summary}");
     assert!(!summary.contains("Faults"), "{summary}");
     assert_eq!(demo.end().code, Some(0));
 }

@@ -173,12 +173,9 @@ impl Versions {
 }
 
 impl Default for Versions {
-    /// Version 2 alone.
+    /// Both.
     fn default() -> Self {
-        Versions {
-            v2: true,
-            v3: false,
-        }
+        Versions { v2: true, v3: true }
     }
 }
 

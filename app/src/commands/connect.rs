@@ -1,15 +1,19 @@
 //! `connect`: a client for people and pipes. Each line is a packet, each packet a line.
 
 use std::fmt::Write as _;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, BufReader, IsTerminal};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use voltlane_core::Time;
-use voltlane_driver::client::{Client, DropCause, Event, SendError, State};
-use voltlane_driver::{Connector, Runtime, Timer};
+use voltlane_doors::client::Builder;
+use voltlane_driver::library::{
+    Client, ClientConfig, DropCause, Event, SendError, Version, Versions, Why,
+};
+use voltlane_driver::{Runtime, Timer as _};
 
 use super::lines::Lines;
 use crate::cli::ConnectArgs;
@@ -36,9 +40,14 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
     let address = args.address.to_string();
     let outcome = R::block_on(async move {
         let lines = Lines::of(BufReader::new(io::stdin()))?;
-        let client: Client<R::Connector, R::Timer> = Client::connect(address.clone());
+        let config = ClientConfig::default()
+            .with_versions(Versions::V3OrV2)
+            .with_goodbye_timeout(CLOSE_WITHIN)
+            .expect("it is some time");
+        let builder = Builder::on::<R>(&address).config(config);
+        let client = builder.begin().map_err(io::Error::other)?;
         let screen = Screen::begin()?;
-        let mut talk = Talk::new(client, lines, R::Timer::default(), address, screen);
+        let mut talk = Talk::<R>::new(client, lines, address, screen);
         let outcome = talk.run().await;
         talk.screen.end_prompts();
         outcome?;
@@ -55,10 +64,10 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
 }
 
 /// A client, its input, and its progress.
-struct Talk<C: Connector, T: Timer> {
-    client: Client<C, T>,
+struct Talk<R: Runtime> {
+    client: Client,
     lines: Lines,
-    timer: T,
+    timer: R::Timer,
     /// A line that waits for room in the client's queue.
     pending: Option<Vec<u8>>,
     /// Whether the connection is cut once everything before is sent.
@@ -86,8 +95,9 @@ enum Step {
     Done,
 }
 
-impl<C: Connector, T: Timer> Talk<C, T> {
-    fn new(client: Client<C, T>, lines: Lines, timer: T, address: String, screen: Screen) -> Self {
+impl<R: Runtime> Talk<R> {
+    fn new(client: Client, lines: Lines, address: String, screen: Screen) -> Self {
+        let timer = R::Timer::default();
         let active_at = timer.now();
         Talk {
             client,
@@ -108,10 +118,12 @@ impl<C: Connector, T: Timer> Talk<C, T> {
     async fn run(&mut self) -> io::Result<()> {
         loop {
             match poll_fn(|cx| self.poll_step(cx)).await {
-                Step::Event(Some(Event::Packet(data))) => self.screen.print(&data)?,
+                Step::Event(Some(Event::Packet { data, .. })) => self.screen.print(&data)?,
                 Step::Event(Some(event)) => {
                     let gives_up = self.gives_up(&event);
-                    self.screen.say(&self.describe(&event, gives_up));
+                    if let Some(text) = self.describe(&event, gives_up) {
+                        self.screen.say(&text);
+                    }
                     if gives_up {
                         let address = &self.address;
                         self.screen.say(&format!(
@@ -121,7 +133,7 @@ impl<C: Connector, T: Timer> Talk<C, T> {
                         return Ok(());
                     }
                 }
-                // The session was refused, which was reported.
+                // The session is over, which was reported.
                 Step::Event(None) => {
                     self.failed = true;
                     return Ok(());
@@ -177,36 +189,42 @@ impl<C: Connector, T: Timer> Talk<C, T> {
             .is_some_and(|attempts| attempts >= FIRST_ATTEMPTS)
     }
 
-    fn describe(&self, event: &Event, gives_up: bool) -> String {
-        match event {
-            Event::Connected { id } => format!("Connected as {id}"),
-            Event::Resumed { id } => format!("Resumed as {id}"),
-            Event::Dropped { cause, retry_in } => {
-                let what = match (cause, self.client.connect_error()) {
-                    (DropCause::ConnectFailed, Some(error)) => {
-                        format!("Could not connect: {error}")
-                    }
-                    (DropCause::ConnectFailed, None) => "Could not connect".into(),
-                    (DropCause::Local, _) => "Connection cut".into(),
-                    _ => format!("Dropped: {cause}"),
-                };
+    /// Returns what a person is told of an event, if anything.
+    fn describe(&self, event: &Event, gives_up: bool) -> Option<String> {
+        let text = match event {
+            Event::Connected { id, .. } => {
+                let key = self.client.edge_key();
+                match key.filter(|_| self.client.version() == Version::V3) {
+                    Some(key) => format!("Connected as {id}, encrypted; the edge's key is {key}"),
+                    None => format!("Connected as {id}"),
+                }
+            }
+            Event::Resumed { missed: 0, .. } => format!("Resumed as {}", self.client.id()),
+            Event::Resumed { missed, .. } => {
+                format!("Resumed as {}; packets missed: {missed}", self.client.id())
+            }
+            Event::Dropped {
+                cause, retry_in, ..
+            } => {
+                let what = describe_drop(cause);
                 let next = match gives_up {
                     true => String::new(),
                     false => format!("; trying again in {} ms", retry_in.as_millis()),
                 };
                 format!("{what}{next}")
             }
-            Event::Refused(refusal) => format!("Refused: {refusal}"),
-            Event::Packet(data) => format!("{} bytes", data.len()),
-            _ => "An event that this program does not know".to_owned(),
-        }
+            Event::Gap { gap, .. } => format!("Packets that will not come: {}", gap.count),
+            Event::Ended { end, .. } => format!("The session is over: {end}"),
+            // That all was missed has come, and event kinds of a newer library.
+            _ => return None,
+        };
+        Some(text)
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         // Sending comes first, one packet at a time, with a turn for receiving after each.
-        if let Some(line) = &self.pending
-            && let Poll::Ready(sent) = self.client.poll_send(cx, line)
-        {
+        let send = |line: &Vec<u8>| pin!(self.client.send(line)).poll(cx);
+        if let Some(Poll::Ready(sent)) = self.pending.as_ref().map(send) {
             self.pending = None;
             if let Err(error) = sent {
                 return Poll::Ready(Step::NotSent(error));
@@ -256,13 +274,18 @@ impl<C: Connector, T: Timer> Talk<C, T> {
     }
 
     fn has_sent_all(&self) -> bool {
-        self.client.state() == State::Established && self.client.queued_packets() == 0
+        self.client.is_connected() && self.client.unacknowledged() == 0
     }
 
     async fn end(self) -> io::Result<ExitCode> {
-        let unsent = self.client.queued_packets() + usize::from(self.pending.is_some());
         // Nothing is polled while the output is awaited, so the connection ends first.
-        self.client.close(CLOSE_WITHIN).await;
+        let up = self.client.close().await.ledgers.up;
+        let unsent = match self.client.version() {
+            // What the transport took may have arrived.
+            Version::V2 => up.open_unsent,
+            _ => up.open_unsent + up.open_sent,
+        };
+        let unsent = unsent + u64::from(self.pending.is_some());
         let is_shown = self.screen.flush();
         if unsent > 0 {
             let packets = if unsent == 1 { "packet" } else { "packets" };
@@ -283,6 +306,15 @@ impl<C: Connector, T: Timer> Talk<C, T> {
         } else {
             ExitCode::SUCCESS
         })
+    }
+}
+
+fn describe_drop(cause: &DropCause) -> String {
+    match (cause.why(), cause.io_error()) {
+        (Why::ConnectFailed, Some(error)) => format!("Could not connect: {error}"),
+        (Why::ConnectFailed, None) => "Could not connect".into(),
+        (Why::Local, _) => "Connection cut".into(),
+        _ => format!("Dropped: {cause}"),
     }
 }
 

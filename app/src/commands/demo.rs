@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
+use voltlane_core::protocol::Versions;
 use voltlane_driver::backend::Backend;
 use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
 use self::figures::{Figures, lock};
-use self::player::Player;
+use self::player::play;
 use super::echo::echo;
 use super::signals::{self, Stop};
 use super::{make_key, random};
@@ -56,7 +57,9 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
         R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
     let backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
     let (listener, address) = R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
+    let versions = Versions::new(&[2, 3]).expect("both are known");
     let mut config = EdgeConfig::default();
+    config.listener.versions = versions;
     config.clients.missed_packets_buffer_size = MISSED_PACKETS;
     let edge = Edge::new(config, make_key(), *random());
     let connector = R::connector(backend_address.to_string(), SocketOptions::default());
@@ -77,12 +80,8 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
 
     let mut tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(serve(backend))];
     for number in 0..CLIENTS {
-        let player = Player::new(
-            R::connector(address.to_string(), SocketOptions::default()),
-            number,
-            Arc::clone(&figures),
-        );
-        tasks.push(Box::pin(player.play::<R::Timer>()));
+        let player = play::<R>(address.to_string(), number, Arc::clone(&figures));
+        tasks.push(Box::pin(player));
     }
     let told = tell(out, R::Timer::default(), stop, secs, Arc::clone(&figures));
     while_running(tasks, told).await

@@ -129,7 +129,7 @@ impl Builder {
         self
     }
 
-    /// The versions of the protocol that the client speaks.
+    /// The versions of the protocol that the client speaks. Default: version 3, and version 2 with an edge that has no other.
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.options.config = self.options.config.with_versions(versions);

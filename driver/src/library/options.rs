@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use voltlane_core::client::{ClientConfig, SavedSession};
+use voltlane_core::client::{ClientConfig, SavedSession, Versions};
 
 use crate::{BoxedConnector, Connector, Runtime, Timer};
 
@@ -14,7 +14,7 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Bounds, timeouts, pauses, versions and pinned keys.
+    /// Bounds, timeouts, pauses, versions and pinned keys. Default: version 3, and version 2 with an edge that has no other.
     pub config: ClientConfig,
     /// What the client shows when it joins. Default: nothing.
     pub token: Option<Vec<u8>>,
@@ -31,7 +31,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            config: ClientConfig::default(),
+            config: ClientConfig::default().with_versions(Versions::V3OrV2),
             token: None,
             start_over: false,
             give_up_after: Some(GIVE_UP_AFTER),

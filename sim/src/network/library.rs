@@ -1,32 +1,35 @@
 //! A client built on the shipped library.
 
-use voltlane_core::client as machine;
-use voltlane_doors::DoorConnector;
-use voltlane_driver::Client;
-use voltlane_driver::client::{ClientConfig, Event};
+use voltlane_driver::library::{
+    Client, ClientConfig, Event, Means, Options, SavedSession, Versions,
+};
 use voltlane_tokio::Timer;
 
 use super::party::{Heard, Party};
-use super::stream::{Dialer, Sockets};
+use super::stream::Sockets;
 use super::{dialer_to_edge, seed_of};
 use crate::rng::Rng;
 
 pub(crate) struct Library {
-    client: Client<DoorConnector<Dialer>, Timer>,
+    client: Client,
     sockets: Sockets,
     rng: Rng,
 }
 
 impl Library {
-    pub(crate) fn new(sockets: Sockets, mut rng: Rng) -> Library {
-        let machine = machine::Client::new(ClientConfig::default(), seed_of(&mut rng));
-        Library::drive(machine, sockets, rng)
+    pub(crate) fn new(sockets: Sockets, rng: Rng) -> Library {
+        Library::begin(None, sockets, rng)
     }
 
-    fn drive(machine: machine::Client, sockets: Sockets, mut rng: Rng) -> Library {
+    fn begin(saved: Option<SavedSession>, sockets: Sockets, mut rng: Rng) -> Library {
+        let mut options = Options::default();
+        options.config = ClientConfig::default().with_versions(Versions::V2);
+        options.saved = saved;
+        let mut seeds = Rng::new(rng.next());
         let dialer = dialer_to_edge(&sockets, rng.next());
+        let means = Means::new(dialer, Timer::new(), move || seed_of(&mut seeds));
         Library {
-            client: Client::drive(machine, dialer, Timer::new()),
+            client: Client::begin(options, means).expect("options that can be"),
             sockets,
             rng,
         }
@@ -36,12 +39,13 @@ impl Library {
 impl Party for Library {
     async fn hear(&mut self) -> Heard {
         match self.client.recv().await {
-            Some(Event::Connected { id }) => Heard::Joined(id.as_u64()),
+            Some(Event::Connected { id, .. }) => Heard::Joined(id.as_u64()),
             Some(Event::Resumed { .. }) => Heard::Resumed,
-            Some(Event::Packet(data)) => Heard::Packet(data),
+            Some(Event::Packet { data, .. }) => Heard::Packet(data),
             Some(Event::Dropped { cause, .. }) => Heard::Dropped(cause.to_string()),
-            Some(Event::Refused(_)) | None => Heard::Refused,
+            Some(Event::Ended { .. }) => Heard::Refused,
             Some(other) => panic!("the simulator knows no {other:?}"),
+            None => panic!("a session that ended is started over"),
         }
     }
 
@@ -54,17 +58,12 @@ impl Party for Library {
     }
 
     fn start_over(&mut self) {
-        self.client.start_over();
+        assert!(self.client.start_over(), "its end allows that");
     }
 
     fn reborn(&mut self, remembers: bool) -> Self {
-        let (config, mut rng) = (ClientConfig::default(), Rng::new(self.rng.next()));
-        let seed = seed_of(&mut rng);
+        let rng = Rng::new(self.rng.next());
         let saved = self.client.saved_session().filter(|_| remembers);
-        let machine = match &saved {
-            Some(saved) => machine::Client::restore(config, seed, saved),
-            None => machine::Client::new(config, seed),
-        };
-        Library::drive(machine, self.sockets.clone(), rng)
+        Library::begin(saved, self.sockets.clone(), rng)
     }
 }

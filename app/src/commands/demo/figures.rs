@@ -1,10 +1,14 @@
 //! The figures of the demo, and how they are printed.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// The times of resumes that are kept for their median.
+const KEPT_RESUMES: usize = 10_000;
+
 /// Sums over all clients.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Figures {
     /// Clients that are connected now.
     pub(super) connected: u32,
@@ -16,10 +20,33 @@ pub(super) struct Figures {
     pub(super) drops: u64,
     /// Sessions that were resumed.
     pub(super) resumes: u64,
-    /// Packets that were lost with a connection and sent again.
-    pub(super) sent_again: u64,
-    /// Sessions that were not resumed, unexpected echoes, ids that changed. Each of these is a fault.
+    /// How long the latest of them took, from the end of the pause after a drop.
+    pub(super) resume_times: VecDeque<Duration>,
+    /// Packets that did not come back.
+    pub(super) lost: u64,
+    /// Packets that came back twice, or out of order.
+    pub(super) twice: u64,
+    /// Whether all sessions are encrypted.
+    pub(super) is_encrypted: bool,
+    /// Sessions that ended, or did not begin.
     pub(super) faults: u64,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Figures {
+            connected: 0,
+            packets: 0,
+            round_trips: Duration::ZERO,
+            drops: 0,
+            resumes: 0,
+            resume_times: VecDeque::new(),
+            lost: 0,
+            twice: 0,
+            is_encrypted: true,
+            faults: 0,
+        }
+    }
 }
 
 pub(super) fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
@@ -27,9 +54,24 @@ pub(super) fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
 }
 
 impl Figures {
-    /// Returns whether there were no faults.
+    /// A session was resumed, which took this long.
+    pub(super) fn resumed(&mut self, took: Duration) {
+        self.resumes += 1;
+        if self.resume_times.len() == KEPT_RESUMES {
+            self.resume_times.pop_front();
+        }
+        self.resume_times.push_back(took);
+    }
+
+    fn median_resume(&self) -> Option<Duration> {
+        let mut times: Vec<_> = self.resume_times.iter().copied().collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
+    }
+
+    /// Returns whether everything was as promised.
     pub(super) fn is_good(&self) -> bool {
-        self.faults == 0
+        self.faults == 0 && self.lost == 0 && self.twice == 0
     }
 
     /// Returns the figures after `elapsed`, at `rate` packets per second.
@@ -43,22 +85,28 @@ impl Figures {
             self.mean_round_trip().as_secs_f64() * 1e3,
             self.drops,
             self.resumes,
-            self.sent_again,
+            self.lost,
         )
     }
 
     /// Returns the last line: the figures of the whole run.
     pub(super) fn summary(&self, clients: u32, elapsed: Duration) -> String {
+        let how = if self.is_encrypted { ", encrypted" } else { "" };
         let mut text = format!(
-            "In {:.1} s, {clients} clients had {} packets echoed. Connections dropped: {}; clients back under their ids: {}; \
-             packets lost with a connection and sent again: {}.",
+            "In {:.1} s, {clients} clients had {} packets echoed{how}. Connections dropped: {}; clients back under their ids: {}; \
+             packets lost: {}, sent twice: {}.",
             elapsed.as_secs_f64(),
             grouped(self.packets),
             self.drops,
             self.resumes,
-            self.sent_again,
+            self.lost,
+            self.twice,
         );
-        if !self.is_good() {
+        if let Some(median) = self.median_resume() {
+            let millis = median.as_secs_f64() * 1e3;
+            text.push_str(&format!(" Median time of a resume: {millis:.1} ms."));
+        }
+        if self.faults > 0 {
             text.push_str(&format!(" Faults: {}.", self.faults));
         }
         text
@@ -98,33 +146,67 @@ mod tests {
 
     #[test]
     fn a_line_and_a_summary() {
-        let figures = Figures {
+        let mut figures = Figures {
             connected: 4,
             packets: 12_345,
             round_trips: Duration::from_micros(12_345 * 250),
             drops: 7,
-            resumes: 6,
-            sent_again: 2,
-            faults: 0,
+            ..Figures::default()
         };
+        for micros in [900, 400, 1_250, 2_000, 70_000, 1_100] {
+            figures.resumed(Duration::from_micros(micros));
+        }
         assert_eq!(
             figures.line(Duration::from_millis(3_999), 998.6),
-            "   3 s | 4 clients | 12,345 packets, 999/s | round trip 0.25 ms | 7 dropped, 6 back | 2 lost"
+            "   3 s | 4 clients | 12,345 packets, 999/s | round trip 0.25 ms | 7 dropped, 6 back | 0 lost"
         );
-        let summary = figures.summary(5, Duration::from_millis(4_040));
+        let elapsed = Duration::from_millis(4_040);
         assert_eq!(
-            summary,
-            "In 4.0 s, 5 clients had 12,345 packets echoed. Connections dropped: 7; clients back under their ids: 6; \
-             packets lost with a connection and sent again: 2."
+            figures.summary(5, elapsed),
+            "In 4.0 s, 5 clients had 12,345 packets echoed, encrypted. Connections dropped: 7; clients back under their ids: 6; \
+             packets lost: 0, sent twice: 0. Median time of a resume: 1.2 ms."
         );
+        assert!(figures.is_good());
         let broken = Figures {
             faults: 1,
-            ..figures
+            is_encrypted: false,
+            resume_times: VecDeque::new(),
+            ..figures.clone()
         };
         assert!(!broken.is_good());
         assert_eq!(
-            broken.summary(5, Duration::from_millis(4_040)),
-            format!("{summary} Faults: 1.")
+            broken.summary(5, elapsed),
+            "In 4.0 s, 5 clients had 12,345 packets echoed. Connections dropped: 7; clients back under their ids: 6; \
+             packets lost: 0, sent twice: 0. Faults: 1."
+        );
+        for not_promised in [
+            Figures {
+                lost: 1,
+                ..figures.clone()
+            },
+            Figures {
+                twice: 1,
+                ..figures.clone()
+            },
+        ] {
+            assert!(!not_promised.is_good());
+        }
+    }
+
+    #[test]
+    fn times_of_resumes_have_a_bound() {
+        let mut figures = Figures::default();
+        for _ in 0..KEPT_RESUMES {
+            figures.resumed(Duration::from_secs(1));
+        }
+        for _ in 0..=KEPT_RESUMES / 2 {
+            figures.resumed(Duration::from_secs(2));
+        }
+        assert_eq!(figures.resume_times.len(), KEPT_RESUMES);
+        assert_eq!(figures.median_resume(), Some(Duration::from_secs(2)));
+        assert_eq!(
+            figures.resumes as usize,
+            KEPT_RESUMES + KEPT_RESUMES / 2 + 1
         );
     }
 }

@@ -32,6 +32,8 @@ impl Edge {
         let mut reader = mem::take(&mut conn.reader);
         let outcome = loop {
             match self.conns.live(index).state() {
+                // What is behind the packet that was answered for the last time is not read.
+                State::Handshake(Step::Last(_)) => break Ok(()),
                 State::Handshake(step) if !step.is_paused() => {}
                 _ => break Ok(()),
             }

@@ -286,7 +286,7 @@ fn each_end_each_loss_and_each_refusal_is_counted_by_its_reason() {
         assert_eq!(world.edge.counters().went_away, round);
         world.backend_says(one.id, Flag::Kick, b"");
         let conn = world.accept();
-        world.say(conn, Handshake::ProtocolVersion(3));
+        world.say(conn, Handshake::ProtocolVersion(4));
         assert!(world.is_closed(conn));
         let counters = world.edge.counters();
         assert_eq!(counters.ended[EndReason::Kicked as usize], round);

@@ -122,8 +122,8 @@ const CONNECTION_EVENTS: [Event; 22] = [
     ("ProtocolVersion(2)", |s| {
         s.world.say(s.conn, Handshake::ProtocolVersion(2))
     }),
-    ("ProtocolVersion(3)", |s| {
-        s.world.say(s.conn, Handshake::ProtocolVersion(3))
+    ("ProtocolVersion(4)", |s| {
+        s.world.say(s.conn, Handshake::ProtocolVersion(4))
     }),
     ("PubKey, valid", |s| {
         let key = s.member.keys.public();

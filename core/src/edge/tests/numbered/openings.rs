@@ -46,7 +46,9 @@ fn a_session_has_the_ring_that_its_welcome_named() {
 
 #[test]
 fn version_3_is_refused_by_an_edge_that_does_not_offer_it_and_2_as_well() {
-    let mut two = World::new(|_| {});
+    let mut two = World::new(|config| {
+        config.listener.versions = Versions::new(&[2]).unwrap();
+    });
     let conn = two.accept();
     two.say(conn, Handshake::ProtocolVersion(3));
     assert_eq!(two.edge.client_close(conn), Some(CloseKind::Graceful));
@@ -72,7 +74,7 @@ fn versions_are_2_and_3_and_at_least_one() {
     for number in [0, 1, 4, u32::MAX] {
         assert_eq!(new(&[2, number]), Err(VersionsError::Unknown { number }));
     }
-    assert_eq!(Versions::default().numbers(), [2]);
+    assert_eq!(Versions::default().numbers(), [2, 3]);
 }
 
 #[test]

@@ -176,12 +176,15 @@ fn a_claim_that_does_not_open_is_closed_and_costs_its_source_half_a_second() {
     assert_eq!(closed[CloseReason::BadClaim as usize], 4);
     let mut claim = attempt.claim().to_vec();
     claim[1] ^= 1;
-    let conn = world.begin3(&claim, b"");
-    let heard = bodies(&world.hear_bytes(conn));
-    let Ok(Packet::Busy(busy)) = Packet::decode(&heard[0]) else {
-        panic!("{heard:02x?}");
-    };
-    assert_eq!(busy.code, Code::NOT_HERE);
+    // An early record is behind a Claim, and changes nothing.
+    for behind in [&b""[..], b"\x14\0\0\0an early record here"] {
+        let conn = world.begin3(&claim, behind);
+        let heard = bodies(&world.hear_bytes(conn));
+        let Ok(Packet::Busy(busy)) = Packet::decode(&heard[0]) else {
+            panic!("{heard:02x?}");
+        };
+        assert_eq!(busy.code, Code::NOT_HERE);
+    }
 }
 
 #[test]
