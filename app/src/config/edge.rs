@@ -138,6 +138,7 @@ impl Settings {
         config.clients.ring_packets = clients.ring_packets;
         config.clients.ring_bytes = clients.ring_bytes;
         config.clients.ack_delay = Duration::from_millis(clients.ack_delay_ms.into());
+        config.clients.padding = clients.padding;
         config.clients.keep_alive = seconds(clients.keep_alive_secs);
         config.clients.channel_capacity = size(clients.channel_capacity.into());
         config.clients.channel_bytes = size(clients.channel_bytes);

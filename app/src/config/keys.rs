@@ -371,6 +371,8 @@ settings! {
         ring_bytes: u32 = 1 << 20, 4_096..=MAX_FRAME;
         /// Milliseconds after which packets of a client of version 3 are acknowledged at the latest.
         ack_delay_ms: u32 = 250, 1..=10_000;
+        /// Whether records to clients of version 3 are padded, so that their length tells less of what is in them.
+        padding: bool = false, ();
         /// How long a client of version 3 may hear nothing before it asks whether the edge is there. The edge asks after
         /// twice that, and takes the client for gone after two and a half times that. 0: nobody asks.
         keep_alive_secs: u32 = 20, 0..=HOUR;

@@ -46,6 +46,8 @@ pub struct ClientConfig {
     pub(super) trust_first_use: bool,
     /// Default: false.
     pub(super) take_over: bool,
+    /// Default: false.
+    pub(super) padding: bool,
 }
 
 /// The versions that a client speaks. (SPEC 18.4)
@@ -167,6 +169,13 @@ impl ClientConfig {
         self
     }
 
+    /// Pads records of version 3, so that their length tells less of what is in them. (SPEC 21.3(f))
+    #[must_use]
+    pub fn with_padding(mut self, padding: bool) -> Self {
+        self.padding = padding;
+        self
+    }
+
     /// Returns the versions that the client speaks.
     #[must_use]
     pub fn versions(&self) -> Versions {
@@ -244,6 +253,7 @@ impl Default for ClientConfig {
             edge_keys: Vec::new(),
             trust_first_use: false,
             take_over: false,
+            padding: false,
         }
     }
 }

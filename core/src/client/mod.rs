@@ -152,6 +152,7 @@ impl Client {
             pins: config.edge_keys.clone(),
             longest_packet_down: config.max_receive_bytes,
             takes_over: config.take_over,
+            pads: config.padding,
             ..Trust::default()
         };
         Client {

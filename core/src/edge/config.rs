@@ -143,6 +143,8 @@ pub struct ClientsConfig {
     pub ring_bytes: u32,
     /// The time after which packets of a client of version 3 are acknowledged at the latest (SPEC 24.3(d)).
     pub ack_delay: Duration,
+    /// Whether records to clients of version 3 are padded (SPEC 21.3(f)).
+    pub padding: bool,
     /// The silence after which a client of version 3 asks whether the edge is there. The edge asks after twice that, and gives up after two
     /// and a half times that (SPEC 25.1). 0: nobody asks.
     pub keep_alive: Duration,
@@ -173,6 +175,7 @@ impl Default for ClientsConfig {
             ring_packets: 8192,
             ring_bytes: 1 << 20,
             ack_delay: Duration::from_millis(250),
+            padding: false,
             keep_alive: Duration::from_secs(20),
             max_frame_bytes: 1 << 20,
             write_timeout: Duration::from_secs(10),

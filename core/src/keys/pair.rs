@@ -83,6 +83,12 @@ impl KeyPair {
         self.private.diffie_hellman(&peer.point())
     }
 
+    /// Returns [`shared_x`](Self::shared_x) of two keys with one peer, whose point is computed once.
+    pub(crate) fn shared_x_of_both(both: [&KeyPair; 2], peer: &PublicKey) -> [SharedSecret; 2] {
+        let point = peer.point();
+        both.map(|own| own.private.diffie_hellman(&point))
+    }
+
     fn from_private(private: SecretKey) -> Self {
         let public = PublicKey::from_point(&private.public_key());
         Self { private, public }

@@ -11,7 +11,10 @@ use super::MAX_NUMBER;
 use super::classes::{Classes, Upcoming};
 use super::items::{Close, GoAway, Item, MAX_ITEMS, Resumed};
 use super::progress::Progress;
-use super::record::{MAX_EARLY_BYTES, MAX_ITEMS_BYTES, RECORD_OVERHEAD, Sealer, USUAL_ITEMS_BYTES};
+use super::record::{
+    MAX_EARLY_BYTES, MAX_ITEMS_BYTES, MAX_JOIN_RECORD_BYTES, RECORD_OVERHEAD, Sealer,
+    USUAL_ITEMS_BYTES,
+};
 use super::schedule::Secret;
 
 /// Bytes of records from which no more are made until the transport has taken some.
@@ -25,6 +28,8 @@ const EARLY_END_BYTES: usize = 32;
 /// Bytes of items in the first early record. It proves who the client is, and the edge waits a second for it (SPEC 23.2(a)), so it must
 /// be short enough for a slow network. Packets that it has no room for follow at once.
 const FIRST_EARLY_BYTES: usize = 128;
+/// The least length of the items of a record that is padded.
+const PADDED_BYTES: usize = 32;
 /// The length of a tag.
 const TAG_BYTES: usize = RECORD_OVERHEAD - LENGTH_BYTES;
 /// The length of the longest header of a packet or a piece, or of SUPERSEDED.
@@ -75,6 +80,8 @@ pub struct Outbound {
     ack_now: bool,
     /// The bytes of the bodies of early records, while they last.
     early_bytes: Option<u32>,
+    /// Whether records are padded.
+    pads: bool,
     is_closed: bool,
 }
 
@@ -94,6 +101,7 @@ impl Outbound {
             ack_due: false,
             ack_now: false,
             early_bytes: None,
+            pads: false,
             is_closed: false,
         }
     }
@@ -137,6 +145,17 @@ impl Outbound {
             gap,
             ..self
         }
+    }
+
+    /// Pads records from now on, if `pads`: their length tells less of what is in them then (SPEC 21.3(f)).
+    #[must_use]
+    pub fn padded(self, pads: bool) -> Self {
+        Outbound { pads, ..self }
+    }
+
+    /// Like [`padded`](Self::padded).
+    pub fn pad_records(&mut self, pads: bool) {
+        self.pads = pads;
     }
 
     // ---- what is to be sent
@@ -444,7 +463,27 @@ impl Outbound {
         self.first = None;
     }
 
+    /// Appends padding to the record that begins at `start`, up to the next power of two, but not beyond `most` bytes of items.
+    fn pad(&mut self, start: usize, most: usize) {
+        let used = self
+            .wire
+            .len()
+            .saturating_sub(start.saturating_add(LENGTH_BYTES));
+        let padded = used.next_power_of_two().max(PADDED_BYTES).min(most);
+        if let Some(length) = padded.checked_sub(used.saturating_add(1)) {
+            self.put(&Item::Pad { length });
+        }
+    }
+
     fn seal(&mut self, number: u64, start: usize) {
+        if self.pads && self.early_bytes.is_none() {
+            // It may be a Join record.
+            let most = match self.sealer.records() {
+                0 => (MAX_JOIN_RECORD_BYTES as usize).saturating_sub(TAG_BYTES),
+                _ => MAX_ITEMS_BYTES,
+            };
+            self.pad(start, most);
+        }
         self.sealer
             .seal(number, &mut self.wire, start)
             .expect(SEALS);
@@ -489,6 +528,14 @@ impl Outbound {
 
     /// Returns how many bytes of items the next early record has room for, if the next packet fits into them whole.
     fn early_room(&self, bytes: u32, outbox: &Outbox) -> Option<usize> {
+        let room = self.most_early(bytes);
+        let packet = outbox.next_packet()?;
+        let needed = packet.len().saturating_add(header_bytes(packet.len()));
+        (needed <= room).then_some(room)
+    }
+
+    /// Returns the most bytes of items that the next early record may have.
+    fn most_early(&self, bytes: u32) -> usize {
         let most = if self.sealer.records() == 0 {
             FIRST_EARLY_BYTES + TAG_BYTES
         } else {
@@ -496,15 +543,13 @@ impl Outbound {
             left.saturating_sub(EARLY_END_BYTES)
                 .min(USUAL_ITEMS_BYTES.saturating_add(TAG_BYTES))
         };
-        let room = most.saturating_sub(TAG_BYTES);
-        let packet = outbox.next_packet()?;
-        let needed = packet.len().saturating_add(header_bytes(packet.len()));
-        (needed <= room).then_some(room)
+        most.saturating_sub(TAG_BYTES)
     }
 
     fn seal_early(&mut self, bytes: u32, outbox: &mut Outbox, progress: &mut Progress) {
         let number = self.next;
         let start = self.begin();
+        let most = self.most_early(bytes);
         let mut room = self.early_room(bytes, outbox).unwrap_or_default();
         while self.may_send(outbox, progress)
             && let Some(packet) = outbox.next_packet()
@@ -517,6 +562,9 @@ impl Outbound {
             room = room.saturating_sub(needed);
             outbox.advance(stored);
             progress.count_sent(outbox);
+        }
+        if self.pads {
+            self.pad(start, most);
         }
         self.seal(number, start);
         let body = u32::try_from(self.wire.len().saturating_sub(start)).unwrap_or(u32::MAX);

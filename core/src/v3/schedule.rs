@@ -62,6 +62,18 @@ impl Secret {
     fn derive(&self, info: &[&[u8]]) -> Self {
         Secret(*self.expand(info))
     }
+
+    /// Derives as many secrets as there are labels, each followed by `transcript`. It is keyed once for all of them.
+    fn derive_each<const N: usize>(&self, labels: [&[u8]; N], transcript: &[u8]) -> [Self; N] {
+        let keyed = Hkdf::<Sha256>::from_prk(&self.0).expect("a hash is long enough");
+        labels.map(|label| {
+            let mut secret = Secret([0; KEY_BYTES]);
+            keyed
+                .expand_multi_info(&[label, transcript], &mut secret.0)
+                .expect("HKDF-SHA256 gives up to 8160 bytes");
+            secret
+        })
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -218,7 +230,7 @@ impl Join {
         ephemeral: &KeyPair,
         edge: &KeyPair,
     ) -> Self {
-        let shared = [ephemeral, edge].map(|own| own.shared_x(client_ephemeral));
+        let shared = KeyPair::shared_x_of_both([ephemeral, edge], client_ephemeral);
         let shared = shared.each_ref().map(|x| x.raw_secret_bytes().as_slice());
         Self::derive(hello, &ephemeral.public(), &edge.public(), shared)
     }
@@ -237,14 +249,15 @@ impl Join {
             .finalize()
             .into();
         let secret = Secret::extract(JOIN_SALT, &shared);
-        let key = |label: &[u8]| secret.derive(&[label, &transcript]);
+        let labels: [&[u8]; 4] = [b"hs", b"up", b"down", b"rs1"];
+        let [welcome, up, down, first] = secret.derive_each(labels, &transcript);
         Join {
-            welcome: key(b"hs"),
-            up: key(b"up"),
-            down: key(b"down"),
+            welcome,
+            up,
+            down,
             resume: ResumeSecret {
                 counter: 1,
-                secret: key(b"rs1"),
+                secret: first,
             },
             exporter: secret.expand(&[b"exporter", &transcript]),
             transcript,
@@ -453,8 +466,9 @@ impl Attempt {
             .chain_update(answer)
             .finalize()
             .into();
-        let key = |label: &[u8]| resume.secret.derive(&[label, &transcript]);
-        (key(b"up"), key(b"down"))
+        let labels: [&[u8]; 2] = [b"up", b"down"];
+        let [up, down] = resume.secret.derive_each(labels, &transcript);
+        (up, down)
     }
 
     fn answer_key(&self, key: &ClaimKey) -> Zeroizing<[u8; KEY_BYTES]> {

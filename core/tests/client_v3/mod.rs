@@ -336,3 +336,33 @@ fn a_ring_that_is_full_holds_packets_back_until_there_is_an_ack() {
     link.run();
     assert_eq!(received(&link), Some(10));
 }
+
+#[test]
+fn padded_records_hide_lengths_and_lose_nothing() {
+    let mut link = Link::with(config().with_padding(true));
+    link.connect();
+    link.run();
+    let long = vec![1; 20_000];
+    for packet in [&b""[..], b"short", &[0; 31], &[0; 300], &long] {
+        link.client.send(packet).expect("room");
+        let output = link.client.output();
+        let items = output.len() - 20;
+        assert!(items >= 32 && items.is_power_of_two(), "{items}");
+        link.up(usize::MAX);
+    }
+    // All of them are acknowledged.
+    link.run();
+    // Early records as well.
+    for (bytes, padded) in [(5, 32), (60, 64), (100, 128)] {
+        link.lose(Closed::Error);
+        link.client.send(&vec![2; bytes]).expect("room");
+        link.connect();
+        // The version, the Claim, and the record.
+        let flight = link.client.output().len();
+        assert_eq!(flight - (4 + 2) - (4 + 109) - (4 + 16), padded);
+        link.run();
+    }
+    let session = link.edge.session.as_ref().expect("it lives");
+    assert_eq!(session.received.len(), 8);
+    assert_eq!(link.client.queued_packets(), 0);
+}

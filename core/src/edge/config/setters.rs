@@ -86,6 +86,7 @@ setters! { ClientsConfig:
     with_pace(pace: PaceLimits),
     with_enforce_pace(enforce_pace: Enforce),
     with_ack_delay(ack_delay: Duration),
+    with_padding(padding: bool),
     with_keep_alive(keep_alive: Duration),
 }
 

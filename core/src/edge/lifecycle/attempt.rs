@@ -253,13 +253,14 @@ impl Edge {
             self.storm.resumed(now);
         }
         self.tell_backend(session, Flag::Resumed, &[]);
+        let pads = self.config.clients.padding;
         let (opening, control) = self.conns.live_mut(index).opening();
         let chained = self.sessions.live(session).chain();
         let marks = chained.map_or(&[][..], |chained| chained.standing.before());
         let channel = opening.numbered().take_up(
             taken_up,
             random,
-            |outbound| outbound.resume(resumed, marks, gap),
+            |outbound| outbound.resume(resumed, marks, gap).padded(pads),
             received_up,
             control,
         );

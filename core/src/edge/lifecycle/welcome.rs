@@ -145,6 +145,8 @@ impl Edge {
             .insert(id, identity, index)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
+        let mut channel = channel;
+        channel.outbound().pad_records(self.config.clients.padding);
         self.establish(now, index, session, channel.into());
         tracing::debug!(conn = index, %id, "joined");
         Ok(())

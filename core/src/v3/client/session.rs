@@ -92,6 +92,7 @@ impl Session {
         let attempting = seat.resumable.attempt(*nonce, first, progress.received());
         encode_frame(attempting.claim(), &mut self.output);
         let mut channel = Channel::claimed(&attempting.early(), first);
+        channel.outbound().pad_records(trust.pads);
         // In one piece with the Claim.
         let early = channel.fill(outbox, progress);
         let early_bytes = early.len();
@@ -140,7 +141,8 @@ impl Session {
         trust.learned = Some(edge_key);
         trust.token_is_new = false;
         let (token, longest) = (trust.token.clone(), trust.longest_packet_down);
-        let channel = Channel::joined(&join.up, &join.down, token, longest);
+        let mut channel = Channel::joined(&join.up, &join.down, token, longest);
+        channel.outbound().pad_records(trust.pads);
         self.phase = Phase::Open(Box::new(Open::new(channel, &settings, now, rng)));
         self.seat = Some(Box::new(Seat::new(settings, session, now)));
         Ok(Awaits::Data)

@@ -59,6 +59,8 @@ pub(crate) struct Trust {
     pub(crate) longest_packet_down: u32,
     /// Whether the application goes on after a conflict.
     pub(crate) takes_over: bool,
+    /// Whether records are padded.
+    pub(crate) pads: bool,
 }
 
 impl Trust {

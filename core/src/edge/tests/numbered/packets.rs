@@ -262,3 +262,25 @@ fn a_packet_longer_than_its_client_takes_ends_the_session() {
     let came = world.hear3(&mut one);
     assert_eq!(closed(&came), (Code::TOO_LONG, LONGEST.into()));
 }
+
+#[test]
+fn the_length_of_a_padded_record_is_a_power_of_two() {
+    let mut world = world(|config| config.clients.padding = true);
+    let mut one = world.join3();
+    for is_resumed in [false, true] {
+        for length in [0, 1, 29, 30, 31, 100, 4_000, 70_000] {
+            world.down(&one, &vec![7; length]);
+            let bytes = world.hear_bytes(one.conn);
+            let records = bodies(&bytes);
+            let lengths: Vec<_> = records.iter().map(|body| body.len() - 16).collect();
+            let is_right = |length: &usize| *length >= 32 && length.is_power_of_two();
+            assert!(lengths.iter().all(is_right), "{length}: {lengths:?}");
+            let came = world.read3(&mut one, &bytes).unwrap();
+            assert_eq!(came.len(), 1);
+            world.acknowledge(&mut one);
+        }
+        if !is_resumed {
+            world.come_back3(&mut one).unwrap();
+        }
+    }
+}
