@@ -23,7 +23,12 @@ fn every_row_fits_the_core() {
 fn there_are_bugs_of_each_group_and_all_are_in_the_switch() {
     let table = table();
     let switch = table.switch();
-    for (group, least) in [(Group::Edge, 80), (Group::Shards, 16), (Group::Crowds, 3)] {
+    for (group, least) in [
+        (Group::Edge, 80),
+        (Group::Shards, 16),
+        (Group::Crowds, 3),
+        (Group::V3, 50),
+    ] {
         let bugs: Vec<_> = table.bugs.iter().filter(|bug| bug.group == group).collect();
         assert!(bugs.len() >= least, "{group:?}: only {}", bugs.len());
         for bug in bugs {

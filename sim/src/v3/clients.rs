@@ -408,7 +408,10 @@ impl World {
         match event {
             Event::Dropped { cause, .. } => {
                 state.replay_until = None;
-                if state.is_numbered && self.closing.as_ref().is_some_and(Closing::is_calm) {
+                let last = state.conns.last();
+                let has_ended = last.is_some_and(|conn| self.conns[*conn].watch.has_ended);
+                let is_calm = self.closing.as_ref().is_some_and(Closing::is_calm);
+                if state.is_numbered && is_calm && !has_ended {
                     let text = format!("client {client} has lost its connection: {cause}");
                     return self.fail_of("V14", "25.1", text);
                 }

@@ -254,6 +254,7 @@ impl World {
         let state = &mut self.conns[conn];
         let Some(key) = state.key.take() else { return };
         let reason = self.edge.close_reason(key);
+        state.watch.has_ended |= reason == Some(CloseReason::SessionEnded);
         let said = state.watch.closed;
         let is_told = (cause, end) != (Closed::ByEdge, End::Fin)
             || match reason {

@@ -89,6 +89,8 @@ pub(super) struct Watch {
     has_resumed: bool,
     /// What was known when its Claim came.
     pub(super) judged: Judged,
+    /// The edge has closed it because its session has ended.
+    pub(super) has_ended: bool,
     /// Another connection has taken its session over.
     pub(super) is_displaced: bool,
 }
@@ -236,7 +238,7 @@ impl Ledger {
         let is_over = entry.ended.is_some() || self.in_link > 0;
         let is_right = match code {
             0 => true,
-            204 => !is_over,
+            204 => entry.ended.is_none(),
             301 => is_over || !judged.had_begun,
             310 => counter <= entry.highest,
             311 => counter > highest + 64,
