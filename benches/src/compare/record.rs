@@ -3,8 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use super::rows::{Metric, P99_MEASURE};
+use super::rows::Metric;
 use super::{Comparison, RATIOS, how};
 use crate::circumstances::Circumstances;
 use crate::load::process::Placement;
@@ -73,19 +74,18 @@ pub(super) fn section(
 ) -> String {
     let wrong: u64 = comparison.rows(placement).map(|row| row.wrong).sum();
     let mut text = format!(
-        "{} {RATIOS} Each figure is the median of {} of {} s.",
+        "{} {RATIOS} Each figure is {}.",
         how(placement),
-        rounds(comparison.rounds),
-        comparison.measure.as_secs(),
+        taken(comparison.rounds, comparison.measure)
     );
     if comparison
         .rows(placement)
         .any(|row| row.row.metric == Metric::P99)
     {
+        let (rounds, measure) = (comparison.rounds, comparison.measure);
         text += &format!(
-            " A p99 is the median of {} of {} s, since single ones differ by a factor of ten.",
-            rounds(Metric::P99.rounds(comparison.rounds)),
-            comparison.measure.min(P99_MEASURE).as_secs(),
+            " A p99 is {}, since single ones differ by a factor of ten.",
+            taken(Metric::P99.rounds(rounds), Metric::P99.measure(measure)),
         );
     }
     text += &format!(" Packets lost, doubled, out of order or misled: {wrong}.\n\n");
@@ -93,10 +93,12 @@ pub(super) fn section(
     text
 }
 
-fn rounds(count: usize) -> String {
-    match count {
-        1 => "one round".to_owned(),
-        more => format!("{more} rounds"),
+/// Returns how a figure comes of this number of measurements, each of which takes this long.
+fn taken(rounds: usize, measure: Duration) -> String {
+    let seconds = measure.as_secs();
+    match rounds {
+        1 => format!("of one round of {seconds} s"),
+        more => format!("the median of {more} rounds of {seconds} s"),
     }
 }
 
@@ -130,6 +132,13 @@ mod tests {
     fn a_document_without_both_marks_stays_as_it_is() {
         assert_eq!(replaced(DOCUMENT, "apart", "new"), None);
         assert_eq!(replaced("", "shared", "new"), None);
+    }
+
+    #[test]
+    fn one_round_is_no_median() {
+        let second = Duration::from_secs(1);
+        assert_eq!(taken(1, 2 * second), "of one round of 2 s");
+        assert_eq!(taken(9, second), "the median of 9 rounds of 1 s");
     }
 
     #[test]
