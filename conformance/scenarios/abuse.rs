@@ -8,8 +8,8 @@ use voltlane_core::ClientId;
 
 use super::{METRICS, rig};
 
-/// Makes loopback a source like any other.
-const NO_EXEMPTION: &str = "limits.exempt = []\n";
+/// Makes loopback a source like any other. Where version 3 is offered a connection beyond its limits is accepted for a Claim alone.
+const NO_EXEMPTION: &str = "limits.exempt = []\nlistener.versions = [2]\n";
 
 /// Returns the connection if the edge accepts it, which shows by an answer.
 pub(super) fn is_taken(edge: std::net::SocketAddr) -> Option<Frames> {

@@ -221,7 +221,7 @@ fn untouched(mut rig: Rig, target: Session) {
 
 #[test]
 fn every_wrong_packet_ends_the_connection_without_a_byte() {
-    let mut rig = rig(&format!("{HEALING}{METRICS}"));
+    let mut rig = rig(&format!("listener.versions = [2]\n{HEALING}{METRICS}"));
     let target = target(&mut rig);
     let mut wrong = 0;
     for (name, bytes, stages) in rows() {

@@ -134,7 +134,7 @@ fn a_silent_client_is_told_why_it_is_closed() {
 #[test]
 fn a_request_that_is_late_or_finds_no_room_is_told_so() {
     let rig = ws(
-        "limits.handshake_timeout_secs = 1\nlimits.exempt = []\nlimits.source_connections = 2\n",
+        "limits.handshake_timeout_secs = 1\nlimits.exempt = []\nlimits.source_connections = 2\nlistener.versions = [2]\n",
     );
     let began = Instant::now();
     let mut slow = Raw::connect(rig.address());

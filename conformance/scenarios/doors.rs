@@ -150,7 +150,7 @@ fn strangers_at_every_door_are_answered_and_disturb_nobody() {
 #[test]
 fn limits_hold_for_the_address_that_a_request_is_forwarded_for() {
     let rig = rig(&format!(
-        "{}{FORWARDED}listener.trusted_proxies = [\"127.0.0.0/8\"]\nlimits.source_connections = 1\n",
+        "{}{FORWARDED}listener.trusted_proxies = [\"127.0.0.0/8\"]\nlimits.source_connections = 1\nlistener.versions = [2]\n",
         Carriage::Ws.config()
     ));
     let forwarded = |source: &str| forwarded(rig.edge.address(), source);
@@ -189,7 +189,7 @@ fn the_rules_for_requests_are_read_again_on_sighup() {
     let (directory, backend) = (Directory::new(), Backend::bind());
     let config = |more: &str| {
         format!(
-            "{}{FORWARDED}limits.source_connections = 1\n{more}",
+            "{}{FORWARDED}limits.source_connections = 1\nlistener.versions = [2]\n{more}",
             Carriage::Ws.config()
         )
     };

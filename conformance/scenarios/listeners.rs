@@ -82,9 +82,10 @@ fn clients_come_through_every_listener_and_are_counted_by_its_name() {
 /// The rule about PROXY headers is that of one listener. The limits are those of all.
 #[test]
 fn headers_are_required_at_one_listener_and_limits_hold_for_all() {
-    let proxied = "proxy_protocol = \"required\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+    let proxied =
+        "versions = [2]\nproxy_protocol = \"required\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
     let foreign = "proxy_protocol = \"required\"\ntrusted_proxies = [\"192.0.2.0/24\"]\n";
-    let forwarded = "transport = \"ws\"\nforwarded = \"x-forwarded-for\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+    let forwarded = "versions = [2]\ntransport = \"ws\"\nforwarded = \"x-forwarded-for\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
     let mut rig: Rig = rig(&format!(
         "limits.source_connections = 1\n{}{}{}{}",
         listener("plain", ""),

@@ -141,7 +141,7 @@ fn an_echo_backend_goes_on_as_well_and_a_refusal_is_an_end() {
 fn refusals_by_a_limit_are_logged_with_its_key_once_in_a_while() {
     let rig = conformance::Rig::start(
         crate::PROGRAM,
-        "limits.exempt = []\nlimits.source_connections = 3\n",
+        "limits.exempt = []\nlimits.source_connections = 3\nlistener.versions = [2]\n",
     );
     let refused: Vec<_> = (0..40).map(|_| Frames::connect(rig.address())).collect();
     let line = rig.edge.expect_log("a limit was reached");
