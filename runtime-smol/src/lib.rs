@@ -5,21 +5,21 @@
 //!
 //! # A client
 //!
-//! [`Client`] joins, sends, receives and reconnects. It makes progress only while it is awaited.
+//! [`connect`] gives a [`Client`]. Its address chooses the way: TCP, TLS, WebSocket or a Unix socket. What happens is one stream of events. A
+//! lost connection is one of them and not an error: the client comes back by itself, and nothing is lost with it. It makes progress only while
+//! it is awaited, in any task: see [`client`](mod@client).
 //!
 //! ```no_run
-//! use voltlane_smol::Client;
 //! use voltlane_smol::client::Event;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut client = Client::connect("127.0.0.1:42000");
-//! client.send(b"hello").await?;
+//! let mut client = voltlane_smol::connect("127.0.0.1:42000").await?;
+//! client.send("hello").await?;
 //! while let Some(event) = client.recv().await {
 //!     match event {
-//!         Event::Packet(data) => println!("{}", String::from_utf8_lossy(&data)),
-//!         Event::Connected { id } | Event::Resumed { id } => println!("here as {id}"),
-//!         Event::Dropped { cause, retry_in } => println!("{cause}, again in {retry_in:?}"),
-//!         Event::Refused(refusal) => println!("{refusal}"),
+//!         Event::Packet { data, .. } => println!("{}", String::from_utf8_lossy(&data)),
+//!         Event::Dropped { cause, .. } => println!("{cause}"),
+//!         Event::Ended { end, .. } => println!("{end}"),
 //!         _ => {}
 //!     }
 //! }
@@ -100,7 +100,7 @@ pub use voltlane_driver::EdgeHandle;
 #[cfg(feature = "backend")]
 pub use voltlane_driver::backend;
 #[cfg(feature = "client")]
-pub use voltlane_driver::client;
+pub use voltlane_driver::library::{Client, ClientSender};
 pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 #[cfg(target_os = "linux")]
@@ -128,13 +128,49 @@ pub type TcpConnector = voltlane_reactor::TcpConnector<SmolReactor>;
 /// The system's monotonic clock with one alarm.
 pub type Timer = voltlane_reactor::Timer<SmolReactor>;
 
-/// A client of an edge, over TCP. It joins, reconnects by itself, and keeps packets that could not be sent yet.
-///
-/// Create one with [`connect`](client::Client::connect), or with [`with_config`](client::Client::with_config) for other pauses and bounds.
-/// `recv`, `send` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event is
-/// returned once. Nothing happens while none of them is awaited.
+/// The client library: events, options and errors. See [`voltlane_driver::library`].
 #[cfg(feature = "client")]
-pub type Client = client::Client<TcpConnector, Timer>;
+pub mod client {
+    pub use voltlane_doors::client::*;
+    pub use voltlane_driver::library::*;
+}
+
+/// Connects to the edge at `address`, and waits until a session has begun: at most 30 s. See [`client()`] for the forms of an address.
+///
+/// # Errors
+/// [`ConnectError`](client::ConnectError): the address cannot be, nobody answers there in time, or the edge does not want the session.
+///
+/// # Cancel safety
+/// A client that has not begun leaves nothing behind but a connection that the edge ends.
+#[cfg(feature = "client")]
+pub async fn connect(address: &str) -> Result<Client, client::ConnectError> {
+    client(address).connect().await
+}
+
+/// Begins with the address of an edge: `host:port` or `tcp://host:port`, `tls://host:port`, `ws://host/path`, `wss://host/path`, `unix:/path`
+/// or `unix:@name`. `tls` and `ws` are features of this crate.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), voltlane_smol::client::ConnectError> {
+/// use std::time::Duration;
+///
+/// let client = voltlane_smol::client("play.example:42000")
+///     .or_address("play2.example:42000")
+///     .edge_key("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")
+///     .token("ticket 7")
+///     .start_over(true)
+///     .give_up_after(Duration::from_secs(10))
+///     .connect()
+///     .await?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "client")]
+#[must_use]
+pub fn client(address: &str) -> client::Builder {
+    client::Builder::on::<Smol>(address)
+}
 
 /// The backend of an edge, over TCP.
 ///

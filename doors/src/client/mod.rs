@@ -16,6 +16,8 @@ use self::address::{Address, Scheme};
 
 #[cfg(feature = "tls")]
 pub use self::tls::TlsOptions;
+#[cfg(feature = "tls")]
+pub use crate::tls::{CertificateFiles, Roots};
 
 /// The addresses of an edge that a client tries in turn, at most.
 pub const MAX_ADDRESSES: usize = 8;
