@@ -166,7 +166,10 @@ fn listeners_come_go_and_move_and_no_client_of_them_is_dropped() {
 fn listeners_in_another_order_are_the_ones_that_they_were() {
     let (directory, backend) = (Directory::new(), Backend::bind());
     let start = format!("{}{}", listener("a", ""), listener("b", ""));
-    let edge = Edge::start_in(crate::PROGRAM, &directory, backend.address(), &start);
+    directory.write("connserver.toml", &start);
+    // Without an address on the command line, which is that of the first.
+    let master = backend.address().to_string();
+    let edge = Edge::spawn(crate::PROGRAM.command(&directory, &["--master", &master]));
     let _link = backend.accept();
     let mut world = Reloaded { directory, edge };
     let (a, b) = (place(&world.edge, "a"), place(&world.edge, "b"));
