@@ -1,14 +1,17 @@
 //! SIGINT and SIGTERM. Until the process serves, either ends it at once, whatever it waits for, such as a resolver or an unresponsive
-//! backend. Afterwards the first one asks for an orderly end, and the second one ends the process at once.
+//! backend. Afterwards the first one asks for an orderly end, and a later one ends the process at once.
+//!
+//! `timeout` and some other parents send a signal twice, to the process and to its group. So one right behind the first is none of its own.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -17,6 +20,9 @@ use tracing::info;
 use voltlane_driver::register;
 
 use crate::logging;
+
+/// The time after the first signal in which others are the same to it.
+const SAME_WITHIN: Duration = Duration::from_millis(500);
 
 /// Ready once the process was asked to end.
 pub(super) struct Stop(Asker);
@@ -39,9 +45,8 @@ struct Asked {
 pub(super) fn stop() -> io::Result<Stop> {
     let armed = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the second signal finds what the first one sets. This does not depend on a running loop.
+        // This does not depend on a running loop.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
-        flag::register(signal, Arc::clone(&armed))?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let asker = Asker(Arc::default());
@@ -51,6 +56,9 @@ pub(super) fn stop() -> io::Result<Stop> {
         .spawn(move || {
             if signals.forever().next().is_some() {
                 asker.ask();
+                thread::sleep(SAME_WITHIN);
+                armed.store(true, Ordering::SeqCst);
+                info!("another signal ends it at once");
             }
         })?;
     Ok(stop)
