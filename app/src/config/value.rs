@@ -540,7 +540,7 @@ choice! {
 choice! {
     /// The answer to a client that asks for a name that is not in the certificate.
     Sni {
-        /// It is shown all the same.
+        /// It is shown the certificate nevertheless.
         First = "first",
         /// The client is refused.
         Strict = "strict",

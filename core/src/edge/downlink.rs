@@ -43,7 +43,7 @@ impl Room {
 
 /// Returns why a session ends whose packets are numbered, if there is no room for a packet of `length` bytes (SPEC 24.2(e), 25.4(c)).
 ///
-/// What was sent and is not acknowledged is bounded by the ring, because no more is sent. What is not sent yet has the bounds of a queue.
+/// The ring bounds the packets that were sent and are not acknowledged, since no more are sent then. Others have the bounds of a queue.
 /// While packets are sent again, and while the client is away, the sum of both counts. A packet that `replaces` one of this length which
 /// waits takes its place.
 pub(crate) fn room_in_ring(

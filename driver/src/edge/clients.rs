@@ -148,7 +148,7 @@ impl<S: Stream> Clients<S> {
         let waker = client.waker();
         let cx = &mut Context::from_waker(&waker);
         if std::mem::take(&mut client.channel.notes.write_blocked) {
-            // What the transport holds goes first. It waits for the socket even if the machine has nothing more to write.
+            // Bytes that the transport holds go first. They wait for the socket even if the machine has nothing more to write.
             client.channel.notes.write_blocked = client.channel.holds(cx);
             if !client.channel.notes.write_blocked {
                 work.unblocked.push(key);

@@ -183,7 +183,7 @@ impl Edge {
         let entry = self.sessions.live_mut(session);
         let (id, place) = (entry.id, entry.place);
         if let Place::Attached(old) = place {
-            // What its last connection has in line counts as received, a goodbye behind it as well.
+            // Packets of its last connection that wait in line count as received, and so does a goodbye behind them.
             let stop = self.keep_held_frames(old, session);
             if stop == Some(Stop::Closed(Code::GOODBYE)) {
                 self.end_session(now, session, EndReason::Goodbye);

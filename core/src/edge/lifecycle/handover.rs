@@ -56,7 +56,8 @@ impl Edge {
         self.conns.mark_ready(index);
     }
 
-    /// Takes the connection out of this shard, as [`Duty::HandOver`](crate::edge::Duty::HandOver) asks: `conn` is dead from now on. Returns `None` if it is not to be handed over.
+    /// Takes the connection out of this shard, as [`Duty::HandOver`](crate::edge::Duty::HandOver) asks. `conn` is dead from now on. Returns
+    /// `None` if it is not to be handed over.
     pub fn take_handover(&mut self, now: Time, conn: ConnKey) -> Option<Handover> {
         self.step(now, |edge, _| edge.take_out(conn))
     }

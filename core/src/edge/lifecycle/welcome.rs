@@ -27,8 +27,8 @@ impl Edge {
         conn.is_some_and(|conn| matches!(conn.state(), State::Handshake(Step::Entropy { .. })))
     }
 
-    /// Takes the step of this connection for which [`Duty::Entropy`](crate::edge::Duty::Entropy) asked. `random` must come from the operating system for this call: a generator that
-    /// lives longer than a step would draw the same in two copies of one machine (SPEC 20.6(a)).
+    /// Takes the step of this connection for which [`Duty::Entropy`](crate::edge::Duty::Entropy) asked. `random` must come from the operating
+    /// system for this call: a generator that lives longer than a step would draw the same in two copies of one machine (SPEC 20.6(a)).
     pub fn handle_entropy(&mut self, now: Time, conn: ConnKey, random: [u8; 32]) {
         self.step(now, |edge, now| {
             if edge.client_wants_entropy(conn) {
