@@ -77,7 +77,19 @@ impl ConfigArgs {
         })
     }
 
+    /// Checks that none is given before the subcommand `name`, which has no configuration.
+    #[cfg(feature = "tools")]
+    fn none_for(&self, name: &str) -> Result<(), String> {
+        match self.first_option() {
+            None => Ok(()),
+            Some(option) => Err(format!(
+                "the subcommand '{name}' cannot be used with '{option}' before it"
+            )),
+        }
+    }
+
     /// Returns one of the given options, if any.
+    #[cfg(feature = "tools")]
     fn first_option(&self) -> Option<&'static str> {
         let config = self.config.as_ref().map(|_| "--config <FILE>");
         let listen = || self.listen.as_ref().map(|_| "--listen <ADDR>");
@@ -141,10 +153,13 @@ enum Sub {
     /// Serve, as without a command; SIGHUP has the configuration read again
     Run(ConfigArgs),
     /// Show an edge, a backend and clients that keep dropping, all in this process
+    #[cfg(feature = "tools")]
     Demo(DemoArgs),
     /// Be a client: each line of standard input is a packet, but for /drop, /quit and /help
+    #[cfg(feature = "tools")]
     Connect(ConnectArgs),
     /// Be a backend that sends every packet back
+    #[cfg(feature = "tools")]
     Echo(EchoArgs),
     /// Say whether the configuration is good, and where each value comes from
     Check(CheckArgs),
@@ -162,24 +177,21 @@ pub fn parse(
     let matches = command.try_get_matches_from_mut(words)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let before = cli.run;
-    let mut conflict = |message| command.error(ErrorKind::ArgumentConflict, message);
-    let (name, chosen) = match cli.command {
-        None => return Ok(Command::Run(before)),
-        Some(Sub::Run(args)) => return before.and(args).map(Command::Run).map_err(&mut conflict),
+    let chosen = match cli.command {
+        None => Ok(Command::Run(before)),
+        Some(Sub::Run(args)) => before.and(args).map(Command::Run),
         Some(Sub::Check(CheckArgs { config, json })) => {
-            let config = before.and(config).map_err(&mut conflict)?;
-            return Ok(Command::Check(CheckArgs { config, json }));
+            let config = before.and(config);
+            config.map(|config| Command::Check(CheckArgs { config, json }))
         }
-        Some(Sub::Demo(args)) => ("demo", Command::Demo(args)),
-        Some(Sub::Connect(args)) => ("connect", Command::Connect(args)),
-        Some(Sub::Echo(args)) => ("echo", Command::Echo(args)),
+        #[cfg(feature = "tools")]
+        Some(Sub::Demo(args)) => before.none_for("demo").map(|()| Command::Demo(args)),
+        #[cfg(feature = "tools")]
+        Some(Sub::Connect(args)) => before.none_for("connect").map(|()| Command::Connect(args)),
+        #[cfg(feature = "tools")]
+        Some(Sub::Echo(args)) => before.none_for("echo").map(|()| Command::Echo(args)),
     };
-    match before.first_option() {
-        None => Ok(chosen),
-        Some(option) => Err(conflict(format!(
-            "the subcommand '{name}' cannot be used with '{option}' before it"
-        ))),
-    }
+    chosen.map_err(|message| command.error(ErrorKind::ArgumentConflict, message))
 }
 
 fn connectable(text: &str) -> Result<Place, String> {

@@ -97,6 +97,10 @@ pub fn start(level: LogLevel) -> io::Result<()> {
     let panics = outlet.clone();
     panic::set_hook(Box::new(move |panic| {
         panics.push(describe_panic(colours, panic).as_bytes());
+        // Nothing else of the process runs after it.
+        if cfg!(panic = "abort") {
+            panics.flush(FLUSH_WITHIN);
+        }
     }));
     let _ = OUTLET.set(outlet);
     Ok(())

@@ -1,8 +1,12 @@
 //! The commands of the programs, on any runtime.
 
+#[cfg(feature = "tools")]
 mod connect;
+#[cfg(feature = "tools")]
 mod demo;
+#[cfg(feature = "tools")]
 mod echo;
+#[cfg(feature = "tools")]
 mod lines;
 mod reload;
 mod run;
@@ -22,9 +26,16 @@ use crate::{Task, main_with};
 pub fn main<R: Runtime>(program: &'static str) -> ExitCode {
     main_with(program, |task| match task {
         Task::Run(settings, again) => run::run::<R>(*settings, again),
+        #[cfg(feature = "tools")]
         Task::Connect(args) => connect::run::<R>(&args),
+        #[cfg(feature = "tools")]
         Task::Echo(args) => echo::run::<R>(&args),
+        #[cfg(feature = "tools")]
         Task::Demo(args) => demo::run::<R>(program, args),
+        #[cfg(not(feature = "tools"))]
+        Task::Connect(_) | Task::Echo(_) | Task::Demo(_) => {
+            unreachable!("the command line has no such command")
+        }
     })
 }
 
