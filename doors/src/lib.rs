@@ -5,6 +5,16 @@
 //! A layer takes bytes and gives bytes. It owns no socket, reads no clock and starts no task, so tests cut its input at every byte. The
 //! machine in `voltlane-core` does not know of layers: it is given the byte stream within (SPEC 16).
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(any(feature = "tls", feature = "websocket")),
+    allow(
+        dead_code,
+        unused_mut,
+        unused_variables,
+        clippy::needless_return,
+        reason = "a program without layers takes the addresses of clients alone"
+    )
+)]
 
 #[cfg(feature = "websocket")]
 mod carriage;
