@@ -38,8 +38,8 @@ pub struct ClientConfig {
     pub(super) backoff_max: Duration,
     /// Maximum time from a goodbye until all that waits is sent. Default: 5 s.
     pub(super) goodbye_timeout: Duration,
-    /// Default: version 2 alone.
-    pub(super) versions: Versions,
+    /// `None`: nobody said. Default.
+    pub(super) versions: Option<Versions>,
     /// The keys of which the edge must have one. Default: none.
     pub(super) edge_keys: Vec<PublicKey>,
     /// Default: false.
@@ -141,7 +141,14 @@ impl ClientConfig {
     /// Sets the versions that the client speaks. Default: version 2 alone.
     #[must_use]
     pub fn with_versions(mut self, versions: Versions) -> Self {
-        self.versions = versions;
+        self.versions = Some(versions);
+        self
+    }
+
+    /// Sets the versions that the client speaks unless they are set already: the default of a library around it.
+    #[must_use]
+    pub fn or_versions(mut self, versions: Versions) -> Self {
+        self.versions.get_or_insert(versions);
         self
     }
 
@@ -179,7 +186,13 @@ impl ClientConfig {
     /// Returns the versions that the client speaks.
     #[must_use]
     pub fn versions(&self) -> Versions {
-        self.versions
+        self.versions.unwrap_or(Versions::V2)
+    }
+
+    /// Returns whether the edge must prove a key, which version 2 cannot. (SPEC 18.4)
+    #[must_use]
+    pub fn demands_v3(&self) -> bool {
+        self.versions == Some(Versions::V3) || !self.edge_keys.is_empty()
     }
 
     /// Returns the pinned keys.
@@ -249,7 +262,7 @@ impl Default for ClientConfig {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
             goodbye_timeout: Duration::from_secs(5),
-            versions: Versions::V2,
+            versions: None,
             edge_keys: Vec::new(),
             trust_first_use: false,
             take_over: false,

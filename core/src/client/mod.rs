@@ -220,7 +220,7 @@ impl Client {
 
     /// Returns whether an end of the transport that was `closed` means that the edge may speak version 2 alone. (SPEC 18.4(d))
     fn may_fall_back(&self, closed: Closed) -> bool {
-        self.config.versions == Versions::V3OrV2
+        self.config.versions() == Versions::V3OrV2
             && self.state == State::AwaitWelcome
             && closed == Closed::Eof
             && !self.has_heard
@@ -771,7 +771,7 @@ impl Client {
 /// Returns the version that a new session is to have.
 fn first_version(config: &ClientConfig) -> Version {
     // Version 2 proves no key.
-    match config.versions {
+    match config.versions() {
         Versions::V2 if config.edge_keys.is_empty() => Version::V2,
         Versions::V2 | Versions::V3 | Versions::V3OrV2 => Version::V3,
     }

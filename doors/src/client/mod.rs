@@ -139,6 +139,7 @@ impl Builder {
     }
 
     /// Other bounds, timeouts and pauses. It replaces what was set of [`versions`](Self::versions) and [`take_over`](Self::take_over).
+    /// Versions that it does not set are the default ones of [`versions`](Self::versions).
     #[must_use]
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.options.config = config;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use voltlane_core::client::{
-    self as machine, Class, Code, DropCause as Why, End, Refusal, State, TokenError,
+    self as machine, Class, Code, DropCause as Why, End, Refusal, State, TokenError, Versions,
 };
 use voltlane_core::protocol::Version;
 use voltlane_core::{ClientId, Time};
@@ -31,18 +31,22 @@ const EVENTS_PER_LOOK: u32 = 16;
 /// Ended sessions of which `acknowledged` knows.
 const PAST_SESSIONS: usize = 8;
 
-/// An event, and the number of its packet, which is acknowledged when the application has come back for more.
+/// The session and the number of a packet, which is acknowledged when the application has come back for more.
+#[derive(Clone, Copy)]
+struct Lent {
+    session: u64,
+    number: u64,
+}
+
+/// An event, and what is acknowledged once the application is through with it.
 pub(super) struct Heard {
     event: Event,
-    number: Option<u64>,
+    lent: Option<Lent>,
 }
 
 impl From<Event> for Heard {
     fn from(event: Event) -> Self {
-        Heard {
-            event,
-            number: None,
-        }
+        Heard { event, lent: None }
     }
 }
 
@@ -97,8 +101,8 @@ pub(super) struct Core {
     inbox: Inbox<Heard>,
     /// Events taken from the inbox since the connection was looked at.
     taken: u32,
-    /// The number of the packet that the application got last, until it comes back.
-    lent: Option<u64>,
+    /// The packet that the application got last, until it comes back.
+    lent: Option<Lent>,
     pub(super) waiters: Waiters,
     /// Whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
     is_parked: bool,
@@ -136,9 +140,16 @@ impl Core {
         } = means;
         let now = timer.now();
         let seed = entropy();
+        let config = options.config.or_versions(Versions::V3OrV2);
         let mut machine = match &options.saved {
-            Some(saved) => machine::Client::restore(options.config, seed, saved),
-            None => machine::Client::new(options.config, seed),
+            Some(_) if config.demands_v3() => {
+                return Err(ConnectError::Config(
+                    "a saved session is one of version 2, which proves no key: leave it out, or the pinned keys and the demand for version 3"
+                        .into(),
+                ));
+            }
+            Some(saved) => machine::Client::restore(config, seed, saved),
+            None => machine::Client::new(config, seed),
         };
         if let Some(token) = &options.token {
             machine.set_token(token).map_err(|error| {
@@ -336,7 +347,9 @@ impl Core {
 
     /// The application is back for more, so it has done what it wanted with the last packet.
     fn come_back(&mut self, io: &mut Context<'_>) {
-        if let Some(number) = self.lent.take() {
+        // A session that is over acknowledges nothing, and its numbers mean nothing to the next one.
+        let lent = self.lent.take();
+        if let Some(Lent { number, .. }) = lent.filter(|lent| lent.session == self.session) {
             self.machine.taken(self.timer.now(), number);
             self.arm(io);
         }
@@ -367,7 +380,7 @@ impl Core {
     }
 
     fn lend(&mut self, heard: Heard) -> Event {
-        self.lent = heard.number;
+        self.lent = heard.lent;
         heard.event
     }
 
@@ -562,6 +575,7 @@ impl Core {
         if self.is_over() {
             return false;
         }
+        self.is_closing = false;
         self.session += 1;
         self.flushed = 0;
         self.tell_driver();
@@ -584,7 +598,8 @@ impl Core {
             end: end.clone(),
         });
         self.waiters.wake_all();
-        if self.starts_over && end.code.class() == Class::Afresh {
+        // Whoever has said goodbye wants no other session.
+        if self.starts_over && !self.is_closing && end.code.class() == Class::Afresh {
             self.start_over();
         }
         Event::Ended { end }
@@ -612,7 +627,7 @@ impl Core {
                 self.ended(end)
             }
             machine::Event::Ended(end) => self.ended(end),
-            event => return hear(event, &mut self.id),
+            event => return hear(event, self.session, &mut self.id),
         };
         Some(event.into())
     }
@@ -656,7 +671,7 @@ impl Core {
                 let mut input = &self.buffer[self.unread.clone()];
                 let event = self.machine.handle_bytes(now, &mut input);
                 self.has_more = event.is_some();
-                let heard = event.and_then(|event| hear(event, &mut self.id));
+                let heard = event.and_then(|event| hear(event, self.session, &mut self.id));
                 self.unread.start = self.unread.end - input.len();
                 match heard {
                     Some(heard) => return Poll::Ready(heard),
@@ -755,13 +770,13 @@ impl Core {
 }
 
 /// Returns what the application hears of an event of a connection.
-fn hear(event: machine::Event<'_>, id: &mut Option<ClientId>) -> Option<Heard> {
+fn hear(event: machine::Event<'_>, session: u64, id: &mut Option<ClientId>) -> Option<Heard> {
     let event = match event {
         machine::Event::Packet { data, number } => {
             let data = data.to_vec();
             return Some(Heard {
                 event: Event::Packet { data, number },
-                number: (number > 0).then_some(number),
+                lent: (number > 0).then_some(Lent { session, number }),
             });
         }
         machine::Event::Connected { id: new } => {

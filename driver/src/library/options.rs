@@ -24,14 +24,14 @@ pub struct Options {
     pub give_up_after: Option<Duration>,
     /// How often there is a [tick](super::Event::Tick). Default: never.
     pub tick: Option<Duration>,
-    /// A session of version 2 to be resumed.
+    /// A session of version 2 to be resumed. It goes with neither pinned keys nor a demand for version 3.
     pub saved: Option<SavedSession>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
-            config: ClientConfig::default().with_versions(Versions::V3OrV2),
+            config: ClientConfig::default().or_versions(Versions::V3OrV2),
             token: None,
             start_over: false,
             give_up_after: Some(GIVE_UP_AFTER),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use voltlane_core::edge::EdgeConfig;
 use voltlane_driver::backend;
 use voltlane_driver::library::{
-    Client, Code, ConnectError, Event, Means, SendError, Versions, Why,
+    Client, ClientConfig, Code, ConnectError, Event, Means, SavedSession, SendError, Version,
+    Versions, Why,
 };
 
 use super::{
@@ -276,6 +277,36 @@ fn a_client_starts_over_by_itself_if_it_may() {
 }
 
 #[test]
+fn a_goodbye_begins_no_other_session_whatever_the_edge_answers() {
+    for versions in BOTH {
+        let mut config = healing();
+        config.clients.stale_timeout = Duration::from_secs(1);
+        config.clients.stale_reap_interval = Duration::ZERO;
+        let mut setup = Setup::with(Chaos::NONE, config);
+        let mut options = options(versions);
+        options.start_over = true;
+        let mut client = setup.client_with(1, options, Chaos::NONE);
+        setup.echoes();
+        let (clock, place) = (setup.world.clock.clone(), setup.clients.clone());
+        setup.world.run(async {
+            let id = connected(&mut client).await;
+            place.refuse(true);
+            client.drop_connection();
+            assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+            // The edge forgets the session.
+            clock.sleep(Duration::from_secs(2)).await;
+            place.refuse(false);
+            client.close().await;
+            while let Some(event) = client.recv().await {
+                assert!(!matches!(event, Event::Connected { .. }), "{event:?}");
+            }
+            assert_eq!(client.id(), id);
+            assert!(client.send(b"more").await.is_err());
+        });
+    }
+}
+
+#[test]
 fn who_reaches_no_edge_is_told_why_after_a_while() {
     for versions in BOTH {
         let mut world = World::default();
@@ -323,6 +354,36 @@ fn an_option_that_cannot_be_is_refused_at_once() {
     assert!(says.contains("4097 bytes, 4096 allowed"), "{says}");
     let says = config(|options| options.tick = Some(Duration::ZERO));
     assert!(says.contains("every 0 s"), "{says}");
+    let says = config(|options| options.saved = Some(saved()));
+    assert!(says.contains("one of version 2"), "{says}");
+}
+
+/// The base point of secp256k1, compressed. (SEC 2, 2.4.1)
+const GENERATOR: [u8; 33] = [
+    0x02, 0x79, 0xbe, 0x66, 0x7e, 0xf9, 0xdc, 0xbb, 0xac, 0x55, 0xa0, 0x62, 0x95, 0xce, 0x87, 0x0b,
+    0x07, 0x02, 0x9b, 0xfc, 0xdb, 0x2d, 0xce, 0x28, 0xd9, 0x59, 0xf2, 0x81, 0x5b, 0x16, 0xf8, 0x17,
+    0x98,
+];
+
+/// A saved session as its file has it: of nobody, under the private key 1.
+fn saved() -> SavedSession {
+    let mut bytes = [0; 74];
+    (bytes[0], bytes[40]) = (1, 1);
+    bytes[41..].copy_from_slice(&GENERATOR);
+    SavedSession::from_bytes(&bytes).expect("a session")
+}
+
+#[test]
+fn a_config_that_names_no_version_leaves_version_3_first() {
+    let mut setup = Setup::with(Chaos::NONE, healing());
+    let mut options = options(Versions::V2);
+    options.config = ClientConfig::default().with_padding(true);
+    let mut client = setup.client_with(1, options, Chaos::NONE);
+    setup.echoes();
+    setup.world.run(async {
+        connected(&mut client).await;
+        assert_eq!(client.version(), Version::V3);
+    });
 }
 
 #[test]
