@@ -24,6 +24,7 @@ pub mod metrics;
 mod outlet;
 mod refusals;
 mod resources;
+mod runs_file;
 mod text;
 
 pub use commands::main;

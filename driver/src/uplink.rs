@@ -9,7 +9,7 @@ use voltlane_core::edge::Edge;
 
 use crate::waker::{ReadyList, Token};
 
-/// How an edge reaches its backend: through a [`Connector`], or as a shard through its [`BranchConnector`](crate::BranchConnector). There
+/// How an edge reaches its backend: through a [`Connector`](crate::Connector), or as a shard through its [`BranchConnector`](crate::BranchConnector). There
 /// are no others.
 pub trait Uplink: sealed::Carried {}
 

@@ -7,6 +7,7 @@ mod watch;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +35,7 @@ use crate::logging;
 use crate::memory::{has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
+use crate::runs_file::{RunsFile, RunsFileError};
 
 use crate::Resources;
 
@@ -145,21 +147,46 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         lingering,
         accepts,
     };
+    let key_file = settings.general.key_file.clone();
     let orders = Orders::new(stop, reloads, settings, measured, later);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
+    let mut runs = earlier_runs(key_file.as_deref());
     if shards.get() == 1 {
-        let edge = Edge::new(config, keys, *random());
+        let mut edge = Edge::new(config, keys, *random());
+        enter_run(runs.as_mut(), std::slice::from_mut(&mut edge));
         alone::<R>(edge, entrances, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     } else {
-        let machines = Trunk::with_shards(&config, &keys, shards, *random());
+        let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
+        enter_run(runs.as_mut(), &mut machines.1);
         shards::serve::<R>(machines, entrances, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     }
     info!("ended");
     Ok(())
+}
+
+/// Returns the runs of the edge with this key file, if they can be kept. Without one the key is new at every start, and no client looks for
+/// an earlier run.
+fn earlier_runs(key_file: Option<&Path>) -> Option<RunsFile> {
+    RunsFile::open(key_file?).inspect_err(warn_of_runs).ok()
+}
+
+/// Gives the edge its earlier runs, and writes this one before there is a client of it. (SPEC 23.2(f))
+fn enter_run(runs: Option<&mut RunsFile>, shards: &mut [Edge]) {
+    let Some(runs) = runs else { return };
+    for edge in shards.iter_mut() {
+        edge.set_earlier_runs(runs.earlier());
+    }
+    if let Some(Err(error)) = shards.first().map(|first| runs.add(first.run())) {
+        warn_of_runs(&error);
+    }
+}
+
+fn warn_of_runs(error: &RunsFileError) {
+    warn!(%error, "runs of this edge are not kept: after a restart, clients of version 3 look for another edge until their sessions expire");
 }
 
 /// Serves with one machine, on this thread. The backend is at none of its `own` addresses.

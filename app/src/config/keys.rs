@@ -202,7 +202,8 @@ settings! {
         /// at most 1,000 lines a second from one place in the code. The next line counts those that were left out.
         log_level: LogLevel = LogLevel::Info, ();
         /// File with the edge's private key. It is created with mode 0600 if it is missing. With it clients recognise
-        /// the edge after a restart. Empty: a new key at every start.
+        /// the edge after a restart. Empty: a new key at every start. Beside it, in the same name with .runs, the edge
+        /// names its runs, so that clients of version 3 learn at once that their session is gone.
         key_file: Option<PathBuf> = None, ();
         /// Shards, each with a part of the clients, on as many threads as the load needs. 0: one for each processor.
         shards: u32 = 0, 0..=MAX_SHARDS;
