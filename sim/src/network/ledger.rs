@@ -3,7 +3,7 @@
 //! The drivers cannot be stepped, so nothing is predicted here. Packets identify themselves, and forbidden observations are failures. A
 //! packet may be missing only if something broke between the moment it was made and the moment its successor arrived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hash::TraceHash;
 use crate::payload::{self, Direction, Label, PayloadError};
@@ -26,12 +26,14 @@ pub struct Seen {
     pub up: u64,
     /// Packets that reached clients.
     pub down: u64,
-    /// Packets lost with something that broke.
+    /// Packets of clients of version 2 lost with something that broke.
     pub lost: u64,
     /// Sessions that clients joined.
     pub joined: u64,
     /// Sessions that clients resumed.
     pub resumed: u64,
+    /// Those of them that speak version 3.
+    pub resumed_in_3: u64,
     /// Sessions that clients were refused.
     pub refused: u64,
     /// Connections, or attempts to make one, that clients lost.
@@ -58,6 +60,8 @@ struct Session {
     ended: Option<String>,
     /// How often the backend was told that the session was resumed.
     told: u32,
+    /// Whether the backend has a packet of it.
+    is_known: bool,
     /// Whether the backend invented it.
     made_up: bool,
     /// When its client left for good, if it did and knows.
@@ -104,6 +108,8 @@ pub(crate) struct Ledger {
     sequences: BTreeMap<Key, Sequence>,
     /// When connections of each client broke.
     broke: BTreeMap<u32, Vec<u64>>,
+    /// Clients of version 3, of whose packets none is lost with a connection.
+    numbered: BTreeSet<u32>,
     /// When each client's process last died, with the packets it had queued.
     died: BTreeMap<u32, u64>,
     /// When something that may have held packets of all clients last broke.
@@ -128,6 +134,7 @@ impl Ledger {
             sessions: BTreeMap::new(),
             sequences: BTreeMap::new(),
             broke: BTreeMap::new(),
+            numbered: BTreeSet::new(),
             died: BTreeMap::new(),
             all_broke: None,
             bounds,
@@ -158,6 +165,15 @@ impl Ledger {
     pub(crate) fn client_died(&mut self, at: u64, owner: u32) {
         self.died.insert(owner, at);
         self.breaks(at, owner);
+    }
+
+    /// Records that this client speaks version 3.
+    pub(crate) fn expect_nothing_lost(&mut self, owner: u32) {
+        self.numbered.insert(owner);
+    }
+
+    fn is_numbered(&self, owner: Option<u32>) -> bool {
+        owner.is_some_and(|owner| self.numbered.contains(&owner))
     }
 
     /// Adds a wish for the backend.
@@ -220,6 +236,7 @@ impl Ledger {
         let label = self.label(at, Direction::Up, data)?;
         let Label { owner, conn, .. } = label;
         let session = self.sessions.entry(id).or_default();
+        session.is_known = true;
         let known = *session.owner.get_or_insert(owner);
         let life = *session.life.get_or_insert(conn);
         if (known, life) != (owner, conn) {
@@ -289,6 +306,7 @@ impl Ledger {
     pub(crate) fn client_resumed(&mut self, at: u64, owner: u32) {
         self.hash.add(at, 6, owner.into(), &[]);
         self.seen.resumed += 1;
+        self.seen.resumed_in_3 += u64::from(self.numbered.contains(&owner));
         self.breaks(at, owner);
     }
 
@@ -336,7 +354,9 @@ impl Ledger {
         let alive = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.ended.is_none());
+            .filter(|(_, session)| session.ended.is_none())
+            // One of version 3 begins with its Join record, after its client has its id.
+            .filter(|(_, session)| session.is_known || !self.is_numbered(session.owner));
         alive
             .filter_map(|(id, session)| Some((*id, session.owner?)))
             .collect()
@@ -404,7 +424,10 @@ impl Ledger {
             return;
         }
         let lost = &sequence.made[expected as usize..label.seq as usize];
-        self.seen.lost += lost.len() as u64;
+        let is_numbered = self.numbered.contains(&owner);
+        if !is_numbered {
+            self.seen.lost += lost.len() as u64;
+        }
         let (made, bytes) = (
             lost[0].0,
             lost.iter().map(|(_, bytes)| bytes).sum::<usize>(),
@@ -420,6 +443,10 @@ impl Ledger {
         {
             // A link, or a process, loses more than is known here.
             return;
+        }
+        if is_numbered {
+            let text = format!("{label:?} came where number {expected} was awaited, in version 3");
+            return self.fail(at, rule, text);
         }
         let broke = self.broke.get(&owner).map_or(&[][..], Vec::as_slice);
         let broke = broke.iter().rev().take_while(|at| **at >= made).count();

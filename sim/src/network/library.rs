@@ -11,24 +11,36 @@ use super::{dialer_to_edge, seed_of};
 use crate::rng::Rng;
 
 pub(crate) struct Library {
+    /// Whether it speaks version 3.
+    is_numbered: bool,
     client: Client,
     sockets: Sockets,
     rng: Rng,
 }
 
 impl Library {
-    pub(crate) fn new(sockets: Sockets, rng: Rng) -> Library {
-        Library::begin(None, sockets, rng)
+    pub(crate) fn new(sockets: Sockets, rng: Rng, is_numbered: bool) -> Library {
+        Library::begin(None, sockets, rng, is_numbered)
     }
 
-    fn begin(saved: Option<SavedSession>, sockets: Sockets, mut rng: Rng) -> Library {
+    fn begin(
+        saved: Option<SavedSession>,
+        sockets: Sockets,
+        mut rng: Rng,
+        is_numbered: bool,
+    ) -> Library {
+        let versions = match is_numbered {
+            true => Versions::V3,
+            false => Versions::V2,
+        };
         let mut options = Options::default();
-        options.config = ClientConfig::default().with_versions(Versions::V2);
+        options.config = ClientConfig::default().with_versions(versions);
         options.saved = saved;
         let mut seeds = Rng::new(rng.next());
         let dialer = dialer_to_edge(&sockets, rng.next());
         let means = Means::new(dialer, Timer::new(), move || seed_of(&mut seeds));
         Library {
+            is_numbered,
             client: Client::begin(options, means).expect("options that can be"),
             sockets,
             rng,
@@ -38,14 +50,17 @@ impl Library {
 
 impl Party for Library {
     async fn hear(&mut self) -> Heard {
-        match self.client.recv().await {
-            Some(Event::Connected { id, .. }) => Heard::Joined(id.as_u64()),
-            Some(Event::Resumed { .. }) => Heard::Resumed,
-            Some(Event::Packet { data, .. }) => Heard::Packet(data),
-            Some(Event::Dropped { cause, .. }) => Heard::Dropped(cause.to_string()),
-            Some(Event::Ended { .. }) => Heard::Refused,
-            Some(other) => panic!("the simulator knows no {other:?}"),
-            None => panic!("a session that ended is started over"),
+        loop {
+            return match self.client.recv().await {
+                Some(Event::Connected { id, .. }) => Heard::Joined(id.as_u64()),
+                Some(Event::Resumed { .. }) => Heard::Resumed,
+                Some(Event::Packet { data, .. }) => Heard::Packet(data),
+                Some(Event::Dropped { cause, .. }) => Heard::Dropped(cause.to_string()),
+                Some(Event::CaughtUp { .. }) => continue,
+                Some(Event::Ended { .. }) => Heard::Refused,
+                Some(other) => panic!("the simulator knows no {other:?}"),
+                None => panic!("a session that ended is started over"),
+            };
         }
     }
 
@@ -58,12 +73,20 @@ impl Party for Library {
     }
 
     fn start_over(&mut self) {
-        assert!(self.client.start_over(), "its end allows that");
+        if !self.client.start_over() {
+            // The code told it to stop. Its user begins again.
+            assert!(self.is_numbered, "its end allows that");
+            *self = self.reborn(false);
+        }
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.is_numbered
     }
 
     fn reborn(&mut self, remembers: bool) -> Self {
         let rng = Rng::new(self.rng.next());
         let saved = self.client.saved_session().filter(|_| remembers);
-        Library::begin(saved, self.sockets.clone(), rng)
+        Library::begin(saved, self.sockets.clone(), rng, self.is_numbered)
     }
 }

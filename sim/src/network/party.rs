@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use voltlane_driver::client::ClientConfig;
 
 use super::ledger::Wish;
 use super::servers::WHIM_MAX_MS;
@@ -47,6 +48,10 @@ pub(crate) trait Party: Sized {
     fn hang_up(&mut self);
     /// Begins another session after a refusal.
     fn start_over(&mut self);
+    /// Returns whether it speaks version 3.
+    fn is_numbered(&self) -> bool {
+        false
+    }
     /// Restarts the killed process, with or without its saved session.
     fn reborn(&mut self, remembers: bool) -> Self;
 }
@@ -154,10 +159,13 @@ impl<'a, P: Party> Person<'a, P> {
     async fn goes_away_and_misses_nothing(&mut self) -> bool {
         let (clients, round_trip) = (&self.world.edge.clients, self.world.round_trip());
         let whim = Duration::from_millis(WHIM_MAX_MS);
-        let Some(id) = self
-            .id
-            .filter(|_| clients.stale_timeout > (whim + round_trip) * 3)
-        else {
+        // The faults have made its pauses long, and in version 3 they are so until a connection has been open for 10 s (SPEC 26.3(b)).
+        let pause = match self.party.is_numbered() {
+            true => ClientConfig::default().backoff().1,
+            false => Duration::ZERO,
+        };
+        let away = (whim + round_trip) * 3 + pause;
+        let Some(id) = self.id.filter(|_| clients.stale_timeout > away) else {
             return true;
         };
         let packets = clients.missed_packets_buffer_size.min(MISSED_MAX) as u32;
@@ -211,6 +219,10 @@ impl<'a, P: Party> Person<'a, P> {
         if timeout(COMES_BACK_WITHIN, ends).await.is_err() {
             return self.fail("S16", format!("{id:016x} was kicked and goes on"));
         }
+        if self.party.is_numbered() {
+            // It is told at once, and the backend by way of the link.
+            sleep(self.world.round_trip()).await;
+        }
         let end = self.shared.ledger().end_of(id).map(str::to_string);
         if end.as_deref() != Some("kicked") {
             return self.fail(
@@ -259,6 +271,8 @@ impl<'a, P: Party> Person<'a, P> {
 
     /// Kills the process, or hangs it for good, and starts another one.
     fn die(&mut self, remembers: bool) {
+        // A session of version 3 is not saved.
+        let remembers = remembers && !self.party.is_numbered();
         let heir = self.party.reborn(remembers);
         let old = std::mem::replace(&mut self.party, heir);
         self.ghost = Some(old).filter(|_| self.rng.chance(50));

@@ -5,6 +5,7 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, Enforce};
+use voltlane_core::protocol::Versions;
 use voltlane_driver::client::ClientConfig;
 
 use super::carriage::Carriage;
@@ -31,6 +32,8 @@ pub struct World {
     pub seed: u64,
     /// The number of clients that use the shipped library.
     pub clients: u32,
+    /// How many of these speak version 3. The others speak version 2.
+    pub numbered: u32,
     /// The number of clients that speak the published protocol by themselves.
     pub published: u32,
     /// The number of strangers, each a task that repeats its habit.
@@ -80,6 +83,9 @@ impl World {
         World {
             seed,
             clients: clients - published,
+            numbered: Rng::fork(seed, "network-numbered", 0).pick(&[0, 1, 2])
+                * (clients - published)
+                / 2,
             published,
             strangers,
             tick: Duration::from_millis(rng.pick(if is_crowd { &[10] } else { &[1, 2, 5, 10] })),
@@ -120,7 +126,13 @@ impl World {
         let attempts = client.backoff().1 * 5;
         let stuck =
             client.connect_timeout() + client.handshake_timeout() + self.edge.clients.write_timeout;
-        KERNEL_PATIENCE + link + stuck + attempts + self.latency * 10 + Duration::from_secs(1)
+        // One of version 3 whose edge has restarted asks until its own clock says that the session is over (SPEC 23.4(h)).
+        let gives_up = match self.numbered {
+            0 => Duration::ZERO,
+            _ => self.edge.clients.stale_timeout + client.backoff().1,
+        };
+        let delays = self.latency * 10 + Duration::from_secs(1);
+        KERNEL_PATIENCE + link + stuck + attempts + gives_up + delays
     }
 
     /// Returns how long the answer to a packet may take when nothing is wrong: four hops, each with a segment's longest delay plus the step
@@ -147,6 +159,7 @@ impl World {
 
 fn edge_config(rng: &mut Rng, clients: u32) -> EdgeConfig {
     let mut config = EdgeConfig::default();
+    config.listener.versions = Versions::new(&[2, 3]).expect("both are known");
     config.clients.missed_packets_buffer_size = rng.pick(&[0, 3, 1_000]);
     config.clients.stale_timeout = Duration::from_millis(rng.log_between(1_000, 30_000));
     config.clients.stale_reap_interval = Duration::from_millis(rng.log_between(10, 5_000));
@@ -174,8 +187,8 @@ impl fmt::Display for World {
         let (clients, master, limits) = (&self.edge.clients, &self.edge.master, &self.edge.limits);
         writeln!(
             f,
-            "seed {}: {} clients of the library, {} of the published protocol, {} strangers, {} % of the clients leave",
-            self.seed, self.clients, self.published, self.strangers, self.leavers
+            "seed {}: {} clients of the library, {} of them of version 3, {} of the published protocol, {} strangers, {} % of the clients leave",
+            self.seed, self.clients, self.numbered, self.published, self.strangers, self.leavers
         )?;
         writeln!(
             f,
