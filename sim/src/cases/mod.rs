@@ -93,6 +93,14 @@ pub struct Step {
 }
 
 impl Case {
+    /// Sets the versions that the edge offers, if the case does not.
+    fn offer(&mut self, versions: &str) {
+        if !self.config.contains("listener.versions") {
+            let line = format!("listener.versions = {versions}\n");
+            self.config.insert_str(0, &line);
+        }
+    }
+
     /// Expands the case into one for each of its values.
     #[must_use]
     pub fn expanded(&self) -> Vec<Case> {
@@ -148,20 +156,19 @@ pub fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// Returns every case of an edge, sorted by file name. Those of version 3 are last, and their edge offers both versions if they do not say
-/// another thing.
+/// Returns every case of an edge, sorted by file name. Those of version 3 are last. If they do not say another thing, their edge offers both
+/// versions, and that of the others version 2 alone.
 ///
 /// # Panics
 /// When a file cannot be read or is malformed. The message names the place.
 #[must_use]
 pub fn all() -> Vec<Case> {
     let mut cases = of_files(&directory(), &|name| name != "client.txt");
+    cases.iter_mut().for_each(|case| case.offer("[2]"));
     let mut of_3 = of_files(&directory().join(V3), &|name| !name.starts_with(OF_CLIENTS));
     for case in &mut of_3 {
         case.of_3 = true;
-        if !case.config.contains("listener.versions") {
-            case.config.insert_str(0, "listener.versions = [2, 3]\n");
-        }
+        case.offer("[2, 3]");
     }
     cases.append(&mut of_3);
     cases

@@ -1,7 +1,7 @@
 //! The direct engine for version 3: an edge, its backend, clients of both versions, and people who repeat, steal and disturb.
 //!
 //! Like [`engine`](crate::engine) it has one virtual clock and no async code. Clients are the core's own machines. No model predicts the
-//! machines here. A [tap](tap::Tap) on each connection has all secrets, derives all keys by itself and reads every record, and a ledger
+//! machines here. A tap on each connection has all secrets, derives all keys by itself and reads every record, and a ledger
 //! judges what it reads, and what applications see, by sections 18 to 26 of SPEC.txt.
 //!
 //! | file | contents |
