@@ -376,13 +376,15 @@ impl Open {
             frame: doors.frame(),
             accepts: Arc::default(),
         };
+        // Opening them has told it.
+        let now = SystemTime::now();
+        let warned = (!doors.warnings(now).is_empty()).then_some(now);
         Ok(Open {
             settings: listener.clone(),
             doors,
             entrance,
             files,
-            // Opening them has told it.
-            warned: Some(SystemTime::now()),
+            warned,
             addresses: 0,
         })
     }
@@ -394,8 +396,10 @@ impl Open {
         if files != self.files {
             // Also if they are wrong: whoever changes them will change them again.
             self.files = files;
-            if let Err(error) = self.doors.reload(&self.settings) {
-                warn!(listener = %name, %error, "{CERTIFICATES_STAY}");
+            match self.doors.reload(&self.settings) {
+                // Reading them has told it.
+                Ok(()) => self.warned = (!self.doors.warnings(now).is_empty()).then_some(now),
+                Err(error) => warn!(listener = %name, %error, "{CERTIFICATES_STAY}"),
             }
         }
         let is_told = |told: SystemTime| now.duration_since(told).is_ok_and(|age| age < DAY);
