@@ -221,14 +221,23 @@ impl<R: Runtime> Talk<R> {
         Some(text)
     }
 
+    /// Sends the pending line if there is room. `Ready` if it will never be sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<SendError> {
+        let send = |line: &Vec<u8>| pin!(self.client.send(line)).poll(cx);
+        let Some(Poll::Ready(sent)) = self.pending.as_ref().map(send) else {
+            return Poll::Pending;
+        };
+        self.pending = None;
+        match sent {
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         // Sending comes first, one packet at a time, with a turn for receiving after each.
-        let send = |line: &Vec<u8>| pin!(self.client.send(line)).poll(cx);
-        if let Some(Poll::Ready(sent)) = self.pending.as_ref().map(send) {
-            self.pending = None;
-            if let Err(error) = sent {
-                return Poll::Ready(Step::NotSent(error));
-            }
+        if let Poll::Ready(error) = self.poll_send(cx) {
+            return Poll::Ready(Step::NotSent(error));
         }
         let has_room = self.screen.poll_room(cx).is_ready();
         if let Some(error) = self.screen.out.failure() {
@@ -239,6 +248,10 @@ impl<R: Runtime> Talk<R> {
             self.active_at = self.timer.now();
         } else if let Poll::Ready(event) = self.poll_events(cx) {
             return Poll::Ready(Step::Event(event));
+        }
+        // What was received may have made room.
+        if let Poll::Ready(error) = self.poll_send(cx) {
+            return Poll::Ready(Step::NotSent(error));
         }
         if self.pending.is_none() && !self.cuts && self.ended_at.is_none() {
             match self.lines.poll_next(cx) {
