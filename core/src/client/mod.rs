@@ -651,8 +651,8 @@ impl Client {
         }
     }
 
-    /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client. Of version 2
-    /// the edge's key is forgotten, too. Does nothing in any other state, nor after a goodbye or a code that tells the client to stop.
+    /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client: at once, or
+    /// after a pause if the client was as hasty since a connection was steady. Of version 2 the edge's key is forgotten, too. Does nothing in any other state, nor after a goodbye or a code that tells the client to stop.
     pub fn start_over(&mut self) {
         let may = match (self.state, &self.end) {
             (State::Refused(_), _) => true,
@@ -663,7 +663,11 @@ impl Client {
             self.end = None;
             self.session = ClientSession::new(first_version(&self.config));
             self.outbox = Outbox::new(self.session.version().retention());
-            self.enter(State::Waiting, Some(self.now));
+            // An edge that ends each new session at once has no client in a loop.
+            let (wait, jitter) = (Duration::ZERO, Duration::ZERO);
+            let at_once = Pause::Once { wait, jitter };
+            let retry_in = self.pauses.next(at_once, &mut self.rng);
+            self.enter(State::Waiting, Some(self.now + retry_in));
         }
     }
 

@@ -28,6 +28,9 @@ const STEPS_PER_POLL: usize = 128;
 const WRITES_PER_SEND: usize = 8;
 /// Events that `recv` takes from the inbox before it looks at the connection.
 const EVENTS_PER_LOOK: u32 = 16;
+/// Events other than packets that are kept while others than `recv` wait. Beyond, nothing is read but by `recv`: an edge that tells of gap
+/// after gap fills no ring.
+const MAX_NOTICES: usize = 4_096;
 /// Ended sessions of which `acknowledged` knows.
 const PAST_SESSIONS: usize = 8;
 
@@ -42,6 +45,12 @@ struct Lent {
 pub(super) struct Heard {
     event: Event,
     lent: Option<Lent>,
+}
+
+impl Heard {
+    fn is_notice(&self) -> bool {
+        !matches!(self.event, Event::Packet { .. })
+    }
 }
 
 impl From<Event> for Heard {
@@ -99,6 +108,8 @@ pub(super) struct Core {
     has_more: bool,
     /// Events that came while somebody else than `recv` waited.
     inbox: Inbox<Heard>,
+    /// The events in it that are no packets.
+    notices: usize,
     /// Events taken from the inbox since the connection was looked at.
     taken: u32,
     /// The packet that the application got last, until it comes back.
@@ -175,6 +186,7 @@ impl Core {
             unread: 0..0,
             has_more: false,
             inbox: Inbox::new(),
+            notices: 0,
             taken: 0,
             lent: None,
             waiters,
@@ -246,8 +258,11 @@ impl Core {
     fn drive(&mut self, io: &mut Context<'_>) {
         let mut steps = STEPS_PER_POLL;
         loop {
-            // Version 3 bounds what comes by its ring. Version 2 has no bound but ours.
-            let reads = self.machine.version() != Version::V2 || self.inbox.has_room();
+            // Version 3 bounds the packets that come by its ring. Version 2 has no bound but ours.
+            let reads = match self.machine.version() {
+                Version::V2 => self.inbox.has_room(),
+                _ => self.notices < MAX_NOTICES,
+            };
             match self.step(io, &mut steps, reads) {
                 Poll::Ready(heard) => self.keep(heard),
                 Poll::Pending => return,
@@ -259,13 +274,21 @@ impl Core {
         match &heard.event {
             // It comes now or not at all.
             Event::Packet { number: 0, .. } if !self.inbox.has_room() => return,
-            // One after another says no more than the last.
+            // One after another says no more than the last, nor does a connection that brought nothing.
             Event::Dropped { .. } => {
-                let is_dropped = |last: &Heard| matches!(last.event, Event::Dropped { .. });
-                drop(self.inbox.pop_last_if(is_dropped));
+                let brings_nothing = |last: &Heard| {
+                    matches!(
+                        last.event,
+                        Event::Dropped { .. } | Event::Resumed { .. } | Event::CaughtUp { .. }
+                    )
+                };
+                while self.inbox.pop_last_if(brings_nothing).is_some() {
+                    self.notices -= 1;
+                }
             }
             _ => {}
         }
+        self.notices += usize::from(heard.is_notice());
         self.inbox.push(heard);
     }
 
@@ -362,6 +385,8 @@ impl Core {
         }
         let was_full = !self.inbox.has_room();
         let heard = self.inbox.pop()?;
+        self.notices -= usize::from(heard.is_notice());
+        let was_full = was_full || heard.is_notice() && self.notices + 1 == MAX_NOTICES;
         if was_full && self.inbox.has_room() {
             self.tell_driver();
         }
