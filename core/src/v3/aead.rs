@@ -1,23 +1,25 @@
 //! XChaCha20-Poly1305 in place. All sealing of version 3 is done here, so that tests can watch every key with its nonces.
 //!
-//! Packets of the opening are sealed by the library. Most records are short, and for each of them the library derives the same subkey, runs
-//! the cipher three times, and makes a tag at ten times its cost. So records are sealed with the cipher alone and, if they are short, a
-//! [tag](super::poly1305) of our own. The tests compare both.
+//! Packets of the opening are sealed by `chacha20poly1305`. Most records are short, and for each of them that library derives the same subkey
+//! and runs the cipher three times. So records are sealed with its parts, `chacha20` and `poly1305`, in one pass of the cipher. The tests
+//! compare both.
+//!
+//! `.cargo/config.toml` builds `poly1305` without its code for AVX2, which is made for long messages.
 
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use chacha20::{ChaCha20, R20, hchacha};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+use poly1305::Poly1305;
 use poly1305::universal_hash::UniversalHash;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::keys::{NONCE_BYTES, OpenError};
 
-use super::poly1305::{BLOCK_BYTES, Poly1305};
-
 pub(super) const KEY_BYTES: usize = 32;
 pub(super) const TAG_BYTES: usize = 16;
+const BLOCK_BYTES: usize = poly1305::BLOCK_SIZE;
 /// The first bytes of a nonce of 24, which make the subkey.
 pub(super) const PREFIX_BYTES: usize = 16;
 
@@ -25,10 +27,6 @@ pub(super) const PREFIX_BYTES: usize = 16;
 const HEAD_BYTES: usize = 256;
 /// Those of them that make the key of the tag, of which it takes 32.
 const TAG_KEY_BLOCK_BYTES: usize = 64;
-/// The length in bytes from which the library's tag is cheaper than ours.
-const LONG_BYTES: usize = 1_024;
-/// The bytes that make four blocks with the associated data.
-const FIRST_BYTES: usize = 3 * BLOCK_BYTES;
 /// The bytes of the associated data: a number.
 const NUMBER_BYTES: u64 = 8;
 
@@ -146,44 +144,16 @@ impl Stream {
 
     /// Returns the tag of what is encrypted.
     fn tag(&self, number: u64, encrypted: &[u8]) -> [u8; TAG_BYTES] {
-        let key = self.head.first_chunk().expect("the head is longer");
-        if let Some((first, rest)) = encrypted.split_first_chunk::<FIRST_BYTES>()
-            && encrypted.len() >= LONG_BYTES
-        {
-            return tag_of_long(key, number, first, rest);
-        }
-        let mut mac = Poly1305::new(key);
-        mac.update(&[block(number, 0)]);
-        let (blocks, rest) = encrypted.as_chunks();
-        mac.update(blocks);
-        let mut last = [0; BLOCK_BYTES];
-        if let (Some(front), false) = (last.get_mut(..rest.len()), rest.is_empty()) {
-            front.copy_from_slice(rest);
-            mac.update(&[last]);
-        }
-        mac.update(&[block(NUMBER_BYTES, encrypted.len() as u64)]);
-        mac.finalize()
+        let key = self
+            .head
+            .first_chunk::<KEY_BYTES>()
+            .expect("the head is longer");
+        let mut mac = Poly1305::new(key.into());
+        mac.update(&[block(number, 0).into()]);
+        mac.update_padded(encrypted);
+        mac.update(&[block(NUMBER_BYTES, encrypted.len() as u64).into()]);
+        mac.finalize().into()
     }
-}
-
-/// Returns the tag of a long record, by the library. It takes four blocks at once where they begin together, so the first ones go with the
-/// associated data.
-fn tag_of_long(
-    key: &[u8; KEY_BYTES],
-    number: u64,
-    first: &[u8; FIRST_BYTES],
-    rest: &[u8],
-) -> [u8; TAG_BYTES] {
-    let mut mac = poly1305::Poly1305::new(key.into());
-    let mut blocks = [[0; BLOCK_BYTES]; 4];
-    let (associated, front) = blocks.as_flattened_mut().split_at_mut(BLOCK_BYTES);
-    associated.copy_from_slice(&block(number, 0));
-    front.copy_from_slice(first);
-    mac.update(&blocks.map(Into::into));
-    mac.update_padded(rest);
-    let length = (FIRST_BYTES as u64).saturating_add(rest.len() as u64);
-    mac.update(&[block(NUMBER_BYTES, length).into()]);
-    mac.finalize().into()
 }
 
 impl Drop for Stream {

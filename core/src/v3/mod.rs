@@ -19,7 +19,6 @@ pub(crate) mod opening;
 pub mod order;
 pub mod outbound;
 pub mod packets;
-mod poly1305;
 pub mod progress;
 pub mod record;
 pub mod schedule;
