@@ -8,6 +8,9 @@ use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES};
 use crate::queue::FrameQueue;
 use crate::wire::frame::LENGTH_BYTES;
 
+/// Memory that a shard without clients keeps in each of its two queues.
+const IDLE_BYTES: usize = 4 * 1024;
+
 /// The memory that the queue keeps when it is empty: what a turn of many clients with large packets fills.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -103,10 +106,14 @@ impl LinkQueue {
         Some(taken)
     }
 
-    /// Returns the memory of what was written, and of spare buffers, since there is no client that fills them.
+    /// Returns the memory of what was written, and of spare buffers, since there is no client that fills them. What a client needs that
+    /// comes and goes is kept, since the next one would have it made again.
     pub(crate) fn trim(&mut self) {
-        self.frames.release();
-        self.announcements.release();
+        for frames in [&mut self.frames, &mut self.announcements] {
+            if frames.capacity_bytes() > IDLE_BYTES {
+                frames.release();
+            }
+        }
         self.sealed.trim();
     }
 
