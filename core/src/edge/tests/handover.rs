@@ -7,7 +7,7 @@ const SHARDS: u8 = 2;
 
 /// Creates two shards of one process. No id of theirs names a third one.
 pub(super) fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
-    let mut whole = EdgeConfig::default();
+    let mut whole = of_version_2();
     change(&mut whole);
     two_of(&whole)
 }

@@ -79,7 +79,9 @@ fn beyond_the_connections_of_its_source_too_and_behind_a_proxy() {
 
 #[test]
 fn a_listener_of_version_2_alone_refuses_them_at_once() {
-    let mut world = crowded(1, |config| config.listener.versions = Versions::default());
+    let mut world = crowded(1, |config| {
+        config.listener.versions = Versions::new(&[2]).unwrap();
+    });
     world.accept();
     let again = world.edge.handle_accepted(world.now, SOURCE);
     assert_eq!(again, Err(Rejected::SourceTooFast));
