@@ -15,7 +15,7 @@ fn sources(pair: u8) -> [Ipv4Addr; 2] {
 }
 
 /// One client of each source, of which one proxy tells. A refusal does not wait for the end of a handshake.
-const ONE_EACH: &str = "listener.trusted_proxies = [\"127.0.0.1\"]\nlimits.source_connections = 1\nlimits.exempt = [\"127.0.0.1\"]\n\
+const ONE_EACH: &str = "listener.trusted_proxies = [\"127.0.0.1\"]\nlimits.source_connections = 1\nlistener.versions = [2]\nlimits.exempt = [\"127.0.0.1\"]\n\
                         limits.handshake_timeout_secs = 60\nclients.missed_packets_buffer_size = 10\n";
 
 const HAPROXY: &str = "global\n  log stderr format raw local0\n\
