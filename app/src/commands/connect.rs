@@ -215,7 +215,7 @@ impl<R: Runtime> Talk<R> {
             }
             Event::Gap { gap, .. } => format!("Packets that will not come: {}", gap.count),
             Event::Ended { end, .. } => format!("The session is over: {end}"),
-            // That all was missed has come, and event kinds of a newer library.
+            // CaughtUp, and the events of a newer library.
             _ => return None,
         };
         Some(text)
@@ -249,7 +249,7 @@ impl<R: Runtime> Talk<R> {
         } else if let Poll::Ready(event) = self.poll_events(cx) {
             return Poll::Ready(Step::Event(event));
         }
-        // What was received may have made room.
+        // An acknowledgement may have made room.
         if let Poll::Ready(error) = self.poll_send(cx) {
             return Poll::Ready(Step::NotSent(error));
         }
@@ -294,7 +294,7 @@ impl<R: Runtime> Talk<R> {
         // Nothing is polled while the output is awaited, so the connection ends first.
         let up = self.client.close().await.ledgers.up;
         let unsent = match self.client.version() {
-            // What the transport took may have arrived.
+            // Bytes that the transport has taken may have arrived.
             Version::V2 => up.open_unsent,
             _ => up.open_unsent + up.open_sent,
         };

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use voltlane_core::client::{
     self as machine, Class, Code, DropCause as Why, End, Refusal, State, TokenError, Versions,
@@ -11,14 +10,15 @@ use voltlane_core::client::{
 use voltlane_core::protocol::Version;
 use voltlane_core::{ClientId, Time};
 
+use super::heard::{Heard, Lent, hear};
 use super::options::{Entropy, Means, Options};
+use super::ticks::Ticks;
 use super::transport::Transport;
 use super::waiters::{For, READER, Ticket, Waiters};
 use super::{ConnectError, DropCause, Event, SendError, Sent};
 use crate::Timer;
 use crate::inbox::Inbox;
 use crate::io::Read;
-use crate::weigh::Weigh;
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -34,66 +34,12 @@ const MAX_NOTICES: usize = 4_096;
 /// Ended sessions of which `acknowledged` knows.
 const PAST_SESSIONS: usize = 8;
 
-/// The session and the number of a packet, which is acknowledged when the application has come back for more.
-#[derive(Clone, Copy)]
-struct Lent {
-    session: u64,
-    number: u64,
-}
-
-/// An event, and what is acknowledged once the application is through with it.
-pub(super) struct Heard {
-    event: Event,
-    lent: Option<Lent>,
-}
-
-impl Heard {
-    fn is_notice(&self) -> bool {
-        !matches!(self.event, Event::Packet { .. })
-    }
-}
-
-impl From<Event> for Heard {
-    fn from(event: Event) -> Self {
-        Heard { event, lent: None }
-    }
-}
-
-impl Weigh for Heard {
-    fn packet_bytes(&self) -> usize {
-        match &self.event {
-            Event::Packet { data, .. } => data.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// A session that is over.
 struct Past {
     session: u64,
     /// The number up to which its packets were acknowledged.
     acked: u64,
     end: End,
-}
-
-/// When there is a tick.
-struct Ticks {
-    every: Duration,
-    next: Time,
-}
-
-impl Ticks {
-    /// Returns how late the present tick is, if there is one. Those that were missed are left out.
-    fn take(&mut self, now: Time) -> Option<Duration> {
-        if now < self.next {
-            return None;
-        }
-        let late = now.since(self.next);
-        let into_next = late.as_nanos() % self.every.as_nanos();
-        let into_next = u64::try_from(into_next).map_or(Duration::MAX, Duration::from_nanos);
-        self.next = now + self.every.saturating_sub(into_next);
-        Some(late)
-    }
 }
 
 pub(super) struct Core {
@@ -197,10 +143,7 @@ impl Core {
             past: VecDeque::new(),
             starts_over: options.start_over,
             is_closing: false,
-            ticks: options.tick.map(|every| Ticks {
-                every,
-                next: now + every,
-            }),
+            ticks: options.tick.map(|every| Ticks::new(every, now)),
             gives_up_at: options.give_up_after.map(|after| now + after),
             has_given_up: false,
             last_drop: None,
@@ -792,30 +735,4 @@ impl Core {
         ];
         deadlines.into_iter().flatten().min()
     }
-}
-
-/// Returns what the application hears of an event of a connection.
-fn hear(event: machine::Event<'_>, session: u64, id: &mut Option<ClientId>) -> Option<Heard> {
-    let event = match event {
-        machine::Event::Packet { data, number } => {
-            let data = data.to_vec();
-            return Some(Heard {
-                event: Event::Packet { data, number },
-                lent: (number > 0).then_some(Lent { session, number }),
-            });
-        }
-        machine::Event::Connected { id: new } => {
-            *id = Some(new);
-            Event::Connected { id: new }
-        }
-        machine::Event::Resumed { missed, away, .. } => Event::Resumed { missed, away },
-        machine::Event::Gap(gap) => Event::Gap { gap },
-        machine::Event::CaughtUp => Event::CaughtUp {},
-        // The ledger has them.
-        machine::Event::Skipped { .. } => return None,
-        machine::Event::Dropped { .. } | machine::Event::Refused(_) | machine::Event::Ended(_) => {
-            unreachable!("it comes between connections")
-        }
-    };
-    Some(event.into())
 }

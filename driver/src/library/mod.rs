@@ -14,7 +14,9 @@
 mod core;
 mod error;
 mod event;
+mod heard;
 mod options;
+mod ticks;
 mod transport;
 mod waiters;
 

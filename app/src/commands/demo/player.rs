@@ -85,7 +85,7 @@ pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<
                 due = Time::MAX;
             }
             Some(Event::Ended { .. }) => figures.faults += 1,
-            // That all was missed has come, and event kinds of a newer library.
+            // CaughtUp, and the events of a newer library.
             Some(_) => {}
             None if std::mem::take(&mut cuts) => {
                 // The packet was sent, so the cut is worth something.

@@ -36,9 +36,9 @@ pub(super) struct Orders<R: Runtime> {
     stop: Stop,
     reloads: Reloads,
     settings: Settings,
-    /// What the process has, before what its listeners take.
+    /// The descriptors and memory of the process. Those of its listeners are not taken off.
     measured: Resources,
-    /// What the machine knows of each listener, by its number.
+    /// The configuration of each listener in the machine, by its number.
     rules: Vec<ListenerConfig>,
     /// The connector for future attempts to reach the backend.
     connector: Arc<Mutex<Dialer<R>>>,

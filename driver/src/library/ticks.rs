@@ -1,0 +1,31 @@
+//! Events that come at an even pace.
+
+use std::time::Duration;
+
+use voltlane_core::Time;
+
+/// When there is a tick.
+pub(super) struct Ticks {
+    every: Duration,
+    pub(super) next: Time,
+}
+
+impl Ticks {
+    /// The first tick comes after the first interval.
+    pub(super) fn new(every: Duration, now: Time) -> Self {
+        let next = now + every;
+        Ticks { every, next }
+    }
+
+    /// Returns how late the present tick is, if there is one. Those that were missed are left out.
+    pub(super) fn take(&mut self, now: Time) -> Option<Duration> {
+        if now < self.next {
+            return None;
+        }
+        let late = now.since(self.next);
+        let into_next = late.as_nanos() % self.every.as_nanos();
+        let into_next = u64::try_from(into_next).map_or(Duration::MAX, Duration::from_nanos);
+        self.next = now + self.every.saturating_sub(into_next);
+        Some(late)
+    }
+}
