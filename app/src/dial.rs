@@ -102,7 +102,7 @@ mod layered {
                 match reading.outcome.take() {
                     Some(outcome) => Poll::Ready(outcome),
                     None => {
-                        reading.waker = Some(cx.waker().clone());
+                        voltlane_driver::register(&mut reading.waker, cx.waker());
                         Poll::Pending
                     }
                 }

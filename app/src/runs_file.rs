@@ -9,6 +9,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use crate::disk;
+
 /// The runs that are kept. (SPEC 23.2(f))
 pub(crate) const MAX_RUNS: usize = 1_024;
 
@@ -94,12 +96,12 @@ fn beside(key_file: &Path) -> PathBuf {
 }
 
 fn read(file: &mut File) -> io::Result<Vec<[u8; 8]>> {
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("this is no file"));
+    let metadata = file.metadata()?;
+    if let Some(kind) = disk::kind_unless_file(&metadata) {
+        return Err(io::Error::other(format!("this is {kind}")));
     }
     let most = (MAX_RUNS * LINE_BYTES) as u64;
-    let too_long = file.metadata()?.len() > most;
-    if too_long {
+    if metadata.len() > most {
         return Err(io::Error::other(format!(
             "it has more than {most} bytes, so it is another file: move it away"
         )));

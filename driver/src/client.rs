@@ -17,6 +17,7 @@ pub use voltlane_core::client::{
 use crate::Stream as _;
 use crate::inbox::Inbox;
 use crate::io::{Read, Written};
+use crate::runtime::system_random;
 use crate::watch::WatchedChannel;
 use crate::weigh::Weigh;
 use crate::{Connect, Connector, Timer};
@@ -164,7 +165,7 @@ impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
     #[must_use]
     pub fn with_config(config: ClientConfig, address: impl Into<String>) -> Self {
         let connector = C::from(address.into());
-        Self::new(config, system_seed(), connector, T::default())
+        Self::new(config, system_random(), connector, T::default())
     }
 
     /// Creates a client that resumes a [saved session](Self::saved_session) at the edge at `address`.
@@ -186,7 +187,7 @@ impl<C: Connector + From<String>, T: Timer + Default> Client<C, T> {
         address: impl Into<String>,
         saved: &SavedSession,
     ) -> Self {
-        let machine = machine::Client::restore(config, system_seed(), saved);
+        let machine = machine::Client::restore(config, system_random(), saved);
         Self::drive(machine, C::from(address.into()), T::default())
     }
 }
@@ -468,7 +469,7 @@ impl<C: Connector, T: Timer> Client<C, T> {
                 self.connect_error = None;
                 self.parting_words = None;
                 self.transport = Transport::Up(WatchedChannel::new(stream));
-                self.machine.handle_connected(now, system_seed());
+                self.machine.handle_connected(now, system_random());
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "the edge cannot be reached");
@@ -523,11 +524,4 @@ impl<C: Connector, T: Timer> Client<C, T> {
         self.has_more = false;
         self.machine.handle_closed(now, cause);
     }
-}
-
-/// Returns 32 bytes of system randomness.
-fn system_seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("the system has randomness");
-    seed
 }

@@ -40,9 +40,7 @@ pub trait Runtime: 'static {
     #[cfg(any(feature = "edge", feature = "client"))]
     #[must_use]
     fn random() -> [u8; 32] {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).expect("the system has randomness");
-        bytes
+        system_random()
     }
 
     /// Runs a future to completion on this thread, with everything that it needs of the runtime. The future serves many streams and must
@@ -63,4 +61,12 @@ pub trait Runtime: 'static {
     fn crew(shards: Vec<Task>, trunk: Task) -> io::Result<Crew> {
         Crew::of_threads(shards, trunk, |task| Self::block_on(task))
     }
+}
+
+/// Returns 32 bytes that nobody can know or guess.
+#[cfg(any(feature = "edge", feature = "client"))]
+pub(crate) fn system_random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    bytes
 }

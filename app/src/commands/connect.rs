@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_doors::client::Builder;
-use voltlane_driver::library::{
-    Client, ClientConfig, DropCause, Event, SendError, Version, Versions, Why,
-};
+use voltlane_driver::library::{Client, ClientConfig, DropCause, Event, SendError, Version, Why};
 use voltlane_driver::{Runtime, Timer as _};
 
 use super::lines::Lines;
@@ -41,7 +39,6 @@ pub(super) fn run<R: Runtime>(args: &ConnectArgs) -> ExitCode {
     let outcome = R::block_on(async move {
         let lines = Lines::of(BufReader::new(io::stdin()))?;
         let config = ClientConfig::default()
-            .with_versions(Versions::V3OrV2)
             .with_goodbye_timeout(CLOSE_WITHIN)
             .expect("it is some time");
         let builder = Builder::on::<R>(&address).config(config);

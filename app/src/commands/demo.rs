@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
-use voltlane_core::protocol::Versions;
 use voltlane_driver::backend::Backend;
 use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
@@ -57,9 +56,7 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
         R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
     let backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
     let (listener, address) = R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
-    let versions = Versions::new(&[2, 3]).expect("both are known");
     let mut config = EdgeConfig::default();
-    config.listener.versions = versions;
     config.clients.missed_packets_buffer_size = MISSED_PACKETS;
     let edge = Edge::new(config, make_key(), *random());
     let connector = R::connector(backend_address.to_string(), SocketOptions::default());

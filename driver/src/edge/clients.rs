@@ -13,6 +13,7 @@ use super::lingering::Lingering;
 use super::table::{Client, KEPT_CAPACITY, Reading, Table};
 use super::work::Work;
 use crate::io::{Read, Written};
+use crate::runtime::system_random;
 use crate::waker::{ReadyList, Token};
 use crate::{Farewell, PeerEnd, Stream};
 
@@ -48,13 +49,6 @@ pub(super) struct Clients<S> {
 /// Draws bytes that nobody can know or guess, for one step of an opening.
 type Entropy = Box<dyn FnMut() -> [u8; 32] + Send>;
 
-/// Returns 32 bytes from the operating system.
-fn system_entropy() -> [u8; 32] {
-    let mut entropy = [0; 32];
-    getrandom::fill(&mut entropy).expect("the system has randomness");
-    entropy
-}
-
 impl<S: Stream> Clients<S> {
     pub(super) fn new(ready: &Arc<ReadyList>) -> Self {
         Clients {
@@ -65,7 +59,7 @@ impl<S: Stream> Clients<S> {
             handshakes: VecDeque::new(),
             handshakes_at: None,
             lingering: Lingering::new(ready),
-            entropy: Box::new(system_entropy),
+            entropy: Box::new(system_random),
         }
     }
 

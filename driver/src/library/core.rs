@@ -433,11 +433,6 @@ impl Core {
         self.arm(io);
     }
 
-    /// Returns whether there is room for the packet that `try_send` had none for.
-    pub(super) fn has_room(&self) -> bool {
-        self.machine.has_room(self.refused)
-    }
-
     /// Returns the length of the packet that `room` waits for.
     pub(super) fn refused(&self) -> usize {
         self.refused
@@ -499,7 +494,7 @@ impl Core {
         Some(Err(ConnectError::Unreachable { last }))
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.machine.state().is_over()
     }
 

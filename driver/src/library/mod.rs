@@ -261,7 +261,7 @@ impl ClientSender {
         let length = self.shared.with(|core, _| core.refused());
         let check = |core: &mut Core, _: &mut Context<'_>| match core.end() {
             Some(end) => Some(Err(end)),
-            None => core.has_room().then_some(Ok(())),
+            None => core.machine().has_room(length).then_some(Ok(())),
         };
         self.shared.wait(For::Room(length), check).await
     }
@@ -292,7 +292,7 @@ impl ClientSender {
     /// session is not over, or its end tells the client to stop.
     pub fn start_over(&self) -> bool {
         self.shared
-            .with(|core, _| core.end().is_some() && core.start_over())
+            .with(|core, _| core.is_over() && core.start_over())
     }
 
     /// Drops the connection as if the network had failed. The client comes back by itself. Useful for tests, or to try again early.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use voltlane_core::client::{ClientConfig, SavedSession, Versions};
+use voltlane_core::client::{ClientConfig, SavedSession};
 
 use crate::{BoxedConnector, Connector, Runtime, Timer};
 
@@ -31,7 +31,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            config: ClientConfig::default().or_versions(Versions::V3OrV2),
+            config: ClientConfig::default(),
             token: None,
             start_over: false,
             give_up_after: Some(GIVE_UP_AFTER),

@@ -30,7 +30,7 @@ pub(super) struct Transport {
     phase: Phase,
     /// Why the last attempt failed, until one succeeds.
     pub(super) error: Option<Arc<io::Error>>,
-    /// What the last connection said at its end, until there is another.
+    /// What the last connection said at its end, until there is another attempt.
     pub(super) words: Option<String>,
 }
 
@@ -54,6 +54,7 @@ impl Transport {
         entropy: &mut impl FnMut() -> [u8; 32],
     ) -> bool {
         if matches!(self.phase, Phase::Down) && machine.wants_connect(now) {
+            self.words = None;
             let connector = &mut self.connectors[self.at];
             self.phase = Phase::Connecting(connector.connect());
         }
@@ -63,7 +64,7 @@ impl Transport {
         match attempt.as_mut().poll(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(stream)) => {
-                (self.error, self.words) = (None, None);
+                self.error = None;
                 self.phase = Phase::Up(WatchedChannel::new(stream));
                 machine.handle_connected(now, entropy());
             }

@@ -5,6 +5,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use crate::register::register;
+
 /// Identifies a waiter. A smaller one has waited longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
@@ -28,10 +30,7 @@ impl Relay {
     pub(super) fn attend(&self, waiter: &Waker) {
         let mut attendance = self.lock();
         attendance.is_due = false;
-        attendance
-            .waiter
-            .get_or_insert_with(|| waiter.clone())
-            .clone_from(waiter);
+        register(&mut attendance.waiter, waiter);
     }
 
     /// Another waiter, or none, gets the wakes. Returns its waker if it is due.

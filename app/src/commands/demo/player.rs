@@ -84,7 +84,12 @@ pub(super) async fn play<R: Runtime>(address: String, number: u32, figures: Arc<
                 attempt_at = now + retry_in;
                 due = Time::MAX;
             }
-            Some(Event::Ended { .. }) => figures.faults += 1,
+            Some(Event::Ended { .. }) => {
+                figures.faults += 1;
+                figures.connected -=
+                    u32::from(has_joined && !std::mem::replace(&mut is_away, true));
+                due = Time::MAX;
+            }
             // CaughtUp, and the events of a newer library.
             Some(_) => {}
             None if std::mem::take(&mut cuts) => {
