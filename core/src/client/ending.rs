@@ -86,6 +86,12 @@ pub(super) enum Pause {
     },
 }
 
+/// None, once until a connection is steady.
+pub(super) const AT_ONCE: Pause = Pause::Once {
+    wait: Duration::ZERO,
+    jitter: Duration::ZERO,
+};
+
 /// The pauses of a client.
 #[derive(Debug)]
 pub(super) struct Pauses {
@@ -139,14 +145,10 @@ mod tests {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let mut pauses = Pauses::new(MIN, MAX);
         let mut next = |pauses: &mut Pauses, pause| pauses.next(pause, &mut rng);
-        let at_once = Pause::Once {
-            wait: Duration::ZERO,
-            jitter: Duration::ZERO,
-        };
         for _ in 0..2 {
-            assert_eq!(next(&mut pauses, at_once), Duration::ZERO);
-            assert!(!next(&mut pauses, at_once).is_zero());
-            assert!(!next(&mut pauses, at_once).is_zero());
+            assert_eq!(next(&mut pauses, AT_ONCE), Duration::ZERO);
+            assert!(!next(&mut pauses, AT_ONCE).is_zero());
+            assert!(!next(&mut pauses, AT_ONCE).is_zero());
             // Where the edge has drawn the time, it knows what it does.
             assert_eq!(next(&mut pauses, Pause::None), Duration::ZERO);
             pauses.reset();

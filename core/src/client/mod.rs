@@ -34,7 +34,7 @@ pub use error::{Closed, DropCause, End, Event, Refusal, SendError, TokenError, V
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
 pub use state::State;
 
-use ending::{Ending, Pause, Pauses};
+use ending::{AT_ONCE, Ending, Pause, Pauses};
 
 /// A client of an edge. It joins, sends and receives packets, and reconnects by itself with a proof of its identity.
 ///
@@ -652,7 +652,8 @@ impl Client {
     }
 
     /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client: at once, or
-    /// after a pause if the client was as hasty since a connection was steady. Of version 2 the edge's key is forgotten, too. Does nothing in any other state, nor after a goodbye or a code that tells the client to stop.
+    /// after a pause if the client was as hasty since a connection was steady. Of version 2 the edge's key is forgotten, too. Does nothing in
+    /// any other state, nor after a goodbye or a code that tells the client to stop.
     pub fn start_over(&mut self) {
         let may = match (self.state, &self.end) {
             (State::Refused(_), _) => true,
@@ -664,9 +665,7 @@ impl Client {
             self.session = ClientSession::new(first_version(&self.config));
             self.outbox = Outbox::new(self.session.version().retention());
             // An edge that ends each new session at once has no client in a loop.
-            let (wait, jitter) = (Duration::ZERO, Duration::ZERO);
-            let at_once = Pause::Once { wait, jitter };
-            let retry_in = self.pauses.next(at_once, &mut self.rng);
+            let retry_in = self.pauses.next(AT_ONCE, &mut self.rng);
             self.enter(State::Waiting, Some(self.now + retry_in));
         }
     }

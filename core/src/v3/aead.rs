@@ -182,7 +182,7 @@ pub mod watch {
     /// # Panics
     /// If a key was used with one nonce twice.
     pub fn over(session: impl FnOnce()) -> usize {
-        USED.with_borrow_mut(|used| *used = Some(BTreeSet::new()));
+        begin();
         session();
         USED.with_borrow_mut(|used| used.take().map_or(0, |used| used.len()))
     }

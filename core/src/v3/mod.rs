@@ -1,6 +1,6 @@
 //! Version 3 of the client link. (SPEC sections 18 to 32)
 //!
-//! These are the pure parts: packets, keys, records and what is in them. By default the edge does not offer version 3 (SPEC 18.1).
+//! These are the pure parts: packets, keys, records and what is in them.
 //!
 //! Nothing here draws randomness. Each function that needs some gets it as an argument, from the step that uses it (SPEC 20.6).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]

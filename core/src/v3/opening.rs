@@ -315,7 +315,7 @@ impl Opening {
         self.early().link.counter()
     }
 
-    /// Accepts the attempt. Returns the mark of the one before. (SPEC 23.2(c))
+    /// Accepts the attempt. (SPEC 23.2(c))
     pub(crate) fn accept(&mut self, standing: &mut Standing) -> Result<(), Code> {
         let early = self.early();
         standing.accept(&early.claimed, &early.link)

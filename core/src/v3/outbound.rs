@@ -148,12 +148,6 @@ impl Outbound {
     }
 
     /// Pads records from now on, if `pads`: their length tells less of what is in them then (SPEC 21.3(f)).
-    #[must_use]
-    pub fn padded(self, pads: bool) -> Self {
-        Outbound { pads, ..self }
-    }
-
-    /// Like [`padded`](Self::padded).
     pub fn pad_records(&mut self, pads: bool) {
         self.pads = pads;
     }
@@ -291,10 +285,15 @@ impl Outbound {
         let start = self.begin();
         let (mut items, number) = (0_usize, self.next);
         let had_first = self.first.is_some();
+        let mut most = MAX_ITEMS_BYTES;
         if let Some(first) = self.first.take() {
             match &*first {
                 First::Resumed(resumed, marks) => self.put(&Item::Resumed(*resumed, marks)),
-                First::Token(token) => self.put(&Item::Token(token)),
+                First::Token(token) => {
+                    self.put(&Item::Token(token));
+                    // It may be a Join record.
+                    most = (MAX_JOIN_RECORD_BYTES as usize).saturating_sub(TAG_BYTES);
+                }
             }
         }
         self.put_control(progress);
@@ -308,7 +307,7 @@ impl Outbound {
                 break;
             }
         }
-        self.seal(number, start);
+        self.seal_padded(number, start, most);
         true
     }
 
@@ -423,12 +422,15 @@ impl Outbound {
         }
         true
     }
+
     /// Tells how many VOLATILE packets were not sent, if the next one comes.
     fn put_skipped(&mut self, outbox: &Outbox, progress: &mut Progress) {
+        if self.begun > 0 || progress.classes_mut().is_none() {
+            return;
+        }
         let is_next = matches!(progress.upcoming(outbox), Some(Upcoming::Volatile(_)));
         if let Some(classes) = progress.classes_mut()
             && is_next
-            && self.begun == 0
         {
             let count = classes.take_skipped();
             if count > 0 {
@@ -475,15 +477,15 @@ impl Outbound {
         }
     }
 
-    fn seal(&mut self, number: u64, start: usize) {
-        if self.pads && self.early_bytes.is_none() {
-            // It may be a Join record.
-            let most = match self.sealer.records() {
-                0 => (MAX_JOIN_RECORD_BYTES as usize).saturating_sub(TAG_BYTES),
-                _ => MAX_ITEMS_BYTES,
-            };
+    /// Pads the record that begins at `start`, if records are padded, to at most `most` bytes of items, and seals it.
+    fn seal_padded(&mut self, number: u64, start: usize, most: usize) {
+        if self.pads {
             self.pad(start, most);
         }
+        self.seal(number, start);
+    }
+
+    fn seal(&mut self, number: u64, start: usize) {
         self.sealer
             .seal(number, &mut self.wire, start)
             .expect(SEALS);
@@ -520,7 +522,7 @@ impl Outbound {
             (received, sent)
         };
         self.put(&Item::Close(Close { up, down, ..*close }));
-        self.seal(number, start);
+        self.seal_padded(number, start, MAX_ITEMS_BYTES);
         self.is_closed = true;
     }
 
@@ -563,10 +565,7 @@ impl Outbound {
             outbox.advance(stored);
             progress.count_sent(outbox);
         }
-        if self.pads {
-            self.pad(start, most);
-        }
-        self.seal(number, start);
+        self.seal_padded(number, start, most);
         let body = u32::try_from(self.wire.len().saturating_sub(start)).unwrap_or(u32::MAX);
         self.early_bytes = Some(bytes.saturating_add(body));
     }

@@ -72,7 +72,7 @@ impl Listeners {
         }
     }
 
-    /// Forgets accounts of no listener in `configs` that have no connection left.
+    /// Forgets accounts that have no connection left and are not `used` by a listener.
     pub(crate) fn forget_unused(&mut self, used: impl Fn(u16) -> bool) {
         self.0
             .retain(|&account, counts| counts.connections > 0 || used(account));

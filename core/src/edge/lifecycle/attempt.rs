@@ -260,7 +260,11 @@ impl Edge {
         let channel = opening.numbered().take_up(
             taken_up,
             random,
-            |outbound| outbound.resume(resumed, marks, gap).padded(pads),
+            |outbound| {
+                let mut outbound = outbound.resume(resumed, marks, gap);
+                outbound.pad_records(pads);
+                outbound
+            },
             received_up,
             control,
         );

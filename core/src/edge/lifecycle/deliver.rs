@@ -98,7 +98,7 @@ impl Edge {
         let scaled = self.scale_unless(calm);
         let session = self.sessions.live_mut(index);
         if session.chain().is_some() {
-            return self.deliver_numbered(now, index, data, calm);
+            return self.deliver_numbered(now, index, data, calm, scaled);
         }
         let room = Room::of(session.place, &self.config.clients, scaled);
         if !session
@@ -120,8 +120,14 @@ impl Edge {
     /// Queues a packet for a client whose packets are numbered, or ends its session. A separate function, so that the path of version 2 is
     /// as short as it can be.
     #[inline(never)]
-    fn deliver_numbered(&mut self, now: Time, index: u32, data: &[u8], calm: bool) -> Outcome {
-        let scaled = self.scale_unless(calm);
+    fn deliver_numbered(
+        &mut self,
+        now: Time,
+        index: u32,
+        data: &[u8],
+        calm: bool,
+        scaled: impl Fn(usize) -> usize,
+    ) -> Outcome {
         let session = self.sessions.live_mut(index);
         let overflow = session.chain().and_then(|chained| {
             let clients = &self.config.clients;

@@ -79,7 +79,7 @@ impl Edge {
         self.sources.lock().release(now, conn.admission);
         self.shares.listeners().leave(conn.account);
         self.spare.keep_at_most(self.conns.len());
-        if self.conns.len() == 0 {
+        if self.is_deserted() {
             self.link_queue.trim();
         }
     }

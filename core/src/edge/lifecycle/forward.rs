@@ -183,7 +183,7 @@ impl Edge {
         if self.link_queue.announcements.is_empty() {
             self.link_queue.announce_more(&self.sessions);
         }
-        if self.conns.len() == 0 {
+        if self.is_deserted() {
             self.link_queue.trim();
         }
         self.serve_line(now);

@@ -106,8 +106,8 @@ impl LinkQueue {
         Some(taken)
     }
 
-    /// Returns the memory of what was written, and of spare buffers, since there is no client that fills them. What a client needs that
-    /// comes and goes is kept, since the next one would have it made again.
+    /// Frees all spare buffers, and queues above [`IDLE_BYTES`], since there is no client that fills them. A client that comes and goes
+    /// needs no more than that.
     pub(crate) fn trim(&mut self) {
         for frames in [&mut self.frames, &mut self.announcements] {
             if frames.capacity_bytes() > IDLE_BYTES {

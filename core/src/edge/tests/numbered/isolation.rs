@@ -4,7 +4,7 @@ use super::*;
 use crate::v3::packets::{ClaimHead, Extensions, KeyHint, Position};
 use crate::v3::schedule::Attempt;
 
-/// What the client is told, and whether its session is still there.
+/// What the client is told.
 #[derive(Debug, PartialEq)]
 enum Outcome3 {
     /// Nothing, and the connection is closed.
@@ -229,7 +229,6 @@ fn what_one_client_does_wrong_costs_nobody_else_anything() {
         world.edge.audit();
         let left = 1 + usize::from(is_kept);
         assert_eq!(world.edge.gauges().sessions, left, "{what}");
-        // Its owner comes back, if there is something to come back to: where it does not know of it, the misdeed was a stranger's.
         world.send3(&mut other, b"after");
         world.down(&other, b"down");
         let heard = world.backend_hears();

@@ -268,7 +268,7 @@ fn the_length_of_a_padded_record_is_a_power_of_two() {
     let mut world = world(|config| config.clients.padding = true);
     let mut one = world.join3();
     for is_resumed in [false, true] {
-        for length in [0, 1, 29, 30, 31, 100, 4_000, 70_000] {
+        for length in [5_000, 0, 1, 29, 30, 31, 100, 4_000, 20_000, 70_000] {
             world.down(&one, &vec![7; length]);
             let bytes = world.hear_bytes(one.conn);
             let records = bodies(&bytes);
