@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::load::meter::Outcome;
 use crate::load::program::Program;
 use crate::load::{self, LoadError, Options, Scenario};
+use crate::shards::median;
 
 /// What is measured of which program.
 #[derive(Debug)]
@@ -121,10 +122,13 @@ fn cpu(plan: &Plan<'_>, scenario: &Scenario, numbered: bool) -> Result<f64, Load
     let mut found = Vec::new();
     for _ in 0..plan.rounds {
         let outcome = measure(plan, scenario, numbered, plan.options.measure)?;
-        found.push(outcome.cpu_micros().unwrap_or(f64::MAX));
+        // Without a figure, or with a wrong packet, no goal is reached.
+        let Some(micros) = outcome.cpu_micros().filter(|_| outcome.wrong == 0) else {
+            return Ok(f64::NAN);
+        };
+        found.push(micros);
     }
-    found.sort_by(f64::total_cmp);
-    Ok(found[found.len() / 2])
+    Ok(median(found))
 }
 
 fn measure(
