@@ -1,5 +1,5 @@
-//! Tests the ledger of version 3: each bug of version 3 must be found within few seeds, wherever these begin, as a violation of a rule that
-//! it breaks.
+//! Tests the ledger of version 3: each bug of version 3 must be found within few seeds, wherever these begin, as a violation of any rule.
+//! Which one is printed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

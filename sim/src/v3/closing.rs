@@ -164,9 +164,9 @@ impl World {
                 return client.is_numbered;
             };
             let entry = &self.ledger.sessions[session];
-            let has_arrived = entry.up.taken == entry.up.numbered
-                && client.received == entry.down.numbered
-                && entry.down.acked == entry.down.numbered
+            let has_arrived = entry.up.taken == entry.up.numbered()
+                && client.received == entry.down.numbered()
+                && entry.down.acked == entry.down.numbered()
                 && client.machine.queued_packets() == 0;
             !has_arrived || !client.is_established()
         });

@@ -13,12 +13,8 @@ use crate::payload::{self, Direction, Label};
 /// One direction of a session.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// How many packets have a number.
-    pub(super) numbered: u64,
     /// The bytes of the first packets together, as the rings count them.
     bytes: Vec<u64>,
-    /// The highest number that its sender sealed.
-    pub(super) sent: u64,
     /// The highest number that came to its receiver.
     pub(super) arrived: u64,
     /// The highest number that the receiver's application took.
@@ -28,10 +24,14 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Returns how many packets have a number.
+    pub(super) fn numbered(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     fn push(&mut self, bytes: usize) {
         let before = self.bytes.last().copied().unwrap_or(0);
         self.bytes.push(before + 4 + bytes as u64);
-        self.numbered += 1;
     }
 
     fn bytes_between(&self, after: u64, last: u64) -> u64 {
@@ -193,7 +193,7 @@ impl Ledger {
         entry.conn = Some(conn);
         entry.left_at = None;
         let accepted = Accepted {
-            until: entry.down.numbered,
+            until: entry.down.numbered(),
             place: entry.history.len() as u64 - 1,
             up: (entry.up.taken, entry.up.arrived),
             counter,
@@ -362,7 +362,7 @@ impl Ledger {
             true => (Direction::Up, entry.life, &mut entry.up),
             false => (Direction::Down, entry.id as u32, &mut entry.down),
         };
-        let known = number <= lane.numbered;
+        let known = number <= lane.numbered();
         let label = payload::decode(bytes);
         let expected = Label {
             direction: way,
@@ -372,10 +372,9 @@ impl Ledger {
         };
         let is_it = label == Ok(expected);
         if !known || !is_it {
-            let text = format!("number {number} of {} is {label:?}", lane.numbered);
+            let text = format!("number {number} of {} is {label:?}", lane.numbered());
             return self.fail("V1", "24.1", text);
         }
-        lane.sent = lane.sent.max(number);
         let open = number.saturating_sub(lane.acked);
         let open_bytes = lane.bytes_between(lane.acked.min(number), number);
         if open > 1 && (open > ring.0 || open_bytes > ring.1) {
@@ -467,7 +466,7 @@ impl Ledger {
         } else {
             (down, &entry.down, up, &entry.up)
         };
-        let knows = own[0] == lane.numbered || (!is_client && own[0] <= lane.numbered);
+        let knows = own[0] == lane.numbered() || (!is_client && own[0] <= lane.numbered());
         let is_right = adds_up(up)
             && adds_up(down)
             && knows
@@ -602,9 +601,8 @@ impl Ledger {
         let is_true = match reason {
             "kicked" => entry.kicked,
             "goodbye" => entry.said_goodbye,
-            "expired" => left_at.is_none_or(|at| now >= at + expiry),
+            "expired" => left_at.is_some_and(|at| now >= at + expiry),
             "send queue full" | "missed packet buffer full" => true,
-            "too many stale clients" | "memory limit" => true,
             _ => false,
         };
         entry.ended = Some((reason.to_owned(), now));
