@@ -307,6 +307,7 @@ fn limits_on_accepts_that_do_not_hold_leave_the_bound_on_connections() {
 #[test]
 fn refusals_of_one_source_cost_the_others_nothing() {
     let mut world = World::new(|config| {
+        offer_2(config);
         config.limits.accept_rate = 10;
         config.limits.accept_burst = 10;
         config.limits.sources.connections = 2;
@@ -377,6 +378,7 @@ fn all_together_are_paced() {
 #[test]
 fn one_source_is_bounded_and_exempt_networks_are_not() {
     let mut world = World::new(|config| {
+        offer_2(config);
         config.limits.sources.connections = 3;
         config.limits.sources.rate = 0;
     });

@@ -7,7 +7,7 @@ const SHARDS: u8 = 2;
 
 /// Creates two shards of one process. No id of theirs names a third one.
 pub(super) fn two(change: impl Fn(&mut EdgeConfig)) -> [World; 2] {
-    let mut whole = of_version_2();
+    let mut whole = EdgeConfig::default();
     change(&mut whole);
     two_of(&whole)
 }
@@ -77,6 +77,7 @@ fn counted(world: &mut World) -> usize {
 }
 
 fn ten_of_a_source(config: &mut EdgeConfig) {
+    offer_2(config);
     config.limits.sources.connections = 10;
     config.limits.sources.rate = 0;
     config.limits.accept_rate = 0;

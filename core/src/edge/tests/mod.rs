@@ -47,17 +47,15 @@ struct World {
     header: &'static [u8],
 }
 
-/// The default configuration of an edge that offers version 2 alone, as most tests here want it: one that offers version 3 accepts what is
-/// beyond the limits of a source for a Claim. The tests of both are in [`numbered`].
-fn of_version_2() -> EdgeConfig {
-    let mut config = EdgeConfig::default();
+/// Offers version 2 alone, for tests of the limits of a source: an edge that offers version 3 accepts what is beyond them for a Claim. The tests
+/// of that are in [`numbered`].
+fn offer_2(config: &mut EdgeConfig) {
     config.listener.versions = Versions::new(&[2]).unwrap();
-    config
 }
 
 impl World {
     fn new(change: impl FnOnce(&mut EdgeConfig)) -> Self {
-        let mut config = of_version_2();
+        let mut config = EdgeConfig::default();
         change(&mut config);
         Self::with(config)
     }

@@ -106,6 +106,7 @@ fn a_header_is_required_at_the_listeners_that_say_so() {
 #[test]
 fn limits_hold_for_the_source_that_the_header_names_and_not_for_the_proxy() {
     let mut world = World::new(|config| {
+        offer_2(config);
         behind_proxy(config);
         config.limits.sources.connections = 2;
         config.limits.sources.rate = 0;
@@ -129,6 +130,7 @@ fn limits_hold_for_the_source_that_the_header_names_and_not_for_the_proxy() {
 #[test]
 fn a_connection_of_the_proxys_own_counts_for_the_proxy() {
     let mut world = World::new(|config| {
+        offer_2(config);
         behind_proxy(config);
         config.limits.sources.connections = 1;
         config.limits.sources.rate = 0;
@@ -254,7 +256,10 @@ fn claims_of_one_source_do_not_displace_those_of_another_behind_the_same_proxy()
 /// The transport has read from where the client comes, and says so itself (SPEC 16.2(f)).
 #[test]
 fn a_connection_that_the_adapter_introduces_needs_no_proxy() {
-    let mut world = World::new(|config| config.limits.sources.connections = 1);
+    let mut world = World::new(|config| {
+        offer_2(config);
+        config.limits.sources.connections = 1;
+    });
     let introduce = |world: &mut World, source: &str| {
         let conn = world
             .edge

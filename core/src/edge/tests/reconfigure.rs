@@ -254,7 +254,7 @@ fn a_handshake_beyond_the_new_bound_in_bytes_is_closed_by_its_next_byte() {
 
 #[test]
 fn limits_on_who_is_let_in_hold_for_those_who_come_after() {
-    let mut world = World::new(|_| {});
+    let mut world = World::new(offer_2);
     let (first, second) = (world.join(), world.join());
     world.reconfigure(|config| config.limits.max_connections = 1);
     let refused = world.edge.handle_accepted(world.now, SOURCE);
