@@ -23,6 +23,7 @@ pub mod backend;
 mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod code;
 #[cfg(any(feature = "client", feature = "backend", feature = "edge"))]
 mod config;
 #[cfg(feature = "serde")]
@@ -33,6 +34,7 @@ mod farewell;
 mod id;
 #[cfg(feature = "keys")]
 pub mod keys;
+pub mod ledger;
 #[cfg(any(feature = "edge", feature = "backend"))]
 pub mod link;
 #[cfg(any(feature = "edge", feature = "client"))]

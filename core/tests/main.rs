@@ -6,6 +6,7 @@ mod client_v3;
 mod proxy_header;
 mod spec_document;
 mod spec_examples;
+mod spec_examples_link;
 mod spec_examples_v3;
 mod three_machines;
 mod trunk;

@@ -197,6 +197,37 @@ impl FrameQueue {
         }
     }
 
+    /// Handles that the stream took the first `n` bytes of [`output`](Self::output), and keeps all frames.
+    ///
+    /// # Panics
+    /// If `n` is more than [`bytes`](Self::bytes).
+    pub(super) fn skip(&mut self, n: usize) {
+        assert!(
+            n <= self.bytes(),
+            "no more bytes can be taken than were offered"
+        );
+        self.written += n;
+    }
+
+    /// Returns the length of the frame that begins `bytes` behind the oldest one, including its length field.
+    pub(super) fn frame_bytes_after(&self, bytes: usize) -> Option<usize> {
+        let start = self.head + bytes;
+        (start < self.buffer.len()).then(|| self.frame_end(start) - start)
+    }
+
+    /// Returns the bodies of all frames, those that were written as well.
+    pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = self.head;
+        core::iter::from_fn(move || {
+            if start >= self.buffer.len() {
+                return None;
+            }
+            let (begin, end) = (start + 4, self.frame_end(start));
+            start = end;
+            self.buffer.get(begin..end)
+        })
+    }
+
     /// Makes the frames after the oldest `frames` the [`output`](Self::output) again.
     pub(super) fn rewind_to(&mut self, frames: usize) {
         self.written = self.head;

@@ -2,8 +2,10 @@
 
 mod frames;
 mod outbox;
+mod sent;
 
 pub use frames::{FrameQueue, Reservation};
 #[cfg(feature = "edge")]
 pub(crate) use outbox::KEPT_CAPACITY_BYTES;
 pub use outbox::{Bounds, Outbox, Retention, UnknownNumber};
+pub use sent::{Sent, UnknownCount};

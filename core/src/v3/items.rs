@@ -3,9 +3,10 @@
 //! An item begins with a header `h` in the form of SPEC 3.1. Where `h` is even, a packet of `h / 2` bytes follows. Where it is odd,
 //! `(h - 1) / 2` is the item's type, and its fields follow. Everything borrows from the record, so reading allocates nothing.
 
+use crate::code::Code;
+pub use crate::ledger::Ledger;
 use crate::wire::varint::{Fields, HandshakeError, write_integer};
 
-use super::code::Code;
 use super::{MAX_NUMBER, Side};
 
 /// The most items in one record.
@@ -153,54 +154,6 @@ pub struct Close<'a> {
     pub down: Ledger,
     /// Words for people.
     pub text: &'a str,
-}
-
-/// The account of one direction of a session. (SPEC 24.7)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
-pub struct Ledger {
-    /// Packets that were given a number.
-    pub numbered: u64,
-    /// Of them, those that were acknowledged.
-    pub acknowledged: u64,
-    /// Those that a newer one took the place of.
-    pub superseded: u64,
-    /// Those that were given up.
-    pub gapped: u64,
-    /// Those that were sent and may have arrived.
-    pub open_sent: u64,
-    /// Those that were never sent.
-    pub open_unsent: u64,
-    /// Volatile packets that were not sent. They have no numbers.
-    pub skipped: u64,
-}
-
-impl Ledger {
-    /// Returns whether each number is accounted for once.
-    #[must_use]
-    pub fn is_balanced(&self) -> bool {
-        let parts = [
-            self.acknowledged,
-            self.superseded,
-            self.gapped,
-            self.open_sent,
-            self.open_unsent,
-        ];
-        let sum = parts.into_iter().try_fold(0_u64, u64::checked_add);
-        sum == Some(self.numbered)
-    }
-
-    fn fields(&self) -> [u64; 7] {
-        [
-            self.numbered,
-            self.acknowledged,
-            self.superseded,
-            self.gapped,
-            self.open_sent,
-            self.open_unsent,
-            self.skipped,
-        ]
-    }
 }
 
 /// Why bytes are no items.
@@ -492,15 +445,11 @@ fn read_close<'a>(fields: &mut Fields<'a>) -> Result<Close<'a>, ItemError> {
 }
 
 fn read_ledger(fields: &mut Fields<'_>) -> Result<Ledger, ItemError> {
-    Ok(Ledger {
-        numbered: fields.read_u64()?,
-        acknowledged: fields.read_u64()?,
-        superseded: fields.read_u64()?,
-        gapped: fields.read_u64()?,
-        open_sent: fields.read_u64()?,
-        open_unsent: fields.read_u64()?,
-        skipped: fields.read_u64()?,
-    })
+    let mut counts = [0; 7];
+    for count in &mut counts {
+        *count = fields.read_u64()?;
+    }
+    Ok(Ledger::from_fields(counts))
 }
 
 impl Item<'_> {

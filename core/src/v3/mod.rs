@@ -11,7 +11,6 @@ pub mod channel;
 pub mod classes;
 #[cfg(feature = "client")]
 pub mod client;
-pub mod code;
 pub mod inbound;
 pub mod items;
 #[cfg(feature = "edge")]
@@ -30,6 +29,8 @@ mod world;
 
 #[cfg(any(test, feature = "testkit"))]
 pub use aead::watch;
+
+pub use crate::code;
 
 /// The highest number that a packet, a counter or a record can have.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;

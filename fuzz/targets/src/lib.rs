@@ -11,6 +11,7 @@ mod config;
 mod doors;
 pub mod edge;
 mod keys;
+mod link;
 mod proxy;
 mod v3;
 mod v3_client;
@@ -23,6 +24,7 @@ pub use config::config_file;
 pub use doors::{door_stack, forwarded, http_head, ws_decode};
 pub use edge::edge_machine;
 pub use keys::{public_key, saved_session, sealed_value};
+pub use link::link_frame;
 pub use proxy::proxy_header;
 pub use v3::{v3_items, v3_packet, v3_record};
 pub use v3_client::v3_client;
@@ -55,6 +57,7 @@ targets![
     frame_reader,
     handshake_packet,
     http_head,
+    link_frame,
     proxy_header,
     public_key,
     saved_session,
