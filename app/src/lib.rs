@@ -25,6 +25,7 @@ mod outlet;
 mod refusals;
 mod resources;
 mod runs_file;
+mod supervisor;
 mod text;
 
 pub use commands::main;

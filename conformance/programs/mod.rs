@@ -5,6 +5,7 @@ mod curl;
 mod implementation;
 mod libraries;
 mod openssl;
+mod packages;
 mod proxies;
 mod suite;
 

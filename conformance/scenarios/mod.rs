@@ -31,6 +31,7 @@ mod published;
 mod reconnect;
 mod reload;
 mod start;
+mod supervisor;
 mod terminal;
 mod unix;
 

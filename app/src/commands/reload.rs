@@ -19,6 +19,7 @@ use crate::config::{self, Change, Settings, WhenMissing};
 use crate::dial;
 use crate::entry::ReadAgain;
 use crate::listeners::{ListenerChange, Listeners};
+use crate::supervisor::Supervisor;
 
 /// Configurations that were read while the process runs.
 pub(super) struct Reloads(Arc<Mutex<Latest>>);
@@ -47,7 +48,7 @@ pub(super) fn on_hangup(
     mut again: ReadAgain,
     mut current: Settings,
     listeners: Listeners,
-    stop: Asker,
+    (stop, supervisor): (Asker, Supervisor),
 ) -> io::Result<Reloads> {
     let terminal = Terminal::of_this_process();
     let mut signals = Signals::new([SIGHUP])?;
@@ -64,11 +65,13 @@ pub(super) fn on_hangup(
                     stop.ask();
                     return;
                 }
+                supervisor.reloads();
                 let read = read_again(&mut again, &current);
                 let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(mut change) = read else {
                     // Renewed certificates mostly have the names of the old ones.
                     listeners.refresh();
+                    supervisor.reloaded();
                     continue;
                 };
                 let changed = listeners.reload(&mut change);
@@ -81,6 +84,7 @@ pub(super) fn on_hangup(
                 current.clone_from(&change.settings);
                 if change.taken.is_empty() {
                     info!("the configuration was read again; nothing in effect changes");
+                    supervisor.reloaded();
                     continue;
                 }
                 publish(

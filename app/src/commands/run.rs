@@ -36,6 +36,7 @@ use crate::memory::{has_started, keep_heap_small};
 use crate::metrics::{self, Asked, Exchange, Snapshot};
 use crate::refusals::Refusals;
 use crate::runs_file::{RunsFile, RunsFileError};
+use crate::supervisor::Supervisor;
 
 use crate::Resources;
 
@@ -71,8 +72,24 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     // Bound before the backend is dialled: an edge that cannot listen must not take the backend from the one that does.
     let bound = listeners.bind()?;
     let accepts = listeners.accepts();
-    let reloads =
-        reload::on_hangup(again, settings.clone(), listeners, stop.asker()).map_err(unhandled)?;
+    // One loop for each shard. With several shards, also one for their trunk and one for the orders.
+    let loops = match usize::from(shards.get()) {
+        1 => 1,
+        several => several + 2,
+    };
+    let (metrics, mut asked) = Exchange::of(loops);
+    if settings.metrics.address.is_none() && !Supervisor::is_there() {
+        asked.clear();
+    }
+    let cannot_tell = |error| format!("the service manager cannot be told of the start: {error}");
+    let supervisor = Supervisor::start(metrics.clone()).map_err(cannot_tell)?;
+    let reloads = reload::on_hangup(
+        again,
+        settings.clone(),
+        listeners,
+        (stop.asker(), supervisor.clone()),
+    )
+    .map_err(unhandled)?;
     let addresses = bound.iter().map(Bound::len).sum();
     let resources = settings.left(measured, addresses);
     let config = settings.edge_config(resources);
@@ -95,17 +112,8 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let openings = openings.map(|bound| bound.listen(shards.get().into()));
     let openings = openings.collect::<Result<Vec<_>, _>>()?;
 
-    // One loop for each shard. With several shards, also one for their trunk and one for the orders.
-    let loops = match usize::from(shards.get()) {
-        1 => 1,
-        several => several + 2,
-    };
-    let (metrics, mut asked) = Exchange::of(loops);
     let metrics = match &settings.metrics.address {
-        None => {
-            asked.clear();
-            None
-        }
+        None => None,
         Some(address) => {
             let started = metrics::Server::start(address, metrics);
             Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
@@ -137,6 +145,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     for address in &of_metrics {
         info!(%address, "metrics");
     }
+    supervisor.serves();
 
     let mut sockets: Vec<Sockets> = (0..shards.get()).map(|_| Sockets::new()).collect();
     for opening in openings {
@@ -148,7 +157,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         accepts,
     };
     let key_file = settings.general.key_file.clone();
-    let orders = Orders::new(stop, reloads, settings, measured, later);
+    let orders = Orders::new(stop, reloads, settings, measured, later, supervisor);
     let cannot = |error: io::Error| format!("cannot serve: {error}");
     let mut runs = earlier_runs(key_file.as_deref());
     if shards.get() == 1 {

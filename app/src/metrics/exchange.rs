@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::Snapshot;
 
-/// The requesting side: of one loop, or of one for each shard and one for their trunk.
-#[derive(Debug)]
-pub struct Exchange(Vec<Arc<Shared>>);
+/// The requesting side: of one loop, or of one for each shard and one for their trunk. Its clones take turns.
+#[derive(Clone, Debug)]
+pub struct Exchange(Arc<Mutex<Vec<Arc<Shared>>>>);
 
 /// The side of a loop that is asked.
 #[derive(Debug)]
@@ -73,23 +73,30 @@ impl Exchange {
     #[must_use]
     pub fn new() -> (Exchange, Asked) {
         let (shared, asked) = Shared::pair();
-        (Exchange(vec![shared]), asked)
+        (Exchange::from(vec![shared]), asked)
     }
 
     /// Creates both sides of an exchange with `loops` loops.
     #[must_use]
     pub fn of(loops: usize) -> (Exchange, Vec<Asked>) {
         let (shared, asked) = (0..loops).map(|_| Shared::pair()).unzip();
-        (Exchange(shared), asked)
+        (Exchange::from(shared), asked)
+    }
+
+    fn from(loops: Vec<Arc<Shared>>) -> Exchange {
+        Exchange(Arc::new(Mutex::new(loops)))
     }
 
     /// Asks every loop and waits for their responses. Returns the sum, or `None` if one was not there `within` the time, or a loop is gone.
+    /// The time begins once no other clone of this side asks.
     #[must_use]
     pub fn ask(&self, within: Duration) -> Option<Snapshot> {
+        // A loop has room for one request.
+        let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
         let mut sum = Snapshot::default();
-        for shared in &self.0 {
+        for shared in loops.iter() {
             sum.add(&shared.ask(left())?);
         }
         Some(sum)

@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::dial::{Dialer, dialer};
 use crate::listeners::{Opening, SocketChange};
 use crate::logging;
+use crate::supervisor::Supervisor;
 use voltlane_driver::Runtime;
 
 use crate::Resources;
@@ -45,6 +46,7 @@ pub(super) struct Orders<R: Runtime> {
     /// Keys that were read again, and may not be in effect everywhere yet.
     taken: Vec<String>,
     is_ending: bool,
+    supervisor: Supervisor,
 }
 
 impl<R: Runtime> Orders<R> {
@@ -54,6 +56,7 @@ impl<R: Runtime> Orders<R> {
         settings: Settings,
         measured: Resources,
         connector: Arc<Mutex<Dialer<R>>>,
+        supervisor: Supervisor,
     ) -> Self {
         // No listener has moved yet.
         let config = settings.edge_config(measured);
@@ -67,6 +70,7 @@ impl<R: Runtime> Orders<R> {
             connector,
             taken: Vec::new(),
             is_ending: false,
+            supervisor,
         }
     }
 
@@ -103,6 +107,7 @@ impl<R: Runtime> Orders<R> {
             let within = self.settings.general.shutdown_timeout_secs;
             let within = Duration::from_secs(within.into());
             info!(?within, "shutting down");
+            self.supervisor.ends(within);
             tell(Order::Shutdown(within));
         }
     }
@@ -112,6 +117,7 @@ impl<R: Runtime> Orders<R> {
         if !self.taken.is_empty() && is_done() {
             let keys = std::mem::take(&mut self.taken).join(", ");
             info!(%keys, "the configuration was read again and is in effect");
+            self.supervisor.reloaded();
         }
     }
 }
