@@ -17,6 +17,7 @@ pub use voltlane_core::client::{
 use crate::Stream as _;
 use crate::inbox::Inbox;
 use crate::io::{Read, Written};
+use crate::late::is_late;
 use crate::runtime::system_random;
 use crate::watch::WatchedChannel;
 use crate::weigh::Weigh;
@@ -398,7 +399,9 @@ impl<C: Connector, T: Timer> Client<C, T> {
     fn poll_step(&mut self, cx: &mut Context<'_>, with_packets: bool) -> Poll<Heard> {
         for _ in 0..STEPS_PER_POLL {
             let now = self.timer.now();
-            self.machine.handle_timeout(now);
+            if !self.serves_first(cx, now, with_packets) {
+                self.machine.handle_timeout(now);
+            }
             if let Some(event) = self.machine.poll_event() {
                 return Poll::Ready(event.into());
             }
@@ -406,11 +409,8 @@ impl<C: Connector, T: Timer> Client<C, T> {
                 self.lose(now, machine::Closed::Error);
                 continue;
             }
-            // A connection that accepts no more writes is read to its end in any case.
-            let broken =
-                matches!(&self.transport, Transport::Up(channel) if channel.write_failed());
-            let may_read = with_packets || broken || self.machine.state() != State::Established;
-            if may_read && (self.has_more || !self.unread.is_empty()) {
+            let may_read = self.may_read(with_packets);
+            if may_read && self.has_unread() {
                 let mut input = &self.buffer[self.unread.clone()];
                 let heard = self.machine.handle_bytes(now, &mut input).map(Heard::from);
                 self.unread.start = self.unread.end - input.len();
@@ -438,6 +438,29 @@ impl<C: Connector, T: Timer> Client<C, T> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Takes what the connection has, if a deadline is late: nobody polled the client for a while, and the edge was not silent meanwhile.
+    /// Returns whether there is something, which counts before the deadline does.
+    fn serves_first(&mut self, cx: &mut Context<'_>, now: Time, with_packets: bool) -> bool {
+        if !is_late(now, self.machine.poll_timeout()) {
+            return false;
+        }
+        let may_read = self.may_read(with_packets);
+        if self.has_unread() {
+            return may_read;
+        }
+        self.connect_on(cx, now) | self.read(cx, now, may_read)
+    }
+
+    /// Returns whether packets may be read. A connection that accepts no more writes is read to its end in any case.
+    fn may_read(&self, with_packets: bool) -> bool {
+        let broken = matches!(&self.transport, Transport::Up(channel) if channel.write_failed());
+        with_packets || broken || self.machine.state() != State::Established
+    }
+
+    fn has_unread(&self) -> bool {
+        self.has_more || !self.unread.is_empty()
     }
 
     /// Drops the connection if the edge has acknowledged nothing for too long. Returns whether it did.

@@ -22,6 +22,8 @@ mod bind;
 mod boxed;
 #[cfg(feature = "edge")]
 mod branch;
+#[cfg(feature = "edge")]
+mod catch_up;
 #[cfg(feature = "client")]
 pub mod client;
 mod crew;
@@ -35,7 +37,7 @@ mod handle;
 mod inbox;
 #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 mod io;
-#[cfg(feature = "edge")]
+#[cfg(any(feature = "edge", feature = "client"))]
 mod late;
 #[cfg(feature = "client")]
 pub mod library;

@@ -9,8 +9,8 @@ use voltlane_core::Time;
 
 use crate::Timer;
 use crate::alarm::Alarm;
+use crate::catch_up::CatchUp;
 use crate::handle::{Handle, Requests};
-use crate::late::CatchUp;
 use crate::link::close_by;
 use crate::uplink::Carrier;
 use crate::waker::{ReadyList, SourceWaker, Token};

@@ -168,6 +168,24 @@ fn a_flush_waits_for_what_a_clients_transport_holds() {
     });
 }
 
+/// The process was suspended, or the application computed for long and polled nothing. What came meanwhile counts.
+#[test]
+fn a_client_that_stood_still_keeps_a_connection_that_brought_something() {
+    let mut setup = setup(EdgeConfig::default(), Chaos::NONE);
+    let clock = setup.world.clock.clone();
+    let backend = backend(&setup, BackendConfig::default());
+    setup.world.spawn(echo(backend));
+    let config = ClientConfig::default().with_versions(client::Versions::V3);
+    let mut client = client(&setup, 1, config, Chaos::NONE);
+    setup.world.run(async {
+        connected(&mut client).await;
+        client.send(b"one").await.expect("sent");
+        clock.sleep(Duration::from_millis(10)).await;
+        clock.stand_still(Duration::from_secs(180));
+        assert_eq!(packet(&mut client).await, b"one");
+    });
+}
+
 #[test]
 fn packets_go_round_however_the_streams_cut_and_stall() {
     let mut setup = setup(EdgeConfig::default(), CUT);

@@ -19,6 +19,7 @@ use super::{ConnectError, DropCause, Event, SendError, Sent};
 use crate::Timer;
 use crate::inbox::Inbox;
 use crate::io::Read;
+use crate::late::is_late;
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -603,7 +604,9 @@ impl Core {
         while *steps > 0 {
             *steps -= 1;
             let now = self.timer.now();
-            self.machine.handle_timeout(now);
+            if !self.serves_first(io, now, reads) {
+                self.machine.handle_timeout(now);
+            }
             if let Some(event) = self.machine.poll_event() {
                 match self.tell(event) {
                     Some(heard) => return Poll::Ready(heard),
@@ -627,10 +630,8 @@ impl Core {
                 self.lose(now, machine::Closed::Error);
                 continue;
             }
-            // A connection that accepts no more writes is read to its end in any case.
-            let may_read =
-                reads || self.transport.is_broken() || self.machine.state() != State::Established;
-            if may_read && (self.has_more || !self.unread.is_empty()) {
+            let may_read = self.may_read(reads);
+            if may_read && self.has_unread() {
                 let mut input = &self.buffer[self.unread.clone()];
                 let event = self.machine.handle_bytes(now, &mut input);
                 self.has_more = event.is_some();
@@ -668,6 +669,29 @@ impl Core {
         }
         self.tell_driver();
         self.park()
+    }
+
+    /// Takes what the connection has, if a deadline is late: nobody polled the client for a while, and the edge was not silent meanwhile.
+    /// Returns whether there is something, which counts before the deadline does.
+    fn serves_first(&mut self, io: &mut Context<'_>, now: Time, reads: bool) -> bool {
+        if !is_late(now, self.machine.poll_timeout()) {
+            return false;
+        }
+        let may_read = self.may_read(reads);
+        if self.has_unread() {
+            return may_read;
+        }
+        let (machine, entropy) = (&mut self.machine, &mut self.entropy);
+        self.transport.connect_on(io, now, machine, entropy) | self.read(io, now, may_read)
+    }
+
+    /// Returns whether packets may be read. A connection that accepts no more writes is read to its end in any case.
+    fn may_read(&self, reads: bool) -> bool {
+        reads || self.transport.is_broken() || self.machine.state() != State::Established
+    }
+
+    fn has_unread(&self) -> bool {
+        self.has_more || !self.unread.is_empty()
     }
 
     fn park(&mut self) -> Poll<Heard> {

@@ -466,3 +466,25 @@ fn a_client_of_both_versions_comes_to_an_edge_of_either() {
         assert_eq!(client.version(), version(expected));
     }
 }
+
+/// The process was suspended, or the application computed for long and polled nothing. What came meanwhile counts.
+#[test]
+fn a_client_that_stood_still_keeps_a_connection_that_brought_something() {
+    for versions in BOTH {
+        let mut setup = Setup::new(Chaos::NONE);
+        let clock = setup.world.clock.clone();
+        let mut client = setup.client(1, versions);
+        setup.echoes();
+        setup.world.run(async {
+            connected(&mut client).await;
+            for round in 0..3 {
+                client.send(&[round]).await.expect("sent");
+                // The echo arrives before the silence begins that is longer than any connection of version 3 may have.
+                clock.sleep(Duration::from_millis(10)).await;
+                clock.stand_still(Duration::from_secs(180));
+                // No event says that the connection was dropped.
+                assert_eq!(packet(&mut client).await, [round], "{versions:?}");
+            }
+        });
+    }
+}
