@@ -30,6 +30,8 @@ mod config;
 mod data;
 #[cfg(feature = "edge")]
 pub mod edge;
+#[cfg(any(feature = "client", feature = "backend"))]
+pub mod end;
 mod farewell;
 mod id;
 #[cfg(feature = "keys")]

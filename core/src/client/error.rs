@@ -3,8 +3,9 @@
 use core::time::Duration;
 
 use crate::ClientId;
+pub use crate::end::End;
 use crate::keys::KeyError;
-use crate::protocol::{Breach, Code, Gap, Ledgers};
+use crate::protocol::{Breach, Code, Gap};
 use crate::wire::frame::FrameTooLong;
 use crate::wire::varint::HandshakeError;
 
@@ -57,39 +58,6 @@ pub enum Event<'a> {
     Refused(Refusal),
     /// The session is over. Nothing follows, unless the application calls [`start_over`](super::Client::start_over).
     Ended(End),
-}
-
-/// How a session ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct End {
-    /// Why. Its class says whether a new session may begin. [`Code::OTHER_EDGE`] and [`Code::CONFLICT`] are this client's own.
-    pub code: Code,
-    /// Words for people, perhaps none.
-    pub text: String,
-    /// What became of the packets, as far as this client knows. In a box, so that an error with an end in it is small.
-    pub ledgers: Box<Ledgers>,
-}
-
-impl End {
-    /// Creates an end, as an adapter tells one.
-    #[must_use]
-    pub fn new(code: Code, text: impl Into<String>, ledgers: Ledgers) -> Self {
-        End {
-            code,
-            text: text.into(),
-            ledgers: Box::new(ledgers),
-        }
-    }
-}
-
-impl core::fmt::Display for End {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.text.as_str() {
-            "" => write!(f, "{}", self.code),
-            text => write!(f, "{}: {text}", self.code),
-        }
-    }
 }
 
 /// Why a token is not taken.

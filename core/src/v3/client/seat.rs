@@ -4,22 +4,13 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use crate::Time;
+pub use crate::end::Ledgers;
 use crate::queue::Outbox;
 
 use super::super::items::Ledger;
 use super::super::packets::Settings;
 use super::super::progress::{Progress, Ring};
 use super::opening::Resumable;
-
-/// The accounts of both directions of a session, as one end knows them. (SPEC 24.7)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::exhaustive_structs, reason = "a link has two directions")]
-pub struct Ledgers {
-    /// Packets from the client to the edge.
-    pub up: Ledger,
-    /// Packets from the edge to the client.
-    pub down: Ledger,
-}
 
 impl Ledgers {
     /// Returns the accounts before there is a session: nothing was sent.

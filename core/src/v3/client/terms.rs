@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
+pub use crate::end::Gap;
 use crate::keys::PublicKey;
 
 use super::leave::Leave;
@@ -23,20 +24,6 @@ pub(crate) enum Told<'a> {
     },
     CaughtUp,
     Leaves(Leave),
-}
-
-/// Packets that will not come. They have numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Gap {
-    /// The number of the first one.
-    pub first: u64,
-    /// How many.
-    pub count: u64,
-    /// Their bytes, or 0 if the edge does not know.
-    pub bytes: u64,
-    /// Why: 1 there was no room, 2 this client claimed less than it had acknowledged, 3 memory. Others may be added. (SPEC 24.4(b))
-    pub reason: u8,
 }
 
 /// What came of a resume.
