@@ -1,6 +1,7 @@
 //! The backend's side of the link to an edge, as a pure state machine. (SPEC 7)
 
 mod event;
+pub mod host;
 mod peer;
 
 use crate::config::at_least;
@@ -177,6 +178,13 @@ impl Backend {
         })
     }
 
+    /// Returns whether the queue has room for a packet of this length.
+    #[must_use]
+    pub fn has_room(&self, length: usize) -> bool {
+        let bytes = length.saturating_add(HEADER_BYTES);
+        self.queue.held_bytes().saturating_add(bytes) <= self.config.queue_bytes
+    }
+
     /// Returns the maximum length of a packet in bytes: `max_send_bytes`, or the room in an empty queue.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
@@ -216,10 +224,17 @@ impl Backend {
         if length > max {
             return Err(SendError::TooLong { length, max });
         }
-        if self.queue.held_bytes() + packet.encoded_len() > self.config.queue_bytes {
+        if !self.has_room(length) {
             return Err(SendError::QueueFull);
         }
         self.queue.push_frame(&packet.header(), packet.data);
         Ok(())
+    }
+
+    /// Queues a packet whose length was checked, whatever the queue holds.
+    fn push_data(&mut self, id: ClientId, data: &[u8]) {
+        let flag = Flag::Data;
+        self.queue
+            .push_frame(&Tagged { id, flag, data }.header(), data);
     }
 }

@@ -1,0 +1,371 @@
+//! The sessions that a backend knows, and those that it knows to have ended.
+
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
+
+use crate::ClientId;
+use crate::code::Code;
+use crate::end::{End, Ledgers};
+use crate::ledger::Ledger;
+
+/// Ended sessions that are remembered. Notices about them are not told again, and packets for them are not sent.
+pub const MAX_ENDED: usize = 65_536;
+/// Groups that have members, at most. (SPEC 38.2)
+pub const MAX_GROUPS: usize = 65_536;
+/// Groups that a session is in, at most. (SPEC 38.2)
+pub const MAX_GROUPS_OF_SESSION: usize = 64;
+/// When the book is full, one in so many entries is forgotten at once.
+const FORGOTTEN_AT_ONCE: usize = 16;
+
+/// What is known of a session.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entry {
+    /// Whether the application was told of it. Otherwise the application has sent something to it.
+    pub(super) is_told: bool,
+    /// Packets that came from the client.
+    pub(super) up: u64,
+    /// Packets that were sent to it.
+    pub(super) down: u64,
+    /// The code and the text of the kick that the application asked for.
+    pub(super) kick: Option<Box<(Code, String)>>,
+    /// The groups that it is in.
+    groups: Vec<GroupId>,
+    /// Its place in the order in which sessions were heard of last.
+    heard: u64,
+}
+
+impl Entry {
+    /// Returns the accounts as far as version 2 tells them: nobody says what arrived at the client.
+    pub(super) fn ledgers(&self) -> Ledgers {
+        Ledgers {
+            up: Ledger {
+                numbered: self.up,
+                acknowledged: self.up,
+                ..Ledger::default()
+            },
+            down: Ledger {
+                numbered: self.down,
+                open_sent: self.down,
+                ..Ledger::default()
+            },
+        }
+    }
+}
+
+/// A group of sessions, by its number on the link. (SPEC 36.2)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(u64);
+
+impl GroupId {
+    /// Returns the group with this number.
+    #[must_use]
+    pub const fn from_u64(number: u64) -> Self {
+        GroupId(number)
+    }
+
+    /// Returns its number.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a session was not added to a group. (SPEC 38.2)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// There are as many groups as there may be.
+    #[error("{MAX_GROUPS} groups have members, and no more are allowed")]
+    TooMany,
+    /// The session is in as many groups as it may be.
+    #[error("the session is in {MAX_GROUPS_OF_SESSION} groups, and no more are allowed")]
+    TooManyOfSession,
+}
+
+/// The sessions that a backend knows, at most `max`, and the last [`MAX_ENDED`] that have ended.
+#[derive(Debug)]
+pub(super) struct Book {
+    known: HashMap<ClientId, Entry, BuildHasherDefault<IdHasher>>,
+    max: usize,
+    order: u64,
+    ended: HashMap<ClientId, Code, BuildHasherDefault<IdHasher>>,
+    ended_in_order: VecDeque<ClientId>,
+    /// The members of each group that has some.
+    groups: BTreeMap<GroupId, BTreeSet<ClientId>>,
+    /// Sessions that were forgotten for want of room, of which the application is to be told.
+    forgotten: VecDeque<(ClientId, End)>,
+}
+
+impl Book {
+    pub(super) fn new(max: usize) -> Self {
+        Book {
+            known: HashMap::default(),
+            max,
+            order: 0,
+            ended: HashMap::default(),
+            ended_in_order: VecDeque::new(),
+            groups: BTreeMap::new(),
+            forgotten: VecDeque::new(),
+        }
+    }
+
+    /// Returns the entry of a session of which something is heard. It is made if there is none. `None`: the session has ended.
+    pub(super) fn hear(&mut self, id: ClientId) -> Option<&mut Entry> {
+        if !self.known.contains_key(&id) {
+            if self.ended.contains_key(&id) {
+                return None;
+            }
+            self.make_room();
+        }
+        self.order += 1;
+        let entry = self.known.entry(id).or_default();
+        entry.heard = self.order;
+        Some(entry)
+    }
+
+    /// Returns the entry of a session to which something is sent. It is made if there is none. The error is how the session ended.
+    pub(super) fn address(&mut self, id: ClientId) -> Result<&mut Entry, Code> {
+        match self.ended.get(&id) {
+            Some(&code) => Err(code),
+            None => {
+                if !self.known.contains_key(&id) {
+                    self.make_room();
+                }
+                Ok(self.known.entry(id).or_default())
+            }
+        }
+    }
+
+    /// Ends a session. Returns its entry, unless the application knows nothing of it or was told of its end.
+    pub(super) fn end(&mut self, id: ClientId, code: Code) -> Option<Entry> {
+        let entry = self.known.remove(&id);
+        for group in entry.iter().flat_map(|entry| &entry.groups) {
+            leave(&mut self.groups, *group, id);
+        }
+        if self.ended.contains_key(&id) {
+            return None;
+        }
+        if self.ended_in_order.len() == MAX_ENDED
+            && let Some(oldest) = self.ended_in_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
+        self.ended.insert(id, code);
+        self.ended_in_order.push_back(id);
+        entry
+    }
+
+    /// Returns how a session ended, if that is remembered.
+    pub(super) fn ended(&self, id: ClientId) -> Option<Code> {
+        self.ended.get(&id).copied()
+    }
+
+    /// Returns the next session that was forgotten.
+    pub(super) fn pop_forgotten(&mut self) -> Option<(ClientId, End)> {
+        self.forgotten.pop_front()
+    }
+
+    pub(super) fn get(&self, id: ClientId) -> Option<&Entry> {
+        self.known.get(&id)
+    }
+
+    /// Returns the sessions that the application was told of, in the order of their ids.
+    pub(super) fn ids(&self) -> Vec<ClientId> {
+        let told = self.known.iter().filter(|(_, entry)| entry.is_told);
+        let mut ids: Vec<_> = told.map(|(&id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Makes a session a member of a group. Returns whether that changes something: the session is known, and was no member.
+    pub(super) fn add(&mut self, group: GroupId, id: ClientId) -> Result<bool, GroupError> {
+        let Some(entry) = self.known.get_mut(&id) else {
+            return Ok(false);
+        };
+        if entry.groups.contains(&group) {
+            return Ok(false);
+        }
+        if entry.groups.len() >= MAX_GROUPS_OF_SESSION {
+            return Err(GroupError::TooManyOfSession);
+        }
+        if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
+            return Err(GroupError::TooMany);
+        }
+        entry.groups.push(group);
+        self.groups.entry(group).or_default().insert(id);
+        Ok(true)
+    }
+
+    /// Ends a membership. Returns whether there was one.
+    pub(super) fn remove(&mut self, group: GroupId, id: ClientId) -> bool {
+        let Some(entry) = self.known.get_mut(&id) else {
+            return false;
+        };
+        let before = entry.groups.len();
+        entry.groups.retain(|one| *one != group);
+        leave(&mut self.groups, group, id);
+        entry.groups.len() < before
+    }
+
+    /// Returns the members of a group in the order of their ids.
+    pub(super) fn members(&self, group: GroupId) -> impl Iterator<Item = ClientId> {
+        self.groups.get(&group).into_iter().flatten().copied()
+    }
+
+    /// Notes a packet for a session.
+    pub(super) fn count_down(&mut self, id: ClientId) {
+        if let Some(entry) = self.known.get_mut(&id) {
+            entry.down += 1;
+        }
+    }
+
+    /// Makes room for one more session. Those are forgotten of which nothing was heard for longest: an edge that began again does not tell
+    /// what it has lost (SPEC 9.10(c)).
+    fn make_room(&mut self) {
+        if self.known.len() < self.max {
+            return;
+        }
+        let mut heard: Vec<_> = self.known.values().map(|entry| entry.heard).collect();
+        let count = (heard.len() / FORGOTTEN_AT_ONCE).max(1);
+        let last = count - 1;
+        let (_, &mut last, _) = heard.select_nth_unstable(last);
+        let old = self.known.iter().filter(|(_, entry)| entry.heard <= last);
+        let mut old: Vec<_> = old.map(|(&id, entry)| (entry.heard, id)).collect();
+        old.sort_unstable();
+        for (_, id) in old {
+            if let Some(entry) = self.end(id, Code::GONE).filter(|entry| entry.is_told) {
+                let end = End::new(Code::GONE, "nothing was heard of it", entry.ledgers());
+                self.forgotten.push_back((id, end));
+            }
+        }
+    }
+}
+
+/// Removes a member. A group without members is forgotten.
+fn leave(groups: &mut BTreeMap<GroupId, BTreeSet<ClientId>>, group: GroupId, id: ClientId) {
+    if let Some(members) = groups.get_mut(&group) {
+        members.remove(&id);
+        if members.is_empty() {
+            groups.remove(&group);
+        }
+    }
+}
+
+/// A hasher of ids. The edge draws them, so nobody chooses those that collide.
+#[derive(Debug, Default, Clone, Copy)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio: it spreads numbers that follow each other.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> ClientId {
+        ClientId::from_u64(number as u64)
+    }
+
+    fn tell(book: &mut Book, number: usize) {
+        book.hear(id(number)).expect("it lives").is_told = true;
+    }
+
+    #[test]
+    fn a_full_book_forgets_those_that_were_silent_for_longest() {
+        let mut book = Book::new(32);
+        for number in 0..32 {
+            tell(&mut book, number);
+        }
+        tell(&mut book, 0);
+        assert_eq!(book.pop_forgotten(), None, "at the bound");
+        tell(&mut book, 32);
+        let gone: Vec<_> = core::iter::from_fn(|| book.pop_forgotten()).collect();
+        assert_eq!(
+            gone.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            [id(1), id(2)]
+        );
+        assert_eq!(gone[0].1.code, Code::GONE);
+        assert_eq!(book.ids().len(), 31);
+        assert!(book.hear(id(1)).is_none(), "it has ended");
+        assert!(book.hear(id(0)).is_some());
+    }
+
+    #[test]
+    fn a_book_for_one_session_works() {
+        let mut book = Book::new(1);
+        tell(&mut book, 1);
+        tell(&mut book, 2);
+        assert_eq!(book.pop_forgotten().map(|(id, _)| id), Some(id(1)));
+        assert_eq!(book.ids(), [id(2)]);
+    }
+
+    #[test]
+    fn an_end_is_told_once_and_remembered_for_a_while() {
+        let mut book = Book::new(8);
+        tell(&mut book, 0);
+        assert!(book.end(id(0), Code::EXPIRED).is_some());
+        assert!(book.end(id(0), Code::GONE).is_none());
+        assert_eq!(book.ended(id(0)), Some(Code::EXPIRED));
+        assert!(book.address(id(0)).is_err());
+        for number in 1..MAX_ENDED {
+            assert!(book.end(id(number), Code::GONE).is_none());
+        }
+        assert_eq!(book.ended(id(0)), Some(Code::EXPIRED), "at the bound");
+        book.end(id(MAX_ENDED), Code::GONE);
+        assert_eq!(book.ended(id(0)), None, "beyond it");
+    }
+
+    #[test]
+    fn groups_have_bounds_and_end_with_their_members() {
+        let group = |number: usize| GroupId::from_u64(number as u64);
+        let mut book = Book::new(MAX_GROUPS);
+        assert_eq!(book.add(group(0), id(0)), Ok(false), "nobody is there");
+        tell(&mut book, 0);
+        for number in 0..MAX_GROUPS_OF_SESSION {
+            assert_eq!(book.add(group(number), id(0)), Ok(true));
+            assert_eq!(
+                book.add(group(number), id(0)),
+                Ok(false),
+                "a member already"
+            );
+        }
+        let beyond = book.add(group(MAX_GROUPS_OF_SESSION), id(0));
+        assert_eq!(beyond, Err(GroupError::TooManyOfSession));
+        assert!(book.remove(group(1), id(0)) && !book.remove(group(1), id(0)));
+        book.end(id(0), Code::EXPIRED);
+        assert!(book.groups.is_empty());
+        for number in 0..MAX_GROUPS {
+            if number % MAX_GROUPS_OF_SESSION == 0 {
+                tell(&mut book, 1 + number);
+            }
+            let member = id(1 + number / MAX_GROUPS_OF_SESSION * MAX_GROUPS_OF_SESSION);
+            assert_eq!(book.add(group(number), member), Ok(true));
+        }
+        tell(&mut book, MAX_GROUPS + 1);
+        let beyond = book.add(group(MAX_GROUPS), id(MAX_GROUPS + 1));
+        assert_eq!(beyond, Err(GroupError::TooMany));
+        assert_eq!(
+            book.add(group(0), id(MAX_GROUPS + 1)),
+            Ok(true),
+            "there is one"
+        );
+        assert_eq!(book.members(group(0)).count(), 2);
+    }
+}
