@@ -1,14 +1,20 @@
-//! Streams and connectors without their types. A system call costs one virtual call more.
+//! Streams, connectors and listeners without their types. A system call costs one virtual call more.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, IoSlice};
+#[cfg(feature = "backend")]
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::{Acknowledgements, Connect, Connector, Ends, PeerEnd, Stream};
+#[cfg(feature = "backend")]
+use crate::Listener;
+use crate::{Acknowledgements, Ends, PeerEnd, Stream};
+#[cfg(feature = "client")]
+use crate::{Connect, Connector};
 
-/// What a client needs of a stream.
+/// What a client or a backend needs of a stream.
 trait AnyStream: Unpin + Send {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>])
@@ -134,10 +140,12 @@ impl Stream for BoxedStream {
     }
 }
 
+#[cfg(feature = "client")]
 trait AnyConnector: Unpin + Send {
     fn connect(&mut self) -> Connect<BoxedStream>;
 }
 
+#[cfg(feature = "client")]
 impl<C: Connector> AnyConnector for C {
     fn connect(&mut self) -> Connect<BoxedStream> {
         let attempt = Connector::connect(self);
@@ -146,8 +154,10 @@ impl<C: Connector> AnyConnector for C {
 }
 
 /// A connector of any type.
+#[cfg(feature = "client")]
 pub struct BoxedConnector(Box<dyn AnyConnector>);
 
+#[cfg(feature = "client")]
 impl BoxedConnector {
     /// Boxes a connector.
     #[must_use]
@@ -156,16 +166,78 @@ impl BoxedConnector {
     }
 }
 
+#[cfg(feature = "client")]
 impl fmt::Debug for BoxedConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoxedConnector").finish_non_exhaustive()
     }
 }
 
+#[cfg(feature = "client")]
 impl Connector for BoxedConnector {
     type Stream = BoxedStream;
 
     fn connect(&mut self) -> Connect<BoxedStream> {
         self.0.connect()
+    }
+}
+
+#[cfg(feature = "backend")]
+trait AnyListener: Unpin + Send {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxedStream, SocketAddr)>>;
+    fn number(&self) -> usize;
+    fn shed(&mut self);
+}
+
+#[cfg(feature = "backend")]
+impl<L: Listener> AnyListener for L {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxedStream, SocketAddr)>> {
+        let accepted = Listener::poll_accept(self, cx);
+        accepted.map_ok(|(stream, source)| (BoxedStream(Box::new(stream)), source))
+    }
+
+    fn number(&self) -> usize {
+        Listener::number(self)
+    }
+
+    fn shed(&mut self) {
+        Listener::shed(self);
+    }
+}
+
+/// A listener of any type.
+#[cfg(feature = "backend")]
+pub struct BoxedListener(Box<dyn AnyListener>);
+
+#[cfg(feature = "backend")]
+impl BoxedListener {
+    /// Boxes a listener.
+    #[must_use]
+    pub fn new(listener: impl Listener) -> Self {
+        BoxedListener(Box::new(listener))
+    }
+}
+
+#[cfg(feature = "backend")]
+impl fmt::Debug for BoxedListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxedListener").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "backend")]
+impl Listener for BoxedListener {
+    type Stream = BoxedStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(BoxedStream, SocketAddr)>> {
+        self.0.poll_accept(cx)
+    }
+
+    fn number(&self) -> usize {
+        self.0.number()
+    }
+
+    fn shed(&mut self) {
+        self.0.shed();
     }
 }

@@ -32,7 +32,6 @@ impl<E: Weigh> Inbox<E> {
     }
 
     /// Returns whether there is none.
-    #[cfg(feature = "client")]
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

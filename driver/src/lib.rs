@@ -17,8 +17,10 @@ pub mod address;
 mod alarm;
 #[cfg(feature = "backend")]
 pub mod backend;
+#[cfg(feature = "backend")]
+pub mod backend_library;
 mod bind;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "backend"))]
 mod boxed;
 #[cfg(feature = "edge")]
 mod branch;
@@ -27,6 +29,8 @@ mod catch_up;
 #[cfg(feature = "client")]
 pub mod client;
 mod crew;
+#[cfg(any(feature = "client", feature = "backend"))]
+mod driven;
 #[cfg(feature = "edge")]
 mod edge;
 #[cfg(feature = "edge")]
@@ -54,6 +58,8 @@ mod runtime;
 #[cfg(all(test, any(feature = "edge", feature = "backend")))]
 mod silent;
 mod socket;
+#[cfg(any(feature = "client", feature = "backend"))]
+mod ticks;
 mod transport;
 #[cfg(feature = "edge")]
 mod trunk;
@@ -69,6 +75,8 @@ mod turn;
 pub mod unix;
 #[cfg(feature = "edge")]
 mod uplink;
+#[cfg(any(feature = "client", feature = "backend"))]
+mod waiters;
 #[cfg(feature = "edge")]
 mod waker;
 #[cfg(all(test, feature = "edge"))]
@@ -82,7 +90,11 @@ mod weigh;
 pub use backend::Backend;
 pub use bind::{BoundAddresses, MAX_LISTENERS};
 #[cfg(feature = "client")]
-pub use boxed::{BoxedConnector, BoxedStream};
+pub use boxed::BoxedConnector;
+#[cfg(feature = "backend")]
+pub use boxed::BoxedListener;
+#[cfg(any(feature = "client", feature = "backend"))]
+pub use boxed::BoxedStream;
 #[cfg(feature = "edge")]
 pub use branch::BranchConnector;
 #[cfg(feature = "client")]

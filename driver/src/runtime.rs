@@ -37,7 +37,7 @@ pub trait Runtime: 'static {
     ///
     /// # Panics
     /// If the system has none.
-    #[cfg(any(feature = "edge", feature = "client"))]
+    #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
     #[must_use]
     fn random() -> [u8; 32] {
         system_random()
@@ -64,7 +64,7 @@ pub trait Runtime: 'static {
 }
 
 /// Returns 32 bytes that nobody can know or guess.
-#[cfg(any(feature = "edge", feature = "client"))]
+#[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
 pub(crate) fn system_random() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the system has randomness");

@@ -4,5 +4,6 @@ mod edge;
 mod interleavings;
 mod libraries;
 mod library;
+mod serving;
 mod support;
 mod trunk;

@@ -12,14 +12,15 @@ use voltlane_core::{ClientId, Time};
 
 use super::heard::{Heard, Lent, hear};
 use super::options::{Entropy, Means, Options};
-use super::ticks::Ticks;
 use super::transport::Transport;
-use super::waiters::{For, READER, Ticket, Waiters};
 use super::{ConnectError, DropCause, Event, SendError, Sent};
 use crate::Timer;
+use crate::driven::Driven;
 use crate::inbox::Inbox;
 use crate::io::Read;
 use crate::late::is_late;
+use crate::ticks::Ticks;
+use crate::waiters::{For, READER, Waiters};
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -61,7 +62,7 @@ pub(super) struct Core {
     taken: u32,
     /// The packet that the application got last, until it comes back.
     lent: Option<Lent>,
-    pub(super) waiters: Waiters,
+    waiters: Waiters<u64>,
     /// Whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
     is_parked: bool,
     /// The time of the alarm.
@@ -89,7 +90,7 @@ impl Core {
     pub(super) fn new(
         options: Options,
         means: Means,
-        waiters: Waiters,
+        waiters: Waiters<u64>,
     ) -> Result<Core, ConnectError> {
         let Means {
             connectors,
@@ -163,57 +164,6 @@ impl Core {
 
     // ---- waiting
 
-    /// Polls a waiter: it drives the client until `check` says that it is through.
-    pub(super) fn poll_for<T>(
-        &mut self,
-        waker: &Waker,
-        io: &mut Context<'_>,
-        (ticket, what): (&mut Option<Ticket>, For),
-        mut check: impl FnMut(&mut Core, &mut Context<'_>) -> Option<T>,
-    ) -> Poll<T> {
-        let mut done = check(self, io);
-        if done.is_none() {
-            let ticket = *ticket.get_or_insert_with(|| self.waiters.issue());
-            self.waiters.withdraw(ticket, what);
-            self.waiters.attend(ticket, waker);
-            self.drive(io);
-            done = check(self, io);
-            if done.is_none() {
-                self.waiters.wait(ticket, what, waker);
-            }
-        }
-        if done.is_some()
-            && let Some(ticket) = ticket.take()
-        {
-            self.waiters.leave(ticket, what, !self.is_parked);
-        }
-        self.settle();
-        done.map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// Forgets a waiter that was dropped.
-    pub(super) fn leave(&mut self, ticket: Ticket, what: For) {
-        self.waiters.leave(ticket, what, !self.is_parked);
-        // It may have been woken for room that another one can use.
-        self.settle();
-    }
-
-    /// Does what can be done. Events are kept for `recv`.
-    fn drive(&mut self, io: &mut Context<'_>) {
-        let mut steps = STEPS_PER_POLL;
-        loop {
-            // Version 3 bounds the packets that come by its ring. Version 2 has no bound but ours.
-            let reads = match self.machine.version() {
-                Version::V2 => self.inbox.has_room(),
-                _ => self.notices < MAX_NOTICES,
-            };
-            match self.step(io, &mut steps, reads) {
-                Poll::Ready(heard) => self.keep(heard),
-                Poll::Pending => return,
-            }
-        }
-    }
-
     fn keep(&mut self, heard: Heard) {
         match &heard.event {
             // It comes now or not at all.
@@ -234,24 +184,6 @@ impl Core {
         }
         self.notices += usize::from(heard.is_notice());
         self.inbox.push(heard);
-    }
-
-    /// Wakes those whose condition holds.
-    fn settle(&mut self) {
-        if self.waiters.has_reader()
-            && (!self.inbox.is_empty() || self.is_over() || self.ticks_now())
-        {
-            self.waiters.wake_reader();
-        }
-        let acked = self.acked();
-        self.waiters.wake_numbers(acked);
-        let machine = &self.machine;
-        self.waiters.wake_room(|length| machine.has_room(length));
-        if self.is_over() {
-            self.waiters.wake_all();
-        } else if self.id.is_some() || self.has_given_up {
-            self.waiters.wake_session();
-        }
     }
 
     fn ticks_now(&self) -> bool {
@@ -753,5 +685,49 @@ impl Core {
             self.gives_up_at.filter(|_| self.id.is_none()),
         ];
         deadlines.into_iter().flatten().min()
+    }
+}
+
+impl Driven for Core {
+    type Key = u64;
+
+    fn waiters(&mut self) -> &mut Waiters<u64> {
+        &mut self.waiters
+    }
+
+    fn is_parked(&self) -> bool {
+        self.is_parked
+    }
+
+    fn drive(&mut self, io: &mut Context<'_>) {
+        let mut steps = STEPS_PER_POLL;
+        loop {
+            // Version 3 bounds the packets that come by its ring. Version 2 has no bound but ours.
+            let reads = match self.machine.version() {
+                Version::V2 => self.inbox.has_room(),
+                _ => self.notices < MAX_NOTICES,
+            };
+            match self.step(io, &mut steps, reads) {
+                Poll::Ready(heard) => self.keep(heard),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.waiters.has_reader()
+            && (!self.inbox.is_empty() || self.is_over() || self.ticks_now())
+        {
+            self.waiters.wake_reader();
+        }
+        let acked = self.acked();
+        self.waiters.wake_numbers(0..=acked);
+        let machine = &self.machine;
+        self.waiters.wake_room(|length| machine.has_room(length));
+        if self.is_over() {
+            self.waiters.wake_all();
+        } else if self.id.is_some() || self.has_given_up {
+            self.waiters.wake_session();
+        }
     }
 }

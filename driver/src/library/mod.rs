@@ -16,15 +16,13 @@ mod error;
 mod event;
 mod heard;
 mod options;
-mod ticks;
 mod transport;
-mod waiters;
 
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use voltlane_core::ClientId;
@@ -42,60 +40,8 @@ pub use self::event::{DropCause, Event, Sent};
 pub use self::options::{GIVE_UP_AFTER, Means, Options};
 
 use self::core::Core;
-use self::waiters::{For, READER, Relay, Ticket, Waiters};
-
-/// A client, and what all its handles share.
-struct Shared {
-    core: Mutex<Core>,
-    /// The waker of all I/O.
-    io: Waker,
-}
-
-impl Shared {
-    fn with<T>(&self, act: impl FnOnce(&mut Core, &mut Context<'_>) -> T) -> T {
-        // A panic in between is a broken invariant of the machine, which is no more use to anybody.
-        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = act(&mut core, &mut Context::from_waker(&self.io));
-        let woken = core.waiters.take_woken();
-        drop(core);
-        // Outside of the lock, since a foreign waker may do anything.
-        woken.into_iter().for_each(Waker::wake);
-        done
-    }
-
-    /// Waits until `check` says so, and drives the client meanwhile.
-    async fn wait<T>(
-        &self,
-        what: For,
-        mut check: impl FnMut(&mut Core, &mut Context<'_>) -> Option<T>,
-    ) -> T {
-        let mut waiting = Waiting {
-            shared: self,
-            ticket: None,
-            what,
-        };
-        poll_fn(|cx| {
-            let who = (&mut waiting.ticket, what);
-            self.with(|core, io| core.poll_for(cx.waker(), io, who, &mut check))
-        })
-        .await
-    }
-}
-
-/// A wait that may be dropped before it is through. Another one has the wakes of the I/O then.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    ticket: Option<Ticket>,
-    what: For,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.shared.with(|core, _| core.leave(ticket, self.what));
-        }
-    }
-}
+use crate::driven::Shared;
+use crate::waiters::For;
 
 /// A client of an edge, and the one reader of its events. It has all that its [`ClientSender`] has.
 ///
@@ -108,7 +54,7 @@ pub struct Client {
 /// The handle of a client with which any task can send.
 #[derive(Clone)]
 pub struct ClientSender {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<Core>>,
 }
 
 impl Deref for Client {
@@ -142,10 +88,7 @@ impl Client {
     /// # Errors
     /// [`ConnectError::Config`] if an option cannot be.
     pub fn begin(options: Options, means: Means) -> Result<Client, ConnectError> {
-        let relay = Arc::<Relay>::default();
-        let io = Waker::from(Arc::clone(&relay));
-        let core = Mutex::new(Core::new(options, means, Waiters::new(relay))?);
-        let shared = Arc::new(Shared { core, io });
+        let shared = Shared::try_new(|waiters| Core::new(options, means, waiters))?;
         let sender = ClientSender { shared };
         Ok(Client { sender })
     }
@@ -157,11 +100,7 @@ impl Client {
     /// # Cancel safety
     /// No event is lost when the future is dropped, as in a `select!`.
     pub async fn recv(&mut self) -> Option<Event> {
-        let reading = Waiting {
-            shared: &self.sender.shared,
-            ticket: Some(READER),
-            what: For::Event,
-        };
+        let reading = self.sender.shared.reading();
         poll_fn(|cx| {
             let shared = reading.shared;
             shared.with(|core, io| core.poll_recv(cx.waker(), io))

@@ -1,7 +1,8 @@
-//! Who waits for a client, for what, and who of them drives it.
+//! Who waits for a client or a backend, for what, and who of them drives it.
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -9,14 +10,14 @@ use crate::register::register;
 
 /// Identifies a waiter. A smaller one has waited longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
+pub(crate) struct Ticket(u64);
 
 /// The ticket of `recv`, of which there is one at a time.
-pub(super) const READER: Ticket = Ticket(0);
+pub(crate) const READER: Ticket = Ticket(0);
 
-/// The waker of all I/O of a client. It wakes the waiter that drives the client now.
+/// The waker of all I/O. It wakes the waiter that drives the client or the backend now.
 #[derive(Default)]
-pub(super) struct Relay(Mutex<Attendance>);
+pub(crate) struct Relay(Mutex<Attendance>);
 
 #[derive(Default)]
 struct Attendance {
@@ -27,7 +28,7 @@ struct Attendance {
 
 impl Relay {
     /// The waiter polls now, and gets the wakes from here on.
-    pub(super) fn attend(&self, waiter: &Waker) {
+    pub(crate) fn attend(&self, waiter: &Waker) {
         let mut attendance = self.lock();
         attendance.is_due = false;
         register(&mut attendance.waiter, waiter);
@@ -66,34 +67,38 @@ impl Wake for Relay {
     }
 }
 
-/// What a waiter waits for.
+/// What a waiter waits for. `K` orders what is waited for, and is a number of a packet or contains one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum For {
+pub(crate) enum For<K> {
     /// An event.
     Event,
     /// Room for a packet of this length.
     Room(usize),
-    /// The acknowledgement of this number of the present session.
-    Number(u64),
+    /// That this number is reached.
+    Number(K),
     /// The beginning of the first session, or the end.
+    #[cfg_attr(
+        not(feature = "client"),
+        expect(dead_code, reason = "a client waits for it")
+    )]
     Session,
 }
 
-/// The waiters of a client. Each is woken for its own condition, and one for all I/O.
-pub(super) struct Waiters {
+/// The waiters of a client or a backend. Each is woken for its own condition, and one for all I/O.
+pub(crate) struct Waiters<K> {
     relay: Arc<Relay>,
     next: u64,
     driver: Option<Ticket>,
     reader: Option<Waker>,
     room: BTreeMap<Ticket, (usize, Waker)>,
-    numbers: BTreeMap<(u64, Ticket), Waker>,
+    numbers: BTreeMap<(K, Ticket), Waker>,
     session: BTreeMap<Ticket, Waker>,
     /// Those to be woken once the lock is released.
     woken: Vec<Waker>,
 }
 
-impl Waiters {
-    pub(super) fn new(relay: Arc<Relay>) -> Self {
+impl<K: Ord + Copy> Waiters<K> {
+    pub(crate) fn new(relay: Arc<Relay>) -> Self {
         Waiters {
             relay,
             next: READER.0,
@@ -107,19 +112,19 @@ impl Waiters {
     }
 
     /// Returns the ticket of a new waiter.
-    pub(super) fn issue(&mut self) -> Ticket {
+    pub(crate) fn issue(&mut self) -> Ticket {
         self.next += 1;
         Ticket(self.next)
     }
 
     /// The waiter drives the client now.
-    pub(super) fn attend(&mut self, ticket: Ticket, waker: &Waker) {
+    pub(crate) fn attend(&mut self, ticket: Ticket, waker: &Waker) {
         self.relay.attend(waker);
         self.driver = Some(ticket);
     }
 
     /// Notes that the waiter waits.
-    pub(super) fn wait(&mut self, ticket: Ticket, what: For, waker: &Waker) {
+    pub(crate) fn wait(&mut self, ticket: Ticket, what: For<K>, waker: &Waker) {
         match what {
             For::Event => self.reader = Some(waker.clone()),
             For::Room(length) => drop(self.room.insert(ticket, (length, waker.clone()))),
@@ -131,7 +136,7 @@ impl Waiters {
     }
 
     /// Forgets that the waiter waits: it is polled.
-    pub(super) fn withdraw(&mut self, ticket: Ticket, what: For) {
+    pub(crate) fn withdraw(&mut self, ticket: Ticket, what: For<K>) {
         match what {
             For::Event => self.reader = None,
             For::Room(_) => drop(self.room.remove(&ticket)),
@@ -141,7 +146,7 @@ impl Waiters {
     }
 
     /// Forgets a waiter that is through or was dropped. If it drove the client, the next one does, and it is woken if it `must_look`.
-    pub(super) fn leave(&mut self, ticket: Ticket, what: For, must_look: bool) {
+    pub(crate) fn leave(&mut self, ticket: Ticket, what: For<K>, must_look: bool) {
         self.withdraw(ticket, what);
         if self.driver != Some(ticket) {
             return;
@@ -173,37 +178,39 @@ impl Waiters {
     }
 
     /// Returns whether somebody waits, and so drives the client.
-    pub(super) fn is_driven(&self) -> bool {
+    pub(crate) fn is_driven(&self) -> bool {
         self.driver.is_some()
     }
 
     /// Returns whether `recv` waits.
-    pub(super) fn has_reader(&self) -> bool {
+    pub(crate) fn has_reader(&self) -> bool {
         self.reader.is_some()
     }
 
     /// Something is to be done.
-    pub(super) fn wake_driver(&mut self) {
+    pub(crate) fn wake_driver(&mut self) {
         let called = self.relay.call();
         self.woken.extend(called);
     }
 
     /// There is an event.
-    pub(super) fn wake_reader(&mut self) {
+    pub(crate) fn wake_reader(&mut self) {
         self.woken.extend(self.reader.take());
     }
 
-    /// All up to `number` is acknowledged.
-    pub(super) fn wake_numbers(&mut self, number: u64) {
-        while let Some(first) = self.numbers.first_entry()
-            && first.key().0 <= number
+    /// These numbers are reached.
+    pub(crate) fn wake_numbers(&mut self, reached: RangeInclusive<K>) {
+        let (first, last) = reached.into_inner();
+        let is_one = |(number, _): &(K, Ticket)| first <= *number && *number <= last;
+        while let Some((&key, _)) = self.numbers.range((first, READER)..).next()
+            && is_one(&key)
         {
-            self.woken.push(first.remove());
+            self.woken.extend(self.numbers.remove(&key));
         }
     }
 
     /// There may be room. `has_room` tells it of the lengths of packets together.
-    pub(super) fn wake_room(&mut self, mut has_room: impl FnMut(usize) -> bool) {
+    pub(crate) fn wake_room(&mut self, mut has_room: impl FnMut(usize) -> bool) {
         let mut together = 0;
         while let Some(first) = self.room.first_entry() {
             together += first.get().0;
@@ -215,13 +222,13 @@ impl Waiters {
     }
 
     /// A session began.
-    pub(super) fn wake_session(&mut self) {
+    pub(crate) fn wake_session(&mut self) {
         self.woken
             .extend(mem::take(&mut self.session).into_values());
     }
 
     /// A session is over: nobody waits for anything of it.
-    pub(super) fn wake_all(&mut self) {
+    pub(crate) fn wake_all(&mut self) {
         self.wake_reader();
         self.wake_session();
         let room = mem::take(&mut self.room).into_values();
@@ -231,7 +238,7 @@ impl Waiters {
     }
 
     /// Returns those that are to be woken, outside of the lock.
-    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+    pub(crate) fn take_woken(&mut self) -> Vec<Waker> {
         mem::take(&mut self.woken)
     }
 }

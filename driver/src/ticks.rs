@@ -5,20 +5,20 @@ use std::time::Duration;
 use voltlane_core::Time;
 
 /// When there is a tick.
-pub(super) struct Ticks {
+pub(crate) struct Ticks {
     every: Duration,
-    pub(super) next: Time,
+    pub(crate) next: Time,
 }
 
 impl Ticks {
     /// The first tick comes after the first interval.
-    pub(super) fn new(every: Duration, now: Time) -> Self {
+    pub(crate) fn new(every: Duration, now: Time) -> Self {
         let next = now + every;
         Ticks { every, next }
     }
 
     /// Returns how late the present tick is, if there is one. Those that were missed are left out.
-    pub(super) fn take(&mut self, now: Time) -> Option<Duration> {
+    pub(crate) fn take(&mut self, now: Time) -> Option<Duration> {
         if now < self.next {
             return None;
         }

@@ -1,0 +1,183 @@
+//! The builder of a backend: where it waits for its edge.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::{Backend, HostConfig, ListenError, Means, Options};
+use crate::{BoxedListener, Listener, Runtime, SocketOptions, Timer};
+
+/// The addresses at which a backend listens, at most.
+pub const MAX_ADDRESSES: usize = crate::MAX_LISTENERS;
+
+type Bound = Pin<Box<dyn Future<Output = io::Result<(BoxedListener, SocketAddr)>> + Send>>;
+
+/// What a builder needs of a runtime.
+#[derive(Clone, Copy)]
+struct Runner {
+    bind: fn(String, SocketOptions) -> Bound,
+    timer: fn() -> Box<dyn Timer>,
+    random: fn() -> [u8; 32],
+}
+
+/// Builds a [`Backend`]. Its setters are checked by [`listen`](Self::listen), all at once.
+pub struct Builder {
+    runner: Runner,
+    addresses: Vec<String>,
+    listeners: Vec<BoxedListener>,
+    options: Options,
+    sockets: SocketOptions,
+}
+
+impl Builder {
+    /// Begins with the address at which the edge comes: `host:port` or `tcp://host:port`, `unix:/path` or `unix:@name`. With port 0 the
+    /// system chooses one.
+    #[must_use]
+    pub fn on<R: Runtime>(address: &str) -> Builder {
+        let runner = Runner {
+            bind: |address, options| {
+                Box::pin(async move {
+                    let (listener, address) = R::bind(address, options).await?;
+                    Ok((BoxedListener::new(listener), address))
+                })
+            },
+            timer: || Box::new(R::Timer::default()),
+            random: R::random,
+        };
+        Builder {
+            runner,
+            addresses: vec![address.to_owned()],
+            listeners: Vec::new(),
+            options: Options::default(),
+            sockets: SocketOptions::of_link(),
+        }
+    }
+
+    /// Another address at which the edge may come.
+    #[must_use]
+    pub fn or_address(mut self, address: &str) -> Self {
+        self.addresses.push(address.to_owned());
+        self
+    }
+
+    /// A listener in place of the addresses, as one within TLS that takes only the edge's certificate.
+    #[must_use]
+    pub fn listener(mut self, own: impl Listener) -> Self {
+        self.listeners.push(BoxedListener::new(own));
+        self
+    }
+
+    /// How often there is a tick among the events. Default: never.
+    #[must_use]
+    pub fn tick(mut self, every: Duration) -> Self {
+        self.options.tick = Some(every);
+        self
+    }
+
+    /// Other bounds.
+    #[must_use]
+    pub fn config(mut self, config: impl Into<HostConfig>) -> Self {
+        self.options.config = config.into();
+        self
+    }
+
+    /// Options of the sockets. Default: those of a link, [`SocketOptions::of_link`].
+    #[must_use]
+    pub fn sockets(mut self, options: SocketOptions) -> Self {
+        self.sockets = options;
+        self
+    }
+
+    /// Checks everything, and listens. The backend waits for its edge while it is waited for.
+    ///
+    /// # Errors
+    /// [`ListenError::Config`] if an address or an option cannot be, and [`ListenError::Listen`] if the system does not let it listen there.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, nobody listens.
+    pub async fn listen(self) -> Result<Backend, ListenError> {
+        self.listen_at().await.map(|(backend, _)| backend)
+    }
+
+    /// Like [`listen`](Self::listen). Returns the addresses at which the backend listens, too: none with a listener of its own.
+    ///
+    /// # Errors
+    /// Those of [`listen`](Self::listen).
+    ///
+    /// # Cancel safety
+    /// That of [`listen`](Self::listen).
+    pub async fn listen_at(self) -> Result<(Backend, Vec<SocketAddr>), ListenError> {
+        let (mut listeners, mut places) = (self.listeners, Vec::new());
+        if listeners.is_empty() {
+            let (count, max) = (self.addresses.len(), MAX_ADDRESSES);
+            if count > max {
+                let says = format!("{count} addresses of a backend, {max} allowed");
+                return Err(ListenError::Config(says));
+            }
+            for address in self.addresses {
+                let place = place_of(&address)?.to_owned();
+                let bound = (self.runner.bind)(place, self.sockets).await;
+                let (listener, place) =
+                    bound.map_err(|error| ListenError::Listen { address, error })?;
+                listeners.push(listener);
+                places.push(place);
+            }
+        }
+        let means = Means {
+            listeners,
+            timer: (self.runner.timer)(),
+            seed: (self.runner.random)(),
+        };
+        Ok((Backend::begin(self.options, means)?, places))
+    }
+}
+
+/// Returns what a runtime can listen at.
+fn place_of(address: &str) -> Result<&str, ListenError> {
+    const FORMS: &str = "a backend listens at host:port, tcp://host:port, unix:/path or unix:@name";
+    let wrong = |why: &str| Err(ListenError::Config(format!("`{address}`: {why}; {FORMS}")));
+    match address.split_once("://") {
+        None => Ok(address),
+        Some(("tcp", place)) => Ok(place),
+        Some(("tls", _)) => wrong("a backend within TLS has a listener of its own"),
+        Some((scheme, _)) => wrong(&format!("the scheme {scheme} is unknown")),
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("addresses", &self.addresses)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_place_is_told_with_what_would_be_one() {
+        for place in ["127.0.0.1:7", "[::1]:7", "unix:/run/a", "unix:@a"] {
+            assert_eq!(place_of(place).expect("a place"), place);
+        }
+        assert_eq!(
+            place_of("tcp://a.example:7").expect("a place"),
+            "a.example:7"
+        );
+        for (wrong, why) in [
+            ("tls://a.example:7", "a listener of its own"),
+            ("wss://a.example/", "the scheme wss is unknown"),
+        ] {
+            let error = place_of(wrong).expect_err(wrong).to_string();
+            assert!(
+                error.contains(why) && error.contains("unix:/path"),
+                "{error}"
+            );
+        }
+    }
+}

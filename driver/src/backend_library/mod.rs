@@ -1,0 +1,370 @@
+//! The backend library: the one program behind an edge, which sees all its clients.
+//!
+//! What happens is one stream of [events](Event), in order, each with the id of its client. A link that is lost is one of them and not an
+//! error: the edge keeps its clients, and comes back by itself.
+//!
+//! There is no background task. Whatever is waited for does the work: [`recv`](Backend::recv), [`send`](BackendHandle::send),
+//! [`room`](BackendHandle::room), [`acknowledged`](BackendHandle::acknowledged), [`kick`](BackendHandle::kick) and
+//! [`close`](BackendHandle::close), in any task, drive one backend while they wait. The one that was polled last has the wakes of all I/O.
+//! The others wake for their own condition only, so many of them cost nothing. While nobody waits for a backend, nothing is read or
+//! accepted: its clients wait, and lose nothing.
+//!
+//! A send waits for the link, never for a client: who is slow, or away, delays nobody else. A send to a client that has ended is no error,
+//! since the application can learn of the end only later: [`Event::Ended`] was told, or comes next.
+//!
+//! # What a link of version 2 does not tell
+//!
+//! The link to the edge has version 2 (SPEC 7). There a client is known by its first packet, so that is when it [joins](Event::Joined). No
+//! event tells that it is away. A packet for a group crosses the link once for each member. [`acknowledged`](BackendHandle::acknowledged)
+//! means that the stream to the edge has taken a packet. An edge that began again does not tell which sessions it has lost: each ends when
+//! something is sent to it.
+//!
+//! [`Means`] is what a backend needs of its runtime. [`Builder`] makes it of an address.
+
+mod builder;
+mod core;
+mod error;
+mod event;
+mod link;
+mod options;
+mod target;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::hash::Hasher as _;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use voltlane_core::ClientId;
+use voltlane_core::backend::host::GroupId;
+
+pub use voltlane_core::backend::BackendConfig;
+pub use voltlane_core::backend::host::{
+    GroupError, HostConfig, MAX_GROUPS, MAX_GROUPS_OF_SESSION, MAX_SESSIONS, MAX_TEXT_BYTES,
+};
+pub use voltlane_core::code::{Class, Code};
+pub use voltlane_core::end::{End, Ledgers};
+pub use voltlane_core::ledger::Ledger;
+
+pub use self::builder::{Builder, MAX_ADDRESSES};
+pub use self::core::CLOSE_WITHIN;
+pub use self::error::{ListenError, SendError};
+pub use self::event::{ClientInfo, Event, Joined, Sent};
+pub use self::options::{Means, Options};
+pub use self::target::{Everyone, Group, MAX_WITHOUT, Target, Without};
+
+use self::core::Core;
+use self::target::Aim;
+use crate::driven::Shared;
+use crate::waiters::For;
+
+/// The backend of one edge, and the one reader of its events. It has all that its [`BackendHandle`] has.
+///
+/// One edge is served at a time. An edge that connects while a link is up replaces that link: an edge dials again only after it has given
+/// up its last link, whether or not the backend has noticed. What had arrived on the old link is delivered first. So only the edge should
+/// be able to reach a backend's port. The log names the replaced and the new edge, and warns if replacements continue: then there are two
+/// edges. (SPEC 7.8)
+///
+/// When it and its handles are dropped, the link ends as if the network had failed, and the edge keeps its clients.
+pub struct Backend {
+    handle: BackendHandle,
+}
+
+/// The handle of a backend with which any task can send.
+#[derive(Clone)]
+pub struct BackendHandle {
+    shared: Arc<Shared<Core>>,
+    /// What the numbers of groups are made with.
+    names: Names,
+}
+
+impl Deref for Backend {
+    type Target = BackendHandle;
+
+    fn deref(&self) -> &BackendHandle {
+        &self.handle
+    }
+}
+
+impl Backend {
+    /// Begins a backend, which waits for its edge while it is waited for.
+    ///
+    /// # Errors
+    /// [`ListenError::Config`] if an option cannot be.
+    pub fn begin(options: Options, means: Means) -> Result<Backend, ListenError> {
+        let names = Names::new(&means.seed);
+        let shared = Shared::try_new(|waiters| Core::new(options, means, waiters))?;
+        let handle = BackendHandle { shared, names };
+        Ok(Backend { handle })
+    }
+
+    /// Waits for the next event. `None`: the backend was [closed](BackendHandle::close), and everything was told.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped, as in a `select!`.
+    pub async fn recv(&mut self) -> Option<Event> {
+        let reading = self.handle.shared.reading();
+        poll_fn(|cx| {
+            let shared = reading.shared;
+            shared.with(|core, io| core.poll_recv(cx.waker(), io))
+        })
+        .await
+    }
+
+    /// Polls for the next event, like [`recv`](Self::recv). Whoever has polled it goes on until it is ready, or polls something else of
+    /// this backend.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let shared = &self.handle.shared;
+        shared.with(|core, io| core.poll_recv(cx.waker(), io))
+    }
+
+    /// Returns the next event if there is one now. It looks at the link, and waits for nothing.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        self.handle.shared.with(Core::try_recv)
+    }
+
+    /// Returns a handle for other tasks.
+    #[must_use]
+    pub fn handle(&self) -> BackendHandle {
+        self.handle.clone()
+    }
+}
+
+impl BackendHandle {
+    /// Sends a packet to a client, to a [group](Self::group) or to [`Everyone`]: once, in order. Waits for room while too much waits for the
+    /// link, never for a client.
+    ///
+    /// Whoever waits for this backend, or waits next, writes the packet, so that many leave in one write. A send writes by itself what
+    /// exceeds 64 KiB, and in a program that never calls [`recv`](Backend::recv). Without an edge, packets wait for the next one. For a
+    /// client that is away, the edge keeps them as it is configured to. To one that has ended nothing is sent, and that is no error.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`], [`SendError::TooManyLeftOut`], and [`SendError::Closed`] after [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing was sent.
+    pub async fn send<T: Target>(
+        &self,
+        to: T,
+        data: impl AsRef<[u8]>,
+    ) -> Result<T::Sent, SendError> {
+        let (aim, data) = (to.aim(), data.as_ref());
+        // Mostly there is room.
+        let sent = self.shared.with(|core, io| core.send(io, aim, data));
+        let sent = match sent {
+            Some(sent) => sent,
+            None => self.send_later(aim, data).await,
+        };
+        sent.map(T::sent)
+    }
+
+    async fn send_later(&self, aim: Aim<'_>, data: &[u8]) -> Result<Sent, SendError> {
+        let bytes = self.shared.with(|core, _| core.bytes_of(aim, data.len()));
+        let check = |core: &mut Core, io: &mut Context<'_>| core.send(io, aim, data);
+        self.shared.wait(For::Room(bytes), check).await
+    }
+
+    /// Sends a packet in place of an older one that waits under the same `key`: of state that is sent again and again, only the newest
+    /// matters.
+    ///
+    /// A link of version 2 has no keys: the packet is sent like any other.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing was sent.
+    pub async fn send_latest<T: Target>(
+        &self,
+        to: T,
+        key: u64,
+        data: impl AsRef<[u8]>,
+    ) -> Result<T::Sent, SendError> {
+        let _ = key;
+        self.send(to, data).await
+    }
+
+    /// Sends a packet now or not at all. It never waits.
+    ///
+    /// Over a link of version 2 it is left out if there is no edge, or if more than 256 KiB wait for the link. The edge treats it like any
+    /// other packet.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub fn send_volatile<T: Target>(&self, to: T, data: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.shared
+            .with(|core, io| core.send_volatile(io, to.aim(), data.as_ref()))
+    }
+
+    /// Sends a packet to a client if there is room.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), and [`SendError::NoRoom`].
+    pub fn try_send(&self, to: ClientId, data: impl AsRef<[u8]>) -> Result<Sent, SendError> {
+        self.shared
+            .with(|core, io| core.queue(io, Aim::One(to), data.as_ref()))
+    }
+
+    /// Waits for room for a client: for the packet that [`try_send`](Self::try_send) had none for last. Over a link of version 2 all clients
+    /// share the room of the link.
+    ///
+    /// # Errors
+    /// How the session ended, if it did, and how the backend did.
+    ///
+    /// # Cancel safety
+    /// It only waits.
+    pub async fn room(&self, id: ClientId) -> Result<(), End> {
+        let bytes = self.shared.with(|core, _| core.refused());
+        let check = |core: &mut Core, _: &mut Context<'_>| {
+            if core.is_over() || core.machine().ended(id).is_some() {
+                return Some(Err(core.end_of(id)));
+            }
+            core.machine().has_room_for(1, bytes).then_some(Ok(()))
+        };
+        self.shared.wait(For::Room(bytes), check).await
+    }
+
+    /// Waits until a packet is acknowledged. Over a link of version 2: until the stream to the edge has taken it.
+    ///
+    /// # Errors
+    /// How the session ended, if it did before that.
+    ///
+    /// # Cancel safety
+    /// It only waits.
+    pub async fn acknowledged(&self, sent: Sent) -> Result<(), End> {
+        let check = |core: &mut Core, _: &mut Context<'_>| core.is_acknowledged(sent);
+        self.shared.wait(For::Number(sent.place), check).await
+    }
+
+    /// Returns the group of this name, which exists while it has members. The same name always gives the same group.
+    #[must_use]
+    pub fn group(&self, name: impl AsRef<str>) -> Group {
+        Group(self.names.number_of(name.as_ref()))
+    }
+
+    /// Makes a client a member of a group. One that has ended, or that nobody has heard of, is passed over. Who ends leaves its groups.
+    ///
+    /// # Errors
+    /// [`SendError::Group`] beyond [`MAX_GROUPS_OF_SESSION`] groups of a client, or [`MAX_GROUPS`] in all. Nothing happens then.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing has happened.
+    pub async fn add(&self, group: Group, id: ClientId) -> Result<(), SendError> {
+        let added = self
+            .shared
+            .with(|core, _| core.machine_mut().add(group.0, id));
+        Ok(added?)
+    }
+
+    /// Ends a membership, if there is one.
+    ///
+    /// # Errors
+    /// None yet.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing has happened.
+    pub async fn remove(&self, group: Group, id: ClientId) -> Result<(), SendError> {
+        self.shared
+            .with(|core, _| core.machine_mut().remove(group.0, id));
+        Ok(())
+    }
+
+    /// Returns the members of a group, in the order of their ids.
+    #[must_use]
+    pub fn members(&self, group: Group) -> Vec<ClientId> {
+        self.shared
+            .with(|core, _| core.machine().receivers(Some(group.0)))
+    }
+
+    /// Ends a session, with a code (401, 405, or 500 to 699) and a text of at most [`MAX_TEXT_BYTES`]. [`Event::Ended`] has both, unless the
+    /// session ends otherwise before. One that has ended is passed over. (SPEC 9.5)
+    ///
+    /// What is queued for the client may still reach it. Then its connection ends, and it cannot come back. A link of version 2 carries
+    /// neither code nor text: a client of version 3 sees 401.
+    ///
+    /// # Errors
+    /// [`SendError::Code`], [`SendError::TooLong`], [`SendError::Closed`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing was sent.
+    pub async fn kick(&self, id: ClientId, code: u16, text: &str) -> Result<(), SendError> {
+        let check = |core: &mut Core, io: &mut Context<'_>| core.kick(io, id, code, text);
+        self.shared.wait(For::Room(0), check).await
+    }
+
+    /// Returns what is known of a client, if it is there.
+    #[must_use]
+    pub fn client(&self, id: ClientId) -> Option<ClientInfo> {
+        self.shared.with(|core, _| core.client(id))
+    }
+
+    /// Returns what is known of all clients that are there, in the order of their ids.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientInfo> {
+        self.shared.with(|core, _| {
+            let ids = core.machine().sessions().into_iter();
+            ids.filter_map(|id| core.client(id)).collect()
+        })
+    }
+
+    /// Returns the maximum length of a packet to a client, in bytes. The edge has a bound of its own: `master.max_frame_bytes`.
+    #[must_use]
+    pub fn max_packet(&self) -> usize {
+        self.shared
+            .with(|core, _| core.machine().max_packet_bytes())
+    }
+
+    /// Returns whether an edge is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.with(|core, _| core.is_connected())
+    }
+
+    /// Returns the number of frames that wait to be written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.with(|core, _| core.machine().queued_packets())
+    }
+
+    /// Ends the backend: writes what waits, if there is an edge, and closes the link in order, within [`CLOSE_WITHIN`]. The edge keeps its
+    /// clients. [`recv`](Backend::recv) gives what has come before, and then `None`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the end goes on while somebody waits for this backend.
+    pub async fn close(&self) {
+        self.shared.with(|core, _| core.close());
+        let check = |core: &mut Core, _: &mut Context<'_>| core.is_over().then_some(());
+        self.shared.wait(For::Number(u64::MAX), check).await;
+    }
+}
+
+/// Makes numbers of the names of groups. Nobody who does not know the key can find two names with one number.
+#[derive(Clone)]
+struct Names([u64; 2]);
+
+impl Names {
+    fn new(seed: &[u8; 32]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
+        Names([word(0), word(8)])
+    }
+
+    fn number_of(&self, name: &str) -> GroupId {
+        let [first, second] = self.0;
+        let mut hasher = siphasher::sip::SipHasher13::new_with_keys(first, second);
+        hasher.write(name.as_bytes());
+        GroupId::from_u64(hasher.finish())
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for BackendHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendHandle").finish_non_exhaustive()
+    }
+}

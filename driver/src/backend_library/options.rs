@@ -1,0 +1,54 @@
+//! What a backend is given when it begins.
+
+use std::fmt;
+use std::time::Duration;
+
+use voltlane_core::backend::host::HostConfig;
+
+use crate::{BoxedListener, Listener, Runtime, Timer};
+
+/// The options of a backend.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Bounds of the link, and of what is known of sessions.
+    pub config: HostConfig,
+    /// How often there is a [tick](super::Event::Tick). Default: never.
+    pub tick: Option<Duration>,
+}
+
+/// What a backend needs of its runtime: where its edge comes, a clock, and randomness.
+pub struct Means {
+    pub(super) listeners: Vec<BoxedListener>,
+    pub(super) timer: Box<dyn Timer>,
+    pub(super) seed: [u8; 32],
+}
+
+impl Means {
+    /// `seed` is 32 bytes of the system's randomness. The numbers of groups are made of them.
+    pub fn new(listener: impl Listener, timer: impl Timer, seed: [u8; 32]) -> Self {
+        Means {
+            listeners: vec![BoxedListener::new(listener)],
+            timer: Box::new(timer),
+            seed,
+        }
+    }
+
+    /// What a backend has on the runtime `R`, with a listener of its own.
+    pub fn on<R: Runtime>(listener: impl Listener) -> Self {
+        Means::new(listener, R::Timer::default(), R::random())
+    }
+
+    /// Adds another place where the edge may come, as for a name with several addresses.
+    #[must_use]
+    pub fn and(mut self, listener: impl Listener) -> Self {
+        self.listeners.push(BoxedListener::new(listener));
+        self
+    }
+}
+
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Means").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! A client or a backend behind its lock. Whoever waits for it does its work.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::waiters::{For, READER, Relay, Ticket, Waiters};
+
+/// What is driven by those who wait for it.
+pub(crate) trait Driven {
+    /// Orders what is waited for.
+    type Key: Ord + Copy;
+
+    fn waiters(&mut self) -> &mut Waiters<Self::Key>;
+
+    /// Returns whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
+    fn is_parked(&self) -> bool;
+
+    /// Does what can be done. Events are kept for the reader.
+    fn drive(&mut self, io: &mut Context<'_>);
+
+    /// Wakes those whose condition holds.
+    fn settle(&mut self);
+}
+
+/// What all handles share.
+pub(crate) struct Shared<D> {
+    core: Mutex<D>,
+    /// The waker of all I/O.
+    io: Waker,
+}
+
+impl<D: Driven> Shared<D> {
+    /// Creates what is driven, with its waiters and the waker of all I/O.
+    pub(crate) fn try_new<E>(
+        make: impl FnOnce(Waiters<D::Key>) -> Result<D, E>,
+    ) -> Result<Arc<Self>, E> {
+        let relay = Arc::<Relay>::default();
+        let io = Waker::from(Arc::clone(&relay));
+        let core = Mutex::new(make(Waiters::new(relay))?);
+        Ok(Arc::new(Shared { core, io }))
+    }
+
+    /// Acts on it, and wakes whom that concerns.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut D, &mut Context<'_>) -> T) -> T {
+        // A panic in between is a broken invariant of the machine, which is no more use to anybody.
+        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = act(&mut core, &mut Context::from_waker(&self.io));
+        let woken = core.waiters().take_woken();
+        drop(core);
+        // Outside of the lock, since a foreign waker may do anything.
+        woken.into_iter().for_each(Waker::wake);
+        done
+    }
+
+    /// Waits until `check` says so, and drives it meanwhile.
+    pub(crate) async fn wait<T>(
+        &self,
+        what: For<D::Key>,
+        mut check: impl FnMut(&mut D, &mut Context<'_>) -> Option<T>,
+    ) -> T {
+        let mut waiting = Waiting {
+            shared: self,
+            ticket: None,
+            what,
+        };
+        poll_fn(|cx| {
+            let ticket = &mut waiting.ticket;
+            self.with(|core, io| poll_for(core, cx.waker(), io, (ticket, what), &mut check))
+        })
+        .await
+    }
+
+    /// Begins the wait of the reader.
+    pub(crate) fn reading(&self) -> Waiting<'_, D> {
+        Waiting {
+            shared: self,
+            ticket: Some(READER),
+            what: For::Event,
+        }
+    }
+}
+
+/// A wait that may be dropped before it is through. Another one has the wakes of the I/O then.
+pub(crate) struct Waiting<'a, D: Driven> {
+    pub(crate) shared: &'a Shared<D>,
+    ticket: Option<Ticket>,
+    what: For<D::Key>,
+}
+
+impl<D: Driven> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared.with(|core, _| leave(core, ticket, self.what));
+        }
+    }
+}
+
+/// Polls a waiter: it drives until `check` says that it is through.
+fn poll_for<D: Driven, T>(
+    core: &mut D,
+    waker: &Waker,
+    io: &mut Context<'_>,
+    (ticket, what): (&mut Option<Ticket>, For<D::Key>),
+    mut check: impl FnMut(&mut D, &mut Context<'_>) -> Option<T>,
+) -> Poll<T> {
+    let mut done = check(core, io);
+    if done.is_none() {
+        let waiters = core.waiters();
+        let ticket = *ticket.get_or_insert_with(|| waiters.issue());
+        waiters.withdraw(ticket, what);
+        waiters.attend(ticket, waker);
+        core.drive(io);
+        done = check(core, io);
+        if done.is_none() {
+            core.waiters().wait(ticket, what, waker);
+        }
+    }
+    if done.is_some()
+        && let Some(ticket) = ticket.take()
+    {
+        let must_look = !core.is_parked();
+        core.waiters().leave(ticket, what, must_look);
+    }
+    core.settle();
+    done.map_or(Poll::Pending, Poll::Ready)
+}
+
+/// Forgets a waiter that was dropped.
+fn leave<D: Driven>(core: &mut D, ticket: Ticket, what: For<D::Key>) {
+    let must_look = !core.is_parked();
+    core.waiters().leave(ticket, what, must_look);
+    // It may have been woken for room that another one can use.
+    core.settle();
+}
