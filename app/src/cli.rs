@@ -165,6 +165,12 @@ enum Sub {
     Check(CheckArgs),
 }
 
+/// Returns the command line as clap describes it, for manuals and completions.
+#[must_use]
+pub fn description(program: &'static str) -> clap::Command {
+    Cli::command().name(program).bin_name(program)
+}
+
 /// Parses a command line. Its first word, the path of the program, is ignored.
 ///
 /// # Errors
@@ -173,7 +179,7 @@ pub fn parse(
     program: &'static str,
     words: impl IntoIterator<Item = OsString>,
 ) -> Result<Command, clap::Error> {
-    let mut command = Cli::command().name(program).bin_name(program);
+    let mut command = description(program);
     let matches = command.try_get_matches_from_mut(words)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let before = cli.run;

@@ -2,6 +2,7 @@
 
 mod config;
 mod files;
+mod generated;
 mod key_file;
 mod metrics;
 mod readme;

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use conformance::Directory;
-use conformance::others::find;
+use conformance::others::{find, python};
 
 /// The greatest exposure that systemd may see in the unit, in tenths. It calls this "OK"; a unit without restrictions has 96.
 const EXPOSURE: &str = "15";
@@ -17,17 +18,12 @@ fn ops(file: &str) -> PathBuf {
 
 /// Runs `systemd-analyze` on the unit, with our program in place of the installed one.
 fn analyze(unit: &str, arguments: &[&str]) -> Option<(bool, String)> {
-    let mut command = find("systemd-analyze")?;
+    let command = find("systemd-analyze")?;
     let directory = Directory::new();
     let path = directory.path().join("voltlane.service");
     fs::write(&path, unit).expect("a unit");
-    let output = command.args(arguments).arg(&path).output();
-    let output = output.expect("systemd-analyze runs");
-    let text = [output.stdout, output.stderr].concat();
-    Some((
-        output.status.success(),
-        String::from_utf8_lossy(&text).into_owned(),
-    ))
+    let path = path.to_str().expect("text");
+    Some(run(command, &[arguments, &[path]].concat()))
 }
 
 #[test]
@@ -51,4 +47,87 @@ fn systemd_takes_the_unit_and_finds_it_hardened() {
         .replace("DynamicUser=yes\n", "");
     let (is_hardened, text) = analyze(&open, &security).expect("it is installed");
     assert!(!is_hardened, "{text}");
+}
+
+/// Runs a command to its end. Returns whether it was successful, and all that it printed.
+fn run(mut command: Command, arguments: &[&str]) -> (bool, String) {
+    let output = command.args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// Returns the files of a folder.
+fn files(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(ops(folder)).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("a file").path().display().to_string());
+    paths.collect()
+}
+
+#[test]
+fn the_manuals_are_free_of_warnings() {
+    for manual in files("man") {
+        let Some(man) = find("man") else {
+            return;
+        };
+        let mut man = man;
+        let output = man
+            .args(["-l", "--warnings", "-E", "UTF-8", &manual])
+            .output();
+        // It warns on standard error, and is successful.
+        let warnings = output.expect("man runs").stderr;
+        assert_eq!(String::from_utf8_lossy(&warnings), "", "{manual}");
+    }
+}
+
+#[test]
+fn bash_takes_its_completions() {
+    let Some(bash) = find("bash") else {
+        return;
+    };
+    let completions = ops("completions/voltlane.bash").display().to_string();
+    assert_eq!(run(bash, &["-n", &completions]), (true, String::new()));
+}
+
+#[test]
+fn the_schema_is_one_and_takes_what_the_program_takes() {
+    let Some(checker) = python("check_jsonschema") else {
+        return;
+    };
+    let schema = ops("connserver.schema.json").display().to_string();
+    let check = |arguments: &[&str]| {
+        let module = ["-m", "check_jsonschema"];
+        let python = Command::new(checker.get_program());
+        run(python, &[&module, arguments].concat())
+    };
+    let (is_schema, text) = check(&["--check-metaschema", &schema]);
+    assert!(is_schema, "{text}");
+    let directory = Directory::new();
+    let path = directory.path().join("connserver.toml");
+    let path = path.to_str().expect("text");
+    // The file as it is written, with each key in effect: every default is allowed.
+    let defaults: Vec<_> = voltlane_app::config::default_file()
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') && key.contains(" = ") => key.to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let several = "[general]\nlog_level = \"debug\"\n[[listener]]\nname = \"a\"\n\
+                   [[listener.certificate]]\nfile = \"a\"\nkey = \"b\"\n[[listener]]\nversions = [3]\n";
+    for (file, is_good) in [
+        (defaults.join("\n").as_str(), true),
+        (several, true),
+        ("[general]\nlog_level = \"loud\"\n", false),
+        ("[general]\nshards = 129\n", false),
+        ("[listener]\nadress = \"a:1\"\n", false),
+        ("[[listener]]\nbacklog = \"many\"\n", false),
+    ] {
+        fs::write(path, file).expect("a file");
+        let (is_taken, text) = check(&["--schemafile", &schema, path]);
+        assert_eq!(is_taken, is_good, "{file}\n{text}");
+    }
 }

@@ -21,8 +21,8 @@ use super::networks::Networks;
 use super::place::{FileMode, Place, UserIds};
 use super::problem::Fault;
 use super::value::{
-    self, Announce, ClientAuth, Data, Enforce, Forwarded, LogLevel, MinVersion, ProxyProtocol, Raw,
-    Sni, Transport, Value,
+    self, Announce, ClientAuth, Data, Enforce, Forwarded, Kind, LogLevel, MinVersion,
+    ProxyProtocol, Raw, Restriction, Sni, Transport, Value,
 };
 use super::web::{OriginList, UrlPath};
 
@@ -39,6 +39,8 @@ pub struct Key {
     differs: fn(&Settings, &Settings) -> bool,
     copy: fn(&Settings, &mut Settings),
     expected: fn(&str) -> String,
+    kind: Kind,
+    restriction: fn() -> Restriction,
 }
 
 /// One `[section]` of the file.
@@ -97,6 +99,16 @@ impl Key {
     /// Sets the value to that of another configuration.
     pub(super) fn copy(&self, from: &Settings, to: &mut Settings) {
         (self.copy)(from, to);
+    }
+
+    /// The TOML type of the value.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The restriction of the value, as far as a schema can express it.
+    pub(super) fn restriction(&self) -> Restriction {
+        (self.restriction)()
     }
 
     /// The unit that the name says.
@@ -177,6 +189,8 @@ macro_rules! settings {
                 differs: |one, other| one.$section.$key != other.$section.$key,
                 copy: |from, to| to.$section.$key.clone_from(&from.$section.$key),
                 expected: |unit| <$Type as Value>::expected(&$allowed, unit),
+                kind: <$Type as Value>::KIND,
+                restriction: || <$Type as Value>::restriction(&$allowed),
             }, )+ ],
         }, )+ ];
     };

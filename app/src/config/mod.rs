@@ -20,6 +20,7 @@ mod problem;
 mod render;
 mod report;
 mod retired;
+mod schema;
 mod suggest;
 mod value;
 mod variables;
@@ -44,6 +45,7 @@ pub use place::{FileMode, Place, UserIds};
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use render::{default_file, markdown_table};
 pub use report::Report;
+pub use schema::json_schema;
 pub use value::{
     Announce, ClientAuth, Enforce, Forwarded, LogLevel, MinVersion, ProxyProtocol, Sni, Transport,
 };

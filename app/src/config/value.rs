@@ -49,6 +49,17 @@ impl Kind {
     }
 }
 
+/// What a schema of the file can say of a value beyond its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Restriction {
+    /// Nothing.
+    OfType,
+    /// The least and the greatest number.
+    Range(u64, u64),
+    /// The texts that are permitted, in any case.
+    OneOf(&'static [&'static str]),
+}
+
 /// A type that a key can have.
 pub(super) trait Value: Sized {
     /// A restriction of the type for one key: usually a range.
@@ -65,6 +76,11 @@ pub(super) trait Value: Sized {
 
     /// Checks whether a value of the type is permitted for a key. The error says more than [`expected`](Value::expected), and may be empty.
     fn check(&self, allowed: &Self::Allowed) -> Result<(), String>;
+
+    /// Returns the restriction as far as a schema can express it.
+    fn restriction(_allowed: &Self::Allowed) -> Restriction {
+        Restriction::OfType
+    }
 
     /// Returns the permitted values, to follow "must be". `unit` is "", "of seconds" or "of bytes".
     fn expected(allowed: &Self::Allowed, unit: &str) -> String;
@@ -229,6 +245,10 @@ macro_rules! whole_numbers {
 
             fn check(&self, allowed: &Self::Allowed) -> Result<(), String> {
                 allowed.contains(self).then_some(()).ok_or_else(String::new)
+            }
+
+            fn restriction(allowed: &Self::Allowed) -> Restriction {
+                Restriction::Range((*allowed.start()).into(), (*allowed.end()).into())
             }
 
             fn expected(allowed: &Self::Allowed, unit: &str) -> String {
@@ -448,6 +468,10 @@ macro_rules! choice {
 
             fn check(&self, (): &()) -> Result<(), String> {
                 Ok(())
+            }
+
+            fn restriction((): &()) -> Restriction {
+                Restriction::OneOf(&[$( $text ),+])
             }
 
             fn expected((): &(), _unit: &str) -> String {
