@@ -569,7 +569,7 @@ class Client:
 
     def handle(self, name, *fields):
         if self.state == RESUMED:
-            if name == "pad":
+            if name in ("pad", "ignored"):
                 return
             if name == "resumed":
                 return self.resumed(*fields)
