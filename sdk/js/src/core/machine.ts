@@ -1,0 +1,711 @@
+// The client without sockets, clock and randomness: bytes and times go in, bytes and events come out (SPEC 8.5, 26.3).
+
+import { type Bytes, EMPTY, concat } from "./bytes.js";
+import { MAX_HANDSHAKE_BYTES, Session2, decode } from "./handshake.js";
+import { Breach, type DropCause, type Ending, Leave, cause, violation } from "./leave.js";
+import { Outbox } from "./outbox.js";
+import { Code, mayStartOver } from "./v3/code.js";
+import { MAX_TOKEN_BYTES } from "./v3/items.js";
+import { MAX_OPENING_BYTES } from "./v3/opening.js";
+import { restore3, save3 } from "./v3/saved.js";
+import { type Ledger, MAX_RECORD_BYTES, Session3, type Trust } from "./v3/session.js";
+import { FrameReader, LENGTH_BYTES, Malformed, frame } from "./wire.js";
+
+export type { Ledger } from "./v3/session.js";
+export type { Counts } from "./v3/items.js";
+
+/** The versions that a client speaks. "3 or 2": version 2 with an edge that has no other (SPEC 18.4(d)). */
+export type Versions = "2" | "3" | "3 or 2";
+
+/** The bounds of a client. */
+export interface Config {
+  readonly versions: Versions;
+  /** The keys of which the edge must have one, compressed: 33 bytes. With any, the client speaks version 3 alone. */
+  readonly edgeKeys: readonly Bytes[];
+  /** Whether a token may go to the first edge that answers. */
+  readonly trustFirstUse: boolean;
+  /** Whether the client goes on when somebody else has resumed its session. */
+  readonly takeOver: boolean;
+  /** Whether records are padded. */
+  readonly padding: boolean;
+  /** The longest packet up and down, in bytes. */
+  readonly maxSend: number;
+  readonly maxReceive: number;
+  /** What may wait to be sent and acknowledged: packets, and bytes with four more for each. */
+  readonly queuePackets: number;
+  readonly queueBytes: number;
+  /** In ms. */
+  readonly connectTimeout: number;
+  readonly handshakeTimeout: number;
+  readonly goodbyeTimeout: number;
+  readonly backoffMin: number;
+  readonly backoffMax: number;
+}
+
+export const DEFAULTS: Config = {
+  versions: "3 or 2",
+  edgeKeys: [],
+  trustFirstUse: false,
+  takeOver: false,
+  padding: false,
+  maxSend: 1_048_576,
+  maxReceive: 8_388_608,
+  queuePackets: 8_192,
+  queueBytes: 8_388_608,
+  connectTimeout: 10_000,
+  handshakeTimeout: 5_000,
+  goodbyeTimeout: 5_000,
+  backoffMin: 100,
+  backoffMax: 5_000,
+};
+
+/** The edge has so long to answer a goodbye, and to end a connection on which it broke the protocol (SPEC 25.4(d), 25.5(c)). */
+const LAST_WORDS = 1_000;
+/** A connection of version 3 is steady then (SPEC 26.3(b)). */
+const STEADY = 10_000;
+/** Output that is framed at once in version 2. */
+const FILL_BYTES = 16_384;
+
+/** How a session ended, and what became of its packets. */
+export interface MachineEnd {
+  readonly code: number;
+  readonly text: string;
+  readonly ledger: Ledger;
+}
+
+export type MachineEvent =
+  | { readonly type: "connected"; readonly id: bigint }
+  | { readonly type: "packet"; readonly data: Bytes; readonly number: bigint }
+  | { readonly type: "dropped"; readonly cause: DropCause; readonly retryIn: number }
+  | { readonly type: "resumed"; readonly id: bigint; readonly missed: bigint; readonly away: bigint }
+  | { readonly type: "caughtUp" }
+  | {
+      readonly type: "gap";
+      readonly first: bigint;
+      readonly count: bigint;
+      readonly bytes: bigint;
+      readonly reason: number;
+    }
+  | { readonly type: "skipped"; readonly count: bigint }
+  | { readonly type: "ended"; readonly end: MachineEnd };
+
+/** Where a client is. The states of the opening are those of SPEC 8.5 and 26.3. */
+export type State =
+  | "waiting"
+  | "connecting"
+  | "key"
+  | "id"
+  | "challenge"
+  | "ping"
+  | "welcome"
+  | "answer"
+  | "resumed"
+  | "open"
+  /** The client says why it closes. What comes is thrown away, and the edge ends the connection. */
+  | "leaving"
+  /** The transport must be closed, or its opening given up. */
+  | "closing"
+  | "over";
+
+const OPENING: readonly State[] = ["key", "id", "challenge", "ping", "welcome", "answer", "resumed"];
+
+/** Returns so many bytes of the operating system's randomness. */
+export type Random = (length: number) => Bytes;
+
+export class Machine {
+  private stateValue: State = "waiting";
+  private now = 0;
+  /** The deadline of the state, or the end of the pause. */
+  private timer: number | undefined = 0;
+  private ending: Ending | undefined;
+  private two: Session2 | undefined;
+  private three: Session3 | undefined;
+  private readonly outbox = new Outbox();
+  private readonly trust: Trust;
+  private readonly reader = new FrameReader();
+  private readonly events: MachineEvent[] = [];
+  private output_: Bytes = EMPTY;
+  private outputAt = 0;
+  /** In version 2: the ends of the packets in `output_`. */
+  private frameEnds: number[] = [];
+  private receivedTwo = 0n;
+  private step: number;
+  private isHasty = false;
+  private goodbye: "no" | "wanted" | "said" = "no";
+  private goodbyeUntil: number | undefined;
+  private hasHeard = false;
+  private fallsBack = false;
+  private endValue: MachineEnd | undefined;
+
+  constructor(
+    readonly config: Config,
+    private readonly random: Random,
+  ) {
+    this.step = config.backoffMin;
+    this.trust = {
+      pins: config.edgeKeys,
+      learned: undefined,
+      token: EMPTY,
+      tokenIsNew: false,
+      longest: config.maxReceive,
+      takesOver: config.takeOver,
+      pads: config.padding,
+    };
+    this.begin(this.firstVersion());
+  }
+
+  private firstVersion(): 2 | 3 {
+    return this.config.versions === "2" && this.config.edgeKeys.length === 0 ? 2 : 3;
+  }
+
+  private begin(version: 2 | 3): void {
+    this.two = version === 2 ? Session2.fresh() : undefined;
+    this.three = version === 3 ? this.newSession3() : undefined;
+    this.receivedTwo = 0n;
+  }
+
+  private newSession3(): Session3 {
+    return new Session3(this.trust, this.outbox, this.random, (event) => this.events.push(event));
+  }
+
+  // ---- what the application does
+
+  /** The maximum length of a packet, in bytes. */
+  get maxPacket(): number {
+    const { maxSend, queueBytes } = this.config;
+    return Math.min(maxSend, this.three?.settings?.longest ?? maxSend, queueBytes - LENGTH_BYTES);
+  }
+
+  hasRoom(length: number): boolean {
+    const { queuePackets, queueBytes } = this.config;
+    // Which number comes next is known when the session was resumed.
+    if (this.three?.isRestored) return false;
+    return this.outbox.length < queuePackets && this.outbox.bytes + length + LENGTH_BYTES <= queueBytes;
+  }
+
+  /** Whether a packet can be sent at all: the session is not over, and no goodbye is wanted. */
+  get takesPackets(): boolean {
+    return this.endValue === undefined && this.goodbye === "no";
+  }
+
+  /** Queues a packet that is not too long, in a session that takes it, where there is room. Returns its number. */
+  send(data: Bytes): bigint {
+    return this.outbox.push(data);
+  }
+
+  /** Sets the token. Returns why it is not taken, or undefined. */
+  setToken(token: Bytes): "too long" | "no pin" | undefined {
+    if (token.length > MAX_TOKEN_BYTES) return "too long";
+    if (this.config.edgeKeys.length === 0 && !this.config.trustFirstUse) return "no pin";
+    this.trust.token = token;
+    this.trust.tokenIsNew = true;
+    return undefined;
+  }
+
+  /** The application has come back for more after it got the packet `number`. */
+  take(now: number, number: bigint): void {
+    this.advance(now);
+    this.three?.take(this.now, number);
+  }
+
+  /** Says goodbye as soon as everything is sent. */
+  close(now: number): void {
+    this.advance(now);
+    if (this.stateValue === "over" || this.goodbye !== "no") return;
+    this.goodbye = "wanted";
+    this.goodbyeUntil = this.now + this.config.goodbyeTimeout;
+    if (this.three) this.three.wantsGoodbye = true;
+    if (this.id === undefined) this.endWith({ then: "over", code: Code.goodbye, text: "" });
+    else this.part();
+  }
+
+  private part(): void {
+    if (this.goodbye !== "wanted" || this.stateValue !== "open") return;
+    if (this.three) {
+      if (!this.three.hasSaidGoodbye) return;
+      this.goodbye = "said";
+      this.goodbyeUntil = this.now + LAST_WORDS;
+    } else if (this.outbox.length === 0) {
+      // Version 2 has no goodbye: the edge keeps the session until it expires (SPEC 1.4(f)).
+      this.closeTransport({ then: "over", code: Code.goodbye, text: "" });
+    }
+  }
+
+  /** Forgets a session that is over, and what waits, and joins as a new client. Returns whether it may. */
+  startOver(): boolean {
+    const end = this.endValue;
+    const may = end && (mayStartOver(end.code) || (this.two && end.code === Code.otherEdge));
+    if (!may) return false;
+    this.endValue = undefined;
+    this.two?.wipe();
+    this.clearOutbox();
+    this.begin(this.firstVersion());
+    this.goodbye = "no";
+    this.enter("waiting", this.now + (this.isHasty ? this.nextPause(0, 0) : 0));
+    this.isHasty = true;
+    return true;
+  }
+
+  private clearOutbox(): void {
+    this.outbox.acknowledge(this.outbox.end);
+    this.outbox.acked = this.outbox.sent = 0n;
+    this.outbox.openBytes = 0;
+  }
+
+  /** Drops the connection as if the network had failed. */
+  dropConnection(why: "local" | "slow" = "local"): void {
+    if (this.hasTransport && this.mayEnd) this.closeTransport({ then: "pause", cause: cause(why) });
+  }
+
+  /** Tries again now, if the client waits for a pause of its own to pass. */
+  hurry(): void {
+    if (this.stateValue === "waiting") this.timer = Math.min(this.timer ?? this.now, this.now);
+  }
+
+  // ---- what it tells
+
+  get state(): State {
+    return this.stateValue;
+  }
+
+  get version(): 2 | 3 {
+    return this.two ? 2 : 3;
+  }
+
+  get id(): bigint | undefined {
+    return this.two ? this.two.id : this.three!.id;
+  }
+
+  get end(): MachineEnd | undefined {
+    return this.endValue;
+  }
+
+  get edgeKey(): Bytes | undefined {
+    return this.trust.learned;
+  }
+
+  get rtt(): number | undefined {
+    return this.three?.rtt;
+  }
+
+  /** All packets up to this number are acknowledged; in version 2, taken by the transport. */
+  get acknowledged(): bigint {
+    return this.endValue ? this.endValue.ledger.up.acknowledged : this.outbox.acked;
+  }
+
+  get unacknowledged(): number {
+    return this.outbox.length;
+  }
+
+  /** Whether a packet would leave at once. */
+  get isIdle(): boolean {
+    return this.stateValue === "open" && this.outbox.next() === undefined && this.output_.length === this.outputAt;
+  }
+
+  get ledger(): Ledger {
+    if (this.endValue) return this.endValue.ledger;
+    if (this.three) return this.three.ledger();
+    const none = { superseded: 0n, gapped: 0n, skipped: 0n };
+    const { acked, end } = this.outbox;
+    const got = this.receivedTwo;
+    return {
+      up: { numbered: end, acknowledged: acked, openSent: 0n, openUnsent: end - acked, ...none },
+      down: { numbered: got, acknowledged: got, openSent: 0n, openUnsent: 0n, ...none },
+    };
+  }
+
+  pollEvent(): MachineEvent | undefined {
+    return this.events.shift();
+  }
+
+  // ---- the transport
+
+  wantsConnect(now: number): boolean {
+    this.advance(now);
+    if (this.stateValue === "connecting") return true;
+    return this.stateValue === "waiting" && this.timer !== undefined && this.timer <= this.now;
+  }
+
+  wantsClose(): boolean {
+    return this.stateValue === "closing";
+  }
+
+  /** Whether the client has said its last word on this connection, and the edge is to end it. */
+  get isLeaving(): boolean {
+    return this.stateValue === "leaving";
+  }
+
+  private get hasTransport(): boolean {
+    return this.stateValue !== "waiting" && this.stateValue !== "over";
+  }
+
+  private get mayEnd(): boolean {
+    return this.stateValue !== "over" && this.stateValue !== "closing" && this.stateValue !== "leaving";
+  }
+
+  /** The transport is open. `random` is 32 bytes of the operating system, for this connection (SPEC 20.6(a)). */
+  connected(now: number, random: Bytes): void {
+    this.advance(now);
+    if (this.stateValue !== "waiting" && this.stateValue !== "connecting") return;
+    if (this.id === undefined) this.chooseVersion();
+    this.hasHeard = false;
+    const deadline = this.now + this.config.handshakeTimeout;
+    if (this.two) {
+      this.setOutput(this.two.begin());
+      this.enter("key", deadline);
+      return;
+    }
+    const three = this.three!;
+    const isJoin = three.id === undefined;
+    this.setOutput(concat(frame(Uint8Array.of(1, 3)), three.begin(this.now, random)));
+    this.enter(isJoin ? "welcome" : "answer", deadline);
+  }
+
+  private chooseVersion(): void {
+    const version = this.fallsBack ? 2 : this.firstVersion();
+    this.fallsBack = false;
+    if (version !== this.version) this.begin(version);
+  }
+
+  connectFailed(now: number, words?: string): void {
+    this.advance(now);
+    if (this.stateValue === "closing") this.closed(now, false);
+    else if (this.wantsConnect(now)) this.endConnection({ then: "pause", cause: cause("connectFailed", words) });
+  }
+
+  /** Bytes came. Events follow. */
+  bytes(now: number, chunk: Bytes): void {
+    this.advance(now);
+    if (chunk.length === 0) return;
+    this.hasHeard = true;
+    // Bytes behind the deadline are late, even if nobody has looked at the clock.
+    if (this.isOpening) this.timeout(now);
+    if (this.stateValue === "open") this.three?.heardBytes(this.now);
+    this.reader.push(chunk);
+    try {
+      while (this.isOpening || this.stateValue === "open") {
+        const length = this.reader.nextLength();
+        if (length === undefined) return;
+        this.checkLength(length);
+        const body = this.reader.next();
+        if (!body) return;
+        this.body(body);
+      }
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  private failed(error: unknown): void {
+    if (error instanceof Leave) return this.closeTransport(error.ending);
+    if (!(error instanceof Malformed) && !(error instanceof Breach)) throw error;
+    const opening = this.stateValue !== "open" || !this.three;
+    if (this.goodbye === "said") return this.closeTransport(this.unanswered());
+    if (opening) return this.closeTransport({ then: "pause", cause: violation(error.message) });
+    const leave = this.three!.broken(error);
+    if (!leave.says) return this.closeTransport(leave.ending);
+    this.setOutput(concat(this.rest, this.three!.fill(this.now)));
+    this.ending = leave.ending;
+    this.enter("leaving", this.now + LAST_WORDS);
+  }
+
+  private get isOpening(): boolean {
+    return OPENING.includes(this.stateValue);
+  }
+
+  private checkLength(length: number): void {
+    const { stateValue } = this;
+    if (stateValue === "resumed" || (stateValue === "open" && this.three)) {
+      // A length can be anybody's.
+      const isRight = length >= 16 && length <= MAX_RECORD_BYTES;
+      if (!isRight) throw new Breach(`a record of ${length} bytes`, Code.protocol, 0n, false);
+      return;
+    }
+    const most = stateValue === "open" ? this.config.maxReceive : this.three ? MAX_OPENING_BYTES : MAX_HANDSHAKE_BYTES;
+    if (length > most) throw new Malformed(`a frame of ${length} bytes, ${most} allowed`);
+  }
+
+  private body(body: Bytes): void {
+    if (this.two) return this.bodyTwo(this.two, body);
+    const three = this.three!;
+    if (this.stateValue === "welcome" || this.stateValue === "answer") {
+      const isJoin = this.stateValue === "welcome";
+      if (three.packet(this.now, body) === "resumed") return this.enter("resumed", this.timer);
+      if (isJoin) this.establish({ type: "connected", id: three.id! });
+      return;
+    }
+    const resumption = three.recordCame(this.now, body);
+    if (resumption) {
+      this.establish({ type: "resumed", id: three.id!, ...resumption });
+      three.goOn();
+    }
+  }
+
+  private bodyTwo(two: Session2, body: Bytes): void {
+    if (this.stateValue === "open") {
+      this.receivedTwo += 1n;
+      this.events.push({ type: "packet", data: body.slice(), number: this.receivedTwo });
+      return;
+    }
+    const packet = decode(body);
+    const is = `${this.stateValue} ${packet.name}`;
+    if (is === "key PubKey" && packet.name === "PubKey") {
+      const answer = two.key(packet.point, this.random(32));
+      if (!answer) {
+        throw new Leave({ then: "over", code: Code.otherEdge, text: "the edge has another key than before", keeps: true });
+      }
+      this.append(answer);
+      this.enter(two.isResuming ? "challenge" : "id", this.timer);
+    } else if (is === "id ClientId" && packet.name === "ClientId") {
+      two.begun(packet.id);
+      this.establish({ type: "connected", id: packet.id });
+    } else if (is === "challenge Challenge" && packet.name === "Challenge") {
+      this.challenged(two, packet.sealed);
+    } else if (is === "ping Ping") {
+      this.establish({ type: "resumed", id: two.id!, missed: 0n, away: 0n });
+    } else {
+      throw new Malformed(`${packet.name} in state ${this.stateValue}`);
+    }
+  }
+
+  private challenged(two: Session2, sealed: Bytes): void {
+    const answer = two.challenge(sealed, this.random(16));
+    if (answer === "unknown") throw new Leave({ then: "over", code: Code.gone, text: "the edge does not know the session" });
+    if (answer === "foreign") throw new Malformed("the edge gives no challenge for this session");
+    this.append(answer);
+    this.enter("ping", this.timer);
+  }
+
+  private establish(event: MachineEvent): void {
+    if (this.two) this.step = this.config.backoffMin;
+    this.enter("open", this.two ? undefined : this.now + STEADY);
+    this.events.push(event);
+    this.part();
+  }
+
+  /** The transport is gone. `isOrderly`: at the end of the stream. */
+  closed(now: number, isOrderly: boolean, words?: string): void {
+    this.advance(now);
+    if (!this.hasTransport) return;
+    if (this.mayFallBack(isOrderly)) this.fallsBack = true;
+    const kind = this.stateValue === "connecting" ? "connectFailed" : isOrderly ? "closedByEdge" : "transport";
+    const ending = this.ending ?? (this.goodbye === "said" ? this.unanswered() : undefined);
+    this.endConnection(ending ?? { then: "pause", cause: cause(kind, words) });
+  }
+
+  /** SPEC 18.4(d). */
+  private mayFallBack(isOrderly: boolean): boolean {
+    const isFirst = this.stateValue === "welcome" && isOrderly && !this.hasHeard;
+    return this.config.versions === "3 or 2" && isFirst && this.trust.pins.length === 0 && !this.trust.learned;
+  }
+
+  private unanswered(): Ending {
+    return { then: "over", code: Code.goodbye, text: "the edge did not answer" };
+  }
+
+  private endWith(ending: Ending): void {
+    if (this.hasTransport) this.closeTransport(ending);
+    else this.endConnection(ending);
+  }
+
+  private closeTransport(ending: Ending): void {
+    this.ending = ending;
+    this.setOutput(EMPTY);
+    this.enter("closing", undefined);
+  }
+
+  private endConnection(ending: Ending): void {
+    this.ending = undefined;
+    this.reader.clear();
+    this.setOutput(EMPTY);
+    this.frameEnds = [];
+    this.two?.lost();
+    this.outbox.rewind();
+    this.three?.lose();
+    switch (ending.then) {
+      case "pause":
+        return this.retry(ending.cause, this.nextPause(ending.wait ?? 0, ending.jitter ?? 0));
+      case "again": {
+        const waits = ending.once && this.isHasty;
+        if (ending.once) this.isHasty = true;
+        return this.retry(ending.cause, waits ? this.nextPause(0, 0) : 0);
+      }
+      case "join":
+        // Nothing that was sent has arrived.
+        this.three!.forget();
+        return this.retry(ending.cause, this.nextPause(ending.wait, ending.jitter));
+      case "over":
+        return this.finish(ending.code, ending.text, ending.keeps ?? false);
+    }
+  }
+
+  private finish(code: number, text: string, keeps: boolean): void {
+    const end = { code, text, ledger: this.ledger };
+    this.endValue = end;
+    this.goodbyeUntil = undefined;
+    this.three?.wipe();
+    if (!keeps) this.two?.wipe();
+    this.clearOutbox();
+    this.enter("over", undefined);
+    this.events.push({ type: "ended", end });
+  }
+
+  private retry(why: DropCause, pause: number): void {
+    this.enter("waiting", this.now + pause);
+    this.events.push({ type: "dropped", cause: why, retryIn: pause });
+  }
+
+  /** SPEC 4.6(d), 25.2(b). */
+  private nextPause(wait: number, jitter: number): number {
+    const pause = Math.max(wait + this.share() * jitter, this.share() * this.step);
+    this.step = Math.min(2 * this.step, this.config.backoffMax);
+    return pause;
+  }
+
+  private share(): number {
+    const [a, b] = this.random(2) as unknown as [number, number];
+    return (256 * a + b) / 65_535;
+  }
+
+  // ---- output
+
+  private setOutput(bytes: Bytes): void {
+    this.output_ = bytes;
+    this.outputAt = 0;
+  }
+
+  private get rest(): Bytes {
+    return this.outputAt === 0 ? this.output_ : this.output_.subarray(this.outputAt);
+  }
+
+  private append(bytes: Bytes): void {
+    this.setOutput(this.outputAt === this.output_.length ? bytes : concat(this.rest, bytes));
+  }
+
+  /**
+   * Returns the bytes to write now. Call it when the transport may take bytes, and then `written`: records of version 3 are sealed here, of
+   * all that waits at that moment.
+   */
+  output(now: number): Bytes {
+    this.advance(now);
+    if (this.stateValue === "closing") return EMPTY;
+    if (this.outputAt === this.output_.length && this.stateValue === "open") {
+      this.setOutput(this.three ? this.three.fill(this.now) : this.fillTwo());
+      this.part();
+    }
+    return this.rest;
+  }
+
+  private fillTwo(): Bytes {
+    const frames: Bytes[] = [];
+    let bytes = 0;
+    for (let data = this.outbox.next(); data && bytes < FILL_BYTES; data = this.outbox.next()) {
+      frames.push(frame(data));
+      bytes += data.length + LENGTH_BYTES;
+      this.frameEnds.push(bytes);
+      this.outbox.advance();
+    }
+    return frames.length === 1 ? frames[0]! : concat(...frames);
+  }
+
+  /** The transport took the first `count` bytes of `output`. */
+  written(now: number, count: number): void {
+    this.advance(now);
+    this.outputAt += count;
+    if (!this.two) return;
+    let taken = 0;
+    while (taken < this.frameEnds.length && this.frameEnds[taken]! <= this.outputAt) taken += 1;
+    if (taken > 0) {
+      this.frameEnds.splice(0, taken);
+      this.outbox.acknowledge(this.outbox.acked + BigInt(taken));
+      this.part();
+    }
+  }
+
+  // ---- time
+
+  private advance(now: number): void {
+    if (now > this.now) this.now = now;
+  }
+
+  private enter(state: State, timer: number | undefined): void {
+    this.stateValue = state;
+    this.timer = timer;
+  }
+
+  /** When `timeout` must be called at the latest. */
+  nextTimeout(): number | undefined {
+    const times = [this.timer];
+    if (this.stateValue === "open") times.push(this.three?.nextTimeout());
+    if (this.stateValue === "waiting") times.push(this.three?.endsAt);
+    if (this.mayEnd) times.push(this.goodbyeUntil);
+    const known = times.filter((time) => time !== undefined);
+    return known.length > 0 ? Math.min(...known) : undefined;
+  }
+
+  timeout(now: number): void {
+    this.advance(now);
+    const isOver = (at: number | undefined) => at !== undefined && at <= this.now;
+    if (this.mayEnd && isOver(this.goodbyeUntil)) return this.endWith(this.unanswered());
+    if (this.stateValue === "waiting" && isOver(this.three?.endsAt)) {
+      const text = "nothing came from the edge for as long as it keeps a session";
+      return this.endConnection({ then: "over", code: Code.expired, text });
+    }
+    if (this.stateValue === "open" && this.three) {
+      try {
+        this.three.timeout(this.now);
+      } catch (error) {
+        return this.failed(error);
+      }
+    }
+    if (!isOver(this.timer)) return;
+    switch (this.stateValue) {
+      case "waiting":
+        return this.enter("connecting", this.now + this.config.connectTimeout);
+      case "connecting":
+        return this.closeTransport({ then: "pause", cause: cause("connectTimeout") });
+      case "open":
+        this.timer = undefined;
+        this.step = this.config.backoffMin;
+        this.isHasty = false;
+        return;
+      case "leaving":
+        return this.enter("closing", undefined);
+      default:
+        return this.closeTransport({ then: "pause", cause: cause("handshakeTimeout") });
+    }
+  }
+
+  // ---- saved sessions
+
+  /** The session as bytes, which are as secret as its keys. Undefined without a session. */
+  save(): Bytes | undefined {
+    if (this.endValue && !(this.two && this.endValue.code === Code.otherEdge)) return undefined;
+    if (this.two) return this.two.save();
+    const saved = this.three!.save();
+    return saved && save3(saved, this.trust.learned!);
+  }
+
+  /** Goes on with a session that was saved, before the first connection. Returns false for bytes that are none. */
+  restore(now: number, saved: Bytes): boolean {
+    this.advance(now);
+    const two = Session2.restore(saved);
+    if (two) {
+      this.begin(2);
+      this.two = two;
+      return this.config.versions !== "3" && this.config.edgeKeys.length === 0;
+    }
+    const three = restore3(saved);
+    if (!three || this.config.versions === "2") return false;
+    this.begin(3);
+    this.trust.learned = three.edgeKey;
+    this.three!.restore(this.now, three.session);
+    return true;
+  }
+
+  /** Overwrites the keys. The machine is of no more use. */
+  wipe(): void {
+    this.two?.wipe();
+    this.three?.wipe();
+  }
+}
