@@ -2,10 +2,10 @@
 
 use std::thread;
 
-use conformance::libraries::{ClientOn, EchoBackend, absorb, all, joined, packet, run_on};
+use conformance::libraries::{BOTH, EchoBackend, absorb, all, client, joined, packet, run_on};
 use conformance::{Edge, Runtime, Smol, Tokio, bytes_of};
 use sha2::{Digest, Sha256};
-use voltlane_driver::client::Client;
+use voltlane_driver::library::Versions;
 
 const THREADS: u64 = 10;
 const CLIENTS_OF_A_THREAD: u64 = 100;
@@ -21,7 +21,7 @@ fn a_thousand_clients_of_smol() {
     a_thousand_clients::<Smol>();
 }
 
-/// All clients are connected before the first one sends. Then their packets mix, and each client receives its own: the digests of what it
+/// Every other one has version 3. All clients are connected before the first one sends. Then their packets mix, and each client receives its own: the digests of what it
 /// sent, of what the backend received from it and of what came back are equal.
 fn a_thousand_clients<R: Runtime>() {
     let _ = voltlane_app::Resources::raise_and_measure();
@@ -40,19 +40,20 @@ fn a_thousand_clients<R: Runtime>() {
         thread.join().expect("each its own");
     }
     run_on::<R, _>(async move {
-        let mut client: ClientOn<R> = Client::connect(address);
+        let mut client = client::<R>(address, Versions::V3);
         client.send(b"stop").await.expect("short");
-        assert_eq!(packet::<R>(&mut client).await, b"stopped");
+        assert_eq!(packet(&mut client).await, b"stopped");
     });
     backend.events();
     edge.stop();
 }
 
 async fn talk<R: Runtime>(address: String, first: u64) {
-    let clients = all((0..CLIENTS_OF_A_THREAD).map(|_| {
-        let mut client: ClientOn<R> = Client::connect(address.clone());
+    let versions = BOTH.into_iter().cycle();
+    let clients = all((0..CLIENTS_OF_A_THREAD).zip(versions).map(|(_, versions)| {
+        let mut client = client::<R>(address.clone(), versions);
         async move {
-            joined::<R>(&mut client).await;
+            joined(&mut client).await;
             client
         }
     }))
@@ -65,10 +66,10 @@ async fn talk<R: Runtime>(address: String, first: u64) {
             absorb(&mut sent, &data);
         }
         for _ in 0..PACKETS {
-            absorb(&mut received, &packet::<R>(&mut client).await);
+            absorb(&mut received, &packet(&mut client).await);
         }
         client.send(b"digest").await.expect("short");
-        let heard = packet::<R>(&mut client).await;
+        let heard = packet(&mut client).await;
         let (sent, received) = (sent.finalize(), received.finalize());
         assert!(sent == received && sent[..] == heard, "client {seed}");
     }))

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use conformance::handshake::encoded;
-use conformance::libraries::{EchoBackend, run_on};
+use conformance::libraries::{BOTH, EchoBackend, client_over, options, run_on, steady_packet};
 use conformance::published::{Heard, PublishedBackend, PublishedClient};
 use conformance::shim::{Carriage, certificate_file, tls};
 use conformance::{
@@ -13,7 +13,6 @@ use conformance::{
 use voltlane_core::v2::packets::Handshake;
 use voltlane_doors::DoorConnector;
 use voltlane_doors::tls::{ClientSettings, ClientTls, Roots};
-use voltlane_driver::client::{Client as LibraryClient, ClientConfig, Event};
 
 use super::{HEALING, rig};
 
@@ -70,7 +69,10 @@ fn published_clients_work_through_every_door() {
 
 /// Our own connector on a runtime, which shares no line with the shim above.
 fn our_client_works_through_every_door<R: Runtime>() {
-    for carriage in Carriage::ALL {
+    for (carriage, versions) in Carriage::ALL
+        .into_iter()
+        .flat_map(|door| BOTH.map(|of| (door, of)))
+    {
         let backend = EchoBackend::start::<R>();
         let edge = Edge::start(crate::PROGRAM, backend.address(), &carriage.config());
         let inner = R::connector(edge.address().to_string(), Default::default());
@@ -85,22 +87,14 @@ fn our_client_works_through_every_door<R: Runtime>() {
             connector = with.expect("a host and a path");
         }
         run_on::<R, _>(async move {
-            let config = ClientConfig::default();
-            let timer = R::Timer::default();
-            let mut client = LibraryClient::new(config, conformance::random(), connector, timer);
+            let mut client = client_over::<R>(connector, options(versions));
             for (seed, length) in (0..).zip([1, 0, 300, 16_380, 16_384, 200_000, 1 << 20]) {
                 let data = bytes_of(seed, length);
                 client.send(&data).await.expect("it is queued");
-                loop {
-                    match client.recv().await.expect("the session goes on") {
-                        Event::Connected { .. } => {}
-                        Event::Packet(packet) => {
-                            assert!(packet == data, "{carriage:?} {length}");
-                            break;
-                        }
-                        other => panic!("{carriage:?}: {other:?}"),
-                    }
-                }
+                assert!(
+                    steady_packet(&mut client).await == data,
+                    "{carriage:?} {length}"
+                );
             }
         });
     }

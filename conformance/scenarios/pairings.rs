@@ -1,10 +1,12 @@
 //! The libraries of both runtimes, in all four pairings, through this edge.
 
-use conformance::libraries::{ClientOn, EchoBackend, absorb, all, event, joined, packet, run_on};
-use conformance::{Backend, Directory, Edge, PATIENCE, Runtime, Smol, Tokio, bytes_of, own_host};
+use conformance::libraries::{
+    BOTH, EchoBackend, absorb, all, client, client_with, event, joined, options, packet, run_on,
+};
+use conformance::{Backend, Directory, Edge, Runtime, Smol, Tokio, bytes_of, own_host};
 use sha2::{Digest, Sha256};
 use voltlane_driver::backend;
-use voltlane_driver::client::{Client, Event, Refusal, SavedSession};
+use voltlane_driver::library::{Client, Code, Event, SavedSession, Versions};
 
 /// Runs a scenario with every client library on every backend library.
 macro_rules! pairings {
@@ -39,7 +41,7 @@ macro_rules! pairings {
 pairings! {
     every_client_gets_its_own;
     clients_that_drop_come_back_by_themselves;
-    a_kicked_client_is_refused_and_may_start_over;
+    a_kicked_client_ends;
     a_saved_session_is_the_same_client;
     clients_outlive_their_backend;
 }
@@ -55,12 +57,19 @@ fn edge<B: Runtime>() -> (Edge, EchoBackend) {
 
 /// Ends a backend through a new client.
 async fn stop<C: Runtime>(address: String) {
-    let mut client: ClientOn<C> = Client::connect(address);
+    let mut client = client::<C>(address, Versions::V3);
     client.send(b"stop").await.expect("short");
-    assert_eq!(packet::<C>(&mut client).await, b"stopped");
+    assert_eq!(packet(&mut client).await, b"stopped");
 }
 
-/// Twenty clients at once, every size, and a digest of everything at the end.
+/// Begins a client that resumes a saved session.
+fn restored<C: Runtime>(address: String, saved: SavedSession) -> Client {
+    let mut options = options(Versions::V2);
+    options.saved = Some(saved);
+    client_with::<C>(address, options)
+}
+
+/// Twenty clients at once, of either version, every size, and a digest of everything at the end.
 fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
     const SIZES: [usize; 12] = [
         0,
@@ -79,16 +88,17 @@ fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
     let (edge, backend) = edge::<B>();
     let address = edge.address().to_string();
     run_on::<C, _>(async move {
-        let ids = all((0..20_u64).map(|seed| {
-            let mut client: ClientOn<C> = Client::connect(address.clone());
+        let versions = BOTH.into_iter().cycle();
+        let ids = all((0..20_u64).zip(versions).map(|(seed, versions)| {
+            let mut client = client::<C>(address.clone(), versions);
             async move {
-                let id = joined::<C>(&mut client).await;
+                let id = joined(&mut client).await;
                 let mut sent = Sha256::new();
                 for (n, &size) in (0..).zip(&SIZES[..SIZES.len() - (seed as usize % 4)]) {
                     let data = bytes_of(seed << 32 | n, size);
                     client.send(&data).await.expect("not too long");
                     absorb(&mut sent, &data);
-                    assert!(packet::<C>(&mut client).await == data, "{size}");
+                    assert!(packet(&mut client).await == data, "{size}");
                 }
                 let too_long = vec![0; (1 << 20) + 1];
                 client
@@ -96,7 +106,7 @@ fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
                     .await
                     .expect_err("it is the library's to know");
                 client.send(b"digest").await.expect("short");
-                assert_eq!(packet::<C>(&mut client).await, sent.finalize().to_vec());
+                assert_eq!(packet(&mut client).await, sent.finalize().to_vec());
                 id
             }
         }))
@@ -110,46 +120,16 @@ fn every_client_gets_its_own<C: Runtime, B: Runtime>() {
     backend.events();
 }
 
-/// Numbered packets, with a cut after every few: each client keeps its identity, order is kept, and nothing is duplicated.
+/// Numbered packets, with a cut after every few: each client keeps its identity, order is kept, and nothing is duplicated. In version 3
+/// nothing is lost.
 fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
     let (edge, backend) = edge::<B>();
     let address = edge.address().to_string();
     let resumed = run_on::<C, _>(async move {
-        let resumed = all((0..5_u64).map(|_| {
-            let mut client: ClientOn<C> = Client::connect(address.clone());
-            async move {
-                let id = joined::<C>(&mut client).await;
-                let (mut resumed, mut last, mut n) = (0, 0_u64, 0_u64);
-                while resumed < 4 {
-                    n += 1;
-                    client.send(&n.to_le_bytes()).await.expect("short");
-                    if n % 5 == 0 {
-                        client.drop_connection();
-                    }
-                    match event::<C>(&mut client).await {
-                        Event::Packet(data) => {
-                            let echoed = u64::from_le_bytes(data.try_into().expect("a number"));
-                            assert!(echoed > last && echoed <= n, "{echoed} after {last}");
-                            last = echoed;
-                        }
-                        Event::Resumed { id: same } => {
-                            assert_eq!(same, id);
-                            resumed += 1;
-                        }
-                        Event::Dropped { .. } => {}
-                        other => panic!("{other:?}"),
-                    }
-                }
-                // The backend has been told of every resume before it receives this. `stop` may overtake it at another shard.
-                client.send(b"last").await.expect("short");
-                loop {
-                    match event::<C>(&mut client).await {
-                        Event::Packet(data) if data == b"last" => break resumed,
-                        Event::Resumed { .. } => resumed += 1,
-                        _ => {}
-                    }
-                }
-            }
+        let versions = BOTH.into_iter().cycle();
+        let resumed = all((0..6).zip(versions).map(|(_, versions)| {
+            let client = client::<C>(address.clone(), versions);
+            drop_and_come_back(client, versions)
         }))
         .await;
         stop::<C>(address).await;
@@ -166,59 +146,96 @@ fn clients_that_drop_come_back_by_themselves<C: Runtime, B: Runtime>() {
     assert_eq!(heard, resumed);
 }
 
-fn a_kicked_client_is_refused_and_may_start_over<C: Runtime, B: Runtime>() {
-    let (edge, backend) = edge::<B>();
-    let address = edge.address().to_string();
-    let kicked = run_on::<C, _>(async move {
-        let mut client: ClientOn<C> = Client::connect(address.clone());
-        let id = joined::<C>(&mut client).await;
-        client.send(b"kick").await.expect("short");
-        // The connection ends like any other. The resume is what is refused.
-        assert!(matches!(
-            event::<C>(&mut client).await,
-            Event::Dropped { .. }
-        ));
-        let refused = Event::Refused(Refusal::UnknownOrExpired);
-        loop {
-            match event::<C>(&mut client).await {
-                Event::Dropped { .. } => {}
-                event => break assert_eq!(event, refused),
-            }
+/// Drops a client at least four times. Returns how often it was resumed.
+async fn drop_and_come_back(mut client: Client, versions: Versions) -> u32 {
+    let id = joined(&mut client).await;
+    let (mut resumed, mut last, mut n) = (0, 0_u64, 0_u64);
+    while resumed < 4 {
+        n += 1;
+        client.send(&n.to_le_bytes()).await.expect("short");
+        if n % 5 == 0 {
+            client.drop_connection();
         }
-        assert_eq!(client.recv().await, None);
-        assert!(client.send(b"too late").await.is_err());
-        client.start_over();
-        let fresh = joined::<C>(&mut client).await;
-        assert_ne!(fresh, id);
-        client.send(b"hello").await.expect("short");
-        assert_eq!(packet::<C>(&mut client).await, b"hello");
-        stop::<C>(address).await;
-        id
-    });
-    let reason = "kicked".to_owned();
-    assert!(
-        backend
-            .events()
-            .contains(&backend::Event::Failed { id: kicked, reason })
-    );
+        match event(&mut client).await {
+            Event::Packet { data, .. } => {
+                let echoed = u64::from_le_bytes(data.try_into().expect("a number"));
+                assert!(echoed > last && echoed <= n, "{echoed} after {last}");
+                assert!(versions == Versions::V2 || echoed == last + 1, "{echoed}");
+                last = echoed;
+            }
+            Event::Resumed { .. } => {
+                assert_eq!(client.id(), id);
+                resumed += 1;
+            }
+            Event::Dropped { .. } | Event::CaughtUp { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // The backend has been told of every resume before it receives this. `stop` may overtake it at another shard.
+    client.send(b"last").await.expect("short");
+    loop {
+        match event(&mut client).await {
+            Event::Packet { data, .. } if data == b"last" => return resumed,
+            Event::Resumed { .. } => resumed += 1,
+            _ => {}
+        }
+    }
+}
+
+/// Version 2 cannot tell a kick from an expiry, after which a client may start over.
+fn a_kicked_client_ends<C: Runtime, B: Runtime>() {
+    for (versions, code) in [(Versions::V2, Code::GONE), (Versions::V3, Code::KICKED)] {
+        let (edge, backend) = edge::<B>();
+        let address = edge.address().to_string();
+        let kicked = run_on::<C, _>(async move {
+            let mut client = client::<C>(address.clone(), versions);
+            let id = joined(&mut client).await;
+            client.send(b"kick").await.expect("short");
+            let end = loop {
+                match event(&mut client).await {
+                    Event::Dropped { .. } => {}
+                    Event::Ended { end, .. } => break end,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(end.code, code);
+            assert!(client.recv().await.is_none());
+            assert!(client.send(b"too late").await.is_err());
+            assert_eq!(client.start_over(), versions == Versions::V2);
+            if versions == Versions::V2 {
+                assert_ne!(joined(&mut client).await, id);
+                client.send(b"hello").await.expect("short");
+                assert_eq!(packet(&mut client).await, b"hello");
+            }
+            stop::<C>(address).await;
+            id
+        });
+        let reason = "kicked".to_owned();
+        assert!(
+            backend
+                .events()
+                .contains(&backend::Event::Failed { id: kicked, reason })
+        );
+    }
 }
 
 fn a_saved_session_is_the_same_client<C: Runtime, B: Runtime>() {
     let (edge, backend) = edge::<B>();
     let address = edge.address().to_string();
     run_on::<C, _>(async move {
-        let mut client: ClientOn<C> = Client::connect(address.clone());
-        let id = joined::<C>(&mut client).await;
+        let mut client = client::<C>(address.clone(), Versions::V2);
+        let id = joined(&mut client).await;
         client.send(b"before").await.expect("short");
-        assert_eq!(packet::<C>(&mut client).await, b"before");
+        assert_eq!(packet(&mut client).await, b"before");
         let saved = client.saved_session().expect("there is one").to_bytes();
         // The application was killed.
         drop(client);
         let saved = SavedSession::from_bytes(saved.as_slice()).expect("as it was");
-        let mut client: ClientOn<C> = Client::restore(address.clone(), &saved);
-        assert_eq!(event::<C>(&mut client).await, Event::Resumed { id });
+        let mut client = restored::<C>(address.clone(), saved);
+        assert!(matches!(event(&mut client).await, Event::Resumed { .. }));
+        assert_eq!(client.id(), id);
         client.send(b"after").await.expect("short");
-        assert_eq!(packet::<C>(&mut client).await, b"after");
+        assert_eq!(packet(&mut client).await, b"after");
         stop::<C>(address).await;
     });
     backend.events();
@@ -232,10 +249,10 @@ fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
     let saved = run_on::<C, _>({
         let address = address.clone();
         async move {
-            let mut client: ClientOn<C> = Client::connect(address.clone());
-            joined::<C>(&mut client).await;
+            let mut client = client::<C>(address.clone(), Versions::V2);
+            joined(&mut client).await;
             client.send(b"one").await.expect("short");
-            assert_eq!(packet::<C>(&mut client).await, b"one");
+            assert_eq!(packet(&mut client).await, b"one");
             stop::<C>(address).await;
             client.saved_session().expect("there is one")
         }
@@ -245,19 +262,19 @@ fn clients_outlive_their_backend<C: Runtime, B: Runtime>() {
     let saved = run_on::<C, _>({
         let address = address.clone();
         async move {
-            let mut client: ClientOn<C> = Client::restore(address, &saved);
+            let client = restored::<C>(address, saved);
             client.send(b"two").await.expect("short");
             client.flush().await.expect("not refused");
             let saved = client.saved_session().expect("there is one");
             // Afterwards the edge has seen the end, and the answer waits for the next connection.
-            client.close(PATIENCE).await;
+            client.close().await;
             saved
         }
     });
     let backend = EchoBackend::start_at::<B>(place);
     run_on::<C, _>(async move {
-        let mut client: ClientOn<C> = Client::restore(address.clone(), &saved);
-        assert_eq!(packet::<C>(&mut client).await, b"two");
+        let mut client = restored::<C>(address.clone(), saved);
+        assert_eq!(packet(&mut client).await, b"two");
         stop::<C>(address).await;
     });
     backend.events();
@@ -281,18 +298,21 @@ fn another_edge<C: Runtime>() {
     };
     let edge = start(&format!("{}:0", own_host()), "");
     let address = edge.address().to_string();
-    let mut client: ClientOn<C> = Client::connect(address.clone());
-    let mut client = run_on::<C, _>(async move {
-        joined::<C>(&mut client).await;
-        client.saved_session().expect("there is one")
+    let saved = run_on::<C, _>({
+        let address = address.clone();
+        async move {
+            let mut client = client::<C>(address, Versions::V2);
+            joined(&mut client).await;
+            client.saved_session().expect("there is one")
+        }
     });
     drop(edge);
     let _edge = start(&address, "");
-    client = run_on::<C, _>(async move {
-        let mut restored: ClientOn<C> = Client::restore(address, &client);
-        let refused = Event::Refused(Refusal::EdgeKeyChanged);
-        assert_eq!(event::<C>(&mut restored).await, refused);
-        client
+    run_on::<C, _>(async move {
+        let mut client = restored::<C>(address, saved);
+        match event(&mut client).await {
+            Event::Ended { end, .. } => assert_eq!(end.code, Code::OTHER_EDGE),
+            other => panic!("{other:?}"),
+        }
     });
-    drop(client);
 }

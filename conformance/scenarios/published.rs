@@ -1,9 +1,9 @@
 //! The published client and backend libraries, with each other and with ours. (SPEC 14)
 
-use conformance::libraries::{ClientOn, EchoBackend, joined, packet, run_on};
+use conformance::libraries::{BOTH, EchoBackend, client, joined, packet, run_on};
 use conformance::published::{Heard, PublishedBackend, PublishedClient};
 use conformance::{Client, Edge, Runtime, Smol, Tokio, bytes_of};
-use voltlane_driver::client::{self, Event, Refusal};
+use voltlane_driver::library::{Code, Event, Versions};
 
 use super::{HEALING, rig};
 
@@ -168,28 +168,41 @@ fn with_our_backend<B: Runtime>() {
 /// Our clients with the published backend.
 #[test]
 fn with_our_clients() {
-    with_our_client::<Tokio>();
-    with_our_client::<Smol>();
+    for versions in BOTH {
+        with_our_client::<Tokio>(versions);
+        with_our_client::<Smol>(versions);
+    }
 }
 
-fn with_our_client<C: Runtime>() {
+fn with_our_client<C: Runtime>(versions: Versions) {
     let (edge, backend) = edge(HEALING);
     let address = edge.address().to_string();
     run_on::<C, _>(async move {
-        let mut client: ClientOn<C> = client::Client::connect(address);
-        let id = joined::<C>(&mut client).await;
+        let mut client = client::<C>(address, versions);
+        let id = joined(&mut client).await;
         for (seed, size) in (0..).zip(SIZES) {
             let data = bytes_of(seed, size);
             client.send(&data).await.expect("not too long");
-            assert!(packet::<C>(&mut client).await == data, "{size}");
+            assert!(packet(&mut client).await == data, "{size}");
         }
         client.drop_connection();
-        while client.recv().await.expect("known") != (Event::Resumed { id }) {}
+        while !matches!(client.recv().await.expect("known"), Event::Resumed { .. }) {}
+        assert_eq!(client.id(), id);
         client.send(b"back").await.expect("short");
-        assert_eq!(packet::<C>(&mut client).await, b"back");
+        assert_eq!(packet(&mut client).await, b"back");
         let kick = PublishedBackend::kick_command(id.as_u64());
         client.send(&kick).await.expect("short");
-        while client.recv().await.expect("an end") != Event::Refused(Refusal::UnknownOrExpired) {}
+        let end = loop {
+            if let Event::Ended { end, .. } = client.recv().await.expect("an end") {
+                break end;
+            }
+        };
+        // Version 2 cannot tell a kick from an expiry.
+        let code = match versions {
+            Versions::V2 => Code::GONE,
+            _ => Code::KICKED,
+        };
+        assert_eq!(end.code, code);
     });
     let heard: Vec<_> = std::iter::repeat_with(|| backend.heard())
         .take(SIZES.len() + 4)

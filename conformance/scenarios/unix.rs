@@ -7,13 +7,12 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::thread;
 
-use conformance::libraries::run_on;
+use conformance::libraries::{BOTH, client, run_on, steady_packet};
 use conformance::{
     Backend, Client, Directory, Edge, Frames, PATIENCE, Rig, Runtime, Signal, Smol, Tokio, bytes_of,
 };
 use voltlane_driver::SocketOptions;
 use voltlane_driver::backend::{Backend as LibraryBackend, Event as Upwards};
-use voltlane_driver::client::{Client as LibraryClient, ClientConfig, Event};
 use voltlane_driver::unix::{UnixListening, UnixPlace};
 
 /// Returns a listener at a place, behind one at a free port, which the tests find in the log.
@@ -148,26 +147,14 @@ fn clients_and_a_backend_meet_over_unix_sockets<R: Runtime>() {
     assert_eq!(mode(&file), 0o600);
     for place in [format!("unix:{}", file.display()), format!("unix:@{own}")] {
         // As many as the limit on one source, and more: they are of this host.
-        for _ in 0..3 {
-            let connector = R::connector(place.clone(), SocketOptions::default());
+        for versions in BOTH.into_iter().cycle().take(4) {
+            let place = place.clone();
             run_on::<R, _>(async move {
-                let timer = R::Timer::default();
-                let config = ClientConfig::default();
-                let mut client =
-                    LibraryClient::new(config, conformance::random(), connector, timer);
+                let mut client = client::<R>(place, versions);
                 for (seed, length) in (0..).zip([0, 1, 70_000, 1 << 20]) {
                     let data = bytes_of(seed, length);
                     client.send(&data).await.expect("it is queued");
-                    loop {
-                        match client.recv().await.expect("the session goes on") {
-                            Event::Connected { .. } => {}
-                            Event::Packet(packet) => {
-                                assert!(packet == data, "{length}");
-                                break;
-                            }
-                            other => panic!("{other:?}"),
-                        }
-                    }
+                    assert!(steady_packet(&mut client).await == data, "{length}");
                 }
             });
         }

@@ -12,14 +12,46 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use voltlane_core::{ClientId, Time};
 use voltlane_driver::backend::{Backend, Event};
-use voltlane_driver::client::{self, Client};
-use voltlane_driver::{Listener, Runtime, SocketOptions, Timer};
+use voltlane_driver::library::{self, Client, ClientConfig, Means, Options, Versions};
+use voltlane_driver::{Connector, Listener, Runtime, SocketOptions, Timer};
 
 use crate::backend::is_in_use;
 use crate::{PATIENCE, own_host};
 
-/// A client of the library on `R`.
-pub type ClientOn<R> = Client<<R as Runtime>::Connector, <R as Runtime>::Timer>;
+/// Both versions, for scenarios that hold in either.
+pub const BOTH: [Versions; 2] = [Versions::V2, Versions::V3];
+
+/// Begins a client of the library on `R`, of the edge at `address`, given as `host:port`.
+#[must_use]
+pub fn client<R: Runtime>(address: impl Into<String>, versions: Versions) -> Client {
+    client_with::<R>(address, options(versions))
+}
+
+/// Like [`client`], with options.
+#[must_use]
+pub fn client_with<R: Runtime>(address: impl Into<String>, options: Options) -> Client {
+    client_over::<R>(
+        R::connector(address.into(), SocketOptions::default()),
+        options,
+    )
+}
+
+/// Like [`client_with`], with a connector of its own.
+///
+/// # Panics
+/// If an option cannot be.
+#[must_use]
+pub fn client_over<R: Runtime>(connector: impl Connector, options: Options) -> Client {
+    Client::begin(options, Means::on::<R>(connector)).expect("options that can be")
+}
+
+/// Returns the options of a client that speaks these versions.
+#[must_use]
+pub fn options(versions: Versions) -> Options {
+    let mut options = Options::default();
+    options.config = ClientConfig::default().with_versions(versions);
+    options
+}
 
 /// Runs a future to completion on `R`, on this thread, within [`PATIENCE`].
 ///
@@ -65,26 +97,40 @@ pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T> + 
     done.into_iter().flatten().collect()
 }
 
-/// Returns the next event of a client that must not be refused.
-pub async fn event<R: Runtime>(client: &mut ClientOn<R>) -> client::Event {
+/// Returns the next event of a client whose session must not be over.
+pub async fn event(client: &mut Client) -> library::Event {
     client.recv().await.expect("the session goes on")
 }
 
 /// Waits until a new client has joined. In a crowd an edge may send it away first, to make room for others.
-pub async fn joined<R: Runtime>(client: &mut ClientOn<R>) -> ClientId {
+pub async fn joined(client: &mut Client) -> ClientId {
     loop {
-        match event::<R>(client).await {
-            client::Event::Connected { id } => return id,
-            client::Event::Dropped { .. } => {}
+        match event(client).await {
+            library::Event::Connected { id, .. } => return id,
+            library::Event::Dropped { .. } => {}
             other => panic!("a new session was expected, not {other:?}"),
         }
     }
 }
 
-/// Waits for a packet, whatever happens to the connection meanwhile.
-pub async fn packet<R: Runtime>(client: &mut ClientOn<R>) -> Vec<u8> {
+/// Waits for a packet of a client that is not to be dropped before.
+///
+/// # Panics
+/// If it is.
+pub async fn steady_packet(client: &mut Client) -> Vec<u8> {
     loop {
-        if let client::Event::Packet(data) = event::<R>(client).await {
+        match event(client).await {
+            library::Event::Packet { data, .. } => return data,
+            library::Event::Connected { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Waits for a packet, whatever happens to the connection meanwhile.
+pub async fn packet(client: &mut Client) -> Vec<u8> {
+    loop {
+        if let library::Event::Packet { data, .. } = event(client).await {
             return data;
         }
     }

@@ -15,10 +15,9 @@ use voltlane_core::ClientId;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_driver::backend::Event;
-use voltlane_driver::client::{self, ClientConfig, DropCause};
+use voltlane_driver::library::{self, Client, ClientConfig, Means, Options, Why};
 use voltlane_driver::{
-    Backend, Client, Connector as _, EdgeDriver, Listener as _, PeerEnd, SocketOptions, Stream,
-    Timer as _,
+    Backend, Connector as _, EdgeDriver, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
 };
 
 /// Longer than anything here takes, so a hang is reported as a failure.
@@ -331,13 +330,17 @@ pub(crate) fn a_client_pauses_as_it_was_told<R: Runtime>() {
     within_bound::<R>(async {
         let (_bound, free) = closed_port();
         let at_once = ClientConfig::default().with_backoff(Duration::ZERO, Duration::ZERO);
-        let at_once = at_once.expect("the shortest pauses");
-        let mut client: Client<R::Connector, R::Timer> =
-            Client::with_config(at_once, free.to_string());
+        let mut options = Options::default();
+        options.config = at_once.expect("the shortest pauses");
+        let connector = R::connector(free.to_string(), SocketOptions::default());
+        let client = Client::begin(options, Means::on::<R>(connector));
+        let mut client = client.expect("options that can be");
         for _ in 0..2 {
             match client.recv().await {
-                Some(client::Event::Dropped { cause, retry_in }) => {
-                    assert_eq!(cause, DropCause::ConnectFailed);
+                Some(library::Event::Dropped {
+                    cause, retry_in, ..
+                }) => {
+                    assert_eq!(cause.why(), Why::ConnectFailed);
                     assert_eq!(retry_in, Duration::ZERO);
                 }
                 other => panic!("{other:?}"),
