@@ -5,7 +5,7 @@ use std::thread;
 use conformance::libraries::{BOTH, EchoBackend, absorb, all, client, joined, packet, run_on};
 use conformance::{Edge, Runtime, Smol, Tokio, bytes_of};
 use sha2::{Digest, Sha256};
-use voltlane_driver::library::Versions;
+use voltlane_driver::client::Versions;
 
 const THREADS: u64 = 10;
 const CLIENTS_OF_A_THREAD: u64 = 100;

@@ -6,7 +6,7 @@ use conformance::libraries::{
 use conformance::{Backend, Directory, Edge, Runtime, Smol, Tokio, bytes_of, own_host};
 use sha2::{Digest, Sha256};
 use voltlane_driver::backend;
-use voltlane_driver::library::{Client, Code, Event, SavedSession, Versions};
+use voltlane_driver::client::{Client, Code, Event, SavedSession, Versions};
 
 /// Runs a scenario with every client library on every backend library.
 macro_rules! pairings {

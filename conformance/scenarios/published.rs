@@ -3,7 +3,7 @@
 use conformance::libraries::{BOTH, EchoBackend, client, joined, packet, run_on};
 use conformance::published::{Heard, PublishedBackend, PublishedClient};
 use conformance::{Client, Edge, Runtime, Smol, Tokio, bytes_of};
-use voltlane_driver::library::{Code, Event, Versions};
+use voltlane_driver::client::{Code, Event, Versions};
 
 use super::{HEALING, rig};
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use voltlane_core::{ClientId, Time};
 use voltlane_driver::backend::{Backend, Event};
-use voltlane_driver::library::{self, Client, ClientConfig, Means, Options, Versions};
+use voltlane_driver::client::{self, Client, ClientConfig, Means, Options, Versions};
 use voltlane_driver::{Connector, Listener, Runtime, SocketOptions, Timer};
 
 use crate::backend::is_in_use;
@@ -98,7 +98,7 @@ pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T> + 
 }
 
 /// Returns the next event of a client whose session must not be over.
-pub async fn event(client: &mut Client) -> library::Event {
+pub async fn event(client: &mut Client) -> client::Event {
     client.recv().await.expect("the session goes on")
 }
 
@@ -106,8 +106,8 @@ pub async fn event(client: &mut Client) -> library::Event {
 pub async fn joined(client: &mut Client) -> ClientId {
     loop {
         match event(client).await {
-            library::Event::Connected { id, .. } => return id,
-            library::Event::Dropped { .. } => {}
+            client::Event::Connected { id, .. } => return id,
+            client::Event::Dropped { .. } => {}
             other => panic!("a new session was expected, not {other:?}"),
         }
     }
@@ -120,8 +120,8 @@ pub async fn joined(client: &mut Client) -> ClientId {
 pub async fn steady_packet(client: &mut Client) -> Vec<u8> {
     loop {
         match event(client).await {
-            library::Event::Packet { data, .. } => return data,
-            library::Event::Connected { .. } => {}
+            client::Event::Packet { data, .. } => return data,
+            client::Event::Connected { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -130,7 +130,7 @@ pub async fn steady_packet(client: &mut Client) -> Vec<u8> {
 /// Waits for a packet, whatever happens to the connection meanwhile.
 pub async fn packet(client: &mut Client) -> Vec<u8> {
     loop {
-        if let library::Event::Packet { data, .. } = event(client).await {
+        if let client::Event::Packet { data, .. } = event(client).await {
             return data;
         }
     }

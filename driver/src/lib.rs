@@ -1,7 +1,7 @@
 //! Drives the machines of `voltlane-core` over any stream: the part that every runtime shares.
 //!
 //! The core decides; this crate moves bytes. [`EdgeDriver`] serves an edge, [`Client`] and [`Backend`] are the
-//! libraries. All are generic over four small traits of polling, [`Stream`], [`Listener`],
+//! libraries. All work over four small traits of polling, [`Stream`], [`Listener`],
 //! [`Connector`] and [`Timer`], and use nothing of any runtime: `voltlane-tokio` and `voltlane-smol` implement the
 //! traits for real sockets and clocks, the simulator for turmoil's. So the code that ships is the code that is
 //! simulated.
@@ -43,8 +43,6 @@ mod inbox;
 mod io;
 #[cfg(any(feature = "edge", feature = "client"))]
 mod late;
-#[cfg(feature = "client")]
-pub mod library;
 #[cfg(feature = "edge")]
 mod link;
 #[cfg(any(feature = "edge", feature = "client", feature = "backend"))]

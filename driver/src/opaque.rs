@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-#[cfg(any(feature = "edge", feature = "client"))]
+#[cfg(feature = "edge")]
 use crate::Connector;
 #[cfg(any(feature = "edge", feature = "backend"))]
 use crate::Listener;
+#[cfg(any(feature = "edge", feature = "backend"))]
 use crate::Timer;
 #[cfg(feature = "edge")]
 use crate::{Stream, Uplink};
@@ -22,8 +23,6 @@ macro_rules! opaque {
 
 #[cfg(feature = "backend")]
 opaque!(Backend<L: Listener, T: Timer>, "Backend");
-#[cfg(feature = "client")]
-opaque!(Client<C: Connector, T: Timer>, "Client");
 #[cfg(feature = "edge")]
 opaque!(EdgeDriver<L: Listener, C: Uplink, T: Timer>, "EdgeDriver");
 #[cfg(feature = "edge")]

@@ -3,7 +3,6 @@
 mod edge;
 mod interleavings;
 mod libraries;
-mod library;
 mod serving;
 mod support;
 mod trunk;

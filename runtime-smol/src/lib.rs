@@ -100,7 +100,7 @@ pub use voltlane_driver::EdgeHandle;
 #[cfg(feature = "backend")]
 pub use voltlane_driver::backend;
 #[cfg(feature = "client")]
-pub use voltlane_driver::library::{Client, ClientSender};
+pub use voltlane_driver::client::{Client, ClientSender};
 pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 #[cfg(target_os = "linux")]
@@ -128,11 +128,11 @@ pub type TcpConnector = voltlane_reactor::TcpConnector<SmolReactor>;
 /// The system's monotonic clock with one alarm.
 pub type Timer = voltlane_reactor::Timer<SmolReactor>;
 
-/// The client library: events, options and errors. See [`voltlane_driver::library`].
+/// The client library: events, options and errors. See [`voltlane_driver::client`].
 #[cfg(feature = "client")]
 pub mod client {
     pub use voltlane_doors::client::*;
-    pub use voltlane_driver::library::*;
+    pub use voltlane_driver::client::*;
 }
 
 /// Connects to the edge at `address`, and waits until a session has begun: at most 30 s. See [`client()`] for the forms of an address.

@@ -95,7 +95,7 @@ pub use voltlane_driver::EdgeHandle;
 #[cfg(feature = "backend")]
 pub use voltlane_driver::backend;
 #[cfg(feature = "client")]
-pub use voltlane_driver::library::{Client, ClientSender};
+pub use voltlane_driver::client::{Client, ClientSender};
 pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
 
 pub use net::{TcpConnector, TcpListener, TcpStream};
@@ -104,11 +104,11 @@ pub use runtime::Tokio;
 pub use runtime::TokioEpoll;
 pub use timer::Timer;
 
-/// The client library: events, options and errors. See [`voltlane_driver::library`].
+/// The client library: events, options and errors. See [`voltlane_driver::client`].
 #[cfg(feature = "client")]
 pub mod client {
     pub use voltlane_doors::client::*;
-    pub use voltlane_driver::library::*;
+    pub use voltlane_driver::client::*;
 }
 
 /// Connects to the edge at `address`, and waits until a session has begun: at most 30 s. See [`client()`] for the forms of an address.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_doors::client::Builder;
-use voltlane_driver::library::{Client, ClientConfig, DropCause, Event, SendError, Version, Why};
+use voltlane_driver::client::{Client, ClientConfig, DropCause, Event, SendError, Version, Why};
 use voltlane_driver::{Runtime, Timer as _};
 
 use super::lines::Lines;

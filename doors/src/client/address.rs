@@ -1,7 +1,7 @@
 //! The address of an edge.
 
 use voltlane_driver::address::HostPort;
-use voltlane_driver::library::ConnectError;
+use voltlane_driver::client::ConnectError;
 use voltlane_driver::unix::UnixPlace;
 
 /// How an edge is reached.

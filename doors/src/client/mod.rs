@@ -7,7 +7,7 @@ mod address;
 use std::fmt;
 use std::time::Duration;
 
-use voltlane_driver::library::{
+use voltlane_driver::client::{
     Client, ClientConfig, ConnectError, Means, Options, PublicKey, SavedSession, Versions,
 };
 use voltlane_driver::{BoxedConnector, Connector, Runtime, SocketOptions, Timer};
@@ -265,7 +265,7 @@ fn read_key(text: &str) -> Result<PublicKey, ConnectError> {
 
 #[cfg(feature = "tls")]
 mod tls {
-    use voltlane_driver::library::ConnectError;
+    use voltlane_driver::client::ConnectError;
 
     use crate::tls::{CertificateFiles, ClientSettings, ClientTls, Roots};
 

@@ -39,7 +39,7 @@ fn a_lost_link_is_an_event_and_what_waits_goes_to_the_next() {
 fn packets_of_the_old_link_come_before_the_new_one() {
     let mut setup = Setup::new(Chaos::NONE);
     let mut backend = setup.backend();
-    let mut client = setup.client(1);
+    let client = setup.client(1);
     let (place, clock, edge) = (
         setup.backend.clone(),
         setup.world.clock.clone(),

@@ -14,12 +14,10 @@ use voltlane_core::keys::KeyPair;
 use voltlane_driver::backend_library::{
     Backend, BackendConfig, Code, Event, Joined, Means, Options, SendError,
 };
-use voltlane_driver::client::{self, ClientConfig};
+use voltlane_driver::client::{self, Client, ClientConfig, Versions};
 use voltlane_driver::{EdgeDriver, EdgeHandle};
 
-use crate::support::{Chaos, MemoryConnector, MemoryListener, Place, TestTimer, World};
-
-type Client = client::Client<MemoryConnector, TestTimer>;
+use crate::support::{Chaos, MemoryConnector, MemoryListener, Place, World};
 
 const CAPACITY: usize = 16 * 1024;
 const CUT: Chaos = Chaos {
@@ -81,7 +79,10 @@ impl Setup {
             chaos: Chaos::NONE,
         };
         let timer = self.world.clock.timer();
-        Client::new(ClientConfig::default(), [seed; 32], connector, timer)
+        let means = client::Means::new(connector, timer, move || [seed; 32]);
+        let mut options = client::Options::default();
+        options.config = ClientConfig::default().with_versions(Versions::V2);
+        Client::begin(options, means).expect("options that can be")
     }
 
     /// A client that sends these packets, and counts what comes until it is dropped for good.
@@ -94,7 +95,7 @@ impl Setup {
                 client.send(packet).await.expect("sent");
             }
             while let Some(event) = client.recv().await {
-                if let client::Event::Packet(data) = event {
+                if let client::Event::Packet { data, .. } = event {
                     hears.borrow_mut().push(data);
                 }
             }
@@ -185,7 +186,9 @@ fn packets_go_round_however_the_streams_cut_and_stall() {
                 client.send(&data).await.expect("sent");
                 loop {
                     match client.recv().await {
-                        Some(client::Event::Packet(echo)) => break assert_eq!(echo, data),
+                        Some(client::Event::Packet { data: echo, .. }) => {
+                            break assert_eq!(echo, data);
+                        }
                         Some(client::Event::Connected { .. }) => {}
                         other => panic!("{other:?}"),
                     }

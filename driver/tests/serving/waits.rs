@@ -19,7 +19,7 @@ fn a_send_waits_for_room_and_what_comes_meanwhile_is_kept() {
             client.send(&number.to_le_bytes()).await.expect("sent");
         }
         while let Some(event) = client.recv().await {
-            if let client::Event::Packet(data) = event {
+            if let client::Event::Packet { data, .. } = event {
                 assert_eq!(data[..4], (gets.get() as u32).to_le_bytes());
                 gets.set(gets.get() + 1);
             }
@@ -53,7 +53,7 @@ fn a_cancelled_send_or_receive_leaves_nothing_behind_and_loses_nothing() {
             client.send(&number.to_le_bytes()).await.expect("sent");
         }
         while let Some(event) = client.recv().await {
-            if let client::Event::Packet(data) = event {
+            if let client::Event::Packet { data, .. } = event {
                 assert_eq!(data[..4], (gets.get() as u32).to_le_bytes());
                 gets.set(gets.get() + 1);
             }
@@ -132,8 +132,8 @@ fn a_program_that_only_sends_is_heard() {
     setup.world.spawn(async move {
         while let Some(event) = client.recv().await {
             match event {
-                client::Event::Connected { id } => finds.set(Some(id)),
-                client::Event::Packet(_) => gets.set(gets.get() + 1),
+                client::Event::Connected { id, .. } => finds.set(Some(id)),
+                client::Event::Packet { .. } => gets.set(gets.get() + 1),
                 _ => {}
             }
         }

@@ -15,7 +15,7 @@ use voltlane_core::ClientId;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_driver::backend::Event;
-use voltlane_driver::library::{self, Client, ClientConfig, Means, Options, Why};
+use voltlane_driver::client::{self, Client, ClientConfig, Means, Options, Why};
 use voltlane_driver::{
     Backend, Connector as _, EdgeDriver, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
 };
@@ -337,7 +337,7 @@ pub(crate) fn a_client_pauses_as_it_was_told<R: Runtime>() {
         let mut client = client.expect("options that can be");
         for _ in 0..2 {
             match client.recv().await {
-                Some(library::Event::Dropped {
+                Some(client::Event::Dropped {
                     cause, retry_in, ..
                 }) => {
                     assert_eq!(cause.why(), Why::ConnectFailed);

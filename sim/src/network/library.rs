@@ -1,6 +1,6 @@
 //! A client built on the shipped library.
 
-use voltlane_driver::library::{
+use voltlane_driver::client::{
     Client, ClientConfig, Event, Means, Options, SavedSession, Versions,
 };
 use voltlane_tokio::Timer;

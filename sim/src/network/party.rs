@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use voltlane_driver::library::ClientConfig;
+use voltlane_driver::client::ClientConfig;
 
 use super::ledger::Wish;
 use super::servers::WHIM_MAX_MS;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use voltlane_core::edge::{EdgeConfig, Enforce};
 use voltlane_core::protocol::Versions;
-use voltlane_driver::library::ClientConfig;
+use voltlane_driver::client::ClientConfig;
 
 use super::carriage::Carriage;
 use super::faults::{Trouble, draw_troubles};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_doors::client::Builder;
-use voltlane_driver::library::{Event, Version};
+use voltlane_driver::client::{Event, Version};
 use voltlane_driver::{Runtime, Timer as _};
 
 use super::figures::{Figures, lock};

@@ -1,6 +1,8 @@
-//! The client library, through a driven edge, over streams in memory and in virtual time.
+//! The client and the backend library, through a driven edge, over streams in memory and in virtual time.
 
+mod backends;
 mod sessions;
+mod transports;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -12,8 +14,8 @@ use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::protocol::Versions as Offered;
 use voltlane_driver::backend::{self, BackendConfig};
-use voltlane_driver::library::{Client, ClientConfig, Event, Means, Options, Version, Versions};
-use voltlane_driver::{BoxedConnector, EdgeDriver};
+use voltlane_driver::client::{Client, ClientConfig, Event, Means, Options, Version, Versions};
+use voltlane_driver::{BoxedConnector, Connector, EdgeDriver, EdgeHandle};
 
 use crate::support::{Chaos, Clock, MemoryConnector, MemoryListener, Place, TestTimer, World};
 
@@ -31,6 +33,7 @@ struct Setup {
     world: World,
     clients: Place,
     backend: Place,
+    edge: EdgeHandle,
 }
 
 impl Setup {
@@ -54,11 +57,13 @@ impl Setup {
             connector,
             world.clock.timer(),
         );
+        let edge = driver.handle();
         world.spawn(driver);
         Setup {
             world,
             clients,
             backend,
+            edge,
         }
     }
 
@@ -73,6 +78,11 @@ impl Setup {
 
     fn client_with(&self, seed: u8, options: Options, chaos: Chaos) -> Client {
         Client::begin(options, self.means(seed, chaos)).expect("options that can be")
+    }
+
+    fn client_over(&self, connector: impl Connector, versions: Versions) -> Client {
+        let means = Means::new(connector, self.world.clock.timer(), entropy(1));
+        Client::begin(options(versions), means).expect("options that can be")
     }
 
     fn backend(&self) -> Backend {

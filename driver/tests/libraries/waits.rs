@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use voltlane_driver::backend::{self, BackendConfig};
-use voltlane_driver::library::{
+use voltlane_driver::client::{
     Client, ClientConfig, ClientSender, Code, Event, SendError, Versions,
 };
 
@@ -57,7 +57,7 @@ fn a_send_waits_for_room_and_what_comes_meanwhile_is_kept() {
 }
 
 /// A client with room for four packets.
-fn narrow(versions: Versions) -> voltlane_driver::library::Options {
+fn narrow(versions: Versions) -> voltlane_driver::client::Options {
     let mut options = options(versions);
     options.config = ClientConfig::default()
         .with_versions(versions)
@@ -405,7 +405,7 @@ fn a_tick_comes_in_time_and_missed_ones_are_left_out() {
 }
 
 /// Returns a packet that was not sent yet.
-fn far_away(sender: &ClientSender) -> voltlane_driver::library::Sent {
+fn far_away(sender: &ClientSender) -> voltlane_driver::client::Sent {
     let mut sent = sender.try_send(b"x").expect("there is room");
     sent.number += 1_000_000;
     sent

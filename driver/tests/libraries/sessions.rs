@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use voltlane_core::edge::EdgeConfig;
 use voltlane_driver::backend;
-use voltlane_driver::library::{
+use voltlane_driver::client::{
     Client, ClientConfig, Code, ConnectError, Event, Means, SavedSession, SendError, Version,
     Versions, Why,
 };
@@ -236,6 +236,45 @@ fn a_session_ends_once_with_its_code() {
 }
 
 #[test]
+fn a_saved_session_is_resumed_by_another_process() {
+    let mut setup = Setup::new(Chaos::NONE);
+    let mut backend = setup.backend();
+    let mut first = setup.client(1, Versions::V2);
+    let means = setup.means(2, Chaos::NONE);
+    let heard: Notes<backend::Event> = Rc::default();
+    let hears = Rc::clone(&heard);
+    setup.world.spawn(async move {
+        loop {
+            let event = backend.recv().await;
+            hears.borrow_mut().push(event);
+        }
+    });
+    setup.world.run(async {
+        let id = connected(&mut first).await;
+        first.send(b"one").await.expect("sent");
+        let mut options = options(Versions::V2);
+        options.saved = first.saved_session();
+        assert!(options.saved.is_some(), "there is a session");
+        first.close().await;
+        let mut second = Client::begin(options, means).expect("options that can be");
+        assert!(matches!(second.recv().await, Some(Event::Resumed { .. })));
+        assert_eq!(second.id(), id);
+        second.send(b"two").await.expect("sent");
+        second.close().await;
+        let packet = |data: &[u8]| backend::Event::Packet {
+            id,
+            data: data.to_vec(),
+        };
+        let expected = [
+            packet(b"one"),
+            backend::Event::Resumed { id },
+            packet(b"two"),
+        ];
+        assert_eq!(heard.borrow()[1..], expected);
+    });
+}
+
+#[test]
 fn a_client_starts_over_by_itself_if_it_may() {
     for versions in BOTH {
         let mut config = healing();
@@ -336,7 +375,7 @@ fn who_reaches_no_edge_is_told_why_after_a_while() {
 fn an_option_that_cannot_be_is_refused_at_once() {
     let world = World::default();
     let place = Place::default();
-    let config = |change: fn(&mut voltlane_driver::library::Options)| {
+    let config = |change: fn(&mut voltlane_driver::client::Options)| {
         let mut options = options(Versions::V3);
         change(&mut options);
         let means = means(&place, &world.clock, 1, Chaos::NONE);
