@@ -17,6 +17,7 @@ pub mod hash;
 pub mod model;
 pub mod network;
 pub mod page;
+mod panics;
 pub mod payload;
 pub mod plan;
 pub mod planted;

@@ -18,12 +18,12 @@ mod trace;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use trace::{Lane, Mark, Note};
 
 use crate::hash::TraceHash;
 use crate::model::{Model, Reach, Violation};
+use crate::panics::panic_of;
 use crate::plan::{Action, Drop, Join, Plan};
 use crate::rng::Rng;
 
@@ -137,12 +137,8 @@ pub fn run_traced(plan: &Plan) -> Outcome {
 
 fn run_with(plan: &Plan, traced: bool) -> Outcome {
     let mut world = World::new(plan, traced);
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_default();
-        world.model.fail("H1", "-", format!("panic: {text}"));
+    if let Some(text) = panic_of(|| world.run()) {
+        world.model.fail("H1", "-", text);
     }
     world.into_outcome()
 }

@@ -36,7 +36,6 @@ mod up;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use voltlane_core::Time;
 use voltlane_core::edge::Edge;
@@ -45,6 +44,7 @@ use voltlane_core::edge::trunk::Trunk as Machine;
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
 use crate::model::Violation;
+use crate::panics::panic_of;
 use crate::rng::Rng;
 
 use clients::{Client, Conn};
@@ -89,13 +89,8 @@ pub fn run_traced(seed: u64) -> Outcome {
 
 fn run_with(seed: u64, traced: bool) -> Outcome {
     let mut world = World::new(seed, traced);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
-    if let Err(panic) = result {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_default();
-        world.ledger.fail("H1", "-", format!("panic: {text}"));
+    if let Some(text) = panic_of(|| world.run()) {
+        world.ledger.fail("H1", "-", text);
     }
     Outcome {
         violation: world.ledger.violation.take(),

@@ -27,7 +27,6 @@ mod strangers;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use voltlane_core::Time;
 use voltlane_core::edge::testkit::Adapter as _;
@@ -37,6 +36,7 @@ use crate::engine::identity::edge_pair;
 use crate::engine::pipe::Pipe;
 use crate::hash::TraceHash;
 use crate::model::Violation;
+use crate::panics::panic_of;
 use crate::rng::Rng;
 
 use backend::{Link, Plain};
@@ -138,13 +138,8 @@ pub fn run_bulk(seed: u64) -> Outcome {
 
 fn run_with(setup: Setup, traced: bool) -> Outcome {
     let mut world = World::new(setup, traced);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
-    if let Err(panic) = result {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_default();
-        world.ledger.fail("H1", "-", format!("panic: {text}"));
+    if let Some(text) = panic_of(|| world.run()) {
+        world.ledger.fail("H1", "-", text);
     }
     Outcome {
         violation: world.ledger.violation.take(),
