@@ -26,9 +26,7 @@ pub fn encoded(packet: Handshake<'_>) -> Vec<u8> {
 /// Sends the version, and receives the edge's key.
 #[track_caller]
 pub fn hello(frames: &mut Frames) -> PublicKey {
-    frames.write(&encoded(Handshake::ProtocolVersion(
-        Version::NEWEST.number(),
-    )));
+    frames.write(&encoded(Handshake::ProtocolVersion(Version::V2.number())));
     let body = frames.body();
     match Handshake::decode(&body) {
         Ok(Handshake::PubKey(point)) => PublicKey::from_sec1(point).expect("a point"),

@@ -5,7 +5,7 @@
 //! name no version. An opening leads to a `Channel`, which determines how packets are read from then on.
 
 #[cfg(feature = "client")]
-mod client;
+pub(crate) mod client;
 
 #[cfg(feature = "edge")]
 use rand_chacha::ChaCha20Rng;
@@ -50,6 +50,7 @@ pub(crate) use crate::v3::timing::{Delays, Due};
 #[cfg(feature = "edge")]
 use crate::wire::frame::FrameReader;
 
+// A client's `Versions` are exported by `client`. Those below are an edge's.
 #[cfg(feature = "client")]
 pub use client::*;
 
@@ -74,9 +75,6 @@ pub enum Version {
 }
 
 impl Version {
-    /// The version that a client requests unless it is told otherwise. It is not the newest that this crate speaks.
-    pub const NEWEST: Version = Version::V2;
-
     /// Returns the version with this number, if this crate speaks it.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Version> {
@@ -160,6 +158,12 @@ impl Versions {
             Version::V2 => self.v2,
             Version::V3 => self.v3,
         }
+    }
+
+    /// Returns whether a client may have its claim opened before it is counted: version 2 claims without a proof. (SPEC 27.3(a))
+    #[cfg(feature = "edge")]
+    pub(crate) const fn take_sealed_claims(self) -> bool {
+        self.v3
     }
 
     /// Returns their numbers, in order.
@@ -664,11 +668,9 @@ mod tests {
 
     #[test]
     fn a_version_is_known_by_its_number_and_no_other_is() {
-        assert_eq!(
-            Version::from_number(Version::NEWEST.number()),
-            Some(Version::NEWEST)
-        );
-        assert_eq!(Version::from_number(3), Some(Version::V3));
+        for version in [Version::V2, Version::V3] {
+            assert_eq!(Version::from_number(version.number()), Some(version));
+        }
         for number in [0, 1, 4, u32::MAX] {
             assert_eq!(Version::from_number(number), None);
         }

@@ -190,6 +190,18 @@ fn only_protocol_names_a_version() {
             assert!(!imported.contains(version), "{module} imports {version}");
         }
     }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in files_below(&source) {
+        let inside = path.strip_prefix(&source).expect("it is below the sources");
+        if inside.starts_with("protocol") || inside == Path::new("protocol.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("core's sources are readable");
+        for name in ["V2", "V3"] {
+            let named = names_after(&text, "Version::").iter().any(|of| of == name);
+            assert!(!named, "{} names Version::{name}", inside.display());
+        }
+    }
 }
 
 /// In the edge only `lifecycle/` and its face, `mod.rs`, know the machine. The parts import each other in one direction.

@@ -5,7 +5,8 @@ use core::time::Duration;
 use crate::ConfigError;
 use crate::config::{at_least, some_time};
 use crate::keys::PublicKey;
-use crate::protocol::MAX_OPENING_BODY_BYTES;
+use crate::protocol::client::Versions;
+use crate::protocol::{MAX_OPENING_BODY_BYTES, Version};
 use crate::wire::frame::LENGTH_BYTES;
 
 /// Maximum length of a handshake packet's body from an edge, in bytes. The longest in version 2 has 74.
@@ -14,8 +15,6 @@ pub const MAX_HANDSHAKE_BODY_BYTES: u32 = MAX_OPENING_BODY_BYTES;
 pub const GOODBYE_ANSWER_TIME: Duration = Duration::from_secs(1);
 /// The time for which this client waits for the edge to end a connection that it broke the protocol on. (SPEC 25.5(c))
 pub const LEAVING_TIME: Duration = Duration::from_secs(1);
-/// The time after which an established connection of version 3 counts as steady: pauses begin again with the shortest. (SPEC 26.3(b))
-pub const STEADY_TIME: Duration = Duration::from_secs(10);
 
 /// The bounds of a [`Client`](super::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,21 +47,6 @@ pub struct ClientConfig {
     pub(super) take_over: bool,
     /// Default: false.
     pub(super) padding: bool,
-}
-
-/// The versions that a client speaks. (SPEC 18.4)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Versions {
-    /// Version 2 alone.
-    V2,
-    /// Version 3 alone.
-    V3,
-    /// Version 3, and version 2 where an edge closes without a byte when version 3 is named.
-    ///
-    /// Somebody in between can bring this about, and version 2 authenticates nothing. So a client falls back only for a new session, never
-    /// with pinned keys, and never once an edge has spoken version 3 to it.
-    V3OrV2,
 }
 
 impl ClientConfig {
@@ -187,6 +171,11 @@ impl ClientConfig {
     #[must_use]
     pub fn versions(&self) -> Versions {
         self.versions.unwrap_or(Versions::V2)
+    }
+
+    /// Returns the version that a new session is to have.
+    pub(super) fn first_version(&self) -> Version {
+        self.versions().first(!self.edge_keys.is_empty())
     }
 
     /// Returns whether the edge must prove a key, which version 2 cannot. (SPEC 18.4)

@@ -22,14 +22,12 @@ use crate::queue::{Bounds, Outbox};
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
 
+pub use crate::protocol::client::Versions;
 pub use crate::protocol::{
     Breach, Class, Code, Gap, Ledger, Ledgers, MAX_BREACHES, MAX_TOKEN_BYTES,
-    MAX_UNPROVABLE_CHALLENGES,
+    MAX_UNPROVABLE_CHALLENGES, STEADY_TIME,
 };
-pub use config::{
-    ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES, STEADY_TIME,
-    Versions,
-};
+pub use config::{ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES};
 pub use error::{Closed, DropCause, End, Event, Refusal, SendError, TokenError, Violation};
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
 pub use state::State;
@@ -136,8 +134,8 @@ impl Client {
     /// before.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
-        let version = first_version(&config);
-        Self::with(config, seed, ClientSession::new(version))
+        let session = ClientSession::new(config.first_version());
+        Self::with(config, seed, session)
     }
 
     /// Creates a client that resumes a saved session, which is one of version 2. For `seed` see [`new`](Self::new).
@@ -207,20 +205,17 @@ impl Client {
             return;
         }
         let falls_back = core::mem::take(&mut self.falls_back);
-        let version = if falls_back {
-            Version::V2
-        } else {
-            first_version(&self.config)
-        };
+        let fallback = self.config.versions().fallback().filter(|_| falls_back);
+        let version = fallback.unwrap_or_else(|| self.config.first_version());
         if version != self.session.version() {
             self.session = ClientSession::new(version);
             self.outbox.keep(version.retention());
         }
     }
 
-    /// Returns whether an end of the transport that was `closed` means that the edge may speak version 2 alone. (SPEC 18.4(d))
+    /// Returns whether an end of the transport that was `closed` means that the edge may not speak the first version. (SPEC 18.4(d))
     fn may_fall_back(&self, closed: Closed) -> bool {
-        self.config.versions() == Versions::V3OrV2
+        self.config.versions().fallback().is_some()
             && self.state == State::AwaitWelcome
             && closed == Closed::Eof
             && !self.has_heard
@@ -662,7 +657,7 @@ impl Client {
         };
         if may {
             self.end = None;
-            self.session = ClientSession::new(first_version(&self.config));
+            self.session = ClientSession::new(self.config.first_version());
             self.outbox = Outbox::new(self.session.version().retention());
             // An edge that ends each new session at once has no client in a loop.
             let retry_in = self.pauses.next(AT_ONCE, &mut self.rng);
@@ -701,12 +696,12 @@ impl Client {
 
     fn establish(&mut self) -> Event<'static> {
         let resumed = matches!(self.state, State::AwaitPing | State::AwaitResumed);
-        let steady_at = match self.session.version() {
-            Version::V2 => {
+        let steady_at = match self.session.steady_after() {
+            Duration::ZERO => {
                 self.pauses.reset();
                 None
             }
-            Version::V3 => Some(self.now + STEADY_TIME),
+            after => Some(self.now + after),
         };
         self.enter(State::Established, steady_at);
         if self.goodbye != Goodbye::No {
@@ -768,15 +763,6 @@ impl Client {
         let retry_in = self.pauses.next(pause, &mut self.rng);
         self.enter(State::Waiting, Some(self.now + retry_in));
         self.event = Some(Event::Dropped { cause, retry_in });
-    }
-}
-
-/// Returns the version that a new session is to have.
-fn first_version(config: &ClientConfig) -> Version {
-    // Version 2 proves no key.
-    match config.versions() {
-        Versions::V2 if config.edge_keys.is_empty() => Version::V2,
-        Versions::V2 | Versions::V3 | Versions::V3OrV2 => Version::V3,
     }
 }
 

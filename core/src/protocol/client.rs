@@ -19,6 +19,42 @@ pub(crate) use crate::v3::client::{Leave, Resumption, Told, Trust};
 use crate::v3::items::Ledger;
 pub use crate::v3::items::MAX_TOKEN_BYTES;
 
+/// The time after which an established connection of version 3 counts as steady: pauses begin again with the shortest. (SPEC 26.3(b))
+pub const STEADY_TIME: Duration = Duration::from_secs(10);
+
+/// The versions that a client speaks. (SPEC 18.4)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Versions {
+    /// Version 2 alone.
+    V2,
+    /// Version 3 alone.
+    V3,
+    /// Version 3, and version 2 where an edge closes without a byte when version 3 is named.
+    ///
+    /// Somebody in between can bring this about, and version 2 authenticates nothing. So a client falls back only for a new session, never
+    /// with pinned keys, and never once an edge has spoken version 3 to it.
+    V3OrV2,
+}
+
+impl Versions {
+    /// Returns the version that a new session is to have. `with_pins`: the edge must prove a key, which version 2 cannot.
+    pub(crate) fn first(self, with_pins: bool) -> Version {
+        match self {
+            Versions::V2 if !with_pins => Version::V2,
+            Versions::V2 | Versions::V3 | Versions::V3OrV2 => Version::V3,
+        }
+    }
+
+    /// Returns the version that a new session is to have where an edge did not answer the first one.
+    pub(crate) fn fallback(self) -> Option<Version> {
+        match self {
+            Versions::V3OrV2 => Some(Version::V2),
+            Versions::V2 | Versions::V3 => None,
+        }
+    }
+}
+
 /// A client's session over all its connections. It has one version for life.
 pub(crate) enum ClientSession {
     V2(Box<v2::session::Session>),
@@ -134,6 +170,14 @@ impl ClientSession {
             ClientSession::V3(session) => session
                 .read_resumed(with.now, reader, input, with.trust, with.outbox, with.rng)
                 .map_err(ClientEnd::Leave),
+        }
+    }
+
+    /// Returns the time after which an established connection counts as steady. An edge of version 2 cannot send a client away with a code.
+    pub(crate) fn steady_after(&self) -> Duration {
+        match self {
+            ClientSession::V2(_) => Duration::ZERO,
+            ClientSession::V3(_) => STEADY_TIME,
         }
     }
 

@@ -112,7 +112,7 @@ pub enum Arrival {
     Resumed(Resumed),
     /// The client is asked to leave.
     GoAway(GoAway),
-    /// The peer has said its last word. What it said is [`Channel::last_words`], and the data is its text.
+    /// The peer has said its last word. What it said is [`Channel::close_details`], and the data is its text.
     Closed {
         /// Why.
         code: Code,
@@ -122,7 +122,7 @@ pub enum Arrival {
 /// What a CLOSE says beside its code and its text. It is not in [`Arrival`], which is copied for each packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::exhaustive_structs, reason = "the wire format has no others")]
-pub struct LastWords {
+pub struct CloseDetails {
     /// How long a client is to wait, in milliseconds.
     pub wait_ms: u32,
     /// The longest random time to add to that, in milliseconds.
@@ -159,7 +159,7 @@ pub struct Channel {
     pieces: Vec<u8>,
     arrival: Option<(Arrival, Data)>,
     /// What the peer's CLOSE says, once it has come.
-    last_words: Option<Box<LastWords>>,
+    close_details: Option<Box<CloseDetails>>,
     /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
     up: Option<Box<Secret>>,
     ponged: Option<[u8; 8]>,
@@ -180,7 +180,7 @@ impl Channel {
             end: 0,
             pieces: Vec::new(),
             arrival: None,
-            last_words: None,
+            close_details: None,
             up: None,
             ponged: None,
             has_confirmed: false,
@@ -322,7 +322,7 @@ impl Channel {
                     self.arrival = Some((Arrival::Resumed(resumed), marks));
                 }
                 Item::Close(close) => {
-                    self.last_words = Some(Box::new(LastWords {
+                    self.close_details = Some(Box::new(CloseDetails {
                         wait_ms: close.wait_ms,
                         jitter_ms: close.jitter_ms,
                         detail: close.detail,
@@ -372,8 +372,8 @@ impl Channel {
 
     /// Returns what the peer's CLOSE says beside its code and its text, or nothing but zeros before it.
     #[must_use]
-    pub fn last_words(&self) -> LastWords {
-        self.last_words.as_deref().copied().unwrap_or_default()
+    pub fn close_details(&self) -> CloseDetails {
+        self.close_details.as_deref().copied().unwrap_or_default()
     }
 
     /// Takes what [`next`](Self::next) returned, so that it returns what follows. Its numbers count as received from then on.

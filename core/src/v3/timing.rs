@@ -2,6 +2,9 @@
 
 use core::time::Duration;
 
+use rand_chacha::ChaCha20Rng;
+
+use crate::backoff::uniform_up_to;
 use crate::time::Time;
 
 use super::code::Code;
@@ -39,13 +42,23 @@ impl Delays {
     /// Those of an edge: it asks after twice `keep_alive`, and gives up after two and a half times that.
     #[must_use]
     pub fn of_edge(ack: Duration, keep_alive: Duration) -> Self {
-        Delays {
-            ack,
-            ping: keep_alive.saturating_mul(2),
-            dead: keep_alive
-                .saturating_mul(2)
-                .saturating_add(half(keep_alive)),
-        }
+        Delays::asking_after(keep_alive.saturating_mul(2), ack, keep_alive)
+    }
+
+    /// Those of a client: it asks a tenth of `keep_alive` sooner or later than after that time, and gives up as an edge does.
+    #[must_use]
+    pub fn of_client(ack: Duration, keep_alive: Duration, rng: &mut ChaCha20Rng) -> Self {
+        let tenth = keep_alive.checked_div(10).unwrap_or_default();
+        let spread = uniform_up_to(tenth.saturating_mul(2), rng);
+        let ping = tenth.saturating_mul(9).saturating_add(spread);
+        Delays::asking_after(ping, ack, keep_alive)
+    }
+
+    fn asking_after(ping: Duration, ack: Duration, keep_alive: Duration) -> Self {
+        let dead = keep_alive
+            .saturating_mul(2)
+            .saturating_add(half(keep_alive));
+        Delays { ack, ping, dead }
     }
 }
 

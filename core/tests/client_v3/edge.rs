@@ -196,7 +196,7 @@ impl Edge {
                         channel.outbound().acknowledge();
                     }
                     Some(Arrival::Closed { code }) => {
-                        let words = channel.last_words();
+                        let words = channel.close_details();
                         self.closed = Some((code, words.detail, words.up));
                         if code == Code::GOODBYE {
                             self.close(Code::GOODBYE, 0, "");

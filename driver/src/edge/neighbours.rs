@@ -132,7 +132,7 @@ mod tests {
         let mut edge = Edge::new(config, keys, [2; 32]);
         let conn = edge.handle_accepted(Time::ZERO, SOURCE).expect("room");
         let mut says = Vec::new();
-        Handshake::ProtocolVersion(Version::NEWEST.number()).encode(&mut says);
+        Handshake::ProtocolVersion(Version::V2.number()).encode(&mut says);
         Handshake::ClientId(ClientId::from_u64(1 << 56)).encode(&mut says);
         edge.handle_client_bytes(Time::ZERO, conn, &says);
         edge.take_handover(Time::ZERO, conn)

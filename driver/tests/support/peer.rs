@@ -74,7 +74,7 @@ impl ClientPeer {
         let mut frames = Frames::new(stream);
         let keys = KeyPair::from_bytes(&[7; 32]).expect("a key");
         let mut hello = Vec::new();
-        Handshake::ProtocolVersion(Version::NEWEST.number()).encode(&mut hello);
+        Handshake::ProtocolVersion(Version::V2.number()).encode(&mut hello);
         frames.write(&hello).await?;
         frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         hello.clear();
@@ -95,7 +95,7 @@ impl ClientPeer {
     ) -> io::Result<(Frames, Vec<u8>)> {
         let mut frames = Frames::new(stream);
         let mut bytes = Vec::new();
-        Handshake::ProtocolVersion(Version::NEWEST.number()).encode(&mut bytes);
+        Handshake::ProtocolVersion(Version::V2.number()).encode(&mut bytes);
         Handshake::ClientId(self.id).encode(&mut bytes);
         frames.write(&bytes).await?;
         frames.body().await?.ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -237,11 +237,11 @@ impl Stage {
     /// Returns whether SPEC 8.2 or 26.1 has a transition from this stage to `next`.
     #[inline]
     pub(crate) const fn may_become(self, next: Stage) -> bool {
-        self.following() & next.bit() != 0
+        self.successors() & next.bit() != 0
     }
 
-    /// Returns the bits of the stages that may follow. Every change of a state looks here, so it is a table.
-    const fn following(self) -> u16 {
+    /// Returns the set of the stages that may follow, one bit for each. Every change of a state looks here.
+    const fn successors(self) -> u32 {
         use Stage::{
             Closed, Delay, Draining, Early, Elsewhere, Entropy, Established, Join, KeyOrId, Last,
             Ping, Proxy, Response, Token, Version, Wait,
@@ -267,7 +267,7 @@ impl Stage {
         ways | Closed.bit()
     }
 
-    const fn bit(self) -> u16 {
+    const fn bit(self) -> u32 {
         1 << self as u16
     }
 

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::edge::door::proxy::ProxySource;
-use crate::protocol::{Version, Versions};
+use crate::protocol::Versions;
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -247,7 +247,7 @@ impl Edge {
                     Refusal::TooFast => Rejected::SourceTooFast,
                 };
                 let enforce = limits.enforce_sources;
-                let takes_claims = enforce == Enforce::On && versions.has(Version::V3);
+                let takes_claims = enforce == Enforce::On && versions.take_sealed_claims();
                 if !takes_claims {
                     self.beyond(enforce, rejected)?;
                 }

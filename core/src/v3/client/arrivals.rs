@@ -5,7 +5,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::Time;
 use crate::queue::Outbox;
 
-use super::super::channel::{Arrival, Delivery, LastWords};
+use super::super::channel::{Arrival, CloseDetails, Delivery};
 use super::super::code::Code;
 use super::super::items::Ledger;
 use super::leave::Leave;
@@ -44,9 +44,9 @@ impl Seat {
                 return Some(Stepped::Packet { number });
             }
             Arrival::Closed { code: Code::BUSY } if is_first => {
-                let LastWords {
+                let CloseDetails {
                     wait_ms, jitter_ms, ..
-                } = open.channel.last_words();
+                } = open.channel.close_details();
                 return Some(Stepped::Told(Told::Leaves(Leave::NotBegun {
                     code: Code::BUSY,
                     wait_ms,
@@ -56,7 +56,8 @@ impl Seat {
             Arrival::Closed { code } => {
                 let text = String::from_utf8_lossy(open.channel.data()).into_owned();
                 let has_said = open.goodbye == Goodbye::Said;
-                let leave = self.closed(code, &open.channel.last_words(), &text, has_said, trust);
+                let leave =
+                    self.closed(code, &open.channel.close_details(), &text, has_said, trust);
                 return Some(Stepped::Told(Told::Leaves(leave)));
             }
             _ => {}
@@ -108,12 +109,12 @@ impl Seat {
     pub(super) fn closed(
         &mut self,
         code: Code,
-        words: &LastWords,
+        words: &CloseDetails,
         text: &str,
         has_said: bool,
         trust: &Trust,
     ) -> Leave {
-        let LastWords {
+        let CloseDetails {
             wait_ms,
             jitter_ms,
             detail,

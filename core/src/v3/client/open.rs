@@ -49,13 +49,15 @@ impl Open {
         rng: &mut ChaCha20Rng,
     ) -> Self {
         channel.timing().heard(now);
+        let ack = Duration::from_millis(settings.ack_delay_ms.into());
+        let keep_alive = Duration::from_secs(settings.keep_alive_secs.into());
         Open {
             channel,
             is_lent: false,
             resumption: None,
             replay_until: None,
             is_fresh: false,
-            delays: delays(settings, rng),
+            delays: Delays::of_client(ack, keep_alive, rng),
             question: None,
             goodbye: Goodbye::No,
         }
@@ -90,17 +92,6 @@ impl Open {
     /// Returns what is due next, and when. (SPEC 24.3(d), 25.1)
     pub(super) fn next_due(&self, seat: &Seat) -> Option<(Time, Due)> {
         self.channel.next_due(seat.progress.due(), &self.delays)
-    }
-}
-
-/// Draws when the edge is asked whether it is there: a tenth sooner or later.
-fn delays(settings: &Settings, rng: &mut ChaCha20Rng) -> Delays {
-    let keep_alive = u64::from(settings.keep_alive_secs);
-    let millis = |per_second: u64| Duration::from_millis(keep_alive.saturating_mul(per_second));
-    Delays {
-        ack: Duration::from_millis(settings.ack_delay_ms.into()),
-        ping: millis(900).saturating_add(uniform_up_to(millis(200), rng)),
-        dead: millis(2_500),
     }
 }
 

@@ -236,7 +236,7 @@ impl Session {
             }
             Some(Arrival::Closed { code }) => {
                 let text = String::from_utf8_lossy(channel.data()).into_owned();
-                Err(seat.closed(code, &channel.last_words(), &text, false, trust))
+                Err(seat.closed(code, &channel.close_details(), &text, false, trust))
             }
             Some(arrival) => unreachable!("{arrival:?} is refused by the order of items"),
         }

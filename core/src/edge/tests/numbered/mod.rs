@@ -225,7 +225,7 @@ impl World {
                     Came::Resumed(resumed, one.channel.data().as_chunks().0.to_vec())
                 }
                 Arrival::Closed { code } => {
-                    let words = one.channel.last_words();
+                    let words = one.channel.close_details();
                     Came::Closed(code, words.detail, words.up, words.down)
                 }
             });

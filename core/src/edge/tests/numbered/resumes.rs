@@ -90,7 +90,7 @@ fn a_takeover_ends_the_old_connection_with_402_and_loses_nothing() {
     let Ok(Some(Arrival::Closed { code })) = arrival else {
         panic!("{arrival:?}");
     };
-    let detail = old_channel.last_words().detail;
+    let detail = old_channel.close_details().detail;
     assert_eq!((code, detail), (Code::TAKEN_OVER, counter));
     world.leave(old);
     world.send3(&mut one, b"goes on");
