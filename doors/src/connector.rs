@@ -66,13 +66,13 @@ impl<C: Connector> DoorConnector<C> {
         }
         #[cfg(feature = "websocket")]
         if let Some((host, path)) = &self.websocket {
-            use crate::carriage::{Carriage, random};
+            use crate::websocket::layer::{Side, random};
             let layers = layers.get_or_insert_default();
             let mut key = [0; 16];
             random(&mut key);
             let mut request = Vec::new();
             let key = crate::websocket::http::request(host, path, key, &mut request);
-            layers.carry(Carriage::Client { key });
+            layers.begin_websocket(Side::Client { key });
             layers.request(request);
         }
         Ok(layers)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "websocket")]
-use crate::carriage::{Carriage, WsEnd, WsLayer};
+use crate::websocket::layer::{Side, WsEnd, WsLayer};
 use crate::fault::DoorFault;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
@@ -484,7 +484,7 @@ impl Layers {
     }
 
     /// Adds WebSocket.
-    pub(crate) fn carry(&mut self, carriage: Carriage) {
-        self.ws = Some(WsLayer::new(carriage));
+    pub(crate) fn begin_websocket(&mut self, side: Side) {
+        self.ws = Some(WsLayer::new(side));
     }
 }

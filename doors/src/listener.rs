@@ -97,7 +97,7 @@ impl Door {
             // A request does not tell more than a header in front of it.
             layers.introduces = rules.trusts(peer) && !has_header;
             layers.pings.clone_from(&self.pings);
-            layers.carry(crate::carriage::Carriage::Server {
+            layers.begin_websocket(crate::websocket::layer::Side::Server {
                 rules: Arc::clone(rules),
                 peer,
                 introduces: layers.introduces,

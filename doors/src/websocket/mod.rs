@@ -14,6 +14,7 @@ mod decoder;
 mod encode;
 mod header;
 pub mod http;
+pub(crate) mod layer;
 
 pub(crate) use self::close::meaning;
 pub use self::close::{Close, CloseCode};

@@ -123,7 +123,7 @@ const MAX_RETRY_SECS: u8 = 10;
 /// Appends the answer to a peer that is turned away before its request was answered (SPEC 16.2(d)).
 pub(crate) fn turn_away(farewell: Farewell, out: &mut Vec<u8>) {
     let mut retry = [0];
-    crate::carriage::random(&mut retry);
+    crate::websocket::layer::random(&mut retry);
     let retry = format!("Retry-After: {:02}\r\n", 1 + retry[0] % MAX_RETRY_SECS);
     let Some(status) = farewell.status() else {
         return;

@@ -19,7 +19,7 @@ const MAX_ANSWER_BYTES: usize = 4_096;
 
 /// Which side of WebSocket a layer is.
 #[derive(Debug)]
-pub(crate) enum Carriage {
+pub(crate) enum Side {
     /// An edge's, for a connection from this address.
     Server {
         rules: Arc<Rules>,
@@ -43,7 +43,7 @@ pub(crate) enum WsEnd {
 
 enum State {
     Head {
-        carriage: Carriage,
+        side: Side,
         reader: HeadReader,
     },
     Frames(Decoder),
@@ -61,14 +61,14 @@ pub(crate) struct WsLayer {
 }
 
 impl WsLayer {
-    pub(crate) fn new(carriage: Carriage) -> WsLayer {
-        let asking = match carriage {
-            Carriage::Server { .. } => None,
-            Carriage::Client { .. } => Some(Box::default()),
+    pub(crate) fn new(side: Side) -> WsLayer {
+        let asking = match side {
+            Side::Server { .. } => None,
+            Side::Client { .. } => Some(Box::default()),
         };
         let reader = HeadReader::default();
         WsLayer {
-            state: State::Head { carriage, reader },
+            state: State::Head { side, reader },
             asking,
             farewell: Farewell::default(),
             has_closed: false,
@@ -108,11 +108,11 @@ impl WsLayer {
         sink: &mut Sink<'_>,
         out: &mut Vec<u8>,
     ) -> Option<WsEnd> {
-        let State::Head { carriage, reader } = &mut self.state else {
+        let State::Head { side, reader } = &mut self.state else {
             return None;
         };
-        let opened: Result<Decoder, DoorFault> = match carriage {
-            Carriage::Server {
+        let opened: Result<Decoder, DoorFault> = match side {
+            Side::Server {
                 rules,
                 peer,
                 introduces,
@@ -137,7 +137,7 @@ impl WsLayer {
                     Err(DoorFault::Head(fault))
                 }
             },
-            Carriage::Client { key } => match reader.read(input, MAX_ANSWER_BYTES) {
+            Side::Client { key } => match reader.read(input, MAX_ANSWER_BYTES) {
                 Ok(None) => return None,
                 Ok(Some(head)) => http::check_answer(&head, key)
                     .map(|()| Decoder::new(Role::Client, 0))
@@ -218,10 +218,10 @@ impl WsLayer {
 
     /// Returns whether a server's answer to the request is still to come.
     pub(crate) fn awaits_request(&self) -> bool {
-        let State::Head { carriage, .. } = &self.state else {
+        let State::Head { side, .. } = &self.state else {
             return false;
         };
-        matches!(carriage, Carriage::Server { .. })
+        matches!(side, Side::Server { .. })
     }
 
     /// Appends a PING, if frames are spoken.
