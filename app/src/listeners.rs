@@ -321,11 +321,11 @@ pub(crate) struct Listeners {
     accepts: Accepts,
     /// The account of the next listener that is new.
     next_account: u16,
-    /// The number of the next listener that is new, or moves.
+    /// Where the search for the number of a listener that is new, or moves, begins.
     next_number: usize,
 }
 
-/// The numbers that are given before any is given again: a shard may still have a socket of an earlier listener.
+/// The number of numbers. The next one is given before any is given again: a shard may still have a socket of an earlier listener.
 const NUMBERS: usize = 1_024;
 
 struct Open {
@@ -615,18 +615,33 @@ impl Listeners {
 
     /// Returns a number that is not taken.
     fn new_number(&mut self, taken: &[usize]) -> usize {
-        let number = self.next_number;
-        if number < NUMBERS {
-            self.next_number += 1;
-            return number;
-        }
-        free(taken)
+        let number = free_from(self.next_number, taken);
+        self.next_number = number + 1;
+        number
     }
 }
 
-/// Returns the lowest number that is not taken.
-fn free(taken: &[usize]) -> usize {
-    (0..)
-        .find(|number| !taken.contains(number))
-        .expect("there are more numbers than listeners")
+/// Returns the first number from `next` on that is not taken. After the last comes 0.
+fn free_from(next: usize, taken: &[usize]) -> usize {
+    let mut numbers = (next..NUMBERS).chain(0..NUMBERS);
+    let free = numbers.find(|number| !taken.contains(number));
+    free.expect("there are more numbers than listeners")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_given_again_after_all_others() {
+        let mut given = Vec::new();
+        let mut next = 3;
+        while given.len() < NUMBERS - 2 {
+            let number = free_from(next, &[1, 2]);
+            assert!(!given.contains(&number), "{number}");
+            given.push(number);
+            next = number + 1;
+        }
+        assert_eq!(free_from(next, &[1, 2]), 3);
+    }
 }
