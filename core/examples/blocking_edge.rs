@@ -139,7 +139,7 @@ impl Server {
                         let none = Some(Duration::ZERO);
                         let _ = rustix::net::sockopt::set_socket_linger(&*stream, none);
                     }
-                    self.close(now, key, Closed::ByEdge);
+                    self.close(now, key, Closed::Asked);
                 }
                 Duty::Read(_) | Duty::Rest => return,
                 Duty::Entropy => {
@@ -194,7 +194,7 @@ impl Server {
             }
         }
         if self.edge.link_wants_close() {
-            self.lose_backend(now, Closed::ByEdge);
+            self.lose_backend(now, Closed::Asked);
         }
     }
 

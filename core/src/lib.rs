@@ -23,6 +23,7 @@ pub mod backend;
 mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
+mod closed;
 pub mod code;
 #[cfg(any(feature = "client", feature = "backend", feature = "edge"))]
 mod config;
@@ -53,6 +54,7 @@ pub mod wire;
 
 #[cfg(any(feature = "edge", feature = "client"))]
 pub use backoff::Backoff;
+pub use closed::Closed;
 #[cfg(any(feature = "client", feature = "backend", feature = "edge"))]
 pub use config::ConfigError;
 pub use farewell::Farewell;

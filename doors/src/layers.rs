@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "websocket")]
-use crate::websocket::layer::{Side, WsEnd, WsLayer};
 use crate::fault::DoorFault;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
+#[cfg(feature = "websocket")]
+use crate::websocket::layer::{Side, WsEnd, WsLayer};
 #[cfg(feature = "proxy")]
 use voltlane_core::edge::proxy::ProxyHeader;
 

@@ -135,7 +135,7 @@ impl<C: Connector, M: HasLink> Carrier<M> for Link<C> {
                 State::Connecting(_) => self.tell_unreachable(&"no answer in time"),
                 State::Down => {}
             }
-            machine.handle_link_closed(now, Closed::ByEdge);
+            machine.handle_link_closed(now, Closed::Asked);
         }
         if matches!(self.state, State::Down) && machine.link_wants_connect(now) {
             machine.handle_link_connecting(now);

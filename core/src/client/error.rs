@@ -187,13 +187,3 @@ pub enum SendError {
     #[error("the session is over: {0}")]
     Ended(Code),
 }
-
-/// How a transport ended, as far as the adapter can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
-pub enum Closed {
-    /// In order: the end of the stream was read (FIN).
-    Eof,
-    /// By a reset, a timeout or any other error.
-    Error,
-}

@@ -22,13 +22,14 @@ use crate::queue::{Bounds, Outbox};
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, Time};
 
+pub use crate::Closed;
 pub use crate::protocol::client::Versions;
 pub use crate::protocol::{
     Breach, Class, Code, Gap, Ledger, Ledgers, MAX_BREACHES, MAX_TOKEN_BYTES,
     MAX_UNPROVABLE_CHALLENGES, STEADY_TIME,
 };
 pub use config::{ClientConfig, GOODBYE_ANSWER_TIME, LEAVING_TIME, MAX_HANDSHAKE_BODY_BYTES};
-pub use error::{Closed, DropCause, End, Event, Refusal, SendError, TokenError, Violation};
+pub use error::{DropCause, End, Event, Refusal, SendError, TokenError, Violation};
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
 pub use state::State;
 
@@ -345,7 +346,7 @@ impl Client {
             // This also applies in `AwaitPing`. A challenge that opened means that the edge has the session. An orderly end does not prove
             // the contrary, since a load balancer may turn a reset into one (SPEC 4.6(b)). The next claim will tell.
             (None, Closed::Eof) => Ending::dropped(DropCause::ClosedByEdge),
-            (None, Closed::Error) => Ending::dropped(DropCause::Transport),
+            (None, _) => Ending::dropped(DropCause::Transport),
         };
         self.end_connection(ending);
     }

@@ -14,7 +14,8 @@ pub enum Duty<'a> {
     Read(usize),
     /// Everything is written, and nothing is to be read until the connection is listed again.
     Rest,
-    /// Close the stream like this, then call [`handle_client_closed`](crate::edge::Edge::handle_client_closed) with [`Closed::ByEdge`].
+    /// Close the stream like this, then call [`handle_client_closed`](crate::edge::Edge::handle_client_closed) with
+    /// [`Closed::Asked`](crate::Closed::Asked).
     Close(CloseKind),
     /// Call [`handle_entropy`](crate::edge::Edge::handle_entropy) with bytes that come from the operating system for this call, and ask
     /// again. Only a connection of version 3 needs some.
@@ -31,20 +32,6 @@ pub enum CloseKind {
     Graceful,
     /// Abruptly (SPEC 1.3): a RST if the transport has one. Data that the kernel still holds may be discarded.
     Abort,
-}
-
-/// Why a transport connection is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
-pub enum Closed {
-    /// The peer closed its direction in order.
-    Eof,
-    /// The transport failed: reset, unreachable, timed out, never connected.
-    Error,
-    /// The adapter closed it because the machine asked.
-    ByEdge,
-    /// The peer broke the rules of its transport, below the link. For a client that is an offence (SPEC 10.6(d)).
-    Violation,
 }
 
 /// When the machine must next be called, and why.

@@ -51,12 +51,13 @@ use crate::keys::{KeyPair, NonceMint, SharedKey};
 use crate::protocol::{Lent, Offer};
 use crate::time::Time;
 
+pub use crate::Closed;
 pub use config::{
     ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
     SourceLimits,
 };
 pub use conns::conn::{ConnKey, LAST_READ_BYTES};
-pub use contract::{CloseKind, Closed, Deadline, DeadlineReason, Duty};
+pub use contract::{CloseKind, Deadline, DeadlineReason, Duty};
 pub use counters::{CloseReason, Counters, EndReason, Gauges, Rejected, UNKNOWN_CLIENT};
 pub use door::proxy;
 pub use lifecycle::attempt::EARLY_TIMEOUT;
@@ -419,7 +420,7 @@ impl Edge {
         match cause {
             Closed::Violation => self.count_violation(now, index),
             Closed::Eof => self.hear_last_words(index),
-            Closed::Error | Closed::ByEdge => {}
+            Closed::Error | Closed::Asked => {}
         }
         self.remove_conn(now, index);
         self.shed_load(now);

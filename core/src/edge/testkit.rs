@@ -112,7 +112,7 @@ impl Adapter for Edge {
 
     fn close_if_asked(&mut self, now: Time, conn: ConnKey) -> Option<CloseKind> {
         let kind = self.client_close(conn)?;
-        self.handle_client_closed(now, conn, Closed::ByEdge);
+        self.handle_client_closed(now, conn, Closed::Asked);
         Some(kind)
     }
 

@@ -290,7 +290,7 @@ impl World {
             }
             if let Duty::Close(_) = self.edge.client_duty(conn) {
                 self.edge
-                    .handle_client_closed(now, conn, edge::Closed::ByEdge);
+                    .handle_client_closed(now, conn, edge::Closed::Asked);
                 // An orderly end arrives behind what was written.
                 let bytes = std::mem::take(&mut peer.down);
                 peer.read(now, &bytes);

@@ -53,7 +53,7 @@ fn a_length_above_the_bound_loses_the_link_at_its_fourth_byte_and_what_came_befo
     assert_eq!(rig.trunk.link_read_budget(), 0);
     rig.backend_says(&packet(A, b"nothing after it means anything"));
     assert_eq!(rig.hears(A), at_the_bound);
-    rig.trunk.handle_link_closed(rig.now, Closed::ByEdge);
+    rig.trunk.handle_link_closed(rig.now, Closed::Asked);
     rig.ends(A);
     rig.backend_comes();
     rig.dial(A);

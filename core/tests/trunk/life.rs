@@ -21,7 +21,7 @@ fn the_link_is_tried_again_after_a_pause_and_an_attempt_is_given_up_in_time() {
     );
     rig.trunk.handle_timeout(due.at);
     assert!(rig.trunk.link_wants_close());
-    rig.trunk.handle_link_closed(due.at, Closed::ByEdge);
+    rig.trunk.handle_link_closed(due.at, Closed::Asked);
     let retry = rig.trunk.poll_timeout().expect("a pause");
     assert_eq!(retry.reason, DeadlineReason::LinkRetry);
     assert!(retry.at <= due.at + Duration::from_millis(100));

@@ -224,7 +224,7 @@ fn a_shard_that_leaves_the_link_resets_it_since_its_announcements_would_come_in_
     assert!(rig.trunk.link_wants_close());
     assert_eq!(rig.output(), b"");
     assert!(!rig.trunk.branch_accepts(A));
-    rig.trunk.handle_link_closed(rig.now, Closed::ByEdge);
+    rig.trunk.handle_link_closed(rig.now, Closed::Asked);
     rig.ends(B);
     rig.backend_comes();
     rig.dial(A);

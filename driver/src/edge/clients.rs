@@ -229,7 +229,7 @@ impl<S: Stream> Clients<S> {
                         self.close(client, kind, farewell.unwrap_or_default(), now);
                         self.lingering.hold_the_bound();
                     }
-                    edge.handle_client_closed(now, key, Closed::ByEdge);
+                    edge.handle_client_closed(now, key, Closed::Asked);
                     return false;
                 }
                 Duty::Read(_) => break true,
@@ -344,7 +344,7 @@ impl<S: Stream> Clients<S> {
         for client in self.table.drain() {
             let key = client.key;
             self.close(client, edge.client_end(key), Farewell::Ending, now);
-            edge.handle_client_closed(now, key, Closed::ByEdge);
+            edge.handle_client_closed(now, key, Closed::Asked);
         }
     }
 

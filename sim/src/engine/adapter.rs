@@ -350,7 +350,7 @@ impl World<'_> {
         self.model.client_closed(now, conn, Ended::ByEdge);
         self.host
             .edge
-            .handle_client_closed(time(now), key, Closed::ByEdge);
+            .handle_client_closed(time(now), key, Closed::Asked);
         self.host.remove(conn);
         self.finish_step();
         self.check_bystanders(conn, before);
@@ -491,7 +491,7 @@ impl World<'_> {
         self.note(Lane::Edge, Lane::Backend, Mark::Connection, || {
             "resets the link".to_string()
         });
-        self.link_lost(Closed::ByEdge);
+        self.link_lost(Closed::Asked);
     }
 
     /// Handles the end of the link, or of an attempt to connect it.

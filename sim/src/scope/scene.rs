@@ -181,7 +181,7 @@ impl Scene {
                 self.left.drops -= 1;
                 self.ended(conn, Closed::Eof);
             }
-            Step::Close(conn) => self.ended(conn, Closed::ByEdge),
+            Step::Close(conn) => self.ended(conn, Closed::Asked),
             Step::Up(client) => self.up(client),
             Step::Down(client) => {
                 self.left.down -= 1;
@@ -305,7 +305,7 @@ impl Scene {
             return;
         };
         self.conns[conn as usize].open = false;
-        let by = if cause == Closed::ByEdge {
+        let by = if cause == Closed::Asked {
             Ended::ByEdge
         } else {
             Ended::ByPeer
@@ -366,11 +366,7 @@ impl Scene {
     fn link_lost(&mut self) {
         let wanted = self.host.link_wants_close();
         self.left.link_losses -= u32::from(!wanted);
-        let cause = if wanted {
-            Closed::ByEdge
-        } else {
-            Closed::Error
-        };
+        let cause = if wanted { Closed::Asked } else { Closed::Error };
         self.model.link_closed(self.now);
         self.host.edge.handle_link_closed(time(self.now), cause);
         self.finish(None);

@@ -236,7 +236,7 @@ impl World {
                 CloseKind::Graceful => End::Fin,
                 CloseKind::Abort => End::Rst,
             };
-            self.close(shard, conn, key, Closed::ByEdge, end);
+            self.close(shard, conn, key, Closed::Asked, end);
             return true;
         }
         let wrote = state.told && self.write_conn(shard, conn, key);
@@ -340,7 +340,7 @@ impl World {
         self.note(|| format!("shard {shard} has ended"));
         for conn in self.shards[shard].conns.clone() {
             if let Some(key) = self.conns[conn as usize].key {
-                self.close(shard, conn, key, Closed::ByEdge, End::Fin);
+                self.close(shard, conn, key, Closed::Asked, End::Fin);
             }
         }
         let now = time(self.now);

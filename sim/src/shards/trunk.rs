@@ -115,7 +115,7 @@ impl World {
     fn keep_link(&mut self) -> bool {
         let now = time(self.now);
         if self.link.streams.is_some() && self.machine.link_wants_close() {
-            self.link_lost(Closed::ByEdge);
+            self.link_lost(Closed::Asked);
             return true;
         }
         if self.link.dialing {

@@ -51,7 +51,7 @@ impl World {
                     CloseKind::Graceful => End::Fin,
                     CloseKind::Abort => End::Rst,
                 };
-                self.close_at_edge(conn, Closed::ByEdge, end);
+                self.close_at_edge(conn, Closed::Asked, end);
                 return true;
             }
             Duty::HandOver(_) => {
@@ -256,7 +256,7 @@ impl World {
         let reason = self.edge.close_reason(key);
         state.watch.has_ended |= reason == Some(CloseReason::SessionEnded);
         let said = state.watch.closed;
-        let is_told = (cause, end) != (Closed::ByEdge, End::Fin)
+        let is_told = (cause, end) != (Closed::Asked, End::Fin)
             || match reason {
                 Some(CloseReason::Replaced) if state.watch.is_displaced => said == Some(402),
                 Some(CloseReason::SessionEnded) if state.session.is_some() => said.is_some(),

@@ -167,7 +167,7 @@ impl Core {
             }
             idle &= self.edge.listed().count() == 0;
             if self.edge.link_wants_close() {
-                self.edge.handle_link_closed(self.now, Closed::ByEdge);
+                self.edge.handle_link_closed(self.now, Closed::Asked);
                 self.link.dropped = true;
                 idle = false;
             }

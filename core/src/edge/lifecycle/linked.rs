@@ -3,7 +3,7 @@
 use crate::edge::uplink::link::{HasLink, Link};
 use crate::time::Time;
 
-use crate::edge::contract::Closed;
+use crate::Closed;
 use crate::edge::uplink::batch::{Batch, Downward, Upward};
 use crate::edge::{Edge, READ_BYTES};
 

@@ -87,7 +87,7 @@ fn a_kicked_client_is_closed_once_it_has_what_was_queued() {
     let close = Duty::Close(CloseKind::Graceful);
     assert_eq!(world.edge.client_duty(member.conn), close);
     let (now, conn) = (world.now, member.conn);
-    world.edge.handle_client_closed(now, conn, Closed::ByEdge);
+    world.edge.handle_client_closed(now, conn, Closed::Asked);
     assert_eq!(world.edge.client_duty(conn), Duty::Rest, "a dead key");
 }
 

@@ -93,7 +93,7 @@ fn one_attempt_at_the_backend_at_a_time_which_is_given_up_in_time() {
     world.edge.handle_timeout(given_up.at);
     assert!(world.edge.link_wants_close());
     assert_eq!(world.edge.poll_timeout(), None, "it is to be closed now");
-    world.edge.handle_link_closed(given_up.at, Closed::ByEdge);
+    world.edge.handle_link_closed(given_up.at, Closed::Asked);
     assert!(!world.edge.link_wants_close());
     let retry = world.edge.poll_timeout().expect("another pause");
     assert_eq!(retry.reason, DeadlineReason::LinkRetry);
@@ -118,7 +118,7 @@ fn the_backend_is_read_whoever_waits_and_no_more_once_framing_is_lost() {
     world.backend_says(one.id, Flag::Data, b"too late");
     assert_eq!(world.hear(one.conn), [[0; 0]; 0]);
     assert_eq!(world.edge.counters().link_bytes_in, bytes_in);
-    world.edge.handle_link_closed(world.now, Closed::ByEdge);
+    world.edge.handle_link_closed(world.now, Closed::Asked);
     assert_eq!(world.edge.link_read_budget(), 0, "nobody is there");
     world.backend_says(one.id, Flag::Data, b"from nowhere");
     assert_eq!(world.hear(one.conn), [[0; 0]; 0]);

@@ -380,7 +380,7 @@ fn any_bounds_after_any_others() {
             world.backend_says(id, Flag::Data, b"down");
         }
         if world.edge.link_wants_close() {
-            world.edge.handle_link_closed(world.now, Closed::ByEdge);
+            world.edge.handle_link_closed(world.now, Closed::Asked);
         }
         world.now = world.now + Duration::from_millis(500);
         if world.edge.link_wants_connect(world.now) {

@@ -115,7 +115,7 @@ fn every_wrong_answer_is_refused_alike() {
         assert_eq!(world.hear(conn), Vec::<Vec<u8>>::new());
         world
             .edge
-            .handle_client_closed(world.now, conn, Closed::ByEdge);
+            .handle_client_closed(world.now, conn, Closed::Asked);
     }
     // The same with an id that never was.
     let (conn, sealed) = world.claim(ClientId::from_u64(1));
@@ -315,7 +315,7 @@ fn a_handshake_that_is_not_done_in_time_leaves_nothing() {
     assert!(world.is_closed(conn));
     world
         .edge
-        .handle_client_closed(world.now, conn, Closed::ByEdge);
+        .handle_client_closed(world.now, conn, Closed::Asked);
     assert_eq!(
         world.edge.gauges(),
         Gauges {

@@ -108,7 +108,7 @@ fn a_peer_that_breaks_its_transport_is_punished_as_for_a_bad_frame() {
 #[test]
 fn a_transport_that_fails_is_no_offence() {
     let mut world = World::new(|_| {});
-    for cause in [Closed::Error, Closed::Eof, Closed::ByEdge] {
+    for cause in [Closed::Error, Closed::Eof, Closed::Asked] {
         for _ in 0..5 {
             let conn = world.accept();
             world.edge.handle_client_closed(world.now, conn, cause);

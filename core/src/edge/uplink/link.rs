@@ -18,8 +18,9 @@ use crate::wire::frame::FrameReader;
 pub use self::face::HasLink;
 
 use self::peer::{Peer, Verdict};
+use crate::Closed;
 use crate::edge::config::MasterConfig;
-use crate::edge::contract::{Closed, Deadline, DeadlineReason};
+use crate::edge::contract::{Deadline, DeadlineReason};
 use crate::wire::frame::FrameTooLong;
 
 /// The factor by which pauses may become longer when links are lost again and again soon after they came up: 30 s instead of 5 s.

@@ -10,8 +10,9 @@ pub(crate) mod queue;
 
 use rand_chacha::ChaCha20Rng;
 
+use crate::Closed;
 use crate::edge::config::EdgeConfig;
-use crate::edge::contract::{Closed, Deadline};
+use crate::edge::contract::Deadline;
 use crate::edge::counters::Counters;
 use crate::edge::uplink::batch::{Batch, Downward, Upward};
 use crate::edge::uplink::branch::Branch;

@@ -281,7 +281,7 @@ impl<'a> World<'a> {
     /// Does what an adapter does after every call, and checks the invariants.
     fn settle(&mut self) {
         if self.edge.link_wants_close() {
-            self.edge.handle_link_closed(self.now, Closed::ByEdge);
+            self.edge.handle_link_closed(self.now, Closed::Asked);
             self.link = Link::default();
         }
         // Each connection is returned once until it changes again. Closing one may change others.

@@ -281,7 +281,7 @@ impl<'a> World<'a> {
 
     fn settle(&mut self) {
         if self.edge.link_wants_close() {
-            self.edge.handle_link_closed(self.now, Closed::ByEdge);
+            self.edge.handle_link_closed(self.now, Closed::Asked);
             self.written = FrameReader::default();
         }
         for _ in 0..=3 * self.peers.len() + 3 {

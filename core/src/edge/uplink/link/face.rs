@@ -1,6 +1,6 @@
 //! The interface of an edge alone and of a trunk to their adapter: machines with a link to the backend.
 
-use crate::edge::contract::Closed;
+use crate::Closed;
 use crate::time::Time;
 
 /// A machine with a link to the backend. Its adapter owns the stream.
@@ -22,7 +22,7 @@ pub trait HasLink {
     fn handle_link_closed(&mut self, now: Time, cause: Closed);
 
     /// Returns whether the adapter must drop the stream to the backend, or the attempt to open one, now. It then calls
-    /// [`handle_link_closed`](HasLink::handle_link_closed) with [`Closed::ByEdge`].
+    /// [`handle_link_closed`](HasLink::handle_link_closed) with [`Closed::Asked`].
     fn link_wants_close(&self) -> bool;
 
     /// Returns the maximum number of bytes to read from the backend now.

@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use crate::edge::contract::Closed;
+use crate::Closed;
 use crate::link::judge::{Evidence, Judge};
 use crate::link::tagged::{Flag, Tagged};
 use crate::wire::frame::FrameTooLong;
@@ -128,7 +128,7 @@ impl Peer {
         } else {
             tracing::warn!(?cause, "the backend is gone; clients stay, packets wait");
         }
-        if lasted >= longest || cause == Closed::ByEdge {
+        if lasted >= longest || cause == Closed::Asked {
             self.short_links = 0;
             return lasted >= longest;
         }
