@@ -97,6 +97,17 @@ pub enum Refusal {
     EdgeKeyChanged,
 }
 
+impl Refusal {
+    /// Returns the code by which a session ends that is refused like this.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Refusal::UnknownOrExpired => Code::GONE,
+            Refusal::EdgeKeyChanged => Code::OTHER_EDGE,
+        }
+    }
+}
+
 /// Why a connection ended or was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -166,24 +177,21 @@ pub enum Violation {
 }
 
 /// Why a packet was not queued. The caller still has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The packet is longer than allowed, whatever the queue holds.
-    #[error("packet of {length} bytes, {max} allowed")]
+    /// The packet is longer than the edge takes.
+    #[error("packet of {length} bytes, {max} allowed (`clients.max_frame_bytes` of the edge)")]
     TooLong {
         /// The length of the packet in bytes.
         length: usize,
         /// The maximum length in bytes.
         max: usize,
     },
-    /// The queue is full. Try again once some of it was written.
-    #[error("the send queue is full")]
-    QueueFull,
-    /// The session was refused.
-    #[error("no session: {0}")]
-    Refused(#[from] Refusal),
+    /// As much is unacknowledged as may be, or in version 2 unwritten. Try again once there is [room](super::Client::has_room).
+    #[error("no room: too much is unacknowledged")]
+    NoRoom,
     /// The session is over, or this client says goodbye.
     #[error("the session is over: {0}")]
-    Ended(Code),
+    Ended(End),
 }

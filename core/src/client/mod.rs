@@ -100,7 +100,7 @@ pub struct Client {
     outbox: Outbox,
     pauses: Pauses,
     event: Option<Event<'static>>,
-    /// How the session ended, in `Ended`.
+    /// How the session ended, in `Ended` and `Refused`.
     end: Option<End>,
     goodbye: Goodbye,
     /// Whether a byte came from the edge on this connection.
@@ -424,18 +424,15 @@ impl Client {
     /// Queues a packet, and returns its number. It is sent at once if the session is established, otherwise as soon as it is.
     ///
     /// # Errors
-    /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes); [`SendError::QueueFull`] if the queue has no room for it;
-    /// [`SendError::Refused`] once the session was refused; [`SendError::Ended`] once it is over or a goodbye is wanted. Nothing is queued
-    /// then.
+    /// [`SendError::TooLong`] above [`max_packet_bytes`](Self::max_packet_bytes); [`SendError::NoRoom`] if the queue has no room for it;
+    /// [`SendError::Ended`] once the session is over or a goodbye is wanted. Nothing is queued then.
     pub fn send(&mut self, data: &[u8]) -> Result<u64, SendError> {
-        if let State::Refused(refusal) = self.state {
-            return Err(refusal.into());
-        }
         if let Some(end) = &self.end {
-            return Err(SendError::Ended(end.code));
+            return Err(SendError::Ended(end.clone()));
         }
         if self.goodbye != Goodbye::No {
-            return Err(SendError::Ended(Code::GOODBYE));
+            let end = End::new(Code::GOODBYE, "", self.ledgers());
+            return Err(SendError::Ended(end));
         }
         let max = self.max_packet_bytes();
         if data.len() > max {
@@ -445,7 +442,7 @@ impl Client {
             });
         }
         if !self.has_room(data.len()) {
-            return Err(SendError::QueueFull);
+            return Err(SendError::NoRoom);
         }
         self.outbox.push(data);
         Ok(self.outbox.end())
@@ -505,7 +502,7 @@ impl Client {
         }
     }
 
-    /// Returns how the session ended, once it has. See also [`State::Refused`].
+    /// Returns how the session ended, once it has or was refused.
     #[must_use]
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
@@ -742,6 +739,8 @@ impl Client {
                 self.retry(cause, pause);
             }
             Ending::Refused(refusal) => {
+                let ledgers = self.session.ledgers(&self.outbox);
+                self.end = Some(End::new(refusal.code(), refusal.to_string(), ledgers));
                 if refusal == Refusal::UnknownOrExpired {
                     self.session.forget();
                 }

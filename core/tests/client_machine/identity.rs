@@ -4,8 +4,8 @@ use super::edge::{ID, Link, SECRET, Seen, data, id_packet, packet, ping_packet};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use voltlane_core::client::{
-    ClientConfig, Closed, DropCause, MAX_UNPROVABLE_CHALLENGES, Refusal, SavedSession, SendError,
-    State, Violation,
+    ClientConfig, Closed, Code, DropCause, MAX_UNPROVABLE_CHALLENGES, Refusal, SavedSession,
+    SendError, State, Violation,
 };
 use voltlane_core::keys::KeyPair;
 use voltlane_core::v2::packets::Handshake;
@@ -134,10 +134,9 @@ fn after_a_refusal_a_fresh_start_is_possible() {
         link.client.saved_session().is_none(),
         "nothing is left that could be resumed"
     );
-    assert_eq!(
-        link.client.send(b"x"),
-        Err(SendError::Refused(Refusal::UnknownOrExpired))
-    );
+    let end = link.client.end().expect("it is over").clone();
+    assert_eq!(end.code, Code::GONE);
+    assert_eq!(link.client.send(b"x"), Err(SendError::Ended(end)));
     assert_eq!(
         (link.client.poll_timeout(), link.client.wants_close()),
         (None, false)

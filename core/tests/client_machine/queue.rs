@@ -15,7 +15,7 @@ fn packets_are_bounded_exactly() {
         assert_eq!(client.queued_packets(), n);
         assert_eq!(client.send(b"").map(drop), Ok(()));
     }
-    assert_eq!(client.send(b""), Err(SendError::QueueFull));
+    assert_eq!(client.send(b""), Err(SendError::NoRoom));
     assert_eq!((client.queued_packets(), client.queued_bytes()), (3, 12));
 }
 
@@ -29,7 +29,7 @@ fn bytes_are_bounded_exactly_lengths_included() {
     assert_eq!(full.queued_bytes(), 100);
     assert_eq!(
         full.send(b""),
-        Err(SendError::QueueFull),
+        Err(SendError::NoRoom),
         "four bytes of length do not fit"
     );
 
@@ -37,7 +37,7 @@ fn bytes_are_bounded_exactly_lengths_included() {
     assert_eq!(one_short.send(&[0; 46]).map(drop), Ok(()));
     assert_eq!(
         one_short.send(&[0; 47]),
-        Err(SendError::QueueFull),
+        Err(SendError::NoRoom),
         "one beyond"
     );
     assert_eq!(
@@ -70,7 +70,7 @@ fn a_packet_that_can_never_be_sent_is_told_apart_from_a_full_queue() {
         })
     );
     assert_eq!(by_queue.send(&[0; 96]).map(drop), Ok(()));
-    assert_eq!(by_queue.send(&[0; 96]), Err(SendError::QueueFull));
+    assert_eq!(by_queue.send(&[0; 96]), Err(SendError::NoRoom));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_half_written_packet_counts_whole_until_it_is_written() {
         (link.client.queued_packets(), link.client.queued_bytes()),
         (1, 14)
     );
-    assert_eq!(link.client.send(b""), Err(SendError::QueueFull));
+    assert_eq!(link.client.send(b""), Err(SendError::NoRoom));
     link.take_bytes(1);
     assert_eq!(
         (link.client.queued_packets(), link.client.queued_bytes()),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::task::{Context, Poll, Waker};
 
 use voltlane_core::client::{
-    self as machine, Class, Code, DropCause as Why, End, Refusal, State, TokenError, Versions,
+    self as machine, Class, Code, DropCause as Why, End, SendError, State, TokenError, Versions,
 };
 use voltlane_core::protocol::Version;
 use voltlane_core::{ClientId, Time};
@@ -13,7 +13,7 @@ use voltlane_core::{ClientId, Time};
 use super::heard::{Heard, Lent, hear};
 use super::options::{Entropy, Means, Options};
 use super::transport::Transport;
-use super::{ConnectError, DropCause, Event, SendError, Sent};
+use super::{ConnectError, DropCause, Event, Sent};
 use crate::Timer;
 use crate::driven::Driven;
 use crate::inbox::Inbox;
@@ -289,21 +289,15 @@ impl Core {
 
     /// Queues a packet. It is written by whoever waits next.
     pub(super) fn queue(&mut self, data: &[u8]) -> Result<Sent, SendError> {
-        match self.machine.send(data) {
-            Ok(number) => Ok(Sent {
-                id: self.id.unwrap_or(ClientId::from_u64(0)),
-                session: self.session,
-                number,
-            }),
-            Err(machine::SendError::TooLong { length, max }) => {
-                Err(SendError::TooLong { length, max })
-            }
-            Err(machine::SendError::QueueFull) => {
-                self.refused = data.len();
-                Err(SendError::NoRoom)
-            }
-            Err(_) => Err(SendError::Ended(self.end_now())),
+        let sent = self.machine.send(data);
+        if let Err(SendError::NoRoom) = sent {
+            self.refused = data.len();
         }
+        sent.map(|number| Sent {
+            id: self.id.unwrap_or(ClientId::from_u64(0)),
+            session: self.session,
+            number,
+        })
     }
 
     /// Queues a packet, which whoever waits learns.
@@ -514,12 +508,8 @@ impl Core {
                 self.last_drop = Some(cause.clone());
                 Event::Dropped { cause, retry_in }
             }
-            machine::Event::Refused(refusal) => {
-                let code = match refusal {
-                    Refusal::EdgeKeyChanged => Code::OTHER_EDGE,
-                    _ => Code::GONE,
-                };
-                let end = End::new(code, refusal.to_string(), self.machine.ledgers());
+            machine::Event::Refused(_) => {
+                let end = self.end_now();
                 self.ended(end)
             }
             machine::Event::Ended(end) => self.ended(end),

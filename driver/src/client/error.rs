@@ -27,24 +27,3 @@ pub enum ConnectError {
     #[error(transparent)]
     Io(#[from] io::Error),
 }
-
-/// Why a packet was not sent. The caller still has it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The packet is longer than the edge takes.
-    #[error("packet of {length} bytes, {max} allowed (`clients.max_frame_bytes` of the edge)")]
-    TooLong {
-        /// The length of the packet in bytes.
-        length: usize,
-        /// The maximum length in bytes.
-        max: usize,
-    },
-    /// As much is unacknowledged as may be. Only [`try_send`](super::ClientSender::try_send) says it; [`send`](super::ClientSender::send)
-    /// waits.
-    #[error("no room: too much is unacknowledged")]
-    NoRoom,
-    /// The session is over, or this client says goodbye.
-    #[error("the session is over: {0}")]
-    Ended(End),
-}

@@ -32,10 +32,10 @@ pub use voltlane_core::protocol::Version;
 
 pub use voltlane_core::client::{
     Breach, Class, ClientConfig, Code, DropCause as Why, End, Gap, Ledger, Ledgers, Refusal,
-    SavedSession, SavedSessionError, State, TokenError, Versions, Violation,
+    SavedSession, SavedSessionError, SendError, State, TokenError, Versions, Violation,
 };
 
-pub use self::error::{ConnectError, SendError};
+pub use self::error::ConnectError;
 pub use self::event::{DropCause, Event, Sent};
 pub use self::options::{GIVE_UP_AFTER, Means, Options};
 

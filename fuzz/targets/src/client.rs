@@ -265,13 +265,11 @@ impl World {
             Err(SendError::TooLong { length, max: told }) => {
                 assert!(length == data.len() && length > max && told == max)
             }
-            Err(SendError::QueueFull) => assert!(
+            Err(SendError::NoRoom) => assert!(
                 self.queue.len() >= self.config.queue_packets()
                     || queued + 4 + data.len() > self.config.queue_bytes()
             ),
-            Err(SendError::Refused(refusal)) => {
-                assert_eq!(self.client.state(), State::Refused(refusal))
-            }
+            Err(SendError::Ended(end)) => assert_eq!(Some(&end), self.client.end()),
             Err(other) => panic!("the target knows no {other:?}"),
         }
     }
