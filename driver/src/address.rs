@@ -1,11 +1,18 @@
-//! Parses `host:port`, and tries the addresses of a name.
+//! Parses `host:port`, tries the addresses of a name, and listens at one.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
+
+#[cfg(unix)]
+use crate::SocketOptions;
+#[cfg(unix)]
+use crate::unix::{SOCKET_MODE, UnixFile, UnixListening, UnixPlace};
 
 /// How long an address may take to answer before the next one is tried in parallel (RFC 8305 section 5).
 pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
@@ -41,23 +48,30 @@ impl<'a> HostPort<'a> {
     }
 }
 
-/// Attempts each address of `text` in turn until one succeeds.
+/// Listens at `address`, given as `ip:port`, `host:port`, `unix:/path` or `unix:@name`. Of a name it takes the first address that this
+/// machine has. `resolved` finds the addresses unless it is a Unix socket. Returns the listener, which is non-blocking, and the file of a
+/// Unix socket, which must be dropped before it.
 ///
 /// # Errors
-/// That of the last address tried; [`NotFound`](io::ErrorKind::NotFound) if there are none.
-pub async fn first_of<T, F: Future<Output = io::Result<T>>>(
-    text: &str,
-    addresses: Vec<SocketAddr>,
-    mut attempt: impl FnMut(SocketAddr) -> F,
-) -> io::Result<T> {
+/// An error of the resolver, or that of the last address tried; [`NotFound`](io::ErrorKind::NotFound) if there are none.
+#[cfg(unix)]
+pub async fn listen(
+    address: &str,
+    options: &SocketOptions,
+    resolved: impl Future<Output = io::Result<Vec<SocketAddr>>>,
+) -> io::Result<(TcpListener, Option<UnixFile>)> {
+    if let Some(place) = UnixPlace::parse(address)? {
+        let UnixListening { file, listener } = place.listen(options, SOCKET_MODE)?;
+        return Ok((listener, file));
+    }
     let mut failed = None;
-    for address in addresses {
-        match attempt(address).await {
-            Ok(done) => return Ok(done),
+    for candidate in resolved.await? {
+        match options.listen(candidate) {
+            Ok(listener) => return Ok((listener, None)),
             Err(error) => failed = Some(error),
         }
     }
-    Err(failed.unwrap_or_else(|| no_address(text)))
+    Err(failed.unwrap_or_else(|| no_address(address)))
 }
 
 /// Attempts up to [`MAX_ADDRESSES`] addresses of `text`, alternating between IPv6 and IPv4, until one succeeds.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use voltlane_driver::address::{NEXT_ADDRESS_AFTER, first_of, first_to_answer};
-use voltlane_driver::unix::{SOCKET_MODE, UNIX_PEER, UnixFile, UnixListening, UnixPlace, is_unix};
+use voltlane_driver::address::{NEXT_ADDRESS_AFTER, first_to_answer, listen};
+use voltlane_driver::unix::{UNIX_PEER, UnixFile, UnixPlace, is_unix};
 use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
 #[cfg(target_os = "linux")]
@@ -200,18 +200,10 @@ impl<R: Reactor> TcpListener<R> {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<Self> {
-        if let Some(place) = UnixPlace::parse(address)? {
-            let UnixListening { listener, file } = place.listen(&options, SOCKET_MODE)?;
-            let mut listener = Self::from_std(listener, options)?;
-            listener.file = file;
-            return Ok(listener);
-        }
-        first_of(
-            address,
-            resolve::<R>(address).await?,
-            |candidate| async move { Self::from_std(options.listen(candidate)?, options) },
-        )
-        .await
+        let (listener, file) = listen(address, &options, resolve::<R>(address)).await?;
+        let mut listener = Self::from_std(listener, options)?;
+        listener.file = file;
+        Ok(listener)
     }
 
     /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] returns.

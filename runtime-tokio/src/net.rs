@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use voltlane_driver::address::{HostPort, NEXT_ADDRESS_AFTER, first_of, first_to_answer};
-use voltlane_driver::unix::{SOCKET_MODE, UNIX_PEER, UnixFile, UnixListening, UnixPlace, is_unix};
+use voltlane_driver::address::{HostPort, NEXT_ADDRESS_AFTER, first_to_answer, listen};
+use voltlane_driver::unix::{UNIX_PEER, UnixFile, UnixPlace, is_unix};
 use voltlane_driver::{Connect, Connector, Ends, Listener, SocketOptions, SpareDescriptor, Stream};
 
 /// A TCP connection over IPv4 or IPv6, with Nagle's algorithm disabled, or a connection over a Unix socket.
@@ -166,16 +166,10 @@ impl TcpListener {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_with(address: &str, options: SocketOptions) -> io::Result<TcpListener> {
-        if let Some(place) = UnixPlace::parse(address)? {
-            let UnixListening { listener, file } = place.listen(&options, SOCKET_MODE)?;
-            let mut listener = Self::from_std(listener, options)?;
-            listener.file = file;
-            return Ok(listener);
-        }
-        first_of(address, resolve(address).await?, |candidate| async move {
-            Self::from_std(options.listen(candidate)?, options)
-        })
-        .await
+        let (listener, file) = listen(address, &options, resolve(address)).await?;
+        let mut listener = Self::from_std(listener, options)?;
+        listener.file = file;
+        Ok(listener)
     }
 
     /// Wraps a non-blocking listener, such as [`SocketOptions::listen`] returns.
