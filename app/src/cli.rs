@@ -15,6 +15,8 @@ pub enum Command {
     Run(ConfigArgs),
     /// Checks the configuration and shows it.
     Check(CheckArgs),
+    /// Asks a running edge whether it is ready.
+    Health(HealthArgs),
     /// Shows an edge, a backend and clients in one process.
     Demo(DemoArgs),
     /// Runs a client, with lines for packets.
@@ -109,6 +111,17 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
+/// The configuration of the edge to ask, and the question.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Ask only whether it runs, and not whether it has a backend
+    #[arg(long)]
+    pub alive: bool,
+}
+
 /// Options of the demonstration.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoArgs {
@@ -163,6 +176,9 @@ enum Sub {
     Echo(EchoArgs),
     /// Say whether the configuration is good, and where each value comes from
     Check(CheckArgs),
+    /// Ask a running edge at metrics.address whether it is ready: exit code 0 if it is, 1 if not
+    #[cfg(feature = "tools")]
+    Health(HealthArgs),
 }
 
 /// Returns the command line as clap describes it, for manuals and completions.
@@ -189,6 +205,11 @@ pub fn parse(
         Some(Sub::Check(CheckArgs { config, json })) => {
             let config = before.and(config);
             config.map(|config| Command::Check(CheckArgs { config, json }))
+        }
+        #[cfg(feature = "tools")]
+        Some(Sub::Health(HealthArgs { config, alive })) => {
+            let config = before.and(config);
+            config.map(|config| Command::Health(HealthArgs { config, alive }))
         }
         #[cfg(feature = "tools")]
         Some(Sub::Demo(args)) => before.none_for("demo").map(|()| Command::Demo(args)),
@@ -289,6 +310,12 @@ mod tests {
         }
         assert_eq!(good("--config f run"), good("run --config f"));
         assert_eq!(good("check"), Command::Check(CheckArgs::default()));
+        assert_eq!(good("health"), Command::Health(HealthArgs::default()));
+        let Command::Health(args) = good("--config f health --alive") else {
+            panic!("not health")
+        };
+        assert_eq!(args.config.config, Some(PathBuf::from("f")));
+        assert!(args.alive);
         let config = ConfigArgs {
             config: Some(PathBuf::from("f")),
             ..ConfigArgs::default()

@@ -8,7 +8,10 @@ use std::process::ExitCode;
 #[cfg(unix)]
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs};
+use crate::cli::{
+    self, CheckArgs, Command, ConfigArgs, ConnectArgs, DemoArgs, EchoArgs, HealthArgs,
+};
+use crate::commands::health;
 use crate::config::{self, Loaded, LogLevel, Note, Problems, Report, Settings, WhenMissing};
 use crate::dial;
 use crate::doors::Doors;
@@ -45,8 +48,8 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// The whole of a program except its runtime.
 ///
-/// Parses the command line and, for `run` and `check`, the configuration, starts the log, and hands over to `runner`. `check` needs no
-/// runtime and runs here. `program` is the name of the program.
+/// Parses the command line and, for `run`, `check` and `health`, the configuration, starts the log, and hands over to `runner`. `check` and
+/// `health` need no runtime and run here. `program` is the name of the program.
 /// ```no_run
 /// use std::process::ExitCode;
 /// use voltlane_app::{Task, main_with};
@@ -178,6 +181,25 @@ fn prepare(
             }
             Err(problems) => Err(Ending::refusal(program, ", nothing was started", &problems)),
         },
+        Command::Health(HealthArgs {
+            config: args,
+            alive,
+        }) => {
+            let (loaded, _) = load(&args, WhenMissing::Leave)
+                .map_err(|problems| Ending::refusal(program, "", &problems))?;
+            Err(match health::ask(&loaded.settings, alive) {
+                Ok(text) => Ending {
+                    code: 0,
+                    to: Output::Standard,
+                    text: format!("{text}\n"),
+                },
+                Err(error) => Ending {
+                    code: 1,
+                    to: Output::Error,
+                    text: format!("{program}: {error}\n"),
+                },
+            })
+        }
         Command::Check(CheckArgs { config: args, json }) => {
             let loaded = load(&args, WhenMissing::Leave).and_then(|(loaded, note)| {
                 let loaded = loaded.with_certificates(Doors::check)?;

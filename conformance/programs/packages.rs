@@ -131,3 +131,17 @@ fn the_schema_is_one_and_takes_what_the_program_takes() {
         assert_eq!(is_taken, is_good, "{file}\n{text}");
     }
 }
+
+#[test]
+fn the_image_is_described_as_its_linter_wants_it() {
+    // It is installed beside the checker of schemas, if at all.
+    let beside = python("check_jsonschema");
+    let beside = beside.map(|python| Path::new(python.get_program()).with_file_name("hadolint"));
+    let installed = beside.filter(|path| path.exists()).map(Command::new);
+    let Some(hadolint) = installed.or_else(|| find("hadolint")) else {
+        return;
+    };
+    let dockerfile = ops("Dockerfile").display().to_string();
+    let arguments = ["--no-color", &dockerfile];
+    assert_eq!(run(hadolint, &arguments), (true, String::new()));
+}

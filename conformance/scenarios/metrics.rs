@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use conformance::metrics::get;
-use conformance::{Client, Frames, PATIENCE};
+use conformance::{Client, Directory, Frames, PATIENCE};
 
 use super::{METRICS, rig};
 
@@ -107,4 +107,37 @@ fn an_edge_at_the_wrong_program_reports_it_and_is_not_ready_until_a_backend_spea
     rig.round_trip(&mut client, b"a backend after all");
     assert_eq!(get(address, "/readyz"), (200, "ok\n".to_owned()));
     rig.stop();
+}
+
+#[test]
+fn a_health_check_of_a_container_says_what_the_edge_says() {
+    let rig = rig(METRICS);
+    let _ = rig.edge.expect_log("the backend is there");
+    let directory = Directory::new();
+    let config = format!("metrics.address = \"{}\"\n", rig.edge.metrics_address());
+    directory.write("connserver.toml", &config);
+    let health = |arguments: &[&str]| {
+        let ended = crate::PROGRAM.run(&directory, &[&["health"], arguments].concat());
+        (ended.code, ended.stdout + &ended.stderr)
+    };
+    let well = (Some(0), "ok\n".to_owned());
+    assert_eq!(health(&[]), well);
+    drop((rig.link, rig.backend));
+    let _ = rig.edge.expect_log("the backend is gone");
+    let name = crate::PROGRAM.name();
+    assert_eq!(
+        health(&[]),
+        (Some(1), format!("{name}: there is no backend\n"))
+    );
+    assert_eq!(health(&["--alive"]), well);
+    rig.edge.stop();
+    let (code, says) = health(&["--alive"]);
+    assert_eq!(code, Some(1));
+    assert!(says.contains(": no answer from 127.0.0.1:"), "{says}");
+    directory.write("connserver.toml", "");
+    let (code, says) = health(&[]);
+    assert_eq!(code, Some(1));
+    assert!(says.contains("metrics.address is empty"), "{says}");
+    directory.write("connserver.toml", "metrics = 1\n");
+    assert_eq!(health(&[]).0, Some(2));
 }

@@ -40,6 +40,8 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        // That of whatever started the tests.
+        command.env_remove("NOTIFY_SOCKET");
         command
     }
 

@@ -28,6 +28,9 @@ _voltlane() {
             voltlane,echo)
                 cmd="voltlane__subcmd__echo"
                 ;;
+            voltlane,health)
+                cmd="voltlane__subcmd__health"
+                ;;
             voltlane,help)
                 cmd="voltlane__subcmd__help"
                 ;;
@@ -46,6 +49,9 @@ _voltlane() {
             voltlane__subcmd__help,echo)
                 cmd="voltlane__subcmd__help__subcmd__echo"
                 ;;
+            voltlane__subcmd__help,health)
+                cmd="voltlane__subcmd__help__subcmd__health"
+                ;;
             voltlane__subcmd__help,help)
                 cmd="voltlane__subcmd__help__subcmd__help"
                 ;;
@@ -59,7 +65,7 @@ _voltlane() {
 
     case "${cmd}" in
         voltlane)
-            opts="-h -V --config --listen --master --help --version run demo connect echo check help"
+            opts="-h -V --config --listen --master --help --version run demo connect echo check health help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -160,8 +166,34 @@ _voltlane() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        voltlane__subcmd__health)
+            opts="-h --config --listen --master --alive --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --master)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         voltlane__subcmd__help)
-            opts="run demo connect echo check help"
+            opts="run demo connect echo check health help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -217,6 +249,20 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__help__subcmd__echo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        voltlane__subcmd__help__subcmd__health)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -6,6 +6,7 @@ mod connect;
 mod demo;
 #[cfg(feature = "tools")]
 mod echo;
+pub(crate) mod health;
 #[cfg(feature = "tools")]
 mod lines;
 mod reload;
