@@ -13,6 +13,7 @@ pub mod churn;
 mod client;
 pub mod echo;
 mod edge;
+pub mod examples;
 mod frames;
 pub mod handshake;
 pub mod libraries;
@@ -69,22 +70,4 @@ pub fn closed_port() -> (Socket, SocketAddr) {
     bound.bind(&any.into()).expect("a free port");
     let place = bound.local_addr().expect("it is bound");
     (bound, place.as_socket().expect("an address"))
-}
-
-#[path = "../../runtime-tokio/examples/chat.rs"]
-#[expect(dead_code, reason = "its main is for people")]
-mod chat;
-
-/// Serves the chat example on a free port for ever, and passes its address to `bound`.
-///
-/// # Panics
-/// When it cannot listen.
-pub fn run_chat(bound: impl FnOnce(SocketAddr) + Send + 'static) {
-    let chat = async move {
-        let place = Tokio::bind("127.0.0.1:0".into(), Default::default()).await;
-        let (listener, address) = place.expect("a free port");
-        bound(address);
-        chat::chat(voltlane_tokio::Backend::new(listener)).await;
-    };
-    Tokio::block_on(chat).expect("a runtime");
 }

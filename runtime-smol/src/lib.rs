@@ -29,21 +29,23 @@
 //!
 //! # A backend
 //!
-//! [`Backend`] takes a listener, waits for its edge there, and never sees a client's socket.
+//! [`listen`] gives a [`Backend`], which waits for its edge at an address, and never sees a client's socket. What happens is one stream of
+//! events, each with the id of its client. See [`backend`](mod@backend).
 //!
 //! ```no_run
 //! use voltlane_smol::backend::Event;
-//! use voltlane_smol::{Backend, TcpListener};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut backend = Backend::new(TcpListener::bind("127.0.0.1:42001").await?);
-//! loop {
-//!     match backend.recv().await {
-//!         Event::Packet { id, data } => backend.send(id, &data).await?,
-//!         Event::Failed { id, reason } => println!("{id} is gone: {reason}"),
+//! let mut backend = voltlane_smol::listen("127.0.0.1:42001").await?;
+//! while let Some(event) = backend.recv().await {
+//!     match event {
+//!         Event::Joined(new) => println!("{} is here", new.id),
+//!         Event::Packet { id, data, .. } => drop(backend.send(id, data).await?),
+//!         Event::Ended { id, end, .. } => println!("{id} is gone: {end}"),
 //!         _ => {}
 //!     }
 //! }
+//! # Ok(())
 //! # }
 //! ```
 //!
@@ -98,7 +100,7 @@ pub use voltlane_core::{ClientId, ShardId};
 #[cfg(feature = "edge")]
 pub use voltlane_driver::EdgeHandle;
 #[cfg(feature = "backend")]
-pub use voltlane_driver::backend;
+pub use voltlane_driver::backend_library::{Backend, BackendHandle};
 #[cfg(feature = "client")]
 pub use voltlane_driver::client::{Client, ClientSender};
 pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
@@ -172,12 +174,43 @@ pub fn client(address: &str) -> client::Builder {
     client::Builder::on::<Smol>(address)
 }
 
-/// The backend of an edge, over TCP.
-///
-/// `recv`, `send`, `kick` and `flush` are safe to cancel, as in a `select!`: a packet is either queued or still the caller's, and an event
-/// is returned once. Nothing happens while none of them is awaited.
+/// The backend library: events, options and errors. See [`voltlane_driver::backend_library`].
 #[cfg(feature = "backend")]
-pub type Backend = backend::Backend<TcpListener, Timer>;
+pub mod backend {
+    pub use voltlane_driver::backend_library::*;
+}
+
+/// Listens for the edge at `address`: `host:port` or `tcp://host:port`, `unix:/path` or `unix:@name`.
+///
+/// # Errors
+/// [`ListenError`](backend::ListenError): the address cannot be, or the system does not let it listen there.
+///
+/// # Cancel safety
+/// If the future is dropped, nobody listens.
+#[cfg(feature = "backend")]
+pub async fn listen(address: &str) -> Result<Backend, backend::ListenError> {
+    backend(address).listen().await
+}
+
+/// Begins with the address at which the edge comes. See [`listen`] for its forms.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), voltlane_smol::backend::ListenError> {
+/// use std::time::Duration;
+///
+/// let backend = voltlane_smol::backend("127.0.0.1:42001")
+///     .tick(Duration::from_millis(50))
+///     .listen()
+///     .await?;
+/// # drop(backend);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "backend")]
+#[must_use]
+pub fn backend(address: &str) -> backend::Builder {
+    backend::Builder::on::<Smol>(address)
+}
 
 /// An edge, over TCP.
 #[cfg(feature = "edge")]

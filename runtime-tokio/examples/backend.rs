@@ -3,15 +3,15 @@
 //!     cargo run --example backend
 
 use voltlane_tokio::backend::Event;
-use voltlane_tokio::{Backend, TcpListener};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut backend = Backend::new(TcpListener::bind("127.0.0.1:42001").await?);
-    loop {
-        match backend.recv().await {
-            Event::Packet { id, data } => backend.send(id, &data).await?,
+    let mut backend = voltlane_tokio::listen("127.0.0.1:42001").await?;
+    while let Some(event) = backend.recv().await {
+        match event {
+            Event::Packet { id, data, .. } => drop(backend.send(id, data).await?),
             other => eprintln!("{other:?}"),
         }
     }
+    Ok(())
 }

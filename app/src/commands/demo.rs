@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
-use voltlane_driver::backend::Backend;
+use voltlane_driver::backend_library::{Backend, Means, Options};
 use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
 use self::figures::{Figures, lock};
@@ -54,7 +54,8 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (listener, backend_address) =
         R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
-    let backend: Backend<R::Listener, R::Timer> = Backend::new(listener);
+    let backend = Backend::begin(Options::default(), Means::on::<R>(listener));
+    let backend = backend.map_err(io::Error::other)?;
     let (listener, address) = R::bind("127.0.0.1:0".into(), SocketOptions::default()).await?;
     let mut config = EdgeConfig::default();
     config.clients.missed_packets_buffer_size = MISSED_PACKETS;
@@ -84,10 +85,9 @@ async fn show<R: Runtime>(program: &str, secs: Option<u32>) -> io::Result<bool> 
     while_running(tasks, told).await
 }
 
-async fn serve<L: voltlane_driver::Listener, T: Timer>(mut backend: Backend<L, T>) {
-    loop {
-        let event = backend.recv().await;
-        echo(&mut backend, event).await;
+async fn serve(mut backend: Backend) {
+    while let Some(event) = backend.recv().await {
+        echo(&backend, event).await;
     }
 }
 

@@ -6,19 +6,15 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
-use std::time::Duration;
 
 use tracing::{debug, error, info};
-use voltlane_driver::backend::{Backend, Event};
-use voltlane_driver::{Listener, Runtime, SocketOptions, Timer};
+use voltlane_driver::backend_library::{Backend, BackendHandle, Event, Means, Options};
+use voltlane_driver::{Runtime, SocketOptions};
 
 use super::signals;
 use crate::cli::EchoArgs;
 use crate::config::Address;
 use crate::listen;
-
-/// How long the last echoes may take to be sent.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Echoes until SIGINT or SIGTERM.
 pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
@@ -37,14 +33,14 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
                 if pin!(&mut stop).poll(cx).is_ready() {
                     return Poll::Ready(None);
                 }
-                backend.poll_recv(cx).map(Some)
+                backend.poll_recv(cx)
             });
             match event.await {
-                Some(event) => echo(&mut backend, event).await,
+                Some(event) => echo(&backend, event).await,
                 None => break,
             }
         }
-        backend.close(CLOSE_WITHIN).await;
+        backend.close().await;
         info!("ended");
         Ok::<_, String>(())
     });
@@ -57,33 +53,31 @@ pub(super) fn run<R: Runtime>(args: &EchoArgs) -> ExitCode {
     }
 }
 
-/// A backend on a runtime.
-type OnRuntime<R> = Backend<<R as Runtime>::Listener, <R as Runtime>::Timer>;
-
 /// Creates a backend at every address of `name`. Returns it with these addresses.
-fn backend<R: Runtime>(name: &Address) -> io::Result<(OnRuntime<R>, Vec<SocketAddr>)> {
+fn backend<R: Runtime>(name: &Address) -> io::Result<(Backend, Vec<SocketAddr>)> {
     let options = SocketOptions::of_link();
     let listeners = listen::bind(name, options)?.listen(1)?;
     let listeners = listeners.into_iter().next().unwrap_or_default();
     let addresses = listen::local_addrs(&listeners)?;
     let (first, more) = listen::for_runtime::<R>(listeners, options)?;
-    let backend = Backend::new(first);
-    let backend = more.into_iter().fold(backend, Backend::listening_at);
+    let means = more.into_iter().fold(Means::on::<R>(first), Means::and);
+    let backend = Backend::begin(Options::default(), means).map_err(io::Error::other)?;
     Ok((backend, addresses))
 }
 
 /// Handles an event as an echo backend.
-pub(super) async fn echo<L: Listener, T: Timer>(backend: &mut Backend<L, T>, event: Event) {
+pub(super) async fn echo(backend: &BackendHandle, event: Event) {
     match event {
-        Event::Packet { id, data } => {
-            if let Err(problem) = backend.send(id, &data).await {
+        Event::Packet { id, data, .. } => {
+            if let Err(problem) = backend.send(id, data).await {
                 debug!(%id, %problem, "not echoed");
             }
         }
-        Event::EdgeConnected { address } => info!(%address, "an edge is there"),
-        Event::EdgeLost => info!("the edge is gone; waiting for it to come back"),
-        Event::Resumed { id } => debug!(%id, "a client is back"),
-        Event::Failed { id, reason } => debug!(%id, reason, "a client is gone"),
+        Event::EdgeConnected { address, .. } => info!(%address, "an edge is there"),
+        Event::EdgeLost { .. } => info!("the edge is gone; waiting for it to come back"),
+        Event::Joined(new) => debug!(id = %new.id, "a client is here"),
+        Event::Resumed { id, .. } => debug!(%id, "a client is back"),
+        Event::Ended { id, end, .. } => debug!(%id, %end, "a client is gone"),
         // Event kinds of a newer library.
         _ => {}
     }
