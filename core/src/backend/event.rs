@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 
 use crate::ClientId;
+use crate::backend::host::GrantError;
 use crate::link::Protocol;
 use crate::link::tagged::{Flag, Tagged, TaggedError};
+use crate::link::v3::FrameError;
+use crate::queue::UnknownCount;
 use crate::wire::frame::FrameTooLong;
 
 /// An event of a [`Backend`](super::Backend) for its application, borrowed from the received bytes.
@@ -76,6 +79,18 @@ pub enum BackendError {
         /// Malformed packets before the first good one.
         packets: u32,
     },
+    /// The edge's answer to the wish for version 3 is malformed.
+    #[error("the edge's grant is malformed: {0}")]
+    Grant(FrameError),
+    /// The edge granted version 3 when this end had taken its silence for version 2. The next link begins afresh.
+    #[error("the edge granted version 3 too late")]
+    LateGrant,
+    /// The grant is refused.
+    #[error(transparent)]
+    Refused(#[from] GrantError),
+    /// Both ends count the frames of the link differently. (SPEC 37.2(c))
+    #[error("both ends of the link count differently: {0}")]
+    Counts(UnknownCount),
 }
 
 /// Why a packet was not queued. The caller still has it.

@@ -7,7 +7,7 @@ mod peer;
 use crate::config::at_least;
 use crate::link::judge::Judge;
 use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES, Tagged};
-use crate::wire::frame::FrameReader;
+use crate::wire::frame::{FrameReader, FrameTooLong};
 use crate::{ClientId, ConfigError, FrameQueue};
 
 pub use event::{BackendError, Event, Fault, SendError};
@@ -229,6 +229,43 @@ impl Backend {
         }
         self.queue.push_frame(&packet.header(), packet.data);
         Ok(())
+    }
+
+    /// Queues a kick, whatever the queue holds.
+    fn push_kick(&mut self, id: ClientId) {
+        let flag = Flag::Kick;
+        let data = &[][..];
+        self.queue
+            .push_frame(&Tagged { id, flag, data }.header(), data);
+    }
+
+    /// The peer has shown that it is an edge.
+    fn trust(&mut self) {
+        self.judge.trust();
+    }
+
+    /// Handles what another reader found in the bytes that it has `taken`.
+    fn handle_frame<'a>(
+        &mut self,
+        taken: &[u8],
+        next: Result<Option<&'a [u8]>, FrameTooLong>,
+    ) -> Result<Option<Event<'a>>, BackendError> {
+        if self.judge.is_open() {
+            return peer::judge(&mut self.judge, taken, next);
+        }
+        Ok(next?.map(|body| Event::of(Tagged::decode(body))))
+    }
+
+    /// Takes the bodies of the frames that wait.
+    fn take_frames(&mut self) -> Vec<Vec<u8>> {
+        self.queue.rewind();
+        let (mut reader, mut bytes) = (FrameReader::default(), self.queue.output());
+        let mut bodies = Vec::new();
+        while let Ok(Some(body)) = reader.next_frame(&mut bytes, u32::MAX) {
+            bodies.push(body.to_vec());
+        }
+        self.queue = FrameQueue::new();
+        bodies
     }
 
     /// Queues a packet whose length was checked, whatever the queue holds.

@@ -70,6 +70,14 @@ impl Builder {
         self
     }
 
+    /// Asks each edge for version 3 of the link: who comes, goes and is away, groups, classes of delivery, and nothing lost with a link. An edge
+    /// that does not grant it gets version 2, after a second of silence at most. Default: not asked. (SPEC 33)
+    #[must_use]
+    pub fn ask_for_version_3(mut self) -> Self {
+        self.options.asks = true;
+        self
+    }
+
     /// How often there is a tick among the events. Default: never.
     #[must_use]
     pub fn tick(mut self, every: Duration) -> Self {

@@ -14,13 +14,14 @@ use voltlane_core::{ClientId, Time};
 use super::link::{Accepted, Link};
 use super::options::{Means, Options};
 use super::target::{Aim, MAX_WITHOUT};
-use super::{ClientInfo, Event, Joined, ListenError, SendError, Sent};
+use super::{ClientInfo, EdgeId, Event, Joined, ListenError, SendError, Sent};
 use crate::Timer;
 use crate::driven::Driven;
 use crate::inbox::Inbox;
 use crate::io::Read;
 use crate::ticks::Ticks;
 use crate::waiters::{For, READER, Waiters};
+use crate::weigh::Weigh;
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -39,7 +40,32 @@ pub const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 enum Reading {
     Nothing,
     Some,
-    Lost(Event),
+    Lost(Option<Heard>),
+}
+
+/// What is waited for by its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// That a stream has taken so many frames. (Version 2)
+    Place(u64),
+    /// That everything to a client is settled up to this number. (Version 3)
+    Settled(ClientId, u64),
+    /// That a client has room. (Version 3)
+    Room(ClientId),
+    /// The end.
+    Over,
+}
+
+/// An event, and the count of its frame, which is acknowledged once the application is through with it.
+struct Heard {
+    event: Event,
+    count: u64,
+}
+
+impl Weigh for Heard {
+    fn packet_bytes(&self) -> usize {
+        self.event.packet_bytes()
+    }
 }
 
 /// Whether the backend ends.
@@ -59,12 +85,16 @@ pub(super) struct Core {
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
     /// The packet with which a client joined, while the application is told of the latter.
-    ahead: Option<Event>,
+    ahead: Option<Heard>,
     /// Events that came while somebody else than `recv` waited.
-    inbox: Inbox<Event>,
+    inbox: Inbox<Heard>,
+    /// The count of the frame of which the application got something last, until it comes back. 0: none.
+    lent: u64,
+    /// Whether the application was told of the edge that is connected.
+    has_told: bool,
     /// Events taken from the inbox since the link was looked at.
     taken: u32,
-    waiters: Waiters<u64>,
+    waiters: Waiters<Key>,
     /// Whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
     is_parked: bool,
     closing: Closing,
@@ -81,11 +111,17 @@ impl Core {
     pub(super) fn new(
         options: Options,
         means: Means,
-        waiters: Waiters<u64>,
+        waiters: Waiters<Key>,
     ) -> Result<Core, ListenError> {
         let Means {
-            listeners, timer, ..
+            listeners,
+            timer,
+            seed,
         } = means;
+        let mut config = options.config;
+        if options.asks {
+            config = config.asking(std::array::from_fn(|i| seed[16 + i]));
+        }
         if options.tick.is_some_and(|every| every.is_zero()) {
             return Err(ListenError::Config("a tick cannot come every 0 s".into()));
         }
@@ -94,13 +130,15 @@ impl Core {
             return Err(ListenError::Config("there is no listener".into()));
         };
         Ok(Core {
-            machine: Host::new(options.config),
+            machine: Host::new(config),
             link,
             timer,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             ahead: None,
             inbox: Inbox::new(),
+            lent: 0,
+            has_told: false,
             taken: 0,
             waiters,
             is_parked: false,
@@ -110,6 +148,11 @@ impl Core {
             is_reading: false,
             refused: 0,
         })
+    }
+
+    /// Returns the edge, if its link has version 3.
+    pub(super) fn edge(&self) -> Option<EdgeId> {
+        self.machine.edge()
     }
 
     pub(super) fn machine(&self) -> &Host {
@@ -139,6 +182,7 @@ impl Core {
 
     fn poll_event(&mut self, waker: &Waker, io: &mut Context<'_>) -> Poll<Option<Event>> {
         self.waiters.withdraw(READER, For::Event);
+        self.come_back();
         if let Some(event) = self.take_kept(io) {
             return Poll::Ready(Some(event));
         }
@@ -149,7 +193,7 @@ impl Core {
         let step = self.step(io, &mut steps, true);
         self.is_reading = false;
         match step {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
+            Poll::Ready(heard) => Poll::Ready(Some(self.lend(heard))),
             Poll::Pending => match self.take_tick() {
                 Some(tick) => Poll::Ready(Some(tick)),
                 None if self.is_over() => Poll::Ready(None),
@@ -161,6 +205,7 @@ impl Core {
     /// Returns what there is without waiting, after one look at the link.
     pub(super) fn try_recv(&mut self, io: &mut Context<'_>) -> Option<Event> {
         self.has_reader = true;
+        self.come_back();
         let event = self.take_kept(io).or_else(|| {
             self.drive(io);
             self.take_kept(io)
@@ -179,8 +224,8 @@ impl Core {
             return Some(tick);
         }
         let was_full = !self.inbox.has_room();
-        let Some(event) = self.inbox.pop() else {
-            return self.take_read();
+        let Some(heard) = self.inbox.pop() else {
+            return self.take_read().map(|heard| self.lend(heard));
         };
         if was_full && self.inbox.has_room() {
             self.is_parked = false;
@@ -191,7 +236,23 @@ impl Core {
             self.taken = 0;
             self.drive(io);
         }
-        Some(event)
+        Some(self.lend(heard))
+    }
+
+    /// The application is back for more, so it has done what it wanted with the last event.
+    fn come_back(&mut self) {
+        let count = std::mem::take(&mut self.lent);
+        if count > 0 {
+            let now = self.timer.now();
+            self.machine.taken_up(now, count);
+            // The acknowledgement has a time of its own, or goes now.
+            self.is_parked = false;
+        }
+    }
+
+    fn lend(&mut self, heard: Heard) -> Event {
+        self.lent = heard.count;
+        heard.event
     }
 
     fn take_tick(&mut self) -> Option<Event> {
@@ -206,26 +267,31 @@ impl Core {
     }
 
     /// Takes the next event out of what was read.
-    fn take_read(&mut self) -> Option<Event> {
+    fn take_read(&mut self) -> Option<Heard> {
         loop {
-            if let Some(event) = self.ahead.take() {
-                return Some(event);
+            if let Some(heard) = self.ahead.take() {
+                return Some(heard);
             }
-            if let Some(machine::Event::Ended { id, end }) = self.machine.poll_event() {
-                return Some(Event::Ended { id, end });
+            if let Some(event) = self.machine.poll_event() {
+                let count = self.machine.received();
+                match self.tell(event, count) {
+                    Some(heard) => return Some(heard),
+                    None => continue,
+                }
             }
             if self.unread.is_empty() {
                 return None;
             }
-            if let Some(event) = self.take_frame() {
-                return Some(event);
+            if let Some(heard) = self.take_frame() {
+                return Some(heard);
             }
         }
     }
 
-    fn take_frame(&mut self) -> Option<Event> {
+    fn take_frame(&mut self) -> Option<Heard> {
+        let now = self.now_of_frames();
         let mut input = &self.buffer[self.unread.clone()];
-        let event = match self.machine.handle_bytes(&mut input) {
+        let event = match self.machine.handle_bytes(now, &mut input) {
             Ok(Some(event)) => event,
             Ok(None) => {
                 self.unread = 0..0;
@@ -235,40 +301,74 @@ impl Core {
                 let address = self.link.address();
                 warn!(?address, %error, "the edge's stream is broken; its link is closed");
                 self.link.abort();
-                return Some(self.lose());
+                return self.lose();
             }
         };
+        let left = input.len();
+        let heard = hear(event);
+        self.unread.start = self.unread.end - left;
+        let count = self.machine.received();
+        match heard {
+            Told::Nothing => None,
+            Told::Event(event) => Some(Heard { event, count }),
+            Told::First(id, packet) => {
+                self.ahead = Some(Heard {
+                    event: packet,
+                    count,
+                });
+                let event = Event::Joined(Joined::bare(id));
+                Some(Heard { event, count: 0 })
+            }
+            Told::Ended(id, end) => {
+                self.wake_for(id, u64::MAX);
+                let event = Event::Ended { id, end };
+                Some(Heard { event, count })
+            }
+            Told::Settled(settled) => {
+                for (id, number) in settled {
+                    self.wake_for(id, number);
+                }
+                None
+            }
+        }
+    }
+
+    /// Returns the time for frames: a link of version 2 needs none.
+    fn now_of_frames(&self) -> Time {
+        match self.machine.poll_timeout().is_some() || self.machine.edge().is_some() {
+            true => self.timer.now(),
+            false => Time::ZERO,
+        }
+    }
+
+    /// Returns what the application hears of an event that came without a frame.
+    fn tell(&mut self, event: machine::Event<'static>, count: u64) -> Option<Heard> {
         let event = match event {
-            machine::Event::Packet {
-                id,
-                data,
-                number,
-                is_first,
-            } => {
-                let data = data.to_vec();
-                let packet = Event::Packet { id, data, number };
-                if is_first {
-                    self.ahead = Some(packet);
-                    Some(Event::Joined(Joined { id, again: false }))
-                } else {
-                    Some(packet)
+            machine::Event::Connected { edge, sessions } => {
+                self.has_told = true;
+                let address = self.link.address()?;
+                Event::EdgeConnected {
+                    address,
+                    edge,
+                    sessions,
                 }
             }
-            machine::Event::Joined { id } => Some(Event::Joined(Joined { id, again: true })),
-            machine::Event::Resumed { id } => Some(Event::Resumed { id }),
-            machine::Event::Ended { id, end } => Some(Event::Ended { id, end }),
-            machine::Event::Stale { id } => {
-                debug!(%id, "a frame of the edge about a session that is over");
-                None
+            machine::Event::CaughtUp => Event::CaughtUp {},
+            machine::Event::Ended { id, end } => {
+                self.wake_for(id, u64::MAX);
+                Event::Ended { id, end }
             }
-            machine::Event::Fault(fault) => {
-                debug!(%fault, "a frame of the edge was dropped");
-                None
-            }
-            event => unreachable!("an event of another machine: {event:?}"),
+            _ => return None,
         };
-        self.unread.start = self.unread.end - input.len();
-        event
+        // What came with a frame is acknowledged with it.
+        Some(Heard { event, count })
+    }
+
+    /// Wakes those who wait for what is settled now.
+    fn wake_for(&mut self, id: ClientId, number: u64) {
+        self.waiters
+            .wake_numbers(Key::Settled(id, 0)..=Key::Settled(id, number));
+        self.waiters.wake_numbers(Key::Room(id)..=Key::Room(id));
     }
 
     // ---- sending
@@ -278,12 +378,27 @@ impl Core {
         &mut self,
         io: &mut Context<'_>,
         aim: Aim<'_>,
+        key: Option<u64>,
         data: &[u8],
     ) -> Option<Result<Sent, SendError>> {
-        match self.queue(io, aim, data) {
+        match self.queue(io, aim, key, data) {
             Err(SendError::NoRoom) => None,
             done => Some(done),
         }
+    }
+
+    /// Queues a packet for a client that has room.
+    pub(super) fn try_send(
+        &mut self,
+        io: &mut Context<'_>,
+        id: ClientId,
+        data: &[u8],
+    ) -> Result<Sent, SendError> {
+        if !self.machine.has_room_of(id) {
+            self.refused = data.len();
+            return Err(SendError::NoRoom);
+        }
+        self.queue(io, Aim::One(id), None, data)
     }
 
     /// Queues a packet.
@@ -291,19 +406,20 @@ impl Core {
         &mut self,
         io: &mut Context<'_>,
         aim: Aim<'_>,
+        key: Option<u64>,
         data: &[u8],
     ) -> Result<Sent, SendError> {
         if self.closing != Closing::No {
             return Err(SendError::Closed);
         }
         let (id, queued) = match aim {
-            Aim::One(id) => (id, self.machine.send(id, data)),
+            Aim::One(id) => match key {
+                Some(key) => (id, self.machine.send_latest(id, key, data)),
+                None => (id, self.machine.send(id, data)),
+            },
             Aim::Many(to, without) => {
-                let (count, max) = (without.len(), MAX_WITHOUT);
-                if count > max {
-                    return Err(SendError::TooManyLeftOut { count, max });
-                }
-                let queued = self.machine.send_to_many(to, without, data);
+                check_left_out(without)?;
+                let queued = self.machine.send_to_many(to, without, key, data);
                 (ClientId::from_u64(0), queued.map(|()| 0))
             }
         };
@@ -339,10 +455,18 @@ impl Core {
         if !self.link.is_up() || self.machine.queued_bytes() > VOLATILE_BYTES {
             return Ok(());
         }
-        match self.queue(io, aim, data) {
-            Ok(_) | Err(SendError::NoRoom) => Ok(()),
-            Err(error) => Err(error),
+        let queued = match aim {
+            Aim::One(id) => self.machine.send_volatile(id, data),
+            Aim::Many(to, without) => {
+                check_left_out(without)?;
+                self.machine.send_volatile_to_many(to, without, data)
+            }
+        };
+        // What has no room now is left out.
+        if queued.is_ok() {
+            self.note_queued(io);
         }
+        Ok(())
     }
 
     pub(super) fn kick(
@@ -400,7 +524,11 @@ impl Core {
         if sent.number == 0 {
             return Some(Err(self.end_of(sent.id)));
         }
-        if sent.place <= self.machine.taken() {
+        let is_settled = match sent.place {
+            Some(place) => place <= self.machine.taken(),
+            None => sent.number <= self.machine.settled(sent.id),
+        };
+        if is_settled {
             return Some(Ok(()));
         }
         let is_gone = self.is_over() || self.machine.ended(sent.id).is_some();
@@ -418,7 +546,13 @@ impl Core {
     /// Returns what is known of a client that is there.
     pub(super) fn client(&self, id: ClientId) -> Option<ClientInfo> {
         let ledgers = self.machine.ledgers(id)?;
-        Some(ClientInfo { id, ledgers })
+        let (note, is_connected) = self.machine.note(id)?;
+        Some(ClientInfo {
+            id,
+            note: note.to_owned(),
+            is_connected,
+            ledgers,
+        })
     }
 
     // ---- the end
@@ -451,14 +585,14 @@ impl Core {
     // ---- the link
 
     /// Does everything that can be done until there is an event. Packets are read only if `reads`.
-    fn step(&mut self, io: &mut Context<'_>, steps: &mut usize, reads: bool) -> Poll<Event> {
+    fn step(&mut self, io: &mut Context<'_>, steps: &mut usize, reads: bool) -> Poll<Heard> {
         self.is_parked = false;
         while *steps > 0 {
             *steps -= 1;
             // A link that accepts no more writes is read to its end in any case.
             let may_read = reads || self.link.is_broken();
-            if may_read && let Some(event) = self.take_read() {
-                return Poll::Ready(event);
+            if may_read && let Some(heard) = self.take_read() {
+                return Poll::Ready(heard);
             }
             if self.is_over() {
                 return self.park();
@@ -473,21 +607,46 @@ impl Core {
                 }
                 continue;
             }
+            self.machine.handle_timeout(now);
+            if self.machine.wants_close() {
+                warn!(
+                    "the edge has granted version 3 before, and does not answer; its link is closed"
+                );
+                self.link.abort();
+                if let Some(heard) = self.lose() {
+                    return Poll::Ready(heard);
+                }
+            }
             let wrote = self.link.write(io, now, &mut self.machine);
             match self.read(io, may_read) {
-                Reading::Lost(event) => return Poll::Ready(event),
-                Reading::Some => continue,
+                Reading::Lost(Some(heard)) => return Poll::Ready(heard),
+                Reading::Some | Reading::Lost(None) => continue,
                 Reading::Nothing if wrote => continue,
                 Reading::Nothing => {}
             }
             match self.link.accept(io, now, may_read) {
                 Accepted::Nothing => {}
                 Accepted::Progress => continue,
-                Accepted::Replaced => return Poll::Ready(self.lose()),
-                Accepted::Edge(address) => return Poll::Ready(Event::EdgeConnected { address }),
+                Accepted::Replaced => match self.lose() {
+                    Some(heard) => return Poll::Ready(heard),
+                    None => continue,
+                },
+                Accepted::Edge => {
+                    self.machine.handle_connected(now);
+                    continue;
+                }
             }
             if self.link.gives_up(now) {
-                return Poll::Ready(self.lose());
+                match self.lose() {
+                    Some(heard) => return Poll::Ready(heard),
+                    None => continue,
+                }
+            }
+            // Something happened without a frame.
+            if let Some(event) = self.machine.poll_event()
+                && let Some(heard) = self.tell(event, 0)
+            {
+                return Poll::Ready(heard);
             }
             if self.waiters.has_reader() && self.ticks_now() {
                 if self.is_reading {
@@ -503,7 +662,7 @@ impl Core {
         self.park()
     }
 
-    fn park(&mut self) -> Poll<Event> {
+    fn park(&mut self) -> Poll<Heard> {
         self.is_parked = true;
         Poll::Pending
     }
@@ -523,11 +682,13 @@ impl Core {
         }
     }
 
-    fn lose(&mut self) -> Event {
+    /// The link is gone. Returns what is told, if the application knows of it.
+    fn lose(&mut self) -> Option<Heard> {
         self.link.lose();
         self.unread = 0..0;
         self.machine.handle_closed();
-        Event::EdgeLost {}
+        let event = Event::EdgeLost {};
+        std::mem::take(&mut self.has_told).then_some(Heard { event, count: 0 })
     }
 
     /// Sets the alarm. Ready if it is time already.
@@ -539,6 +700,7 @@ impl Core {
         };
         let deadlines = [
             self.link.deadline(),
+            self.machine.poll_timeout(),
             tick.filter(|_| self.waiters.has_reader()),
             closes,
         ];
@@ -549,10 +711,89 @@ impl Core {
     }
 }
 
-impl Driven for Core {
-    type Key = u64;
+/// Checks how many sessions a packet for many leaves out.
+fn check_left_out(without: &[ClientId]) -> Result<(), SendError> {
+    let (count, max) = (without.len(), MAX_WITHOUT);
+    match count > max {
+        true => Err(SendError::TooManyLeftOut { count, max }),
+        false => Ok(()),
+    }
+}
 
-    fn waiters(&mut self) -> &mut Waiters<u64> {
+/// What comes of a frame.
+enum Told {
+    Nothing,
+    Event(Event),
+    /// A client has joined with its first packet.
+    First(ClientId, Event),
+    Ended(ClientId, End),
+    Settled(Vec<(ClientId, u64)>),
+}
+
+fn hear(event: machine::Event<'_>) -> Told {
+    Told::Event(match event {
+        machine::Event::Packet {
+            id,
+            data,
+            number,
+            is_first,
+        } => {
+            let data = data.to_vec();
+            let packet = Event::Packet { id, data, number };
+            if is_first {
+                return Told::First(id, packet);
+            }
+            packet
+        }
+        machine::Event::Joined(joined) => Event::Joined(joined.into()),
+        machine::Event::Away {
+            id,
+            cause,
+            expires_in,
+        } => Event::Away {
+            id,
+            cause,
+            expires_in,
+        },
+        machine::Event::Resumed {
+            id, away, missed, ..
+        } => Event::Resumed { id, away, missed },
+        machine::Event::Gap { id, direction, gap } => Event::Gap { id, direction, gap },
+        machine::Event::Token { id, token } => Event::Token {
+            id,
+            token: token.to_vec(),
+        },
+        machine::Event::Ended { id, end } => return Told::Ended(id, end),
+        machine::Event::Settled(settled) => return Told::Settled(settled.iter().collect()),
+        machine::Event::Refused { id, flag, refusal } => {
+            warn!(
+                id,
+                flag,
+                ?refusal,
+                "the edge refused a frame of this backend"
+            );
+            return Told::Nothing;
+        }
+        machine::Event::Stale { id } => {
+            debug!(%id, "a frame of the edge about a session that is over");
+            return Told::Nothing;
+        }
+        machine::Event::Fault(fault) => {
+            debug!(%fault, "a frame of the edge was dropped");
+            return Told::Nothing;
+        }
+        machine::Event::Malformed(error) => {
+            debug!(%error, "a frame of the edge was dropped");
+            return Told::Nothing;
+        }
+        _ => return Told::Nothing,
+    })
+}
+
+impl Driven for Core {
+    type Key = Key;
+
+    fn waiters(&mut self) -> &mut Waiters<Key> {
         &mut self.waiters
     }
 
@@ -563,9 +804,10 @@ impl Driven for Core {
     fn drive(&mut self, io: &mut Context<'_>) {
         let mut steps = STEPS_PER_POLL;
         loop {
-            let reads = self.inbox.has_room();
+            // An edge that keeps what is not acknowledged sends no more than it can keep. In version 2 there is no bound but ours.
+            let reads = self.machine.edge().is_some() || self.inbox.has_room();
             match self.step(io, &mut steps, reads) {
-                Poll::Ready(event) => self.inbox.push(event),
+                Poll::Ready(heard) => self.inbox.push(heard),
                 Poll::Pending => return,
             }
         }
@@ -580,7 +822,8 @@ impl Driven for Core {
         if self.is_over() {
             return self.waiters.wake_all();
         }
-        self.waiters.wake_numbers(0..=self.machine.taken());
+        let taken = self.machine.taken();
+        self.waiters.wake_numbers(Key::Place(0)..=Key::Place(taken));
         let machine = &self.machine;
         self.waiters
             .wake_room(|bytes| machine.has_room_for(1, bytes));

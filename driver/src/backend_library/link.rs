@@ -32,7 +32,7 @@ pub(super) enum Accepted {
     /// Another edge has come, and the link has nothing more to read.
     Replaced,
     /// There is a link.
-    Edge(SocketAddr),
+    Edge,
 }
 
 impl Link {
@@ -89,7 +89,7 @@ impl Link {
         };
         self.channel = Some(WatchedChannel::new(stream));
         self.peer = Some((address, now));
-        Accepted::Edge(address)
+        Accepted::Edge
     }
 
     /// Logs whose place the connection from `by` takes.

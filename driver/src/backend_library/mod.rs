@@ -14,7 +14,8 @@
 //!
 //! # What a link of version 2 does not tell
 //!
-//! The link to the edge has version 2 (SPEC 7). There a client is known by its first packet, so that is when it [joins](Event::Joined). No
+//! The link to the edge has version 2 (SPEC 7), unless the backend [asks](Builder::ask_for_version_3) for version 3 and the edge grants it
+//! (SPEC 33). In version 2 a client is known by its first packet, so that is when it [joins](Event::Joined). No
 //! event tells that it is away. A packet for a group crosses the link once for each member. [`acknowledged`](BackendHandle::acknowledged)
 //! means that the stream to the edge has taken a packet. An edge that began again does not tell which sessions it has lost: each ends when
 //! something is sent to it.
@@ -41,10 +42,11 @@ use voltlane_core::backend::host::GroupId;
 
 pub use voltlane_core::backend::BackendConfig;
 pub use voltlane_core::backend::host::{
-    GroupError, HostConfig, MAX_GROUPS, MAX_GROUPS_OF_SESSION, MAX_SESSIONS, MAX_TEXT_BYTES,
+    Carriage, Direction, EdgeId, GroupError, HostConfig, MAX_GROUPS, MAX_GROUPS_OF_SESSION,
+    MAX_SESSIONS, MAX_TEXT_BYTES, Peer,
 };
 pub use voltlane_core::code::{Class, Code};
-pub use voltlane_core::end::{End, Ledgers};
+pub use voltlane_core::end::{End, Gap, Ledgers};
 pub use voltlane_core::ledger::Ledger;
 
 pub use self::builder::{Builder, MAX_ADDRESSES};
@@ -54,7 +56,7 @@ pub use self::event::{ClientInfo, Event, Joined, Sent};
 pub use self::options::{Means, Options};
 pub use self::target::{Everyone, Group, MAX_WITHOUT, Target, Without};
 
-use self::core::Core;
+use self::core::{Core, Key};
 use self::target::Aim;
 use crate::driven::Shared;
 use crate::waiters::For;
@@ -150,25 +152,30 @@ impl BackendHandle {
         data: impl AsRef<[u8]>,
     ) -> Result<T::Sent, SendError> {
         let (aim, data) = (to.aim(), data.as_ref());
-        // Mostly there is room.
-        let sent = self.shared.with(|core, io| core.send(io, aim, data));
-        let sent = match sent {
-            Some(sent) => sent,
-            None => self.send_later(aim, data).await,
-        };
+        let sent = self.send_as(aim, None, data).await;
         sent.map(T::sent)
     }
 
-    async fn send_later(&self, aim: Aim<'_>, data: &[u8]) -> Result<Sent, SendError> {
+    async fn send_as(
+        &self,
+        aim: Aim<'_>,
+        key: Option<u64>,
+        data: &[u8],
+    ) -> Result<Sent, SendError> {
+        let sent = self.shared.with(|core, io| core.send(io, aim, key, data));
+        if let Some(sent) = sent {
+            return sent;
+        }
         let bytes = self.shared.with(|core, _| core.bytes_of(aim, data.len()));
-        let check = |core: &mut Core, io: &mut Context<'_>| core.send(io, aim, data);
+        let check = |core: &mut Core, io: &mut Context<'_>| core.send(io, aim, key, data);
         self.shared.wait(For::Room(bytes), check).await
     }
 
     /// Sends a packet in place of an older one that waits under the same `key`: of state that is sent again and again, only the newest
     /// matters.
     ///
-    /// A link of version 2 has no keys: the packet is sent like any other.
+    /// A link of version 2 has no keys: the packet is sent like any other. So are those of further keys when 64 keys of all receivers together
+    /// are in use.
     ///
     /// # Errors
     /// Those of [`send`](Self::send).
@@ -181,8 +188,8 @@ impl BackendHandle {
         key: u64,
         data: impl AsRef<[u8]>,
     ) -> Result<T::Sent, SendError> {
-        let _ = key;
-        self.send(to, data).await
+        let sent = self.send_as(to.aim(), Some(key), data.as_ref()).await;
+        sent.map(T::sent)
     }
 
     /// Sends a packet now or not at all. It never waits.
@@ -203,11 +210,11 @@ impl BackendHandle {
     /// Those of [`send`](Self::send), and [`SendError::NoRoom`].
     pub fn try_send(&self, to: ClientId, data: impl AsRef<[u8]>) -> Result<Sent, SendError> {
         self.shared
-            .with(|core, io| core.queue(io, Aim::One(to), data.as_ref()))
+            .with(|core, io| core.try_send(io, to, data.as_ref()))
     }
 
-    /// Waits for room for a client: for the packet that [`try_send`](Self::try_send) had none for last. Over a link of version 2 all clients
-    /// share the room of the link.
+    /// Waits for room for a client: fewer than 8,192 packets to it are unsettled, and the link has room for the packet that
+    /// [`try_send`](Self::try_send) had none for last. A link of version 2 does not tell what is settled.
     ///
     /// # Errors
     /// How the session ended, if it did, and how the backend did.
@@ -220,12 +227,20 @@ impl BackendHandle {
             if core.is_over() || core.machine().ended(id).is_some() {
                 return Some(Err(core.end_of(id)));
             }
-            core.machine().has_room_for(1, bytes).then_some(Ok(()))
+            let has_room = core.machine().has_room_for(1, bytes) && core.machine().has_room_of(id);
+            has_room.then_some(Ok(()))
         };
-        self.shared.wait(For::Room(bytes), check).await
+        let has_room = self.shared.with(|core, _| core.machine().has_room_of(id));
+        let what = if has_room {
+            For::Room(bytes)
+        } else {
+            For::Number(Key::Room(id))
+        };
+        self.shared.wait(what, check).await
     }
 
-    /// Waits until a packet is acknowledged. Over a link of version 2: until the stream to the edge has taken it.
+    /// Waits until a packet, and with it all before, is settled: its client has acknowledged it, or was told of a gap. Over a link of version 2:
+    /// until the stream to the edge has taken it. For a client of version 2: until its transport has taken it.
     ///
     /// # Errors
     /// How the session ended, if it did before that.
@@ -234,7 +249,11 @@ impl BackendHandle {
     /// It only waits.
     pub async fn acknowledged(&self, sent: Sent) -> Result<(), End> {
         let check = |core: &mut Core, _: &mut Context<'_>| core.is_acknowledged(sent);
-        self.shared.wait(For::Number(sent.place), check).await
+        let key = match sent.place {
+            Some(place) => Key::Place(place),
+            None => Key::Settled(sent.id, sent.number),
+        };
+        self.shared.wait(For::Number(key), check).await
     }
 
     /// Returns the group of this name, which exists while it has members. The same name always gives the same group.
@@ -293,6 +312,28 @@ impl BackendHandle {
         self.shared.wait(For::Room(0), check).await
     }
 
+    /// Returns what is noted of a client, or nothing.
+    #[must_use]
+    pub fn note(&self, id: ClientId) -> String {
+        self.shared.with(|core, _| {
+            let note = core.machine().note(id);
+            note.map_or(String::new(), |(note, _)| note.to_owned())
+        })
+    }
+
+    /// Notes something of a client, in at most 64 bytes, such as who its user is. A longer note is cut. The edge keeps it with the session, so
+    /// that a backend that begins again knows it: see [`Joined::note`]. Over a link of version 2, only this process knows it.
+    pub fn set_note(&self, id: ClientId, note: &str) {
+        self.shared
+            .with(|core, _| core.machine_mut().set_note(id, note));
+    }
+
+    /// Returns the edge's life, if its link has version 3.
+    #[must_use]
+    pub fn edge(&self) -> Option<EdgeId> {
+        self.shared.with(|core, _| core.edge())
+    }
+
     /// Returns what is known of a client, if it is there.
     #[must_use]
     pub fn client(&self, id: ClientId) -> Option<ClientInfo> {
@@ -335,7 +376,7 @@ impl BackendHandle {
     pub async fn close(&self) {
         self.shared.with(|core, _| core.close());
         let check = |core: &mut Core, _: &mut Context<'_>| core.is_over().then_some(());
-        self.shared.wait(For::Number(u64::MAX), check).await;
+        self.shared.wait(For::Number(Key::Over), check).await;
     }
 }
 
@@ -353,7 +394,8 @@ impl Names {
         let [first, second] = self.0;
         let mut hasher = siphasher::sip::SipHasher13::new_with_keys(first, second);
         hasher.write(name.as_bytes());
-        GroupId::from_u64(hasher.finish())
+        // The greatest number is that of everybody.
+        GroupId(hasher.finish().min(u64::MAX - 1))
     }
 }
 

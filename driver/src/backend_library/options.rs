@@ -13,6 +13,9 @@ use crate::{BoxedListener, Listener, Runtime, Timer};
 pub struct Options {
     /// Bounds of the link, and of what is known of sessions.
     pub config: HostConfig,
+    /// Whether each edge is asked for version 3 of the link, which tells who comes, goes and is away, and loses nothing. An edge that does not
+    /// grant it gets version 2, after a second of silence at most. Default: false.
+    pub asks: bool,
     /// How often there is a [tick](super::Event::Tick). Default: never.
     pub tick: Option<Duration>,
 }
@@ -25,7 +28,8 @@ pub struct Means {
 }
 
 impl Means {
-    /// `seed` is 32 bytes of the system's randomness. The numbers of groups are made of them.
+    /// `seed` is 32 bytes of the system's randomness. The numbers of groups, and the name of this life of the
+    /// backend, are made of them.
     pub fn new(listener: impl Listener, timer: impl Timer, seed: [u8; 32]) -> Self {
         Means {
             listeners: vec![BoxedListener::new(listener)],

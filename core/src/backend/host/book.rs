@@ -9,11 +9,10 @@ use crate::ClientId;
 use crate::code::Code;
 use crate::end::{End, Ledgers};
 use crate::ledger::Ledger;
+pub use crate::link::v3::{GroupId, MAX_GROUPS};
 
 /// Ended sessions that are remembered. Notices about them are not told again, and packets for them are not sent.
 pub const MAX_ENDED: usize = 65_536;
-/// Groups that have members, at most. (SPEC 38.2)
-pub const MAX_GROUPS: usize = 65_536;
 /// Groups that a session is in, at most. (SPEC 38.2)
 pub const MAX_GROUPS_OF_SESSION: usize = 64;
 /// When the book is full, one in so many entries is forgotten at once.
@@ -24,14 +23,24 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 pub(super) struct Entry {
     /// Whether the application was told of it. Otherwise the application has sent something to it.
     pub(super) is_told: bool,
-    /// Packets that came from the client.
+    /// Packets that came from the client, which is the number of the last one.
     pub(super) up: u64,
-    /// Packets that were sent to it.
+    /// The number of the packet that the edge sends next. (Version 3 of the link)
+    pub(super) next_up: u64,
+    /// Packets that were sent to it, which is the number of the last one.
     pub(super) down: u64,
+    /// The number down up to which everything is settled. (Version 3 of the link)
+    pub(super) settled: u64,
+    /// Whether it has no connection, as far as the edge tells.
+    pub(super) is_away: bool,
+    /// What the application wants to remember of it.
+    pub(super) note: String,
+    /// The picture of the edge in which it was last.
+    pub(super) picture: u64,
     /// The code and the text of the kick that the application asked for.
     pub(super) kick: Option<Box<(Code, String)>>,
     /// The groups that it is in.
-    groups: Vec<GroupId>,
+    pub(super) groups: Vec<GroupId>,
     /// Its place in the order in which sessions were heard of last.
     heard: u64,
 }
@@ -51,24 +60,6 @@ impl Entry {
                 ..Ledger::default()
             },
         }
-    }
-}
-
-/// A group of sessions, by its number on the link. (SPEC 36.2)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(u64);
-
-impl GroupId {
-    /// Returns the group with this number.
-    #[must_use]
-    pub const fn from_u64(number: u64) -> Self {
-        GroupId(number)
-    }
-
-    /// Returns its number.
-    #[must_use]
-    pub const fn as_u64(self) -> u64 {
-        self.0
     }
 }
 
@@ -169,6 +160,32 @@ impl Book {
 
     pub(super) fn get(&self, id: ClientId) -> Option<&Entry> {
         self.known.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ClientId) -> Option<&mut Entry> {
+        self.known.get_mut(&id)
+    }
+
+    /// Returns the sessions that were in no picture from `picture` on, in the order of their ids.
+    pub(super) fn missing_since(&self, picture: u64) -> Vec<ClientId> {
+        let missing = self
+            .known
+            .iter()
+            .filter(|(_, entry)| entry.picture < picture);
+        let mut ids: Vec<_> = missing.map(|(&id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Returns each group with its members.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (GroupId, Vec<ClientId>)> {
+        let groups = self.groups.iter();
+        groups.map(|(&group, members)| (group, members.iter().copied().collect()))
+    }
+
+    /// Returns whether a group has members.
+    pub(super) fn has_group(&self, group: GroupId) -> bool {
+        self.groups.contains_key(&group)
     }
 
     /// Returns the sessions that the application was told of, in the order of their ids.
@@ -334,7 +351,7 @@ mod tests {
 
     #[test]
     fn groups_have_bounds_and_end_with_their_members() {
-        let group = |number: usize| GroupId::from_u64(number as u64);
+        let group = |number: usize| GroupId(number as u64);
         let mut book = Book::new(MAX_GROUPS);
         assert_eq!(book.add(group(0), id(0)), Ok(false), "nobody is there");
         tell(&mut book, 0);

@@ -2,21 +2,39 @@
 
 mod book;
 mod event;
+mod granted;
+mod hear;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 
 use crate::code::Code;
 use crate::config::at_least;
 use crate::end::{End, Ledgers};
-use crate::link::tagged::HEADER_BYTES;
-use crate::{ClientId, ConfigError};
+use crate::link::tagged::{Flag, HEADER_BYTES, Tagged};
+use crate::link::v3::{
+    Delivery, Feature, Grant, GroupSend, Kick, MAX_NOTE_BYTES, Overflow, Policy, ToEdge,
+};
+use crate::wire::frame::FrameReader;
+use crate::{ClientId, ConfigError, Time};
 
 use super::{Backend, BackendConfig, BackendError, SendError};
 
 use book::Book;
 pub use book::{GroupError, GroupId, MAX_ENDED, MAX_GROUPS, MAX_GROUPS_OF_SESSION};
-pub use event::Event;
+pub use event::{EdgeId, Event, Joined};
+use granted::Granted;
+pub use granted::{ASK_WITHIN, GRANT_WITHIN, GrantError};
 
-/// The longest text of a kick in bytes. (SPEC 33.4(d))
-pub const MAX_TEXT_BYTES: usize = 256;
+pub use crate::link::v3::{
+    Carriage, Direction, FrameError, MAX_LEFT_OUT, MAX_TEXT_BYTES, Peer, Refusal, Settlements,
+};
+
+/// Packets that one client may have unsettled before [`Host::has_room_of`] says that it has no room.
+pub const UNSETTLED_PACKETS: u64 = 8_192;
+/// The group of everybody, which the host keeps by itself (SPEC 36.2(g)).
+const EVERYONE: GroupId = GroupId(u64::MAX);
 /// Sessions that a host knows unless its configuration says otherwise.
 pub const MAX_SESSIONS: usize = 1_048_576;
 
@@ -25,6 +43,7 @@ pub const MAX_SESSIONS: usize = 1_048_576;
 pub struct HostConfig {
     link: BackendConfig,
     max_sessions: usize,
+    boot: Option<[u8; 16]>,
 }
 
 impl Default for HostConfig {
@@ -32,6 +51,7 @@ impl Default for HostConfig {
         HostConfig {
             link: BackendConfig::default(),
             max_sessions: MAX_SESSIONS,
+            boot: None,
         }
     }
 }
@@ -55,6 +75,15 @@ impl HostConfig {
     pub fn with_max_sessions(mut self, sessions: usize) -> Result<Self, ConfigError> {
         self.max_sessions = at_least("max_sessions", sessions, 1)?;
         Ok(self)
+    }
+
+    /// Asks each edge for version 3 of the link. An edge that does not grant it within [`ASK_WITHIN`] gets version 2. (SPEC 34)
+    ///
+    /// `boot` is 16 random bytes, others in each life of the backend.
+    #[must_use]
+    pub fn asking(mut self, boot: [u8; 16]) -> Self {
+        self.boot = Some(boot);
+        self
     }
 
     /// Returns the bounds of the link.
@@ -91,55 +120,192 @@ pub enum KickError {
     },
 }
 
+/// How the link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// There is none.
+    Down,
+    /// The edge was asked for version 3. Its first frame says whether it grants it, or its silence.
+    Asking {
+        until: Time,
+    },
+    V2,
+    V3,
+}
+
 /// A backend's end of the link, with the sessions at its edge: who is there, and one end of each.
 ///
-/// The contract is that of [`Backend`], whose link it has. In addition, [`poll_event`](Self::poll_event) is to be called until it returns
-/// `None`, after each call that hears of a session or sends to one.
+/// # Contract
+/// The adapter owns the listener and the stream. It does the following:
+/// - Call [`handle_connected`](Self::handle_connected) for a new stream, and [`handle_closed`](Self::handle_closed) when it is gone.
+/// - After a read, call [`handle_bytes`](Self::handle_bytes) until it returns `None`. After an error, close the stream.
+/// - After each call that hears of a session or sends to one, call [`poll_event`](Self::poll_event) until it returns `None`.
+/// - When the application comes back from an event of a frame, call [`taken`](Self::taken) with its [`count`](Self::received).
+/// - Write [`output`](Self::output), and report how much was written with [`handle_written`](Self::handle_written) before any other call.
+/// - At [`poll_timeout`](Self::poll_timeout), call [`handle_timeout`](Self::handle_timeout), and close the stream if
+///   [`wants_close`](Self::wants_close).
 ///
+/// # Versions
 /// Over a link of version 2 a session is known by its first packet, by a resume or by an announcement. What is learned there:
-/// its packets, its resumes, its end.
+/// its packets, its resumes, its end. What a link had taken when it died may be lost, and packets for many cross the link once for each.
+///
+/// A link of version 3 tells everything, and nothing is lost with it or comes twice. After a new boot of the backend it tells a picture of
+/// all sessions, with a mark at its end. (SPEC 35, 37)
 #[derive(Debug)]
 pub struct Host {
+    reader: FrameReader,
+    desk: Desk,
+}
+
+/// Everything but the reader, from which events borrow.
+#[derive(Debug)]
+struct Desk {
+    max_receive_bytes: u32,
+    queue_bytes: usize,
+    /// The link of version 2, and what waits before there is any.
     link: Backend,
     book: Book,
-    /// Frames that were queued.
+    /// Frames of version 2 that were queued.
     queued: u64,
+    v3: Option<Box<Granted>>,
+    mode: Mode,
+    pending: VecDeque<Event<'static>>,
+    wants_close: bool,
 }
 
 impl Host {
     /// Creates a host that knows no session yet.
     #[must_use]
     pub fn new(config: HostConfig) -> Self {
+        let longest_body = config.link.max_receive_bytes();
+        let v3 = config
+            .boot
+            .map(|boot| Box::new(Granted::new(boot, longest_body)));
         Host {
-            link: Backend::new(config.link),
-            book: Book::new(config.max_sessions),
-            queued: 0,
+            reader: FrameReader::default(),
+            desk: Desk {
+                max_receive_bytes: longest_body,
+                queue_bytes: config.link.queue_bytes(),
+                link: Backend::new(config.link),
+                book: Book::new(config.max_sessions),
+                queued: 0,
+                v3,
+                mode: Mode::Down,
+                pending: VecDeque::new(),
+                wants_close: false,
+            },
         }
     }
 
-    /// Handles bytes that were read, like [`Backend::handle_bytes`].
+    // ---- the stream
+
+    /// Handles that the edge has connected. [`Event::Connected`] follows: at once, or when it is known which version the link has.
+    pub fn handle_connected(&mut self, now: Time) {
+        self.desk.connect(now);
+    }
+
+    /// Handles bytes that were read. Returns the first event in them, and advances `input` past it.
+    ///
+    /// Call it again with the rest until it returns `None`, when `input` is empty. An event is borrowed from `input`, or from the machine
+    /// if its frame came in pieces.
     ///
     /// # Errors
-    /// Those of [`Backend::handle_bytes`].
+    /// [`BackendError`] once the framing is lost, counts differ, or the peer turns out not to be the edge. The stream must be closed.
     #[inline]
     pub fn handle_bytes<'a, 'input: 'a>(
         &'a mut self,
+        now: Time,
         input: &mut &'input [u8],
     ) -> Result<Option<Event<'a>>, BackendError> {
-        let event = self.link.handle_bytes(input)?;
-        Ok(event.map(|event| hear(&mut self.book, event)))
+        let before = *input;
+        let next = self.reader.next_frame(input, self.desk.max_receive_bytes);
+        // Of a frame that is too long only the length is consumed, and the bytes after it tell what the peer is.
+        let left = if next.is_ok() { input.len() } else { 0 };
+        let taken = before.split_at(before.len() - left).0;
+        self.desk.hear(now, taken, next)
     }
 
-    /// Returns what happened without a frame: sessions for which there was no room.
+    /// Returns what happened without a frame, or with one.
     pub fn poll_event(&mut self) -> Option<Event<'static>> {
-        let (id, end) = self.book.pop_forgotten()?;
+        if let Some(event) = self.desk.pending.pop_front() {
+            return Some(event);
+        }
+        let (id, end) = self.desk.book.pop_forgotten()?;
         Some(Event::Ended { id, end })
     }
 
-    /// Handles that the stream is gone, like [`Backend::handle_closed`].
+    /// Handles that the stream is gone. Its unfinished frame is dropped, and both sides start afresh on the next stream.
     pub fn handle_closed(&mut self) {
-        self.link.handle_closed();
+        self.reader.clear();
+        self.desk.close();
     }
+
+    /// Returns the count of the last frame received, on a link of version 3. 0 otherwise.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        match (&self.desk.v3, self.desk.mode) {
+            (Some(v3), Mode::V3) => v3.received(),
+            _ => 0,
+        }
+    }
+
+    /// The application came back from everything that the frame of this [count](Self::received) told: it is acknowledged. (SPEC 37.2(a))
+    pub fn taken_up(&mut self, now: Time, count: u64) {
+        if let Some(v3) = self.desk.v3.as_mut().filter(|_| count > 0) {
+            v3.taken(now, count);
+        }
+    }
+
+    /// Returns when something is to be done even if nothing happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match (self.desk.mode, &self.desk.v3) {
+            (Mode::Asking { until }, _) => Some(until),
+            (Mode::V3, Some(v3)) => v3.deadline(),
+            _ => None,
+        }
+    }
+
+    /// Handles that time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        match (self.desk.mode, &mut self.desk.v3) {
+            (Mode::Asking { until }, Some(v3)) if until <= now => match v3.edge {
+                Some(_) => self.desk.wants_close = true,
+                None => self.desk.fall_back(),
+            },
+            (Mode::V3, Some(v3)) => v3.acknowledge_if_due(now),
+            _ => {}
+        }
+    }
+
+    /// Returns whether the stream is to be closed: the edge has granted version 3 before, and does not answer.
+    #[must_use]
+    pub fn wants_close(&self) -> bool {
+        self.desk.wants_close
+    }
+
+    /// Returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        match (self.desk.mode, &self.desk.v3) {
+            (Mode::Down, _) => &[],
+            (Mode::V2, _) | (_, None) => self.desk.link.output(),
+            (mode, Some(v3)) => v3.output(mode == Mode::V3),
+        }
+    }
+
+    /// Handles that the stream took the first `n` bytes of [`output`](Self::output).
+    ///
+    /// # Panics
+    /// If `n` is more than was offered.
+    pub fn handle_written(&mut self, n: usize) {
+        match (self.desk.mode, &mut self.desk.v3) {
+            (Mode::Asking { .. } | Mode::V3, Some(v3)) => v3.handle_written(n),
+            _ => self.desk.link.handle_written(n),
+        }
+    }
+
+    // ---- sending
 
     /// Queues a packet for a client. Returns its number among the packets to this client, from 1. For a session that has ended nothing is
     /// queued, and the number is 0.
@@ -148,21 +314,31 @@ impl Host {
     /// [`SendError`]. Nothing is queued then.
     #[inline]
     pub fn send(&mut self, id: ClientId, data: &[u8]) -> Result<u64, SendError> {
-        let Ok(entry) = self.book.address(id) else {
-            let (length, max) = (data.len(), self.max_packet_bytes());
-            return match length > max {
-                true => Err(SendError::TooLong { length, max }),
-                false => Ok(0),
-            };
-        };
-        self.link.send(id, data)?;
-        self.queued += 1;
-        entry.down += 1;
-        Ok(entry.down)
+        self.desk.send(id, Delivery::Ordinary, data)
+    }
+
+    /// Like [`send`](Self::send), for a packet that takes the place of an older one of the same key that waits. (SPEC 36.1)
+    ///
+    /// A link of version 2 has no keys, and a host has 64 keys of all receivers together: beyond, nothing is superseded.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub fn send_latest(&mut self, id: ClientId, key: u64, data: &[u8]) -> Result<u64, SendError> {
+        let delivery = self.desk.delivery_of(None, key);
+        self.desk.send(id, delivery, data)
+    }
+
+    /// Like [`send`](Self::send), for a packet that the edge delivers now or not at all. It has no number.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub fn send_volatile(&mut self, id: ClientId, data: &[u8]) -> Result<(), SendError> {
+        let delivery = self.desk.volatile();
+        self.desk.send(id, delivery, data).map(drop)
     }
 
     /// Queues a packet for many sessions: for the members of a group, or for everybody who is there, but for `without`. All of them get it
-    /// or, if there is no room, none.
+    /// or, if there is no room, none. With a key it is one of [`send_latest`](Self::send_latest).
     ///
     /// A link of version 2 carries it once for each of them. If all these copies are more than the queue can ever hold, they wait for an empty
     /// queue and exceed its bound.
@@ -173,39 +349,50 @@ impl Host {
         &mut self,
         to: Option<GroupId>,
         without: &[ClientId],
+        key: Option<u64>,
         data: &[u8],
     ) -> Result<(), SendError> {
-        let (length, max) = (data.len(), self.max_packet_bytes());
-        if length > max {
-            return Err(SendError::TooLong { length, max });
-        }
-        let mut receivers = self.receivers(to);
-        receivers.retain(|id| !without.contains(id));
-        if !self.has_room_for(receivers.len(), length) {
-            return Err(SendError::QueueFull);
-        }
-        for id in receivers {
-            self.link.push_data(id, data);
-            self.queued += 1;
-            self.book.count_down(id);
-        }
-        Ok(())
+        let group = to.unwrap_or(EVERYONE);
+        let delivery = match key {
+            Some(key) => self.desk.delivery_of(Some(group), key),
+            None => Delivery::Ordinary,
+        };
+        self.desk.send_to_many(to, without, delivery, data)
+    }
+
+    /// Like [`send_to_many`](Self::send_to_many), for a packet that the edge delivers now or not at all.
+    ///
+    /// # Errors
+    /// [`SendError`]. Nothing is queued then.
+    pub fn send_volatile_to_many(
+        &mut self,
+        to: Option<GroupId>,
+        without: &[ClientId],
+        data: &[u8],
+    ) -> Result<(), SendError> {
+        let delivery = self.desk.volatile();
+        self.desk.send_to_many(to, without, delivery, data)
     }
 
     /// Returns the members of a group, or everybody who is there, in the order of their ids.
     #[must_use]
     pub fn receivers(&self, to: Option<GroupId>) -> Vec<ClientId> {
-        match to {
-            Some(group) => self.book.members(group).collect(),
-            None => self.book.ids(),
-        }
+        self.desk.receivers(to)
     }
 
     /// Returns whether as many packets of this length can be queued now.
     #[must_use]
     pub fn has_room_for(&self, packets: usize, length: usize) -> bool {
         let bytes = packets.saturating_mul(length.saturating_add(HEADER_BYTES));
-        self.link.queued_packets() == 0 || self.link.has_room(bytes.saturating_sub(HEADER_BYTES))
+        self.desk.has_room(bytes)
+    }
+
+    /// Returns whether a client has room: fewer than [`UNSETTLED_PACKETS`] packets to it are unsettled. A link of version 2 does not tell.
+    #[must_use]
+    pub fn has_room_of(&self, id: ClientId) -> bool {
+        let entry = self.desk.book.get(id);
+        self.desk.v3_edge().is_none()
+            || entry.is_none_or(|entry| entry.down - entry.settled < UNSETTLED_PACKETS)
     }
 
     /// Makes a session a member of a group. One that has ended, or that nobody has heard of, is passed over.
@@ -213,12 +400,26 @@ impl Host {
     /// # Errors
     /// [`GroupError`]. Nothing happens then.
     pub fn add(&mut self, group: GroupId, id: ClientId) -> Result<(), GroupError> {
-        self.book.add(group, id).map(drop)
+        if self.desk.book.add(group, id)? {
+            self.desk.push_group(ToEdge::GroupAdd {
+                group,
+                ids: (&[id][..]).into(),
+            });
+        }
+        Ok(())
     }
 
     /// Ends a membership, if there is one.
     pub fn remove(&mut self, group: GroupId, id: ClientId) {
-        self.book.remove(group, id);
+        if self.desk.book.remove(group, id) {
+            self.desk.push_group(ToEdge::GroupRemove {
+                group,
+                ids: (&[id][..]).into(),
+            });
+            if !self.desk.book.has_group(group) {
+                self.desk.push_group(ToEdge::GroupEnd { group });
+            }
+        }
     }
 
     /// Ends a session. Its end is an event, with this code and this text, unless it ends otherwise before. For one that has ended it does
@@ -229,131 +430,293 @@ impl Host {
     /// # Errors
     /// [`KickError`]. Nothing happens then.
     pub fn kick(&mut self, id: ClientId, code: u16, text: &str) -> Result<(), KickError> {
-        let code = match Code::from_u16(code) {
-            Some(known)
-                if matches!(known, Code::KICKED | Code::TOKEN) || known.is_of_application() =>
-            {
-                known
-            }
-            _ => return Err(KickError::Code { code }),
-        };
+        let allowed = Code::from_u16(code).filter(|code| Kick::allows(*code));
+        let code = allowed.ok_or(KickError::Code { code })?;
         let length = text.len();
         if length > MAX_TEXT_BYTES {
             return Err(KickError::TextTooLong { length });
         }
-        let Ok(entry) = self.book.address(id) else {
-            return Ok(());
-        };
-        self.link.kick(id).map_err(|_| KickError::QueueFull)?;
-        self.queued += 1;
-        entry.kick = Some(Box::new((code, text.to_owned())));
-        Ok(())
+        self.desk.kick(id, code, text)
     }
 
-    /// Returns whether a packet of this length can be queued now.
+    /// Sets what is to be remembered of a session, over the end of this process: at most 64 bytes. A longer one is cut. Over a link of version
+    /// 2 this process alone remembers it. (SPEC 36.6)
+    pub fn set_note(&mut self, id: ClientId, note: &str) {
+        let note = note
+            .get(..note.floor_char_boundary(MAX_NOTE_BYTES))
+            .unwrap_or(note);
+        if let Some(entry) = self.desk.book.get_mut(id) {
+            note.clone_into(&mut entry.note);
+            self.desk.push_notice(ToEdge::Policy {
+                id,
+                policy: Policy {
+                    window_s: 0,
+                    ring_bytes: 0,
+                    overflow: Overflow::End,
+                    note,
+                },
+            });
+        }
+    }
+
+    // ---- questions
+
+    /// Returns the number of frames of version 2 that were queued so far. `None`: the edge has granted version 3, and numbers count.
     #[must_use]
-    pub fn has_room(&self, length: usize) -> bool {
-        self.link.has_room(length)
+    pub fn queued(&self) -> Option<u64> {
+        self.desk.v3_edge().is_none().then_some(self.desk.queued)
     }
 
-    /// Returns the number of frames that were queued so far.
-    #[must_use]
-    pub fn queued(&self) -> u64 {
-        self.queued
-    }
-
-    /// Returns the number of frames that streams have taken whole.
+    /// Returns the number of frames of version 2 that streams have taken whole.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        self.queued - self.link.queued_packets() as u64
+        self.desk.queued - self.desk.link.queued_packets() as u64
+    }
+
+    /// Returns the number down up to which everything of a session is settled. (Version 3)
+    #[must_use]
+    pub fn settled(&self, id: ClientId) -> u64 {
+        self.desk.book.get(id).map_or(0, |entry| entry.settled)
     }
 
     /// Returns how a session ended, if it has and that is remembered: of the last [`MAX_ENDED`].
     #[must_use]
     pub fn ended(&self, id: ClientId) -> Option<Code> {
-        self.book.ended(id)
+        self.desk.book.ended(id)
     }
 
     /// Returns the sessions that are there, as far as is known, in the order of their ids.
     #[must_use]
     pub fn sessions(&self) -> Vec<ClientId> {
-        self.book.ids()
+        self.desk.book.ids()
     }
 
     /// Returns what is known of the packets of a session that is there.
     #[must_use]
     pub fn ledgers(&self, id: ClientId) -> Option<Ledgers> {
-        let entry = self.book.get(id).filter(|entry| entry.is_told);
-        entry.map(book::Entry::ledgers)
+        let entry = self.desk.book.get(id).filter(|entry| entry.is_told)?;
+        let mut ledgers = entry.ledgers();
+        ledgers.down.acknowledged = entry.settled;
+        ledgers.down.open_sent -= entry.settled.min(ledgers.down.open_sent);
+        Some(ledgers)
+    }
+
+    /// Returns the note of a session, and whether it has a connection as far as is known.
+    #[must_use]
+    pub fn note(&self, id: ClientId) -> Option<(&str, bool)> {
+        let entry = self.desk.book.get(id).filter(|entry| entry.is_told)?;
+        Some((&entry.note, !entry.is_away))
+    }
+
+    /// Returns the edge, if it has granted version 3.
+    #[must_use]
+    pub fn edge(&self) -> Option<EdgeId> {
+        self.desk.v3_edge()
     }
 
     /// Returns the maximum length of a packet in bytes.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
-        self.link.max_packet_bytes()
+        self.desk.link.max_packet_bytes()
     }
 
-    /// Returns the number of frames to write, including a half-written one.
+    /// Returns the number of frames that are not written whole.
     #[must_use]
     pub fn queued_packets(&self) -> usize {
-        self.link.queued_packets()
+        let v3 = self.desk.v3.as_ref().map_or(0, |v3| v3.waiting());
+        v3 + self.desk.link.queued_packets()
     }
 
     /// Returns the number of bytes to write, including 13 per packet for length, id and flag.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.link.queued_bytes()
-    }
-
-    /// Returns the bytes to write now. They stay until [`handle_written`](Self::handle_written).
-    #[must_use]
-    pub fn output(&self) -> &[u8] {
-        self.link.output()
-    }
-
-    /// Handles that the stream took the first `n` bytes of [`output`](Self::output).
-    ///
-    /// # Panics
-    /// If `n` is more than was offered.
-    pub fn handle_written(&mut self, n: usize) {
-        self.link.handle_written(n);
+        let v3 = self.desk.v3.as_ref().map_or(0, |v3| v3.waiting_bytes());
+        v3 + self.desk.link.queued_bytes()
     }
 }
 
-/// Returns what the application hears of an event of the link.
-fn hear<'a>(book: &mut Book, event: super::Event<'a>) -> Event<'a> {
-    match event {
-        super::Event::Packet { id, data } => match book.hear(id) {
-            Some(entry) => {
-                entry.up += 1;
-                Event::Packet {
-                    id,
-                    data,
-                    number: entry.up,
-                    is_first: !core::mem::replace(&mut entry.is_told, true),
-                }
-            }
-            None => Event::Stale { id },
-        },
-        super::Event::Resumed { id } => match book.hear(id) {
-            Some(entry) if entry.is_told => Event::Resumed { id },
-            Some(entry) => {
-                entry.is_told = true;
-                Event::Joined { id }
-            }
-            None => Event::Stale { id },
-        },
-        super::Event::Failed { id, reason } => {
-            let code = event::code_of(&reason);
-            let Some(mut entry) = book.end(id, code) else {
-                return Event::Stale { id };
-            };
-            let end = match entry.kick.take() {
-                Some(kick) if code == Code::KICKED => End::new(kick.0, kick.1, entry.ledgers()),
-                _ => End::new(code, reason, entry.ledgers()),
-            };
-            Event::Ended { id, end }
+impl Desk {
+    fn v3_edge(&self) -> Option<EdgeId> {
+        self.v3.as_ref().and_then(|v3| v3.edge)
+    }
+
+    /// Returns what frames of version 3 go to, if the edge has granted `feature` and the picture is complete.
+    fn v3_with(&mut self, feature: Option<Feature>) -> Option<&mut Granted> {
+        let v3 = self.v3.as_deref_mut()?;
+        let has = feature.is_none_or(|feature| v3.features().has(feature));
+        (v3.edge.is_some() && has).then_some(v3)
+    }
+
+    fn push_group(&mut self, frame: ToEdge<'_>) {
+        if let Some(v3) = self.v3_with(Some(Feature::Groups)) {
+            v3.push(frame);
         }
-        super::Event::Fault(fault) => Event::Fault(fault),
+    }
+
+    fn push_notice(&mut self, frame: ToEdge<'_>) {
+        if let Some(v3) = self.v3_with(Some(Feature::Notices)) {
+            v3.push(frame);
+        }
+    }
+
+    fn delivery_of(&mut self, to: Option<GroupId>, key: u64) -> Delivery {
+        let slot = self
+            .v3_with(Some(Feature::Classes))
+            .and_then(|v3| v3.slot(to, key));
+        slot.map_or(Delivery::Ordinary, Delivery::Latest)
+    }
+
+    fn volatile(&mut self) -> Delivery {
+        match self.v3_with(Some(Feature::Classes)) {
+            Some(_) => Delivery::Volatile,
+            None => Delivery::Ordinary,
+        }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let held = match &self.v3 {
+            Some(v3) if v3.edge.is_some() => v3.held_bytes(),
+            _ => self.link.queued_bytes(),
+        };
+        held == 0 || held.saturating_add(bytes) <= self.queue_bytes
+    }
+
+    fn receivers(&self, to: Option<GroupId>) -> Vec<ClientId> {
+        match to {
+            Some(group) => self.book.members(group).collect(),
+            None => self.book.ids(),
+        }
+    }
+
+    fn check(&self, length: usize) -> Result<(), SendError> {
+        let max = self.link.max_packet_bytes();
+        match length > max {
+            true => Err(SendError::TooLong { length, max }),
+            false => Ok(()),
+        }
+    }
+
+    fn send(&mut self, id: ClientId, delivery: Delivery, data: &[u8]) -> Result<u64, SendError> {
+        self.check(data.len())?;
+        if !self.has_room(data.len().saturating_add(HEADER_BYTES)) {
+            return Err(SendError::QueueFull);
+        }
+        let Ok(entry) = self.book.address(id) else {
+            return Ok(0);
+        };
+        let Some(v3) = self.v3.as_deref_mut().filter(|v3| v3.edge.is_some()) else {
+            self.link.push_data(id, data);
+            self.queued += 1;
+            entry.down += 1;
+            return Ok(entry.down);
+        };
+        if !entry.is_told {
+            if v3.owns.is_none() {
+                // The edge has told of everybody whom it has.
+                self.gone(id, "nobody has this id");
+            }
+            return Ok(0);
+        }
+        if delivery == Delivery::Ordinary {
+            v3.push_parts(&Tagged::header_for(id, Flag::Data, data.len()), data);
+        } else {
+            v3.push(ToEdge::Packet {
+                id,
+                delivery,
+                packet: data,
+            });
+        }
+        entry.down += u64::from(delivery != Delivery::Volatile);
+        Ok(entry.down)
+    }
+
+    fn send_to_many(
+        &mut self,
+        to: Option<GroupId>,
+        without: &[ClientId],
+        delivery: Delivery,
+        data: &[u8],
+    ) -> Result<(), SendError> {
+        self.check(data.len())?;
+        let mut receivers = self.receivers(to);
+        receivers.retain(|id| !without.contains(id));
+        let fans_out = self.v3_with(Some(Feature::Groups)).is_some();
+        let copies = if fans_out { 1 } else { receivers.len() };
+        let each = data.len().saturating_add(HEADER_BYTES);
+        if !self.has_room(copies.saturating_mul(each)) {
+            return Err(SendError::QueueFull);
+        }
+        if receivers.is_empty() {
+            return Ok(());
+        }
+        if !fans_out {
+            for id in receivers {
+                // There is room for all.
+                let _ = self.send_unbounded(id, delivery, data);
+            }
+            return Ok(());
+        }
+        if delivery != Delivery::Volatile {
+            receivers.iter().for_each(|id| self.book.count_down(*id));
+        }
+        if let Some(v3) = self.v3_with(Some(Feature::Groups)) {
+            v3.push(ToEdge::GroupSend {
+                group: to.unwrap_or(EVERYONE),
+                send: GroupSend {
+                    delivery,
+                    left_out: without.into(),
+                    packet: data,
+                },
+            });
+        }
+        Ok(())
+    }
+
+    /// Queues one of the copies for many, which have room together.
+    fn send_unbounded(
+        &mut self,
+        id: ClientId,
+        delivery: Delivery,
+        data: &[u8],
+    ) -> Result<(), SendError> {
+        let bound = core::mem::replace(&mut self.queue_bytes, usize::MAX);
+        let sent = self.send(id, delivery, data);
+        self.queue_bytes = bound;
+        sent.map(drop)
+    }
+
+    fn kick(&mut self, id: ClientId, code: Code, text: &str) -> Result<(), KickError> {
+        if !self.has_room(HEADER_BYTES.saturating_add(text.len())) {
+            return Err(KickError::QueueFull);
+        }
+        let Ok(entry) = self.book.address(id) else {
+            return Ok(());
+        };
+        let is_told = entry.is_told;
+        entry.kick = Some(Box::new((code, text.to_owned())));
+        if self.v3_edge().is_none() {
+            self.link.push_kick(id);
+            self.queued += 1;
+            return Ok(());
+        }
+        let wait_ms = 0;
+        let kick = Kick {
+            code,
+            wait_ms,
+            text,
+        };
+        match self.v3_with(Some(Feature::Kick)) {
+            Some(v3) if is_told => v3.push(ToEdge::Kick { id, kick }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a session of which the edge knows nothing.
+    fn gone(&mut self, id: ClientId, why: &'static str) {
+        if let Some(entry) = self.book.end(id, Code::GONE) {
+            let end = End::new(Code::GONE, why, entry.ledgers());
+            self.pending.push_back(Event::Ended { id, end });
+        }
     }
 }

@@ -1,0 +1,363 @@
+//! The backend's end of a link of version 3: its frames, their counts and their acknowledgements. (SPEC 34, 37)
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use crate::link::v3::{Ask, Feature, Features, Grant, GroupId, LinkAck, MAX_LATEST_KEY, ToEdge};
+use crate::queue::{Sent, UnknownCount};
+use crate::{FrameQueue, Time};
+
+use super::EdgeId;
+
+/// The time after which a link whose edge says nothing is one of version 2.
+pub const ASK_WITHIN: Duration = Duration::from_secs(1);
+/// The time after which a link is given up whose edge has granted before and does not now: its shards announce all sessions first.
+pub const GRANT_WITHIN: Duration = Duration::from_secs(10);
+/// Frames, bytes and time after which an acknowledgement is sent. (SPEC 37.2(b))
+const ACK_FRAMES: u64 = 256;
+const ACK_BYTES: usize = 64 * 1024;
+const ACK_AFTER: Duration = Duration::from_millis(10);
+
+/// Bytes about the link that go out behind the frames that were queued before them.
+#[derive(Debug)]
+struct Line {
+    /// The bytes of these frames that are not written.
+    before: usize,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// What outlives links of version 3.
+#[derive(Debug)]
+pub(super) struct Granted {
+    boot: [u8; 16],
+    longest_body: u32,
+    /// The edge that has granted.
+    pub(super) edge: Option<EdgeId>,
+    features: Features,
+    queue: FrameQueue,
+    sent: Sent,
+    /// The count of the last frame that was sent on any link.
+    highest: u64,
+    line: Option<Line>,
+    /// The count of the last frame received.
+    received: u64,
+    /// The count of the last frame of which the application was given something.
+    given: u64,
+    /// The count of the last frame that the application came back from.
+    acknowledged: u64,
+    /// The one that the edge was told last.
+    told: u64,
+    /// Bytes received since then.
+    bytes: usize,
+    ack_at: Option<Time>,
+    /// Living sessions that the edge has not told yet. `None`: the picture is complete.
+    pub(super) owns: Option<u32>,
+    /// The number of the picture.
+    pub(super) picture: u64,
+    /// Keys on the wire, by receiver and key.
+    slots: BTreeMap<(Option<GroupId>, u64), u8>,
+    scratch: Vec<u8>,
+}
+
+/// How a link goes on.
+pub(super) enum Opened {
+    /// Behind what the other side has.
+    Resumed,
+    /// With a picture of the sessions. Those of an earlier run have ended unless it `continues` that.
+    Afresh { continues: bool },
+}
+
+/// Why a grant is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// The grant is for another backend.
+    #[error("the grant answers another backend's question")]
+    OtherBoot,
+    /// The edge grants less than a backend needs.
+    #[error("the edge grants {granted}, and notices and link acks are needed")]
+    TooLittle {
+        /// What it grants.
+        granted: Features,
+    },
+    /// A second edge. (SPEC 34.4(a))
+    #[error(
+        "a second edge, of run {new}; this backend has that of run {known}. Give each edge a backend of its own"
+    )]
+    SecondEdge {
+        /// The edge whose sessions the backend has.
+        known: EdgeId,
+        /// The one that has connected.
+        new: EdgeId,
+    },
+}
+
+impl Granted {
+    pub(super) fn new(boot: [u8; 16], longest_body: u32) -> Self {
+        Granted {
+            boot,
+            longest_body,
+            edge: None,
+            features: Features::NONE,
+            queue: FrameQueue::new(),
+            sent: Sent::default(),
+            highest: 0,
+            line: None,
+            received: 0,
+            given: 0,
+            acknowledged: 0,
+            told: 0,
+            bytes: 0,
+            ack_at: None,
+            owns: None,
+            picture: 0,
+            slots: BTreeMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Asks, as the first frame of a link.
+    pub(super) fn ask(&mut self) {
+        let features = [
+            Feature::Notices,
+            Feature::Groups,
+            Feature::Settled,
+            Feature::LinkAcks,
+            Feature::EndToEnd,
+            Feature::Classes,
+            Feature::Kick,
+        ];
+        let run = self.edge.map(|edge| edge.run);
+        let count = |count| if run.is_some() { count } else { 0 };
+        let mut bytes = Vec::new();
+        Ask {
+            features: features.into_iter().collect(),
+            boot: self.boot,
+            run,
+            received: count(self.received),
+            acknowledged: count(self.acknowledged),
+            sent: count(self.highest),
+            longest_body: self.longest_body,
+        }
+        .encode(&mut bytes);
+        self.line = Some(Line {
+            before: 0,
+            bytes,
+            written: 0,
+        });
+    }
+
+    /// Takes the edge's answer.
+    pub(super) fn open(&mut self, grant: &Grant) -> Result<Opened, GrantError> {
+        if grant.boot != self.boot {
+            return Err(GrantError::OtherBoot);
+        }
+        let granted = grant.features;
+        if !granted.has(Feature::Notices) || !granted.has(Feature::LinkAcks) {
+            return Err(GrantError::TooLittle { granted });
+        }
+        let new = EdgeId {
+            home: grant.home,
+            term: grant.term,
+            run: grant.run,
+        };
+        let is_same = self.edge.is_some_and(|known| known.run == new.run);
+        if is_same && self.sent.resume(grant.received, &mut self.queue).is_ok() {
+            self.features = granted;
+            self.told = self.acknowledged;
+            return Ok(Opened::Resumed);
+        }
+        let continues = match self.edge {
+            Some(known)
+                if !is_same && known.home == new.home && new.term <= known.term && new.term > 0 =>
+            {
+                return Err(GrantError::SecondEdge { known, new });
+            }
+            Some(known) => is_same || grant.continues == Some(known.run),
+            None => true,
+        };
+        self.begin();
+        (self.edge, self.features) = (Some(new), granted);
+        self.owns = Some(grant.sessions);
+        self.picture += 1;
+        Ok(Opened::Afresh { continues })
+    }
+
+    /// Begins both counts again.
+    fn begin(&mut self) {
+        self.queue = FrameQueue::new();
+        self.sent = Sent::default();
+        self.slots.clear();
+        (self.highest, self.received, self.given) = (0, 0, 0);
+        (self.acknowledged, self.told, self.bytes) = (0, 0, 0);
+        self.ack_at = None;
+    }
+
+    /// Forgets the edge: it has none of its sessions any more.
+    pub(super) fn forget(&mut self) {
+        self.begin();
+        self.edge = None;
+        self.owns = None;
+    }
+
+    /// Handles that the stream is gone.
+    pub(super) fn close(&mut self) {
+        self.line = None;
+        self.ack_at = None;
+        self.sent.lose_stream(&mut self.queue);
+    }
+
+    // ---- frames to the edge
+
+    /// Queues a frame.
+    pub(super) fn push(&mut self, frame: ToEdge<'_>) {
+        self.scratch.clear();
+        frame.encode(&mut self.scratch);
+        self.queue.push_frame(&self.scratch, &[]);
+    }
+
+    /// Queues a frame whose header was made, with one copy of what follows.
+    pub(super) fn push_parts(&mut self, header: &[u8], data: &[u8]) {
+        self.queue.push_frame(header, data);
+    }
+
+    /// Returns the key on the wire for a key of a receiver. `None`: there are too many, so nothing is superseded.
+    pub(super) fn slot(&mut self, to: Option<GroupId>, key: u64) -> Option<u8> {
+        let next = u8::try_from(self.slots.len()).ok();
+        if let Some(slot) = self.slots.get(&(to, key)) {
+            return Some(*slot);
+        }
+        let slot = next.filter(|slot| *slot <= MAX_LATEST_KEY)?;
+        self.slots.insert((to, key), slot);
+        Some(slot)
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.queue.held_bytes()
+    }
+
+    /// Returns the number of frames that are not sent whole.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.packets()
+            - usize::try_from(self.sent.sent() - self.sent.acknowledged()).unwrap_or(0)
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.queue.output().len()
+    }
+
+    /// Returns the bytes to write now: before the grant only those of ASK.
+    pub(super) fn output(&self, is_open: bool) -> &[u8] {
+        let frames = if is_open { self.queue.output() } else { &[] };
+        match &self.line {
+            Some(line) if line.before > 0 => frames.get(..line.before).unwrap_or(frames),
+            Some(line) => line.bytes.get(line.written..).unwrap_or_default(),
+            None => frames,
+        }
+    }
+
+    pub(super) fn handle_written(&mut self, n: usize) {
+        match &mut self.line {
+            Some(line) if line.before == 0 => {
+                line.written += n;
+                if line.written == line.bytes.len() {
+                    self.line = None;
+                }
+                return;
+            }
+            Some(line) => line.before -= n,
+            None => {}
+        }
+        self.sent.advance(n, &mut self.queue);
+        self.highest = self.highest.max(self.sent.sent());
+    }
+
+    // ---- frames from the edge
+
+    /// Counts a frame that has come.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.received += 1;
+        self.bytes += bytes;
+    }
+
+    /// Returns the count of the frame that was received last.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Notes whether the application is given something of the last frame.
+    pub(super) fn note(&mut self, now: Time, is_given: bool) {
+        if is_given {
+            self.given = self.received;
+        } else if self.given <= self.acknowledged {
+            self.acknowledged = self.received;
+        }
+        self.arm(now);
+    }
+
+    /// The application came back from the frame of this count.
+    pub(super) fn taken(&mut self, now: Time, count: u64) {
+        let all = if count >= self.given {
+            self.received
+        } else {
+            count
+        };
+        self.acknowledged = self.acknowledged.max(all);
+        self.arm(now);
+    }
+
+    fn arm(&mut self, now: Time) {
+        let frames = self.acknowledged - self.told;
+        if frames == 0 {
+            return;
+        }
+        let at = match frames >= ACK_FRAMES || self.bytes >= ACK_BYTES {
+            true => now,
+            false => now + ACK_AFTER,
+        };
+        self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)));
+        self.acknowledge_if_due(now);
+    }
+
+    /// Puts an acknowledgement into the line, behind everything that was queued before.
+    pub(super) fn acknowledge_if_due(&mut self, now: Time) {
+        if self.line.is_some() || self.ack_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let mut bytes = Vec::new();
+        LinkAck {
+            acknowledged: self.acknowledged,
+            sent: self.sent.end(&self.queue),
+        }
+        .encode(&mut bytes);
+        self.line = Some(Line {
+            before: self.queue.output().len(),
+            bytes,
+            written: 0,
+        });
+        (self.told, self.bytes, self.ack_at) = (self.acknowledged, 0, None);
+    }
+
+    /// Returns when an acknowledgement is due that has a place in the line.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.ack_at.filter(|_| self.line.is_none())
+    }
+
+    /// Takes an acknowledgement of the edge.
+    pub(super) fn handle_ack(&mut self, ack: LinkAck) -> Result<(), UnknownCount> {
+        if ack.sent != self.received {
+            return Err(UnknownCount {
+                count: ack.sent,
+                acknowledged: self.acknowledged,
+                sent: self.received,
+            });
+        }
+        self.sent.acknowledge(ack.acknowledged, &mut self.queue)?;
+        Ok(())
+    }
+}

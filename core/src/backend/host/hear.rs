@@ -1,0 +1,395 @@
+//! What comes of the frames of the edge.
+
+use core::mem;
+use core::time::Duration;
+
+use crate::ClientId;
+use crate::code::Code;
+use crate::end::{End, Gap, Ledgers};
+use crate::link::tagged::Tagged;
+use crate::link::v3::{OwnState, ToBackend, is_counted};
+use crate::wire::frame::FrameTooLong;
+
+use super::book::{Book, Entry};
+use super::event::code_of;
+use super::granted::{ASK_WITHIN, GRANT_WITHIN, Granted, Opened};
+use super::{Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Time, ToEdge};
+use crate::backend::{self as link, BackendError};
+
+impl Desk {
+    pub(super) fn connect(&mut self, now: Time) {
+        self.wants_close = false;
+        let Some(v3) = &mut self.v3 else {
+            return self.fall_back();
+        };
+        v3.ask();
+        let within = if v3.edge.is_some() {
+            GRANT_WITHIN
+        } else {
+            ASK_WITHIN
+        };
+        self.mode = Mode::Asking {
+            until: now + within,
+        };
+    }
+
+    pub(super) fn close(&mut self) {
+        if let Some(v3) = &mut self.v3 {
+            v3.close();
+        }
+        self.link.handle_closed();
+        self.mode = Mode::Down;
+        self.wants_close = false;
+    }
+
+    /// The link has version 2.
+    pub(super) fn fall_back(&mut self) {
+        self.mode = Mode::V2;
+        if let Some(v3) = &mut self.v3
+            && v3.edge.is_some()
+        {
+            // An edge that has granted never falls back within its run, so this is another one.
+            v3.forget();
+            self.all_are_gone();
+        }
+        self.pending.push_back(Event::Connected {
+            edge: None,
+            sessions: None,
+        });
+    }
+
+    fn all_are_gone(&mut self) {
+        for id in self.book.missing_since(u64::MAX) {
+            self.gone(id, "the edge began again");
+        }
+    }
+
+    pub(super) fn hear<'a>(
+        &mut self,
+        now: Time,
+        taken: &[u8],
+        next: Result<Option<&'a [u8]>, FrameTooLong>,
+    ) -> Result<Option<Event<'a>>, BackendError> {
+        match (self.mode, next) {
+            (Mode::V3, Ok(Some(body))) => return self.hear_granted(now, body).map(Some),
+            (Mode::Asking { .. }, Ok(Some(body))) => match Grant::of(body) {
+                Some(Ok(grant)) => {
+                    self.link.trust();
+                    self.open(&grant)?;
+                    return Ok(Some(Event::Link));
+                }
+                Some(Err(error)) => return Err(BackendError::Grant(error)),
+                None => self.fall_back(),
+            },
+            // It asked too early, or the edge answers too late: the edge counts what this end does not.
+            (Mode::V2, Ok(Some(body))) if self.v3.is_some() && Grant::of(body).is_some() => {
+                return Err(BackendError::LateGrant);
+            }
+            _ => {}
+        }
+        let event = self.link.handle_frame(taken, next)?;
+        Ok(event.map(|event| hear_v2(&mut self.book, event)))
+    }
+
+    /// Handles that the edge grants version 3.
+    fn open(&mut self, grant: &Grant) -> Result<(), BackendError> {
+        let Some(v3) = &mut self.v3 else {
+            return Ok(());
+        };
+        let opened = v3.open(grant).map_err(BackendError::Refused)?;
+        let edge = v3.edge;
+        self.mode = Mode::V3;
+        match opened {
+            Opened::Resumed => {}
+            Opened::Afresh { continues: true } => {}
+            Opened::Afresh { continues: false } => self.all_are_gone(),
+        }
+        self.pending.push_back(Event::Connected {
+            edge,
+            sessions: Some(grant.sessions),
+        });
+        if self.v3.as_ref().is_some_and(|v3| v3.owns == Some(0)) {
+            self.complete();
+        }
+        Ok(())
+    }
+
+    /// The picture is complete.
+    fn complete(&mut self) {
+        let Some(v3) = &mut self.v3 else { return };
+        v3.owns = None;
+        let picture = v3.picture;
+        let waiting = self.link.take_frames();
+        // Groups end with the boot, and so do keys.
+        for (group, members) in self.book.groups() {
+            for ids in members.chunks(crate::link::v3::MAX_IDS) {
+                let ids = ids.into();
+                v3.push(ToEdge::GroupAdd { group, ids });
+            }
+        }
+        for id in self.book.missing_since(picture) {
+            self.gone(id, "the edge has it no longer");
+        }
+        for body in waiting {
+            if let Ok(Tagged { id, flag, data }) = Tagged::decode(&body) {
+                self.send_again(id, flag, data);
+            }
+        }
+        self.pending.push_back(Event::CaughtUp);
+    }
+
+    /// Sends what waited before there was a link, and has a number already.
+    fn send_again(&mut self, id: ClientId, flag: crate::link::tagged::Flag, data: &[u8]) {
+        let Some(entry) = self.book.get(id) else {
+            return;
+        };
+        let kick = entry.kick.clone();
+        let Some(v3) = &mut self.v3 else { return };
+        match (flag, kick) {
+            (crate::link::tagged::Flag::Data, _) => {
+                let delivery = Delivery::Ordinary;
+                v3.push(ToEdge::Packet {
+                    id,
+                    delivery,
+                    packet: data,
+                });
+            }
+            (_, Some(kick)) => {
+                let kick_of = super::Kick {
+                    code: kick.0,
+                    wait_ms: 0,
+                    text: &kick.1,
+                };
+                v3.push(ToEdge::Kick { id, kick: kick_of });
+            }
+            _ => {}
+        }
+    }
+
+    /// Handles a frame of a link of version 3.
+    fn hear_granted<'a>(&mut self, now: Time, body: &'a [u8]) -> Result<Event<'a>, BackendError> {
+        let Some(v3) = &mut self.v3 else {
+            return Ok(Event::Link);
+        };
+        let counts = is_counted(body);
+        if counts {
+            v3.count(body.len());
+        }
+        let frame = match ToBackend::decode(body, v3.features()) {
+            Ok(frame) => frame,
+            Err(error) => {
+                v3.note(now, false);
+                return Ok(Event::Malformed(error));
+            }
+        };
+        if let ToBackend::LinkAck(ack) = frame {
+            v3.handle_ack(ack).map_err(BackendError::Counts)?;
+            return Ok(Event::Link);
+        }
+        let event = hear_v3(&mut self.book, v3, frame);
+        let is_given = !matches!(
+            event,
+            Event::Settled(_) | Event::Refused { .. } | Event::Stale { .. } | Event::Link
+        );
+        v3.note(now, is_given);
+        if let Event::Joined(joined) = &event {
+            let id = joined.id;
+            // Cannot fail: the bounds of groups are those of the application's.
+            v3.push(ToEdge::GroupAdd {
+                group: EVERYONE,
+                ids: (&[id][..]).into(),
+            });
+        }
+        if v3.owns == Some(0) {
+            self.complete();
+        }
+        Ok(event)
+    }
+}
+
+/// Returns what comes of a frame of version 2.
+fn hear_v2<'a>(book: &mut Book, event: link::Event<'a>) -> Event<'a> {
+    match event {
+        link::Event::Packet { id, data } => match book.hear(id) {
+            Some(entry) => {
+                entry.up += 1;
+                Event::Packet {
+                    id,
+                    data,
+                    number: entry.up,
+                    is_first: !mem::replace(&mut entry.is_told, true),
+                }
+            }
+            None => Event::Stale { id },
+        },
+        link::Event::Resumed { id } => match book.hear(id) {
+            Some(entry) if entry.is_told => Event::Resumed {
+                id,
+                away: Duration::ZERO,
+                missed: 0,
+                peer: None,
+            },
+            Some(entry) => {
+                entry.is_told = true;
+                Event::Joined(Joined::bare(id, true))
+            }
+            None => Event::Stale { id },
+        },
+        link::Event::Failed { id, reason } => {
+            let code = code_of(&reason);
+            let Some(mut entry) = book.end(id, code) else {
+                return Event::Stale { id };
+            };
+            let end = match entry.kick.take() {
+                Some(kick) if code == Code::KICKED => End::new(kick.0, kick.1, entry.ledgers()),
+                _ => End::new(code, reason, entry.ledgers()),
+            };
+            Event::Ended { id, end }
+        }
+        link::Event::Fault(fault) => Event::Fault(fault),
+    }
+}
+
+/// Returns what comes of a frame of version 3.
+fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event<'a> {
+    match frame {
+        ToBackend::Data { id, packet } => {
+            let Some(entry) = told(book, id) else {
+                return Event::Stale { id };
+            };
+            let number = entry.next_up;
+            entry.next_up += 1;
+            if number <= entry.up {
+                // It came before this picture.
+                return Event::Stale { id };
+            }
+            entry.up = number;
+            Event::Packet {
+                id,
+                data: packet,
+                number,
+                is_first: false,
+            }
+        }
+        ToBackend::Joined { id, joined } => {
+            let picture = v3.picture;
+            let Some(entry) = book.hear(id) else {
+                return Event::Stale { id };
+            };
+            entry.picture = picture;
+            if mem::replace(&mut entry.is_told, true) {
+                return Event::Stale { id };
+            }
+            if entry.next_up == 0 {
+                (entry.next_up, entry.down) = (1, 0);
+            }
+            Event::Joined(Joined {
+                peer: Some(joined.peer),
+                exporter: joined.exporter,
+                token: joined.token,
+                ..Joined::bare(id, false)
+            })
+        }
+        ToBackend::Own { id, own } => {
+            if own.state != OwnState::Ended {
+                v3.owns = v3.owns.map(|left| left.saturating_sub(1));
+            }
+            let picture = v3.picture;
+            let Some(entry) = book.hear(id) else {
+                return Event::Stale { id };
+            };
+            entry.picture = picture;
+            // What this process numbered and the edge does not have is lost: the edge's numbers count.
+            (entry.next_up, entry.down) = (own.next_up, own.numbered_down);
+            entry.settled = own.settled_down;
+            entry.is_away = own.state == OwnState::Away;
+            if !own.note.is_empty() {
+                own.note.clone_into(&mut entry.note);
+            }
+            if entry.is_told || own.joined_follows {
+                return Event::Link;
+            }
+            entry.is_told = true;
+            entry.up = own.next_up.saturating_sub(1);
+            Event::Joined(Joined {
+                note: own.note,
+                ..Joined::bare(id, true)
+            })
+        }
+        ToBackend::Away { id, cause, left_ms } => match told(book, id) {
+            Some(entry) => {
+                entry.is_away = true;
+                Event::Away {
+                    id,
+                    cause: (cause.to_u16() != 0).then_some(cause),
+                    expires_in: Duration::from_millis(left_ms.into()),
+                }
+            }
+            None => Event::Stale { id },
+        },
+        ToBackend::Resumed { id, resumed } => match told(book, id) {
+            Some(entry) => {
+                entry.is_away = false;
+                Event::Resumed {
+                    id,
+                    away: Duration::from_millis(resumed.away_ms),
+                    missed: resumed.replay,
+                    peer: Some(resumed.peer),
+                }
+            }
+            None => Event::Stale { id },
+        },
+        ToBackend::Ended { id, ended } => {
+            let Some(entry) = book.end(id, ended.code) else {
+                return Event::Stale { id };
+            };
+            let (up, down) = (ended.up, ended.down);
+            // The edge has no words of its own for a kick.
+            let text = match (&entry.kick, ended.text) {
+                (Some(kick), "") if kick.0 == ended.code => kick.1.clone(),
+                (_, text) => text.to_owned(),
+            };
+            let end = End::new(ended.code, text, Ledgers { up, down });
+            Event::Ended { id, end }
+        }
+        ToBackend::Gap {
+            id,
+            direction,
+            first,
+            count,
+            bytes,
+            reason,
+        } => match told(book, id) {
+            Some(entry) => {
+                if direction == super::Direction::Up {
+                    entry.next_up = entry.next_up.max(first.saturating_add(count));
+                }
+                Event::Gap {
+                    id,
+                    direction,
+                    gap: Gap::new(first, count, bytes, reason),
+                }
+            }
+            None => Event::Stale { id },
+        },
+        ToBackend::Settled(settled) => {
+            for (id, number) in settled.iter() {
+                if let Some(entry) = book.get_mut(id) {
+                    entry.settled = entry.settled.max(number.min(entry.down));
+                }
+            }
+            Event::Settled(settled)
+        }
+        ToBackend::Refused { id, flag, refusal } => Event::Refused { id, flag, refusal },
+        ToBackend::Token { id, token } => match told(book, id) {
+            Some(_) => Event::Token { id, token },
+            None => Event::Stale { id },
+        },
+        ToBackend::LinkAck(_) => Event::Link,
+    }
+}
+
+/// Returns a session of which the application was told.
+fn told(book: &mut Book, id: ClientId) -> Option<&mut Entry> {
+    book.get_mut(id).filter(|entry| entry.is_told)
+}
