@@ -4,7 +4,7 @@ import * as net from "node:net";
 import * as tls from "node:tls";
 
 import { bytesOf } from "./client.js";
-import { type Bytes, concat, text, u32, u64 } from "./core/bytes.js";
+import { type Bytes, EMPTY, readU32, text, u64 } from "./core/bytes.js";
 import { FrameReader, LENGTH_BYTES } from "./core/wire.js";
 import { type ClientId, ConfigError, type Data, NoRoom, Packet, type Sent, TooLong, VoltlaneError } from "./events.js";
 import { Stream } from "./stream.js";
@@ -28,10 +28,9 @@ const MAX_QUEUE_BYTES = 67_108_864;
 /** Turns of the loop in which a link that is replaced is read. */
 const MAX_DRAIN_TURNS = 1_024;
 const MAX_WAITING_SENDS = 65_536;
-/** Frames that are given to the link at once. */
-const WRITE_BYTES = 65_536;
-/** A packet behind so many bytes is copied no more: it is written by itself. */
-const LARGE_BYTES = 16_384;
+/** Frames that are given to the link at once: the most bytes, but for a longer packet, and the least that are set aside. */
+const BATCH_BYTES = 65_536;
+const LEAST_BATCH_BYTES = 1_024;
 
 /** What can be said of a backend. */
 export interface BackendOptions {
@@ -78,10 +77,22 @@ export type BackendEvent =
   | { readonly type: "ended"; readonly id: ClientId; readonly reason: string };
 
 interface Known {
+  readonly id: ClientId;
   readonly tag: Bytes;
+  /** The upper half of the id. */
+  readonly high: number;
   received: number;
   sent: number;
   groups: Set<Group> | undefined;
+}
+
+/** Whole frames, one behind the other, in `bytes` from `start` to `length`. */
+interface Batch {
+  readonly bytes: Bytes;
+  start: number;
+  length: number;
+  readonly ends: number[];
+  isWritten: boolean;
 }
 
 interface Waiting {
@@ -128,14 +139,12 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
   /** A connection that takes the link's place as soon as that is read. */
   private successor: net.Socket | undefined;
   private readonly known = new Map<ClientId, Known>();
+  /** The same by the lower half of their ids: a number is found faster than a text is made. */
+  private readonly byLow = new Map<number, Known[]>();
   private readonly groups = new Map<Group, Set<ClientId>>();
-  /** Frames for the link, from `first` on. */
-  private queue: Bytes[] = [];
-  private first = 0;
+  /** What is sent and not taken by the link. The first batch may be with the transport. */
+  private readonly batches: Batch[] = [];
   private queueBytes = 0;
-  /** The frames of the last write, and its bytes: they are taken when the link says so. */
-  private written = 0;
-  private writtenBytes = 0;
   private waiting: Waiting[] = [];
   private isFlushing = false;
   private isClosed = false;
@@ -251,8 +260,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     this.takeWritten(link);
     this.link = undefined;
     link.transport.close();
-    // A packet that was taken in part goes again whole, on the next link (SPEC 7.8(f)).
-    this.written = this.writtenBytes = 0;
+    for (const batch of this.batches) batch.isWritten = false;
     this.stream.push({ type: "edgeLost", reason });
   }
 
@@ -278,23 +286,22 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
 
   private tagged(body: Bytes): boolean {
     if (body.length < TAG_BYTES) return false;
-    const id = idOf(body);
     const flag = body[ID_BYTES];
     switch (flag) {
       case DATA: {
-        const client = this.know(id, body);
+        const client = this.know(body);
         client.received += 1;
         // A copy, so that a small packet does not keep all that was read with it.
         const data = body.slice(TAG_BYTES);
-        this.stream.push(new ClientPacket(id, data, client.received), data.length);
+        this.stream.push(new ClientPacket(client.id, data, client.received), data.length);
         return true;
       }
       case RESUMED:
         if (body.length > TAG_BYTES) return false;
-        this.know(id, body);
-        this.stream.push({ type: "resumed", id });
+        this.stream.push({ type: "resumed", id: this.know(body).id });
         return true;
       case FAILURE: {
+        const id = idOf(body);
         const reason = text(body.subarray(TAG_BYTES));
         // "unknown client" may follow another end (SPEC 7.4(c)).
         if (this.forget(id)) this.stream.push({ type: "ended", id, reason });
@@ -305,18 +312,27 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     }
   }
 
-  private know(id: ClientId, body: Bytes): Known {
-    let client = this.known.get(id);
-    if (!client) {
-      client = { tag: body.slice(0, ID_BYTES), received: 0, sent: 0, groups: undefined };
-      this.known.set(id, client);
-      this.stream.push({ type: "joined", id });
-    }
+  private know(body: Bytes): Known {
+    const [low, high] = [readU32(body, 0), readU32(body, 4)];
+    const ones = this.byLow.get(low);
+    if (ones) for (const one of ones) if (one.high === high) return one;
+    const id = idOf(body);
+    const client: Known = { id, tag: body.slice(0, ID_BYTES), high, received: 0, sent: 0, groups: undefined };
+    if (ones) ones.push(client);
+    else this.byLow.set(low, [client]);
+    this.known.set(id, client);
+    this.stream.push({ type: "joined", id });
     return client;
   }
 
   private forget(id: ClientId): boolean {
-    for (const group of this.known.get(id)?.groups ?? []) this.leave(group, id);
+    const client = this.known.get(id);
+    if (!client) return false;
+    for (const group of client.groups ?? []) this.leave(group, id);
+    const low = readU32(client.tag, 0);
+    const others = this.byLow.get(low)!.filter((one) => one !== client);
+    if (others.length > 0) this.byLow.set(low, others);
+    else this.byLow.delete(low);
     return this.known.delete(id);
   }
 
@@ -342,23 +358,28 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     data: Data,
     options?: { without?: Iterable<ClientId> },
   ): Promise<Sent | void> {
-    const bytes = bytesOf(data);
+    const isNow = this.hasRoom;
+    // What waits is a copy: what the application does with its buffer then is its own.
+    const bytes = isNow ? viewOf(data) : bytesOf(data);
     if (bytes.length > this.maxPacket) return Promise.reject(new TooLong(bytes.length, this.maxPacket));
     if (typeof to === "symbol" || this.isGroup(to)) return this.sendAll(to, bytes, options?.without);
-    return this.put<Sent>(() => {
-      const client = this.known.get(to);
-      this.enqueue(frame(client?.tag ?? tagOf(to), DATA, bytes));
-      return { id: to, session: 1, number: client ? ++client.sent : 0 };
-    });
+    return isNow ? Promise.resolve(this.sendOne(to, bytes)) : this.put(() => this.sendOne(to, bytes));
   }
 
   /** Sends a packet to a client if there is room. Returns undefined if there is none. Throws TooLong. */
   trySend(to: ClientId, data: Data): Sent | undefined {
-    const bytes = bytesOf(data);
+    const bytes = viewOf(data);
     if (bytes.length > this.maxPacket) throw new TooLong(bytes.length, this.maxPacket);
-    if (this.isClosed || this.waiting.length > 0 || this.queueBytes >= MAX_QUEUE_BYTES) return undefined;
+    return this.hasRoom ? this.sendOne(to, bytes) : undefined;
+  }
+
+  private get hasRoom(): boolean {
+    return !this.isClosed && this.waiting.length === 0 && this.queueBytes < MAX_QUEUE_BYTES;
+  }
+
+  private sendOne(to: ClientId, bytes: Bytes): Sent {
     const client = this.known.get(to);
-    this.enqueue(frame(client?.tag ?? tagOf(to), DATA, bytes));
+    this.enqueue(client?.tag ?? tagOf(to), DATA, bytes);
     return { id: to, session: 1, number: client ? ++client.sent : 0 };
   }
 
@@ -370,7 +391,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
         const client = this.known.get(id);
         if (!client || left.has(id)) continue;
         client.sent += 1;
-        this.enqueue(frame(client.tag, DATA, bytes));
+        this.enqueue(client.tag, DATA, bytes);
       }
     });
   }
@@ -382,7 +403,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
    */
   kick(id: ClientId): Promise<void> {
     const tag = this.known.get(id)?.tag ?? tagOf(id);
-    return this.put<void>(() => this.enqueue(frame(tag, KICK, new Uint8Array(0))));
+    return this.put<void>(() => this.enqueue(tag, KICK, EMPTY));
   }
 
   private put<T>(put: () => T): Promise<T> {
@@ -391,7 +412,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
       rejected.catch(() => undefined);
       return rejected;
     }
-    if (this.waiting.length === 0 && this.queueBytes < MAX_QUEUE_BYTES) return Promise.resolve(put());
+    if (this.hasRoom) return Promise.resolve(put());
     if (this.waiting.length >= MAX_WAITING_SENDS) return Promise.reject(new NoRoom(`${MAX_WAITING_SENDS} calls of send wait`));
     const waiting = new Promise<T>((resolve, reject) => {
       this.waiting.push({ put: () => resolve(put()), reject });
@@ -400,36 +421,53 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     return waiting;
   }
 
-  private enqueue(bytes: Bytes): void {
-    this.queue.push(bytes);
-    this.queueBytes += bytes.length;
+  private enqueue(tag: Bytes, flag: number, data: Bytes): void {
+    const length = LENGTH_BYTES + TAG_BYTES + data.length;
+    let last = this.batches[this.batches.length - 1];
+    if (!last || last.isWritten || last.bytes.length - last.length < length) {
+      const size = Math.max(length, Math.min(BATCH_BYTES, Math.max(2 * (last?.length ?? 0), LEAST_BATCH_BYTES)));
+      last = { bytes: new Uint8Array(size), start: 0, length: 0, ends: [], isWritten: false };
+      this.batches.push(last);
+    }
+    const { bytes } = last;
+    let at = last.length;
+    const count = TAG_BYTES + data.length;
+    bytes[at++] = count;
+    bytes[at++] = count >>> 8;
+    bytes[at++] = count >>> 16;
+    bytes[at++] = count >>> 24;
+    for (let part = 0; part < ID_BYTES; part++) bytes[at++] = tag[part]!;
+    bytes[at++] = flag;
+    bytes.set(data, at);
+    last.length += length;
+    last.ends.push(last.length);
+    this.queueBytes += length;
     if (this.isFlushing || !this.link) return;
     this.isFlushing = true;
     // What is sent in one go leaves together.
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.isFlushing = false;
       this.flush();
     });
   }
 
-  /** Drops the frames of which the link took the last byte. */
+  /** Drops what the link has taken of the first batch: whole frames. One that was taken in part goes again whole (SPEC 7.8(f)). */
   private takeWritten(link: Link): void {
-    const taken = this.writtenBytes - link.transport.pending();
-    let bytes = 0;
+    const [batch] = this.batches;
+    if (!batch?.isWritten) return;
+    const taken = batch.length - link.transport.pending();
+    if (taken === batch.length) {
+      this.queueBytes -= batch.length - batch.start;
+      this.batches.shift();
+      return;
+    }
     let count = 0;
-    while (count < this.written && bytes + this.queue[this.first + count]!.length <= taken) {
-      bytes += this.queue[this.first + count]!.length;
-      count += 1;
-    }
-    this.queue.fill(undefined as unknown as Bytes, this.first, this.first + count);
-    this.first += count;
-    this.queueBytes -= bytes;
-    this.written -= count;
-    this.writtenBytes -= bytes;
-    if (this.first > 4_096 || this.first === this.queue.length) {
-      this.queue = this.queue.slice(this.first);
-      this.first = 0;
-    }
+    while (batch.ends[count]! <= taken) count += 1;
+    if (count === 0) return;
+    const start = batch.ends[count - 1]!;
+    batch.ends.splice(0, count);
+    this.queueBytes -= start - batch.start;
+    batch.start = start;
   }
 
   private flush(): void {
@@ -437,17 +475,9 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     if (!link) return;
     this.takeWritten(link);
     // While the transport holds a part of a write, nobody can tell how much: the next one waits.
-    while (this.written === 0 && this.queue.length > this.first) {
-      let bytes = 0;
-      let at = this.first;
-      while (at < this.queue.length && (bytes === 0 || bytes + this.queue[at]!.length <= WRITE_BYTES)) {
-        bytes += this.queue[at++]!.length;
-        if (bytes >= WRITE_BYTES - LARGE_BYTES) break;
-      }
-      const frames = at === this.first + 1 ? this.queue[this.first]! : concat(...this.queue.slice(this.first, at));
-      this.written = at - this.first;
-      this.writtenBytes = bytes;
-      link.transport.write(frames);
+    for (let [batch] = this.batches; batch && !batch.isWritten; [batch] = this.batches) {
+      batch.isWritten = true;
+      link.transport.write(batch.bytes.subarray(batch.start, batch.length));
       this.takeWritten(link);
     }
     this.admit();
@@ -455,7 +485,7 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
 
   private admit(): void {
     while (this.waiting.length > 0 && this.queueBytes < MAX_QUEUE_BYTES) this.waiting.shift()!.put();
-    if (this.queue.length === this.first) for (const wake of this.drained.splice(0)) wake();
+    if (this.batches.length === 0) for (const wake of this.drained.splice(0)) wake();
   }
 
   // ---- groups, which are the library's own with this link
@@ -506,7 +536,8 @@ export class Backend implements AsyncIterable<BackendEvent>, AsyncDisposable {
     this.isClosed = true;
     clearInterval(this.timer);
     this.server.close();
-    if (this.link && this.queue.length > this.first) {
+    if (this.link && this.batches.length > 0) {
+      this.flush();
       await new Promise<void>((resolve) => {
         this.drained.push(resolve);
         setTimeout(resolve, CLOSE_MS).unref();
@@ -538,11 +569,7 @@ function tagOf(id: ClientId): Bytes {
   return u64(BigInt(`0x${id}`));
 }
 
-function frame(tag: Bytes, flag: number, data: Bytes): Bytes {
-  const bytes = new Uint8Array(LENGTH_BYTES + TAG_BYTES + data.length);
-  bytes.set(u32(TAG_BYTES + data.length));
-  bytes.set(tag, LENGTH_BYTES);
-  bytes[LENGTH_BYTES + ID_BYTES] = flag;
-  bytes.set(data, LENGTH_BYTES + TAG_BYTES);
-  return bytes;
+/** The bytes themselves, which are copied at once. */
+function viewOf(data: Data): Bytes {
+  return data instanceof Uint8Array ? data : bytesOf(data);
 }

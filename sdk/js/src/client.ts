@@ -102,7 +102,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   private readonly past = new Map<number, { acked: number; end: End }>();
   private waiters: Waiter[] = [];
   private sends: WaitingSend[] = [];
-  private sendBytes = 0;
   private rooms: (() => void)[] = [];
   private lastTaken = 0n;
   private endValue: End | undefined;
@@ -266,8 +265,11 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   }
 
   private cameBack(): void {
-    if (this.options.ack === "saved") return this.hold();
-    this.act(() => this.machine.take(this.clock.now(), this.lastTaken));
+    if (this.options.ack !== "saved" && !this.isGone) {
+      this.machine.take(this.clock.now(), this.lastTaken);
+      this.isDirty = true;
+      this.turnLater();
+    }
     this.hold();
   }
 
@@ -345,12 +347,16 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     this.timer = undefined;
     this.pages.release();
     this.options.signal?.removeEventListener("abort", this.onAbort);
-    if (this.options.sessionStore) {
-      this.storeNow();
-      const { sessionStore } = this.options;
-      void Promise.resolve(this.storing).then(() => sessionStore.release?.());
-    }
+    this.releaseStore();
     this.stream.end();
+  }
+
+  private releaseStore(): void {
+    const { sessionStore } = this.options;
+    if (!sessionStore) return;
+    this.storeNow();
+    if (this.storing) void this.storing.then(() => sessionStore.release?.());
+    else sessionStore.release?.();
   }
 
   // ---- what goes
@@ -373,7 +379,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
       return Promise.resolve(sent);
     }
     if (this.sends.length >= MAX_WAITING_SENDS) return quietly(new NoRoom(`${MAX_WAITING_SENDS} calls of send wait`));
-    this.sendBytes += bytes.length;
     const waiting = new Promise<Sent>((resolve, reject) => this.sends.push({ data: bytes, resolve, reject }));
     waiting.catch(() => undefined);
     return waiting;
@@ -418,7 +423,6 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   private admitSends(): void {
     while (this.sends.length > 0 && this.machine.takesPackets && this.machine.hasRoom(this.sends[0]!.data.length)) {
       const { data, resolve } = this.sends.shift()!;
-      this.sendBytes -= data.length;
       resolve(this.put(data));
     }
     if (this.rooms.length > 0 && this.sends.length === 0 && this.machine.hasRoom(0)) {
@@ -473,6 +477,10 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     const waiting = new Promise<void>((resolve, reject) => this.waiters.push({ session, number, resolve, reject }));
     waiting.catch(() => undefined);
     this.settleAcknowledged();
+    if (this.waiters.length > 0) {
+      this.machine.askAck();
+      this.turnSoon();
+    }
     return waiting;
   }
 
@@ -515,7 +523,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
    * the application has not taken comes again. The client is over.
    */
   async suspend(): Promise<Uint8Array | undefined> {
-    const session = this.machine.save();
+    const session = this.export();
     this.destroy();
     await this.storing;
     return session;
@@ -526,7 +534,7 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
    * one is gone and if it made no connection since.
    */
   export(): Uint8Array | undefined {
-    return this.machine.save();
+    return this.isGone ? undefined : this.machine.save();
   }
 
   /** Stores up to 64 KiB of the application's own with the session. With the option `ack: "saved"`, what was told is acknowledged then. */
@@ -544,6 +552,11 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
   /** Drops the connection as if the network had failed. The client comes back by itself. */
   dropConnection(): void {
     this.act(() => this.machine.dropConnection());
+  }
+
+  /** Tries again now, if the client waits for the pause before its next attempt to pass. */
+  hurry(): void {
+    this.act(() => this.machine.hurry());
   }
 
   /** Sets what the client shows when it joins. In a session it is sent again, at once. */
@@ -609,6 +622,18 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     this.isTurnSoon = true;
     queueMicrotask(() => {
       this.isTurnSoon = false;
+      this.turn();
+    });
+  }
+
+  private isTurnLater = false;
+
+  /** What acknowledgements need has time until the application has taken what it can. */
+  private turnLater(): void {
+    if (this.isTurnLater) return;
+    this.isTurnLater = true;
+    setTimeout(() => {
+      this.isTurnLater = false;
       this.turn();
     });
   }

@@ -84,18 +84,17 @@ export class Stream<E extends { readonly type: string }> {
     const since = new Error().stack?.split("\n").find((line) => / at /.test(line) && !/voltlane|Stream|stream\.js|client\.js|backend\.js/.test(line));
     const reader = { wake: undefined as (() => void) | undefined, since: since ?? " elsewhere" };
     this.reader = reader;
-    const next = async (): Promise<IteratorResult<E>> => {
-      if (this.reader !== reader) return { done: true, value: undefined };
+    const over: IteratorResult<E> = { done: true, value: undefined };
+    // No async function: where an event waits, it costs one promise.
+    const next = (): Promise<IteratorResult<E>> => {
+      if (this.reader !== reader) return Promise.resolve(over);
       this.back();
-      while (this.length === 0 && !this.hasEnded) {
-        await new Promise<void>((wake) => (reader.wake = wake));
-        if (this.reader !== reader) return { done: true, value: undefined };
-      }
-      if (this.length === 0) {
+      if (this.length > 0) return Promise.resolve({ done: false, value: this.shift() });
+      if (this.hasEnded) {
         this.reader = undefined;
-        return { done: true, value: undefined };
+        return Promise.resolve(over);
       }
-      return { done: false, value: this.shift() };
+      return new Promise<void>((wake) => (reader.wake = wake)).then(next);
     };
     return {
       next,

@@ -1,6 +1,7 @@
 // The libraries against the real edge: over every transport, in both versions.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import * as net from "node:net";
 import * as path from "node:path";
 import { test } from "node:test";
 import { connect, everyone, listen } from "../dist/index.js";
@@ -67,8 +68,10 @@ for (const door of Object.keys(DOORS)) {
       assert.deepEqual(packets.map(({ number }) => number), sent.map((_, at) => at + 1));
       const { id } = client;
       relay.cut();
+      // In version 2 a packet that the transport takes before it knows is lost (SPEC 1.4(a)).
+      const dropped = version === 2 ? await readUntil(client, (event) => event.type === "dropped") : [];
       await client.send("while away");
-      const back = await readUntil(client, (event) => event.type === "packet");
+      const back = [...dropped, ...(await readUntil(client, (event) => event.type === "packet"))];
       assert.deepEqual(back.map(({ type }) => type).filter((type) => type !== "caughtUp"), ["dropped", "resumed", "packet"]);
       assert.equal(back.at(-1).text, "while away");
       assert.equal(client.id, id);
@@ -85,15 +88,16 @@ test("version 3: 1,000 packets each way over a transport that is cut again and a
       if (event.type !== "packet") continue;
       up.push(event.text);
       await backend.send(event.id, `down ${event.text}`);
+      // With packets under way in both directions.
+      if (up.length % 80 === 0) relay.cut();
       if (up.length === COUNT) return;
     }
   })();
-  relay.cutsAfter = 5_000;
   const client = await join();
   const sending = (async () => {
     for (let at = 0; at < COUNT; at++) {
       await client.send(`${at}`.padEnd(1 + ((at * 37) % 300), "."));
-      if (at % 20 === 0) await new Promise((wake) => setTimeout(wake, 5));
+      while (up.length < at - 60) await new Promise((wake) => setTimeout(wake, 2));
     }
   })();
   const events = await readUntil(client, (_, read) => read.filter(({ type }) => type === "packet").length === COUNT);
@@ -105,7 +109,6 @@ test("version 3: 1,000 packets each way over a transport that is cut again and a
   assert.deepEqual(numbers(events.filter(({ type }) => type === "packet").map(({ text }) => text)), all);
   const resumes = events.filter(({ type }) => type === "resumed").length;
   assert.ok(resumes >= 10, `it was cut ${resumes} times`);
-  relay.cutsAfter = Infinity;
   await within(client.flush(), "the acknowledgement of all");
   context.diagnostic(`${resumes} resumes`);
 });
@@ -303,6 +306,8 @@ test("an edge that ends sends its clients away, and they come back to the next o
     await backend.close();
   });
   const { id, edgeKey } = client;
+  await client.send("the session has begun");
+  await within(client.flush(), "the acknowledgement");
   await first.stop("SIGTERM", true);
   const second = await Edge.start(to, config, directory, first.address);
   const events = await readUntil(client, (event) => event.type === "connected" && event.id !== id);
@@ -340,23 +345,45 @@ test("groups and everyone: a client in a group has what is sent to it, in order,
   assert.ok(backend.clients.includes(c));
 });
 
-test("a backend keeps what it sends while the edge is gone, and its clients", async (context) => {
-  const { backend, edge, join } = await rig(context);
-  const client = await join();
+test("a backend keeps its clients and what it sends while the edge is gone", async (context) => {
+  const backend = await listen("127.0.0.1:0");
+  const relay = await Relay.to(`127.0.0.1:${backend.address.port}`);
+  const edge = await Edge.start(relay.address, KEEPS);
+  const client = await connect(edge.address);
+  context.after(async () => {
+    await client.suspend();
+    await edge.stop();
+    relay.stop();
+    await backend.close();
+  });
   await client.send("hello");
   await readUntil(backend, (event) => event.type === "packet");
-  // Another connection takes the link's place, and goes at once: the edge comes back.
-  const port = backend.address.port;
-  const { connect: dial } = await import("node:net");
-  const stranger = dial(port, "127.0.0.1");
+  relay.isOff = true;
+  relay.cut();
   await readUntil(backend, (event) => event.type === "edgeLost");
+  assert.equal(backend.isConnected, false);
   for (let at = 0; at < 100; at++) await backend.send(client.id, `${at}`);
-  stranger.destroy();
+  await client.send("while the link is down");
+  relay.isOff = false;
   const events = await readUntil(client, (event) => event.text === "99");
   const texts = events.filter(({ type }) => type === "packet").map(({ text }) => Number(text));
-  // What the stranger's transport had taken is lost, as version 2 of the link says.
-  assert.ok(texts.every((text, at) => at === 0 || text > texts[at - 1]));
-  void edge;
+  assert.deepEqual(texts, Array.from({ length: 100 }, (_, at) => at));
+  const back = await readUntil(backend, (event) => event.type === "packet");
+  assert.deepEqual(back.map(({ type }) => type), ["edgeConnected", "packet"]);
+});
+
+test("a stranger at a backend's port is no edge, and the edge comes back", async (context) => {
+  const { backend, join } = await rig(context);
+  const client = await join();
+  await client.send("1");
+  await readUntil(backend, (event) => event.type === "packet");
+  const stranger = net.connect(backend.address.port, "127.0.0.1");
+  stranger.write("GET / HTTP/1.1\r\n\r\n");
+  stranger.on("error", () => undefined);
+  await readUntil(backend, (event) => event.type === "edgeLost" && /no edge/.test(event.reason));
+  await readUntil(backend, (event) => event.type === "edgeConnected");
+  await client.send("2");
+  await readUntil(backend, (event) => event.text === "2");
 });
 
 test("a second reader, packets that are too long, and calls behind the end are told at once", async (context) => {

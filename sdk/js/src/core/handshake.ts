@@ -190,8 +190,8 @@ export class Session2 {
 
   /** The session as bytes: those that the Rust library takes as well. */
   save(): Bytes | undefined {
-    if (this.idValue === undefined) return undefined;
-    return concat(Uint8Array.of(SAVED_FORMAT), u64(this.idValue), this.keys!.secret, this.edgeKey!);
+    if (this.idValue === undefined || !this.keys) return undefined;
+    return concat(Uint8Array.of(SAVED_FORMAT), u64(this.idValue), this.keys.secret, this.edgeKey!);
   }
 
   /** Returns undefined for bytes that are no session of version 2. */

@@ -208,6 +208,11 @@ export class Machine {
     this.three?.take(this.now, number);
   }
 
+  /** Asks the edge to acknowledge what it has. */
+  askAck(): void {
+    if (this.three) this.three.wantsAck = true;
+  }
+
   /** Says goodbye as soon as everything is sent. */
   close(now: number): void {
     this.advance(now);
