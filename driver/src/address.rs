@@ -19,8 +19,7 @@ pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// The maximum number of a name's addresses that one connect attempt tries. Further ones would not be reached within its time.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// A parsed `host:port`. The last colon separates, so `::1:42000` is accepted as well as `[::1]:42000`. There are
-/// these two kinds, and who connects must handle both.
+/// A parsed `host:port`. The last colon separates, so `::1:42000` is accepted as well as `[::1]:42000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPort<'a> {
     /// An address, which needs no resolver.

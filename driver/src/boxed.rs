@@ -14,7 +14,7 @@ use crate::{Acknowledgements, Ends, PeerEnd, Stream};
 #[cfg(feature = "client")]
 use crate::{Connect, Connector};
 
-/// What a client or a backend needs of a stream.
+/// The methods of a stream that a client or a backend needs.
 trait AnyStream: Unpin + Send {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>])

@@ -57,7 +57,7 @@ pub(crate) struct Counter {
     waker: Waker,
 }
 
-/// What they leave for each other.
+/// The fields that they share.
 #[derive(Default)]
 pub(crate) struct Slot {
     /// Whether an attempt is in progress.
@@ -226,7 +226,7 @@ impl Carrier<Edge> for Branch {
                     }
                 }
                 Poll::Ready(None) => {
-                    // What the shard handed up can still be taken.
+                    // The trunk can still take what the shard handed up.
                     self.state = State::Down;
                     edge.handle_link_closed(now, Closed::Eof);
                 }

@@ -6,24 +6,24 @@ use std::task::{Context, Poll, Waker};
 
 use crate::waiters::{For, READER, Relay, Ticket, Waiters};
 
-/// What is driven by those who wait for it.
+/// A client or a backend, which the calls that wait for it drive.
 pub(crate) trait Driven {
     /// Orders what is waited for.
     type Key: Ord + Copy;
 
     fn waiters(&mut self) -> &mut Waiters<Self::Key>;
 
-    /// Returns whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
+    /// Returns whether the waker is registered for all I/O and the alarm. Nothing has to be done until it is woken.
     fn is_parked(&self) -> bool;
 
     /// Does what can be done. Events are kept for the reader.
     fn drive(&mut self, io: &mut Context<'_>);
 
-    /// Wakes those whose condition holds.
+    /// Wakes the waiters whose condition holds.
     fn settle(&mut self);
 }
 
-/// What all handles share.
+/// The state that all handles share.
 pub(crate) struct Shared<D> {
     core: Mutex<D>,
     /// The waker of all I/O.
@@ -41,9 +41,9 @@ impl<D: Driven> Shared<D> {
         Ok(Arc::new(Shared { core, io }))
     }
 
-    /// Acts on it, and wakes whom that concerns.
+    /// Calls `act`, and wakes the waiters that its changes concern.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut D, &mut Context<'_>) -> T) -> T {
-        // A panic in between is a broken invariant of the machine, which is no more use to anybody.
+        // A panic in between is a broken invariant of the machine, which cannot be used any more.
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
         let done = act(&mut core, &mut Context::from_waker(&self.io));
         let woken = core.waiters().take_woken();
@@ -81,7 +81,7 @@ impl<D: Driven> Shared<D> {
     }
 }
 
-/// A wait that may be dropped before it is through. Another one has the wakes of the I/O then.
+/// A wait that may be dropped early. Another waiter is then woken for the I/O.
 pub(crate) struct Waiting<'a, D: Driven> {
     pub(crate) shared: &'a Shared<D>,
     ticket: Option<Ticket>,

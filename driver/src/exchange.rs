@@ -1,4 +1,4 @@
-//! Where a shard and the trunk, which may be on two threads, hand batches to each other.
+//! The exchange of batches between a shard and the trunk, which may be on two threads.
 //!
 //! This file knows nothing of batches: `driver/tests/interleavings.rs` runs it under loom as well.
 
@@ -28,7 +28,7 @@ pub(crate) struct End<O, I, S> {
     arrived: VecDeque<I>,
     /// Buffers of taken items, which go back at the next look.
     emptied: Vec<S>,
-    /// Whether an item fits for sure: only this end adds some.
+    /// Whether an item surely fits: only this end adds items.
     has_room: bool,
     /// Buffers for items to come.
     spares: Vec<S>,

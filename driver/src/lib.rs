@@ -1,10 +1,9 @@
 //! Drives the machines of `voltlane-core` over any stream: the part that every runtime shares.
 //!
-//! The core decides; this crate moves bytes. [`EdgeDriver`] serves an edge, [`Client`] and [`Backend`] are the
-//! libraries. All work over four small traits of polling, [`Stream`], [`Listener`],
-//! [`Connector`] and [`Timer`], and use nothing of any runtime: `voltlane-tokio` and `voltlane-smol` implement the
-//! traits for real sockets and clocks, the simulator for turmoil's. So the code that ships is the code that is
-//! simulated.
+//! The core decides; this crate moves bytes. [`EdgeDriver`] serves an edge, and [`Client`] and [`Backend`] are the libraries. All of them
+//! work over four small traits of polling, [`Stream`], [`Listener`], [`Connector`] and [`Timer`], and depend on no runtime. `voltlane-tokio`
+//! and `voltlane-smol` implement the traits for real sockets and clocks, and the simulator for turmoil's. So the code that ships is the code
+//! that is simulated.
 //!
 //! No driver binds an address, reads a clock or starts a task. Apart from the drivers, this crate has what all runtimes share:
 //! [`SocketOptions`], and the threads of several shards ([`Crew`]).
@@ -63,7 +62,7 @@ mod transport;
 mod trunk;
 #[cfg(feature = "edge")]
 mod sync {
-    //! What threads hand to each other is built of this, which the tests under loom replace.
+    //! The primitives by which threads hand things to each other. The tests under loom replace them.
     pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }

@@ -31,7 +31,7 @@ pub(crate) fn refuse_own<S: Stream>(own: &OwnAddresses, stream: S) -> io::Result
 fn is_of_this_host(address: SocketAddr) -> bool {
     #[cfg(target_os = "linux")]
     {
-        // Where processes may bind the addresses of others, a bind tells nothing.
+        // A bind proves nothing where processes may bind the addresses of others.
         let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
         let setting = std::fs::read(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
         if !setting.is_ok_and(|setting| setting.trim_ascii() == b"0") {

@@ -1,4 +1,4 @@
-//! Who may connect to a Unix socket.
+//! The users that may connect to a Unix socket.
 
 use std::io::{self, ErrorKind};
 

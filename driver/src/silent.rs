@@ -1,4 +1,4 @@
-//! A stream for tests of what is done with streams, and not on them.
+//! A stream for tests that move streams around and do not read or write them.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};

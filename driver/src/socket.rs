@@ -27,8 +27,8 @@ pub struct SocketOptions {
     pub keep_alive: Duration,
     /// How long sent data may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482). Linux only.
     ///
-    /// The drivers watch a link, a client library's connection and a backend's themselves: a peer that acknowledges but has no room is
-    /// waited for. It is probed less and less often, finally every two minutes. A peer that leaves meanwhile is given up once two probes in
+    /// The drivers themselves watch a link, a client library's connection and a backend's: they wait for a peer that acknowledges but has no
+    /// room. It is probed less and less often, finally every two minutes. A peer that leaves meanwhile is given up once two probes in
     /// a row were not answered.
     ///
     /// For an edge's clients Linux itself gives up one that has no room for that long. It also gives up a silent one, however many probes

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 
-/// When there is a tick.
+/// The times of ticks.
 pub(crate) struct Ticks {
     every: Duration,
     pub(crate) next: Time,
@@ -17,7 +17,7 @@ impl Ticks {
         Ticks { every, next }
     }
 
-    /// Returns how late the present tick is, if there is one. Those that were missed are left out.
+    /// Returns how late the tick is that is due, if one is. Missed ticks are left out.
     pub(crate) fn take(&mut self, now: Time) -> Option<Duration> {
         if now < self.next {
             return None;

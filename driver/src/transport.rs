@@ -80,7 +80,7 @@ pub trait Stream: Unpin + Send + Sized + 'static {
         None
     }
 
-    /// Returns in what time [`is_alive`](Self::is_alive) is to be asked next. `None`: the system finds peers that are gone, or nobody does.
+    /// Returns after what time [`is_alive`](Self::is_alive) must be called next. `None`: the transport does not detect peers that are gone.
     fn keep_alive(&self) -> Option<Duration> {
         None
     }

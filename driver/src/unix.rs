@@ -1,6 +1,6 @@
 //! Unix sockets: where they are, who may connect, and whose file it is.
 //!
-//! Their descriptors are in std's types for TCP, which are descriptors of stream sockets and nothing else. What TCP has and they lack is an
+//! Their descriptors are held by std's types for TCP, which are plain descriptors of stream sockets. Calls that only TCP supports fail with an
 //! error of the system, which the drivers take as "not known".
 
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use crate::SocketOptions;
 pub use crate::peer_uids::PeerUids;
 
-/// What a text begins with that is the place of a Unix socket.
+/// The prefix of a text that is the place of a Unix socket.
 const PREFIX: &str = "unix:";
 /// The longest path or name, in bytes: what fits into `sockaddr_un` of Linux.
 const MAX_BYTES: usize = 107;
@@ -139,7 +139,7 @@ impl UnixPlace {
 
     /// Returns whether a process left its socket behind there.
     fn is_stale(&self) -> io::Result<bool> {
-        // Not of what a symbolic link leads to: that is none of ours.
+        // A symbolic link is not followed: its target is not ours.
         match fs::symlink_metadata(&self.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -177,7 +177,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 /// A locked file beside that of a socket, against others of our kind. It is removed at the end.
 ///
-/// The folder itself would not do: whoever may read it may lock it.
+/// Locking the folder itself is not enough, since every user who can read it can lock it.
 struct Lock {
     path: PathBuf,
     file: File,
@@ -195,7 +195,7 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                // What has this name may be somebody else's link or pipe.
+                // The file of this name may be a foreign link or pipe.
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)
                 .map_err(|error| match error.kind() {
@@ -203,7 +203,7 @@ impl Lock {
                     _ => named(&path, &error),
                 })?;
             match file.try_lock() {
-                // The one before us may have removed it since it was opened.
+                // The previous holder may have removed it since it was opened.
                 Ok(()) => match identity(&path) {
                     Ok(found) if found == identity_of(&file.metadata()?) => {
                         return Ok(Lock { path, file });

@@ -1,4 +1,4 @@
-//! What carries an edge's link: a stream to the backend, or a branch to the trunk.
+//! The carrier of an edge's link: a stream to the backend, or a branch to the trunk.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub trait Uplink: sealed::Carried {}
 
 impl<C: sealed::Carried> Uplink for C {}
 
-/// Moves what a machine's link carries, without any policy: the machine decides when to connect and when to give up.
+/// Moves the bytes of a machine's link, without any policy: the machine decides when to connect and when to give up.
 pub(crate) trait Carrier<M> {
     /// Refuses a connection to these addresses, at which this process listens. Within a process nothing leads there.
     fn refuse(&mut self, own: impl IntoIterator<Item = SocketAddr>) {
@@ -42,7 +42,7 @@ pub(crate) trait Carrier<M> {
 pub(crate) mod sealed {
     use super::*;
 
-    /// What [`Uplink`](super::Uplink) is for this crate.
+    /// The part of [`Uplink`](super::Uplink) that only this crate can use.
     #[expect(unnameable_types, reason = "nobody else implements it")]
     pub trait Carried: Unpin + Send + 'static {
         /// The part of a driver that it becomes.

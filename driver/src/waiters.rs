@@ -1,4 +1,4 @@
-//! Who waits for a client or a backend, for what, and who of them drives it.
+//! The calls that wait for a client or a backend, and which of them drives it.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -27,21 +27,21 @@ struct Attendance {
 }
 
 impl Relay {
-    /// The waiter polls now, and gets the wakes from here on.
+    /// Makes `waiter`, which is being polled, the one that is woken.
     pub(crate) fn attend(&self, waiter: &Waker) {
         let mut attendance = self.lock();
         attendance.is_due = false;
         register(&mut attendance.waiter, waiter);
     }
 
-    /// Another waiter, or none, gets the wakes. Returns its waker if it is due.
+    /// Makes another waiter, or none, the one that is woken. Returns its waker if something is due.
     fn hand_over(&self, waiter: Option<Waker>) -> Option<Waker> {
         let mut attendance = self.lock();
         attendance.waiter = waiter;
         attendance.waiter.clone().filter(|_| attendance.is_due)
     }
 
-    /// The waiter is to look. Returns its waker.
+    /// Notes that something is due. Returns the waker of the waiter.
     fn call(&self) -> Option<Waker> {
         let mut attendance = self.lock();
         attendance.is_due = true;
@@ -67,14 +67,14 @@ impl Wake for Relay {
     }
 }
 
-/// What a waiter waits for. `K` orders what is waited for, and is a number of a packet or contains one.
+/// The condition of a waiter. `K` is the number of a packet, or contains one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For<K> {
     /// An event.
     Event,
     /// Room for a packet of this length.
     Room(usize),
-    /// That this number is reached.
+    /// The acknowledgement of this number.
     Number(K),
     /// The beginning of the first session, or the end.
     #[cfg_attr(
@@ -135,7 +135,7 @@ impl<K: Ord + Copy> Waiters<K> {
         }
     }
 
-    /// Forgets that the waiter waits: it is polled.
+    /// Forgets that the waiter waits, since it is polled.
     pub(crate) fn withdraw(&mut self, ticket: Ticket, what: For<K>) {
         match what {
             For::Event => self.reader = None,
@@ -145,7 +145,7 @@ impl<K: Ord + Copy> Waiters<K> {
         }
     }
 
-    /// Forgets a waiter that is through or was dropped. If it drove the client, the next one does, and it is woken if it `must_look`.
+    /// Forgets a waiter that is done or was dropped. If it was driving, the next waiter drives, and is woken if it `must_look`.
     pub(crate) fn leave(&mut self, ticket: Ticket, what: For<K>, must_look: bool) {
         self.withdraw(ticket, what);
         if self.driver != Some(ticket) {
@@ -187,18 +187,18 @@ impl<K: Ord + Copy> Waiters<K> {
         self.reader.is_some()
     }
 
-    /// Something is to be done.
+    /// Wakes the waiter that drives.
     pub(crate) fn wake_driver(&mut self) {
         let called = self.relay.call();
         self.woken.extend(called);
     }
 
-    /// There is an event.
+    /// Wakes the reader, since there is an event.
     pub(crate) fn wake_reader(&mut self) {
         self.woken.extend(self.reader.take());
     }
 
-    /// These numbers are reached.
+    /// Wakes the waiters for these numbers.
     pub(crate) fn wake_numbers(&mut self, reached: RangeInclusive<K>) {
         let (first, last) = reached.into_inner();
         let is_one = |(number, _): &(K, Ticket)| first <= *number && *number <= last;
@@ -209,7 +209,7 @@ impl<K: Ord + Copy> Waiters<K> {
         }
     }
 
-    /// There may be room. `has_room` tells it of the lengths of packets together.
+    /// Wakes the waiters that have room now. `has_room` is asked for the sum of the lengths of their packets.
     pub(crate) fn wake_room(&mut self, mut has_room: impl FnMut(usize) -> bool) {
         let mut together = 0;
         while let Some(first) = self.room.first_entry() {
@@ -221,13 +221,13 @@ impl<K: Ord + Copy> Waiters<K> {
         }
     }
 
-    /// A session began.
+    /// Wakes the waiters for a session.
     pub(crate) fn wake_session(&mut self) {
         self.woken
             .extend(mem::take(&mut self.session).into_values());
     }
 
-    /// A session is over: nobody waits for anything of it.
+    /// Wakes all waiters, since a session is over.
     pub(crate) fn wake_all(&mut self) {
         self.wake_reader();
         self.wake_session();

@@ -1,4 +1,4 @@
-//! A stream whose peer is given up when it acknowledges nothing, but not while it only has no room.
+//! A stream whose peer is given up if it acknowledges nothing, but not if it merely has no room.
 //!
 //! Linux gives up a peer that leaves sent bytes unacknowledged (TCP_USER_TIMEOUT, RFC 5482). It also gives up one that acknowledges
 //! everything but has had no room for as long. So a backend that stops reading would be reset, and megabytes lost. For the streams that the

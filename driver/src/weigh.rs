@@ -1,4 +1,4 @@
-//! What a bounded queue counts its items by.
+//! The size of items in a bounded queue.
 
 /// An item of a bounded queue.
 pub(crate) trait Weigh {

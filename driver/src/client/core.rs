@@ -26,12 +26,12 @@ use crate::waiters::{For, READER, Waiters};
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Steps per poll before the task yields to others.
 const STEPS_PER_POLL: usize = 128;
-/// Writes per `send` before the rest is left to whoever waits.
+/// Writes per `send`. The rest is written by the next call that waits.
 const WRITES_PER_SEND: usize = 8;
 /// Events that `recv` takes from the inbox before it looks at the connection.
 const EVENTS_PER_LOOK: u32 = 16;
-/// Events other than packets that are kept while others than `recv` wait. Beyond, nothing is read but by `recv`: an edge that tells of gap
-/// after gap fills no ring.
+/// The maximum number of events other than packets in the inbox. Beyond it only `recv` reads, since an edge can report gap after gap without
+/// filling the ring.
 const MAX_NOTICES: usize = 4_096;
 /// Ended sessions of which `acknowledged` knows.
 const PAST_SESSIONS: usize = 8;
@@ -54,16 +54,16 @@ pub(super) struct Core {
     unread: Range<usize>,
     /// Whether the machine may have more of the bytes that it was given.
     has_more: bool,
-    /// Events that came while somebody else than `recv` waited.
+    /// Events that came while another call than `recv` waited.
     inbox: Inbox<Heard>,
-    /// The events in it that are no packets.
+    /// The number of events in the inbox that are not packets.
     notices: usize,
     /// Events taken from the inbox since the connection was looked at.
     taken: u32,
     /// The packet that the application got last, until it comes back.
     lent: Option<Lent>,
     waiters: Waiters<u64>,
-    /// Whether all I/O has the waker, and the alarm is set: nothing is to be done before it is woken.
+    /// Whether the waker is registered for all I/O and the alarm. Nothing has to be done until it is woken.
     is_parked: bool,
     /// The time of the alarm.
     armed: Option<Time>,
@@ -166,9 +166,9 @@ impl Core {
 
     fn keep(&mut self, heard: Heard) {
         match &heard.event {
-            // It comes now or not at all.
+            // A volatile packet comes now or not at all.
             Event::Packet { number: 0, .. } if !self.inbox.has_room() => return,
-            // One after another says no more than the last, nor does a connection that brought nothing.
+            // Of several in a row only the last one matters, even if the client was connected in between and received nothing.
             Event::Dropped { .. } => {
                 let brings_nothing = |last: &Heard| {
                     matches!(
@@ -191,7 +191,7 @@ impl Core {
         next.is_some_and(|next| next <= self.timer.now())
     }
 
-    /// Somebody who does not wait has changed something: whoever waits looks at it.
+    /// Wakes the call that drives the client, since another one has changed something and does not wait.
     fn tell_driver(&mut self) {
         self.waiters.wake_driver();
     }
@@ -236,7 +236,7 @@ impl Core {
             self.drive(io);
             self.take_kept(io)
         });
-        // The look may have taken the wakes of whoever waits, or left it something.
+        // This look may have used up the wake of a call that waits, or left it something to do.
         if !self.is_parked {
             self.tell_driver();
         }
@@ -244,7 +244,7 @@ impl Core {
         event
     }
 
-    /// The application is back for more, so it has done what it wanted with the last packet.
+    /// Handles that the application came back for more, so it is done with the last packet.
     fn come_back(&mut self, io: &mut Context<'_>) {
         // A session that is over acknowledges nothing, and its numbers mean nothing to the next one.
         let lent = self.lent.take();
@@ -287,7 +287,7 @@ impl Core {
 
     // ---- sending
 
-    /// Queues a packet. It is written by whoever waits next.
+    /// Queues a packet. The next call that waits writes it.
     pub(super) fn queue(&mut self, data: &[u8]) -> Result<Sent, SendError> {
         let sent = self.machine.send(data);
         if let Err(SendError::NoRoom) = sent {
@@ -300,7 +300,7 @@ impl Core {
         })
     }
 
-    /// Queues a packet, which whoever waits learns.
+    /// Queues a packet, and wakes the call that drives the client.
     pub(super) fn try_send(&mut self, data: &[u8]) -> Result<Sent, SendError> {
         let sent = self.queue(data)?;
         self.tell_driver();
@@ -488,14 +488,14 @@ impl Core {
             end: end.clone(),
         });
         self.waiters.wake_all();
-        // Whoever has said goodbye wants no other session.
+        // After a goodbye the application wants no other session.
         if self.starts_over && !self.is_closing && end.code.class() == Class::Afresh {
             self.start_over();
         }
         Event::Ended { end }
     }
 
-    /// Returns what the application hears of an event between connections.
+    /// Converts an event of the machine that happens between connections.
     fn tell(&mut self, event: machine::Event<'static>) -> Option<Heard> {
         let event = match event {
             machine::Event::Dropped {
@@ -536,7 +536,7 @@ impl Core {
                 }
             }
             if self.machine.wants_close() {
-                // After a goodbye what was written has to arrive.
+                // After a goodbye, everything that was written has to arrive.
                 let finishes = self.is_closing && !self.transport.is_broken();
                 if finishes
                     && self
@@ -593,7 +593,7 @@ impl Core {
         self.park()
     }
 
-    /// Takes what the connection has, if a deadline is late: nobody polled the client for a while, and the edge was not silent meanwhile.
+    /// Takes what the connection has, if a deadline is late: the client was not polled for a while, in which the edge may have sent something.
     /// Returns whether there is something, which counts before the deadline does.
     fn serves_first(&mut self, io: &mut Context<'_>, now: Time, reads: bool) -> bool {
         if !is_late(now, self.machine.poll_timeout()) {
@@ -651,7 +651,7 @@ impl Core {
         }
     }
 
-    /// Sets the alarm for whoever waits, if it is to go off earlier now.
+    /// Sets the alarm for the call that waits, if it must go off earlier now.
     fn arm(&mut self, io: &mut Context<'_>) {
         if !self.waiters.is_driven() || !self.is_parked {
             return;

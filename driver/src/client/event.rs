@@ -1,4 +1,4 @@
-//! What a client tells its application.
+//! Events of a client for its application.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ pub enum Event {
     /// A session began. The edge and the backend know this client by `id`.
     #[non_exhaustive]
     Connected {
-        /// The id that the edge gave it. It is never used again.
+        /// The id that the edge assigned. It is never used for another client.
         id: ClientId,
     },
     /// The backend sent a packet.
@@ -26,7 +26,7 @@ pub enum Event {
         /// Its place among the packets of the session to this client, from 1. A volatile packet has none, which is 0.
         number: u64,
     },
-    /// A connection, or an attempt to make one, ended. It is not an error: the client comes back by itself.
+    /// A connection, or an attempt to make one, ended. This is not an error: the client reconnects by itself.
     #[non_exhaustive]
     Dropped {
         /// Why.
@@ -34,7 +34,7 @@ pub enum Event {
         /// The pause before the next attempt.
         retry_in: Duration,
     },
-    /// The client is back, as the same client.
+    /// The session was resumed, with the same id.
     #[non_exhaustive]
     Resumed {
         /// The number of packets that were missed and come now. Version 2 does not tell it.
@@ -51,10 +51,10 @@ pub enum Event {
         /// Their numbers, and why.
         gap: Gap,
     },
-    /// The time that the options ask for has passed. Ticks that nobody waited for are left out.
+    /// A [tick](super::Options::tick) is due. Missed ticks are left out.
     #[non_exhaustive]
     Tick {
-        /// How much later it is than it should be.
+        /// How late the tick is.
         late: Duration,
     },
     /// The session is over. It is the last event, unless a new session begins: because the options say so, or with
@@ -91,7 +91,7 @@ impl DropCause {
         self.error.as_deref()
     }
 
-    /// Returns what the transport said at its end, for people: with WebSocket the close code, with TLS an alert.
+    /// Returns what the transport reported at its end, for people: with WebSocket the close code, with TLS an alert.
     #[must_use]
     pub fn parting_words(&self) -> Option<&str> {
         self.words.as_deref()
@@ -122,7 +122,7 @@ impl std::error::Error for DropCause {
     }
 }
 
-/// A packet that was sent, as a value to ask with: see [`acknowledged`](super::ClientSender::acknowledged).
+/// Identifies a packet that was sent, for [`acknowledged`](super::ClientSender::acknowledged).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Sent {

@@ -1,4 +1,4 @@
-//! What the application of a client hears, as it waits in the inbox.
+//! Events of a client, as they wait in its inbox.
 
 use voltlane_core::ClientId;
 use voltlane_core::client as machine;
@@ -13,14 +13,14 @@ pub(super) struct Lent {
     pub(super) number: u64,
 }
 
-/// An event, and what is acknowledged once the application is through with it.
+/// An event, and the packet that is acknowledged once the application is done with it.
 pub(super) struct Heard {
     pub(super) event: Event,
     pub(super) lent: Option<Lent>,
 }
 
 impl Heard {
-    /// Returns whether it is no packet.
+    /// Returns whether it is anything but a packet.
     pub(super) fn is_notice(&self) -> bool {
         !matches!(self.event, Event::Packet { .. })
     }
@@ -41,7 +41,7 @@ impl Weigh for Heard {
     }
 }
 
-/// Returns what the application hears of an event of a connection.
+/// Converts an event of the machine that happens on a connection. `None` if it is not for the application.
 pub(super) fn hear(
     event: machine::Event<'_>,
     session: u64,
@@ -62,7 +62,7 @@ pub(super) fn hear(
         machine::Event::Resumed { missed, away, .. } => Event::Resumed { missed, away },
         machine::Event::Gap(gap) => Event::Gap { gap },
         machine::Event::CaughtUp => Event::CaughtUp {},
-        // The ledger has them.
+        // The ledger counts them.
         machine::Event::Skipped { .. } => return None,
         machine::Event::Dropped { .. } | machine::Event::Refused(_) | machine::Event::Ended(_) => {
             unreachable!("it comes between connections")

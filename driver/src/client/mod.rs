@@ -1,13 +1,13 @@
 //! The client library: a client of an edge that reconnects by itself.
 //!
-//! What happens to a client is one stream of [events](Event), in order. A lost connection is one of them and not an error: the client comes
-//! back by itself, as the same client. In version 3 nothing is lost with a connection, in either direction.
+//! The application receives one stream of [events](Event), in order. A lost connection is one of them and not an error: the client reconnects
+//! by itself, as the same client. In version 3 nothing is lost with a connection, in either direction.
 //!
-//! There is no background task. Whatever is waited for does the work: [`recv`](Client::recv), [`send`](ClientSender::send),
+//! There is no background task. The calls that wait do the work: [`recv`](Client::recv), [`send`](ClientSender::send),
 //! [`room`](ClientSender::room), [`acknowledged`](ClientSender::acknowledged), [`flush`](ClientSender::flush) and
-//! [`close`](ClientSender::close), in any task, drive one client while they wait. The one that was polled last has the wakes of all
-//! I/O. The others wake for their own condition only, so many of them cost nothing. A client that nobody waits for stands still. Its edge
-//! drops it after a while, and it resumes with the next wait.
+//! [`close`](ClientSender::close), in any task, drive the client while they wait. The one that was polled last is woken for all I/O. The others
+//! are woken only for their own condition, so many of them cost nothing. While no call waits, nothing happens: the edge drops the client
+//! after a while, and the client resumes with the next call that waits.
 //!
 //! [`Means`] is what a client needs of its runtime. The libraries of the runtimes build it from an address.
 
@@ -93,7 +93,7 @@ impl Client {
         Ok(Client { sender })
     }
 
-    /// Waits for the next event. `None`: the session is over, and everything was told.
+    /// Waits for the next event. `None`: the session is over, and every event was returned.
     ///
     /// A packet counts as acknowledged when the application comes back for the next event.
     ///
@@ -108,8 +108,8 @@ impl Client {
         .await
     }
 
-    /// Polls for the next event, like [`recv`](Self::recv). Whoever has polled it goes on until it is ready, or polls something else of
-    /// this client.
+    /// Polls for the next event, like [`recv`](Self::recv). Once polled, the client counts on this call: poll it until it is ready, or poll
+    /// another call of this client.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         self.shared.with(|core, io| core.poll_recv(cx.waker(), io))
     }
@@ -143,7 +143,8 @@ impl ClientSender {
         self.shared.wait(what, |core, io| core.send(io, data)).await
     }
 
-    /// Sends a packet if there is room. Whoever waits for this client, or waits next, writes it: so many can be written at once.
+    /// Sends a packet if there is room. The call that waits for this client, or the next one that does, writes it. So many packets can be
+    /// written at once.
     ///
     /// # Errors
     /// Those of [`send`](Self::send), and [`SendError::NoRoom`].
@@ -189,7 +190,7 @@ impl ClientSender {
         self.shared.wait(For::Number(number), check).await
     }
 
-    /// Waits for room: for the packet that [`try_send`](Self::try_send) had none for last.
+    /// Waits until there is room for the packet that [`try_send`](Self::try_send) refused last.
     ///
     /// # Errors
     /// How the session ended, if it did.
@@ -205,7 +206,7 @@ impl ClientSender {
         self.shared.wait(For::Room(length), check).await
     }
 
-    /// Says goodbye: sends what waits, ends the session, and waits until the edge has answered. What it returns says whether everything
+    /// Says goodbye: sends what waits, ends the session, and waits until the edge has answered. The returned end says whether everything
     /// arrived.
     ///
     /// It takes no longer than [`ClientConfig::with_goodbye_timeout`] and two seconds. Version 2 has no goodbye: the edge keeps the session
@@ -219,7 +220,7 @@ impl ClientSender {
         self.shared.wait(For::Number(u64::MAX), check).await
     }
 
-    /// Sets what the client shows when it joins. In a session it is sent again, at once. Version 2 has no tokens.
+    /// Sets the token that the client presents when it joins. In a session it is sent again, at once. Version 2 has no tokens.
     ///
     /// # Errors
     /// [`TokenError`]. Nothing is set then.
@@ -258,7 +259,7 @@ impl ClientSender {
         self.shared.with(|core, _| core.machine().state())
     }
 
-    /// Returns the time that a question to the edge and its answer took last, if one was asked. (Version 3)
+    /// Returns the round-trip time to the edge that was measured last, if one was. (Version 3)
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
         self.shared.with(|core, _| core.machine().rtt())
@@ -289,7 +290,7 @@ impl ClientSender {
         self.shared.with(|core, _| core.machine().version())
     }
 
-    /// Returns the key that the edge has proven. Whoever pins it is safe against other edges from then on. (Version 3)
+    /// Returns the key that the edge has proven. A client that pins it accepts no other edge from then on. (Version 3)
     #[must_use]
     pub fn edge_key(&self) -> Option<PublicKey> {
         self.shared

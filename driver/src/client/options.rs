@@ -1,4 +1,4 @@
-//! What a client is given when it begins.
+//! The options of a client, and what it needs of its runtime.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Bounds, timeouts, pauses, versions and pinned keys. Default: version 3, and version 2 with an edge that has no other.
     pub config: ClientConfig,
-    /// What the client shows when it joins. Default: nothing.
+    /// The token that the client presents when it joins. Default: none.
     pub token: Option<Vec<u8>>,
     /// Whether a new session begins by itself after one whose end allows that. Default: false.
     pub start_over: bool,
@@ -24,7 +24,7 @@ pub struct Options {
     pub give_up_after: Option<Duration>,
     /// How often there is a [tick](super::Event::Tick). Default: never.
     pub tick: Option<Duration>,
-    /// A session of version 2 to be resumed. It goes with neither pinned keys nor a demand for version 3.
+    /// A session of version 2 to be resumed. It cannot be combined with pinned keys, nor with version 3 alone.
     pub saved: Option<SavedSession>,
 }
 
@@ -60,11 +60,11 @@ pub struct Means {
     pub(super) entropy: Entropy,
 }
 
-/// Returns 32 bytes that nobody can know or guess, and others at each call.
+/// Returns 32 bytes that nobody can know or guess, different at each call.
 pub(super) type Entropy = Box<dyn FnMut() -> [u8; 32] + Send>;
 
 impl Means {
-    /// `entropy` returns 32 bytes of the system's randomness, others at each call. The keys of the client are made of them.
+    /// Creates the means of a client. `entropy` returns 32 bytes of the system's randomness, different at each call, for the client's keys.
     pub fn new(
         connector: impl Connector,
         timer: impl Timer,
@@ -77,12 +77,12 @@ impl Means {
         )
     }
 
-    /// What a client has on the runtime `R`, with a connector of its own.
+    /// Creates the means of a client on the runtime `R`, with this connector.
     pub fn on<R: Runtime>(connector: impl Connector) -> Self {
         Means::new(connector, R::Timer::default(), R::random)
     }
 
-    /// Like [`new`](Self::new), with what is boxed already.
+    /// Like [`new`](Self::new), with parts that are boxed already.
     #[must_use]
     pub fn boxed(
         connector: BoxedConnector,
@@ -96,7 +96,7 @@ impl Means {
         }
     }
 
-    /// Adds another way to the edge, to be tried when the one before it leads nowhere.
+    /// Adds another connector, to be tried when the one before it fails.
     #[must_use]
     pub fn or(mut self, connector: BoxedConnector) -> Self {
         self.connectors.push(connector);

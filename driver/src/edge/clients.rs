@@ -278,7 +278,7 @@ impl<S: Stream> Clients<S> {
             };
             let waker = client.waker();
             let cx = &mut Context::from_waker(&waker);
-            // Of a client that is not read nothing can be heard.
+            // A client that is not read cannot give a sign of life.
             let is_read = client.channel.notes.reading != Reading::Paused;
             if is_read && !client.channel.stream_mut().is_alive(cx) {
                 tracing::debug!(conn = key.index(), "a client gives no sign of life");
@@ -309,7 +309,7 @@ impl<S: Stream> Clients<S> {
         }
         self.handshakes_at = None;
         while let Some(&key) = self.handshakes.front() {
-            // Others are gone. Those that wait for longest leave first, so the line is bounded by the half-open ones.
+            // The others are gone. The oldest leave first, so the half-open connections bound the line.
             if let Some(client) = self.table.find(key) {
                 if let Err(at) = edge.admit_handshake(now) {
                     self.handshakes_at = Some(at);

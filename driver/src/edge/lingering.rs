@@ -66,7 +66,7 @@ impl<S: Stream> Lingering<S> {
         });
     }
 
-    /// Lets the oldest streams go that are too many.
+    /// Drops the oldest streams beyond the maximum.
     pub(super) fn hold_the_bound(&mut self) {
         while self.streams.len() > self.max {
             self.streams.pop_front();

@@ -397,7 +397,7 @@ impl<L: Listener> Side for Clientele<L> {
                 .clients
                 .handle_ready(token, &mut self.edge, now, buffer, &mut self.work);
         }
-        // Behind those that have theirs, so that a flood of strangers delays nobody for long.
+        // After the established clients, so that a flood of strangers delays nobody for long.
         for _ in 0..HANDSHAKES_PER_TURN {
             let Some(token) = self.clients.next_handshake(&mut self.edge, now) else {
                 break;
