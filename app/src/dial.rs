@@ -88,7 +88,7 @@ mod layered {
                         waker.wake();
                     }
                 };
-                // That of an attempt that gave up is old.
+                // The outcome for an attempt that gave up is out of date.
                 reading.outcome = None;
                 thread::Builder::new()
                     .name("link files".into())
@@ -124,7 +124,7 @@ mod layered {
         }
     }
 
-    /// Reads the certificates of the link for nothing but their faults.
+    /// Reads the certificates of the link to find faults in them.
     ///
     /// # Errors
     /// The first fault of a file, with its remedy.

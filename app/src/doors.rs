@@ -1,4 +1,4 @@
-//! What clients come through: TLS and WebSocket, as far as this build has them.
+//! The layers in front of the listeners: TLS and WebSocket, as far as this build has them.
 //!
 //! A build without the features `tls` and `websocket` has the plain listener of its runtime, and no code for more.
 
@@ -46,7 +46,8 @@ mod layered {
             Ok(doors)
         }
 
-        /// Puts the values of a listener into effect for new connections, and reads certificates again. Clients keep what they have. All or nothing.
+        /// Puts the values of a listener into effect for new connections, and reads certificates again: all of it or nothing. Clients that
+    /// are connected keep their layers.
         ///
         /// # Errors
         /// The first fault of a file, with its remedy. What was in effect stays.

@@ -64,7 +64,7 @@ impl<R: Runtime> voltlane_driver::Listener for Listening<R> {
 pub(crate) struct Entrance {
     name: ListenerName,
     number: usize,
-    /// What its connections are counted under. It keeps it when it moves, and no other listener gets it.
+    /// The account of its connections. It keeps the account when it moves, and no other listener gets it.
     account: u16,
     options: SocketOptions,
     frame: Frame,
@@ -340,7 +340,7 @@ struct Open {
     addresses: usize,
 }
 
-/// What shows that a file has changed: time, inode and length. `None` if it cannot be read.
+/// The state of a file: time, inode and length. If it differs, the file has changed. `None` if it cannot be read.
 type FileState = Option<(SystemTime, u64, u64)>;
 
 /// Returns the states of the files that a listener's TLS is made of.

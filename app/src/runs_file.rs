@@ -1,8 +1,8 @@
 //! The file beside the key file that names the runs of this edge, so that clients of an earlier run learn that their session is gone.
 //! (SPEC 23.2(f))
 //!
-//! It is text: one run on each line, as 16 hexadecimal digits, the latest one last. Nobody learns anything from it that the wire does not
-//! tell. Whoever deletes it has clients of earlier runs look for another edge until their sessions expire.
+//! It is text: one run on each line, as 16 hexadecimal digits, the latest one last. It is no secret, since runs are named on the wire. If it
+//! is deleted, clients of earlier runs look for another edge until their sessions expire.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,7 +14,7 @@ use crate::disk;
 /// The runs that are kept. (SPEC 23.2(f))
 pub(crate) const MAX_RUNS: usize = 1_024;
 
-/// What a line has: 16 digits and its end.
+/// The bytes of a line: 16 digits and its end.
 const LINE_BYTES: usize = 17;
 
 /// Why earlier runs are not known, or this one will not be.

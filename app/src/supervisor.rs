@@ -54,7 +54,7 @@ impl Supervisor {
         self.tell(Event::Reloads);
     }
 
-    /// What was read is in effect, or was refused.
+    /// The configuration that was read is in effect, or was refused.
     pub(crate) fn reloaded(&self) {
         self.tell(Event::Reloaded);
     }

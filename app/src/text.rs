@@ -1,4 +1,4 @@
-//! Text that somebody else wrote, for people to look at.
+//! Foreign text, made safe to show.
 
 use std::fmt::{self, Write};
 

@@ -128,7 +128,8 @@ impl<O, I, S> End<O, I, S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands an item of `bytes` bytes over. Due once after each time that [`poll_room`](Self::poll_room) was ready. An item that nobody will take is dropped.
+    /// Hands an item of `bytes` bytes over. Due once after each time that [`poll_room`](Self::poll_room) was ready. An item that nobody will
+    /// take is dropped.
     pub(crate) fn give(&mut self, item: O, bytes: usize) {
         let mut state = self.outgoing.lock();
         if state.reader_is_gone || state.ended {

@@ -1,7 +1,7 @@
 //! Unix sockets: where they are, who may connect, and whose file it is.
 //!
-//! Their descriptors are held by std's types for TCP, which are plain descriptors of stream sockets. Calls that only TCP supports fail with an
-//! error of the system, which the drivers take as "not known".
+//! Their descriptors are held by std's types for TCP, which are plain descriptors of stream sockets. Calls that only TCP supports fail
+//! with an error of the system, which the drivers take as "not known".
 
 use std::ffi::OsString;
 use std::fmt;

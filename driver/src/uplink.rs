@@ -9,8 +9,8 @@ use voltlane_core::edge::Edge;
 
 use crate::waker::{ReadyList, Token};
 
-/// How an edge reaches its backend: through a [`Connector`](crate::Connector), or as a shard through its [`BranchConnector`](crate::BranchConnector). There
-/// are no others.
+/// How an edge reaches its backend: through a [`Connector`](crate::Connector), or as a shard through its
+/// [`BranchConnector`](crate::BranchConnector). There are no others.
 pub trait Uplink: sealed::Carried {}
 
 impl<C: sealed::Carried> Uplink for C {}

@@ -290,7 +290,7 @@ fn listen_at<R: Runtime>(
     addresses
 }
 
-/// Where clients come in.
+/// The listening sockets for clients.
 struct Entrances {
     /// The sockets of each shard.
     sockets: Vec<Sockets>,
@@ -326,7 +326,7 @@ async fn within<T: Timer + Default, O>(
 
 /// A connector that was used once before, and that another one can replace.
 struct FirstThen<C: Connector> {
-    /// The stream that it connected then, in transit to the thread that asks next.
+    /// The stream of that use, in transit to the thread that asks next.
     first: Option<<C::Stream as Stream>::Parcel>,
     later: Arc<Mutex<C>>,
 }

@@ -1,7 +1,8 @@
 //! SIGINT and SIGTERM. Until the process serves, either ends it at once, whatever it waits for, such as a resolver or an unresponsive
 //! backend. Afterwards the first one asks for an orderly end, and a later one ends the process at once.
 //!
-//! `timeout` and some other parents send a signal twice, to the process and to its group. So one right behind the first is none of its own.
+//! `timeout` and some other parents send a signal twice, to the process and to its group. So a second one right behind the first does not
+//! count.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +22,7 @@ use voltlane_driver::register;
 
 use crate::logging;
 
-/// The time after the first signal in which others are the same to it.
+/// The time after the first signal in which further ones do not count.
 const SAME_WITHIN: Duration = Duration::from_millis(500);
 
 /// Ready once the process was asked to end.

@@ -151,7 +151,7 @@ impl File<'_> {
             if index > 0 {
                 self.build.add_listener();
             }
-            // Of those that are no tables none is added.
+            // Elements that are not tables add no listener.
             let at = if index == 0 {
                 0
             } else {

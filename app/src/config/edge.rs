@@ -76,7 +76,7 @@ impl Settings {
             .unwrap_or(NonZeroU8::MIN)
     }
 
-    /// Returns what is left of `resources` for everything but the sockets of the listeners, which have this many addresses. Those of one are
+    /// Returns what is left of `resources` without the sockets of the listeners, which have this many addresses. The sockets of one are
     /// kept with the rest.
     #[must_use]
     pub fn left(&self, resources: Resources, addresses: usize) -> Resources {

@@ -1,7 +1,7 @@
 //! The listeners of a configuration: the table `[listener]`, or an array `[[listener]]`.
 //!
-//! The first of them has the place that the one listener has, so every key, rule and variable of that is its own. The others are beside it,
-//! and change places with it while something is done with them.
+//! The first one is stored where a single listener would be, so that every key, rule and variable applies to it. Each further one takes its
+//! place while it is read, checked or shown.
 
 use std::fmt;
 use std::iter::once;
@@ -105,8 +105,8 @@ impl Settings {
     }
 }
 
-/// The origins of a further listener's values. Its vectors have a place for each key, as those of [`Build`] have; only the keys of listeners
-/// are used.
+/// The origins of a further listener's values. Its vectors have an entry for each key, as those of [`Build`] have, but only keys of
+/// listeners are used.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Beside {
     pub(super) origins: Vec<Origin>,

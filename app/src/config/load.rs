@@ -176,7 +176,7 @@ pub(super) struct Build {
     problems: Vec<Problem>,
     /// Keys with a refused value, so that the value in effect is not the intended one.
     pub(super) spoilt: Vec<bool>,
-    /// Where the listener begins, if it is one of an array.
+    /// The place where the listener begins in the file, if it is one of an array.
     pub(super) place: Origin,
     /// The origins of further listeners' values.
     pub(super) beside: Vec<Beside>,

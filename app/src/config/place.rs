@@ -1,4 +1,4 @@
-//! Where a process listens or connects: an address, or a Unix socket; and the types of keys about Unix sockets.
+//! The place where a process listens or connects: an address or a Unix socket. Also the types of keys about Unix sockets.
 
 use std::fmt;
 use std::ops::RangeInclusive;

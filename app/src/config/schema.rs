@@ -92,7 +92,7 @@ fn certificate() -> Value {
     })
 }
 
-/// Returns a comment without what begins each of its lines.
+/// Returns a comment without the marker at the beginning of each line.
 fn text(comment: &[&str]) -> String {
     let lines: Vec<_> = comment.iter().map(|line| line.trim()).collect();
     lines.join(" ")

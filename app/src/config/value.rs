@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// What a schema of the file can say of a value beyond its type.
+/// The restriction of a value that a schema of the file can express beyond its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Restriction {
     /// Nothing.

@@ -18,14 +18,14 @@ const LOOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for the end of the process itself, beyond the one that the configuration gives it.
 const END_MARGIN: Duration = Duration::from_secs(5);
 
-/// The times of the messages that nothing in particular causes.
+/// The times of the regular messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Period {
     /// The time between two messages.
     pause: Duration,
     /// How long the loops may take to respond.
     timeout: Duration,
-    /// Whether the manager ends a process that is not heard of.
+    /// Whether the manager ends a process that sends nothing.
     is_watched: bool,
 }
 

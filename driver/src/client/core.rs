@@ -593,7 +593,7 @@ impl Core {
         self.park()
     }
 
-    /// Takes what the connection has, if a deadline is late: the client was not polled for a while, in which the edge may have sent something.
+    /// Takes what the connection has, if a deadline is late: the client was not polled for a while, and the edge may have sent something.
     /// Returns whether there is something, which counts before the deadline does.
     fn serves_first(&mut self, io: &mut Context<'_>, now: Time, reads: bool) -> bool {
         if !is_late(now, self.machine.poll_timeout()) {

@@ -1,13 +1,13 @@
 //! The client library: a client of an edge that reconnects by itself.
 //!
-//! The application receives one stream of [events](Event), in order. A lost connection is one of them and not an error: the client reconnects
-//! by itself, as the same client. In version 3 nothing is lost with a connection, in either direction.
+//! The application receives one stream of [events](Event), in order. A lost connection is one of them and not an error: the client
+//! reconnects by itself, as the same client. In version 3 nothing is lost with a connection, in either direction.
 //!
 //! There is no background task. The calls that wait do the work: [`recv`](Client::recv), [`send`](ClientSender::send),
 //! [`room`](ClientSender::room), [`acknowledged`](ClientSender::acknowledged), [`flush`](ClientSender::flush) and
-//! [`close`](ClientSender::close), in any task, drive the client while they wait. The one that was polled last is woken for all I/O. The others
-//! are woken only for their own condition, so many of them cost nothing. While no call waits, nothing happens: the edge drops the client
-//! after a while, and the client resumes with the next call that waits.
+//! [`close`](ClientSender::close), in any task, drive the client while they wait. The one that was polled last is woken for all I/O. The
+//! others are woken only for their own condition, so many of them cost nothing. While no call waits, nothing happens: the edge drops the
+//! client after a while, and the client resumes with the next call that waits.
 //!
 //! [`Means`] is what a client needs of its runtime. The libraries of the runtimes build it from an address.
 
