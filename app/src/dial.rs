@@ -1,4 +1,4 @@
-//! The way to the backend: over TCP, or within TLS as far as this build has it.
+//! The way to the backend: over TCP, or within TLS as far as this build has it. (SPEC 16.6)
 
 #[cfg(feature = "tls")]
 pub(crate) use self::layered::{Dialer, check, dialer};

@@ -47,7 +47,7 @@ mod layered {
         }
 
         /// Puts the values of a listener into effect for new connections, and reads certificates again: all of it or nothing. Clients that
-    /// are connected keep their layers.
+        /// are connected keep their layers.
         ///
         /// # Errors
         /// The first fault of a file, with its remedy. What was in effect stays.

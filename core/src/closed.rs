@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "an adapter has to handle each one")]
 pub enum Closed {
-    /// In order: the peer ended its direction (FIN).
+    /// In order: the peer ended its direction (FIN). The client link has no half-closed connections. (SPEC 4.1(b))
     Eof,
     /// By a failure: reset, unreachable, timed out, never connected.
     Error,

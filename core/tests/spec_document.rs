@@ -174,3 +174,157 @@ fn citations_in_the_sources_exist() {
         }
     }
 }
+
+/// Sections in which there is no rule for the code, or none yet.
+const WITHOUT_CODE: &[(&str, &str)] = &[
+    ("1", "terms"),
+    ("12", "a summary of errors that other sections define"),
+    ("13", "considerations"),
+    ("14", "the published edge"),
+    ("15", "worked examples: core/tests/spec_examples.rs"),
+    ("17", "references"),
+    ("18", "the status and the terms of version 3"),
+    ("28", "a summary of errors that other sections define"),
+    ("29", "considerations"),
+    ("30", "worked examples: core/tests/spec_examples_v3.rs"),
+    ("31", "pitfalls of other implementations"),
+    ("32", "a client in pseudo-code"),
+    (
+        "33",
+        "the status and the terms of version 3 of the backend link",
+    ),
+    (
+        "34",
+        "version 3 of the backend link, of which there are only frames",
+    ),
+    (
+        "35",
+        "version 3 of the backend link, of which there are only frames",
+    ),
+    (
+        "36",
+        "version 3 of the backend link, of which there are only frames",
+    ),
+    (
+        "37",
+        "version 3 of the backend link, of which there are only frames",
+    ),
+    (
+        "38",
+        "version 3 of the backend link, of which there are only frames",
+    ),
+];
+
+/// Returns the citations in a source: `SPEC 5`, or several as in `SPEC 5.3(b), 6.4`.
+fn citations(source: &str) -> Vec<&str> {
+    let mut all = Vec::new();
+    for (start, found) in source.match_indices("SPEC ") {
+        let text = &source[start + found.len()..];
+        let mut text = text.strip_prefix("section ").unwrap_or(text);
+        while let Some(place) = citation(text) {
+            all.push(place);
+            text = &text[place.len()..];
+            let next = [", ", " and ", " to "];
+            let Some(rest) = next.iter().find_map(|next| text.strip_prefix(next)) else {
+                break;
+            };
+            text = rest;
+        }
+    }
+    all
+}
+
+/// A search for `SPEC 5.3` in the sources leads to the code of each section.
+#[test]
+fn the_code_of_every_section_cites_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for directory in ["core/src", "driver/src", "doors/src", "app/src"] {
+        rust_files(&root.join(directory), &mut files);
+    }
+    let is_test = |file: &PathBuf| file.components().any(|part| part.as_os_str() == "tests");
+    files.retain(|file| !is_test(file));
+    let sources: Vec<_> = files
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("UTF-8"))
+        .collect();
+    let cited: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| citations(source))
+        .map(|place| place.split('(').next().unwrap_or(place))
+        .collect();
+    let numbers: Vec<_> = headings().into_iter().map(|(number, _)| number).collect();
+    let chapter = |number: &str| number.split('.').next().map(str::to_owned);
+    let mut missing = Vec::new();
+    for number in numbers
+        .iter()
+        .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        let is_divided = numbers
+            .iter()
+            .any(|other| other.starts_with(&format!("{number}.")));
+        let has_no_code = WITHOUT_CODE
+            .iter()
+            .any(|(other, _)| chapter(number).as_deref() == Some(*other));
+        if !is_divided && !has_no_code && !cited.contains(number) {
+            missing.push(number);
+        }
+    }
+    assert!(missing.is_empty(), "no code cites SPEC {missing:?}");
+    let known = |number: &str| numbers.contains(&number);
+    assert!(WITHOUT_CODE.iter().all(|(number, _)| known(number)));
+}
+
+/// The files and the names in ARCHITECTURE.md are those of the sources.
+#[test]
+fn what_the_architecture_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("UTF-8");
+    let mut files = Vec::new();
+    for directory in [
+        "core/src",
+        "driver/src",
+        "doors/src",
+        "app/src",
+        "reactor/src",
+    ] {
+        rust_files(&root.join(directory), &mut files);
+    }
+    let sources: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("UTF-8"))
+        .collect();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let is_defined = |name: &str| {
+        ["fn", "struct", "enum", "trait", "mod"].iter().any(|kind| {
+            let found = format!("{kind} {name}");
+            let mut at = sources.match_indices(&found);
+            at.any(|(at, _)| !sources[at + found.len()..].starts_with(is_word))
+        })
+    };
+    let mut checked = 0;
+    for code in text.split('`').skip(1).step_by(2) {
+        let is_path = code.contains('/') || code.ends_with(".rs");
+        let is_name = code
+            .split("::")
+            .all(|part| !part.is_empty() && part.chars().all(is_word));
+        if is_path && !code.contains(' ') {
+            let places = ["", "core/src", "core/src/edge"];
+            let exists = places
+                .iter()
+                .any(|place| root.join(place).join(code).exists());
+            assert!(exists, "ARCHITECTURE.md names {code}, which is no file");
+        } else if is_name {
+            let name = code.rsplit("::").next().expect("a name");
+            let exists = is_defined(name) || root.join(name).exists() || name == "voltlane";
+            assert!(
+                exists,
+                "ARCHITECTURE.md names {code}, which is not in the sources"
+            );
+        } else {
+            continue;
+        }
+        checked += 1;
+    }
+    assert!(checked > 60, "only {checked} names were found");
+}

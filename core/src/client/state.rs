@@ -4,7 +4,7 @@ use crate::opening::Awaits;
 
 use super::Refusal;
 
-/// Where a [`Client`](super::Client) is. (SPEC 4.2, 4.3, 4.6, 26.3)
+/// Where a [`Client`](super::Client) is. (SPEC 4.2, 4.3, 4.6, 8.5, 26.3)
 ///
 /// Version 2:
 /// ```text

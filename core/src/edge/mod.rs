@@ -516,7 +516,7 @@ impl Edge {
     // ---- the end
 
     /// Shuts down in order: no new clients are accepted, clients are no longer read, and queued data is handed over. It takes at most
-    /// `within`.
+    /// `within` (SPEC 9.8).
     pub fn handle_shutdown(&mut self, now: Time, within: Duration) {
         self.step(now, |edge, now| edge.begin_shutdown(now, within));
     }

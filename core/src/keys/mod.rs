@@ -1,6 +1,6 @@
 //! Keys, key agreement and sealed values. (SPEC section 6)
 //!
-//! Secrets are wiped when dropped, never shown by `Debug`, and have no `==`. Comparisons that are needed take constant time.
+//! Secrets are wiped when dropped, never shown by `Debug` (SPEC 6.5), and have no `==`. Comparisons that are needed take constant time.
 
 mod curve;
 mod nonce;

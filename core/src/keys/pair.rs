@@ -1,4 +1,4 @@
-//! Key pairs on secp256k1 and their public halves.
+//! Key pairs on secp256k1 and their public halves. (SPEC 6.1)
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! The key that two sides agree on, and sealing with it.
+//! The key that two sides agree on, and sealing with it. (SPEC 6.2, 6.3, 6.4)
 
 use core::fmt;
 

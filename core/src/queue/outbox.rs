@@ -146,7 +146,7 @@ impl Outbox {
 
     // ---- what it holds
 
-    /// Returns the number of bytes in which a packet of `length` bytes is stored.
+    /// Returns the number of bytes in which a packet of `length` bytes is stored, which is what it costs (SPEC 10.1).
     #[inline]
     #[must_use]
     pub const fn stored_bytes(length: usize) -> usize {

@@ -1,4 +1,4 @@
-//! The handshake packets of the client link. (SPEC section 3)
+//! The handshake packets of the client link. (SPEC 3.3)
 //!
 //! A body is a variant number and its fields. Integers are varints: a byte under 251 is the value; 251, 252 and 253 announce a
 //! little-endian `u16`, `u32`, `u64`. A byte string is a varint length and the bytes. Decoding is strict: each packet has exactly one

@@ -1,4 +1,4 @@
-//! The channel of version 2: each frame is a packet, unchanged.
+//! The channel of version 2: each frame is a packet, unchanged. (SPEC 4.4)
 
 use crate::queue::Outbox;
 #[cfg(feature = "edge")]

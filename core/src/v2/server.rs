@@ -118,7 +118,7 @@ impl Opening {
         }
     }
 
-    /// Returns whether `proof` is right under `key`. A challenge can be answered once.
+    /// Returns whether `proof` is right under `key` (SPEC 5.3). A challenge can be answered once.
     pub(crate) fn judge(&mut self, proof: &[u8], key: &SharedKey, nonces: &NonceMint) -> bool {
         let Opening::Response(challenge) = &self else {
             return false;

@@ -1,4 +1,4 @@
-//! An opening of version 3 in progress at the edge. (SPEC 26.1)
+//! An opening of version 3 in progress at the edge. (SPEC 22, 23.1, 26.1)
 //!
 //! It knows packets, keys and records. Which session an id means, who may join, and when, is the edge's to say.
 

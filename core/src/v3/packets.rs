@@ -385,7 +385,7 @@ impl Answer<'_> {
 }
 
 impl<'a> Packet<'a> {
-    /// Decodes the body of a frame.
+    /// Decodes the body of a frame. (SPEC 19.6)
     ///
     /// # Errors
     /// [`PacketError`] for anything that [`encode`](Self::encode) would not have written.

@@ -1,4 +1,4 @@
-//! The key schedule. (SPEC section 20)
+//! The key schedule. (SPEC section 20, with the functions of SPEC 20.1)
 
 use core::fmt;
 

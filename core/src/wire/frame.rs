@@ -1,4 +1,4 @@
-//! Framing, the same on both links: `length: u32` little-endian, then a body of that many bytes. (SPEC section 2)
+//! Framing, the same on both links: `length: u32` little-endian, then a body of that many bytes. (SPEC 2.1)
 
 use core::{fmt, mem};
 
@@ -11,7 +11,7 @@ const KEPT_CAPACITY_BYTES: usize = 4096;
 /// Room that a growing buffer may reserve ahead of its bytes, besides one eighth of them.
 const GROWTH_BYTES: usize = 64 * 1024;
 
-/// A peer announced a body longer than is allowed. The start of the next frame is lost, so the connection must be closed.
+/// A peer announced a body longer than is allowed (SPEC 2.2). The start of the next frame is lost, so the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("frame body of {length} bytes, {max} allowed")]
 #[expect(clippy::exhaustive_structs, reason = "a frame has no other limit")]
@@ -22,7 +22,7 @@ pub struct FrameTooLong {
     pub max: u32,
 }
 
-/// Cuts a byte stream into frame bodies, however its bytes arrive.
+/// Cuts a byte stream into frame bodies, however its bytes arrive. (SPEC 2.3)
 ///
 /// A frame that is whole in the input is borrowed from it without a copy. Only the beginning of a frame that is cut at the end of the input
 /// is kept. Memory is bounded by the bytes received, never by the length announced: at most 64 KiB (or one eighth, if that is more) above

@@ -1,4 +1,4 @@
-//! The fields of packets: integers in their shortest form, and byte strings.
+//! The fields of packets: integers in their shortest form, and byte strings. (SPEC 3.1, 3.2)
 //!
 //! Integers are varints: a byte under 251 is the value; 251, 252 and 253 announce a little-endian `u16`, `u32`, `u64`. A byte string is a
 //! varint length and the bytes.
@@ -7,7 +7,7 @@ const U16_FOLLOWS: u8 = 251;
 const U32_FOLLOWS: u8 = 252;
 const U64_FOLLOWS: u8 = 253;
 
-/// Why a handshake body is not the encoding of any packet.
+/// Why a handshake body is not the encoding of any packet. (SPEC 3.4)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {

@@ -1,4 +1,4 @@
-//! The claimants by source, and which of them makes room for the next: one of the source with the most claimants (SPEC 10.6(c)).
+//! The claimants by source, and which of them makes room for the next (SPEC 5.5, 10.6(c)): one of the source with the most claimants.
 //!
 //! Anybody who knows an id can claim it, at the pace of all accepts, from as many sources as they have. The owner is one claimant of one
 //! source. So strangers displace themselves as long as one of their sources has two claimants. The cost is a search in a tree with

@@ -1,4 +1,4 @@
-//! What connections wait for, and since when.
+//! What connections wait for, and since when (SPEC 11, 27.2).
 
 use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
 use crate::edge::table::slab::Slab;

@@ -159,7 +159,7 @@ impl Edge {
         }
     }
 
-    /// Answers a packet for an unknown id, at a bounded rate and if there is room.
+    /// Answers a packet for an unknown id, at a bounded rate and if there is room (SPEC 7.4).
     pub(crate) fn tell_unknown(&mut self, now: Time, id: ClientId) {
         self.counters.unknown_client += 1;
         // The bound is the process's, and each shard has its part of it.

@@ -169,7 +169,7 @@ impl Edge {
         ))
     }
 
-    /// Ends the sessions that have expired. Others are not visited.
+    /// Ends the sessions that have expired (SPEC 9.6). Others are not visited.
     fn reap(&mut self, now: Time) {
         let stale_timeout = self.config.clients.stale_timeout;
         while let Some(session) = due(self.sessions.longest_gone(), stale_timeout, now) {

@@ -27,7 +27,7 @@ use crate::edge::table::by_size::{BySize, Holding, Holds, SMALLEST_CLASS_BYTES};
 /// An id from the backend or from a client may be unknown; an index that the edge keeps may not.
 const LIVE: &str = "an index that the edge keeps means a session that is in the table";
 
-/// The state of a session (SPEC 8.3).
+/// The state of a session (SPEC 8.3, 26.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Attached to the connection with this index.
