@@ -17,6 +17,7 @@ mod examples;
 mod joining;
 mod keys;
 mod link;
+mod link3;
 mod link_tls;
 mod listeners;
 mod log;

@@ -12,11 +12,11 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{error, info, warn};
-use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
+use voltlane_core::edge::{Edge, LinkProtocol};
 use voltlane_driver::{
     Connect, Connector, EdgeDriver, EdgeHandle, Openings, Runtime, Stream, Timer, Uplink,
 };
@@ -162,11 +162,18 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let mut runs = earlier_runs(key_file.as_deref());
     if shards.get() == 1 {
         let mut edge = Edge::new(config, keys, *random());
+        edge.set_term(term());
         enter_run(runs.as_mut(), std::slice::from_mut(&mut edge));
         alone::<R>(edge, entrances, (backend, own), orders, asked)
             .await
             .map_err(cannot)?;
     } else {
+        if config.master.protocol != LinkProtocol::V2 {
+            warn!(
+                shards,
+                "master.protocol has no effect: version 3 of the link is for one shard (general.shards = 1)"
+            );
+        }
         let mut machines = Trunk::with_shards(&config, &keys, shards, *random());
         enter_run(runs.as_mut(), &mut machines.1);
         shards::serve::<R>(machines, entrances, (backend, own), orders, asked)
@@ -175,6 +182,14 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     }
     info!("ended");
     Ok(())
+}
+
+/// Returns a number that grows with each process of this edge, by which its backend knows it for the same (SPEC 34.4): the seconds since 1970.
+fn term() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+    })
 }
 
 /// Returns the runs of the edge with this key file, if they can be kept. Without one the key is new at every start, and no client looks for

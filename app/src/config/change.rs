@@ -17,6 +17,7 @@ const AT_START: &[&str] = &[
     "listener.send_buffer_bytes",
     "listener.receive_buffer_bytes",
     "listener.unsent_bytes",
+    "master.protocol",
     "master.required_at_start",
     "metrics.address",
 ];

@@ -5,10 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use voltlane_core::edge::{self, EdgeConfig};
+use voltlane_core::link::v3::Carriage;
 use voltlane_driver::{MAX_LISTENERS, SocketOptions};
 
 use super::keys::{Listener, MAX_COUNT, MAX_SHARDS, Settings};
-use super::value::{Announce, Enforce, ProxyProtocol};
+use super::place::Place;
+use super::value::{Announce, Enforce, LinkProtocol, ProxyProtocol, Transport};
 use crate::metrics;
 use crate::resources::Resources;
 
@@ -46,6 +48,13 @@ impl Listener {
         config.proxy_required = self.proxy_protocol == ProxyProtocol::Required;
         config.trusted_proxies.clone_from(&self.trusted_proxies.0);
         config.versions = self.versions;
+        config.carriage = match (&self.address, self.transport) {
+            (Place::Unix(_), _) => Carriage::Unix,
+            (_, Transport::Tcp) => Carriage::Tcp,
+            (_, Transport::Tls) => Carriage::Tls,
+            (_, Transport::Ws) => Carriage::WebSocket,
+            (_, Transport::Wss) => Carriage::WebSocketTls,
+        };
         config.max_connections = size(self.max_connections.into());
         config.accept_rate = self.accept_rate;
         config.accept_burst = self.accept_burst;
@@ -161,6 +170,11 @@ impl Settings {
         config.master.channel_bytes = size(master.channel_bytes);
         config.master.max_frame_bytes = master.max_frame_bytes;
         config.master.announce_all = master.announce == Announce::All;
+        config.master.protocol = match master.protocol {
+            LinkProtocol::V2 => edge::LinkProtocol::V2,
+            LinkProtocol::Auto => edge::LinkProtocol::Auto,
+            LinkProtocol::V3 => edge::LinkProtocol::V3,
+        };
         config.limits.max_connections = max_connections;
         config.limits.max_half_open = size(limits.max_half_open.into());
         config.limits.max_sessions =
@@ -301,6 +315,7 @@ mod tests {
         settings.clients.max_frame_bytes = 10;
         settings.master.max_frame_bytes = 11;
         settings.master.announce = Announce::All;
+        settings.master.protocol = LinkProtocol::Auto;
         settings.limits.accept_rate = 12;
         settings.limits.accept_burst = 13;
         settings.limits.tls_handshake_rate = 30;
@@ -352,6 +367,7 @@ mod tests {
             (10, 11)
         );
         assert!(config.master.announce_all);
+        assert_eq!(config.master.protocol, edge::LinkProtocol::Auto);
         assert!(config.listener.proxy_required);
         assert_eq!(config.listener.trusted_proxies, Networks::loopback().0);
         let limits = config.limits;

@@ -21,7 +21,7 @@ use super::networks::Networks;
 use super::place::{FileMode, Place, UserIds};
 use super::problem::Fault;
 use super::value::{
-    self, Announce, ClientAuth, Data, Enforce, Forwarded, Kind, LogLevel, MinVersion,
+    self, Announce, ClientAuth, Data, Enforce, Forwarded, Kind, LinkProtocol, LogLevel, MinVersion,
     ProxyProtocol, Raw, Restriction, Sni, Transport, Value,
 };
 use super::web::{OriginList, UrlPath};
@@ -348,6 +348,10 @@ settings! {
         /// Notices that the backend gets when its link is opened again. "none": none; "all": one for every connected client
         /// (0x03) and one for every client that ended meanwhile (0x01).
         announce: Announce = Announce::None, ();
+        /// Versions of the link that the backend may ask for: "2", "auto" (2 until it asks for 3), or "3": nothing is sent to a
+        /// backend that does not ask. Version 3 tells it who comes and goes, and has groups, credit and acknowledgements.
+        /// It needs general.shards = 1.
+        protocol: LinkProtocol = LinkProtocol::V2, ();
         /// Whether a backend that cannot be reached at the start ends the process with an error. false: the edge serves
         /// and keeps trying.
         required_at_start: bool = false, ();

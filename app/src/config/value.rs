@@ -514,6 +514,18 @@ choice! {
 }
 
 choice! {
+    /// Which versions of the backend link the backend may ask for.
+    LinkProtocol {
+        /// Version 2, whether it asks or not.
+        V2 = "2",
+        /// Version 2 until it asks for version 3.
+        Auto = "auto",
+        /// Version 3: nothing is sent to a backend that does not ask.
+        V3 = "3",
+    }
+}
+
+choice! {
     /// Whether there is a proxy between the clients and the listener.
     ProxyProtocol {
         /// No: a connection's first byte is its client's.

@@ -238,6 +238,10 @@ fn page(path: &str, snapshot: impl FnOnce() -> Option<super::Snapshot>) -> Respo
         "/readyz" if snapshot.is_ending => {
             Response::text("503 Service Unavailable", "the edge is shutting down")
         }
+        "/readyz" if snapshot.gauges.link_is_unasked => Response::text(
+            "503 Service Unavailable",
+            "the backend does not ask for version 3 of the link",
+        ),
         "/readyz" if snapshot.gauges.link_is_doubted => Response::text(
             "503 Service Unavailable",
             "the program at master.address is no backend",

@@ -8,6 +8,7 @@ use core::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::id::ShardId;
+use crate::link::v3::Carriage;
 use crate::protocol::Versions;
 
 /// The complete configuration of an edge machine. [`Default`] gives the documented defaults (SPEC Appendix A).
@@ -57,6 +58,7 @@ impl EdgeConfig {
         config.master.reconnect_min = Duration::ZERO;
         config.master.reconnect_max = Duration::ZERO;
         config.master.connect_timeout = Duration::MAX;
+        config.master.protocol = LinkProtocol::V2;
         config
     }
 
@@ -98,6 +100,8 @@ pub struct ListenerConfig {
     pub accept_rate: u32,
     /// New connections that may come at once, with `accept_rate`. 0: as many as come in a second.
     pub accept_burst: u32,
+    /// How the bytes of its clients come, for a backend of version 3 of the link (SPEC 35.2). Default: TCP.
+    pub carriage: Carriage,
     /// What its connections are counted under. Listeners with one account share their limits, and one that gets another number keeps its
     /// connections counted. `None`: its number.
     pub account: Option<u16>,
@@ -208,8 +212,32 @@ pub struct MasterConfig {
     pub reconnect_max: Duration,
     /// How long one attempt may take.
     pub connect_timeout: Duration,
-    /// Whether a backend that connects is told of every attached session as if it had just been resumed (SPEC 7.7).
+    /// Whether a backend that connects is told of every attached session as if it had just been resumed (SPEC 7.7). Version 3 of the link
+    /// has its own picture of who is there.
     pub announce_all: bool,
+    /// Which versions of the link a backend may ask for (SPEC 34.1(e)). A shard's branch has version 2. It does not change while the edge
+    /// runs.
+    pub protocol: LinkProtocol,
+}
+
+/// Which versions of the backend link an edge speaks. (SPEC 34.1)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
+pub enum LinkProtocol {
+    /// Version 2. A backend that asks for version 3 is not heard.
+    #[default]
+    #[cfg_attr(feature = "serde", serde(rename = "2"))]
+    V2,
+    /// Version 2 until a backend asks for version 3. The first link of a run is held for 100 ms, so that its first frames are counted.
+    Auto,
+    /// Version 3. Nothing is sent to a backend that does not ask.
+    #[cfg_attr(feature = "serde", serde(rename = "3"))]
+    V3,
 }
 
 impl Default for MasterConfig {
@@ -222,6 +250,7 @@ impl Default for MasterConfig {
             reconnect_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             announce_all: false,
+            protocol: LinkProtocol::V2,
         }
     }
 }

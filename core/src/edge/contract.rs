@@ -78,6 +78,8 @@ pub enum DeadlineReason {
     LinkConnect,
     /// A backend that was doubted is trusted again.
     LinkBelief,
+    /// A backend must have asked for version 3 of the link, or is due an acknowledgement.
+    LinkPulse,
     /// A shutdown must be complete.
     Shutdown,
 }

@@ -392,6 +392,8 @@ pub struct Gauges {
     pub link_is_up: bool,
     /// Whether the last link that ended showed that another program is at the backend's address, and nothing has shown otherwise since.
     pub link_is_doubted: bool,
+    /// Whether the backend does not ask for version 3 of the link, which the configuration or an earlier link demands.
+    pub link_is_unasked: bool,
 }
 
 impl Gauges {
@@ -410,6 +412,7 @@ impl Gauges {
             held_bytes,
             link_is_up,
             link_is_doubted,
+            link_is_unasked,
         } = *other;
         self.connections += connections;
         self.half_open += half_open;
@@ -423,6 +426,7 @@ impl Gauges {
         self.held_bytes += held_bytes;
         self.link_is_up |= link_is_up;
         self.link_is_doubted |= link_is_doubted;
+        self.link_is_unasked |= link_is_unasked;
     }
 
     /// Returns whether there is a backend, as far as is known.

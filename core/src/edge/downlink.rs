@@ -82,7 +82,6 @@ pub(crate) fn room_in_ring(
 }
 
 /// Returns whether a VOLATILE is sent to an attached client: less than half of what may wait does (SPEC 24.6(b)).
-#[cfg(any(test, feature = "testkit"))]
 pub(crate) fn has_room_for_volatile(
     (packets, bytes): (usize, usize),
     clients: &ClientsConfig,

@@ -42,19 +42,22 @@ mod tests;
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::id::ClientId;
 use crate::keys::{KeyPair, NonceMint, SharedKey};
+use crate::link::v3::GroupId;
 use crate::protocol::{Lent, Offer};
 use crate::time::Time;
 
 pub use crate::Closed;
 pub use config::{
-    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
-    SourceLimits,
+    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, LinkProtocol, ListenerConfig, MasterConfig,
+    PaceLimits, SourceLimits,
 };
 pub use conns::conn::{ConnKey, LAST_READ_BYTES};
 pub use contract::{CloseKind, Deadline, DeadlineReason, Duty};
@@ -73,6 +76,7 @@ use conns::state::{State, Step};
 use conns::wait::Wait;
 use door::limits::{Bucket, Storm};
 use door::sources::SharedSources;
+use lifecycle::settled::Settling;
 use memory::account::Account;
 use sessions::ends::Ends;
 use sessions::ids::ClientIds;
@@ -121,6 +125,8 @@ pub struct Edge {
     run: [u8; 8],
     /// The runs before this one.
     earlier_runs: Arc<[[u8; 8]]>,
+    /// Grows with each process of this edge.
+    term: u32,
     rng: ChaCha20Rng,
     ids: ClientIds,
     mint: NonceMint,
@@ -144,6 +150,9 @@ pub struct Edge {
     line: Line,
     spare: Spare,
     unknown_notices: Bucket,
+    /// The groups of the backend, with their members.
+    groups: BTreeMap<GroupId, BTreeSet<ClientId>>,
+    settling: Settling,
     shutdown_at: Option<Time>,
     counters: Counters,
 }
@@ -178,6 +187,7 @@ impl Edge {
             offer,
             run,
             earlier_runs: Arc::default(),
+            term: 0,
             rng,
             ids,
             mint,
@@ -194,6 +204,8 @@ impl Edge {
             line: Line::default(),
             spare: Spare::default(),
             unknown_notices: Bucket::full(Time::ZERO),
+            groups: BTreeMap::new(),
+            settling: Settling::default(),
             shutdown_at: None,
             counters: Counters::default(),
         }
@@ -210,6 +222,7 @@ impl Edge {
             offer: self.offer.clone(),
             run: self.run,
             earlier_runs: Arc::clone(&self.earlier_runs),
+            term: self.term,
             rng: self.rng.clone(),
             ids: self.ids.clone(),
             mint: self.mint.clone(),
@@ -229,6 +242,8 @@ impl Edge {
             line: self.line.clone(),
             spare: self.spare.clone(),
             unknown_notices: self.unknown_notices,
+            groups: self.groups.clone(),
+            settling: self.settling.clone(),
             shutdown_at: self.shutdown_at,
             counters: self.counters.clone(),
         }
@@ -250,6 +265,12 @@ impl Edge {
     /// elsewhere (SPEC 23.2(f)). To be called before the first client connects.
     pub fn set_earlier_runs(&mut self, runs: &[[u8; 8]]) {
         self.earlier_runs = runs.into();
+    }
+
+    /// Sets the number by which a backend of version 3 of the link tells a restart of this edge from a second edge: it has to grow with each
+    /// process (SPEC 34.4). To be called before the first link. Without it a backend refuses every edge after the first one.
+    pub fn set_term(&mut self, term: u32) {
+        self.term = term;
     }
 
     /// Returns the name of this run, which later runs of this edge are to be given.
@@ -297,6 +318,7 @@ impl Edge {
             _ if self.shutdown_at.is_some() => 0,
             // It exceeded its pace.
             State::Established { .. } if conn.waits_for(Wait::Pace) => 0,
+            State::Established { session } if self.sessions.live(*session).is_paused() => 0,
             State::Established { session } if self.sessions.live(*session).waiting => {
                 conn.last_read().min(READ_BYTES)
             }
@@ -584,8 +606,10 @@ impl Edge {
             link_packets: self.link_queue.packets(),
             link_bytes: self.link_queue.packets_bytes(),
             held_bytes: self.held_bytes(),
-            link_is_up: self.uplink.link().is_some_and(Link::is_up),
+            link_is_up: self.uplink.link().is_some_and(Link::is_up)
+                && !self.link_queue.speech.is_held(),
             link_is_doubted: self.uplink.link().is_some_and(Link::is_doubted),
+            link_is_unasked: self.link_queue.speech.is_unasked(),
         }
     }
 

@@ -53,6 +53,12 @@ impl Sent {
         self.acknowledged.saturating_add(self.kept as u64)
     }
 
+    /// Returns the count of the last frame that was sent whole on any stream.
+    #[must_use]
+    pub const fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// Returns the count of the last frame in `queue`.
     #[must_use]
     pub const fn end(&self, queue: &FrameQueue) -> u64 {

@@ -7,9 +7,11 @@ use core::fmt;
 use crate::ClientId;
 use crate::opening::{EdgeFault, Request, Violation};
 
+use super::Side;
 use super::channel::{Channel, ChannelError};
 use super::code::Code;
 use super::inbound::Inbound;
+use super::items::{Item, Items};
 use super::outbound::Outbound;
 use super::packets::{MAX_CLIENT_PACKET_BYTES, Packet, PacketError, Position, Settings, Verdict};
 use super::progress::Ring;
@@ -87,6 +89,10 @@ pub(crate) struct Joined {
     pub(crate) ring: Ring,
     /// What is wrong with it, if anything is.
     pub(crate) fault: Option<(Code, u64)>,
+    /// What the backend knows the user by.
+    pub(crate) token: Vec<u8>,
+    /// The exporter of the session (SPEC 20.3(f)).
+    pub(crate) exporter: [u8; 32],
 }
 
 /// A record that does not open. Nothing is said about it.
@@ -211,8 +217,15 @@ impl Opening {
             .check(record.get(..end).unwrap_or_default())
             .err()
             .and_then(|error| ChannelError::from(error).close());
+        let items = record.get(..end).unwrap_or_default();
+        let token = Items::new(items, Side::Client).find_map(|item| match item {
+            Ok(Item::Token(token)) => Some(token.to_vec()),
+            _ => None,
+        });
         Ok(Joined {
             id,
+            token: token.unwrap_or_default(),
+            exporter: *join.exporter(),
             standing: Standing::new(join.resume.clone()),
             channel: Channel::welcomed(inbound, record, end, &join.down),
             longest_up,

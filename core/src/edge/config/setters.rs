@@ -7,8 +7,8 @@ use core::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, ListenerConfig, MasterConfig, PaceLimits,
-    SourceLimits,
+    ClientsConfig, EdgeConfig, Enforce, LimitsConfig, LinkProtocol, ListenerConfig, MasterConfig,
+    PaceLimits, SourceLimits,
 };
 use crate::ConfigError;
 use crate::config::{at_least, not_above, some_time};
@@ -122,6 +122,7 @@ impl ClientsConfig {
 setters! { MasterConfig:
     with_max_frame_bytes(max_frame_bytes: u32),
     with_announce_all(announce_all: bool),
+    with_protocol(protocol: LinkProtocol),
 }
 
 impl MasterConfig {

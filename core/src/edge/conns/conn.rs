@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::edge::door::proxy::ProxyHeader;
 use crate::edge::table::list::Node;
 use crate::edge::table::slab::Key;
+use crate::link::v3::Carriage;
 use crate::protocol::{self, Channel, Versions};
 use crate::protocol::{Lent, Progress};
 use crate::queue::Outbox;
@@ -53,6 +54,8 @@ struct Opening {
     only_claim: Option<OnlyClaim>,
     /// The versions that its listener offers.
     versions: Versions,
+    /// How its bytes come.
+    carriage: Carriage,
 }
 
 /// One accepted connection.
@@ -98,6 +101,7 @@ impl Conn {
                 claim: None,
                 only_claim: None,
                 versions: Versions::default(),
+                carriage: Carriage::Tcp,
             })),
             channel: Channel::default(),
             admission,
@@ -191,11 +195,17 @@ impl Conn {
         (&mut opening.protocol, &mut opening.control)
     }
 
-    /// Offers these versions to its client.
-    pub(crate) fn offer(&mut self, versions: Versions) {
+    /// Offers these versions to its client, whose bytes come over this.
+    pub(crate) fn offer(&mut self, versions: Versions, carriage: Carriage) {
         if let Some(opening) = &mut self.opening {
-            opening.versions = versions;
+            (opening.versions, opening.carriage) = (versions, carriage);
         }
+    }
+
+    /// Returns how its bytes come, while its opening is there.
+    pub(crate) fn carriage(&self) -> Carriage {
+        let opening = self.opening.as_deref();
+        opening.map_or(Carriage::Tcp, |opening| opening.carriage)
     }
 
     /// Returns the versions that are offered to its client, while it is half-open.

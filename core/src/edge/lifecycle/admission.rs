@@ -156,7 +156,7 @@ impl Edge {
             return Err(rejected);
         }
         let mut conn = Conn::new(step, peer, admission, account);
-        conn.offer(own.versions);
+        conn.offer(own.versions, own.carriage);
         let Some(key) = self.conns.insert(conn) else {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);

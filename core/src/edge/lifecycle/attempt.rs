@@ -5,7 +5,6 @@
 use core::time::Duration;
 
 use crate::id::ClientId;
-use crate::link::tagged::Flag;
 use crate::protocol::{Code, Numbers, Position, ResumeSecret, Resumed, Stop, Verdict, verdict};
 use crate::time::Time;
 
@@ -252,7 +251,8 @@ impl Edge {
         if self.counts_for_storm(now, session) {
             self.storm.resumed(now);
         }
-        self.tell_backend(session, Flag::Resumed, &[]);
+        let missed = until.saturating_sub(position.received_down);
+        self.tell_resumed(index, session, away, missed);
         let pads = self.config.clients.padding;
         let (opening, control) = self.conns.live_mut(index).opening();
         let chained = self.sessions.live(session).chain();
@@ -291,7 +291,7 @@ impl Edge {
             opening
                 .numbered()
                 .take_up(taken_up, random, |outbound| outbound, received_up, control);
-        let close = Words::new(Code::NUMBERS, 0).close();
+        let close = Words::new(Code::NUMBERS, 0).close("");
         let lent = self.sessions.live_mut(session).lend();
         let numbers = lent.numbers.expect("only a chain is resumed by an Answer");
         channel.close(&close, false, lent.outbox, numbers);

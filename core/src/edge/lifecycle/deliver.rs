@@ -5,15 +5,14 @@
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, Tagged};
 #[cfg(any(test, feature = "testkit"))]
-use crate::protocol::{Delivery, Lent};
+use crate::protocol::Delivery;
+use crate::protocol::Lent;
 use crate::queue::Outbox;
 use crate::time::Time;
 
 use crate::edge::Edge;
 use crate::edge::counters::EndReason;
-#[cfg(any(test, feature = "testkit"))]
-use crate::edge::downlink::has_room_for_volatile;
-use crate::edge::downlink::{Room, room_in_ring};
+use crate::edge::downlink::{Room, has_room_for_volatile, room_in_ring};
 use crate::edge::memory::account::{Pressure, scaled_by};
 use crate::edge::sessions::{Place, Session};
 use crate::edge::table::spare::Spare;
@@ -22,7 +21,7 @@ use crate::edge::uplink::link::read_packets;
 
 /// The result of a packet from the backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// It was queued for its session, and nothing else happened.
     Queued,
     /// Anything else.
@@ -65,6 +64,11 @@ impl Edge {
     /// Handles a frame. `calm` means that no memory bound is near even with this packet in a queue (SPEC 10.5).
     #[inline]
     fn handle_backend_packet(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
+        if self.link_queue.speech.may_be_new()
+            && let Some(outcome) = self.handle_frame(now, body, calm)
+        {
+            return outcome;
+        }
         match Tagged::decode(body) {
             Ok(Tagged {
                 id,
@@ -90,7 +94,7 @@ impl Edge {
 
     /// Queues a packet for one client, or ends its session.
     #[inline]
-    fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
+    pub(crate) fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
         let Some(index) = self.sessions.lookup(id) else {
             self.tell_unknown(now, id);
             return Outcome::Other;
@@ -178,7 +182,7 @@ impl Edge {
 
     /// Queues a packet of a class for one client (SPEC 24.6). To a client of version 2, each is an ordinary packet.
     ///
-    /// The link of version 2 has no classes, so programs do not have this.
+    /// The link of version 2 has no classes, and that of version 3 has frames of its own for them.
     #[cfg(any(test, feature = "testkit"))]
     pub fn handle_delivery(&mut self, now: Time, id: ClientId, delivery: Delivery, data: &[u8]) {
         self.step(now, |edge, now| {
@@ -201,10 +205,15 @@ impl Edge {
         self.shed_load(now);
     }
 
-    #[cfg(any(test, feature = "testkit"))]
-    fn deliver_latest(&mut self, now: Time, session: u32, key: u8, data: &[u8]) {
+    /// Queues a LATEST for one client (SPEC 24.6(c)). To a client of version 2 it is an ordinary packet.
+    pub(crate) fn deliver_latest(&mut self, now: Time, session: u32, key: u8, data: &[u8]) {
         let scaled = scaled_by(self.pressure_beyond_calm());
         let entry = self.sessions.live_mut(session);
+        if entry.chain().is_none() {
+            let id = entry.id;
+            self.deliver(now, id, data, false);
+            return;
+        }
         let (place, chained) = (entry.place, entry.chain());
         let full = chained.and_then(|chained| {
             let outbox = &entry.outbox;
@@ -230,10 +239,19 @@ impl Edge {
         self.delivered(now, session);
     }
 
-    #[cfg(any(test, feature = "testkit"))]
-    fn deliver_volatile(&mut self, now: Time, session: u32, data: &[u8]) {
+    /// Sends a VOLATILE to one client, or counts it (SPEC 24.6(b)).
+    pub(crate) fn deliver_volatile(&mut self, now: Time, session: u32, data: &[u8]) {
         let scaled = scaled_by(self.pressure_beyond_calm());
         let entry = self.sessions.live_mut(session);
+        if entry.chain().is_none() {
+            let waiting = (entry.outbox.packets(), entry.outbox.held_bytes());
+            let is_attached = matches!(entry.place, Place::Attached(_));
+            if is_attached && has_room_for_volatile(waiting, &self.config.clients, &scaled) {
+                let id = entry.id;
+                self.deliver(now, id, data, false);
+            }
+            return;
+        }
         let longest = entry.chain().map_or(0, |chained| chained.longest_down);
         if data.len() > longest as usize {
             return self.end_session(now, session, EndReason::PacketTooLong);
@@ -253,7 +271,6 @@ impl Edge {
     }
 
     /// Handles that a packet of a class waits for the session.
-    #[cfg(any(test, feature = "testkit"))]
     fn delivered(&mut self, now: Time, session: u32) {
         self.sessions.live_mut(session).exchanged = true;
         self.sessions.recount(session, &mut self.account);

@@ -2,7 +2,7 @@
 
 use core::mem;
 
-use crate::link::tagged::Flag;
+use crate::link::v3::Kick;
 use crate::protocol::{Channel, Code, Stop};
 use crate::queue::Outbox;
 use crate::time::Time;
@@ -117,6 +117,7 @@ impl Edge {
         drop(sources);
         self.sessions.count_absence(session, source, &chain);
         let full = over.filter(|_| limits.enforce_sources == Enforce::On);
+        self.tell_away(session);
         let makes_room = match full {
             Some(full) => self.sessions.absent().first_of(full),
             None if self.sessions.away() > self.shares.most(Bound::Away) => {
@@ -146,6 +147,17 @@ impl Edge {
 
     /// Ends the session for good. Its id is retired, and the backend is told the reason once, after everything that the client sent.
     pub(crate) fn end_session(&mut self, now: Time, session: u32, reason: EndReason) {
+        self.end_session_by(now, session, reason, None);
+    }
+
+    /// Like [`end_session`](Self::end_session). `kick` says what the backend wants its client to be told.
+    pub(crate) fn end_session_by(
+        &mut self,
+        now: Time,
+        session: u32,
+        reason: EndReason,
+        kick: Option<&Kick<'_>>,
+    ) {
         let entry = self.sessions.live(session);
         let (id, place) = (entry.id, entry.place);
         if place == Place::Ended {
@@ -156,12 +168,14 @@ impl Edge {
         }
         let is_numbered = self.sessions.live(session).chain().is_some();
         if is_numbered {
-            self.remember_end(session, reason);
+            self.remember_end(session, reason, kick);
             if let Place::Attached(index) = place {
-                self.tell_end(index, session, reason);
+                self.tell_end(index, session, reason, kick);
             }
         }
-        self.tell_backend(session, Flag::Failure, reason.text().as_bytes());
+        self.tell_ended(session, reason, kick);
+        self.leave_groups(session);
+        self.settling.forget(session);
         self.sessions.retire(id);
         self.end_absence(now, session);
         if let Some(count) = self.counters.ended.get_mut(reason as usize) {

@@ -18,9 +18,9 @@ use crate::protocol::{Open, Stop};
 use crate::time::Time;
 
 /// The number of answers to packets for unknown ids at once; then one per interval. The others are only counted.
-const UNKNOWN_NOTICE_BURST: u32 = 1000;
+pub(crate) const UNKNOWN_NOTICE_BURST: u32 = 1000;
 /// The interval between two answers beyond [`UNKNOWN_NOTICE_BURST`].
-const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const UNKNOWN_NOTICE_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Edge {
     /// Forwards bytes from the connection of an established session. `count` of its packets, new or held, are new to its pace.
@@ -61,6 +61,9 @@ impl Edge {
         self.uplink.seal_full(&mut self.link_queue);
         self.counters.packets_up += packets;
         entry.exchanged |= packets > 0;
+        if self.link_queue.speech.may_be_new() {
+            entry.count_up(packets);
+        }
         let is_numbered = channel.numbered().is_some();
         let records = if is_numbered {
             channel.take_records()
@@ -137,6 +140,9 @@ impl Edge {
                 }
             }
             entry.exchanged |= packets > 0;
+            if self.link_queue.speech.may_be_new() {
+                entry.count_up(packets);
+            }
             self.counters.packets_up += packets;
             self.sessions.recount(session, &mut self.account);
         }

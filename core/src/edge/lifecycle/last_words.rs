@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::id::ClientId;
+use crate::link::v3::Kick;
 use crate::protocol::{Close, Code, GoAway, Ledger, Stop};
 use crate::queue::{Outbox, Retention};
 use crate::time::Time;
@@ -43,6 +44,7 @@ impl From<GoAwayCode> for Code {
 pub(crate) struct Words {
     code: Code,
     detail: u64,
+    wait_ms: u32,
     jitter: Duration,
     /// Whether packets that wait go out before it.
     flushes: bool,
@@ -53,6 +55,7 @@ impl Words {
         Words {
             code,
             detail,
+            wait_ms: 0,
             jitter: Duration::ZERO,
             flushes: false,
         }
@@ -67,15 +70,15 @@ impl Words {
     }
 
     /// Returns the CLOSE, whose ledgers are filled in when it is sealed.
-    pub(crate) fn close(&self) -> Close<'static> {
+    pub(crate) fn close<'a>(&self, text: &'a str) -> Close<'a> {
         Close {
             code: self.code,
-            wait_ms: 0,
+            wait_ms: self.wait_ms,
             jitter_ms: millis(self.jitter),
             detail: self.detail,
             up: Ledger::default(),
             down: Ledger::default(),
-            text: "",
+            text,
         }
     }
 }
@@ -83,13 +86,18 @@ impl Words {
 impl Edge {
     /// Says the last words on the connection at `index` of the session.
     pub(crate) fn say(&mut self, index: u32, session: u32, words: &Words) {
+        self.say_with(index, session, words, "");
+    }
+
+    /// Like [`say`](Self::say), with a text for people.
+    fn say_with(&mut self, index: u32, session: u32, words: &Words, text: &str) {
         let conn = self.conns.live_mut(index);
         let lent = self.sessions.live_mut(session).lend();
         if let Some(records) = conn.channel().records(lent) {
             let (outbox, numbers) = (records.outbox, records.numbers);
             records
                 .channel
-                .close(&words.close(), words.flushes, outbox, numbers);
+                .close(&words.close(text), words.flushes, outbox, numbers);
         }
         self.sessions.recount(session, &mut self.account);
     }
@@ -185,13 +193,18 @@ impl Edge {
     }
 
     /// Remembers how the session ends, in case its client is not told.
-    pub(crate) fn remember_end(&mut self, session: u32, reason: EndReason) {
+    pub(crate) fn remember_end(
+        &mut self,
+        session: u32,
+        reason: EndReason,
+        kick: Option<&Kick<'_>>,
+    ) {
         let entry = self.sessions.live(session);
         let Some(chained) = entry.chain() else {
             return;
         };
         let end = End {
-            code: code_of(reason),
+            code: kick.map_or(code_of(reason), |kick| kick.code),
             highest: chained.standing.highest(),
             acknowledged_up: chained.progress.received(),
             acknowledged_down: entry.outbox.acked(),
@@ -206,21 +219,31 @@ impl Edge {
     }
 
     /// Tells the client at `index` how its session ends, and lets it read that.
-    pub(crate) fn tell_end(&mut self, index: u32, session: u32, reason: EndReason) {
-        let code = match reason {
-            EndReason::Goodbye => Code::GOODBYE,
-            reason => code_of(reason),
+    pub(crate) fn tell_end(
+        &mut self,
+        index: u32,
+        session: u32,
+        reason: EndReason,
+        kick: Option<&Kick<'_>>,
+    ) {
+        let code = match (reason, kick) {
+            (_, Some(kick)) => kick.code,
+            (EndReason::Goodbye, None) => Code::GOODBYE,
+            (reason, None) => code_of(reason),
         };
         let detail = match (reason, self.sessions.live(session).chain()) {
             (EndReason::PacketTooLong, Some(chained)) => chained.longest_down.into(),
             _ => 0,
         };
-        let words = Words::new(code, detail);
+        let words = Words {
+            wait_ms: kick.map_or(0, |kick| kick.wait_ms),
+            ..Words::new(code, detail)
+        };
         let words = match reason {
             EndReason::Kicked | EndReason::Goodbye => words.behind_packets(),
             _ => words,
         };
-        self.say(index, session, &words);
+        self.say_with(index, session, &words, kick.map_or("", |kick| kick.text));
     }
 
     /// Handles that the client at `index` is not read any further.
@@ -335,7 +358,7 @@ impl Edge {
 }
 
 /// Returns the code of an Answer to a client whose session has ended.
-fn code_of(reason: EndReason) -> Code {
+pub(crate) fn code_of(reason: EndReason) -> Code {
     match reason {
         EndReason::Expired => Code::EXPIRED,
         EndReason::MissedPacketsFull

@@ -79,6 +79,9 @@ impl Edge {
         );
         self.counters.packets_up += packets;
         entry.exchanged |= packets > 0;
+        if self.link_queue.speech.may_be_new() {
+            entry.count_up(packets);
+        }
         served
     }
 }

@@ -47,8 +47,10 @@ impl HasLink for Edge {
     fn handle_link_connected(&mut self, now: Time) {
         self.step(now, |edge, now| {
             if edge.uplink.connected(now, &mut edge.counters) {
-                edge.link_queue
-                    .begin_announcing(edge.config.master.announce_all, &edge.sessions);
+                edge.link_queue.speech.connected(now);
+                let announces =
+                    edge.config.master.announce_all && edge.link_queue.speech.is_plain();
+                edge.link_queue.begin_announcing(announces, &edge.sessions);
             }
         });
     }

@@ -17,6 +17,7 @@ use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::door::sources::interval;
 use crate::edge::lifecycle::admission::Arrival;
+use crate::edge::lifecycle::notices::Newcomer;
 use crate::edge::sessions::Identity;
 
 impl Edge {
@@ -221,6 +222,7 @@ impl Edge {
             .insert(id, Identity::Key(key), index)
             .ok_or(CloseReason::TooManySessions)?;
         self.counters.joined += 1;
+        self.tell_joined(index, session, &Newcomer::OF_V2);
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.joined(id, control);
         self.establish(now, index, session, channel);

@@ -8,6 +8,7 @@ use crate::edge::conns::state::State;
 use crate::edge::conns::wait::Wait;
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
+use crate::edge::sessions::Place;
 
 impl Edge {
     /// Gives the channel of the connection at `index` memory to read into, if its packets are numbered.
@@ -38,6 +39,8 @@ impl Edge {
         }
         let entry = self.sessions.live_mut(session);
         let has_backlog = entry.backlog_bytes() > 0;
+        let unacknowledged = entry.unacknowledged_up();
+        let is_end_to_end = self.link_queue.speech.is_end_to_end();
         let Some(records) = conn.channel().records(entry.lend()) else {
             return;
         };
@@ -46,7 +49,10 @@ impl Edge {
             outbox,
             numbers,
         } = records;
-        if !has_backlog {
+        if is_end_to_end {
+            // The backend acknowledges (SPEC 37.5).
+            numbers.take(numbers.received().saturating_sub(unacknowledged));
+        } else if !has_backlog {
             numbers.take_all();
         }
         let confirmed = channel.take_confirmed();
@@ -68,7 +74,36 @@ impl Edge {
         }
         self.sessions.recount(session, &mut self.account);
         self.set_alarm(now, index, session);
+        let entry = self.sessions.live(session);
+        if self.link_queue.speech.may_be_new() && entry.outbox.acked() > entry.told_settled() {
+            self.note_settled(now, session);
+        }
         if has_output {
+            self.watch_writes(now, index);
+        }
+    }
+
+    /// Handles that the backend has acknowledged packets of the session's client (SPEC 37.5).
+    pub(crate) fn take_acknowledged(&mut self, now: Time, session: u32) {
+        let entry = self.sessions.live_mut(session);
+        let (place, unacknowledged) = (entry.place, entry.unacknowledged_up());
+        let Some(numbers) = entry.lend().numbers else {
+            return;
+        };
+        numbers.take(numbers.received().saturating_sub(unacknowledged));
+        let (due, is_due_alone) = (numbers.due(), numbers.is_due_alone());
+        let Place::Attached(index) = place else {
+            return;
+        };
+        let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() else {
+            return;
+        };
+        channel.timing().count(now, due);
+        if is_due_alone {
+            channel.outbound().acknowledge();
+        }
+        self.set_alarm(now, index, session);
+        if is_due_alone {
             self.watch_writes(now, index);
         }
     }
@@ -173,7 +208,7 @@ impl Edge {
             return self.silence(index);
         };
         let entry = self.sessions.live(session);
-        let is_waiting = entry.waiting;
+        let is_waiting = entry.waiting || entry.is_paused();
         let due = entry.numbers().map_or(0, Progress::due);
         let conn = self.conns.live_mut(index);
         // The silence of a client that the edge does not read is the edge's own (SPEC 25.1(c)).

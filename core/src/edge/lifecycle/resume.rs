@@ -6,7 +6,6 @@
 use core::time::Duration;
 
 use crate::id::ClientId;
-use crate::link::tagged::Flag;
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -67,6 +66,8 @@ impl Edge {
                 key,
                 takeovers: Bucket::full(now),
                 counts_from: 0,
+                resumes: 0,
+                away: Duration::ZERO,
             })
         });
     }
@@ -130,8 +131,12 @@ impl Edge {
             self.counters.takeovers += 1;
             self.replace_conn(now, old, session);
         }
+        let away = self.sessions.live(session).away_since();
+        let away = away.map_or(Duration::ZERO, |at| now.since(at));
         self.end_absence(now, session);
-        self.sessions.live_mut(session).place = Place::Attached(index);
+        let entry = self.sessions.live_mut(session);
+        entry.claimed().away = away;
+        entry.place = Place::Attached(index);
         let ping = State::Handshake(Step::Ping { session });
         self.conns.enter(index, ping, now);
     }
@@ -174,7 +179,8 @@ impl Edge {
         if self.counts_for_storm(now, session) {
             self.storm.resumed(now);
         }
-        self.tell_backend(session, Flag::Resumed, &[]);
+        let (away, missed) = self.sessions.live_mut(session).come_back();
+        self.tell_resumed(index, session, away, missed);
         let (opening, control) = self.conns.live_mut(index).opening();
         let channel = opening.resumed(control);
         self.establish(now, index, session, channel);

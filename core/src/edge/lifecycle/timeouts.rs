@@ -49,12 +49,23 @@ impl Edge {
                 reason: reason_of(due),
             }),
             self.uplink.deadline(),
+            self.speech_deadline(),
             shutdown.map(|at| Deadline {
                 at,
                 reason: DeadlineReason::Shutdown,
             }),
         ];
         others.into_iter().flatten().min_by_key(|due| due.at)
+    }
+
+    /// Returns when something is due of a link that may have version 3.
+    fn speech_deadline(&self) -> Option<Deadline> {
+        let dues = [self.link_queue.speech.deadline(), self.settling.deadline()];
+        let at = dues.into_iter().flatten().min()?;
+        Some(Deadline {
+            at,
+            reason: DeadlineReason::LinkPulse,
+        })
     }
 
     /// Advances time to `now`. Handles everything that is due, in the order in which it fell due, and nothing early (SPEC 8.1(d)).
@@ -72,6 +83,10 @@ impl Edge {
             }
         }
         self.uplink.handle_timeout(now);
+        if self.link_queue.speech.may_be_new() {
+            self.link_timeout(now);
+            self.tell_settled(now);
+        }
         self.shed_load(now);
     }
 

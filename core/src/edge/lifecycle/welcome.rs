@@ -13,6 +13,7 @@ use crate::edge::conns::state::{State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::CloseReason;
 use crate::edge::lifecycle::last_words::Words;
+use crate::edge::lifecycle::notices::Newcomer;
 use crate::edge::memory::account::Pressure;
 use crate::edge::sessions::{Chained, Identity};
 use crate::edge::shares::Bound;
@@ -130,6 +131,8 @@ impl Edge {
             longest_up,
             longest_down,
             ring,
+            token,
+            exporter,
             ..
         } = joined;
         let chained = Chained {
@@ -147,6 +150,12 @@ impl Edge {
         self.counters.joined += 1;
         let mut channel = channel;
         channel.outbound().pad_records(self.config.clients.padding);
+        let newcomer = Newcomer {
+            version: 3,
+            exporter,
+            token: &token,
+        };
+        self.tell_joined(index, session, &newcomer);
         self.establish(now, index, session, channel.into());
         tracing::debug!(conn = index, %id, "joined");
         Ok(())
@@ -163,7 +172,7 @@ impl Edge {
     ) {
         let mut outbox = Outbox::new(Retention::UntilAcked);
         let mut progress = Progress::new(joined.ring);
-        let close = words.close();
+        let close = words.close("");
         joined
             .channel
             .close(&close, false, &mut outbox, &mut progress);

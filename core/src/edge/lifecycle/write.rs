@@ -35,6 +35,7 @@ impl Edge {
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
         channel.written(outbox, bytes);
         let gone = before - outbox.held_bytes();
+        let settles = gone > 0 && self.link_queue.speech.may_be_new();
         let drained = if is_numbered {
             !conn.has_output(&entry.outbox, entry.numbers())
         } else {
@@ -49,6 +50,9 @@ impl Edge {
         self.sessions.resized(session, resized);
         if is_numbered {
             self.take_wire_back(index);
+        }
+        if settles {
+            self.note_settled(now, session);
         }
         if drained {
             self.conns.disarm(Slot::Write, index);

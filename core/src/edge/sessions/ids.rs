@@ -64,7 +64,11 @@ impl Iterator for ClientIds {
         let sequence = self.issued;
         self.issued += 1;
         let shard = u64::from(self.shard.as_u8()) << SEQUENCE_BITS;
-        Some(ClientId::from_u64(shard | self.permute(sequence)))
+        match shard | self.permute(sequence) {
+            // The link itself has it (SPEC 33.4(b)).
+            0 => self.next(),
+            id => Some(ClientId::from_u64(id)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod ends;
 pub(crate) mod ids;
 
 use core::mem;
+use core::time::Duration;
 
 use hashbrown::HashTable;
 
@@ -12,6 +13,7 @@ use crate::edge::table::deadlines::{Deadlines, Timed, Timer};
 use crate::edge::table::slab::{Slab, room_to_keep};
 use crate::id::ClientId;
 use crate::keys::{PublicKey, SharedKey};
+use crate::link::v3::GroupId;
 use crate::protocol::Code;
 use crate::protocol::Standing;
 use crate::protocol::{Lent, Progress};
@@ -58,6 +60,8 @@ pub(crate) struct Session {
     absence: Absence,
     /// Its entry in the line, while it waits for room on the link.
     line_entry: Option<Box<LineEntry>>,
+    /// What a backend of version 3 of the link knows of it.
+    linked: Option<Box<Linked>>,
 }
 
 /// What the client of a session proves itself by, for the session's life.
@@ -102,6 +106,27 @@ pub(crate) struct Claimed {
     pub(crate) takeovers: Bucket,
     /// The second from which its resume counts towards a storm again.
     pub(crate) counts_from: u32,
+    /// How often it was resumed.
+    pub(crate) resumes: u64,
+    /// How long it was away before its last resume.
+    pub(crate) away: Duration,
+}
+
+/// The part of a session that exists only with a link that may have version 3.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Linked {
+    /// The packets that its client has sent.
+    up: u64,
+    /// Those of them that the backend has not acknowledged, since it acknowledges them to the client.
+    pub(crate) unacknowledged: u64,
+    /// The number down up to which the backend was told that everything is settled.
+    pub(crate) told_settled: u64,
+    /// Whether its client is not read, since the backend wants that.
+    pub(crate) paused: bool,
+    /// What the backend wants to remember of it.
+    pub(crate) note: Box<str>,
+    /// The groups of which it is a member.
+    pub(crate) groups: Vec<GroupId>,
 }
 
 /// The part of a session that exists only while it waits for room on the link.
@@ -187,6 +212,76 @@ impl Session {
         let waiting = self.waiting;
         self.line_entry
             .take_if(|entry| entry.backlog.is_empty() && !waiting);
+    }
+
+    /// Returns what a backend of version 3 knows of it, allocated on first use.
+    pub(crate) fn linked(&mut self) -> &mut Linked {
+        self.linked.get_or_insert_default()
+    }
+
+    /// Counts packets of its client.
+    pub(crate) fn count_up(&mut self, packets: u64) {
+        if packets > 0 {
+            let linked = self.linked();
+            linked.up += packets;
+            linked.unacknowledged += packets;
+        }
+    }
+
+    /// Handles that the backend has acknowledged packets of its client.
+    pub(crate) fn acknowledge_up(&mut self, packets: u64) {
+        let linked = self.linked();
+        linked.unacknowledged = linked.unacknowledged.saturating_sub(packets);
+    }
+
+    /// Returns the packets of its client that the backend has not acknowledged.
+    pub(crate) fn unacknowledged_up(&self) -> u64 {
+        let linked = self.linked.as_deref();
+        linked.map_or(0, |linked| linked.unacknowledged)
+    }
+
+    /// Returns the packets of its client that were counted.
+    pub(crate) fn packets_up(&self) -> u64 {
+        self.linked.as_deref().map_or(0, |linked| linked.up)
+    }
+
+    /// Returns the number down up to which the backend was told that everything is settled.
+    pub(crate) fn told_settled(&self) -> u64 {
+        self.linked
+            .as_deref()
+            .map_or(0, |linked| linked.told_settled)
+    }
+
+    /// Returns whether its client is not read, since the backend wants that.
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.linked.as_deref().is_some_and(|linked| linked.paused)
+    }
+
+    /// Returns what the backend wants to remember of it.
+    pub(crate) fn note(&self) -> &str {
+        self.linked.as_deref().map_or("", |linked| &linked.note)
+    }
+
+    /// Takes the groups of which it is a member.
+    pub(crate) fn take_groups(&mut self) -> Vec<GroupId> {
+        let linked = self.linked.as_deref_mut();
+        linked
+            .map(|linked| mem::take(&mut linked.groups))
+            .unwrap_or_default()
+    }
+
+    /// Counts a resume by a challenge. Returns how long it was away, and the packets that wait for it.
+    pub(crate) fn come_back(&mut self) -> (Duration, u64) {
+        let waiting = self.outbox.packets() as u64;
+        let claimed = self.claimed();
+        claimed.resumes += 1;
+        (claimed.away, waiting)
+    }
+
+    /// Returns how often it was resumed by a challenge.
+    pub(crate) fn resumes(&self) -> u64 {
+        self.claimed.as_deref().map_or(0, |claimed| claimed.resumes)
     }
 
     /// Returns the bytes of frames that have found no room on the link.
@@ -379,6 +474,7 @@ impl Sessions {
             exchanged: false,
             absence: Absence::NONE,
             line_entry: None,
+            linked: None,
         })?;
         let entry = Entry::new(id, key.index);
         self.by_id.insert_unique(entry.hash(), entry, Entry::hash);

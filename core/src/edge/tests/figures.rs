@@ -258,6 +258,7 @@ fn figures_of(n: u64) -> (Counters, Gauges) {
         held_bytes: count,
         link_is_up: false,
         link_is_doubted: false,
+        link_is_unasked: false,
     };
     (counters, gauges)
 }

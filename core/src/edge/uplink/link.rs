@@ -129,6 +129,17 @@ impl Link {
         !is_foreign
     }
 
+    /// Handles that the backend has asked for version 3.
+    pub(crate) fn trust(&mut self) {
+        self.peer.trust();
+    }
+
+    /// Drops the link, whose backend does not ask for the version that is demanded (SPEC 34.4(d)).
+    pub(crate) fn refuse(&mut self) {
+        self.wants_close = true;
+        self.peer.is_not_asking();
+    }
+
     /// Handles a length above the limit: the start of the next packet is lost (SPEC 7.5(c)).
     #[cold]
     fn lose_framing(&mut self, error: FrameTooLong) {

@@ -7,6 +7,7 @@ pub(crate) mod line;
 pub(crate) mod link;
 pub(crate) mod pass;
 pub(crate) mod queue;
+pub(crate) mod speech;
 
 use rand_chacha::ChaCha20Rng;
 

@@ -3,6 +3,7 @@
 use crate::edge::config::MasterConfig;
 use crate::edge::uplink::batch::{Batch, Sealed, exchange};
 use crate::edge::uplink::link::push_tagged;
+use crate::edge::uplink::speech::Speech;
 use crate::id::ClientId;
 use crate::link::tagged::{Flag, HEADER_BYTES, TAG_BYTES};
 use crate::queue::FrameQueue;
@@ -24,6 +25,8 @@ pub(crate) struct LinkQueue {
     /// Announcements go before everything else. The walk over the sessions has reached `announced_to`.
     pub(crate) announcements: FrameQueue,
     pub(super) announced_to: Option<u32>,
+    /// The version of the link that takes it.
+    pub(crate) speech: Speech,
     max_packets: usize,
     max_bytes: usize,
     /// What is left of these bounds beside the full batches.
@@ -38,6 +41,7 @@ impl LinkQueue {
             sealed: Sealed::default(),
             announcements: FrameQueue::new(),
             announced_to: None,
+            speech: Speech::new(config.protocol),
             max_packets: 0,
             max_bytes: 0,
             room_packets: 0,
@@ -119,7 +123,7 @@ impl LinkQueue {
 
     /// Handles that the carrier is gone. What was announced is announced to the next backend, and a frame that was begun is sent in full.
     pub(super) fn rewind(&mut self) {
-        self.frames.rewind();
+        self.speech.closed(&mut self.frames);
         self.announced_to = None;
         self.announcements = FrameQueue::new();
     }
@@ -128,6 +132,9 @@ impl LinkQueue {
 
     /// Returns the bytes to be written now.
     pub(super) fn output(&self) -> [&[u8]; 2] {
+        if !self.speech.is_plain() {
+            return self.speech.output(&self.frames);
+        }
         let queued = if self.announced_to.is_some() {
             &[]
         } else {
@@ -138,6 +145,10 @@ impl LinkQueue {
 
     /// Handles that the first `bytes` bytes of [`output`](Self::output) are written.
     pub(super) fn written(&mut self, bytes: usize) {
+        if !self.speech.is_plain() {
+            return self.speech.written(bytes, &mut self.frames);
+        }
+        self.speech.note_written();
         let announced = bytes.min(self.announcements.bytes());
         self.announcements.advance(announced);
         self.frames.advance_keeping(bytes - announced, KEPT_BYTES);

@@ -19,7 +19,7 @@ pub struct Ask {
     pub received: u64,
     /// The count of the last frame that the application came back from.
     pub acknowledged: u64,
-    /// The count of the last frame of the backend that goes before this acknowledgement.
+    /// The count of the last frame of the backend that goes before this acknowledgement: of the last one that it has sent on any link.
     pub sent: u64,
     /// The longest frame body that the backend takes, in bytes.
     pub longest_body: u32,

@@ -101,11 +101,17 @@ pub enum ToBackend<'a> {
 }
 
 /// How a client's bytes come to the edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[expect(clippy::exhaustive_enums, reason = "the wire format has no others")]
 #[repr(u8)]
 pub enum Carriage {
     /// A TCP stream.
+    #[default]
     Tcp = 0,
     /// TLS over TCP.
     Tls = 1,

@@ -3,6 +3,7 @@
 mod classes;
 mod crowds;
 mod ends;
+mod granted;
 mod isolation;
 mod openings;
 mod packets;
@@ -41,6 +42,8 @@ struct Numbered {
     conn: ConnKey,
     channel: Channel,
     reader: FrameReader,
+    /// What a CLOSE said in words.
+    text: Vec<u8>,
     /// Whether packets that came are taken, and so acknowledged.
     takes: bool,
 }
@@ -143,6 +146,7 @@ impl World {
             progress: Progress::new(ring),
             conn,
             reader: FrameReader::default(),
+            text: Vec::new(),
             takes: true,
         }
     }
@@ -225,6 +229,7 @@ impl World {
                     Came::Resumed(resumed, one.channel.data().as_chunks().0.to_vec())
                 }
                 Arrival::Closed { code } => {
+                    one.text = one.channel.data().to_vec();
                     let words = one.channel.close_details();
                     Came::Closed(code, words.detail, words.up, words.down)
                 }

@@ -28,6 +28,8 @@ pub(super) struct Peer {
     judge: Judge,
     /// Whether the last link had no backend, and this one has not shown otherwise.
     doubted: bool,
+    /// Whether the peer of this link does not ask for the version that is demanded.
+    is_silent_on_version: bool,
     /// The number of short links in a row.
     short_links: u32,
 }
@@ -36,6 +38,7 @@ impl Peer {
     /// Handles that a new link is up.
     pub(super) fn connected(&mut self) {
         self.judge = Judge::default();
+        self.is_silent_on_version = false;
         if self.doubted {
             tracing::debug!("a program is at the backend's address again");
         } else {
@@ -75,6 +78,19 @@ impl Peer {
         }
     }
 
+    /// Handles a frame that only a backend of version 3 sends.
+    pub(super) fn trust(&mut self) {
+        if self.judge.is_open() {
+            self.judge.trust();
+            self.believe();
+        }
+    }
+
+    /// Handles that the peer does not ask for the version of the link that is demanded.
+    pub(super) fn is_not_asking(&mut self) {
+        self.is_silent_on_version = true;
+    }
+
     pub(super) fn lose_framing(&mut self, error: FrameTooLong) {
         if self.judge.is_open() {
             self.judge.too_long(error);
@@ -88,7 +104,7 @@ impl Peer {
     }
 
     pub(super) fn is_foreign(&self) -> bool {
-        self.judge.evidence().is_some()
+        self.judge.evidence().is_some() || self.is_silent_on_version
     }
 
     /// Trusts the peer: there is a backend after all.
@@ -118,6 +134,11 @@ impl Peer {
             self.short_links = 0;
             return false;
         };
+        if self.is_silent_on_version {
+            self.short_links = 0;
+            self.doubted = true;
+            return false;
+        }
         if let Some(evidence) = self.judge.conclude() {
             self.short_links = 0;
             self.doubt(evidence);

@@ -1,0 +1,196 @@
+//! Version 3 of the backend link, which a backend asks for. (SPEC 33 to 38)
+
+use conformance::metrics::get;
+use conformance::{Backend, Client, Edge, Incoming, Link, Session};
+use voltlane_core::ClientId;
+use voltlane_core::code::Code;
+use voltlane_core::link::v3::{
+    Ask, Delivery, Feature, Grant, GroupId, GroupSend, Ids, Kick, LinkAck, ToBackend, ToEdge,
+    is_counted,
+};
+
+use super::{HEALING, METRICS};
+
+const DEMANDED: &str = "general.shards = 1\nmaster.protocol = \"3\"\n";
+
+/// A backend of version 3, as simple as can be.
+struct Asking {
+    link: Link,
+    grant: Grant,
+    /// The counted frames that came and went.
+    received: u64,
+    sent: u64,
+}
+
+impl Asking {
+    /// Asks on a link, as a boot that knows a run, or none.
+    fn ask(mut link: Link, boot: u8, known: Option<([u8; 8], u64, u64)>) -> Asking {
+        let (run, received, sent) = known.unwrap_or_default();
+        let ask = Ask {
+            features: Feature::ALL.into_iter().collect(),
+            boot: [boot; 16],
+            run: known.map(|_| run),
+            received,
+            acknowledged: received,
+            sent,
+            longest_body: u32::MAX,
+        };
+        let mut bytes = Vec::new();
+        ask.encode(&mut bytes);
+        link.frames.write(&bytes);
+        let grant = Grant::of(&link.frames.body())
+            .expect("GRANT is the first frame of the edge")
+            .expect("it is well formed");
+        let (received, sent) = if known.is_some_and(|(run, ..)| run == grant.run) {
+            (received, grant.received)
+        } else {
+            (0, 0)
+        };
+        Asking {
+            link,
+            grant,
+            received,
+            sent,
+        }
+    }
+
+    fn send(&mut self, order: &ToEdge<'_>) {
+        let mut bytes = Vec::new();
+        order.encode(&mut bytes);
+        self.sent += u64::from(is_counted(&bytes[4..]));
+        self.link.frames.write(&bytes);
+    }
+
+    /// Returns the next frame that counts in words, but for SETTLED.
+    fn hear(&mut self) -> String {
+        loop {
+            let body = self.link.frames.body();
+            self.received += u64::from(is_counted(&body));
+            return match ToBackend::decode(&body, self.grant.features).expect("a frame") {
+                ToBackend::LinkAck(_) | ToBackend::Settled(_) => continue,
+                ToBackend::Data { packet, .. } => String::from_utf8_lossy(packet).into_owned(),
+                ToBackend::Joined { joined, .. } => {
+                    let address = joined.peer.address.expect("an address").ip();
+                    assert!(address.is_loopback());
+                    format!("JOINED {}", joined.version)
+                }
+                ToBackend::Away { .. } => "AWAY".to_owned(),
+                ToBackend::Resumed { resumed, .. } => format!("RESUMED {}", resumed.counter),
+                ToBackend::Ended { ended, .. } => {
+                    format!("ENDED {} {}", ended.code.to_u16(), ended.text)
+                }
+                ToBackend::Own { own, .. } => format!("OWN {:?} {}", own.state, own.next_up),
+                other => format!("{other:?}"),
+            };
+        }
+    }
+}
+
+fn start(config: &str) -> (Edge, Backend) {
+    let backend = Backend::bind();
+    let edge = Edge::start(crate::PROGRAM, backend.address(), config);
+    (edge, backend)
+}
+
+fn packet(id: ClientId, packet: &[u8]) -> ToEdge<'_> {
+    ToEdge::Packet {
+        id,
+        delivery: Delivery::Ordinary,
+        packet,
+    }
+}
+
+#[test]
+fn a_backend_that_asks_hears_of_everything_that_happens_to_its_clients() {
+    let automatic = "general.shards = 1\nmaster.protocol = \"auto\"\n";
+    let (edge, backend) = start(&format!("{automatic}{HEALING}"));
+    let mut backend = Asking::ask(backend.accept(), 1, None);
+    let mut one = Client::join(edge.address());
+    assert_eq!(backend.hear(), "JOINED 2");
+    one.send(b"hello");
+    assert_eq!(backend.hear(), "hello");
+    backend.send(&packet(one.id(), b"welcome"));
+    one.expect(b"welcome");
+    let (id, session): (_, Session) = (one.id(), one.leave());
+    assert_eq!(backend.hear(), "AWAY");
+    backend.send(&packet(id, b"missed"));
+    let mut one = session.resume(edge.address());
+    one.expect(b"missed");
+    assert_eq!(backend.hear(), "RESUMED 1");
+    let group = GroupId(1);
+    let ids = [id];
+    let add = Ids::from(&ids[..]);
+    backend.send(&ToEdge::GroupAdd { group, ids: add });
+    let send = GroupSend {
+        delivery: Delivery::Ordinary,
+        left_out: Ids::from(&[][..]),
+        packet: b"to all",
+    };
+    backend.send(&ToEdge::GroupSend { group, send });
+    one.expect(b"to all");
+    let kick = Kick {
+        code: Code::from_u16(600).expect("a code"),
+        wait_ms: 0,
+        text: "banned",
+    };
+    backend.send(&ToEdge::Kick { id, kick });
+    assert_eq!(backend.hear(), "ENDED 600 banned");
+    edge.stop();
+}
+
+#[test]
+fn a_link_that_is_lost_goes_on_and_a_new_boot_is_told_of_who_is_there() {
+    let (edge, listener) = start(DEMANDED);
+    let mut backend = Asking::ask(listener.accept(), 1, None);
+    let run = backend.grant.run;
+    let mut one = Client::join(edge.address());
+    assert_eq!(backend.hear(), "JOINED 2");
+    one.send(b"1");
+    one.send(b"2");
+    assert_eq!(backend.hear(), "1");
+    let known = Some((run, backend.received, backend.sent));
+    // Whether the second packet was on its way or not, it comes once.
+    drop(backend);
+    one.send(b"3");
+    let mut backend = Asking::ask(listener.accept(), 1, known);
+    assert_eq!((backend.hear(), backend.hear()), ("2".into(), "3".into()));
+    let acknowledged = backend.received;
+    backend.send(&ToEdge::LinkAck(LinkAck {
+        acknowledged,
+        sent: 0,
+    }));
+    // The acknowledgement is heard before the answer to what follows.
+    backend.send(&packet(one.id(), b"down"));
+    one.expect(b"down");
+    drop(backend);
+    one.send(b"4");
+    let mut backend = Asking::ask(listener.accept(), 2, None);
+    assert_eq!(backend.grant.sessions, 1);
+    assert_eq!(backend.hear(), "OWN Attached 4");
+    assert_eq!(backend.hear(), "4");
+    edge.stop();
+}
+
+#[test]
+fn a_backend_that_does_not_ask_is_named_where_version_3_is_demanded() {
+    let (edge, backend) = start(&format!("{DEMANDED}{METRICS}"));
+    let mut link = backend.accept();
+    link.send(ClientId::from_u64(7), b"of version 2");
+    assert!(matches!(
+        link.frames.incoming(),
+        Incoming::Fin { .. } | Incoming::Reset
+    ));
+    edge.expect_log("does not ask for version 3 of the link");
+    let expected = "the backend does not ask for version 3 of the link\n";
+    assert_eq!(
+        get(edge.metrics_address(), "/readyz"),
+        (503, expected.to_owned())
+    );
+    // The next one does.
+    let _asking = Asking::ask(backend.accept(), 1, None);
+    assert_eq!(
+        get(edge.metrics_address(), "/readyz"),
+        (200, "ok\n".to_owned())
+    );
+    edge.stop();
+}

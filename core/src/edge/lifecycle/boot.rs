@@ -1,0 +1,278 @@
+//! A backend asks for version 3 of the link, and learns who is there (SPEC 34, 37.4).
+
+use std::collections::BTreeMap;
+
+use crate::id::ClientId;
+use crate::link::v3::{
+    Ask, Feature, Features, FrameError, GROUPS_OF_A_SESSION, Grant, LinkAck, Own, OwnState,
+    ToBackend, flag,
+};
+use crate::queue::FrameQueue;
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::lifecycle::notices::living;
+use crate::edge::lifecycle::settled::Settling;
+use crate::edge::sessions::Place;
+use crate::edge::uplink::speech::{Granting, Waiting, Wrong, to_new_boot, to_tagged, waiting_of};
+
+/// Packets that the backend has acknowledged, by session.
+#[derive(Debug, Default)]
+struct Gone(BTreeMap<ClientId, u64>);
+
+impl Gone {
+    fn add(&mut self, body: &[u8]) {
+        if let Some((id, [flag::DATA, ..])) = body.split_first_chunk() {
+            let id = ClientId::from_u64(u64::from_le_bytes(*id));
+            *self.0.entry(id).or_default() += 1;
+        }
+    }
+}
+
+/// What this edge grants.
+pub(crate) fn offered() -> Features {
+    [
+        Feature::Notices,
+        Feature::Groups,
+        Feature::Settled,
+        Feature::LinkAcks,
+        Feature::EndToEnd,
+        Feature::Classes,
+        Feature::Kick,
+    ]
+    .into_iter()
+    .collect()
+}
+
+impl Edge {
+    /// Handles an ASK.
+    pub(crate) fn handle_ask(&mut self, now: Time, ask: Result<Ask, FrameError>) {
+        let ask = match ask {
+            Ok(ask) => ask,
+            Err(error) => {
+                tracing::warn!(%error, "the backend asks for version 3 of the link, and the ASK is malformed");
+                self.counters.malformed_down += 1;
+                return self.handle_not_asked();
+            }
+        };
+        self.uplink.link_mut().trust();
+        let queue = &mut self.link_queue;
+        let granted = queue
+            .speech
+            .grant(now, &ask, self.run, offered(), &mut queue.frames);
+        let granting = match granted {
+            Ok(granting) => granting,
+            Err(wrong) => return self.handle_wrong(wrong),
+        };
+        let features = self.link_queue.speech.features().unwrap_or_default();
+        match granting {
+            Granting::Anew => self.begin_boot(features),
+            Granting::GoesOn => self.settling.hurry(now),
+        }
+        let living = self.sessions.iter().filter_map(|(_, entry)| living(entry));
+        let grant = Grant {
+            features,
+            boot: ask.boot,
+            home: 0,
+            term: self.term,
+            run: self.run,
+            continues: None,
+            received: self.link_queue.speech.received(),
+            groups_of_a_session: GROUPS_OF_A_SESSION,
+            sessions: u32::try_from(living.count()).unwrap_or(u32::MAX),
+        };
+        self.link_queue.speech.make_control(|out| grant.encode(out));
+        tracing::info!(%features, ?granting, "the backend asked for version 3 of the link");
+        self.hear_asked(now);
+    }
+
+    /// Applies the acknowledgement in ASK once it counts.
+    pub(crate) fn hear_asked(&mut self, now: Time) {
+        let queue = &mut self.link_queue;
+        let mut gone = Gone::default();
+        let heard = queue
+            .speech
+            .hear_asked(&mut queue.frames, |body| gone.add(body));
+        self.end_hearing(now, heard, gone);
+    }
+
+    /// Handles a LINK_ACK.
+    pub(crate) fn hear_ack(&mut self, now: Time, ack: LinkAck) {
+        let queue = &mut self.link_queue;
+        let mut gone = Gone::default();
+        let heard = queue
+            .speech
+            .hear(ack, &mut queue.frames, |body| gone.add(body));
+        self.end_hearing(now, heard, gone);
+    }
+
+    fn end_hearing(&mut self, now: Time, heard: Result<usize, Wrong>, gone: Gone) {
+        match heard {
+            Ok(0) => {}
+            Ok(_) => {
+                for (id, packets) in gone.0 {
+                    if let Some(session) = self.sessions.lookup(id) {
+                        self.sessions.live_mut(session).acknowledge_up(packets);
+                        self.take_acknowledged(now, session);
+                    }
+                }
+                self.link_written(now);
+            }
+            Err(wrong) => self.handle_wrong(wrong),
+        }
+    }
+
+    /// Handles the first frame of a backend that does not ask. Returns false if it had to.
+    pub(crate) fn handle_not_asked(&mut self) {
+        let queue = &mut self.link_queue;
+        match queue.speech.is_not_asked(&mut queue.frames) {
+            Ok(true) => self.speak_tagged(),
+            Ok(false) => {}
+            Err(wrong) => self.handle_wrong(wrong),
+        }
+    }
+
+    /// Rewrites what waits in line, since the link has version 2.
+    pub(crate) fn speak_tagged(&mut self) {
+        self.rewrite_backlogs(to_tagged);
+        let announces = self.config.master.announce_all;
+        self.link_queue.begin_announcing(announces, &self.sessions);
+    }
+
+    fn rewrite_backlogs(&mut self, rewrite: impl Fn(&mut FrameQueue)) {
+        let waiting: Vec<u32> = self.line.iter().collect();
+        for session in waiting {
+            let entry = self.sessions.live_mut(session);
+            rewrite(&mut entry.line_entry().backlog);
+            self.sessions.recount(session, &mut self.account);
+        }
+    }
+
+    /// Drops a link on which something is wrong.
+    pub(crate) fn handle_wrong(&mut self, wrong: Wrong) {
+        let link = self.uplink.link_mut();
+        match wrong {
+            Wrong::NotAsked => {
+                link.refuse();
+                if self.link_queue.speech.complains() {
+                    tracing::warn!(
+                        "{wrong}, which master.protocol or an earlier link of this run demands; nothing is sent to it. Still trying"
+                    );
+                }
+            }
+            Wrong::Late => {
+                link.wants_close = true;
+                tracing::info!("{wrong}");
+            }
+            Wrong::Acknowledged { .. } | Wrong::Miscounted { .. } => {
+                link.wants_close = true;
+                self.counters.link_violations += 1;
+                self.link_queue.speech.forget_counts();
+                tracing::warn!("{wrong}; the link is opened again, and begins anew");
+            }
+        }
+    }
+
+    /// Handles that what is due of the link's version is due.
+    pub(crate) fn link_timeout(&mut self, now: Time) {
+        let queue = &mut self.link_queue;
+        match queue.speech.end_hold(now, &mut queue.frames) {
+            Ok(true) => self.speak_tagged(),
+            Ok(false) => queue.speech.handle_timeout(now, &queue.frames),
+            Err(wrong) => self.handle_wrong(wrong),
+        }
+    }
+
+    /// Tells a boot that knows nothing of each session, before what waits for the backend (SPEC 37.4).
+    fn begin_boot(&mut self, features: Features) {
+        self.end_groups();
+        self.end_pauses();
+        self.settling = Settling::default();
+        let waiting = self.waiting_for_backend();
+        let mut frames = FrameQueue::new();
+        if features.has(Feature::LinkAcks) {
+            let mut frame = Vec::new();
+            for (id, own) in self.owned(&waiting) {
+                frame.clear();
+                ToBackend::Own { id, own }.encode(&mut frame);
+                frames.push_frame(&frame, &[]);
+            }
+        }
+        let unacknowledged = self.sessions.iter().map(|(session, entry)| {
+            let waiting = waiting.get(&entry.id);
+            (session, waiting.map_or(0, |waiting| waiting.packets))
+        });
+        let unacknowledged: Vec<(u32, u64)> = unacknowledged.collect();
+        for (session, packets) in unacknowledged {
+            let entry = self.sessions.live_mut(session);
+            if entry.unacknowledged_up() != packets {
+                entry.linked().unacknowledged = packets;
+            }
+        }
+        self.rewrite_backlogs(|frames| to_new_boot(frames, features));
+        to_new_boot(&mut self.link_queue.frames, features);
+        for body in self.link_queue.frames.bodies() {
+            frames.push_body(body);
+        }
+        self.link_queue.frames = frames;
+    }
+
+    /// Returns what waits of each session.
+    fn waiting_for_backend(&mut self) -> BTreeMap<ClientId, Waiting> {
+        let mut all: BTreeMap<ClientId, Waiting> = BTreeMap::new();
+        let mut add = |body: &[u8]| {
+            if let Some((id, of_frame)) = waiting_of(body) {
+                let waiting = all.entry(id).or_default();
+                waiting.packets += of_frame.packets;
+                waiting.joined |= of_frame.joined;
+                waiting.ended = waiting.ended.or(of_frame.ended);
+            }
+        };
+        self.link_queue.frames.bodies().for_each(&mut add);
+        for session in self.line.iter() {
+            let entry = self.sessions.live_mut(session);
+            entry.line_entry().backlog.bodies().for_each(&mut add);
+        }
+        all
+    }
+
+    /// Returns an OWN for each session: first those that have ended and have frames that wait.
+    fn owned(&self, waiting: &BTreeMap<ClientId, Waiting>) -> Vec<(ClientId, Own<'_>)> {
+        let ended = waiting.iter().filter_map(|(&id, waiting)| {
+            let (up, numbered_down, settled_down) = waiting.ended?;
+            let own = Own {
+                counter: 0,
+                next_up: up.saturating_sub(waiting.packets).saturating_add(1),
+                numbered_down,
+                settled_down,
+                state: OwnState::Ended,
+                joined_follows: waiting.joined,
+                note: "",
+            };
+            Some((id, own))
+        });
+        let living = self.sessions.iter().filter_map(|(index, entry)| {
+            let state = match entry.place {
+                Place::Attached(_) => OwnState::Attached,
+                Place::Away => OwnState::Away,
+                Place::Ended => return None,
+            };
+            let waiting = waiting.get(&entry.id).copied().unwrap_or_default();
+            let up = match entry.numbers() {
+                Some(numbers) => numbers.received(),
+                None => entry.packets_up(),
+            };
+            let own = Own {
+                counter: self.counter_of(index),
+                next_up: up.saturating_sub(waiting.packets).saturating_add(1),
+                numbered_down: entry.outbox.end(),
+                settled_down: entry.outbox.acked(),
+                state,
+                joined_follows: waiting.joined,
+                note: entry.note(),
+            };
+            Some((entry.id, own))
+        });
+        ended.chain(living).collect()
+    }
+}

@@ -1,0 +1,208 @@
+//! What the backend hears of sessions besides packets (SPEC 7.3, 35).
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::id::ClientId;
+use crate::ledger::Ledger;
+use crate::link::tagged::{Flag, HEADER_BYTES};
+use crate::link::v3::{
+    Ended, Feature, Joined, Kick, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, Peer, Refusal, Resumed,
+    ToBackend,
+};
+use crate::protocol::Code;
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::counters::EndReason;
+use crate::edge::lifecycle::last_words::code_of;
+use crate::edge::lifecycle::welcome::millis;
+use crate::edge::sessions::{Place, Session};
+use crate::edge::uplink::queue::LinkQueue;
+
+/// What a session knows of its first connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer<'a> {
+    /// The version of the client link.
+    pub(crate) version: u8,
+    /// Zeros for version 2.
+    pub(crate) exporter: [u8; 32],
+    /// Empty for version 2.
+    pub(crate) token: &'a [u8],
+}
+
+impl Newcomer<'_> {
+    /// A client of version 2.
+    pub(crate) const OF_V2: Newcomer<'static> = Newcomer {
+        version: 2,
+        exporter: [0; 32],
+        token: &[],
+    };
+}
+
+impl Edge {
+    /// Returns whether notices have the form of version 3.
+    pub(crate) fn has_notices(&self) -> bool {
+        let features = self.link_queue.speech.features();
+        features.is_some_and(|features| features.has(Feature::Notices))
+    }
+
+    /// Tells the backend that the client at `index` has a session, before anything that it sends.
+    pub(crate) fn tell_joined(&mut self, index: u32, session: u32, newcomer: &Newcomer<'_>) {
+        if !self.has_notices() {
+            return;
+        }
+        let peer = self.peer_of(index);
+        let token = newcomer.token.get(..MAX_TOKEN_BYTES);
+        let joined = Joined {
+            version: newcomer.version,
+            peer,
+            exporter: newcomer.exporter,
+            token: token.unwrap_or(newcomer.token),
+        };
+        let id = self.sessions.live(session).id;
+        self.tell_frame(session, &ToBackend::Joined { id, joined });
+    }
+
+    /// Tells the backend that the session has no connection any more.
+    pub(crate) fn tell_away(&mut self, session: u32) {
+        if !self.has_notices() {
+            return;
+        }
+        let entry = self.sessions.live(session);
+        let cause = entry.chain().map_or(Code::GOODBYE, |chained| chained.cause);
+        let (id, left_ms) = (entry.id, millis(self.config.clients.stale_timeout));
+        self.tell_frame(session, &ToBackend::Away { id, cause, left_ms });
+    }
+
+    /// Tells the backend that the client at `index` took up the session after it was `away`, before anything that the connection brings.
+    pub(crate) fn tell_resumed(&mut self, index: u32, session: u32, away: Duration, replay: u64) {
+        match self.link_queue.speech.features() {
+            None => self.tell_backend(session, Flag::Resumed, &[]),
+            Some(features) if features.has(Feature::Notices) => {
+                let resumed = Resumed {
+                    counter: self.counter_of(session),
+                    away_ms: u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
+                    replay,
+                    peer: self.peer_of(index),
+                };
+                let id = self.sessions.live(session).id;
+                self.tell_frame(session, &ToBackend::Resumed { id, resumed });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Tells the backend how the session ends, behind everything that it has sent.
+    pub(crate) fn tell_ended(&mut self, session: u32, reason: EndReason, kick: Option<&Kick<'_>>) {
+        match self.link_queue.speech.features() {
+            None => self.tell_backend(session, Flag::Failure, reason.text().as_bytes()),
+            Some(features) if features.has(Feature::Notices) => {
+                let entry = self.sessions.live(session);
+                let (up, down) = ledgers_of(entry);
+                let text = kick.map_or(reason.text(), |kick| kick.text);
+                let ended = Ended {
+                    code: kick.map_or(code_of(reason), |kick| kick.code),
+                    up,
+                    down,
+                    text: text.get(..MAX_TEXT_BYTES).unwrap_or(text),
+                };
+                let id = entry.id;
+                self.tell_frame(session, &ToBackend::Ended { id, ended });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Answers a frame that was refused, at a bounded rate and if there is room.
+    pub(crate) fn tell_refused(&mut self, now: Time, id: u64, flag: u8, refusal: Refusal) {
+        self.counters.malformed_down += 1;
+        let due = self.unknown_notices.take(
+            now,
+            crate::edge::lifecycle::forward::UNKNOWN_NOTICE_BURST,
+            crate::edge::lifecycle::forward::UNKNOWN_NOTICE_INTERVAL,
+        );
+        if due {
+            let frame = encoded(&ToBackend::Refused { id, flag, refusal });
+            push_if_room(&mut self.link_queue, &frame);
+        }
+    }
+
+    /// Queues a frame of the session for the backend, behind everything that it has sent so far.
+    pub(crate) fn tell_frame(&mut self, session: u32, frame: &ToBackend<'_>) {
+        let frame = encoded(frame);
+        let entry = self.sessions.live_mut(session);
+        let is_free = !entry.waiting && self.line.is_empty();
+        if !(is_free && push_if_room(&mut self.link_queue, &frame)) {
+            entry.line_entry().backlog.push_frame(&frame, &[]);
+            self.line.join(session, entry);
+            self.sessions.recount(session, &mut self.account);
+        }
+    }
+
+    /// Returns where the client at `index` comes from, whose opening is not forgotten yet.
+    fn peer_of(&self, index: u32) -> Peer {
+        let conn = self.conns.live(index);
+        Peer {
+            carriage: conn.carriage(),
+            // The adapter tells no port.
+            address: conn
+                .source()
+                .map(|ip| SocketAddr::new(ip.to_canonical(), 0)),
+        }
+    }
+
+    /// Returns the counter of the session's last resume; for version 2, its resumes so far.
+    pub(crate) fn counter_of(&self, session: u32) -> u64 {
+        let entry = self.sessions.live(session);
+        match entry.chain() {
+            Some(chained) => chained.standing.highest(),
+            None => entry.resumes(),
+        }
+    }
+}
+
+fn encoded(frame: &ToBackend<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame.encode(&mut out);
+    out
+}
+
+/// Queues a frame if there is room for it.
+pub(crate) fn push_if_room(queue: &mut LinkQueue, frame: &[u8]) -> bool {
+    let has_room = queue.has_room(frame.len().saturating_sub(HEADER_BYTES));
+    if has_room {
+        queue.frames.push_frame(frame, &[]);
+    }
+    has_room
+}
+
+/// Returns the accounts of the packets up and down (SPEC 24.7, 35.5(b)).
+pub(crate) fn ledgers_of(entry: &Session) -> (Ledger, Ledger) {
+    if let Some(numbers) = entry.numbers() {
+        return (numbers.of_receiver(), numbers.of_sender(&entry.outbox));
+    }
+    let up = entry.packets_up();
+    let (end, acked) = (entry.outbox.end(), entry.outbox.acked());
+    let up = Ledger {
+        numbered: up,
+        acknowledged: up,
+        ..Ledger::default()
+    };
+    let down = Ledger {
+        numbered: end,
+        acknowledged: acked,
+        open_unsent: end.saturating_sub(acked),
+        ..Ledger::default()
+    };
+    (up, down)
+}
+
+/// Returns the id of a session that lives, and whether its client is there.
+pub(crate) fn living(entry: &Session) -> Option<(ClientId, bool)> {
+    match entry.place {
+        Place::Attached(_) => Some((entry.id, true)),
+        Place::Away => Some((entry.id, false)),
+        Place::Ended => None,
+    }
+}

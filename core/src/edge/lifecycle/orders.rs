@@ -1,0 +1,165 @@
+//! What a backend of version 3 sends (SPEC 36).
+
+use crate::id::ClientId;
+use crate::link::v3::{Ask, Delivery, Kick, Policy, Refusal, ToEdge, flag};
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::conns::wait::Slot;
+use crate::edge::counters::EndReason;
+use crate::edge::lifecycle::deliver::Outcome;
+use crate::edge::sessions::Place;
+
+impl Edge {
+    /// Handles a frame of a link that has not version 2, or may not have it. Returns `None` if it is one of version 2.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn handle_frame(&mut self, now: Time, body: &[u8], calm: bool) -> Option<Outcome> {
+        if self.uplink.wants_close() {
+            return Some(Outcome::Other);
+        }
+        if !self.link_queue.speech.is_granted() {
+            return match Ask::of(body) {
+                Some(ask) => {
+                    self.handle_ask(now, ask);
+                    Some(Outcome::Other)
+                }
+                None => {
+                    self.handle_not_asked();
+                    self.uplink.wants_close().then_some(Outcome::Other)
+                }
+            };
+        }
+        let queue = &mut self.link_queue;
+        queue.speech.count(now, body, &queue.frames);
+        let outcome = self.handle_order(now, body, calm);
+        self.hear_asked(now);
+        Some(outcome)
+    }
+
+    fn handle_order(&mut self, now: Time, body: &[u8], calm: bool) -> Outcome {
+        let features = self.link_queue.speech.features().unwrap_or_default();
+        let order = match ToEdge::decode(body, features) {
+            Ok(order) => order,
+            Err(error) => {
+                tracing::debug!(%error, "a frame of the backend is refused");
+                self.tell_refused(now, error.id, error.flag, error.cause.refusal());
+                return Outcome::Other;
+            }
+        };
+        match order {
+            ToEdge::Packet {
+                id,
+                delivery,
+                packet,
+            } => return self.deliver_as(now, id, delivery, packet, calm),
+            ToEdge::LinkAck(ack) => self.hear_ack(now, ack),
+            ToEdge::Kick { id, kick } => self.kick(now, id, &kick),
+            ToEdge::Pause { id } => self.pause(id),
+            ToEdge::GoOn { id } => self.go_on(now, id),
+            ToEdge::Policy { id, policy } => self.set_policy(id, &policy),
+            ToEdge::GroupAdd { group, ids } => {
+                for id in ids.iter() {
+                    if !self.add_to_group(now, group, id) {
+                        self.tell_refused(now, group.0, flag::GROUP_ADD, Refusal::BeyondBound);
+                        break;
+                    }
+                }
+            }
+            ToEdge::GroupRemove { group, ids } => {
+                ids.iter().for_each(|id| self.remove_from_group(group, id));
+            }
+            ToEdge::GroupEnd { group } => self.end_group(group),
+            ToEdge::GroupSend { group, send } => {
+                for id in self.members_of(group) {
+                    if !send.left_out.iter().any(|left_out| left_out == id) {
+                        self.deliver_as(now, id, send.delivery, send.packet, false);
+                    }
+                }
+            }
+            // It is not granted.
+            ToEdge::GoAway { .. } => {}
+        }
+        Outcome::Other
+    }
+
+    /// Delivers a packet of any class. One for an id that has ended is dropped (SPEC 35.1(d)).
+    fn deliver_as(
+        &mut self,
+        now: Time,
+        id: ClientId,
+        delivery: Delivery,
+        packet: &[u8],
+        calm: bool,
+    ) -> Outcome {
+        let Some(session) = self.sessions.lookup(id) else {
+            self.counters.unknown_client += 1;
+            return Outcome::Other;
+        };
+        match delivery {
+            Delivery::Ordinary => return self.deliver(now, id, packet, calm),
+            Delivery::Latest(key) => self.deliver_latest(now, session, key, packet),
+            Delivery::Volatile => self.deliver_volatile(now, session, packet),
+        }
+        Outcome::Other
+    }
+
+    fn kick(&mut self, now: Time, id: ClientId, kick: &Kick<'_>) {
+        if let Some(session) = self.sessions.lookup(id) {
+            self.end_session_by(now, session, EndReason::Kicked, Some(kick));
+        }
+    }
+
+    /// Reads no more of this client (SPEC 36.4).
+    fn pause(&mut self, id: ClientId) {
+        let Some(session) = self.sessions.lookup(id) else {
+            return;
+        };
+        let entry = self.sessions.live_mut(session);
+        entry.linked().paused = true;
+        if let Place::Attached(index) = entry.place
+            && self.conns.live(index).is_established()
+        {
+            self.conns.disarm(Slot::Read, index);
+        }
+    }
+
+    fn go_on(&mut self, now: Time, id: ClientId) {
+        if let Some(session) = self.sessions.lookup(id)
+            && self.sessions.live(session).is_paused()
+        {
+            self.unpause(now, session);
+        }
+    }
+
+    fn unpause(&mut self, now: Time, session: u32) {
+        let entry = self.sessions.live_mut(session);
+        entry.linked().paused = false;
+        let is_waiting = entry.waiting;
+        if let Place::Attached(index) = entry.place
+            && self.conns.live(index).is_established()
+        {
+            if !is_waiting {
+                self.watch_reads(now, index, true);
+            }
+            self.conns.mark_ready(index);
+        }
+    }
+
+    /// Ends all pauses: they were of another boot.
+    pub(crate) fn end_pauses(&mut self) {
+        let paused = self.sessions.iter().filter(|(_, entry)| entry.is_paused());
+        let paused: Vec<u32> = paused.map(|(session, _)| session).collect();
+        for session in paused {
+            self.unpause(self.now, session);
+        }
+    }
+
+    /// Keeps the note of a session, for the next boot.
+    fn set_policy(&mut self, id: ClientId, policy: &Policy<'_>) {
+        if let Some(session) = self.sessions.lookup(id) {
+            let linked = self.sessions.live_mut(session).linked();
+            linked.note = policy.note.into();
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What clients have settled (SPEC 36.3).
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use crate::link::v3::{Feature, Settlements, ToBackend};
+use crate::time::Time;
+
+use crate::edge::Edge;
+use crate::edge::lifecycle::notices::push_if_room;
+
+/// The longest time until the backend is told.
+const DELAY: Duration = Duration::from_millis(20);
+/// The most sessions in one SETTLED.
+const MOST: usize = 4_096;
+
+/// The sessions that have settled something since the backend was told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settling {
+    sessions: BTreeSet<u32>,
+    at: Option<Time>,
+}
+
+impl Settling {
+    /// Returns when the backend is told.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.at
+    }
+
+    /// Tells the backend at once what was settled while it was not there.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        if !self.sessions.is_empty() {
+            self.at = Some(now);
+        }
+    }
+
+    /// Forgets a session that has ended: ENDED says what it settled.
+    pub(crate) fn forget(&mut self, session: u32) {
+        self.sessions.remove(&session);
+    }
+}
+
+impl Edge {
+    /// Handles that the client of the session has settled something.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_settled(&mut self, now: Time, session: u32) {
+        let features = self.link_queue.speech.features();
+        if !features.is_some_and(|features| features.has(Feature::Settled)) {
+            return;
+        }
+        self.settling.sessions.insert(session);
+        let entry = self.sessions.live(session);
+        let told = entry.told_settled();
+        let quarter = u64::from(self.config.clients.ring_packets).div_ceil(4);
+        if entry.outbox.acked().saturating_sub(told) >= quarter {
+            self.settling.at = Some(now);
+            self.tell_settled(now);
+        } else {
+            self.settling.at.get_or_insert(now + DELAY);
+        }
+    }
+
+    /// Tells the backend what was settled, if it is time. Without room it is told later.
+    pub(crate) fn tell_settled(&mut self, now: Time) {
+        if self.settling.at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.settling.at = None;
+        let mut sessions = core::mem::take(&mut self.settling.sessions);
+        if !self.link_queue.speech.is_granted() {
+            // OWN tells a new boot, and the next change the present one.
+            self.settling.sessions = sessions;
+            return;
+        }
+        while !sessions.is_empty() {
+            let some: Vec<u32> = sessions.iter().copied().take(MOST).collect();
+            let settled: Vec<_> = some
+                .iter()
+                .map(|&session| {
+                    let entry = self.sessions.live(session);
+                    (entry.id, entry.outbox.acked())
+                })
+                .collect();
+            let mut frame = Vec::new();
+            ToBackend::Settled(Settlements::from(&settled[..])).encode(&mut frame);
+            if !push_if_room(&mut self.link_queue, &frame) {
+                self.settling.sessions.append(&mut sessions);
+                self.settling.at = Some(now + DELAY);
+                return;
+            }
+            for session in some {
+                sessions.remove(&session);
+                let entry = self.sessions.live_mut(session);
+                let settled = entry.outbox.acked();
+                entry.linked().told_settled = settled;
+            }
+        }
+    }
+}
