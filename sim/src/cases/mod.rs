@@ -44,6 +44,7 @@
 //! expects must not occur.
 
 mod item;
+mod link3;
 pub mod numbered;
 mod parse;
 mod run;
@@ -171,6 +172,15 @@ pub fn all() -> Vec<Case> {
         case.offer("[2, 3]");
     }
     cases.append(&mut of_3);
+    let mut of_link = of_files(&directory().join(LINK3), &|_| true);
+    for case in &mut of_link {
+        // The fence of the sockets' stage has version 2, and such a link has one shard.
+        case.core_only = true;
+        case.of_3 = true;
+        case.offer("[2, 3]");
+        case.config.insert_str(0, "general.shards = 1\n");
+    }
+    cases.append(&mut of_link);
     cases
 }
 
@@ -193,6 +203,8 @@ pub fn of_clients_of_3() -> Vec<Case> {
 }
 
 const V3: &str = "v3";
+/// Cases of version 3 of the backend link.
+const LINK3: &str = "link3";
 const OF_CLIENTS: &str = "client";
 
 fn of_files(directory: &Path, takes: &dyn Fn(&str) -> bool) -> Vec<Case> {

@@ -10,6 +10,7 @@ use rand_core::{Rng, SeedableRng};
 use voltlane_core::keys::{KeyPair, PublicKey, SharedKey};
 
 use super::item::{literal, number, plain, spoil};
+use super::link3::Asking;
 use super::numbered::Peers;
 use super::{Case, Step, duration};
 use crate::codec::{DATA, FAILURE, Hello, KICK, RESUMED, Tagged, frame};
@@ -106,6 +107,7 @@ struct Player<'s, S: ?Sized> {
     /// The last response sent for each session.
     responses: BTreeMap<String, Vec<u8>>,
     peers: Peers,
+    asking: Asking,
     config: String,
     stopped: bool,
 }
@@ -127,6 +129,7 @@ pub fn run<S: Stage + ?Sized>(
         edge_key: None,
         responses: BTreeMap::new(),
         peers: Peers::new(seed),
+        asking: Asking::default(),
         config: case.config.clone(),
         stopped: false,
     };
@@ -144,6 +147,7 @@ pub fn run<S: Stage + ?Sized>(
         }
     }
     let left = player.peers.finish(player.stage);
+    let left = left.and_then(|()| player.pass_acks());
     left.and_then(|()| player.stage.finish())
         .map_err(|error| format!("{} \"{}\", at the end: {error}", case.id, case.title))?;
     Ok(Played::Whole)
@@ -332,9 +336,44 @@ impl<S: Stage + ?Sized> Player<'_, S> {
                 let come = self.stage.link_incoming();
                 return expect(&come, &[Incoming::Closed, Incoming::Cut]);
             }
+            ["asks", options @ ..] => {
+                let ask = self.asking.ask(options).ok_or("no such ASK")?;
+                self.link_write(&ask);
+            }
+            ["orders", who, orders @ ..] => {
+                let id = self.id(who)?;
+                let list = |names: &str| {
+                    let ids = names.split('+').map(|name| self.id(name).ok());
+                    let ids = ids.map(|id| id.map(u64::to_le_bytes));
+                    ids.collect::<Option<Vec<_>>>().map(|ids| ids.concat())
+                };
+                let mut bytes = Vec::new();
+                for order in orders {
+                    bytes.extend(Asking::order(id, order, list).ok_or("no such order")?);
+                }
+                self.link_write(&bytes);
+            }
+            ["hears", "granted", options @ ..] => {
+                return match self.stage.link_incoming() {
+                    Incoming::Body(body) => self.asking.hear_grant(&body, options),
+                    other => Err(format!("{} came", shown(&other))),
+                };
+            }
+            ["hears", who, notice] if Asking::notice(notice).is_some() => {
+                let id = self.id(who)?;
+                let (flag, begins) = Asking::notice(notice).ok_or("no such notice")?;
+                let next = match notice.starts_with("acked") {
+                    true => self.stage.link_incoming(),
+                    false => self.link_next(),
+                };
+                return match next {
+                    Incoming::Body(body) if Asking::compares(&body, id, flag, &begins) => Ok(()),
+                    other => Err(format!("{} came", shown(&other))),
+                };
+            }
             ["hears", "nothing"] => {
                 if self.stage.sees_silence() {
-                    return expect(&self.stage.link_incoming(), &[Incoming::Nothing]);
+                    return expect(&self.link_next(), &[Incoming::Nothing]);
                 }
             }
             ["hears", who, "ends", reason, rest @ ..] => {
@@ -395,13 +434,34 @@ impl<S: Stage + ?Sized> Player<'_, S> {
         Ok(bytes)
     }
 
+    /// Returns the next event on the link but an acknowledgement.
+    fn link_next(&mut self) -> Incoming {
+        loop {
+            match self.stage.link_incoming() {
+                Incoming::Body(body) if self.asking.passes_over(&body) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Passes over the acknowledgements that are left at the end of a case.
+    fn pass_acks(&mut self) -> Done {
+        if !self.asking.is_granted() {
+            return Ok(());
+        }
+        match self.link_next() {
+            Incoming::Nothing => Ok(()),
+            more => Err(format!("the backend heard more: {}", shown(&more))),
+        }
+    }
+
     fn link_write(&mut self, bytes: &[u8]) {
         self.stopped = !self.stage.link_write(bytes);
     }
 
     fn link_hear(&mut self, who: &str, flag: u8, data: &[u8]) -> Done {
         let wanted = (self.id(who)?, flag, data.to_vec());
-        match self.stage.link_incoming() {
+        match self.link_next() {
             Incoming::Body(body) => {
                 let tagged = Tagged::read(&body).ok_or("a body that is no tagged packet")?;
                 let came = (tagged.id, tagged.flag, tagged.data.to_vec());
