@@ -81,6 +81,26 @@ fn a_client_is_served_with_what_both_have_and_told_what_is_missing() {
 }
 
 #[test]
+fn a_name_without_a_certificate_is_refused_if_names_are_strict() {
+    let config = format!("{}listener.sni = \"strict\"\n", Carriage::Tls.config());
+    let rows: &[Row<'_>] = &[
+        (
+            &["-servername", "edge.example.com"],
+            true,
+            "Verification: OK",
+        ),
+        (&["-noservername"], true, "Verification: OK"),
+        // unrecognized_name
+        (
+            &["-servername", "other.example"],
+            false,
+            "SSL alert number 112",
+        ),
+    ];
+    check(&config, rows);
+}
+
+#[test]
 fn tls_1_2_is_for_those_who_allow_it() {
     let config = format!("{}listener.min_version = \"1.2\"\n", Carriage::Tls.config());
     let rows: &[Row<'_>] = &[

@@ -338,7 +338,7 @@ fn certificates_are_chosen_by_name_and_renewed() {
     assert!(line.contains("listener.sni"), "{line}");
     assert_eq!(error("rsa.example"), None);
     let refused = error("other.example").expect("no certificate");
-    assert!(refused.contains("alert"), "{refused}");
+    assert!(refused.contains("UnrecognisedName"), "{refused}");
     // The watch looks at the files of all.
     put("wild.pem", "edge.pem");
     put("wild.key", "edge.key");

@@ -52,7 +52,11 @@ impl DoorFault {
             // An alert is the peer's complaint about us.
             #[cfg(feature = "tls")]
             DoorFault::Tls(
-                TlsFault::Peer(rustls::Error::AlertReceived(_)) | TlsFault::NotReady,
+                TlsFault::Peer(
+                    rustls::Error::AlertReceived(_) | rustls::Error::NoApplicationProtocol,
+                )
+                | TlsFault::UnknownName
+                | TlsFault::NotReady,
             ) => false,
             #[cfg(feature = "tls")]
             DoorFault::Tls(_) => true,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustls::AlertDescription;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
@@ -27,6 +28,9 @@ pub enum TlsFault {
     /// The peer broke the rules of TLS, or what it offered is not enough.
     #[error(transparent)]
     Peer(#[from] rustls::Error),
+    /// Names are strict, and no certificate is for the one that the client asks for.
+    #[error("no certificate is for the name that the client asks for")]
+    UnknownName,
     /// More than the given number of bytes came before a handshake was complete.
     #[error("more than {0} bytes before a TLS handshake was complete")]
     LongHandshake(usize),
@@ -274,7 +278,7 @@ impl TlsLayer {
                             break;
                         }
                     }
-                    return Err(error.into());
+                    return Err(named(error, out));
                 }
             }
         }
@@ -405,6 +409,24 @@ impl Connection {
                 return Ok(sent);
             }
         }
+    }
+}
+
+/// An alert in the clear: a record, then how serious it is, and what it says.
+const CLEAR_ALERT: [u8; 6] = [21, 3, 3, 0, 2, 2];
+
+/// Names the fault of a client for whose name there is no certificate. rustls has only a text for it, and tells the client access_denied: the
+/// alert of RFC 6066 takes its place. Nothing else is answered so in the clear.
+fn named(error: rustls::Error, out: &mut [u8]) -> TlsFault {
+    let denied = u8::from(AlertDescription::AccessDenied);
+    match (&error, out.split_last_mut()) {
+        (rustls::Error::General(_), Some((what, before)))
+            if *what == denied && before.ends_with(&CLEAR_ALERT) =>
+        {
+            *what = AlertDescription::UnrecognisedName.into();
+            TlsFault::UnknownName
+        }
+        _ => error.into(),
     }
 }
 

@@ -67,19 +67,30 @@ fn certificates_are_chosen_by_name() {
     settings.sni = Sni::Strict;
     let strict = server(&settings);
     assert!(serves("a.wild.example", &strict) && serves("127.0.0.1", &strict));
-    let refused = meet(&client(&client_settings("other.example")), &strict);
-    assert!(
-        matches!(refused, Err(TlsFault::Peer(Error::General(_)))),
-        "{refused:?}"
-    );
+    let other = client(&client_settings("other.example"));
+    assert_eq!(meet(&other, &strict), Err(TlsFault::UnknownName));
+    // It is told why, in the clear.
+    let (mut other, mut refuses) = (End::client(&other), End::server(&strict));
+    refuses.take(&other.out).expect_err("strict");
+    assert_eq!(refuses.out, [21, 3, 3, 0, 2, 2, 112]);
+    let told = other.take(&refuses.out).expect_err("an alert");
+    let alert = Error::AlertReceived(AlertDescription::UnrecognisedName);
+    assert_eq!(told, TlsFault::Peer(alert));
     // Names that were given replace those in the certificate.
     settings.certificates[0].names = vec!["other.example".into()];
     let given = server(&settings);
     let refused = meet(&client(&client_settings("edge.example.com")), &given);
-    assert!(
-        matches!(refused, Err(TlsFault::Peer(Error::General(_)))),
-        "{refused:?}"
-    );
+    assert_eq!(refused, Err(TlsFault::UnknownName));
+}
+
+/// The authorities that browsers trust are trusted, and that of the tests is none of them.
+#[cfg(feature = "webpki-roots")]
+#[test]
+fn public_authorities_do_not_vouch_for_the_tests() {
+    let public = client(&ClientSettings::new("edge.example.com", Roots::Public));
+    let refused = meet(&public, &server(&server_settings(&["edge"])));
+    let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    assert_eq!(refused, Err(TlsFault::Peer(unknown)));
 }
 
 #[test]
