@@ -6,15 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::shim::{Carriage, certificate_file, tls, tls_as};
-use conformance::websocket::{BINARY, frame, open, request};
+use conformance::websocket::{frame, open, request};
 use conformance::{Client, PATIENCE, Rig};
 use voltlane_core::v2::packets::Handshake;
 
 use super::{METRICS, rig};
 
-const BROKEN: &str = "voltlane_closes_total{reason=\"bad_transport\"}";
+/// What counts offences against the rules of a door.
+pub(super) const BROKEN: &str = "voltlane_closes_total{reason=\"bad_transport\"}";
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(super) fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("somebody listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("a bound");
     socket
@@ -31,7 +32,7 @@ fn answer(mut socket: TcpStream, bytes: &[u8]) -> Vec<u8> {
 
 /// Waits until a counter of the edge has this value.
 #[track_caller]
-fn wait_for(rig: &Rig, series: &str, value: u64) {
+pub(super) fn wait_for(rig: &Rig, series: &str, value: u64) {
     let until = Instant::now() + PATIENCE;
     loop {
         let now = rig.edge.metrics().value(series);
@@ -198,39 +199,6 @@ fn tls_handshakes_beyond_the_rate_wait() {
         rig.round_trip(client, b"in");
     }
     drop(clients);
-    rig.stop();
-}
-
-/// The bytes of a flood of PINGs count towards the pace of its client, and another client is served meanwhile.
-#[test]
-fn a_flood_of_pings_is_paced() {
-    let mut rig = rig(&format!(
-        "{}{METRICS}clients.pace_bytes_per_sec = 1000\nclients.pace_burst_bytes = 65536\nclients.pace_patience_secs = 0\n",
-        Carriage::Ws.config()
-    ));
-    let door = Carriage::Ws.shim(rig.address());
-    let mut socket = open(rig.address(), "");
-    let keys = voltlane_core::keys::KeyPair::from_bytes(&[7; 32]).expect("a key");
-    let mut opening = Vec::new();
-    Handshake::ProtocolVersion(2).encode(&mut opening);
-    Handshake::PubKey(keys.public().as_bytes()).encode(&mut opening);
-    socket.write_all(&frame(BINARY, &opening)).expect("taken");
-    socket.set_nonblocking(true).expect("it can");
-    let ping = frame(0x89, &[7; 125]).repeat(100);
-    let (mut sent, mut said, until) = (0, [0; 65_536], Instant::now() + PATIENCE);
-    // However slow the edge is. What was not taken of a write is continued, so that frames stay whole.
-    while rig.edge.metrics().value("voltlane_paced_total") == 0 {
-        assert!(Instant::now() < until, "{sent} bytes are read unpaced");
-        while let Ok(bytes) = socket.write(&ping[sent % ping.len()..]) {
-            sent += bytes;
-            assert!(sent < 256 << 20, "it is read for ever");
-            while matches!(socket.read(&mut said), Ok(bytes) if bytes > 0) {}
-        }
-        while matches!(socket.read(&mut said), Ok(bytes) if bytes > 0) {}
-    }
-    let mut client = Client::join(door);
-    rig.round_trip(&mut client, b"meanwhile");
-    drop((client, socket));
     rig.stop();
 }
 

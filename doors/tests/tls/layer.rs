@@ -1,5 +1,7 @@
 //! The layer, cut everywhere.
 
+use std::io::Write as _;
+
 use rustls::{AlertDescription, Error};
 use voltlane_doors::tls::{MAX_RECORD_BYTES, TlsFault, TlsLayer};
 
@@ -35,6 +37,45 @@ fn every_cut_gives_the_same_stream() {
         assert_eq!(client.plain, b"answerlast");
         assert!(client.layer.has_peer_closed());
     }
+}
+
+/// Each flight of a conversation in two parts, cut at each of its bytes.
+#[test]
+fn a_cut_at_any_byte_of_a_record_changes_nothing() {
+    let parts = |flight: &[u8], cut: usize| {
+        let (first, second) = flight.split_at(cut.min(flight.len()));
+        [first.to_vec(), second.to_vec()]
+    };
+    let mut longest = 0;
+    for cut in 1.. {
+        let (mut client, mut server) = pair();
+        let mut round = |client: &mut End, server: &mut End| {
+            while !client.out.is_empty() || !server.out.is_empty() {
+                let up = std::mem::take(&mut client.out);
+                longest = longest.max(up.len());
+                for part in parts(&up, cut) {
+                    server.take(&part).expect("up");
+                }
+                let down = std::mem::take(&mut server.out);
+                longest = longest.max(down.len());
+                for part in parts(&down, cut) {
+                    client.take(&part).expect("down");
+                }
+            }
+        };
+        round(&mut client, &mut server);
+        client.write(&[7; 100]);
+        client.write(b"behind");
+        server.write(&[8; 100]);
+        round(&mut client, &mut server);
+        assert_eq!(server.plain, [&[7; 100][..], b"behind"].concat(), "{cut}");
+        assert_eq!(client.plain, [8; 100], "{cut}");
+        assert_eq!(server.layer.kept_bytes() + client.layer.kept_bytes(), 0);
+        if cut > longest {
+            break;
+        }
+    }
+    assert!(longest > 500, "a server's first flight");
 }
 
 /// The end of the handshake and the first data in one read: a layer above answers when this one has come to rest.
@@ -157,24 +198,68 @@ fn the_bytes_of_a_handshake_are_bounded() {
     ));
 }
 
-/// A server after its handshake, and what makes records for it that hold handshake messages, which no client sends so.
-fn sealing() -> (End, impl FnMut(&[u8]) -> Vec<u8>) {
+/// A server after its handshake with a client of rustls's own.
+fn met() -> (End, rustls::ClientConnection) {
     let mut config = (*client(&client_settings("edge.example.com")).config()).clone();
     config.enable_secret_extraction = true;
     let name = "edge.example.com".try_into().expect("a name");
     let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
     let mut server = pair().1;
     while client.is_handshaking() || client.wants_write() {
-        let mut up = Vec::new();
-        client.write_tls(&mut up).expect("memory");
-        server.take(&up).expect("a handshake");
-        let down = std::mem::take(&mut server.out);
-        let mut down = &down[..];
-        while !down.is_empty() {
-            client.read_tls(&mut down).expect("memory");
-            client.process_new_packets().expect("a handshake");
-        }
+        server.take(&sent(&mut client)).expect("a handshake");
+        receive(&mut client, &std::mem::take(&mut server.out));
     }
+    (server, client)
+}
+
+/// Returns what the client has to send.
+fn sent(client: &mut rustls::ClientConnection) -> Vec<u8> {
+    let mut up = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut up).expect("memory");
+    }
+    up
+}
+
+fn receive(client: &mut rustls::ClientConnection, mut down: &[u8]) {
+    while !down.is_empty() {
+        client.read_tls(&mut down).expect("memory");
+        client.process_new_packets().expect("nothing is wrong");
+    }
+}
+
+/// A key update costs a derivation of keys and an answer, and gives nothing. A byte of data pays for those before it.
+#[test]
+fn key_updates_are_bounded_until_there_is_data() {
+    /// As many as rustls takes.
+    const IN_A_ROW: usize = 32;
+    let (mut server, mut client) = met();
+    let updates = |client: &mut rustls::ClientConnection, count| {
+        for _ in 0..count {
+            client.refresh_traffic_keys().expect("TLS 1.3");
+        }
+    };
+    for _ in 0..3 {
+        updates(&mut client, IN_A_ROW);
+        client.writer().write_all(b"pays").expect("memory");
+        server.take(&sent(&mut client)).expect("at the bound");
+        assert!(server.out.len() <= IN_A_ROW * 32, "answers are bounded");
+        receive(&mut client, &std::mem::take(&mut server.out));
+    }
+    assert_eq!(server.plain, b"payspayspays");
+    assert_eq!(server.layer.footprint_bytes(), 0);
+    server.write(b"still here");
+    receive(&mut client, &std::mem::take(&mut server.out));
+    updates(&mut client, IN_A_ROW + 1);
+    let fault = server.take(&sent(&mut client)).expect_err("one beyond");
+    let too_many = rustls::PeerMisbehaved::TooManyKeyUpdateRequests;
+    assert_eq!(fault, TlsFault::Peer(too_many.into()));
+    assert!(!server.layer.is_open());
+}
+
+/// A server after its handshake, and what makes records for it that hold handshake messages, which no client sends so.
+fn sealing() -> (End, impl FnMut(&[u8]) -> Vec<u8>) {
+    let (server, client) = met();
     let secrets = client.dangerous_extract_secrets().expect("they are known");
     let (mut sequence, secrets) = secrets.tx;
     let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
