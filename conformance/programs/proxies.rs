@@ -1,11 +1,14 @@
 //! HAProxy and nginx in front of an edge. (SPEC 10.7, 16.2)
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
+use conformance::handshake::encoded;
 use conformance::others::{connect_from, find, free_address, wait_for_listener};
-use conformance::shim::{Carriage, certificate_file};
+use conformance::shim::{Carriage, certificate_file, tls_as};
 use conformance::{Backend, Client, Directory, Edge, Frames, Process, Rig};
+use voltlane_core::v2::packets::Handshake;
 
 use super::{rigs, start, use_doors};
 
@@ -90,6 +93,72 @@ fn haproxy_tells_with_a_header_whose_connection_it_is() {
             });
         }
         rig.stop();
+    }
+}
+
+/// HAProxy ends TLS and verifies the client's certificate. The edge's log says whose it is.
+#[test]
+fn haproxy_tells_whose_certificate_it_has_verified() {
+    let config = "general.log_level = \"Debug\"\nlistener.proxy_protocol = \"required\"\n\
+                  listener.trusted_proxies = [\"127.0.0.1\"]\n";
+    let authority = certificate_file("authority.pem").display().to_string();
+    for mut rig in rigs(config) {
+        let (directory, front, edge) = (Directory::new(), free_address(), rig.address());
+        let certificate = certificate(&directory);
+        let sections = format!(
+            "listen tls\n  mode tcp\n  bind {front} ssl crt {certificate} ca-file {authority} verify optional alpn voltlane/2\n  \
+             server edge {edge} send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,authority\n"
+        );
+        let Some(_haproxy) = haproxy(&directory, &sections, front) else {
+            return;
+        };
+        for (own, says) in [
+            (Some("client"), "certificate=client is_verified=true"),
+            (None, "certificate= is_verified=false"),
+        ] {
+            let socket = connect_from(Ipv4Addr::LOCALHOST, front).expect("it listens");
+            let mut stream = tls_as(socket, "edge.example.com", own).expect("TLS");
+            let version = encoded(Handshake::ProtocolVersion(2));
+            stream.write_all(&version).expect("it is taken");
+            stream.read_exact(&mut [0]).expect("the edge's key");
+            let line = rig.edge.next_log("a proxy tells of the TLS that it ended");
+            assert!(line.contains(says), "{line}");
+            assert!(line.contains("version=TLSv1.3"), "{line}");
+            assert!(line.contains("asked_for=edge.example.com"), "{line}");
+        }
+        rig.stop();
+    }
+}
+
+/// HAProxy passes TLS on as it is, and tells in front of it whose connection it is. Its health checks are no offence.
+#[test]
+fn haproxy_passes_tls_on_behind_a_header() {
+    for carriage in [Carriage::Tls, Carriage::Wss] {
+        let config = format!(
+            "{}{ONE_EACH}listener.proxy_protocol = \"required\"\nmetrics.address = \"127.0.0.1:0\"\n",
+            carriage.config()
+        );
+        for mut rig in rigs(&config) {
+            let (directory, front, edge) = (Directory::new(), free_address(), rig.address());
+            let sections = format!(
+                "listen through\n  mode tcp\n  option tcplog\n  option log-health-checks\n  bind {front}\n  \
+                 server edge {edge} send-proxy-v2 check inter 50ms\n"
+            );
+            let Some(_haproxy) = haproxy(&directory, &sections, front) else {
+                return;
+            };
+            let door = |source| carriage.shim_from(source, front);
+            let [here, there] = sources(0);
+            let doors = [door(here), door(there)];
+            check_sources(&mut rig, 0, |source| {
+                Frames::connect(doors[usize::from(source != here)])
+            });
+            let [from, back] = [4, 5].map(|last| door(Ipv4Addr::new(127, 0, 0, last)));
+            use_doors(&mut rig, from, back);
+            let offences = "voltlane_closes_total{reason=\"bad_transport\"}";
+            assert_eq!(rig.edge.metrics().value(offences), 0);
+            rig.stop();
+        }
     }
 }
 

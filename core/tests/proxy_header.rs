@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use proptest::prelude::*;
 use voltlane_core::edge::proxy::{
     BINARY_PREFIX_BYTES, MAX_BINARY_REST_BYTES, MAX_LINE_BYTES, ProxyError, ProxyHeader,
-    ProxySource,
+    ProxySource, ProxyText, ProxyTls,
 };
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -140,6 +140,103 @@ fn good_headers() -> Vec<(Vec<u8>, ProxySource)> {
         (whole(0x20, 0x12, b"short"), ProxySource::Local),
         (whole(0x20, 0xff, &vec![7; longest]), ProxySource::Local),
     ]
+}
+
+/// Returns an extension.
+fn extension(kind: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).unwrap().to_be_bytes();
+    [&[kind][..], &length, value].concat()
+}
+
+/// Returns the extension about TLS, with these flags, this result of the verification, and more within it.
+fn tls(flags: u8, result: u32, more: &[u8]) -> Vec<u8> {
+    let value = [&[flags][..], &result.to_be_bytes(), more].concat();
+    extension(0x20, &value)
+}
+
+/// Returns what extensions tell of TLS, which must not depend on how the header is cut.
+fn told(extensions: &[u8]) -> Option<ProxyTls> {
+    let bytes = whole(0x21, 0x11, &[INET, extensions].concat());
+    let read = |pieces: &[&[u8]]| {
+        let mut reader = ProxyHeader::default();
+        let mut outcome = None;
+        for piece in pieces {
+            outcome = reader.read(&mut &**piece).expect("a header");
+        }
+        assert_eq!(outcome, Some(address("192.0.2.1:51234")));
+        reader.tls().cloned()
+    };
+    let at_once = read(&[&bytes]);
+    for cut in 0..=bytes.len() {
+        let (head, tail) = bytes.split_at(cut);
+        assert_eq!(read(&[head, tail]), at_once, "cut at {cut}");
+    }
+    at_once
+}
+
+#[test]
+fn what_a_proxy_tells_of_tls_is_known() {
+    assert_eq!(told(b""), None);
+    let within = [
+        extension(0x21, b"TLSv1.3"),
+        extension(0x25, b"EC256"),
+        extension(0x22, b"player one"),
+        extension(0x23, b""),
+    ];
+    let all = [
+        extension(0x04, b""),
+        extension(0x01, b"voltlane/2"),
+        extension(0x02, b"edge.example.com"),
+        tls(0b101, 0, &within.concat()),
+        // A kind of another meaning outside.
+        extension(0x22, b"nobody"),
+        extension(0x03, &[7; 4]),
+    ];
+    let seen = told(&all.concat()).expect("extensions");
+    assert!(seen.is_tls && seen.has_certificate && seen.is_verified);
+    let texts = [seen.version, seen.common_name, seen.alpn, seen.authority];
+    assert_eq!(
+        texts.map(|text| text.to_string()),
+        ["TLSv1.3", "player one", "voltlane/2", "edge.example.com"]
+    );
+    let facts = |flags, result| {
+        let seen = told(&tls(flags, result, b"")).expect("extensions");
+        (seen.is_tls, seen.has_certificate, seen.is_verified)
+    };
+    assert_eq!(facts(0, 0), (false, false, false));
+    assert_eq!(facts(1, 0), (true, false, false), "there is none to verify");
+    assert_eq!(facts(3, 0), (true, true, true), "in this connection");
+    assert_eq!(facts(5, 1), (true, true, false), "it was not verified");
+}
+
+/// What a proxy tells decides nothing, so what is not well formed is passed over.
+#[test]
+fn extensions_that_are_not_well_formed_tell_nothing_more() {
+    let nothing = ProxyTls::default();
+    let cut = extension(0x22, b"name");
+    let rows: [(&str, Vec<u8>); 5] = [
+        ("no flags", extension(0x20, &[1, 0, 0, 0])),
+        ("an end within a kind", vec![0x20, 0]),
+        ("an end within the flags", tls(1, 0, b"")[..5].to_vec()),
+        ("longer than the header", vec![0x01, 1, 0]),
+        ("of another kind", extension(0xee, b"TLSv1.3")),
+    ];
+    for (what, extensions) in rows {
+        assert_eq!(told(&extensions), Some(nothing.clone()), "{what}");
+    }
+    // Those within TLS end where it does. Nothing behind is believed.
+    for end in 1..cut.len() {
+        let all = [tls(1, 0, &cut[..end]), extension(0x01, b"late")].concat();
+        let seen = told(&all).expect("extensions");
+        assert!(seen.is_tls && seen.alpn.as_bytes().is_empty(), "{end}");
+        assert!(b"name".starts_with(seen.common_name.as_bytes()));
+    }
+    // A text has a bound, and brings no line into a log.
+    let long = [b'x'; ProxyText::MAX_BYTES + 1];
+    let seen = told(&extension(0x01, &long)).expect("extensions");
+    assert_eq!(seen.alpn.as_bytes(), &long[1..]);
+    let seen = told(&extension(0x01, b"\nINFO \"\xff")).expect("extensions");
+    assert_eq!(seen.alpn.to_string(), r#"\nINFO \"\xff"#);
 }
 
 fn bad_headers() -> Vec<(Vec<u8>, ProxyError)> {

@@ -193,7 +193,21 @@ impl Edge {
         };
         let source = match header.read(input) {
             Ok(None) => return Ok(()),
-            Ok(Some(ProxySource::Address(source))) => Some(source.ip()),
+            Ok(Some(ProxySource::Address(source))) => {
+                if let Some(tls) = header.tls().filter(|tls| tls.is_tls) {
+                    tracing::debug!(
+                        conn = index,
+                        %source,
+                        version = %tls.version,
+                        certificate = %tls.common_name,
+                        is_verified = tls.is_verified,
+                        alpn = %tls.alpn,
+                        asked_for = %tls.authority,
+                        "a proxy tells of the TLS that it ended"
+                    );
+                }
+                Some(source.ip())
+            }
             // The proxy made this connection itself.
             Ok(Some(ProxySource::Local)) => conn.source(),
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Version 2: a binary header (proxy-protocol.txt 2.2). Extensions (2.2.1 and on) are skipped.
+//! Version 2: a binary header (proxy-protocol.txt 2.2). Of its extensions those about TLS are read by [`super::tls`].
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

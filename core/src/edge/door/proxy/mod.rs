@@ -4,12 +4,16 @@
 //! of text (2.1) and the binary header (2.2). SPEC.txt 10.7 defines what the edge does with it.
 //!
 //! The reader is strict, since the header decides to whom the limits apply: whatever the document does not allow a sender is an error, at
-//! the first byte that shows it. It holds [`MAX_LINE_BYTES`] and a few numbers, and no heap memory.
+//! the first byte that shows it. It holds [`MAX_LINE_BYTES`], a few short texts and numbers, and no heap memory.
 
 mod binary;
 mod line;
+mod tls;
 
 use core::net::SocketAddr;
+
+use self::tls::Extensions;
+pub use self::tls::{ProxyText, ProxyTls};
 
 /// The maximum length of a header of version 1, including its CR LF (2.1).
 pub const MAX_LINE_BYTES: usize = 107;
@@ -110,6 +114,8 @@ pub struct ProxyHeader {
     held_bytes: usize,
     /// The number of bytes still to be skipped, once the outcome is known.
     skip_bytes: usize,
+    /// What those bytes say, if they are extensions.
+    extensions: Option<Extensions>,
     outcome: Option<Result<ProxySource, ProxyError>>,
 }
 
@@ -119,6 +125,7 @@ impl Default for ProxyHeader {
             held: [0; MAX_LINE_BYTES],
             held_bytes: 0,
             skip_bytes: 0,
+            extensions: None,
             outcome: None,
         }
     }
@@ -148,19 +155,31 @@ impl ProxyHeader {
                 Ok(Progress::More) => {}
                 Ok(Progress::Done { source, rest }) => {
                     self.skip_bytes = rest;
+                    // With another source the rest may be addresses, or has no meaning.
+                    let has_extensions = rest > 0 && matches!(source, ProxySource::Address(_));
+                    self.extensions = has_extensions.then(Extensions::default);
                     self.outcome = Some(Ok(source));
                 }
                 Err(error) => self.outcome = Some(Err(error)),
             }
         }
-        let skipped = self.skip_bytes.min(input.len());
-        *input = input.get(skipped..).unwrap_or_default();
-        self.skip_bytes -= skipped;
+        let (skipped, rest) = input.split_at(self.skip_bytes.min(input.len()));
+        *input = rest;
+        self.skip_bytes -= skipped.len();
+        if let Some(extensions) = &mut self.extensions {
+            extensions.read(skipped);
+        }
         match self.outcome {
             Some(Err(error)) => Err(error),
             Some(Ok(source)) if self.skip_bytes == 0 => Ok(Some(source)),
             _ => Ok(None),
         }
+    }
+
+    /// Returns what extensions tell of TLS between the client and its proxy, once the header is complete. `None` if there are no extensions.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ProxyTls> {
+        self.extensions.as_ref().map(Extensions::tls)
     }
 
     /// Returns the number of bytes held of an incomplete header.
