@@ -30,6 +30,11 @@ impl Bucket {
         has_one
     }
 
+    /// Gives back a token that was taken, perhaps with another burst or long ago: never more than there are.
+    pub(crate) fn give_back(&mut self) {
+        self.taken = self.taken.saturating_sub(1);
+    }
+
     /// Returns whether one of `burst` tokens is available.
     pub(crate) fn has_one(&mut self, now: Time, burst: u32, every: Duration) -> bool {
         let every_nanos = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1);

@@ -228,11 +228,27 @@ impl Edge {
         let version = State::Handshake(Step::Version);
         self.conns.enter(index, version, now);
         if let Some(rejected) = beyond {
-            self.make_room_for_claim(now, source, true, rejected)
-                .map_err(|_| CloseReason::Rejected)?;
+            match self.take_accept_beyond(now) {
+                true => self.make_room_for_claim(now, source, true, rejected),
+                false => self.reject(rejected),
+            }
+            .map_err(|_| CloseReason::Rejected)?;
             self.conns.restrict(index, network(source), rejected);
         }
         Ok(())
+    }
+
+    /// Exchanges what the accept of a connection took from the pace of all for what one beyond a limit of its source may have of it: the
+    /// source was not known then. Half of the burst is for those that no limit refuses (SPEC 27.3(a)). Returns whether there was one.
+    fn take_accept_beyond(&mut self, now: Time) -> bool {
+        let limits = &self.config.limits;
+        if limits.enforce_accepts != Enforce::On || limits.accept_rate == 0 {
+            return true;
+        }
+        let (burst, every) = (limits.accept_burst, interval(limits.accept_rate));
+        let mut accepts = self.shares.accepts();
+        accepts.give_back();
+        accepts.take(now, burst / 2, every)
     }
 
     /// Counts a connection at its source. One beyond a limit of it is refused, or accepted for a Claim alone if its listener takes Claims.

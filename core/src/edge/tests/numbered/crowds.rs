@@ -142,6 +142,34 @@ fn half_of_the_burst_of_all_accepts_is_not_for_them() {
     }
 }
 
+/// Behind a proxy the source is known after the accept. Those that are refused then have used up nothing.
+#[test]
+fn half_of_the_burst_is_for_others_behind_a_proxy_too() {
+    let mut world = crowded(1, |config| {
+        behind_proxy(config);
+        (config.limits.accept_rate, config.limits.accept_burst) = (1, 8);
+    });
+    let from = |world: &mut World, source: &str| {
+        let conn = world.edge.handle_accepted(world.now, SOURCE).unwrap();
+        let header = format!("PROXY TCP4 {source} 203.0.113.1 40000 1\r\n");
+        let now = world.now;
+        world.edge.handle_client_bytes(now, conn, header.as_bytes());
+        !world.is_closed(conn)
+    };
+    for _ in 0..4 {
+        assert!(from(&mut world, "198.51.100.77"));
+    }
+    for _ in 0..20 {
+        assert!(!from(&mut world, "198.51.100.77"));
+    }
+    assert_eq!(refused(&world), 20);
+    for low in 0..4 {
+        assert!(from(&mut world, &format!("198.51.100.{low}")));
+    }
+    let full = world.edge.handle_accepted(world.now, SOURCE);
+    assert_eq!(full, Err(Rejected::TooFast));
+}
+
 #[test]
 fn a_limit_that_is_only_reported_restricts_nobody() {
     let mut world = crowded(1, |config| config.limits.enforce_sources = Enforce::Report);
