@@ -62,11 +62,14 @@ mod layered {
                     .with_websocket(rules(listener)?, max_message_bytes)
                     .with_pings(secs(listener.ping_secs), secs(listener.pong_timeout_secs));
             }
-            // Without layers the machine reads it.
-            if listener.proxy_protocol == ProxyProtocol::Required
-                && listener.transport != Transport::Tcp
-            {
-                door = door.with_proxies(listener.trusted_proxies.0.clone());
+            // Without layers the machine reads it. With them it is told whether there is one: it has another configuration for the moment
+            // of a reload, and a client could name its own address.
+            if listener.transport != Transport::Tcp {
+                let proxies = match listener.proxy_protocol {
+                    ProxyProtocol::Required => listener.trusted_proxies.0.clone(),
+                    ProxyProtocol::Off => Vec::new(),
+                };
+                door = door.with_proxies(proxies);
             }
             // Last, since certificates are in effect once they are read.
             #[cfg(feature = "tls")]

@@ -123,8 +123,8 @@ pub(crate) struct Layers {
     life: Life,
     /// Whether the next read goes on with what has come before it, without the socket.
     pub(crate) resumes: bool,
-    /// Whether the stream within begins with a PROXY header: one that came, or one by the layers.
-    pub(crate) introduces: bool,
+    /// Whether the stream within begins with a PROXY header: one that came, or one by the layers. `None` if they were told nothing of proxies.
+    pub(crate) introduces: Option<bool>,
     /// Whether something has come from the peer.
     pub(crate) has_received: bool,
     /// Whether the layers have said goodbye.

@@ -35,7 +35,8 @@ pub struct Door {
 
 impl Door {
     /// Takes a PROXY header before the layers, from connections that come from one of these networks. The machine reads it, and decides about
-    /// connections from elsewhere. Without layers it has no effect.
+    /// connections from elsewhere. From nowhere: the stream within begins with none either, whatever the machine expects. Without layers it
+    /// has no effect.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn with_proxies(mut self, networks: Vec<ipnet::IpNet>) -> Self {
@@ -95,19 +96,24 @@ impl Door {
         if let Some(rules) = &self.websocket {
             let layers = layers.get_or_insert_default();
             // A request does not tell more than a header in front of it.
-            layers.introduces = rules.trusts(peer) && !has_header;
+            let introduces = rules.trusts(peer) && !has_header;
+            layers.introduces = introduces.then_some(true);
             layers.pings.clone_from(&self.pings);
             layers.begin_websocket(crate::websocket::layer::Side::Server {
                 rules: Arc::clone(rules),
                 peer,
-                introduces: layers.introduces,
+                introduces,
                 max_message_bytes: self.max_message_bytes,
             });
         }
         #[cfg(feature = "proxy")]
-        if let Some(layers) = layers.as_mut().filter(|_| has_header) {
-            layers.header = Some(Box::default());
-            layers.introduces = true;
+        if let Some(layers) = &mut layers {
+            if has_header {
+                layers.header = Some(Box::default());
+                layers.introduces = Some(true);
+            } else if self.proxies.is_some() {
+                layers.introduces.get_or_insert(false);
+            }
         }
         Ok(match layers {
             None => DoorStream::plain(stream),

@@ -471,9 +471,9 @@ impl<S: Stream> Stream for DoorStream<S> {
         self.inner.permit_handshake();
     }
 
-    fn is_introduced(&self) -> bool {
-        let introduces = self.layers.as_ref().is_some_and(|layers| layers.introduces);
-        introduces || self.inner.is_introduced()
+    fn is_introduced(&self) -> Option<bool> {
+        let own = self.layers.as_ref().and_then(|layers| layers.introduces);
+        own.or_else(|| self.inner.is_introduced())
     }
 
     fn peer_end(&self) -> Option<PeerEnd> {

@@ -120,9 +120,10 @@ pub trait Stream: Unpin + Send + Sized + 'static {
     /// Permits costly work of the opening. The next read does it.
     fn permit_handshake(&mut self) {}
 
-    /// Returns whether the first bytes are a PROXY header by the transport itself, which names the source of the connection.
-    fn is_introduced(&self) -> bool {
-        false
+    /// Returns whether the first bytes are a PROXY header, which names the source of the connection: one that came, or one by the transport
+    /// itself. `None` if the transport cannot tell, and the listener's configuration does.
+    fn is_introduced(&self) -> Option<bool> {
+        None
     }
 
     /// Returns whether the peer has closed its direction or the stream is broken, even with unread bytes before that. `None` if not, or if

@@ -287,13 +287,14 @@ impl Edge {
     /// # Errors
     /// When a limit on connections is reached, `peer` must be a trusted proxy and is not, or the edge is shutting down.
     pub fn handle_accepted(&mut self, now: Time, peer: IpAddr) -> Result<ConnKey, Rejected> {
-        self.handle_accepted_at(now, 0, peer, false)
+        self.handle_accepted_at(now, 0, peer, None)
     }
 
     /// Handles a connection like [`handle_accepted`](Edge::handle_accepted), at the listener of this number.
     ///
-    /// If it is `introduced`, its first bytes are a PROXY header by the adapter, which names the source that the limits apply to
-    /// (SPEC 16.2(f)).
+    /// If it is `introduced`, its first bytes are a PROXY header, which names the source that the limits apply to: one that has come, or one
+    /// by the adapter (SPEC 16.2(f)). If it is not, there is none. `None`: the configuration of the listener tells. An adapter that took the
+    /// header off tells by itself, since it may have another configuration for a moment.
     ///
     /// # Errors
     /// Those of `handle_accepted`.
@@ -302,7 +303,7 @@ impl Edge {
         now: Time,
         listener: usize,
         peer: IpAddr,
-        introduced: bool,
+        introduced: Option<bool>,
     ) -> Result<ConnKey, Rejected> {
         self.step(now, |edge, now| edge.admit(now, listener, peer, introduced))
     }

@@ -40,7 +40,7 @@ fn the_header_is_passed_on_and_the_layers_begin_behind_it() {
                     .bytes
                     .extend(&header);
                 let mut server = door.enter(server, PEER).expect("a door");
-                assert!(server.is_introduced());
+                assert_eq!(server.is_introduced(), Some(true));
                 let mut attempt = connector(kind, client).connect();
                 let mut seen = Vec::new();
                 let mut client = loop {
@@ -96,7 +96,7 @@ fn connections_from_elsewhere_have_none() {
     for kind in KINDS {
         let door = door(kind, Rules::default()).with_proxies(networks("203.0.113.0/24"));
         let (mut client, mut server) = open_at(kind, 0, &door);
-        assert!(!server.is_introduced());
+        assert_eq!(server.is_introduced(), Some(false));
         assert!(write(&mut client, b"at once").is_ready());
         assert_eq!(read(&mut server, 64).0, b"at once");
     }

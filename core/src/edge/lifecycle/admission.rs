@@ -59,13 +59,14 @@ enum Vacancy {
 }
 
 impl Edge {
-    /// Admits a connection at the listener of this number. It begins with a PROXY header if that requires one, or if it is `introduced`.
+    /// Admits a connection at the listener of this number. It begins with a PROXY header if it is `introduced`, or, where that is not known,
+    /// if the listener requires one.
     pub(crate) fn admit(
         &mut self,
         now: Time,
         listener: usize,
         peer: IpAddr,
-        introduced: bool,
+        introduced: Option<bool>,
     ) -> Result<ConnKey, Rejected> {
         if self.shutdown_at.is_some() {
             return self.reject(Rejected::Shutdown);
@@ -76,7 +77,7 @@ impl Edge {
         if proxies.is_some_and(|listener| !is_in(&listener.trusted_proxies, peer)) {
             return self.reject(Rejected::UntrustedProxy);
         }
-        let has_header = proxies.is_some() || introduced;
+        let has_header = introduced.unwrap_or(proxies.is_some());
         // A copy of a few words: the networks are not needed any more.
         let own = listener.map(ListenerConfig::without_networks);
         let own = own.unwrap_or_default();

@@ -5,7 +5,7 @@ use super::*;
 fn at(world: &mut World, listener: usize) -> Result<ConnKey, Rejected> {
     world
         .edge
-        .handle_accepted_at(world.now, listener, SOURCE, false)
+        .handle_accepted_at(world.now, listener, SOURCE, None)
 }
 
 /// Creates an edge whose listener 1 has limits of its own.
@@ -67,12 +67,12 @@ fn what_is_refused_is_not_counted() {
     }
     let other = |n: u8| IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, n));
     let now = world.now;
-    let mut from = |n| world.edge.handle_accepted_at(now, 0, other(n), false);
+    let mut from = |n| world.edge.handle_accepted_at(now, 0, other(n), None);
     from(2).expect("a place, and a part of the pace");
     assert_eq!(from(3), Err(Rejected::ListenerTooFast));
     world.wait(Duration::from_secs(1));
     let now = world.now;
-    let mut from = |n| world.edge.handle_accepted_at(now, 0, other(n), false);
+    let mut from = |n| world.edge.handle_accepted_at(now, 0, other(n), None);
     assert_eq!(from(3), Err(Rejected::ListenerTooMany));
     world.edge.audit();
 }

@@ -84,11 +84,7 @@ fn a_header_is_required_at_the_listeners_that_say_so() {
     });
     for (listener, stranger_joins) in [(0, true), (1, true), (2, false), (3, true)] {
         let now = world.now;
-        let mut arrive = |from| {
-            world
-                .edge
-                .handle_accepted_at(now, listener, ip(from), false)
-        };
+        let mut arrive = |from| world.edge.handle_accepted_at(now, listener, ip(from), None);
         let admitted = arrive("203.0.113.7");
         let refused = Err(Rejected::UntrustedProxy);
         match stranger_joins {
@@ -263,7 +259,7 @@ fn a_connection_that_the_adapter_introduces_needs_no_proxy() {
     let introduce = |world: &mut World, source: &str| {
         let conn = world
             .edge
-            .handle_accepted_at(world.now, 0, SOURCE, true)
+            .handle_accepted_at(world.now, 0, SOURCE, Some(true))
             .unwrap();
         let header = format!("PROXY TCP4 {source} 203.0.113.1 40000 1\r\n");
         world
@@ -283,4 +279,36 @@ fn a_connection_that_the_adapter_introduces_needs_no_proxy() {
     let conn = world.edge.handle_accepted(world.now, SOURCE).unwrap();
     world.say(conn, Handshake::ProtocolVersion(2));
     assert!(!world.is_closed(conn));
+}
+
+/// An adapter with layers takes the header off, or knows that there is none. What it says goes before the configuration, which may be another
+/// one for a moment: otherwise a client could name its own address.
+#[test]
+fn what_the_adapter_knows_of_a_header_goes_before_the_configuration() {
+    let header = b"PROXY TCP4 198.51.100.1 203.0.113.1 40000 1\r\n";
+    let mut version = Vec::new();
+    Handshake::ProtocolVersion(2).encode(&mut version);
+    for (is_required, introduced, takes_one) in [
+        (true, None, true),
+        (false, None, false),
+        (true, Some(true), true),
+        (false, Some(true), true),
+        (true, Some(false), false),
+        (false, Some(false), false),
+    ] {
+        let mut world = World::new(|config| match is_required {
+            true => behind_proxy(config),
+            false => offer_2(config),
+        });
+        let now = world.now;
+        let mut is_served = |before: &[u8]| {
+            let edge = &mut world.edge;
+            let conn = edge.handle_accepted_at(now, 0, SOURCE, introduced);
+            let conn = conn.expect("the proxy is trusted");
+            edge.handle_client_bytes(now, conn, &[before, &version].concat());
+            !world.is_closed(conn)
+        };
+        assert_eq!(is_served(header), takes_one, "{is_required} {introduced:?}");
+        assert_eq!(is_served(b""), !takes_one, "{is_required} {introduced:?}");
+    }
 }
