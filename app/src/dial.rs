@@ -41,7 +41,7 @@ mod layered {
                 Err(error) => return Box::pin(ready(Err(error))),
             };
             Box::pin(async move {
-                let tls = read.await.map_err(io::Error::other)?;
+                let tls = read.await?;
                 DoorStream::open_tls(attempt.await?, &tls).await
             })
         }
@@ -50,6 +50,7 @@ mod layered {
     /// Reads certificates on a thread of its own: a disk that does not answer must not keep the clients of this one waiting.
     struct Reader {
         settings: ClientSettings,
+        load: Load,
         reading: Arc<Mutex<Reading>>,
     }
 
@@ -61,46 +62,67 @@ mod layered {
         waker: Option<Waker>,
     }
 
+    /// Tells that the thread is at its end, however it ends: an attempt that waits for it must not wait for ever.
+    struct Ending(Arc<Mutex<Reading>>);
+
+    impl Drop for Ending {
+        fn drop(&mut self) {
+            let mut reading = lock(&self.0);
+            reading.is_under_way = false;
+            if let Some(waker) = reading.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    type Load = fn(&ClientSettings) -> Result<ClientTls, TlsError>;
+
     impl Reader {
         fn new(settings: ClientSettings) -> Reader {
             Reader {
                 settings,
+                load: ClientTls::load,
                 reading: Arc::default(),
             }
+        }
+
+        /// Returns whether a thread is to be started, which is then under way.
+        fn begin(&self) -> bool {
+            let mut reading = lock(&self.reading);
+            let begins = !std::mem::replace(&mut reading.is_under_way, true);
+            if begins {
+                // The outcome for an attempt that gave up is out of date.
+                reading.outcome = None;
+            }
+            begins
         }
 
         /// Begins to read the files, unless they are being read.
         ///
         /// # Errors
         /// When the thread cannot be started.
-        fn read(
-            &self,
-        ) -> io::Result<impl Future<Output = Result<ClientTls, TlsError>> + Send + 'static>
-        {
-            let mut reading = lock(&self.reading);
-            if !reading.is_under_way {
-                let (settings, shared) = (self.settings.clone(), Arc::clone(&self.reading));
+        fn read(&self) -> io::Result<impl Future<Output = io::Result<ClientTls>> + Send + 'static> {
+            if self.begin() {
+                let (settings, load) = (self.settings.clone(), self.load);
+                // Dropped without the lock, here if there is no thread.
+                let ending = Ending(Arc::clone(&self.reading));
                 let load = move || {
-                    let outcome = ClientTls::load(&settings);
-                    let mut reading = lock(&shared);
-                    (reading.is_under_way, reading.outcome) = (false, Some(outcome));
-                    if let Some(waker) = reading.waker.take() {
-                        waker.wake();
-                    }
+                    let outcome = load(&settings);
+                    lock(&ending.0).outcome = Some(outcome);
                 };
-                // The outcome for an attempt that gave up is out of date.
-                reading.outcome = None;
                 thread::Builder::new()
                     .name("link files".into())
                     .spawn(load)?;
-                reading.is_under_way = true;
             }
-            drop(reading);
             let shared = Arc::clone(&self.reading);
             Ok(poll_fn(move |cx| {
                 let mut reading = lock(&shared);
                 match reading.outcome.take() {
-                    Some(outcome) => Poll::Ready(outcome),
+                    Some(outcome) => Poll::Ready(outcome.map_err(io::Error::other)),
+                    None if !reading.is_under_way => {
+                        let says = "the certificates of the link were not read; the next attempt reads them again";
+                        Poll::Ready(Err(io::Error::other(says)))
+                    }
                     None => {
                         voltlane_driver::register(&mut reading.waker, cx.waker());
                         Poll::Pending
@@ -163,6 +185,50 @@ mod layered {
             });
         }
         Some(tls)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::mpsc;
+        use std::task::{Context, Wake};
+
+        use super::*;
+
+        struct Told(mpsc::Sender<()>);
+
+        impl Wake for Told {
+            fn wake(self: Arc<Self>) {
+                // The test may be over.
+                let _ = self.0.send(());
+            }
+        }
+
+        /// Waits for what is read.
+        fn wait(reader: &Reader) -> io::Result<ClientTls> {
+            let (wakes, woken) = mpsc::channel();
+            let waker = Waker::from(Arc::new(Told(wakes)));
+            let mut read = Box::pin(reader.read().expect("a thread"));
+            loop {
+                if let Poll::Ready(read) = read.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return read;
+                }
+                woken.recv().expect("it is woken");
+            }
+        }
+
+        /// An attempt fails then, and the next one reads again.
+        #[test]
+        fn a_thread_that_panics_keeps_no_attempt_waiting() {
+            let settings = ClientSettings::new("edge", Roots::Pinned(vec![[7; 32]]));
+            let mut reader = Reader::new(settings);
+            reader.load = |_| panic!("on purpose");
+            for _ in 0..2 {
+                let error = wait(&reader).map(|_| ()).expect_err("it panics");
+                assert!(error.to_string().contains("were not read"), "{error}");
+            }
+            reader.load = ClientTls::load;
+            assert!(wait(&reader).is_ok());
+        }
     }
 }
 
