@@ -338,6 +338,8 @@ struct Open {
     warned: Option<SystemTime>,
     /// The number of its addresses.
     addresses: usize,
+    /// The number that it had before it moved. A shard that could not open the sockets after it still has those before, until it moves again.
+    left: Option<usize>,
 }
 
 /// The state of a file: time, inode and length. If it differs, the file has changed. `None` if it cannot be read.
@@ -386,6 +388,7 @@ impl Open {
             files,
             warned,
             addresses: 0,
+            left: None,
         })
     }
 
@@ -413,6 +416,11 @@ impl Open {
         for warning in warnings {
             warn!(listener = %name, "{warning}");
         }
+    }
+
+    /// Returns the numbers that its sockets may have.
+    fn sockets(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.entrance.number).chain(self.left)
     }
 
     fn bind(&mut self, listener: &Listener, shards: usize) -> Result<Opening, String> {
@@ -543,7 +551,7 @@ impl Listeners {
         }
         for gone in before {
             info!(listener = %gone.settings.name, "no longer listening");
-            done.sockets.push(SocketChange::Close(gone.entrance.number));
+            done.sockets.extend(gone.sockets().map(SocketChange::Close));
         }
         let open = self.open.iter().map(|open| &open.entrance);
         done.numbers = open.map(|own| (own.number, own.account)).collect();
@@ -561,6 +569,7 @@ impl Listeners {
         change: &mut Change,
         done: &mut ListenerChange,
     ) -> Open {
+        taken.extend(open.sockets());
         let mut changed = Open {
             settings: listener.clone(),
             doors: open.doors,
@@ -568,11 +577,11 @@ impl Listeners {
             files: file_states(listener),
             warned: open.warned,
             addresses: open.addresses,
+            left: open.left,
         };
         changed.entrance.name = listener.name.clone();
         let mut moved = None;
         if listener.address != open.settings.address {
-            taken.push(open.entrance.number);
             changed.entrance.number = self.new_number(&taken);
             // Its sockets are new.
             changed.entrance.options = listener.options();
@@ -597,6 +606,9 @@ impl Listeners {
         if let Some(opening) = moved {
             let move_from = open.entrance.number;
             done.sockets.push(SocketChange::Move(opening, move_from));
+            // Also where the sockets in between could not be opened.
+            done.sockets
+                .extend(changed.left.replace(move_from).map(SocketChange::Close));
         }
         changed
     }
@@ -604,7 +616,7 @@ impl Listeners {
     /// Returns the numbers that sockets have.
     fn numbers(&self, before: &[Option<Open>], done: &ListenerChange) -> Vec<usize> {
         let open = self.open.iter().chain(before.iter().flatten());
-        let open = open.map(|open| open.entrance.number);
+        let open = open.flat_map(Open::sockets);
         let changing = done.sockets.iter().map(|change| match change {
             SocketChange::Open(opening) => opening.entrance.number,
             // The new one is open by then.
@@ -643,5 +655,43 @@ mod tests {
             next = number + 1;
         }
         assert_eq!(free_from(next, &[1, 2]), 3);
+    }
+
+    /// A shard that cannot open new sockets keeps the old ones. They are closed at the next move, and when the listener goes.
+    #[test]
+    fn no_socket_outlives_the_next_move_of_its_listener() {
+        let at = |names: &[&'static str], host: u8| {
+            let listener = |name: &&'static str| Listener {
+                name: ListenerName::of(name),
+                address: format!("127.0.0.{host}:0").parse().expect("an address"),
+                ..Listener::default()
+            };
+            let mut settings = Settings::default();
+            settings.set_listeners(names.iter().map(listener).collect());
+            settings
+        };
+        let mut current = at(&["a", "b"], 1);
+        let mut listeners = Listeners::open(&current).expect("nothing is wrong");
+        let _bound = listeners.bind().expect("free ports");
+        let mut reload = |read: Settings| {
+            let mut change = Change::between(&current, read);
+            let done = listeners.reload(&mut change);
+            current = change.settings;
+            let text = |change: &SocketChange| match change {
+                SocketChange::Open(opening) => format!("open {}", opening.entrance.number),
+                SocketChange::Move(opening, from) => {
+                    format!("move {from} to {}", opening.entrance.number)
+                }
+                SocketChange::Close(number) => format!("close {number}"),
+            };
+            done.sockets.iter().map(text).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(reload(at(&["a", "b"], 2)), "move 0 to 2, move 1 to 3");
+        assert_eq!(
+            reload(at(&["a", "b"], 3)),
+            "move 2 to 4, close 0, move 3 to 5, close 1"
+        );
+        assert_eq!(reload(at(&["a"], 3)), "close 5, close 3");
+        assert_eq!(reload(at(&["a"], 4)), "move 4 to 6, close 2");
     }
 }

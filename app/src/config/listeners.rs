@@ -25,7 +25,7 @@ pub struct ListenerName(String);
 
 impl ListenerName {
     /// Returns a name that is known to be one.
-    pub(super) fn of(name: &'static str) -> ListenerName {
+    pub(crate) fn of(name: &'static str) -> ListenerName {
         ListenerName(name.to_owned())
     }
 
