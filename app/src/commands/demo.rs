@@ -119,14 +119,12 @@ async fn tell<T: Timer>(
         let rate = figures.packets.saturating_sub(last.1) as f64
             / now.since(last.0).as_secs_f64().max(0.001);
         last = (now, figures.packets);
-        let line = figures.line(now.since(start), rate);
         let is_end = stopped || now >= end;
-        // On a terminal each line overwrites the previous one. \x1b[K clears the rest of a longer one. A terminal that accepts nothing
-        // gets only the latest line later.
+        // A terminal that accepts nothing gets only the latest line later.
         if !is_terminal {
-            say(&out, &format!("{line}\n"))?;
+            say(&out, &format!("{}\n", figures.line(now.since(start), rate)))?;
         } else if is_end || out.is_idle() {
-            say(&out, &format!("\r{line}\x1b[K"))?;
+            say(&out, &figures.refreshed_line(now.since(start), rate))?;
         }
         if is_end {
             let lead = if is_terminal { "\n\n" } else { "\n" };

@@ -7,6 +7,11 @@ use std::time::Duration;
 /// The times of resumes that are kept for their median.
 const KEPT_RESUMES: usize = 10_000;
 
+/// What a terminal is told: that text ends at its right edge, or goes on on the next line (DECAWM), and to clear the rest of a line (EL).
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+const CLEAR_REST: &str = "\x1b[K";
+
 /// Sums over all clients.
 #[derive(Clone, Debug)]
 pub(super) struct Figures {
@@ -76,8 +81,20 @@ impl Figures {
 
     /// Returns the figures after `elapsed`, at `rate` packets per second.
     pub(super) fn line(&self, elapsed: Duration, rate: f64) -> String {
+        self.line_with("round trip ", elapsed, rate)
+    }
+
+    /// Returns the text by which a terminal shows the figures in place of those before, on one line: one that is too long is cut off, since
+    /// the rest of a line that continues on the next one would stay.
+    pub(super) fn refreshed_line(&self, elapsed: Duration, rate: f64) -> String {
+        // A terminal usually has 80 columns.
+        let line = self.line_with("", elapsed, rate);
+        format!("\r{NO_WRAP}{CLEAR_REST}{}{WRAP}", line.trim_start())
+    }
+
+    fn line_with(&self, trip: &str, elapsed: Duration, rate: f64) -> String {
         format!(
-            "{:>4} s | {} clients | {} packets, {}/s | round trip {:.2} ms | {} dropped, {} back | {} lost",
+            "{:>4} s | {} clients | {} packets, {}/s | {trip}{:.2} ms | {} dropped, {} back | {} lost",
             elapsed.as_secs(),
             self.connected,
             grouped(self.packets),
@@ -159,6 +176,13 @@ mod tests {
         assert_eq!(
             figures.line(Duration::from_millis(3_999), 998.6),
             "   3 s | 4 clients | 12,345 packets, 999/s | round trip 0.25 ms | 7 dropped, 6 back | 0 lost"
+        );
+        let shown =
+            "3 s | 4 clients | 12,345 packets, 999/s | 0.25 ms | 7 dropped, 6 back | 0 lost";
+        assert!(shown.len() < 80, "it fits into a usual terminal");
+        assert_eq!(
+            figures.refreshed_line(Duration::from_millis(3_999), 998.6),
+            format!("\r\x1b[?7l\x1b[K{shown}\x1b[?7h")
         );
         let elapsed = Duration::from_millis(4_040);
         assert_eq!(
