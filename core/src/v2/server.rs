@@ -79,8 +79,11 @@ fn are_same(a: &[u8; CHALLENGE_BYTES], b: &[u8; CHALLENGE_BYTES]) -> Choice {
 impl Opening {
     /// Answers the client's ProtocolVersion with the edge's key.
     pub(crate) fn begin(edge_key: &PublicKey, out: &mut Vec<u8>) -> Self {
-        // The buffer that this packet needs is used for the others. It would have to grow for a challenge.
-        out.reserve(FIXED_MAX_BYTES + SEALED_CHALLENGE_BYTES);
+        // The buffer that this packet needs is used for the others. It would have to grow for a challenge. To make one takes fewer steps than
+        // to let one grow.
+        if out.capacity() == 0 {
+            *out = Vec::with_capacity(FIXED_MAX_BYTES + SEALED_CHALLENGE_BYTES);
+        }
         Handshake::PubKey(edge_key.as_bytes()).encode(out);
         Opening::KeyOrId
     }

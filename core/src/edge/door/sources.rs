@@ -97,7 +97,8 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    const NONE: Chain = Chain {
+    /// Of an admission that is counted nowhere.
+    pub(crate) const NONE: Chain = Chain {
         entries: [NOBODY; 3],
         len: 0,
     };
@@ -187,6 +188,11 @@ impl SharedSources {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Sources> {
         // Every call leaves the table consistent, even if another thread panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the table if it counts anything for this admission.
+    pub(crate) fn lock_for(&self, admission: Admission) -> Option<MutexGuard<'_, Sources>> {
+        (admission != Admission::EXEMPT).then(|| self.lock())
     }
 }
 

@@ -162,7 +162,7 @@ impl Edge {
             self.sources.lock().release(now, admission);
             return self.reject(Rejected::TooManyConnections);
         };
-        if self.config.limits.enforce_accepts != Enforce::Off {
+        if self.config.limits.enforce_accepts != Enforce::Off && own.accept_rate > 0 {
             self.shares.listeners().take(now, account, own);
         }
         if let Some(rejected) = beyond {

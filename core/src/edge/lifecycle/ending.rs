@@ -13,6 +13,7 @@ use crate::edge::conns::conn::{Conn, ConnKey};
 use crate::edge::conns::state::{Draining, Stage, State, Step};
 use crate::edge::contract::CloseKind;
 use crate::edge::counters::{CloseReason, EndReason};
+use crate::edge::door::sources::Chain;
 use crate::edge::downlink::Room;
 use crate::edge::sessions::Place;
 use crate::edge::shares::Bound;
@@ -76,7 +77,9 @@ impl Edge {
         }
         self.silence(index);
         let conn = self.conns.remove(index, &mut self.account);
-        self.sources.lock().release(now, conn.admission);
+        if let Some(mut sources) = self.sources.lock_for(conn.admission) {
+            sources.release(now, conn.admission);
+        }
         self.shares.listeners().leave(conn.account);
         self.spare.keep_at_most(self.conns.len());
         if self.is_deserted() {
@@ -111,10 +114,13 @@ impl Edge {
         if !fits {
             return self.end_session(now, session, room.overflow);
         }
-        let mut sources = self.sources.lock();
-        let chain = sources.chain(source);
-        let over = sources.count_away(source, &limits.sources);
-        drop(sources);
+        let counted = self.sources.lock_for(source).map(|mut sources| {
+            (
+                sources.chain(source),
+                sources.count_away(source, &limits.sources),
+            )
+        });
+        let (chain, over) = counted.unwrap_or((Chain::NONE, None));
         self.sessions.count_absence(session, source, &chain);
         let full = over.filter(|_| limits.enforce_sources == Enforce::On);
         self.tell_away(session);
@@ -132,8 +138,10 @@ impl Edge {
 
     /// Ends the absence of a session: it is resumed, or it ends.
     pub(crate) fn end_absence(&mut self, now: Time, session: u32) {
-        if let Some(admission) = self.sessions.end_absence(session) {
-            self.sources.lock().release_away(now, admission);
+        if let Some(admission) = self.sessions.end_absence(session)
+            && let Some(mut sources) = self.sources.lock_for(admission)
+        {
+            sources.release_away(now, admission);
         }
     }
 
