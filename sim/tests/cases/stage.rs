@@ -218,7 +218,7 @@ impl Core {
         self.wait(ALL_OVER);
         let mut left = self.edge.gauges();
         left.sources = 0;
-        if self.draws > 0 {
+        if self.draws > 0 && !self.may_be_asked {
             // Ends that clients of version 3 were not told (SPEC 23.2(g)).
             let ended = self.edge.counters().ended.iter().sum::<u64>();
             assert!(left.held_bytes as u64 <= ended * REMEMBERED_BYTES);
