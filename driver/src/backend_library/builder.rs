@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::{Backend, HostConfig, ListenError, Means, Options};
+use super::verify::{Check, Refuse};
+use super::{Backend, HostConfig, Joined, ListenError, Means, Options};
 use crate::{BoxedListener, Listener, Runtime, SocketOptions, Timer};
 
 /// The addresses at which a backend listens, at most.
@@ -30,6 +31,7 @@ pub struct Builder {
     listeners: Vec<BoxedListener>,
     options: Options,
     sockets: SocketOptions,
+    verify: Option<Check>,
 }
 
 impl Builder {
@@ -53,6 +55,7 @@ impl Builder {
             listeners: Vec::new(),
             options: Options::default(),
             sockets: SocketOptions::of_link(),
+            verify: None,
         }
     }
 
@@ -82,6 +85,23 @@ impl Builder {
     #[must_use]
     pub fn tick(mut self, every: Duration) -> Self {
         self.options.tick = Some(every);
+        self
+    }
+
+    /// Verifies each client before anything of it is seen. `check` gets what is known of it, above all its token, and returns a note of at most
+    /// 64 bytes, such as who the user is, or why the client is refused. Until then its events wait, and the edge reads no more of it.
+    ///
+    /// It runs while [`recv`](Backend::recv) is waited for, for up to [`MAX_VERIFYING`](super::MAX_VERIFYING) clients at a time, and may take
+    /// its time: nobody else waits. A client that sends more than [`MAX_HELD`](super::MAX_HELD) packets or
+    /// [`MAX_HELD_BYTES`](super::MAX_HELD_BYTES) before is refused. A client whose note an earlier life of this backend has set is not checked
+    /// again. A link of version 2 knows no tokens.
+    #[must_use]
+    pub fn verify<F, R>(mut self, check: F) -> Self
+    where
+        F: Fn(Joined) -> R + Send + 'static,
+        R: Future<Output = Result<String, Refuse>> + Send + 'static,
+    {
+        self.verify = Some(Box::new(move |joined| Box::pin(check(joined))));
         self
     }
 
@@ -138,6 +158,7 @@ impl Builder {
             listeners,
             timer: (self.runner.timer)(),
             seed: (self.runner.random)(),
+            verify: self.verify,
         };
         Ok((Backend::begin(self.options, means)?, places))
     }

@@ -1,27 +1,31 @@
 //! A backend behind its lock: the machine, its link, and what has come.
 
+mod heard;
+mod sending;
+mod verdicts;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tracing::{debug, warn};
-use voltlane_core::backend::SendError as Why;
-use voltlane_core::backend::host::{self as machine, Host};
-use voltlane_core::code::Code;
-use voltlane_core::end::{End, Ledgers};
+use tracing::warn;
+use voltlane_core::backend::host::{self as machine, Host, Mark};
 use voltlane_core::{ClientId, Time};
 
+use super::gate::Gate;
 use super::link::{Accepted, Link};
 use super::options::{Means, Options};
-use super::target::{Aim, MAX_WITHOUT};
-use super::{ClientInfo, EdgeId, Event, Joined, ListenError, SendError, Sent};
+use super::{EdgeId, Event, Joined, ListenError};
 use crate::Timer;
 use crate::driven::Driven;
 use crate::inbox::Inbox;
 use crate::io::Read;
 use crate::ticks::Ticks;
 use crate::waiters::{For, READER, Waiters};
-use crate::weigh::Weigh;
+
+pub(super) use heard::Heard;
+use heard::{Told, hear};
 
 /// Maximum bytes per read.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -29,10 +33,6 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const STEPS_PER_POLL: usize = 128;
 /// Events that `recv` takes from the inbox before it looks at the link.
 const EVENTS_PER_LOOK: u32 = 64;
-/// Bytes that wait to be written before a send that finds nobody waiting writes them itself.
-const WRITE_AT_BYTES: usize = 64 * 1024;
-/// Bytes that wait to be written above which a volatile packet is not sent.
-const VOLATILE_BYTES: usize = 256 * 1024;
 /// How long [`close`](super::BackendHandle::close) takes at most.
 pub const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -56,18 +56,6 @@ pub(super) enum Key {
     Over,
 }
 
-/// An event, and the count of its frame, which is acknowledged once the application is through with it.
-struct Heard {
-    event: Event,
-    count: u64,
-}
-
-impl Weigh for Heard {
-    fn packet_bytes(&self) -> usize {
-        self.event.packet_bytes()
-    }
-}
-
 /// Whether the backend ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Closing {
@@ -84,12 +72,16 @@ pub(super) struct Core {
     buffer: Box<[u8]>,
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
-    /// The packet with which a client joined, while the application is told of the latter.
-    ahead: Option<Heard>,
+    /// What comes before the next frame: the packet with which a client joined, and what goes with the first frame of a link.
+    ahead: VecDeque<Heard>,
     /// Events that came while somebody else than `recv` waited.
     inbox: Inbox<Heard>,
-    /// The count of the frame of which the application got something last, until it comes back. 0: none.
-    lent: u64,
+    /// The mark of the frame of which the application got something last, until it comes back.
+    lent: Mark,
+    /// The last one from which it came back.
+    told: Mark,
+    /// Those of whom it hears nothing yet, if somebody verifies clients.
+    gate: Option<Gate>,
     /// Whether the application was told of the edge that is connected.
     has_told: bool,
     /// Events taken from the inbox since the link was looked at.
@@ -117,6 +109,7 @@ impl Core {
             listeners,
             timer,
             seed,
+            ..
         } = means;
         let mut config = options.config;
         if options.asks {
@@ -135,9 +128,11 @@ impl Core {
             timer,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
-            ahead: None,
+            ahead: VecDeque::new(),
             inbox: Inbox::new(),
-            lent: 0,
+            lent: Mark::NONE,
+            told: Mark::NONE,
+            gate: None,
             has_told: false,
             taken: 0,
             waiters,
@@ -224,6 +219,9 @@ impl Core {
             return Some(tick);
         }
         let was_full = !self.inbox.has_room();
+        if let Some(heard) = self.gate.as_mut().and_then(Gate::pop) {
+            return Some(self.lend(heard));
+        }
         let Some(heard) = self.inbox.pop() else {
             return self.take_read().map(|heard| self.lend(heard));
         };
@@ -241,17 +239,24 @@ impl Core {
 
     /// The application is back for more, so it has done what it wanted with the last event.
     fn come_back(&mut self) {
-        let count = std::mem::take(&mut self.lent);
-        if count > 0 {
-            let now = self.timer.now();
-            self.machine.taken_up(now, count);
-            // The acknowledgement has a time of its own, or goes now.
-            self.is_parked = false;
+        let mark = std::mem::replace(&mut self.lent, Mark::NONE);
+        if mark == Mark::NONE {
+            return;
         }
+        self.told = self.told.max(mark);
+        // What waits for a verdict is not told, so it is not acknowledged either.
+        let told = match &self.gate {
+            Some(gate) => gate.told_up_to(self.told),
+            None => self.told,
+        };
+        let now = self.timer.now();
+        self.machine.taken_up(now, told);
+        // The acknowledgement has a time of its own, or goes now.
+        self.is_parked = false;
     }
 
     fn lend(&mut self, heard: Heard) -> Event {
-        self.lent = heard.count;
+        self.lent = heard.mark;
         heard.event
     }
 
@@ -259,6 +264,12 @@ impl Core {
         let ticks = self.ticks.as_mut()?;
         let late = ticks.take(self.timer.now())?;
         Some(Event::Tick { late })
+    }
+
+    /// Returns whether the reader has something to do for the gate.
+    fn gate_calls(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| gate.has_asks() || gate.has_released())
     }
 
     fn ticks_now(&self) -> bool {
@@ -269,20 +280,17 @@ impl Core {
     /// Takes the next event out of what was read.
     fn take_read(&mut self) -> Option<Heard> {
         loop {
-            if let Some(heard) = self.ahead.take() {
-                return Some(heard);
-            }
-            if let Some(event) = self.machine.poll_event() {
-                let count = self.machine.received();
-                match self.tell(event, count) {
-                    Some(heard) => return Some(heard),
-                    None => continue,
-                }
-            }
-            if self.unread.is_empty() {
+            let heard = if let Some(heard) = self.ahead.pop_front() {
+                Some(heard)
+            } else if let Some(event) = self.machine.poll_event() {
+                let mark = self.machine.mark();
+                self.tell(event, mark)
+            } else if self.unread.is_empty() {
                 return None;
-            }
-            if let Some(heard) = self.take_frame() {
+            } else {
+                self.take_frame()
+            };
+            if let Some(heard) = heard.and_then(|heard| self.pass(heard)) {
                 return Some(heard);
             }
         }
@@ -305,24 +313,31 @@ impl Core {
             }
         };
         let left = input.len();
-        let heard = hear(event);
+        let told = hear(event);
         self.unread.start = self.unread.end - left;
-        let count = self.machine.received();
-        match heard {
+        let mark = self.machine.mark();
+        if self.machine.pending_precedes() {
+            while let Some(event) = self.machine.poll_event() {
+                let heard = self.tell(event, Mark::NONE);
+                self.ahead.extend(heard);
+            }
+        }
+        let heard = match told {
             Told::Nothing => None,
-            Told::Event(event) => Some(Heard { event, count }),
+            Told::Event(event) => Some(Heard { event, mark }),
             Told::First(id, packet) => {
-                self.ahead = Some(Heard {
-                    event: packet,
-                    count,
-                });
                 let event = Event::Joined(Joined::bare(id));
-                Some(Heard { event, count: 0 })
+                let none = Mark::NONE;
+                self.ahead.push_back(Heard { event, mark: none });
+                Some(Heard {
+                    event: packet,
+                    mark,
+                })
             }
             Told::Ended(id, end) => {
                 self.wake_for(id, u64::MAX);
                 let event = Event::Ended { id, end };
-                Some(Heard { event, count })
+                Some(Heard { event, mark })
             }
             Told::Settled(settled) => {
                 for (id, number) in settled {
@@ -330,7 +345,12 @@ impl Core {
                 }
                 None
             }
+        };
+        if self.ahead.is_empty() {
+            return heard;
         }
+        self.ahead.extend(heard);
+        None
     }
 
     /// Returns the time for frames: a link of version 2 needs none.
@@ -342,11 +362,11 @@ impl Core {
     }
 
     /// Returns what the application hears of an event that came without a frame.
-    fn tell(&mut self, event: machine::Event<'static>, count: u64) -> Option<Heard> {
+    fn tell(&mut self, event: machine::Event<'static>, mark: Mark) -> Option<Heard> {
         let event = match event {
             machine::Event::Connected { edge, sessions } => {
-                self.has_told = true;
                 let address = self.link.address()?;
+                self.has_told = true;
                 Event::EdgeConnected {
                     address,
                     edge,
@@ -361,7 +381,7 @@ impl Core {
             _ => return None,
         };
         // What came with a frame is acknowledged with it.
-        Some(Heard { event, count })
+        Some(Heard { event, mark })
     }
 
     /// Wakes those who wait for what is settled now.
@@ -369,190 +389,6 @@ impl Core {
         self.waiters
             .wake_numbers(Key::Settled(id, 0)..=Key::Settled(id, number));
         self.waiters.wake_numbers(Key::Room(id)..=Key::Room(id));
-    }
-
-    // ---- sending
-
-    /// Queues a packet. `None`: there is no room. Whoever waits next writes it.
-    pub(super) fn send(
-        &mut self,
-        io: &mut Context<'_>,
-        aim: Aim<'_>,
-        key: Option<u64>,
-        data: &[u8],
-    ) -> Option<Result<Sent, SendError>> {
-        match self.queue(io, aim, key, data) {
-            Err(SendError::NoRoom) => None,
-            done => Some(done),
-        }
-    }
-
-    /// Queues a packet for a client that has room.
-    pub(super) fn try_send(
-        &mut self,
-        io: &mut Context<'_>,
-        id: ClientId,
-        data: &[u8],
-    ) -> Result<Sent, SendError> {
-        if !self.machine.has_room_of(id) {
-            self.refused = data.len();
-            return Err(SendError::NoRoom);
-        }
-        self.queue(io, Aim::One(id), None, data)
-    }
-
-    /// Queues a packet.
-    pub(super) fn queue(
-        &mut self,
-        io: &mut Context<'_>,
-        aim: Aim<'_>,
-        key: Option<u64>,
-        data: &[u8],
-    ) -> Result<Sent, SendError> {
-        if self.closing != Closing::No {
-            return Err(SendError::Closed);
-        }
-        let (id, queued) = match aim {
-            Aim::One(id) => match key {
-                Some(key) => (id, self.machine.send_latest(id, key, data)),
-                None => (id, self.machine.send(id, data)),
-            },
-            Aim::Many(to, without) => {
-                check_left_out(without)?;
-                let queued = self.machine.send_to_many(to, without, key, data);
-                (ClientId::from_u64(0), queued.map(|()| 0))
-            }
-        };
-        match queued {
-            Ok(number) => {
-                let place = self.machine.queued();
-                self.note_queued(io);
-                Ok(Sent { id, number, place })
-            }
-            Err(Why::TooLong { length, max }) => Err(SendError::TooLong { length, max }),
-            Err(_) => {
-                self.refused = self.bytes_of(aim, data.len());
-                Err(SendError::NoRoom)
-            }
-        }
-    }
-
-    /// Queues a packet if no other ones wait for long.
-    pub(super) fn send_volatile(
-        &mut self,
-        io: &mut Context<'_>,
-        aim: Aim<'_>,
-        data: &[u8],
-    ) -> Result<(), SendError> {
-        let max = self.machine.max_packet_bytes();
-        let length = data.len();
-        if length > max {
-            return Err(SendError::TooLong { length, max });
-        }
-        if self.closing != Closing::No {
-            return Err(SendError::Closed);
-        }
-        if !self.link.is_up() || self.machine.queued_bytes() > VOLATILE_BYTES {
-            return Ok(());
-        }
-        let queued = match aim {
-            Aim::One(id) => self.machine.send_volatile(id, data),
-            Aim::Many(to, without) => {
-                check_left_out(without)?;
-                self.machine.send_volatile_to_many(to, without, data)
-            }
-        };
-        // What has no room now is left out.
-        if queued.is_ok() {
-            self.note_queued(io);
-        }
-        Ok(())
-    }
-
-    pub(super) fn kick(
-        &mut self,
-        io: &mut Context<'_>,
-        id: ClientId,
-        code: u16,
-        text: &str,
-    ) -> Option<Result<(), SendError>> {
-        if self.closing != Closing::No {
-            return Some(Err(SendError::Closed));
-        }
-        Some(match self.machine.kick(id, code, text) {
-            Ok(()) => {
-                self.note_queued(io);
-                Ok(())
-            }
-            Err(machine::KickError::Code { code }) => Err(SendError::Code { code }),
-            Err(machine::KickError::TextTooLong { length }) => {
-                let max = machine::MAX_TEXT_BYTES;
-                Err(SendError::TooLong { length, max })
-            }
-            Err(_) => return None,
-        })
-    }
-
-    /// Returns the bytes of a packet for all its receivers.
-    pub(super) fn bytes_of(&self, aim: Aim<'_>, length: usize) -> usize {
-        match aim {
-            Aim::One(_) => length,
-            Aim::Many(to, _) => self.machine.receivers(to).len().saturating_mul(length),
-        }
-    }
-
-    /// Something was queued. Whoever waits writes it. If nobody does, the next one who waits will, but not too much is left to it.
-    fn note_queued(&mut self, io: &mut Context<'_>) {
-        if self.waiters.is_driven() {
-            if self.is_parked {
-                self.is_parked = false;
-                self.waiters.wake_driver();
-            }
-        } else if !self.has_reader || self.machine.queued_bytes() >= WRITE_AT_BYTES {
-            let now = self.timer.now();
-            self.link.write(io, now, &mut self.machine);
-        }
-    }
-
-    /// Returns the bytes that `room` waits for.
-    pub(super) fn refused(&self) -> usize {
-        self.refused
-    }
-
-    /// Returns whether a packet was acknowledged. `None`: not yet.
-    pub(super) fn is_acknowledged(&self, sent: Sent) -> Option<Result<(), End>> {
-        if sent.number == 0 {
-            return Some(Err(self.end_of(sent.id)));
-        }
-        let is_settled = match sent.place {
-            Some(place) => place <= self.machine.taken(),
-            None => sent.number <= self.machine.settled(sent.id),
-        };
-        if is_settled {
-            return Some(Ok(()));
-        }
-        let is_gone = self.is_over() || self.machine.ended(sent.id).is_some();
-        is_gone.then(|| Err(self.end_of(sent.id)))
-    }
-
-    /// Returns how a session ended, as far as that is remembered.
-    pub(super) fn end_of(&self, id: ClientId) -> End {
-        match self.machine.ended(id) {
-            Some(code) => End::new(code, "", Ledgers::default()),
-            None => End::new(Code::GONE, "the backend is closed", Ledgers::default()),
-        }
-    }
-
-    /// Returns what is known of a client that is there.
-    pub(super) fn client(&self, id: ClientId) -> Option<ClientInfo> {
-        let ledgers = self.machine.ledgers(id)?;
-        let (note, is_connected) = self.machine.note(id)?;
-        Some(ClientInfo {
-            id,
-            note: note.to_owned(),
-            is_connected,
-            ledgers,
-        })
     }
 
     // ---- the end
@@ -644,7 +480,8 @@ impl Core {
             }
             // Something happened without a frame.
             if let Some(event) = self.machine.poll_event()
-                && let Some(heard) = self.tell(event, 0)
+                && let Some(heard) = self.tell(event, Mark::NONE)
+                && let Some(heard) = self.pass(heard)
             {
                 return Poll::Ready(heard);
             }
@@ -688,7 +525,8 @@ impl Core {
         self.unread = 0..0;
         self.machine.handle_closed();
         let event = Event::EdgeLost {};
-        std::mem::take(&mut self.has_told).then_some(Heard { event, count: 0 })
+        let mark = Mark::NONE;
+        std::mem::take(&mut self.has_told).then_some(Heard { event, mark })
     }
 
     /// Sets the alarm. Ready if it is time already.
@@ -709,85 +547,6 @@ impl Core {
             None => Poll::Pending,
         }
     }
-}
-
-/// Checks how many sessions a packet for many leaves out.
-fn check_left_out(without: &[ClientId]) -> Result<(), SendError> {
-    let (count, max) = (without.len(), MAX_WITHOUT);
-    match count > max {
-        true => Err(SendError::TooManyLeftOut { count, max }),
-        false => Ok(()),
-    }
-}
-
-/// What comes of a frame.
-enum Told {
-    Nothing,
-    Event(Event),
-    /// A client has joined with its first packet.
-    First(ClientId, Event),
-    Ended(ClientId, End),
-    Settled(Vec<(ClientId, u64)>),
-}
-
-fn hear(event: machine::Event<'_>) -> Told {
-    Told::Event(match event {
-        machine::Event::Packet {
-            id,
-            data,
-            number,
-            is_first,
-        } => {
-            let data = data.to_vec();
-            let packet = Event::Packet { id, data, number };
-            if is_first {
-                return Told::First(id, packet);
-            }
-            packet
-        }
-        machine::Event::Joined(joined) => Event::Joined(joined.into()),
-        machine::Event::Away {
-            id,
-            cause,
-            expires_in,
-        } => Event::Away {
-            id,
-            cause,
-            expires_in,
-        },
-        machine::Event::Resumed {
-            id, away, missed, ..
-        } => Event::Resumed { id, away, missed },
-        machine::Event::Gap { id, direction, gap } => Event::Gap { id, direction, gap },
-        machine::Event::Token { id, token } => Event::Token {
-            id,
-            token: token.to_vec(),
-        },
-        machine::Event::Ended { id, end } => return Told::Ended(id, end),
-        machine::Event::Settled(settled) => return Told::Settled(settled.iter().collect()),
-        machine::Event::Refused { id, flag, refusal } => {
-            warn!(
-                id,
-                flag,
-                ?refusal,
-                "the edge refused a frame of this backend"
-            );
-            return Told::Nothing;
-        }
-        machine::Event::Stale { id } => {
-            debug!(%id, "a frame of the edge about a session that is over");
-            return Told::Nothing;
-        }
-        machine::Event::Fault(fault) => {
-            debug!(%fault, "a frame of the edge was dropped");
-            return Told::Nothing;
-        }
-        machine::Event::Malformed(error) => {
-            debug!(%error, "a frame of the edge was dropped");
-            return Told::Nothing;
-        }
-        _ => return Told::Nothing,
-    })
 }
 
 impl Driven for Core {
@@ -815,7 +574,7 @@ impl Driven for Core {
 
     fn settle(&mut self) {
         if self.waiters.has_reader()
-            && (!self.inbox.is_empty() || self.is_over() || self.ticks_now())
+            && (!self.inbox.is_empty() || self.is_over() || self.ticks_now() || self.gate_calls())
         {
             self.waiters.wake_reader();
         }

@@ -26,9 +26,11 @@ mod builder;
 mod core;
 mod error;
 mod event;
+mod gate;
 mod link;
 mod options;
 mod target;
+mod verify;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -53,11 +55,14 @@ pub use self::builder::{Builder, MAX_ADDRESSES};
 pub use self::core::CLOSE_WITHIN;
 pub use self::error::{ListenError, SendError};
 pub use self::event::{ClientInfo, Event, Joined, Sent};
+pub use self::gate::{MAX_HELD, MAX_HELD_BYTES};
 pub use self::options::{Means, Options};
 pub use self::target::{Everyone, Group, MAX_WITHOUT, Target, Without};
+pub use self::verify::{MAX_VERIFYING, Refuse};
 
 use self::core::{Core, Key};
 use self::target::Aim;
+use self::verify::Verifier;
 use crate::driven::Shared;
 use crate::waiters::For;
 
@@ -71,6 +76,7 @@ use crate::waiters::For;
 /// When it and its handles are dropped, the link ends as if the network had failed, and the edge keeps its clients.
 pub struct Backend {
     handle: BackendHandle,
+    verifier: Option<Verifier>,
 }
 
 /// The handle of a backend with which any task can send.
@@ -96,9 +102,14 @@ impl Backend {
     /// [`ListenError::Config`] if an option cannot be.
     pub fn begin(options: Options, means: Means) -> Result<Backend, ListenError> {
         let names = Names::new(&means.seed);
+        let mut means = means;
+        let verifier = means.verify.take().map(Verifier::new);
         let shared = Shared::try_new(|waiters| Core::new(options, means, waiters))?;
+        if verifier.is_some() {
+            shared.with(|core, _| core.verify());
+        }
         let handle = BackendHandle { shared, names };
-        Ok(Backend { handle })
+        Ok(Backend { handle, verifier })
     }
 
     /// Waits for the next event. `None`: the backend was [closed](BackendHandle::close), and everything was told.
@@ -107,18 +118,14 @@ impl Backend {
     /// No event is lost when the future is dropped, as in a `select!`.
     pub async fn recv(&mut self) -> Option<Event> {
         let reading = self.handle.shared.reading();
-        poll_fn(|cx| {
-            let shared = reading.shared;
-            shared.with(|core, io| core.poll_recv(cx.waker(), io))
-        })
-        .await
+        let verifier = &mut self.verifier;
+        poll_fn(|cx| poll_next(reading.shared, verifier, cx)).await
     }
 
     /// Polls for the next event, like [`recv`](Self::recv). Whoever has polled it goes on until it is ready, or polls something else of
     /// this backend.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let shared = &self.handle.shared;
-        shared.with(|core, io| core.poll_recv(cx.waker(), io))
+        poll_next(&self.handle.shared, &mut self.verifier, cx)
     }
 
     /// Returns the next event if there is one now. It looks at the link, and waits for nothing.
@@ -130,6 +137,34 @@ impl Backend {
     #[must_use]
     pub fn handle(&self) -> BackendHandle {
         self.handle.clone()
+    }
+}
+
+/// Polls for the next event, and goes on with verifying clients, which is done while somebody waits for events.
+fn poll_next(
+    shared: &Shared<Core>,
+    verifier: &mut Option<Verifier>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Event>> {
+    loop {
+        if let Some(verifier) = verifier {
+            // Without the lock, since a check may use the backend.
+            for (id, verdict) in verifier.poll(cx) {
+                shared.with(|core, _| core.judge(id, verdict));
+            }
+        }
+        let polled = shared.with(|core, io| core.poll_recv(cx.waker(), io));
+        let Some(verifier) = verifier else {
+            return polled;
+        };
+        let mut has_begun = false;
+        while let Some(joined) = shared.with(|core, _| core.next_to_verify()) {
+            verifier.begin(joined);
+            has_begun = true;
+        }
+        if !has_begun || polled.is_ready() {
+            return polled;
+        }
     }
 }
 
@@ -310,6 +345,17 @@ impl BackendHandle {
     pub async fn kick(&self, id: ClientId, code: u16, text: &str) -> Result<(), SendError> {
         let check = |core: &mut Core, io: &mut Context<'_>| core.kick(io, id, code, text);
         self.shared.wait(For::Room(0), check).await
+    }
+
+    /// Reads no more packets of a client, until [`unpause`](Self::unpause). What the edge has read comes, and the client waits. A link of version
+    /// 2 cannot tell it, and reads on.
+    pub fn pause(&self, id: ClientId) {
+        self.shared.with(|core, io| core.pause(io, id, true));
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    pub fn unpause(&self, id: ClientId) {
+        self.shared.with(|core, io| core.pause(io, id, false));
     }
 
     /// Returns what is noted of a client, or nothing.

@@ -1,10 +1,13 @@
 //! What a backend is given when it begins.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use voltlane_core::backend::host::HostConfig;
 
+use super::Joined;
+use super::verify::{Check, Refuse};
 use crate::{BoxedListener, Listener, Runtime, Timer};
 
 /// The options of a backend.
@@ -25,6 +28,7 @@ pub struct Means {
     pub(super) listeners: Vec<BoxedListener>,
     pub(super) timer: Box<dyn Timer>,
     pub(super) seed: [u8; 32],
+    pub(super) verify: Option<Check>,
 }
 
 impl Means {
@@ -35,12 +39,24 @@ impl Means {
             listeners: vec![BoxedListener::new(listener)],
             timer: Box::new(timer),
             seed,
+            verify: None,
         }
     }
 
     /// What a backend has on the runtime `R`, with a listener of its own.
     pub fn on<R: Runtime>(listener: impl Listener) -> Self {
         Means::new(listener, R::Timer::default(), R::random())
+    }
+
+    /// Verifies clients before the application hears of them: see [`Builder::verify`](super::Builder::verify).
+    #[must_use]
+    pub fn verify<F, R>(mut self, check: F) -> Self
+    where
+        F: Fn(Joined) -> R + Send + 'static,
+        R: Future<Output = Result<String, Refuse>> + Send + 'static,
+    {
+        self.verify = Some(Box::new(move |joined| Box::pin(check(joined))));
+        self
     }
 
     /// Adds another place where the edge may come, as for a name with several addresses.

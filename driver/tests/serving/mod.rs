@@ -2,6 +2,7 @@
 
 mod links;
 mod many;
+mod verify;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -62,14 +63,17 @@ impl Setup {
         }
     }
 
+    fn means(&self) -> Means {
+        let listener = MemoryListener(self.backend.clone());
+        Means::new(listener, self.world.clock.timer(), [5; 32])
+    }
+
     fn backend(&self) -> Backend {
         self.backend_with(Options::default())
     }
 
     fn backend_with(&self, options: Options) -> Backend {
-        let listener = MemoryListener(self.backend.clone());
-        let means = Means::new(listener, self.world.clock.timer(), [5; 32]);
-        Backend::begin(options, means).expect("options that can be")
+        Backend::begin(options, self.means()).expect("options that can be")
     }
 
     fn client(&self, seed: u8) -> Client {

@@ -79,7 +79,10 @@ impl Desk {
                     return Ok(Some(Event::Link));
                 }
                 Some(Err(error)) => return Err(BackendError::Grant(error)),
-                None => self.fall_back(),
+                None => {
+                    self.fall_back();
+                    self.precedes = true;
+                }
             },
             // It asked too early, or the edge answers too late: the edge counts what this end does not.
             (Mode::V2, Ok(Some(body))) if self.v3.is_some() && Grant::of(body).is_some() => {

@@ -99,6 +99,32 @@ impl From<BackendConfig> for HostConfig {
     }
 }
 
+/// A frame of the edge, in the order in which frames come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Mark {
+    /// The picture to which its count belongs.
+    picture: u64,
+    count: u64,
+}
+
+impl Mark {
+    /// That of no frame.
+    pub const NONE: Mark = Mark {
+        picture: 0,
+        count: 0,
+    };
+
+    /// Returns that of the frame before.
+    #[must_use]
+    pub const fn before(self) -> Mark {
+        Mark {
+            picture: self.picture,
+            count: self.count.saturating_sub(1),
+        }
+    }
+}
+
 /// Why an order was not queued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -140,7 +166,8 @@ enum Mode {
 /// - Call [`handle_connected`](Self::handle_connected) for a new stream, and [`handle_closed`](Self::handle_closed) when it is gone.
 /// - After a read, call [`handle_bytes`](Self::handle_bytes) until it returns `None`. After an error, close the stream.
 /// - After each call that hears of a session or sends to one, call [`poll_event`](Self::poll_event) until it returns `None`.
-/// - When the application comes back from an event of a frame, call [`taken`](Self::taken) with its [`count`](Self::received).
+/// - When the application comes back from an event of a frame, call [`taken_up`](Self::taken_up) with its
+///   [`mark`](Self::mark).
 /// - Write [`output`](Self::output), and report how much was written with [`handle_written`](Self::handle_written) before any other call.
 /// - At [`poll_timeout`](Self::poll_timeout), call [`handle_timeout`](Self::handle_timeout), and close the stream if
 ///   [`wants_close`](Self::wants_close).
@@ -171,6 +198,8 @@ struct Desk {
     mode: Mode,
     pending: VecDeque<Event<'static>>,
     wants_close: bool,
+    /// Whether what is pending happened before the last frame.
+    precedes: bool,
 }
 
 impl Host {
@@ -193,6 +222,7 @@ impl Host {
                 mode: Mode::Down,
                 pending: VecDeque::new(),
                 wants_close: false,
+                precedes: false,
             },
         }
     }
@@ -234,25 +264,38 @@ impl Host {
         Some(Event::Ended { id, end })
     }
 
+    /// Returns whether the events of [`poll_event`](Self::poll_event) come before the one that [`handle_bytes`](Self::handle_bytes) returned
+    /// last: it was the first frame of a link, and told its version.
+    pub fn pending_precedes(&mut self) -> bool {
+        core::mem::take(&mut self.desk.precedes)
+    }
+
     /// Handles that the stream is gone. Its unfinished frame is dropped, and both sides start afresh on the next stream.
     pub fn handle_closed(&mut self) {
         self.reader.clear();
         self.desk.close();
     }
 
-    /// Returns the count of the last frame received, on a link of version 3. 0 otherwise.
+    /// Returns the mark of the last frame received. On a link of version 2 it means nothing.
     #[must_use]
-    pub fn received(&self) -> u64 {
+    pub fn mark(&self) -> Mark {
         match (&self.desk.v3, self.desk.mode) {
-            (Some(v3), Mode::V3) => v3.received(),
-            _ => 0,
+            (Some(v3), Mode::V3) => Mark {
+                picture: v3.picture,
+                count: v3.received(),
+            },
+            _ => Mark::NONE,
         }
     }
 
-    /// The application came back from everything that the frame of this [count](Self::received) told: it is acknowledged. (SPEC 37.2(a))
-    pub fn taken_up(&mut self, now: Time, count: u64) {
-        if let Some(v3) = self.desk.v3.as_mut().filter(|_| count > 0) {
-            v3.taken(now, count);
+    /// The application came back from everything up to the frame of this [mark](Self::mark): it is acknowledged. (SPEC 37.2(a))
+    pub fn taken_up(&mut self, now: Time, mark: Mark) {
+        // Counts of an earlier picture mean nothing any more.
+        if let Some(v3) = self.desk.v3.as_mut()
+            && mark != Mark::NONE
+            && mark.picture == v3.picture
+        {
+            v3.taken(now, mark.count);
         }
     }
 
@@ -437,6 +480,22 @@ impl Host {
             return Err(KickError::TextTooLong { length });
         }
         self.desk.kick(id, code, text)
+    }
+
+    /// Tells the edge to read no more of a client, or to go on. What it has read comes. A link of version 2 cannot tell it, and reads on.
+    /// (SPEC 36.4)
+    pub fn pause(&mut self, id: ClientId, pauses: bool) {
+        let is_told = self.desk.book.get(id).is_some_and(|entry| entry.is_told);
+        if let Some(v3) = self
+            .desk
+            .v3_with(Some(Feature::Settled))
+            .filter(|_| is_told)
+        {
+            v3.push(match pauses {
+                true => ToEdge::Pause { id },
+                false => ToEdge::GoOn { id },
+            });
+        }
     }
 
     /// Sets what is to be remembered of a session, over the end of this process: at most 64 bytes. A longer one is cut. Over a link of version

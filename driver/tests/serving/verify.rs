@@ -1,0 +1,109 @@
+//! Clients that are verified before anything of them is seen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use voltlane_driver::backend_library::{MAX_VERIFYING, Refuse};
+
+use super::*;
+
+#[test]
+fn nothing_of_a_client_is_seen_before_it_was_verified() {
+    let mut setup = Setup::new(CUT);
+    let (asked, clock) = (Arc::new(AtomicUsize::new(0)), setup.world.clock.clone());
+    let check = move |joined: Joined| {
+        // The first one takes its time, and the others need not wait for it.
+        let (number, clock) = (asked.fetch_add(1, Ordering::Relaxed), clock.clone());
+        async move {
+            assert!(joined.token_text().is_empty() && joined.note.is_empty());
+            if number == 0 {
+                clock.sleep(Duration::from_millis(50)).await;
+            }
+            Ok(format!("user {number}"))
+        }
+    };
+    let means = setup.means().verify(check);
+    let mut backend = Backend::begin(Options::default(), means).expect("options");
+    for seed in 1..=2 {
+        setup.speaker(seed, &[b"one", b"two", b"three"]);
+    }
+    let clock = setup.world.clock.clone();
+    setup.world.run(async {
+        edge_connects(&mut backend).await;
+        let start = clock.now();
+        for (note, after) in [("user 1", 0), ("user 0", 50)] {
+            let joined = match next(&mut backend).await {
+                Event::Joined(joined) => joined,
+                other => panic!("{other:?}"),
+            };
+            assert!(clock.now().since(start) >= Duration::from_millis(after));
+            assert_eq!((&*joined.note, &*backend.note(joined.id)), (note, note));
+            for (number, data) in [&b"one"[..], b"two", b"three"].iter().enumerate() {
+                let expected = (joined.id, data.to_vec(), number as u64 + 1);
+                assert_eq!(packet(&mut backend).await, expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn who_is_refused_is_kicked_and_never_seen() {
+    let mut setup = Setup::new(Chaos::NONE);
+    let check = async |_: Joined| Err(Refuse::new(605, "log in first"));
+    let means = setup.means().verify(check);
+    let mut backend = Backend::begin(Options::default(), means).expect("options");
+    let mut client = setup.client(1);
+    let end = Rc::new(RefCell::new(None));
+    let ends = Rc::clone(&end);
+    setup.world.spawn(async move {
+        client.send("let me in").await.expect("sent");
+        while let Some(event) = client.recv().await {
+            if let client::Event::Ended { end, .. } = event {
+                *ends.borrow_mut() = Some(end.code);
+            }
+        }
+    });
+    let clock = setup.world.clock.clone();
+    setup.world.run(async {
+        edge_connects(&mut backend).await;
+        while end.borrow().is_none() {
+            clock.sleep(Duration::from_millis(1)).await;
+            let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            let polled = backend.poll_recv(cx);
+            assert!(polled.is_pending(), "{polled:?}");
+        }
+        assert!(backend.clients().is_empty(), "it has ended");
+    });
+}
+
+#[test]
+fn so_many_are_verified_at_a_time_and_the_others_wait_for_their_turn() {
+    const CLIENTS: usize = MAX_VERIFYING + 8;
+    let mut setup = Setup::new(Chaos::NONE);
+    let (running, clock) = (Arc::new(AtomicUsize::new(0)), setup.world.clock.clone());
+    let most = Arc::new(AtomicUsize::new(0));
+    let highest = Arc::clone(&most);
+    let check = move |_: Joined| {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&highest));
+        let clock = clock.clone();
+        async move {
+            let now = running.fetch_add(1, Ordering::Relaxed) + 1;
+            most.fetch_max(now, Ordering::Relaxed);
+            clock.sleep(Duration::from_millis(100)).await;
+            running.fetch_sub(1, Ordering::Relaxed);
+            Ok(String::from("somebody"))
+        }
+    };
+    let means = setup.means().verify(check);
+    let mut backend = Backend::begin(Options::default(), means).expect("options");
+    for seed in 0..CLIENTS {
+        setup.speaker(seed as u8, &[b"here"]);
+    }
+    setup.world.run(async {
+        let mut joined = 0;
+        while joined < CLIENTS {
+            joined += usize::from(matches!(next(&mut backend).await, Event::Joined(_)));
+        }
+        assert_eq!(most.load(Ordering::Relaxed), MAX_VERIFYING);
+    });
+}
