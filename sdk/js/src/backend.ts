@@ -3,7 +3,7 @@
 import * as net from "node:net";
 import * as tls from "node:tls";
 
-import { bytesOf } from "./client.js";
+import { bytesOf } from "./data.js";
 import { type Bytes, EMPTY, readU32, text, u64 } from "./core/bytes.js";
 import { FrameReader, LENGTH_BYTES } from "./core/wire.js";
 import { type ClientId, ConfigError, type Data, NoRoom, Packet, type Sent, TooLong, VoltlaneError } from "./events.js";

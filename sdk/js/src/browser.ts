@@ -2,11 +2,13 @@
  * The client for pages and workers.
  * @module
  */
-import { Client, type ClientOptions } from "./client.js";
+import { Client } from "./client.js";
+import type { ClientOptions } from "./options.js";
 import { ConfigError } from "./events.js";
 import { type Socket, openWebSocket } from "./transport/websocket.js";
 
-export { Client, type ClientOptions } from "./client.js";
+export { Client } from "./client.js";
+export type { ClientOptions } from "./options.js";
 export * from "./events.js";
 export { type SessionStore, tabStore } from "./store.js";
 export type { DropCause } from "./core/leave.js";

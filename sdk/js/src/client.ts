@@ -1,16 +1,14 @@
 // The client: a machine, its connection, and the application's side of it.
 
-import { type Bytes, EMPTY, equal, hex, unhex, utf8 } from "./core/bytes.js";
-import { compressed } from "./core/keys.js";
+import { type Bytes, EMPTY, hex } from "./core/bytes.js";
 import { type DropCause } from "./core/leave.js";
-import { type Config, DEFAULTS, Machine, type MachineEnd, type MachineEvent } from "./core/machine.js";
+import { type Config, Machine, type MachineEnd, type MachineEvent } from "./core/machine.js";
 import { Clock } from "./clock.js";
 import {
   type ClientEvent,
   type ClientId,
   ConfigError,
   ConnectError,
-  type Counts,
   type Data,
   type End,
   NoRoom,
@@ -21,40 +19,12 @@ import {
   VoltlaneError,
   clientId,
 } from "./events.js";
+import { bytesOf, ledgerOf, quietly, randomBytes, report } from "./data.js";
+import { type ClientOptions, configOf } from "./options.js";
 import { Pages } from "./pages.js";
-import { MAX_STATE_BYTES, type SessionStore, pack, unpack } from "./store.js";
+import { MAX_STATE_BYTES, pack, unpack } from "./store.js";
 import { Stream } from "./stream.js";
 import { type Address, type Connector, type Transport, WRITE_AHEAD, parseAddress } from "./transport.js";
-
-/** What can be said of a client when it begins. */
-export interface ClientOptions {
-  /** What the client shows when it joins: a ticket, a JWT. It goes to an edge whose key is pinned, or over tls:// and wss://. */
-  token?: Data | (() => Data | Promise<Data>);
-  /** The keys of which the edge must have one, as `voltlane key` prints them. With any, the client speaks version 3 alone. */
-  edgeKeys?: readonly string[];
-  /** Where the session is kept over a reload or a restart. See {@link tabStore}. */
-  sessionStore?: SessionStore;
-  /** A session that {@link Client.export} or {@link Client.suspend} gave. */
-  session?: Uint8Array;
-  /** "saved": a packet is acknowledged when {@link Client.save} was called behind it, and not when the next event is asked for. */
-  ack?: "taken" | "saved";
-  /** Whether a new session begins by itself after one that ended with 3xx or 5xx. Default: false. */
-  startOver?: boolean;
-  /** Whether the client goes on when somebody else has resumed its session. Default: false, and it ends with 491. */
-  takeOver?: boolean;
-  /** How long the client tries to begin its first session, in ms. Default: 30,000. null: for ever. */
-  giveUpAfter?: number | null;
-  /** How often there is a tick, in ms. Default: never. */
-  tick?: number;
-  /** Ends the client without a goodbye, as if the network had failed. */
-  signal?: AbortSignal;
-  /** The versions of the protocol that the client speaks. Default: "3 or 2": 3, and 2 with an edge that has no other. */
-  versions?: "2" | "3" | "3 or 2";
-  /** Whether records of version 3 are padded, so that their length tells less. Default: false. */
-  padding?: boolean;
-  /** The longest packet that the client takes, in bytes. Default: 8 MiB. */
-  maxReceive?: number;
-}
 
 /** Packets and other events that came and were not taken. Beyond, the client reads no more. */
 const MAX_INBOX_EVENTS = 16_384;
@@ -821,61 +791,4 @@ export class Client implements AsyncIterable<ClientEvent>, AsyncDisposable {
     if (wait <= 0 && this.machine.state === "connecting" && !this.transport && this.isFull()) return;
     this.timer = setTimeout(() => this.turn(), Math.min(Math.max(Math.ceil(wait), 0), MAX_TIMER_MS));
   }
-}
-
-function configOf(options: ClientOptions, addresses: readonly Address[]): Config {
-  const edgeKeys = (options.edgeKeys ?? []).map(edgeKeyOf);
-  return {
-    ...DEFAULTS,
-    versions: edgeKeys.length > 0 ? "3" : (options.versions ?? DEFAULTS.versions),
-    edgeKeys,
-    trustFirstUse: addresses.every(({ scheme }) => scheme === "tls" || scheme === "wss"),
-    takeOver: options.takeOver ?? false,
-    padding: options.padding ?? false,
-    maxReceive: options.maxReceive ?? DEFAULTS.maxReceive,
-  };
-}
-
-/** A key as `voltlane key` prints it: 66 hexadecimal digits, perhaps behind other words. */
-function edgeKeyOf(text: string): Bytes {
-  const bytes = unhex(text.trim());
-  const key = bytes && compressed(bytes);
-  if (!key || !equal(key, bytes)) throw new ConfigError(`${text}: no edge key. One has 66 hexadecimal digits`);
-  return key;
-}
-
-export function bytesOf(data: Data): Bytes {
-  if (typeof data === "string") return utf8(data);
-  // A copy: what the application does with its buffer then is its own.
-  return data instanceof ArrayBuffer ? new Uint8Array(data.slice(0)) : new Uint8Array(data);
-}
-
-export function randomBytes(length: number): Bytes {
-  return crypto.getRandomValues(new Uint8Array(length));
-}
-
-function quietly(error: Error): Promise<never> {
-  const rejected = Promise.reject(error);
-  // Whoever awaits it is told. Whoever does not, reads of the end in the events.
-  rejected.catch(() => undefined);
-  return rejected;
-}
-
-export function report(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
-}
-
-function ledgerOf(ledger: MachineEnd["ledger"]): End["ledger"] {
-  const counts = (of: MachineEnd["ledger"]["up"]): Counts => ({
-    numbered: Number(of.numbered),
-    acknowledged: Number(of.acknowledged),
-    superseded: Number(of.superseded),
-    gapped: Number(of.gapped),
-    inDoubt: Number(of.openSent),
-    lost: Number(of.openUnsent),
-    skipped: Number(of.skipped),
-  });
-  return { up: counts(ledger.up), down: counts(ledger.down) };
 }

@@ -2,14 +2,16 @@
  * The client and the backend for Node.js.
  * @module
  */
-import { Client, type ClientOptions } from "./client.js";
+import { Client } from "./client.js";
+import type { ClientOptions } from "./options.js";
 import { ConfigError } from "./events.js";
 import { FileStore } from "./file-store.js";
 import { type TlsOptions, openSocket } from "./transport/node.js";
 import { type Socket, openWebSocket } from "./transport/websocket.js";
 import type { Connector } from "./transport.js";
 
-export { Client, type ClientOptions } from "./client.js";
+export { Client } from "./client.js";
+export type { ClientOptions } from "./options.js";
 export { Backend, type BackendEvent, type BackendOptions, type Everyone, type Group, everyone, listen } from "./backend.js";
 export * from "./events.js";
 export { type SessionStore, tabStore } from "./store.js";

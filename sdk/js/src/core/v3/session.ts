@@ -6,12 +6,12 @@ import { Breach, Leave, byClass, cause, over, pause, told, violation } from "../
 import type { Outbox } from "../outbox.js";
 import { Malformed, Reader, frame } from "../wire.js";
 import { Code } from "./code.js";
+import { Connection } from "./connection.js";
 import {
   type Close,
   type Counts,
   type Item,
   MAX_ITEMS,
-  MAX_NUMBER,
   Type,
   headBytes,
   isBalanced,
@@ -20,7 +20,8 @@ import {
   writePacket,
   writeType,
 } from "./items.js";
-import { type Attempt, Busy, Joining, OtherEdge, Resumable, type Settings } from "./opening.js";
+import { Received, type ReceivedCounts } from "./received.js";
+import { Busy, Joining, OtherEdge, Resumable, type Settings } from "./opening.js";
 
 /** The longest body of a record (SPEC 21.1(a)). */
 export const MAX_RECORD_BYTES = 65_552;
@@ -72,73 +73,9 @@ export interface Ledger {
   readonly down: Counts;
 }
 
-/** The numbers of a session, and how they are saved. */
-export interface Progress {
-  got: bigint;
-  taken: bigint;
-  sentEver: bigint;
-  superseded: bigint;
-  gapped: bigint;
-  skipped: bigint;
-}
-
-/** What belongs to one connection. */
-class Connection {
-  joining: Joining | undefined;
-  attempt: Attempt | undefined;
-  sealer: Lane | undefined;
-  opener: Lane | undefined;
-  /** The secret of the records up behind the early ones. */
-  up: Bytes | undefined;
-  /** The number of the next packet up. */
-  number = 1n;
-  isJoin = false;
-  /** Whether RESUMED is awaited, and the number that was claimed as received. */
-  awaitsResumed = false;
-  claimed = 0n;
-  /** What the ACKs of this connection come to, up and down. */
-  told = 0n;
-  heard = 0n;
-  pieces: Bytes[] = [];
-  piecesBytes = 0;
-  /** A long packet up that is under way, and how much of it has gone. */
-  part: Bytes | undefined;
-  partAt = 0;
-  pong: Bytes | undefined;
-  asksAck = false;
-  /** Since when something waits for an ACK. */
-  ackableAt: number | undefined;
-  heardAt = 0;
-  /** The silence after which it asks, with its random part. */
-  pingAfter = 0;
-  question: { readonly bytes: Bytes; readonly at: number } | undefined;
-  hasAsked = false;
-  leave: { readonly at: number; readonly code: number } | undefined;
-  replayUntil: bigint | undefined;
-  /** Whether no record was opened behind RESUMED. */
-  isFresh = false;
-  isOpen = false;
-  hasClosed = false;
-  /** Whole frames that go before the next record. */
-  ready: Bytes[] = [];
-
-  wipe(): void {
-    this.sealer?.wipe();
-    this.opener?.wipe();
-    this.joining?.wipe();
-    wipe(this.up, this.attempt?.secret, this.attempt?.early);
-  }
-}
-
-interface Hole {
-  readonly type: "gap" | "superseded";
-  readonly first: bigint;
-  readonly last: bigint;
-}
-
-interface Untold {
-  readonly number: bigint;
-  readonly size: number;
+/** The numbers of a session, as they are saved. */
+export interface Progress extends ReceivedCounts {
+  readonly sentEver: bigint;
 }
 
 export interface SavedSession3 {
@@ -152,14 +89,9 @@ export interface SavedSession3 {
 export class Session3 {
   resumable: Resumable | undefined;
   settings: Settings | undefined;
-  private progress: Progress = { got: 0n, taken: 0n, sentEver: 0n, superseded: 0n, gapped: 0n, skipped: 0n };
-  /** The highest number of which an ACK was written on any connection. */
-  private toldEver = 0n;
-  /** Packets that came since, and their bytes. */
-  private untold: Untold[] = [];
-  private untoldBytes = 0;
-  /** Numbers above `taken` that no packet comes for. */
-  private holes: Hole[] = [];
+  private down = new Received();
+  /** The highest number sent on any connection. */
+  private sentEver = 0n;
   /** Whether the session has begun for sure. */
   private hasBegun = false;
   /** What the edge's last words say. */
@@ -189,7 +121,7 @@ export class Session3 {
   }
 
   get received(): bigint {
-    return this.progress.got;
+    return this.down.got;
   }
 
   /** When the session is over for want of news. */
@@ -209,7 +141,7 @@ export class Session3 {
     }
     this.outbox.rewind();
     const first = this.outbox.acked + 1n;
-    on.claimed = this.progress.got;
+    on.claimed = this.down.got;
     on.attempt = this.resumable.attempt(random, first, on.claimed);
     on.sealer = new Lane(on.attempt.early);
     on.number = first;
@@ -298,7 +230,7 @@ export class Session3 {
     on.heardAt = now;
     const share = this.random(1)[0]! / 255;
     on.pingAfter = this.settings!.keepAlive * (0.9 + 0.2 * share);
-    if (this.progress.taken > 0n) on.ackableAt = now;
+    if (this.down.taken > 0n) on.ackableAt = now;
   }
 
   // ---- what comes
@@ -316,7 +248,7 @@ export class Session3 {
   /** Handles a record. Returns what a RESUMED in it says. Throws Leave, and Breach after RESUMED. */
   recordCame(now: number, body: Bytes): { missed: bigint; away: bigint } | undefined {
     const { on } = this;
-    const plain = on.opener!.open(this.progress.got + 1n, body);
+    const plain = on.opener!.open(this.down.got + 1n, body);
     if (!plain) throw this.unopened();
     this.windowFrom = now;
     if (on.awaitsResumed) return this.firstRecord(now, plain);
@@ -361,14 +293,14 @@ export class Session3 {
   }
 
   private resumedBy(now: number, item: Item & { type: "resumed" }): { missed: bigint; away: bigint } {
-    const { on, outbox, progress } = this;
+    const { on, outbox } = this;
     if (item.until < on.claimed) throw new Breach("RESUMED ends its replay before what was received");
     const early = on.number;
-    if (item.received > max(progress.sentEver, on.number - 1n)) {
+    if (item.received > max(this.sentEver, on.number - 1n)) {
       if (!this.isRestored) throw new Breach("RESUMED received what was not sent");
       // The process that had the session before sent more after it saved it for the last time.
       outbox.adopt(item.received);
-      progress.sentEver = item.received;
+      this.sentEver = item.received;
     }
     const isForeign = this.resumable!.resumed(on.attempt!, item.marks);
     on.awaitsResumed = false;
@@ -391,7 +323,7 @@ export class Session3 {
   /** Tells that the replay is over, if it is. */
   catchUp(): void {
     const { on } = this;
-    if (on.replayUntil === undefined || this.progress.got < on.replayUntil) return;
+    if (on.replayUntil === undefined || this.down.got < on.replayUntil) return;
     on.replayUntil = undefined;
     this.emit({ type: "caughtUp" });
   }
@@ -424,7 +356,7 @@ export class Session3 {
   }
 
   private item(now: number, item: Item): void {
-    const { on, progress } = this;
+    const { on } = this;
     const isFirst = !this.hasBegun && this.outbox.acked === 0n;
     if (item.type !== "pad" && item.type !== "ignored") this.hasBegun = true;
     switch (item.type) {
@@ -438,7 +370,7 @@ export class Session3 {
         return this.hole(now, item);
       case "skipped":
         this.notBetweenPieces();
-        progress.skipped += item.count;
+        this.down.skipped(item.count);
         return this.emit({ type: "skipped", count: item.count });
       case "ack":
         return this.hear(item.count);
@@ -481,7 +413,7 @@ export class Session3 {
   }
 
   private delivered(type: "packet" | "latest" | "volatile" | "part", data: Bytes): void {
-    const { on, progress, trust } = this;
+    const { on, trust } = this;
     const bytes = on.piecesBytes + data.length;
     if (bytes > trust.longest) throw new Breach("a packet that is too long", Code.tooLong, BigInt(trust.longest));
     if (type === "part") {
@@ -493,20 +425,8 @@ export class Session3 {
       this.emit({ type: "packet", data: this.whole(data), number: 0n });
       return;
     }
-    if (progress.got === MAX_NUMBER) throw new Breach("numbers are used up");
-    this.checkRing(bytes);
-    progress.got += 1n;
-    this.untold.push({ number: progress.got, size: bytes });
-    this.untoldBytes += bytes;
-    this.emit({ type: "packet", data: this.whole(data), number: progress.got });
-  }
-
-  /** SPEC 24.2(c). */
-  private checkRing(bytes: number): void {
-    const { ringPackets, ringBytes } = this.settings!;
-    const count = this.untold.length + 1;
-    const fits = count <= ringPackets && this.untoldBytes + bytes <= ringBytes;
-    if (!fits && count > 1) throw new Breach("more than the ring is unacknowledged");
+    const number = this.down.packet(bytes, this.settings!);
+    this.emit({ type: "packet", data: this.whole(data), number });
   }
 
   /** A copy: the record that it came in is not kept. */
@@ -520,30 +440,19 @@ export class Session3 {
   }
 
   private hole(now: number, item: Extract<Item, { count: bigint }>): void {
-    const { on, progress } = this;
     this.notBetweenPieces();
-    const { count } = item;
-    const type = item.type === "gap" ? "gap" : "superseded";
-    const [first, last] = [progress.got + 1n, progress.got + count];
-    if (last > MAX_NUMBER) throw new Breach("numbers are used up");
-    progress.got = last;
-    progress[type === "gap" ? "gapped" : "superseded"] += count;
-    if (progress.taken + 1n === first) {
-      progress.taken = last;
-      on.ackableAt ??= now;
-    } else {
-      const before = this.holes[this.holes.length - 1];
-      const joins = before?.type === type && before.last + 1n === first;
-      if (joins) this.holes[this.holes.length - 1] = { type, first: before.first, last };
-      else this.holes.push({ type, first, last });
+    const { taken } = this.down;
+    const first = this.down.hole(item.type === "gap" ? "gap" : "superseded", item.count);
+    if (this.down.taken > taken) this.on.ackableAt ??= now;
+    if (item.type === "gap") {
+      this.emit({ type: "gap", first, count: item.count, bytes: item.bytes, reason: item.reason });
     }
-    if (item.type === "gap") this.emit({ type: "gap", first, count, bytes: item.bytes, reason: item.reason });
   }
 
   private hear(count: bigint): void {
     const { on, outbox } = this;
     const heard = on.heard + count;
-    if (heard > this.progress.sentEver) throw new Breach("an ACK beyond what was sent");
+    if (heard > this.sentEver) throw new Breach("an ACK beyond what was sent");
     on.heard = heard;
     // What was not sent again on this connection goes first (SPEC 21.2(d)).
     const until = min(heard, outbox.sent);
@@ -551,7 +460,7 @@ export class Session3 {
   }
 
   private hearUp(acknowledged: bigint): void {
-    this.toldUp = max(this.toldUp, min(acknowledged, this.progress.sentEver));
+    this.toldUp = max(this.toldUp, min(acknowledged, this.sentEver));
   }
 
   private closed(close: Close, isFirst = false): Leave {
@@ -596,22 +505,14 @@ export class Session3 {
 
   /** The application has come back for more after it got the packet `number`. */
   take(now: number, number: bigint): void {
-    const { on, progress } = this;
-    let taken = min(number, progress.got);
-    for (let hole = this.holes[0]; hole && hole.first <= taken + 1n; hole = this.holes[0]) {
-      taken = max(taken, hole.last);
-      this.holes.shift();
-    }
-    if (taken <= progress.taken) return;
-    progress.taken = taken;
-    on.ackableAt ??= now;
+    if (this.down.take(number)) this.on.ackableAt ??= now;
   }
 
   private ackIsDue(now: number): boolean {
-    const { on, progress } = this;
-    const due = progress.taken - on.told;
+    const { on, down } = this;
+    const due = down.taken - on.told;
     if (due <= 0n) return false;
-    if (on.asksAck || this.quarterIsDue()) return true;
+    if (on.asksAck || down.quarterIsDue(this.settings!)) return true;
     return on.ackableAt !== undefined && now >= this.ackAt(due);
   }
 
@@ -619,35 +520,15 @@ export class Session3 {
     return this.on.ackableAt! + this.settings!.ackDelay * (due >= 2n ? 1 : ALONE);
   }
 
-  /** A quarter of the ring can be acknowledged. */
-  private quarterIsDue(): boolean {
-    const { progress, settings, untold } = this;
-    const due = progress.taken - this.toldEver;
-    if (due <= 0n) return false;
-    if (4n * due >= BigInt(settings!.ringPackets)) return true;
-    if (4 * this.untoldBytes < settings!.ringBytes) return false;
-    let bytes = 0;
-    for (const { number, size } of untold) {
-      if (number > progress.taken) break;
-      bytes += size;
-    }
-    return 4 * bytes >= settings!.ringBytes;
-  }
-
   private writeAck(items: Writer): void {
-    const { on, progress } = this;
-    const due = progress.taken - on.told;
+    const { on, down } = this;
+    const due = down.taken - on.told;
     if (due <= 0n) return;
     writeType(items, Type.ack).varint(due);
-    on.told = progress.taken;
+    on.told = down.taken;
     on.ackableAt = undefined;
     on.asksAck = false;
-    this.toldEver = max(this.toldEver, progress.taken);
-    let at = 0;
-    for (; at < this.untold.length && this.untold[at]!.number <= this.toldEver; at++) {
-      this.untoldBytes -= this.untold[at]!.size;
-    }
-    this.untold.splice(0, at);
+    down.acknowledged();
   }
 
   // ---- what goes
@@ -663,7 +544,7 @@ export class Session3 {
 
   private advance(): void {
     this.outbox.advance();
-    this.progress.sentEver = max(this.progress.sentEver, this.outbox.sent);
+    this.sentEver = max(this.sentEver, this.outbox.sent);
   }
 
   private record(items: Writer, numbers: number, most: number): Bytes {
@@ -768,7 +649,7 @@ export class Session3 {
   }
 
   nextTimeout(): number | undefined {
-    const { on, settings, progress } = this;
+    const { on, settings, down } = this;
     if (!on.isOpen) return undefined;
     const times: number[] = [];
     if (on.pingAfter > 0) {
@@ -776,7 +657,7 @@ export class Session3 {
       if (!on.hasAsked && !on.hasClosed) times.push(on.heardAt + on.pingAfter);
     }
     if (on.leave) times.push(on.leave.at);
-    const due = progress.taken - on.told;
+    const due = down.taken - on.told;
     if (due > 0n && on.ackableAt !== undefined && !on.hasClosed) times.push(this.ackAt(due));
     return times.length > 0 ? Math.min(...times) : undefined;
   }
@@ -809,11 +690,8 @@ export class Session3 {
     this.resumable?.wipe();
     this.resumable = undefined;
     this.settings = undefined;
-    this.progress = { got: 0n, taken: 0n, sentEver: 0n, superseded: 0n, gapped: 0n, skipped: 0n };
-    this.toldEver = this.toldUp = 0n;
-    this.untold = [];
-    this.untoldBytes = 0;
-    this.holes = [];
+    this.down = new Received();
+    this.sentEver = this.toldUp = 0n;
     this.hasBegun = false;
     this.trust.tokenIsNew = true;
   }
@@ -829,9 +707,9 @@ export class Session3 {
   }
 
   ledger(): Ledger {
-    const { outbox, progress } = this;
+    const { outbox } = this;
     const acknowledged = this.arrived;
-    const sent = max(min(progress.sentEver, outbox.end), acknowledged);
+    const sent = max(min(this.sentEver, outbox.end), acknowledged);
     const up: Counts = {
       numbered: outbox.end,
       acknowledged,
@@ -841,36 +719,24 @@ export class Session3 {
       openUnsent: outbox.end - sent,
       skipped: 0n,
     };
-    let open = 0n;
-    for (const { number } of this.untold) if (number > progress.taken) open += 1n;
-    const down: Counts = {
-      numbered: progress.got,
-      acknowledged: progress.got - progress.superseded - progress.gapped - open,
-      superseded: progress.superseded,
-      gapped: progress.gapped,
-      openSent: open,
-      openUnsent: 0n,
-      skipped: progress.skipped,
-    };
-    return { up, down };
+    return { up, down: this.down.ledger() };
   }
 
   /**
    * What is to be saved. Packets that the application has not come back from are left out: the edge has them, and sends them again.
    */
   save(): SavedSession3 | undefined {
-    const { resumable, settings, progress, outbox } = this;
+    const { resumable, settings, outbox } = this;
     if (!resumable || !settings) return undefined;
-    const saved = { ...progress, got: progress.taken };
-    for (const { type, first, last } of this.holes) saved[type === "gap" ? "gapped" : "superseded"] -= last - first + 1n;
-    return { resumable, settings, progress: saved, acked: outbox.acked, packets: outbox.kept() };
+    const progress = { ...this.down.save(), sentEver: this.sentEver };
+    return { resumable, settings, progress, acked: outbox.acked, packets: outbox.kept() };
   }
 
   restore(now: number, saved: SavedSession3): void {
     this.resumable = saved.resumable;
     this.settings = saved.settings;
-    this.progress = { ...saved.progress };
-    this.toldEver = saved.progress.taken;
+    this.down = Received.restore(saved.progress);
+    this.sentEver = saved.progress.sentEver;
     this.hasBegun = this.isRestored = true;
     this.windowFrom = now;
     this.outbox.acked = this.outbox.sent = saved.acked;

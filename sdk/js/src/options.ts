@@ -1,0 +1,59 @@
+// The options of a client.
+
+import { type Bytes, equal, unhex } from "./core/bytes.js";
+import { compressed } from "./core/keys.js";
+import { type Config, DEFAULTS } from "./core/machine.js";
+import { ConfigError, type Data } from "./events.js";
+import type { SessionStore } from "./store.js";
+import type { Address } from "./transport.js";
+
+/** What can be said of a client when it begins. */
+export interface ClientOptions {
+  /** What the client shows when it joins: a ticket, a JWT. It goes to an edge whose key is pinned, or over tls:// and wss://. */
+  token?: Data | (() => Data | Promise<Data>);
+  /** The keys of which the edge must have one, as `voltlane key` prints them. With any, the client speaks version 3 alone. */
+  edgeKeys?: readonly string[];
+  /** Where the session is kept over a reload or a restart. See {@link tabStore}. */
+  sessionStore?: SessionStore;
+  /** A session that {@link Client.export} or {@link Client.suspend} gave. */
+  session?: Uint8Array;
+  /** "saved": a packet is acknowledged when {@link Client.save} was called behind it, and not when the next event is asked for. */
+  ack?: "taken" | "saved";
+  /** Whether a new session begins by itself after one that ended with 3xx or 5xx. Default: false. */
+  startOver?: boolean;
+  /** Whether the client goes on when somebody else has resumed its session. Default: false, and it ends with 491. */
+  takeOver?: boolean;
+  /** How long the client tries to begin its first session, in ms. Default: 30,000. null: for ever. */
+  giveUpAfter?: number | null;
+  /** How often there is a tick, in ms. Default: never. */
+  tick?: number;
+  /** Ends the client without a goodbye, as if the network had failed. */
+  signal?: AbortSignal;
+  /** The versions of the protocol that the client speaks. Default: "3 or 2": 3, and 2 with an edge that has no other. */
+  versions?: "2" | "3" | "3 or 2";
+  /** Whether records of version 3 are padded, so that their length tells less. Default: false. */
+  padding?: boolean;
+  /** The longest packet that the client takes, in bytes. Default: 8 MiB. */
+  maxReceive?: number;
+}
+
+export function configOf(options: ClientOptions, addresses: readonly Address[]): Config {
+  const edgeKeys = (options.edgeKeys ?? []).map(edgeKeyOf);
+  return {
+    ...DEFAULTS,
+    versions: edgeKeys.length > 0 ? "3" : (options.versions ?? DEFAULTS.versions),
+    edgeKeys,
+    trustFirstUse: addresses.every(({ scheme }) => scheme === "tls" || scheme === "wss"),
+    takeOver: options.takeOver ?? false,
+    padding: options.padding ?? false,
+    maxReceive: options.maxReceive ?? DEFAULTS.maxReceive,
+  };
+}
+
+/** A key as `voltlane key` prints it: 66 hexadecimal digits, perhaps behind other words. */
+function edgeKeyOf(text: string): Bytes {
+  const bytes = unhex(text.trim());
+  const key = bytes && compressed(bytes);
+  if (!key || !equal(key, bytes)) throw new ConfigError(`${text}: no edge key. One has 66 hexadecimal digits`);
+  return key;
+}
