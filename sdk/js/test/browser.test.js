@@ -1,42 +1,12 @@
 // The browser's file in Chromium, against the real edge: two pages in a room, one loses its network and is loaded again.
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import * as http from "node:http";
 import * as path from "node:path";
 import { test } from "node:test";
 import { everyone, listen } from "../dist/index.js";
-import { Edge, PATIENCE_MS, Relay, certificates, scratch, within } from "./rig.js";
-
-const FLAGS = [
-  "--headless",
-  // As root, which CI is, it has no sandbox.
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-dev-shm-usage",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--no-first-run",
-  // The tests' authority is none that it knows.
-  "--ignore-certificate-errors",
-];
-const NAMES = ["chromium-headless-shell", "chromium"];
-
-function browserPath() {
-  for (const name of NAMES) {
-    try {
-      return execFileSync("which", [name], { encoding: "utf8" }).trim();
-    } catch {
-      // The next one.
-    }
-  }
-  return undefined;
-}
-
-const BROWSER = browserPath();
-// CI has it: a test that did not run is none.
-if (!BROWSER) assert.ok(process.env.CI !== "true", "there is no Chromium: .ci/programs installs it");
+import { show, skip } from "./chromium.js";
+import { Edge, PATIENCE_MS, Relay, certificates, within } from "./rig.js";
 
 /** Serves the page and the library, and speaks with each page by its name. */
 class Site {
@@ -112,19 +82,6 @@ class Site {
   }
 }
 
-/** A browser that shows a page. */
-function show(url) {
-  const profile = scratch();
-  const browser = spawn(BROWSER, [...FLAGS, `--user-data-dir=${profile}`, url], { stdio: "ignore", detached: true });
-  return async () => {
-    const ended = new Promise((done) => browser.on("exit", done));
-    // With the processes that it has started.
-    process.kill(-browser.pid, "SIGKILL");
-    await ended;
-    rmSync(profile, { recursive: true, force: true, maxRetries: 20 });
-  };
-}
-
 const pem = (file) => JSON.stringify(path.join(certificates, file));
 const KEYS = {
   ws: 'listener.transport = "ws"\n',
@@ -137,7 +94,6 @@ for (const [scheme, versions] of [
   ["wss", "[2, 3]"],
   ["ws", "[2]"],
 ]) {
-  const skip = BROWSER ? false : "there is no Chromium";
   test(`two pages over ${scheme}, with an edge of versions ${versions}`, { skip }, async (context) => {
     const site = await Site.open();
     const backend = await listen("127.0.0.1:0");

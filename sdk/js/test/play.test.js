@@ -1,0 +1,71 @@
+// examples/play in Chromium: two draw, one loses its network for 5 s, and nothing is missing on either page.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import * as path from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Browser, skip } from "./chromium.js";
+import { program, scratch, within } from "./rig.js";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const SHOTS = process.env.SHOTS;
+
+/** Draws a line of so many pieces. */
+async function stroke(page, from, to, pieces) {
+  await page.mouse("mousePressed", ...from);
+  for (let at = 1; at <= pieces; at++) {
+    await page.mouse("mouseMoved", from[0] + ((to[0] - from[0]) * at) / pieces, from[1] + ((to[1] - from[1]) * at) / pieces);
+  }
+  await page.mouse("mouseReleased", ...to);
+}
+
+const lines = (page, count) => page.until(`document.getElementById("counts").textContent === "${count} lines"`);
+
+test("the page that all draw on", { skip }, async (context) => {
+  // As a project that has the package installed.
+  const directory = scratch();
+  mkdirSync(path.join(directory, "node_modules"));
+  symlinkSync(root, path.join(directory, "node_modules/voltlane"));
+  cpSync(path.join(root, "examples"), path.join(directory, "examples"), { recursive: true });
+  cpSync(path.join(root, "dist"), path.join(directory, "dist"), { recursive: true });
+  const server = spawn(process.execPath, ["examples/play/server.js"], { cwd: directory, env: { ...process.env, VOLTLANE: path.resolve(program()) } });
+  let log = "";
+  server.stderr.on("data", (text) => (log += text));
+  const link = new Promise((found) => server.stdout.on("data", (text) => found(/Open (\S+)/.exec((log += text))?.[1])));
+  const browser = await Browser.start();
+  const ended = new Promise((done) => server.on("exit", done));
+  context.after(async () => {
+    await browser.close();
+    server.kill();
+    await ended;
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const url = await within(link, `the link: ${log}`);
+  const wide = await browser.page(url, 1_280, 720);
+  const narrow = await browser.page(url, 320, 640);
+  const isOpen = 'document.getElementById("state").className === "open"';
+  for (const page of [wide, narrow]) await page.until(isOpen);
+  await stroke(wide, [200, 200], [600, 400], 20);
+  for (const page of [wide, narrow]) await lines(page, 20);
+  assert.equal(await narrow.value('document.querySelectorAll(".cursor").length'), 1);
+  await stroke(narrow, [40, 300], [280, 500], 15);
+  for (const page of [wide, narrow]) await lines(page, 35);
+  // Nothing is wider than a phone.
+  assert.equal(await narrow.value("document.documentElement.scrollWidth"), 320);
+
+  await narrow.value('document.getElementById("cut").click()');
+  await narrow.until('document.getElementById("state").className === "cut"');
+  await stroke(wide, [700, 150], [1_000, 600], 30);
+  await stroke(narrow, [280, 300], [60, 560], 25);
+  if (SHOTS) for (const [name, page] of Object.entries({ wide, narrow })) writeFileSync(path.join(SHOTS, `${name}-cut.png`), await page.shot());
+  await lines(wide, 65);
+  await lines(narrow, 60);
+  for (const page of [wide, narrow]) await lines(page, 90);
+  await narrow.until(isOpen);
+  assert.match(await narrow.value('document.getElementById("news").textContent'), /[3-6]\d packets missed, all here now/);
+  if (SHOTS) for (const [name, page] of Object.entries({ wide, narrow })) writeFileSync(path.join(SHOTS, `${name}.png`), await page.shot());
+  // Whoever comes late is shown everything.
+  const late = await browser.page(url, 800, 600);
+  await lines(late, 90);
+});
