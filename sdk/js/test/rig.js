@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -16,7 +16,8 @@ export function program() {
   const places = [process.env.VOLTLANE, join(target, "release/voltlane"), join(target, "debug/voltlane")];
   const found = places.find((path) => path && existsSync(path));
   assert.ok(found, "there is no voltlane: build it (cargo build -p voltlane), or name it in VOLTLANE");
-  return found;
+  // It is started in other directories.
+  return resolve(found);
 }
 
 export const scratch = () => mkdtempSync(join(tmpdir(), "voltlane-js-"));

@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import * as http from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { everyone, listen } from "voltlane";
 
@@ -61,7 +61,7 @@ backend.on("ended", ({ id }) => backend.send(everyone, JSON.stringify({ id, gone
 // The edge.
 const directory = mkdtempSync(join(tmpdir(), "voltlane-play-"));
 writeFileSync(join(directory, "connserver.toml"), `listener.transport = "ws"\nlistener.origins = ["${origin}"]\nclients.missed_packets_buffer_size = 4000\n`);
-const edge = spawn(program, ["--listen", "127.0.0.1:0", "--master", `127.0.0.1:${backend.address.port}`], { cwd: directory });
+const edge = spawn(resolve(program), ["--listen", "127.0.0.1:0", "--master", `127.0.0.1:${backend.address.port}`], { cwd: directory });
 let log = "";
 for (const stream of [edge.stdout, edge.stderr]) {
   stream.setEncoding("utf8").on("data", (text) => {
