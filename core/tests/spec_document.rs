@@ -194,24 +194,8 @@ const WITHOUT_CODE: &[(&str, &str)] = &[
         "the status and the terms of version 3 of the backend link",
     ),
     (
-        "34",
-        "version 3 of the backend link, of which there are only frames",
-    ),
-    (
-        "35",
-        "version 3 of the backend link, of which there are only frames",
-    ),
-    (
-        "36",
-        "version 3 of the backend link, of which there are only frames",
-    ),
-    (
-        "37",
-        "version 3 of the backend link, of which there are only frames",
-    ),
-    (
         "38",
-        "version 3 of the backend link, of which there are only frames",
+        "errors, bounds and examples of version 3 of the backend link",
     ),
 ];
 

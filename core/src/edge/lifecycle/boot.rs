@@ -56,19 +56,30 @@ impl Edge {
             }
         };
         self.uplink.link_mut().trust();
+        let of_edge = (self.run, self.counters.link_bytes_out);
         let queue = &mut self.link_queue;
         let granted = queue
             .speech
-            .grant(now, &ask, self.run, offered(), &mut queue.frames);
+            .grant(now, &ask, of_edge, offered(), &mut queue.frames);
         let granting = match granted {
             Ok(granting) => granting,
             Err(wrong) => return self.handle_wrong(wrong),
         };
         let features = self.link_queue.speech.features().unwrap_or_default();
-        match granting {
-            Granting::Anew => self.begin_boot(features),
-            Granting::GoesOn => self.settling.hurry(now),
-        }
+        let received = match granting {
+            Granting::GoesOn => {
+                self.settling.hurry(now);
+                self.link_queue.speech.received()
+            }
+            Granting::Anew => {
+                self.begin_boot(features);
+                // A backend that thinks that it goes on is told (SPEC 34.3(c)).
+                match ask.run == Some(self.run) {
+                    true => u64::MAX,
+                    false => 0,
+                }
+            }
+        };
         let living = self.sessions.iter().filter_map(|(_, entry)| living(entry));
         let grant = Grant {
             features,
@@ -77,7 +88,7 @@ impl Edge {
             term: self.term,
             run: self.run,
             continues: None,
-            received: self.link_queue.speech.received(),
+            received,
             groups_of_a_session: GROUPS_OF_A_SESSION,
             sessions: u32::try_from(living.count()).unwrap_or(u32::MAX),
         };

@@ -47,7 +47,9 @@ impl HasLink for Edge {
     fn handle_link_connected(&mut self, now: Time) {
         self.step(now, |edge, now| {
             if edge.uplink.connected(now, &mut edge.counters) {
-                edge.link_queue.speech.connected(now);
+                edge.link_queue
+                    .speech
+                    .connected(now, edge.counters.link_bytes_out);
                 let announces =
                     edge.config.master.announce_all && edge.link_queue.speech.is_plain();
                 edge.link_queue.begin_announcing(announces, &edge.sessions);

@@ -64,7 +64,7 @@ impl Edge {
         self.tell_frame(session, &ToBackend::Joined { id, joined });
     }
 
-    /// Tells the backend that the session has no connection any more.
+    /// Tells the backend that the session has no connection any more (SPEC 35.3).
     pub(crate) fn tell_away(&mut self, session: u32) {
         if !self.has_notices() {
             return;

@@ -148,7 +148,6 @@ impl LinkQueue {
         if !self.speech.is_plain() {
             return self.speech.written(bytes, &mut self.frames);
         }
-        self.speech.note_written();
         let announced = bytes.min(self.announcements.bytes());
         self.announcements.advance(announced);
         self.frames.advance_keeping(bytes - announced, KEPT_BYTES);

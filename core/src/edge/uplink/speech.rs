@@ -69,7 +69,7 @@ pub(crate) enum Wrong {
 /// How a link was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granting {
-    /// It goes on where the last one ended.
+    /// It goes on where the last one ended (SPEC 37.3).
     GoesOn,
     /// The backend knows nothing of this run.
     Anew,
@@ -109,8 +109,8 @@ pub(crate) struct Speech {
     /// Whether some link of this run was decided.
     is_decided: bool,
     was_late: bool,
-    /// Whether a byte was written to this link.
-    has_written: bool,
+    /// The bytes that had been written to all links when this one came.
+    written_before: u64,
     /// Whether the log has it that the backend does not ask.
     has_complained: bool,
 }
@@ -124,7 +124,7 @@ impl Speech {
             counted: None,
             is_decided: protocol == LinkProtocol::V2,
             was_late: false,
-            has_written: false,
+            written_before: 0,
             has_complained: false,
         }
     }
@@ -162,9 +162,9 @@ impl Speech {
 
     // ---- a link comes and goes
 
-    /// Handles that a link is up.
-    pub(crate) fn connected(&mut self, now: Time) {
-        self.has_written = false;
+    /// Handles that a link is up, when `written` bytes were written to all links before.
+    pub(crate) fn connected(&mut self, now: Time, written: u64) {
+        self.written_before = written;
         let held = |lasts, demands| Stage::Held {
             until: now + lasts,
             demands,
@@ -271,7 +271,7 @@ impl Speech {
         }
     }
 
-    /// Handles an ASK. GRANT is to be [made](Self::make_control) next.
+    /// Handles an ASK to the edge of this run, which has written so many bytes to all links (SPEC 34.2). GRANT is to be [made](Self::make_control) next.
     ///
     /// # Errors
     /// When it is too late.
@@ -279,11 +279,11 @@ impl Speech {
         &mut self,
         now: Time,
         ask: &Ask,
-        run: [u8; 8],
+        (run, written): ([u8; 8], u64),
         offered: Features,
         frames: &mut FrameQueue,
     ) -> Result<Granting, Wrong> {
-        if self.stage == Stage::Tagged && self.has_written {
+        if self.stage == Stage::Tagged && written > self.written_before {
             self.was_late = true;
             return Err(Wrong::Late);
         }
@@ -423,12 +423,6 @@ impl Speech {
             return [counted.sent.rest_of_frame(frames), &[]];
         }
         [control, frames.output()]
-    }
-
-    /// Notes that something was written to a link of version 2.
-    #[inline]
-    pub(crate) fn note_written(&mut self) {
-        self.has_written = true;
     }
 
     /// Handles that `bytes` bytes of the [output](Self::output) are written.

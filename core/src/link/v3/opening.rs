@@ -89,7 +89,7 @@ pub struct Grant {
     pub run: [u8; 8],
     /// The run that this one continues.
     pub continues: Option<[u8; 8]>,
-    /// The count of the last frame received from this boot.
+    /// The count of the last frame received from this boot. `u64::MAX`: both counts begin again, though the backend knows this run.
     pub received: u64,
     /// The most groups that a session can be in.
     pub groups_of_a_session: u16,
