@@ -1,5 +1,6 @@
 //! The backend library, through a driven edge, over streams in memory and in virtual time.
 
+mod granted;
 mod links;
 mod many;
 mod verify;
