@@ -4,8 +4,8 @@ use core::fmt;
 
 use k256::SecretKey;
 use k256::ecdh::SharedSecret;
-use k256::elliptic_curve::Generate;
 use k256::elliptic_curve::sec1::ToSec1Point;
+use k256::elliptic_curve::{BatchNormalize, Generate};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
@@ -85,8 +85,11 @@ impl KeyPair {
 
     /// Returns [`shared_x`](Self::shared_x) of two keys with one peer, whose point is computed once.
     pub(crate) fn shared_x_of_both(both: [&KeyPair; 2], peer: &PublicKey) -> [SharedSecret; 2] {
-        let point = peer.point();
-        both.map(|own| own.private.diffie_hellman(&point))
+        let point = peer.point().to_projective();
+        let shared = both.map(|own| point * *own.private.to_nonzero_scalar());
+        // One inversion for both.
+        let shared = k256::ProjectivePoint::batch_normalize(&shared);
+        shared.each_ref().map(SharedSecret::from)
     }
 
     fn from_private(private: SecretKey) -> Self {
