@@ -1,34 +1,32 @@
 //! XChaCha20-Poly1305 in place. All sealing of version 3 is done here, so that tests can watch every key with its nonces.
 //!
-//! Packets of the opening are sealed by `chacha20poly1305`. Most records are short, and for each of them that library derives the same subkey
-//! and runs the cipher three times. So records are sealed with its parts, `chacha20` and `poly1305`, in one pass of the cipher. The tests
-//! compare both.
-//!
-//! `.cargo/config.toml` builds `poly1305` without its code for AVX2, which is made for long messages.
+//! Packets of the opening are sealed by `chacha20poly1305`. For each record that library would derive the same subkey and run the cipher
+//! three times. A subkey is a key of ChaCha20-Poly1305 for nonces of 12 bytes, so records are sealed in one pass: [with the parts of that
+//! library](portable), or [by ring](assembly) with the feature `ring`. The tests compare both.
 
-use chacha20::cipher::{KeyIvInit, StreamCipher};
-use chacha20::{ChaCha20, R20, hchacha};
+#[cfg(feature = "ring")]
+mod assembly;
+#[cfg(any(test, not(feature = "ring")))]
+mod portable;
+
+use chacha20::{R20, hchacha};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
-use poly1305::Poly1305;
-use poly1305::universal_hash::UniversalHash;
-use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::keys::{NONCE_BYTES, OpenError};
 
+#[cfg(feature = "ring")]
+use self::assembly as records;
+#[cfg(not(feature = "ring"))]
+use self::portable as records;
+
 pub(super) const KEY_BYTES: usize = 32;
 pub(super) const TAG_BYTES: usize = 16;
-const BLOCK_BYTES: usize = poly1305::BLOCK_SIZE;
 /// The first bytes of a nonce of 24, which make the subkey.
 pub(super) const PREFIX_BYTES: usize = 16;
-
-/// The bytes of the key stream that are made at first. It is what the cipher makes at once.
-const HEAD_BYTES: usize = 256;
-/// Those of them that make the key of the tag, of which it takes 32.
-const TAG_KEY_BLOCK_BYTES: usize = 64;
-/// The bytes of the associated data: a number.
-const NUMBER_BYTES: u64 = 8;
+/// The length of a nonce under a subkey: four zeros, and the count of the record.
+const SHORT_NONCE_BYTES: usize = 12;
 
 /// Encrypts `buffer` and returns the tag. A nonce must never be used twice with one key.
 pub(super) fn seal(
@@ -83,12 +81,10 @@ pub(super) fn seal_record(
 ) -> [u8; TAG_BYTES] {
     #[cfg(any(test, feature = "testkit"))]
     watch::note(subkey, &count.to_le_bytes());
-    let mut stream = Stream::new(subkey, count);
-    stream.apply(buffer);
-    stream.tag(number, buffer)
+    records::seal(subkey, &nonce_of(count), number, buffer)
 }
 
-/// Decrypts a record under a [subkey] if the tag is right. Otherwise the buffer is unchanged.
+/// Decrypts a record under a [subkey] if the tag is right. Otherwise the buffer holds nothing that was verified.
 pub(super) fn open_record(
     subkey: &[u8; KEY_BYTES],
     count: u64,
@@ -96,72 +92,17 @@ pub(super) fn open_record(
     buffer: &mut [u8],
     tag: &[u8; TAG_BYTES],
 ) -> Result<(), OpenError> {
-    let mut stream = Stream::new(subkey, count);
-    if !bool::from(stream.tag(number, buffer).ct_eq(tag)) {
-        return Err(OpenError);
-    }
-    stream.apply(buffer);
-    Ok(())
+    records::open(subkey, &nonce_of(count), number, buffer, tag)
 }
 
-/// Returns a block of two numbers.
-fn block(low: u64, high: u64) -> [u8; BLOCK_BYTES] {
-    (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
-}
-
-/// The key stream of a record.
-struct Stream {
-    /// Its first bytes.
-    head: [u8; HEAD_BYTES],
-    /// All that follow.
-    rest: ChaCha20,
-}
-
-impl Stream {
-    fn new(subkey: &[u8; KEY_BYTES], count: u64) -> Self {
-        let mut nonce = [0; 12];
-        let (_, counter) = nonce
-            .split_last_chunk_mut()
-            .expect("a nonce has room for the count");
-        *counter = count.to_le_bytes();
-        let mut rest = ChaCha20::new(subkey.into(), &nonce.into());
-        let mut head = [0; HEAD_BYTES];
-        rest.apply_keystream(&mut head);
-        Stream { head, rest }
-    }
-
-    /// Encrypts or decrypts, once.
-    fn apply(&mut self, buffer: &mut [u8]) {
-        let head = self.head.get(TAG_KEY_BLOCK_BYTES..).unwrap_or_default();
-        let (front, rest) = buffer.split_at_mut(head.len().min(buffer.len()));
-        for (to, from) in front.iter_mut().zip(head) {
-            *to ^= from;
-        }
-        if !rest.is_empty() {
-            self.rest.apply_keystream(rest);
-        }
-    }
-
-    /// Returns the tag of what is encrypted.
-    fn tag(&self, number: u64, encrypted: &[u8]) -> [u8; TAG_BYTES] {
-        let key = self
-            .head
-            .first_chunk::<KEY_BYTES>()
-            .expect("the head is longer");
-        let mut mac = Poly1305::new(key.into());
-        mac.update(&[block(number, 0).into()]);
-        mac.update_padded(encrypted);
-        mac.update(&[block(NUMBER_BYTES, encrypted.len() as u64).into()]);
-        mac.finalize().into()
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Some(tag_key) = self.head.first_chunk_mut::<KEY_BYTES>() {
-            tag_key.zeroize();
-        }
-    }
+/// Returns the nonce of the record after `count` others.
+fn nonce_of(count: u64) -> [u8; SHORT_NONCE_BYTES] {
+    let mut nonce = [0; SHORT_NONCE_BYTES];
+    let (_, counter) = nonce
+        .split_last_chunk_mut()
+        .expect("a nonce has room for the count");
+    *counter = count.to_le_bytes();
+    nonce
 }
 
 /// What was sealed while a test watched: no key with one nonce twice.
@@ -225,6 +166,11 @@ mod tests {
             let mut sealed = plain.clone();
             prop_assert_eq!(seal_record(&subkey, count, number, &mut sealed), tag);
             prop_assert_eq!(&sealed, &by_library);
+            let mut portable = plain.clone();
+            prop_assert_eq!(portable::seal(&subkey, &nonce_of(count), number, &mut portable), tag);
+            prop_assert_eq!(&portable, &sealed);
+            prop_assert!(portable::open(&subkey, &nonce_of(count), number, &mut portable, &tag).is_ok());
+            prop_assert_eq!(&portable, &plain);
             let mut opened = sealed.clone();
             prop_assert!(open_record(&subkey, count, number, &mut opened, &tag).is_ok());
             prop_assert_eq!(&opened, &plain);
@@ -234,7 +180,7 @@ mod tests {
             let (body, tag) = altered.split_last_chunk_mut().unwrap();
             let before = body.to_vec();
             prop_assert!(open_record(&subkey, count, number, body, tag).is_err());
-            prop_assert_eq!(&*body, &before);
+            prop_assert!(*body == *before || body.iter().all(|byte| *byte == 0), "nothing of it is given away");
         }
     }
 
@@ -248,9 +194,12 @@ mod tests {
             nonce[..16].copy_from_slice(&prefix);
             nonce[16] = 3;
             let tag = seal(&key, &nonce, &4_u64.to_le_bytes(), &mut by_library);
-            let mut sealed = plain;
-            assert_eq!(seal_record(&subkey(&key, &prefix), 3, 4, &mut sealed), tag);
+            let mut sealed = plain.clone();
+            let subkey = subkey(&key, &prefix);
+            assert_eq!(seal_record(&subkey, 3, 4, &mut sealed), tag);
             assert_eq!(sealed, by_library);
+            assert!(open_record(&subkey, 3, 4, &mut sealed, &tag).is_ok());
+            assert_eq!(sealed, plain);
         }
     }
 }
