@@ -28,17 +28,12 @@ pub(super) fn kinds() -> Vec<Kind> {
     let mut kinds = Vec::new();
     for size in SIZES {
         kinds.push(Kind::new("up3", size, |size| up(size, 1)));
-        // What waits for an ACK is more here than an outbox keeps memory for, so that memory is made again: in 19 of 50 steps.
-        let grows = u64::from(size >= 16 * 1024);
-        kinds.push(Kind::allocating("down3", size, grows, |size| down(size, 1)));
+        kinds.push(Kind::new("down3", size, |size| down(size, 1)));
     }
     kinds.push(Kind::new("up3-burst", 64, |size| up(size, BURST)));
     kinds.push(Kind::new("down3-burst", 64, |size| down(size, BURST)));
     kinds.push(Kind::new("echo3", 64, |size| echo(size, 1)));
-    // Two frames of the link are cut by the reads of a step, and copied whole.
-    kinds.push(Kind::allocating("echo3-burst", 64, 2, |size| {
-        echo(size, BURST)
-    }));
+    kinds.push(Kind::new("echo3-burst", 64, |size| echo(size, BURST)));
     kinds.push(Kind::new("echo3", 16 * 1024, |size| echo(size, 1)));
     kinds.push(Kind::allocating("join3", 1, 40, join));
     kinds.push(Kind::allocating("resume3", 1, 60, resume));

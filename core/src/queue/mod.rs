@@ -6,6 +6,6 @@ mod sent;
 
 pub use frames::{FrameQueue, Reservation};
 #[cfg(feature = "edge")]
-pub(crate) use outbox::KEPT_CAPACITY_BYTES;
+pub(crate) use outbox::KEPT_RING_CAPACITY_BYTES;
 pub use outbox::{Bounds, Outbox, Retention, UnknownNumber};
 pub use sent::{Sent, UnknownCount};

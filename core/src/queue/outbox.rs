@@ -10,6 +10,9 @@ use crate::wire::frame::LENGTH_BYTES;
 
 /// The capacity above which memory is returned when an outbox becomes empty.
 pub(crate) const KEPT_CAPACITY_BYTES: usize = 128 * 1024;
+/// The same for one that keeps packets until they are acknowledged, which holds more. With the bounds of the defaults and short packets it
+/// is what a busy client fills.
+pub(crate) const KEPT_RING_CAPACITY_BYTES: usize = 512 * 1024;
 
 /// How long an [`Outbox`] keeps a packet. A session's version decides, for the life of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +269,7 @@ impl Outbox {
         let dropped = self.distance(number, self.sent())?;
         if let Kept::Sent(packets) = &mut self.kept {
             self.frames
-                .drop_oldest(dropped as usize, KEPT_CAPACITY_BYTES);
+                .drop_oldest(dropped as usize, KEPT_RING_CAPACITY_BYTES);
             *packets -= dropped;
         }
         Ok(())

@@ -29,14 +29,20 @@ pub struct FrameTooLong {
 /// them, and none once [`next_frame`](Self::next_frame) has returned `None` with nothing left over.
 ///
 /// After [`FrameTooLong`] no next frame can be found, and the reader stays failed: it repeats the error until [`clear`](Self::clear).
+pub type FrameReader = Cutter<false>;
+
+/// A [`FrameReader`] that keeps up to 4 KiB for the next cut frame: of a stream of which there is one, and which is never idle for long.
+pub(crate) type BusyFrameReader = Cutter<true>;
+
+/// See [`FrameReader`]. `KEEPS` is whether it keeps memory while nothing is left over.
 #[derive(Clone, Default)]
-pub struct FrameReader {
+pub struct Cutter<const KEEPS: bool> {
     buffer: Vec<u8>,
     /// Bytes at the front of `buffer` that were handed out. All of them, once the last frame held was borrowed.
     consumed: usize,
 }
 
-impl FrameReader {
+impl<const KEEPS: bool> Cutter<KEEPS> {
     /// Returns the next whole body from the bytes held followed by `input`, and advances `input` past what was consumed.
     ///
     /// Returns `None` when no frame is whole: `input` is then empty and its bytes are held. A body of zero bytes is a frame.
@@ -58,7 +64,7 @@ impl FrameReader {
                 *input = rest;
                 return Ok(Some(body));
             }
-            if input.is_empty() && self.buffer.capacity() == 0 {
+            if input.is_empty() && (KEEPS || self.buffer.capacity() == 0) {
                 return Ok(None);
             }
         }
@@ -133,7 +139,7 @@ impl FrameReader {
             Ok(Some(length)) => length,
             Ok(None) => {
                 self.take(input, LENGTH_BYTES);
-                if self.buffer.is_empty() {
+                if self.buffer.is_empty() && !KEEPS {
                     self.buffer = Vec::new();
                 }
                 return Ok(None);
@@ -230,7 +236,7 @@ pub(crate) fn length_of(body_bytes: usize) -> u32 {
     u32::try_from(body_bytes).expect("bodies are bounded far below 4 GiB before they are encoded")
 }
 
-impl fmt::Debug for FrameReader {
+impl<const KEEPS: bool> fmt::Debug for Cutter<KEEPS> {
     /// Shows only numbers: the bytes are a user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameReader")

@@ -1,7 +1,7 @@
 //! Memory that queues pass on to each other.
 
 use crate::edge::table::slab::room_to_keep;
-use crate::queue::KEPT_CAPACITY_BYTES;
+use crate::queue::KEPT_RING_CAPACITY_BYTES;
 
 /// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
 #[derive(Clone, Debug, Default)]
@@ -11,10 +11,12 @@ pub(crate) struct Spare {
     bytes: usize,
 }
 
+/// The most buffers that are kept. More queues fill at once only where many packets wait for their acknowledgement, and clients are idle.
+const MAX_SPARE_BUFFERS: usize = 1_024;
 /// The maximum of all spare memory.
 const MAX_SPARE_BYTES: usize = 4 << 20;
 /// The largest buffer that is kept: an outbox that becomes empty returns larger ones itself.
-const MAX_SPARE_BUFFER_BYTES: usize = KEPT_CAPACITY_BYTES;
+const MAX_SPARE_BUFFER_BYTES: usize = KEPT_RING_CAPACITY_BYTES;
 
 impl Spare {
     /// Takes a buffer for a queue that fills.
@@ -28,7 +30,9 @@ impl Spare {
     #[inline]
     pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
         let bytes = buffer.capacity();
-        if bytes <= MAX_SPARE_BUFFER_BYTES && self.bytes + bytes <= MAX_SPARE_BYTES {
+        let has_room =
+            self.buffers.len() < MAX_SPARE_BUFFERS && self.bytes + bytes <= MAX_SPARE_BYTES;
+        if bytes <= MAX_SPARE_BUFFER_BYTES && has_room {
             self.bytes += bytes;
             self.buffers.push(buffer);
         }
@@ -65,5 +69,9 @@ mod tests {
         );
         while spare.take().is_some() {}
         assert_eq!(spare.bytes, 0);
+        for _ in 0..=MAX_SPARE_BUFFERS {
+            spare.keep(Vec::with_capacity(1));
+        }
+        assert_eq!(spare.buffers.len(), MAX_SPARE_BUFFERS);
     }
 }

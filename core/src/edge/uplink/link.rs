@@ -13,7 +13,7 @@ use crate::id::ClientId;
 use crate::link::tagged::{Flag, TAG_BYTES, Tagged};
 use crate::queue::{FrameQueue, Reservation};
 use crate::time::Time;
-use crate::wire::frame::FrameReader;
+use crate::wire::frame::BusyFrameReader;
 
 pub use self::face::HasLink;
 
@@ -41,7 +41,7 @@ pub(crate) enum LinkState {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) state: LinkState,
-    pub(crate) reader: FrameReader,
+    pub(crate) reader: BusyFrameReader,
     /// Whether the adapter must drop the stream: framing is lost, or an attempt takes too long.
     pub(crate) wants_close: bool,
     /// What answers at the backend's address.
@@ -61,7 +61,7 @@ impl Link {
             state: LinkState::Down {
                 retry_at: Time::ZERO,
             },
-            reader: FrameReader::default(),
+            reader: BusyFrameReader::default(),
             wants_close: false,
             peer: Peer::default(),
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max),
@@ -210,7 +210,7 @@ impl Link {
             retry_at: now + self.backoff.next_delay(rng),
         };
         self.wants_close = false;
-        self.reader = FrameReader::default();
+        self.reader = BusyFrameReader::default();
         Some(lasted.is_some())
     }
 
