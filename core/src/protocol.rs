@@ -609,6 +609,12 @@ impl Open for Records<'_> {
         max_bytes: u32,
         reserve: impl FnOnce(usize) -> Reservation<'queue>,
     ) -> Result<bool, Stop> {
+        if let Some(packet) = self.channel.next_ordinary(self.numbers)? {
+            let mut reservation = reserve(packet.len());
+            reservation.append(packet);
+            reservation.commit();
+            return Ok(true);
+        }
         let Some(length) = self.peek(reader, input, max_bytes)? else {
             return Ok(false);
         };

@@ -282,6 +282,17 @@ impl FrameQueue {
         rest.get(..u32::from_le_bytes(*length) as usize)
     }
 
+    /// Returns the frames of the [`output`](Self::output), which begins with a whole one, without their length fields.
+    pub(super) fn unwritten_bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let mut output = self.output();
+        core::iter::from_fn(move || {
+            let (length, rest) = output.split_first_chunk()?;
+            let (body, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            output = rest;
+            Some(body)
+        })
+    }
+
     /// Takes over the memory of `buffer` for future frames, if the queue has none of its own.
     pub fn adopt(&mut self, mut buffer: Vec<u8>) {
         if self.buffer.capacity() == 0 {

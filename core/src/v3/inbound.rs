@@ -1,6 +1,6 @@
 //! One direction of a connection as its receiver sees it: records, their numbers, and the order of what is in them. (SPEC section 21)
 
-use super::items::{Item, ItemError, Items};
+use super::items::{Item, ItemError, Items, MAX_ITEMS, split_packet};
 use super::order::{Order, OrderError};
 use super::record::{
     MAX_EARLY_BYTES, MAX_FIRST_EARLY_RECORD_BYTES, MAX_JOIN_RECORD_BYTES, MAX_RECORD_BYTES, Opener,
@@ -188,6 +188,21 @@ impl Inbound {
         Ok(Some((item, number)))
     }
 
+    /// Like [`next`](Self::next), for a packet that is whole and right. `None`: something else comes next, of which `next` tells. Most items
+    /// take this shorter way.
+    #[inline]
+    pub fn next_packet<'a>(&mut self, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let items = self.items.filter(|items| *items < MAX_ITEMS)?;
+        let (packet, after) = split_packet(rest)?;
+        if !self.order.takes_packet(packet.len()) || self.next > MAX_NUMBER {
+            return None;
+        }
+        *rest = after;
+        self.items = Some(items.saturating_add(1));
+        self.next = self.next.saturating_add(1);
+        Some(packet)
+    }
+
     /// Checks the items of the record that was opened last, of which none was read. Nothing changes.
     ///
     /// # Errors
@@ -216,5 +231,90 @@ impl Inbound {
         self.opener = opener;
         self.next = self.next.max(received.saturating_add(1));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::record::Sealer;
+    use super::*;
+    use crate::wire::frame::LENGTH_BYTES;
+
+    /// What comes of the records with these items, whole packets first by the shorter way if `shortly`.
+    fn read(records: &[Vec<u8>], max_packet_bytes: u32, shortly: bool) -> (Vec<String>, u64) {
+        let secret = Secret::of_test();
+        let mut sealer = Sealer::new(&secret);
+        let mut inbound = Inbound::of_welcome(&secret, max_packet_bytes);
+        let mut came = Vec::new();
+        'records: for items in records {
+            let mut record = [&[0; LENGTH_BYTES], items.as_slice()].concat();
+            sealer.seal(inbound.next_number(), &mut record, 0).unwrap();
+            let opened = inbound.open(&mut record[LENGTH_BYTES..]);
+            let length = match opened {
+                Ok(length) => length,
+                Err(error) => {
+                    came.push(format!("{error:?}"));
+                    break;
+                }
+            };
+            let mut rest = &record[LENGTH_BYTES..][..length];
+            loop {
+                let number = inbound.next_number();
+                if shortly && let Some(packet) = inbound.next_packet(&mut rest) {
+                    came.push(format!("{:?}", (Item::Packet(packet), number)));
+                    continue;
+                }
+                match inbound.next(&mut rest) {
+                    Ok(Some(item)) => came.push(format!("{item:?}")),
+                    Ok(None) => break,
+                    Err(error) => {
+                        came.push(format!("{error:?}"));
+                        break 'records;
+                    }
+                }
+            }
+        }
+        (came, inbound.next_number())
+    }
+
+    fn item() -> impl Strategy<Value = Vec<u8>> {
+        let encode = |item: Item<'_>| {
+            let mut out = Vec::new();
+            item.encode(&mut out);
+            out
+        };
+        let packet = (0..300_usize).prop_map(move |length| encode(Item::Packet(&vec![7; length])));
+        prop_oneof![
+            6 => packet,
+            1 => (1..9_usize).prop_map(move |length| encode(Item::Part(&vec![7; length]))),
+            1 => Just(encode(Item::Ack(3))),
+            1 => Just(encode(Item::Superseded { count: 2 })),
+            1 => Just(encode(Item::Latest { key: 1, data: b"abc" })),
+            1 => prop::collection::vec(any::<u8>(), 0..9),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_shorter_way_of_packets_reads_the_same(
+            records in prop::collection::vec(prop::collection::vec(item(), 0..20).prop_map(|items| items.concat()), 1..5),
+            max_packet_bytes in prop_oneof![Just(1 << 20), 0..300_u32],
+        ) {
+            prop_assert_eq!(read(&records, max_packet_bytes, true), read(&records, max_packet_bytes, false));
+        }
+    }
+
+    #[test]
+    fn a_record_has_no_more_items_in_the_shorter_way() {
+        for shortly in [false, true] {
+            let (came, _) = read(&[vec![0; MAX_ITEMS + 1]], 9, shortly);
+            assert_eq!(came.len(), MAX_ITEMS + 1);
+            assert_eq!(
+                came.last().unwrap(),
+                &format!("{:?}", InboundError::Item(ItemError::TooMany))
+            );
+        }
     }
 }

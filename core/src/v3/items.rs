@@ -299,6 +299,27 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
+/// Splits a whole packet off the items that begin with one. `None`: another item comes first, or something is wrong.
+#[inline]
+pub(super) fn split_packet(items: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&first, rest) = items.split_first()?;
+    if !first.is_multiple_of(2) {
+        return split_long_packet(items);
+    }
+    rest.split_at_checked(usize::from(first >> 1))
+}
+
+/// A packet whose header has more than one byte.
+fn split_long_packet(items: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Fields::new(items);
+    let header = fields
+        .read_u64()
+        .ok()
+        .filter(|header| header.is_multiple_of(2))?;
+    let packet = fields.read_slice(header >> 1).ok()?;
+    Some((packet, fields.rest()))
+}
+
 fn bad(item: &'static str, field: &'static str, value: u64) -> ItemError {
     ItemError::Value { item, field, value }
 }

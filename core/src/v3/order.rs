@@ -171,6 +171,17 @@ impl Order {
         Ok(())
     }
 
+    /// Returns whether a packet of `length` bytes that is next would be right, and change nothing: what [`check`](Self::check) says of most
+    /// packets.
+    #[inline]
+    #[must_use]
+    pub fn takes_packet(&self, length: usize) -> bool {
+        self.stage == Stage::Open
+            && !self.ends_record
+            && self.pieces == 0
+            && length as u64 <= self.max_packet_bytes.into()
+    }
+
     fn check_pieces(&mut self, item: &Item<'_>) -> Result<(), OrderError> {
         let (bytes, is_last) = match item {
             Item::Packet(bytes) | Item::Volatile(bytes) => (bytes, true),

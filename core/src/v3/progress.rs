@@ -16,6 +16,14 @@ pub struct Ring {
     pub bytes: u32,
 }
 
+impl Ring {
+    /// Returns whether one more packet of `length` bytes may go out, where so many packets of so many stored bytes are kept.
+    pub(super) fn has_room(self, (packets, bytes): (usize, usize), length: usize) -> bool {
+        let stored = bytes.saturating_add(Outbox::stored_bytes(length));
+        packets == 0 || (packets < self.packets as usize && stored <= self.bytes as usize)
+    }
+}
+
 /// A peer sent more than the ring holds without waiting for an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{packets} packets of {bytes} bytes unacknowledged, {} of {} bytes allowed", .ring.packets, .ring.bytes)]
@@ -244,8 +252,13 @@ impl Progress {
             packets = packets.saturating_sub(told);
             bytes = bytes.saturating_add(classes.sent_bytes());
         }
-        let stored = bytes.saturating_add(Outbox::stored_bytes(length));
-        packets == 0 || (packets < self.ring.packets as usize && stored <= self.ring.bytes as usize)
+        self.ring.has_room((packets, bytes), length)
+    }
+
+    /// Returns whether there ever was a packet to send that is not ordinary.
+    #[must_use]
+    pub(crate) fn has_classes(&self) -> bool {
+        self.classes.is_some()
     }
 
     /// Returns the packets that are not ordinary, once there was one.

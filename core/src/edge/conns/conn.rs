@@ -148,6 +148,12 @@ impl Conn {
         self.timers.is_armed(wait)
     }
 
+    /// Returns whether its client is listed for writing. If `timed`, it must take something before its write deadline.
+    #[inline(always)]
+    pub(crate) fn is_offered(&self, timed: bool) -> bool {
+        self.ready && (self.waits_for(Wait::Write) || !timed)
+    }
+
     /// Returns the bytes that wait in this connection.
     #[inline(always)]
     pub(crate) fn held_bytes(&self) -> usize {

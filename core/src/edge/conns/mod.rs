@@ -367,8 +367,7 @@ impl Conns {
     #[inline]
     pub(crate) fn offer(&mut self, index: u32, timed: bool, now: Time) {
         let conn = self.live(index);
-        let is_known = conn.ready && (conn.waits_for(Wait::Write) || !timed);
-        if conn.is_established() && !is_known {
+        if conn.is_established() && !conn.is_offered(timed) {
             self.offer_first(index, timed, now);
         }
     }

@@ -146,6 +146,7 @@ impl Edge {
         let place = session.place;
         self.count_down(index, data.len(), resized);
         if let Place::Attached(conn) = place
+            && !self.is_watched(conn)
             && self.has_output(conn, index)
         {
             self.watch_writes(now, conn);

@@ -13,6 +13,13 @@ impl Edge {
         self.conns.offer(index, timed, now);
     }
 
+    /// Returns whether the client at `index` is listed for writing.
+    #[inline]
+    pub(crate) fn is_watched(&self, index: u32) -> bool {
+        let timed = !self.config.clients.write_timeout.is_zero();
+        self.conns.live(index).is_offered(timed)
+    }
+
     /// Handles that the client at `index` took `bytes` bytes.
     #[inline]
     pub(crate) fn written(&mut self, now: Time, index: u32, bytes: usize) {
