@@ -30,6 +30,8 @@ pub use crate::v3::channel::Delivery;
 #[cfg(all(test, feature = "edge", not(feature = "testkit")))]
 pub(crate) use crate::v3::channel::Delivery;
 #[cfg(feature = "edge")]
+pub(crate) use crate::v3::channel::Reading;
+#[cfg(feature = "edge")]
 use crate::v3::channel::{Arrival, ChannelError};
 #[cfg(feature = "edge")]
 pub(crate) use crate::v3::items::{Close, GoAway, Resumed};

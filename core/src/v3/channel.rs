@@ -145,12 +145,9 @@ enum Data {
     Pieces,
 }
 
-/// A connection after its opening.
-#[derive(Clone)]
-pub struct Channel {
-    side: Side,
-    inbound: Option<Inbound>,
-    outbound: Outbound,
+/// What is being read of a connection. An idle one has nothing.
+#[derive(Clone, Default)]
+pub struct Reading {
     /// The items of the record that is being read, up to `end`.
     record: Vec<u8>,
     at: usize,
@@ -158,6 +155,95 @@ pub struct Channel {
     /// The pieces of a packet that is not whole yet.
     pieces: Vec<u8>,
     arrival: Option<(Arrival, Data)>,
+}
+
+impl Reading {
+    /// Begins with a record that was opened, whose first `end` bytes are its items. None was read.
+    fn of(record: Vec<u8>, end: usize) -> Option<Box<Self>> {
+        let reading = Reading {
+            record,
+            end,
+            ..Reading::default()
+        };
+        Some(Box::new(reading))
+    }
+
+    /// Returns the bytes that belong to the arrival.
+    fn data(&self) -> &[u8] {
+        match &self.arrival {
+            Some((_, Data::Record(range))) => self.record.get(range.clone()).unwrap_or_default(),
+            Some((_, Data::Pieces)) => &self.pieces,
+            Some((_, Data::None)) | None => &[],
+        }
+    }
+
+    /// Makes an arrival of a packet, or of its last piece, which is `data`.
+    fn put(
+        &mut self,
+        delivery: Delivery,
+        number: u64,
+        data: Data,
+        progress: &Progress,
+    ) -> Result<(), ChannelError> {
+        let data = match data {
+            Data::Record(range) if !self.pieces.is_empty() => {
+                let last = self.record.get(range).unwrap_or_default();
+                self.pieces.extend_from_slice(last);
+                Data::Pieces
+            }
+            data => data,
+        };
+        let arrival = Arrival::Packet { delivery, number };
+        self.arrival = Some((arrival, data));
+        if delivery != Delivery::Volatile {
+            progress.check_room(self.data().len())?;
+        }
+        Ok(())
+    }
+
+    fn unread_bytes(&self) -> usize {
+        self.end.saturating_sub(self.at)
+    }
+
+    /// Returns whether nothing is being read.
+    fn is_unused(&self) -> bool {
+        self.end == 0 && self.pieces.is_empty() && self.arrival.is_none()
+    }
+
+    fn forget_record(&mut self) {
+        (self.at, self.end) = (0, 0);
+        self.record.clear();
+        if self.record.capacity() > KEPT_CAPACITY_BYTES {
+            self.record = Vec::new();
+        }
+    }
+
+    fn forget_pieces(&mut self) {
+        self.pieces.clear();
+        if self.pieces.capacity() > KEPT_CAPACITY_BYTES {
+            self.pieces = Vec::new();
+        }
+    }
+}
+
+impl fmt::Debug for Reading {
+    /// Shows only numbers: what was opened is a user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading")
+            .field("arrival", &self.arrival)
+            .field("unread_bytes", &self.unread_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection after its opening.
+#[derive(Clone)]
+pub struct Channel {
+    side: Side,
+    inbound: Option<Inbound>,
+    outbound: Outbound,
+    /// What is being read. Where nothing is, it can be [given away](Self::surrender_reading).
+    reading: Option<Box<Reading>>,
     /// What the peer's CLOSE says, once it has come.
     close_details: Option<Box<CloseDetails>>,
     /// The secret of the records up that follow the early ones, at a client that awaits RESUMED.
@@ -175,11 +261,7 @@ impl Channel {
             side,
             inbound,
             outbound,
-            record: Vec::new(),
-            at: 0,
-            end: 0,
-            pieces: Vec::new(),
-            arrival: None,
+            reading: None,
             close_details: None,
             up: None,
             ponged: None,
@@ -218,8 +300,7 @@ impl Channel {
     #[must_use]
     pub fn welcomed(inbound: Inbound, record: Vec<u8>, end: usize, down: &Secret) -> Self {
         Channel {
-            record,
-            end,
+            reading: Reading::of(record, end),
             records: 1,
             ..Self::new(Side::Edge, Some(inbound), Outbound::of_welcome(down))
         }
@@ -230,8 +311,7 @@ impl Channel {
     #[must_use]
     pub fn resumed(inbound: Inbound, record: Vec<u8>, end: usize, outbound: Outbound) -> Self {
         Channel {
-            record,
-            end,
+            reading: Reading::of(record, end),
             records: 1,
             ..Self::new(Side::Edge, Some(inbound), outbound)
         }
@@ -252,21 +332,29 @@ impl Channel {
         progress: &mut Progress,
     ) -> Result<Option<Arrival>, ChannelError> {
         loop {
-            if let Some((arrival, _)) = &self.arrival {
-                return Ok(Some(*arrival));
-            }
-            let inbound = self.inbound.as_mut().expect(READS);
-            let record = self.record.get(..self.end).unwrap_or_default();
-            let mut rest = record.get(self.at..).unwrap_or_default();
-            let Some((item, number)) = inbound.next(&mut rest)? else {
-                self.forget_record();
+            let Some(reading) = self.reading.as_deref_mut() else {
                 if !self.read_record(reader, input)? {
                     return Ok(None);
                 }
                 continue;
             };
-            let end = self.end.saturating_sub(rest.len());
-            self.at = end;
+            if let Some((arrival, _)) = &reading.arrival {
+                return Ok(Some(*arrival));
+            }
+            let inbound = self.inbound.as_mut().expect(READS);
+            let mut rest = reading
+                .record
+                .get(reading.at..reading.end)
+                .unwrap_or_default();
+            let Some((item, number)) = inbound.next(&mut rest)? else {
+                reading.forget_record();
+                if !self.read_record(reader, input)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let end = reading.end.saturating_sub(rest.len());
+            reading.at = end;
             let range = |bytes: &[u8]| Data::Record(end.saturating_sub(bytes.len())..end);
             match item {
                 Item::Pad { .. } | Item::Token(_) | Item::Ignored { .. } => {}
@@ -275,20 +363,20 @@ impl Channel {
                 Item::AckNow => self.outbound.acknowledge(),
                 Item::Ping(bytes) => self.outbound.pong(bytes),
                 Item::Pong(bytes) => self.ponged = Some(bytes),
-                Item::Part(bytes) => self.pieces.extend_from_slice(bytes),
+                Item::Part(bytes) => reading.pieces.extend_from_slice(bytes),
                 Item::Packet(bytes) => {
                     // A first flight may begin with packets that have arrived before (SPEC 23.3(c)).
                     if self.side == Side::Edge && number <= progress.received() {
-                        self.pieces.clear();
+                        reading.pieces.clear();
                         continue;
                     }
-                    self.put(Delivery::Reliable, number, range(bytes), progress)?;
+                    reading.put(Delivery::Reliable, number, range(bytes), progress)?;
                 }
                 Item::Latest { key, data } => {
-                    self.put(Delivery::Latest(key), number, range(data), progress)?;
+                    reading.put(Delivery::Latest(key), number, range(data), progress)?;
                 }
                 Item::Volatile(bytes) => {
-                    self.put(Delivery::Volatile, number, range(bytes), progress)?;
+                    reading.put(Delivery::Volatile, number, range(bytes), progress)?;
                 }
                 Item::Gap {
                     count,
@@ -301,17 +389,17 @@ impl Channel {
                         bytes,
                         reason,
                     };
-                    self.arrival = Some((gap, Data::None));
+                    reading.arrival = Some((gap, Data::None));
                 }
                 Item::Superseded { count } => {
                     let superseded = Arrival::Superseded { number, count };
-                    self.arrival = Some((superseded, Data::None));
+                    reading.arrival = Some((superseded, Data::None));
                 }
                 Item::Skipped { count } => {
-                    self.arrival = Some((Arrival::Skipped { count }, Data::None));
+                    reading.arrival = Some((Arrival::Skipped { count }, Data::None));
                 }
                 Item::GoAway(go_away) => {
-                    self.arrival = Some((Arrival::GoAway(go_away), Data::None));
+                    reading.arrival = Some((Arrival::GoAway(go_away), Data::None));
                 }
                 Item::Resumed(resumed, marks) => {
                     let marks = range(marks.as_flattened());
@@ -319,7 +407,7 @@ impl Channel {
                         self.outbound
                             .end_early(&up, resumed.received_up, outbox, progress)?;
                     }
-                    self.arrival = Some((Arrival::Resumed(resumed), marks));
+                    reading.arrival = Some((Arrival::Resumed(resumed), marks));
                 }
                 Item::Close(close) => {
                     self.close_details = Some(Box::new(CloseDetails {
@@ -330,7 +418,7 @@ impl Channel {
                         down: close.down,
                     }));
                     let closed = Arrival::Closed { code: close.code };
-                    self.arrival = Some((closed, range(close.text.as_bytes())));
+                    reading.arrival = Some((closed, range(close.text.as_bytes())));
                 }
             }
         }
@@ -346,55 +434,31 @@ impl Channel {
         &mut self,
         progress: &mut Progress,
     ) -> Result<Option<&[u8]>, ChannelError> {
-        let Some(inbound) = self.inbound.as_mut().filter(|_| self.arrival.is_none()) else {
+        let (Some(inbound), Some(reading)) = (&mut self.inbound, self.reading.as_deref_mut())
+        else {
             return Ok(None);
         };
         let is_new = inbound.next_number() > progress.received();
-        let mut rest = self.record.get(self.at..self.end).unwrap_or_default();
-        if !is_new || rest.is_empty() {
+        let mut rest = reading
+            .record
+            .get(reading.at..reading.end)
+            .unwrap_or_default();
+        if !is_new || rest.is_empty() || reading.arrival.is_some() {
             return Ok(None);
         }
         let Some(packet) = inbound.next_packet(&mut rest) else {
             return Ok(None);
         };
-        self.at = self.end.saturating_sub(rest.len());
+        reading.at = reading.end.saturating_sub(rest.len());
         progress.check_room(packet.len())?;
         count_packet(progress, packet.len());
         Ok(Some(packet))
     }
 
-    /// Makes an arrival of a packet, or of its last piece, which is `data`.
-    fn put(
-        &mut self,
-        delivery: Delivery,
-        number: u64,
-        data: Data,
-        progress: &Progress,
-    ) -> Result<(), ChannelError> {
-        let data = match data {
-            Data::Record(range) if !self.pieces.is_empty() => {
-                let last = self.record.get(range).unwrap_or_default();
-                self.pieces.extend_from_slice(last);
-                Data::Pieces
-            }
-            data => data,
-        };
-        let arrival = Arrival::Packet { delivery, number };
-        self.arrival = Some((arrival, data));
-        if delivery != Delivery::Volatile {
-            progress.check_room(self.data().len())?;
-        }
-        Ok(())
-    }
-
     /// Returns the bytes of what [`next`](Self::next) returned: of a packet, the text of a CLOSE, or the marks of RESUMED.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        match &self.arrival {
-            Some((_, Data::Record(range))) => self.record.get(range.clone()).unwrap_or_default(),
-            Some((_, Data::Pieces)) => &self.pieces,
-            Some((_, Data::None)) | None => &[],
-        }
+        self.reading.as_deref().map_or(&[], Reading::data)
     }
 
     /// Returns what the peer's CLOSE says beside its code and its text, or nothing but zeros before it.
@@ -405,16 +469,16 @@ impl Channel {
 
     /// Takes what [`next`](Self::next) returned, so that it returns what follows. Its numbers count as received from then on.
     pub fn accept(&mut self, progress: &mut Progress) {
-        let bytes = self.data().len();
-        match self.arrival.take() {
+        let Some(reading) = self.reading.as_deref_mut() else {
+            return;
+        };
+        let bytes = reading.data().len();
+        match reading.arrival.take() {
             Some((Arrival::Packet { delivery, .. }, _)) => {
                 if delivery != Delivery::Volatile {
                     count_packet(progress, bytes);
                 }
-                self.pieces.clear();
-                if self.pieces.capacity() > KEPT_CAPACITY_BYTES {
-                    self.pieces = Vec::new();
-                }
+                reading.forget_pieces();
             }
             Some((Arrival::Gap { count, .. } | Arrival::Superseded { count, .. }, _)) => {
                 progress.receive_hole(count);
@@ -433,18 +497,11 @@ impl Channel {
         let Some(body) = reader.next_frame(input, inbound.max_record_bytes())? else {
             return Ok(false);
         };
-        self.record.extend_from_slice(body);
-        self.end = inbound.open(&mut self.record)?;
+        let reading = self.reading.get_or_insert_default();
+        reading.record.extend_from_slice(body);
+        reading.end = inbound.open(&mut reading.record)?;
         self.records = self.records.saturating_add(1);
         Ok(true)
-    }
-
-    fn forget_record(&mut self) {
-        (self.at, self.end) = (0, 0);
-        self.record.clear();
-        if self.record.capacity() > KEPT_CAPACITY_BYTES {
-            self.record = Vec::new();
-        }
     }
 
     /// Returns the number of records read since the last call.
@@ -465,7 +522,7 @@ impl Channel {
     /// Returns when its owner looks at its clock.
     #[must_use]
     pub fn looks_at(&self) -> Option<Time> {
-        self.timing.looks_at
+        self.timing.looks_at()
     }
 
     /// Returns what is due next, and when, while `due` packets wait for an ACK.
@@ -532,39 +589,31 @@ impl Channel {
     /// Returns the bytes that wait in it: sealed and not written, or opened and not used.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let opened = self.end.saturating_sub(self.at);
-        let sealed = self.outbound.held_bytes();
-        opened
-            .saturating_add(self.pieces.len())
-            .saturating_add(sealed)
+        let reading = self.reading.as_deref();
+        let unread = reading.map_or(0, |it| it.unread_bytes().saturating_add(it.pieces.len()));
+        unread.saturating_add(self.outbound.held_bytes())
     }
 
     /// Drops what came and was not used.
     pub fn forget_input(&mut self) {
-        self.arrival = None;
-        self.pieces = Vec::new();
-        self.forget_record();
+        self.reading = None;
     }
 
     /// Returns whether it would have to allocate to read a record.
     #[must_use]
-    pub fn wants_read_buffer(&self) -> bool {
-        self.record.capacity() == 0
+    pub fn wants_reading(&self) -> bool {
+        self.reading.is_none()
     }
 
-    /// Takes over the memory of `buffer` to read records, if it has none of its own.
-    pub fn adopt_read_buffer(&mut self, mut buffer: Vec<u8>) {
-        if self.wants_read_buffer() {
-            buffer.clear();
-            self.record = buffer;
-        }
+    /// Takes over the memory of another channel, to read records.
+    pub fn adopt_reading(&mut self, reading: Box<Reading>) {
+        self.reading.get_or_insert(reading);
     }
 
-    /// Gives away the memory of records that were read, if nothing of them waits.
+    /// Gives away the memory of what was read, if nothing of it waits.
     #[must_use]
-    pub fn surrender_read_buffer(&mut self) -> Option<Vec<u8>> {
-        let is_unused = self.end == 0 && self.record.capacity() > 0;
-        is_unused.then(|| core::mem::take(&mut self.record))
+    pub fn surrender_reading(&mut self) -> Option<Box<Reading>> {
+        self.reading.take_if(|reading| reading.is_unused())
     }
 }
 
@@ -581,8 +630,7 @@ impl fmt::Debug for Channel {
             .field("side", &self.side)
             .field("inbound", &self.inbound)
             .field("outbound", &self.outbound)
-            .field("arrival", &self.arrival)
-            .field("unread_bytes", &self.end.saturating_sub(self.at))
+            .field("reading", &self.reading)
             .field("timing", &self.timing)
             .finish_non_exhaustive()
     }

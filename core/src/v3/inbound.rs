@@ -40,15 +40,15 @@ pub enum InboundError {
 pub struct Inbound {
     opener: Opener,
     /// The opener of the records after EARLY_END, and the highest number that was received when RESUMED was written.
-    after_early: Option<(Opener, u64)>,
+    after_early: Option<Box<(Opener, u64)>>,
     sender: Side,
     order: Order,
     /// The number of the next packet.
     next: u64,
-    early_bytes: usize,
+    early_bytes: u32,
     is_joining: bool,
     /// The items read of the record that is being read, if there is one.
-    items: Option<usize>,
+    items: Option<u16>,
 }
 
 impl Inbound {
@@ -97,7 +97,7 @@ impl Inbound {
 
     /// Tells which secret follows the early records, and which number up RESUMED says was received.
     pub fn resume(&mut self, up: &Secret, received: u64) {
-        self.after_early = Some((Opener::new(up), received));
+        self.after_early = Some(Box::new((Opener::new(up), received)));
     }
 
     /// Returns the number of the next packet.
@@ -167,7 +167,7 @@ impl Inbound {
         let Some(items) = self.items else {
             return Ok(None);
         };
-        let mut reader = Items::after(items, rest, self.sender);
+        let mut reader = Items::after(items.into(), rest, self.sender);
         let Some(item) = reader.next() else {
             self.items = None;
             self.order.end_record()?;
@@ -192,7 +192,7 @@ impl Inbound {
     /// take this shorter way.
     #[inline]
     pub fn next_packet<'a>(&mut self, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-        let items = self.items.filter(|items| *items < MAX_ITEMS)?;
+        let items = self.items.filter(|items| usize::from(*items) < MAX_ITEMS)?;
         let (packet, after) = split_packet(rest)?;
         if !self.order.takes_packet(packet.len()) || self.next > MAX_NUMBER {
             return None;
@@ -216,7 +216,8 @@ impl Inbound {
     fn check_length(&mut self, length: usize) -> Result<(), InboundError> {
         let mut max = self.max_record_bytes() as usize;
         if self.order.is_early() {
-            max = max.min(MAX_EARLY_BYTES.saturating_sub(self.early_bytes));
+            max = max.min(MAX_EARLY_BYTES.saturating_sub(self.early_bytes as usize));
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
             self.early_bytes = self.early_bytes.saturating_add(length);
         }
         let error = InboundError::TooLong { length, max };
@@ -227,7 +228,7 @@ impl Inbound {
     fn end_early(&mut self) -> Result<(), InboundError> {
         // The client ends its early records when it has opened RESUMED, so there is one.
         let out_of_place = OrderError::OutOfPlace { item: "EARLY_END" };
-        let (opener, received) = self.after_early.take().ok_or(out_of_place)?;
+        let (opener, received) = *self.after_early.take().ok_or(out_of_place)?;
         self.opener = opener;
         self.next = self.next.max(received.saturating_add(1));
         Ok(())

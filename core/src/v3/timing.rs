@@ -66,18 +66,42 @@ fn half(duration: Duration) -> Duration {
     duration.checked_div(2).unwrap_or_default()
 }
 
-/// The clock of one connection.
-#[derive(Debug, Clone, Copy, Default)]
+/// The clock of one connection. An idle client has one, so it is small.
+#[derive(Debug, Clone, Default)]
 pub struct Timing {
     heard: Time,
     /// Since when the oldest packet that can be acknowledged waits for it.
-    ackable: Option<Time>,
+    ackable: Sometime,
+    /// When its owner looks at it again.
+    looks_at: Sometime,
+    /// When the client leaves that was asked to, or the edge closes that asked.
+    leaves: Option<Box<(Time, Code)>>,
     /// Whether it has asked since it heard something.
     asked: bool,
-    /// When the client leaves that was asked to, or the edge closes that asked.
-    leaves: Option<(Time, Code)>,
-    /// When its owner looks at it again. It is the owner's to set.
-    pub looks_at: Option<Time>,
+}
+
+/// A time, or never, in eight bytes. The last time that there is is never.
+#[derive(Clone, Copy, Debug)]
+struct Sometime(Time);
+
+const NEVER: Time = Time::from_nanos(u64::MAX);
+
+impl Sometime {
+    fn get(self) -> Option<Time> {
+        Some(self.0).filter(|at| *at != NEVER)
+    }
+}
+
+impl From<Option<Time>> for Sometime {
+    fn from(at: Option<Time>) -> Self {
+        Sometime(at.unwrap_or(NEVER))
+    }
+}
+
+impl Default for Sometime {
+    fn default() -> Self {
+        Sometime(NEVER)
+    }
 }
 
 impl Timing {
@@ -89,15 +113,27 @@ impl Timing {
 
     /// Handles that packets were taken or acknowledged: `due` wait for an ACK now.
     pub fn count(&mut self, now: Time, due: u64) {
-        self.ackable = match due {
+        let since = match due {
             0 => None,
-            _ => self.ackable.or(Some(now)),
+            _ => self.ackable.get().or(Some(now)),
         };
+        self.ackable = since.into();
+    }
+
+    /// Returns when its owner looks at it again.
+    #[must_use]
+    pub fn looks_at(&self) -> Option<Time> {
+        self.looks_at.get()
+    }
+
+    /// Sets when its owner looks at it again. Returns when that was to be before.
+    pub fn look_at(&mut self, at: Option<Time>) -> Option<Time> {
+        core::mem::replace(&mut self.looks_at, at.into()).get()
     }
 
     /// Handles that an ACK went out.
     pub fn acknowledged(&mut self) {
-        self.ackable = None;
+        self.ackable = Sometime::default();
     }
 
     /// Handles that a PING went out.
@@ -107,7 +143,7 @@ impl Timing {
 
     /// Handles that GOAWAY was sent or came. A newer one takes the place of an older one.
     pub fn leave(&mut self, at: Time, code: Code) {
-        self.leaves = Some((at, code));
+        self.leaves = Some(Box::new((at, code)));
     }
 
     /// Handles that what GOAWAY asked for is not done.
@@ -119,7 +155,7 @@ impl Timing {
     #[must_use]
     #[expect(clippy::arithmetic_side_effects, reason = "time saturates")]
     pub fn next(&self, due: u64, delays: &Delays) -> Option<(Time, Due)> {
-        let ack = self.ackable.filter(|_| due > 0).map(|since| {
+        let ack = self.ackable.get().filter(|_| due > 0).map(|since| {
             let delay = match due {
                 1 => delays.ack.saturating_mul(ALONE),
                 _ => delays.ack,
@@ -133,7 +169,10 @@ impl Timing {
         let silence = Some(silence)
             .filter(|(delay, _)| !delay.is_zero())
             .map(|(delay, due)| (self.heard + delay, due));
-        let leave = self.leaves.map(|(at, code)| (at, Due::Leave(code)));
+        let leave = self
+            .leaves
+            .as_deref()
+            .map(|&(at, code)| (at, Due::Leave(code)));
         [ack, silence, leave]
             .into_iter()
             .flatten()

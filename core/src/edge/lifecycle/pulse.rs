@@ -15,10 +15,10 @@ impl Edge {
     #[inline(never)]
     pub(crate) fn lend_read_buffer(&mut self, index: u32) {
         let channel = self.conns.live_mut(index).channel().numbered_mut();
-        if let Some(channel) = channel.filter(|channel| channel.wants_read_buffer())
-            && let Some(buffer) = self.spare.take()
+        if let Some(channel) = channel.filter(|channel| channel.wants_reading())
+            && let Some(reading) = self.spare.take_reading()
         {
-            channel.adopt_read_buffer(buffer);
+            channel.adopt_reading(reading);
         }
     }
 
@@ -63,14 +63,15 @@ impl Edge {
             channel.outbound().acknowledge();
         }
         let has_output = channel.has_output(outbox, numbers);
-        let buffers = [channel.surrender_read_buffer(), outbox.surrender()];
+        let (reading, buffer) = (channel.surrender_reading(), outbox.surrender());
         if confirmed && let Some(chained) = self.sessions.live_mut(session).chain_mut() {
             chained.standing.confirm();
         }
-        for buffer in buffers {
-            buffer
-                .into_iter()
-                .for_each(|buffer| self.spare.keep(buffer));
+        if let Some(reading) = reading {
+            self.spare.keep_reading(reading);
+        }
+        if let Some(buffer) = buffer {
+            self.spare.keep(buffer);
         }
         self.sessions.recount(session, &mut self.account);
         self.set_alarm(now, index, session);
@@ -183,20 +184,20 @@ impl Edge {
         };
         let timing = channel.timing();
         let next = timing.next(due, &delays).map(|(at, _)| at.max(now));
-        let before = timing.looks_at;
+        let before = timing.looks_at();
         // One that comes too early is looked at then, which is cheaper than to move it at each packet.
         let next = match (before, next) {
             (Some(before), Some(next)) if before <= next && before > now => Some(before),
             (_, next) => next,
         };
-        timing.looks_at = next;
+        timing.look_at(next);
         self.alarms.set(index, before, next);
     }
 
     /// Stops the clock of the connection at `index`, which is no longer established.
     pub(crate) fn silence(&mut self, index: u32) {
         if let Some(channel) = self.conns.live_mut(index).channel().numbered_mut() {
-            let before = channel.timing().looks_at.take();
+            let before = channel.timing().look_at(None);
             self.alarms.set(index, before, None);
         }
     }
@@ -216,7 +217,7 @@ impl Edge {
         let Some(channel) = conn.channel().numbered_mut() else {
             return;
         };
-        let before = channel.timing().looks_at.take();
+        let before = channel.timing().look_at(None);
         self.alarms.set(index, before, None);
         let next = channel.timing().next(due, &delays);
         match next.filter(|(at, _)| *at <= now).map(|(_, due)| due) {

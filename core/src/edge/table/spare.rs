@@ -1,6 +1,7 @@
 //! Memory that queues pass on to each other.
 
 use crate::edge::table::slab::room_to_keep;
+use crate::protocol::Reading;
 use crate::queue::KEPT_RING_CAPACITY_BYTES;
 
 /// Buffers of queues that became empty, for queues that fill next: no allocation per packet, and no memory kept by idle clients.
@@ -9,11 +10,16 @@ pub(crate) struct Spare {
     buffers: Vec<Vec<u8>>,
     /// The sum of their capacities.
     bytes: usize,
+    /// Memory to read records with.
+    #[expect(clippy::vec_box, reason = "boxes are lent to channels and come back")]
+    readings: Vec<Box<Reading>>,
 }
 
 /// The most buffers that are kept. More queues fill at once only where many packets wait for their acknowledgement, and clients are idle.
 const MAX_SPARE_BUFFERS: usize = 1_024;
-/// The maximum of all spare memory.
+/// The most memory to read records with that is kept, each of up to 256 KiB. A connection has one while a record or a packet of it is cut.
+const MAX_SPARE_READINGS: usize = 16;
+/// The maximum of the spare memory of queues.
 const MAX_SPARE_BYTES: usize = 4 << 20;
 /// The largest buffer that is kept: an outbox that becomes empty returns larger ones itself.
 const MAX_SPARE_BUFFER_BYTES: usize = KEPT_RING_CAPACITY_BYTES;
@@ -35,6 +41,19 @@ impl Spare {
         if bytes <= MAX_SPARE_BUFFER_BYTES && has_room {
             self.bytes += bytes;
             self.buffers.push(buffer);
+        }
+    }
+
+    /// Takes memory to read records with.
+    pub(crate) fn take_reading(&mut self) -> Option<Box<Reading>> {
+        self.readings.pop()
+    }
+
+    /// Keeps memory that records were read with, if there is room for it.
+    #[inline]
+    pub(crate) fn keep_reading(&mut self, reading: Box<Reading>) {
+        if self.readings.len() < MAX_SPARE_READINGS {
+            self.readings.push(reading);
         }
     }
 

@@ -221,6 +221,13 @@ fn an_idle_client_is_small() {
     let conn = size_of::<crate::edge::conns::conn::Conn>();
     let session = size_of::<crate::edge::sessions::Session>();
     assert!(conn <= 168 && session <= 192, "{conn} and {session} bytes");
+    // One of version 3 has these two beside them, whose packets are numbered and sealed.
+    let channel = size_of::<crate::v3::channel::Channel>();
+    let chained = size_of::<crate::edge::sessions::Chained>();
+    assert!(
+        channel <= 312 && chained <= 184,
+        "{channel} and {chained} bytes"
+    );
 }
 
 #[test]
