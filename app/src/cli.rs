@@ -123,11 +123,15 @@ pub struct HealthArgs {
 }
 
 /// Options of the demonstration.
-#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DemoArgs {
     /// End after this many seconds [default: at Ctrl-C]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub secs: Option<u32>,
+    /// Serve a page on which all draw, and print its link
+    #[cfg(feature = "websocket")]
+    #[arg(long)]
+    pub web: bool,
 }
 
 /// The address that a client connects to.
@@ -274,10 +278,13 @@ mod tests {
 
     #[test]
     fn every_command() {
-        assert_eq!(good("demo"), Command::Demo(DemoArgs { secs: None }));
+        assert_eq!(good("demo"), Command::Demo(DemoArgs::default()));
         assert_eq!(
             good("demo --secs 3"),
-            Command::Demo(DemoArgs { secs: Some(3) })
+            Command::Demo(DemoArgs {
+                secs: Some(3),
+                ..DemoArgs::default()
+            })
         );
         assert_eq!(
             good("connect ::1:5"),

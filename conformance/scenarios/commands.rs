@@ -1,7 +1,8 @@
 //! The commands for people: `echo`, `connect`, `demo`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -321,6 +322,28 @@ fn number_before(text: &str, words: &str) -> u64 {
     let before = text.split(words).next().expect("text");
     let number = before.split_whitespace().next_back().expect("a number");
     number.replace(',', "").parse().expect("a number")
+}
+
+/// A browser plays with it in the tests of `sdk/js`.
+#[test]
+fn the_demo_serves_a_page() {
+    let directory = Directory::new();
+    let mut demo = PROGRAM.start(&directory, &["demo", "--web"]);
+    let line = demo.stdout("Open http://");
+    let site = line.split('/').nth(2).expect("a link").to_owned();
+    let get = |path: &str| {
+        let mut socket = TcpStream::connect(&site).expect("it listens");
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: {site}\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    assert!(get("/").contains("A drawing that all share"));
+    assert!(get("/voltlane.js").contains("export{"));
+    assert!(get("/edge").contains("\r\n\r\nws://127.0.0.1:"));
+    assert!(get("/other").starts_with("HTTP/1.1 404 "));
+    demo.signal(Signal::INT);
+    assert_eq!(demo.end().code, Some(0));
 }
 
 #[test]

@@ -131,7 +131,7 @@ _voltlane() {
             return 0
             ;;
         voltlane__subcmd__demo)
-            opts="-h --secs --help"
+            opts="-h --secs --web --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

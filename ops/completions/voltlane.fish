@@ -41,6 +41,7 @@ complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l listen -d 'Add
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -l master -d 'Address of the backend, before what the configuration says' -r
 complete -c voltlane -n "__fish_voltlane_using_subcommand run" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l secs -d 'End after this many seconds [default: at Ctrl-C]' -r
+complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -l web -d 'Serve a page on which all draw, and print its link'
 complete -c voltlane -n "__fish_voltlane_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand connect" -s h -l help -d 'Print help'
 complete -c voltlane -n "__fish_voltlane_using_subcommand echo" -l listen -d 'Address to listen on' -r

@@ -2,6 +2,8 @@
 
 mod figures;
 mod player;
+#[cfg(feature = "websocket")]
+mod web;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal};
@@ -34,7 +36,13 @@ const REFRESH_PIPE: Duration = Duration::from_secs(1);
 
 /// Runs the demo until Ctrl-C, or for `args.secs` seconds. `program` is the name of the binary.
 pub(super) fn run<R: Runtime>(program: &'static str, args: DemoArgs) -> ExitCode {
-    let shown = R::block_on(async move { show::<R>(program, args.secs).await });
+    let shown = R::block_on(async move {
+        #[cfg(feature = "websocket")]
+        if args.web {
+            return web::show::<R>(args.secs).await;
+        }
+        show::<R>(program, args.secs).await
+    });
     match shown.and_then(|shown| shown) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

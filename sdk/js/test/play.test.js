@@ -1,7 +1,7 @@
 // examples/play in Chromium: two draw, one loses its network for 5 s, and nothing is missing on either page.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -22,14 +22,32 @@ async function stroke(page, from, to, pieces) {
 
 const lines = (page, count) => page.until(`document.getElementById("counts").textContent === "${count} lines"`);
 
-test("the page that all draw on", { skip }, async (context) => {
-  // As a project that has the package installed.
+/** As a project that has the package installed. */
+function example() {
   const directory = scratch();
   mkdirSync(path.join(directory, "node_modules"));
   symlinkSync(root, path.join(directory, "node_modules/voltlane"));
   cpSync(path.join(root, "examples"), path.join(directory, "examples"), { recursive: true });
   cpSync(path.join(root, "dist"), path.join(directory, "dist"), { recursive: true });
-  const server = spawn(process.execPath, ["examples/play/server.js"], { cwd: directory, env: { ...process.env, VOLTLANE: path.resolve(program()) } });
+  return [directory, process.execPath, ["examples/play/server.js"]];
+}
+
+test("the program has the page and the library that are here: node tools/embed.js copies them", () => {
+  const embedded = path.join(root, "../../app/src/commands/demo/web");
+  for (const [ours, its] of [
+    ["examples/play/index.html", "index.html"],
+    ["dist/browser.min.js", "voltlane.js"],
+  ]) {
+    assert.ok(readFileSync(path.join(root, ours)).equals(readFileSync(path.join(embedded, its))), `${its} is another one`);
+  }
+});
+
+for (const [name, serve] of [
+  ["examples/play", example],
+  ["voltlane demo --web", () => [scratch(), program(), ["demo", "--web"]]],
+]) test(`the page that all draw on, served by ${name}`, { skip }, async (context) => {
+  const [directory, command, words] = serve();
+  const server = spawn(command, words, { cwd: directory, env: { ...process.env, VOLTLANE: program() } });
   let log = "";
   server.stderr.on("data", (text) => (log += text));
   const link = new Promise((found) => server.stdout.on("data", (text) => found(/Open (\S+)/.exec((log += text))?.[1])));

@@ -38,25 +38,17 @@ const origin = `http://127.0.0.1:${site.address().port}`;
 const backend = await listen("127.0.0.1:0");
 const lines = [];
 backend.on("packet", ({ id, text }) => {
-  let said;
-  try {
-    said = JSON.parse(text);
-  } catch {
-    return void backend.kick(id);
-  }
-  if (said.hello) {
-    for (let at = 0; at < lines.length; at += LINES_OF_A_PACKET) {
-      backend.send(id, JSON.stringify({ lines: lines.slice(at, at + LINES_OF_A_PACKET) }));
-    }
-  }
-  if (said.line) {
-    lines.push(said.line);
+  const [verb, rest] = [text.split(" ", 1)[0], text.slice(text.indexOf(" ") + 1)];
+  if (verb === "hello") {
+    for (let at = 0; at < lines.length; at += LINES_OF_A_PACKET) backend.send(id, lines.slice(at, at + LINES_OF_A_PACKET).join("\n"));
+  } else if (verb === "line") {
+    lines.push(rest);
     if (lines.length > MAX_LINES) lines.shift();
-    backend.send(everyone, JSON.stringify({ lines: [said.line] }), { without: [id] });
-  }
-  if (said.at) backend.send(everyone, JSON.stringify({ id, at: said.at, colour: said.colour }), { without: [id] });
+    backend.send(everyone, rest, { without: [id] });
+  } else if (verb === "at") backend.send(everyone, `at ${id} ${rest}`, { without: [id] });
+  else backend.kick(id);
 });
-backend.on("ended", ({ id }) => backend.send(everyone, JSON.stringify({ id, gone: true })));
+backend.on("ended", ({ id }) => backend.send(everyone, `gone ${id}`));
 
 // The edge.
 const directory = mkdtempSync(join(tmpdir(), "voltlane-play-"));
