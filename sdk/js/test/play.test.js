@@ -20,7 +20,7 @@ async function stroke(page, from, to, pieces) {
   await page.mouse("mouseReleased", ...to);
 }
 
-const lines = (page, count) => page.until(`document.getElementById("counts").textContent === "${count} lines"`);
+const lines = (page, count) => page.until(`document.getElementById("counts")?.textContent === "${count} lines"`);
 
 /** As a project that has the package installed. */
 function example() {
@@ -62,7 +62,7 @@ for (const [name, serve] of [
   const url = await within(link, `the link: ${log}`);
   const wide = await browser.page(url, 1_280, 720);
   const narrow = await browser.page(url, 320, 640);
-  const isOpen = 'document.getElementById("state").className === "open"';
+  const isOpen = 'document.getElementById("state")?.className === "open"';
   for (const page of [wide, narrow]) await page.until(isOpen);
   await stroke(wide, [200, 200], [600, 400], 20);
   for (const page of [wide, narrow]) await lines(page, 20);
