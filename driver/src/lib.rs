@@ -44,7 +44,7 @@ mod io;
 mod late;
 #[cfg(feature = "edge")]
 mod link;
-#[cfg(any(feature = "edge", feature = "client", feature = "backend"))]
+#[cfg(any(feature = "edge", feature = "backend"))]
 mod opaque;
 #[cfg(feature = "edge")]
 mod own;
