@@ -17,7 +17,8 @@ pub(super) enum Ending {
     /// The edge had no room for the session, so it did not begin.
     NotBegun(DropCause, Pause),
     Refused(Refusal),
-    Ended(Code, String),
+    /// The session is over. The pause comes before the next one.
+    Ended(Code, String, Pause),
 }
 
 impl Ending {
@@ -25,6 +26,16 @@ impl Ending {
     pub(super) fn dropped(cause: DropCause) -> Self {
         Ending::Dropped(cause, Pause::Usual)
     }
+
+    /// The session is over, and the edge asks for no pause.
+    pub(super) fn ended(code: Code, text: &str) -> Self {
+        Ending::Ended(code, text.to_owned(), AT_ONCE)
+    }
+}
+
+/// The edge broke the protocol. The client comes back after the usual pause.
+pub(super) fn violation(violation: impl Into<Violation>) -> Ending {
+    Ending::dropped(violation.into().into())
 }
 
 impl From<Leave> for Ending {
@@ -57,7 +68,12 @@ impl From<Leave> for Ending {
                 wait_ms,
                 jitter_ms,
             } => Ending::NotBegun(DropCause::Told(code), at_least(wait_ms, jitter_ms)),
-            Leave::Over { code, text } => Ending::Ended(code, text),
+            Leave::Over {
+                code,
+                text,
+                wait_ms,
+                jitter_ms,
+            } => Ending::Ended(code, text, once(wait_ms, jitter_ms)),
         }
     }
 }

@@ -33,7 +33,7 @@ pub use error::{DropCause, End, Event, Refusal, SendError, TokenError, Violation
 pub use saved::{SAVED_SESSION_BYTES, SavedSession, SavedSessionError};
 pub use state::State;
 
-use ending::{AT_ONCE, Ending, Pause, Pauses};
+use ending::{AT_ONCE, Ending, Pause, Pauses, violation};
 
 /// A client of an edge. It joins, sends and receives packets, and reconnects by itself with a proof of its identity.
 ///
@@ -102,6 +102,8 @@ pub struct Client {
     event: Option<Event<'static>>,
     /// How the session ended, in `Ended` and `Refused`.
     end: Option<End>,
+    /// When the last session was over, and the pause from then to the next one.
+    afresh: (Time, Pause),
     goodbye: Goodbye,
     /// Whether a byte came from the edge on this connection.
     has_heard: bool,
@@ -167,6 +169,7 @@ impl Client {
             pauses: Pauses::new(config.backoff_min, config.backoff_max),
             event: None,
             end: None,
+            afresh: (Time::ZERO, AT_ONCE),
             goodbye: Goodbye::No,
             has_heard: false,
             falls_back: false,
@@ -412,7 +415,7 @@ impl Client {
 
     /// The end after a goodbye that nobody answered.
     fn unanswered(&self) -> Ending {
-        Ending::Ended(Code::GOODBYE, "the edge did not answer".to_owned())
+        Ending::ended(Code::GOODBYE, "the edge did not answer")
     }
 
     /// Returns whether the adapter must close the transport, or give up opening it.
@@ -487,7 +490,7 @@ impl Client {
         }
         self.goodbye = Goodbye::Wanted(self.now + self.config.goodbye_timeout);
         if self.session.id().is_none() {
-            self.end_with(Ending::Ended(Code::GOODBYE, String::new()));
+            self.end_with(Ending::ended(Code::GOODBYE, ""));
         } else if self.state == State::Established {
             self.part();
         }
@@ -609,7 +612,7 @@ impl Client {
         match self.state {
             State::Waiting if is_over(self.session.ends_at()) => {
                 let text = "nothing came from the edge for as long as it keeps a session";
-                return self.end_connection(Ending::Ended(Code::EXPIRED, text.to_owned()));
+                return self.end_connection(Ending::ended(Code::EXPIRED, text));
             }
             State::Established => {
                 if let Some(leave) = self.session.handle_timeout(now) {
@@ -644,8 +647,8 @@ impl Client {
         }
     }
 
-    /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client: at once, or
-    /// after a pause if the client was as hasty since a connection was steady. Of version 2 the edge's key is forgotten, too. Does nothing in
+    /// After a refusal, or an end whose [class](Class) allows it, forgets the session and the queue, and joins as a new client: no earlier
+    /// after the end than the edge asked for, or after a longer pause if the client was as hasty since a connection was steady. Of version 2 the edge's key is forgotten, too. Does nothing in
     /// any other state, nor after a goodbye or a code that tells the client to stop.
     pub fn start_over(&mut self) {
         let may = match (self.state, &self.end) {
@@ -658,8 +661,9 @@ impl Client {
             self.session = ClientSession::new(self.config.first_version());
             self.outbox = Outbox::new(self.session.version().retention());
             // An edge that ends each new session at once has no client in a loop.
-            let retry_in = self.pauses.next(AT_ONCE, &mut self.rng);
-            self.enter(State::Waiting, Some(self.now + retry_in));
+            let (ended_at, pause) = self.afresh;
+            let pause = self.pauses.next(pause, &mut self.rng);
+            self.enter(State::Waiting, Some((ended_at + pause).max(self.now)));
         }
     }
 
@@ -744,15 +748,17 @@ impl Client {
                 if refusal == Refusal::UnknownOrExpired {
                     self.session.forget();
                 }
+                self.afresh = (self.now, AT_ONCE);
                 self.enter(State::Refused(refusal), None);
                 self.event = Some(Event::Refused(refusal));
             }
-            Ending::Ended(code, text) => {
+            Ending::Ended(code, text, pause) => {
                 let end = End::new(code, text, self.session.ledgers(&self.outbox));
                 self.session.forget();
                 self.outbox.clear();
                 self.goodbye = Goodbye::No;
                 self.end = Some(end.clone());
+                self.afresh = (self.now, pause);
                 self.enter(State::Ended, None);
                 self.event = Some(Event::Ended(end));
             }
@@ -764,10 +770,6 @@ impl Client {
         self.enter(State::Waiting, Some(self.now + retry_in));
         self.event = Some(Event::Dropped { cause, retry_in });
     }
-}
-
-fn violation(violation: impl Into<Violation>) -> Ending {
-    Ending::dropped(violation.into().into())
 }
 
 impl fmt::Debug for Client {

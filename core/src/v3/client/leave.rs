@@ -95,8 +95,13 @@ pub(crate) enum Leave {
         wait_ms: u32,
         jitter_ms: u32,
     },
-    /// The session is over.
-    Over { code: Code, text: String },
+    /// The session is over. Another one begins no earlier than the edge asks for.
+    Over {
+        code: Code,
+        text: String,
+        wait_ms: u32,
+        jitter_ms: u32,
+    },
 }
 
 impl Leave {
@@ -113,7 +118,12 @@ impl Leave {
                 wait_ms,
                 jitter_ms,
             },
-            Class::Done | Class::Afresh | Class::Stop => Leave::over(code, text),
+            Class::Done | Class::Afresh | Class::Stop => Leave::Over {
+                code,
+                text: text.to_owned(),
+                wait_ms,
+                jitter_ms,
+            },
         }
     }
 
@@ -136,8 +146,12 @@ impl Leave {
     }
 
     pub(super) fn over(code: Code, text: &str) -> Self {
-        let text = text.to_owned();
-        Leave::Over { code, text }
+        Leave::Over {
+            code,
+            text: text.to_owned(),
+            wait_ms: 0,
+            jitter_ms: 0,
+        }
     }
 
     /// Somebody else holds the session's secrets. (SPEC 23.6)
@@ -182,7 +196,12 @@ mod tests {
                     wait_ms: 70_000,
                     jitter_ms: 9,
                 },
-                _ => Leave::over(code, "text"),
+                _ => Leave::Over {
+                    code,
+                    text: "text".to_owned(),
+                    wait_ms: 70_000,
+                    jitter_ms: 9,
+                },
             };
             assert_eq!(leave, expected);
         }
