@@ -5,6 +5,7 @@
 mod address;
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use voltlane_driver::client::{
@@ -38,6 +39,8 @@ pub struct Builder {
     edge_keys: Vec<String>,
     sockets: SocketOptions,
     connector: Option<BoxedConnector>,
+    /// Adds whatever is asked for a token.
+    ask: Option<Box<dyn FnOnce(Means) -> Means + Send>>,
     #[cfg(feature = "tls")]
     tls: TlsOptions,
 }
@@ -58,6 +61,7 @@ impl Builder {
             edge_keys: Vec::new(),
             sockets: SocketOptions::default(),
             connector: None,
+            ask: None,
             #[cfg(feature = "tls")]
             tls: TlsOptions::default(),
         }
@@ -77,6 +81,18 @@ impl Builder {
     #[must_use]
     pub fn token(mut self, token: impl AsRef<[u8]>) -> Self {
         self.options.token = Some(token.as_ref().to_vec());
+        self
+    }
+
+    /// Asks for a token before each attempt to join, for one that is short-lived. It goes where a [`token`](Self::token) goes, and counts
+    /// instead of one. A client that comes back asks for none. While the answer takes its time, nothing is connected.
+    #[must_use]
+    pub fn token_with<F, A>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> A + Send + 'static,
+        A: Future<Output = Vec<u8>> + Send + 'static,
+    {
+        self.ask = Some(Box::new(move |means| means.with_token(ask)));
         self
     }
 
@@ -188,8 +204,14 @@ impl Builder {
         }
         let timer = (self.host.timer)();
         let entropy = Box::new(self.host.random);
+        let ask = self.ask.take();
+        let asking = |means| match ask {
+            Some(ask) => ask(means),
+            None => means,
+        };
         if let Some(connector) = self.connector {
-            return Ok((self.options, Means::boxed(connector, timer, entropy)));
+            let means = Means::boxed(connector, timer, entropy);
+            return Ok((self.options, asking(means)));
         }
         if self.addresses.len() > MAX_ADDRESSES {
             let (count, max) = (self.addresses.len(), MAX_ADDRESSES);
@@ -212,7 +234,7 @@ impl Builder {
         let mut connectors = connectors.into_iter();
         let first = connectors.next().expect("a builder has an address");
         let means = Means::boxed(first, timer, entropy);
-        Ok((self.options, connectors.fold(means, Means::or)))
+        Ok((self.options, asking(connectors.fold(means, Means::or))))
     }
 
     /// Returns the connector to an address.

@@ -12,6 +12,8 @@ use voltlane_core::{ClientId, Time};
 
 use super::heard::{Heard, Lent, hear};
 use super::options::{Entropy, Means, Options};
+use super::rejoins;
+use super::token::Tokens;
 use super::transport::Transport;
 use super::{ConnectError, DropCause, Event, Sent};
 use crate::Timer;
@@ -49,6 +51,8 @@ pub(super) struct Core {
     transport: Transport,
     timer: Box<dyn Timer>,
     entropy: Entropy,
+    /// Where the token of each attempt to join comes from, if it is asked for.
+    tokens: Option<Tokens>,
     buffer: Box<[u8]>,
     /// The part of the buffer that the machine has not taken yet.
     unread: Range<usize>,
@@ -96,6 +100,7 @@ impl Core {
             connectors,
             timer,
             mut entropy,
+            ask,
         } = means;
         let now = timer.now();
         let seed = entropy();
@@ -110,7 +115,9 @@ impl Core {
             Some(saved) => machine::Client::restore(config, seed, saved),
             None => machine::Client::new(config, seed),
         };
-        if let Some(token) = &options.token {
+        // Whether a token may go to this edge is known before there is one.
+        let token = ask.as_ref().map(|_| &[][..]);
+        if let Some(token) = token.or(options.token.as_deref()) {
             machine.set_token(token).map_err(|error| {
                 ConnectError::Config(match error {
                     TokenError::NoPin => {
@@ -130,6 +137,7 @@ impl Core {
             transport: Transport::new(connectors),
             timer,
             entropy,
+            tokens: ask.map(Tokens::new),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             has_more: false,
@@ -505,6 +513,7 @@ impl Core {
                 let (error, words) = (self.transport.error.clone(), self.transport.words.clone());
                 let error = error.filter(|_| why == Why::ConnectFailed);
                 let cause = DropCause::new(why, error, words);
+                self.tokens.iter_mut().for_each(Tokens::attempt_is_over);
                 self.last_drop = Some(cause.clone());
                 Event::Dropped { cause, retry_in }
             }
@@ -564,9 +573,8 @@ impl Core {
                     None => continue,
                 }
             }
-            let (machine, entropy) = (&mut self.machine, &mut self.entropy);
-            if self.transport.connect_on(io, now, machine, entropy)
-                | self.transport.write(io, now, machine)
+            if self.connect_on(io, now)
+                | self.transport.write(io, now, &mut self.machine)
                 | self.read(io, now, may_read)
             {
                 continue;
@@ -619,6 +627,24 @@ impl Core {
     fn park(&mut self) -> Poll<Heard> {
         self.is_parked = true;
         Poll::Pending
+    }
+
+    /// Begins or continues to connect, once there is a token to join with. Returns true if something changed.
+    fn connect_on(&mut self, io: &mut Context<'_>, now: Time) -> bool {
+        let joins = self.machine.id().is_none() && self.machine.wants_connect(now);
+        if let Some(tokens) = self.tokens.as_mut().filter(|_| joins) {
+            match tokens.poll(io) {
+                Poll::Pending => return false,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(token)) => {
+                    if let Err(error) = self.machine.set_token(&token) {
+                        tracing::error!(%error, "the client joins without the token that it was given");
+                    }
+                }
+            }
+        }
+        let (machine, entropy) = (&mut self.machine, &mut self.entropy);
+        self.transport.connect_on(io, now, machine, entropy)
     }
 
     /// Reads once. Returns true if something changed.
@@ -718,6 +744,14 @@ impl Driven for Core {
             self.waiters.wake_all();
         } else if self.id.is_some() || self.has_given_up {
             self.waiters.wake_session();
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.id.is_some() && !self.is_over() && !self.is_closing {
+            rejoins::gave_up();
         }
     }
 }

@@ -3,7 +3,7 @@
 use voltlane_core::ClientId;
 use voltlane_core::client as machine;
 
-use super::Event;
+use super::{Event, rejoins};
 use crate::weigh::Weigh;
 
 /// The session and the number of a packet, which is acknowledged when the application has come back for more.
@@ -56,6 +56,9 @@ pub(super) fn hear(
             });
         }
         machine::Event::Connected { id: new } => {
+            if session == 1 && id.is_none() {
+                rejoins::began();
+            }
             *id = Some(new);
             Event::Connected { id: new }
         }

@@ -16,6 +16,8 @@ mod error;
 mod event;
 mod heard;
 mod options;
+mod rejoins;
+mod token;
 mod transport;
 
 use std::fmt;

@@ -1,10 +1,12 @@
 //! The options of a client, and what it needs of its runtime.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use voltlane_core::client::{ClientConfig, SavedSession};
 
+use super::token::Ask;
 use crate::{BoxedConnector, Connector, Runtime, Timer};
 
 /// How long a client tries to reach an edge for the first time, unless its options say otherwise.
@@ -58,6 +60,7 @@ pub struct Means {
     pub(super) connectors: Vec<BoxedConnector>,
     pub(super) timer: Box<dyn Timer>,
     pub(super) entropy: Entropy,
+    pub(super) ask: Option<Ask>,
 }
 
 /// Returns 32 bytes that nobody can know or guess, different at each call.
@@ -93,7 +96,19 @@ impl Means {
             connectors: vec![connector],
             timer,
             entropy,
+            ask: None,
         }
+    }
+
+    /// Asks for a token before each attempt to join, in place of one in the [options](Options::token): one that is short-lived. A client
+    /// that comes back asks for none.
+    #[must_use]
+    pub fn with_token<A>(mut self, ask: impl Fn() -> A + Send + 'static) -> Self
+    where
+        A: Future<Output = Vec<u8>> + Send + 'static,
+    {
+        self.ask = Some(Box::new(move || Box::pin(ask())));
+        self
     }
 
     /// Adds another connector, to be tried when the one before it fails.

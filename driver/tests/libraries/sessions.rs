@@ -527,3 +527,116 @@ fn a_client_that_stood_still_keeps_a_connection_that_brought_something() {
         });
     }
 }
+
+/// The application has a packet of a session that is over, and comes back for more when another one has begun.
+#[test]
+fn a_packet_of_a_former_session_acknowledges_none_of_the_next() {
+    let mut config = healing();
+    config.clients.stale_timeout = Duration::from_secs(1);
+    config.clients.stale_reap_interval = Duration::ZERO;
+    let mut setup = Setup::with(Chaos::NONE, config);
+    let mut options = options(Versions::V3);
+    options.start_over = true;
+    let mut client = setup.client_with(1, options, Chaos::NONE);
+    setup.echoes();
+    let (clock, place) = (setup.world.clock.clone(), setup.clients.clone());
+    setup.world.run(async {
+        connected(&mut client).await;
+        for n in 0..3 {
+            client.send([n]).await.expect("sent");
+            assert_eq!(packet(&mut client).await, [n]);
+        }
+        // The third one is lent now.
+        place.refuse(true);
+        client.drop_connection();
+        let lost = client.send(b"lost").await.expect("it is kept");
+        clock.sleep(Duration::from_secs(2)).await;
+        place.refuse(false);
+        client.acknowledged(lost).await.expect_err("it is over");
+        // Packets of the next session come while nobody receives.
+        while client.ledger().down.numbered < 3 {
+            match client.send(b"again").await {
+                Ok(_) => client.flush().await.expect("it goes on"),
+                Err(_) => clock.sleep(Duration::from_millis(50)).await,
+            }
+        }
+        let first = client.recv().await;
+        assert!(matches!(first, Some(Event::Ended { .. })), "{first:?}");
+        assert_eq!(client.ledger().down.acknowledged, 0);
+        while !matches!(client.recv().await, Some(Event::Connected { .. })) {}
+        assert_eq!(packet(&mut client).await, b"again");
+        assert_eq!(client.ledger().down.acknowledged, 0);
+        assert_eq!(packet(&mut client).await, b"again");
+        assert_eq!(client.ledger().down.acknowledged, 1);
+    });
+}
+
+#[test]
+fn a_token_is_asked_for_before_each_attempt_to_join_and_not_to_come_back() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    let mut setup = Setup::new(Chaos::NONE);
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let means = setup.means(1, Chaos::NONE).with_token(move || {
+        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+        async move { format!("ticket {number}").into_bytes() }
+    });
+    let mut options = options(Versions::V3);
+    options.config = options.config.with_trust_first_use(true);
+    setup.echoes();
+    let (place, clock) = (setup.clients.clone(), setup.world.clock.clone());
+    place.refuse(true);
+    let mut client = Client::begin(options.clone(), means).expect("options that can be");
+    setup.world.run(async {
+        for _ in 0..3 {
+            assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        place.refuse(false);
+        connected(&mut client).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
+        client.send(b"joined").await.expect("sent");
+        assert_eq!(packet(&mut client).await, b"joined");
+        client.drop_connection();
+        client.send(b"back").await.expect("sent");
+        assert_eq!(any_packet(&mut client).await, b"back");
+        assert_eq!(asked.load(Ordering::Relaxed), 4, "it came back");
+    });
+    // To an edge that nobody knows goes no token, whoever makes it.
+    let mut unknown = options;
+    unknown.config = unknown.config.with_trust_first_use(false);
+    let to_unknown = super::means(&place, &clock, 1, Chaos::NONE);
+    let refused = Client::begin(unknown, to_unknown.with_token(|| async { Vec::new() }));
+    assert!(matches!(refused, Err(ConnectError::Config(_))));
+}
+
+#[test]
+fn nothing_is_connected_while_a_token_is_asked_for() {
+    let mut setup = Setup::new(Chaos::NONE);
+    setup.echoes();
+    let clock = setup.world.clock.clone();
+    let means = setup.means(1, Chaos::NONE).with_token(move || {
+        let clock = clock.clone();
+        async move {
+            clock.sleep(Duration::from_secs(30)).await;
+            b"at last".to_vec()
+        }
+    });
+    let mut options = options(Versions::V3);
+    options.config = options.config.with_trust_first_use(true);
+    options.give_up_after = None;
+    let clock = setup.world.clock.clone();
+    let mut client = Client::begin(options, means).expect("options that can be");
+    setup.world.run(async {
+        let begun = clock.now();
+        // The attempt is given up in its time, and the question stays.
+        assert!(matches!(client.recv().await, Some(Event::Dropped { .. })));
+        while !matches!(client.recv().await, Some(Event::Connected { .. })) {}
+        let took = clock.now().since(begun);
+        assert!(took >= Duration::from_secs(30) && took < Duration::from_secs(40));
+        client.send(b"x").await.expect("sent");
+        assert_eq!(packet(&mut client).await, b"x");
+    });
+}
