@@ -26,6 +26,7 @@ mod log;
 mod metrics;
 mod missed;
 mod names;
+mod numbered;
 mod operation;
 mod own_address;
 mod pairings;

@@ -33,6 +33,8 @@ struct Asked<C> {
 pub(crate) struct Requests<C> {
     pub(crate) config: Option<Box<C>>,
     pub(crate) shutdown: Option<Duration>,
+    /// How long clients are served that were asked to leave.
+    pub(crate) leaving: Option<Duration>,
     /// Addresses at which the process has begun to listen.
     pub(crate) own: Vec<SocketAddr>,
 }
@@ -41,6 +43,7 @@ impl<C> Requests<C> {
     const NONE: Requests<C> = Requests {
         config: None,
         shutdown: None,
+        leaving: None,
         own: Vec::new(),
     };
 }
@@ -65,6 +68,12 @@ impl<C> Handle<C> {
     /// the first time applies.
     pub fn shutdown(&self, within: Duration) {
         self.ask(|requests| requests.shutdown = Some(within));
+    }
+
+    /// Accepts nobody any more, and asks all clients that it can ask to leave within this time, each at another instant (SPEC 9.8(d)). They
+    /// are served until then. A [`shutdown`](Self::shutdown) is to follow.
+    pub fn leave(&self, within: Duration) {
+        self.ask(|requests| requests.leaving = Some(within));
     }
 
     /// Makes the machine use `config` as a whole from its next turn on (SPEC 10.8). If called again before that turn, the later one
@@ -107,9 +116,10 @@ impl<C> Handle<C> {
         let Requests {
             config,
             shutdown,
+            leaving,
             own,
         } = &asked.requests;
-        if config.is_some() || shutdown.is_some() || !own.is_empty() {
+        if config.is_some() || shutdown.is_some() || leaving.is_some() || !own.is_empty() {
             // More was requested meanwhile.
             return;
         }

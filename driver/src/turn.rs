@@ -46,6 +46,8 @@ pub(crate) trait Side {
     }
     /// Handles another configuration for the machine.
     fn handle_config(&mut self, now: Time, config: Self::Config);
+    /// Handles a request to have all clients leave within the time.
+    fn handle_leaving(&mut self, _now: Time, _within: Duration) {}
     /// Handles a request to shut down within the time.
     fn handle_shutdown(&mut self, now: Time, within: Duration);
 
@@ -204,11 +206,15 @@ impl<S: Side, U: Carrier<S::Machine>, T: Timer> Turns<S, U, T> {
         let Requests {
             config,
             shutdown,
+            leaving,
             own,
         } = self.handle.take();
         self.link.refuse(own);
         if let Some(config) = config {
             self.side.handle_config(now, *config);
+        }
+        if let Some(within) = leaving {
+            self.side.handle_leaving(now, within);
         }
         if let Some(within) = shutdown {
             self.ends_by.get_or_insert(now + within);

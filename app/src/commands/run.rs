@@ -240,6 +240,7 @@ async fn alone<R: Runtime>(
                 handle.refuse(listen_at::<R>(opening, from, &openings));
             }
             Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
+            Order::Leave(within) => handle.leave(within),
             Order::Shutdown(within) => handle.shutdown(within),
         });
         let polled = watch.poll(driver.as_mut(), cx, || Snapshot {

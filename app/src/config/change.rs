@@ -229,7 +229,10 @@ mod tests {
             settings.edge_config(Resources::default()),
             (settings.master.address.clone(), settings.master_options()),
             settings.general.log_level,
-            settings.general.shutdown_timeout_secs,
+            (
+                settings.general.shutdown_timeout_secs,
+                settings.general.drain_secs,
+            ),
             door(&settings.listener),
             link(&settings.master),
         )

@@ -223,6 +223,9 @@ settings! {
         shards: u32 = 0, 0..=MAX_SHARDS;
         /// How long a shutdown may take to deliver queued packets. 0: it does not wait.
         shutdown_timeout_secs: u32 = 5, 0..=HOUR;
+        /// How long the edge goes on serving when it is asked to end. It accepts nobody then, and asks each client of
+        /// version 3 to leave at another instant of that time. 0: it ends at once.
+        drain_secs: u32 = 0, 0..=HOUR;
         /// How often the files of certificates are looked at. Those that have changed are read again. 0: on SIGHUP alone.
         watch_secs: u32 = 30, 0..=HOUR;
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 use voltlane_core::Time;
-use voltlane_core::edge::{ConnKey, Edge, EdgeConfig};
+use voltlane_core::edge::{ConnKey, Edge, EdgeConfig, GoAwayCode};
 
 pub use self::neighbours::Neighbours;
 pub use self::openings::Openings;
@@ -362,6 +362,12 @@ impl<L: Listener> Side for Clientele<L> {
 
     fn handle_config(&mut self, now: Time, config: EdgeConfig) {
         self.edge.handle_config(now, config);
+    }
+
+    fn handle_leaving(&mut self, now: Time, within: Duration) {
+        self.is_ending = true;
+        self.acceptors.close();
+        self.edge.handle_leaving(now, GoAwayCode::Restart, within);
     }
 
     fn handle_shutdown(&mut self, now: Time, within: Duration) {

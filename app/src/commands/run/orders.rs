@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::info;
+use voltlane_core::Time;
 use voltlane_core::edge::{EdgeConfig, ListenerConfig};
 
 use crate::commands::reload::{Reload, Reloads};
@@ -16,7 +17,7 @@ use crate::dial::{Dialer, dialer};
 use crate::listeners::{Opening, SocketChange};
 use crate::logging;
 use crate::supervisor::Supervisor;
-use voltlane_driver::Runtime;
+use voltlane_driver::{Runtime, Timer as _};
 
 use crate::Resources;
 
@@ -28,6 +29,8 @@ pub(super) enum Order {
     Listen(Opening, Option<usize>),
     /// Close the sockets of this number.
     Unlisten(usize),
+    /// Accept nobody, and have all clients leave within the time.
+    Leave(Duration),
     /// End in order, within the time.
     Shutdown(Duration),
 }
@@ -45,8 +48,16 @@ pub(super) struct Orders<R: Runtime> {
     connector: Arc<Mutex<Dialer<R>>>,
     /// Keys that were read again, and may not be in effect everywhere yet.
     taken: Vec<String>,
-    is_ending: bool,
     supervisor: Supervisor,
+    ending: Ending<R>,
+}
+
+/// How far the end of the process is.
+enum Ending<R: Runtime> {
+    No,
+    /// Clients have until then to leave.
+    Drains(R::Timer, Time),
+    Begun,
 }
 
 impl<R: Runtime> Orders<R> {
@@ -69,14 +80,14 @@ impl<R: Runtime> Orders<R> {
             measured,
             connector,
             taken: Vec::new(),
-            is_ending: false,
             supervisor,
+            ending: Ending::No,
         }
     }
 
     /// Returns whether the process was asked to end.
     pub(super) fn is_ending(&self) -> bool {
-        self.is_ending
+        !matches!(self.ending, Ending::No)
     }
 
     /// Passes on the orders that have come since.
@@ -102,13 +113,32 @@ impl<R: Runtime> Orders<R> {
                 .unwrap_or_else(PoisonError::into_inner) = dialer::<R>(&self.settings);
             logging::set_level(self.settings.general.log_level);
         }
-        if !self.is_ending && pin!(&mut self.stop).poll(cx).is_ready() {
-            self.is_ending = true;
-            let within = self.settings.general.shutdown_timeout_secs;
-            let within = Duration::from_secs(within.into());
-            info!(?within, "shutting down");
-            self.supervisor.ends(within);
-            tell(Order::Shutdown(within));
+        if matches!(self.ending, Ending::No) && pin!(&mut self.stop).poll(cx).is_ready() {
+            let timer = R::Timer::default();
+            let within = Duration::from_secs(self.settings.general.drain_secs.into());
+            let until = timer.now() + within;
+            self.ending = Ending::Drains(timer, until);
+            let shutdown = self.settings.general.shutdown_timeout_secs;
+            self.supervisor
+                .ends(within + Duration::from_secs(shutdown.into()));
+            if !within.is_zero() {
+                info!(
+                    ?within,
+                    "no more clients are accepted, and all are asked to leave"
+                );
+                tell(Order::Leave(within));
+            }
+        }
+        if let Ending::Drains(timer, until) = &mut self.ending {
+            let until = *until;
+            let is_over = until <= timer.now() || timer.poll_until(cx, until).is_ready();
+            if is_over {
+                self.ending = Ending::Begun;
+                let within = self.settings.general.shutdown_timeout_secs;
+                let within = Duration::from_secs(within.into());
+                info!(?within, "shutting down");
+                tell(Order::Shutdown(within));
+            }
         }
     }
 

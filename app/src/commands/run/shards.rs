@@ -93,6 +93,7 @@ pub(super) async fn serve<R: Runtime>(
                 trunk.refuse(listen_at::<R>(opening, from, &openings));
             }
             Order::Unlisten(number) => openings.iter().for_each(|shard| shard.close(number)),
+            Order::Leave(within) => handles.iter().for_each(|shard| shard.handle.leave(within)),
             Order::Shutdown(within) => {
                 // The trunk comes first: it must know why shards end. All were given the same time, and end by themselves.
                 trunk.shutdown(within);

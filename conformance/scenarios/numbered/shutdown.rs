@@ -1,0 +1,83 @@
+//! The end of an edge, as clients of version 3 hear of it. (SPEC 9.8, 25.3, 25.4(e))
+
+use std::net::TcpStream;
+
+use conformance::numbered::Heard;
+use conformance::{Numbered, Signal, bytes_of};
+use voltlane_core::client::{Code, DropCause};
+
+use super::super::rig;
+use super::{join, round_trip};
+
+/// Returns why the client leaves its connection, behind packets.
+fn why_it_leaves(client: &mut Numbered) -> DropCause {
+    loop {
+        match client.hear() {
+            Heard::Dropped(cause) => return cause,
+            Heard::Packet(..) | Heard::CaughtUp => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_hears_that_the_edge_restarts_behind_what_waits_for_it() {
+    let mut rig = rig("");
+    let mut client = join(&mut rig);
+    for n in 0..40 {
+        rig.link.send(client.id(), &bytes_of(n, 10_000));
+    }
+    rig.fence();
+    rig.edge.signal(Signal::TERM);
+    for n in 0..40 {
+        client.expect(&bytes_of(n, 10_000));
+    }
+    assert_eq!(why_it_leaves(&mut client), DropCause::Told(Code::RESTART));
+    rig.edge.expect_end(Some(0));
+}
+
+#[test]
+fn clients_are_asked_to_leave_before_the_end_and_served_until_they_do() {
+    let mut rig = rig("general.drain_secs = 3\n");
+    let mut clients: Vec<Numbered> = (0..5).map(|_| join(&mut rig)).collect();
+    let mut old = rig.join();
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_log("asked to leave");
+    for client in &mut clients {
+        assert_eq!(why_it_leaves(client), DropCause::Moved(Code::RESTART));
+    }
+    // Nobody else is accepted, and one that stays is served.
+    assert!(TcpStream::connect(rig.address()).is_err());
+    rig.round_trip(&mut old, b"still served");
+    rig.edge.expect_log("shutting down");
+    old.frames.expect_closed();
+    rig.edge.expect_end(Some(0));
+}
+
+#[test]
+fn a_client_that_does_not_leave_is_told_at_the_end() {
+    let mut rig = rig("general.drain_secs = 1\n");
+    let mut client = join(&mut rig);
+    round_trip(&mut rig, &mut client, b"before");
+    rig.edge.signal(Signal::TERM);
+    // It reads nothing until the edge closes its connection, so it learns of both at once.
+    rig.edge.expect_log("shutting down");
+    let cause = why_it_leaves(&mut client);
+    assert!(
+        matches!(
+            cause,
+            DropCause::Told(Code::RESTART) | DropCause::Moved(Code::RESTART)
+        ),
+        "{cause:?}"
+    );
+    rig.edge.expect_end(Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_at_once() {
+    let rig = rig("general.drain_secs = 3600\n");
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_log("another signal ends it at once");
+    rig.edge.signal(Signal::TERM);
+    rig.edge.expect_end(Some(143));
+}
