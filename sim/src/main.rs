@@ -80,6 +80,7 @@ enum Command {
         seeds: u64,
     },
     /// Sends packets of version 3 over drops and lost replies until so many have arrived, and checks that none is lost or doubled.
+    /// One thread.
     Volume {
         /// How many packets must arrive.
         packets: u64,
@@ -276,26 +277,28 @@ fn version_3(seeds: Range<u64>) -> bool {
 }
 
 /// Runs seeds of many packets until so many have arrived. Returns true when none was lost or doubled.
-fn volume(packets: u64, mut from: u64) -> bool {
-    const SEEDS: u64 = 8;
-    let (begun, first) = (Instant::now(), from);
-    let (mut delivered, mut sealed, mut resumed) = (0, 0, 0);
+fn volume(packets: u64, from: u64) -> bool {
+    const PACKETS_PER_SEED: u64 = 4_000_000;
+    let begun = Instant::now();
+    let (mut delivered, mut drops, mut resumes) = (0, 0, 0);
+    let mut seed = from;
     while delivered < packets {
-        let found = v3::many(from..from + SEEDS, v3::run_bulk);
-        from += SEEDS;
-        delivered += found.delivered;
-        sealed += found.sealed;
-        resumed += found.times.get("resumed").copied().unwrap_or(0);
-        if let Some((seed, violation)) = found.failures.first() {
+        let run = v3::run_volume(seed, PACKETS_PER_SEED);
+        delivered += run.delivered;
+        drops += run.drops;
+        resumes += run.resumes;
+        if let Some(violation) = run.violation {
             println!("seed {seed}: {violation}");
             return false;
         }
+        seed += 1;
         let real = begun.elapsed().as_secs_f64();
+        let rate = delivered as f64 / real;
         println!(
-            "{delivered} packets delivered, {resumed} resumes, {sealed} values sealed, {real:.0} s"
+            "{delivered} packets delivered, {drops} drops, {resumes} resumes, {real:.0} s, {rate:.0} packets/s, seed {seed} is next"
         );
     }
-    println!("seeds {first} to {from}: 0 packets lost, 0 doubled");
+    println!("seeds {from} to {seed}: 0 packets lost, 0 doubled");
     true
 }
 

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use sim::block::{self, number};
-use sim::v3::{many, run, run_bulk, run_traced};
+use sim::v3::{many, run, run_bulk, run_traced, run_volume};
 
 /// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
 const FEW: u64 = 200;
@@ -78,6 +78,19 @@ fn nothing_is_lost_or_doubled_of_many_packets() {
     let found = many(0..2, run_bulk);
     assert!(found.failures.is_empty(), "{:?}", found.failures);
     assert!(found.delivered > 100_000, "{}", found.delivered);
+}
+
+/// The runner of `sim volume`, whose seeds have millions.
+#[test]
+fn nothing_is_lost_or_doubled_where_applications_alone_look() {
+    for seed in 0..3 {
+        let run = run_volume(seed, 60_000);
+        assert_eq!(run.violation, None, "seed {seed}");
+        assert!(
+            run.delivered >= 60_000 && run.drops > 20 && run.resumes > 20,
+            "{run:?}"
+        );
+    }
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn are_bounded_in_packets() {
     for n in 0..6 {
         rig.link.send(client.id(), &[n]);
     }
-    rig.link.expect_failure(client.id(), "missed packet buffer full");
+    rig.link
+        .expect_failure(client.id(), "missed packet buffer full");
     match client.try_come_back(rig.address(), false) {
         Heard::Ended(end) => assert_eq!(end.code, Code::RING_FULL),
         other => panic!("{other:?}"),

@@ -12,6 +12,7 @@
 //! | `edge.rs`, `backend.rs` | the adapter of the edge, and the backend |
 //! | `clients.rs` | clients and their applications |
 //! | `strangers.rs` | who repeats flights, steals secrets, claims with version 2, or sends anything |
+//! | `volume.rs` | many packets with few checks: `sim volume` |
 //! | `closing.rs` | the end: everything recovers, everybody is back within three attempts, everybody leaves, nothing is left |
 
 mod backend;
@@ -25,6 +26,7 @@ mod many;
 mod setup;
 mod strangers;
 mod tap;
+mod volume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -47,6 +49,7 @@ use setup::{Due, Op, Setup};
 use tap::{Claim, Common, Down, Seen, Tap, Up};
 
 pub use many::{Found, many};
+pub use volume::{Volume, run_volume};
 
 /// The rules of this engine that [`RULES`](crate::model::RULES) does not have.
 pub const RULES: &[(&str, &str)] = &[

@@ -228,7 +228,7 @@ impl Setup {
     }
 }
 
-fn unlimited(config: &mut EdgeConfig) {
+pub(super) fn unlimited(config: &mut EdgeConfig) {
     let limits = &mut config.limits;
     limits.accept_rate = 0;
     (limits.sources.rate, limits.sources.wide_rate) = (0, 0);
