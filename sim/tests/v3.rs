@@ -22,6 +22,7 @@ const GATED: u64 = 1_000;
 const GATES: &[(&str, f64)] = &[
     ("a repeated flight is accepted", 0.5),
     ("answered: gone", 5.0),
+    ("asked to leave", 8.0),
     ("answered: kicked", 4.0),
     ("answered: stale", 15.0),
     ("closed: kicked", 8.0),
@@ -32,12 +33,14 @@ const GATES: &[(&str, f64)] = &[
     ("gap of a claim", 3.0),
     ("goodbye answered", 60.0),
     ("link lost", 25.0),
+    ("left when asked", 8.0),
     ("parked", 0.3),
     ("repeated", 25.0),
     ("resumed", 40.0),
     ("ring full", 30.0),
     ("silent", 3.0),
     ("stolen", 20.0),
+    ("vanished", 20.0),
 ];
 
 #[test]

@@ -1,7 +1,6 @@
 //! Clients of version 3, where the scenarios beside these have clients of version 2. (SPEC 18 to 27)
 
 mod churn;
-mod crowd;
 mod ends;
 mod limits;
 mod missed;

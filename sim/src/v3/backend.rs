@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{Closed, HasLink as _};
+use voltlane_core::edge::{Closed, EndReason, HasLink as _};
 
 use super::{World, kind, time};
 use crate::codec::{self, Frames, Tagged};
@@ -13,7 +13,7 @@ use crate::payload::{self, Direction, Label};
 pub(super) struct Link {
     pub(super) stalled_until: u64,
     /// What the edge has written.
-    up: Frames,
+    pub(super) up: Frames,
     /// What the backend has written and the edge has not read.
     down: VecDeque<u8>,
     /// What the edge has read.
@@ -105,15 +105,20 @@ impl World {
         self.steps += 1;
         self.hash.add(self.now, kind::LINK_DOWN, 0, &bytes);
         self.link.handed.push(&bytes);
+        let (mut touched, mut has_others) = (Vec::new(), false);
         while let Ok(Some(body)) = self.link.handed.next_body(u32::MAX) {
             let Some(Tagged { id, flag, data }) = Tagged::read(&body) else {
                 continue;
             };
             let Some(session) = self.ledger.by_id.get(&id).copied() else {
+                has_others = true;
                 continue;
             };
             match flag {
-                codec::DATA => self.ledger.numbered_down(session, data.len()),
+                codec::DATA => {
+                    self.ledger.numbered_down(session, data.len());
+                    touched.push(session);
+                }
                 codec::KICK => {
                     let entry = &mut self.ledger.sessions[session];
                     entry.was_away = !entry.kicked && entry.conn.is_none();
@@ -122,8 +127,41 @@ impl World {
                 _ => {}
             }
         }
+        let before = self.ends_for_want_of_room();
         self.edge.handle_link_bytes(time(self.now), &bytes);
+        let ends = self.ends_for_want_of_room() > before && !has_others;
+        if ends && !touched.iter().any(|one| self.is_full(*one)) {
+            let text = touched.iter().map(|one| {
+                let entry = &self.ledger.sessions[*one];
+                format!("{:?} of ring {:?}", entry.kept(), entry.ring)
+            });
+            let text = text.collect::<Vec<_>>().join(", ");
+            self.ledger.fail(
+                "V16",
+                "24.2(e)",
+                format!("a session ends for want of room: {text}"),
+            );
+        }
         true
+    }
+
+    fn ends_for_want_of_room(&self) -> u64 {
+        let ended = &self.edge.counters().ended;
+        ended[EndReason::SendQueueFull as usize] + ended[EndReason::MissedPacketsFull as usize]
+    }
+
+    /// Returns whether a session may have no room for the last packet for it. Of one whose client is attached only what is not sent counts,
+    /// and the rest cannot be more than its ring.
+    fn is_full(&self, session: usize) -> bool {
+        let entry = &self.ledger.sessions[session];
+        let clients = &self.setup.config.clients;
+        let (packets, bytes) = entry.kept();
+        let (ring_packets, ring_bytes) = match entry.conn {
+            None => entry.ring,
+            Some(_) => (0, 0),
+        };
+        packets > clients.channel_capacity as u64 + ring_packets
+            || bytes > clients.channel_bytes as u64 + ring_bytes
     }
 
     fn tell(&mut self, id: u64, flag: u8, data: &[u8]) {

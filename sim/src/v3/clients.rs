@@ -16,6 +16,8 @@ use crate::engine::pipe::End;
 use crate::payload::{self, Direction, Label};
 use crate::rng::Rng;
 
+const SECOND_NANOS: u64 = 1_000_000_000;
+
 pub(super) struct Client {
     number: usize,
     pub(super) machine: machine::Client,
@@ -38,6 +40,9 @@ pub(super) struct Client {
     /// The place of the attempt by which it came back last, and where its replay ends.
     knows: u64,
     replay_until: Option<u64>,
+    /// How often more its network fails unseen by the edge, each time it is back.
+    pub(super) vanishes: u64,
+    says_goodbye: bool,
     /// It does nothing more.
     pub(super) is_gone: bool,
     /// Attempts since the network has no faults.
@@ -55,6 +60,7 @@ fn machine_of(setup: &Setup, number: usize, life: u32) -> machine::Client {
             Versions::V2
         })
         .with_take_over(setup.takes_over)
+        .with_padding(setup.config.clients.padding)
         .with_backoff(least, most)
         .expect("in order");
     let mut seed = [0; 32];
@@ -82,10 +88,18 @@ impl Client {
             loses_reply: false,
             knows: 0,
             replay_until: None,
+            vanishes: 0,
+            says_goodbye: false,
             is_gone: false,
             attempts: 0,
             end: None,
         }
+    }
+
+    /// Says goodbye.
+    pub(super) fn close(&mut self, now: u64) {
+        self.says_goodbye = true;
+        self.machine.close(time(now));
     }
 
     /// Begins another session, with nothing of the one before.
@@ -96,7 +110,7 @@ impl Client {
         (self.received, self.sent_down) = (0, 0);
         self.takes.clear();
         (self.knows, self.replay_until) = (0, None);
-        self.attempts = 0;
+        (self.attempts, self.vanishes, self.says_goodbye) = (0, 0, false);
     }
 
     /// The edge has given it an id.
@@ -411,7 +425,12 @@ impl World {
                 let last = state.conns.last();
                 let has_ended = last.is_some_and(|conn| self.conns[*conn].watch.has_ended);
                 let is_calm = self.closing.as_ref().is_some_and(Closing::is_calm);
-                if state.is_numbered && is_calm && !has_ended {
+                if let DropCause::Moved(code) = cause {
+                    return self.left(client, code);
+                }
+                // Judged when they were sealed, and when they came.
+                let was_asked = matches!(cause, DropCause::Told(Code::GOING_AWAY | Code::RESTART));
+                if state.is_numbered && is_calm && !has_ended && !was_asked {
                     let text = format!("client {client} has lost its connection: {cause}");
                     return self.fail_of("V14", "25.1", text);
                 }
@@ -439,6 +458,21 @@ impl World {
         true
     }
 
+    /// A client has left, as it was asked to.
+    fn left(&mut self, client: usize, code: Code) -> bool {
+        let asked = self.clients[client].conns.last();
+        let asked = asked.and_then(|conn| self.conns[*conn].watch.asked);
+        let is_right = asked.is_some_and(|asked| {
+            asked.code == u64::from(code.to_u16()) && asked.is_now(self.now, self.ledger.leapt)
+        });
+        if !is_right {
+            let text = format!("client {client} leaves by {code}: asked {asked:?}");
+            self.ledger.fail("V15", "25.3(a)", text);
+        }
+        self.ledger.reached("left when asked");
+        true
+    }
+
     fn fail_of(&mut self, id: &'static str, section: &'static str, text: String) -> bool {
         self.ledger.fail(id, section, text);
         true
@@ -448,21 +482,28 @@ impl World {
         self.ledger.reached("a client's session ended");
         let state = &mut self.clients[client];
         let knows = state.knows;
-        let is_hasty = self.edge.gauges().link_bytes > 0;
-        if let Some(entry) = state.session.map(|session| &self.ledger.sessions[session]) {
-            let is_over = entry.ended.is_some() || is_hasty || self.edge.gauges().waiting > 0;
+        let says_goodbye = state.says_goodbye;
+        self.look_at_link();
+        let state = &mut self.clients[client];
+        if let Some((session, entry)) = state
+            .session
+            .map(|session| (session, &self.ledger.sessions[session]))
+        {
+            let is_over = self.ledger.may_be_over(session);
+            let expiry = self.ledger.expiry;
+            let is_silent = self.now + SECOND_NANOS >= entry.heard_at + expiry;
+            let is_expired = is_silent || entry.left_at.is_some_and(|at| self.now >= at + expiry);
             let has_begun = entry.has_begun;
             let has_heard = entry.up.acked + entry.down.arrived + entry.highest > 0;
             let is_right = match end.code {
                 Code::CONFLICT => entry.foreign.iter().any(|place| *place > knows),
                 Code::KICKED => entry.kicked,
-                Code::EXPIRED => true,
-                Code::GOODBYE | Code::SAID_GOODBYE => true,
+                Code::EXPIRED => is_over || is_expired,
+                Code::GOODBYE => says_goodbye,
+                Code::SAID_GOODBYE => says_goodbye && entry.said_goodbye,
                 // Its Join record may have come behind its Claim. (SPEC 22(g))
                 Code::GONE => is_over || !has_begun || !has_heard,
-                Code::RING_FULL | Code::MEMORY | Code::TOO_MANY_AWAY => {
-                    is_over || entry.conn.is_none()
-                }
+                Code::RING_FULL | Code::MEMORY | Code::TOO_MANY_AWAY => is_over,
                 _ => false,
             };
             let (up, down) = (end.ledgers.up, end.ledgers.down);

@@ -3,9 +3,9 @@
 use voltlane_core::client::Code;
 use voltlane_core::edge::CloseReason;
 
+use super::World;
 use super::clients::Client;
 use super::ledger::Session;
-use super::{World, time};
 
 /// How many attempts the owner may need.
 const ATTEMPTS: u64 = 3;
@@ -58,7 +58,7 @@ impl World {
         self.link.stalled_until = 0;
         self.setup.slow_nanos = 0;
         for client in &mut self.clients {
-            (client.stalled_until, client.attempts) = (0, 0);
+            (client.stalled_until, client.attempts, client.vanishes) = (0, 0, 0);
             client.loses_reply = false;
         }
         self.others_leave();
@@ -92,7 +92,10 @@ impl World {
         match step {
             Step::Back => self.await_back(is_late),
             Step::Arrive => self.await_arrival(is_late),
-            Step::Idle if is_late => self.everybody_leaves(),
+            Step::Idle if is_late => {
+                self.everybody_has_asked();
+                self.everybody_leaves();
+            }
             Step::Idle => {}
             Step::Leave => self.await_end(is_late),
         }
@@ -203,6 +206,24 @@ impl World {
         }
     }
 
+    /// In the time that it was idle, each client has asked its edge whether it is there.
+    fn everybody_has_asked(&mut self) {
+        let keep_alive = self.setup.config.clients.keep_alive.as_nanos() as u64;
+        let since = self.now.saturating_sub(keep_alive * 2);
+        let silent = self.clients.iter().position(|client| {
+            let conn = client.conn.map(|conn| &self.conns[conn]);
+            let has_asked = conn.is_none_or(|conn| {
+                let pinged_at = conn.watch.pinged_at.unwrap_or(conn.opened_at);
+                pinged_at >= since
+            });
+            client.is_numbered && client.is_established() && !has_asked
+        });
+        if let Some(client) = silent.filter(|_| keep_alive > 0) {
+            let text = format!("client {client} has not asked for {} ns", keep_alive * 2);
+            self.ledger.fail("V14", "25.1(a)", text);
+        }
+    }
+
     /// Half of the clients say goodbye, and the others are not seen again.
     fn everybody_leaves(&mut self) {
         for client in 0..self.clients.len() {
@@ -214,7 +235,7 @@ impl World {
                 for _ in 0..PACKETS {
                     self.send_up(client, 40);
                 }
-                self.clients[client].machine.close(time(self.now));
+                self.clients[client].close(self.now);
             } else if let Some(conn) = conn {
                 self.reset(conn);
                 self.clients[client].conn = None;

@@ -1,12 +1,19 @@
 //! The adapter of the edge.
 
+use std::collections::BTreeMap;
+
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{CloseKind, CloseReason, Closed, Duty};
+use voltlane_core::edge::{CloseKind, CloseReason, Closed, Duty, HasLink as _};
 
 use super::items::Item;
+use super::ledger::Queued;
 use super::tap::{Down, Up};
 use super::{Owner, World, kind, time};
+use crate::codec::{self, Frames, Tagged};
 use crate::engine::pipe::End;
+
+/// The packets of the link's queue that are looked at, each time something is written to a client.
+const MOST_LOOKED_AT: usize = 400;
 
 impl World {
     pub(super) fn edge_turn(&mut self) -> bool {
@@ -31,9 +38,33 @@ impl World {
     }
 
     /// Tells the ledger what waits for the backend.
-    fn look_at_link(&mut self) {
+    pub(super) fn look_at_link(&mut self) {
         let gauges = self.edge.gauges();
         self.ledger.in_link = (gauges.link_packets + gauges.waiting + gauges.ending) as u64;
+        self.ledger.ends_in_line = gauges.ending as u64;
+        self.ledger.queued = (gauges.link_packets <= MOST_LOOKED_AT).then(|| self.queued());
+    }
+
+    /// Reads the queue of the link.
+    fn queued(&self) -> BTreeMap<u64, Queued> {
+        let mut frames = Frames::default();
+        frames.push(self.link.up.rest());
+        for part in self.edge.link_output() {
+            frames.push(part);
+        }
+        let mut queued: BTreeMap<u64, Queued> = BTreeMap::new();
+        while let Ok(Some(body)) = frames.next_body(u32::MAX) {
+            let Some(Tagged { id, flag, data }) = Tagged::read(&body) else {
+                continue;
+            };
+            let of_session = queued.entry(id).or_default();
+            match flag {
+                codec::DATA => of_session.packets += 1,
+                codec::FAILURE if data != b"unknown client" => of_session.ends = true,
+                _ => {}
+            }
+        }
+        queued
     }
 
     fn serve(&mut self, conn: usize) -> bool {
@@ -266,6 +297,7 @@ impl World {
             let text = format!("connection {conn} ends as {reason:?}, and {said:?} was said");
             self.ledger.fail("V9", "25.4", text);
         }
+        let has_closed = self.ledger.has_closed_since(state.opened_at);
         let state = &mut self.conns[conn];
         if let Some(session) = state.session
             && self.ledger.sessions[session].conn == Some(conn)
@@ -276,7 +308,8 @@ impl World {
             }
             let entry = &mut self.ledger.sessions[session];
             entry.conn = None;
-            entry.left_at = Some(now);
+            // One that did not leave in time has gone away before its last words.
+            entry.left_at = has_closed.or(Some(now));
         }
         state.up.discard();
         self.wakes.extend(state.down.end(now, end));

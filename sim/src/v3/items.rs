@@ -29,7 +29,12 @@ pub(super) enum Item {
     },
     Ping([u8; 8]),
     Pong([u8; 8]),
-    GoAway,
+    GoAway {
+        code: u64,
+        earliest: u64,
+        latest: u64,
+        drain: u64,
+    },
     Close {
         code: u64,
         detail: u64,
@@ -113,11 +118,15 @@ fn next(rest: &mut &[u8]) -> Option<Item> {
         12 => Item::Ping(take(rest, 8)?.try_into().ok()?),
         13 => Item::Pong(take(rest, 8)?.try_into().ok()?),
         14 => {
-            for _ in 0..4 {
-                take_varint(rest)?;
-            }
+            let (code, earliest) = (take_varint(rest)?, take_varint(rest)?);
+            let (latest, drain) = (take_varint(rest)?, take_varint(rest)?);
             take(rest, 1).filter(|length| *length == [0])?;
-            Item::GoAway
+            Item::GoAway {
+                code,
+                earliest,
+                latest,
+                drain,
+            }
         }
         15 => {
             let code = take_varint(rest)?;

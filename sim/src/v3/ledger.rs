@@ -74,6 +74,26 @@ pub(super) struct Session {
     pub(super) conn: Option<usize>,
     /// Where the packets up were at each RESUMED, by the order of the attempts.
     pub(super) resumed_at: BTreeMap<u64, u64>,
+    /// When its client's last record came, or its Welcome.
+    pub(super) heard_at: u64,
+    /// When all its takeovers are regained (SPEC 9.3(e)).
+    regained_at: u64,
+}
+
+impl Session {
+    /// Returns how many packets the edge must hold, and their bytes: those that it has numbered and of which it has heard no ACK.
+    pub(super) fn kept(&self) -> (u64, u64) {
+        let (acked, numbered) = (self.down.acked, self.down.numbered());
+        let acked = acked.min(numbered);
+        (numbered - acked, self.down.bytes_between(acked, numbered))
+    }
+}
+
+/// What of a session waits in the queue of the link.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Queued {
+    pub(super) packets: u64,
+    pub(super) ends: bool,
 }
 
 /// What is known of a connection besides its session.
@@ -89,10 +109,46 @@ pub(super) struct Watch {
     has_resumed: bool,
     /// What was known when its Claim came.
     pub(super) judged: Judged,
+    /// The last one that came: its code, and the times between which the client leaves.
+    pub(super) asked: Option<Asked>,
+    /// Whether the client has said goodbye.
+    has_parted: bool,
+    /// When the client has sealed its last PING.
+    pub(super) pinged_at: Option<u64>,
     /// The edge has closed it because its session has ended.
     pub(super) has_ended: bool,
     /// Another connection has taken its session over.
     pub(super) is_displaced: bool,
+}
+
+/// Everybody was asked to leave with this code, and whoever is there at this time is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) code: u64,
+    pub(super) at: u64,
+}
+
+/// What a GOAWAY that has come asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) code: u64,
+    /// The client leaves between these times.
+    pub(super) from: u64,
+    pub(super) until: u64,
+    /// How long time had leapt before, while nobody had a turn.
+    pub(super) leapt: u64,
+}
+
+impl Asked {
+    /// Returns whether the client must have left before `now`, if it had its turns.
+    fn is_over(&self, now: u64, leapt: u64) -> bool {
+        now > self.until + LATE_NANOS + (leapt - self.leapt)
+    }
+
+    /// Returns whether the client may leave now.
+    pub(super) fn is_now(&self, now: u64, leapt: u64) -> bool {
+        now >= self.from && !self.is_over(now, leapt)
+    }
 }
 
 /// What is known of a session when a Claim comes.
@@ -114,17 +170,34 @@ pub(super) struct Accepted {
     pub(super) gap: u64,
 }
 
+/// How late a client is at most that has its turns.
+const LATE_NANOS: u64 = 300_000_000;
+/// The time in which a session regains a takeover.
+const TAKEOVER_NANOS: u64 = 1_000_000_000;
+/// Of ten takeovers, as many may be used up without a refusal for want of them. Two are a margin for what the ledger learns late.
+const MOST_TAKEOVERS_SPENT: u64 = 7;
+
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) now: u64,
+    /// How long time has leapt so far, in nanoseconds: nobody has a turn meanwhile.
+    pub(super) leapt: u64,
+    /// When everybody was asked to leave, and since when those are closed that have not.
+    pub(super) leavings: Vec<Leaving>,
+    /// How long a session may be away, in nanoseconds.
+    pub(super) expiry: u64,
     pub(super) sessions: Vec<Session>,
     pub(super) by_id: BTreeMap<u64, usize>,
     pub(super) violation: Option<Violation>,
     pub(super) reach: BTreeMap<&'static str, u64>,
     /// Packets that reached applications.
     pub(super) delivered: u64,
-    /// Packets of the link's queue, so many may be acknowledged and not be at the backend yet.
+    /// Packets and notices of the link's queue and in line for it.
     pub(super) in_link: u64,
+    /// Ends of sessions of which the backend is not told, since they wait in line.
+    pub(super) ends_in_line: u64,
+    /// What waits in the link's queue by session, unless it is too long to be looked at.
+    pub(super) queued: Option<BTreeMap<u64, Queued>>,
 }
 
 impl Ledger {
@@ -140,6 +213,12 @@ impl Ledger {
 
     pub(super) fn reached(&mut self, name: &'static str) {
         *self.reach.entry(name).or_default() += 1;
+    }
+
+    /// Returns when the edge has first closed connections of clients that were to leave, since a time.
+    pub(super) fn has_closed_since(&self, time: u64) -> Option<u64> {
+        let times = self.leavings.iter().map(|leaving| leaving.at);
+        times.filter(|at| (time..=self.now).contains(at)).min()
     }
 
     /// An id was given out.
@@ -168,8 +247,28 @@ impl Ledger {
             left_at: None,
             conn: None,
             resumed_at: BTreeMap::new(),
+            heard_at: self.now,
+            regained_at: 0,
         });
         session
+    }
+
+    /// Returns what waits in the link's queue of a session.
+    fn queued_of(&self, session: usize) -> Queued {
+        let all = Queued {
+            packets: self.in_link,
+            ends: self.in_link > 0,
+        };
+        let id = self.sessions[session].id;
+        self.queued
+            .as_ref()
+            .map_or(all, |queued| queued.get(&id).copied().unwrap_or_default())
+    }
+
+    /// Returns whether a session has ended, as far as the backend knows or is about to learn.
+    pub(super) fn may_be_over(&self, session: usize) -> bool {
+        let is_over = self.sessions[session].ended.is_some();
+        is_over || self.ends_in_line > 0 || self.queued_of(session).ends
     }
 
     // ---- attempts
@@ -183,9 +282,13 @@ impl Ledger {
         is_owner: bool,
     ) -> Accepted {
         let counter = claim.counter;
+        let now = self.now;
         let entry = &mut self.sessions[session];
         let before = entry.highest;
         entry.highest = counter;
+        if entry.conn.is_some() {
+            entry.regained_at = entry.regained_at.max(now) + TAKEOVER_NANOS;
+        }
         entry.history.push(claim.mark);
         if !is_owner {
             entry.foreign.push(entry.history.len() as u64 - 1);
@@ -234,16 +337,20 @@ impl Ledger {
             let text = format!("{code} for a session that has {:?}", entry.ended);
             return self.fail("V3", "23.2(g)", text);
         }
-        // Its end may wait for the backend.
-        let is_over = entry.ended.is_some() || self.in_link > 0;
+        let is_over = self.may_be_over(session);
+        let may_be_expired = entry.left_at.is_some_and(|at| self.now >= at + self.expiry);
+        // Its takeovers are used up, or nearly. Otherwise it is away, or the edge holds too much of it.
+        let takeovers_left = entry.conn.is_none()
+            || self.in_link > 0
+            || entry.regained_at > judged.at + MOST_TAKEOVERS_SPENT * TAKEOVER_NANOS;
         let is_right = match code {
             0 => true,
-            204 => entry.ended.is_none(),
+            204 => entry.ended.is_none() && takeovers_left,
             301 => is_over || !judged.had_begun,
             310 => counter <= entry.highest,
             311 => counter > highest + 64,
-            302..=307 | 401 => is_over || entry.left_at.is_some(),
-            404 => is_over,
+            302 => is_over || may_be_expired,
+            303..=307 | 401 | 404 => is_over,
             _ => false,
         };
         if !is_right {
@@ -276,6 +383,7 @@ impl Ledger {
         for (item, number) in items {
             match item {
                 Item::Packet(bytes) => self.packet_sealed(session, true, *number, bytes),
+                Item::Ping(_) => watch.pinged_at = Some(self.now),
                 Item::Ack(more) => {
                     watch.acks_sealed.0 += more;
                     let (said, taken) = (watch.acks_sealed.0, self.sessions[session].down.taken);
@@ -289,6 +397,7 @@ impl Ledger {
                         let text = format!("an honest edge is closed with {code}");
                         self.fail("V9", "25.4(b)", text);
                     }
+                    watch.has_parted = true;
                     self.account(session, up, down, true);
                 }
                 _ => {}
@@ -312,8 +421,9 @@ impl Ledger {
                 Item::Ack(more) => {
                     watch.acks_sealed.1 += more;
                     let said = watch.acks_sealed.1;
+                    let in_queue = self.queued_of(session).packets;
                     let entry = &self.sessions[session].up;
-                    let (arrived, queued) = (entry.arrived, entry.taken + self.in_link);
+                    let (arrived, queued) = (entry.arrived, entry.taken + in_queue);
                     if said > arrived || said > queued {
                         let text = format!(
                             "the edge acknowledges {said} packets, {arrived} have come and at most {queued} are in its queue"
@@ -329,6 +439,18 @@ impl Ledger {
                 } => {
                     let (until, received_up) = (*until, *received_up);
                     self.resumed(session, watch, until, received_up, *cause, marks);
+                }
+                Item::GoAway {
+                    code,
+                    earliest,
+                    latest,
+                    drain,
+                } => {
+                    let is_right = matches!(code, 101 | 104) && *earliest == 0 && latest <= drain;
+                    if !is_right {
+                        return self.fail("V15", "25.3(c)", format!("{item:?}"));
+                    }
+                    self.reached("asked to leave");
                 }
                 Item::Gap { count, reason: 2 }
                     if watch.accepted.is_some_and(|own| own.gap == *count) =>
@@ -436,7 +558,10 @@ impl Ledger {
         let is_over = entry.ended.is_some();
         let is_right = match code {
             0 => entry.said_goodbye,
-            104 => true,
+            101 | 104 => self
+                .leavings
+                .iter()
+                .any(|leaving| leaving.code == code && leaving.at <= self.now),
             204 => !entry.has_begun || watch.accepted.is_none(),
             303 | 306 => true,
             401 => entry.kicked,
@@ -460,11 +585,12 @@ impl Ledger {
     fn account(&mut self, session: usize, up: &Account, down: &Account, is_client: bool) {
         let entry = &self.sessions[session];
         let adds_up = |account: &Account| account[0] == account[1..6].iter().sum::<u64>();
-        // A sender knows what it has numbered, a receiver what it has received.
-        let (own, lane, other, from) = if is_client {
-            (up, &entry.up, down, &entry.down)
+        // A sender knows what it has numbered, a receiver what it has received. It acknowledges what was taken.
+        let (own, lane, other, from, taken) = if is_client {
+            (up, &entry.up, down, &entry.down, entry.down.taken)
         } else {
-            (down, &entry.down, up, &entry.up)
+            let taken = entry.up.taken + self.queued_of(session).packets;
+            (down, &entry.down, up, &entry.up, taken)
         };
         let knows = own[0] == lane.numbered() || (!is_client && own[0] <= lane.numbered());
         let is_right = adds_up(up)
@@ -472,7 +598,7 @@ impl Ledger {
             && knows
             && own[1] <= lane.acked
             && other[0] <= from.arrived
-            && other[1] <= from.arrived;
+            && other[1] <= from.arrived.min(taken);
         if !is_right {
             let text = format!("up {up:?}, down {down:?}; {:?} {:?}", entry.up, entry.down);
             self.fail("V10", "24.7", text);
@@ -502,7 +628,10 @@ impl Ledger {
 
     /// Items have come to the client.
     pub(super) fn came_down(&mut self, session: usize, watch: &mut Watch, items: &Items) {
+        let (now, leapt) = (self.now, self.leapt);
+        let mut stays = None;
         let entry = &mut self.sessions[session];
+        entry.heard_at = now;
         for (item, number) in items {
             match item {
                 Item::Packet(_) => entry.down.arrived = entry.down.arrived.max(*number),
@@ -510,8 +639,31 @@ impl Ledger {
                     watch.acks_heard.1 += more;
                     entry.up.acked = entry.up.acked.max(watch.acks_heard.1);
                 }
+                Item::GoAway {
+                    code,
+                    earliest,
+                    latest,
+                    ..
+                } => {
+                    let (from, until) = (earliest * 1_000_000, latest * 1_000_000);
+                    watch.asked = Some(Asked {
+                        code: *code,
+                        from: now + from,
+                        until: now + until,
+                        leapt,
+                    });
+                }
+                Item::Close {
+                    code: 101 | 104, ..
+                } if !watch.has_parted => {
+                    stays = watch.asked.filter(|asked| asked.is_over(now, leapt))
+                }
                 _ => {}
             }
+        }
+        if let Some(asked) = stays {
+            let text = format!("a client that was asked to leave stays: {asked:?}");
+            self.fail("V15", "25.3(a)", text);
         }
     }
 
@@ -593,7 +745,7 @@ impl Ledger {
 
     /// The backend was told of an end.
     pub(super) fn told_end(&mut self, session: usize, reason: &str, expiry: u64) {
-        let now = self.now;
+        let (now, has_closed) = (self.now, self.has_closed_since(0));
         let entry = &mut self.sessions[session];
         let was_told = entry.ended.is_some();
         let (told, attempts) = (entry.told_resumed, entry.history.len() as u64 - 1);
@@ -601,7 +753,8 @@ impl Ledger {
         let is_true = match reason {
             "kicked" => entry.kicked,
             "goodbye" => entry.said_goodbye,
-            "expired" => left_at.is_some_and(|at| now >= at + expiry),
+            // One whose client did not leave may be away before its connection has ended.
+            "expired" => left_at.or(has_closed).is_some_and(|at| now >= at + expiry),
             "send queue full" | "missed packet buffer full" => true,
             _ => false,
         };

@@ -29,10 +29,12 @@ mod tap;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use voltlane_core::Time;
+use voltlane_core::client::Code;
 use voltlane_core::edge::testkit::Adapter as _;
-use voltlane_core::edge::{ConnKey, Edge};
+use voltlane_core::edge::{ConnKey, Edge, GoAwayCode};
 
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::Pipe;
@@ -44,7 +46,7 @@ use crate::rng::Rng;
 use backend::{Link, Plain};
 use clients::Client;
 use closing::Closing;
-use ledger::{Judged, Ledger, Watch};
+use ledger::{Judged, Leaving, Ledger, Watch};
 use setup::{Due, Op, Setup};
 use tap::{Claim, Common, Down, Seen, Tap, Up};
 
@@ -94,7 +96,15 @@ pub const RULES: &[(&str, &str)] = &[
         "V13",
         "a goodbye is answered, and everything before it has arrived",
     ),
-    ("V14", "on a network without faults a connection lasts"),
+    (
+        "V14",
+        "on a network without faults a connection lasts, and its client asks whether it does",
+    ),
+    (
+        "V15",
+        "a client that is asked to leave does so in that time, and none is sent away before",
+    ),
+    ("V16", "a session that has room does not end for want of it"),
 ];
 
 /// The maximum number of rounds. More means that the run goes in circles.
@@ -180,6 +190,7 @@ enum Owner {
 struct Conn {
     owner: Owner,
     key: Option<ConnKey>,
+    opened_at: u64,
     up: Pipe,
     down: Pipe,
     tap: Tap,
@@ -256,7 +267,10 @@ impl World {
                 used: keys::Used::default(),
                 chains: BTreeMap::new(),
             },
-            ledger: Ledger::default(),
+            ledger: Ledger {
+                expiry: setup.config.clients.stale_timeout.as_nanos() as u64,
+                ..Ledger::default()
+            },
             clients: (0..setup.clients + setup.plain)
                 .map(|number| Client::new(&setup, number))
                 .collect(),
@@ -308,6 +322,7 @@ impl World {
 
     /// Gives everybody one turn, in random order. Returns whether anything moved.
     fn round(&mut self) -> bool {
+        self.vanish();
         let mut moved = self.operate();
         let parties = self.clients.len() + 2;
         let first = self.rng.below(parties as u64) as usize;
@@ -374,6 +389,7 @@ impl World {
         self.conns.push(Conn {
             owner,
             key: Some(key),
+            opened_at: self.now,
             up: pipe(0),
             down: pipe(1),
             tap: Tap::new(random),
@@ -394,6 +410,26 @@ impl World {
     }
 
     // ---- what happens
+
+    /// Networks fail, of which only their clients learn.
+    fn vanish(&mut self) {
+        for client in 0..self.clients.len() {
+            let state = &mut self.clients[client];
+            let Some(conn) = state
+                .conn
+                .filter(|_| state.vanishes > 0 && state.is_established())
+            else {
+                continue;
+            };
+            state.vanishes -= 1;
+            state.machine.drop_connection();
+            let conn = &mut self.conns[conn];
+            conn.up.go_silent();
+            conn.down.go_silent();
+            conn.is_silent = true;
+            self.ledger.reached("vanished");
+        }
+    }
 
     fn operate(&mut self) -> bool {
         if self.closing.is_some() {
@@ -442,7 +478,20 @@ impl World {
             Op::LoseReply => self.clients[client].loses_reply = true,
             Op::Stall { nanos } => self.clients[client].stalled_until = self.now + nanos,
             Op::Kick => self.kick(client),
-            Op::Goodbye => self.clients[client].machine.close(time(self.now)),
+            Op::Goodbye => self.clients[client].close(self.now),
+            Op::Vanish { times } => self.clients[client].vanishes = times,
+            Op::Leave { within } => {
+                let code = match within % 2 {
+                    0 => GoAwayCode::Restart,
+                    _ => GoAwayCode::GoingAway,
+                };
+                self.ledger.leavings.push(Leaving {
+                    code: Code::from(code).to_u16().into(),
+                    at: self.now + within,
+                });
+                let within = Duration::from_nanos(within);
+                self.edge.handle_leaving(time(self.now), code, within);
+            }
             Op::Repeat { back, cut } => self.repeat(client, back as usize, cut as usize),
             Op::Steal { ahead, claims_less } => self.steal(client, ahead, claims_less),
             Op::Downgrade => self.downgrade(client),
@@ -452,6 +501,7 @@ impl World {
             Op::Leap { nanos } => {
                 self.now += nanos;
                 self.ledger.now = self.now;
+                self.ledger.leapt += nanos;
             }
         }
     }

@@ -54,6 +54,10 @@ pub(super) enum Op {
     Repeat { back: u64, cut: u64 },
     /// Somebody who has copied its secrets resumes its session.
     Steal { ahead: u64, claims_less: bool },
+    /// Its network fails unseen by the edge, and again so many times when it is back: each time it takes its session over.
+    Vanish { times: u64 },
+    /// The edge asks everybody to leave within this time.
+    Leave { within: u64 },
     /// Somebody claims it with version 2.
     Downgrade,
     /// A stranger sends something.
@@ -90,7 +94,7 @@ impl Setup {
         let chunks: &[u64] = if is_quick { &[500] } else { &[9, 60, 500] };
         let payloads: &[u64] = if is_quick { &[30] } else { &[30, 200, 6_000] };
         let (stream, chunk, payload) = match rng.chance(25) {
-            true => (70_000, 70_000, 6_000),
+            true => (70_000, 70_000, rng.pick(&[6_000, 90_000])),
             false => (rng.pick(streams), rng.pick(chunks), rng.pick(payloads)),
         };
         Setup {
@@ -148,7 +152,7 @@ impl Setup {
         } else {
             rng.log_between(200_000, 300_000_000)
         };
-        let mut weights = [0_u64; 16];
+        let mut weights = [0_u64; 18];
         for (number, weight) in weights.iter_mut().enumerate() {
             let left_out = number > 2 && rng.chance(40);
             *weight = if left_out { 0 } else { rng.between(1, 20) };
@@ -156,11 +160,11 @@ impl Setup {
         weights[0] += 15;
         weights[1] += 15;
         // Few sessions should end early.
-        for number in [7, 8, 15] {
+        for number in [7, 8, 15, 17] {
             weights[number] = weights[number].div_ceil(6);
         }
         if self.is_bulk {
-            weights = [0; 16];
+            weights = [0; 18];
             (weights[0], weights[1], weights[2], weights[3], weights[5]) = (200, 200, 3, 2, 2);
         }
         let mut at = 0;
@@ -221,8 +225,14 @@ impl Setup {
                 nanos: rng.log_between(1_000_000, 2_000_000_000),
             },
             14 => Op::LinkLoss,
-            _ => Op::Leap {
+            15 => Op::Leap {
                 nanos: rng.log_between(100_000_000, 25_000_000_000),
+            },
+            16 => Op::Vanish {
+                times: rng.pick(&[1, 2, 14]),
+            },
+            _ => Op::Leave {
+                within: rng.log_between(1_000_000, 3_000_000_000),
             },
         }
     }
@@ -252,6 +262,7 @@ fn config(rng: &mut Rng) -> EdgeConfig {
     clients.stale_reap_interval = millis(rng.pick(&[0, 5, 1_000]));
     clients.write_timeout = millis(rng.log_between(200, 10_000));
     clients.pace.frames = 0;
+    clients.padding = rng.chance(30);
     let master = &mut config.master;
     master.channel_capacity = rng.pick(&[1, 4, 32_768]);
     master.channel_bytes = rng.pick(&[400, 1 << 20]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use voltlane_core::edge::testkit::Adapter;
 use voltlane_core::edge::{
-    Closed, Counters, DeadlineReason, Edge, EdgeConfig, GoAwayCode, HasLink, UNKNOWN_CLIENT,
+    CloseReason, Closed, Counters, DeadlineReason, Edge, EdgeConfig, GoAwayCode, HasLink,
+    UNKNOWN_CLIENT,
 };
 use voltlane_core::link::tagged::{Flag, Tagged};
 use voltlane_core::protocol::Versions;
@@ -301,6 +302,7 @@ impl<'a> World<'a> {
     fn check(&self) {
         let (gauges, limits) = (self.edge.gauges(), &self.config.limits);
         assert_eq!(gauges.connections, self.peers.len());
+        assert!(gauges.connections <= limits.max_connections);
         assert!(gauges.away <= gauges.sessions && gauges.sessions <= limits.max_sessions);
         assert!(gauges.away <= self.config.clients.max_stale_clients);
         assert!(gauges.half_open <= gauges.connections);
@@ -358,6 +360,7 @@ impl<'a> World<'a> {
         self.pass_time(clients.stale_timeout + clients.stale_reap_interval);
         self.bring_link_up();
         self.move_all();
+        self.edge.audit();
         self.edge.handle_link_closed(self.now, Closed::Eof);
         let (gauges, counters) = (self.edge.gauges(), self.edge.counters().clone());
         let left = [
@@ -366,9 +369,18 @@ impl<'a> World<'a> {
             gauges.sessions,
             gauges.away,
             gauges.waiting,
+            gauges.ending,
             gauges.link_packets,
+            gauges.link_bytes,
         ];
-        assert_eq!(left, [0; 6], "{gauges:?}");
+        assert_eq!(left, [0; 8], "{gauges:?}");
+        let closes = counters.closed.iter().sum::<u64>();
+        assert!(closes <= counters.accepted);
+        assert!(counters.closed[CloseReason::Rejected as usize] <= counters.rejected.iter().sum());
+        for (id, heard) in &self.heard {
+            let is_member = self.members.iter().any(|member| member.id == *id);
+            assert!(heard.has_ended || !is_member, "{id} has no end");
+        }
         let ended = counters.ended.iter().sum::<u64>();
         assert_eq!(ended, counters.joined, "each session ends once");
         assert!(gauges.held_bytes <= REMEMBERED_BYTES * ended as usize);
