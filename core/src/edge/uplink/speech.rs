@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::code::Code;
 use crate::edge::config::LinkProtocol;
+use crate::edge::counters::UNKNOWN_CLIENT;
 use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::{Flag, Tagged};
@@ -542,6 +543,10 @@ fn ended_of(body: &[u8]) -> Option<ToBackend<'_>> {
     let Ok(Tagged { id, data, .. }) = Tagged::decode(body) else {
         return None;
     };
+    // That is the answer to a packet for nobody, and no session ended.
+    if data == UNKNOWN_CLIENT.as_bytes() {
+        return None;
+    }
     let text = core::str::from_utf8(data).unwrap_or_default();
     let ended = Ended {
         code: Code::GONE,
@@ -600,7 +605,10 @@ pub(crate) fn waiting_of(body: &[u8]) -> Option<(ClientId, Waiting)> {
         }
         _ if flag_of(body) == FAILURE => {
             waiting.ended = Some((0, 0, 0));
-            Tagged::decode(body).ok()?.id
+            match ended_of(body)? {
+                ToBackend::Ended { id, .. } => id,
+                _ => return None,
+            }
         }
         _ => return None,
     };

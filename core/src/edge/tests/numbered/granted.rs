@@ -351,6 +351,24 @@ fn a_late_ask_closes_the_link_and_the_next_one_waits_for_it() {
 }
 
 #[test]
+fn what_waits_of_version_2_is_told_in_the_form_of_version_3() {
+    let mut world = world(automatic);
+    world.wait(Duration::from_millis(100));
+    let one = world.join();
+    world.send(one.conn, b"last");
+    world.backend_says(one.id, Flag::Kick, b"");
+    world.backend_says(ClientId::from_u64(9), Flag::Data, b"to nobody");
+    // Nothing of it was written when the link was lost.
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.wait(Duration::from_secs(6));
+    world.backend_comes();
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let expected = ["OWN Ended 1 0 0", "last", "ENDED 301 kicked"];
+    assert_eq!(heard(&mut backend), expected);
+}
+
+#[test]
 fn an_ask_behind_nothing_is_in_time_however_late_it_comes() {
     let mut world = world(automatic);
     world.wait(Duration::from_secs(60));
