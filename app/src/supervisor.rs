@@ -21,6 +21,10 @@ enum Event {
     Serves,
     Reloads,
     Reloaded,
+    #[cfg_attr(
+        not(feature = "systemd"),
+        expect(dead_code, reason = "there is nobody to tell it")
+    )]
     Ends(Duration),
 }
 
