@@ -10,7 +10,7 @@ use conformance::{Client, Directory, Edge, PATIENCE, Runtime, Smol, Tokio, bytes
 use voltlane_doors::tls::{CertificateFiles, ClientAuth, ServerSettings, ServerTls};
 use voltlane_doors::{Door, DoorListener, OpenedListener};
 use voltlane_driver::SocketOptions;
-use voltlane_driver::backend::{Backend, Event};
+use voltlane_driver::backend::{Backend, Event, Means, Options};
 
 /// Starts a backend that echoes, and wants a certificate of the edge. Returns its address, and whom it let in.
 fn backend<R: Runtime>() -> (SocketAddr, mpsc::Receiver<SocketAddr>) {
@@ -35,11 +35,14 @@ fn backend<R: Runtime>() -> (SocketAddr, mpsc::Receiver<SocketAddr>) {
             bound.send(address).expect("somebody waits");
             let door = Door::default().with_tls(tls);
             let listener = OpenedListener::new(DoorListener::new(listener, door));
-            let mut backend: Backend<_, R::Timer> = Backend::new(listener);
-            loop {
-                match backend.recv().await {
-                    Event::Packet { id, data } => backend.send(id, &data).await.expect("short"),
-                    Event::EdgeConnected { address } => {
+            let means = Means::on::<R>(listener);
+            let mut backend = Backend::begin(Options::default(), means).expect("options");
+            while let Some(event) = backend.recv().await {
+                match event {
+                    Event::Packet { id, data, .. } => {
+                        backend.send(id, data).await.expect("short");
+                    }
+                    Event::EdgeConnected { address, .. } => {
                         let _ = lets_in.send(address);
                     }
                     _ => {}

@@ -12,7 +12,7 @@ use conformance::{
     Backend, Client, Directory, Edge, Frames, PATIENCE, Rig, Runtime, Signal, Smol, Tokio, bytes_of,
 };
 use voltlane_driver::SocketOptions;
-use voltlane_driver::backend::{Backend as LibraryBackend, Event as Upwards};
+use voltlane_driver::backend::{Backend as LibraryBackend, Event as Upwards, Means, Options};
 use voltlane_driver::unix::{UnixListening, UnixPlace};
 
 /// Returns a listener at a place, behind one at a free port, which the tests find in the log.
@@ -48,10 +48,12 @@ fn echo<R: Runtime>(place: &str) {
         R::block_on(async move {
             let _file = file;
             let listener = R::listener(listener, options).expect("a listener");
-            let mut backend: LibraryBackend<R::Listener, R::Timer> = LibraryBackend::new(listener);
-            loop {
-                if let Upwards::Packet { id, data } = backend.recv().await {
-                    backend.send(id, &data).await.expect("it is queued");
+            let means = Means::on::<R>(listener);
+            let backend = LibraryBackend::begin(Options::default(), means);
+            let mut backend = backend.expect("options that can be");
+            while let Some(event) = backend.recv().await {
+                if let Upwards::Packet { id, data, .. } = event {
+                    backend.send(id, data).await.expect("it is queued");
                 }
             }
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use voltlane_driver::Runtime;
-use voltlane_driver::backend_library::{Backend, BackendHandle, Builder, SendError};
+use voltlane_driver::backend::{Backend, BackendHandle, Builder, SendError};
 
 use crate::{PATIENCE, Smol, Tokio};
 

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use voltlane_core::{ClientId, Time};
-use voltlane_driver::backend::{Backend, Event};
+use voltlane_driver::backend::{self, Backend, Event};
 use voltlane_driver::client::{self, Client, ClientConfig, Means, Options, Versions};
-use voltlane_driver::{Connector, Listener, Runtime, SocketOptions, Timer};
+use voltlane_driver::{Connector, Runtime, SocketOptions, Timer as _};
 
 use crate::backend::is_in_use;
 use crate::{PATIENCE, own_host};
@@ -174,7 +174,9 @@ impl EchoBackend {
                     }
                 };
                 let _ = sender.send(address);
-                serve::<R>(Backend::new(listener)).await
+                let means = backend::Means::on::<R>(listener);
+                let begun = Backend::begin(backend::Options::default(), means);
+                serve(begun.expect("options that can be")).await
             };
             R::block_on(serve).expect("a runtime")
         });
@@ -196,26 +198,26 @@ impl EchoBackend {
     }
 }
 
-async fn serve<R: Runtime>(mut backend: Backend<R::Listener, R::Timer>) -> Vec<Event> {
+async fn serve(mut backend: Backend) -> Vec<Event> {
     let mut digests: BTreeMap<ClientId, Sha256> = BTreeMap::new();
     let mut events = Vec::new();
-    loop {
-        let (id, data) = match backend.recv().await {
-            Event::Packet { id, data } => (id, data),
+    while let Some(event) = backend.recv().await {
+        let (id, data) = match event {
+            Event::Packet { id, data, .. } => (id, data),
             other => {
                 events.push(other);
                 continue;
             }
         };
         match &data[..] {
-            b"kick" => backend.kick(id).await,
+            b"kick" => backend.kick(id, 401, "").await.expect("a kick"),
             b"stop" => {
-                finish(backend, id).await;
-                return events;
+                backend.send(id, b"stopped").await.expect("short");
+                backend.close().await;
             }
             b"digest" => {
                 let digest = digests.remove(&id).unwrap_or_default().finalize();
-                backend.send(id, &digest).await.expect("short");
+                backend.send(id, digest).await.expect("short");
             }
             data => {
                 absorb(digests.entry(id).or_default(), data);
@@ -226,11 +228,7 @@ async fn serve<R: Runtime>(mut backend: Backend<R::Listener, R::Timer>) -> Vec<E
             }
         }
     }
-}
-
-async fn finish<L: Listener, T: Timer>(mut backend: Backend<L, T>, id: ClientId) {
-    backend.send(id, b"stopped").await.expect("short");
-    backend.close(PATIENCE).await;
+    events
 }
 
 /// Adds a packet to a digest.

@@ -16,8 +16,6 @@ pub mod address;
 mod alarm;
 #[cfg(feature = "backend")]
 pub mod backend;
-#[cfg(feature = "backend")]
-pub mod backend_library;
 mod bind;
 #[cfg(any(feature = "client", feature = "backend"))]
 mod boxed;
@@ -44,7 +42,7 @@ mod io;
 mod late;
 #[cfg(feature = "edge")]
 mod link;
-#[cfg(any(feature = "edge", feature = "backend"))]
+#[cfg(feature = "edge")]
 mod opaque;
 #[cfg(feature = "edge")]
 mod own;

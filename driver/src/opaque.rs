@@ -4,10 +4,8 @@ use std::fmt;
 
 #[cfg(feature = "edge")]
 use crate::Connector;
-#[cfg(any(feature = "edge", feature = "backend"))]
-use crate::Listener;
-#[cfg(any(feature = "edge", feature = "backend"))]
-use crate::Timer;
+#[cfg(feature = "edge")]
+use crate::{Listener, Timer};
 #[cfg(feature = "edge")]
 use crate::{Stream, Uplink};
 
@@ -21,8 +19,6 @@ macro_rules! opaque {
     };
 }
 
-#[cfg(feature = "backend")]
-opaque!(Backend<L: Listener, T: Timer>, "Backend");
 #[cfg(feature = "edge")]
 opaque!(EdgeDriver<L: Listener, C: Uplink, T: Timer>, "EdgeDriver");
 #[cfg(feature = "edge")]

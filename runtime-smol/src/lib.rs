@@ -100,7 +100,7 @@ pub use voltlane_core::{ClientId, ShardId};
 #[cfg(feature = "edge")]
 pub use voltlane_driver::EdgeHandle;
 #[cfg(feature = "backend")]
-pub use voltlane_driver::backend_library::{Backend, BackendHandle};
+pub use voltlane_driver::backend::{Backend, BackendHandle};
 #[cfg(feature = "client")]
 pub use voltlane_driver::client::{Client, ClientSender};
 pub use voltlane_driver::{Connect, Connector, Listener, SocketOptions, Stream};
@@ -174,10 +174,10 @@ pub fn client(address: &str) -> client::Builder {
     client::Builder::on::<Smol>(address)
 }
 
-/// The backend library: events, options and errors. See [`voltlane_driver::backend_library`].
+/// The backend library: events, options and errors. See [`voltlane_driver::backend`].
 #[cfg(feature = "backend")]
 pub mod backend {
-    pub use voltlane_driver::backend_library::*;
+    pub use voltlane_driver::backend::*;
 }
 
 /// Listens for the edge at `address`: `host:port` or `tcp://host:port`, `unix:/path` or `unix:@name`.

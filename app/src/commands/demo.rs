@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use voltlane_core::Time;
 use voltlane_core::edge::{Edge, EdgeConfig};
-use voltlane_driver::backend_library::{Backend, Means, Options};
+use voltlane_driver::backend::{Backend, Means, Options};
 use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer};
 
 use self::figures::{Figures, lock};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::task::Poll;
 
 use tracing::{debug, error, info};
-use voltlane_driver::backend_library::{Backend, BackendHandle, Event, Means, Options};
+use voltlane_driver::backend::{Backend, BackendHandle, Event, Means, Options};
 use voltlane_driver::{Runtime, SocketOptions};
 
 use super::signals;

@@ -13,13 +13,11 @@ use voltlane_core::ClientId;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
 use voltlane_core::protocol::Versions as Offered;
-use voltlane_driver::backend::{self, BackendConfig};
+use voltlane_driver::backend::{self, Backend, BackendConfig};
 use voltlane_driver::client::{Client, ClientConfig, Event, Means, Options, Version, Versions};
-use voltlane_driver::{BoxedConnector, Connector, EdgeDriver, EdgeHandle};
+use voltlane_driver::{BoxedConnector, Connector, EdgeDriver};
 
-use crate::support::{Chaos, Clock, MemoryConnector, MemoryListener, Place, TestTimer, World};
-
-type Backend = backend::Backend<MemoryListener, TestTimer>;
+use crate::support::{Chaos, Clock, MemoryConnector, MemoryListener, Place, World};
 
 const CAPACITY: usize = 16 * 1024;
 const CUT: Chaos = Chaos {
@@ -33,7 +31,6 @@ struct Setup {
     world: World,
     clients: Place,
     backend: Place,
-    edge: EdgeHandle,
 }
 
 impl Setup {
@@ -57,13 +54,11 @@ impl Setup {
             connector,
             world.clock.timer(),
         );
-        let edge = driver.handle();
         world.spawn(driver);
         Setup {
             world,
             clients,
             backend,
-            edge,
         }
     }
 
@@ -91,7 +86,10 @@ impl Setup {
 
     fn backend_with(&self, config: BackendConfig) -> Backend {
         let listener = MemoryListener(self.backend.clone());
-        Backend::with_config(config, listener, self.world.clock.timer())
+        let means = backend::Means::new(listener, self.world.clock.timer(), [5; 32]);
+        let mut options = backend::Options::default();
+        options.config = config.into();
+        Backend::begin(options, means).expect("options that can be")
     }
 
     fn echoes(&mut self) {
@@ -148,9 +146,9 @@ fn version(versions: Versions) -> Version {
 }
 
 async fn echo(mut backend: Backend) {
-    loop {
-        if let backend::Event::Packet { id, data } = backend.recv().await {
-            backend.send(id, &data).await.expect("not too long");
+    while let Some(event) = backend.recv().await {
+        if let backend::Event::Packet { id, data, .. } = event {
+            backend.send(id, data).await.expect("not too long");
         }
     }
 }

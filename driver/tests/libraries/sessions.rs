@@ -128,7 +128,7 @@ fn a_resume_tells_what_was_missed_and_when_it_has_come() {
     let answers_at = clock.clone();
     setup.world.spawn(async move {
         loop {
-            if let backend::Event::Packet { id, .. } = backend.recv().await {
+            if let Some(backend::Event::Packet { id, .. }) = backend.recv().await {
                 // The client is away by then.
                 answers_at.sleep(Duration::from_millis(20)).await;
                 for number in 0..3 {
@@ -171,7 +171,7 @@ fn a_goodbye_says_that_everything_arrived() {
     let (hears, clock) = (Rc::clone(&heard), setup.world.clock.clone());
     setup.world.spawn(async move {
         loop {
-            if let backend::Event::Packet { data, .. } = backend.recv().await {
+            if let Some(backend::Event::Packet { data, .. }) = backend.recv().await {
                 hears.borrow_mut().push(data);
             }
         }
@@ -204,8 +204,8 @@ fn a_session_ends_once_with_its_code() {
         let mut backend = setup.backend();
         setup.world.spawn(async move {
             loop {
-                if let backend::Event::Packet { id, .. } = backend.recv().await {
-                    backend.kick(id).await;
+                if let Some(backend::Event::Packet { id, .. }) = backend.recv().await {
+                    backend.kick(id, 401, "").await.expect("a kick");
                 }
             }
         });
@@ -241,12 +241,19 @@ fn a_saved_session_is_resumed_by_another_process() {
     let mut backend = setup.backend();
     let mut first = setup.client(1, Versions::V2);
     let means = setup.means(2, Chaos::NONE);
-    let heard: Notes<backend::Event> = Rc::default();
+    let heard: Notes<String> = Rc::default();
     let hears = Rc::clone(&heard);
     setup.world.spawn(async move {
-        loop {
-            let event = backend.recv().await;
-            hears.borrow_mut().push(event);
+        while let Some(event) = backend.recv().await {
+            let heard = match event {
+                backend::Event::Packet { id, data, .. } => {
+                    format!("{id} says {}", String::from_utf8_lossy(&data))
+                }
+                backend::Event::Joined(new) => format!("{} is here", new.id),
+                backend::Event::Resumed { id, .. } => format!("{id} is back"),
+                other => format!("{other:?}"),
+            };
+            hears.borrow_mut().push(heard);
         }
     });
     setup.world.run(async {
@@ -261,15 +268,8 @@ fn a_saved_session_is_resumed_by_another_process() {
         assert_eq!(second.id(), id);
         second.send(b"two").await.expect("sent");
         second.close().await;
-        let packet = |data: &[u8]| backend::Event::Packet {
-            id,
-            data: data.to_vec(),
-        };
-        let expected = [
-            packet(b"one"),
-            backend::Event::Resumed { id },
-            packet(b"two"),
-        ];
+        let expected = ["is here", "says one", "is back", "says two"];
+        let expected = expected.map(|what| format!("{id} {what}"));
         assert_eq!(heard.borrow()[1..], expected);
     });
 }

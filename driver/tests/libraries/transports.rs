@@ -44,7 +44,7 @@ fn a_flush_waits_for_what_a_transport_holds() {
             // What the transport held would go with it.
             drop(client);
             loop {
-                if let backend::Event::Packet { data, .. } = backend.recv().await {
+                if let Some(backend::Event::Packet { data, .. }) = backend.recv().await {
                     assert_eq!(data, [7; 50_000]);
                     break;
                 }

@@ -78,20 +78,20 @@ fn a_handler_that_waits_in_send_does_not_lock_itself() {
     let counts = answers.clone();
     setup.world.spawn(async move {
         let mut sent = 0;
-        loop {
-            match backend.recv().await {
-                backend::Event::Packet { id, data } if data == b"begin" => {
+        while let Some(event) = backend.recv().await {
+            match event {
+                backend::Event::Packet { id, data, .. } if data == b"begin" => {
                     while sent < PACKETS {
                         sent += 1;
-                        backend.send(id, &[7; 100]).await.expect("sent");
+                        let last = backend.send(id, &[7; 100]).await.expect("sent");
                         // As much as an edge holds for a client, and no more.
                         if sent % 8_000 == 0 {
-                            backend.flush().await;
+                            backend.acknowledged(last).await.expect("taken");
                             break;
                         }
                     }
                 }
-                backend::Event::Packet { id, data } => {
+                backend::Event::Packet { id, data, .. } => {
                     assert_eq!(data.len(), 400);
                     counts.add();
                     if counts.get() % 3 == 0 && sent < PACKETS {

@@ -264,7 +264,7 @@ fn groups_and_classes_work_for_clients_of_both_versions() {
             .await
             .expect("sent");
         backend
-            .send_latest(voltlane_driver::backend_library::Everyone, 1, "state")
+            .send_latest(voltlane_driver::backend::Everyone, 1, "state")
             .await
             .expect("sent");
         backend.remove(red, ids[1]).await.expect("removed");

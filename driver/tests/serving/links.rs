@@ -1,6 +1,6 @@
 //! Links that come, go, and take each other's place.
 
-use voltlane_driver::backend_library::CLOSE_WITHIN;
+use voltlane_driver::backend::CLOSE_WITHIN;
 
 use super::*;
 

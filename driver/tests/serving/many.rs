@@ -1,6 +1,6 @@
 //! Packets for groups, and for everybody.
 
-use voltlane_driver::backend_library::{Everyone, GroupError, MAX_GROUPS_OF_SESSION};
+use voltlane_driver::backend::{Everyone, GroupError, MAX_GROUPS_OF_SESSION};
 
 use super::*;
 

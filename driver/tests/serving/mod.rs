@@ -13,7 +13,7 @@ use std::time::Duration;
 use voltlane_core::ClientId;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_driver::backend_library::{
+use voltlane_driver::backend::{
     Backend, BackendConfig, Code, Event, Joined, Means, Options, SendError,
 };
 use voltlane_driver::client::{self, Client, ClientConfig, Versions};

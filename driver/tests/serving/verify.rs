@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use voltlane_driver::backend_library::{MAX_VERIFYING, Refuse};
+use voltlane_driver::backend::{MAX_VERIFYING, Refuse};
 
 use super::*;
 

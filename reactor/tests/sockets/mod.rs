@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags};
 use voltlane_core::ClientId;
 use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::keys::KeyPair;
-use voltlane_driver::backend::Event;
+use voltlane_driver::backend::{self, Backend, Event, Sent};
 use voltlane_driver::client::{self, Client, ClientConfig, Means, Options, Why};
 use voltlane_driver::{
-    Backend, Connector as _, EdgeDriver, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
+    Connector as _, EdgeDriver, Listener as _, PeerEnd, SocketOptions, Stream, Timer as _,
 };
 
 /// Longer than anything here takes, so a hang is reported as a failure.
@@ -378,35 +378,38 @@ const USER_TIMEOUT: Duration = Duration::from_secs(1);
 const PACKETS: usize = 200;
 
 /// Creates a backend, and a bare socket as its edge.
-async fn backend_and_edge<R: Runtime>() -> (Backend<R::Listener, R::Timer>, net::TcpStream) {
+async fn backend_and_edge<R: Runtime>() -> (Backend, net::TcpStream) {
     let options = SocketOptions::default().with_user_timeout(USER_TIMEOUT);
     let (listener, address) = R::bind("127.0.0.1:0".into(), options)
         .await
         .expect("a free port");
     let edge = net::TcpStream::connect(address).expect("somebody listens");
-    let mut backend = Backend::new(listener);
+    let means = backend::Means::on::<R>(listener);
+    let mut backend =
+        Backend::begin(backend::Options::default(), means).expect("options that can be");
     let first = backend.recv().await;
-    assert!(matches!(first, Event::EdgeConnected { .. }), "{first:?}");
+    assert!(
+        matches!(first, Some(Event::EdgeConnected { .. })),
+        "{first:?}"
+    );
     (backend, edge)
 }
 
 /// Queues more than the peer has room for.
-fn queue<L: voltlane_driver::Listener, T: voltlane_driver::Timer>(backend: &mut Backend<L, T>) {
-    for _ in 0..PACKETS {
-        let packet = backend.try_send(ClientId::from_u64(7), &[7; 65_536]);
-        packet.expect("the queue has room");
+fn queue(backend: &Backend) -> Sent {
+    let send = || backend.try_send(ClientId::from_u64(7), [7; 65_536]);
+    for _ in 1..PACKETS {
+        send().expect("the queue has room");
     }
+    send().expect("the queue has room")
 }
 
 /// Returns the backend's next event, if there is one within `time`.
-async fn told_within<R: Runtime>(
-    backend: &mut Backend<R::Listener, R::Timer>,
-    time: Duration,
-) -> Option<Event> {
+async fn told_within<R: Runtime>(backend: &mut Backend, time: Duration) -> Option<Event> {
     let mut timer = R::Timer::default();
     let until = timer.now() + time;
     poll_fn(|cx| match backend.poll_recv(cx) {
-        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Ready(event) => Poll::Ready(event),
         Poll::Pending => timer.poll_until(cx, until).map(|()| None),
     })
     .await
@@ -416,13 +419,13 @@ async fn told_within<R: Runtime>(
 pub(crate) fn a_peer_that_rests_is_waited_for<R: Runtime>() {
     within_bound::<R>(async {
         let (mut backend, mut edge) = backend_and_edge::<R>().await;
-        queue(&mut backend);
+        let last = queue(&backend);
         assert_eq!(told_within::<R>(&mut backend, 3 * USER_TIMEOUT).await, None);
         let reader = thread::spawn(move || {
             let mut all = Vec::new();
             edge.read_to_end(&mut all).map(|_| all.len())
         });
-        backend.flush().await;
+        backend.acknowledged(last).await.expect("taken");
         drop(backend);
         // Each packet has a length and a tag.
         let read = reader.join().expect("no panic").expect("read");
@@ -443,10 +446,11 @@ pub(crate) fn a_peer_that_is_gone_is_given_up<R: Runtime>() {
         within_bound::<R>(async {
             let (mut backend, _edge) = backend_and_edge::<R>().await;
             cut_off();
-            let packet = backend.try_send(ClientId::from_u64(7), b"to nobody");
+            let packet = backend.try_send(ClientId::from_u64(7), "to nobody");
             packet.expect("the queue has room");
             // On its own the system would try for a quarter of an hour.
-            assert_eq!(backend.recv().await, Event::EdgeLost);
+            let lost = backend.recv().await;
+            assert!(matches!(lost, Some(Event::EdgeLost { .. })), "{lost:?}");
         });
     });
 }
@@ -455,10 +459,11 @@ pub(crate) fn a_peer_that_went_while_it_rested_is_given_up<R: Runtime>() {
     alone_in_a_network("true", || {
         within_bound::<R>(async {
             let (mut backend, _edge) = backend_and_edge::<R>().await;
-            queue(&mut backend);
+            queue(&backend);
             assert_eq!(told_within::<R>(&mut backend, USER_TIMEOUT).await, None);
             cut_off();
-            assert_eq!(backend.recv().await, Event::EdgeLost);
+            let lost = backend.recv().await;
+            assert!(matches!(lost, Some(Event::EdgeLost { .. })), "{lost:?}");
         });
     });
 }

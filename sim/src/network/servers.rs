@@ -11,7 +11,8 @@ use voltlane_core::edge::Edge;
 use voltlane_core::edge::trunk::Trunk;
 use voltlane_core::keys::KeyPair;
 use voltlane_doors::{DoorListener, SharedDoor};
-use voltlane_driver::{Backend, EdgeDriver, Neighbours, TrunkDriver, backend};
+use voltlane_driver::backend::{Backend, Event, Means, Options};
+use voltlane_driver::{EdgeDriver, Neighbours, TrunkDriver};
 use voltlane_tokio::Timer;
 
 use super::ledger::Wish;
@@ -101,7 +102,8 @@ pub(crate) async fn serve_backend(world: Rc<World>, shared: Shared) -> turmoil::
         Rng::new(rng.next()),
     )
     .await?;
-    let backend = Backend::with_config(backend::BackendConfig::default(), doors, Timer::new());
+    let means = Means::new(doors, Timer::new(), seed_of(&mut rng));
+    let backend = Backend::begin(Options::default(), means)?;
     let application = Application {
         backend,
         rng,
@@ -114,7 +116,7 @@ pub(crate) async fn serve_backend(world: Rc<World>, shared: Shared) -> turmoil::
 
 /// The application on top of the backend library.
 struct Application {
-    backend: Backend<Doors, Timer>,
+    backend: Backend,
     rng: Rng,
     world: Rc<World>,
     shared: Shared,
@@ -126,7 +128,7 @@ impl Application {
         loop {
             tokio::select! {
                 biased;
-                event = self.backend.recv() => self.take(event).await,
+                event = self.backend.recv() => self.take(event.expect("nobody closes it")).await,
                 () = sleep_until(next_whim) => {
                     next_whim = Instant::now() + Duration::from_millis(self.rng.between(20, WHIM_MAX_MS));
                     if self.shared.is_calm() {
@@ -139,22 +141,28 @@ impl Application {
         }
     }
 
-    async fn take(&mut self, event: backend::Event) {
+    async fn take(&mut self, event: Event) {
         match event {
-            backend::Event::Packet { id, data } => self.take_packet(id, data).await,
-            backend::Event::Resumed { id } => {
+            Event::Packet { id, data, .. } => self.take_packet(id, data).await,
+            // Its first packet, which comes next, says the same.
+            Event::Joined(joined) if !joined.again => {}
+            Event::Joined(joined) => {
+                let id = joined.id.as_u64();
+                self.shared.ledger().backend_resumed(now(), id);
+            }
+            Event::Resumed { id, .. } => {
                 self.shared.ledger().backend_resumed(now(), id.as_u64());
             }
-            backend::Event::Failed { id, reason } => {
+            Event::Ended { id, end, .. } => {
                 let mut ledger = self.shared.ledger();
-                ledger.backend_failed(now(), id.as_u64(), &reason);
+                ledger.backend_failed(now(), id.as_u64(), &end.text);
             }
-            backend::Event::EdgeConnected { .. } => {
+            Event::EdgeConnected { .. } => {
                 let mut ledger = self.shared.ledger();
                 ledger.breaks_all(now());
                 ledger.seen.links += 1;
             }
-            backend::Event::EdgeLost => self.shared.ledger().breaks_all(now()),
+            Event::EdgeLost { .. } => self.shared.ledger().breaks_all(now()),
             other => panic!("the simulator knows no {other:?}"),
         }
     }
@@ -188,12 +196,20 @@ impl Application {
         }
     }
 
+    async fn kick(&mut self, id: u64) {
+        let kicked = self
+            .backend
+            .kick(ClientId::from_u64(id), 401, "kicked")
+            .await;
+        kicked.expect("a kick that can be");
+    }
+
     /// Does what clients have asked for.
     async fn grant_wishes(&mut self) {
         let wishes = self.shared.ledger().take_wishes();
         for wish in wishes {
             match wish {
-                Wish::Kick(id) => self.backend.kick(ClientId::from_u64(id)).await,
+                Wish::Kick(id) => self.kick(id).await,
                 Wish::Send(id, owner, packets) => {
                     for _ in 0..packets {
                         let bytes = self.rng.between(20, 300) as usize;
@@ -212,12 +228,12 @@ impl Application {
         };
         let id = ClientId::from_u64(id);
         match self.rng.below(100) {
-            0..5 => self.backend.kick(id).await,
+            0..5 => self.kick(id.as_u64()).await,
             5..8 => {
                 // The recipient does not exist, which the answer reports.
                 let nobody = self.rng.next();
                 self.shared.ledger().made_up(nobody);
-                self.backend.kick(ClientId::from_u64(nobody)).await;
+                self.kick(nobody).await;
             }
             // Is busy with something else and does not read.
             8..11 => sleep(Duration::from_millis(self.rng.log_between(50, 4_000))).await,

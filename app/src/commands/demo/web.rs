@@ -13,7 +13,7 @@ use voltlane_core::edge::{Edge, EdgeConfig};
 use voltlane_core::{ClientId, Time};
 use voltlane_doors::websocket::http::{Origins, Rules};
 use voltlane_doors::{Door, DoorListener};
-use voltlane_driver::backend_library::{Backend, BackendHandle, Event, Everyone, Means, Options};
+use voltlane_driver::backend::{Backend, BackendHandle, Event, Everyone, Means, Options};
 use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer as _};
 
 use super::super::signals;

@@ -6,18 +6,18 @@ use voltlane_core::backend::host as machine;
 
 use super::Core;
 use super::heard::Heard;
-use crate::backend_library::gate::{Gate, Passage};
-use crate::backend_library::verify::{Refuse, Verdict};
-use crate::backend_library::{Code, Event, Joined};
+use crate::backend::gate::{Gate, Passage};
+use crate::backend::verify::{Refuse, Verdict};
+use crate::backend::{Code, Event, Joined};
 
 impl Core {
     /// Somebody verifies clients from now on.
-    pub(in crate::backend_library) fn verify(&mut self) {
+    pub(in crate::backend) fn verify(&mut self) {
         self.gate = Some(Gate::default());
     }
 
     /// Returns what the application hears of an event now.
-    pub(in crate::backend_library) fn pass(&mut self, heard: Heard) -> Option<Heard> {
+    pub(in crate::backend) fn pass(&mut self, heard: Heard) -> Option<Heard> {
         let Some(gate) = &mut self.gate else {
             return Some(heard);
         };
@@ -41,12 +41,12 @@ impl Core {
     }
 
     /// Returns the next client that is to be verified.
-    pub(in crate::backend_library) fn next_to_verify(&mut self) -> Option<Joined> {
+    pub(in crate::backend) fn next_to_verify(&mut self) -> Option<Joined> {
         self.gate.as_mut()?.next_to_verify()
     }
 
     /// Handles a verdict.
-    pub(in crate::backend_library) fn judge(&mut self, id: ClientId, verdict: Verdict) {
+    pub(in crate::backend) fn judge(&mut self, id: ClientId, verdict: Verdict) {
         let Some(gate) = &mut self.gate else { return };
         gate.end_verifying();
         match verdict {

@@ -9,8 +9,8 @@ use voltlane_core::code::Code;
 use voltlane_core::end::{End, Ledgers};
 
 use super::{Closing, Core};
-use crate::backend_library::target::{Aim, MAX_WITHOUT};
-use crate::backend_library::{ClientInfo, SendError, Sent};
+use crate::backend::target::{Aim, MAX_WITHOUT};
+use crate::backend::{ClientInfo, SendError, Sent};
 
 /// Bytes that wait to be written before a send that finds nobody waiting writes them itself.
 const WRITE_AT_BYTES: usize = 64 * 1024;
@@ -19,7 +19,7 @@ const VOLATILE_BYTES: usize = 256 * 1024;
 
 impl Core {
     /// Queues a packet. `None`: there is no room. Whoever waits next writes it.
-    pub(in crate::backend_library) fn send(
+    pub(in crate::backend) fn send(
         &mut self,
         io: &mut Context<'_>,
         aim: Aim<'_>,
@@ -33,7 +33,7 @@ impl Core {
     }
 
     /// Queues a packet for a client that has room.
-    pub(in crate::backend_library) fn try_send(
+    pub(in crate::backend) fn try_send(
         &mut self,
         io: &mut Context<'_>,
         id: ClientId,
@@ -47,7 +47,7 @@ impl Core {
     }
 
     /// Queues a packet.
-    pub(in crate::backend_library) fn queue(
+    pub(in crate::backend) fn queue(
         &mut self,
         io: &mut Context<'_>,
         aim: Aim<'_>,
@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// Queues a packet if no other ones wait for long.
-    pub(in crate::backend_library) fn send_volatile(
+    pub(in crate::backend) fn send_volatile(
         &mut self,
         io: &mut Context<'_>,
         aim: Aim<'_>,
@@ -114,7 +114,7 @@ impl Core {
         Ok(())
     }
 
-    pub(in crate::backend_library) fn kick(
+    pub(in crate::backend) fn kick(
         &mut self,
         io: &mut Context<'_>,
         id: ClientId,
@@ -138,18 +138,13 @@ impl Core {
         })
     }
 
-    pub(in crate::backend_library) fn pause(
-        &mut self,
-        io: &mut Context<'_>,
-        id: ClientId,
-        pauses: bool,
-    ) {
+    pub(in crate::backend) fn pause(&mut self, io: &mut Context<'_>, id: ClientId, pauses: bool) {
         self.machine.pause(id, pauses);
         self.note_queued(io);
     }
 
     /// Returns the bytes of a packet for all its receivers.
-    pub(in crate::backend_library) fn bytes_of(&self, aim: Aim<'_>, length: usize) -> usize {
+    pub(in crate::backend) fn bytes_of(&self, aim: Aim<'_>, length: usize) -> usize {
         match aim {
             Aim::One(_) => length,
             Aim::Many(to, _) => self.machine.receivers(to).len().saturating_mul(length),
@@ -170,15 +165,12 @@ impl Core {
     }
 
     /// Returns the bytes that `room` waits for.
-    pub(in crate::backend_library) fn refused(&self) -> usize {
+    pub(in crate::backend) fn refused(&self) -> usize {
         self.refused
     }
 
     /// Returns whether a packet was acknowledged. `None`: not yet.
-    pub(in crate::backend_library) fn is_acknowledged(
-        &self,
-        sent: Sent,
-    ) -> Option<Result<(), End>> {
+    pub(in crate::backend) fn is_acknowledged(&self, sent: Sent) -> Option<Result<(), End>> {
         if sent.number == 0 {
             return Some(Err(self.end_of(sent.id)));
         }
@@ -194,7 +186,7 @@ impl Core {
     }
 
     /// Returns how a session ended, as far as that is remembered.
-    pub(in crate::backend_library) fn end_of(&self, id: ClientId) -> End {
+    pub(in crate::backend) fn end_of(&self, id: ClientId) -> End {
         match self.machine.ended(id) {
             Some(code) => End::new(code, "", Ledgers::default()),
             None => End::new(Code::GONE, "the backend is closed", Ledgers::default()),
@@ -202,7 +194,7 @@ impl Core {
     }
 
     /// Returns what is known of a client that is there.
-    pub(in crate::backend_library) fn client(&self, id: ClientId) -> Option<ClientInfo> {
+    pub(in crate::backend) fn client(&self, id: ClientId) -> Option<ClientInfo> {
         let ledgers = self.machine.ledgers(id)?;
         let (note, is_connected) = self.machine.note(id)?;
         Some(ClientInfo {

@@ -5,13 +5,13 @@ use voltlane_core::ClientId;
 use voltlane_core::backend::host::{self as machine, Mark};
 use voltlane_core::end::End;
 
-use crate::backend_library::Event;
+use crate::backend::Event;
 use crate::weigh::Weigh;
 
 /// An event, and the mark of its frame, which is acknowledged once the application is through with it.
-pub(in crate::backend_library) struct Heard {
-    pub(in crate::backend_library) event: Event,
-    pub(in crate::backend_library) mark: Mark,
+pub(in crate::backend) struct Heard {
+    pub(in crate::backend) event: Event,
+    pub(in crate::backend) mark: Mark,
 }
 
 impl Weigh for Heard {
