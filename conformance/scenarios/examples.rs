@@ -5,17 +5,29 @@ use conformance::{Client, Edge, PATIENCE, examples};
 /// The backend receives packets in the order of sending only among clients of one shard.
 const ORDERED: &str = "general.shards = 1\n";
 
-fn edge(backend: std::net::SocketAddr) -> Edge {
-    Edge::start(
-        crate::PROGRAM,
-        backend,
-        &format!("{ORDERED}{}", super::HEALING),
-    )
+/// The link to the backend has version 2, or version 3.
+const BOTH: [bool; 2] = [false, true];
+
+fn edge(backend: std::net::SocketAddr, asks: bool) -> Edge {
+    let config = config(asks);
+    Edge::start(crate::PROGRAM, backend, &config)
+}
+
+fn config(asks: bool) -> String {
+    let protocol = if asks { "3" } else { "2" };
+    let healing = super::HEALING;
+    format!("{ORDERED}{healing}master.protocol = \"{protocol}\"\nlistener.versions = [2, 3]\n")
 }
 
 #[test]
 fn three_people_chat_in_rooms() {
-    let edge = edge(examples::chat());
+    for asks in BOTH {
+        people_chat(asks);
+    }
+}
+
+fn people_chat(asks: bool) {
+    let edge = edge(examples::chat(asks), asks);
     let mut ada = Client::join(edge.address());
     ada.send(b"Ada");
     ada.send(b"tea Anybody?");
@@ -78,7 +90,13 @@ fn sees(player: &mut Client, state: &[u8]) {
 
 #[test]
 fn players_see_where_their_team_is() {
-    let edge = edge(examples::game());
+    for asks in BOTH {
+        teams_play(asks);
+    }
+}
+
+fn teams_play(asks: bool) {
+    let edge = edge(examples::game(asks), asks);
     let [mut ada, mut bob, mut eve] = [b"ada.....", b"bob.....", b"eve....."].map(|place| {
         let mut player = Client::join(edge.address());
         player.send(place);
@@ -102,7 +120,13 @@ fn players_see_where_their_team_is() {
 
 #[test]
 fn players_on_smol_see_where_all_are() {
-    let edge = edge(examples::smol_game());
+    for asks in BOTH {
+        all_play(asks);
+    }
+}
+
+fn all_play(asks: bool) {
+    let edge = edge(examples::smol_game(asks), asks);
     let mut ada = Client::join(edge.address());
     ada.send(b"ada.....");
     sees(&mut ada, b"ada.....");
@@ -116,9 +140,14 @@ fn players_on_smol_see_where_all_are() {
 
 #[test]
 fn devices_do_each_command_once_whatever_breaks() {
-    let fleet = examples::Fleet::start();
-    let config = format!("{ORDERED}{}listener.versions = [2, 3]\n", super::HEALING);
-    let edge = Edge::start(crate::PROGRAM, fleet.address(), &config);
+    for asks in BOTH {
+        devices_work(asks);
+    }
+}
+
+fn devices_work(asks: bool) {
+    let fleet = examples::Fleet::start(asks);
+    let edge = edge(fleet.address(), asks);
     fleet.order("pump", "open");
     let done = examples::Fleet::device(edge.address(), "pump");
     let next = || done.recv_timeout(PATIENCE).expect("it is done");

@@ -23,22 +23,27 @@ mod game;
 #[expect(dead_code, reason = "its main is for people")]
 mod smol_game;
 
-/// Serves the chat on a thread of its own. Returns its address.
+/// Serves the chat on a thread of its own. It may ask its edge for version 3 of the link. Returns its address.
 #[must_use]
-pub fn chat() -> SocketAddr {
-    run::<Tokio, _>(|builder| builder, chat::chat).0
+pub fn chat(asks: bool) -> SocketAddr {
+    run::<Tokio, _>(asks, |builder| builder, chat::chat).0
 }
 
 /// Serves the game, with teams.
 #[must_use]
-pub fn game() -> SocketAddr {
-    run::<Tokio, _>(|builder| builder.tick(game::TICK), game::game).0
+pub fn game(asks: bool) -> SocketAddr {
+    run::<Tokio, _>(asks, |builder| builder.tick(game::TICK), game::game).0
 }
 
 /// Serves the game on smol, without teams.
 #[must_use]
-pub fn smol_game() -> SocketAddr {
-    run::<Smol, _>(|builder| builder.tick(smol_game::TICK), smol_game::game).0
+pub fn smol_game(asks: bool) -> SocketAddr {
+    run::<Smol, _>(
+        asks,
+        |builder| builder.tick(smol_game::TICK),
+        smol_game::game,
+    )
+    .0
 }
 
 /// The backend of a fleet of devices.
@@ -55,10 +60,11 @@ pub struct Fleet {
 impl Fleet {
     /// Serves it on a thread of its own.
     #[must_use]
-    pub fn start() -> Fleet {
+    pub fn start(asks: bool) -> Fleet {
         let fleet = Arc::new(fleet::Fleet::default());
         let serves = Arc::clone(&fleet);
         let (address, backend) = run::<Tokio, _>(
+            asks,
             |builder| builder,
             move |backend| fleet::serve(backend, serves),
         );
@@ -111,6 +117,7 @@ impl Fleet {
 
 /// Runs a backend on a thread of its own, for ever.
 fn run<R: Runtime, F: Future<Output = Result<(), SendError>> + Send>(
+    asks: bool,
     build: impl FnOnce(Builder) -> Builder + Send + 'static,
     serve: impl FnOnce(Backend) -> F + Send + 'static,
 ) -> (SocketAddr, BackendHandle) {
@@ -118,6 +125,10 @@ fn run<R: Runtime, F: Future<Output = Result<(), SendError>> + Send>(
     thread::spawn(move || {
         let serves = async move {
             let builder = build(Builder::on::<R>("127.0.0.1:0"));
+            let builder = match asks {
+                true => builder.ask_for_version_3(),
+                false => builder,
+            };
             let (backend, places) = builder.listen_at().await.expect("a free port");
             sender
                 .send((places[0], backend.handle()))
