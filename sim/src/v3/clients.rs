@@ -494,7 +494,7 @@ impl World {
             let is_silent = self.now + SECOND_NANOS >= entry.heard_at + expiry;
             let is_expired = is_silent || entry.left_at.is_some_and(|at| self.now >= at + expiry);
             let has_begun = entry.has_begun;
-            let has_heard = entry.up.acked + entry.down.arrived + entry.highest > 0;
+            let has_heard = entry.up.acked + entry.down.arrived + knows > 0;
             let is_right = match end.code {
                 Code::CONFLICT => entry.foreign.iter().any(|place| *place > knows),
                 Code::KICKED => entry.kicked,
