@@ -307,6 +307,24 @@ mod tests {
         }
     }
 
+    /// The bytes from 251 to 255 are no lengths, and packets from 32 KiB on begin with an even one of them.
+    #[test]
+    fn long_headers_are_read_the_same_in_the_shorter_way() {
+        for length in [125, 126, 32_767, 32_768, 60_000] {
+            let mut records = [Vec::new()];
+            Item::Packet(&vec![7; length]).encode(&mut records[0]);
+            assert_eq!(
+                read(&records, 1 << 20, true),
+                read(&records, 1 << 20, false)
+            );
+            assert_eq!(read(&records, 1 << 20, true).1, 2, "{length}");
+        }
+        for first in 251..=u8::MAX {
+            let records = [vec![first; 300]];
+            assert_eq!(read(&records, 300, true), read(&records, 300, false));
+        }
+    }
+
     #[test]
     fn a_record_has_no_more_items_in_the_shorter_way() {
         for shortly in [false, true] {

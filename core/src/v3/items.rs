@@ -299,14 +299,18 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
+/// The first byte of a header that has more than one (SPEC 3.1).
+const FIRST_MARKER: u8 = 251;
+
 /// Splits a whole packet off the items that begin with one. `None`: another item comes first, or something is wrong.
 #[inline]
 pub(super) fn split_packet(items: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = items.split_first()?;
-    if !first.is_multiple_of(2) {
+    if first >= FIRST_MARKER {
         return split_long_packet(items);
     }
-    rest.split_at_checked(usize::from(first >> 1))
+    let length = first.is_multiple_of(2).then_some(first >> 1)?;
+    rest.split_at_checked(usize::from(length))
 }
 
 /// A packet whose header has more than one byte.
