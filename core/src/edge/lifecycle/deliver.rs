@@ -74,7 +74,7 @@ impl Edge {
                 id,
                 flag: Flag::Data,
                 data,
-            }) => return self.deliver(now, id, data, calm),
+            }) => return self.deliver_here(now, id, data, calm),
             Ok(Tagged {
                 id,
                 flag: Flag::Kick,
@@ -93,8 +93,14 @@ impl Edge {
     }
 
     /// Queues a packet for one client, or ends its session.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn deliver(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
+        self.deliver_here(now, id, data, calm)
+    }
+
+    /// [`deliver`](Self::deliver), as a part of the loop over the packets of version 2.
+    #[inline(always)]
+    fn deliver_here(&mut self, now: Time, id: ClientId, data: &[u8], calm: bool) -> Outcome {
         let Some(index) = self.sessions.lookup(id) else {
             self.tell_unknown(now, id);
             return Outcome::Other;
