@@ -9,12 +9,14 @@ use crate::ClientId;
 use crate::code::Code;
 use crate::end::{End, Ledgers};
 use crate::ledger::Ledger;
-pub use crate::link::v3::{GroupId, MAX_GROUPS};
+pub use crate::link::v3::GroupId;
 
 /// Ended sessions that are remembered. Notices about them are not told again, and packets for them are not sent.
 pub const MAX_ENDED: usize = 65_536;
-/// Groups that a session is in, at most. (SPEC 38.2)
-pub const MAX_GROUPS_OF_SESSION: usize = 64;
+/// Groups that have members, at most: those of SPEC 38.2 but the group of everybody, which a host keeps itself.
+pub const MAX_GROUPS: usize = crate::link::v3::MAX_GROUPS - 1;
+/// Groups that a session is in, at most, beside that of everybody. (SPEC 38.2)
+pub const MAX_GROUPS_OF_SESSION: usize = crate::link::v3::GROUPS_OF_A_SESSION as usize - 1;
 /// When the book is full, one in so many entries is forgotten at once.
 const FORGOTTEN_AT_ONCE: usize = 16;
 

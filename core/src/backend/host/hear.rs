@@ -16,6 +16,9 @@ use super::granted::{ASK_WITHIN, GRANT_WITHIN, Granted, Opened};
 use super::{Delivery, Desk, EVERYONE, Event, Grant, Joined, Mode, Time, ToEdge};
 use crate::backend::{self as link, BackendError};
 
+/// No packet has a greater number. An edge that counts beyond it is wrong.
+const MAX_NUMBER: u64 = i64::MAX as u64;
+
 impl Desk {
     pub(super) fn connect(&mut self, now: Time) {
         self.wants_close = false;
@@ -124,7 +127,8 @@ impl Desk {
         let picture = v3.picture;
         let waiting = self.link.take_frames();
         // Groups end with the boot, and so do keys.
-        for (group, members) in self.book.groups() {
+        let everyone = core::iter::once((EVERYONE, self.book.ids()));
+        for (group, members) in self.book.groups().chain(everyone) {
             for ids in members.chunks(crate::link::v3::MAX_IDS) {
                 let ids = ids.into();
                 v3.push(ToEdge::GroupAdd { group, ids });
@@ -143,13 +147,15 @@ impl Desk {
 
     /// Sends what waited before there was a link, and has a number already.
     fn send_again(&mut self, id: ClientId, flag: crate::link::tagged::Flag, data: &[u8]) {
-        let Some(entry) = self.book.get(id) else {
+        let Some(entry) = self.book.get_mut(id) else {
             return;
         };
         let kick = entry.kick.clone();
         let Some(v3) = &mut self.v3 else { return };
         match (flag, kick) {
             (crate::link::tagged::Flag::Data, _) => {
+                // The edge's count, which was taken over, does not have it yet.
+                entry.down += 1;
                 let delivery = Delivery::Ordinary;
                 v3.push(ToEdge::Packet {
                     id,
@@ -303,8 +309,9 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             };
             entry.picture = picture;
             // What this process numbered and the edge does not have is lost: the edge's numbers count.
-            (entry.next_up, entry.down) = (own.next_up, own.numbered_down);
-            entry.settled = own.settled_down;
+            entry.next_up = own.next_up.min(MAX_NUMBER);
+            entry.down = own.numbered_down.min(MAX_NUMBER);
+            entry.settled = own.settled_down.min(entry.down);
             entry.is_away = own.state == OwnState::Away;
             if !own.note.is_empty() {
                 own.note.clone_into(&mut entry.note);

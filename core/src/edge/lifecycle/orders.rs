@@ -5,7 +5,7 @@ use crate::link::v3::{Ask, Delivery, Kick, Policy, Refusal, ToEdge, flag};
 use crate::time::Time;
 
 use crate::edge::Edge;
-use crate::edge::conns::wait::Slot;
+use crate::edge::conns::wait::{Slot, Wait};
 use crate::edge::counters::EndReason;
 use crate::edge::lifecycle::deliver::Outcome;
 use crate::edge::sessions::Place;
@@ -139,7 +139,7 @@ impl Edge {
         if let Place::Attached(index) = entry.place
             && self.conns.live(index).is_established()
         {
-            if !is_waiting {
+            if !is_waiting && !self.conns.live(index).waits_for(Wait::Pace) {
                 self.watch_reads(now, index, true);
             }
             self.conns.mark_ready(index);

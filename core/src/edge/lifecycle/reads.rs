@@ -11,6 +11,10 @@ impl Edge {
     /// Arms the timer of an unfinished frame, from its first byte, or else that of silence. `restart` if a frame was finished since.
     #[inline]
     pub(crate) fn watch_reads(&mut self, now: Time, index: u32, restart: bool) {
+        if self.link_queue.speech.may_be_new() && self.is_paused(index) {
+            // A frame that is not read is not late.
+            return self.conns.disarm(Slot::Read, index);
+        }
         let conn = self.conns.live(index);
         let clients = &self.config.clients;
         if conn.reader.is_mid_frame() && !clients.frame_timeout.is_zero() {
@@ -23,6 +27,14 @@ impl Edge {
         } else if conn.timers.is_any_armed(Slot::Read) {
             self.conns.disarm(Slot::Read, index);
         }
+    }
+
+    /// Returns whether the backend has paused the session of this connection (SPEC 36.4).
+    #[cold]
+    #[inline(never)]
+    fn is_paused(&self, index: u32) -> bool {
+        let session = self.conns.live(index).session();
+        session.is_some_and(|session| self.sessions.live(session).is_paused())
     }
 
     /// Charges a read to the client's pace.
