@@ -611,8 +611,7 @@ impl Core {
         if self.has_unread() {
             return may_read;
         }
-        let (machine, entropy) = (&mut self.machine, &mut self.entropy);
-        self.transport.connect_on(io, now, machine, entropy) | self.read(io, now, may_read)
+        self.connect_on(io, now) | self.read(io, now, may_read)
     }
 
     /// Returns whether packets may be read. A connection that accepts no more writes is read to its end in any case.
