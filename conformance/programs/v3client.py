@@ -342,7 +342,8 @@ class Client:
             self.end(0, "never begun")
 
     def start_over(self):
-        self.session, self.state, self.retry_at, self.step = None, WAITING, self.now, 100
+        self.session, self.state, self.step = None, WAITING, 100
+        self.retry_at = max(self.now, self.afresh_at)
         self.out, self.next, self.got, self.taken, self.holes, self.goodbye = [], 1, 0, 0, [], None
 
     # What the transport does.
@@ -382,7 +383,9 @@ class Client:
     def at_once(self):
         self.state, self.retry_at, self.wire, self.wants_close = WAITING, self.now, b"", True
 
-    def end(self, code, text=""):
+    def end(self, code, text="", wait=0, jitter=0):
+        share = int.from_bytes(os.urandom(4), "little") / 2**32
+        self.afresh_at = self.now + wait + share * jitter
         self.state, self.wants_close, self.wire = OVER, True, b""
         self.events.append(("end", code, text))
 
@@ -682,7 +685,7 @@ class Client:
             return self.at_once()
         if 200 <= code < 300:
             return self.pause(wait, jitter)
-        self.end(code, text)
+        self.end(code, text, wait, jitter)
 
     def leave(self, code, detail=0, counts=True):
         """Says that the edge broke the protocol, and resumes. After three times in a row the client stops."""

@@ -183,6 +183,8 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use voltlane_core::edge::EdgeConfig;
+
     use super::super::place::Place;
     use super::super::value::Raw;
     use super::*;
@@ -225,8 +227,11 @@ mod tests {
 
     /// Returns the part of the settings that a running edge can change.
     fn live(settings: &Settings) -> impl PartialEq + std::fmt::Debug {
+        let mut config = settings.edge_config(Resources::default());
+        // The machine takes it at the start alone.
+        config.master.protocol = EdgeConfig::default().master.protocol;
         (
-            settings.edge_config(Resources::default()),
+            config,
             (settings.master.address.clone(), settings.master_options()),
             settings.general.log_level,
             (

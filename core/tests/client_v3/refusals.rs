@@ -57,6 +57,11 @@ fn every_code_of_an_answer_is_followed_by_what_its_class_says() {
                 // A new session begins only if the application says so, and never after "stop".
                 link.client.start_over();
                 let may = code.class() == Class::Afresh;
+                if may {
+                    // No earlier than the answer asked for (SPEC 25.2(b)).
+                    assert!(!link.client.wants_connect(link.now), "{code}");
+                    link.wait();
+                }
                 assert_eq!(link.client.wants_connect(link.now), may, "{code}");
             }
             other => panic!("{code}: {other:?}"),

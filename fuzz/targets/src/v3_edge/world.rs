@@ -378,8 +378,8 @@ impl<'a> World<'a> {
         assert!(closes <= counters.accepted);
         assert!(counters.closed[CloseReason::Rejected as usize] <= counters.rejected.iter().sum());
         for (id, heard) in &self.heard {
-            let is_member = self.members.iter().any(|member| member.id == *id);
-            assert!(heard.has_ended || !is_member, "{id} has no end");
+            // An answer about a session that was over before the backend heard of it is not followed by its end.
+            assert!(heard.has_ended || heard.packets == 0, "{id} has no end");
         }
         let ended = counters.ended.iter().sum::<u64>();
         assert_eq!(ended, counters.joined, "each session ends once");
