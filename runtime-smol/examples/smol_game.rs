@@ -1,6 +1,8 @@
 //! A game server at 20 Hz: players send where they are, in 8 bytes, and all get the places of all.
 //!
-//!     cargo run -p voltlane-smol --example smol_game
+//! ```text
+//! cargo run -p voltlane-smol --example smol_game
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;

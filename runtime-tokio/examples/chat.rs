@@ -2,7 +2,7 @@
 //! `ROOM words` says something there. Whoever joins a room gets what was said there last.
 //!
 //! ```text
-//! cargo run --example chat
+//! cargo run -p voltlane-tokio --example chat
 //! cargo run -- run
 //! cargo run -- connect 127.0.0.1:42000
 //! ```

@@ -1,9 +1,9 @@
 //! A fleet of devices, each of which does each of its commands exactly once, whatever breaks in between.
 //!
 //! ```text
-//! cargo run --example fleet                       # the backend: reads lines such as "pump open the valve"
+//! cargo run -p voltlane-tokio --example fleet                       # the backend: reads lines such as "pump open the valve"
 //! cargo run -- run
-//! cargo run --example fleet -- pump               # the device "pump"
+//! cargo run -p voltlane-tokio --example fleet -- pump               # the device "pump"
 //! ```
 //!
 //! Each command is a row with a number. It stays until the device has answered "done", and is sent again to each new session of the

@@ -1,7 +1,7 @@
 //! A game server at 20 Hz. Players send where they are, in 8 bytes. Each team gets the places of its own players with every tick.
 //!
 //! ```text
-//! cargo run --example game
+//! cargo run -p voltlane-tokio --example game
 //! cargo run -- run
 //! ```
 //!

@@ -91,8 +91,10 @@ impl Builder {
     /// Verifies each client before anything of it is seen. `check` gets what is known of it, above all its token, and returns a note of at most
     /// 64 bytes, such as who the user is, or why the client is refused. Until then its events wait, and the edge reads no more of it.
     ///
-    /// It runs while [`recv`](Backend::recv) is waited for, for up to [`MAX_VERIFYING`](super::MAX_VERIFYING) clients at a time, and may take
-    /// its time: nobody else waits. A client that sends more than [`MAX_HELD`](super::MAX_HELD) packets or
+    /// It runs while [`recv`](Backend::recv) is waited for, for up to [`MAX_VERIFYING`](super::MAX_VERIFYING) clients at a time, and bounds its own
+    /// time: over version 3 of the link nothing of anybody is acknowledged beyond the oldest client that waits for its verdict, so an edge stops
+    /// reading once its queue is full. [`Everyone`](super::Everyone) and [`clients`](Backend::clients) mean these clients as well; send to a
+    /// group to leave them out. A client that sends more than [`MAX_HELD`](super::MAX_HELD) packets or
     /// [`MAX_HELD_BYTES`](super::MAX_HELD_BYTES) before is refused. A client whose note an earlier life of this backend has set is not checked
     /// again. A link of version 2 knows no tokens.
     #[must_use]
