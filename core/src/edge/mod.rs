@@ -319,12 +319,19 @@ impl Edge {
             _ if self.shutdown_at.is_some() => 0,
             // It exceeded its pace.
             State::Established { .. } if conn.waits_for(Wait::Pace) => 0,
-            State::Established { session } if self.sessions.live(*session).is_paused() => 0,
-            State::Established { session } if self.sessions.live(*session).waiting => {
-                conn.last_read().min(READ_BYTES)
+            State::Established { session } => {
+                let session = self.sessions.live(*session);
+                if session.is_paused() {
+                    return 0;
+                }
+                if session.waiting {
+                    return conn.last_read().min(READ_BYTES);
+                }
+                if conn.pace.is_some() {
+                    return PACED_READ_BYTES;
+                }
+                self.scale_bounds()(READ_BYTES)
             }
-            State::Established { .. } if conn.pace.is_some() => PACED_READ_BYTES,
-            State::Established { .. } => self.scale_bounds()(READ_BYTES),
             _ => self.unattached_budget(conn),
         }
     }

@@ -212,7 +212,7 @@ impl Outbox {
     ///
     /// # Panics
     /// If it is longer than a `u32` can express. Every limit on a packet is far below.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, packet: &[u8]) {
         self.frames.push_body(packet);
         self.end += 1;

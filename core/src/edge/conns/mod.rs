@@ -364,7 +364,7 @@ impl Conns {
     // ---- who has something for the adapter
 
     /// Lists the client at `index` for writing. If `timed`, it must take something before its write deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn offer(&mut self, index: u32, timed: bool, now: Time) {
         let conn = self.live(index);
         if conn.is_established() && !conn.is_offered(timed) {

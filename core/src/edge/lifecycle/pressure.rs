@@ -28,7 +28,7 @@ impl Edge {
             + self.ends.held_bytes()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pressure(&self) -> Pressure {
         if self.account.is_calm(self.held_bytes()) {
             Pressure::None
@@ -55,7 +55,7 @@ impl Edge {
     }
 
     /// Returns the scale of clients' byte bounds now. Evaluated once for all bounds that a packet meets.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn scale_bounds(&self) -> impl Fn(usize) -> usize + use<> {
         scaled_by(self.pressure())
     }

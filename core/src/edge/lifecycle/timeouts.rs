@@ -59,7 +59,17 @@ impl Edge {
     }
 
     /// Returns when something is due of a link that may have version 3.
+    #[inline(always)]
     fn speech_deadline(&self) -> Option<Deadline> {
+        if !self.link_queue.speech.may_be_new() {
+            return None;
+        }
+        self.deadline_of_speech()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn deadline_of_speech(&self) -> Option<Deadline> {
         let dues = [self.link_queue.speech.deadline(), self.settling.deadline()];
         let at = dues.into_iter().flatten().min()?;
         Some(Deadline {

@@ -7,7 +7,7 @@ use crate::time::Time;
 
 impl Edge {
     /// Lists the client at `index` for writing, with a write deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn watch_writes(&mut self, now: Time, index: u32) {
         let timed = !self.config.clients.write_timeout.is_zero();
         self.conns.offer(index, timed, now);
@@ -21,8 +21,24 @@ impl Edge {
     }
 
     /// Handles that the client at `index` took `bytes` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn written(&mut self, now: Time, index: u32, bytes: usize) {
+        if self.link_queue.speech.may_be_new() {
+            self.written_and_told(now, index, bytes);
+        } else {
+            self.written_by::<false>(now, index, bytes);
+        }
+    }
+
+    /// [`written`](Self::written) where the backend may be told what its client has settled.
+    #[cold]
+    #[inline(never)]
+    fn written_and_told(&mut self, now: Time, index: u32, bytes: usize) {
+        self.written_by::<true>(now, index, bytes);
+    }
+
+    #[inline(always)]
+    fn written_by<const SETTLES: bool>(&mut self, now: Time, index: u32, bytes: usize) {
         let mut conn = self.conns.live_mut(index);
         let control = bytes.min(conn.control().len());
         if control > 0 {
@@ -42,7 +58,6 @@ impl Edge {
         // An adapter that reports more than was offered has a bug. No more than what was offered can be gone.
         channel.written(outbox, bytes);
         let gone = before - outbox.held_bytes();
-        let settles = gone > 0 && self.link_queue.speech.may_be_new();
         let drained = if is_numbered {
             !conn.has_output(&entry.outbox, entry.numbers())
         } else {
@@ -58,7 +73,7 @@ impl Edge {
         if is_numbered {
             self.take_wire_back(index);
         }
-        if settles {
+        if SETTLES && gone > 0 {
             self.note_settled(now, session);
         }
         if drained {

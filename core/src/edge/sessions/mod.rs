@@ -220,6 +220,8 @@ impl Session {
     }
 
     /// Counts packets of its client.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn count_up(&mut self, packets: u64) {
         if packets > 0 {
             let linked = self.linked();
@@ -253,7 +255,7 @@ impl Session {
     }
 
     /// Returns whether its client is not read, since the backend wants that.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_paused(&self) -> bool {
         self.linked.as_deref().is_some_and(|linked| linked.paused)
     }

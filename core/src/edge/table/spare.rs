@@ -26,6 +26,7 @@ const MAX_SPARE_BUFFER_BYTES: usize = KEPT_RING_CAPACITY_BYTES;
 
 impl Spare {
     /// Takes a buffer for a queue that fills.
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         let buffer = self.buffers.pop()?;
         self.bytes -= buffer.capacity();
