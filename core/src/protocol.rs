@@ -462,7 +462,7 @@ impl Channel {
 
     /// Handles that the transport took the first `bytes` bytes of what [`fill`](Self::fill) returned. Returns how many of them there were:
     /// fewer only if more are reported than were offered.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn written(&mut self, outbox: &mut Outbox, bytes: usize) -> usize {
         match self {
             Channel::V2(plain) => plain.written(outbox, bytes),

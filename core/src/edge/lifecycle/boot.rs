@@ -127,10 +127,15 @@ impl Edge {
                         self.take_acknowledged(now, session);
                     }
                 }
-                self.link_written(now);
+                self.link_heard(now);
             }
             Err(wrong) => self.handle_wrong(wrong),
         }
+    }
+
+    #[inline(never)]
+    fn link_heard(&mut self, now: Time) {
+        self.link_written(now);
     }
 
     /// Handles the first frame of a backend that does not ask. Returns false if it had to.

@@ -158,6 +158,14 @@ impl Edge {
         self.end_session_by(now, session, reason, None);
     }
 
+    /// Forgets what only a backend of version 3 knows of a session that ends.
+    #[cold]
+    #[inline(never)]
+    fn forget_linked(&mut self, session: u32) {
+        self.leave_groups(session);
+        self.settling.forget(session);
+    }
+
     /// Like [`end_session`](Self::end_session). `kick` says what the backend wants its client to be told.
     pub(crate) fn end_session_by(
         &mut self,
@@ -182,8 +190,9 @@ impl Edge {
             }
         }
         self.tell_ended(session, reason, kick);
-        self.leave_groups(session);
-        self.settling.forget(session);
+        if self.link_queue.speech.may_be_new() {
+            self.forget_linked(session);
+        }
         self.sessions.retire(id);
         self.end_absence(now, session);
         if let Some(count) = self.counters.ended.get_mut(reason as usize) {

@@ -185,6 +185,7 @@ impl Edge {
     }
 
     /// Handles that some of what waited for the backend is gone.
+    #[inline(always)]
     pub(crate) fn link_written(&mut self, now: Time) {
         if self.link_queue.announcements.is_empty() {
             self.link_queue.announce_more(&self.sessions);

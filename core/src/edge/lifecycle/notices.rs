@@ -42,16 +42,23 @@ impl Newcomer<'_> {
 
 impl Edge {
     /// Returns whether notices have the form of version 3.
+    #[inline(always)]
     pub(crate) fn has_notices(&self) -> bool {
         let features = self.link_queue.speech.features();
         features.is_some_and(|features| features.has(Feature::Notices))
     }
 
     /// Tells the backend that the client at `index` has a session, before anything that it sends.
+    #[inline(always)]
     pub(crate) fn tell_joined(&mut self, index: u32, session: u32, newcomer: &Newcomer<'_>) {
-        if !self.has_notices() {
-            return;
+        if self.has_notices() {
+            self.notify_joined(index, session, newcomer);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify_joined(&mut self, index: u32, session: u32, newcomer: &Newcomer<'_>) {
         let peer = self.peer_of(index);
         let token = newcomer.token.get(..MAX_TOKEN_BYTES);
         let joined = Joined {
@@ -65,10 +72,16 @@ impl Edge {
     }
 
     /// Tells the backend that the session has no connection any more (SPEC 35.3).
+    #[inline(always)]
     pub(crate) fn tell_away(&mut self, session: u32) {
-        if !self.has_notices() {
-            return;
+        if self.has_notices() {
+            self.notify_away(session);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify_away(&mut self, session: u32) {
         let entry = self.sessions.live(session);
         let cause = entry.chain().map_or(Code::GOODBYE, |chained| chained.cause);
         let (id, left_ms) = (entry.id, millis(self.config.clients.stale_timeout));

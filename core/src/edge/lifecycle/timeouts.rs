@@ -43,33 +43,37 @@ impl Edge {
             });
         }
         let shutdown = self.shutdown_at.filter(|&at| at > self.now);
-        let others = [
-            self.next_due().map(|(at, due)| Deadline {
-                at,
-                reason: reason_of(due),
-            }),
-            self.uplink.deadline(),
-            self.speech_deadline(),
-            shutdown.map(|at| Deadline {
-                at,
-                reason: DeadlineReason::Shutdown,
-            }),
-        ];
+        let due = self.next_due().map(|(at, due)| Deadline {
+            at,
+            reason: reason_of(due),
+        });
+        let shutdown = shutdown.map(|at| Deadline {
+            at,
+            reason: DeadlineReason::Shutdown,
+        });
+        let link = self.uplink.deadline();
+        if self.link_queue.speech.may_be_new() {
+            return self.earliest_with_speech(due, link, shutdown);
+        }
+        let others = [due, link, shutdown];
+        others.into_iter().flatten().min_by_key(|due| due.at)
+    }
+
+    /// Returns the earliest of these and of what is due of a link that may have version 3.
+    #[cold]
+    #[inline(never)]
+    fn earliest_with_speech(
+        &self,
+        due: Option<Deadline>,
+        link: Option<Deadline>,
+        shutdown: Option<Deadline>,
+    ) -> Option<Deadline> {
+        let others = [due, link, self.speech_deadline(), shutdown];
         others.into_iter().flatten().min_by_key(|due| due.at)
     }
 
     /// Returns when something is due of a link that may have version 3.
-    #[inline(always)]
     fn speech_deadline(&self) -> Option<Deadline> {
-        if !self.link_queue.speech.may_be_new() {
-            return None;
-        }
-        self.deadline_of_speech()
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn deadline_of_speech(&self) -> Option<Deadline> {
         let dues = [self.link_queue.speech.deadline(), self.settling.deadline()];
         let at = dues.into_iter().flatten().min()?;
         Some(Deadline {

@@ -131,6 +131,7 @@ impl LinkQueue {
     // ---- over a link, as bytes
 
     /// Returns the bytes to be written now.
+    #[inline(always)]
     pub(super) fn output(&self) -> [&[u8]; 2] {
         if !self.speech.is_plain() {
             return self.speech.output(&self.frames);

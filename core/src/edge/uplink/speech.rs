@@ -142,7 +142,18 @@ impl Speech {
     }
 
     /// Returns the features of notices that are made now; `None`: they are those of version 2.
+    #[inline(always)]
     pub(crate) fn features(&self) -> Option<Features> {
+        if self.may_be_new {
+            self.features_if_new()
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn features_if_new(&self) -> Option<Features> {
         match &self.counted {
             Some(counted) => Some(counted.features),
             None if self.is_decided => None,
@@ -412,6 +423,8 @@ impl Speech {
     // ---- what is written
 
     /// Returns the bytes to be written now.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn output<'a>(&'a self, frames: &'a FrameQueue) -> [&'a [u8]; 2] {
         let counted = match (self.stage, &self.counted) {
             (Stage::Tagged, _) => return [frames.output(), &[]],
@@ -427,6 +440,8 @@ impl Speech {
     }
 
     /// Handles that `bytes` bytes of the [output](Self::output) are written.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn written(&mut self, bytes: usize, frames: &mut FrameQueue) {
         let Some(counted) = &mut self.counted else {
             return;
