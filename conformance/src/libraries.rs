@@ -27,7 +27,7 @@ pub fn client<R: Runtime>(address: impl Into<String>, versions: Versions) -> Cli
     client_with::<R>(address, options(versions))
 }
 
-/// Like [`client`], with options.
+/// Like [`client()`], with options.
 #[must_use]
 pub fn client_with<R: Runtime>(address: impl Into<String>, options: Options) -> Client {
     client_over::<R>(
