@@ -283,6 +283,7 @@ impl FrameQueue {
     }
 
     /// Returns the frames of the [`output`](Self::output), which begins with a whole one, without their length fields.
+    #[cfg(feature = "keys")]
     pub(super) fn unwritten_bodies(&self) -> impl Iterator<Item = &[u8]> {
         let mut output = self.output();
         core::iter::from_fn(move || {

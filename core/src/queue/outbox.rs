@@ -242,6 +242,7 @@ impl Outbox {
     }
 
     /// Returns the packets after `sent`, in order, unless the first one is half-written.
+    #[cfg(feature = "keys")]
     pub(crate) fn unsent_packets(&self) -> impl Iterator<Item = &[u8]> {
         let is_half_written = matches!(self.kept, Kept::None) && self.frames.mid_frame();
         let bodies = (!is_half_written).then(|| self.frames.unwritten_bodies());

@@ -32,6 +32,7 @@ pub struct FrameTooLong {
 pub type FrameReader = Cutter<false>;
 
 /// A [`FrameReader`] that keeps up to 4 KiB for the next cut frame: of a stream of which there is one, and which is never idle for long.
+#[cfg(feature = "edge")]
 pub(crate) type BusyFrameReader = Cutter<true>;
 
 /// See [`FrameReader`]. `KEEPS` is whether it keeps memory while nothing is left over.
