@@ -57,8 +57,15 @@ export type Ending =
   | { readonly then: "again"; readonly cause: DropCause; readonly once: boolean }
   /** The session has not begun. The client joins again. */
   | { readonly then: "join"; readonly cause: DropCause; readonly wait: number; readonly jitter: number }
-  /** The session is over. */
-  | { readonly then: "over"; readonly code: number; readonly text: string; readonly keeps?: boolean };
+  /** The session is over. Another one begins no earlier than `wait` and up to `jitter` more after it, in ms. */
+  | {
+      readonly then: "over";
+      readonly code: number;
+      readonly text: string;
+      readonly keeps?: boolean;
+      readonly wait?: number;
+      readonly jitter?: number;
+    };
 
 /** Thrown where a connection has to end. */
 export class Leave extends Error {
@@ -97,6 +104,6 @@ export function byClass(code: number, wait: number, jitter: number, words: strin
     case 2:
       return pause(told(code), wait, jitter);
     default:
-      return over(code, words);
+      return new Leave({ then: "over", code, text: words, wait, jitter });
   }
 }

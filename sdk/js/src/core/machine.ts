@@ -136,6 +136,8 @@ export class Machine {
   private hasHeard = false;
   private fallsBack = false;
   private endValue: MachineEnd | undefined;
+  /** When the last session was over, and what the edge asked for before the next one. */
+  private afresh = { at: 0, wait: 0, jitter: 0 };
 
   constructor(
     readonly config: Config,
@@ -246,7 +248,9 @@ export class Machine {
     this.clearOutbox();
     this.begin(this.firstVersion());
     this.goodbye = "no";
-    this.enter("waiting", this.now + (this.isHasty ? this.nextPause(0, 0) : 0));
+    const { at, wait, jitter } = this.afresh;
+    const pause = this.isHasty ? this.nextPause(wait, jitter) : wait + (jitter > 0 ? this.share() * jitter : 0);
+    this.enter("waiting", Math.max(this.now, at + pause));
     this.isHasty = true;
     return true;
   }
@@ -540,6 +544,7 @@ export class Machine {
         this.three!.forget();
         return this.retry(ending.cause, this.nextPause(ending.wait, ending.jitter));
       case "over":
+        this.afresh = { at: this.now, wait: ending.wait ?? 0, jitter: ending.jitter ?? 0 };
         return this.finish(ending.code, ending.text, ending.keeps ?? false);
     }
   }
