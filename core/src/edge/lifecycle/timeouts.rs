@@ -68,8 +68,8 @@ impl Edge {
         link: Option<Deadline>,
         shutdown: Option<Deadline>,
     ) -> Option<Deadline> {
-        let others = [due, link, self.speech_deadline(), shutdown];
-        others.into_iter().flatten().min_by_key(|due| due.at)
+        let all = [due, link, self.speech_deadline(), shutdown];
+        all.into_iter().flatten().min_by_key(|due| due.at)
     }
 
     /// Returns when something is due of a link that may have version 3.
