@@ -1,0 +1,327 @@
+//! What a backend asks for: groups, pauses, kicks, classes of delivery, and what clients have settled. (SPEC 36, 38)
+
+use super::*;
+
+#[test]
+fn groups_and_pauses_end_with_a_boot() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let one = world.join();
+    let ids = [one.id];
+    let add = ToEdge::GroupAdd {
+        group: GROUP,
+        ids: Ids::from(&ids[..]),
+    };
+    world.order(&mut backend, &add);
+    world.order(&mut backend, &ToEdge::Pause { id: one.id });
+    assert_eq!(world.edge.read_budget(one.conn), 0);
+    world.edge.handle_link_closed(world.now, Closed::Eof);
+    world.wait(Duration::from_secs(6));
+    world.backend_comes();
+    let mut backend = Backend::new([2; 16]);
+    world.granted(&mut backend);
+    assert!(world.edge.read_budget(one.conn) > 0);
+    world.order(&mut backend, &to_group(b"nobody", &[]));
+    assert!(world.hear(one.conn).is_empty());
+}
+
+// ---- notices
+
+#[test]
+fn a_client_is_away_and_returns_and_ends_in_this_order() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.clients.stale_timeout = Duration::from_secs(60);
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (mut one, mut two) = (world.join(), world.join3());
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    world.leave(one.conn);
+    world.leave(two.conn);
+    world.order(&mut backend, &packet(one.id, b"missed"));
+    world.order(&mut backend, &packet(two.id(), b"missed"));
+    world.wait(Duration::from_millis(1_500));
+    assert_eq!(world.come_back(&mut one).len(), 2);
+    world.come_back3(&mut two).unwrap();
+    world.send(one.conn, b"behind it");
+    world.exchange(&mut backend);
+    let expected = [
+        "AWAY 0",
+        "AWAY 0",
+        "RESUMED 1 1",
+        "RESUMED 1 1",
+        "behind it",
+    ];
+    assert_eq!(heard(&mut backend), expected);
+    world.leave(one.conn);
+    world.exchange(&mut backend);
+    world.wait(Duration::from_secs(90));
+    world.exchange(&mut backend);
+    let came = heard(&mut backend);
+    let ended: Vec<_> = came
+        .iter()
+        .filter(|came| !came.starts_with("SETTLED"))
+        .collect();
+    assert_eq!(ended[0], "AWAY 0");
+    assert!(came.contains(&"ENDED 302 expired".to_owned()), "{came:?}");
+}
+
+#[test]
+fn a_kick_has_a_code_and_a_text_that_the_client_sees() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let mut one = world.join3();
+    let code = Code::from_u16(555).unwrap();
+    let kick = Kick {
+        code,
+        wait_ms: 7,
+        text: "season over",
+    };
+    world.order(&mut backend, &ToEdge::Kick { id: one.id(), kick });
+    let came = world.hear3(&mut one);
+    assert_eq!(closed(&came), (code, 0));
+    assert_eq!(one.channel.close_details().wait_ms, 7);
+    assert_eq!(one.text, b"season over");
+    assert_eq!(heard(&mut backend)[1..], ["ENDED 555 season over"]);
+    // One that is away hears it when it comes.
+    let mut two = world.join3();
+    world.leave(two.conn);
+    let id = two.id();
+    world.order(&mut backend, &ToEdge::Kick { id, kick });
+    assert_eq!(refusal(world.come_back3(&mut two)), code);
+    // Neither a packet nor another kick has an answer.
+    heard(&mut backend);
+    world.order(&mut backend, &ToEdge::Kick { id, kick });
+    world.order(&mut backend, &packet(id, b"late"));
+    assert_eq!(heard(&mut backend), [""; 0]);
+}
+
+#[test]
+fn what_clients_take_is_settled_in_batches() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.clients.ring_packets = 8;
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, mut two) = (world.join(), world.join3());
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    world.order(&mut backend, &packet(one.id, b"1"));
+    world.order(&mut backend, &packet(two.id(), b"1"));
+    world.hear(one.conn);
+    world.hear3(&mut two);
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), [""; 0], "not at once");
+    world.acknowledge(&mut two);
+    world.wait(Duration::from_millis(20));
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["SETTLED [1, 1]"]);
+    // A quarter of a ring is told at once.
+    world.order(&mut backend, &packet(one.id, b"2"));
+    world.order(&mut backend, &packet(one.id, b"3"));
+    world.hear(one.conn);
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["SETTLED [3]"]);
+}
+
+#[test]
+fn a_paused_client_is_not_read_until_it_goes_on_and_is_not_taken_for_gone() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.clients.idle_timeout = Duration::from_secs(30);
+        config.clients.keep_alive = Duration::from_secs(20);
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, mut two) = (world.join(), world.join3());
+    for id in [one.id, two.id()] {
+        world.order(&mut backend, &ToEdge::Pause { id });
+    }
+    heard(&mut backend);
+    for _ in 0..20 {
+        world.wait(Duration::from_secs(10));
+        world.hear3(&mut two);
+    }
+    for conn in [one.conn, two.conn] {
+        assert!(!world.is_closed(conn));
+        assert_eq!(world.edge.read_budget(conn), 0);
+    }
+    for id in [one.id, two.id()] {
+        world.order(&mut backend, &ToEdge::GoOn { id });
+    }
+    world.send(one.conn, b"at last");
+    world.send3(&mut two, b"and");
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["at last", "and"]);
+}
+
+// ---- groups and classes
+
+fn to_group(packet: &'static [u8], left_out: &'static [ClientId]) -> ToEdge<'static> {
+    ToEdge::GroupSend {
+        group: GROUP,
+        send: GroupSend {
+            delivery: Class::Ordinary,
+            left_out: Ids::from(left_out),
+            packet,
+        },
+    }
+}
+
+#[test]
+fn members_get_what_is_sent_between_their_coming_and_their_going() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, mut two) = (world.join(), world.join3());
+    let ids = [one.id, two.id(), ClientId::from_u64(9)];
+    world.order(&mut backend, &to_group(b"too early", &[]));
+    for _ in 0..2 {
+        let ids = Ids::from(&ids[..]);
+        world.order(&mut backend, &ToEdge::GroupAdd { group: GROUP, ids });
+    }
+    world.order(&mut backend, &to_group(b"both", &[]));
+    world.order(&mut backend, &packet(one.id, b"one"));
+    let group = GROUP;
+    let ids = Ids::from(&ids[..1]);
+    world.order(&mut backend, &ToEdge::GroupRemove { group, ids });
+    world.order(&mut backend, &to_group(b"two", &[]));
+    world.order(&mut backend, &ToEdge::GroupEnd { group });
+    world.order(&mut backend, &to_group(b"nobody", &[]));
+    assert_eq!(world.hear(one.conn), [&b"both"[..], b"one"]);
+    let came = world.hear3(&mut two);
+    assert_eq!(packets(&came), [(1, &b"both"[..]), (2, b"two")]);
+    assert!(world.edge.groups.is_empty());
+}
+
+#[test]
+fn those_that_are_left_out_and_those_that_ended_get_nothing() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, two) = (world.join(), world.join());
+    let ids = [one.id, two.id];
+    let group = GROUP;
+    let add = Ids::from(&ids[..]);
+    world.order(&mut backend, &ToEdge::GroupAdd { group, ids: add });
+    let left_out = Ids::from(&ids[..1]);
+    let send = GroupSend {
+        delivery: Class::Ordinary,
+        left_out,
+        packet: b"two",
+    };
+    world.order(&mut backend, &ToEdge::GroupSend { group, send });
+    assert!(world.hear(one.conn).is_empty());
+    assert_eq!(world.hear(two.conn), [b"two"]);
+    let kick = Kick {
+        code: Code::KICKED,
+        wait_ms: 0,
+        text: "",
+    };
+    for id in ids {
+        world.order(&mut backend, &ToEdge::Kick { id, kick });
+    }
+    assert!(
+        world.edge.groups.is_empty(),
+        "a group without members is forgotten"
+    );
+}
+
+#[test]
+fn a_session_of_too_many_groups_ends_and_says_so() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    let most = u64::from(world.granted(&mut backend).groups_of_a_session);
+    let one = world.join();
+    let ids = [one.id];
+    for group in 1..=most + 1 {
+        assert!(world.edge.sessions.lookup(one.id).is_some(), "{group}");
+        let group = GroupId(group);
+        let ids = Ids::from(&ids[..]);
+        world.order(&mut backend, &ToEdge::GroupAdd { group, ids });
+    }
+    assert_eq!(heard(&mut backend)[1..], ["ENDED 305 numbers do not fit"]);
+    assert!(world.edge.groups.is_empty());
+}
+
+#[test]
+fn classes_reach_clients_as_far_as_their_version_has_them() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.clients.channel_capacity = 4;
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, mut two) = (world.join(), world.join3());
+    for id in [one.id, two.id()] {
+        for (delivery, packet) in [
+            (Class::Latest(7), &b"old"[..]),
+            (Class::Latest(7), b"new"),
+            (Class::Volatile, b"skipped"),
+        ] {
+            let order = ToEdge::Packet {
+                id,
+                delivery,
+                packet,
+            };
+            world.order(&mut backend, &order);
+        }
+    }
+    assert_eq!(world.hear(one.conn), [b"old", b"new"]);
+    let came = world.hear3(&mut two);
+    let latest = Came::OfClass(Delivery::Latest(7), 2, b"new".to_vec());
+    let volatile = Came::OfClass(Delivery::Volatile, 3, b"skipped".to_vec());
+    assert_eq!(came, [Came::Superseded(1, 1), latest, volatile]);
+}
+
+// ---- bad input
+
+#[test]
+fn frames_that_are_refused_count_and_are_answered() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let one = world.join();
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    let bad: [(&[u8], &str); 6] = [
+        (&[0; 4], "REFUSED 0x00 Malformed"),
+        (&[0, 0, 0, 0, 0, 0, 0, 0, 0x19], "REFUSED 0x19 Unknown"),
+        (
+            &[0, 0, 0, 0, 0, 0, 0, 0, flag::JOINED],
+            "REFUSED 0x13 Malformed",
+        ),
+        (&[0, 0, 0, 0, 0, 0, 0, 0, 0x02], "REFUSED 0x02 Unknown"),
+        (
+            &[7, 0, 0, 0, 0, 0, 0, 0, flag::KICK, 0, 0],
+            "REFUSED 0x26 Malformed",
+        ),
+        (
+            &[0, 0, 0, 0, 0, 0, 0, 0, flag::GOAWAY],
+            "REFUSED 0x28 Unknown",
+        ),
+    ];
+    for (body, answer) in bad {
+        backend.frames.push_body(body);
+        world.exchange(&mut backend);
+        assert_eq!(heard(&mut backend), [answer]);
+    }
+    // A second ASK is refused and does not count.
+    world
+        .edge
+        .handle_link_bytes(world.now, &Backend::new(BOOT).ask());
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["REFUSED 0x10 Malformed"]);
+    world.order(&mut backend, &packet(one.id, b"still there"));
+    assert_eq!(world.hear(one.conn), [b"still there"]);
+    world.wait(Duration::from_millis(10));
+    world.exchange(&mut backend);
+    assert_eq!(backend.acks.last().map(|ack| ack.acknowledged), Some(7));
+}
+
+// ---- any order of all that
