@@ -508,6 +508,19 @@ impl Listeners {
         self.count();
     }
 
+    /// Returns an account that none of the listeners has, neither of those that are open nor of those `before`. There are far fewer listeners
+    /// than accounts.
+    fn new_account(&mut self, before: &[Option<Open>]) -> u16 {
+        loop {
+            let account = self.next_account;
+            self.next_account = account.wrapping_add(1);
+            let mut open = self.open.iter().chain(before.iter().flatten());
+            if open.all(|open| open.entrance.account != account) {
+                return account;
+            }
+        }
+    }
+
     /// Puts `change`, which is one of the settings in effect, into effect as far as it concerns listeners. What cannot be is taken back in
     /// it, each listener by itself.
     pub(crate) fn reload(&mut self, change: &mut Change) -> ListenerChange {
@@ -524,9 +537,7 @@ impl Listeners {
                 None => {
                     let taken = self.numbers(&before, &done);
                     let number = self.new_number(&taken);
-                    let account = self.next_account;
-                    // Nobody opens so many that it begins again.
-                    self.next_account = self.next_account.wrapping_add(1);
+                    let account = self.new_account(&before);
                     let opened = Open::new(listener, number, account)
                         .and_then(|mut open| Ok((open.bind(listener, self.shards)?, open)));
                     match opened {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::load::process::Cpus;
 
-/// What is to be known of a run beside its figures.
+/// The machine, the programs and the command of a run, which are printed beside its figures.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
     /// The command line, without the path of this binary.

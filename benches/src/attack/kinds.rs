@@ -20,7 +20,7 @@ pub struct Kind {
     pub others: Others,
     /// Additional lines of `connserver.toml`.
     pub config: &'static str,
-    /// What the ordinary clients are carried in, and the strangers meet.
+    /// The carriage of the listener, for ordinary clients and for strangers.
     pub carriage: Carriage,
     /// The minimum duration.
     pub at_least: Duration,

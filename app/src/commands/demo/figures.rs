@@ -7,9 +7,11 @@ use std::time::Duration;
 /// The times of resumes that are kept for their median.
 const KEPT_RESUMES: usize = 10_000;
 
-/// What a terminal is told: that text ends at its right edge, or goes on on the next line (DECAWM), and to clear the rest of a line (EL).
+/// Text that reaches the right edge of the terminal ends there (DECAWM off).
 const NO_WRAP: &str = "\x1b[?7l";
+/// Text continues on the next line, as before (DECAWM on).
 const WRAP: &str = "\x1b[?7h";
+/// Clears the rest of the line (EL).
 const CLEAR_REST: &str = "\x1b[K";
 
 /// Sums over all clients.

@@ -89,7 +89,7 @@ fn rules(site: SocketAddr) -> io::Result<Rules> {
 
 // ---- the backend
 
-/// What was drawn so far, oldest first.
+/// The strokes of the drawing, oldest first.
 #[derive(Default)]
 struct Drawing(VecDeque<String>);
 
@@ -100,7 +100,7 @@ async fn play(mut backend: Backend) {
         match event {
             Event::Packet { id, data, .. } => drawing.hear(&backend, id, &data).await,
             Event::Ended { id, .. } => {
-                // Nobody else has to be told when the backend is over.
+                // It fails only once the backend has ended, and then there are no clients to tell.
                 let _ = backend.send(Everyone, format!("gone {id}")).await;
             }
             _ => {}
