@@ -14,6 +14,7 @@ mod dial;
 mod disk;
 mod doors;
 mod entry;
+pub mod http;
 mod inherited;
 pub mod key_file;
 mod listen;

@@ -9,7 +9,8 @@ use std::task::{Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use voltlane_app::metrics::{Exchange, Server, Snapshot, encode};
+use voltlane_app::http::Server;
+use voltlane_app::metrics::{self, Exchange, Snapshot, encode};
 use voltlane_core::edge::{CloseReason, EndReason, Rejected};
 
 /// Returns figures that are all different, so that none can take another's place.
@@ -227,7 +228,7 @@ impl Wake for Unpark {
 }
 
 fn start(address: &str, exchange: Exchange) -> io::Result<Server> {
-    Server::start(&address.parse().expect("an address"), exchange)
+    metrics::serve(&address.parse().expect("an address"), exchange)
 }
 
 fn address(server: &Server) -> SocketAddr {

@@ -27,6 +27,7 @@ use super::{make_key, random, reload, signals};
 use crate::config::Settings;
 use crate::dial::{self, Dialer, dialer};
 use crate::entry::ReadAgain;
+use crate::http::Server;
 use crate::key_file::{READABLE_BY_GROUP, load_or_make_key, mode_for_group};
 use crate::listeners::{
     Accepts, Bound, Entrance, Listeners, Listening, Opening, OwnSocket, Sockets,
@@ -115,7 +116,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
     let metrics = match &settings.metrics.address {
         None => None,
         Some(address) => {
-            let started = metrics::Server::start(address, metrics);
+            let started = metrics::serve(address, metrics);
             Some(started.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
         }
     };
@@ -127,10 +128,7 @@ async fn serve<R: Runtime>(settings: Settings, again: ReadAgain) -> Result<(), S
         "limits of the process"
     );
     stop.serves();
-    let of_metrics: Vec<_> = metrics
-        .iter()
-        .flat_map(metrics::Server::addresses)
-        .collect();
+    let of_metrics: Vec<_> = metrics.iter().flat_map(Server::addresses).collect();
     // Tests and scripts that let the system choose the port read it here.
     let master = &settings.master.address;
     let mut own = of_metrics.clone();

@@ -11,7 +11,7 @@ use voltlane_driver::{MAX_LISTENERS, SocketOptions};
 use super::keys::{Listener, MAX_COUNT, MAX_SHARDS, Settings};
 use super::place::Place;
 use super::value::{Announce, Enforce, LinkProtocol, ProxyProtocol, Transport};
-use crate::metrics;
+use crate::http;
 use crate::resources::Resources;
 
 /// Descriptors that are kept from connections. A process with one shard has about 20: its standard streams, signals, runtime, listener and
@@ -22,7 +22,7 @@ const RESERVED_DESCRIPTORS_PER_SHARD: u64 = 8;
 /// Descriptors per listener: its own, and one in reserve.
 const DESCRIPTORS_PER_LISTENER: usize = 2;
 /// Descriptors that are kept for the metrics: their connections and their listeners.
-const RESERVED_DESCRIPTORS_OF_METRICS: u64 = metrics::MAX_CONNECTIONS as u64 + MAX_LISTENERS as u64;
+const RESERVED_DESCRIPTORS_OF_METRICS: u64 = http::MAX_CONNECTIONS as u64 + MAX_LISTENERS as u64;
 /// The part of the other descriptors that is for streams that linger after their end, one in this many ..
 const LINGERING_ONE_IN: u64 = 8;
 /// .. and the maximum number of them for each shard.

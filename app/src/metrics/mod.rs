@@ -9,17 +9,14 @@
 //! | `/healthz` | 200 when the loop answers within a second, else 503 |
 //! | `/readyz` | 200 when there is a backend, it is not in doubt and the edge does not end; else 503 and why |
 
-mod connection;
 mod exchange;
-mod http;
-mod server;
+mod pages;
 mod text;
 
 use voltlane_core::edge::{Counters, Gauges};
 
 pub use exchange::{Asked, Exchange};
-pub(crate) use server::MAX_CONNECTIONS;
-pub use server::Server;
+pub use pages::serve;
 pub use text::encode;
 
 /// The metrics of an edge at one moment.

@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
-use std::thread;
 use std::time::Duration;
 
 use voltlane_core::edge::{Edge, EdgeConfig};
@@ -19,6 +18,8 @@ use voltlane_driver::{EdgeDriver, Runtime, SocketOptions, Task, Timer as _};
 use super::super::signals;
 use super::super::{make_key, random};
 use super::{MISSED_PACKETS, say, while_running};
+use crate::config::Address;
+use crate::http::{Pages, Response, Server};
 use crate::logging::FLUSH_WITHIN;
 use crate::outlet::Outlet;
 
@@ -32,9 +33,6 @@ const MAX_LINES: usize = 5_000;
 const LINES_OF_A_PACKET: usize = 200;
 /// Maximum length of what a page says, in bytes: a line, and where its pointer is, have less than 60.
 const MAX_SAID_BYTES: usize = 128;
-/// A browser's request, and the time for it.
-const MAX_REQUEST_BYTES: usize = 16 * 1024;
-const REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs until Ctrl-C, or for `secs` seconds.
 pub(super) async fn show<R: Runtime>(secs: Option<u32>) -> io::Result<bool> {
@@ -44,9 +42,11 @@ pub(super) async fn show<R: Runtime>(secs: Option<u32>) -> io::Result<bool> {
     let (listener, backend_address) = own().await?;
     let backend = Backend::begin(Options::default(), Means::on::<R>(listener));
     let backend = backend.map_err(io::Error::other)?;
-    let site = TcpListener::bind("127.0.0.1:0")?;
-    let (listener, address) = own().await?;
-    let door = Door::default().with_websocket(rules(site.local_addr()?)?, 0);
+    let (listener, edge) = own().await?;
+    let site = Server::start("page", &Address::loopback(0), Site { edge })?;
+    let address = site.addresses().next();
+    let address = address.ok_or_else(|| io::Error::other("the page has no address"))?;
+    let door = Door::default().with_websocket(rules(address)?, 0);
     let mut config = EdgeConfig::default();
     config.clients.missed_packets_buffer_size = MISSED_PACKETS;
     let edge = Edge::new(config, make_key(), *random());
@@ -57,14 +57,8 @@ pub(super) async fn show<R: Runtime>(secs: Option<u32>) -> io::Result<bool> {
     let out = Outlet::start("stdout", io::stdout(), |_| String::new())?;
     say(
         &out,
-        &format!(
-            "Open http://{}/ in two browsers, draw, and cut the network of one.\n",
-            site.local_addr()?
-        ),
+        &format!("Open http://{address}/ in two browsers, draw, and cut the network of one.\n"),
     )?;
-    thread::Builder::new()
-        .name("page".into())
-        .spawn(move || serve_page(&site, address))?;
     let tasks: Vec<Task> = vec![Box::pin(driver), Box::pin(play(backend))];
     let mut timer = R::Timer::default();
     let end = secs.map_or(Time::MAX, |secs| {
@@ -152,78 +146,25 @@ impl Drawing {
 
 // ---- the page
 
-/// Serves the page as long as the process lives, to one browser at a time.
-fn serve_page(site: &TcpListener, edge: SocketAddr) {
-    for socket in site.incoming().flatten() {
-        // A browser that goes away in between loads it again.
-        let _ = answer(socket, edge);
-    }
+/// The page, its client, and the address of the edge.
+struct Site {
+    edge: SocketAddr,
 }
 
-fn answer(mut socket: TcpStream, edge: SocketAddr) -> io::Result<()> {
-    socket.set_read_timeout(Some(REQUEST_WITHIN))?;
-    socket.set_write_timeout(Some(REQUEST_WITHIN))?;
-    let Some(target) = read_target(&mut socket)? else {
-        return Ok(());
-    };
-    let edge = format!("ws://{edge}/");
-    let (status, kind, body) = match target.as_str() {
-        "/" => ("200 OK", "text/html; charset=utf-8", PAGE),
-        "/voltlane.js" => ("200 OK", "text/javascript; charset=utf-8", LIBRARY),
-        "/edge" => ("200 OK", "text/plain; charset=utf-8", edge.as_str()),
-        _ => (
-            "404 Not Found",
-            "text/plain; charset=utf-8",
-            "there is no such page\n",
-        ),
-    };
-    write!(
-        socket,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// Reads a request up to its empty line. Returns what it asks for, or `None` if it asks for nothing.
-fn read_target(socket: &mut impl Read) -> io::Result<Option<String>> {
-    let mut head = Vec::new();
-    let mut some = [0; 1_024];
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        let count = socket.read(&mut some)?;
-        if count == 0 || head.len() > MAX_REQUEST_BYTES {
-            return Ok(None);
+impl Pages for Site {
+    fn page(&mut self, path: &str) -> Response {
+        match path {
+            "/" => Response::page("text/html; charset=utf-8", PAGE),
+            "/voltlane.js" => Response::page("text/javascript; charset=utf-8", LIBRARY),
+            "/edge" => Response::page("text/plain; charset=utf-8", format!("ws://{}/", self.edge)),
+            _ => Response::text("404 Not Found", "there is no such page"),
         }
-        head.extend_from_slice(some.get(..count).unwrap_or_default());
     }
-    let head = String::from_utf8_lossy(&head);
-    let mut words = head.lines().next().unwrap_or_default().split(' ');
-    Ok(match (words.next(), words.next()) {
-        (Some("GET"), Some(target)) => Some(target.to_owned()),
-        _ => None,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_is_read_to_its_end_and_no_further_than_its_bound() {
-        let target = |request: &[u8]| read_target(&mut &*request).expect("bytes");
-        assert_eq!(
-            target(b"GET /edge HTTP/1.1\r\nHost: x\r\n\r\n").as_deref(),
-            Some("/edge")
-        );
-        for request in [
-            &b"GET / HTTP/1.1\r\n"[..],
-            b"",
-            b"POST / HTTP/1.1\r\n\r\n",
-            b"\r\n\r\n",
-            &[b'x'; 2 * MAX_REQUEST_BYTES],
-        ] {
-            assert_eq!(target(request), None);
-        }
-    }
 
     #[test]
     fn the_oldest_lines_are_forgotten() {

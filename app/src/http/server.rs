@@ -14,9 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use voltlane_driver::SocketOptions;
 
 use super::connection::{Connection, Wants};
-use super::exchange::Exchange;
-use super::http::{Request, Response};
-use super::text;
+use super::message::{Request, Response};
 use crate::config::Address;
 use crate::listen;
 
@@ -26,13 +24,20 @@ pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const MAX_CONNECTIONS: usize = 32;
 /// Connections accepted at one address before existing ones have their turn.
 const ACCEPTS_AT_ONCE: usize = 16;
-/// How long the edge's loop may take to respond before it counts as stuck.
-const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to pause when no connection can be accepted, as for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
+
+/// What a server shows.
+pub(crate) trait Pages: Send + 'static {
+    /// Prepares for the requests that are answered together: what a page looks up may be that old.
+    fn refresh(&mut self) {}
+
+    /// Returns the answer for a path.
+    fn page(&mut self, path: &str) -> Response;
+}
 
 /// A server that runs until it is dropped.
 #[derive(Debug)]
@@ -45,11 +50,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at every address of `name`, and serves the metrics of `exchange`.
+    /// Listens at every address of `name`, and serves `pages` in a thread of this name.
     ///
     /// # Errors
     /// When an address cannot be bound, or no thread can be started.
-    pub fn start(name: &Address, exchange: Exchange) -> io::Result<Server> {
+    pub(crate) fn start(thread: &str, name: &Address, pages: impl Pages) -> io::Result<Server> {
         let options = SocketOptions::default().with_backlog(BACKLOG);
         let listeners = listen::bind(name, options)?.listen(1)?;
         let listeners = listeners.into_iter().next().unwrap_or_default();
@@ -58,12 +63,12 @@ impl Server {
         let round = Round {
             listeners,
             ending,
-            exchange,
+            pages,
             connections: Vec::new(),
             rests_until: None,
         };
         let thread = thread::Builder::new()
-            .name("metrics".into())
+            .name(thread.into())
             .spawn(move || round.serve())?;
         Ok(Server {
             addresses,
@@ -89,17 +94,17 @@ impl Drop for Server {
 }
 
 /// The state of the thread.
-struct Round {
+struct Round<P> {
     listeners: Vec<TcpListener>,
     ending: UnixStream,
-    exchange: Exchange,
+    pages: P,
     /// The oldest first.
     connections: Vec<Connection>,
     /// Nothing is accepted until then.
     rests_until: Option<Instant>,
 }
 
-impl Round {
+impl<P: Pages> Round<P> {
     fn serve(mut self) {
         while let Some(accepts) = self.wait() {
             let now = Instant::now();
@@ -161,12 +166,12 @@ impl Round {
                     }
                     match Connection::new(stream, peer, now) {
                         Ok(connection) => self.connections.push(connection),
-                        Err(error) => tracing::debug!(%peer, %error, "a scraper is gone"),
+                        Err(error) => tracing::debug!(%peer, %error, "a client of HTTP is gone"),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept requests for metrics for the moment");
+                    tracing::warn!(%error, "cannot accept HTTP requests for the moment");
                     // This connection may hold the resource that is missing.
                     self.make_room();
                     self.rests_until = Some(now + ACCEPT_PAUSE);
@@ -190,15 +195,14 @@ impl Round {
         }
     }
 
-    /// Answers every complete request. The edge's loops are asked once for all of them.
+    /// Answers every complete request.
     fn answer(&mut self, now: Instant) {
-        let mut snapshot = None;
+        self.pages.refresh();
         for connection in &mut self.connections {
             let Some(request) = connection.request() else {
                 continue;
             };
-            let ask = || self.exchange.ask(LOOP_TIMEOUT);
-            let response = respond(request, || snapshot.get_or_insert_with(ask).clone());
+            let response = respond(request, &mut self.pages);
             connection.answer(response, now);
         }
     }
@@ -209,7 +213,7 @@ fn rounded_up(left: Duration) -> Option<Timespec> {
     Timespec::try_from(left + Duration::from_millis(1)).ok()
 }
 
-fn respond(request: Request<'_>, snapshot: impl FnOnce() -> Option<super::Snapshot>) -> Response {
+fn respond(request: Request<'_>, pages: &mut impl Pages) -> Response {
     let (path, is_head) = match request {
         Request::Get(path) => (path, false),
         Request::Head(path) => (path, true),
@@ -218,37 +222,10 @@ fn respond(request: Request<'_>, snapshot: impl FnOnce() -> Option<super::Snapsh
         }
         Request::Malformed => return Response::text("400 Bad Request", "no HTTP/1.1 request"),
     };
-    let response = page(path, snapshot);
+    let response = pages.page(path);
     if is_head {
         response.without_body()
     } else {
         response
-    }
-}
-
-fn page(path: &str, snapshot: impl FnOnce() -> Option<super::Snapshot>) -> Response {
-    if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
-        return Response::text("404 Not Found", "/metrics, /healthz, /readyz");
-    }
-    let Some(snapshot) = snapshot() else {
-        return Response::text("503 Service Unavailable", "the edge does not answer");
-    };
-    match path {
-        "/metrics" => Response::page(text::CONTENT_TYPE, text::encode(&snapshot)),
-        "/readyz" if snapshot.is_ending => {
-            Response::text("503 Service Unavailable", "the edge is shutting down")
-        }
-        "/readyz" if snapshot.gauges.link_is_unasked => Response::text(
-            "503 Service Unavailable",
-            "the backend does not ask for version 3 of the link",
-        ),
-        "/readyz" if snapshot.gauges.link_is_doubted => Response::text(
-            "503 Service Unavailable",
-            "the program at master.address is no backend",
-        ),
-        "/readyz" if !snapshot.gauges.link_is_up => {
-            Response::text("503 Service Unavailable", "there is no backend")
-        }
-        _ => Response::text("200 OK", "ok"),
     }
 }

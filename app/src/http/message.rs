@@ -1,4 +1,6 @@
-//! The part of HTTP/1.1 (RFC 9112) that a scraper and a health check need: one GET or HEAD per connection, without a body.
+//! The part of HTTP/1.1 (RFC 9112) that scrapers, health checks and pages need: one GET or HEAD per connection, without a body.
+
+use std::borrow::Cow;
 
 /// The maximum length of a request head.
 pub(super) const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -84,29 +86,29 @@ fn path_of(target: &str) -> Option<&str> {
 
 /// A response, after which the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Response {
+pub(crate) struct Response {
     status: &'static str,
     content_type: &'static str,
-    body: String,
+    body: Cow<'static, str>,
     /// A response to HEAD has only the head, which is that of the complete response (RFC 9110 9.3.2).
     sends_body: bool,
 }
 
 impl Response {
-    pub(super) fn text(status: &'static str, body: &str) -> Response {
+    pub(crate) fn text(status: &'static str, body: &str) -> Response {
         Response {
             status,
             content_type: "text/plain; charset=utf-8",
-            body: format!("{body}\n"),
+            body: format!("{body}\n").into(),
             sends_body: true,
         }
     }
 
-    pub(super) fn page(content_type: &'static str, body: String) -> Response {
+    pub(crate) fn page(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Response {
         Response {
             status: "200 OK",
             content_type,
-            body,
+            body: body.into(),
             sends_body: true,
         }
     }

@@ -1,10 +1,10 @@
-//! One connection of a scraper, which never blocks: a request head, a response, an end.
+//! One connection, which never blocks: a request head, a response, an end.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
 
-use super::http::{MAX_HEAD_BYTES, Request, Response, read_head};
+use super::message::{MAX_HEAD_BYTES, Request, Response, read_head};
 use super::server::STEP_TIMEOUT;
 
 /// Maximum bytes per read.
