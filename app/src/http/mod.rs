@@ -1,6 +1,6 @@
 //! A small server of HTTP/1.1, for the metrics and for the page of the demo.
 //!
-//! One thread answers GET and HEAD, so no runtime is needed. Its bounds are those of [`server`].
+//! One thread answers GET and HEAD, so no runtime is needed.
 
 mod connection;
 mod message;
