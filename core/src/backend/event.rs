@@ -108,6 +108,14 @@ pub enum SendError {
     /// The queue is full. Try again once some of it was written.
     #[error("the send queue is full")]
     QueueFull,
+    /// A packet for all but more sessions than may be left out. (SPEC 38.2)
+    #[error("{count} sessions to be left out, {max} allowed")]
+    TooManyLeftOut {
+        /// How many were given.
+        count: usize,
+        /// The maximum.
+        max: usize,
+    },
 }
 
 impl<'a> Event<'a> {

@@ -258,14 +258,17 @@ impl Backend {
 
     /// Takes the bodies of the frames that wait.
     fn take_frames(&mut self) -> Vec<Vec<u8>> {
-        self.queue.rewind();
-        let (mut reader, mut bytes) = (FrameReader::default(), self.queue.output());
-        let mut bodies = Vec::new();
-        while let Ok(Some(body)) = reader.next_frame(&mut bytes, u32::MAX) {
-            bodies.push(body.to_vec());
-        }
-        self.queue = FrameQueue::new();
-        bodies
+        let queue = core::mem::take(&mut self.queue);
+        queue.bodies().map(<[u8]>::to_vec).collect()
+    }
+
+    /// Returns whom the packets are for that wait, one id for each.
+    fn receivers(&self) -> impl Iterator<Item = ClientId> {
+        let packets = self.queue.bodies().map(Tagged::decode);
+        packets.filter_map(|packet| match packet {
+            Ok(packet) if packet.flag == Flag::Data => Some(packet.id),
+            _ => None,
+        })
     }
 
     /// Queues a packet whose length was checked, whatever the queue holds.

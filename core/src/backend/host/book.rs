@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) next_up: u64,
     /// Packets that were sent to it, which is the number of the last one.
     pub(super) down: u64,
+    /// Packets that were sent to it and wait for the picture of the edge, as far as no earlier link took them. `down` has them.
+    pub(super) waiting: u64,
     /// The number down up to which everything is settled. (Version 3 of the link)
     pub(super) settled: u64,
     /// Whether it has no connection, as far as the edge tells.
@@ -177,6 +179,18 @@ impl Book {
         let mut ids: Vec<_> = missing.map(|(&id, _)| id).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Notes of which sessions a packet waits, an id for each packet.
+    pub(super) fn set_waiting(&mut self, ids: impl Iterator<Item = ClientId>) {
+        for entry in self.known.values_mut() {
+            entry.waiting = 0;
+        }
+        for id in ids {
+            if let Some(entry) = self.known.get_mut(&id) {
+                entry.waiting += 1;
+            }
+        }
     }
 
     /// Returns each group with its members.

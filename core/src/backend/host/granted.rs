@@ -51,7 +51,7 @@ pub(super) struct Granted {
     /// Bytes received since then.
     bytes: usize,
     ack_at: Option<Time>,
-    /// Living sessions that the edge has not told yet. `None`: the picture is complete.
+    /// OWN that are still to come. `None`: the picture is complete.
     pub(super) owns: Option<u32>,
     /// The number of the picture.
     pub(super) picture: u64,
@@ -115,6 +115,11 @@ impl Granted {
             slots: BTreeMap::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Returns whether the edge knows the sessions of which this end knows: it has granted, and the picture is complete.
+    pub(super) fn is_ready(&self) -> bool {
+        self.edge.is_some() && self.owns.is_none()
     }
 
     pub(super) fn features(&self) -> Features {

@@ -105,10 +105,11 @@ impl Desk {
         let opened = v3.open(grant).map_err(BackendError::Refused)?;
         let edge = v3.edge;
         self.mode = Mode::V3;
-        match opened {
-            Opened::Resumed => {}
-            Opened::Afresh { continues: true } => {}
-            Opened::Afresh { continues: false } => self.all_are_gone(),
+        if let Opened::Afresh { continues } = opened {
+            if !continues {
+                self.all_are_gone();
+            }
+            self.book.set_waiting(self.link.receivers());
         }
         self.pending.push_back(Event::Connected {
             edge,
@@ -125,11 +126,12 @@ impl Desk {
         let Some(v3) = &mut self.v3 else { return };
         v3.owns = None;
         let picture = v3.picture;
-        let waiting = self.link.take_frames();
+        let (waiting, most_ids) = (self.link.take_frames(), self.most_ids());
+        let Some(v3) = &mut self.v3 else { return };
         // Groups end with the boot, and so do keys.
         let everyone = core::iter::once((EVERYONE, self.book.ids()));
         for (group, members) in self.book.groups().chain(everyone) {
-            for ids in members.chunks(crate::link::v3::MAX_IDS) {
+            for ids in members.chunks(most_ids) {
                 let ids = ids.into();
                 v3.push(ToEdge::GroupAdd { group, ids });
             }
@@ -145,17 +147,15 @@ impl Desk {
         self.pending.push_back(Event::CaughtUp);
     }
 
-    /// Sends what waited before there was a link, and has a number already.
+    /// Sends what waited for the picture, and has a number already.
     fn send_again(&mut self, id: ClientId, flag: crate::link::tagged::Flag, data: &[u8]) {
-        let Some(entry) = self.book.get_mut(id) else {
+        let Some(entry) = self.book.get(id) else {
             return;
         };
         let kick = entry.kick.clone();
         let Some(v3) = &mut self.v3 else { return };
         match (flag, kick) {
             (crate::link::tagged::Flag::Data, _) => {
-                // The edge's count, which was taken over, does not have it yet.
-                entry.down += 1;
                 let delivery = Delivery::Ordinary;
                 v3.push(ToEdge::Packet {
                     id,
@@ -310,8 +310,10 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             entry.picture = picture;
             // What this process numbered and the edge does not have is lost: the edge's numbers count.
             entry.next_up = own.next_up.min(MAX_NUMBER);
-            entry.down = own.numbered_down.min(MAX_NUMBER);
-            entry.settled = own.settled_down.min(entry.down);
+            let numbered = own.numbered_down.min(MAX_NUMBER);
+            entry.settled = own.settled_down.min(numbered);
+            // What waits gets the numbers behind.
+            entry.down = numbered + entry.waiting;
             entry.is_away = own.state == OwnState::Away;
             if !own.note.is_empty() {
                 own.note.clone_into(&mut entry.note);

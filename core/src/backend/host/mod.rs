@@ -4,6 +4,7 @@ mod book;
 mod event;
 mod granted;
 mod hear;
+mod send;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +12,11 @@ use std::collections::VecDeque;
 
 use crate::code::Code;
 use crate::config::at_least;
-use crate::end::{End, Ledgers};
-use crate::link::tagged::{Flag, HEADER_BYTES, Tagged};
+use crate::end::Ledgers;
+use crate::link::tagged::HEADER_BYTES;
 use crate::link::v3::{
-    Delivery, Feature, Grant, GroupSend, Kick, MAX_NOTE_BYTES, Overflow, Policy, ToEdge,
+    ASK_BYTES, Delivery, Feature, Grant, GroupSend, Kick, MAX_NOTE_BYTES, Overflow, POLICY_BYTES,
+    Policy, ToEdge,
 };
 use crate::wire::frame::FrameReader;
 use crate::{ClientId, ConfigError, Time};
@@ -79,7 +81,8 @@ impl HostConfig {
 
     /// Asks each edge for version 3 of the link. An edge that does not grant it within [`ASK_WITHIN`] gets version 2. (SPEC 34)
     ///
-    /// `boot` is 16 random bytes, others in each life of the backend.
+    /// `boot` is 16 random bytes, others in each life of the backend. A backend that may send no packet of 57 bytes, which an ASK has, does
+    /// not ask.
     #[must_use]
     pub fn asking(mut self, boot: [u8; 16]) -> Self {
         self.boot = Some(boot);
@@ -207,15 +210,18 @@ impl Host {
     #[must_use]
     pub fn new(config: HostConfig) -> Self {
         let longest_body = config.link.max_receive_bytes();
-        let v3 = config
-            .boot
-            .map(|boot| Box::new(Granted::new(boot, longest_body)));
+        let queue_bytes = config.link.queue_bytes();
+        // An edge that takes no frame as long as an ASK would close each link that begins with one.
+        let link = Backend::new(config.link);
+        let may_ask = link.max_packet_bytes() >= ASK_BYTES;
+        let boot = config.boot.filter(|_| may_ask);
+        let v3 = boot.map(|boot| Box::new(Granted::new(boot, longest_body)));
         Host {
             reader: FrameReader::default(),
             desk: Desk {
                 max_receive_bytes: longest_body,
-                queue_bytes: config.link.queue_bytes(),
-                link: Backend::new(config.link),
+                queue_bytes,
+                link,
                 book: Book::new(config.max_sessions),
                 queued: 0,
                 v3,
@@ -486,11 +492,7 @@ impl Host {
     /// (SPEC 36.4)
     pub fn pause(&mut self, id: ClientId, pauses: bool) {
         let is_told = self.desk.book.get(id).is_some_and(|entry| entry.is_told);
-        if let Some(v3) = self
-            .desk
-            .v3_with(Some(Feature::Settled))
-            .filter(|_| is_told)
-        {
+        if let Some(v3) = self.desk.granted(Feature::Settled).filter(|_| is_told) {
             v3.push(match pauses {
                 true => ToEdge::Pause { id },
                 false => ToEdge::GoOn { id },
@@ -504,6 +506,7 @@ impl Host {
         let note = note
             .get(..note.floor_char_boundary(MAX_NOTE_BYTES))
             .unwrap_or(note);
+        let note = self.desk.fitting(note, POLICY_BYTES);
         if let Some(entry) = self.desk.book.get_mut(id) {
             note.clone_into(&mut entry.note);
             self.desk.push_notice(ToEdge::Policy {
@@ -573,7 +576,8 @@ impl Host {
         self.desk.v3_edge()
     }
 
-    /// Returns the maximum length of a packet in bytes.
+    /// Returns the maximum length of a packet in bytes. In version 3, one with a key has 1 byte less, and one for many has 3 bytes less and 8
+    /// for each session that it leaves out.
     #[must_use]
     pub fn max_packet_bytes(&self) -> usize {
         self.desk.link.max_packet_bytes()
@@ -591,191 +595,5 @@ impl Host {
     pub fn queued_bytes(&self) -> usize {
         let v3 = self.desk.v3.as_ref().map_or(0, |v3| v3.waiting_bytes());
         v3 + self.desk.link.queued_bytes()
-    }
-}
-
-impl Desk {
-    fn v3_edge(&self) -> Option<EdgeId> {
-        self.v3.as_ref().and_then(|v3| v3.edge)
-    }
-
-    /// Returns what frames of version 3 go to, if the edge has granted `feature` and the picture is complete.
-    fn v3_with(&mut self, feature: Option<Feature>) -> Option<&mut Granted> {
-        let v3 = self.v3.as_deref_mut()?;
-        let has = feature.is_none_or(|feature| v3.features().has(feature));
-        (v3.edge.is_some() && has).then_some(v3)
-    }
-
-    fn push_group(&mut self, frame: ToEdge<'_>) {
-        if let Some(v3) = self.v3_with(Some(Feature::Groups)) {
-            v3.push(frame);
-        }
-    }
-
-    fn push_notice(&mut self, frame: ToEdge<'_>) {
-        if let Some(v3) = self.v3_with(Some(Feature::Notices)) {
-            v3.push(frame);
-        }
-    }
-
-    fn delivery_of(&mut self, to: Option<GroupId>, key: u64) -> Delivery {
-        let slot = self
-            .v3_with(Some(Feature::Classes))
-            .and_then(|v3| v3.slot(to, key));
-        slot.map_or(Delivery::Ordinary, Delivery::Latest)
-    }
-
-    fn volatile(&mut self) -> Delivery {
-        match self.v3_with(Some(Feature::Classes)) {
-            Some(_) => Delivery::Volatile,
-            None => Delivery::Ordinary,
-        }
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        let held = match &self.v3 {
-            Some(v3) if v3.edge.is_some() => v3.held_bytes(),
-            _ => self.link.queued_bytes(),
-        };
-        held == 0 || held.saturating_add(bytes) <= self.queue_bytes
-    }
-
-    fn receivers(&self, to: Option<GroupId>) -> Vec<ClientId> {
-        match to {
-            Some(group) => self.book.members(group).collect(),
-            None => self.book.ids(),
-        }
-    }
-
-    fn check(&self, length: usize) -> Result<(), SendError> {
-        let max = self.link.max_packet_bytes();
-        match length > max {
-            true => Err(SendError::TooLong { length, max }),
-            false => Ok(()),
-        }
-    }
-
-    fn send(&mut self, id: ClientId, delivery: Delivery, data: &[u8]) -> Result<u64, SendError> {
-        self.check(data.len())?;
-        if !self.has_room(data.len().saturating_add(HEADER_BYTES)) {
-            return Err(SendError::QueueFull);
-        }
-        let Ok(entry) = self.book.address(id) else {
-            return Ok(0);
-        };
-        let Some(v3) = self.v3.as_deref_mut().filter(|v3| v3.edge.is_some()) else {
-            self.link.push_data(id, data);
-            self.queued += 1;
-            entry.down += 1;
-            return Ok(entry.down);
-        };
-        if !entry.is_told {
-            if v3.owns.is_none() {
-                // The edge has told of everybody whom it has.
-                self.gone(id, "nobody has this id");
-            }
-            return Ok(0);
-        }
-        if delivery == Delivery::Ordinary {
-            v3.push_parts(&Tagged::header_for(id, Flag::Data, data.len()), data);
-        } else {
-            v3.push(ToEdge::Packet {
-                id,
-                delivery,
-                packet: data,
-            });
-        }
-        entry.down += u64::from(delivery != Delivery::Volatile);
-        Ok(entry.down)
-    }
-
-    fn send_to_many(
-        &mut self,
-        to: Option<GroupId>,
-        without: &[ClientId],
-        delivery: Delivery,
-        data: &[u8],
-    ) -> Result<(), SendError> {
-        self.check(data.len())?;
-        let mut receivers = self.receivers(to);
-        receivers.retain(|id| !without.contains(id));
-        let fans_out = self.v3_with(Some(Feature::Groups)).is_some();
-        let copies = if fans_out { 1 } else { receivers.len() };
-        let each = data.len().saturating_add(HEADER_BYTES);
-        if !self.has_room(copies.saturating_mul(each)) {
-            return Err(SendError::QueueFull);
-        }
-        if receivers.is_empty() {
-            return Ok(());
-        }
-        if !fans_out {
-            for id in receivers {
-                // There is room for all.
-                let _ = self.send_unbounded(id, delivery, data);
-            }
-            return Ok(());
-        }
-        if delivery != Delivery::Volatile {
-            receivers.iter().for_each(|id| self.book.count_down(*id));
-        }
-        if let Some(v3) = self.v3_with(Some(Feature::Groups)) {
-            v3.push(ToEdge::GroupSend {
-                group: to.unwrap_or(EVERYONE),
-                send: GroupSend {
-                    delivery,
-                    left_out: without.into(),
-                    packet: data,
-                },
-            });
-        }
-        Ok(())
-    }
-
-    /// Queues one of the copies for many, which have room together.
-    fn send_unbounded(
-        &mut self,
-        id: ClientId,
-        delivery: Delivery,
-        data: &[u8],
-    ) -> Result<(), SendError> {
-        let bound = core::mem::replace(&mut self.queue_bytes, usize::MAX);
-        let sent = self.send(id, delivery, data);
-        self.queue_bytes = bound;
-        sent.map(drop)
-    }
-
-    fn kick(&mut self, id: ClientId, code: Code, text: &str) -> Result<(), KickError> {
-        if !self.has_room(HEADER_BYTES.saturating_add(text.len())) {
-            return Err(KickError::QueueFull);
-        }
-        let Ok(entry) = self.book.address(id) else {
-            return Ok(());
-        };
-        let is_told = entry.is_told;
-        entry.kick = Some(Box::new((code, text.to_owned())));
-        if self.v3_edge().is_none() {
-            self.link.push_kick(id);
-            self.queued += 1;
-            return Ok(());
-        }
-        let wait_ms = 0;
-        let kick = Kick {
-            code,
-            wait_ms,
-            text,
-        };
-        match self.v3_with(Some(Feature::Kick)) {
-            Some(v3) if is_told => v3.push(ToEdge::Kick { id, kick }),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Ends a session of which the edge knows nothing.
-    fn gone(&mut self, id: ClientId, why: &'static str) {
-        if let Some(entry) = self.book.end(id, Code::GONE) {
-            let end = End::new(Code::GONE, why, entry.ledgers());
-            self.pending.push_back(Event::Ended { id, end });
-        }
     }
 }

@@ -1,5 +1,8 @@
 //! The host against an edge of which each frame is made and read here.
 
+mod bounds;
+mod picture;
+
 use core::time::Duration;
 
 use super::*;
@@ -61,7 +64,11 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let config = HostConfig::default().asking(BOOT);
+        World::with(HostConfig::default())
+    }
+
+    fn with(config: HostConfig) -> World {
+        let config = config.asking(BOOT);
         World {
             host: Host::new(config),
             now: at(1_000),
@@ -75,7 +82,11 @@ impl World {
 
     /// A host whose edge has granted, and has no sessions.
     fn granted() -> World {
-        let mut world = World::new();
+        World::new().now_granted()
+    }
+
+    fn now_granted(self) -> World {
+        let mut world = self;
         world.host.handle_connected(world.now);
         world.read();
         let heard = world.tell_all(&[grant(RUN, 0, 0)]);

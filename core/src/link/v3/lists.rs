@@ -8,8 +8,10 @@ use super::MAX_IDS;
 use super::error::Cause;
 use super::fields::Fields;
 
-const ID_BYTES: usize = 8;
-const SETTLEMENT_BYTES: usize = 16;
+/// Bytes of an id in a list.
+pub(crate) const ID_BYTES: usize = 8;
+/// Bytes of an entry of SETTLED.
+pub(crate) const SETTLEMENT_BYTES: usize = 16;
 
 fn id_of(bytes: [u8; ID_BYTES]) -> ClientId {
     ClientId::from_u64(u64::from_le_bytes(bytes))

@@ -6,7 +6,7 @@ use crate::id::ClientId;
 use super::error::{Cause, FrameError};
 use super::features::Features;
 use super::fields::{Fields, frame, split};
-use super::lists::Ids;
+use super::lists::{ID_BYTES, Ids};
 use super::opening::{LinkAck, link_wide};
 use super::{GroupId, MAX_LATEST_KEY, MAX_LEFT_OUT, MAX_NOTE_BYTES, MAX_TEXT_BYTES, flag};
 
@@ -165,6 +165,32 @@ pub struct GoAway {
     pub latest_ms: u32,
     /// It is closed after this time, in milliseconds from now.
     pub drain_ms: u32,
+}
+
+/// Bytes of an ASK, without id and flag.
+pub(crate) const ASK_BYTES: usize = 57;
+/// Bytes of a KICK before its text.
+pub(crate) const KICK_BYTES: usize = 6;
+/// Bytes of a POLICY before its note.
+pub(crate) const POLICY_BYTES: usize = 9;
+
+impl Delivery {
+    /// Returns the bytes before a packet that goes to one session, without id and flag.
+    #[must_use]
+    pub const fn bytes_before(self) -> usize {
+        match self {
+            Delivery::Ordinary | Delivery::Volatile => 0,
+            Delivery::Latest(_) => 1,
+        }
+    }
+}
+
+impl GroupSend<'_> {
+    /// Returns the bytes before the packet if this many ids are left out, without id and flag.
+    #[must_use]
+    pub const fn bytes_before(left_out: usize) -> usize {
+        left_out.saturating_mul(ID_BYTES).saturating_add(3)
+    }
 }
 
 impl<'a> ToEdge<'a> {

@@ -63,7 +63,6 @@ impl Core {
                 None => (id, self.machine.send(id, data)),
             },
             Aim::Many(to, without) => {
-                check_left_out(without)?;
                 let queued = self.machine.send_to_many(to, without, key, data);
                 (ClientId::from_u64(0), queued.map(|()| 0))
             }
@@ -75,6 +74,9 @@ impl Core {
                 Ok(Sent { id, number, place })
             }
             Err(Why::TooLong { length, max }) => Err(SendError::TooLong { length, max }),
+            Err(Why::TooManyLeftOut { count, max }) => {
+                Err(SendError::TooManyLeftOut { count, max })
+            }
             Err(_) => {
                 self.refused = self.bytes_of(aim, data.len());
                 Err(SendError::NoRoom)
@@ -107,9 +109,11 @@ impl Core {
                 self.machine.send_volatile_to_many(to, without, data)
             }
         };
-        // What has no room now is left out.
-        if queued.is_ok() {
-            self.note_queued(io);
+        match queued {
+            Ok(()) => self.note_queued(io),
+            Err(Why::TooLong { length, max }) => return Err(SendError::TooLong { length, max }),
+            // What has no room now is left out.
+            Err(_) => {}
         }
         Ok(())
     }
