@@ -300,9 +300,7 @@ fn hear_v3<'a>(book: &mut Book, v3: &mut Granted, frame: ToBackend<'a>) -> Event
             })
         }
         ToBackend::Own { id, own } => {
-            if own.state != OwnState::Ended {
-                v3.owns = v3.owns.map(|left| left.saturating_sub(1));
-            }
+            v3.owns = v3.owns.map(|left| left.saturating_sub(1));
             let picture = v3.picture;
             let Some(entry) = book.hear(id) else {
                 return Event::Stale { id };

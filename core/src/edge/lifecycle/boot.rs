@@ -66,21 +66,22 @@ impl Edge {
             Err(wrong) => return self.handle_wrong(wrong),
         };
         let features = self.link_queue.speech.features().unwrap_or_default();
-        let received = match granting {
+        let (received, ended) = match granting {
             Granting::GoesOn => {
                 self.settling.hurry(now);
-                self.link_queue.speech.received()
+                (self.link_queue.speech.received(), 0)
             }
             Granting::Anew => {
-                self.begin_boot(features);
+                let ended = self.begin_boot(features);
                 // A backend that thinks that it goes on is told (SPEC 34.3(c)).
                 match ask.run == Some(self.run) {
-                    true => u64::MAX,
-                    false => 0,
+                    true => (u64::MAX, ended),
+                    false => (0, ended),
                 }
             }
         };
         let living = self.sessions.iter().filter_map(|(_, entry)| living(entry));
+        let sessions = living.count().saturating_add(ended);
         let grant = Grant {
             features,
             boot: ask.boot,
@@ -90,7 +91,7 @@ impl Edge {
             continues: None,
             received,
             groups_of_a_session: GROUPS_OF_A_SESSION,
-            sessions: u32::try_from(living.count()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         };
         self.link_queue.speech.make_control(|out| grant.encode(out));
         tracing::info!(%features, ?granting, "the backend asked for version 3 of the link");
@@ -199,16 +200,18 @@ impl Edge {
         }
     }
 
-    /// Tells a boot that knows nothing of each session, before what waits for the backend (SPEC 37.4).
-    fn begin_boot(&mut self, features: Features) {
+    /// Tells a boot that knows nothing of each session, before what waits for the backend (SPEC 37.4). Returns how many of these sessions have
+    /// ended.
+    fn begin_boot(&mut self, features: Features) -> usize {
         self.end_groups();
         self.end_pauses();
         self.settling = Settling::default();
         let waiting = self.waiting_for_backend();
-        let mut frames = FrameQueue::new();
+        let (mut frames, mut ended) = (FrameQueue::new(), 0);
         if features.has(Feature::LinkAcks) {
             let mut frame = Vec::new();
             for (id, own) in self.owned(&waiting) {
+                ended += usize::from(own.state == OwnState::Ended);
                 frame.clear();
                 ToBackend::Own { id, own }.encode(&mut frame);
                 frames.push_frame(&frame, &[]);
@@ -231,6 +234,7 @@ impl Edge {
             frames.push_body(body);
         }
         self.link_queue.frames = frames;
+        ended
     }
 
     /// Returns what waits of each session.

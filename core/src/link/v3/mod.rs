@@ -34,7 +34,7 @@ mod tests;
 
 pub use error::{Cause, FrameError, Refusal};
 pub use features::{Feature, Features};
-pub(crate) use lists::ID_BYTES;
+pub(crate) use lists::{ID_BYTES, SETTLEMENT_BYTES};
 pub use lists::{Ids, Settlements};
 pub use opening::{Ask, Grant, LinkAck};
 pub use to_backend::{Carriage, Direction, Ended, Joined, Own, OwnState, Peer, Resumed, ToBackend};

@@ -93,7 +93,7 @@ pub struct Grant {
     pub received: u64,
     /// The most groups that a session can be in.
     pub groups_of_a_session: u16,
-    /// The sessions that live. For a new boot this many OWN of living sessions follow.
+    /// The sessions that live and, for a new boot, those that have ended and of which an OWN comes: for a new boot this many OWN follow.
     pub sessions: u32,
 }
 

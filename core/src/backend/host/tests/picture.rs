@@ -80,3 +80,28 @@ fn what_is_sent_before_the_picture_is_complete_goes_behind_it_with_numbers_of_th
     assert_eq!(world.host.send(OTHER, b"next"), Ok(11));
     assert_eq!(world.host.send(ID, b"next"), Ok(12));
 }
+
+/// SPEC 34.3, 35.6(a).
+#[test]
+fn the_last_packets_of_a_session_that_ended_unheard_are_heard() {
+    let mut world = World::joined();
+    world.tell(data(ID, b"1"));
+    world.tell(data(ID, b"2"));
+    world.tell(data(ID, b"3"));
+    assert_eq!(world.reopen(replaced(1)), [Heard::Connected(Some(1))]);
+    let ToBackend::Own { id, mut own } = own(ID) else {
+        panic!("an OWN");
+    };
+    own.state = OwnState::Ended;
+    assert_eq!(world.tell(ToBackend::Own { id, own }), [Heard::CaughtUp]);
+    let last = Heard::Packet(ID, 4, b"last".to_vec());
+    assert_eq!(world.tell(data(ID, b"last")), [last]);
+    let ended = Ended {
+        code: Code::EXPIRED,
+        up: Ledger::default(),
+        down: Ledger::default(),
+        text: "expired",
+    };
+    let heard = world.tell(ToBackend::Ended { id, ended });
+    assert_eq!(heard, [Heard::Ended(ID, 302, "expired".into())]);
+}
