@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::id::ClientId;
+use crate::link::tagged::TAG_BYTES;
 use crate::link::v3::{
-    Ask, Feature, Features, FrameError, GROUPS_OF_A_SESSION, Grant, LinkAck, Own, OwnState,
-    ToBackend, flag,
+    Ask, Feature, Features, FrameError, GROUPS_OF_A_SESSION, Grant, JOINED_BYTES, LinkAck,
+    MAX_TOKEN_BYTES, Own, OwnState, ToBackend, flag,
 };
 use crate::queue::FrameQueue;
 use crate::time::Time;
@@ -65,6 +66,7 @@ impl Edge {
             Ok(granting) => granting,
             Err(wrong) => return self.handle_wrong(wrong),
         };
+        self.warn_of_length(ask.longest_body);
         let features = self.link_queue.speech.features().unwrap_or_default();
         let (received, ended) = match granting {
             Granting::GoesOn => {
@@ -96,6 +98,25 @@ impl Edge {
         self.link_queue.speech.make_control(|out| grant.encode(out));
         tracing::info!(%features, ?granting, "the backend asked for version 3 of the link");
         self.hear_asked(now);
+    }
+
+    /// Warns of a backend that takes shorter frames than clients can cause (SPEC 34.2(d)).
+    fn warn_of_length(&self, takes: u32) {
+        let longest = self.longest_frame();
+        if u64::from(takes) < longest {
+            tracing::warn!(
+                takes,
+                longest,
+                "a packet of a client can make a frame that the backend does not take; let it take `longest` bytes, or lower clients.max_frame_bytes"
+            );
+        }
+    }
+
+    /// Returns the length of the longest body that a client can cause, in bytes: a packet, or JOINED with its token.
+    pub(crate) fn longest_frame(&self) -> u64 {
+        let packet = u64::from(self.config.clients.max_frame_bytes);
+        let joined = JOINED_BYTES.saturating_add(MAX_TOKEN_BYTES) as u64;
+        packet.max(joined).saturating_add(TAG_BYTES as u64)
     }
 
     /// Applies the acknowledgement in ASK once it counts.

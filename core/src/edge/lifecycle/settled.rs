@@ -3,7 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use crate::link::v3::{Feature, Settlements, ToBackend};
+use crate::link::tagged::TAG_BYTES;
+use crate::link::v3::{Feature, SETTLEMENT_BYTES, Settlements, ToBackend};
 use crate::time::Time;
 
 use crate::edge::Edge;
@@ -19,6 +20,8 @@ const MOST: usize = 4_096;
 pub(crate) struct Settling {
     sessions: BTreeSet<u32>,
     at: Option<Time>,
+    /// Whether there was no room when it was last told. Then it waits for its time.
+    is_put_off: bool,
 }
 
 impl Settling {
@@ -53,7 +56,8 @@ impl Edge {
         let entry = self.sessions.live(session);
         let told = entry.told_settled();
         let quarter = u64::from(self.config.clients.ring_packets).div_ceil(4);
-        if entry.outbox.acked().saturating_sub(told) >= quarter {
+        let is_much = entry.outbox.acked().saturating_sub(told) >= quarter;
+        if is_much && !self.settling.is_put_off {
             self.settling.at = Some(now);
             self.tell_settled(now);
         } else {
@@ -66,15 +70,16 @@ impl Edge {
         if self.settling.at.is_none_or(|at| at > now) {
             return;
         }
-        self.settling.at = None;
+        (self.settling.at, self.settling.is_put_off) = (None, false);
         let mut sessions = core::mem::take(&mut self.settling.sessions);
         if !self.link_queue.speech.is_granted() {
             // OWN tells a new boot, and the next change the present one.
             self.settling.sessions = sessions;
             return;
         }
+        let most = most_in(self.link_queue.speech.longest_body());
         while !sessions.is_empty() {
-            let some: Vec<u32> = sessions.iter().copied().take(MOST).collect();
+            let some: Vec<u32> = sessions.iter().copied().take(most).collect();
             let settled: Vec<_> = some
                 .iter()
                 .map(|&session| {
@@ -86,7 +91,7 @@ impl Edge {
             ToBackend::Settled(Settlements::from(&settled[..])).encode(&mut frame);
             if !push_if_room(&mut self.link_queue, &frame) {
                 self.settling.sessions.append(&mut sessions);
-                self.settling.at = Some(now + DELAY);
+                (self.settling.at, self.settling.is_put_off) = (Some(now + DELAY), true);
                 return;
             }
             for session in some {
@@ -96,5 +101,24 @@ impl Edge {
                 entry.linked().told_settled = settled;
             }
         }
+    }
+}
+
+/// Returns the most sessions in one SETTLED to a backend that takes bodies of this many bytes.
+fn most_in(longest_body: u32) -> usize {
+    let longest = usize::try_from(longest_body).unwrap_or(usize::MAX);
+    let most = longest.saturating_sub(TAG_BYTES) / SETTLEMENT_BYTES;
+    MOST.min(most).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settled_has_as_many_sessions_as_the_backend_takes() {
+        let bodies = [0, 9 + 16, 9 + 32 - 1, 9 + 32, 9 + 16 * 4_096 - 1, u32::MAX];
+        let most = [1, 1, 1, 2, 4_095, 4_096];
+        assert_eq!(bodies.map(most_in), most);
     }
 }

@@ -81,6 +81,8 @@ pub(crate) enum Granting {
 struct Counted {
     boot: [u8; 16],
     features: Features,
+    /// The longest body that the backend takes, in bytes.
+    longest_body: u32,
     /// The frames of the queue.
     sent: Sent,
     /// Frames received from this boot.
@@ -313,6 +315,7 @@ impl Speech {
             && counted.sent.resume(ask.received, frames).is_ok()
         {
             counted.asked = Some((ask.acknowledged, ask.sent));
+            counted.longest_body = ask.longest_body;
             // What was acknowledged on the last link may not have arrived.
             (counted.told, counted.ack_at) = (0, now + ACK_DELAY);
             return Ok(Granting::GoesOn);
@@ -321,6 +324,7 @@ impl Speech {
         self.counted = Some(Box::new(Counted {
             boot: ask.boot,
             features,
+            longest_body: ask.longest_body,
             sent: Sent::default(),
             received: 0,
             told: 0,
@@ -337,6 +341,12 @@ impl Speech {
     /// Returns the frames received from this boot.
     pub(crate) fn received(&self) -> u64 {
         self.counted.as_ref().map_or(0, |counted| counted.received)
+    }
+
+    /// Returns the longest body that the backend takes, in bytes (SPEC 34.2(d)).
+    pub(crate) fn longest_body(&self) -> u32 {
+        let counted = self.counted.as_deref();
+        counted.map_or(u32::MAX, |counted| counted.longest_body)
     }
 
     /// Makes GRANT, which goes before everything that waits.

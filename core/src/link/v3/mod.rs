@@ -37,6 +37,7 @@ pub use features::{Feature, Features};
 pub(crate) use lists::{ID_BYTES, SETTLEMENT_BYTES};
 pub use lists::{Ids, Settlements};
 pub use opening::{Ask, Grant, LinkAck};
+pub(crate) use to_backend::JOINED_BYTES;
 pub use to_backend::{Carriage, Direction, Ended, Joined, Own, OwnState, Peer, Resumed, ToBackend};
 pub(crate) use to_edge::{ASK_BYTES, KICK_BYTES, POLICY_BYTES};
 pub use to_edge::{Delivery, GoAway, GroupSend, Kick, Overflow, Policy, ToEdge};

@@ -219,6 +219,9 @@ pub enum OwnState {
     Ended = 2,
 }
 
+/// Bytes of a JOINED before its token.
+pub(crate) const JOINED_BYTES: usize = 53;
+
 impl<'a> ToBackend<'a> {
     /// Decodes a body of a link on which these features were granted.
     ///

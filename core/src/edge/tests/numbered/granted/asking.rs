@@ -236,3 +236,25 @@ fn announcements_begin_when_a_link_turns_out_to_have_version_2() {
 }
 
 // ---- nothing is lost on the link
+
+/// SPEC 34.2(d).
+#[test]
+fn the_longest_frame_of_a_client_is_known() {
+    let longest = |max_frame_bytes| {
+        let world = world(|config| config.clients.max_frame_bytes = max_frame_bytes);
+        world.edge.longest_frame()
+    };
+    assert_eq!(longest(1 << 20), (1 << 20) + 9);
+    let joined = Joined {
+        version: 3,
+        peer: Peer {
+            carriage: Carriage::Tcp,
+            address: None,
+        },
+        exporter: [0; 32],
+        token: &[0; MAX_TOKEN_BYTES],
+    };
+    let (id, mut frame) = (ClientId::from_u64(1), Vec::new());
+    ToBackend::Joined { id, joined }.encode(&mut frame);
+    assert_eq!(longest(100), frame.len() as u64 - 4);
+}

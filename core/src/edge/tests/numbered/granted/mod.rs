@@ -7,8 +7,8 @@ mod orders;
 
 use super::*;
 use crate::link::v3::{
-    Ask, Carriage, Feature, Features, Grant, GroupId, GroupSend, Ids, Joined, Kick, LinkAck, Own,
-    OwnState, Peer, Policy, ToBackend, ToEdge, flag, is_counted,
+    Ask, Carriage, Feature, Features, Grant, GroupId, GroupSend, Ids, Joined, Kick, LinkAck,
+    MAX_TOKEN_BYTES, Own, OwnState, Peer, Policy, ToBackend, ToEdge, flag, is_counted,
 };
 use crate::link::v3::{Delivery as Class, Overflow};
 use crate::queue::{FrameQueue, Sent};
@@ -33,6 +33,7 @@ fn automatic(config: &mut EdgeConfig) {
 struct Backend {
     boot: [u8; 16],
     asks: Features,
+    longest_body: u32,
     run: Option<[u8; 8]>,
     received: u64,
     frames: FrameQueue,
@@ -49,6 +50,7 @@ impl Backend {
         Backend {
             boot,
             asks: all(),
+            longest_body: u32::MAX,
             run: None,
             received: 0,
             frames: FrameQueue::new(),
@@ -69,7 +71,7 @@ impl Backend {
             received: self.received,
             acknowledged: self.received,
             sent: self.sent.highest(),
-            longest_body: u32::MAX,
+            longest_body: self.longest_body,
         };
         ask.encode(&mut out);
         out

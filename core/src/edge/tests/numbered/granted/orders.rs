@@ -129,6 +129,78 @@ fn what_clients_take_is_settled_in_batches() {
     assert_eq!(heard(&mut backend), ["SETTLED [3]"]);
 }
 
+/// SPEC 34.2(d).
+#[test]
+fn a_settled_has_no_more_sessions_than_the_backend_takes() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    backend.longest_body = 9 + 2 * 16;
+    world.granted(&mut backend);
+    let three = [world.join(), world.join(), world.join()];
+    for one in &three {
+        world.order(&mut backend, &packet(one.id, b"1"));
+        world.hear(one.conn);
+    }
+    world.exchange(&mut backend);
+    heard(&mut backend);
+    world.wait(Duration::from_millis(20));
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["SETTLED [1, 1]", "SETTLED [1]"]);
+}
+
+#[test]
+fn what_was_settled_and_had_no_room_waits_for_its_time() {
+    let mut world = world(|config| {
+        demanding(config);
+        config.clients.ring_packets = 8;
+        config.master.channel_capacity = 4;
+    });
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let (one, two) = (world.join(), world.join());
+    world.exchange(&mut backend);
+    let ack = ToEdge::LinkAck(LinkAck {
+        acknowledged: backend.received,
+        sent: 0,
+    });
+    let mut bytes = Vec::new();
+    ack.encode(&mut bytes);
+    world.edge.handle_link_bytes(world.now, &bytes);
+    heard(&mut backend);
+    for _ in 0..4 {
+        world.send(two.conn, b"up");
+    }
+    let settle = |world: &mut World, backend: &mut Backend| {
+        for _ in 0..4 {
+            backend.queue(&packet(one.id, b"down"));
+        }
+        let down = backend.frames.output().to_vec();
+        world.edge.handle_link_bytes(world.now, &down);
+        backend.sent.advance(down.len(), &mut backend.frames);
+        assert_eq!(world.hear(one.conn).len(), 4);
+    };
+    settle(&mut world, &mut backend);
+    let due = Some(world.now + Duration::from_millis(20));
+    assert_eq!(world.edge.settling.deadline(), due, "there is no room");
+    world.wait(Duration::from_millis(5));
+    settle(&mut world, &mut backend);
+    assert_eq!(world.edge.settling.deadline(), due);
+    // Without room it is put off again, and told once there is some.
+    world.wait(Duration::from_millis(20));
+    assert!(world.edge.settling.deadline() > due);
+    let bytes = world.edge.link_takes(world.now, usize::MAX);
+    backend.read(&bytes);
+    assert_eq!(heard(&mut backend), ["up"; 4]);
+    let mut bytes = Vec::new();
+    let acknowledged = backend.received;
+    let sent = backend.sent.sent();
+    LinkAck { acknowledged, sent }.encode(&mut bytes);
+    world.edge.handle_link_bytes(world.now, &bytes);
+    world.wait(Duration::from_millis(20));
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["SETTLED [8]"]);
+}
+
 #[test]
 fn a_paused_client_is_not_read_until_it_goes_on_and_is_not_taken_for_gone() {
     let mut world = world(|config| {
