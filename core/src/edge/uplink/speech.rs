@@ -80,6 +80,8 @@ pub(crate) enum Granting {
 #[derive(Clone, Debug)]
 struct Counted {
     boot: [u8; 16],
+    /// Whether counts of this boot are these: it has read GRANT, or has none of this run from before.
+    is_confirmed: bool,
     features: Features,
     /// The longest body that the backend takes, in bytes.
     longest_body: u32,
@@ -308,7 +310,10 @@ impl Speech {
         let features = offered.grant(ask.features);
         let known = self.counted.as_deref_mut();
         let known = known.filter(|counted| {
-            counted.boot == ask.boot && ask.run == Some(run) && counted.features == features
+            counted.boot == ask.boot
+                && counted.is_confirmed
+                && ask.run == Some(run)
+                && counted.features == features
         });
         if let Some(counted) = known
             && ask.acknowledged <= ask.received
@@ -323,6 +328,8 @@ impl Speech {
         frames.rewind();
         self.counted = Some(Box::new(Counted {
             boot: ask.boot,
+            // One that knows the run and loses the link before it reads GRANT asks again with the counts that it had (SPEC 37.4(d)).
+            is_confirmed: ask.run != Some(run),
             features,
             longest_body: ask.longest_body,
             sent: Sent::default(),
@@ -366,6 +373,8 @@ impl Speech {
         if counted.received == counted.told {
             counted.ack_at = counted.ack_at.min(now + ACK_DELAY);
         }
+        // A backend sends nothing before GRANT.
+        counted.is_confirmed = true;
         counted.received += 1;
         counted.untold_bytes += body.len();
         let is_due =
@@ -515,6 +524,7 @@ impl Counted {
                 ours: self.received,
             });
         }
+        self.is_confirmed = true;
         let known = self.sent.acknowledged()..=self.sent.sent();
         if self.features.has(Feature::EndToEnd) && known.contains(&ack.acknowledged) {
             let gone = ack.acknowledged - known.start();

@@ -280,3 +280,56 @@ fn a_session_that_ended_unheard_is_told_with_its_last_packets() {
         ["OWN Ended 1 0 0", "JOINED", "last", "ENDED 401 "]
     );
 }
+
+/// SPEC 37.4(d).
+#[test]
+fn a_link_that_ends_before_its_grant_is_read_leaves_nothing_behind() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    world.granted(&mut backend);
+    let three = [world.join(), world.join(), world.join()];
+    world.exchange(&mut backend);
+    assert_eq!(heard(&mut backend), ["JOINED"; 3]);
+    // It asks for less, so both begin again. What the edge writes is lost with the link.
+    backend.asks = all().without(Feature::Classes);
+    world.lose_link(&mut backend);
+    let ask = backend.ask();
+    world.edge.handle_link_bytes(world.now, &ask);
+    assert!(!world.edge.link_takes(world.now, usize::MAX).is_empty());
+    world.lose_link(&mut backend);
+    assert_eq!(world.granted(&mut backend).received, u64::MAX);
+    let owned = ["OWN Attached 1 0 0"; 3].into_iter();
+    let expected: Vec<_> = owned.chain(["JOINED"; 3]).collect();
+    assert_eq!(heard(&mut backend), expected);
+
+    // GRANT that was read counts, as its first frame or acknowledgement shows.
+    let mut ack = Vec::new();
+    let counts = LinkAck {
+        acknowledged: 1,
+        sent: 0,
+    };
+    counts.encode(&mut ack);
+    world.edge.handle_link_bytes(world.now, &ack);
+    world.lose_link(&mut backend);
+    assert_eq!(world.granted(&mut backend).received, 0);
+    world.order(&mut backend, &packet(three[0].id, b"goes on"));
+    assert_eq!(heard(&mut backend), [""; 0]);
+    assert_eq!(world.hear(three[0].conn), [b"goes on"]);
+}
+
+/// A backend that knows nothing of the run has read GRANT if it names the run later.
+#[test]
+fn what_a_backend_sends_behind_its_first_grant_is_kept_though_none_of_it_arrives() {
+    let mut world = world(demanding);
+    let mut backend = Backend::new(BOOT);
+    let one = world.join();
+    world.granted(&mut backend);
+    backend.queue(&packet(one.id, b"lost with the link"));
+    let down = backend.frames.output().to_vec();
+    backend.sent.advance(down.len(), &mut backend.frames);
+    heard(&mut backend);
+    world.lose_link(&mut backend);
+    assert_eq!(world.granted(&mut backend).received, 0);
+    assert_eq!(heard(&mut backend), [""; 0]);
+    assert_eq!(world.hear(one.conn), [b"lost with the link"]);
+}
