@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher24;
 use voltlane_core::backend::{self, Backend, BackendConfig};
 use voltlane_core::client::{Client, ClientConfig, Event, SavedSession};
 use voltlane_core::keys::{KeyPair, NonceMint, PublicKey, SharedKey};
+use voltlane_core::ledger::Ledger;
 use voltlane_core::link::tagged::{Flag, Tagged};
 use voltlane_core::v2::packets::Handshake;
 use voltlane_core::wire::frame::{FrameReader, encode_frame};
@@ -41,6 +42,28 @@ pub(crate) fn examples() -> BTreeMap<&'static str, Vec<u8>> {
         assert_eq!(found.insert(name, bytes), None, "{name} is there twice");
     }
     found
+}
+
+/// Prints blocks for SPEC.txt, each with its name and what it is.
+pub(crate) fn print_blocks(blocks: impl IntoIterator<Item = (String, &'static str, Vec<u8>)>) {
+    for (name, what, bytes) in blocks {
+        println!("   [hex {name}] {what}");
+        for line in bytes.chunks(16) {
+            let line: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("      {}", line.join(" "));
+        }
+        println!();
+    }
+}
+
+/// Returns the account of packets of which some are acknowledged, and the others in doubt.
+pub(crate) fn ledger(numbered: u64, acknowledged: u64) -> Ledger {
+    Ledger {
+        numbered,
+        acknowledged,
+        open_sent: numbered - acknowledged,
+        ..Ledger::default()
+    }
 }
 
 fn handshake(packet: &Handshake<'_>) -> Vec<u8> {

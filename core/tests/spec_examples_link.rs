@@ -2,14 +2,13 @@
 
 use voltlane_core::ClientId;
 use voltlane_core::code::Code;
-use voltlane_core::ledger::Ledger;
 use voltlane_core::link::v3::{
     Ask, Carriage, Delivery, Direction, Ended, Feature, Features, GoAway, Grant, GroupId,
     GroupSend, Ids, Joined, Kick, LinkAck, Overflow, Own, OwnState, Peer, Policy, Refusal, Resumed,
     Settlements, ToBackend, ToEdge,
 };
 
-use crate::spec_examples::examples;
+use crate::spec_examples::{examples, ledger, print_blocks};
 
 const ID: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);
 const GROUP: GroupId = GroupId(7);
@@ -28,17 +27,8 @@ fn peer() -> Peer {
 }
 
 fn to_backend() -> Vec<(&'static str, &'static str, ToBackend<'static>)> {
-    let up = Ledger {
-        numbered: 3,
-        acknowledged: 2,
-        open_sent: 1,
-        ..Ledger::default()
-    };
-    let down = Ledger {
-        numbered: 9,
-        acknowledged: 9,
-        ..Ledger::default()
-    };
+    let up = ledger(3, 2);
+    let down = ledger(9, 9);
     vec![
         (
             "data-up",
@@ -311,14 +301,7 @@ fn every_example_is_what_this_crate_writes() {
 #[test]
 #[ignore = "prints"]
 fn blocks_are_printed() {
-    for (name, what, bytes) in expected() {
-        println!("   [hex {name}] {what}");
-        for line in bytes.chunks(16) {
-            let line: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("      {}", line.join(" "));
-        }
-        println!();
-    }
+    print_blocks(expected());
 }
 
 #[test]

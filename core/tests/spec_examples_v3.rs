@@ -20,7 +20,7 @@ use voltlane_core::v3::packets::{
 use voltlane_core::v3::record::{Opener, Sealer};
 use voltlane_core::v3::schedule::{Attempt, Join, Master};
 
-use crate::spec_examples::examples;
+use crate::spec_examples::{examples, ledger, print_blocks};
 
 const ID: ClientId = ClientId::from_u64(0x0102_0304_0506_0708);
 const RUN: [u8; 8] = [0x77; 8];
@@ -131,17 +131,8 @@ fn verdict(master: &Master, code: Code, random: u8) -> Verdict {
 
 /// Items of every type, by name.
 fn item_examples() -> Vec<(&'static str, &'static str, Item<'static>)> {
-    let up = Ledger {
-        numbered: 3,
-        acknowledged: 2,
-        open_sent: 1,
-        ..Ledger::default()
-    };
-    let down = Ledger {
-        numbered: 2,
-        acknowledged: 2,
-        ..Ledger::default()
-    };
+    let up = ledger(3, 2);
+    let down = ledger(2, 2);
     vec![
         ("packet", "a packet \"hi\"", Item::Packet(b"hi")),
         ("empty", "a packet of no bytes", Item::Packet(b"")),
@@ -397,22 +388,9 @@ fn expected() -> Vec<(String, &'static str, Vec<u8>)> {
         &record,
     );
 
-    let down = Ledger {
-        numbered: 2,
-        acknowledged: 2,
-        ..Ledger::default()
-    };
-    let in_doubt = Ledger {
-        numbered: 3,
-        acknowledged: 1,
-        open_sent: 2,
-        ..Ledger::default()
-    };
-    let arrived = Ledger {
-        numbered: 3,
-        acknowledged: 3,
-        ..Ledger::default()
-    };
+    let down = ledger(2, 2);
+    let in_doubt = ledger(3, 1);
+    let arrived = ledger(3, 3);
     let goodbye = items(&[close(in_doubt, down)]);
     let last = items(&[Item::Ack(3), close(arrived, down)]);
     let what = "CLOSE 0: 3 packets up, 1 acknowledged; 2 down";
@@ -505,14 +483,7 @@ fn every_example_is_what_this_crate_writes() {
 #[test]
 #[ignore = "a tool: prints the blocks for SPEC.txt"]
 fn blocks_are_printed() {
-    for (name, what, bytes) in expected() {
-        println!("   [hex {name}] {what}");
-        for line in bytes.chunks(16) {
-            let line: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("      {}", line.join(" "));
-        }
-        println!();
-    }
+    print_blocks(expected());
 }
 
 fn example(name: &str) -> Vec<u8> {

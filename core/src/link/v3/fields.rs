@@ -1,11 +1,14 @@
 //! Fields of a fixed size, little-endian, and the frames around them.
 
 use crate::code::Code;
+use crate::id::ClientId;
 use crate::ledger::Ledger;
 use crate::link::tagged::TAG_BYTES;
 use crate::wire::frame::{LENGTH_BYTES, length_of};
 
 use super::error::{Cause, FrameError};
+use super::features::Features;
+use super::flag;
 
 /// The parts of a body: id, flag, fields.
 pub(super) fn split(body: &[u8]) -> Result<(u64, u8, Fields<'_>), FrameError> {
@@ -17,6 +20,38 @@ pub(super) fn split(body: &[u8]) -> Result<(u64, u8, Fields<'_>), FrameError> {
         });
     };
     Ok((u64::from_le_bytes(*id), *flag, Fields(data)))
+}
+
+/// Returns the session and the packet if the body is one of DATA, as most are.
+#[inline]
+pub(super) fn packet_of(body: &[u8]) -> Option<(ClientId, &[u8])> {
+    match body.split_first_chunk::<8>() {
+        Some((id, [flag::DATA, packet @ ..])) => {
+            Some((ClientId::from_u64(u64::from_le_bytes(*id)), packet))
+        }
+        _ => None,
+    }
+}
+
+/// Decodes a body behind ASK and GRANT, whose fields `read` reads from its id and flag on.
+///
+/// # Errors
+/// [`FrameError`]: the body is too short, its flag has no place here, or its fields are wrong.
+pub(super) fn decode<'a, F>(
+    body: &'a [u8],
+    granted: Features,
+    read: impl FnOnce(u64, u8, &mut Fields<'a>) -> Result<F, Cause>,
+) -> Result<F, FrameError> {
+    let (id, flag, mut fields) = split(body)?;
+    let decoded = match flag {
+        flag::ASK | flag::GRANT => Err(Cause::NotFirst),
+        flag => granted.check(flag).and_then(|()| {
+            let frame = read(id, flag, &mut fields)?;
+            fields.finish()?;
+            Ok(frame)
+        }),
+    };
+    decoded.map_err(|cause| FrameError { id, flag, cause })
 }
 
 /// Appends a frame whose data `write` appends.
@@ -106,7 +141,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Checks that nothing is left.
-    pub(super) fn finish(&self) -> Result<(), Cause> {
+    fn finish(&self) -> Result<(), Cause> {
         match self.0.len() {
             0 => Ok(()),
             length => Err(Cause::TrailingBytes { length }),

@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 
 use super::error::{Cause, FrameError, Refusal};
 use super::features::Features;
-use super::fields::{Fields, frame, split};
+use super::fields::{Fields, decode, frame, packet_of};
 use super::lists::Settlements;
 use super::opening::{LinkAck, link_wide};
 use super::{MAX_NOTE_BYTES, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, flag};
@@ -229,27 +229,15 @@ impl<'a> ToBackend<'a> {
     /// [`FrameError`], which leaves the frames behind it as they are.
     #[inline]
     pub fn decode(body: &'a [u8], granted: Features) -> Result<Self, FrameError> {
-        if let Some((id, [flag::DATA, packet @ ..])) = body.split_first_chunk::<8>() {
-            let id = ClientId::from_u64(u64::from_le_bytes(*id));
-            return Ok(ToBackend::Data { id, packet });
+        match packet_of(body) {
+            Some((id, packet)) => Ok(ToBackend::Data { id, packet }),
+            None => decode(body, granted, Self::read),
         }
-        Self::decode_notice(body, granted)
     }
 
-    fn decode_notice(body: &'a [u8], granted: Features) -> Result<Self, FrameError> {
-        let (id, flag, fields) = split(body)?;
-        let read = match flag {
-            flag::ASK | flag::GRANT => Err(Cause::NotFirst),
-            flag => granted
-                .check(flag)
-                .and_then(|()| Self::read(id, flag, fields)),
-        };
-        read.map_err(|cause| FrameError { id, flag, cause })
-    }
-
-    fn read(number: u64, flag: u8, mut fields: Fields<'a>) -> Result<Self, Cause> {
-        let (fields, id) = (&mut fields, ClientId::from_u64(number));
-        let frame = match flag {
+    fn read(number: u64, flag: u8, fields: &mut Fields<'a>) -> Result<Self, Cause> {
+        let id = ClientId::from_u64(number);
+        Ok(match flag {
             flag::LINK_ACK => {
                 link_wide(number)?;
                 ToBackend::LinkAck(LinkAck::read(fields)?)
@@ -309,9 +297,7 @@ impl<'a> ToBackend<'a> {
                 own: Own::read(fields)?,
             },
             _ => return Err(Cause::WrongWay),
-        };
-        fields.finish()?;
-        Ok(frame)
+        })
     }
 
     /// Appends the frame to `out`.

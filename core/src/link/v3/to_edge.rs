@@ -5,7 +5,7 @@ use crate::id::ClientId;
 
 use super::error::{Cause, FrameError};
 use super::features::Features;
-use super::fields::{Fields, frame, split};
+use super::fields::{Fields, decode, frame, packet_of};
 use super::lists::{ID_BYTES, Ids};
 use super::opening::{LinkAck, link_wide};
 use super::{GroupId, MAX_LATEST_KEY, MAX_LEFT_OUT, MAX_NOTE_BYTES, MAX_TEXT_BYTES, flag};
@@ -200,30 +200,19 @@ impl<'a> ToEdge<'a> {
     /// [`FrameError`], which leaves the frames behind it as they are.
     #[inline]
     pub fn decode(body: &'a [u8], granted: Features) -> Result<Self, FrameError> {
-        if let Some((id, [flag::DATA, packet @ ..])) = body.split_first_chunk::<8>() {
-            return Ok(ToEdge::Packet {
-                id: ClientId::from_u64(u64::from_le_bytes(*id)),
+        match packet_of(body) {
+            Some((id, packet)) => Ok(ToEdge::Packet {
+                id,
                 delivery: Delivery::Ordinary,
                 packet,
-            });
+            }),
+            None => decode(body, granted, Self::read),
         }
-        Self::decode_other(body, granted)
     }
 
-    fn decode_other(body: &'a [u8], granted: Features) -> Result<Self, FrameError> {
-        let (id, flag, fields) = split(body)?;
-        let read = match flag {
-            flag::ASK | flag::GRANT => Err(Cause::NotFirst),
-            flag => granted
-                .check(flag)
-                .and_then(|()| Self::read(id, flag, fields)),
-        };
-        read.map_err(|cause| FrameError { id, flag, cause })
-    }
-
-    fn read(number: u64, flag: u8, mut fields: Fields<'a>) -> Result<Self, Cause> {
-        let (fields, id, group) = (&mut fields, ClientId::from_u64(number), GroupId(number));
-        let frame = match flag {
+    fn read(number: u64, flag: u8, fields: &mut Fields<'a>) -> Result<Self, Cause> {
+        let (id, group) = (ClientId::from_u64(number), GroupId(number));
+        Ok(match flag {
             flag::VOLATILE => ToEdge::Packet {
                 id,
                 delivery: Delivery::Volatile,
@@ -266,9 +255,7 @@ impl<'a> ToEdge<'a> {
             flag::PAUSE => ToEdge::Pause { id },
             flag::GO_ON => ToEdge::GoOn { id },
             _ => return Err(Cause::WrongWay),
-        };
-        fields.finish()?;
-        Ok(frame)
+        })
     }
 
     /// Appends the frame to `out`.
