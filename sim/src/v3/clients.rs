@@ -509,7 +509,10 @@ impl World {
             let (up, down) = (end.ledgers.up, end.ledgers.down);
             // The edge acknowledges nothing that has not come to it.
             let most = entry.up.arrived;
-            let adds_up = up.is_balanced() && down.is_balanced() && up.acknowledged <= most;
+            let adds_up = up.is_balanced()
+                && down.is_balanced()
+                && up.acknowledged <= most
+                && down.acknowledged <= entry.down.taken;
             let text = format!("client {client} ends with {end:?}; {entry:?}");
             if !is_right {
                 let rule = if end.code == Code::CONFLICT {
