@@ -14,6 +14,7 @@ pub mod churn;
 pub mod codec;
 pub mod engine;
 pub mod hash;
+pub mod ledgered;
 pub mod model;
 pub mod network;
 pub mod page;

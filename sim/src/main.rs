@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::block::{self, CEILINGS, Failure, GATES, Stop};
 use sim::engine::{self, Outcome};
+use sim::ledgered::many;
 use sim::network::{self, World};
 use sim::plan::{Plan, generate};
 use sim::planted;
@@ -257,15 +258,15 @@ fn version_3(seeds: Range<u64>) -> bool {
         return outcome.violation.is_none();
     }
     let begun = Instant::now();
-    let found = v3::many(seeds, v3::run);
+    let found = many(seeds, v3::run);
     let real = begun.elapsed().as_secs_f64();
     let simulated = found.nanos as f64 / 1e9;
     println!(
         "{} seeds in {real:.0} s, {:.0} times real time, {} packets delivered, {} values sealed",
         found.seeds,
         simulated / real,
-        found.delivered,
-        found.sealed
+        found.total(v3::DELIVERED),
+        found.total(v3::SEALED)
     );
     for (name, times) in &found.times {
         println!("{:>6.1} %  {times:>9} times  {name}", found.percent(name));

@@ -4,6 +4,7 @@ mod abuse;
 mod cases;
 mod determinism;
 mod exhaustive;
+mod ledgered;
 mod network;
 mod parts;
 mod planted_table;

@@ -4,19 +4,13 @@
 //! - `VL_SEEDS=20000 cargo test -p sim --test all v3::` runs a larger one.
 //! - `VL_SEED=17 cargo test -p sim --test all v3::one_seed -- --nocapture` runs one seed and shows what happened.
 
-use std::time::Instant;
+use sim::ledgered::many;
+use sim::v3::{DELIVERED, SEALED, run, run_bulk, run_traced, run_volume};
 
-use sim::block::{self, number};
-use sim::v3::{many, run, run_bulk, run_traced, run_volume};
+use super::ledgered::{expect_block, expect_same_twice, run_one_seed};
 
-/// Seeds of the block when neither `VL_FULL` nor `VL_SEEDS` says otherwise.
-const FEW: u64 = 200;
-
-/// Seeds of the full block.
-const FULL: u64 = 1_500;
-
-/// A block of this size must reach what the gates say.
-const GATED: u64 = 1_000;
+/// Seeds of the block without and with `VL_FULL`, when `VL_SEEDS` says nothing else.
+const SEEDS: (u64, u64) = (200, 1_500);
 
 /// In what share of a block's seeds each thing must happen, in percent.
 const GATES: &[(&str, f64)] = &[
@@ -45,34 +39,9 @@ const GATES: &[(&str, f64)] = &[
 
 #[test]
 fn fixed_block_of_seeds() {
-    let seeds = block::seeds(FEW, FULL);
-    let begun = Instant::now();
-    let found = many(0..seeds, run);
-    println!(
-        "{seeds} seeds in {:.1?}: {} s simulated, {} packets delivered, {} values sealed",
-        begun.elapsed(),
-        found.nanos / 1_000_000_000,
-        found.delivered,
-        found.sealed
-    );
-    for (seed, violation) in found.failures.iter().take(20) {
-        println!("seed {seed}: {violation}");
-    }
-    if let Some((seed, violation)) = found.failures.first() {
-        println!(
-            "\nreplay: VL_SEED={seed} cargo test -p sim --test all v3::one_seed -- --nocapture"
-        );
-        let failures = found.failures.len();
-        panic!("{failures} of {seeds} seeds break a rule; the first: {violation}");
-    }
-    for name in found.reach.keys() {
-        println!("{:>6.1} %  {name}", found.percent(name));
-    }
-    let missed: Vec<_> = GATES
-        .iter()
-        .filter(|(name, least)| seeds >= GATED && found.percent(name) < *least)
-        .collect();
-    assert!(missed.is_empty(), "the block does not reach {missed:?}");
+    let found = expect_block("v3", SEEDS, GATES, run);
+    let (delivered, sealed) = (found.total(DELIVERED), found.total(SEALED));
+    println!("{delivered} packets delivered, {sealed} values sealed");
 }
 
 /// Two runs with many packets: the ordinary block has few in each.
@@ -80,7 +49,8 @@ fn fixed_block_of_seeds() {
 fn nothing_is_lost_or_doubled_of_many_packets() {
     let found = many(0..2, run_bulk);
     assert!(found.failures.is_empty(), "{:?}", found.failures);
-    assert!(found.delivered > 100_000, "{}", found.delivered);
+    let delivered = found.total(DELIVERED);
+    assert!(delivered > 100_000, "{delivered}");
 }
 
 /// The runner of `sim volume`, whose seeds have millions.
@@ -98,25 +68,10 @@ fn nothing_is_lost_or_doubled_where_applications_alone_look() {
 
 #[test]
 fn a_seed_runs_the_same_way_twice_and_with_somebody_watching() {
-    for seed in 0..20 {
-        let (first, again) = (run(seed), run_traced(seed));
-        assert_eq!(
-            (first.hash, first.nanos, first.steps),
-            (again.hash, again.nanos, again.steps),
-            "seed {seed}"
-        );
-        assert!(first.notes.is_empty() && !again.notes.is_empty());
-    }
+    expect_same_twice(0..20, run, run_traced);
 }
 
 #[test]
 fn one_seed() {
-    if let Some(seed) = number("VL_SEED") {
-        let outcome = run_traced(seed);
-        for note in &outcome.notes {
-            println!("{note}");
-        }
-        println!("hash {:016x}", outcome.hash);
-        assert_eq!(outcome.violation, None, "seed {seed}");
-    }
+    run_one_seed(run_traced);
 }

@@ -34,7 +34,6 @@ mod threads;
 mod trunk;
 mod up;
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 use voltlane_core::Time;
@@ -43,7 +42,7 @@ use voltlane_core::edge::trunk::Trunk as Machine;
 
 use crate::engine::identity::edge_pair;
 use crate::hash::TraceHash;
-use crate::model::Violation;
+use crate::ledgered::Outcome;
 use crate::panics::panic_of;
 use crate::rng::Rng;
 
@@ -57,23 +56,6 @@ use trunk::{Backend, Link};
 
 /// The maximum number of rounds. More means that the run goes in circles.
 const MOST_ROUNDS: u64 = 400_000;
-
-/// The outcome of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The first rule broken, if one was.
-    pub violation: Option<Violation>,
-    /// The hash of everything that went in and came out.
-    pub hash: u64,
-    /// Virtual time of the whole run.
-    pub nanos: u64,
-    /// The number of calls into the machines that brought or took bytes.
-    pub steps: u64,
-    /// How often each thing happened.
-    pub reach: BTreeMap<&'static str, u64>,
-    /// What happened, if it was traced.
-    pub notes: Vec<String>,
-}
 
 /// Runs the plan that a seed draws.
 #[must_use]

@@ -22,7 +22,6 @@ mod edge;
 mod items;
 mod keys;
 mod ledger;
-mod many;
 mod setup;
 mod strangers;
 mod tap;
@@ -39,7 +38,7 @@ use voltlane_core::edge::{ConnKey, Edge, GoAwayCode};
 use crate::engine::identity::edge_pair;
 use crate::engine::pipe::Pipe;
 use crate::hash::TraceHash;
-use crate::model::Violation;
+use crate::ledgered::Outcome;
 use crate::panics::panic_of;
 use crate::rng::Rng;
 
@@ -50,7 +49,6 @@ use ledger::{Judged, Leaving, Ledger, Watch};
 use setup::{Due, Op, Setup};
 use tap::{Claim, Common, Down, Seen, Tap, Up};
 
-pub use many::{Found, many};
 pub use volume::{Volume, run_volume};
 
 /// The rules of this engine that [`RULES`](crate::model::RULES) does not have.
@@ -110,26 +108,10 @@ pub const RULES: &[(&str, &str)] = &[
 /// The maximum number of rounds. More means that the run goes in circles.
 const MOST_ROUNDS: u64 = 2_000_000;
 
-/// The outcome of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The first rule broken, if one was.
-    pub violation: Option<Violation>,
-    /// The hash of everything that crossed a connection.
-    pub hash: u64,
-    /// Virtual time of the whole run.
-    pub nanos: u64,
-    /// Calls that brought or took bytes.
-    pub steps: u64,
-    /// Packets that reached the backend or a client of version 3.
-    pub delivered: u64,
-    /// Values that were sealed.
-    pub sealed: u64,
-    /// How often each thing happened.
-    pub reach: BTreeMap<&'static str, u64>,
-    /// What happened, if it was traced.
-    pub notes: Vec<String>,
-}
+/// Counts packets that reached the backend or a client of version 3.
+pub const DELIVERED: &str = "packet delivered";
+/// Counts values that were sealed.
+pub const SEALED: &str = "value sealed";
 
 /// Runs the plan that a seed draws.
 #[must_use]
@@ -154,14 +136,15 @@ fn run_with(setup: Setup, traced: bool) -> Outcome {
     if let Some(text) = panic_of(|| world.run()) {
         world.ledger.fail("H1", "-", text);
     }
+    let mut reach = world.ledger.reach;
+    reach.insert(DELIVERED, world.ledger.delivered);
+    reach.insert(SEALED, world.common.used.len() as u64);
     Outcome {
         violation: world.ledger.violation.take(),
         hash: world.hash.value(),
         nanos: world.now,
         steps: world.steps,
-        delivered: world.ledger.delivered,
-        sealed: world.common.used.len() as u64,
-        reach: world.ledger.reach,
+        reach,
         notes: world.notes.unwrap_or_default(),
     }
 }

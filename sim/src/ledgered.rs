@@ -1,13 +1,29 @@
-//! Many seeds on all cores.
+//! What comes of runs that a ledger judges: of one, and of many on all cores.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::Outcome;
 use crate::block::threads;
 use crate::model::Violation;
+
+/// The outcome of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first rule broken, if one was.
+    pub violation: Option<Violation>,
+    /// The hash of everything that crossed a connection.
+    pub hash: u64,
+    /// Virtual time of the whole run.
+    pub nanos: u64,
+    /// The number of calls into the machines that brought or took bytes.
+    pub steps: u64,
+    /// How often each thing happened.
+    pub reach: BTreeMap<&'static str, u64>,
+    /// What happened, if it was traced.
+    pub notes: Vec<String>,
+}
 
 /// What came of many seeds.
 #[derive(Clone, Debug, Default)]
@@ -16,10 +32,8 @@ pub struct Found {
     pub seeds: u64,
     /// Virtual time of all of them.
     pub nanos: u64,
-    /// Packets that reached the backend or a client of version 3.
-    pub delivered: u64,
-    /// Values that were sealed.
-    pub sealed: u64,
+    /// Calls into the machines in all of them.
+    pub steps: u64,
     /// In how many seeds each thing happened.
     pub reach: BTreeMap<&'static str, u64>,
     /// How often each thing happened in all of them.
@@ -32,10 +46,9 @@ impl Found {
     fn add(&mut self, seed: u64, outcome: Outcome) {
         self.seeds += 1;
         self.nanos += outcome.nanos;
-        self.delivered += outcome.delivered;
-        self.sealed += outcome.sealed;
+        self.steps += outcome.steps;
         for (name, times) in outcome.reach {
-            *self.reach.entry(name).or_default() += 1;
+            *self.reach.entry(name).or_default() += u64::from(times > 0);
             *self.times.entry(name).or_default() += times;
         }
         self.failures
@@ -47,6 +60,12 @@ impl Found {
     pub fn percent(&self, name: &str) -> f64 {
         let seeds = self.reach.get(name).copied().unwrap_or(0);
         100.0 * seeds as f64 / self.seeds.max(1) as f64
+    }
+
+    /// Returns how often something happened in all seeds.
+    #[must_use]
+    pub fn total(&self, name: &str) -> u64 {
+        self.times.get(name).copied().unwrap_or(0)
     }
 }
 
