@@ -128,10 +128,15 @@ pub async fn steady_packet(client: &mut Client) -> Vec<u8> {
 }
 
 /// Waits for a packet, whatever happens to the connection meanwhile.
+///
+/// # Panics
+/// If the session ends before.
 pub async fn packet(client: &mut Client) -> Vec<u8> {
     loop {
-        if let client::Event::Packet { data, .. } = event(client).await {
-            return data;
+        match event(client).await {
+            client::Event::Packet { data, .. } => return data,
+            client::Event::Ended { end, .. } => panic!("the session is over: {end:?}"),
+            _ => {}
         }
     }
 }
