@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::{Numbered, Random};
+use conformance::numbered::Heard;
+use conformance::{Numbered, PATIENCE, Random};
 use voltlane_core::client::Code;
 use voltlane_core::link::tagged::Flag;
 
@@ -90,10 +91,10 @@ fn play(edge: SocketAddr, seed: u64, until: Instant) -> Played {
         }
         drops += 1;
         // Too many takeovers at once have to wait.
-        while matches!(
-            client.try_come_back(edge, false),
-            conformance::numbered::Heard::Dropped(_)
-        ) {}
+        let begin = Instant::now();
+        while let Heard::Dropped(cause) = client.try_come_back(edge, false) {
+            assert!(begin.elapsed() < PATIENCE, "it never comes back: {cause}");
+        }
         client.flush();
     }
     while received < sent {
