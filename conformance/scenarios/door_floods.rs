@@ -149,7 +149,8 @@ fn a_client_behind_a_door_that_takes_nothing_fails_in_time() {
         ));
         let door = carriage.shim(rig.address());
         let slow = Client::join_over(Frames::connect_narrow(door, 4_096));
-        for n in 0..30 {
+        // More than the systems of both ends hold, and no more than a busy machine can carry in time.
+        for n in 0..10 {
             rig.link.send(slow.id(), &bytes_of(n, 1 << 20));
         }
         rig.link.expect_failure(slow.id(), "write timed out");
