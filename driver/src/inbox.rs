@@ -36,6 +36,12 @@ impl<E: Weigh> Inbox<E> {
         self.events.is_empty()
     }
 
+    /// Returns the events, the oldest first.
+    #[cfg(feature = "backend")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &E> {
+        self.events.iter()
+    }
+
     /// Takes the last event back if it is one of these.
     #[cfg(feature = "client")]
     pub(crate) fn pop_last_if(&mut self, is_one: impl FnOnce(&E) -> bool) -> Option<E> {

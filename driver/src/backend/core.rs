@@ -78,8 +78,8 @@ pub(super) struct Core {
     inbox: Inbox<Heard>,
     /// The mark of the frame of which the application got something last, until it comes back.
     lent: Mark,
-    /// The last one from which it came back.
-    told: Mark,
+    /// The mark of the last frame that came.
+    seen: Mark,
     /// Those of whom it hears nothing yet, if somebody verifies clients.
     gate: Option<Gate>,
     /// Whether the application was told of the edge that is connected.
@@ -131,7 +131,7 @@ impl Core {
             ahead: VecDeque::new(),
             inbox: Inbox::new(),
             lent: Mark::NONE,
-            told: Mark::NONE,
+            seen: Mark::NONE,
             gate: None,
             has_told: false,
             taken: 0,
@@ -243,12 +243,23 @@ impl Core {
         if mark == Mark::NONE {
             return;
         }
-        self.told = self.told.max(mark);
-        // What waits for a verdict is not told, so it is not acknowledged either.
-        let told = match &self.gate {
-            Some(gate) => gate.told_up_to(self.told),
-            None => self.told,
-        };
+        self.take_up();
+    }
+
+    /// Acknowledges every frame before the first of which the application is still to be told something, or is not back from. It is not told
+    /// of what waits for a verdict, and never of a client that was refused.
+    pub(super) fn take_up(&mut self) {
+        if self.machine.edge().is_none() {
+            return;
+        }
+        // Both are in the order of their frames.
+        let kept = self.inbox.iter().chain(&self.ahead);
+        let mut kept = kept.map(|heard| heard.mark);
+        let kept = kept.find(|mark| *mark != Mark::NONE);
+        let lent = Some(self.lent).filter(|mark| *mark != Mark::NONE);
+        let waiting = self.gate.as_ref().and_then(Gate::first_waiting);
+        let first = [kept, lent, waiting].into_iter().flatten().min();
+        let told = first.map_or(self.seen, Mark::before);
         let now = self.timer.now();
         self.machine.taken_up(now, told);
         // The acknowledgement has a time of its own, or goes now.
@@ -316,6 +327,7 @@ impl Core {
         let told = hear(event);
         self.unread.start = self.unread.end - left;
         let mark = self.machine.mark();
+        self.seen = self.seen.max(mark);
         if self.machine.pending_precedes() {
             while let Some(event) = self.machine.poll_event() {
                 let heard = self.tell(event, Mark::NONE);

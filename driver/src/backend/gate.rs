@@ -19,6 +19,8 @@ pub const MAX_HELD_BYTES: usize = 1024 * 1024;
 struct Held {
     joined: Joined,
     mark: Mark,
+    /// The first frame of which something waits here.
+    first: Mark,
     events: Vec<Heard>,
     bytes: usize,
 }
@@ -43,6 +45,8 @@ pub(super) struct Gate {
     verifying: usize,
     /// Events of clients that were let in, and are not told yet.
     released: VecDeque<Heard>,
+    /// How often each frame is the first of a client that waits, or that of a released event.
+    waiting: BTreeMap<Mark, usize>,
 }
 
 impl Gate {
@@ -55,10 +59,12 @@ impl Gate {
                 self.asks.push_back(joined.clone());
                 let held = Held {
                     mark: heard.mark,
+                    first: heard.mark,
                     joined,
                     events: Vec::new(),
                     bytes: 0,
                 };
+                self.wait(heard.mark);
                 self.held.insert(held.joined.id, held);
                 return Passage::Nothing;
             }
@@ -82,14 +88,20 @@ impl Gate {
         };
         held.bytes += heard.packet_bytes();
         if ends {
-            self.held.remove(&id);
+            self.drop_held(id);
         } else if held.events.len() >= MAX_HELD || held.bytes > MAX_HELD_BYTES {
-            self.held.remove(&id);
-            self.refused.insert(id);
+            self.keep_out(id);
             let text = "too much before the token was verified";
             return Passage::Refused(id, Refuse::new(Code::TOKEN.to_u16(), text));
         } else {
+            // It may have joined without a frame of its own, over a link of version 2.
+            let is_first = held.first == Mark::NONE;
+            let mark = heard.mark;
             held.events.push(heard);
+            if is_first {
+                held.first = mark;
+                self.wait(mark);
+            }
         }
         Passage::Nothing
     }
@@ -119,27 +131,39 @@ impl Gate {
 
     /// Lets a client in. Returns whether it is still there.
     pub(super) fn let_in(&mut self, id: ClientId, note: &str) -> bool {
-        let Some(held) = self.held.remove(&id) else {
+        let Some(held) = self.drop_held(id) else {
             return false;
         };
         let mut joined = held.joined;
         note.clone_into(&mut joined.note);
-        self.released.push_back(Heard {
+        let joined = Heard {
             event: Event::Joined(joined),
             mark: held.mark,
-        });
-        self.released.extend(held.events);
+        };
+        for heard in std::iter::once(joined).chain(held.events) {
+            self.wait(heard.mark);
+            self.released.push_back(heard);
+        }
         true
     }
 
     /// Keeps a client out. Returns whether it is still there.
     pub(super) fn keep_out(&mut self, id: ClientId) -> bool {
-        self.held.remove(&id).is_some() && self.refused.insert(id)
+        self.drop_held(id).is_some() && self.refused.insert(id)
+    }
+
+    /// Lets go of a client that waits for its verdict.
+    fn drop_held(&mut self, id: ClientId) -> Option<Held> {
+        let held = self.held.remove(&id)?;
+        self.wait_no_more(held.first);
+        Some(held)
     }
 
     /// Returns the next event of a client that was let in.
     pub(super) fn pop(&mut self) -> Option<Heard> {
-        self.released.pop_front()
+        let heard = self.released.pop_front()?;
+        self.wait_no_more(heard.mark);
+        Some(heard)
     }
 
     /// Returns whether such events wait.
@@ -147,15 +171,24 @@ impl Gate {
         !self.released.is_empty()
     }
 
-    /// Returns the mark up to which everything that has come was told, if something before `told` was not.
-    pub(super) fn told_up_to(&self, told: Mark) -> Mark {
-        let held = self.held.values().map(|held| held.mark);
-        let released = self.released.iter().map(|heard| heard.mark);
-        let first = held
-            .chain(released)
-            .filter(|mark| *mark != Mark::NONE)
-            .min();
-        first.map_or(told, |first| told.min(first.before()))
+    /// Returns the first frame of which something waits here, for a verdict or for the application.
+    pub(super) fn first_waiting(&self) -> Option<Mark> {
+        self.waiting.keys().next().copied()
+    }
+
+    fn wait(&mut self, mark: Mark) {
+        if mark != Mark::NONE {
+            *self.waiting.entry(mark).or_default() += 1;
+        }
+    }
+
+    fn wait_no_more(&mut self, mark: Mark) {
+        if let Some(count) = self.waiting.get_mut(&mark) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(&mark);
+            }
+        }
     }
 }
 

@@ -8,11 +8,16 @@ use super::*;
 const BOTH: [Versions; 2] = [Versions::V2, Versions::V3];
 
 impl Setup {
-    fn granting(chaos: Chaos) -> Setup {
+    pub(super) fn granting(chaos: Chaos) -> Setup {
+        Setup::granting_with(chaos, |_| {})
+    }
+
+    pub(super) fn granting_with(chaos: Chaos, set: impl FnOnce(&mut EdgeConfig)) -> Setup {
         let mut config = EdgeConfig::default();
         config.clients.missed_packets_buffer_size = 1_000;
         config.master.protocol = LinkProtocol::Auto;
         config.listener.versions = Offered::new(&[2, 3]).expect("versions");
+        set(&mut config);
         Setup::with(chaos, config)
     }
 
@@ -22,7 +27,7 @@ impl Setup {
         self.backend_with(options)
     }
 
-    fn client_of(&self, seed: u8, versions: Versions) -> Client {
+    pub(super) fn client_of(&self, seed: u8, versions: Versions) -> Client {
         let connector = MemoryConnector {
             place: self.clients.clone(),
             capacity: CAPACITY,
@@ -42,7 +47,7 @@ impl Setup {
     }
 }
 
-async fn granted(backend: &mut Backend, sessions: u32) {
+pub(super) async fn granted(backend: &mut Backend, sessions: u32) {
     match next(backend).await {
         Event::EdgeConnected {
             edge, sessions: n, ..

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use voltlane_driver::backend::{MAX_VERIFYING, Refuse};
 
+use super::granted::granted;
 use super::*;
 
 #[test]
@@ -106,4 +107,67 @@ fn so_many_are_verified_at_a_time_and_the_others_wait_for_their_turn() {
         }
         assert_eq!(most.load(Ordering::Relaxed), MAX_VERIFYING);
     });
+}
+
+/// Over version 3 of the link the edge keeps every frame that is not acknowledged, and takes nothing from clients beyond its queue.
+#[test]
+fn nothing_of_those_who_are_refused_or_end_before_stays_unacknowledged() {
+    const CLIENTS: u8 = 48;
+    const FRAMES: usize = 16;
+    for refuses in [true, false] {
+        let mut setup = Setup::granting_with(Chaos::NONE, |config| {
+            config.master.channel_capacity = FRAMES;
+        });
+        let asked = Arc::new(AtomicUsize::new(0));
+        let asks = Arc::clone(&asked);
+        let check = move |_: Joined| {
+            asks.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if !refuses {
+                    std::future::pending::<()>().await;
+                }
+                Err(Refuse::new(605, "log in first"))
+            }
+        };
+        let mut options = Options::default();
+        options.asks = true;
+        let means = setup.means().verify(check);
+        let mut backend = Backend::begin(options, means).expect("options");
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|seed| setup.client_of(seed, Versions::V3))
+            .collect();
+        let ended = Rc::new(Cell::new(0));
+        let ends = Rc::clone(&ended);
+        setup.world.spawn(async move {
+            // One after the other, so that the queue has room for each of them alone.
+            for mut client in clients {
+                let event = client.recv().await;
+                assert!(matches!(event, Some(client::Event::Connected { .. })));
+                client.send("let me in").await.expect("sent");
+                if !refuses {
+                    client.close().await;
+                }
+                while client.recv().await.is_some() {}
+                ends.set(ends.get() + 1);
+            }
+        });
+        let clock = setup.world.clock.clone();
+        setup.world.run(async {
+            granted(&mut backend, 0).await;
+            assert!(matches!(next(&mut backend).await, Event::CaughtUp { .. }));
+            let start = clock.now();
+            while ended.get() < usize::from(CLIENTS) {
+                let count = ended.get();
+                assert!(
+                    clock.now().since(start) < Duration::from_secs(60),
+                    "{count}"
+                );
+                clock.sleep(Duration::from_millis(1)).await;
+                let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                let polled = backend.poll_recv(cx);
+                assert!(polled.is_pending(), "{polled:?}");
+            }
+            assert!(asked.load(Ordering::Relaxed) > 0);
+        });
+    }
 }

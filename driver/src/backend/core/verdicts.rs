@@ -26,18 +26,17 @@ impl Core {
             _ => None,
         };
         match gate.pass(heard) {
-            Passage::Passes(heard) => Some(heard),
-            Passage::Refused(id, refuse) => {
-                self.refuse(id, &refuse);
-                None
-            }
+            Passage::Passes(heard) => return Some(heard),
+            Passage::Refused(id, refuse) => self.refuse(id, &refuse),
             Passage::Nothing => {
                 if let Some(id) = joins {
                     self.machine.pause(id, true);
                 }
-                None
             }
         }
+        // The application never comes back from it, so nobody else acknowledges it.
+        self.take_up();
+        None
     }
 
     /// Returns the next client that is to be verified.
@@ -63,6 +62,7 @@ impl Core {
             }
         }
         self.is_parked = false;
+        self.take_up();
     }
 
     fn refuse(&mut self, id: ClientId, refuse: &Refuse) {
