@@ -2,6 +2,6 @@
 
 /// An item of a bounded queue.
 pub(crate) trait Weigh {
-    /// Returns the bytes of the packets in it.
+    /// Returns the bytes of the packets, tokens and texts in it.
     fn packet_bytes(&self) -> usize;
 }

@@ -201,6 +201,8 @@ impl Weigh for Event {
     fn packet_bytes(&self) -> usize {
         match self {
             Event::Packet { data, .. } => data.len(),
+            Event::Token { token, .. } => token.len(),
+            Event::Joined(joined) => joined.token.len() + joined.note.len(),
             Event::Ended { end, .. } => end.text.len(),
             _ => 0,
         }

@@ -14,6 +14,9 @@ use crate::weigh::Weigh as _;
 pub const MAX_HELD: usize = 1_024;
 /// Bytes that wait for the verdict on one client.
 pub const MAX_HELD_BYTES: usize = 1024 * 1024;
+/// Bytes that the events of all clients together take that wait for a verdict, or for the application after it: their packets and tokens, and
+/// what an event itself takes. A client whose event exceeds it is refused. The number of clients is bounded by [`MAX_SESSIONS`](super::MAX_SESSIONS).
+pub const MAX_HELD_BYTES_OF_ALL: usize = 64 * 1024 * 1024;
 
 /// A client on which there is no verdict yet.
 struct Held {
@@ -22,7 +25,12 @@ struct Held {
     /// The first frame of which something waits here.
     first: Mark,
     events: Vec<Heard>,
+    /// Those of its packets and tokens since it joined.
     bytes: usize,
+    /// What it counts of the bytes of all.
+    weight: usize,
+    /// Its place among those that nobody verifies yet.
+    place: u64,
 }
 
 /// What comes of an event.
@@ -39,14 +47,18 @@ pub(super) struct Gate {
     held: BTreeMap<ClientId, Held>,
     /// Clients that were refused, until they have ended.
     refused: BTreeSet<ClientId>,
-    /// Clients that nobody verifies yet.
-    asks: VecDeque<Joined>,
+    /// Clients that nobody verifies yet, in the order in which they came.
+    asks: BTreeMap<u64, ClientId>,
+    /// How many have come.
+    places: u64,
     /// Clients that are being verified.
     verifying: usize,
     /// Events of clients that were let in, and are not told yet.
     released: VecDeque<Heard>,
     /// How often each frame is the first of a client that waits, or that of a released event.
     waiting: BTreeMap<Mark, usize>,
+    /// The bytes of all that waits.
+    bytes: usize,
 }
 
 impl Gate {
@@ -56,17 +68,7 @@ impl Gate {
             // What an earlier life of the backend has noted was its verdict.
             Event::Joined(joined) if joined.note.is_empty() => {
                 let joined = joined.clone();
-                self.asks.push_back(joined.clone());
-                let held = Held {
-                    mark: heard.mark,
-                    first: heard.mark,
-                    joined,
-                    events: Vec::new(),
-                    bytes: 0,
-                };
-                self.wait(heard.mark);
-                self.held.insert(held.joined.id, held);
-                return Passage::Nothing;
+                return self.hold(joined, &heard);
             }
             Event::Packet { id, .. }
             | Event::Away { id, .. }
@@ -86,14 +88,19 @@ impl Gate {
         let Some(held) = self.held.get_mut(&id) else {
             return Passage::Passes(heard);
         };
+        let weight = weight(&heard);
         held.bytes += heard.packet_bytes();
         if ends {
             self.drop_held(id);
-        } else if held.events.len() >= MAX_HELD || held.bytes > MAX_HELD_BYTES {
+        } else if held.events.len() >= MAX_HELD
+            || held.bytes > MAX_HELD_BYTES
+            || self.bytes + weight > MAX_HELD_BYTES_OF_ALL
+        {
             self.keep_out(id);
-            let text = "too much before the token was verified";
-            return Passage::Refused(id, Refuse::new(Code::TOKEN.to_u16(), text));
+            return too_much(id);
         } else {
+            held.weight += weight;
+            self.bytes += weight;
             // It may have joined without a frame of its own, over a link of version 2.
             let is_first = held.first == Mark::NONE;
             let mark = heard.mark;
@@ -106,17 +113,39 @@ impl Gate {
         Passage::Nothing
     }
 
+    /// Holds a client, unless all of them take too much.
+    fn hold(&mut self, joined: Joined, heard: &Heard) -> Passage {
+        let (id, weight) = (joined.id, weight(heard));
+        if self.bytes + weight > MAX_HELD_BYTES_OF_ALL {
+            self.refused.insert(id);
+            return too_much(id);
+        }
+        self.bytes += weight;
+        self.places += 1;
+        self.asks.insert(self.places, id);
+        self.wait(heard.mark);
+        let held = Held {
+            joined,
+            mark: heard.mark,
+            first: heard.mark,
+            events: Vec::new(),
+            bytes: 0,
+            weight,
+            place: self.places,
+        };
+        self.held.insert(id, held);
+        Passage::Nothing
+    }
+
     /// Returns the next client that is to be verified.
     pub(super) fn next_to_verify(&mut self) -> Option<Joined> {
-        while self.verifying < MAX_VERIFYING {
-            let joined = self.asks.pop_front()?;
-            // Others have ended meanwhile.
-            if self.held.contains_key(&joined.id) {
-                self.verifying += 1;
-                return Some(joined);
-            }
+        if self.verifying >= MAX_VERIFYING {
+            return None;
         }
-        None
+        let (_, id) = self.asks.pop_first()?;
+        let joined = self.held.get(&id)?.joined.clone();
+        self.verifying += 1;
+        Some(joined)
     }
 
     /// One was verified.
@@ -142,6 +171,7 @@ impl Gate {
         };
         for heard in std::iter::once(joined).chain(held.events) {
             self.wait(heard.mark);
+            self.bytes += weight(&heard);
             self.released.push_back(heard);
         }
         true
@@ -155,6 +185,8 @@ impl Gate {
     /// Lets go of a client that waits for its verdict.
     fn drop_held(&mut self, id: ClientId) -> Option<Held> {
         let held = self.held.remove(&id)?;
+        self.asks.remove(&held.place);
+        self.bytes -= held.weight;
         self.wait_no_more(held.first);
         Some(held)
     }
@@ -162,6 +194,7 @@ impl Gate {
     /// Returns the next event of a client that was let in.
     pub(super) fn pop(&mut self) -> Option<Heard> {
         let heard = self.released.pop_front()?;
+        self.bytes -= weight(&heard);
         self.wait_no_more(heard.mark);
         Some(heard)
     }
@@ -192,16 +225,36 @@ impl Gate {
     }
 }
 
+/// Returns what an event counts of the bytes of all. Who has joined counts with its token alone, since sessions have a bound of their own.
+fn weight(heard: &Heard) -> usize {
+    let own = match heard.event {
+        Event::Joined(_) => 0,
+        _ => size_of::<Heard>(),
+    };
+    own + heard.packet_bytes()
+}
+
+fn too_much(id: ClientId) -> Passage {
+    let text = "too much before the token was verified";
+    Passage::Refused(id, Refuse::new(Code::TOKEN.to_u16(), text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use crate::backend::{End, Ledgers};
+
     const ID: ClientId = ClientId::from_u64(7);
 
     fn packet(number: u64, length: usize) -> Heard {
+        packet_of(ID, number, length)
+    }
+
+    fn packet_of(id: ClientId, number: u64, length: usize) -> Heard {
         Heard {
             event: Event::Packet {
-                id: ID,
+                id,
                 data: vec![0; length],
                 number,
             },
@@ -209,14 +262,72 @@ mod tests {
         }
     }
 
+    fn joined(id: ClientId, token: usize) -> Heard {
+        let mut joined = Joined::bare(id);
+        joined.token = vec![0; token];
+        Heard {
+            event: Event::Joined(joined),
+            mark: Mark::NONE,
+        }
+    }
+
     fn held() -> Gate {
         let mut gate = Gate::default();
-        let joined = Heard {
-            event: Event::Joined(Joined::bare(ID)),
-            mark: Mark::NONE,
-        };
-        assert!(matches!(gate.pass(joined), Passage::Nothing));
+        assert!(matches!(gate.pass(joined(ID, 0)), Passage::Nothing));
         gate
+    }
+
+    #[test]
+    fn what_all_clients_may_send_before_the_verdict_is_bounded() {
+        const EACH: usize = MAX_HELD_BYTES - size_of::<Heard>();
+        const FIRST: u64 = 1_000;
+        let of = |number: usize| ClientId::from_u64(FIRST + number as u64);
+        let mut gate = held();
+        for number in 0..MAX_HELD_BYTES_OF_ALL / MAX_HELD_BYTES {
+            assert!(matches!(gate.pass(joined(of(number), 0)), Passage::Nothing));
+            let packet = packet_of(of(number), 1, EACH);
+            assert!(
+                matches!(gate.pass(packet), Passage::Nothing),
+                "at the bound"
+            );
+        }
+        assert_eq!(gate.bytes, MAX_HELD_BYTES_OF_ALL);
+        assert!(matches!(gate.pass(joined(of(100), 0)), Passage::Nothing));
+        assert!(matches!(gate.pass(joined(of(101), 1)), Passage::Refused(id, _) if id == of(101)));
+        assert!(matches!(gate.pass(packet(1, 0)), Passage::Refused(ID, _)));
+        // What was let in counts until the application has it.
+        assert!(gate.let_in(of(0), "user 17"));
+        assert!(gate.pop().is_some());
+        let refused = gate.pass(packet_of(of(100), 1, 0));
+        assert!(matches!(refused, Passage::Refused(id, _) if id == of(100)));
+        assert!(gate.pop().is_some());
+        // A client that ends makes room as well.
+        let end = End::new(Code::GONE, "", Ledgers::default());
+        let ended = Event::Ended { id: of(1), end };
+        let mark = Mark::NONE;
+        assert!(matches!(
+            gate.pass(Heard { event: ended, mark }),
+            Passage::Nothing
+        ));
+        for number in [2, 3] {
+            assert!(gate.keep_out(of(number)));
+        }
+        assert_eq!(gate.bytes, MAX_HELD_BYTES_OF_ALL - 4 * MAX_HELD_BYTES);
+        assert!(matches!(gate.pass(joined(of(102), 1)), Passage::Nothing));
+    }
+
+    #[test]
+    fn who_ends_before_is_not_asked_for() {
+        let mut gate = held();
+        for _ in 0..3 {
+            let end = End::new(Code::GONE, "", Ledgers::default());
+            let event = Event::Ended { id: ID, end };
+            let mark = Mark::NONE;
+            assert!(gate.has_asks());
+            assert!(matches!(gate.pass(Heard { event, mark }), Passage::Nothing));
+            assert!(!gate.has_asks() && gate.next_to_verify().is_none());
+            assert!(matches!(gate.pass(joined(ID, 0)), Passage::Nothing));
+        }
     }
 
     #[test]

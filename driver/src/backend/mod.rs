@@ -55,7 +55,7 @@ pub use self::builder::{Builder, MAX_ADDRESSES};
 pub use self::core::CLOSE_WITHIN;
 pub use self::error::{ListenError, SendError};
 pub use self::event::{ClientInfo, Event, Joined, Sent};
-pub use self::gate::{MAX_HELD, MAX_HELD_BYTES};
+pub use self::gate::{MAX_HELD, MAX_HELD_BYTES, MAX_HELD_BYTES_OF_ALL};
 pub use self::options::{Means, Options};
 pub use self::target::{Everyone, Group, MAX_WITHOUT, Target, Without};
 pub use self::verify::{MAX_VERIFYING, Refuse};
